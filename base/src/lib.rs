@@ -1,0 +1,12 @@
+//! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics and the admin server.
+//!
+//! It knows nothing of meshes: nothing here says network, service or identity. Each of Sealane's processes
+//! is put together from these pieces in one `main`.
+
+pub mod admin;
+pub mod backoff;
+pub mod drain;
+pub mod metrics;
+pub mod ready;
+pub mod task;
+pub mod telemetry;

@@ -1,0 +1,15 @@
+//! Generates the wire messages; protox compiles them, so no protoc is needed.
+
+use std::error::Error;
+
+const FILES: [&str; 5] = ["model", "control", "admin", "agent", "sidecar"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let files = FILES.map(|name| format!("wire/sealane/v1/{name}.proto"));
+    for file in &files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, ["wire"])?;
+    tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+    Ok(())
+}

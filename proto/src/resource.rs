@@ -1,0 +1,153 @@
+//! What a mesh consists of, as every part sees it. Wire messages become these in [`crate::wire`], once.
+
+use std::net::SocketAddr;
+
+use ipnet::Ipv4Net;
+
+use crate::types::{
+    Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet,
+    UnderlayAddr, Vni, WorkloadName,
+};
+
+/// An overlay network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name, unique in the mesh.
+    pub name: NetworkName,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Its VXLAN network identifier, unique in the mesh.
+    pub vni: Vni,
+    /// The inner MTU in bytes; `None` takes the underlay's minus the VXLAN headers (50 bytes over IPv4).
+    pub mtu: Option<u16>,
+}
+
+/// A host of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, unique in the mesh.
+    pub name: NodeName,
+    /// Where its VXLAN packets are sent to.
+    pub underlay: UnderlayAddr,
+}
+
+/// Addresses of a network that one host assigns without asking; for services, control itself holds such blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The host that may assign from it; `None` for the block of service addresses.
+    pub node: Option<NodeName>,
+    /// The addresses.
+    pub range: Ipv4Net,
+}
+
+/// A service: a name and an address in front of instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name, unique in the network.
+    pub name: ServiceName,
+    /// Its virtual address.
+    pub vip: OverlayIp,
+    /// The ports that any of its instances offers, sorted by number.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A workload: one network namespace with an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name, unique in the network.
+    pub name: WorkloadName,
+    /// The network it is attached to.
+    pub network: NetworkName,
+    /// The host it runs on.
+    pub node: NodeName,
+    /// Its address.
+    pub address: OverlayIp,
+    /// Its interface's Ethernet address.
+    pub mac: MacAddr,
+    /// The service it is an instance of.
+    pub service: Option<ServiceName>,
+    /// The ports it offers; empty without a service.
+    pub ports: Vec<ServicePort>,
+    /// Whether a sidecar accepts tunnels for it.
+    pub sidecar: bool,
+    /// Whether new calls may be sent to it: its listening sockets are there and it is not ending. Its
+    /// namespace and interface exist either way.
+    pub ready: bool,
+}
+
+/// Everything that concerns one network at one generation. Immutable; published whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSnapshot {
+    /// When in the store's history this is.
+    pub generation: Generation,
+    /// The network itself.
+    pub network: Network,
+    /// The hosts that carry the network, sorted by name.
+    pub nodes: Vec<Node>,
+    /// The leased blocks, sorted by range.
+    pub blocks: Vec<Block>,
+    /// The services, sorted by name.
+    pub services: Vec<Service>,
+    /// The workloads, sorted by name.
+    pub workloads: Vec<Workload>,
+}
+
+impl NetworkSnapshot {
+    /// The ready instances of a service that offer `port`.
+    pub fn endpoints<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        port: Port,
+    ) -> impl Iterator<Item = &'a Workload> + 'a {
+        self.workloads.iter().filter(move |workload| {
+            workload.ready
+                && workload.service.as_ref() == Some(service)
+                && workload.ports.iter().any(|offered| offered.port == port)
+        })
+    }
+
+    /// Whether both say the same, whatever their generations are.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.network == other.network
+            && self.nodes == other.nodes
+            && self.blocks == other.blocks
+            && self.services == other.services
+            && self.workloads == other.workloads
+    }
+}
+
+/// A control plane address as given on the command line: host or address, and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlAddr {
+    /// `HOST:PORT` as it was written.
+    pub text: String,
+    /// The address, where it needs no resolving.
+    pub literal: Option<SocketAddr>,
+}
+
+impl std::str::FromStr for ControlAddr {
+    type Err = ControlAddrError;
+    fn from_str(text: &str) -> Result<Self, ControlAddrError> {
+        let literal = text.parse().ok();
+        let named = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(':') && port.parse::<Port>().is_ok()
+        });
+        if literal.is_some() || named {
+            Ok(Self { text: text.to_owned(), literal })
+        } else {
+            Err(ControlAddrError(text.to_owned()))
+        }
+    }
+}
+
+impl std::fmt::Display for ControlAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+/// A text that is not `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("control address {0:?} is not HOST:PORT like 192.0.2.10:7443")]
+pub struct ControlAddrError(String);

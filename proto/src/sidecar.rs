@@ -1,0 +1,137 @@
+//! What agent and sidecar say to each other: messages and descriptors over one unix stream socket.
+//!
+//! The sidecar connects to `<run-dir>/sidecar.sock` and says [`Hello`]; the agent answers with listeners (unless
+//! the sidecar has them), an identity and a configuration, and again whenever one changes. The sidecar goes on
+//! with what it has when the agent is gone, and connects again.
+
+mod channel;
+mod convert;
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sealane_base::metrics::Family;
+
+use crate::identity::SpiffeId;
+use crate::resource::{NetworkSnapshot, Workload};
+use crate::types::{NetworkName, TrustDomain, WorkloadName};
+
+pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
+
+/// The name of the socket in the run directory.
+pub const SOCKET: &str = "sidecar.sock";
+
+/// The mark (SO_MARK) on everything a sidecar sends, by which the redirect rules let it pass.
+pub const MARK: u32 = 0x0005_ea1a;
+
+/// The ports that a sidecar listens on in its workload's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SidecarPorts {
+    /// Where the workload's own calls are redirected to.
+    pub outbound: u16,
+    /// Where calls from outside that come without a tunnel are redirected to.
+    pub inbound: u16,
+    /// Where tunnels from other sidecars arrive.
+    pub tunnel: u16,
+}
+
+impl Default for SidecarPorts {
+    fn default() -> Self {
+        Self { outbound: 15001, inbound: 15006, tunnel: 15008 }
+    }
+}
+
+impl SidecarPorts {
+    /// Whether `port` is one of the sidecar's own.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        [self.outbound, self.inbound, self.tunnel].contains(&port)
+    }
+}
+
+/// From the sidecar.
+#[derive(Debug)]
+pub enum Up {
+    /// The first message.
+    Hello(Hello),
+    /// Every new connection and request is served by the configuration of this sequence.
+    Applied {
+        /// [`Config::sequence`].
+        sequence: u64,
+    },
+    /// The answer to [`Down::Collect`].
+    Metrics(Vec<Family>),
+    /// The answer to [`Down::Drain`], right before the sidecar ends.
+    Drained,
+}
+
+/// Who connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The workload it serves.
+    pub workload: WorkloadName,
+    /// In which network.
+    pub network: NetworkName,
+    /// The sidecar's version.
+    pub version: String,
+    /// Whether it has its listeners already.
+    pub has_listeners: bool,
+}
+
+/// From the agent.
+#[derive(Debug)]
+pub enum Down {
+    /// The listening sockets.
+    Listeners(Listeners),
+    /// Who the sidecar is from now on.
+    Identity(Identity),
+    /// What it works by from now on.
+    Config(Box<Config>),
+    /// Asks for [`Up::Metrics`].
+    Collect,
+    /// No new work; end when the work in progress is done, at most after this long.
+    Drain {
+        /// How long work in progress may take.
+        deadline: Duration,
+    },
+}
+
+/// Listening sockets in the workload's namespace.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For redirected calls of the workload.
+    pub outbound: OwnedFd,
+    /// For redirected calls to the workload.
+    pub inbound: OwnedFd,
+    /// For tunnels.
+    pub tunnel: OwnedFd,
+}
+
+/// A certificate, its key and whom to trust.
+#[derive(Debug)]
+pub struct Identity {
+    /// Whom the certificate names.
+    pub spiffe_id: SpiffeId,
+    /// The chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The mesh's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// The private key; travels as sealed memory, never as bytes of a message.
+    pub key: PrivateKeyDer<'static>,
+    /// When the certificate ends.
+    pub not_after: SystemTime,
+}
+
+/// What a sidecar works by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Grows with every configuration that one agent process sends to one sidecar.
+    pub sequence: u64,
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// The sidecar's own workload.
+    pub workload: Workload,
+    /// Its network, as this host knows it (what ended here is already gone from it).
+    pub network: NetworkSnapshot,
+}

@@ -1,0 +1,200 @@
+//! Messages of the sidecar channel to domain types and back.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_sys::memfd;
+
+use super::{ChannelError, Config, Down, Hello, Identity, Listeners, Up};
+use crate::wire::v1;
+
+/// A message and the descriptors that go with it.
+pub(super) struct Parcel<M> {
+    pub(super) message: M,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl<M> Parcel<M> {
+    fn bare(message: M) -> Self {
+        Self { message, fds: Vec::new() }
+    }
+}
+
+/// A message type of one direction of the channel.
+pub trait Message: Sized {
+    /// Its wire form.
+    #[doc(hidden)]
+    type Wire: prost::Message + Default;
+    #[doc(hidden)]
+    fn pack(self) -> Result<(Self::Wire, Vec<OwnedFd>), ChannelError>;
+    #[doc(hidden)]
+    fn unpack(wire: Self::Wire, fds: Vec<OwnedFd>) -> Result<Self, ChannelError>;
+}
+
+fn malformed(what: &'static str) -> ChannelError {
+    ChannelError::Malformed(what.to_owned())
+}
+
+fn parsed<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, ChannelError> {
+    text.parse().map_err(|error: T::Err| ChannelError::Malformed(error.to_string()))
+}
+
+impl Message for Up {
+    type Wire = v1::SidecarUp;
+
+    fn pack(self) -> Result<(v1::SidecarUp, Vec<OwnedFd>), ChannelError> {
+        use v1::sidecar_up::Message as M;
+        let message = match self {
+            Self::Hello(hello) => M::Hello(v1::SidecarHello {
+                workload: hello.workload.to_string(),
+                network: hello.network.to_string(),
+                version: hello.version,
+                has_listeners: hello.has_listeners,
+            }),
+            Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
+            Self::Metrics(families) => {
+                let families = families.into_iter().map(family_to_wire).collect();
+                M::Metrics(v1::MetricFamilies { families })
+            }
+            Self::Drained => M::Drained(v1::Drained {}),
+        };
+        Ok((v1::SidecarUp { message: Some(message) }, Vec::new()))
+    }
+
+    fn unpack(wire: v1::SidecarUp, _fds: Vec<OwnedFd>) -> Result<Self, ChannelError> {
+        use v1::sidecar_up::Message as M;
+        Ok(match wire.message.ok_or_else(|| malformed("an empty message"))? {
+            M::Hello(hello) => Self::Hello(Hello {
+                workload: parsed(&hello.workload)?,
+                network: parsed(&hello.network)?,
+                version: hello.version,
+                has_listeners: hello.has_listeners,
+            }),
+            M::Applied(applied) => Self::Applied { sequence: applied.sequence },
+            M::Metrics(families) => {
+                let families = families.families.into_iter().map(family_from_wire);
+                Self::Metrics(families.collect::<Result<_, _>>()?)
+            }
+            M::Drained(v1::Drained {}) => Self::Drained,
+        })
+    }
+}
+
+impl Message for Down {
+    type Wire = v1::SidecarDown;
+
+    fn pack(self) -> Result<(v1::SidecarDown, Vec<OwnedFd>), ChannelError> {
+        use v1::sidecar_down::Message as M;
+        let parcel = match self {
+            Self::Listeners(Listeners { outbound, inbound, tunnel }) => {
+                Parcel { message: M::Listeners(v1::Listeners {}), fds: vec![outbound, inbound, tunnel] }
+            }
+            Self::Identity(identity) => pack_identity(identity)?,
+            Self::Config(config) => Parcel::bare(M::Config(v1::SidecarConfig {
+                sequence: config.sequence,
+                trust_domain: config.trust_domain.to_string(),
+                workload: Some((&config.workload).into()),
+                state: Some((&config.network).into()),
+            })),
+            Self::Collect => Parcel::bare(M::Collect(v1::Collect {})),
+            Self::Drain { deadline } => {
+                let deadline_millis = deadline.as_millis().try_into().unwrap_or(u32::MAX);
+                Parcel::bare(M::Drain(v1::Drain { deadline_millis }))
+            }
+        };
+        Ok((v1::SidecarDown { message: Some(parcel.message) }, parcel.fds))
+    }
+
+    fn unpack(wire: v1::SidecarDown, fds: Vec<OwnedFd>) -> Result<Self, ChannelError> {
+        use v1::sidecar_down::Message as M;
+        Ok(match wire.message.ok_or_else(|| malformed("an empty message"))? {
+            M::Listeners(v1::Listeners {}) => {
+                let [outbound, inbound, tunnel] =
+                    fds.try_into().map_err(|_| malformed("listeners need three descriptors"))?;
+                Self::Listeners(Listeners { outbound, inbound, tunnel })
+            }
+            M::Identity(identity) => Self::Identity(unpack_identity(identity, fds)?),
+            M::Config(config) => {
+                let workload =
+                    config.workload.ok_or_else(|| malformed("a configuration needs a workload"))?;
+                let state = config.state.ok_or_else(|| malformed("a configuration needs a network"))?;
+                Self::Config(Box::new(Config {
+                    sequence: config.sequence,
+                    trust_domain: parsed(&config.trust_domain)?,
+                    workload: workload.try_into()?,
+                    network: state.try_into()?,
+                }))
+            }
+            M::Collect(v1::Collect {}) => Self::Collect,
+            M::Drain(drain) => Self::Drain { deadline: Duration::from_millis(drain.deadline_millis.into()) },
+        })
+    }
+}
+
+fn pack_identity(identity: Identity) -> Result<Parcel<v1::sidecar_down::Message>, ChannelError> {
+    let key = memfd::sealed("sealane-key", identity.key.secret_der())?;
+    let not_after = identity.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let bytes = |certs: Vec<CertificateDer<'_>>| certs.iter().map(|cert| cert.to_vec()).collect();
+    let message = v1::SidecarIdentity {
+        spiffe_id: identity.spiffe_id.to_string(),
+        chain: bytes(identity.chain),
+        roots: bytes(identity.roots),
+        not_after_unix_seconds: not_after.as_secs(),
+    };
+    Ok(Parcel { message: v1::sidecar_down::Message::Identity(message), fds: vec![key] })
+}
+
+fn unpack_identity(wire: v1::SidecarIdentity, fds: Vec<OwnedFd>) -> Result<Identity, ChannelError> {
+    let [key] = fds.try_into().map_err(|_| malformed("an identity needs one descriptor"))?;
+    let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect();
+    Ok(Identity {
+        spiffe_id: parsed(&wire.spiffe_id)?,
+        chain: certs(wire.chain),
+        roots: certs(wire.roots),
+        key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(memfd::read(key)?)),
+        not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(wire.not_after_unix_seconds),
+    })
+}
+
+fn family_to_wire(family: Family) -> v1::MetricFamily {
+    let series = |series: Series| {
+        let labels = series.labels.into_iter();
+        let labels = labels.map(|(name, value)| v1::MetricLabel { name, value }).collect();
+        match series.reading {
+            Reading::Value(value) => v1::MetricSeries { labels, value, ..Default::default() },
+            Reading::Histogram { buckets, sum, count } => {
+                let bucket =
+                    |(upper_bound, cumulative_count)| v1::MetricBucket { upper_bound, cumulative_count };
+                let buckets = buckets.into_iter().map(bucket).collect();
+                v1::MetricSeries { labels, buckets, sum, count, value: 0.0 }
+            }
+        }
+    };
+    v1::MetricFamily {
+        name: family.name,
+        help: family.help,
+        kind: family.kind.as_str().to_owned(),
+        series: family.series.into_iter().map(series).collect(),
+    }
+}
+
+fn family_from_wire(wire: v1::MetricFamily) -> Result<Family, ChannelError> {
+    let kind =
+        [Kind::Counter, Kind::Gauge, Kind::Histogram].into_iter().find(|kind| kind.as_str() == wire.kind);
+    let kind = kind.ok_or_else(|| malformed("a metric family of unknown kind"))?;
+    let series = |series: v1::MetricSeries| Series {
+        labels: series.labels.into_iter().map(|label| (label.name, label.value)).collect(),
+        reading: match kind {
+            Kind::Counter | Kind::Gauge => Reading::Value(series.value),
+            Kind::Histogram => {
+                let bucket = |bucket: v1::MetricBucket| (bucket.upper_bound, bucket.cumulative_count);
+                let buckets = series.buckets.into_iter().map(bucket).collect();
+                Reading::Histogram { buckets, sum: series.sum, count: series.count }
+            }
+        },
+    };
+    let series = wire.series.into_iter().map(series).collect();
+    Ok(Family { name: wire.name, help: wire.help, kind, series })
+}

@@ -1,0 +1,13 @@
+//! Names and numbers that are parsed once, at the edge, and trusted from there on.
+
+mod address;
+mod generation;
+mod name;
+mod port;
+mod vni;
+
+pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
+pub use generation::Generation;
+pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
+pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort};
+pub use vni::{Vni, VniError};

@@ -1,0 +1,170 @@
+//! Names: DNS labels (RFC 1123, section 2.1), so that every one of them can be asked for in DNS.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing, or more than 63 bytes (RFC 1035, section 2.3.4).
+    #[error("{kind} {name:?} must have 1 to 63 characters, it has {}", name.len())]
+    Length {
+        /// What the name is for.
+        kind: &'static str,
+        /// The text.
+        name: String,
+    },
+    /// A character that a DNS label does not have.
+    #[error("{kind} {name:?} may hold lower-case letters, digits and inner hyphens only, not {character:?}")]
+    Character {
+        /// What the name is for.
+        kind: &'static str,
+        /// The text.
+        name: String,
+        /// The first wrong character.
+        character: char,
+    },
+}
+
+fn check_label(kind: &'static str, text: &str) -> Result<(), NameError> {
+    if text.is_empty() || text.len() > 63 {
+        return Err(NameError::Length { kind, name: text.to_owned() });
+    }
+    let last = text.chars().count() - 1;
+    let wrong = text.chars().enumerate().find(|&(at, c)| {
+        !(c.is_ascii_lowercase() || c.is_ascii_digit() || (c == '-' && at != 0 && at != last))
+    });
+    match wrong {
+        Some((_, character)) => Err(NameError::Character { kind, name: text.to_owned(), character }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check_label($kind, text).map(|()| Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.into()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+label!(
+    /// The name of an overlay network; the second label of its workloads' DNS names.
+    NetworkName, "network name"
+);
+label!(
+    /// The name of a service within its network.
+    ServiceName, "service name"
+);
+label!(
+    /// The name of a workload within its network, the same on no two hosts.
+    WorkloadName, "workload name"
+);
+label!(
+    /// The name of a host in the mesh.
+    NodeName, "node name"
+);
+
+/// A SPIFFE trust domain (SPIFFE-ID, section 2.1): lower-case letters, digits, `.`, `-` and `_`, up to 255 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TrustDomain(Box<str>);
+
+impl TrustDomain {
+    /// The trust domain as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TrustDomain {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const KIND: &str = "trust domain";
+        if text.is_empty() || text.len() > 255 {
+            return Err(NameError::Length { kind: KIND, name: text.to_owned() });
+        }
+        match text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_')) {
+            Some(character) => Err(NameError::Character { kind: KIND, name: text.to_owned(), character }),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl TryFrom<String> for TrustDomain {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<TrustDomain> for String {
+    fn from(domain: TrustDomain) -> Self {
+        domain.0.into()
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_what_dns_can_ask_for() {
+        for good in ["a", "api", "web-1", "0", &"x".repeat(63)] {
+            assert_eq!(good.parse::<ServiceName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "Api", "a.b", "-a", "a-", "a_b", "ä", &"x".repeat(64)] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_object_and_the_character() {
+        let error = "My_Net".parse::<NetworkName>().unwrap_err().to_string();
+        assert!(error.contains("network name \"My_Net\"") && error.contains("'M'"), "{error}");
+    }
+}

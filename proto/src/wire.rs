@@ -1,0 +1,17 @@
+//! The generated messages and the one place where they become domain types.
+//!
+//! A message that does not parse is refused whole with a [`WireError`] that names the field.
+
+mod convert;
+
+/// The generated messages, clients and servers of package `sealane.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::too_many_lines, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("sealane.v1");
+}
+
+pub use convert::WireError;
+
+/// The version of the protocol between agents and control; peers of another version refuse each other.
+pub const PROTOCOL: u32 = 1;

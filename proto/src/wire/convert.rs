@@ -1,0 +1,242 @@
+//! Messages to domain types and back.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::v1;
+use crate::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
+use crate::types::{Generation, Port, ServicePort, Vni};
+
+/// A message whose field does not say what it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The field is missing.
+    #[error("{message}.{field} is missing")]
+    Missing {
+        /// The message's type.
+        message: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// The field does not parse.
+    #[error("{message}.{field}: {reason}")]
+    Invalid {
+        /// The message's type.
+        message: &'static str,
+        /// The field.
+        field: &'static str,
+        /// What is wrong, in the words of the type.
+        reason: String,
+    },
+}
+
+struct In(&'static str);
+
+impl In {
+    fn parse<T: FromStr<Err: fmt::Display>>(&self, field: &'static str, text: &str) -> Result<T, WireError> {
+        text.parse().map_err(|error: T::Err| self.invalid(field, &error))
+    }
+
+    fn parse_option<T: FromStr<Err: fmt::Display>>(
+        &self,
+        field: &'static str,
+        text: &str,
+    ) -> Result<Option<T>, WireError> {
+        if text.is_empty() { Ok(None) } else { self.parse(field, text).map(Some) }
+    }
+
+    fn invalid(&self, field: &'static str, reason: &dyn fmt::Display) -> WireError {
+        WireError::Invalid { message: self.0, field, reason: reason.to_string() }
+    }
+
+    fn required<T>(&self, field: &'static str, value: Option<T>) -> Result<T, WireError> {
+        value.ok_or(WireError::Missing { message: self.0, field })
+    }
+}
+
+fn all<T, M: TryInto<T, Error = WireError>>(messages: Vec<M>) -> Result<Vec<T>, WireError> {
+    messages.into_iter().map(TryInto::try_into).collect()
+}
+
+fn each<M, T>(values: &[T]) -> Vec<M>
+where
+    for<'a> &'a T: Into<M>,
+{
+    values.iter().map(Into::into).collect()
+}
+
+fn text(value: &Option<impl fmt::Display>) -> String {
+    value.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+impl From<v1::Generation> for Generation {
+    fn from(message: v1::Generation) -> Self {
+        Self { epoch: message.epoch, revision: message.revision }
+    }
+}
+
+impl From<Generation> for v1::Generation {
+    fn from(generation: Generation) -> Self {
+        Self { epoch: generation.epoch, revision: generation.revision }
+    }
+}
+
+impl TryFrom<v1::ServicePort> for ServicePort {
+    type Error = WireError;
+    fn try_from(message: v1::ServicePort) -> Result<Self, WireError> {
+        let at = In("ServicePort");
+        let protocol = at.parse_option("protocol", &message.protocol)?.unwrap_or_default();
+        let port = Port::try_from(message.port).map_err(|error| at.invalid("port", &error))?;
+        let name = match message.name.as_str() {
+            "" => None,
+            name => Some(at.parse("name", name)?),
+        };
+        Ok(Self { name, port, protocol })
+    }
+}
+
+impl From<&ServicePort> for v1::ServicePort {
+    fn from(port: &ServicePort) -> Self {
+        Self {
+            name: port.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            port: port.port.get().into(),
+            protocol: port.protocol.to_string(),
+        }
+    }
+}
+
+impl TryFrom<v1::Network> for Network {
+    type Error = WireError;
+    fn try_from(message: v1::Network) -> Result<Self, WireError> {
+        let at = In("Network");
+        let mtu = u16::try_from(message.mtu).map_err(|error| at.invalid("mtu", &error))?;
+        Ok(Self {
+            name: at.parse("name", &message.name)?,
+            subnet: at.parse("subnet", &message.subnet)?,
+            vni: Vni::try_from(message.vni).map_err(|error| at.invalid("vni", &error))?,
+            mtu: (mtu != 0).then_some(mtu),
+        })
+    }
+}
+
+impl From<&Network> for v1::Network {
+    fn from(network: &Network) -> Self {
+        Self {
+            name: network.name.to_string(),
+            subnet: network.subnet.to_string(),
+            vni: network.vni.get(),
+            mtu: network.mtu.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl TryFrom<v1::Node> for Node {
+    type Error = WireError;
+    fn try_from(message: v1::Node) -> Result<Self, WireError> {
+        let at = In("Node");
+        Ok(Self {
+            name: at.parse("name", &message.name)?,
+            underlay: at.parse("underlay", &message.underlay)?,
+        })
+    }
+}
+
+impl From<&Node> for v1::Node {
+    fn from(node: &Node) -> Self {
+        Self { name: node.name.to_string(), underlay: node.underlay.to_string() }
+    }
+}
+
+impl TryFrom<v1::Block> for Block {
+    type Error = WireError;
+    fn try_from(message: v1::Block) -> Result<Self, WireError> {
+        let at = In("Block");
+        Ok(Self { node: at.parse_option("node", &message.node)?, range: at.parse("range", &message.range)? })
+    }
+}
+
+impl From<&Block> for v1::Block {
+    fn from(block: &Block) -> Self {
+        Self { node: text(&block.node), range: block.range.to_string() }
+    }
+}
+
+impl TryFrom<v1::Service> for Service {
+    type Error = WireError;
+    fn try_from(message: v1::Service) -> Result<Self, WireError> {
+        let at = In("Service");
+        Ok(Self {
+            name: at.parse("name", &message.name)?,
+            vip: at.parse("vip", &message.vip)?,
+            ports: all(message.ports)?,
+        })
+    }
+}
+
+impl From<&Service> for v1::Service {
+    fn from(service: &Service) -> Self {
+        Self { name: service.name.to_string(), vip: service.vip.to_string(), ports: each(&service.ports) }
+    }
+}
+
+impl TryFrom<v1::Workload> for Workload {
+    type Error = WireError;
+    fn try_from(message: v1::Workload) -> Result<Self, WireError> {
+        let at = In("Workload");
+        Ok(Self {
+            name: at.parse("name", &message.name)?,
+            network: at.parse("network", &message.network)?,
+            node: at.parse("node", &message.node)?,
+            address: at.parse("address", &message.address)?,
+            mac: at.parse("mac", &message.mac)?,
+            service: at.parse_option("service", &message.service)?,
+            ports: all(message.ports)?,
+            sidecar: message.sidecar,
+            ready: message.ready,
+        })
+    }
+}
+
+impl From<&Workload> for v1::Workload {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            name: workload.name.to_string(),
+            network: workload.network.to_string(),
+            node: workload.node.to_string(),
+            address: workload.address.to_string(),
+            mac: workload.mac.to_string(),
+            service: text(&workload.service),
+            ports: each(&workload.ports),
+            sidecar: workload.sidecar,
+            ready: workload.ready,
+        }
+    }
+}
+
+impl TryFrom<v1::NetworkState> for NetworkSnapshot {
+    type Error = WireError;
+    fn try_from(message: v1::NetworkState) -> Result<Self, WireError> {
+        let at = In("NetworkState");
+        Ok(Self {
+            generation: at.required("generation", message.generation)?.into(),
+            network: at.required("network", message.network)?.try_into()?,
+            nodes: all(message.nodes)?,
+            blocks: all(message.blocks)?,
+            services: all(message.services)?,
+            workloads: all(message.workloads)?,
+        })
+    }
+}
+
+impl From<&NetworkSnapshot> for v1::NetworkState {
+    fn from(snapshot: &NetworkSnapshot) -> Self {
+        Self {
+            generation: Some(snapshot.generation.into()),
+            network: Some((&snapshot.network).into()),
+            nodes: each(&snapshot.nodes),
+            blocks: each(&snapshot.blocks),
+            services: each(&snapshot.services),
+            workloads: each(&snapshot.workloads),
+        }
+    }
+}

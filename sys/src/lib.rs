@@ -1,0 +1,16 @@
+//! The Linux edge that several processes of Sealane share: network namespaces, descriptors that travel
+//! between processes, and processes that are watched without being children.
+//!
+//! Everything here is synchronous and knows neither tokio nor meshes; it changes no network configuration
+//! (that is the agent's netlink module). Main type: [`NetNs`].
+
+pub mod fdpass;
+pub mod hop;
+pub mod memfd;
+pub mod mounts;
+mod netns;
+mod process;
+pub mod spawn;
+
+pub use netns::{NetNs, NetNsError};
+pub use process::{Process, ProcessError};

@@ -1,0 +1,47 @@
+//! Starting processes in other namespaces.
+#![allow(unsafe_code, reason = "Command::pre_exec is unsafe; each hook makes only system calls")]
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, setns};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid};
+
+/// What a child does between fork and exec.
+pub trait SpawnExt {
+    /// Enters the namespaces behind these descriptors, in this order (their kind is the descriptor's own).
+    fn enter(&mut self, namespaces: Vec<OwnedFd>) -> &mut Self;
+
+    /// Is killed when the thread that started it ends.
+    fn die_with_parent(&mut self) -> &mut Self;
+
+    /// Leads a session of its own: no terminal, no signals of its starter's process group.
+    fn detached(&mut self) -> &mut Self;
+}
+
+impl SpawnExt for Command {
+    fn enter(&mut self, namespaces: Vec<OwnedFd>) -> &mut Self {
+        let hook = move || {
+            for ns in &namespaces {
+                setns(ns, CloneFlags::empty())?;
+            }
+            Ok(())
+        };
+        // SAFETY: setns(2) only; no allocation, no locks.
+        unsafe { self.pre_exec(hook) }
+    }
+
+    fn die_with_parent(&mut self) -> &mut Self {
+        let hook = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
+        // SAFETY: prctl(2) only.
+        unsafe { self.pre_exec(hook) }
+    }
+
+    fn detached(&mut self) -> &mut Self {
+        let hook = || setsid().map(drop).map_err(io::Error::from);
+        // SAFETY: setsid(2) only.
+        unsafe { self.pre_exec(hook) }
+    }
+}
