@@ -1,1 +1,3 @@
-//! Under construction.
+//! The sidecar: detects, routes, balances, encrypts and measures the calls of one workload.
+
+pub mod tunnel;
