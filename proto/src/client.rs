@@ -1,1 +1,9 @@
-//! later
+//! Clients of the gRPC services: over a unix socket, and to control over mTLS with reconnection.
+
+mod connect;
+mod join;
+mod link;
+
+pub use connect::{ConnectError, TlsIdentity, control_channel, unix_channel};
+pub use join::{JoinError, Joined, join};
+pub use link::{Link, LinkEvent, LinkInputs, LinkReport, Rejection};

@@ -186,6 +186,7 @@ fn other(error: PeerError) -> Error {
     CertificateError::Other(OtherError(Arc::new(error))).into()
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum of some fifty variants")]
 fn chain_error(error: webpki::Error) -> Error {
     match error {
         webpki::Error::CertExpired { time, not_after } => {

@@ -174,7 +174,8 @@ mod tests {
     use super::*;
 
     fn fd() -> OwnedFd {
-        let dir = std::env::temp_dir().join(format!("sealane-{}-{}", std::process::id(), rand::random::<u64>()));
+        let dir =
+            std::env::temp_dir().join(format!("sealane-{}-{}", std::process::id(), rand::random::<u64>()));
         let listener = UnixListener::bind(&dir).unwrap();
         std::fs::remove_file(dir).unwrap();
         listener.into()

@@ -121,7 +121,9 @@ impl FromStr for MacAddr {
             let mut octets = [0; 6];
             let mut parts = text.split(':');
             for octet in &mut octets {
-                let part = parts.next().filter(|part| part.len() == 2)?;
+                let digits =
+                    |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let part = parts.next().filter(digits)?;
                 *octet = u8::from_str_radix(part, 16).ok()?;
             }
             let mac = Self(octets);

@@ -1,0 +1,166 @@
+//! Connections for tonic: unix sockets, and TCP with the mesh's own TLS.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::identity::{Expected, PeerVerifier, Principal, Trust};
+use crate::resource::ControlAddr;
+
+/// How long connecting and the TLS handshake may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a silent connection is asked for a sign of life, and how long the answer may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(6));
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers at the unix socket.
+    #[error("cannot reach {path}: {source}")]
+    Unix {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Nobody answers at the address, or not in time.
+    #[error("cannot reach control at {address}: {source}")]
+    Tcp {
+        /// The address.
+        address: ControlAddr,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// It answers, but TLS fails: another authority, an expired certificate, a clock that is off.
+    #[error("no secure connection to control at {address}: {source}")]
+    Tls {
+        /// The address.
+        address: ControlAddr,
+        /// What TLS said.
+        source: io::Error,
+    },
+    /// TLS stands, but HTTP/2 does not.
+    #[error("control at {address} does not speak HTTP/2: {source}")]
+    Http {
+        /// The address.
+        address: ControlAddr,
+        /// What went wrong.
+        source: tonic::transport::Error,
+    },
+    /// The own identity cannot be used.
+    #[error("the node's own certificate and key cannot be used: {0}")]
+    Identity(#[source] rustls::Error),
+}
+
+/// What a host shows to control, and whom it trusts.
+#[derive(Debug)]
+pub struct TlsIdentity {
+    /// The chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+    /// The mesh's roots and domain.
+    pub trust: Trust,
+}
+
+impl Clone for TlsIdentity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), trust: self.trust.clone() }
+    }
+}
+
+/// A channel over the unix socket at `path`, connected now.
+///
+/// # Errors
+/// When nobody listens there or the caller may not open it.
+pub async fn unix_channel(path: &Path) -> Result<Channel, ConnectError> {
+    let fail = |source| ConnectError::Unix { path: path.to_owned(), source };
+    let stream = UnixStream::connect(path).await.map_err(fail)?;
+    let connector = once(stream);
+    Endpoint::from_static("http://sealane.local")
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| fail(io::Error::other(error)))
+}
+
+/// A channel to control, connected now, with the node's identity.
+///
+/// # Errors
+/// When control does not answer or is not the mesh's own.
+pub async fn control_channel(
+    address: &ControlAddr,
+    identity: &TlsIdentity,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Channel, ConnectError> {
+    let expected = Expected::Exactly(Principal::Control);
+    let verifier = PeerVerifier::new(identity.trust.clone(), expected, provider);
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(ConnectError::Identity)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(ConnectError::Identity)?;
+    tls_channel(address, config).await
+}
+
+/// A channel over TLS with this configuration.
+pub(super) async fn tls_channel(
+    address: &ControlAddr,
+    mut config: ClientConfig,
+) -> Result<Channel, ConnectError> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let deadline = tokio::time::Instant::now() + CONNECT_TIMEOUT;
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT_TIMEOUT:?}"));
+    let tcp = tokio::time::timeout_at(deadline, TcpStream::connect(&address.text))
+        .await
+        .unwrap_or_else(|_| Err(late()))
+        .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
+        .map_err(|source| ConnectError::Tcp { address: address.clone(), source })?;
+    // The peer is known by its SPIFFE identity; this name only fills the field.
+    let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+    let tls = tokio::time::timeout_at(deadline, tls)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(|source| ConnectError::Tls { address: address.clone(), source })?;
+    Endpoint::from_static("http://control.sealane")
+        .http2_keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(once(tls))
+        .await
+        .map_err(|source| ConnectError::Http { address: address.clone(), source })
+}
+
+/// A connector that hands out one connection; a lost one is an error, so that reconnecting is ours to decide.
+fn once<S>(
+    stream: S,
+) -> impl tower::Service<
+    http::Uri,
+    Response = TokioIo<S>,
+    Error = io::Error,
+    Future = std::future::Ready<io::Result<TokioIo<S>>>,
+> + Send
++ 'static
+where
+    S: Send + 'static,
+{
+    let mut stream = Some(stream);
+    tower::service_fn(move |_| {
+        std::future::ready(match stream.take() {
+            Some(stream) => Ok(TokioIo::new(stream)),
+            None => Err(io::Error::new(io::ErrorKind::NotConnected, "the connection was lost")),
+        })
+    })
+}

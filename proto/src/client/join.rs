@@ -1,0 +1,194 @@
+//! A host becomes part of the mesh: with a token that pins the authority.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+
+use super::connect::{ConnectError, tls_channel};
+use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer_identity};
+use crate::resource::{ControlAddr, Node};
+use crate::token::{JoinToken, Pin};
+use crate::types::TrustDomain;
+use crate::wire::{PROTOCOL, v1};
+
+/// What a host has after joining, beside the key that it made itself.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// The node certificate's chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The mesh's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// Why a host could not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// No connection, or to a control plane that the token was not made by.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Control says no; its text says why.
+    #[error("control at {address} refuses node {node}: {reason}")]
+    Refused {
+        /// Where control is.
+        address: ControlAddr,
+        /// Who wanted to join.
+        node: String,
+        /// Control's words.
+        reason: String,
+        /// Whether trying again unchanged may help (control was not ready).
+        retry: bool,
+    },
+    /// An answer that makes no sense.
+    #[error("control at {address} answered the join with {what}")]
+    Answer {
+        /// Where control is.
+        address: ControlAddr,
+        /// What is wrong with the answer.
+        what: String,
+    },
+    /// The roots of the answer are none.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+impl JoinError {
+    /// Whether trying again unchanged may help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Tcp { .. } | ConnectError::Http { .. }) => true,
+            Self::Refused { retry, .. } => *retry,
+            Self::Connect(
+                ConnectError::Unix { .. } | ConnectError::Tls { .. } | ConnectError::Identity(_),
+            )
+            | Self::Answer { .. }
+            | Self::Trust(_) => false,
+        }
+    }
+}
+
+/// Joins the mesh at `address` as `node`; `csr` (PKCS #10, DER) is signed by the host's new key.
+///
+/// # Errors
+/// See [`JoinError`]; nothing is changed on this host.
+pub async fn join(
+    address: &ControlAddr,
+    token: &JoinToken,
+    node: &Node,
+    csr: Vec<u8>,
+    version: &str,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Joined, JoinError> {
+    let verifier = Arc::new(PinVerifier { pin: token.pin, provider: provider.clone() });
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(ConnectError::Identity)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    let channel = tls_channel(address, config).await?;
+    let request = v1::JoinRequest {
+        token_id: token.id.clone(),
+        token_secret: token.secret.to_string(),
+        node: node.name.to_string(),
+        underlay: node.underlay.to_string(),
+        csr,
+        protocol: PROTOCOL,
+        version: version.to_owned(),
+        unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+    };
+    let answer = v1::control_client::ControlClient::new(channel).join(request).await;
+    let answer = answer.map_err(|status| refused(address, node, &status))?.into_inner();
+    accept(answer).map_err(|what| JoinError::Answer { address: address.clone(), what })
+}
+
+fn refused(address: &ControlAddr, node: &Node, status: &tonic::Status) -> JoinError {
+    let retry = matches!(
+        status.code(),
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Aborted
+    );
+    JoinError::Refused {
+        address: address.clone(),
+        node: node.name.to_string(),
+        reason: status.message().to_owned(),
+        retry,
+    }
+}
+
+fn accept(answer: v1::JoinResponse) -> Result<Joined, String> {
+    let certificate = answer.certificate.ok_or("no certificate")?;
+    let trust_domain = answer.trust_domain.parse().map_err(|error| format!("a bad trust domain: {error}"))?;
+    let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect();
+    Ok(Joined { trust_domain, chain: certs(certificate.chain), roots: certs(certificate.roots) })
+}
+
+/// Trusts the one authority whose certificate has the pin, as long as the server is its control plane.
+#[derive(Debug)]
+struct PinVerifier {
+    pin: Pin,
+    provider: Arc<CryptoProvider>,
+}
+
+/// No certificate of the chain has the pin.
+#[derive(Debug)]
+struct WrongAuthority(Pin);
+
+impl fmt::Display for WrongAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the token was made by another control plane (it pins the authority {})", self.0)
+    }
+}
+
+impl std::error::Error for WrongAuthority {}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let other = |error| Error::from(CertificateError::Other(OtherError(error)));
+        let root = intermediates.iter().find(|cert| Pin::of(cert) == self.pin);
+        let root = root.ok_or_else(|| other(Arc::new(WrongAuthority(self.pin))))?;
+        let id = peer_identity(Some(std::slice::from_ref(leaf))).ok_or(CertificateError::BadEncoding)?;
+        let trust = Trust::new(id.trust_domain, std::slice::from_ref(root));
+        let trust = trust.map_err(|error| other(Arc::new(error)))?;
+        let expected = Expected::Exactly(Principal::Control);
+        let verifier = PeerVerifier::new(trust, expected, &self.provider);
+        ServerCertVerifier::verify_server_cert(&*verifier, leaf, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

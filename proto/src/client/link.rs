@@ -1,0 +1,308 @@
+//! The stream between a host's agent and control: reconnects with backoff, resumes by generation.
+//!
+//! What goes up is level-triggered: the newest report and the newest acknowledgements are sent, however many
+//! there were while the stream was down. What comes down are [`LinkEvent`]s in the order control sent them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use sealane_base::backoff::Backoff;
+use sealane_base::task::{self, Task};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::connect::{TlsIdentity, control_channel};
+use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
+use crate::types::{Generation, NetworkName, WorkloadName};
+use crate::wire::v1::control_client::ControlClient;
+use crate::wire::{PROTOCOL, v1};
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Without a word from control for this long, the stream is given up.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// All workloads of this host, at one version of the agent's own counting.
+#[derive(Clone, Debug, Default)]
+pub struct LinkReport {
+    /// Grows with every change, from 1; 0 is "nothing to report yet" and is not sent.
+    pub version: u64,
+    /// The workloads.
+    pub workloads: Vec<Workload>,
+}
+
+/// What the owner feeds.
+#[derive(Debug)]
+pub struct LinkInputs {
+    /// Where control is; tried one after another.
+    pub addresses: Vec<ControlAddr>,
+    /// The node's identity, renewed from time to time; each connection takes the newest.
+    pub identity: watch::Receiver<Arc<TlsIdentity>>,
+    /// This host's workloads.
+    pub report: watch::Receiver<Arc<LinkReport>>,
+    /// What every data plane of this host works by.
+    pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+    /// The program's version.
+    pub version: String,
+}
+
+/// A workload that control did not accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its network.
+    pub network: NetworkName,
+    /// Its name.
+    pub workload: WorkloadName,
+    /// Why, in control's words.
+    pub reason: String,
+}
+
+/// What happened on the stream.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// Connected and welcomed; calls can be made on this channel until [`LinkEvent::Down`].
+    Up {
+        /// For unary calls.
+        channel: Channel,
+        /// Where control was found.
+        address: ControlAddr,
+        /// The mesh's roots as of now (DER).
+        roots: Vec<Vec<u8>>,
+    },
+    /// The stream broke, or could not be made; the next try comes by itself.
+    Down {
+        /// Why.
+        reason: String,
+    },
+    /// A network's newest state.
+    State(Box<NetworkSnapshot>),
+    /// A network that this host carried is no more.
+    Gone(NetworkName),
+    /// A report is durable, but for what is refused.
+    Reported {
+        /// [`LinkReport::version`].
+        version: u64,
+        /// What was not accepted.
+        refused: Vec<Rejection>,
+    },
+    /// Every connected host works by what this report led to.
+    Settled {
+        /// [`LinkReport::version`].
+        version: u64,
+    },
+}
+
+/// A running link. Dropping it closes the stream.
+#[derive(Debug)]
+pub struct Link {
+    _task: Task,
+}
+
+impl Link {
+    /// Starts connecting; events arrive on `events` until the link is dropped.
+    #[must_use]
+    pub fn start(inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc::Sender<LinkEvent>) -> Self {
+        Self { _task: task::spawn("control-link", run(inputs, provider, events)) }
+    }
+}
+
+async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc::Sender<LinkEvent>) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    for attempt in 0_usize.. {
+        let Some(address) = inputs.addresses.get(attempt % inputs.addresses.len().max(1)).cloned() else {
+            return;
+        };
+        let session = Session { inputs: &mut inputs, events: &events, address: &address };
+        let (reason, welcomed) = session.run(&provider).await;
+        if welcomed {
+            backoff.reset();
+        }
+        if events.send(LinkEvent::Down { reason }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(backoff.next_wait(rand::random())).await;
+    }
+}
+
+struct Session<'a> {
+    inputs: &'a mut LinkInputs,
+    events: &'a mpsc::Sender<LinkEvent>,
+    address: &'a ControlAddr,
+}
+
+impl Session<'_> {
+    /// One stream from connecting to its end; says why it ended and whether control welcomed us.
+    async fn run(mut self, provider: &Arc<CryptoProvider>) -> (String, bool) {
+        let identity = self.inputs.identity.borrow_and_update().clone();
+        let channel = match control_channel(self.address, &identity, provider).await {
+            Ok(channel) => channel,
+            Err(error) => return (error.to_string(), false),
+        };
+        let (up, outgoing) = mpsc::channel(16);
+        let applied = self.inputs.applied.borrow_and_update().clone();
+        let hello = v1::Hello {
+            protocol: PROTOCOL,
+            version: self.inputs.version.clone(),
+            applied: applied.iter().map(|(network, &generation)| ack(network, generation)).collect(),
+        };
+        // The queue is empty: this cannot wait.
+        let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;
+        let opened = ControlClient::new(channel.clone())
+            .max_decoding_message_size(256 << 20)
+            .sync(ReceiverStream::new(outgoing))
+            .await;
+        let mut incoming = match opened {
+            Ok(response) => response.into_inner(),
+            Err(status) => return (self.refused(&status), false),
+        };
+        match tokio::time::timeout(SILENCE, incoming.next()).await {
+            Ok(Some(Ok(v1::ControlMessage {
+                message: Some(v1::control_message::Message::Welcome(welcome)),
+            }))) => {
+                let event = LinkEvent::Up { channel, address: self.address.clone(), roots: welcome.roots };
+                if self.events.send(event).await.is_err() {
+                    return ("the agent ended".to_owned(), true);
+                }
+            }
+            Ok(Some(Err(status))) => return (self.refused(&status), false),
+            _ => return (format!("control at {} did not welcome this host", self.address), false),
+        }
+        (self.converse(&up, incoming, applied).await, true)
+    }
+
+    fn refused(&self, status: &tonic::Status) -> String {
+        format!("control at {} refuses: {}", self.address, status.message())
+    }
+
+    /// Carries messages both ways until the stream or the agent ends; says why.
+    async fn converse(
+        &mut self,
+        up: &mpsc::Sender<v1::AgentMessage>,
+        mut incoming: tonic::Streaming<v1::ControlMessage>,
+        acked: BTreeMap<NetworkName, Generation>,
+    ) -> String {
+        let mut progress = Progress { heartbeat: tokio::time::interval(HEARTBEAT), reported: 0, acked };
+        self.inputs.report.mark_changed();
+        loop {
+            let parts = match self.turn(&mut incoming, &mut progress).await {
+                Ok(parts) => parts,
+                Err(reason) => return reason,
+            };
+            for part in parts {
+                if up.send(message(part)).await.is_err() {
+                    return format!("control at {} closed the stream", self.address);
+                }
+            }
+        }
+    }
+
+    /// Waits for one thing to happen; returns what is to be sent because of it.
+    async fn turn(
+        &mut self,
+        incoming: &mut tonic::Streaming<v1::ControlMessage>,
+        progress: &mut Progress,
+    ) -> Result<Vec<v1::agent_message::Message>, String> {
+        let ended = |_| "the agent ended".to_owned();
+        tokio::select! {
+            received = tokio::time::timeout(SILENCE, incoming.next()) => {
+                let received = received.map_err(|_| format!("control at {} fell silent", self.address))?;
+                let received = received.ok_or_else(|| format!("control at {} closed the stream", self.address))?;
+                self.deliver(received.map_err(|status| self.refused(&status))?).await?;
+                Ok(Vec::new())
+            }
+            changed = self.inputs.report.changed() => {
+                changed.map_err(ended)?;
+                Ok(progress.report(&self.inputs.report.borrow_and_update()))
+            }
+            changed = self.inputs.applied.changed() => {
+                changed.map_err(ended)?;
+                Ok(progress.acks(&self.inputs.applied.borrow_and_update()))
+            }
+            _ = progress.heartbeat.tick() => {
+                Ok(vec![v1::agent_message::Message::Heartbeat(v1::Heartbeat {})])
+            }
+            changed = self.inputs.identity.changed() => {
+                changed.map_err(ended)?;
+                Err("the node certificate was renewed".to_owned())
+            }
+        }
+    }
+
+    async fn deliver(&self, message: v1::ControlMessage) -> Result<(), String> {
+        let bad =
+            |error: &dyn std::fmt::Display| format!("control sent what this agent cannot read: {error}");
+        let event = match message.message {
+            // A kind of message that this version does not know is left out: protocols of one number only add.
+            None
+            | Some(v1::control_message::Message::Heartbeat(_) | v1::control_message::Message::Welcome(_)) => {
+                return Ok(());
+            }
+            Some(v1::control_message::Message::State(state)) => {
+                LinkEvent::State(Box::new(state.try_into().map_err(|error| bad(&error))?))
+            }
+            Some(v1::control_message::Message::Gone(gone)) => {
+                LinkEvent::Gone(gone.network.parse().map_err(|error| bad(&error))?)
+            }
+            Some(v1::control_message::Message::Reported(reported)) => {
+                let refused = reported.refused.into_iter().map(rejection).collect::<Result<_, _>>();
+                LinkEvent::Reported {
+                    version: reported.sequence,
+                    refused: refused.map_err(|error| bad(&error))?,
+                }
+            }
+            Some(v1::control_message::Message::Settled(settled)) => {
+                LinkEvent::Settled { version: settled.sequence }
+            }
+        };
+        self.events.send(event).await.map_err(|_| "the agent ended".to_owned())
+    }
+}
+
+/// What this stream has sent so far.
+struct Progress {
+    heartbeat: tokio::time::Interval,
+    reported: u64,
+    acked: BTreeMap<NetworkName, Generation>,
+}
+
+impl Progress {
+    fn report(&mut self, report: &LinkReport) -> Vec<v1::agent_message::Message> {
+        if report.version <= self.reported {
+            return Vec::new();
+        }
+        self.reported = report.version;
+        let workloads = report.workloads.iter().map(Into::into).collect();
+        vec![v1::agent_message::Message::Report(v1::Report { sequence: report.version, workloads })]
+    }
+
+    fn acks(&mut self, applied: &BTreeMap<NetworkName, Generation>) -> Vec<v1::agent_message::Message> {
+        let news =
+            applied.iter().filter(|&(network, generation)| self.acked.get(network) != Some(generation));
+        let news =
+            news.map(|(network, &generation)| v1::agent_message::Message::Ack(ack(network, generation)));
+        let news = news.collect();
+        self.acked.clone_from(applied);
+        news
+    }
+}
+
+fn rejection(refusal: v1::Refusal) -> Result<Rejection, crate::types::NameError> {
+    Ok(Rejection {
+        network: refusal.network.parse()?,
+        workload: refusal.workload.parse()?,
+        reason: refusal.reason,
+    })
+}
+
+fn ack(network: &NetworkName, generation: Generation) -> v1::Ack {
+    v1::Ack { network: network.to_string(), generation: Some(generation.into()) }
+}
+
+fn message(message: v1::agent_message::Message) -> v1::AgentMessage {
+    v1::AgentMessage { message: Some(message) }
+}
