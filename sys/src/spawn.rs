@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "Command::pre_exec is unsafe; each hook makes only system calls")]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 /// What a child does between fork and exec.
 pub trait SpawnExt {
     /// Enters the namespaces behind these descriptors, in this order (their kind is the descriptor's own).
-    fn enter(&mut self, namespaces: Vec<OwnedFd>) -> &mut Self;
+    fn enter<N: AsFd + Send + Sync + 'static>(&mut self, namespaces: Vec<N>) -> &mut Self;
 
     /// Is killed when the thread that started it ends.
     fn die_with_parent(&mut self) -> &mut Self;
@@ -22,7 +22,7 @@ pub trait SpawnExt {
 }
 
 impl SpawnExt for Command {
-    fn enter(&mut self, namespaces: Vec<OwnedFd>) -> &mut Self {
+    fn enter<N: AsFd + Send + Sync + 'static>(&mut self, namespaces: Vec<N>) -> &mut Self {
         let hook = move || {
             for ns in &namespaces {
                 setns(ns, CloneFlags::empty())?;
