@@ -1,0 +1,50 @@
+//! What can go wrong with keep.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why keep could not be started, reached or did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Another keep serves this run directory; it holds the descriptors, so there is nothing to do.
+    #[error("keep already runs in {run_dir} as process {pid}")]
+    AlreadyRunning {
+        /// The run directory.
+        run_dir: PathBuf,
+        /// The process that serves it.
+        pid: String,
+    },
+    /// The run directory cannot be used.
+    #[error("keep cannot serve at {path}: {source}")]
+    Serve {
+        /// The file that could not be made.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Nobody answers at the socket.
+    #[error("keep cannot be reached at {path}: {source}")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process could not be started, or ended before it served.
+    #[error("keep cannot be started from {binary}: {reason}")]
+    Start {
+        /// The program.
+        binary: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// The key is not one.
+    #[error("{0:?} is not a key: 1 to 200 printable ASCII characters without spaces")]
+    Key(String),
+    /// The connection broke, or no answer came in time. The client is of no use any more; connect again.
+    #[error("the connection to keep broke: {0}")]
+    Broken(#[source] io::Error),
+    /// Keep answered with an error.
+    #[error("keep refused: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,58 @@
+//! Starting keep when it is not there.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sealane_sys::spawn::SpawnExt;
+
+use crate::{Keep, KeepError};
+
+/// How long a started keep may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Connects to the keep of `run_dir`, or starts `binary keep --run-dir <run_dir>` in a session of its own (it
+/// outlives the caller; standard error goes to `log`) and waits until it answers, at most 3 s. Blocks.
+///
+/// Safe against others that do the same: one keep wins, all connect to it.
+///
+/// # Errors
+/// [`KeepError::Start`] when it cannot be started or does not answer in time.
+pub fn ensure_running(run_dir: &Path, binary: &Path, log: Option<File>) -> Result<Keep, KeepError> {
+    if let Ok(keep) = Keep::connect(run_dir) {
+        return Ok(keep);
+    }
+    let fail = |reason: String| KeepError::Start { binary: binary.to_owned(), reason };
+    let mut child = spawn(run_dir, binary, log).map_err(|error| fail(error.to_string()))?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    let mut ended = None;
+    loop {
+        match Keep::connect(run_dir) {
+            Ok(mut keep) => {
+                keep.adopt(Some(child));
+                return Ok(keep);
+            }
+            Err(error) if Instant::now() >= deadline => {
+                // One that never answered is not left behind.
+                let _ = child.kill().and_then(|()| child.wait());
+                let reason = ended.unwrap_or_else(|| "it does not answer".to_owned());
+                return Err(fail(format!("{reason} ({error})")));
+            }
+            // One that ended may have lost to another starter's, whose socket is there in a moment.
+            Err(_) => ended = child.try_wait().ok().flatten().map(|status| format!("it ended with {status}")),
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+fn spawn(run_dir: &Path, binary: &Path, log: Option<File>) -> std::io::Result<Child> {
+    let mut command = Command::new(std::path::absolute(binary)?);
+    command.arg("keep").arg("--run-dir").arg(std::path::absolute(run_dir)?);
+    // Its working directory must not hold a file system busy.
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(log.map_or_else(Stdio::null, Stdio::from));
+    command.detached().spawn()
+}
