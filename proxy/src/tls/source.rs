@@ -1,0 +1,142 @@
+//! The identity of a sidecar, swapped when it is renewed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ServerConfig};
+use sealane_proto::identity::{Expected, Principal, SpiffeId, Trust, TrustError};
+use sealane_proto::sidecar::Identity;
+
+use super::config;
+
+/// How many called principals' configurations are kept; beyond, all are made anew when called.
+const MAX_CLIENTS: usize = 1024;
+
+/// Where tunnels get their TLS configuration from. Cheap to clone; shared by workers.
+///
+/// A new identity comes with new ticket keys and session caches, so that no session crosses a renewal or a
+/// change of roots. Tunnels that are open keep what they have.
+#[derive(Clone, Debug)]
+pub struct TlsSource(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    provider: Arc<CryptoProvider>,
+    current: ArcSwapOption<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    id: SpiffeId,
+    not_after: SystemTime,
+    trust: Trust,
+    key: Arc<SingleCertAndKey>,
+    server: Arc<ServerConfig>,
+    /// Taken per tunnel, not per stream.
+    clients: Mutex<HashMap<Principal, Arc<ClientConfig>>>,
+}
+
+/// Why there is no TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// [`TlsSource::set`] was never called.
+    #[error("this sidecar has no identity yet; its agent hands it one")]
+    NoIdentity,
+    /// The roots are unusable.
+    #[error("the roots that came with {id} are unusable: {source}")]
+    Trust {
+        /// Whose identity.
+        id: SpiffeId,
+        /// What is wrong.
+        source: TrustError,
+    },
+    /// Key or certificate is unusable.
+    #[error("key or certificate of {id} are unusable: {source}")]
+    Key {
+        /// Whose identity.
+        id: SpiffeId,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+}
+
+impl Default for TlsSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TlsSource {
+    /// A source without an identity.
+    #[must_use]
+    pub fn new() -> Self {
+        let provider = Arc::new(config::provider());
+        Self(Arc::new(Shared { provider, current: ArcSwapOption::empty() }))
+    }
+
+    /// What new tunnels are made with from now on.
+    ///
+    /// # Errors
+    /// When key, chain or roots cannot be used; then the previous identity stays.
+    pub fn set(&self, identity: Identity) -> Result<(), TlsError> {
+        let Identity { spiffe_id: id, chain, roots, key, not_after } = identity;
+        let trust = Trust::new(id.trust_domain.clone(), &roots)
+            .map_err(|source| TlsError::Trust { id: id.clone(), source })?;
+        let key_error = |source| TlsError::Key { id: id.clone(), source };
+        let key = CertifiedKey::from_der(chain, key, &self.0.provider).map_err(key_error)?;
+        let key = Arc::new(SingleCertAndKey::from(key));
+        let expected = Expected::SameNetwork(id.principal.clone());
+        let server = config::server(self.0.provider.clone(), trust.clone(), expected, key.clone());
+        let server = Arc::new(server.map_err(key_error)?);
+        let current = Current { id, not_after, trust, key, server, clients: Mutex::default() };
+        self.0.current.store(Some(Arc::new(current)));
+        Ok(())
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn spiffe_id(&self) -> Option<SpiffeId> {
+        self.0.current.load().as_ref().map(|current| current.id.clone())
+    }
+
+    /// When our certificate ends.
+    #[must_use]
+    pub fn not_after(&self) -> Option<SystemTime> {
+        self.0.current.load().as_ref().map(|current| current.not_after)
+    }
+
+    /// For tunnels to `expected` and to nobody else. Cached, with its sessions, per principal.
+    ///
+    /// # Errors
+    /// [`TlsError::NoIdentity`] before the first [`TlsSource::set`].
+    pub fn client_config(&self, expected: &Principal) -> Result<Arc<ClientConfig>, TlsError> {
+        let current = self.0.current.load();
+        let current = current.as_ref().ok_or(TlsError::NoIdentity)?;
+        let mut clients = current.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = clients.get(expected) {
+            return Ok(config.clone());
+        }
+        let exactly = Expected::Exactly(expected.clone());
+        let config =
+            config::client(self.0.provider.clone(), current.trust.clone(), exactly, current.key.clone());
+        let config = Arc::new(config.map_err(|source| TlsError::Key { id: current.id.clone(), source })?);
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.insert(expected.clone(), config.clone());
+        Ok(config)
+    }
+
+    /// For tunnels from any workload of our network.
+    ///
+    /// # Errors
+    /// [`TlsError::NoIdentity`] before the first [`TlsSource::set`].
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let current = self.0.current.load();
+        Ok(current.as_ref().ok_or(TlsError::NoIdentity)?.server.clone())
+    }
+}

@@ -1,0 +1,122 @@
+//! Making one tunnel: TCP, TLS, greeting.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConnection};
+use sealane_base::task::{self, Task};
+use sealane_proto::sidecar::MARK;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+
+use super::core::{Core, Side};
+use super::driver::Driver;
+use super::error::OpenError;
+use super::link::Link;
+use super::pool::PeerKey;
+use super::settings::Settings;
+use super::stats::TunnelStats;
+use crate::tls::{ALPN, TlsSource, leaf_expiry};
+
+/// How long data may be unacknowledged, so that a peer that vanished is noticed.
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A tunnel and the task that runs it.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) core: Rc<RefCell<Core>>,
+    pub(super) task: Task,
+}
+
+/// What tunnels are made with.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) tls: TlsSource,
+    pub(super) settings: Rc<Settings>,
+    pub(super) stats: Arc<TunnelStats>,
+}
+
+impl Connector {
+    pub(super) async fn connect(&self, key: &PeerKey) -> Result<Tunnel, OpenError> {
+        let (peer, after) = (key.address, self.settings.connect_timeout);
+        match tokio::time::timeout(after, self.attempt(key)).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.stats.connects_failed.increment();
+                Err(OpenError::Timeout { peer, after })
+            }
+        }
+    }
+
+    async fn attempt(&self, key: &PeerKey) -> Result<Tunnel, OpenError> {
+        let peer = key.address;
+        let config = self.tls.client_config(&key.expected).map_err(|_| OpenError::NoIdentity)?;
+        let expires = self.tls.not_after();
+        let tcp = connect_tcp(peer).await.map_err(|source| {
+            self.stats.connects_failed.increment();
+            OpenError::Connect { peer, source: Rc::new(source) }
+        })?;
+        let name = ServerName::IpAddress(peer.ip().into());
+        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
+            self.stats.handshakes_failed.increment();
+            handshake_error(peer, &error)
+        })?;
+        let (tcp, tls) = stream.into_inner();
+        check_protocol(peer, &tls)?;
+        let expires = expires.into_iter().chain(leaf_expiry(tls.peer_certificates())).min();
+        let core = Rc::new(RefCell::new(Core::new(Side::Connecting)));
+        let driver = Driver::new(core.clone(), self.settings.clone(), self.stats.clone(), expires);
+        let task = task::spawn_local(driver.run(Link::new(tcp, tls.into()), |_| {}));
+        // Held from here on, so that giving up ends the task.
+        let tunnel = Tunnel { core, task };
+        let greeted = poll_fn(|cx| tunnel.core.borrow_mut().poll_greeting(cx)).await;
+        greeted.map_err(|reason| OpenError::Handshake { peer, reason })?;
+        Ok(tunnel)
+    }
+}
+
+async fn connect_tcp(peer: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_mark(MARK)?;
+    let tcp = TcpSocket::from_std_stream(socket.into()).connect(peer).await?;
+    prepare(&tcp)?;
+    Ok(tcp)
+}
+
+/// What both sides of a tunnel ask of TCP.
+pub(super) fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_nodelay(true)
+}
+
+fn check_protocol(peer: SocketAddr, tls: &ClientConnection) -> Result<(), OpenError> {
+    if tls.alpn_protocol() == Some(ALPN) {
+        return Ok(());
+    }
+    Err(OpenError::Handshake { peer, reason: "it does not speak sealane/1".into() })
+}
+
+/// A peer that we do not accept is told apart from everything else.
+fn handshake_error(peer: SocketAddr, error: &io::Error) -> OpenError {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+        let reason = match reason {
+            CertificateError::Other(error) => error.to_string(),
+            reason => reason.to_string(),
+        };
+        return OpenError::Identity { peer, reason: reason.into() };
+    }
+    OpenError::Handshake { peer, reason: error.to_string().into() }
+}

@@ -1,0 +1,244 @@
+//! The state of one tunnel: streams, credit, what is to be sent. Pure: frames go in by [`Core::handle`], handles
+//! of streams act by `poll_*` and friends, plaintext comes out by [`Core::take_output`].
+
+mod map;
+mod receive;
+mod send;
+mod state;
+
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use self::map::StreamMap;
+use self::state::State;
+use super::error::StreamError;
+use super::frame::{Decoder, StreamId, encode};
+use super::open::OpenHeader;
+
+pub(super) use receive::TunnelError;
+
+/// The credit that every direction of every stream starts with.
+pub(super) const INITIAL_WINDOW: u32 = 65_536;
+/// How far the window of a stream grows.
+const MAX_WINDOW: u32 = 1 << 20;
+/// By how much all windows of a tunnel together may grow.
+const GROWTH: u32 = 16 << 20;
+/// From how much unsent output on streams wait before they send more.
+pub(super) const OUTPUT_LIMIT: usize = 256 * 1024;
+/// How much unsent output there can be before the peer, whose frames make us answer, is given up.
+const OUTPUT_FLOOD: usize = OUTPUT_LIMIT + 1024 * 1024;
+
+/// Which side of the tunnel this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Connecting,
+    Accepting { max_streams: u32 },
+}
+
+/// A stream that the peer opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) id: StreamId,
+    pub(super) header: OpenHeader,
+}
+
+/// The state of a tunnel.
+#[derive(Debug)]
+pub(super) struct Core {
+    side: Side,
+    streams: StreamMap,
+    decoder: Decoder,
+    /// Frames that are to be sent.
+    output: Vec<u8>,
+    /// How many bytes of output have been taken since the start.
+    taken: u64,
+    /// The greatest stream id that was opened.
+    last: StreamId,
+    /// The peer's limit of streams, once it has said HELLO.
+    greeted: Option<u32>,
+    greeting: Option<Waker>,
+    /// Whether no stream is opened any more.
+    going: bool,
+    dead: Option<Rc<str>>,
+    /// Who waits for less output, in order.
+    blocked: std::collections::VecDeque<StreamId>,
+    /// How much the windows may still grow.
+    growth: u32,
+    opened: Vec<Opened>,
+    refused: u64,
+    finished: u64,
+    driver: Option<Waker>,
+    notified: bool,
+}
+
+impl Core {
+    pub(super) fn new(side: Side) -> Self {
+        let mut core = Self {
+            side,
+            streams: StreamMap::default(),
+            decoder: Decoder::default(),
+            output: Vec::new(),
+            taken: 0,
+            last: 0,
+            greeted: None,
+            greeting: None,
+            going: false,
+            dead: None,
+            blocked: std::collections::VecDeque::new(),
+            growth: GROWTH,
+            opened: Vec::new(),
+            refused: 0,
+            finished: 0,
+            driver: None,
+            notified: false,
+        };
+        if let Side::Accepting { max_streams } = side {
+            encode::hello(&mut core.output, max_streams);
+        }
+        core
+    }
+
+    /// Whether another stream may be opened here.
+    pub(super) fn can_open(&self) -> bool {
+        let limit = self.greeted.unwrap_or(0) as usize;
+        self.accepts_work() && self.streams.len() < limit && self.last < super::frame::MAX_STREAM
+    }
+
+    /// Whether the tunnel is alive and takes new streams, as far as it is not full.
+    pub(super) fn accepts_work(&self) -> bool {
+        !self.going && self.dead.is_none()
+    }
+
+    /// How many streams there are, including those that are over but still held.
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Opens a stream; the caller has asked [`Core::can_open`].
+    pub(super) fn open(&mut self, header: &OpenHeader) -> StreamId {
+        self.last += 1;
+        let id = self.last;
+        self.streams.insert(id, State::new(self.taken + self.output.len() as u64));
+        encode::open(&mut self.output, id, header);
+        self.notify();
+        id
+    }
+
+    /// Ready when the peer has said HELLO, an error when the tunnel died before.
+    pub(super) fn poll_greeting(&mut self, cx: &Context<'_>) -> Poll<Result<(), Rc<str>>> {
+        if let Some(reason) = &self.dead {
+            return Poll::Ready(Err(reason.clone()));
+        }
+        if self.greeted.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.greeting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Streams that the peer opened since the last time.
+    pub(super) fn take_opened(&mut self) -> Vec<Opened> {
+        std::mem::take(&mut self.opened)
+    }
+
+    /// How many streams were refused and how many ended since the last time.
+    pub(super) fn take_counts(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.refused), std::mem::take(&mut self.finished))
+    }
+
+    /// No new streams from now on: the accepting side says so to its peer.
+    pub(super) fn go_away(&mut self) {
+        if std::mem::replace(&mut self.going, true) {
+            return;
+        }
+        if matches!(self.side, Side::Accepting { .. }) {
+            encode::go_away(&mut self.output, self.last);
+        }
+        self.notify();
+    }
+
+    /// Whether nothing is left to do on a tunnel that takes no new streams.
+    pub(super) fn is_done(&self) -> bool {
+        self.going && self.streams.is_empty() && self.output.is_empty()
+    }
+
+    /// Asks whether the peer is there.
+    pub(super) fn ping(&mut self) {
+        encode::ping(&mut self.output, [0; 8]);
+    }
+
+    /// The connection died: every stream learns of it. The first reason stands.
+    pub(super) fn lose(&mut self, reason: &str) {
+        if self.dead.is_some() {
+            return;
+        }
+        self.dead = Some(reason.into());
+        self.streams.values_mut().for_each(State::wake);
+        if let Some(waker) = self.greeting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether streams are opened by us.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.side == Side::Connecting
+    }
+
+    /// Has `cx` woken at the next change that matters to the driver.
+    pub(super) fn register_driver(&mut self, cx: &Context<'_>) {
+        self.notified = false;
+        if !self.driver.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.driver = Some(cx.waker().clone());
+        }
+    }
+
+    /// How much output waits.
+    pub(super) fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Swaps the output with the (empty) `buffer` and lets waiting streams send again.
+    pub(super) fn take_output(&mut self, buffer: &mut Vec<u8>) {
+        self.taken += self.output.len() as u64;
+        std::mem::swap(&mut self.output, buffer);
+        while let Some(id) = self.blocked.pop_front() {
+            if let Some(state) = self.streams.get_mut(&id) {
+                state.blocked = false;
+                state.wake_sender();
+            }
+        }
+    }
+
+    /// Why a stream fails on a dead tunnel.
+    fn lost(&self, opened_at: u64) -> Option<StreamError> {
+        let reason = self.dead.clone()?;
+        let never_sent = self.side == Side::Connecting && self.taken <= opened_at;
+        Some(StreamError::TunnelLost { never_sent, reason })
+    }
+
+    fn notify(&mut self) {
+        if !self.notified
+            && let Some(driver) = &self.driver
+        {
+            self.notified = true;
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Forgets a stream that is over on the wire and that nobody holds.
+    fn release(&mut self, id: StreamId) {
+        if let Some(state) = self.streams.get(&id)
+            && state.is_over(self.dead.is_some())
+        {
+            self.growth += state.window - INITIAL_WINDOW;
+            self.streams.remove(&id);
+            self.finished += 1;
+            if self.going {
+                self.notify();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

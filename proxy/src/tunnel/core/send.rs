@@ -1,0 +1,170 @@
+//! What the handles of a stream do.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::state::{State, register};
+use super::{Core, INITIAL_WINDOW, MAX_WINDOW, OUTPUT_LIMIT};
+use crate::tunnel::error::StreamError;
+use crate::tunnel::frame::{DATA_SENT, ResetCode, StreamId, encode};
+
+/// How much one call sends at most, so that streams take turns.
+const TURN: usize = 4 * DATA_SENT;
+
+impl Core {
+    /// How much can be sent now; waits for credit and for room in the output.
+    pub(in crate::tunnel) fn poll_room(
+        &mut self,
+        id: StreamId,
+        cx: &Context<'_>,
+    ) -> Poll<Result<usize, StreamError>> {
+        if let Some(error) = self.error(id) {
+            return Poll::Ready(Err(error));
+        }
+        let full = self.output.len() >= OUTPUT_LIMIT;
+        let Some(state) = self.streams.get_mut(&id) else {
+            return Poll::Ready(Err(gone()));
+        };
+        if state.credit > 0 && !full {
+            return Poll::Ready(Ok(TURN.min(state.credit as usize)));
+        }
+        register(&mut state.sender, cx.waker());
+        if state.credit > 0 && !std::mem::replace(&mut state.blocked, true) {
+            self.blocked.push_back(id);
+        }
+        Poll::Pending
+    }
+
+    /// Sends the start of `data`, as much as can be sent now, and says how much that was.
+    pub(in crate::tunnel) fn poll_write(
+        &mut self,
+        id: StreamId,
+        cx: &Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, StreamError>> {
+        if data.is_empty() {
+            return Poll::Ready(self.error(id).map_or(Ok(0), Err));
+        }
+        let room = ready!(self.poll_room(id, cx))?;
+        let data = &data[..room.min(data.len())];
+        self.write(id, data);
+        Poll::Ready(Ok(data.len()))
+    }
+
+    /// Sends the start of `data` right behind the OPEN, and says how much that was.
+    pub(in crate::tunnel) fn write_first(&mut self, id: StreamId, data: &[u8]) -> usize {
+        if self.output.len() >= OUTPUT_LIMIT {
+            return 0;
+        }
+        let data = &data[..data.len().min(INITIAL_WINDOW as usize)];
+        self.write(id, data);
+        data.len()
+    }
+
+    fn write(&mut self, id: StreamId, data: &[u8]) {
+        if let Some(state) = self.streams.get_mut(&id) {
+            state.credit = state.credit.saturating_sub(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        }
+        for piece in data.chunks(DATA_SENT) {
+            encode::data(&mut self.output, id, piece);
+        }
+        self.notify();
+    }
+
+    /// END.
+    pub(in crate::tunnel) fn finish(&mut self, id: StreamId) {
+        let alive = self.dead.is_none();
+        let Some(state) = self.streams.get_mut(&id) else { return };
+        if alive && state.reset.is_none() && !std::mem::replace(&mut state.finished, true) {
+            encode::end(&mut self.output, id);
+            self.notify();
+        }
+    }
+
+    /// RESET, unless both directions are complete or the stream is reset already.
+    pub(in crate::tunnel) fn reset(&mut self, id: StreamId, code: ResetCode) {
+        let alive = self.dead.is_none();
+        let Some(state) = self.streams.get_mut(&id) else { return };
+        if alive && state.reset.is_none() && !(state.finished && state.ended) {
+            state.reset = Some(code);
+            state.wake();
+            encode::reset(&mut self.output, id, code);
+            self.notify();
+        }
+    }
+
+    /// The next data; `None` is the peer's END. Returns credit.
+    pub(in crate::tunnel) fn poll_recv(
+        &mut self,
+        id: StreamId,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let Some(state) = self.streams.get_mut(&id) else {
+            return Poll::Ready(Err(gone()));
+        };
+        if let Some(data) = state.inbox.pop_front() {
+            state.unreturned += u32::try_from(data.len()).unwrap_or(u32::MAX);
+            if !state.ended && state.reset.is_none() && state.unreturned >= state.window / 2 {
+                return_credit(state, &mut self.growth);
+                let credit = std::mem::take(&mut state.unreturned);
+                state.allowed += credit;
+                encode::window(&mut self.output, id, credit);
+                self.notify();
+            }
+            return Poll::Ready(Ok(Some(data)));
+        }
+        if state.ended {
+            return Poll::Ready(Ok(None));
+        }
+        register(&mut state.receiver, cx.waker());
+        self.error(id).map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+    }
+
+    /// The sending half is dropped.
+    pub(in crate::tunnel) fn drop_sender(&mut self, id: StreamId) {
+        if let Some(state) = self.streams.get_mut(&id) {
+            state.sender_gone = true;
+            state.sender = None;
+            if !state.finished {
+                self.reset(id, ResetCode::Cancelled);
+            }
+            self.release(id);
+        }
+    }
+
+    /// The receiving half is dropped.
+    pub(in crate::tunnel) fn drop_receiver(&mut self, id: StreamId) {
+        if let Some(state) = self.streams.get_mut(&id) {
+            state.receiver_gone = true;
+            state.receiver = None;
+            state.inbox.clear();
+            if !state.ended {
+                self.reset(id, ResetCode::Cancelled);
+            }
+            self.release(id);
+        }
+    }
+
+    fn error(&self, id: StreamId) -> Option<StreamError> {
+        let Some(state) = self.streams.get(&id) else {
+            return Some(gone());
+        };
+        state.reset.map(StreamError::Reset).or_else(|| self.lost(state.opened_at))
+    }
+}
+
+/// Grows the window of a reader that keeps up: what it is given goes out with the credit that is due.
+fn return_credit(state: &mut State, growth: &mut u32) {
+    let more = state.window.min(MAX_WINDOW - state.window).min(*growth);
+    if state.inbox.is_empty() && more > 0 {
+        *growth -= more;
+        state.window += more;
+        state.unreturned += more;
+    }
+}
+
+/// A handle outlives its entry only by a mistake of ours.
+fn gone() -> StreamError {
+    StreamError::Reset(ResetCode::Internal)
+}

@@ -1,0 +1,90 @@
+//! One stream's state.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::INITIAL_WINDOW;
+use crate::tunnel::frame::ResetCode;
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Where in the tunnel's output the stream begins.
+    pub(super) opened_at: u64,
+    /// Both directions were ended by one side.
+    pub(super) reset: Option<ResetCode>,
+
+    /// How much the peer lets us send.
+    pub(super) credit: u32,
+    /// We have said END.
+    pub(super) finished: bool,
+    pub(super) sender_gone: bool,
+    /// Waits in the tunnel's queue for less output.
+    pub(super) blocked: bool,
+    pub(super) sender: Option<Waker>,
+
+    pub(super) inbox: VecDeque<Bytes>,
+    /// How much the peer may have in flight or unread here.
+    pub(super) window: u32,
+    /// How much of that it has left.
+    pub(super) allowed: u32,
+    /// How much was read and not returned as credit.
+    pub(super) unreturned: u32,
+    /// The peer has said END.
+    pub(super) ended: bool,
+    pub(super) receiver_gone: bool,
+    pub(super) receiver: Option<Waker>,
+}
+
+impl State {
+    pub(super) fn new(opened_at: u64) -> Self {
+        Self {
+            opened_at,
+            reset: None,
+            credit: INITIAL_WINDOW,
+            finished: false,
+            sender_gone: false,
+            blocked: false,
+            sender: None,
+            inbox: VecDeque::new(),
+            window: INITIAL_WINDOW,
+            allowed: INITIAL_WINDOW,
+            unreturned: 0,
+            ended: false,
+            receiver_gone: false,
+            receiver: None,
+        }
+    }
+
+    /// Whether nobody here holds it and nothing more is said about it.
+    pub(super) fn is_over(&self, tunnel_dead: bool) -> bool {
+        let held = !self.sender_gone || !self.receiver_gone;
+        !held && (tunnel_dead || self.reset.is_some() || (self.finished && self.ended))
+    }
+
+    pub(super) fn wake_sender(&mut self) {
+        if let Some(waker) = self.sender.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_receiver(&mut self) {
+        if let Some(waker) = self.receiver.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.wake_sender();
+        self.wake_receiver();
+    }
+}
+
+/// Keeps `waker` in `slot` for the next wake-up.
+pub(super) fn register(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(known) => known.clone_from(waker),
+        None => *slot = Some(waker.clone()),
+    }
+}

@@ -1,0 +1,189 @@
+//! The task that owns a tunnel's connection: reads, demultiplexes, coalesces, writes.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::core::{Core, Opened};
+use super::link::{Link, LinkError};
+use super::liveness::{Liveness, Verdict};
+use super::settings::Settings;
+use super::stats::TunnelStats;
+
+/// How often silence, disuse and age are looked at.
+const TICK: Duration = Duration::from_secs(2);
+/// How many reads are made before it is written.
+const READS: usize = 4;
+/// From how much output on it goes out without waiting for tasks that are ready to run.
+const EAGER: usize = 64 * 1024;
+/// How long a closed tunnel waits for the peer's close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a tunnel runs with.
+#[derive(Debug)]
+pub(super) struct Driver {
+    core: Rc<RefCell<Core>>,
+    settings: Rc<Settings>,
+    stats: Arc<TunnelStats>,
+    liveness: Liveness,
+    born: Instant,
+    expires: Option<SystemTime>,
+    tick: Interval,
+    heard: bool,
+    yielded: bool,
+    plain: Vec<u8>,
+}
+
+impl Driver {
+    /// For a tunnel whose certificates end at `expires`.
+    pub(super) fn new(
+        core: Rc<RefCell<Core>>,
+        settings: Rc<Settings>,
+        stats: Arc<TunnelStats>,
+        expires: Option<SystemTime>,
+    ) -> Self {
+        let now = Instant::now();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        stats.tunnels_opened.increment();
+        let liveness = Liveness::new(now);
+        Self {
+            core,
+            settings,
+            stats,
+            liveness,
+            born: now,
+            expires,
+            tick,
+            heard: false,
+            yielded: false,
+            plain: Vec::new(),
+        }
+    }
+
+    /// Runs the tunnel to its end; then every stream that is left knows of it.
+    pub(super) async fn run(mut self, mut link: Link, mut on_opened: impl FnMut(Opened)) {
+        let ended = poll_fn(|cx| self.poll(cx, &mut link, &mut on_opened)).await;
+        if let Err(error) = ended {
+            let unused = self.core.borrow().stream_count() == 0;
+            if !(unused && matches!(error, LinkError::Closed)) {
+                self.stats.tunnels_lost.increment();
+                tracing::debug!(%error, "tunnel lost");
+            }
+            self.core.borrow_mut().lose(&error.to_string());
+            return;
+        }
+        let farewell = async {
+            link.close()?;
+            poll_fn(|cx| link.poll_flush(cx)).await?;
+            link.shut_down().await;
+            Ok::<_, LinkError>(())
+        };
+        // Nothing depends on the outcome: there are no streams any more.
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        on_opened: &mut impl FnMut(Opened),
+    ) -> Poll<Result<(), LinkError>> {
+        self.core.borrow_mut().register_driver(cx);
+        let read = self.poll_reads(cx, link);
+        self.announce(on_opened);
+        read?;
+        if self.tick.poll_tick(cx).is_ready() {
+            self.check()?;
+            // The interval must have been polled to wake us again.
+            while self.tick.poll_tick(cx).is_ready() {}
+        }
+        if let Err(error) = self.poll_writes(cx, link) {
+            // What the peer said before it went (GOAWAY, RESET) still counts.
+            let _ = self.poll_reads(cx, link);
+            return Poll::Ready(Err(error));
+        }
+        if self.core.borrow().is_done() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_reads(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), LinkError> {
+        for _ in 0..READS {
+            let core = &self.core;
+            let read = link.poll_read(cx, |plain, own| Ok(core.borrow_mut().handle(plain, own)?));
+            match read {
+                Poll::Ready(Ok(length)) => {
+                    self.heard = true;
+                    self.stats.bytes_received.add(length as u64);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn announce(&self, on_opened: &mut impl FnMut(Opened)) {
+        let (opened, (refused, finished)) = {
+            let mut core = self.core.borrow_mut();
+            (core.take_opened(), core.take_counts())
+        };
+        self.stats.streams_opened.add(opened.len() as u64);
+        self.stats.streams_refused.add(refused);
+        self.stats.streams_closed.add(finished);
+        opened.into_iter().for_each(on_opened);
+    }
+
+    /// Writes what there is, but lets the tasks that are ready run first: their frames share our records.
+    fn poll_writes(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), LinkError> {
+        loop {
+            match link.poll_flush(cx) {
+                Poll::Ready(sent) => self.stats.bytes_sent.add(sent? as u64),
+                Poll::Pending => return Ok(()),
+            }
+            let length = self.core.borrow().output_len();
+            if length == 0 {
+                self.yielded = false;
+                return Ok(());
+            }
+            if length < EAGER && !std::mem::replace(&mut self.yielded, true) {
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            self.core.borrow_mut().take_output(&mut self.plain);
+            link.seal(&self.plain)?;
+            self.plain.clear();
+        }
+    }
+
+    fn check(&mut self) -> Result<(), LinkError> {
+        let mut core = self.core.borrow_mut();
+        let heard = std::mem::take(&mut self.heard);
+        let in_use = core.stream_count() > 0 || !core.is_connecting();
+        match self.liveness.check(Instant::now(), heard, in_use, &self.settings) {
+            Verdict::Fine => {}
+            Verdict::Ping => core.ping(),
+            Verdict::Lost => return Err(LinkError::Silent),
+            Verdict::Idle => core.go_away(),
+        }
+        let expired = self.expires.is_some_and(|expires| SystemTime::now() >= expires);
+        if expired || self.born.elapsed() >= self.settings.max_age {
+            core.go_away();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.stats.tunnels_closed.increment();
+        let mut core = self.core.borrow_mut();
+        core.lose("this sidecar ended the tunnel");
+        self.stats.streams_closed.add(core.take_counts().1 + core.stream_count() as u64);
+    }
+}

@@ -1,0 +1,86 @@
+//! What can go wrong with tunnels and their streams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::frame::ResetCode;
+
+/// Why a stream cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// One side reset it.
+    #[error("the stream was reset: {0}")]
+    Reset(ResetCode),
+    /// The connection beneath died.
+    #[error("the tunnel was lost: {reason}")]
+    TunnelLost {
+        /// Whether not a byte of the stream was given to the connection.
+        never_sent: bool,
+        /// What happened.
+        reason: Rc<str>,
+    },
+}
+
+impl StreamError {
+    /// Whether the receiving application has certainly seen nothing of the stream, so that a retry repeats nothing.
+    #[must_use]
+    pub fn never_processed(&self) -> bool {
+        match self {
+            Self::Reset(code) => code.never_processed(),
+            Self::TunnelLost { never_sent, .. } => *never_sent,
+        }
+    }
+}
+
+/// Why no stream was opened. Whichever it is: nothing was sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// TCP: refused, unreachable.
+    #[error("no connection to {peer}: {source}")]
+    Connect {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+        /// What the kernel said.
+        source: Rc<io::Error>,
+    },
+    /// No TCP connection, TLS handshake or greeting in time.
+    #[error("no tunnel to {peer} within {after:?}")]
+    Timeout {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+        /// The limit.
+        after: Duration,
+    },
+    /// The peer is not who was called, or its certificate is no good.
+    #[error("the identity of {peer} is not accepted: {reason}")]
+    Identity {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+        /// Who it is and who was expected, or what is wrong with the certificate.
+        reason: Rc<str>,
+    },
+    /// TLS or the protocol failed otherwise; also when the peer does not accept our identity.
+    #[error("no tunnel to {peer}: {reason}")]
+    Handshake {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+        /// What was wrong.
+        reason: Rc<str>,
+    },
+    /// All tunnels that the peer may have are full.
+    #[error("all {tunnels} tunnels to {peer} are full")]
+    Saturated {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+        /// How many tunnels there are.
+        tunnels: usize,
+    },
+    /// We have no identity yet.
+    #[error("this sidecar has no identity yet; its agent hands it one")]
+    NoIdentity,
+    /// This sidecar is ending.
+    #[error("this sidecar is ending")]
+    Draining,
+}

@@ -1,0 +1,183 @@
+//! Tunnels to peers, shared by all calls of one worker.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, Shared};
+use sealane_base::task::{self, Task};
+use sealane_proto::identity::Principal;
+
+use super::connect::{Connector, Tunnel};
+use super::error::OpenError;
+use super::open::OpenHeader;
+use super::settings::Settings;
+use super::stats::TunnelStats;
+use super::stream::Stream;
+use crate::tls::TlsSource;
+
+/// Whom a tunnel goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerKey {
+    /// The tunnel port of the peer's sidecar.
+    pub address: SocketAddr,
+    /// Whose certificate it must show.
+    pub expected: Principal,
+}
+
+/// The tunnels of one worker, made when they are needed. Cheap to clone; needs a `LocalSet`.
+#[derive(Clone, Debug)]
+pub struct TunnelPool(Rc<Pool>);
+
+type Connecting = Shared<LocalBoxFuture<'static, Result<(), OpenError>>>;
+
+#[derive(Debug)]
+struct Pool {
+    connector: Rc<Connector>,
+    peers: RefCell<HashMap<PeerKey, Peer>>,
+    draining: std::cell::Cell<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    tunnels: Vec<Tunnel>,
+    connecting: Option<(Connecting, Rc<Task>)>,
+}
+
+impl TunnelPool {
+    /// A pool without tunnels.
+    #[must_use]
+    pub fn new(tls: TlsSource, settings: Settings, stats: Arc<TunnelStats>) -> Self {
+        let connector = Rc::new(Connector { tls, settings: Rc::new(settings), stats });
+        Self(Rc::new(Pool { connector, peers: RefCell::default(), draining: false.into() }))
+    }
+
+    /// Opens a stream on a tunnel to the peer, made now if there is none, and sends `first` on it as far as
+    /// the initial credit of 64 KiB reaches; the rest is left in `first`.
+    ///
+    /// Calls for the same peer wait for one handshake. Cancel safe.
+    ///
+    /// # Errors
+    /// Whatever the error is, nothing was sent to the peer.
+    pub async fn open(
+        &self,
+        key: &PeerKey,
+        header: &OpenHeader,
+        first: &mut bytes::Bytes,
+    ) -> Result<Stream, OpenError> {
+        loop {
+            if self.0.draining.get() {
+                return Err(OpenError::Draining);
+            }
+            if let Some(stream) = self.try_open(key, header, first) {
+                return Ok(stream);
+            }
+            let (connecting, _task) = self.connecting(key)?;
+            connecting.await?;
+        }
+    }
+
+    /// Opens a stream on a tunnel that is there already.
+    fn try_open(&self, key: &PeerKey, header: &OpenHeader, first: &mut bytes::Bytes) -> Option<Stream> {
+        let (core, crowded) = {
+            let mut peers = self.0.peers.borrow_mut();
+            let peer = peers.get_mut(key)?;
+            let open = peer.tunnels.iter().filter(|tunnel| tunnel.core.borrow().can_open());
+            let tunnel = open.min_by_key(|tunnel| tunnel.core.borrow().stream_count())?;
+            let core = tunnel.core.clone();
+            let crowded = core.borrow().stream_count() >= self.settings().streams_per_tunnel as usize;
+            (core, crowded && peer.connecting.is_none())
+        };
+        if crowded {
+            // The next stream may have it better; this one does not wait, and full is no error yet.
+            let _ = self.connecting(key);
+        }
+        let id = core.borrow_mut().open(header);
+        self.0.connector.stats.streams_opened.increment();
+        let stream = Stream::new(&core, id);
+        let sent = core.borrow_mut().write_first(id, first);
+        bytes::Buf::advance(first, sent);
+        Some(stream)
+    }
+
+    /// The handshake that is under way, or a new one.
+    fn connecting(&self, key: &PeerKey) -> Result<(Connecting, Rc<Task>), OpenError> {
+        let mut peers = self.0.peers.borrow_mut();
+        let peer = peers.entry(key.clone()).or_default();
+        if let Some(connecting) = &peer.connecting {
+            return Ok(connecting.clone());
+        }
+        peer.tunnels.retain(|tunnel| !tunnel.task.is_finished());
+        let tunnels = peer.tunnels.iter().filter(|tunnel| tunnel.core.borrow().accepts_work()).count();
+        if tunnels >= self.settings().tunnels_per_peer {
+            return Err(OpenError::Saturated { peer: key.address, tunnels });
+        }
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        let (pool, connector, key) = (Rc::downgrade(&self.0), self.0.connector.clone(), key.clone());
+        let task = task::spawn_local(async move {
+            let result = Box::pin(connector.connect(&key)).await;
+            // An error means that nobody waits any more.
+            let _ = done.send(settle(&pool, &key, result));
+        });
+        let outcome = outcome.map(|sent| sent.unwrap_or(Err(OpenError::Draining))).boxed_local().shared();
+        let connecting = (outcome, Rc::new(task));
+        peer.connecting = Some(connecting.clone());
+        Ok(connecting)
+    }
+
+    /// Closes the tunnels to peers that `keep` does not want, when their streams have ended.
+    pub fn retain(&self, keep: impl Fn(&PeerKey) -> bool) {
+        self.0.peers.borrow_mut().retain(|key, peer| {
+            peer.tunnels.retain(|tunnel| !tunnel.task.is_finished());
+            if keep(key) {
+                return peer.connecting.is_some() || !peer.tunnels.is_empty();
+            }
+            peer.tunnels.iter().for_each(|tunnel| tunnel.core.borrow_mut().go_away());
+            !peer.tunnels.is_empty()
+        });
+    }
+
+    /// Opens nothing any more; tunnels close when their streams have ended.
+    pub fn drain(&self) {
+        self.0.draining.set(true);
+        self.retain(|_| false);
+    }
+
+    /// How many tunnels there are.
+    #[must_use]
+    pub fn tunnel_count(&self) -> usize {
+        let peers = self.0.peers.borrow();
+        peers.values().flat_map(|peer| &peer.tunnels).filter(|tunnel| !tunnel.task.is_finished()).count()
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.connector.settings
+    }
+}
+
+/// Puts a new tunnel where streams find it.
+fn settle(pool: &Weak<Pool>, key: &PeerKey, result: Result<Tunnel, OpenError>) -> Result<(), OpenError> {
+    let Some(pool) = pool.upgrade() else {
+        return Err(OpenError::Draining);
+    };
+    let mut peers = pool.peers.borrow_mut();
+    let Some(peer) = peers.get_mut(key) else {
+        return Err(OpenError::Draining);
+    };
+    peer.connecting = None;
+    match result {
+        Ok(tunnel) => {
+            peer.tunnels.push(tunnel);
+            Ok(())
+        }
+        Err(error) => {
+            if peer.tunnels.is_empty() {
+                peers.remove(key);
+            }
+            Err(error)
+        }
+    }
+}

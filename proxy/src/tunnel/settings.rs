@@ -1,0 +1,42 @@
+//! What may be chosen about tunnels.
+
+use std::time::Duration;
+
+/// Limits and times of tunnels; the defaults suit sidecars.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Accepting: how many streams a tunnel may have open at once; further ones are refused.
+    pub max_streams: u32,
+    /// Connecting: from how many open streams on another tunnel to the same peer is made.
+    pub streams_per_tunnel: u32,
+    /// Connecting: how many tunnels to one peer at most.
+    pub tunnels_per_peer: usize,
+    /// Connecting: for TCP, TLS and the peer's greeting together.
+    pub connect_timeout: Duration,
+    /// Accepting: for TLS.
+    pub handshake_timeout: Duration,
+    /// Connecting: a tunnel without streams is closed after this long.
+    pub idle_timeout: Duration,
+    /// A peer that is silent this long is asked by PING.
+    pub ping_after: Duration,
+    /// A peer that is silent this long after a PING is lost.
+    pub lost_after: Duration,
+    /// A tunnel takes no new streams after this long, so that keys and certificates are renewed.
+    pub max_age: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_streams: 1000,
+            streams_per_tunnel: 250,
+            tunnels_per_peer: 8,
+            connect_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            ping_after: Duration::from_secs(10),
+            lost_after: Duration::from_secs(10),
+            max_age: Duration::from_secs(24 * 3600),
+        }
+    }
+}
