@@ -1,2 +1,49 @@
-//! Under construction.
-fn main() {}
+//! `sealane`: the one binary. It reads the command line, calls what was asked for and says how it went; each verb
+//! lives in a module of its own, and what it works with in the other crates.
+
+mod args;
+mod clean;
+mod client;
+mod failure;
+mod life;
+mod printer;
+mod run;
+mod verb;
+mod view;
+
+use std::process::ExitCode;
+
+use args::{Cli, Verb};
+use failure::Failure;
+use printer::Printer;
+
+fn main() -> ExitCode {
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    let printer = Printer::new(cli.common.output);
+    match call(cli, &printer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            printer.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
+    let common = &cli.common;
+    match cli.verb {
+        Verb::Keep => life::keep(&common.run_dir),
+        Verb::Clean(clean) => clean::clean(&clean, common, printer),
+        Verb::Token(token) => verb::token::call(&token, common, printer),
+        Verb::Network(network) => verb::network::call(&network, common, printer),
+        Verb::Service(service) => verb::listing::services(&service, common, printer),
+        Verb::Node(node) => verb::listing::nodes(&node, common, printer),
+        Verb::Workload(workload) => verb::listing::workloads(&workload, common, printer),
+        Verb::Status => verb::status::call(common, printer),
+        Verb::Run(run) => Err(run::run(run, common, printer)),
+        Verb::Exec(exec) => Err(run::exec(exec, common)),
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line. Whatever has a form of its own (names, subnets, ports) is parsed here, once.
+
+mod process;
+mod table;
+mod workload;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::failure::Exit;
+use crate::printer::Format;
+pub(crate) use process::Clean;
+pub(crate) use table::{
+    CreateNetwork, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service, Token,
+    TokenAction, Workload,
+};
+pub(crate) use workload::{Attach, Exec, Run};
+
+/// Private networks for the containers and processes of many Linux hosts: names, balancing, mTLS, metrics.
+#[derive(Debug, Parser)]
+#[command(name = "sealane", version, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// The socket to talk to, instead of control.sock or agent.sock in the run directory
+    #[arg(long, global = true, env = "SEALANE_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Where sockets, pid files and namespace handles are
+    #[arg(long, global = true, env = "SEALANE_RUN_DIR", value_name = "DIR", default_value = "/run/sealane")]
+    pub(crate) run_dir: PathBuf,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a command as a workload of a network; the workload ends with it
+    Run(Run),
+    /// Run a command in the namespace of a workload of this host
+    Exec(Exec),
+    /// Overlay networks
+    Network(Network),
+    /// Tokens that hosts join with
+    Token(Token),
+    /// Services
+    Service(Service),
+    /// Hosts of the mesh
+    Node(Node),
+    /// Workloads
+    Workload(Workload),
+    /// How control or this host's agent is doing
+    Status,
+    /// Remove every trace of Sealane from this host
+    Clean(Clean),
+    /// Hold what must outlive the agent (the agent starts it)
+    #[command(hide = true)]
+    Keep,
+}
+
+/// Reads a command line. What is printed instead of running anything has been printed when it returns an error.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    Cli::try_parse_from(&arguments).map_err(|error| {
+        // Without a terminal to print to, the status still says it.
+        let _ = error.print();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+            _ if starts_a_command(&arguments) => Exit::NotStarted.into(),
+            _ => Exit::Usage.into(),
+        }
+    })
+}
+
+/// Whether the verb is one whose status is otherwise that of a command.
+fn starts_a_command(arguments: &[OsString]) -> bool {
+    let verb = arguments.iter().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
+    verb.is_some_and(|verb| verb == "run" || verb == "exec")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn refused(line: &str) -> String {
+        match Cli::try_parse_from(line.split(' ')) {
+            Ok(cli) => format!("accepted as {cli:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_names_what_is_wrong() {
+        let table = [
+            ("sealane network create Shop --subnet 10.42.0.0/16", "lower-case letters"),
+            ("sealane network create shop", "--subnet"),
+            ("sealane network create shop --subnet 10.42.0.1/16", "did you mean 10.42.0.0/16"),
+            ("sealane network create shop --subnet 10.42.0.0/16 --subnet fd00::/64", "IPv6"),
+            (
+                "sealane network create shop --subnet 10.42.0.0/16 --encryption wireguard",
+                "possible values: none",
+            ),
+            ("sealane network create shop --subnet 10.42.0.0/16 --mtu 100", "1280"),
+            ("sealane run --network shop", "<CMD>"),
+            ("sealane run -- true", "--network"),
+            ("sealane run --network shop --port 80 -- true", "--service"),
+            ("sealane run --network shop --service api --port 0 -- true", "1 to 65535"),
+            ("sealane run --network shop --service api --port 80/sctp -- true", "protocol"),
+            ("sealane run --network shop --ip 10.42.0 -- true", "--ip"),
+            ("sealane token create --ttl soon", "--ttl"),
+            ("sealane token create --ttl 0s", "--ttl"),
+            ("sealane status -o xml", "table, json, yaml"),
+            ("sealane nothing", "nothing"),
+        ];
+        for (line, expected) in table {
+            let said = refused(line);
+            assert!(said.contains(expected), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_the_command_alone() {
+        let line = "sealane run --network shop --service api --port web=8080/http -- sh -c --name -o json";
+        let Verb::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().verb else {
+            panic!("not a run");
+        };
+        assert_eq!(run.command, ["sh", "-c", "--name", "-o", "json"]);
+        assert_eq!(run.attach.ports[0].to_string(), "web=8080/http");
+        assert!(run.attach.name.is_none());
+    }
+
+    #[test]
+    fn common_flags_stand_before_or_behind_the_verb() {
+        for line in ["sealane -o json --run-dir /r status", "sealane status --output json --run-dir /r"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(
+                (cli.common.output, cli.common.run_dir),
+                (Format::Json, PathBuf::from("/r")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_verbs_that_start_a_command_keep_low_statuses_for_it() {
+        let check = |line: &str| starts_a_command(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert!(check("sealane run --bad") && check("sealane exec") && check("sealane --x run"));
+        assert!(!check("sealane network run") && !check("sealane"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Verbs about what the mesh consists of.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use sealane_proto::types::{NetworkName, Subnet};
+
+/// `sealane network`.
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    #[command(subcommand)]
+    pub(crate) action: NetworkAction,
+}
+
+/// What can be done with networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkAction {
+    /// Create a network
+    Create(CreateNetwork),
+    /// List the networks
+    Ls,
+    /// Show all that is known about a network
+    Inspect {
+        /// Its name
+        name: NetworkName,
+    },
+    /// Remove a network that has no workloads
+    Rm {
+        /// Its name
+        name: NetworkName,
+    },
+}
+
+/// `sealane network create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateNetwork {
+    /// Its name, the last part of its workloads' DNS names
+    pub(crate) name: NetworkName,
+    /// Its addresses, such as 10.42.0.0/16
+    #[arg(long, required = true, value_name = "CIDR")]
+    pub(crate) subnet: Vec<Subnet>,
+    /// How the overlay is encrypted; calls between sidecars always are
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) encryption: Encryption,
+    /// Bytes per packet inside; by the underlay when not given
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..=65485))]
+    pub(crate) mtu: Option<u16>,
+}
+
+/// How an overlay is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encryption {
+    /// Not at all: plain VXLAN.
+    #[default]
+    None,
+}
+
+/// `sealane token`.
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    pub(crate) action: TokenAction,
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenAction {
+    /// Create a token and print it, alone, on the last line
+    Create {
+        /// How long it can be used
+        #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = lifetime)]
+        ttl: Duration,
+    },
+    /// List the tokens, without what proves them
+    Ls,
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let length =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 24h or 90m"))?;
+    if length < Duration::from_secs(1) { Err("a token must last at least 1s".to_owned()) } else { Ok(length) }
+}
+
+/// `sealane service`.
+#[derive(Debug, Args)]
+pub(crate) struct Service {
+    #[command(subcommand)]
+    pub(crate) action: ListAction,
+}
+
+/// `sealane node`.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    #[command(subcommand)]
+    pub(crate) action: PlainListAction,
+}
+
+/// `sealane workload`.
+#[derive(Debug, Args)]
+pub(crate) struct Workload {
+    #[command(subcommand)]
+    pub(crate) action: ListAction,
+}
+
+/// Listing what belongs to a network.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ListAction {
+    /// List them
+    Ls {
+        /// Only those of this network
+        #[arg(long, value_name = "NAME")]
+        network: Option<NetworkName>,
+    },
+}
+
+/// Listing what belongs to no network.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlainListAction {
+    /// List them
+    Ls,
+}

@@ -1,0 +1,146 @@
+//! `sealane clean`: a host without a trace of Sealane.
+//!
+//! What runs is told by its pid files, what stands by the run directory; both may be half there or gone, and each
+//! step may be repeated.
+
+use std::fs;
+use std::io::{self, BufRead, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sealane_sys::{NetNs, Process};
+
+use crate::args::{Clean, Common};
+use crate::failure::{Exit, Failure, require_root};
+use crate::life::running;
+use crate::printer::Printer;
+
+/// How long a process may take to end when asked, before it is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `sealane clean`.
+pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    require_root("clean")?;
+    let run_dir = common.run_dir.as_path();
+    let data_dir = Some(clean.data.data_dir.as_path()).filter(|_| !clean.keep_data);
+    for folder in [Some(run_dir), data_dir].into_iter().flatten() {
+        refuse_shared(folder)?;
+    }
+    if !clean.yes {
+        confirm(run_dir, data_dir, printer)?;
+    }
+    // The agent first, or it would start again what ends; then control, sidecars, and keep, which serves them.
+    for what in ["agent", "control"] {
+        end(&run_dir.join(format!("{what}.pid")), printer)?;
+    }
+    for sidecar in listed(&run_dir.join("proxies"))? {
+        end(&sidecar, printer)?;
+    }
+    end(&run_dir.join("keep.pid"), printer)?;
+    for namespace in listed(&run_dir.join("netns"))? {
+        NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
+    }
+    for folder in [Some(run_dir), data_dir].into_iter().flatten() {
+        remove(folder, printer)?;
+    }
+    Ok(())
+}
+
+/// A wrong --run-dir must not cost somebody their /run, nor --data-dir their home.
+fn refuse_shared(folder: &Path) -> Result<(), Failure> {
+    let known =
+        ["agent.pid", "control.pid", "keep.pid", "agent.sock", "control.sock", "netns", "agent", "control"];
+    let depth = folder.components().count();
+    let empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    let ours = empty || folder.ends_with("sealane") || known.iter().any(|name| folder.join(name).exists());
+    if folder.is_absolute() && depth > 2 && ours {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} does not look like a folder of Sealane's alone", folder.display()))
+        .exit(Exit::Usage)
+        .hint("name the --run-dir and --data-dir that the agent was started with, as absolute paths"))
+}
+
+fn confirm(run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new("nobody is there to ask whether everything should be removed")
+            .exit(Exit::Usage)
+            .hint("sealane clean --yes"));
+    }
+    let data = data_dir.map(|folder| format!(" and {}", folder.display())).unwrap_or_default();
+    printer.talk(&format!(
+        "Every process of Sealane on this host ends, its networks, {}{data} are removed. Go on? [y/N]",
+        run_dir.display()
+    ));
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(Failure::of("cannot read the answer"))?;
+    match line.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::new("nothing was removed")),
+    }
+}
+
+/// Ends the process that holds this pid file, if one does.
+fn end(pid_file: &Path, printer: &Printer) -> Result<(), Failure> {
+    let Some(process) = running(pid_file)? else { return Ok(()) };
+    let what = pid_file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let fail = || Failure::of(format!("cannot end {what} (process {})", process.pid()));
+    process.terminate().map_err(fail())?;
+    if !ended(&process, PATIENCE) {
+        process.kill().map_err(fail())?;
+        ended(&process, PATIENCE);
+    }
+    printer.talk(&format!("ended    {what} (process {})", process.pid()));
+    Ok(())
+}
+
+/// Waits for the end of a process, at most this long.
+fn ended(process: &Process, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(_) => return process.has_ended(),
+        }
+    }
+}
+
+/// What is in a folder, if it is there.
+fn listed(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .map_err(Failure::of(format!("cannot read {}", folder.display()))),
+    }
+}
+
+fn remove(folder: &Path, printer: &Printer) -> Result<(), Failure> {
+    let fail = || Failure::of(format!("cannot remove {}", folder.display()));
+    for mounted in mounts_below(folder) {
+        umount2(&mounted, MntFlags::MNT_DETACH).map_err(|errno| fail()(io::Error::from(errno)))?;
+    }
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => {
+            removed.map_err(fail())?;
+            printer.talk(&format!("removed  {}", folder.display()));
+            Ok(())
+        }
+    }
+}
+
+/// Mounts in a folder, the last one first.
+fn mounts_below(folder: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut below: Vec<PathBuf> =
+        points.filter(|point| point.starts_with(folder) && point != folder).collect();
+    below.reverse();
+    below
+}

@@ -1,0 +1,65 @@
+//! How a verb fails: what it says, and the status it exits with.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Exit statuses, part of the command line's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It was tried and failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Nobody answers at the socket.
+    Unreachable = 3,
+    /// `run` and `exec`: Sealane could not start the command.
+    NotStarted = 125,
+    /// `run` and `exec`: the command is there but cannot be executed.
+    NotExecutable = 126,
+    /// `run` and `exec`: there is no such command.
+    NotFound = 127,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What is told to the user. The message says what, where and why; the hint says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// It was tried and failed.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, message: message.into(), hint: None }
+    }
+
+    /// Words for [`Result::map_err`]: `what: error`.
+    pub(crate) fn of<E: Display>(what: impl Display) -> impl FnOnce(E) -> Self {
+        move |error| Self::new(format!("{what}: {error}"))
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub(crate) fn exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+}
+
+/// Refuses everybody but root, in the name of `verb`.
+pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let line: Vec<String> = std::env::args().collect();
+    Err(Failure::new(format!("sealane {verb} needs root: it changes namespaces, links and mounts"))
+        .hint(format!("sudo {}", line.join(" "))))
+}

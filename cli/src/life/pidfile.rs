@@ -1,0 +1,120 @@
+//! Pid files: who runs in a run directory. The process holds a lock on its file as long as it lives, so neither a
+//! file that a killed process left nor a pid that was given to another one misleads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use sealane_sys::Process;
+
+use crate::failure::Failure;
+
+/// Where the pid of one of Sealane's processes is written down.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+}
+
+/// Held by the process that the file names; removes the file in the end.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl PidFile {
+    /// That of `what` in this run directory.
+    pub(crate) fn new(run_dir: &Path, what: &str) -> Self {
+        Self { path: run_dir.join(format!("{what}.pid")) }
+    }
+
+    /// Writes the own pid down.
+    ///
+    /// Fails when a process that lives holds the file.
+    pub(crate) fn claim(&self) -> Result<Claimed, Failure> {
+        let fail = || Failure::of(format!("cannot write {}", self.path.display()));
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder).map_err(fail())?;
+        }
+        let mut lock = loop {
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+            let lock = match Flock::lock(file.map_err(fail())?, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => lock,
+                Err((mut file, Errno::EWOULDBLOCK)) => return Err(self.taken(read(&mut file))),
+                Err((_, errno)) => return Err(fail()(io::Error::from(errno))),
+            };
+            // One that ended in between removed the file that was opened here: its lock means nothing.
+            let locked = lock.metadata().map_err(fail())?;
+            if fs::metadata(&self.path).is_ok_and(|named| named.ino() == locked.ino()) {
+                break lock;
+            }
+        };
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut lock).map_err(fail())?;
+        Ok(Claimed { path: self.path.clone(), _lock: lock })
+    }
+
+    fn taken(&self, pid: Option<u32>) -> Failure {
+        let what = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let folder = self.path.parent().unwrap_or(&self.path).display();
+        let pid = pid.map(|pid| format!(" as process {pid}")).unwrap_or_default();
+        Failure::new(format!("sealane {what} runs already in {folder}{pid}"))
+            .hint("end that one first, or give this one folders of its own: --run-dir and --data-dir")
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        // While the lock is still held: a file of somebody else is never removed.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The process that holds this pid file; `None` when nobody does.
+pub(crate) fn running(path: &Path) -> Result<Option<Process>, Failure> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(Failure::of(format!("cannot open {}", path.display())))?,
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(None),
+        Err((mut file, _)) => Ok(read(&mut file).and_then(|pid| Process::open(pid).ok())),
+    }
+}
+
+fn read(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_names_its_holder_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.pid");
+        assert!(running(&path).unwrap().is_none(), "no file");
+        fs::write(&path, "1\n").unwrap();
+        assert!(running(&path).unwrap().is_none(), "left behind by one that was killed");
+
+        let file = PidFile::new(folder.path(), "agent");
+        let claimed = file.claim().unwrap();
+        assert_eq!(running(&path).unwrap().unwrap().pid(), std::process::id());
+        let refused = file.claim().unwrap_err().message;
+        assert!(refused.contains(&format!("runs already in {}", folder.path().display())), "{refused}");
+        drop(claimed);
+        assert!(!path.exists());
+        file.claim().unwrap();
+    }
+}

@@ -1,0 +1,149 @@
+//! Everything that is printed: data to standard output, talk to standard error.
+
+mod humane;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::SystemTime;
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::failure::Failure;
+pub(crate) use humane::{age, ago, instant, remaining};
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+/// One kind of thing that is listed.
+pub(crate) trait Row: Serialize {
+    /// What the columns are called.
+    const HEADERS: &'static [&'static str];
+    /// What is said when there is none.
+    const NONE: &'static str;
+    /// The cells, one per column.
+    fn cells(&self, now: SystemTime) -> Vec<String>;
+}
+
+/// One thing that is shown with all that is known about it.
+pub(crate) trait Sheet: Serialize {
+    /// What is told, line by line: a name and what it says.
+    fn lines(&self, now: SystemTime) -> Vec<(&'static str, String)>;
+}
+
+/// Prints in the format that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Printer {
+    format: Format,
+}
+
+impl Printer {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Prints a list.
+    pub(crate) fn list<R: Row>(&self, rows: &[R]) -> Result<(), Failure> {
+        if rows.is_empty() && self.format == Format::Table {
+            self.talk(R::NONE);
+            return Ok(());
+        }
+        self.print(&rows, || {
+            let now = SystemTime::now();
+            let rows = rows.iter().map(|row| row.cells(now));
+            table(Some(R::HEADERS), rows, width())
+        })
+    }
+
+    /// Prints one thing.
+    pub(crate) fn sheet<S: Sheet>(&self, sheet: &S) -> Result<(), Failure> {
+        self.print(sheet, || {
+            let lines = sheet.lines(SystemTime::now());
+            table(None, lines.into_iter().map(|(name, text)| vec![name.to_owned(), text]), width())
+        })
+    }
+
+    /// Prints a result that people read as `text`.
+    pub(crate) fn result<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
+        self.print(value, || text.to_owned())
+    }
+
+    /// Says something that is not data.
+    pub(crate) fn talk(&self, text: &str) {
+        // Nobody to talk to is no reason to fail.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Says what went wrong.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        self.talk(&format!("error: {}", failure.message));
+        if let Some(hint) = &failure.hint {
+            self.talk(&format!("hint: {hint}"));
+        }
+    }
+
+    fn print<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Table => text(),
+            Format::Json => serde_json::to_string_pretty(value).map_err(Failure::of("cannot write JSON"))?,
+            Format::Yaml => serde_saphyr::to_string(value).map_err(Failure::of("cannot write YAML"))?,
+        };
+        match writeln!(io::stdout(), "{}", text.trim_end()) {
+            // `sealane ... | head` has read enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => printed.map_err(Failure::of("cannot write to standard output")),
+        }
+    }
+}
+
+/// The terminal's width; `None` for files and pipes, where lines are as long as they are.
+fn width() -> Option<u16> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(columns), _)| columns)
+}
+
+fn table(headers: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>, width: Option<u16>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    if let Some(headers) = headers {
+        table.set_header(headers);
+    }
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_without_borders_and_fit_the_terminal() {
+        let rows = || {
+            [["shop", "10.42.0.0/16"], ["storage", "10.43.0.0/16"]].map(|row| row.map(str::to_owned).to_vec())
+        };
+        let text = table(Some(&["NAME", "SUBNET"]), rows().into_iter(), None);
+        assert_eq!(text, "NAME     SUBNET\nshop     10.42.0.0/16\nstorage  10.43.0.0/16");
+        let narrow = table(Some(&["NAME", "SUBNET"]), rows().into_iter(), Some(16));
+        assert!(narrow.lines().all(|line| line.len() <= 16), "{narrow}");
+        let sheet = table(None, [vec!["name".into(), "shop".into()]].into_iter(), None);
+        assert_eq!(sheet, "name  shop");
+    }
+}

@@ -1,0 +1,101 @@
+//! `sealane run` and `sealane exec`: the command takes the place of this process, so that terminal, signals and
+//! exit status are its own. Between the last word to the agent and exec, this process has one thread.
+
+mod enter;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use sealane_proto::wire::v1;
+use sealane_proto::wire::v1::agent_client::AgentClient;
+use sealane_proto::wire::v1::run_event::Event;
+
+use crate::args::{Attach, Common, Exec, Run};
+use crate::client::{agent, answer, converse, refusal};
+use crate::failure::{Exit, Failure, require_root};
+use crate::printer::Printer;
+
+/// `sealane run`; returns only when the command could not be started.
+pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
+    let located = require_root("run").and_then(|()| {
+        let request = request(&run.attach, &run.command);
+        converse(attach(request, common, printer))
+    });
+    start(located, run.command)
+}
+
+/// `sealane exec`; returns only when the command could not be started.
+pub(crate) fn exec(exec: Exec, common: &Common) -> Failure {
+    let request = v1::LocateRequest { workload: exec.workload.to_string() };
+    let located = require_root("exec").and_then(|()| {
+        converse(async { answer(AgentClient::new(agent(common).await?).locate(request)).await })
+    });
+    start(located, exec.command)
+}
+
+fn start(located: Result<v1::Location, Failure>, command: Vec<OsString>) -> Failure {
+    match located.and_then(|location| enter::enter(&location)) {
+        Ok(()) => replace_by(command),
+        Err(failure) => failure.exit(Exit::NotStarted),
+    }
+}
+
+fn request(attach: &Attach, command: &[OsString]) -> v1::RunRequest {
+    let program = command.first().and_then(|program| Path::new(program).file_name());
+    v1::RunRequest {
+        network: attach.network.to_string(),
+        service: attach.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ports: attach.ports.iter().map(Into::into).collect(),
+        name: attach.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        address: attach.ip.map(|address| address.to_string()).unwrap_or_default(),
+        mac: String::new(),
+        no_sidecar: attach.no_sidecar,
+        command: program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    }
+}
+
+/// Asks the agent for a workload and says what it waits for, until it is there.
+async fn attach(
+    request: v1::RunRequest,
+    common: &Common,
+    printer: &Printer,
+) -> Result<v1::Location, Failure> {
+    let mut client = AgentClient::new(agent(common).await?);
+    let mut events = client.run(request).await.map_err(|status| refusal(&status))?.into_inner();
+    while let Some(event) = events.message().await.map_err(|status| refusal(&status))? {
+        match event.event {
+            Some(Event::Waiting(what)) => printer.talk(&format!("waiting for {what}")),
+            Some(Event::Attached(location)) => return Ok(location),
+            None => {}
+        }
+    }
+    Err(Failure::new("the agent ended before the workload was attached").hint("see the agent's log"))
+}
+
+/// Executes the command in place of this process. Exec resets the signal mask and SIGPIPE; nothing else was changed.
+fn replace_by(command: Vec<OsString>) -> Failure {
+    let mut words = command.into_iter();
+    let program = words.next().unwrap_or_default();
+    let error = Command::new(&program).args(words).exec();
+    let failure = Failure::new(format!("cannot execute {}: {error}", program.to_string_lossy()));
+    match error.kind() {
+        io::ErrorKind::NotFound => failure.exit(Exit::NotFound),
+        _ => failure.exit(Exit::NotExecutable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_executed_is_told_from_one_that_is_missing() {
+        let check = |program: &str| replace_by(vec![program.into()]).exit;
+        assert_eq!(check("/nonexistent/program"), Exit::NotFound);
+        assert_eq!(check("/etc/passwd"), Exit::NotExecutable);
+        assert_eq!(check("/"), Exit::NotExecutable);
+    }
+}

@@ -1,0 +1,75 @@
+//! What lists and sheets show, and the shape of their JSON and YAML: part of the command line's contract, so it is
+//! written down here and does not follow the wire by itself.
+
+mod network;
+mod node;
+mod service;
+mod status;
+mod token;
+mod workload;
+
+use std::time::SystemTime;
+
+use sealane_proto::wire::v1;
+use serde::{Serialize, Serializer};
+
+pub(crate) use network::NetworkView;
+pub(crate) use node::NodeView;
+pub(crate) use service::ServiceView;
+pub(crate) use status::StatusView;
+pub(crate) use token::{NewToken, TokenView};
+pub(crate) use workload::WorkloadView;
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct PortView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    port: u32,
+    protocol: String,
+}
+
+impl From<v1::ServicePort> for PortView {
+    fn from(port: v1::ServicePort) -> Self {
+        Self { name: text(port.name), port: port.port, protocol: port.protocol }
+    }
+}
+
+/// As on the command line: `web=8080/http`, without the protocol when it is found out.
+fn ports(ports: &[PortView]) -> String {
+    let each = ports.iter().map(|port| {
+        let name = port.name.as_ref().map(|name| format!("{name}=")).unwrap_or_default();
+        let protocol = if port.protocol == "auto" { String::new() } else { format!("/{}", port.protocol) };
+        format!("{name}{}{protocol}", port.port)
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// On the wire, an empty text is none.
+fn text(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// In a table, none is a dash.
+fn dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "-".to_owned())
+}
+
+fn list(texts: &[String]) -> String {
+    if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+/// As `<epoch>.<revision>`, like everywhere people see one.
+fn generation(generation: Option<v1::Generation>) -> Option<String> {
+    generation.map(|generation| sealane_proto::types::Generation::from(generation).to_string())
+}
+
+/// RFC 3339 in UTC, or null.
+fn rfc3339<S: Serializer>(instant: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = instant.map(|instant| humantime::format_rfc3339_seconds(instant).to_string());
+    text.serialize(serializer)
+}

@@ -1,0 +1,93 @@
+//! Networks.
+
+use std::time::SystemTime;
+
+use sealane_proto::wire::v1;
+use serde::Serialize;
+
+use super::{generation, text};
+use crate::printer::{Row, Sheet};
+
+/// A network as `network ls` and `network inspect` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct NetworkView {
+    pub(crate) name: String,
+    subnet: String,
+    vni: u32,
+    /// Null: by the underlay.
+    mtu: Option<u32>,
+    encryption: &'static str,
+    generation: Option<String>,
+    services: u32,
+    workloads: u32,
+    blocks: Vec<BlockView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct BlockView {
+    range: String,
+    /// Null: service addresses.
+    node: Option<String>,
+}
+
+impl From<v1::NetworkView> for NetworkView {
+    fn from(view: v1::NetworkView) -> Self {
+        let network = view.network.unwrap_or_default();
+        let blocks = view.blocks.into_iter();
+        Self {
+            name: network.name,
+            subnet: network.subnet,
+            vni: network.vni,
+            mtu: Some(network.mtu).filter(|&mtu| mtu != 0),
+            encryption: "none",
+            generation: generation(view.generation),
+            services: view.services,
+            workloads: view.workloads,
+            blocks: blocks.map(|block| BlockView { range: block.range, node: text(block.node) }).collect(),
+        }
+    }
+}
+
+impl From<v1::Network> for NetworkView {
+    fn from(network: v1::Network) -> Self {
+        v1::NetworkView { network: Some(network), ..v1::NetworkView::default() }.into()
+    }
+}
+
+impl NetworkView {
+    fn mtu(&self) -> String {
+        self.mtu.map_or_else(|| "by underlay".to_owned(), |mtu| mtu.to_string())
+    }
+}
+
+impl Row for NetworkView {
+    const HEADERS: &'static [&'static str] = &["NAME", "SUBNET", "VNI", "MTU", "SERVICES", "WORKLOADS"];
+    const NONE: &'static str = "no networks yet: `sealane network create NAME --subnet CIDR` makes one";
+
+    fn cells(&self, _: SystemTime) -> Vec<String> {
+        let numbers =
+            [self.vni.to_string(), self.mtu(), self.services.to_string(), self.workloads.to_string()];
+        [self.name.clone(), self.subnet.clone()].into_iter().chain(numbers).collect()
+    }
+}
+
+impl Sheet for NetworkView {
+    fn lines(&self, _: SystemTime) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("name", self.name.clone()),
+            ("subnet", self.subnet.clone()),
+            ("vni", self.vni.to_string()),
+            ("mtu", self.mtu()),
+            ("encryption", self.encryption.to_owned()),
+            ("generation", self.generation.clone().unwrap_or_else(|| "-".to_owned())),
+            ("services", self.services.to_string()),
+            ("workloads", self.workloads.to_string()),
+        ];
+        for block in &self.blocks {
+            let holder =
+                block.node.as_ref().map_or_else(|| "services".to_owned(), |node| format!("node {node}"));
+            lines.push(("block", format!("{} of {holder}", block.range)));
+        }
+        lines
+    }
+}

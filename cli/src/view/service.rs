@@ -1,0 +1,45 @@
+//! Services.
+
+use std::time::SystemTime;
+
+use sealane_proto::wire::v1;
+use serde::Serialize;
+
+use super::{PortView, ports};
+use crate::printer::Row;
+
+/// A service as `service ls` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ServiceView {
+    network: String,
+    name: String,
+    vip: String,
+    ports: Vec<PortView>,
+    ready: u32,
+    instances: u32,
+}
+
+impl From<v1::ServiceView> for ServiceView {
+    fn from(view: v1::ServiceView) -> Self {
+        let service = view.service.unwrap_or_default();
+        Self {
+            network: view.network,
+            name: service.name,
+            vip: service.vip,
+            ports: service.ports.into_iter().map(Into::into).collect(),
+            ready: view.ready,
+            instances: view.instances,
+        }
+    }
+}
+
+impl Row for ServiceView {
+    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "ADDRESS", "PORTS", "READY"];
+    const NONE: &'static str =
+        "no services yet: `sealane run --network N --service S --port PORT -- CMD` starts an instance of one";
+
+    fn cells(&self, _: SystemTime) -> Vec<String> {
+        let ready = format!("{}/{}", self.ready, self.instances);
+        vec![self.network.clone(), self.name.clone(), self.vip.clone(), ports(&self.ports), ready]
+    }
+}

@@ -1,0 +1,98 @@
+//! How control or an agent is doing.
+
+use std::time::{Duration, SystemTime};
+
+use sealane_proto::wire::v1;
+use serde::Serialize;
+
+use super::{generation, rfc3339, text};
+use crate::printer::{self, Sheet};
+
+/// What `status` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct StatusView {
+    /// `control` or `agent`.
+    role: String,
+    version: String,
+    uptime_seconds: u64,
+    trust_domain: Option<String>,
+    /// Of an agent.
+    node: Option<String>,
+    /// Of an agent: where control is, and whether it is connected.
+    control: Option<String>,
+    control_connected: bool,
+    /// Of control: the newest.
+    generation: Option<String>,
+    nodes: u32,
+    nodes_connected: u32,
+    networks: u32,
+    services: u32,
+    workloads: u32,
+    certificates: Vec<CertificateView>,
+    problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct CertificateView {
+    identity: String,
+    #[serde(serialize_with = "rfc3339")]
+    expires: Option<SystemTime>,
+}
+
+impl From<v1::StatusResponse> for StatusView {
+    fn from(status: v1::StatusResponse) -> Self {
+        let certificates = status.certificates.into_iter().map(|certificate| CertificateView {
+            identity: certificate.identity,
+            expires: printer::instant(certificate.expires_unix_seconds),
+        });
+        Self {
+            role: status.role,
+            version: status.version,
+            uptime_seconds: status.uptime_seconds,
+            trust_domain: text(status.trust_domain),
+            node: text(status.node),
+            control: text(status.control),
+            control_connected: status.control_connected,
+            generation: generation(status.generation),
+            nodes: status.nodes,
+            nodes_connected: status.nodes_connected,
+            networks: status.networks,
+            services: status.services,
+            workloads: status.workloads,
+            certificates: certificates.collect(),
+            problems: status.problems,
+        }
+    }
+}
+
+impl Sheet for StatusView {
+    fn lines(&self, now: SystemTime) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("role", self.role.clone()),
+            ("version", self.version.clone()),
+            ("up", printer::age(Duration::from_secs(self.uptime_seconds))),
+        ];
+        let known =
+            [("trust domain", &self.trust_domain), ("node", &self.node), ("generation", &self.generation)];
+        lines.extend(known.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))));
+        match &self.control {
+            Some(address) if self.control_connected => {
+                lines.push(("control", format!("{address}, connected")))
+            }
+            Some(address) => lines.push(("control", format!("{address}, not connected"))),
+            None => lines.push(("nodes", format!("{} of {} connected", self.nodes_connected, self.nodes))),
+        }
+        let counts =
+            [("networks", self.networks), ("services", self.services), ("workloads", self.workloads)];
+        lines.extend(counts.map(|(name, count)| (name, count.to_string())));
+        for certificate in &self.certificates {
+            let ends = certificate.expires.map_or_else(|| "-".to_owned(), |end| printer::remaining(end, now));
+            lines.push(("certificate", format!("{}, renewed before it ends {ends}", certificate.identity)));
+        }
+        match self.problems.as_slice() {
+            [] => lines.push(("problems", "none".to_owned())),
+            problems => lines.extend(problems.iter().map(|problem| ("problem", problem.clone()))),
+        }
+        lines
+    }
+}
