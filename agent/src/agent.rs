@@ -1,0 +1,268 @@
+//! The agent put together: what starts in which order, and how it ends.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix::fcntl::{Flock, FlockArg};
+use rustls::crypto::CryptoProvider;
+use sealane_base::ready::Readiness;
+use sealane_base::task::{self, Task};
+use sealane_proto::client::{Link, LinkInputs};
+use sealane_proto::resource::ControlAddr;
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::token::JoinToken;
+use sealane_proto::types::{NetworkName, NodeName};
+use sealane_sys::hop::Hopper;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{self, ReadApi, RunApi};
+use crate::certs::{self, Certs, RenewedNode, key::Validity};
+use crate::disk::{Folder, NodeIdentity, StoredWorkload, network_from_bytes};
+use crate::dns::{DnsMetrics, Forwarder};
+use crate::error::StartError;
+use crate::held::Held;
+use crate::host::{self, HostParts, Mesh};
+use crate::overlay::{Overlay, OverlayConfig, preflight};
+use crate::sidecar::{self, Registry};
+use crate::workload::{Context, Workloads, boot_id};
+use crate::{gateway, metrics, node};
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How an agent runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where control is; tried one after another.
+    pub control: Vec<ControlAddr>,
+    /// The join token, needed once.
+    pub token: Option<JoinToken>,
+    /// The node's name; the host name without it.
+    pub name: Option<NodeName>,
+    /// The underlay address; the source address towards control without it.
+    pub underlay: Option<IpAddr>,
+    /// What must outlive a reboot.
+    pub data_dir: PathBuf,
+    /// Sockets, namespaces and pid files.
+    pub run_dir: PathBuf,
+    /// The port of /metrics, /live and /ready, on loopback and the underlay address.
+    pub metrics_port: u16,
+    /// The UDP port of VXLAN (RFC 7348: 4789).
+    pub vxlan_port: u16,
+    /// Our own program, for keep and sidecars.
+    pub binary: PathBuf,
+}
+
+/// A running agent. Dropping it stops the agent and disturbs nothing that runs.
+#[derive(Debug)]
+pub struct Agent {
+    readiness: Readiness,
+    node: NodeName,
+    _workloads: Arc<Workloads>,
+    _link: Link,
+    _tasks: Vec<Task>,
+    _lock: Flock<File>,
+}
+
+impl Agent {
+    /// Whether every part is ready.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// This host's name in the mesh.
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+}
+
+/// Whether this host has joined a mesh before, with this data directory.
+///
+/// # Errors
+/// When the data directory cannot be read.
+pub fn has_joined(data_dir: &Path) -> Result<bool, StartError> {
+    Ok(Folder::open(data_dir.join("node"))?.read("node")?.is_some())
+}
+
+struct Folders {
+    node: Folder,
+    networks: Folder,
+    workloads: Folder,
+    identities: Folder,
+}
+
+/// Starts the agent: joins if it must, takes up what runs, connects.
+///
+/// # Errors
+/// Names what is missing or wrong and how to mend it; nothing half-made is left.
+pub async fn start(config: Config) -> Result<Agent, StartError> {
+    let started = Instant::now();
+    preflight::check()?;
+    let lock = lock(&config.run_dir)?;
+    let folders = Folders {
+        node: Folder::open(config.data_dir.join("node"))?,
+        networks: Folder::open(config.data_dir.join("networks"))?,
+        workloads: Folder::open(config.data_dir.join("workloads"))?,
+        identities: Folder::open(config.data_dir.join("identities"))?,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let identity = identity(&folders.node, &config, &provider).await?;
+    let registry = metrics::registry()?;
+    let hopper = Arc::new(Hopper::start()?);
+    let overlay = OverlayConfig {
+        run_dir: config.run_dir.clone(),
+        underlay: identity.node.underlay,
+        vxlan_port: config.vxlan_port,
+    };
+    let overlay = Arc::new(Overlay::new(overlay, hopper.clone(), &registry)?);
+    let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
+    let certs = Arc::new(Certs::new(folders.identities, identity.trust_domain.clone()));
+    let (mesh, stored) = recall(&folders.networks, &folders.workloads, &identity, &overlay, &config.run_dir)?;
+
+    let readiness = Readiness::default();
+    let (link_events, events) = mpsc::channel(64);
+    let (report, reports) = watch::channel(Arc::default());
+    let (applied, acks) = watch::channel(BTreeMap::new());
+    let parts = HostParts {
+        mesh,
+        overlay: overlay.clone(),
+        folder: folders.networks,
+        events,
+        report,
+        applied,
+        ready: readiness.part("networks"),
+    };
+    let (host, host_task) = host::start(parts);
+    let sidecars = Arc::new(Registry::default());
+    let context = Arc::new(Context {
+        node: identity.node.name.clone(),
+        run_dir: config.run_dir.clone(),
+        binary: config.binary.clone(),
+        ports: SidecarPorts::default(),
+        hopper,
+        overlay,
+        held: held.clone(),
+        certs: certs.clone(),
+        sidecars: sidecars.clone(),
+        forwarder: Arc::new(Forwarder::new(PathBuf::from("/etc/resolv.conf"))),
+        dns_metrics: DnsMetrics::new(&registry)?,
+        host: host.clone(),
+        folder: folders.workloads,
+        boot: boot_id()?,
+    });
+    let workloads = Workloads::new(context.clone());
+    let (tls, identities) = watch::channel(node::tls_identity(&identity)?);
+    let read = ReadApi {
+        node: identity.node.clone(),
+        trust_domain: identity.trust_domain.clone(),
+        version: VERSION,
+        started,
+        identity: identities.clone(),
+        views: host.views.clone(),
+        certs: certs.clone(),
+    };
+    let mut tasks = vec![host_task, held.guard(), sidecars.listen(&config.run_dir)?];
+    for stored in stored {
+        workloads.adopt(stored);
+    }
+    tasks.push(task::spawn("gateways", gateway::run(context)));
+    let scrape = metrics::gatherer(registry, sidecars, certs.clone(), identities.clone());
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), identity.node.underlay.to_ip()] {
+        let address = SocketAddr::new(address, config.metrics_port);
+        tasks.push(metrics::serve(address, readiness.clone(), scrape.clone()).await?);
+    }
+    tasks.push(api::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
+    let inputs = LinkInputs {
+        addresses: config.control,
+        identity: identities,
+        report: reports,
+        applied: acks,
+        version: VERSION.to_owned(),
+    };
+    let link = Link::start(inputs, provider, link_events);
+    let node = identity.node.name.clone();
+    let renewed = RenewedNode { identity, folder: folders.node, published: tls };
+    tasks.push(task::spawn("renewals", certs::renew_all(certs, renewed, host.views.control)));
+    Ok(Agent { readiness, node, _workloads: workloads, _link: link, _tasks: tasks, _lock: lock })
+}
+
+/// One agent per run directory: the lock goes with the process, however it ends.
+fn lock(run_dir: &Path) -> Result<Flock<File>, StartError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
+    let path = run_dir.join("agent.lock");
+    let file = File::create(&path)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StartError::Running(run_dir.to_owned()))
+}
+
+async fn identity(
+    folder: &Folder,
+    config: &Config,
+    provider: &Arc<CryptoProvider>,
+) -> Result<NodeIdentity, StartError> {
+    let wanted = node::Wanted {
+        control: config.control.clone(),
+        token: config.token.clone(),
+        name: config.name.clone(),
+        underlay: config.underlay,
+    };
+    if let Some(identity) = node::load(folder, &wanted)? {
+        return Ok(identity);
+    }
+    let identity = node::join_mesh(folder, &wanted, VERSION, provider).await?;
+    tracing::info!(node = %identity.node.name, underlay = %identity.node.underlay,
+        trust_domain = %identity.trust_domain, "joined the mesh");
+    Ok(identity)
+}
+
+/// What was on disk, and an end to what is in the kernel without being on disk.
+fn recall(
+    networks: &Folder,
+    workloads: &Folder,
+    identity: &NodeIdentity,
+    overlay: &Overlay,
+    run_dir: &Path,
+) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
+    let mut mesh = Mesh::new(identity.node.clone());
+    for name in networks.names()? {
+        match networks.read(&name) {
+            Ok(Some(bytes)) => drop(mesh.accept(network_from_bytes(&bytes)?)),
+            Ok(None) => {}
+            // Control sends it again; until then its workloads wait.
+            Err(error) => tracing::error!(%error, network = name, "a network's stored state is lost"),
+        }
+    }
+    let mut stored = Vec::new();
+    for name in workloads.names()? {
+        let Some(bytes) = workloads.read(&name)? else {
+            continue;
+        };
+        let mut record = StoredWorkload::from_bytes(&bytes)?;
+        // The name stays published over a restart: readiness is what it last was, until it is read anew.
+        let known = mesh.snapshot(&record.workload.network).into_iter().flat_map(|known| &known.workloads);
+        let known = known.filter(|known| known.node == identity.node.name);
+        record.workload.ready =
+            known.into_iter().any(|known| known.name == record.workload.name && known.ready);
+        mesh.host(record.workload.clone());
+        stored.push(record);
+    }
+    let known: Vec<String> =
+        stored.iter().map(|known| format!("{}.{}", known.workload.network, known.workload.name)).collect();
+    sidecar::stop_recorded(run_dir, |name| !known.iter().any(|known| known == name))?;
+    let carried: Vec<NetworkName> = mesh.networks();
+    overlay.remove_orphans(&carried, &known)?;
+    Ok((mesh, stored))
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

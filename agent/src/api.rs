@@ -1,0 +1,39 @@
+//! `agent.sock`: attaching workloads and reading what this host knows. Translates only.
+
+mod read;
+mod run;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use sealane_base::task::{self, Task};
+use sealane_proto::wire::v1::agent_server::AgentServer;
+use sealane_proto::wire::v1::read_server::ReadServer;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+pub use read::ReadApi;
+pub use run::RunApi;
+
+/// The name of the socket in the run directory.
+pub const SOCKET: &str = "agent.sock";
+
+/// Serves until the task is dropped.
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub fn serve(run_dir: &Path, run: RunApi, read: ReadApi) -> io::Result<Task> {
+    let path = run_dir.join(SOCKET);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    let server = Server::builder().add_service(AgentServer::new(run)).add_service(ReadServer::new(read));
+    let serving = server.serve_with_incoming(UnixListenerStream::new(listener));
+    Ok(task::spawn_fallible("agent-api", serving))
+}

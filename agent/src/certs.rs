@@ -1,0 +1,236 @@
+//! Identities of this host's workloads: one key per (network, service), made here and never leaving the host.
+//!
+//! Certificates are renewed from a third of their life on, so that control may be gone for most of it. What is
+//! on disk is used before control is asked: a new instance of a service that this host carries needs nobody.
+
+pub mod key;
+mod renew;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sealane_proto::identity::{Principal, SpiffeId};
+use sealane_proto::sidecar;
+use sealane_proto::types::TrustDomain;
+use sealane_proto::wire::v1;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::disk::{DiskError, Folder, RecordError, StoredIdentity};
+use key::{KeyError, NewKey, Validity};
+
+pub use renew::{RenewedNode, run as renew_all};
+
+/// A certificate with its key, as sidecars get it.
+#[derive(Debug)]
+pub struct WorkloadIdentity {
+    /// Whom it names.
+    pub spiffe_id: SpiffeId,
+    /// The chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The mesh's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+    /// From when to when it is good.
+    pub validity: Validity,
+}
+
+impl WorkloadIdentity {
+    /// The message for a sidecar.
+    #[must_use]
+    pub fn to_message(&self) -> sidecar::Identity {
+        sidecar::Identity {
+            spiffe_id: self.spiffe_id.clone(),
+            chain: self.chain.clone(),
+            roots: self.roots.clone(),
+            key: self.key.clone_key(),
+            not_after: self.validity.not_after,
+        }
+    }
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// Control is not there, or does not answer.
+    #[error("control does not answer: {0}")]
+    Unreachable(String),
+    /// Control refuses; its text says why.
+    #[error("control refuses a certificate for {principal}: {reason}")]
+    Refused {
+        /// For whom.
+        principal: String,
+        /// Control's words.
+        reason: String,
+    },
+    /// The certificate or key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The disk is full or faulty.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The stored identity is another version's.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+type Current = watch::Sender<Arc<WorkloadIdentity>>;
+
+/// All identities of this host's workloads.
+#[derive(Debug)]
+pub struct Certs {
+    folder: Folder,
+    trust_domain: TrustDomain,
+    current: Mutex<BTreeMap<Principal, Current>>,
+}
+
+impl Certs {
+    /// The identities kept in `folder`.
+    #[must_use]
+    pub fn new(folder: Folder, trust_domain: TrustDomain) -> Self {
+        Self { folder, trust_domain, current: Mutex::default() }
+    }
+
+    /// The mesh.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The identity from memory or disk, when there is one that is good now.
+    ///
+    /// # Errors
+    /// When the stored one cannot be read.
+    pub fn known(
+        &self,
+        principal: &Principal,
+    ) -> Result<Option<watch::Receiver<Arc<WorkloadIdentity>>>, CertError> {
+        if let Some(current) = self.lock().get(principal) {
+            return Ok(Some(current.subscribe()));
+        }
+        let Some(bytes) = self.folder.read(&file_name(principal))? else {
+            return Ok(None);
+        };
+        let stored = StoredIdentity::from_bytes(&bytes)?;
+        let Some(leaf) = stored.chain.first() else {
+            return Ok(None);
+        };
+        let validity = Validity::of(leaf)?;
+        if stored.spiffe_id.trust_domain != self.trust_domain || validity.not_after <= SystemTime::now() {
+            return Ok(None);
+        }
+        Ok(Some(self.publish(principal, stored, validity)))
+    }
+
+    /// Has control sign a certificate for a principal that is registered on this host, and keeps it.
+    ///
+    /// # Errors
+    /// When control is not there or refuses; what was there stays.
+    pub async fn sign(
+        &self,
+        principal: &Principal,
+        channel: Channel,
+    ) -> Result<watch::Receiver<Arc<WorkloadIdentity>>, CertError> {
+        let key = match self.stored_key(principal)? {
+            Some(key) => key,
+            None => NewKey::make()?,
+        };
+        let request = sign_request(principal, key.request()?);
+        let answer = v1::control_client::ControlClient::new(channel).sign(request).await;
+        let answer = answer.map_err(|status| refused(principal, &status))?.into_inner();
+        let certificate = answer.certificate.unwrap_or_default();
+        let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
+        let spiffe_id = SpiffeId { trust_domain: self.trust_domain.clone(), principal: principal.clone() };
+        let stored = StoredIdentity {
+            spiffe_id,
+            key: key.private(),
+            chain: certs(certificate.chain),
+            roots: certs(certificate.roots),
+        };
+        let leaf = stored.chain.first().ok_or(KeyError::Certificate)?;
+        let validity = Validity::of(leaf)?;
+        self.folder.write(&file_name(principal), &stored.to_bytes())?;
+        Ok(self.publish(principal, stored, validity))
+    }
+
+    /// When each identity that is in use ends.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<(SpiffeId, SystemTime)> {
+        let current = self.lock();
+        let identities = current.values().map(|current| current.borrow().clone());
+        identities.map(|identity| (identity.spiffe_id.clone(), identity.validity.not_after)).collect()
+    }
+
+    /// The principals whose certificate should be renewed now.
+    #[must_use]
+    pub fn due(&self, now: SystemTime) -> Vec<Principal> {
+        let current = self.lock();
+        let due = current.iter().filter(|(_, current)| current.borrow().validity.is_due(now));
+        due.map(|(principal, _)| principal.clone()).collect()
+    }
+
+    fn stored_key(&self, principal: &Principal) -> Result<Option<NewKey>, CertError> {
+        let Some(bytes) = self.folder.read(&file_name(principal))? else {
+            return Ok(None);
+        };
+        Ok(Some(NewKey::from_private(&StoredIdentity::from_bytes(&bytes)?.key)?))
+    }
+
+    fn publish(
+        &self,
+        principal: &Principal,
+        stored: StoredIdentity,
+        validity: Validity,
+    ) -> watch::Receiver<Arc<WorkloadIdentity>> {
+        let identity = Arc::new(WorkloadIdentity {
+            spiffe_id: stored.spiffe_id,
+            chain: stored.chain,
+            roots: stored.roots,
+            key: stored.key,
+            validity,
+        });
+        let mut current = self.lock();
+        let sender = current
+            .entry(principal.clone())
+            .and_modify(|sender| {
+                sender.send_replace(identity.clone());
+            })
+            .or_insert_with(|| watch::Sender::new(identity));
+        sender.subscribe()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Principal, Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn sign_request(principal: &Principal, csr: Vec<u8>) -> v1::SignRequest {
+    let (network, service, workload) = match principal {
+        Principal::Service(network, service) => (network.to_string(), service.to_string(), String::new()),
+        Principal::Workload(network, name) => (network.to_string(), String::new(), name.to_string()),
+        // Control answers INVALID_ARGUMENT to a request that names nobody.
+        Principal::Control | Principal::Node(_) => (String::new(), String::new(), String::new()),
+    };
+    v1::SignRequest { network, service, workload, csr }
+}
+
+fn refused(principal: &Principal, status: &tonic::Status) -> CertError {
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled | tonic::Code::Unknown => {
+            CertError::Unreachable(status.message().to_owned())
+        }
+        _ => CertError::Refused { principal: file_name(principal), reason: status.message().to_owned() },
+    }
+}
+
+fn file_name(principal: &Principal) -> String {
+    match principal {
+        Principal::Control => "control".to_owned(),
+        Principal::Node(name) => format!("node.{name}"),
+        Principal::Service(network, name) => format!("{network}.svc.{name}"),
+        Principal::Workload(network, name) => format!("{network}.wl.{name}"),
+    }
+}

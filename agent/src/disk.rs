@@ -1,0 +1,190 @@
+//! What must outlive the agent and a reboot: files in the data directory, checksummed, root only.
+//!
+//! A file is written beside its place, synced, and renamed into it, so that a kill or a power cut leaves the old
+//! or the new content, never half of one. A file whose checksum does not match is set aside and reported.
+
+mod messages;
+mod records;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+pub use records::{
+    NodeIdentity, RecordError, StoredIdentity, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes,
+};
+
+/// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.
+const MAGIC: [u8; 4] = *b"SLN1";
+const HEADER: usize = 8;
+
+/// A folder of checksummed files, one per name.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// Why a file could not be written, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// No space, or no right to it.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It is there but cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Its checksum does not match: a disk fault, or somebody else's file.
+    #[error("{path} is damaged (its checksum does not match); it was set aside as {aside}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+    },
+}
+
+impl Folder {
+    /// The folder at `path`, made if it is not there, readable by root alone.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(path: PathBuf) -> Result<Self, DiskError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|source| DiskError::Write { path: path.clone(), source })?;
+        Ok(Self { path })
+    }
+
+    /// Writes `payload` as `name`, durably.
+    ///
+    /// # Errors
+    /// When the disk is full or the folder cannot be written; the old content stays.
+    pub fn write(&self, name: &str, payload: &[u8]) -> Result<(), DiskError> {
+        let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&MAGIC)?;
+            file.write_all(&crc32fast::hash(payload).to_be_bytes())?;
+            file.write_all(payload)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| {
+            // The half-written file is of no use to anybody; that it cannot be removed changes nothing.
+            let _ = fs::remove_file(&new);
+            DiskError::Write { path, source }
+        })
+    }
+
+    /// Reads `name`; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// [`DiskError::Damaged`] when the checksum does not match; the file has been set aside then.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        let path = self.path.join(name);
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(DiskError::Read { path, source }),
+        }
+        match payload(&bytes) {
+            Some(payload) => Ok(Some(payload.to_vec())),
+            None => Err(self.set_aside(&path)),
+        }
+    }
+
+    fn set_aside(&self, path: &Path) -> DiskError {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".damaged");
+        let aside = PathBuf::from(aside);
+        match fs::rename(path, &aside) {
+            Ok(()) => DiskError::Damaged { path: path.to_owned(), aside },
+            Err(source) => DiskError::Read { path: path.to_owned(), source },
+        }
+    }
+
+    /// Removes `name`; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn remove(&self, name: &str) -> Result<(), DiskError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DiskError::Write { path, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of all files, sorted, but for those set aside or half written.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, DiskError> {
+        let fail = |source| DiskError::Read { path: self.path.clone(), source };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            if let Ok(name) = entry.map_err(fail)?.file_name().into_string() {
+                if !name.starts_with('.') && !name.ends_with(".damaged") {
+                    names.push(name);
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn payload(bytes: &[u8]) -> Option<&[u8]> {
+    let (header, payload) = bytes.split_first_chunk::<HEADER>()?;
+    let [a, b, c, d, checksum @ ..] = *header;
+    let good = [a, b, c, d] == MAGIC && checksum == crc32fast::hash(payload).to_be_bytes();
+    good.then_some(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().join("state")).unwrap();
+        assert!(folder.read("shop").unwrap().is_none());
+        folder.write("shop", b"one").unwrap();
+        folder.write("shop", b"two").unwrap();
+        assert_eq!(folder.read("shop").unwrap().unwrap(), b"two");
+        assert_eq!(folder.names().unwrap(), ["shop"]);
+        folder.remove("shop").unwrap();
+        folder.remove("shop").unwrap();
+        assert!(folder.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        folder.write("shop", b"content").unwrap();
+        let path = dir.path().join("shop");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let error = folder.read("shop").unwrap_err().to_string();
+        assert!(error.contains("shop is damaged"), "{error}");
+        assert!(folder.read("shop").unwrap().is_none());
+    }
+}

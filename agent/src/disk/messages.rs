@@ -1,0 +1,43 @@
+//! The stored form of records: protobuf, so that fields can be added.
+
+use sealane_proto::wire::v1;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct NodeMessage {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) underlay: String,
+    #[prost(string, tag = "3")]
+    pub(super) trust_domain: String,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) key: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub(super) chain: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub(super) roots: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct IdentityMessage {
+    #[prost(string, tag = "1")]
+    pub(super) spiffe_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) key: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub(super) chain: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub(super) roots: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WorkloadMessage {
+    #[prost(message, optional, tag = "1")]
+    pub(super) workload: Option<v1::Workload>,
+    #[prost(uint32, tag = "2")]
+    pub(super) pid: u32,
+    #[prost(uint64, tag = "3")]
+    pub(super) started: u64,
+    #[prost(string, tag = "4")]
+    pub(super) boot: String,
+}

@@ -1,0 +1,188 @@
+//! What the files hold, as domain types.
+
+use std::fmt::Display;
+
+use prost::Message;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sealane_proto::identity::SpiffeId;
+use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::types::TrustDomain;
+use sealane_proto::wire::v1;
+
+use super::messages::{IdentityMessage, NodeMessage, WorkloadMessage};
+
+/// A file whose checksum is good but whose content does not say what it should: another version's.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored {kind} cannot be read: {reason}")]
+pub struct RecordError {
+    kind: &'static str,
+    reason: String,
+}
+
+fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordError {
+    move |reason| RecordError { kind, reason: reason.to_string() }
+}
+
+/// This host's own identity.
+#[derive(Debug)]
+pub struct NodeIdentity {
+    /// Who and where this host is.
+    pub node: Node,
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+    /// The certificate's chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The mesh's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// The identity of a service or workload on this host.
+#[derive(Debug)]
+pub struct StoredIdentity {
+    /// Whom the certificate names.
+    pub spiffe_id: SpiffeId,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+    /// The certificate's chain, leaf first; empty until control has signed.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The mesh's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// The process that a workload ends with; it is another one after a reboot, whatever its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredProcess {
+    /// The process id.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot.
+    pub started: u64,
+    /// The boot that it ran in (/proc/sys/kernel/random/boot_id).
+    pub boot: String,
+}
+
+/// A workload on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredWorkload {
+    /// What control and the other hosts know of it.
+    pub workload: Workload,
+    /// What it ends with.
+    pub process: StoredProcess,
+}
+
+fn certs(bytes: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
+    bytes.into_iter().map(CertificateDer::from).collect()
+}
+
+fn bytes(certs: &[CertificateDer<'_>]) -> Vec<Vec<u8>> {
+    certs.iter().map(|cert| cert.to_vec()).collect()
+}
+
+impl NodeIdentity {
+    /// For [`super::Folder::write`].
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let message = NodeMessage {
+            name: self.node.name.to_string(),
+            underlay: self.node.underlay.to_string(),
+            trust_domain: self.trust_domain.to_string(),
+            key: self.key.secret_der().to_vec(),
+            chain: bytes(&self.chain),
+            roots: bytes(&self.roots),
+        };
+        message.encode_to_vec()
+    }
+
+    /// From [`super::Folder::read`].
+    ///
+    /// # Errors
+    /// When another version wrote it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        let fail = unreadable("node identity");
+        let message = NodeMessage::decode(bytes).map_err(|error| fail(&error))?;
+        Ok(Self {
+            node: Node {
+                name: message.name.parse().map_err(|error| fail(&error))?,
+                underlay: message.underlay.parse().map_err(|error| fail(&error))?,
+            },
+            trust_domain: message.trust_domain.parse().map_err(|error| fail(&error))?,
+            key: PrivatePkcs8KeyDer::from(message.key).into(),
+            chain: certs(message.chain),
+            roots: certs(message.roots),
+        })
+    }
+}
+
+impl StoredIdentity {
+    /// For [`super::Folder::write`].
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let message = IdentityMessage {
+            spiffe_id: self.spiffe_id.to_string(),
+            key: self.key.secret_der().to_vec(),
+            chain: bytes(&self.chain),
+            roots: bytes(&self.roots),
+        };
+        message.encode_to_vec()
+    }
+
+    /// From [`super::Folder::read`].
+    ///
+    /// # Errors
+    /// When another version wrote it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        let fail = unreadable("identity");
+        let message = IdentityMessage::decode(bytes).map_err(|error| fail(&error))?;
+        Ok(Self {
+            spiffe_id: message.spiffe_id.parse().map_err(|error| fail(&error))?,
+            key: PrivatePkcs8KeyDer::from(message.key).into(),
+            chain: certs(message.chain),
+            roots: certs(message.roots),
+        })
+    }
+}
+
+impl StoredWorkload {
+    /// For [`super::Folder::write`].
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let message = WorkloadMessage {
+            workload: Some((&self.workload).into()),
+            pid: self.process.pid,
+            started: self.process.started,
+            boot: self.process.boot.clone(),
+        };
+        message.encode_to_vec()
+    }
+
+    /// From [`super::Folder::read`].
+    ///
+    /// # Errors
+    /// When another version wrote it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        let fail = unreadable("workload");
+        let message = WorkloadMessage::decode(bytes).map_err(|error| fail(&error))?;
+        let workload = message.workload.ok_or_else(|| fail(&"no workload in it"))?;
+        Ok(Self {
+            workload: workload.try_into().map_err(|error| fail(&error))?,
+            process: StoredProcess { pid: message.pid, started: message.started, boot: message.boot },
+        })
+    }
+}
+
+/// A network's state for [`super::Folder::write`].
+#[must_use]
+pub fn network_to_bytes(snapshot: &NetworkSnapshot) -> Vec<u8> {
+    v1::NetworkState::from(snapshot).encode_to_vec()
+}
+
+/// A network's state from [`super::Folder::read`].
+///
+/// # Errors
+/// When another version wrote it.
+pub fn network_from_bytes(bytes: &[u8]) -> Result<NetworkSnapshot, RecordError> {
+    let fail = unreadable("network");
+    let message = v1::NetworkState::decode(bytes).map_err(|error| fail(&error))?;
+    message.try_into().map_err(|error| fail(&error))
+}

@@ -1,0 +1,55 @@
+//! Why an agent does not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use sealane_keep::KeepError;
+use sealane_proto::identity::TrustError;
+
+use crate::disk::{DiskError, RecordError};
+use crate::node::NodeError;
+use crate::overlay::{OverlayError, preflight};
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The machine lacks something.
+    #[error(transparent)]
+    Preflight(#[from] preflight::PreflightError),
+    /// Another agent is there.
+    #[error("another agent runs with run directory {0}; hint: stop it, or choose another with --run-dir")]
+    Running(PathBuf),
+    /// No identity.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The disk is full or faulty.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What is on disk is another version's.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The stored roots are no certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The kernel does not do what is asked.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    /// No keep.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// A port is taken.
+    #[error("cannot serve metrics on {address}: {source}; hint: choose another port with --metrics-port")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The metrics cannot be set up.
+    #[error("cannot set up metrics: {0}")]
+    Registry(#[from] prometheus::Error),
+    /// Files, sockets or threads.
+    #[error(transparent)]
+    Io(io::Error),
+}

@@ -1,0 +1,97 @@
+//! What this host knows and carries: the networks as control last said, its own workloads as they are now.
+//!
+//! One task owns it all ([`actor`]); decisions are pure ([`mesh`]). What a network means for this host is an
+//! [`Effective`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
+
+mod actor;
+mod mesh;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sealane_proto::client::Rejection;
+use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::dns::zone::Zone;
+use crate::sidecar::Key;
+
+pub use actor::{HostHandle, HostParts, start};
+pub use mesh::{AdmitError, Mesh};
+
+/// What one network means for this host.
+#[derive(Debug)]
+pub struct Effective {
+    /// Grows with every one that this agent process publishes for the network.
+    pub sequence: u64,
+    /// Control's snapshot with this host's own workloads as they are now.
+    pub snapshot: NetworkSnapshot,
+    /// The names.
+    pub zone: Arc<Zone>,
+}
+
+/// What a new workload is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The network.
+    pub network: NetworkName,
+    /// Its name.
+    pub name: WorkloadName,
+    /// The service that it is an instance of.
+    pub service: Option<ServiceName>,
+    /// The ports that it offers.
+    pub ports: Vec<ServicePort>,
+    /// A certain address.
+    pub address: Option<OverlayIp>,
+    /// A certain Ethernet address.
+    pub mac: Option<MacAddr>,
+    /// Whether a sidecar carries its calls.
+    pub sidecar: bool,
+}
+
+/// The link to control as the rest of the agent sees it.
+#[derive(Clone, Debug, Default)]
+pub struct LinkState {
+    /// For calls, while control is there.
+    pub channel: Option<Channel>,
+    /// Where control is, while it is there.
+    pub address: Option<ControlAddr>,
+    /// Why it is not.
+    pub problem: String,
+}
+
+/// How far control has come with this host's reports.
+#[derive(Clone, Debug, Default)]
+pub struct Reported {
+    /// The newest report that is durable.
+    pub version: u64,
+    /// What of it was not accepted.
+    pub refused: Vec<Rejection>,
+    /// The newest report whose consequences every connected host works by.
+    pub settled: u64,
+}
+
+impl Reported {
+    /// Why control does not accept this workload.
+    #[must_use]
+    pub fn refusal(&self, key: &Key) -> Option<&str> {
+        let refused =
+            self.refused.iter().find(|refused| refused.network == key.network && refused.workload == key.workload);
+        refused.map(|refused| refused.reason.as_str())
+    }
+}
+
+/// What the host shows to the rest of the agent; each is published when it changes.
+#[derive(Clone, Debug)]
+pub struct HostViews {
+    /// The networks that this host carries.
+    pub networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
+    /// The link.
+    pub link: watch::Receiver<LinkState>,
+    /// For calls to control.
+    pub control: watch::Receiver<Option<Channel>>,
+    /// The reports.
+    pub reported: watch::Receiver<Reported>,
+}

@@ -1,0 +1,344 @@
+//! The task that owns [`Mesh`]: events in, kernel and publications out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sealane_base::ready::Part;
+use sealane_base::task::{self, Task};
+use sealane_proto::client::{LinkEvent, LinkReport};
+use sealane_proto::resource::Workload;
+use sealane_proto::types::{Generation, NetworkName};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::transport::Channel;
+
+use super::mesh::{AdmitError, Mesh};
+use super::{Effective, HostViews, LinkState, Reported, Spec};
+use crate::disk::{Folder, network_to_bytes};
+use crate::dns::zone::Zone;
+use crate::overlay::{Overlay, Reason};
+use crate::sidecar::Key;
+
+/// How often the kernel is compared with what it should have.
+const AUDIT: Duration = Duration::from_secs(60);
+/// When a network whose kernel state could not be made is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many waiting events are taken before their consequences are worked out together.
+const BATCH: usize = 256;
+
+/// What the task is made of.
+#[derive(Debug)]
+pub struct HostParts {
+    /// What is known at the start: networks and workloads from disk.
+    pub mesh: Mesh,
+    /// The kernel.
+    pub overlay: Arc<Overlay>,
+    /// Where networks are kept on disk.
+    pub folder: Folder,
+    /// From control.
+    pub events: mpsc::Receiver<LinkEvent>,
+    /// To control.
+    pub report: watch::Sender<Arc<LinkReport>>,
+    /// To control.
+    pub applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
+    /// Said when every network known at the start stands.
+    pub ready: Part,
+}
+
+/// For whoever asks or tells the host something.
+#[derive(Clone, Debug)]
+pub struct HostHandle {
+    requests: mpsc::Sender<Request>,
+    /// What it shows.
+    pub views: HostViews,
+}
+
+#[derive(Debug)]
+enum Request {
+    Admit(Spec, oneshot::Sender<Result<Workload, AdmitError>>),
+    Ready(Key, bool, oneshot::Sender<u64>),
+    End(Key, oneshot::Sender<u64>),
+    Remove(Key, oneshot::Sender<u64>),
+    Applied(Key, Option<u64>),
+}
+
+impl HostHandle {
+    /// Takes in a new workload; `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When name or address are taken.
+    pub async fn admit(&self, spec: Spec) -> Option<Result<Workload, AdmitError>> {
+        self.ask(|answer| Request::Admit(spec, answer)).await
+    }
+
+    /// Says whether calls may be sent to a workload; returns the report that says so.
+    pub async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
+        self.ask(|answer| Request::Ready(key, ready, answer)).await
+    }
+
+    /// Takes a workload out of names and balancing; returns the report that says so.
+    pub async fn end(&self, key: Key) -> Option<u64> {
+        self.ask(|answer| Request::End(key, answer)).await
+    }
+
+    /// Forgets a workload; returns the report that says so.
+    pub async fn remove(&self, key: Key) -> Option<u64> {
+        self.ask(|answer| Request::Remove(key, answer)).await
+    }
+
+    /// Says by what sequence a workload's sidecar works.
+    pub async fn applied(&self, key: Key, sequence: Option<u64>) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(Request::Applied(key, sequence)).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, wait) = oneshot::channel();
+        self.requests.send(request(answer)).await.ok()?;
+        wait.await.ok()
+    }
+}
+
+/// Starts the task.
+#[must_use]
+pub fn start(parts: HostParts) -> (HostHandle, Task) {
+    let (requests, queue) = mpsc::channel(1024);
+    let (networks, link, control, reported) =
+        (watch::Sender::default(), watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
+    let views = HostViews {
+        networks: networks.subscribe(),
+        link: link.subscribe(),
+        control: control.subscribe(),
+        reported: reported.subscribe(),
+    };
+    let dirty = parts.mesh.networks().into_iter().collect();
+    let host = Host {
+        parts,
+        queue,
+        published: BTreeMap::new(),
+        sequence: 0,
+        dirty,
+        unsaved: BTreeSet::new(),
+        networks,
+        link,
+        control,
+        reported,
+    };
+    (HostHandle { requests, views }, task::spawn("host", host.run()))
+}
+
+struct Host {
+    parts: HostParts,
+    queue: mpsc::Receiver<Request>,
+    published: BTreeMap<NetworkName, watch::Sender<Arc<Effective>>>,
+    sequence: u64,
+    dirty: BTreeSet<NetworkName>,
+    unsaved: BTreeSet<NetworkName>,
+    networks: watch::Sender<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
+    link: watch::Sender<LinkState>,
+    control: watch::Sender<Option<Channel>>,
+    reported: watch::Sender<Reported>,
+}
+
+impl Host {
+    async fn run(mut self) {
+        let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
+        let mut said_ready = false;
+        loop {
+            self.refresh(Reason::Change).await;
+            self.tell();
+            self.save();
+            if !said_ready && self.dirty.is_empty() {
+                self.parts.ready.ready();
+                said_ready = true;
+            }
+            let retry = !self.dirty.is_empty();
+            tokio::select! {
+                Some(event) = self.parts.events.recv() => self.handle_link(event).await,
+                request = self.queue.recv() => match request {
+                    Some(request) => self.handle_request(request),
+                    None => return,
+                },
+                _ = audit.tick() => {
+                    self.dirty.extend(self.parts.mesh.networks());
+                    self.refresh(Reason::Audit).await;
+                }
+                () = tokio::time::sleep(RETRY), if retry => {}
+            }
+            for _ in 0..BATCH {
+                if let Ok(event) = self.parts.events.try_recv() {
+                    self.handle_link(event).await;
+                } else if let Ok(request) = self.queue.try_recv() {
+                    self.handle_request(request);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        let mesh = &mut self.parts.mesh;
+        // An asker that left gets no answer; what it asked for stands.
+        match request {
+            Request::Admit(spec, answer) => {
+                let admitted = mesh.admit(&spec, Instant::now());
+                if admitted.is_ok() {
+                    self.dirty.insert(spec.network);
+                }
+                let _ = answer.send(admitted);
+            }
+            Request::Ready(key, ready, answer) => {
+                if mesh.set_ready(&key, ready).is_some() {
+                    self.dirty.insert(key.network);
+                }
+                let _ = answer.send(mesh.version());
+            }
+            Request::End(key, answer) => {
+                mesh.end(&key);
+                let _ = answer.send(mesh.version());
+                self.dirty.insert(key.network);
+            }
+            Request::Remove(key, answer) => {
+                mesh.remove(&key, Instant::now());
+                let _ = answer.send(mesh.version());
+                self.dirty.insert(key.network);
+            }
+            Request::Applied(key, sequence) => mesh.set_applied(&key, sequence),
+        }
+    }
+
+    async fn handle_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { channel, address, roots: _ } => {
+                tracing::info!(control = %address, "connected to control");
+                self.control.send_replace(Some(channel.clone()));
+                let state = LinkState { channel: Some(channel), address: Some(address), problem: String::new() };
+                self.link.send_replace(state);
+            }
+            LinkEvent::Down { reason } => {
+                if self.link.borrow().channel.is_some() || self.link.borrow().problem.is_empty() {
+                    tracing::warn!(%reason, "control is not there; everything goes on without it");
+                }
+                self.control.send_replace(None);
+                self.link.send_replace(LinkState { channel: None, address: None, problem: reason });
+            }
+            LinkEvent::State(snapshot) => {
+                let name = snapshot.network.name.clone();
+                if self.parts.mesh.accept(*snapshot) {
+                    self.dirty.insert(name.clone());
+                    self.unsaved.insert(name);
+                }
+            }
+            LinkEvent::Gone(network) => self.drop_network(&network).await,
+            LinkEvent::Reported { version, refused } => {
+                for refused in &refused {
+                    tracing::warn!(network = %refused.network, workload = %refused.workload,
+                        reason = refused.reason, "control does not accept a workload");
+                }
+                self.reported.send_modify(|reported| {
+                    reported.version = reported.version.max(version);
+                    reported.refused = refused;
+                });
+            }
+            LinkEvent::Settled { version } => {
+                self.reported.send_modify(|reported| reported.settled = reported.settled.max(version));
+            }
+        }
+    }
+
+    async fn drop_network(&mut self, network: &NetworkName) {
+        if !self.parts.mesh.drop_network(network) {
+            if self.parts.mesh.snapshot(network).is_some() {
+                tracing::warn!(%network, "control has no such network, but workloads of this host are in it");
+            }
+            return;
+        }
+        self.dirty.remove(network);
+        self.unsaved.remove(network);
+        self.published.remove(network);
+        // Links first; whoever holds sockets in the namespace closes them when the network leaves the views.
+        if let Err(error) = self.parts.overlay.remove_network(network).await {
+            tracing::error!(%error, %network, "cannot remove the network");
+        }
+        self.show_networks();
+        if let Err(error) = self.parts.folder.remove(network.as_str()) {
+            tracing::error!(%error, %network, "cannot forget the network");
+        }
+        tracing::info!(%network, "the network is gone");
+    }
+
+    /// Makes the kernel follow every dirty network, then publishes; what fails stays dirty.
+    async fn refresh(&mut self, reason: Reason) {
+        for network in std::mem::take(&mut self.dirty) {
+            let Some(snapshot) = self.parts.mesh.effective(&network) else {
+                continue;
+            };
+            let (local, node) = (self.parts.mesh.local(&network), &self.parts.mesh.node().name);
+            if let Err(error) = self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
+                tracing::error!(%error, %network, "cannot set up the network, trying again");
+                self.dirty.insert(network);
+                continue;
+            }
+            let unchanged = self.published.get(&network).is_some_and(|published| {
+                let published = published.borrow();
+                published.snapshot.generation == snapshot.generation && published.snapshot.same_content(&snapshot)
+            });
+            if !unchanged {
+                self.publish(network, snapshot);
+            }
+        }
+    }
+
+    fn publish(&mut self, network: NetworkName, snapshot: sealane_proto::resource::NetworkSnapshot) {
+        self.sequence += 1;
+        let zone = Arc::new(Zone::build(&snapshot));
+        let effective = Arc::new(Effective { sequence: self.sequence, snapshot, zone });
+        self.parts.mesh.set_published(&network, self.sequence);
+        match self.published.get(&network) {
+            Some(published) => {
+                published.send_replace(effective);
+            }
+            None => {
+                self.published.insert(network, watch::Sender::new(effective));
+                self.show_networks();
+            }
+        }
+    }
+
+    fn show_networks(&self) {
+        let networks = self.published.iter().map(|(name, published)| (name.clone(), published.subscribe()));
+        self.networks.send_replace(networks.collect());
+    }
+
+    /// Tells control what is new.
+    fn tell(&self) {
+        let version = self.parts.mesh.version();
+        self.parts.report.send_if_modified(|report| {
+            let news = report.version != version;
+            if news {
+                *report = Arc::new(self.parts.mesh.report());
+            }
+            news
+        });
+        let applied = self.parts.mesh.applied();
+        self.parts.applied.send_if_modified(|known| {
+            let news = *known != applied;
+            *known = applied;
+            news
+        });
+    }
+
+    /// Keeps new states on disk, after everybody works by them: a lost one comes again.
+    fn save(&mut self) {
+        for network in std::mem::take(&mut self.unsaved) {
+            let Some(snapshot) = self.parts.mesh.snapshot(&network) else {
+                continue;
+            };
+            if let Err(error) = self.parts.folder.write(network.as_str(), &network_to_bytes(snapshot)) {
+                tracing::error!(%error, %network, "cannot keep the network's state on disk");
+                self.unsaved.insert(network);
+            }
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The decisions: who may come, what is reported, what is acknowledged. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use sealane_proto::client::LinkReport;
+use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
+
+use super::Spec;
+use crate::ipam::{Ipam, IpamError};
+use crate::sidecar::Key;
+
+/// Everything that this host knows.
+#[derive(Debug)]
+pub struct Mesh {
+    node: Node,
+    networks: BTreeMap<NetworkName, Carried>,
+    hosted: BTreeMap<Key, Hosted>,
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Carried {
+    snapshot: NetworkSnapshot,
+    ipam: Ipam,
+    /// What the kernel and the names work by: the sequence of the newest [`super::Effective`], and of what.
+    published: Option<(u64, Generation)>,
+}
+
+#[derive(Debug)]
+struct Hosted {
+    workload: Workload,
+    ending: bool,
+    data_plane: DataPlane,
+}
+
+/// What of a workload must follow a change before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DataPlane {
+    /// Nothing beside kernel and names.
+    None,
+    /// A sidecar that works by this sequence.
+    Applied(u64),
+}
+
+/// Why a workload cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// This host does not carry the network.
+    #[error("network {0} is not carried by this host")]
+    UnknownNetwork(NetworkName),
+    /// The name is taken.
+    #[error("workload name {name} in network {network} is in use on {node}; hint: choose another with --name")]
+    NameInUse {
+        /// The name.
+        name: WorkloadName,
+        /// The network.
+        network: NetworkName,
+        /// Where it is in use.
+        node: NodeName,
+    },
+    /// The workload of that name is just ending.
+    #[error("workload {0} is still ending on this host")]
+    Ending(Key),
+    /// No address, or not that one.
+    #[error("network {network}: {source}")]
+    Address {
+        /// The network.
+        network: NetworkName,
+        /// What is wrong.
+        source: IpamError,
+    },
+    /// The address is another host's to give.
+    #[error("address {address} in network {network} belongs to the block of {owner}; hint: choose one outside every block, or run it there")]
+    ForeignBlock {
+        /// The address.
+        address: OverlayIp,
+        /// The network.
+        network: NetworkName,
+        /// Whose block.
+        owner: String,
+    },
+    /// The Ethernet address is taken.
+    #[error("MAC address {mac} in network {network} is in use by workload {name}")]
+    MacInUse {
+        /// The Ethernet address.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// Who has it.
+        name: WorkloadName,
+    },
+}
+
+impl Mesh {
+    /// A host that knows nothing yet.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self { node, networks: BTreeMap::new(), hosted: BTreeMap::new(), version: 0 }
+    }
+
+    /// This host.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Takes a network's state. Returns whether it says anything new; older states of the same epoch do not.
+    pub fn accept(&mut self, snapshot: NetworkSnapshot) -> bool {
+        let name = snapshot.network.name.clone();
+        let known = self.networks.get(&name);
+        if known.is_some_and(|known| !snapshot.generation.replaces(known.snapshot.generation)) {
+            return false;
+        }
+        let mut ipam = match self.networks.remove(&name) {
+            Some(known) if known.snapshot.network.subnet == snapshot.network.subnet => known.ipam,
+            _ => Ipam::new(snapshot.network.subnet),
+        };
+        let own = snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&self.node.name));
+        ipam.lease(own.map(|block| block.range));
+        self.networks.insert(name, Carried { snapshot, ipam, published: None });
+        true
+    }
+
+    /// Forgets a network that is no more. Refused (false) while workloads of it run here.
+    pub fn drop_network(&mut self, network: &NetworkName) -> bool {
+        let used = self.hosted.keys().any(|key| key.network == *network);
+        !used && self.networks.remove(network).is_some()
+    }
+
+    /// The networks that this host carries.
+    #[must_use]
+    pub fn networks(&self) -> Vec<NetworkName> {
+        self.networks.keys().cloned().collect()
+    }
+
+    /// What control last said of the network.
+    #[must_use]
+    pub fn snapshot(&self, network: &NetworkName) -> Option<&NetworkSnapshot> {
+        self.networks.get(network).map(|carried| &carried.snapshot)
+    }
+
+    /// This host's workloads in the network.
+    #[must_use]
+    pub fn local(&self, network: &NetworkName) -> Vec<Workload> {
+        let local = self.hosted.iter().filter(|(key, _)| key.network == *network);
+        local.map(|(_, hosted)| hosted.workload.clone()).collect()
+    }
+
+    /// Control's snapshot with this host's own workloads as they are now.
+    #[must_use]
+    pub fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
+        let mut snapshot = self.snapshot(network)?.clone();
+        let local = self.local(network);
+        snapshot.workloads.retain(|known| {
+            known.node != self.node.name && !local.iter().any(|own| own.name == known.name)
+        });
+        snapshot.workloads.extend(local);
+        snapshot.workloads.sort_by(|a, b| a.name.cmp(&b.name));
+        Some(snapshot)
+    }
+
+    /// Finds name and addresses for a new workload and takes it in, not ready yet.
+    ///
+    /// # Errors
+    /// When name or address are taken; nothing is changed then.
+    pub fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
+        let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
+        self.check_name(&key)?;
+        let (used, taken_macs) = self.taken(&spec.network);
+        let node = self.node.name.clone();
+        let carried = self.networks.get_mut(&spec.network);
+        let carried = carried.ok_or_else(|| AdmitError::UnknownNetwork(spec.network.clone()))?;
+        let no_address = |source| AdmitError::Address { network: spec.network.clone(), source };
+        let address = match spec.address {
+            Some(address) => {
+                carried.ipam.claim(address, &used).map_err(no_address)?;
+                carried.check_block(address, &node)?;
+                address
+            }
+            None => carried.ipam.next(&used, now).map_err(no_address)?,
+        };
+        let mac = spec.mac.unwrap_or_else(|| MacAddr::derived(carried.snapshot.network.vni, address));
+        if let Some(name) = taken_macs.get(&mac) {
+            let (network, name) = (spec.network.clone(), name.clone());
+            return Err(AdmitError::MacInUse { mac, network, name });
+        }
+        let workload = Workload {
+            name: spec.name.clone(),
+            network: spec.network.clone(),
+            node,
+            address,
+            mac,
+            service: spec.service.clone(),
+            ports: spec.ports.clone(),
+            sidecar: spec.sidecar,
+            ready: false,
+        };
+        self.host(workload.clone());
+        Ok(workload)
+    }
+
+    /// Takes in a workload that has its addresses already: one that ran before this agent did.
+    pub fn host(&mut self, workload: Workload) {
+        let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+        self.hosted.insert(key, Hosted { workload, ending: false, data_plane: DataPlane::None });
+        self.version += 1;
+    }
+
+    /// Sets whether calls may be sent to the workload; returns the new workload when that is news.
+    pub fn set_ready(&mut self, key: &Key, ready: bool) -> Option<Workload> {
+        let hosted = self.hosted.get_mut(key)?;
+        let ready = ready && !hosted.ending;
+        if hosted.workload.ready == ready {
+            return None;
+        }
+        hosted.workload.ready = ready;
+        self.version += 1;
+        Some(hosted.workload.clone())
+    }
+
+    /// The workload gets no new calls any more.
+    pub fn end(&mut self, key: &Key) {
+        self.set_ready(key, false);
+        if let Some(hosted) = self.hosted.get_mut(key) {
+            hosted.ending = true;
+        }
+    }
+
+    /// The workload is gone; its address rests.
+    pub fn remove(&mut self, key: &Key, now: Instant) {
+        if let Some(hosted) = self.hosted.remove(key) {
+            self.version += 1;
+            if let Some(carried) = self.networks.get_mut(&key.network) {
+                carried.ipam.release(hosted.workload.address, now);
+            }
+        }
+    }
+
+    /// The workload's sidecar works by this sequence; `None`: it is not there, and nobody waits for it.
+    pub fn set_applied(&mut self, key: &Key, sequence: Option<u64>) {
+        if let Some(hosted) = self.hosted.get_mut(key) {
+            hosted.data_plane = sequence.map_or(DataPlane::None, DataPlane::Applied);
+        }
+    }
+
+    /// Kernel and names work by this sequence of the network.
+    pub fn set_published(&mut self, network: &NetworkName, sequence: u64) {
+        if let Some(carried) = self.networks.get_mut(network) {
+            carried.published = Some((sequence, carried.snapshot.generation));
+        }
+    }
+
+    /// Counts the changes that control should hear of.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What control should know of this host.
+    #[must_use]
+    pub fn report(&self) -> LinkReport {
+        let workloads = self.hosted.values().map(|hosted| hosted.workload.clone()).collect();
+        LinkReport { version: self.version, workloads }
+    }
+
+    /// The generation per network that every data plane of this host works by.
+    #[must_use]
+    pub fn applied(&self) -> BTreeMap<NetworkName, Generation> {
+        let applied = self.networks.iter().filter_map(|(name, carried)| {
+            let (sequence, generation) = carried.published?;
+            let sidecars = self.hosted.iter().filter(|(key, _)| key.network == *name);
+            let all = sidecars.map(|(_, hosted)| hosted.data_plane).all(|plane| match plane {
+                DataPlane::None => true,
+                DataPlane::Applied(applied) => applied >= sequence,
+            });
+            all.then(|| (name.clone(), generation))
+        });
+        applied.collect()
+    }
+
+    fn check_name(&self, key: &Key) -> Result<(), AdmitError> {
+        let in_use = |node: &NodeName| AdmitError::NameInUse {
+            name: key.workload.clone(),
+            network: key.network.clone(),
+            node: node.clone(),
+        };
+        if let Some(hosted) = self.hosted.get(key) {
+            return Err(if hosted.ending { AdmitError::Ending(key.clone()) } else { in_use(&self.node.name) });
+        }
+        let known = self.snapshot(&key.network).into_iter().flat_map(|snapshot| &snapshot.workloads);
+        let other = known.filter(|known| known.node != self.node.name).find(|known| known.name == key.workload);
+        other.map_or(Ok(()), |other| Err(in_use(&other.node)))
+    }
+
+    /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.
+    fn taken(&self, network: &NetworkName) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, WorkloadName>) {
+        let Some(effective) = self.effective(network) else {
+            return Default::default();
+        };
+        let vips = effective.services.iter().map(|service| service.vip);
+        let used = effective.workloads.iter().map(|known| known.address).chain(vips).collect();
+        let macs = effective.workloads.into_iter().map(|known| (known.mac, known.name)).collect();
+        (used, macs)
+    }
+}
+
+impl Carried {
+    fn check_block(&self, address: OverlayIp, node: &NodeName) -> Result<(), AdmitError> {
+        let block = self.snapshot.blocks.iter().find(|block| block.range.contains(&address.to_ipv4()));
+        match block {
+            Some(block) if block.node.as_ref() != Some(node) => Err(AdmitError::ForeignBlock {
+                address,
+                network: self.snapshot.network.name.clone(),
+                owner: block.node.as_ref().map_or_else(|| "service addresses".to_owned(), ToString::to_string),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane_proto::resource::{Block, Network};
+    use sealane_proto::types::Vni;
+
+    use super::*;
+
+    fn snapshot(revision: u64) -> NetworkSnapshot {
+        let block = |node: Option<&str>, range: &str| Block {
+            node: node.map(|node| node.parse().unwrap()),
+            range: range.parse().unwrap(),
+        };
+        let remote = Workload {
+            name: "web".parse().unwrap(),
+            network: "shop".parse().unwrap(),
+            node: "host-2".parse().unwrap(),
+            address: "10.42.1.2".parse().unwrap(),
+            mac: "02:00:0a:2a:01:02".parse().unwrap(),
+            service: None,
+            ports: vec![],
+            sidecar: true,
+            ready: true,
+        };
+        NetworkSnapshot {
+            generation: Generation { epoch: 1, revision },
+            network: Network {
+                name: "shop".parse().unwrap(),
+                subnet: "10.42.0.0/16".parse().unwrap(),
+                vni: Vni::FIRST,
+                mtu: None,
+            },
+            nodes: vec![],
+            blocks: vec![block(Some("host-1"), "10.42.0.0/24"), block(Some("host-2"), "10.42.1.0/24")],
+            services: vec![],
+            workloads: vec![remote],
+        }
+    }
+
+    fn mesh() -> Mesh {
+        let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap() };
+        let mut mesh = Mesh::new(node);
+        assert!(mesh.accept(snapshot(1)));
+        mesh
+    }
+
+    fn spec(name: &str) -> Spec {
+        Spec {
+            network: "shop".parse().unwrap(),
+            name: name.parse().unwrap(),
+            service: None,
+            ports: vec![],
+            address: None,
+            mac: None,
+            sidecar: true,
+        }
+    }
+
+    #[test]
+    fn names_and_addresses_of_others_are_refused_by_name() {
+        let mut mesh = mesh();
+        let now = Instant::now();
+        let check = |mesh: &mut Mesh, spec: Spec, expected: &str| {
+            let version = mesh.version();
+            let error = mesh.admit(&spec, now).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(mesh.version(), version, "nothing is changed");
+        };
+        check(&mut mesh, spec("web"), "workload name web in network shop is in use on host-2");
+        let at = |address: &str| Spec { address: Some(address.parse().unwrap()), ..spec("new") };
+        check(&mut mesh, at("10.42.1.9"), "belongs to the block of host-2");
+        check(&mut mesh, at("10.43.0.1"), "not a workload address of subnet 10.42.0.0/16");
+        check(&mut mesh, at("10.42.1.2"), "in use");
+        let mac = Spec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
+        check(&mut mesh, mac, "in use by workload web");
+        check(&mut mesh, Spec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
+        assert!(mesh.admit(&at("10.42.77.7"), now).is_ok(), "an address outside every block is free");
+    }
+
+    #[test]
+    fn older_states_of_the_same_epoch_change_nothing_and_another_epoch_replaces() {
+        let mut mesh = mesh();
+        assert!(!mesh.accept(snapshot(1)));
+        assert!(mesh.accept(snapshot(2)));
+        assert!(!mesh.accept(snapshot(1)));
+        let mut restored = snapshot(1);
+        restored.generation.epoch = 2;
+        assert!(mesh.accept(restored));
+    }
+
+    #[test]
+    fn own_workloads_stand_as_this_host_knows_them() {
+        let mut mesh = mesh();
+        let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
+        let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+        mesh.set_ready(&key, true);
+        let mut stale = snapshot(2);
+        stale.workloads.push(workload);
+        mesh.accept(stale);
+        let effective = mesh.effective(&key.network).unwrap();
+        let names: Vec<_> = effective.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
+        assert_eq!(names, [("api", true), ("web", true)]);
+        mesh.end(&key);
+        assert_eq!(mesh.set_ready(&key, true), None, "what ends gets no calls again");
+        assert!(matches!(mesh.admit(&spec("api"), Instant::now()), Err(AdmitError::Ending(_))));
+        mesh.remove(&key, Instant::now());
+        assert_eq!(mesh.effective(&key.network).unwrap().workloads.len(), 1);
+    }
+
+    #[test]
+    fn a_generation_is_acknowledged_when_every_sidecar_works_by_it() {
+        let mut mesh = mesh();
+        let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
+        let key = Key { network: workload.network.clone(), workload: workload.name };
+        assert!(mesh.applied().is_empty());
+        mesh.set_applied(&key, Some(6));
+        mesh.set_published(&key.network, 7);
+        assert!(mesh.applied().is_empty());
+        mesh.set_applied(&key, Some(7));
+        assert_eq!(mesh.applied()[&key.network].revision, 1);
+        mesh.accept(snapshot(2));
+        assert!(mesh.applied().is_empty(), "a newer state is not acknowledged before it is published");
+        mesh.set_published(&key.network, 8);
+        mesh.set_applied(&key, None);
+        assert_eq!(mesh.applied()[&key.network].revision, 2, "nobody waits for a sidecar that is not there");
+    }
+}

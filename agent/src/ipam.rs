@@ -1,0 +1,183 @@
+//! Which address a new workload gets: pure, from this host's own leased blocks, without asking anybody.
+//!
+//! Addresses are given in turn through the blocks, and one that became free rests before it is given again, so
+//! that no cache anywhere still means its last owner. The first usable address of a host's first block is kept
+//! for the host itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use ipnet::Ipv4Net;
+use sealane_proto::types::{OverlayIp, Subnet};
+
+/// How long a freed address rests: twice the 30 s after which Linux asks again for a neighbour.
+pub const REST: Duration = Duration::from_secs(60);
+
+/// The addresses of one network on one host.
+#[derive(Clone, Debug)]
+pub struct Ipam {
+    subnet: Subnet,
+    blocks: BTreeSet<Ipv4Net>,
+    resting: BTreeMap<OverlayIp, Instant>,
+    last: Option<OverlayIp>,
+}
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IpamError {
+    /// Every address of the blocks is taken or rests.
+    #[error("this host's addresses are used up ({used} in use, {resting} resting)")]
+    Exhausted {
+        /// Addresses in use.
+        used: usize,
+        /// Addresses that were in use until a moment ago.
+        resting: usize,
+    },
+    /// The address asked for is not of this network, or nobody's.
+    #[error("address {address} is not a workload address of subnet {subnet}")]
+    Outside {
+        /// What was asked for.
+        address: OverlayIp,
+        /// The network's subnet.
+        subnet: Subnet,
+    },
+    /// The address asked for is taken.
+    #[error("address {0} is in use")]
+    InUse(OverlayIp),
+}
+
+impl Ipam {
+    /// No blocks yet.
+    #[must_use]
+    pub fn new(subnet: Subnet) -> Self {
+        Self { subnet, blocks: BTreeSet::new(), resting: BTreeMap::new(), last: None }
+    }
+
+    /// This host's blocks are exactly these.
+    pub fn lease(&mut self, blocks: impl IntoIterator<Item = Ipv4Net>) {
+        self.blocks = blocks.into_iter().collect();
+    }
+
+    /// How many blocks there are.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The address that the host itself would use in the network.
+    #[must_use]
+    pub fn node_address(&self) -> Option<OverlayIp> {
+        self.blocks.first().and_then(|block| self.usable(*block).next())
+    }
+
+    /// The next free address; `used` says what is taken in the whole network as far as this host knows.
+    ///
+    /// # Errors
+    /// [`IpamError::Exhausted`]: lease another block.
+    pub fn next(&mut self, used: &BTreeSet<OverlayIp>, now: Instant) -> Result<OverlayIp, IpamError> {
+        self.resting.retain(|_, until| *until > now);
+        let node = self.node_address();
+        let free = |address: &OverlayIp| {
+            Some(*address) != node && !used.contains(address) && !self.resting.contains_key(address)
+        };
+        let all = || self.blocks.iter().flat_map(|block| self.usable(*block));
+        let after = all().filter(|address| Some(*address) > self.last).find(free);
+        let found = after.or_else(|| all().find(free));
+        let address = found.ok_or_else(|| IpamError::Exhausted {
+            used: all().filter(|address| used.contains(address)).count(),
+            resting: self.resting.len(),
+        })?;
+        self.last = Some(address);
+        Ok(address)
+    }
+
+    /// Whether a workload may have this very address. It may rest: whoever names an address wants that one.
+    ///
+    /// # Errors
+    /// When it is taken or not an address for workloads.
+    pub fn claim(&self, address: OverlayIp, used: &BTreeSet<OverlayIp>) -> Result<(), IpamError> {
+        let net = self.subnet.to_net();
+        let reserved = [net.network(), self.subnet.gateway().to_ipv4(), net.broadcast()];
+        if !self.subnet.contains(address) || reserved.contains(&address.to_ipv4()) {
+            return Err(IpamError::Outside { address, subnet: self.subnet });
+        }
+        if used.contains(&address) || Some(address) == self.node_address() {
+            return Err(IpamError::InUse(address));
+        }
+        Ok(())
+    }
+
+    /// The address is free again and rests from now on.
+    pub fn release(&mut self, address: OverlayIp, now: Instant) {
+        self.resting.insert(address, now + REST);
+    }
+
+    /// The addresses of a block that interfaces may have.
+    fn usable(&self, block: Ipv4Net) -> impl Iterator<Item = OverlayIp> + use<> {
+        let (net, gateway) = (self.subnet.to_net(), self.subnet.gateway());
+        let (first, last) = (block.network().to_bits(), block.broadcast().to_bits());
+        (first..=last).map(|bits| OverlayIp::from(Ipv4Addr::from_bits(bits))).filter(move |address| {
+            let inner = address.to_ipv4();
+            inner != net.network() && inner != net.broadcast() && *address != gateway
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ipam() -> Ipam {
+        let mut ipam = Ipam::new("10.42.0.0/16".parse().unwrap());
+        ipam.lease(["10.42.0.0/28".parse().unwrap()]);
+        ipam
+    }
+
+    #[test]
+    fn the_gateway_and_the_host_keep_their_addresses() {
+        let mut ipam = ipam();
+        assert_eq!(ipam.node_address().unwrap().to_string(), "10.42.0.2");
+        assert_eq!(ipam.next(&BTreeSet::new(), Instant::now()).unwrap().to_string(), "10.42.0.3");
+        for taken in ["10.42.0.1", "10.42.0.0", "10.42.255.255", "10.43.0.1"] {
+            let error = ipam.claim(taken.parse().unwrap(), &BTreeSet::new()).unwrap_err();
+            assert!(matches!(error, IpamError::Outside { .. }), "{error}");
+        }
+        let own = ipam.claim("10.42.0.2".parse().unwrap(), &BTreeSet::new());
+        assert!(matches!(own, Err(IpamError::InUse(_))));
+    }
+
+    #[test]
+    fn a_freed_address_rests_before_it_is_given_again() {
+        let (mut ipam, mut used, now) = (ipam(), BTreeSet::new(), Instant::now());
+        while let Ok(address) = ipam.next(&used, now) {
+            used.insert(address);
+        }
+        let freed = "10.42.0.5".parse().unwrap();
+        used.remove(&freed);
+        ipam.release(freed, now);
+        let early = ipam.next(&used, now + REST - Duration::from_millis(1));
+        assert!(matches!(early, Err(IpamError::Exhausted { used: 12, resting: 1 })), "{early:?}");
+        assert_eq!(ipam.next(&used, now + REST), Ok(freed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_address_is_given_twice(releases in prop::collection::vec(any::<prop::sample::Index>(), 0..64)) {
+            let (mut ipam, mut used, mut now) = (ipam(), BTreeSet::new(), Instant::now());
+            for release in releases {
+                if let Ok(address) = ipam.next(&used, now) {
+                    prop_assert!(used.insert(address));
+                    prop_assert!(ipam.claim(address, &BTreeSet::new()).is_ok());
+                }
+                if let Some(&address) = used.iter().nth(release.index(used.len().max(1))) {
+                    used.remove(&address);
+                    ipam.release(address, now);
+                }
+                now += Duration::from_secs(9);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! This host's own identity: made when it joins, kept on disk, renewed from a third of its life on.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use sealane_base::backoff::Backoff;
+use sealane_proto::client::{JoinError, TlsIdentity, join};
+use sealane_proto::identity::{Trust, TrustError};
+use sealane_proto::resource::{ControlAddr, Node};
+use sealane_proto::token::JoinToken;
+use sealane_proto::types::{NameError, NodeName};
+
+use crate::certs::key::{KeyError, NewKey};
+use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
+
+const FILE: &str = "node";
+
+/// What the command line says about this host.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where control is.
+    pub control: Vec<ControlAddr>,
+    /// The join token, needed once.
+    pub token: Option<JoinToken>,
+    /// The node's name; the host name without it.
+    pub name: Option<NodeName>,
+    /// The underlay address; the source address towards control without it.
+    pub underlay: Option<IpAddr>,
+}
+
+/// Why this host has no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It has not joined and has no token.
+    #[error("this host has not joined a mesh yet; hint: pass --token, made by `sealane token create` on the control host")]
+    NoToken,
+    /// It joined as somebody else.
+    #[error("this host joined the mesh as {field} {joined}, not {wanted}; hint: leave the flag out, or remove the data directory and join anew")]
+    Other {
+        /// What differs.
+        field: &'static str,
+        /// What it joined as.
+        joined: String,
+        /// What the command line says.
+        wanted: String,
+    },
+    /// The host's name is no node name.
+    #[error("{0}; hint: pass --name")]
+    HostName(#[from] NameError),
+    /// No address that control could be reached from.
+    #[error("cannot find this host's underlay address: {0}; hint: pass --underlay")]
+    Underlay(#[source] io::Error),
+    /// Control does not let it in.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The identity could not be stored or read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The stored identity is another version's.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The stored roots are no certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// The stored identity, when this host has joined before.
+///
+/// # Errors
+/// When it cannot be read or does not fit what is wanted.
+pub fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdentity>, NodeError> {
+    let Some(bytes) = folder.read(FILE)? else {
+        return Ok(None);
+    };
+    let identity = NodeIdentity::from_bytes(&bytes)?;
+    let node = &identity.node;
+    if let Some(name) = wanted.name.as_ref().filter(|name| **name != node.name) {
+        let (joined, wanted) = (node.name.to_string(), name.to_string());
+        return Err(NodeError::Other { field: "node", joined, wanted });
+    }
+    if let Some(underlay) = wanted.underlay.filter(|underlay| *underlay != node.underlay.to_ip()) {
+        let (joined, wanted) = (node.underlay.to_string(), underlay.to_string());
+        return Err(NodeError::Other { field: "underlay", joined, wanted });
+    }
+    Ok(Some(identity))
+}
+
+/// Joins the mesh; tries again for as long as control cannot be reached.
+///
+/// The key is stored before control hears of it: a host that was killed between joining and storing the answer
+/// joins again with the same key, which control recognises.
+///
+/// # Errors
+/// When control refuses or is not the one that the token pins.
+pub async fn join_mesh(
+    folder: &Folder,
+    wanted: &Wanted,
+    version: &str,
+    provider: &Arc<CryptoProvider>,
+) -> Result<NodeIdentity, NodeError> {
+    let token = wanted.token.as_ref().ok_or(NodeError::NoToken)?;
+    let name = match &wanted.name {
+        Some(name) => name.clone(),
+        None => host_name()?.parse()?,
+    };
+    let key = NewKey::load_or_make(folder, "node.key")?;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    for attempt in 0_usize.. {
+        let Some(control) = wanted.control.get(attempt % wanted.control.len().max(1)) else {
+            break;
+        };
+        let node = Node { name: name.clone(), underlay: underlay(wanted, control).await?.into() };
+        match join(control, token, &node, key.request()?, version, provider).await {
+            Ok(joined) => {
+                let identity = NodeIdentity {
+                    node,
+                    trust_domain: joined.trust_domain,
+                    key: key.private(),
+                    chain: joined.chain,
+                    roots: joined.roots,
+                };
+                store(folder, &identity)?;
+                folder.remove("node.key")?;
+                return Ok(identity);
+            }
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "cannot join yet, trying again");
+                tokio::time::sleep(backoff.next_wait(rand::random())).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(NodeError::NoToken)
+}
+
+/// Keeps an identity on disk.
+///
+/// # Errors
+/// When the disk is full.
+pub fn store(folder: &Folder, identity: &NodeIdentity) -> Result<(), DiskError> {
+    folder.write(FILE, &identity.to_bytes())
+}
+
+/// The identity as TLS needs it.
+///
+/// # Errors
+/// When the roots are no certificates.
+pub fn tls_identity(identity: &NodeIdentity) -> Result<Arc<TlsIdentity>, TrustError> {
+    Ok(Arc::new(TlsIdentity {
+        chain: identity.chain.clone(),
+        key: identity.key.clone_key(),
+        trust: Trust::new(identity.trust_domain.clone(), &identity.roots)?,
+    }))
+}
+
+async fn underlay(wanted: &Wanted, control: &ControlAddr) -> Result<IpAddr, NodeError> {
+    if let Some(address) = wanted.underlay {
+        return Ok(address);
+    }
+    let resolved = tokio::net::lookup_host(&control.text).await.map_err(NodeError::Underlay)?;
+    let target: Vec<SocketAddr> = resolved.collect();
+    let target = target.iter().find(|address| address.is_ipv4()).or(target.first());
+    let target = target.ok_or_else(|| NodeError::Underlay(io::ErrorKind::NotFound.into()))?;
+    crate::overlay::underlay::source_towards(*target).map_err(NodeError::Underlay)
+}
+
+fn host_name() -> Result<String, NodeError> {
+    let full = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::Underlay)?;
+    Ok(full.trim().split('.').next().unwrap_or_default().to_ascii_lowercase())
+}

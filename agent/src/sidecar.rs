@@ -1,0 +1,29 @@
+//! The sidecars of this host: started, spoken to, started again when they die, found again after a restart.
+//!
+//! A sidecar outlives the agent and connects again to the next one; what it needs to work on without an agent,
+//! it has.
+
+mod process;
+mod registry;
+mod supervisor;
+
+use sealane_proto::types::{NetworkName, WorkloadName};
+
+pub use process::stop_all as stop_recorded;
+pub use registry::{Connected, Registry};
+pub use supervisor::{Command, SidecarParts, Supervisor};
+
+/// Which workload a sidecar serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The network.
+    pub network: NetworkName,
+    /// The workload in it.
+    pub workload: WorkloadName,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network, self.workload)
+    }
+}

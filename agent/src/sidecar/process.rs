@@ -1,0 +1,128 @@
+//! Sidecar processes: started in their workload's namespace, recorded so that the next agent finds them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use sealane_proto::sidecar::SOCKET;
+use sealane_sys::hop::Hopper;
+use sealane_sys::spawn::SpawnExt;
+use sealane_sys::{NetNs, Process};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Key;
+
+/// The folder of the run directory that holds a pid file per sidecar.
+const FOLDER: &str = "sidecars";
+
+/// A running sidecar.
+#[derive(Debug)]
+pub(super) struct SidecarProcess {
+    process: AsyncFd<Process>,
+    /// To be waited for, when this agent started it.
+    child: Option<Child>,
+    record: PathBuf,
+}
+
+impl SidecarProcess {
+    /// The sidecar that an earlier agent started for `key`, if it still runs.
+    pub(super) fn adopt(run_dir: &Path, key: &Key) -> Option<Self> {
+        let record = record_path(run_dir, key);
+        let process = recorded(&record)?;
+        let process = AsyncFd::with_interest(process, Interest::READABLE).ok()?;
+        Some(Self { process, child: None, record })
+    }
+
+    /// Starts `binary` as the sidecar of `key` in `netns`.
+    pub(super) fn start(
+        run_dir: &Path,
+        binary: &Path,
+        key: &Key,
+        hopper: &Hopper,
+        netns: &NetNs,
+    ) -> io::Result<Self> {
+        let record = record_path(run_dir, key);
+        if let Some(parent) = record.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut command = Command::new(binary);
+        command.arg("proxy").arg("--agent-socket").arg(run_dir.join(SOCKET));
+        command.args(["--network", key.network.as_str(), "--workload", key.workload.as_str()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).detached();
+        let child = hopper.run(netns, move || command.spawn())??;
+        let process = Process::open(child.id()).map_err(io::Error::other)?;
+        let line = format!("{} {}\n", process.pid(), process.started());
+        // Written at once: were the agent killed before, the next one would start a second sidecar, which finds
+        // no listeners to take and no workload of its own.
+        fs::write(&record, line)?;
+        let process = AsyncFd::with_interest(process, Interest::READABLE)?;
+        Ok(Self { process, child: Some(child), record })
+    }
+
+    /// Returns when the process has ended. Cancel safe.
+    pub(super) async fn ended(&mut self) {
+        // An error of the descriptor cannot be told from the end, and is treated as it.
+        let _ = self.process.readable().await;
+        if let Some(child) = &mut self.child {
+            // It has ended: this does not block.
+            let _ = child.wait();
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.get_ref().pid()
+    }
+
+    /// Asks it to drain and end.
+    pub(super) fn terminate(&self) -> io::Result<()> {
+        self.process.get_ref().terminate()
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        self.process.get_ref().kill()
+    }
+
+    /// Forgets it.
+    pub(super) fn forget(self) {
+        // A record that stays names a process that has ended, which everybody finds out.
+        let _ = fs::remove_file(&self.record);
+    }
+}
+
+fn record_path(run_dir: &Path, key: &Key) -> PathBuf {
+    run_dir.join(FOLDER).join(format!("{}.{}.pid", key.network, key.workload))
+}
+
+fn recorded(record: &Path) -> Option<Process> {
+    let text = fs::read_to_string(record).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    Process::reopen(pid.parse().ok()?, started.parse().ok()?).ok()
+}
+
+/// Ends the recorded sidecars whose file name (`<network>.<workload>`) `unwanted` says yes to.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
+    let mut stopped = 0;
+    let entries = match fs::read_dir(run_dir.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if !unwanted(name) {
+            continue;
+        }
+        if let Some(process) = recorded(&path) {
+            process.terminate()?;
+            stopped += 1;
+        }
+        fs::remove_file(&path)?;
+    }
+    Ok(stopped)
+}

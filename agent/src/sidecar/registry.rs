@@ -1,0 +1,134 @@
+//! Where sidecars connect to, and which of them belongs to whom.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sealane_base::metrics::{Family, Reading};
+use sealane_base::task::{self, Task};
+use sealane_proto::sidecar::{Channel, Down, Hello, SOCKET, Up};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Key;
+use super::supervisor::Command;
+
+/// How long a connection may take to say who it is.
+const HELLO: Duration = Duration::from_secs(5);
+/// How long a sidecar may take to say its metrics.
+const COLLECT: Duration = Duration::from_secs(1);
+
+/// A sidecar that has said hello.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its first message.
+    pub hello: Hello,
+    /// The connection.
+    pub channel: Channel<Down, Up>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connections: mpsc::Sender<Connected>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// The supervisors of this host's sidecars.
+#[derive(Debug, Default)]
+pub struct Registry {
+    entries: Mutex<BTreeMap<Key, Entry>>,
+}
+
+impl Registry {
+    /// Listens on the run directory's sidecar socket, which only root may open.
+    ///
+    /// # Errors
+    /// When the socket cannot be bound.
+    pub fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
+        let path = run_dir.join(SOCKET);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let this = self.clone();
+        Ok(task::spawn("sidecar-socket", async move { this.accept(listener).await }))
+    }
+
+    async fn accept(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let this = self.clone();
+                    task::spawn("sidecar-hello", async move { this.greet(stream).await }).detach();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept sidecars");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn greet(&self, stream: UnixStream) {
+        let mut channel = Channel::<Down, Up>::from(stream);
+        let first = tokio::time::timeout(HELLO, channel.receiver.recv()).await;
+        let Ok(Ok(Up::Hello(hello))) = first else {
+            tracing::warn!("a connection to the sidecar socket did not say hello");
+            return;
+        };
+        let key = Key { network: hello.network.clone(), workload: hello.workload.clone() };
+        let known = self.lock().get(&key).map(|entry| entry.connections.clone());
+        match known {
+            // A supervisor that is gone closes the connection, and the sidecar tries again.
+            Some(connections) => drop(connections.send(Connected { hello, channel }).await),
+            None => tracing::debug!(%key, "a sidecar of no workload on this host connected"),
+        }
+    }
+
+    /// Takes connections and commands for `key` from now on.
+    pub(super) fn enter(
+        &self,
+        key: Key,
+        connections: mpsc::Sender<Connected>,
+        commands: mpsc::Sender<Command>,
+    ) {
+        self.lock().insert(key, Entry { connections, commands });
+    }
+
+    /// The sidecar of `key` is gone for good.
+    pub(super) fn leave(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    /// The series of all sidecars, each with its network and workload; those that do not answer are left out.
+    pub async fn collect(&self) -> Vec<Family> {
+        let all: Vec<_> =
+            self.lock().iter().map(|(key, entry)| (key.clone(), entry.commands.clone())).collect();
+        let asked = all.into_iter().map(|(key, commands)| async move {
+            let (answer, wait) = oneshot::channel();
+            commands.try_send(Command::Collect(answer)).ok()?;
+            let families = tokio::time::timeout(COLLECT, wait).await.ok()?.ok()?;
+            Some(labelled(families, &key))
+        });
+        futures_util::future::join_all(asked).await.into_iter().flatten().flatten().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn labelled(mut families: Vec<Family>, key: &Key) -> Vec<Family> {
+    for series in families.iter_mut().flat_map(|family| &mut family.series) {
+        series.labels.push(("network".to_owned(), key.network.to_string()));
+        series.labels.push(("workload".to_owned(), key.workload.to_string()));
+        debug_assert!(!matches!(series.reading, Reading::Value(value) if value.is_nan()));
+    }
+    families
+}

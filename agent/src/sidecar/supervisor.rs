@@ -1,0 +1,264 @@
+//! One sidecar's life: started or adopted, fed with configurations and identities, drained, or started again.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_base::backoff::Backoff;
+use sealane_base::metrics::Family;
+use sealane_base::task::{self, Task};
+use sealane_proto::sidecar::{Channel, ChannelError, Config, Down, Listeners, Up};
+use sealane_proto::types::TrustDomain;
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::process::SidecarProcess;
+use super::registry::{Connected, Registry};
+use super::Key;
+use crate::certs::WorkloadIdentity;
+use crate::host::Effective;
+
+/// How much longer than its deadline a drain may take before the sidecar is killed.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What somebody wants of a sidecar.
+#[derive(Debug)]
+pub enum Command {
+    /// Its series.
+    Collect(oneshot::Sender<Vec<Family>>),
+    /// Its end: no new work, then whatever is left after the deadline is cut off.
+    Drain {
+        /// How long work in progress may take.
+        deadline: Duration,
+    },
+}
+
+/// What a sidecar is made of.
+#[derive(Debug)]
+pub struct SidecarParts {
+    /// Whom it serves.
+    pub key: Key,
+    /// Where it runs.
+    pub netns: NetNs,
+    /// The agent's run directory.
+    pub run_dir: PathBuf,
+    /// The program.
+    pub binary: PathBuf,
+    /// The thread that starts processes in namespaces.
+    pub hopper: Arc<Hopper>,
+    /// The listening sockets: outbound, inbound, tunnel.
+    pub listeners: Vec<OwnedFd>,
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// Who it is.
+    pub identity: watch::Receiver<Arc<WorkloadIdentity>>,
+    /// What it works by.
+    pub effective: watch::Receiver<Arc<Effective>>,
+}
+
+/// A supervised sidecar; dropping this leaves the process running for the next agent.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// The sequence that the sidecar works by; `None` while it is not connected.
+    pub applied: watch::Receiver<Option<u64>>,
+    /// For commands.
+    pub commands: mpsc::Sender<Command>,
+    /// Ends after a drain.
+    pub task: Task,
+}
+
+impl Supervisor {
+    /// Adopts or starts the sidecar and keeps it alive.
+    #[must_use]
+    pub fn start(parts: SidecarParts, registry: Arc<Registry>) -> Self {
+        let (connections, incoming) = mpsc::channel(1);
+        let (commands, orders) = mpsc::channel(4);
+        registry.enter(parts.key.clone(), connections, commands.clone());
+        let (applied, seen) = watch::channel(None);
+        let run = Run { parts, incoming, orders, applied, collecting: Vec::new() };
+        let task = task::spawn("sidecar", async move {
+            let key = run.parts.key.clone();
+            run.supervise().await;
+            registry.leave(&key);
+        });
+        Self { applied: seen, commands, task }
+    }
+}
+
+struct Run {
+    parts: SidecarParts,
+    incoming: mpsc::Receiver<Connected>,
+    orders: mpsc::Receiver<Command>,
+    applied: watch::Sender<Option<u64>>,
+    collecting: Vec<oneshot::Sender<Vec<Family>>>,
+}
+
+/// How a stretch of a sidecar's life ended.
+enum End {
+    /// The connection broke; the process may well live.
+    Disconnected,
+    /// The process ended by itself.
+    Died,
+    /// It was to drain.
+    Drain(Duration),
+}
+
+impl Run {
+    async fn supervise(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut adopted = SidecarProcess::adopt(&self.parts.run_dir, &self.parts.key);
+        loop {
+            let started = match adopted.take() {
+                Some(process) => Ok(process),
+                None => self.spawn(),
+            };
+            match started {
+                Err(error) => tracing::error!(%error, key = %self.parts.key, "cannot start the sidecar"),
+                Ok(mut process) => {
+                    tracing::debug!(pid = process.pid(), key = %self.parts.key, "sidecar");
+                    let end = self.accompany(&mut process, &mut backoff).await;
+                    self.applied.send_replace(None);
+                    if let End::Drain(deadline) = end {
+                        self.drain(process, deadline).await;
+                        return;
+                    }
+                    tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar ended, starting another");
+                }
+            }
+            tokio::time::sleep(backoff.next_wait(rand::random())).await;
+        }
+    }
+
+    fn spawn(&self) -> std::io::Result<SidecarProcess> {
+        let parts = &self.parts;
+        SidecarProcess::start(&parts.run_dir, &parts.binary, &parts.key, &parts.hopper, &parts.netns)
+    }
+
+    /// Serves one connection after another until the process ends or is to drain.
+    async fn accompany(&mut self, process: &mut SidecarProcess, backoff: &mut Backoff) -> End {
+        loop {
+            let connected = tokio::select! {
+                Some(connected) = self.incoming.recv() => connected,
+                () = process.ended() => return End::Died,
+                Some(order) = self.orders.recv() => match order {
+                    // Without a connection there is nothing to tell: the dropped sender says so.
+                    Command::Collect(_) => continue,
+                    Command::Drain { deadline } => return End::Drain(deadline),
+                },
+            };
+            backoff.reset();
+            let end = self.converse(process, connected).await;
+            self.applied.send_replace(None);
+            self.collecting.clear();
+            match end {
+                Ok(End::Disconnected) => {}
+                Ok(end @ (End::Died | End::Drain(_))) => return end,
+                Err(error) => tracing::debug!(%error, key = %self.parts.key, "sidecar channel"),
+            }
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        process: &mut SidecarProcess,
+        connected: Connected,
+    ) -> Result<End, ChannelError> {
+        let Connected { hello, mut channel } = connected;
+        if !hello.has_listeners {
+            channel.sender.send(Down::Listeners(self.listeners()?)).await?;
+        }
+        self.parts.identity.mark_changed();
+        self.parts.effective.mark_changed();
+        loop {
+            tokio::select! {
+                // Identity before configuration: a sidecar that knows its peers must be able to speak to them.
+                biased;
+                Ok(()) = self.parts.identity.changed() => {
+                    let identity = self.parts.identity.borrow_and_update().to_message();
+                    channel.sender.send(Down::Identity(identity)).await?;
+                }
+                Ok(()) = self.parts.effective.changed() => {
+                    let effective = self.parts.effective.borrow_and_update().clone();
+                    if let Some(config) = self.config(&effective) {
+                        channel.sender.send(Down::Config(Box::new(config))).await?;
+                    }
+                }
+                order = self.orders.recv() => match order {
+                    Some(Command::Collect(answer)) => {
+                        self.collecting.push(answer);
+                        channel.sender.send(Down::Collect).await?;
+                    }
+                    Some(Command::Drain { deadline }) => {
+                        self.ask_to_drain(&mut channel, deadline).await?;
+                        return Ok(End::Drain(deadline));
+                    }
+                    None => return Ok(End::Disconnected),
+                },
+                received = channel.receiver.recv() => self.handle(received?),
+                Some(newer) = self.incoming.recv() => {
+                    // The same sidecar connected again before its old connection was seen to be dead.
+                    return Box::pin(self.converse(process, newer)).await;
+                }
+                () = process.ended() => return Ok(End::Died),
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Up) {
+        match message {
+            Up::Applied { sequence } => {
+                self.applied.send_replace(Some(sequence));
+            }
+            Up::Metrics(families) => {
+                // Answers come in the order of the questions; one asker that left loses only its own.
+                if !self.collecting.is_empty() {
+                    let _ = self.collecting.remove(0).send(families);
+                }
+            }
+            Up::Drained | Up::Hello(_) => {}
+        }
+    }
+
+    fn config(&self, effective: &Effective) -> Option<Config> {
+        let own = &self.parts.key.workload;
+        let workload = effective.snapshot.workloads.iter().find(|workload| workload.name == *own)?.clone();
+        Some(Config {
+            sequence: effective.sequence,
+            trust_domain: self.parts.trust_domain.clone(),
+            workload,
+            network: effective.snapshot.clone(),
+        })
+    }
+
+    fn listeners(&self) -> Result<Listeners, ChannelError> {
+        let copies = self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+        let [outbound, inbound, tunnel] = copies
+            .try_into()
+            .map_err(|_| ChannelError::Malformed("a sidecar has three listeners".to_owned()))?;
+        Ok(Listeners { outbound, inbound, tunnel })
+    }
+
+    async fn ask_to_drain(
+        &mut self,
+        channel: &mut Channel<Down, Up>,
+        deadline: Duration,
+    ) -> Result<(), ChannelError> {
+        channel.sender.send(Down::Drain { deadline }).await
+    }
+
+    /// Waits for the end, which was asked for or is asked for now; after deadline and grace it is made.
+    async fn drain(&mut self, mut process: SidecarProcess, deadline: Duration) {
+        if let Err(error) = process.terminate() {
+            tracing::warn!(%error, pid = process.pid(), "cannot signal the sidecar");
+        }
+        if tokio::time::timeout(deadline + GRACE, process.ended()).await.is_err() {
+            tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar did not end in time");
+            // It has ended meanwhile, or the next line waits for what cannot fail to come.
+            let _ = process.kill();
+            process.ended().await;
+        }
+        process.forget();
+    }
+}

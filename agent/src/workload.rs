@@ -1,0 +1,184 @@
+//! The workloads of this host: one task per workload carries it from the request to the last trace.
+//!
+//! The order is what keeps promises: addresses are known everywhere before a name is; rules stand before the
+//! command runs; names and balancing forget an instance before its namespace goes.
+
+mod life;
+mod plumbing;
+mod request;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sealane_base::task::{self, Task};
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::{NodeName, WorkloadName};
+use sealane_proto::wire::v1;
+use sealane_sys::hop::Hopper;
+use sealane_sys::{Process, ProcessError};
+
+use crate::certs::{CertError, Certs};
+use crate::disk::{DiskError, Folder, StoredWorkload};
+use crate::dns::Forwarder;
+use crate::held::Held;
+use crate::host::{AdmitError, HostHandle};
+use crate::overlay::Overlay;
+use crate::sidecar::{Key, Registry};
+
+pub use life::Progress;
+pub use request::{RunSpec, SpecError};
+
+/// What every workload's task uses.
+#[derive(Debug)]
+pub struct Context {
+    /// This host.
+    pub node: NodeName,
+    /// The agent's run directory.
+    pub run_dir: PathBuf,
+    /// Our own program, for sidecars.
+    pub binary: PathBuf,
+    /// The ports of sidecars.
+    pub ports: SidecarPorts,
+    /// The thread that enters namespaces.
+    pub hopper: Arc<Hopper>,
+    /// The kernel.
+    pub overlay: Arc<Overlay>,
+    /// Descriptors that outlive the agent.
+    pub held: Arc<Held>,
+    /// Identities.
+    pub certs: Arc<Certs>,
+    /// Sidecars.
+    pub sidecars: Arc<Registry>,
+    /// Where names that are not ours are asked for.
+    pub forwarder: Arc<Forwarder>,
+    /// DNS counters.
+    pub dns_metrics: crate::dns::DnsMetrics,
+    /// What this host knows.
+    pub host: HostHandle,
+    /// Where workloads are kept on disk.
+    pub folder: Folder,
+    /// The boot that the machine is in.
+    pub boot: String,
+}
+
+/// Why a workload could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// Name or address.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    /// Control says no; its words.
+    #[error("{0}")]
+    Refused(String),
+    /// The network does not exist.
+    #[error("{0}")]
+    NoNetwork(String),
+    /// The certificate.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// The disk is full or faulty.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The kernel does not do what is asked.
+    #[error("cannot set up workload {key}: {what}")]
+    Setup {
+        /// The workload.
+        key: Key,
+        /// What failed.
+        what: String,
+    },
+    /// The process that the workload was for is gone.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The agent is ending.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+impl AttachError {
+    fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
+        Self::Setup { key: key.clone(), what: what.to_string() }
+    }
+}
+
+/// The running tasks, one per workload.
+#[derive(Debug)]
+pub struct Workloads {
+    context: Arc<Context>,
+    tasks: Mutex<BTreeMap<u64, Task>>,
+}
+
+impl Workloads {
+    /// No workloads yet.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self { context, tasks: Mutex::default() })
+    }
+
+    /// What the tasks use.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Attaches a new workload that ends with `process`; what is waited for and what comes of it goes to `progress`.
+    pub fn attach(self: &Arc<Self>, spec: RunSpec, process: Process, progress: Progress) {
+        let context = self.context.clone();
+        self.own(async move { life::begin(context, spec, process, progress).await });
+    }
+
+    /// Takes up a workload that an earlier agent attached.
+    pub fn adopt(self: &Arc<Self>, stored: StoredWorkload) {
+        let context = self.context.clone();
+        self.own(async move { life::resume(context, stored).await });
+    }
+
+    /// Where the workload of this name lives.
+    ///
+    /// # Errors
+    /// A sentence, when there is none on this host or more than one.
+    pub fn locate(&self, name: &WorkloadName) -> Result<v1::Location, String> {
+        let networks = self.context.host.views.networks.borrow();
+        let mut found = networks.values().filter_map(|effective| {
+            let effective = effective.borrow();
+            let mut known = effective.snapshot.workloads.iter();
+            known.find(|known| known.name == *name && known.node == self.context.node).cloned()
+        });
+        match (found.next(), found.next()) {
+            (Some(workload), None) => Ok(plumbing::location(&self.context, &workload)),
+            (Some(_), Some(_)) => Err(format!("workload {name} is in several networks of this host")),
+            (None, _) => Err(format!(
+                "workload {name} is not on host {}; hint: `sealane workload ls` says where it is",
+                self.context.node
+            )),
+        }
+    }
+
+    fn own(self: &Arc<Self>, life: impl Future<Output = ()> + Send + 'static) {
+        let id = rand::random();
+        let this = Arc::downgrade(self);
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let task = task::spawn("workload", async move {
+            // Not before it is owned, lest it ends before and is owned for ever.
+            let _ = wait.await;
+            life.await;
+            if let Some(this) = this.upgrade() {
+                let own = this.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                own.into_iter().for_each(Task::detach);
+            }
+        });
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(id, task);
+        // The task waits for it.
+        let _ = go.send(());
+    }
+}
+
+/// The boot that the machine is in: pids and start times mean something only within one.
+///
+/// # Errors
+/// When /proc is not mounted.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

@@ -1,0 +1,504 @@
+//! One workload from the request to the last trace.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sealane_proto::identity::Principal;
+use sealane_proto::resource::Workload;
+use sealane_proto::wire::v1;
+use sealane_sys::Process;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+
+use super::plumbing::{self, Plumbed};
+use super::{AttachError, Context, RunSpec};
+use crate::certs::{CertError, WorkloadIdentity};
+use crate::disk::{StoredProcess, StoredWorkload};
+use crate::dns::View;
+use crate::health;
+use crate::host::{AdmitError, Effective};
+use crate::ipam::IpamError;
+use crate::sidecar::{Command, Key, SidecarParts, Supervisor};
+
+/// How long a new sidecar may take to work by its first configuration.
+const SIDECAR_START: Duration = Duration::from_secs(10);
+/// How long the end of a workload waits for hosts that are slow to stop sending to it.
+const SETTLE: Duration = Duration::from_secs(10);
+/// How long what still runs through a sidecar may take when its workload has ended.
+const DRAIN: Duration = Duration::from_secs(1);
+/// When a call to control that failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long without control before a known service starts without it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// After adoption, how long until a workload that does not listen counts as not ready.
+const FIRST_READING: Duration = Duration::from_secs(1);
+
+/// Tells whoever asked for the workload how it goes.
+#[derive(Clone, Debug)]
+pub struct Progress(pub mpsc::Sender<Result<v1::RunEvent, AttachError>>);
+
+impl Progress {
+    /// Something is waited for. An asker that left needs no word: its process tells.
+    async fn waiting(&self, what: String) {
+        let event = v1::run_event::Event::Waiting(what);
+        let _ = self.0.send(Ok(v1::RunEvent { event: Some(event) })).await;
+    }
+
+    async fn attached(&self, location: v1::Location) {
+        let event = v1::run_event::Event::Attached(location);
+        let _ = self.0.send(Ok(v1::RunEvent { event: Some(event) })).await;
+    }
+}
+
+struct Life {
+    context: Arc<Context>,
+    key: Key,
+    workload: Workload,
+    effective: watch::Receiver<Arc<Effective>>,
+    plumbed: Option<Plumbed>,
+    supervisor: Option<Supervisor>,
+    /// Whether control may know of it.
+    registered: bool,
+}
+
+/// A new workload.
+pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process, progress: Progress) {
+    let stored =
+        StoredProcess { pid: process.pid(), started: process.started(), boot: context.boot.clone() };
+    let process = match AsyncFd::with_interest(process, Interest::READABLE) {
+        Ok(process) => process,
+        Err(error) => {
+            tracing::error!(%error, "cannot watch the process of a new workload");
+            return;
+        }
+    };
+    let admitted = tokio::select! {
+        admitted = admit(&context, &spec, stored, &progress) => admitted,
+        _ = process.readable() => return,
+    };
+    let mut life = match admitted {
+        Ok(life) => life,
+        Err(error) => return drop(progress.0.send(Err(error)).await),
+    };
+    let set_up = tokio::select! {
+        set_up = life.set_up(&progress) => set_up,
+        _ = process.readable() => Err(AttachError::Ending),
+    };
+    match set_up {
+        Ok(()) => {
+            tracing::info!(workload = %life.key, address = %life.workload.address, "workload attached");
+            progress.attached(plumbing::location(&life.context, &life.workload)).await;
+            drop(progress);
+            life.live(&process, false).await;
+        }
+        Err(error) => drop(progress.0.send(Err(error)).await),
+    }
+    life.tear_down().await;
+}
+
+/// A workload that an earlier agent attached; the host knows it already.
+pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
+    let workload = stored.workload;
+    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+    let Some(effective) = network(&context, &key).await else {
+        return;
+    };
+    let mut life = Life {
+        context,
+        key,
+        workload,
+        effective,
+        plumbed: None,
+        supervisor: None,
+        registered: true,
+    };
+    let same_boot = stored.process.boot == life.context.boot;
+    let process = Process::reopen(stored.process.pid, stored.process.started);
+    let process = process.ok().filter(|_| same_boot);
+    let process = process.and_then(|process| AsyncFd::with_interest(process, Interest::READABLE).ok());
+    if let Some(process) = process {
+        let quiet = Progress(mpsc::channel(1).0);
+        let adopted = tokio::select! {
+            adopted = life.adopt(&quiet) => adopted,
+            _ = process.readable() => Ok(()),
+        };
+        if let Err(error) = adopted {
+            tracing::error!(%error, workload = %life.key, "cannot take up a workload");
+        }
+        life.live(&process, true).await;
+    }
+    life.tear_down().await;
+}
+
+/// The network's publication, once there is one.
+async fn network(context: &Context, key: &Key) -> Option<watch::Receiver<Arc<Effective>>> {
+    let mut networks = context.host.views.networks.clone();
+    let networks = networks.wait_for(|networks| networks.contains_key(&key.network)).await.ok()?;
+    networks.get(&key.network).cloned()
+}
+
+/// Finds a name and an address, and writes them down.
+async fn admit(
+    context: &Arc<Context>,
+    request: &RunSpec,
+    process: StoredProcess,
+    progress: &Progress,
+) -> Result<Life, AttachError> {
+    carry(context, request.network().as_str(), 0, progress).await?;
+    loop {
+        let spec = request.spec(rand::random()).ok_or(AttachError::Ending)?;
+        let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
+        let mut effective = network(context, &key).await.ok_or(AttachError::Ending)?;
+        let workload = match context.host.admit(spec).await.ok_or(AttachError::Ending)? {
+            Ok(workload) => workload,
+            Err(AdmitError::NameInUse { .. }) if !request.is_named() => continue,
+            Err(AdmitError::Ending(key)) => {
+                progress.waiting(format!("workload {key}, which is still ending")).await;
+                // The network changes when it is gone.
+                effective.changed().await.map_err(|_| AttachError::Ending)?;
+                continue;
+            }
+            Err(AdmitError::Address { source: IpamError::Exhausted { .. }, .. }) => {
+                let held = own_blocks(context, &effective.borrow());
+                carry(context, request.network().as_str(), held, progress).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stored = StoredWorkload { workload: workload.clone(), process };
+        if let Err(error) = context.folder.write(&file_name(&key), &stored.to_bytes()) {
+            context.host.remove(key).await;
+            return Err(error.into());
+        }
+        let context = context.clone();
+        return Ok(Life {
+            context,
+            key,
+            workload,
+            effective,
+            plumbed: None,
+            supervisor: None,
+            registered: false,
+        });
+    }
+}
+
+fn own_blocks(context: &Context, effective: &Effective) -> usize {
+    let own = effective.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
+    own.count()
+}
+
+/// Returns when this host carries the network with more than `held` blocks of addresses.
+async fn carry(context: &Context, name: &str, held: usize, progress: &Progress) -> Result<(), AttachError> {
+    let mut networks = context.host.views.networks.clone();
+    let enough = |networks: &std::collections::BTreeMap<_, watch::Receiver<Arc<Effective>>>| {
+        let known = networks.iter().find(|(network, _): &(&sealane_proto::types::NetworkName, _)| network.as_str() == name);
+        known.is_some_and(|(_, effective)| own_blocks(context, &effective.borrow()) > held)
+    };
+    loop {
+        if enough(&networks.borrow_and_update()) {
+            return Ok(());
+        }
+        let channel = control(context, &format!("network {name}, which this host does not carry yet"), progress).await?;
+        let request =
+            v1::CarryRequest { network: name.to_owned(), blocks_held: u32::try_from(held).unwrap_or(u32::MAX) };
+        match v1::control_client::ControlClient::new(channel).carry(request).await {
+            Ok(_) => {}
+            Err(status) => match status.code() {
+                tonic::Code::NotFound => return Err(AttachError::NoNetwork(status.message().to_owned())),
+                tonic::Code::ResourceExhausted
+                | tonic::Code::FailedPrecondition
+                | tonic::Code::InvalidArgument
+                | tonic::Code::PermissionDenied => {
+                    return Err(AttachError::Refused(status.message().to_owned()));
+                }
+                _ => {
+                    progress.waiting(format!("control: {}", status.message())).await;
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            },
+        }
+        // The state follows the lease on the stream; a new block shows within a network's own publication.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while tokio::time::Instant::now() < deadline && !enough(&networks.borrow_and_update()) {
+            let changed = tokio::time::timeout(Duration::from_millis(20), networks.changed());
+            if let Ok(Err(_)) = changed.await {
+                return Err(AttachError::Ending);
+            }
+        }
+    }
+}
+
+/// A channel to control, as soon as there is one.
+async fn control(
+    context: &Context,
+    what_for: &str,
+    progress: &Progress,
+) -> Result<tonic::transport::Channel, AttachError> {
+    let mut link = context.host.views.link.clone();
+    loop {
+        let state = link.borrow_and_update().clone();
+        if let Some(channel) = state.channel {
+            return Ok(channel);
+        }
+        if !state.problem.is_empty() {
+            progress.waiting(format!("control, for {what_for}: {}", state.problem)).await;
+        }
+        link.changed().await.map_err(|_| AttachError::Ending)?;
+    }
+}
+
+fn file_name(key: &Key) -> String {
+    format!("{}.{}", key.network, key.workload)
+}
+
+impl Life {
+    fn principal(&self) -> Principal {
+        let network = self.key.network.clone();
+        match &self.workload.service {
+            Some(service) => Principal::Service(network, service.clone()),
+            None => Principal::Workload(network, self.key.workload.clone()),
+        }
+    }
+
+    async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        self.plumb().await?;
+        self.register(progress).await?;
+        if self.workload.sidecar {
+            let identity = self.identity(progress).await?;
+            self.start_sidecar(identity);
+            self.await_sidecar().await?;
+        }
+        self.publish_names();
+        Ok(())
+    }
+
+    /// Takes up what runs: nothing is waited for that worked without this agent.
+    async fn adopt(&mut self, quiet: &Progress) -> Result<(), AttachError> {
+        self.plumb().await?;
+        if self.workload.sidecar {
+            let identity = self.identity(quiet).await?;
+            self.start_sidecar(identity);
+        }
+        Ok(())
+    }
+
+    async fn plumb(&mut self) -> Result<(), AttachError> {
+        let effective = self.effective.borrow_and_update().clone();
+        let view = View { zones: vec![effective.zone.clone()], sidecar: self.workload.sidecar };
+        let plumbed =
+            plumbing::plumb(&self.context, &effective.snapshot.network, &self.workload, view).await?;
+        self.plumbed = Some(plumbed);
+        Ok(())
+    }
+
+    /// Waits until control knows the workload, or until it is clear that control is not there and not needed.
+    async fn register(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        let version = self.context.host.set_ready(self.key.clone(), false).await.ok_or(AttachError::Ending)?;
+        let mut reported = self.context.host.views.reported.clone();
+        let mut told = false;
+        loop {
+            let known = reported.wait_for(|reported| reported.version >= version);
+            match tokio::time::timeout(PATIENCE, known).await {
+                Ok(Ok(reported)) => {
+                    if let Some(reason) = reported.refusal(&self.key) {
+                        return Err(AttachError::Refused(reason.to_owned()));
+                    }
+                    break;
+                }
+                Ok(Err(_)) => return Err(AttachError::Ending),
+                Err(_) => {}
+            }
+            let link = self.context.host.views.link.borrow().clone();
+            if link.channel.is_none() && self.can_go_alone()? {
+                tracing::warn!(workload = %self.key, problem = link.problem, "control is not there, going on without it");
+                return Ok(());
+            }
+            if !told {
+                let what = format!("control, which does not know workload {} yet: {}", self.key, link.problem);
+                progress.waiting(what).await;
+                told = true;
+            }
+        }
+        self.registered = true;
+        Ok(())
+    }
+
+    /// Whether this host can start the workload by itself: it carries its service and has its identity.
+    fn can_go_alone(&self) -> Result<bool, AttachError> {
+        let known_service = match &self.workload.service {
+            Some(service) => self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service),
+            None => true,
+        };
+        Ok(known_service && (!self.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
+    }
+
+    async fn identity(
+        &self,
+        progress: &Progress,
+    ) -> Result<watch::Receiver<Arc<WorkloadIdentity>>, AttachError> {
+        let principal = self.principal();
+        loop {
+            if let Some(known) = self.context.certs.known(&principal)? {
+                return Ok(known);
+            }
+            let what_for = format!("the certificate of workload {}", self.key);
+            let channel = control(&self.context, &what_for, progress).await?;
+            match self.context.certs.sign(&principal, channel).await {
+                Ok(identity) => return Ok(identity),
+                Err(error @ CertError::Unreachable(_)) => {
+                    progress.waiting(error.to_string()).await;
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn start_sidecar(&mut self, identity: watch::Receiver<Arc<WorkloadIdentity>>) {
+        let Some(plumbed) = &mut self.plumbed else {
+            return;
+        };
+        let Ok(netns) = plumbed.netns.try_clone() else {
+            return;
+        };
+        let parts = SidecarParts {
+            key: self.key.clone(),
+            netns,
+            run_dir: self.context.run_dir.clone(),
+            binary: self.context.binary.clone(),
+            hopper: self.context.hopper.clone(),
+            listeners: std::mem::take(&mut plumbed.listeners),
+            trust_domain: self.context.certs.trust_domain().clone(),
+            identity,
+            effective: self.effective.clone(),
+        };
+        self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.clone()));
+    }
+
+    async fn await_sidecar(&mut self) -> Result<(), AttachError> {
+        let sequence = self.effective.borrow().sequence;
+        let Some(supervisor) = &mut self.supervisor else {
+            return Ok(());
+        };
+        let applied = supervisor.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= sequence));
+        match tokio::time::timeout(SIDECAR_START, applied).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(AttachError::Ending),
+            Err(_) => {
+                let what = format!("its sidecar did not start within {SIDECAR_START:?}; the agent's log says why");
+                Err(AttachError::setup(&self.key, what))
+            }
+        }
+    }
+
+    /// Follows everything that changes around the workload until its process ends.
+    async fn live(&mut self, process: &AsyncFd<Process>, adopted: bool) {
+        let mut listening = self.watch_health();
+        if self.workload.ports.is_empty() {
+            self.context.host.set_ready(self.key.clone(), true).await;
+        }
+        let mut applied = self.supervisor.as_ref().map(|supervisor| supervisor.applied.clone());
+        let first_reading = tokio::time::sleep(FIRST_READING);
+        tokio::pin!(first_reading);
+        let mut unread = adopted;
+        loop {
+            tokio::select! {
+                _ = process.readable() => return,
+                Some(ready) = next(listening.as_mut().map(|(receiver, _)| receiver)) => {
+                    unread = false;
+                    self.context.host.set_ready(self.key.clone(), ready).await;
+                }
+                () = &mut first_reading, if unread => {
+                    unread = false;
+                    if let Some((receiver, _)) = &listening {
+                        let ready = *receiver.borrow();
+                        self.context.host.set_ready(self.key.clone(), ready).await;
+                    }
+                }
+                Some(sequence) = next(applied.as_mut()) => {
+                    self.context.host.applied(self.key.clone(), sequence).await;
+                    self.publish_names();
+                }
+                Ok(()) = self.effective.changed() => self.publish_names(),
+            }
+        }
+    }
+
+    fn watch_health(&self) -> Option<(watch::Receiver<bool>, sealane_base::task::Task)> {
+        if self.workload.ports.is_empty() {
+            return None;
+        }
+        let netns = self.plumbed.as_ref()?.netns.try_clone().ok()?;
+        let address = self.workload.address.to_ipv4();
+        Some(health::watch(self.context.hopper.clone(), netns, address, self.workload.ports.clone()))
+    }
+
+    /// Lets the workload's DNS answer by the newest state, once its sidecar works by it.
+    fn publish_names(&self) {
+        let effective = self.effective.borrow().clone();
+        let applied = self.supervisor.as_ref().and_then(|supervisor| *supervisor.applied.borrow());
+        let follows = applied.is_none_or(|applied| applied >= effective.sequence);
+        if let Some(plumbed) = self.plumbed.as_ref().filter(|_| follows) {
+            let view = View { zones: vec![effective.zone.clone()], sidecar: self.workload.sidecar };
+            plumbed.view.send_replace(Arc::new(view));
+        }
+    }
+
+    /// Out of names and balancing, then out of the kernel, then out of memory.
+    async fn tear_down(mut self) {
+        let ended = SystemTime::now();
+        if let Some(version) = self.context.host.end(self.key.clone()).await {
+            self.settle(version).await;
+        }
+        if let Some(supervisor) = self.supervisor.take() {
+            if supervisor.commands.send(Command::Drain { deadline: DRAIN }).await.is_ok() {
+                // A supervisor that panicked leaves a process that the next agent ends.
+                let _ = supervisor.task.await;
+            }
+        }
+        plumbing::unplumb(&self.context, &self.key, self.plumbed.take()).await;
+        if let Err(error) = self.context.folder.remove(&file_name(&self.key)) {
+            tracing::error!(%error, workload = %self.key, "cannot forget a workload that ended");
+        }
+        self.context.host.remove(self.key.clone()).await;
+        let took = ended.elapsed().unwrap_or_default();
+        tracing::info!(workload = %self.key, ?took, "workload gone");
+    }
+
+    /// Waits until nobody sends to the workload any more. While control is not there, other hosts do not hear of
+    /// the end: namespace and sidecar stay and refuse their calls at once, instead of leaving them unanswered.
+    async fn settle(&self, version: u64) {
+        let mut reported = self.context.host.views.reported.clone();
+        let mut link = self.context.host.views.link.clone();
+        loop {
+            let connected = link.borrow_and_update().channel.is_some();
+            if !connected && !self.registered {
+                return;
+            }
+            tokio::select! {
+                settled = reported.wait_for(|reported| reported.settled >= version) => {
+                    return drop(settled);
+                }
+                () = tokio::time::sleep(SETTLE), if connected => {
+                    tracing::warn!(workload = %self.key, "not every host has confirmed the end of a workload");
+                    return;
+                }
+                changed = link.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+/// The next value of a watch that may not be there; never, when it is not or has ended.
+async fn next<T: Clone>(receiver: Option<&mut watch::Receiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => match receiver.changed().await {
+            Ok(()) => Some(receiver.borrow_and_update().clone()),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}

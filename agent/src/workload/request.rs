@@ -1,0 +1,180 @@
+//! What the command line asks for, checked before anything is touched.
+
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
+use sealane_proto::wire::v1;
+
+use crate::host::Spec;
+
+/// A checked request; the name may still have to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSpec {
+    network: NetworkName,
+    name: Option<WorkloadName>,
+    /// What a made name begins with.
+    stem: String,
+    service: Option<ServiceName>,
+    ports: Vec<ServicePort>,
+    address: Option<OverlayIp>,
+    mac: Option<MacAddr>,
+    sidecar: bool,
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A field that does not parse.
+    #[error("{flag}: {reason}")]
+    Field {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong, in the words of its type.
+        reason: String,
+    },
+    /// A service without ports.
+    #[error("--service {0} needs at least one --port: the ports that this instance listens on")]
+    NoPorts(ServiceName),
+    /// Ports without a service.
+    #[error("--port needs --service: the service whose port it is")]
+    NoService,
+    /// A port twice.
+    #[error("--port {0} is given twice")]
+    Twice(u16),
+    /// A port that the sidecar uses.
+    #[error("--port {0} is one of the sidecar's own ports; hint: listen on another one, or use --no-sidecar")]
+    SidecarPort(u16),
+}
+
+fn field<T: std::str::FromStr<Err: ToString>>(flag: &'static str, text: &str) -> Result<T, SpecError> {
+    text.parse().map_err(|error: T::Err| SpecError::Field { flag, reason: error.to_string() })
+}
+
+fn option<T: std::str::FromStr<Err: ToString>>(flag: &'static str, text: &str) -> Result<Option<T>, SpecError> {
+    if text.is_empty() { Ok(None) } else { field(flag, text).map(Some) }
+}
+
+impl RunSpec {
+    /// Checks a request.
+    ///
+    /// # Errors
+    /// Names the flag and what is wrong with it.
+    pub fn parse(request: v1::RunRequest, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
+        let service: Option<ServiceName> = option("--service", &request.service)?;
+        let ports = request.ports.into_iter().map(ServicePort::try_from).collect::<Result<Vec<_>, _>>();
+        let mut ports =
+            ports.map_err(|error| SpecError::Field { flag: "--port", reason: error.to_string() })?;
+        ports.sort_by_key(|port| port.port);
+        match &service {
+            Some(service) if ports.is_empty() => return Err(SpecError::NoPorts(service.clone())),
+            None if !ports.is_empty() => return Err(SpecError::NoService),
+            Some(_) | None => {}
+        }
+        if let Some([twice, _]) = ports.array_windows().find(|[a, b]| a.port == b.port) {
+            return Err(SpecError::Twice(twice.port.get()));
+        }
+        let sidecar = !request.no_sidecar;
+        if let Some(taken) = ports.iter().find(|port| sidecar && sidecar_ports.contains(port.port.get())) {
+            return Err(SpecError::SidecarPort(taken.port.get()));
+        }
+        let stem = service.as_ref().map_or_else(|| label(&request.command), ToString::to_string);
+        Ok(Self {
+            network: field("--network", &request.network)?,
+            name: option("--name", &request.name)?,
+            stem,
+            service,
+            ports,
+            address: option("--ip", &request.address)?,
+            mac: option("--mac", &request.mac)?,
+            sidecar,
+        })
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
+    /// Whether a name was asked for; a made one can be made again.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// The workload to be; a name that was not asked for is made from `random`.
+    #[must_use]
+    pub fn spec(&self, random: u32) -> Option<Spec> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => made_name(&self.stem, random)?,
+        };
+        Some(Spec {
+            network: self.network.clone(),
+            name,
+            service: self.service.clone(),
+            ports: self.ports.clone(),
+            address: self.address,
+            mac: self.mac,
+            sidecar: self.sidecar,
+        })
+    }
+}
+
+/// `<stem>-<five letters and digits>`.
+fn made_name(stem: &str, mut random: u32) -> Option<WorkloadName> {
+    const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut name: String = stem.chars().take(50).collect();
+    name.push('-');
+    for _ in 0..5 {
+        name.push(char::from(DIGITS[(random % 32) as usize]));
+        random /= 32;
+    }
+    name.parse().ok()
+}
+
+/// A command's name as the beginning of a workload's.
+fn label(command: &str) -> String {
+    let base = command.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let mapped: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let trimmed = mapped.trim_matches('-');
+    if trimmed.is_empty() { "workload".to_owned() } else { trimmed.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> v1::RunRequest {
+        v1::RunRequest { network: "shop".into(), command: "/usr/bin/Curl_7".into(), ..Default::default() }
+    }
+
+    fn port(port: u32) -> v1::ServicePort {
+        v1::ServicePort { port, ..Default::default() }
+    }
+
+    #[test]
+    fn names_are_made_from_the_service_or_the_command() {
+        let plain = RunSpec::parse(request(), SidecarPorts::default()).unwrap();
+        assert_eq!(plain.spec(0).unwrap().name.as_str(), "curl-7-aaaaa");
+        let service = v1::RunRequest { service: "api".into(), ports: vec![port(80)], ..request() };
+        let service = RunSpec::parse(service, SidecarPorts::default()).unwrap();
+        assert_eq!(service.spec(33).unwrap().name.as_str(), "api-bbaaa");
+    }
+
+    #[test]
+    fn wrong_requests_name_the_flag() {
+        let check = |request: v1::RunRequest, expected: &str| {
+            let error = RunSpec::parse(request, SidecarPorts::default()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(v1::RunRequest { network: "No".into(), ..request() }, "--network: network name");
+        check(v1::RunRequest { service: "api".into(), ..request() }, "--service api needs at least one --port");
+        check(v1::RunRequest { ports: vec![port(80)], ..request() }, "--port needs --service");
+        let api = |ports| v1::RunRequest { service: "api".into(), ports, ..request() };
+        check(api(vec![port(80), port(80)]), "--port 80 is given twice");
+        check(api(vec![port(70000)]), "port \"70000\"");
+        check(api(vec![port(15001)]), "sidecar's own");
+        check(v1::RunRequest { address: "10.42".into(), ..request() }, "--ip: ");
+        check(v1::RunRequest { mac: "ff:ff:ff:ff:ff:ff".into(), ..request() }, "--mac: ");
+    }
+}
