@@ -1,1 +1,23 @@
-//! Under construction.
+//! DNS for workloads: each asks a socket of its own namespace, and the agent answers.
+//!
+//! A question walks from [`server`](serve) (sockets, no decisions) through [`answer`] (messages, pure) into a
+//! [`View`] of immutable [`Zone`]s (names, pure); what is not ours goes to the [`Forwarder`]. The sockets are made
+//! by the caller in the right namespace and outlive the agent in keep: what is asked meanwhile waits in their
+//! queues and is answered late rather than refused.
+
+mod answer;
+mod forward;
+mod message;
+mod metrics;
+mod resolv;
+mod server;
+mod sockets;
+mod zone;
+
+pub use answer::{Outcome, Transport, answer};
+pub use forward::{ForwardConfig, Forwarder};
+pub use message::Rcode;
+pub use metrics::{DnsMetrics, NetworkMetrics};
+pub use server::{DnsServer, serve};
+pub use sockets::{DnsSockets, PORT};
+pub use zone::{View, Zone};

@@ -1,0 +1,128 @@
+//! From a query's bytes to an answer's. Pure: no sockets, no clock, no random source.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::message::{Apex, Query, QueryName, Rcode, RecordType, Refused, UDP_LIMIT, Writer, write_header};
+use super::zone::{Found, View};
+
+/// How long our answers may be remembered, in seconds: an instance that ended is asked for no longer than this.
+pub(crate) const TTL: u32 = 2;
+/// The class of the Internet.
+const IN: u16 = 1;
+
+/// How a query came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In a datagram: answers are limited by what the asker says it takes.
+    Udp,
+    /// On a stream: answers may have 65,535 bytes.
+    Tcp,
+}
+
+/// What is to be done with a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Send what was written.
+    Answered {
+        /// What it says.
+        rcode: Rcode,
+    },
+    /// Let others answer.
+    Forward,
+    /// Nothing may be said.
+    Drop,
+}
+
+/// Answers one query message into `out`, whose content is replaced.
+///
+/// A service without sidecar in front is answered with its ready instances, turned by `seed`, as many as fit: each
+/// of them is as good as another, so the answer is whole and not marked as truncated.
+///
+/// Other types than A of our names have no records (NOERROR and nothing, never NXDOMAIN, which would hide the A
+/// records from resolvers that ask for AAAA first); ANY is answered like A (RFC 8482, section 4.1).
+pub fn answer(view: &View, query: &[u8], transport: Transport, seed: u64, out: &mut Vec<u8>) -> Outcome {
+    let query = match Query::parse(query) {
+        Ok(query) => query,
+        Err(Refused::Silently) => return Outcome::Drop,
+        Err(Refused::With { id, flags, rcode }) => {
+            write_header(out, id, flags, rcode);
+            return Outcome::Answered { rcode };
+        }
+    };
+    let limit = match transport {
+        Transport::Udp => query.udp_limit().min(UDP_LIMIT),
+        Transport::Tcp => u16::MAX,
+    };
+    let rcode = match refusal(&query) {
+        Some(rcode) => {
+            Writer::new(out, &query, rcode, false, limit).finish(None);
+            rcode
+        }
+        None => match view.lookup(&query.name) {
+            None => return Outcome::Forward,
+            Some(found) => write_found(found, &query, limit, seed, out),
+        },
+    };
+    Outcome::Answered { rcode }
+}
+
+/// Queries that are understood and not served: other classes, zone transfers, EDNS of the future.
+fn refusal(query: &Query<'_>) -> Option<Rcode> {
+    if query.edns.is_some_and(|edns| edns.version != 0) {
+        return Some(Rcode::BadVers);
+    }
+    match query.kind {
+        RecordType::OPT => Some(Rcode::FormErr),
+        RecordType::AXFR | RecordType::IXFR => Some(Rcode::Refused),
+        _ => (query.class != IN).then_some(Rcode::Refused),
+    }
+}
+
+fn write_found(found: Found<'_>, query: &Query<'_>, limit: u16, seed: u64, out: &mut Vec<u8>) -> Rcode {
+    let missing = matches!(found, Found::Missing);
+    let rcode = if missing { Rcode::NxDomain } else { Rcode::NoError };
+    let mut writer = Writer::new(out, query, rcode, true, limit);
+    let any = query.kind == RecordType::ANY;
+    let answered = match found {
+        Found::Addresses(addresses) if any || query.kind == RecordType::A => {
+            turned(addresses, seed).take_while(|&address| writer.a(address, TTL)).count() > 0
+        }
+        Found::Loopback if query.kind == RecordType::AAAA => writer.aaaa(Ipv6Addr::LOCALHOST, TTL),
+        Found::Loopback if any || query.kind == RecordType::A => writer.a(Ipv4Addr::LOCALHOST, TTL),
+        Found::Pointer(name) if any || query.kind == RecordType::PTR => writer.ptr(name, TTL),
+        Found::Addresses(_) | Found::Loopback | Found::Pointer(_) | Found::Missing => false,
+    };
+    if !answered {
+        writer.soa(apex(&query.name, missing), TTL);
+    }
+    writer.finish(None);
+    rcode
+}
+
+/// All of `addresses`, from a place that `seed` chooses.
+fn turned(addresses: &[Ipv4Addr], seed: u64) -> impl Iterator<Item = Ipv4Addr> + '_ {
+    let start = usize::try_from(seed % addresses.len().max(1) as u64).unwrap_or(0);
+    let (before, after) = addresses.split_at_checked(start).unwrap_or((&[], addresses));
+    after.iter().chain(before).copied()
+}
+
+/// Whose SOA a negative answer carries: the network's or, of a bare name, its own; the /24's of an address.
+fn apex(name: &QueryName, missing: bool) -> Apex {
+    let (offset, last) = name.last();
+    match name.label_count() {
+        0 | 1 if missing => Apex::Root,
+        0 | 1 => Apex::At(0),
+        _ if last == b"arpa" => name.labels().nth(1).map_or(Apex::Root, |(offset, _)| Apex::At(offset)),
+        _ => Apex::At(offset),
+    }
+}
+
+/// Writes SERVFAIL, with an Extended DNS Error for askers who speak EDNS; returns whether `query` is one to answer.
+pub(crate) fn fail(query: &[u8], error: (u16, &str), out: &mut Vec<u8>) -> bool {
+    let Ok(query) = Query::parse(query) else { return false };
+    Writer::new(out, &query, Rcode::ServFail, false, u16::MAX).finish(Some(error));
+    true
+}
+
+#[cfg(test)]
+mod tests;

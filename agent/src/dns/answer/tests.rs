@@ -1,0 +1,263 @@
+//! Answers as another implementation reads them.
+
+use std::sync::Arc;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Asked};
+use hickory_proto::rr::{DNSClass, Name, RecordType as Kind};
+use proptest::prelude::*;
+
+use super::super::zone::tests::{service, shop, snapshot, workload};
+use super::*;
+use crate::dns::Zone;
+
+#[test]
+fn names_of_the_network_are_answered_and_others_are_not() {
+    let table = [
+        // A service with a ready instance: its address, bare and full, in any case.
+        ("api", Kind::A, "NoError 10.42.255.1"),
+        ("API.Shop", Kind::A, "NoError 10.42.255.1"),
+        ("api.shop", Kind::ANY, "NoError 10.42.255.1"),
+        // It has no other records, and says so in a way that is not remembered for long.
+        ("api", Kind::AAAA, "NoError SOA api. 2"),
+        ("api.shop", Kind::AAAA, "NoError SOA shop. 2"),
+        ("api", Kind::HTTPS, "NoError SOA api. 2"),
+        // Only datagrams: no sidecar carries them, so its ready instance.
+        ("stats", Kind::A, "NoError 10.42.0.4"),
+        // Nothing ready: the name is there, nothing can be reached.
+        ("db", Kind::A, "NoError SOA db. 2"),
+        ("db-1", Kind::A, "NoError SOA db-1. 2"),
+        // Workloads: instances when ready, others at once.
+        ("api-1", Kind::A, "NoError 10.42.0.2"),
+        ("tool", Kind::A, "NoError 10.42.0.9"),
+        // The service before the workload of the same name.
+        ("both", Kind::A, "NoError 10.42.255.4"),
+        // The network's own name has names below it.
+        ("shop", Kind::A, "NoError SOA shop. 2"),
+        ("nobody", Kind::A, "NXDomain SOA . 2"),
+        ("nobody.shop", Kind::AAAA, "NXDomain SOA shop. 2"),
+        ("a.api.shop", Kind::A, "NXDomain SOA shop. 2"),
+        ("localhost", Kind::A, "NoError 127.0.0.1"),
+        ("x.localhost", Kind::AAAA, "NoError ::1"),
+        ("localhost", Kind::MX, "NoError SOA localhost. 2"),
+        // Addresses of the network, and of others.
+        ("1.255.42.10.in-addr.arpa", Kind::PTR, "NoError api.shop."),
+        ("2.0.42.10.in-addr.arpa", Kind::PTR, "NoError api-1.shop."),
+        ("2.0.42.10.in-addr.arpa", Kind::A, "NoError SOA 0.42.10.in-addr.arpa. 2"),
+        ("77.0.42.10.in-addr.arpa", Kind::PTR, "NXDomain SOA 0.42.10.in-addr.arpa. 2"),
+        ("1.0.0.127.in-addr.arpa", Kind::PTR, "NoError localhost."),
+        ("1.2.0.192.in-addr.arpa", Kind::PTR, "forward"),
+        ("02.0.42.10.in-addr.arpa", Kind::PTR, "forward"),
+        ("example.com", Kind::A, "forward"),
+        ("shop.example.com", Kind::A, "forward"),
+        ("", Kind::NS, "forward"),
+        ("api", Kind::AXFR, "Refused"),
+    ];
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: true };
+    for (name, kind, expected) in table {
+        assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
+    }
+}
+
+#[test]
+fn without_a_sidecar_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: false };
+    let query = query("api", Kind::A);
+    let answers = [0, 1, 2].map(|seed| addresses(&view, &query, Transport::Udp, seed));
+    assert_eq!(answers[0], ["10.42.0.2", "10.42.0.3"]);
+    assert_eq!(answers[1], ["10.42.0.3", "10.42.0.2"]);
+    assert_eq!(answers[2], answers[0]);
+}
+
+#[test]
+fn as_many_instances_are_answered_as_fit() {
+    let ready = (0..200).map(|n| workload(&format!("big-{n}"), [1, n], Some("big"), true)).collect();
+    let snapshot = snapshot(vec![service("big", 9, "80")], ready);
+    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], sidecar: false };
+    let plain = query("big", Kind::A);
+    let mut edns = plain.clone();
+    edns.edns = Some(Edns::new());
+    edns.edns.as_mut().unwrap().set_max_payload(4096);
+    for (query, transport, limit, count) in [
+        (&plain, Transport::Udp, 512, 30),
+        (&edns, Transport::Udp, 1232, 75),
+        (&plain, Transport::Tcp, 65535, 200),
+    ] {
+        let mut out = Vec::new();
+        answer(&view, &query.to_vec().unwrap(), transport, 7, &mut out);
+        assert!(out.len() <= limit);
+        let message = Message::from_vec(&out).unwrap();
+        assert!(!message.metadata.truncation);
+        assert_eq!(message.answers.len(), count);
+    }
+}
+
+#[test]
+fn the_first_network_that_can_be_reached_answers_a_bare_name() {
+    let mut other = snapshot(vec![service("db", 7, "80")], vec![workload("db-9", [3, 1], Some("db"), true)]);
+    other.network.name = "other".parse().unwrap();
+    let zones = vec![Arc::new(Zone::build(&shop())), Arc::new(Zone::build(&other))];
+    let view = View { zones, sidecar: true };
+    for (name, expected) in [
+        ("api", "NoError 10.42.255.1"),
+        ("db", "NoError 10.42.255.7"),
+        ("db.shop", "NoError SOA shop. 2"),
+        ("db.other", "NoError 10.42.255.7"),
+    ] {
+        assert_eq!(summary(&view, &query(name, Kind::A)), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_header_says_what_it_should() {
+    let mut query = query("api", Kind::A);
+    query.metadata.recursion_desired = true;
+    query.metadata.checking_disabled = true;
+    let answer = reply(&View::default(), &query);
+    assert_eq!(answer.metadata.id, query.metadata.id);
+    assert_eq!(answer.metadata.message_type, MessageType::Response);
+    assert!(answer.metadata.recursion_desired && answer.metadata.recursion_available);
+    assert!(answer.metadata.authoritative && answer.metadata.checking_disabled);
+    assert_eq!(answer.queries, query.queries);
+    assert!(answer.edns.is_none(), "not asked by EDNS");
+}
+
+#[test]
+fn edns_is_answered_by_edns_and_a_later_version_by_badvers() {
+    let mut query = query("api", Kind::A);
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096).set_dnssec_ok(true);
+    query.edns = Some(edns);
+    let answer = reply(&View::default(), &query).edns.unwrap();
+    assert_eq!((answer.max_payload(), answer.version(), answer.rcode_high()), (1232, 0, 0));
+    assert!(answer.flags().dnssec_ok);
+    query.edns.as_mut().unwrap().set_version(1);
+    let answer = reply(&View::default(), &query);
+    assert_eq!(answer.edns.unwrap().rcode_high(), 1);
+    assert_eq!(answer.metadata.response_code.low(), 0);
+}
+
+#[test]
+fn what_is_not_served_is_refused_and_answers_are_never_answered() {
+    let plain = query("api", Kind::A);
+    let mut chaos = plain.clone();
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    let mut notify = plain.clone();
+    notify.metadata.op_code = OpCode::Notify;
+    let mut twice = plain.clone();
+    twice.queries.push(plain.queries[0].clone());
+    let mut none = plain.clone();
+    none.queries.clear();
+    let mut response = plain.clone();
+    response.metadata.message_type = MessageType::Response;
+    for (query, expected) in [
+        (&chaos, "Refused"),
+        (&notify, "NotImp"),
+        (&twice, "FormErr"),
+        (&none, "FormErr"),
+        (&response, "drop"),
+    ] {
+        assert_eq!(summary(&View::default(), query), expected);
+    }
+    // A pointer in the question.
+    let mut pointer = plain.to_vec().unwrap();
+    pointer.truncate(12);
+    pointer.extend([0xc0, 12, 0, 1, 0, 1]);
+    let mut out = Vec::new();
+    let outcome = answer(&View::default(), &pointer, Transport::Udp, 0, &mut out);
+    assert_eq!(outcome, Outcome::Answered { rcode: Rcode::FormErr });
+}
+
+#[test]
+fn a_failure_says_why_to_who_speaks_edns() {
+    let mut query = query("example.com", Kind::A);
+    let mut out = Vec::new();
+    assert!(fail(&query.to_vec().unwrap(), (22, "no resolver"), &mut out));
+    assert_eq!(Message::from_vec(&out).unwrap().metadata.response_code.low(), 2);
+    query.edns = Some(Edns::new());
+    assert!(fail(&query.to_vec().unwrap(), (22, "no resolver"), &mut out));
+    assert!(out.ends_with(b"\x00\x0f\x00\x0d\x00\x16no resolver"));
+    assert!(Message::from_vec(&out).unwrap().edns.is_some());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered_or_dropped(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), header: bool) {
+        if let (true, Some(start)) = (header, bytes.get_mut(..12)) {
+            start.copy_from_slice(&[7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+        }
+        check_any(&bytes);
+    }
+
+    #[test]
+    fn any_change_of_a_query_is_answered_or_dropped(at in 0..45_usize, byte: u8, cut in 0..45_usize) {
+        let mut query = query("api.shop", Kind::A);
+        query.edns = Some(Edns::new());
+        let mut bytes = query.to_vec().unwrap();
+        if let Some(place) = bytes.get_mut(at) {
+            *place = byte;
+        }
+        check_any(&bytes);
+        bytes.truncate(cut);
+        check_any(&bytes);
+    }
+}
+
+fn check_any(bytes: &[u8]) {
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: false };
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let mut out = Vec::new();
+        if let Outcome::Answered { .. } = answer(&view, bytes, transport, 1, &mut out) {
+            assert_eq!(out[..2], bytes[..2], "the id");
+            let message = Message::from_vec(&out).unwrap();
+            assert_eq!(message.metadata.message_type, MessageType::Response);
+            if let Some(question) = message.queries.first() {
+                assert_eq!(
+                    &Message::from_vec(bytes).map_or(question.clone(), |m| m.queries[0].clone()),
+                    question
+                );
+            }
+        }
+    }
+}
+
+fn query(name: &str, kind: Kind) -> Message {
+    let mut message = Message::query();
+    message.queries.push(Asked::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    message
+}
+
+fn reply(view: &View, query: &Message) -> Message {
+    let mut out = Vec::new();
+    let outcome = answer(view, &query.to_vec().unwrap(), Transport::Udp, 0, &mut out);
+    assert!(matches!(outcome, Outcome::Answered { .. }), "{outcome:?}");
+    Message::from_vec(&out).unwrap()
+}
+
+fn addresses(view: &View, query: &Message, transport: Transport, seed: u64) -> Vec<String> {
+    let mut out = Vec::new();
+    answer(view, &query.to_vec().unwrap(), transport, seed, &mut out);
+    Message::from_vec(&out).unwrap().answers.iter().map(|record| record.data.to_string()).collect()
+}
+
+/// The code and the answers, or whose SOA record stands for them and its smallest number.
+fn summary(view: &View, query: &Message) -> String {
+    let mut out = Vec::new();
+    match answer(view, &query.to_vec().unwrap(), Transport::Udp, 0, &mut out) {
+        Outcome::Forward => "forward".into(),
+        Outcome::Drop => "drop".into(),
+        Outcome::Answered { rcode } => {
+            let message = Message::from_vec(&out).unwrap();
+            assert_eq!(Rcode::of(&out), rcode);
+            let mut words = vec![format!("{:?}", message.metadata.response_code)];
+            words.extend(message.answers.iter().map(|record| {
+                assert_eq!(record.ttl, TTL);
+                record.data.to_string()
+            }));
+            for record in &message.authorities {
+                let data = record.data.to_string();
+                words.push(format!("SOA {} {}", record.name, data.rsplit(' ').next().unwrap()));
+            }
+            words.join(" ")
+        }
+    }
+}

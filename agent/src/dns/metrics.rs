@@ -1,0 +1,123 @@
+//! What DNS counts.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use sealane_proto::types::NetworkName;
+
+use super::message::Rcode;
+
+/// The counters of all networks, registered once.
+#[derive(Clone, Debug)]
+pub struct DnsMetrics {
+    queries: IntCounterVec,
+    pub(crate) forward_duration: Histogram,
+    forward_failures: IntCounterVec,
+}
+
+/// The counters of one network's askers: handles, so that no label is looked up per query.
+#[derive(Clone, Debug)]
+pub struct NetworkMetrics {
+    own: [IntCounter; Rcode::ALL.len()],
+    forwarded: [IntCounter; Rcode::ALL.len()],
+}
+
+/// Why a foreign name could not be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForwardFailure {
+    /// The host has no resolver.
+    NoServer,
+    /// No server answered in time.
+    Timeout,
+    /// The network said that no server is there.
+    Network,
+    /// Too many questions wait already.
+    Overload,
+}
+
+impl DnsMetrics {
+    /// Registers the families.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let queries = Opts::new("sealane_dns_queries_total", "DNS queries answered, by the asker's network.");
+        let duration = HistogramOpts::new(
+            "sealane_dns_forward_duration_seconds",
+            "How long foreign names took to be answered by the host's resolvers.",
+        );
+        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        let failures = Opts::new(
+            "sealane_dns_forward_failures_total",
+            "Foreign names that none of the host's resolvers answered.",
+        );
+        let metrics = Self {
+            queries: IntCounterVec::new(queries, &["network", "kind", "rcode"])?,
+            forward_duration: Histogram::with_opts(duration.buckets(buckets))?,
+            forward_failures: IntCounterVec::new(failures, &["reason"])?,
+        };
+        registry.register(Box::new(metrics.queries.clone()))?;
+        registry.register(Box::new(metrics.forward_duration.clone()))?;
+        registry.register(Box::new(metrics.forward_failures.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The handles for the askers of `network`.
+    #[must_use]
+    pub fn network(&self, network: &NetworkName) -> NetworkMetrics {
+        let of = |kind| {
+            Rcode::ALL.map(|rcode| self.queries.with_label_values(&[network.as_str(), kind, rcode.as_str()]))
+        };
+        NetworkMetrics { own: of("own"), forwarded: of("forwarded") }
+    }
+
+    /// Forgets the series of a network that this host no longer carries.
+    pub fn remove(&self, network: &NetworkName) {
+        for kind in ["own", "forwarded"] {
+            for rcode in Rcode::ALL {
+                // It may never have been there.
+                let _ = self.queries.remove_label_values(&[network.as_str(), kind, rcode.as_str()]);
+            }
+        }
+    }
+
+    pub(crate) fn forward_failed(&self, failure: ForwardFailure) {
+        self.forward_failures.with_label_values(&[failure.as_str()]).inc();
+    }
+}
+
+impl NetworkMetrics {
+    pub(crate) fn answered(&self, rcode: Rcode) {
+        count(&self.own, rcode);
+    }
+
+    pub(crate) fn forwarded(&self, rcode: Rcode) {
+        count(&self.forwarded, rcode);
+    }
+}
+
+fn count(counters: &[IntCounter; Rcode::ALL.len()], rcode: Rcode) {
+    // Rcode::ALL is in the order of the variants.
+    if let Some(counter) = counters.get(rcode as usize) {
+        counter.inc();
+    }
+}
+
+impl ForwardFailure {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::NoServer => "no_server",
+            Self::Timeout => "timeout",
+            Self::Network => "network",
+            Self::Overload => "overload",
+        }
+    }
+
+    /// The Extended DNS Error (RFC 8914, section 4) that says so to the asker.
+    pub(crate) fn extended_error(self) -> (u16, &'static str) {
+        match self {
+            Self::NoServer => (22, "the host has no resolver"),
+            Self::Timeout => (22, "the host's resolvers do not answer"),
+            Self::Network => (23, "the host's resolvers cannot be reached"),
+            Self::Overload => (0, "too many questions wait for the host's resolvers"),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Serving: one task per socket, which answers our own names in place and waits for the others' beside that.
+
+mod tcp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sealane_base::task::{self, Task};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::answer::{Outcome, Transport, answer};
+use super::forward::Forwarder;
+use super::message::Rcode;
+use super::metrics::NetworkMetrics;
+use super::sockets::DnsSockets;
+use super::zone::View;
+
+/// How many datagrams are taken before others have their turn.
+const BATCH: usize = 64;
+/// How many questions of one workload may wait for the host's resolvers.
+const MAX_FORWARDS: usize = 128;
+/// Queries are short: names of 255 bytes and options.
+const QUERY_ROOM: usize = 4096;
+
+/// The tasks that serve one address. Dropping it closes their copies of the sockets and forgets what is in flight.
+#[derive(Debug)]
+pub struct DnsServer {
+    _udp: Task,
+    _tcp: Task,
+}
+
+/// Serves `sockets`: each query by what `view` holds at that moment, foreign names by `forwarder`.
+///
+/// # Errors
+/// When the sockets cannot be watched.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn serve(
+    sockets: DnsSockets,
+    view: Arc<ArcSwap<View>>,
+    forwarder: Arc<Forwarder>,
+    metrics: NetworkMetrics,
+) -> io::Result<DnsServer> {
+    sockets.udp.set_nonblocking(true)?;
+    sockets.tcp.set_nonblocking(true)?;
+    let (udp, tcp) = (UdpSocket::from_std(sockets.udp)?, TcpListener::from_std(sockets.tcp)?);
+    let desk = Desk { view, forwarder, metrics };
+    Ok(DnsServer {
+        _tcp: task::spawn("dns-tcp", tcp::serve(tcp, desk.clone())),
+        _udp: task::spawn("dns-udp", serve_udp(udp, desk)),
+    })
+}
+
+/// What every query needs.
+#[derive(Clone, Debug)]
+struct Desk {
+    view: Arc<ArcSwap<View>>,
+    forwarder: Arc<Forwarder>,
+    metrics: NetworkMetrics,
+}
+
+impl Desk {
+    async fn forward(&self, query: &[u8], transport: Transport) -> Vec<u8> {
+        let (answer, rcode) = self.forwarder.forward(query, transport).await;
+        self.metrics.forwarded(rcode);
+        answer
+    }
+}
+
+async fn serve_udp(socket: UdpSocket, desk: Desk) {
+    let mut forwards = FuturesUnordered::new();
+    let mut buffers = Buffers::default();
+    loop {
+        tokio::select! {
+            ready = socket.readable() => {
+                if let Err(error) = ready {
+                    tracing::error!(%error, "a DNS socket cannot be watched");
+                    return;
+                }
+                let foreign = answer_batch(&socket, &desk, &mut buffers, MAX_FORWARDS - forwards.len());
+                forwards.extend(foreign.into_iter().map(|foreign| forward(&socket, &desk, foreign)));
+            }
+            Some(()) = forwards.next() => {}
+        }
+    }
+}
+
+/// A query for others, and who asked.
+type Foreign = (Vec<u8>, SocketAddr);
+
+async fn forward(socket: &UdpSocket, desk: &Desk, (query, asker): Foreign) {
+    let answer = desk.forward(&query, Transport::Udp).await;
+    if let Err(error) = socket.send_to(&answer, asker).await {
+        tracing::debug!(%asker, %error, "an answer could not be sent");
+    }
+}
+
+/// Answers what waits, at most [`BATCH`] queries; returns those for others, at most `room`. Allocates nothing for our
+/// own names.
+fn answer_batch(socket: &UdpSocket, desk: &Desk, buffers: &mut Buffers, room: usize) -> Vec<Foreign> {
+    let view = desk.view.load();
+    let mut foreign = Vec::new();
+    for _ in 0..BATCH {
+        let (len, asker) = match socket.try_recv_from(&mut buffers.query) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => {
+                tracing::debug!(%error, "a query could not be received");
+                break;
+            }
+        };
+        let query = buffers.query.get(..len).unwrap_or_default();
+        let seed = buffers.seeds.next();
+        let answer = match answer(&view, query, Transport::Udp, seed, &mut buffers.answer) {
+            Outcome::Answered { rcode } => {
+                desk.metrics.answered(rcode);
+                &buffers.answer
+            }
+            Outcome::Forward if foreign.len() < room => {
+                foreign.push((query.to_vec(), asker));
+                continue;
+            }
+            Outcome::Forward => {
+                desk.metrics.forwarded(Rcode::ServFail);
+                buffers.answer = desk.forwarder.overloaded(query).0;
+                &buffers.answer
+            }
+            Outcome::Drop => continue,
+        };
+        // An asker whose answer is lost asks again.
+        if let Err(error) = socket.try_send_to(answer, asker) {
+            tracing::debug!(%asker, %error, "an answer could not be sent");
+        }
+    }
+    foreign
+}
+
+#[derive(Debug)]
+struct Buffers {
+    query: Box<[u8]>,
+    answer: Vec<u8>,
+    seeds: Seeds,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            query: vec![0; QUERY_ROOM].into(),
+            answer: Vec::with_capacity(QUERY_ROOM),
+            seeds: Seeds::default(),
+        }
+    }
+}
+
+/// Well-mixed numbers (splitmix64): a mere count would give A queries, which come in pairs with AAAA, only every
+/// second instance.
+#[derive(Debug)]
+struct Seeds(u64);
+
+impl Default for Seeds {
+    fn default() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl Seeds {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests;
