@@ -68,12 +68,18 @@ impl FromStr for SpiffeId {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/", self.trust_domain)?;
-        match &self.principal {
-            Principal::Control => write!(f, "control"),
-            Principal::Node(name) => write!(f, "node/{name}"),
-            Principal::Service(network, name) => write!(f, "net/{network}/svc/{name}"),
-            Principal::Workload(network, name) => write!(f, "net/{network}/wl/{name}"),
+        write!(f, "spiffe://{}/{}", self.trust_domain, self.principal)
+    }
+}
+
+/// The path of the identity.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control => write!(f, "control"),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Service(network, name) => write!(f, "net/{network}/svc/{name}"),
+            Self::Workload(network, name) => write!(f, "net/{network}/wl/{name}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Chains are validated to the mesh's own roots with the validity of now, then the leaf's one URI SAN is read.
 //! Nothing is inherited from a verifier of DNS names, so that no path around the chain check exists.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -90,6 +91,19 @@ impl Expected {
     }
 }
 
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(principal) => write!(f, "{principal}"),
+            Self::SameNetwork(own) => match own.network() {
+                Some(network) => write!(f, "any of net/{network}"),
+                None => write!(f, "nobody"),
+            },
+            Self::AnyNode => write!(f, "any node"),
+        }
+    }
+}
+
 /// A peer whose chain is good but whose identity is not.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -105,7 +119,7 @@ pub enum PeerError {
         expected: TrustDomain,
     },
     /// Another peer than was called.
-    #[error("the peer is {peer}, expected {expected:?}")]
+    #[error("the peer is {peer}, expected {expected}")]
     Unexpected {
         /// Who it is.
         peer: SpiffeId,
@@ -195,7 +209,10 @@ fn chain_error(error: webpki::Error) -> Error {
         webpki::Error::CertNotValidYet { time, not_before } => {
             CertificateError::NotValidYetContext { time, not_before }.into()
         }
-        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer.into(),
+        // Roots of two meshes may have one name; then the signature tells them apart.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            CertificateError::UnknownIssuer.into()
+        }
         error => CertificateError::Other(OtherError(Arc::new(error))).into(),
     }
 }

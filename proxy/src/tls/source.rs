@@ -50,7 +50,7 @@ pub enum TlsError {
     #[error("the roots that came with {id} are unusable: {source}")]
     Trust {
         /// Whose identity.
-        id: SpiffeId,
+        id: Box<SpiffeId>,
         /// What is wrong.
         source: TrustError,
     },
@@ -58,7 +58,7 @@ pub enum TlsError {
     #[error("key or certificate of {id} are unusable: {source}")]
     Key {
         /// Whose identity.
-        id: SpiffeId,
+        id: Box<SpiffeId>,
         /// What is wrong.
         source: rustls::Error,
     },
@@ -85,8 +85,8 @@ impl TlsSource {
     pub fn set(&self, identity: Identity) -> Result<(), TlsError> {
         let Identity { spiffe_id: id, chain, roots, key, not_after } = identity;
         let trust = Trust::new(id.trust_domain.clone(), &roots)
-            .map_err(|source| TlsError::Trust { id: id.clone(), source })?;
-        let key_error = |source| TlsError::Key { id: id.clone(), source };
+            .map_err(|source| TlsError::Trust { id: id.clone().into(), source })?;
+        let key_error = |source| TlsError::Key { id: id.clone().into(), source };
         let key = CertifiedKey::from_der(chain, key, &self.0.provider).map_err(key_error)?;
         let key = Arc::new(SingleCertAndKey::from(key));
         let expected = Expected::SameNetwork(id.principal.clone());
@@ -123,7 +123,8 @@ impl TlsSource {
         let exactly = Expected::Exactly(expected.clone());
         let config =
             config::client(self.0.provider.clone(), current.trust.clone(), exactly, current.key.clone());
-        let config = Arc::new(config.map_err(|source| TlsError::Key { id: current.id.clone(), source })?);
+        let config =
+            Arc::new(config.map_err(|source| TlsError::Key { id: current.id.clone().into(), source })?);
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }

@@ -112,9 +112,12 @@ fn check_protocol(peer: SocketAddr, tls: &ClientConnection) -> Result<(), OpenEr
 fn handshake_error(peer: SocketAddr, error: &io::Error) -> OpenError {
     let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
-        let reason = match reason {
-            CertificateError::Other(error) => error.to_string(),
-            reason => reason.to_string(),
+        let reason = if let CertificateError::Other(error) = reason {
+            error.to_string()
+        } else if *reason == CertificateError::UnknownIssuer {
+            "its certificate is not of this mesh".to_owned()
+        } else {
+            format!("its certificate is no good: {reason}")
         };
         return OpenError::Identity { peer, reason: reason.into() };
     }

@@ -62,7 +62,7 @@ impl Link {
                 let mut reader = self.tls.reader();
                 loop {
                     let plain = match reader.fill_buf() {
-                        Ok(plain) if plain.is_empty() => break,
+                        Ok([]) => break,
                         Ok(plain) => plain,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(error) => return Poll::Ready(Err(error.into())),

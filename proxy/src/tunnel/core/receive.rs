@@ -114,8 +114,7 @@ impl Core {
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         state.allowed = state.allowed.checked_sub(length).ok_or(TunnelError::Credit(id))?;
         if !state.receiver_gone && state.reset.is_none() {
-            state.inbox.push_back(own(data));
-            state.wake_receiver();
+            state.deliver(data, own);
         }
         Ok(())
     }

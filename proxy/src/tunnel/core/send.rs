@@ -105,8 +105,9 @@ impl Core {
         };
         if let Some(data) = state.inbox.pop_front() {
             state.unreturned += u32::try_from(data.len()).unwrap_or(u32::MAX);
+            state.drained |= state.inbox.is_empty();
             if !state.ended && state.reset.is_none() && state.unreturned >= state.window / 2 {
-                return_credit(state, &mut self.growth);
+                grow(state, &mut self.growth);
                 let credit = std::mem::take(&mut state.unreturned);
                 state.allowed += credit;
                 encode::window(&mut self.output, id, credit);
@@ -155,9 +156,9 @@ impl Core {
 }
 
 /// Grows the window of a reader that keeps up: what it is given goes out with the credit that is due.
-fn return_credit(state: &mut State, growth: &mut u32) {
+fn grow(state: &mut State, growth: &mut u32) {
     let more = state.window.min(MAX_WINDOW - state.window).min(*growth);
-    if state.inbox.is_empty() && more > 0 {
+    if std::mem::take(&mut state.drained) {
         *growth -= more;
         state.window += more;
         state.unreturned += more;

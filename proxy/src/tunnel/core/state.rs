@@ -3,10 +3,15 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::INITIAL_WINDOW;
 use crate::tunnel::frame::ResetCode;
+
+/// How many pieces wait for a reader before small ones are joined.
+const MANY: usize = 16;
+/// What a small piece is.
+const SMALL: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -29,6 +34,8 @@ pub(super) struct State {
     pub(super) window: u32,
     /// How much of that it has left.
     pub(super) allowed: u32,
+    /// Whether the reader has taken everything since credit was last returned.
+    pub(super) drained: bool,
     /// How much was read and not returned as credit.
     pub(super) unreturned: u32,
     /// The peer has said END.
@@ -50,6 +57,7 @@ impl State {
             inbox: VecDeque::new(),
             window: INITIAL_WINDOW,
             allowed: INITIAL_WINDOW,
+            drained: true,
             unreturned: 0,
             ended: false,
             receiver_gone: false,
@@ -61,6 +69,23 @@ impl State {
     pub(super) fn is_over(&self, tunnel_dead: bool) -> bool {
         let held = !self.sender_gone || !self.receiver_gone;
         !held && (tunnel_dead || self.reset.is_some() || (self.finished && self.ended))
+    }
+
+    /// Takes data for the reader. `own` makes it last.
+    pub(super) fn deliver(&mut self, data: &[u8], own: impl Fn(&[u8]) -> Bytes) {
+        // A reader that lags gets small pieces joined: a piece costs more memory than its bytes.
+        if self.inbox.len() >= MANY
+            && data.len() < SMALL
+            && self.inbox.back().is_some_and(|last| last.len() < SMALL)
+            && let Some(last) = self.inbox.pop_back()
+        {
+            let mut joined = last.try_into_mut().unwrap_or_else(|last| BytesMut::from(&last[..]));
+            joined.extend_from_slice(data);
+            self.inbox.push_back(joined.freeze());
+        } else {
+            self.inbox.push_back(own(data));
+        }
+        self.wake_receiver();
     }
 
     pub(super) fn wake_sender(&mut self) {
