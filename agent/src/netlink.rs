@@ -1,1 +1,19 @@
-//! Under construction.
+//! The kernel's links, addresses, neighbours and forwarding tables, by rtnetlink: the one room that changes the host.
+//!
+//! Requests are answered by the kernel before send(2) returns, so the sockets are synchronous; the caller keeps
+//! them away from the event loop. A [`Socket`] belongs to the namespace it was opened in and works from any
+//! thread. Nothing here decides anything: what should be there is the overlay's business.
+
+mod address;
+mod link;
+mod neighbour;
+mod packet;
+mod socket;
+mod sysctl;
+
+pub use address::Address;
+pub use link::{Link, LinkRequest};
+pub use neighbour::{FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
+pub use packet::PacketSocket;
+pub use socket::{NetlinkError, Refusal, Request, Socket};
+pub use sysctl::{Sysctl, SysctlError};

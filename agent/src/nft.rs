@@ -1,1 +1,73 @@
-//! Under construction.
+//! Redirect rules in the namespaces of workloads with a sidecar, through the `nft` program.
+//!
+//! A whole table is replaced in one transaction, so that no packet passes between old rules and new. The
+//! table's comment is a fingerprint of its text, by which one that is there already is recognised.
+
+mod program;
+mod rules;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::Subnet;
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+pub use program::NftError;
+use program::{list, run};
+
+/// Installs the rules that lead the workload's TCP calls to the network, and calls to the workload, through its
+/// sidecar. Answers whether they were not there already.
+///
+/// # Errors
+/// When nft is not installed or the kernel refuses.
+///
+/// # Cancel safety
+/// A change that has begun runs to its end.
+pub async fn ensure_sidecar_rules(
+    hopper: &Arc<Hopper>,
+    netns: &NetNs,
+    subnet: Subnet,
+    ports: SidecarPorts,
+) -> Result<bool, NftError> {
+    let table = rules::sidecar(subnet, ports);
+    blocking(hopper, netns, move |hopper, netns| {
+        let there = list(hopper, netns)?;
+        if there.is_some_and(|there| rules::same(&there, &table)) {
+            return Ok(false);
+        }
+        run(hopper, netns, rules::replacing(&table)).map(|()| true)
+    })
+    .await
+}
+
+/// Removes the rules; none there is no error.
+///
+/// # Errors
+/// When nft is not installed or the kernel refuses.
+pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs) -> Result<(), NftError> {
+    blocking(hopper, netns, |hopper, netns| run(hopper, netns, rules::REMOVAL.to_owned())).await
+}
+
+/// Tries in `netns` whether everything that the rules use is there; leaves nothing behind.
+///
+/// # Errors
+/// With what is missing.
+pub(crate) fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
+    let subnet = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
+    let table = rules::text(subnet, Ipv4Addr::new(10, 0, 0, 1), SidecarPorts::default());
+    run(hopper, netns, rules::replacing(&table))?;
+    run(hopper, netns, rules::REMOVAL.to_owned())
+}
+
+async fn blocking<T: Send + 'static>(
+    hopper: &Arc<Hopper>,
+    netns: &NetNs,
+    work: impl FnOnce(&Hopper, &NetNs) -> Result<T, NftError> + Send + 'static,
+) -> Result<T, NftError> {
+    let hopper = hopper.clone();
+    let netns = netns.try_clone().map_err(NftError::Process)?;
+    let work = tokio::task::spawn_blocking(move || work(&hopper, &netns));
+    work.await.map_err(|error| NftError::Process(std::io::Error::other(error)))?
+}

@@ -1,1 +1,329 @@
-//! Under construction.
+//! Overlay networks in the kernel: per network one namespace with a bridge, a VXLAN device and a port per local
+//! workload.
+//!
+//! Everything is level-triggered: a pass reads what the kernel has, compares it with what it should have
+//! ([`plan`], pure) and mends the difference with replace semantics. Safe to repeat, and after kill -9 at any
+//! instruction: nothing is remembered that the next pass needs. Main type: [`Overlay`].
+
+mod announce;
+mod applied;
+mod error;
+mod metrics;
+mod pass;
+pub mod plan;
+mod port;
+pub mod preflight;
+mod rows;
+mod underlay;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use sealane_base::task::{self, Task};
+use sealane_proto::resource::{Network, NetworkSnapshot, Workload};
+use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, UnderlayAddr, WorkloadName};
+use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, NetNsError};
+
+pub use applied::{Applied, Table};
+pub use error::OverlayError;
+pub use underlay::{Underlay, UnderlayError, source_towards};
+
+use crate::netlink::Socket;
+use announce::Known;
+use metrics::Metrics;
+use pass::Pass;
+use plan::{Base, Port};
+
+/// The port of RFC 7348.
+pub const VXLAN_PORT: u16 = 4789;
+
+/// The name of a workload's interface, inside.
+pub const WORKLOAD_INTERFACE: &str = "eth0";
+
+/// Where the overlay lives on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayConfig {
+    /// Its `netns/` folder holds the handles of the namespaces.
+    pub run_dir: PathBuf,
+    /// This host's address on the network beneath.
+    pub underlay: UnderlayAddr,
+    /// The UDP port of the tunnels, the same on every host.
+    pub vxlan_port: u16,
+}
+
+/// Why a pass is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Desired state changed: differences are expected.
+    Change,
+    /// Nothing changed: a difference is drift and counted as such.
+    Audit,
+}
+
+/// The overlay networks of one host.
+#[derive(Debug)]
+pub struct Overlay {
+    kernel: Arc<Kernel>,
+    carried: Mutex<HashMap<NetworkName, Arc<Mutex<Carried>>>>,
+    metrics: Metrics,
+}
+
+/// How the kernel is reached.
+#[derive(Debug)]
+struct Kernel {
+    config: OverlayConfig,
+    hopper: Arc<Hopper>,
+    /// Where the underlay is: the outer sockets of the VXLAN devices live there.
+    host: NetNs,
+}
+
+/// What is kept of a network between passes: only what makes announcements right.
+#[derive(Debug, Default)]
+struct Carried {
+    known: Known,
+    announcing: Vec<Task>,
+}
+
+/// The overlay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The namespace of the caller cannot be opened.
+    #[error(transparent)]
+    Namespace(#[from] NetNsError),
+    /// Its series are registered already.
+    #[error("cannot register the overlay's metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Overlay {
+    /// The overlay of the host whose network namespace the calling thread is in.
+    ///
+    /// # Errors
+    /// When that namespace cannot be opened, or `registry` has an overlay's series already.
+    pub fn new(
+        config: OverlayConfig,
+        hopper: Arc<Hopper>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
+        let host = NetNs::current()?;
+        let metrics = Metrics::new(registry)?;
+        Ok(Self {
+            kernel: Arc::new(Kernel { config, hopper, host }),
+            carried: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// Brings the kernel to the snapshot's state. `local` is every workload of this host that has a port or
+    /// shall have one: others' ports are removed, missing ones are made again where the workload's namespace
+    /// is bound at [`Overlay::workload_path`].
+    ///
+    /// # Errors
+    /// With the first thing that could not be mended; the next pass takes up the rest.
+    ///
+    /// # Cancel safety
+    /// A pass that has begun runs to its end; the next one waits for it.
+    pub async fn ensure_network(
+        &self,
+        snapshot: &Arc<NetworkSnapshot>,
+        node: &NodeName,
+        local: &[Workload],
+        reason: Reason,
+    ) -> Result<Applied, OverlayError> {
+        let (kernel, metrics) = (self.kernel.clone(), self.metrics.clone());
+        let carried = self.carried(&snapshot.network.name);
+        let (snapshot, node, local) = (snapshot.clone(), node.clone(), local.to_vec());
+        blocking(move || {
+            let mut guard = lock(&carried);
+            let started = Instant::now();
+            let mtu = kernel.mtu(&snapshot.network)?;
+            let desired = plan::desired(&snapshot, &node, &local, mtu);
+            let mut pass = Pass::open(&kernel, &snapshot.network)?;
+            let outcome = pass.run(&desired, reason, &mut guard.known);
+            if reason == Reason::Audit {
+                metrics.count_drift(&pass.applied);
+            }
+            outcome?;
+            metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
+            let changed = guard.known.observe(announce::visible(&desired));
+            let applied = pass.applied;
+            guard.announce(kernel, &snapshot.network.name, &carried, changed);
+            Ok(applied)
+        })
+        .await
+    }
+
+    /// Gives the workload in `netns` its interface, before or without a full pass; makes the network's own
+    /// devices where they are missing.
+    ///
+    /// # Errors
+    /// [`OverlayError::InterfaceTaken`] when the namespace has another `eth0`.
+    ///
+    /// # Cancel safety
+    /// As [`Overlay::ensure_network`].
+    pub async fn ensure_workload(
+        &self,
+        network: &Network,
+        workload: &Workload,
+        netns: &NetNs,
+    ) -> Result<Applied, OverlayError> {
+        let (kernel, netns) = (self.kernel.clone(), netns.try_clone()?);
+        let carried = self.carried(&network.name);
+        let (network, port) = (network.clone(), Port::of(workload));
+        blocking(move || {
+            let mut guard = lock(&carried);
+            let base = Base::of(&network, kernel.mtu(&network)?);
+            let mut pass = Pass::open(&kernel, &network)?;
+            let devices = pass.ensure_base(&base)?;
+            pass.ensure_port(&base, devices, &port, &netns)?;
+            let changed = guard.known.observe([(port.address, port.mac)]);
+            let applied = pass.applied;
+            guard.announce(kernel, &network.name, &carried, changed);
+            Ok(applied)
+        })
+        .await
+    }
+
+    /// Takes the workload's interface away. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove_workload(
+        &self,
+        network: &NetworkName,
+        workload: &WorkloadName,
+    ) -> Result<(), OverlayError> {
+        let (kernel, carried) = (self.kernel.clone(), self.carried(network));
+        let (path, name) = (self.network_path(network), plan::port_name(workload));
+        blocking(move || {
+            let _guard = lock(&carried);
+            pass::remove_links(&kernel, &path, |link| link.name == name)
+        })
+        .await
+    }
+
+    /// Takes the network off this host: first its devices, so that its VNI is free at once, then the handle of
+    /// its namespace. Sockets that the caller has in it keep the empty namespace alive until they are closed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove_network(&self, network: &NetworkName) -> Result<(), OverlayError> {
+        let (kernel, carried) = (self.kernel.clone(), self.carried(network));
+        let path = self.network_path(network);
+        blocking(move || {
+            let mut guard = lock(&carried);
+            guard.announcing.clear();
+            pass::remove_links(&kernel, &path, |link| link.kind.is_some())?;
+            Ok(NetNs::remove_at(&path)?)
+        })
+        .await?;
+        self.metrics.forget(network);
+        lock(&self.carried).remove(network);
+        Ok(())
+    }
+
+    /// The namespace of a network that this host carries.
+    ///
+    /// # Errors
+    /// When it was not made yet.
+    pub fn network_netns(&self, network: &NetworkName) -> Result<NetNs, NetNsError> {
+        NetNs::open(self.network_path(network))
+    }
+
+    /// Where the network's namespace is bound.
+    #[must_use]
+    pub fn network_path(&self, network: &NetworkName) -> PathBuf {
+        self.kernel.network_path(network)
+    }
+
+    /// Where the namespace of a workload is looked for when its port is missing.
+    #[must_use]
+    pub fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
+        self.kernel.workload_path(network, workload)
+    }
+
+    /// The networks whose namespaces are on this host, wanted or not: what an agent finds after kill -9.
+    ///
+    /// # Errors
+    /// When the folder is there but cannot be read.
+    pub fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
+        let entries = match fs::read_dir(self.kernel.netns_dir()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut networks = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_prefix(NETWORK_PREFIX));
+            networks.extend(name.and_then(|name| name.parse().ok()));
+        }
+        networks.sort();
+        Ok(networks)
+    }
+
+    fn carried(&self, network: &NetworkName) -> Arc<Mutex<Carried>> {
+        lock(&self.carried).entry(network.clone()).or_default().clone()
+    }
+}
+
+/// What the files of networks' namespaces begin with; a workload's has a dot, which no name has.
+const NETWORK_PREFIX: &str = "net-";
+
+impl Kernel {
+    fn netns_dir(&self) -> PathBuf {
+        self.config.run_dir.join("netns")
+    }
+
+    fn network_path(&self, network: &NetworkName) -> PathBuf {
+        self.netns_dir().join(format!("{NETWORK_PREFIX}{network}"))
+    }
+
+    fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
+        self.netns_dir().join(format!("{network}.{workload}"))
+    }
+
+    /// The network's MTU: as given, or what fits into the underlay's now.
+    fn mtu(&self, network: &Network) -> Result<u32, OverlayError> {
+        if let Some(mtu) = network.mtu {
+            return Ok(mtu.into());
+        }
+        let mut socket = Socket::open(&self.hopper, &self.host)?;
+        Ok(Underlay::find(&mut socket, self.config.underlay)?.inner_mtu())
+    }
+}
+
+impl Carried {
+    fn announce(
+        &mut self,
+        kernel: Arc<Kernel>,
+        network: &NetworkName,
+        carried: &Arc<Mutex<Self>>,
+        changed: Vec<(OverlayIp, MacAddr)>,
+    ) {
+        self.announcing.retain(|task| !task.is_finished());
+        if changed.is_empty() {
+            return;
+        }
+        tracing::debug!(%network, addresses = changed.len(), "announcing changed MACs");
+        let (path, carried) = (kernel.network_path(network), Arc::downgrade(carried));
+        let run = announce::run(kernel, path, carried, changed);
+        self.announcing.push(task::spawn_fallible("announce", run));
+    }
+}
+
+/// Runs work that waits for the kernel away from the event loop.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OverlayError> + Send + 'static,
+) -> Result<T, OverlayError> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,83 @@
+//! IPv4 addresses of devices.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{NetlinkError, Request, Socket};
+
+/// An address of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The device's number.
+    pub index: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// The length of its network's prefix.
+    pub prefix_len: u8,
+}
+
+impl Address {
+    /// The request that gives the device the address.
+    #[must_use]
+    pub fn add(self) -> Request {
+        Request::replace(RouteNetlinkMessage::NewAddress(self.message()))
+    }
+
+    /// The request that takes it away.
+    #[must_use]
+    pub fn remove(self) -> Request {
+        Request::change(RouteNetlinkMessage::DelAddress(self.message()))
+    }
+
+    fn message(self) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.index = self.index;
+        message.header.prefix_len = self.prefix_len;
+        message.attributes.push(AddressAttribute::Local(self.address));
+        message.attributes.push(AddressAttribute::Address(self.address));
+        message.header.family = match self.address {
+            IpAddr::V4(address) => {
+                let host_bits = u32::MAX.checked_shr(self.prefix_len.into()).unwrap_or(0);
+                let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
+                message.attributes.push(AddressAttribute::Broadcast(broadcast));
+                AddressFamily::Inet
+            }
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        message
+    }
+}
+
+impl Socket {
+    /// All addresses of the namespace.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
+        let entries = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let addresses = entries.into_iter().filter_map(|entry| match entry {
+            RouteNetlinkMessage::NewAddress(message) => read(&message),
+            #[allow(clippy::wildcard_enum_match_arm, reason = "a dump of addresses holds addresses")]
+            _ => None,
+        });
+        Ok(addresses.collect())
+    }
+}
+
+/// IFA_LOCAL is the own address; IPv6 has it as IFA_ADDRESS, which for IPv4 may be a peer's.
+fn read(message: &AddressMessage) -> Option<Address> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only the address counts")]
+        _ => None,
+    });
+    let other = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only the address counts")]
+        _ => None,
+    });
+    let address = local.or(other)?;
+    Some(Address { index: message.header.index, address, prefix_len: message.header.prefix_len })
+}

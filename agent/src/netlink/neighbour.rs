@@ -1,0 +1,167 @@
+//! Neighbours (address to MAC) and forwarding tables (MAC to port or host); the kernel keeps all three as neighbours.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use sealane_proto::types::MacAddr;
+
+use super::{NetlinkError, Request, Socket};
+
+/// The state of a static row in a VXLAN device's table: NUD_PERMANENT | NUD_NOARP, as `bridge fdb` writes it.
+pub const VXLAN_STATE: u16 = libc::NUD_PERMANENT | libc::NUD_NOARP;
+
+/// A row of a forwarding table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FdbEntry {
+    /// The device: a bridge's port, or a VXLAN device.
+    pub index: u32,
+    /// The bridge whose table it is; `None` for a device's own table.
+    pub bridge: Option<u32>,
+    /// Whose frames it is about.
+    pub mac: MacAddr,
+    /// The host to send to, in a VXLAN device's own table.
+    pub peer: Option<IpAddr>,
+    /// Whether it stays until it is removed.
+    pub fixed: bool,
+}
+
+/// A row of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// The device.
+    pub index: u32,
+    /// The neighbour's address.
+    pub address: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+}
+
+/// `mac` behind host `peer`, in the table of VXLAN device `index`.
+#[must_use]
+pub fn vxlan_fdb_entry(index: u32, mac: MacAddr, peer: IpAddr) -> NeighbourMessage {
+    let mut message = row(AddressFamily::Bridge, index, mac);
+    message.header.state = NeighbourState::Other(VXLAN_STATE);
+    message.header.flags = NeighbourFlags::Own;
+    message.attributes.push(NeighbourAttribute::Destination(peer.into()));
+    message
+}
+
+/// `mac` behind the bridge's port `index`. The state is NUD_NOARP: NUD_PERMANENT would make it the bridge's own.
+#[must_use]
+pub fn bridge_fdb_entry(index: u32, mac: MacAddr) -> NeighbourMessage {
+    let mut message = row(AddressFamily::Bridge, index, mac);
+    message.header.state = NeighbourState::Noarp;
+    message.header.flags = NeighbourFlags::Controller;
+    message
+}
+
+/// `address` has `mac`, for ever, on device `index`.
+#[must_use]
+pub fn neighbour_entry(index: u32, address: Ipv4Addr, mac: MacAddr) -> NeighbourMessage {
+    let mut message = row(AddressFamily::Inet, index, mac);
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message
+}
+
+fn row(family: AddressFamily, index: u32, mac: MacAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    message.header.ifindex = index;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    message
+}
+
+impl Request {
+    /// Adds a row, or replaces the one of the same MAC (or address).
+    #[must_use]
+    pub fn set_row(message: NeighbourMessage) -> Self {
+        Self::replace(RouteNetlinkMessage::NewNeighbour(message))
+    }
+
+    /// Removes a row.
+    #[must_use]
+    pub fn remove_row(message: NeighbourMessage) -> Self {
+        Self::change(RouteNetlinkMessage::DelNeighbour(message))
+    }
+}
+
+impl Socket {
+    /// All forwarding tables of the namespace.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn fdb(&mut self) -> Result<Vec<FdbEntry>, NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        Ok(self.rows(message)?.iter().filter_map(read_fdb).collect())
+    }
+
+    /// The permanent IPv4 neighbours of the namespace.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        Ok(self.rows(message)?.iter().filter_map(read_neighbour).collect())
+    }
+
+    fn rows(&mut self, message: NeighbourMessage) -> Result<Vec<NeighbourMessage>, NetlinkError> {
+        let entries = self.dump(RouteNetlinkMessage::GetNeighbour(message))?;
+        let rows = entries.into_iter().filter_map(|entry| match entry {
+            RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+            #[allow(clippy::wildcard_enum_match_arm, reason = "a dump of neighbours holds neighbours")]
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+}
+
+fn read_fdb(message: &NeighbourMessage) -> Option<FdbEntry> {
+    let state = u16::from(message.header.state);
+    let mut entry = FdbEntry {
+        index: message.header.ifindex,
+        bridge: None,
+        mac: mac(message)?,
+        peer: None,
+        fixed: state & VXLAN_STATE != 0,
+    };
+    for attribute in &message.attributes {
+        if let NeighbourAttribute::Controller(bridge) = attribute {
+            entry.bridge = Some(*bridge);
+            // A bridge marks what it owns itself (its ports' addresses) as permanent.
+            entry.fixed = state == libc::NUD_NOARP;
+        }
+        if let NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) = attribute {
+            entry.peer = match bytes.len() {
+                4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+                _ => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+            };
+        }
+    }
+    Some(entry)
+}
+
+fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only the address counts")]
+        _ => None,
+    })?;
+    let permanent = message.header.state == NeighbourState::Permanent;
+    permanent.then_some(Neighbour { index: message.header.ifindex, address, mac: mac(message)? })
+}
+
+fn mac(message: &NeighbourMessage) -> Option<MacAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(octets) => {
+            <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr::new)
+        }
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only the MAC counts")]
+        _ => None,
+    })
+}

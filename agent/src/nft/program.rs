@@ -1,0 +1,84 @@
+//! Running `nft` inside a namespace.
+
+use std::io::{self, Write};
+use std::process::{Child, Command, Stdio};
+
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use super::rules::TABLE;
+
+/// Why rules could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// There is no such program.
+    #[error("the nft program is not installed: install nftables (`apt-get install nftables`)")]
+    NotInstalled,
+    /// The kernel has no nf_tables, or not all that the rules need.
+    #[error("the kernel has not the nf_tables that redirecting needs ({0}); load it with `modprobe nf_tables nft_redir nft_ct nft_reject_inet`")]
+    Unsupported(String),
+    /// nft said no.
+    #[error("nft refuses the rules: {0}")]
+    Refused(String),
+    /// The program could not be started or talked to.
+    #[error("cannot run nft: {0}")]
+    Process(#[source] io::Error),
+}
+
+/// Runs a script as one transaction.
+pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), NftError> {
+    let mut child = spawn(hopper, netns, &["-f", "-"])?;
+    // Taken, so that nft sees its end; small enough for the pipe.
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(script.as_bytes()).map_err(NftError::Process)?;
+    }
+    answer(child).map(drop)
+}
+
+/// The table that is there; `None` when there is none.
+pub(super) fn list(hopper: &Hopper, netns: &NetNs) -> Result<Option<String>, NftError> {
+    let (family, name) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
+    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", family, name])?) {
+        Ok(text) => Ok(Some(text)),
+        Err(NftError::Refused(words) | NftError::Unsupported(words))
+            if words.contains("No such file or directory") =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Started by the hopping thread, a child lives in `netns`.
+fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &'static [&'static str]) -> Result<Child, NftError> {
+    let start = || {
+        Command::new("nft")
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    match hopper.run(netns, start).and_then(|child| child) {
+        Ok(child) => Ok(child),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NftError::NotInstalled),
+        Err(error) => Err(NftError::Process(error)),
+    }
+}
+
+fn answer(child: Child) -> Result<String, NftError> {
+    let output = child.wait_with_output().map_err(NftError::Process)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    // The first line says it; the others show the script.
+    let words = words.lines().next().unwrap_or("no reason given").trim().to_owned();
+    let unsupported = ["not supported", "cache initialization failed"];
+    if unsupported.iter().any(|part| words.contains(part)) {
+        Err(NftError::Unsupported(words))
+    } else {
+        Err(NftError::Refused(words))
+    }
+}

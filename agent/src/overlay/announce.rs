@@ -1,0 +1,164 @@
+//! Telling local workloads that an address has another MAC now.
+//!
+//! A warm neighbour cache would send to the old one for up to half a minute. Linux ignores a new MAC within one
+//! second of the last (net.ipv4.neigh.*.locktime), so each announcement is made three times.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use sealane_proto::types::{MacAddr, OverlayIp};
+use sealane_sys::NetNs;
+
+use super::plan::{Desired, Port};
+use super::{Carried, Kernel, lock};
+use crate::netlink::{PacketSocket, Socket};
+
+/// When an announcement is made again, counted from the one before.
+const REPEATS: [Duration; 2] = [Duration::from_millis(1100), Duration::from_millis(1900)];
+/// How many addresses one pass announces; a change of more is a new network, where nobody is warm.
+const MAX_ANNOUNCED: usize = 1024;
+/// How many addresses are remembered that are not in use.
+const MAX_KNOWN: usize = 1 << 16;
+
+/// The MAC that each address had last. Addresses without a workload are remembered: warm caches do so, too.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    macs: BTreeMap<OverlayIp, MacAddr>,
+}
+
+impl Known {
+    /// Takes in what the kernel had before this process: the workloads' caches may still have it.
+    pub(super) fn remember(&mut self, before: impl IntoIterator<Item = (OverlayIp, MacAddr)>) {
+        for (address, mac) in before {
+            self.macs.entry(address).or_insert(mac);
+        }
+    }
+
+    /// Takes in what the addresses' MACs are now; the answer is those that had another one before.
+    pub(super) fn observe(
+        &mut self,
+        now: impl IntoIterator<Item = (OverlayIp, MacAddr)>,
+    ) -> Vec<(OverlayIp, MacAddr)> {
+        let mut changed = Vec::new();
+        for (address, mac) in now {
+            if self.macs.len() >= MAX_KNOWN && !self.macs.contains_key(&address) {
+                self.macs.pop_first();
+            }
+            if self.macs.insert(address, mac).is_some_and(|before| before != mac) {
+                changed.push((address, mac));
+            }
+        }
+        changed.truncate(MAX_ANNOUNCED);
+        changed
+    }
+
+    /// Whether `mac` is still the address's last.
+    fn is_current(&self, (address, mac): (OverlayIp, MacAddr)) -> bool {
+        self.macs.get(&address) == Some(&mac)
+    }
+}
+
+/// All addresses that local workloads can have in their caches.
+pub(super) fn visible(desired: &Desired) -> impl Iterator<Item = (OverlayIp, MacAddr)> + '_ {
+    let remote = desired.neighbours.iter().map(|row| (row.address.into(), row.mac));
+    remote.chain(desired.ports.iter().map(|port: &Port| (port.address, port.mac)))
+}
+
+/// Announces `rows` on every local port, at once and twice again. Ends early when the network is gone.
+pub(super) async fn run(
+    kernel: Arc<Kernel>,
+    path: PathBuf,
+    carried: Weak<Mutex<Carried>>,
+    rows: Vec<(OverlayIp, MacAddr)>,
+) -> io::Result<()> {
+    for wait in [Duration::ZERO].into_iter().chain(REPEATS) {
+        tokio::time::sleep(wait).await;
+        let (kernel, path) = (kernel.clone(), path.clone());
+        let Some(carried) = carried.upgrade() else { return Ok(()) };
+        let rows = rows.clone();
+        // Opened anew each time: a socket that is kept would keep a removed namespace alive.
+        tokio::task::spawn_blocking(move || {
+            // Held while sending: a pass that changes the address again comes before or after.
+            let carried = lock(&carried);
+            let current: Vec<_> = rows.into_iter().filter(|row| carried.known.is_current(*row)).collect();
+            send(&kernel, &path, &current)
+        })
+        .await??;
+    }
+    Ok(())
+}
+
+fn send(kernel: &Kernel, path: &Path, rows: &[(OverlayIp, MacAddr)]) -> io::Result<()> {
+    let ns = NetNs::open(path).map_err(io::Error::other)?;
+    let links = Socket::open(&kernel.hopper, &ns).and_then(|mut socket| socket.links());
+    let socket = PacketSocket::open(&kernel.hopper, &ns)?;
+    for port in links.map_err(io::Error::other)?.iter().filter(|link| super::port::is_port(link)) {
+        for &(address, mac) in rows {
+            for operation in [Operation::Request, Operation::Reply] {
+                // A port that is just going needs no announcement.
+                let _ = socket.send(port.index, &gratuitous_arp(operation, address, mac));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Request = 1,
+    Reply = 2,
+}
+
+/// A gratuitous ARP packet (RFC 826, RFC 5227 section 3): sender and target are `address`. Some hosts learn from
+/// the request form only, some from the reply form only.
+fn gratuitous_arp(operation: Operation, address: OverlayIp, mac: MacAddr) -> [u8; 42] {
+    const BROADCAST: [u8; 6] = [0xff; 6];
+    const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+    // Ethernet (1), IPv4 (0x0800), lengths 6 and 4.
+    const KIND: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
+    let (mac, ip) = (mac.octets(), address.to_ipv4().octets());
+    let pieces: [&[u8]; 9] =
+        [&BROADCAST, &mac, &ETHERTYPE_ARP, &KIND, &[0, operation as u8], &mac, &ip, &BROADCAST, &ip];
+    let mut frame = [0; 42];
+    let mut at = 0;
+    for piece in pieces {
+        frame[at..at + piece.len()].copy_from_slice(piece);
+        at += piece.len();
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> OverlayIp {
+        std::net::Ipv4Addr::new(10, 42, 0, last).into()
+    }
+
+    const FIRST: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
+    const SECOND: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 2]);
+
+    #[test]
+    fn only_an_address_that_had_another_mac_is_announced() {
+        let mut known = Known::default();
+        assert!(known.observe([(address(5), FIRST), (address(6), FIRST)]).is_empty());
+        assert!(known.observe([(address(5), FIRST)]).is_empty());
+        assert_eq!(known.observe([(address(6), SECOND)]), [(address(6), SECOND)]);
+        assert!(known.is_current((address(6), SECOND)) && !known.is_current((address(6), FIRST)));
+    }
+
+    #[test]
+    fn an_announcement_is_an_arp_packet_about_its_sender() {
+        let frame = gratuitous_arp(Operation::Reply, address(5), FIRST);
+        let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
+        let Some(etherparse::NetHeaders::Arp(arp)) = packet.net else { panic!("{packet:?}") };
+        assert_eq!(arp.operation, etherparse::ArpOperation::REPLY);
+        assert_eq!(arp.sender_hw_addr(), FIRST.octets());
+        assert_eq!(arp.sender_protocol_addr(), arp.target_protocol_addr());
+        assert_eq!(arp.sender_protocol_addr(), [10, 42, 0, 5]);
+    }
+}

@@ -1,0 +1,61 @@
+//! What a pass over a network changed in the kernel.
+
+use sealane_proto::types::WorkloadName;
+
+/// The kernel's tables that the overlay writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Devices and their settings.
+    Link,
+    /// Addresses of devices.
+    Address,
+    /// Remote MACs: the VXLAN device's forwarding table.
+    Fdb,
+    /// Remote addresses: neighbours of the VXLAN device.
+    Neighbour,
+    /// Local MACs: the bridge's forwarding table.
+    BridgeFdb,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Link, Self::Address, Self::Fdb, Self::Neighbour, Self::BridgeFdb];
+
+    /// The label of its series.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Address => "address",
+            Self::Fdb => "fdb",
+            Self::Neighbour => "neighbour",
+            Self::BridgeFdb => "bridge_fdb",
+        }
+    }
+}
+
+/// What was changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    changes: [u64; Table::ALL.len()],
+    /// Local workloads that have no port and whose namespace is not at its path: to be attached again.
+    pub unattached: Vec<WorkloadName>,
+}
+
+impl Applied {
+    /// How many things were changed in `table`.
+    #[must_use]
+    pub fn changes(&self, table: Table) -> u64 {
+        self.changes[table as usize]
+    }
+
+    /// How many things were changed in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.changes.iter().sum()
+    }
+
+    pub(super) fn count(&mut self, table: Table, changes: usize) {
+        self.changes[table as usize] += changes as u64;
+    }
+}

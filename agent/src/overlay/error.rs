@@ -1,0 +1,58 @@
+//! Why the kernel does not have what a network needs.
+
+use std::io;
+
+use sealane_proto::types::{NetworkName, Vni, WorkloadName};
+use sealane_sys::NetNsError;
+
+use super::underlay::UnderlayError;
+use crate::netlink::{NetlinkError, SysctlError};
+
+/// Why a network or workload could not be brought to its state. All but [`OverlayError::VniTaken`],
+/// [`OverlayError::InterfaceTaken`] and [`OverlayError::NoSuchDevice`] may pass by themselves: try again.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlayError {
+    /// A namespace could not be opened, made or removed.
+    #[error(transparent)]
+    Namespace(#[from] NetNsError),
+    /// The kernel refused, or could not be asked.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A setting could not be made.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The host has not the underlay address.
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    /// Another VXLAN device of this host has the number.
+    #[error(
+        "network {network}: VNI {vni} on UDP port {port} is in use by another VXLAN device of this host, maybe \
+         of a second agent or of a namespace that a process keeps alive; stop that, or give this agent another \
+         --vxlan-port (the same on every host)"
+    )]
+    VniTaken {
+        /// The network.
+        network: NetworkName,
+        /// Its number.
+        vni: Vni,
+        /// The UDP port.
+        port: u16,
+    },
+    /// The workload's namespace has an eth0 of somebody else's.
+    #[error("workload {workload}: its namespace has an interface {interface} already; attach another namespace")]
+    InterfaceTaken {
+        /// The workload.
+        workload: WorkloadName,
+        /// The interface.
+        interface: &'static str,
+    },
+    /// The kernel lacks a kind of device.
+    #[error("this kernel has no {kind} devices: load the module with `modprobe {kind}`")]
+    NoSuchDevice {
+        /// vxlan, bridge or veth.
+        kind: &'static str,
+    },
+    /// A thread of this process failed.
+    #[error("cannot do the work: {0}")]
+    Thread(#[from] io::Error),
+}

@@ -1,0 +1,76 @@
+//! What the overlay says of itself.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use sealane_proto::types::NetworkName;
+
+use super::applied::{Applied, Table};
+use super::plan::Desired;
+
+/// The overlay's series.
+#[derive(Clone, Debug)]
+pub(super) struct Metrics {
+    drift: IntCounterVec,
+    peers: IntGaugeVec,
+    fdb_rows: IntGaugeVec,
+    neighbours: IntGaugeVec,
+    apply_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers the series; of drift, every table from the start, so that a rate has a beginning.
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let of_network = |name: &str, help: &str| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &["network"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let drift = Opts::new(
+            "sealane_kernel_drift_total",
+            "Kernel state that somebody else had changed and that was mended.",
+        );
+        let drift = IntCounterVec::new(drift, &["table"])?;
+        registry.register(Box::new(drift.clone()))?;
+        for table in Table::ALL {
+            drift.with_label_values(&[table.label()]).reset();
+        }
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        let apply_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "sealane_overlay_apply_seconds",
+                "Time to bring the kernel to a network's state.",
+            )
+            .buckets(buckets),
+        )?;
+        registry.register(Box::new(apply_seconds.clone()))?;
+        Ok(Self {
+            drift,
+            peers: of_network("sealane_overlay_peers", "Other hosts that the network's packets are sent to.")?,
+            fdb_rows: of_network("sealane_overlay_fdb_rows", "Remote Ethernet addresses of the network.")?,
+            neighbours: of_network("sealane_overlay_neighbours", "Remote IP addresses of the network.")?,
+            apply_seconds,
+        })
+    }
+
+    pub(super) fn observe(&self, network: &NetworkName, desired: &Desired, seconds: f64) {
+        let set = |gauge: &IntGaugeVec, count: usize| {
+            gauge.with_label_values(&[network.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set(&self.peers, desired.peers);
+        set(&self.fdb_rows, desired.fdb.len());
+        set(&self.neighbours, desired.neighbours.len());
+        self.apply_seconds.observe(seconds);
+    }
+
+    pub(super) fn count_drift(&self, applied: &Applied) {
+        for table in Table::ALL {
+            self.drift.with_label_values(&[table.label()]).inc_by(applied.changes(table));
+        }
+    }
+
+    pub(super) fn forget(&self, network: &NetworkName) {
+        for gauge in [&self.peers, &self.fdb_rows, &self.neighbours] {
+            // An error means that the network never had a series.
+            let _ = gauge.remove_label_values(&[network.as_str()]);
+        }
+    }
+}

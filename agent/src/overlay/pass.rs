@@ -1,0 +1,313 @@
+//! One pass over a network: bridge, VXLAN device and their settings.
+
+use std::io;
+use std::mem::discriminant;
+use std::net::IpAddr;
+use std::path::Path;
+
+use netlink_packet_route::link::{
+    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoVxlan,
+};
+use sealane_proto::resource::Network;
+use sealane_sys::{NetNs, NetNsError};
+
+use super::announce::Known;
+use super::plan::{Base, Desired};
+use super::{Applied, Kernel, OverlayError, Reason, Table};
+use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket, Sysctl};
+
+const BRIDGE: &str = "br0";
+const VXLAN: &str = "vxlan0";
+
+/// A pass under way: the network's namespace, what is in it, and what was changed so far.
+pub(super) struct Pass<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) network: &'a Network,
+    pub(super) socket: Socket,
+    pub(super) links: Vec<Link>,
+    pub(super) applied: Applied,
+    ns: NetNs,
+}
+
+/// The numbers of the network's own devices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Devices {
+    pub(super) bridge: u32,
+    pub(super) vxlan: u32,
+}
+
+impl<'a> Pass<'a> {
+    /// Makes the network's namespace where it is missing and reads what is in it.
+    pub(super) fn open(kernel: &'a Kernel, network: &'a Network) -> Result<Self, OverlayError> {
+        let ns = NetNs::ensure_at(kernel.network_path(&network.name))?;
+        let mut socket = Socket::open(&kernel.hopper, &ns)?;
+        let links = socket.links()?;
+        Ok(Self { kernel, network, socket, links, applied: Applied::default(), ns })
+    }
+
+    /// Brings everything to its state.
+    pub(super) fn run(
+        &mut self,
+        desired: &Desired,
+        reason: Reason,
+        known: &mut Known,
+    ) -> Result<(), OverlayError> {
+        let devices = self.ensure_base(&desired.base)?;
+        self.ensure_ports(desired, devices, reason)?;
+        self.ensure_rows(desired, devices, known)
+    }
+
+    /// Makes the network's own devices what they should be.
+    pub(super) fn ensure_base(&mut self, base: &Base) -> Result<Devices, OverlayError> {
+        // Nothing here speaks IPv6, and nothing is forwarded: the bridge does that below IP.
+        let settings = vec![
+            Sysctl::optional("net/ipv6/conf/all/disable_ipv6", "1"),
+            Sysctl::optional("net/ipv6/conf/default/disable_ipv6", "1"),
+            Sysctl::new("net/ipv4/ip_forward", "0"),
+            // 1 in every new namespace once br_netfilter is loaded.
+            Sysctl::optional("net/bridge/bridge-nf-call-iptables", "0"),
+            Sysctl::optional("net/bridge/bridge-nf-call-ip6tables", "0"),
+            Sysctl::optional("net/bridge/bridge-nf-call-arptables", "0"),
+        ];
+        let changed = Sysctl::ensure(&self.kernel.hopper, &self.ns, settings)??;
+        self.applied.count(Table::Link, changed);
+        if let Some(loopback) = self.links.iter().find(|link| link.name == "lo" && !link.up) {
+            let request = LinkRequest::of(loopback.index).up().change();
+            self.socket.request(request, || "set lo up".to_owned())?;
+            self.applied.count(Table::Link, 1);
+        }
+        let bridge = self.ensure_bridge(base)?;
+        let vxlan = self.ensure_vxlan(base, bridge)?;
+        self.ensure_gateway(base, bridge)?;
+        Ok(Devices { bridge, vxlan })
+    }
+
+    fn ensure_bridge(&mut self, base: &Base) -> Result<u32, OverlayError> {
+        let settings = bridge_settings();
+        let shape = |request: LinkRequest| {
+            request
+                .mtu(base.mtu)
+                .mac(base.gateway_mac)
+                .up()
+                .data(InfoKind::Bridge, InfoData::Bridge(settings.clone()))
+        };
+        let Some(link) = self.link(BRIDGE) else {
+            let request = shape(LinkRequest::named(BRIDGE)).create();
+            self.create("bridge", request, BRIDGE)?;
+            return self.index(BRIDGE);
+        };
+        let index = link.index;
+        let data = if let Some(InfoData::Bridge(data)) = &link.data { data.as_slice() } else { &[] };
+        let right = link.mtu == base.mtu
+            && link.mac == Some(base.gateway_mac)
+            && link.up
+            && !differs(&settings, data);
+        if !right {
+            let request = shape(LinkRequest::of(index)).change();
+            self.change(request, BRIDGE)?;
+        }
+        Ok(index)
+    }
+
+    fn ensure_vxlan(&mut self, base: &Base, bridge: u32) -> Result<u32, OverlayError> {
+        let settings = self.vxlan_settings(base);
+        let known = self.link(VXLAN).map(|link| {
+            let data = if let Some(InfoData::Vxlan(data)) = &link.data { data.as_slice() } else { &[] };
+            // The kernel lists every one of them, but the local address when it has none.
+            (link.index, settings.iter().all(|setting| data.contains(setting)))
+        });
+        if let Some((index, false)) = known {
+            // Number, port and proxy cannot be changed.
+            self.change(LinkRequest::of(index).remove(), VXLAN)?;
+        }
+        if !matches!(known, Some((_, true))) {
+            self.create_vxlan(base, settings)?;
+        }
+        self.ensure_bridge_port(VXLAN, base.mtu, bridge, &vxlan_port_settings())?;
+        self.index(VXLAN)
+    }
+
+    /// Made by the host's socket and born in the network's namespace: the outer UDP socket is the host's.
+    fn create_vxlan(&mut self, base: &Base, settings: Vec<InfoVxlan>) -> Result<(), OverlayError> {
+        let mut host = Socket::open(&self.kernel.hopper, &self.kernel.host)?;
+        let request = LinkRequest::named(VXLAN)
+            .mtu(base.mtu)
+            .in_namespace(&self.ns)
+            .data(InfoKind::Vxlan, InfoData::Vxlan(settings))
+            .create();
+        match host.request(request, || format!("make {VXLAN} of network {}", self.network.name)) {
+            Ok(()) => {}
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_already_there() => {
+                return Err(OverlayError::VniTaken {
+                    network: self.network.name.clone(),
+                    vni: base.vni,
+                    port: self.kernel.config.vxlan_port,
+                });
+            }
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_unsupported() => {
+                return Err(OverlayError::NoSuchDevice { kind: "vxlan" });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.applied.count(Table::Link, 1);
+        self.refresh()
+    }
+
+    fn vxlan_settings(&self, base: &Base) -> Vec<InfoVxlan> {
+        let local = match self.kernel.config.underlay.to_ip() {
+            IpAddr::V4(address) => InfoVxlan::Local(address),
+            IpAddr::V6(address) => InfoVxlan::Local6(address),
+        };
+        vec![
+            InfoVxlan::Id(base.vni.get()),
+            local,
+            InfoVxlan::Port(self.kernel.config.vxlan_port),
+            InfoVxlan::Learning(false),
+            InfoVxlan::Proxy(true),
+        ]
+    }
+
+    fn ensure_gateway(&mut self, base: &Base, bridge: u32) -> Result<(), OverlayError> {
+        let address = IpAddr::V4(base.gateway.to_ipv4());
+        let gateway = Address { index: bridge, address, prefix_len: base.prefix_len };
+        let changed = ensure_only_address(&mut self.socket, gateway, || format!("the gateway {address}"))?;
+        self.applied.count(Table::Address, changed);
+        Ok(())
+    }
+
+    /// Makes an existing device a port of the bridge, with these settings, up.
+    pub(super) fn ensure_bridge_port(
+        &mut self,
+        name: &str,
+        mtu: u32,
+        bridge: u32,
+        settings: &[InfoBridgePort],
+    ) -> Result<(), OverlayError> {
+        let Some(link) = self.link(name) else { return Ok(()) };
+        let (index, up) = (link.index, link.up);
+        let enslaved = link.master == Some(bridge) && link.mtu == mtu;
+        if enslaved && up && !differs(settings, &link.port) {
+            return Ok(());
+        }
+        // A port is set up before it carries its first frame.
+        if !enslaved {
+            let request = LinkRequest::of(index).mtu(mtu).master(bridge).change();
+            self.socket.request(request, || format!("make {name} a port of {BRIDGE}"))?;
+        }
+        let request = LinkRequest::of(index).port(settings.to_vec()).change();
+        self.socket.request(request, || format!("set up port {name} of {BRIDGE}"))?;
+        self.change(LinkRequest::of(index).up().change(), name)
+    }
+
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    pub(super) fn index(&self, name: &str) -> Result<u32, OverlayError> {
+        let index = self.link(name).map(|link| link.index);
+        index.ok_or_else(|| io::Error::other(format!("{name} was removed while it was set up")).into())
+    }
+
+    pub(super) fn create(
+        &mut self,
+        kind: &'static str,
+        request: crate::netlink::Request,
+        name: &str,
+    ) -> Result<(), OverlayError> {
+        match self.socket.request(request, || format!("make {name} of network {}", self.network.name)) {
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_unsupported() => {
+                return Err(OverlayError::NoSuchDevice { kind });
+            }
+            outcome => outcome?,
+        }
+        self.applied.count(Table::Link, 1);
+        self.refresh()
+    }
+
+    pub(super) fn change(
+        &mut self,
+        request: crate::netlink::Request,
+        name: &str,
+    ) -> Result<(), OverlayError> {
+        self.socket.request(request, || format!("change {name} of network {}", self.network.name))?;
+        self.applied.count(Table::Link, 1);
+        self.refresh()
+    }
+
+    fn refresh(&mut self) -> Result<(), OverlayError> {
+        self.links = self.socket.links()?;
+        Ok(())
+    }
+}
+
+/// Removes the devices of a network that match, and does nothing when its namespace is gone.
+pub(super) fn remove_links(
+    kernel: &Kernel,
+    path: &Path,
+    matches: impl Fn(&Link) -> bool,
+) -> Result<(), OverlayError> {
+    let ns = match NetNs::open(path) {
+        Ok(ns) => ns,
+        // No file, or a file that never became a namespace (kill -9 between the two).
+        Err(NetNsError::Open { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut socket = Socket::open(&kernel.hopper, &ns)?;
+    let links: Vec<Link> = socket.links()?.into_iter().filter(matches).collect();
+    let refusals = socket.batch(links.iter().map(|link| LinkRequest::of(link.index).remove()))?;
+    for (place, refusal) in refusals {
+        if !refusal.is_gone() {
+            let what = format!("remove {} in {}", links[place].name, path.display());
+            return Err(NetlinkError::Refused { what, refusal }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Gives the device this address and takes every other IPv4 address from it; answers how many were wrong.
+pub(super) fn ensure_only_address(
+    socket: &mut Socket,
+    wanted: Address,
+    what: impl Fn() -> String,
+) -> Result<usize, NetlinkError> {
+    let addresses = socket.addresses()?;
+    let (right, wrong): (Vec<Address>, Vec<Address>) = addresses
+        .into_iter()
+        .filter(|known| known.index == wanted.index && known.address.is_ipv4())
+        .partition(|known| *known == wanted);
+    for other in &wrong {
+        socket.request(other.remove(), || format!("remove {} from the device of {}", other.address, what()))?;
+    }
+    // Taking an address away may take others of its subnet along.
+    if right.is_empty() || !wrong.is_empty() {
+        socket.request(wanted.add(), || format!("add {}", what()))?;
+    }
+    Ok(wrong.len() + usize::from(right.is_empty()))
+}
+
+/// Whether the kernel lists a setting with another value. One that it does not list it does not know.
+pub(super) fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
+    wanted.iter().any(|wanted| {
+        actual.iter().any(|actual| discriminant(actual) == discriminant(wanted) && actual != wanted)
+    })
+}
+
+fn bridge_settings() -> Vec<InfoBridge> {
+    vec![
+        InfoBridge::ForwardDelay(0),
+        InfoBridge::StpState(BridgeStpState::Disabled),
+        InfoBridge::MulticastSnooping(false),
+        InfoBridge::NfCallIpTables(false),
+        InfoBridge::NfCallIp6Tables(false),
+        InfoBridge::NfCallArpTables(false),
+    ]
+}
+
+/// Whatever is not local goes to the VXLAN device, which drops what it has no row for.
+fn vxlan_port_settings() -> Vec<InfoBridgePort> {
+    vec![InfoBridgePort::Learning(false), InfoBridgePort::UnicastFlood(true)]
+}

@@ -1,0 +1,129 @@
+use proptest::prelude::*;
+use sealane_proto::resource::Node;
+use sealane_proto::types::{Generation, UnderlayAddr};
+
+use super::*;
+
+proptest! {
+    #[test]
+    fn a_diff_applied_to_what_is_there_gives_what_should_be(want in rows(), have in rows()) {
+        let want: BTreeSet<FdbRow> = want.into_iter().map(|row| (row.mac, row)).collect::<BTreeMap<_, _>>()
+            .into_values().collect();
+        let changes = diff(&want, &have);
+        prop_assert_eq!(apply(&changes, have), want);
+    }
+
+    #[test]
+    fn a_diff_of_equals_is_empty(have in rows()) {
+        let changes = diff(&have, &have);
+        prop_assert!(changes.add.is_empty() && changes.remove.is_empty());
+    }
+
+    #[test]
+    fn nothing_of_this_host_is_sent_to_another(
+        remote in proptest::collection::vec((0_u8..3, 1_u8..12, 1_u8..12), 0..20),
+        own in proptest::collection::vec((1_u8..12, 1_u8..12), 0..4),
+    ) {
+        let mut snapshot = snapshot();
+        snapshot.workloads = remote.into_iter().enumerate()
+            .map(|(at, (node, ip, mac))| workload(&format!("r{at}"), &format!("node-{node}"), ip, mac)).collect();
+        let local: Vec<Workload> = own.into_iter().enumerate()
+            .map(|(at, (ip, mac))| workload(&format!("l{at}"), "node-0", ip, mac)).collect();
+        let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
+
+        let own: IpAddr = snapshot.nodes[0].underlay.to_ip();
+        prop_assert!(desired.fdb.iter().all(|row| row.peer != own));
+        for workload in &local {
+            prop_assert!(desired.fdb.iter().all(|row| row.mac != workload.mac));
+            prop_assert!(desired.neighbours.iter().all(|row| row.address != workload.address.to_ipv4()));
+        }
+        prop_assert!(desired.neighbours.iter().all(|row| row.address != desired.base.gateway.to_ipv4()));
+        let macs: BTreeSet<MacAddr> = desired.fdb.iter().map(|row| row.mac).collect();
+        let addresses: BTreeSet<Ipv4Addr> = desired.neighbours.iter().map(|row| row.address).collect();
+        prop_assert_eq!(macs.len(), desired.fdb.len());
+        prop_assert_eq!(addresses.len(), desired.neighbours.len());
+        prop_assert!(desired.neighbours.iter().all(|row| macs.contains(&row.mac)));
+    }
+}
+
+#[test]
+fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
+    let mut snapshot = snapshot();
+    snapshot.workloads = vec![workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)];
+    let local = [workload("new", "node-0", 5, 5)];
+    let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
+    assert_eq!(desired.neighbours.iter().map(|row| row.address.octets()[3]).collect::<Vec<_>>(), [6]);
+    assert_eq!((desired.ports.len(), desired.fdb.len(), desired.peers), (1, 1, 1));
+}
+
+#[test]
+fn workloads_of_other_networks_and_unknown_hosts_have_no_place() {
+    let mut snapshot = snapshot();
+    snapshot.workloads = vec![workload("lost", "node-9", 5, 5)];
+    let mut foreign = workload("foreign", "node-0", 6, 6);
+    foreign.network = "blog".parse().unwrap();
+    let desired = desired(&snapshot, &"node-0".parse().unwrap(), &[foreign], 1450);
+    assert!(desired.ports.is_empty() && desired.fdb.is_empty() && desired.neighbours.is_empty());
+}
+
+#[test]
+fn port_names_fit_the_kernel_and_do_not_change_between_versions() {
+    let name = port_name(&"api-1".parse().unwrap());
+    assert_eq!(name.len(), 13);
+    assert_eq!(name, port_name(&"api-1".parse().unwrap()));
+    assert_ne!(name, port_name(&"api-2".parse().unwrap()));
+    assert_eq!(port_name(&"a".parse().unwrap()), "waf63dc4c8601");
+}
+
+fn rows() -> impl Strategy<Value = BTreeSet<FdbRow>> {
+    let row = (1_u8..8, 1_u8..4).prop_map(|(mac, peer)| FdbRow {
+        mac: MacAddr::new([2, 0, 0, 0, 0, mac]),
+        peer: IpAddr::from([192, 0, 2, peer]),
+    });
+    proptest::collection::btree_set(row, 0..12)
+}
+
+fn apply(changes: &Diff<FdbRow>, mut rows: BTreeSet<FdbRow>) -> BTreeSet<FdbRow> {
+    for row in &changes.remove {
+        assert!(rows.remove(row));
+    }
+    for row in &changes.add {
+        rows.retain(|other| other.key() != row.key());
+        rows.insert(*row);
+    }
+    rows
+}
+
+fn snapshot() -> NetworkSnapshot {
+    let node = |at: u8| Node {
+        name: format!("node-{at}").parse().unwrap(),
+        underlay: UnderlayAddr::from(IpAddr::from([192, 0, 2, at + 1])),
+    };
+    NetworkSnapshot {
+        generation: Generation { epoch: 1, revision: 1 },
+        network: Network {
+            name: "shop".parse().unwrap(),
+            subnet: "10.42.0.0/16".parse().unwrap(),
+            vni: Vni::FIRST,
+            mtu: None,
+        },
+        nodes: (0..3).map(node).collect(),
+        blocks: vec![],
+        services: vec![],
+        workloads: vec![],
+    }
+}
+
+fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {
+    Workload {
+        name: name.parse().unwrap(),
+        network: "shop".parse().unwrap(),
+        node: node.parse().unwrap(),
+        address: OverlayIp::from(Ipv4Addr::new(10, 42, 0, ip)),
+        mac: MacAddr::new([2, 0, 0, 0, 0, mac]),
+        service: None,
+        ports: vec![],
+        sidecar: false,
+        ready: true,
+    }
+}

@@ -1,0 +1,162 @@
+//! Ports: the veth pair between the bridge and a local workload.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::link::{InfoBridgePort, InfoKind};
+use sealane_sys::{NetNs, NetNsError};
+
+use super::pass::{Devices, Pass, ensure_only_address};
+use super::plan::{Base, Desired, Port};
+use super::{OverlayError, Reason, Table, WORKLOAD_INTERFACE};
+use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Request, Socket, Sysctl, bridge_fdb_entry};
+
+/// Whether a device of a network's namespace is a workload's port.
+pub(super) fn is_port(link: &Link) -> bool {
+    link.kind == Some(InfoKind::Veth)
+}
+
+/// A workload's port gets what the forwarding table says is for it, and takes in (`locked`) only frames of a MAC
+/// that the table has behind it.
+fn port_settings() -> Vec<InfoBridgePort> {
+    vec![InfoBridgePort::Learning(false), InfoBridgePort::UnicastFlood(false), InfoBridgePort::Locked(true)]
+}
+
+impl Pass<'_> {
+    /// Removes ports that nobody has and makes those that are missing.
+    pub(super) fn ensure_ports(
+        &mut self,
+        desired: &Desired,
+        devices: Devices,
+        reason: Reason,
+    ) -> Result<(), OverlayError> {
+        let foreign: Vec<(u32, String)> = self
+            .links
+            .iter()
+            .filter(|link| is_port(link) && desired.ports.iter().all(|port| port.name != link.name))
+            .map(|link| (link.index, link.name.clone()))
+            .collect();
+        for (index, name) in foreign {
+            self.change(LinkRequest::of(index).remove(), &name)?;
+        }
+        for port in &desired.ports {
+            let there = self.link(&port.name).is_some();
+            if there && reason == Reason::Change {
+                self.ensure_bridge_port(&port.name, desired.base.mtu, devices.bridge, &port_settings())?;
+                continue;
+            }
+            match NetNs::open(self.kernel.workload_path(&self.network.name, &port.workload)) {
+                Ok(ns) => self.ensure_port(&desired.base, devices, port, &ns)?,
+                Err(NetNsError::Open { .. }) if there => {
+                    self.ensure_bridge_port(&port.name, desired.base.mtu, devices.bridge, &port_settings())?;
+                }
+                Err(_) => self.applied.unattached.push(port.workload.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one workload's port and interface what they should be, on both sides.
+    pub(super) fn ensure_port(
+        &mut self,
+        base: &Base,
+        devices: Devices,
+        port: &Port,
+        netns: &NetNs,
+    ) -> Result<(), OverlayError> {
+        let mut inside = Socket::open(&self.kernel.hopper, netns)?;
+        let mut links = inside.links()?;
+        if !self.is_pair(port, &links) {
+            self.create_pair(base, devices, port, netns, &links)?;
+            links = inside.links()?;
+        }
+        self.ensure_bridge_port(&port.name, base.mtu, devices.bridge, &port_settings())?;
+        // Set by every full pass, too; here so that the workload is reachable without one.
+        let index = self.index(&port.name)?;
+        let row = Request::set_row(bridge_fdb_entry(index, port.mac));
+        self.socket.request(row, || format!("add {} behind port {}", port.mac, port.name))?;
+        self.ensure_inside(base, port, netns, &mut inside, &links)
+    }
+
+    /// Whether the port and the workload's interface are there and each other's ends.
+    fn is_pair(&self, port: &Port, inside: &[Link]) -> bool {
+        let outer = self.link(&port.name);
+        let inner = inside.iter().find(|link| link.name == WORKLOAD_INTERFACE);
+        outer.zip(inner).is_some_and(|(outer, inner)| {
+            is_port(outer)
+                && is_port(inner)
+                && outer.peer == Some(inner.index)
+                && inner.peer == Some(outer.index)
+        })
+    }
+
+    /// One request makes both ends, each in its namespace: there is no half of it to clean up.
+    fn create_pair(
+        &mut self,
+        base: &Base,
+        devices: Devices,
+        port: &Port,
+        netns: &NetNs,
+        inside: &[Link],
+    ) -> Result<(), OverlayError> {
+        let taken = || OverlayError::InterfaceTaken {
+            workload: port.workload.clone(),
+            interface: WORKLOAD_INTERFACE,
+        };
+        if inside.iter().any(|link| link.name == WORKLOAD_INTERFACE) {
+            return Err(taken());
+        }
+        if let Some(stale) = self.link(&port.name).map(|link| link.index) {
+            // Its other end is in a namespace that the workload had before.
+            self.change(LinkRequest::of(stale).remove(), &port.name)?;
+        }
+        let inner = LinkRequest::named(WORKLOAD_INTERFACE).mtu(base.mtu).mac(port.mac).in_namespace(netns);
+        let pair = LinkRequest::named(&port.name).mtu(base.mtu).master(devices.bridge).veth(inner);
+        match self.create("veth", pair.create(), &port.name) {
+            Err(OverlayError::Netlink(NetlinkError::Refused { refusal, .. }))
+                if refusal.is_already_there() =>
+            {
+                return Err(taken());
+            }
+            outcome => outcome?,
+        }
+        let alias = LinkRequest::of(self.index(&port.name)?).alias(port.workload.to_string());
+        self.change(alias.change(), &port.name)
+    }
+
+    /// The workload's side: loopback and interface up, its one address, no IPv6 (nothing here carries it).
+    fn ensure_inside(
+        &mut self,
+        base: &Base,
+        port: &Port,
+        netns: &NetNs,
+        inside: &mut Socket,
+        links: &[Link],
+    ) -> Result<(), OverlayError> {
+        let no_ipv6 = format!("net/ipv6/conf/{WORKLOAD_INTERFACE}/disable_ipv6");
+        let changed = Sysctl::ensure(&self.kernel.hopper, netns, vec![Sysctl::optional(no_ipv6, "1")])??;
+        self.applied.count(Table::Link, changed);
+        for link in links {
+            let request = if link.name == WORKLOAD_INTERFACE {
+                let right = link.up && link.mtu == base.mtu && link.mac == Some(port.mac);
+                (!right).then(|| LinkRequest::of(link.index).mtu(base.mtu).mac(port.mac).up())
+            } else {
+                (link.name == "lo" && !link.up).then(|| LinkRequest::of(link.index).up())
+            };
+            if let Some(request) = request {
+                inside.request(request.change(), || {
+                    format!("set up {} of workload {}", link.name, port.workload)
+                })?;
+                self.applied.count(Table::Link, 1);
+            }
+        }
+        let interface = links.iter().find(|link| link.name == WORKLOAD_INTERFACE);
+        let Some(index) = interface.map(|link| link.index) else { return Ok(()) };
+        let address = IpAddr::V4(port.address.to_ipv4());
+        let wanted = Address { index, address, prefix_len: base.prefix_len };
+        let changed = ensure_only_address(inside, wanted, || {
+            format!("the address {address} of workload {}", port.workload)
+        })?;
+        self.applied.count(Table::Address, changed);
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Rows: who is behind which host and which port.
+
+use std::collections::BTreeSet;
+
+use super::announce::Known;
+use super::pass::{Devices, Pass};
+use super::plan::{BridgeFdbRow, Desired, FdbRow, NeighbourRow, Row, diff};
+use super::{OverlayError, Table};
+use crate::netlink::{NetlinkError, Request, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
+use netlink_packet_route::neighbour::NeighbourMessage;
+
+impl Pass<'_> {
+    /// Brings both forwarding tables and the neighbours to their state, in one batch each.
+    pub(super) fn ensure_rows(
+        &mut self,
+        desired: &Desired,
+        devices: Devices,
+        known: &mut Known,
+    ) -> Result<(), OverlayError> {
+        let table = self.socket.fdb()?;
+        let fixed = || table.iter().filter(|entry| entry.fixed);
+        let bridge_fdb: BTreeSet<BridgeFdbRow> = fixed()
+            .filter(|entry| entry.bridge == Some(devices.bridge))
+            .map(|entry| BridgeFdbRow { mac: entry.mac, port: entry.index })
+            .collect();
+        let fdb: BTreeSet<FdbRow> = fixed()
+            .filter(|entry| entry.bridge.is_none() && entry.index == devices.vxlan)
+            .filter_map(|entry| entry.peer.map(|peer| FdbRow { mac: entry.mac, peer }))
+            .collect();
+        let neighbours: BTreeSet<NeighbourRow> = self
+            .socket
+            .neighbours()?
+            .into_iter()
+            .filter(|row| row.index == devices.vxlan)
+            .map(|row| NeighbourRow { address: row.address, mac: row.mac })
+            .collect();
+        known.remember(neighbours.iter().map(|row| (row.address.into(), row.mac)));
+
+        let ports = desired.ports.iter();
+        let ports = ports.filter_map(|port| self.link(&port.name).map(|link| (port.mac, link.index)));
+        let local: BTreeSet<BridgeFdbRow> = ports.map(|(mac, port)| BridgeFdbRow { mac, port }).collect();
+        self.mend(Table::BridgeFdb, &local, &bridge_fdb, |row| bridge_fdb_entry(row.port, row.mac))?;
+        self.mend(Table::Fdb, &desired.fdb, &fdb, |row| vxlan_fdb_entry(devices.vxlan, row.mac, row.peer))?;
+        self.mend(Table::Neighbour, &desired.neighbours, &neighbours, |row| {
+            neighbour_entry(devices.vxlan, row.address, row.mac)
+        })
+    }
+
+    fn mend<R: Row + std::fmt::Debug>(
+        &mut self,
+        table: Table,
+        desired: &BTreeSet<R>,
+        actual: &BTreeSet<R>,
+        message: impl Fn(&R) -> NeighbourMessage,
+    ) -> Result<(), OverlayError> {
+        let changes = diff(desired, actual);
+        if changes.remove.is_empty() && changes.add.is_empty() {
+            return Ok(());
+        }
+        let remove = changes.remove.iter().map(|row| Request::remove_row(message(row)));
+        let add = changes.add.iter().map(|row| Request::set_row(message(row)));
+        let refusals = self.socket.batch(remove.chain(add))?;
+        let removed = changes.remove.len();
+        let mut first = None;
+        let mut refused = 0;
+        for (place, refusal) in refusals {
+            if place < removed && refusal.is_gone() {
+                continue; // With its port, or by another hand.
+            }
+            refused += 1;
+            let row = if place < removed { &changes.remove[place] } else { &changes.add[place - removed] };
+            let what = format!("change {row:?} of network {}", self.network.name);
+            first.get_or_insert(NetlinkError::Refused { what, refusal });
+        }
+        self.applied.count(table, removed + changes.add.len() - refused);
+        first.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
