@@ -81,18 +81,33 @@ impl TryFrom<Vec<OwnedFd>> for DnsSockets {
 }
 
 #[cfg(test)]
+impl DnsSockets {
+    /// A port of the loopback address that is free for both.
+    pub(super) fn on_loopback() -> Self {
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        loop {
+            match Self::bind_at(any) {
+                // The one that was free for UDP is not for TCP.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                bound => return bound.unwrap(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sockets_come_back_from_their_descriptors_and_others_do_not() {
-        let sockets = DnsSockets::bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let sockets = DnsSockets::on_loopback();
         let address = sockets.udp.local_addr().unwrap();
         assert_eq!(sockets.tcp.local_addr().unwrap(), address);
         let mut fds = Vec::<OwnedFd>::from(sockets);
         fds.reverse();
         assert!(DnsSockets::try_from(fds).is_err());
-        let fds = Vec::from(DnsSockets::bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let fds = Vec::from(DnsSockets::on_loopback());
         assert!(DnsSockets::try_from(fds).is_ok());
     }
 }

@@ -1,6 +1,5 @@
 //! A real server on loopback, asked by dig, with a stand-in for the host's resolver.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -98,7 +97,7 @@ async fn own_names_do_not_wait_for_foreign_ones_and_too_many_of_those_are_refuse
 
 #[tokio::test]
 async fn what_is_asked_while_nobody_serves_is_answered_late() {
-    let sockets = DnsSockets::bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let sockets = DnsSockets::on_loopback();
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(sockets.udp.local_addr().unwrap()).await.unwrap();
     let mut stream = TcpStream::connect(sockets.tcp.local_addr().unwrap()).await.unwrap();
@@ -146,14 +145,14 @@ struct Host {
 
 impl Host {
     fn start(upstream: Upstream) -> Self {
-        let sockets = DnsSockets::bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let sockets = DnsSockets::on_loopback();
         Self::serve(sockets, upstream)
     }
 
     fn serve(sockets: DnsSockets, upstream: Upstream) -> Self {
         let address = sockets.udp.local_addr().unwrap();
         // Its own socket pair, so that both transports have one port.
-        let below = DnsSockets::bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let below = DnsSockets::on_loopback();
         let port = below.udp.local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         let resolv_conf: PathBuf = dir.path().join("resolv.conf");
