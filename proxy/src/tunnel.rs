@@ -78,5 +78,5 @@ pub use frame::ResetCode;
 pub use open::{Kind, OpenHeader};
 pub use pool::{PeerKey, TunnelPool};
 pub use settings::Settings;
-pub use stats::TunnelStats;
+pub use stats::{Count, TunnelStats};
 pub use stream::{RecvHalf, SendHalf, Stream};

@@ -15,6 +15,7 @@ use mesh::{Mesh, service};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sealane_base::drain::Drain;
+use sealane_base::metrics::Reading;
 use sealane_base::task::{self, Task};
 use sealane_proxy::tls::TlsSource;
 use sealane_proxy::tunnel::{
@@ -49,6 +50,9 @@ fn thousands_of_streams_arrive_intact_in_both_directions() {
         let stats = &client.stats;
         assert_eq!(stats.streams_opened.value(), 2000);
         assert_eq!(stats.tunnels_opened.value(), 1, "they share one tunnel");
+        let families = stats.families("connecting");
+        let open = families.iter().find(|family| family.name == "sealane_tunnel_open").unwrap();
+        assert_eq!(open.series[0].reading, Reading::Value(1.0));
     });
 }
 

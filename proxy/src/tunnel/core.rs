@@ -197,6 +197,12 @@ impl Core {
         self.output.len()
     }
 
+    /// Gives back what memory a busy time has taken.
+    pub(super) fn shrink(&mut self) {
+        self.output.shrink_to_fit();
+        self.streams.shrink_to_fit();
+    }
+
     /// Swaps the output with the (empty) `buffer` and lets waiting streams send again.
     pub(super) fn take_output(&mut self, buffer: &mut Vec<u8>) {
         self.taken += self.output.len() as u64;

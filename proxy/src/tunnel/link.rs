@@ -1,6 +1,7 @@
 //! One TLS connection over TCP, driven by hand: large reads, one write for many records.
 
-use std::io::{self, BufRead, Write};
+use std::cell::RefCell;
+use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -27,98 +28,134 @@ pub(super) enum LinkError {
     Silent,
 }
 
+thread_local! {
+    /// Where every tunnel of a worker reads to: what TLS cannot use yet, it keeps itself.
+    static INCOMING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
 #[derive(Debug)]
 pub(super) struct Link {
     tcp: TcpStream,
     tls: Connection,
-    incoming: Vec<u8>,
-    wire: Vec<u8>,
-    written: usize,
+    sent: u64,
 }
 
 impl Link {
     pub(super) fn new(tcp: TcpStream, mut tls: Connection) -> Self {
+        // What may wait for encryption is bounded by the tunnel's core.
         tls.set_buffer_limit(None);
-        Self { tcp, tls, incoming: vec![0; READ], wire: Vec::new(), written: 0 }
+        Self { tcp, tls, sent: 0 }
     }
 
     /// Reads once and hands on what plaintext there is; says how many bytes were read.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        mut handle: impl FnMut(&[u8], &dyn Fn(&[u8]) -> Bytes) -> Result<(), LinkError>,
+        handle: impl FnMut(&[u8], &dyn Fn(&[u8]) -> Bytes) -> Result<(), LinkError>,
     ) -> Poll<Result<usize, LinkError>> {
-        let mut buffer = ReadBuf::new(&mut self.incoming);
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
-        let mut cipher = buffer.filled();
-        let length = cipher.len();
-        if length == 0 {
-            return Poll::Ready(Err(LinkError::Closed));
-        }
+        INCOMING.with_borrow_mut(|incoming| {
+            let mut buffer = ReadBuf::new(incoming);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
+            let cipher = buffer.filled();
+            if cipher.is_empty() {
+                return Poll::Ready(Err(LinkError::Closed));
+            }
+            Poll::Ready(self.decrypt(cipher, handle).map(|()| cipher.len()))
+        })
+    }
+
+    fn decrypt(
+        &mut self,
+        mut cipher: &[u8],
+        mut handle: impl FnMut(&[u8], &dyn Fn(&[u8]) -> Bytes) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
         while !cipher.is_empty() {
             self.tls.read_tls(&mut cipher)?;
             let state = self.tls.process_new_packets()?;
             if state.plaintext_bytes_to_read() > 0 {
                 let mut reader = self.tls.reader();
                 loop {
-                    let plain = match reader.fill_buf() {
+                    let length = match reader.fill_buf() {
                         Ok([]) => break,
-                        Ok(plain) => plain,
+                        Ok(plain) => {
+                            handle(plain, &Bytes::copy_from_slice)?;
+                            plain.len()
+                        }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        Err(error) => return Poll::Ready(Err(error.into())),
+                        Err(error) => return Err(error.into()),
                     };
-                    handle(plain, &Bytes::copy_from_slice)?;
-                    let length = plain.len();
                     reader.consume(length);
                 }
             }
             if state.peer_has_closed() {
-                return Poll::Ready(Err(LinkError::Closed));
+                return Err(LinkError::Closed);
             }
-        }
-        Poll::Ready(Ok(length))
-    }
-
-    /// Encrypts; only when everything before is written.
-    pub(super) fn seal(&mut self, plain: &[u8]) -> Result<(), LinkError> {
-        self.tls.writer().write_all(plain)?;
-        self.collect()
-    }
-
-    /// Says that we send nothing more.
-    pub(super) fn close(&mut self) -> Result<(), LinkError> {
-        self.tls.send_close_notify();
-        self.collect()
-    }
-
-    fn collect(&mut self) -> Result<(), LinkError> {
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut self.wire)?;
         }
         Ok(())
     }
 
-    /// Writes what is sealed; says how many bytes that were.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, LinkError>> {
-        while self.written < self.wire.len() {
-            let wire = &self.wire[self.written..];
-            let sent = ready!(Pin::new(&mut self.tcp).poll_write(cx, wire))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+    /// Encrypts; to be called when everything before is written.
+    pub(super) fn seal(&mut self, plain: &[u8]) -> Result<(), LinkError> {
+        Ok(self.tls.writer().write_all(plain)?)
+    }
+
+    /// Says that we send nothing more.
+    pub(super) fn close(&mut self) {
+        self.tls.send_close_notify();
+    }
+
+    /// How many bytes were written since the last time.
+    pub(super) fn take_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Writes what is encrypted.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut Socket { tcp: &mut self.tcp, cx }) {
+                Ok(0) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                Ok(length) => self.sent += length as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
-            self.written += sent;
         }
-        let sent = std::mem::take(&mut self.written);
-        self.wire.clear();
-        Poll::Ready(Ok(sent))
+        Poll::Ready(Ok(()))
     }
 
     /// Ends our direction of TCP and waits for the end of the peer's.
     pub(super) async fn shut_down(mut self) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut ignored = [0; 512];
         if self.tcp.shutdown().await.is_ok() {
             // Closing with unread bytes would reset the connection, and the peer might lose our last words.
-            while self.tcp.read(&mut self.incoming).await.is_ok_and(|length| length > 0) {}
+            while self.tcp.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
         }
+    }
+}
+
+/// A socket that is written to from inside a poll.
+struct Socket<'a, 'b> {
+    tcp: &'a mut TcpStream,
+    cx: &'a mut Context<'b>,
+}
+
+impl Write for Socket<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        blocking(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        blocking(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, pieces))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn blocking<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sealane_base::metrics::{Family, Kind, Reading, Series};
+
 /// A number that parts of a process count together.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -45,4 +47,34 @@ pub struct TunnelStats {
     pub bytes_received: Count,
     /// Encrypted bytes sent.
     pub bytes_sent: Count,
+}
+
+impl TunnelStats {
+    /// The counters as metric families, with the label `side` (`connecting` or `accepting`).
+    #[must_use]
+    pub fn families(&self, side: &str) -> Vec<Family> {
+        let count = Count::value;
+        let open = |opened, closed| count(opened).saturating_sub(count(closed));
+        let table = [
+            ("opened_total", "Tunnels that came up.", count(&self.tunnels_opened)),
+            ("lost_total", "Tunnels that ended by an error.", count(&self.tunnels_lost)),
+            ("open", "Tunnels that are open.", open(&self.tunnels_opened, &self.tunnels_closed)),
+            ("handshake_failures_total", "TLS handshakes that failed.", count(&self.handshakes_failed)),
+            ("connect_failures_total", "Connections that were not made.", count(&self.connects_failed)),
+            ("streams_opened_total", "Streams opened.", count(&self.streams_opened)),
+            ("streams_refused_total", "Streams refused for being too many.", count(&self.streams_refused)),
+            ("streams_open", "Streams that are open.", open(&self.streams_opened, &self.streams_closed)),
+            ("received_bytes_total", "Encrypted bytes received.", count(&self.bytes_received)),
+            ("sent_bytes_total", "Encrypted bytes sent.", count(&self.bytes_sent)),
+        ];
+        table.map(|(name, help, value)| family(name, help, side, value)).into()
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus has only floats")]
+fn family(name: &str, help: &str, side: &str, value: u64) -> Family {
+    let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
+    let labels = vec![("side".to_owned(), side.to_owned())];
+    let series = vec![Series { labels, reading: Reading::Value(value as f64) }];
+    Family { name: format!("sealane_tunnel_{name}"), help: help.to_owned(), kind, series }
 }
