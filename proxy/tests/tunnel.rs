@@ -255,15 +255,20 @@ fn tunnels_to_peers_that_are_gone_and_those_of_a_draining_caller_close() {
 }
 
 #[test]
-fn an_unused_tunnel_closes_and_a_stuck_peer_is_given_up() {
+fn unused_and_aged_tunnels_close_and_a_stuck_peer_is_given_up() {
     local(async {
         let mesh = Mesh::new();
         let mut server = Server::echo(mesh.tls("api")).await;
-        let settings = Settings { idle_timeout: Duration::from_millis(1), ..Settings::default() };
-        let client =
-            Client { pool: pool(mesh.tls("web"), settings), ..Client::new(mesh.tls("web"), &server) };
-        round_trip(&client, Bytes::from_static(b"x"), false).await;
-        server.ended.recv().await.unwrap().unwrap();
+        let at_once = Duration::from_millis(1);
+        for settings in [
+            Settings { idle_timeout: at_once, ..Settings::default() },
+            Settings { max_age: at_once, ..Settings::default() },
+        ] {
+            let pool = pool(mesh.tls("web"), settings);
+            let client = Client { pool, ..Client::new(mesh.tls("web"), &server) };
+            round_trip(&client, Bytes::from_static(b"x"), false).await;
+            server.ended.recv().await.unwrap().unwrap();
+        }
 
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = Settings { connect_timeout: Duration::from_millis(300), ..Settings::default() };

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConnection};
@@ -72,7 +72,13 @@ impl Connector {
         })?;
         let (tcp, tls) = stream.into_inner();
         check_protocol(peer, &tls)?;
-        let expires = expires.into_iter().chain(leaf_expiry(tls.peer_certificates())).min();
+        let peer_expires = leaf_expiry(tls.peer_certificates());
+        // A resumed session's certificate was verified when it was new.
+        if peer_expires.is_none_or(|expires| expires <= SystemTime::now()) {
+            self.stats.handshakes_failed.increment();
+            return Err(OpenError::Identity { peer, reason: "its certificate has expired".into() });
+        }
+        let expires = expires.into_iter().chain(peer_expires).min();
         let core = Rc::new(RefCell::new(Core::new(Side::Connecting)));
         let driver = Driver::new(core.clone(), self.settings.clone(), self.stats.clone(), expires);
         let task = task::spawn_local(driver.run(Link::new(tcp, tls.into()), |_| {}));

@@ -24,7 +24,7 @@ const MAX_WINDOW: u32 = 1 << 20;
 /// By how much all windows of a tunnel together may grow.
 const GROWTH: u32 = 16 << 20;
 /// From how much unsent output on streams wait before they send more.
-pub(super) const OUTPUT_LIMIT: usize = 256 * 1024;
+pub(super) const OUTPUT_LIMIT: usize = 128 * 1024;
 /// How much unsent output there can be before the peer, whose frames make us answer, is given up.
 const OUTPUT_FLOOD: usize = OUTPUT_LIMIT + 1024 * 1024;
 

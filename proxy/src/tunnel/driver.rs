@@ -19,8 +19,9 @@ use super::stats::TunnelStats;
 const TICK: Duration = Duration::from_secs(2);
 /// How many reads are made before it is written.
 const READS: usize = 4;
-/// From how much output on it goes out without waiting for tasks that are ready to run.
-const EAGER: usize = 64 * 1024;
+/// How much is encrypted and written at once: whole records. From so much output on it goes out without waiting for
+/// tasks that are ready to run. More would make the allocator give pages back and fault them in again.
+const BATCH: usize = 4 * 16_384;
 /// How long a closed tunnel waits for the peer's close.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -36,7 +37,9 @@ pub(super) struct Driver {
     tick: Interval,
     heard: bool,
     yielded: bool,
+    /// Output of the core on its way, of which `sealed` bytes are encrypted.
     plain: Vec<u8>,
+    sealed: usize,
 }
 
 impl Driver {
@@ -63,6 +66,7 @@ impl Driver {
             heard: false,
             yielded: false,
             plain: Vec::new(),
+            sealed: 0,
         }
     }
 
@@ -108,7 +112,8 @@ impl Driver {
             let _ = self.poll_reads(cx, link);
             return Poll::Ready(Err(error));
         }
-        if self.core.borrow().is_done() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        let written = self.sealed == self.plain.len();
+        if written && self.core.borrow().is_done() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn poll_reads(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), LinkError> {
@@ -153,28 +158,34 @@ impl Driver {
                 Poll::Ready(flushed) => flushed?,
                 Poll::Pending => return Ok(()),
             }
+            if self.sealed < self.plain.len() {
+                let end = self.plain.len().min(self.sealed + BATCH);
+                link.seal(&self.plain[self.sealed..end])?;
+                self.sealed = end;
+                continue;
+            }
             let length = self.core.borrow().output_len();
             if length == 0 {
                 self.yielded = false;
                 return Ok(());
             }
-            if length < EAGER && !std::mem::replace(&mut self.yielded, true) {
+            if length < BATCH && !std::mem::replace(&mut self.yielded, true) {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
-            self.core.borrow_mut().take_output(&mut self.plain);
-            link.seal(&self.plain)?;
             self.plain.clear();
+            self.sealed = 0;
+            self.core.borrow_mut().take_output(&mut self.plain);
         }
     }
 
     fn check(&mut self) -> Result<(), LinkError> {
         let mut core = self.core.borrow_mut();
         let heard = std::mem::take(&mut self.heard);
-        if !heard && core.output_len() == 0 {
+        if !heard && core.output_len() == 0 && self.sealed == self.plain.len() {
             // Hundreds of idle tunnels should cost next to nothing.
             core.shrink();
-            self.plain = Vec::new();
+            (self.plain, self.sealed) = (Vec::new(), 0);
         }
         let in_use = core.stream_count() > 0 || !core.is_connecting();
         match self.liveness.check(Instant::now(), heard, in_use, &self.settings) {
