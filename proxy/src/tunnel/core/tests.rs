@@ -317,10 +317,12 @@ fn many_small_pieces_do_not_cost_a_reader_that_lags_many_times_their_size() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Whatever is sent arrives, in order, whatever the order of writing, carrying and reading.
     #[test]
     fn data_arrives_whole_and_in_order(
-        steps in prop::collection::vec((0_u8..6, 0_usize..4, 1_usize..70_000), 1..200),
+        steps in prop::collection::vec((0_u8..6, 0_usize..4, 1_usize..40_000), 1..80),
     ) {
         let mut pair = Pair::new(10);
         let ids: Vec<_> = (0..4).map(|_| pair.opened()).collect();
