@@ -112,11 +112,7 @@ impl Overlay {
     ) -> Result<Self, StartError> {
         let host = NetNs::current()?;
         let metrics = Metrics::new(registry)?;
-        Ok(Self {
-            kernel: Arc::new(Kernel { config, hopper, host }),
-            carried: Mutex::default(),
-            metrics,
-        })
+        Ok(Self { kernel: Arc::new(Kernel { config, hopper, host }), carried: Mutex::default(), metrics })
     }
 
     /// Brings the kernel to the snapshot's state. `local` is every workload of this host that has a port or

@@ -57,10 +57,9 @@ impl Socket {
     /// When the kernel cannot be asked.
     pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
         let entries = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-        let addresses = entries.into_iter().filter_map(|entry| match entry {
-            RouteNetlinkMessage::NewAddress(message) => read(&message),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "a dump of addresses holds addresses")]
-            _ => None,
+        let addresses = entries.into_iter().filter_map(|entry| {
+            let RouteNetlinkMessage::NewAddress(message) = entry else { return None };
+            read(&message)
         });
         Ok(addresses.collect())
     }
@@ -68,15 +67,13 @@ impl Socket {
 
 /// IFA_LOCAL is the own address; IPv6 has it as IFA_ADDRESS, which for IPv4 may be a peer's.
 fn read(message: &AddressMessage) -> Option<Address> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        #[allow(clippy::wildcard_enum_match_arm, reason = "only the address counts")]
-        _ => None,
+    let local = message.attributes.iter().find_map(|attribute| {
+        let AddressAttribute::Local(address) = attribute else { return None };
+        Some(*address)
     });
-    let other = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(address) => Some(*address),
-        #[allow(clippy::wildcard_enum_match_arm, reason = "only the address counts")]
-        _ => None,
+    let other = message.attributes.iter().find_map(|attribute| {
+        let AddressAttribute::Address(address) = attribute else { return None };
+        Some(*address)
     });
     let address = local.or(other)?;
     Some(Address { index: message.header.index, address, prefix_len: message.header.prefix_len })

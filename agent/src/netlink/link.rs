@@ -202,10 +202,9 @@ impl Socket {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let entries = self.dump(RouteNetlinkMessage::GetLink(message))?;
-        let links = entries.into_iter().filter_map(|entry| match entry {
-            RouteNetlinkMessage::NewLink(link) => Some(Link::from(link)),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "a dump of links holds links")]
-            _ => None,
+        let links = entries.into_iter().filter_map(|entry| {
+            let RouteNetlinkMessage::NewLink(link) = entry else { return None };
+            Some(Link::from(link))
         });
         Ok(links.collect())
     }

@@ -112,10 +112,9 @@ impl Socket {
 
     fn rows(&mut self, message: NeighbourMessage) -> Result<Vec<NeighbourMessage>, NetlinkError> {
         let entries = self.dump(RouteNetlinkMessage::GetNeighbour(message))?;
-        let rows = entries.into_iter().filter_map(|entry| match entry {
-            RouteNetlinkMessage::NewNeighbour(message) => Some(message),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "a dump of neighbours holds neighbours")]
-            _ => None,
+        let rows = entries.into_iter().filter_map(|entry| {
+            let RouteNetlinkMessage::NewNeighbour(message) = entry else { return None };
+            Some(message)
         });
         Ok(rows.collect())
     }
@@ -147,21 +146,17 @@ fn read_fdb(message: &NeighbourMessage) -> Option<FdbEntry> {
 }
 
 fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
-        #[allow(clippy::wildcard_enum_match_arm, reason = "only the address counts")]
-        _ => None,
+    let address = message.attributes.iter().find_map(|attribute| {
+        let NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) = attribute else { return None };
+        Some(*address)
     })?;
     let permanent = message.header.state == NeighbourState::Permanent;
     permanent.then_some(Neighbour { index: message.header.ifindex, address, mac: mac(message)? })
 }
 
 fn mac(message: &NeighbourMessage) -> Option<MacAddr> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(octets) => {
-            <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr::new)
-        }
-        #[allow(clippy::wildcard_enum_match_arm, reason = "only the MAC counts")]
-        _ => None,
+    message.attributes.iter().find_map(|attribute| {
+        let NeighbourAttribute::LinkLayerAddress(octets) = attribute else { return None };
+        <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr::new)
     })
 }

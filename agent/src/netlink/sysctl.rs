@@ -44,7 +44,11 @@ impl Sysctl {
     ///
     /// # Errors
     /// When one cannot be written; those before it are set.
-    pub fn ensure(hopper: &Hopper, ns: &NetNs, settings: Vec<Self>) -> io::Result<Result<usize, SysctlError>> {
+    pub fn ensure(
+        hopper: &Hopper,
+        ns: &NetNs,
+        settings: Vec<Self>,
+    ) -> io::Result<Result<usize, SysctlError>> {
         hopper.run(ns, move || settings.iter().map(Self::ensure_here).sum())
     }
 

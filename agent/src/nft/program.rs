@@ -15,7 +15,9 @@ pub enum NftError {
     #[error("the nft program is not installed: install nftables (`apt-get install nftables`)")]
     NotInstalled,
     /// The kernel has no nf_tables, or not all that the rules need.
-    #[error("the kernel has not the nf_tables that redirecting needs ({0}); load it with `modprobe nf_tables nft_redir nft_ct nft_reject_inet`")]
+    #[error(
+        "the kernel has not the nf_tables that redirecting needs ({0}); load it with `modprobe nf_tables nft_redir nft_ct nft_reject_inet`"
+    )]
     Unsupported(String),
     /// nft said no.
     #[error("nft refuses the rules: {0}")]
@@ -37,8 +39,7 @@ pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), 
 
 /// The table that is there; `None` when there is none.
 pub(super) fn list(hopper: &Hopper, netns: &NetNs) -> Result<Option<String>, NftError> {
-    let (family, name) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
-    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", family, name])?) {
+    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", "inet", TABLE])?) {
         Ok(text) => Ok(Some(text)),
         Err(NftError::Refused(words) | NftError::Unsupported(words))
             if words.contains("No such file or directory") =>
@@ -51,7 +52,7 @@ pub(super) fn list(hopper: &Hopper, netns: &NetNs) -> Result<Option<String>, Nft
 
 /// Started by the hopping thread, a child lives in `netns`.
 fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &'static [&'static str]) -> Result<Child, NftError> {
-    let start = || {
+    let start = move || {
         Command::new("nft")
             .args(arguments)
             .env("LC_ALL", "C")

@@ -7,7 +7,7 @@ use sealane_proto::sidecar::{MARK, SidecarPorts};
 use sealane_proto::types::Subnet;
 
 /// A table of its own, so that rules of others are never touched.
-pub(super) const TABLE: &str = "inet sealane";
+pub(super) const TABLE: &str = "sealane";
 
 /// Removes the table, whether it is there or not.
 pub(super) const REMOVAL: &str = "table inet sealane {}\ndelete table inet sealane\n";
@@ -26,9 +26,8 @@ pub(super) fn replacing(table: &str) -> String {
 /// or removed by hand is seen. (Its spelling of a rule differs between versions.)
 pub(super) fn same(listed: &str, table: &str) -> bool {
     let lines = |text: &str| text.lines().filter(|line| !line.trim().is_empty()).count();
-    let fingerprint = |text: &str| {
-        text.lines().map(str::trim).find(|line| line.starts_with("comment ")).map(str::to_owned)
-    };
+    let fingerprint =
+        |text: &str| text.lines().map(str::trim).find(|line| line.starts_with("comment ")).map(str::to_owned);
     lines(listed) == lines(table) && fingerprint(listed) == fingerprint(table)
 }
 
@@ -63,7 +62,7 @@ pub(super) fn text(subnet: Ipv4Net, gateway: Ipv4Addr, ports: SidecarPorts) -> S
 "
     );
     let fingerprint = crc32fast::hash(body.as_bytes());
-    format!("table {TABLE} {{\n    comment \"sidecar {fingerprint:08x}\"\n{body}")
+    format!("table inet {TABLE} {{\n    comment \"sidecar {fingerprint:08x}\"\n{body}")
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ pub enum OverlayError {
         port: u16,
     },
     /// The workload's namespace has an eth0 of somebody else's.
-    #[error("workload {workload}: its namespace has an interface {interface} already; attach another namespace")]
+    #[error(
+        "workload {workload}: its namespace has an interface {interface} already; attach another namespace"
+    )]
     InterfaceTaken {
         /// The workload.
         workload: WorkloadName,

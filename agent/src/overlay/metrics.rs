@@ -44,7 +44,10 @@ impl Metrics {
         registry.register(Box::new(apply_seconds.clone()))?;
         Ok(Self {
             drift,
-            peers: of_network("sealane_overlay_peers", "Other hosts that the network's packets are sent to.")?,
+            peers: of_network(
+                "sealane_overlay_peers",
+                "Other hosts that the network's packets are sent to.",
+            )?,
             fdb_rows: of_network("sealane_overlay_fdb_rows", "Remote Ethernet addresses of the network.")?,
             neighbours: of_network("sealane_overlay_neighbours", "Remote IP addresses of the network.")?,
             apply_seconds,

@@ -5,9 +5,7 @@ use std::mem::discriminant;
 use std::net::IpAddr;
 use std::path::Path;
 
-use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoVxlan,
-};
+use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoVxlan};
 use sealane_proto::resource::Network;
 use sealane_sys::{NetNs, NetNsError};
 
@@ -280,7 +278,8 @@ pub(super) fn ensure_only_address(
         .filter(|known| known.index == wanted.index && known.address.is_ipv4())
         .partition(|known| *known == wanted);
     for other in &wrong {
-        socket.request(other.remove(), || format!("remove {} from the device of {}", other.address, what()))?;
+        socket
+            .request(other.remove(), || format!("remove {} from the device of {}", other.address, what()))?;
     }
     // Taking an address away may take others of its subnet along.
     if right.is_empty() || !wrong.is_empty() {

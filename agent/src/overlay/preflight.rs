@@ -14,7 +14,9 @@ use crate::nft::{self, NftError};
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
     /// No right to make network namespaces.
-    #[error("no right to make network namespaces ({0}); run as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN")]
+    #[error(
+        "no right to make network namespaces ({0}); run as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN"
+    )]
     Privilege(String),
     /// A kind of device.
     #[error("the kernel cannot make a {kind} device ({reason}); load it with `modprobe {kind}`")]

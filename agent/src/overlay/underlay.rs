@@ -27,7 +27,9 @@ pub struct Underlay {
 #[derive(Debug, thiserror::Error)]
 pub enum UnderlayError {
     /// No device of this host has the address.
-    #[error("no device of this host has the underlay address {0}; give one that `ip addr` shows to --underlay")]
+    #[error(
+        "no device of this host has the underlay address {0}; give one that `ip addr` shows to --underlay"
+    )]
     NotHere(UnderlayAddr),
     /// The host has no route.
     #[error("no route from this host to {to}: {source}; give the host's address to --underlay")]
@@ -95,8 +97,7 @@ mod tests {
 
     #[test]
     fn outer_headers_are_taken_off_the_mtu() {
-        let underlay =
-            |ip: &str| Underlay { address: ip.parse().unwrap(), device: "eth0".into(), mtu: 1500 };
+        let underlay = |ip: &str| Underlay { address: ip.parse().unwrap(), device: "eth0".into(), mtu: 1500 };
         assert_eq!((underlay("192.0.2.1").inner_mtu(), underlay("2001:db8::1").inner_mtu()), (1450, 1430));
     }
 }

@@ -1,0 +1,90 @@
+use sealane_agent::overlay::{Reason, Table};
+use sealane_sys::NetNs;
+
+use crate::hosts::{Host, answers, sh, two_hosts};
+
+#[tokio::test]
+async fn a_second_pass_changes_nothing_nor_does_that_of_a_restarted_agent() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    let snapshot = hosts.snapshot();
+    for reason in [Reason::Change, Reason::Audit] {
+        assert_eq!(hosts.a.ensure(&snapshot, reason).await.unwrap(), Default::default());
+    }
+    let client = NetNs::open(hosts.a.overlay.workload_path(&network.name, &hosts.a.local[0].name)).unwrap();
+    let again = hosts.a.overlay.ensure_workload(&network, &hosts.a.local[0], &client).await.unwrap();
+    assert_eq!(again.total(), 0);
+
+    let mut restarted = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 4789);
+    restarted.local = hosts.a.local.clone();
+    assert_eq!(restarted.overlay.networks_on_disk().unwrap(), [network.name]);
+    assert_eq!(restarted.ensure(&snapshot, Reason::Audit).await.unwrap(), Default::default());
+}
+
+#[tokio::test]
+async fn what_others_change_is_mended_and_counted() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    let snapshot = hosts.snapshot();
+    let port = sealane_agent::overlay::plan::port_name(&hosts.a.local[0].name);
+    let table = [
+        ("bridge fdb del 02:00:00:00:00:14 dev vxlan0 dst 192.0.2.2", Table::Fdb),
+        ("bridge fdb replace 02:00:00:00:00:14 dev vxlan0 dst 192.0.2.9", Table::Fdb),
+        ("bridge fdb append 02:00:00:00:00:66 dev vxlan0 dst 192.0.2.9", Table::Fdb),
+        ("ip neigh del 10.42.0.20 dev vxlan0", Table::Neighbour),
+        ("ip neigh add 10.42.0.66 lladdr 02:00:00:00:00:66 dev vxlan0 nud permanent", Table::Neighbour),
+        (&format!("bridge fdb del 02:00:00:00:00:0a dev {port} master"), Table::BridgeFdb),
+        ("ip addr del 10.42.0.1/16 dev br0", Table::Address),
+        ("ip link set br0 down", Table::Link),
+        ("ip link set br0 mtu 1300", Table::Link),
+        ("ip link set vxlan0 nomaster", Table::Link),
+        ("ip link set vxlan0 type bridge_slave learning on", Table::Link),
+        (&format!("ip link set {port} down"), Table::Link),
+        (&format!("ip link del {port}"), Table::Link),
+        ("ip link del vxlan0", Table::Link),
+        ("ip link del br0", Table::Link),
+    ];
+    for (line, broken) in table {
+        let before = hosts.a.drift(broken.label());
+        hosts.a.in_network(&network, line);
+        let mended = hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap();
+        assert!(mended.changes(broken) > 0, "{line}: {mended:?}");
+        assert_eq!(hosts.a.drift(broken.label()), before + mended.changes(broken), "{line}");
+        assert_eq!(hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap().total(), 0, "{line}");
+        assert!(answers(&client, "10.42.0.20", 5.0), "{line}");
+    }
+    sh(&client, "ip addr flush dev eth0 && ip addr add 10.42.0.77/16 dev eth0");
+    let mended = hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap();
+    assert_eq!(mended.changes(Table::Address), 2);
+    assert!(answers(&client, "10.42.0.20", 5.0));
+}
+
+#[tokio::test]
+async fn what_is_gone_from_the_snapshot_is_gone_from_the_kernel() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    assert!(hosts.a.in_network(&network, "bridge fdb show dev vxlan0").contains("dst 192.0.2.2"));
+    hosts.b.local.clear();
+    hosts.converge().await;
+    assert_eq!(hosts.a.in_network(&network, "bridge fdb show dev vxlan0 | grep dst || true"), "");
+    assert_eq!(hosts.a.in_network(&network, "ip neigh show dev vxlan0"), "");
+    assert_eq!(hosts.b.in_network(&network, "ip -br link show type veth"), "");
+}
+
+#[tokio::test]
+async fn a_local_workload_whose_namespace_is_nowhere_is_named() {
+    let mut hosts = two_hosts();
+    let lost = hosts.a.workload(&hosts.network, "lost", 10, 10);
+    hosts.a.local.push(lost);
+    let applied = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert_eq!(applied.unattached, ["lost".parse().unwrap()]);
+}

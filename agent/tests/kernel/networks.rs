@@ -1,0 +1,125 @@
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sealane_agent::overlay::{OverlayError, Reason, Table, preflight};
+use sealane_proto::resource::Workload;
+use sealane_proto::types::MacAddr;
+use sealane_sys::NetNs;
+
+use crate::hosts::{Host, sh, two_hosts};
+
+#[tokio::test]
+async fn two_agents_with_one_vni_on_one_host_are_told_apart_by_an_error() {
+    let hosts = two_hosts();
+    hosts.converge().await;
+    let second = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/second", 4789);
+    let error = second.ensure(&hosts.snapshot(), Reason::Change).await.unwrap_err();
+    assert!(matches!(error, OverlayError::VniTaken { port: 4789, .. }), "{error}");
+    let third = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/third", 14789);
+    third.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_of_the_same_name_on_the_host_is_in_nobodys_way() {
+    let hosts = two_hosts();
+    sh(&hosts.a.ns, "ip link add vxlan0 type bridge && ip link add br0 type bridge");
+    hosts.converge().await;
+}
+
+#[tokio::test]
+async fn a_removed_network_frees_its_vni_though_a_socket_is_left_inside() {
+    let hosts = two_hosts();
+    hosts.converge().await;
+    let name = &hosts.network.name;
+    let inside = hosts.a.overlay.network_netns(name).unwrap();
+    let socket = hosts.a.hopper.run(&inside, || std::net::UdpSocket::bind("10.42.0.1:53")).unwrap().unwrap();
+    hosts.a.overlay.remove_network(name).await.unwrap();
+    assert!(hosts.a.overlay.networks_on_disk().unwrap().is_empty());
+    hosts.a.overlay.remove_network(name).await.unwrap();
+    let again = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert!(again.changes(Table::Link) > 0);
+    drop(socket);
+}
+
+#[tokio::test]
+async fn what_a_killed_agent_left_half_made_is_completed() {
+    let hosts = two_hosts();
+    fs::create_dir_all("/tmp/a/netns").unwrap();
+    // Killed between file and mount.
+    fs::write("/tmp/a/netns/net-shop", "").unwrap();
+    hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    // Killed between device and settings.
+    hosts.a.in_network(&hosts.network, "ip link del vxlan0; ip link set br0 down; ip addr flush dev br0");
+    hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert_eq!(hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap().total(), 0);
+}
+
+#[tokio::test]
+async fn another_port_or_mtu_takes_effect_on_what_is_there() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let mut other = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 14789);
+    other.local = hosts.a.local.clone();
+    sh(&hosts.a.ns, "ip link set under0 mtu 1400");
+    other.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+    let devices = other.in_network(&network, "ip -d link show");
+    assert!(devices.contains("dstport 14789"), "{devices}");
+    assert_eq!(devices.matches("mtu 1350").count(), 3, "bridge, VXLAN device and port: {devices}");
+    assert!(other.in_network(&network, "ip -d link show br0").contains("nf_call_iptables 0"));
+}
+
+#[tokio::test]
+async fn an_interface_of_somebody_else_is_left_alone() {
+    let hosts = two_hosts();
+    let ns = NetNs::anonymous().unwrap();
+    sh(&ns, "ip link add eth0 type bridge");
+    let workload = hosts.a.workload(&hosts.network, "client", 10, 10);
+    let error = hosts.a.overlay.ensure_workload(&hosts.network, &workload, &ns).await.unwrap_err();
+    assert!(matches!(error, OverlayError::InterfaceTaken { .. }), "{error}");
+    assert!(sh(&ns, "ip -d link show eth0").contains("bridge"));
+}
+
+#[tokio::test]
+async fn a_workload_that_comes_back_in_a_new_namespace_gets_its_port_again() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let old = hosts.a.attach(&network, "client", 10, 10).await;
+    let new = NetNs::anonymous().unwrap();
+    hosts.a.overlay.ensure_workload(&network, &hosts.a.local[0], &new).await.unwrap();
+    assert!(sh(&new, "ip addr show eth0").contains("10.42.0.10/16"));
+    assert!(!sh(&old, "ip link").contains("eth0"));
+}
+
+#[tokio::test]
+async fn ten_thousand_remote_workloads_are_a_matter_of_a_second() {
+    let hosts = two_hosts();
+    let mut snapshot = (*hosts.snapshot()).clone();
+    snapshot.workloads = (0..10_000_u16).map(|at| remote(&hosts.b, &hosts.network, at)).collect();
+    let snapshot = Arc::new(snapshot);
+    let began = Instant::now();
+    let applied = hosts.a.ensure(&snapshot, Reason::Change).await.unwrap();
+    let first = began.elapsed();
+    assert_eq!((applied.changes(Table::Fdb), applied.changes(Table::Neighbour)), (10_000, 10_000));
+    let began = Instant::now();
+    assert_eq!(hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap().total(), 0);
+    println!("10,000 rows: {first:?} to add, {:?} to compare", began.elapsed());
+    // Well under a second by itself; the machine may be busy with other things.
+    assert!(first < Duration::from_secs(5), "{first:?}");
+}
+
+fn remote(host: &Host, network: &sealane_proto::resource::Network, at: u16) -> Workload {
+    let [high, low] = at.to_be_bytes();
+    let mut workload = host.workload(network, &format!("w{at}"), 0, 0);
+    workload.address = std::net::Ipv4Addr::new(10, 42, high + 1, low).into();
+    workload.mac = MacAddr::new([2, 1, 0, 0, high, low]);
+    workload
+}
+
+#[test]
+fn this_kernel_has_what_it_takes() {
+    let hopper = sealane_sys::hop::Hopper::start().unwrap();
+    preflight::check(&hopper).unwrap();
+}

@@ -1,0 +1,117 @@
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_agent::nft::{ensure_sidecar_rules, remove_sidecar_rules};
+use sealane_proto::sidecar::{MARK, SidecarPorts};
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::hosts::{Hosts, sh, two_hosts};
+
+const PORTS: SidecarPorts = SidecarPorts { outbound: 15001, inbound: 15006, tunnel: 15008 };
+
+#[tokio::test]
+async fn calls_of_a_workload_and_to_it_go_through_its_sidecar() {
+    let scene = Scene::new().await;
+    let Scene { client, server, hopper, .. } = &scene;
+    let outbound = listen(hopper, client, 15001);
+    let inbound = listen(hopper, server, 15006);
+    let application = listen(hopper, server, 8080);
+
+    let _call = connect(hopper, client, "10.42.0.11:8080", None).unwrap();
+    assert_eq!(accepted(&outbound), "10.42.0.11:8080", "the original destination");
+    // What the client's sidecar sends is marked, and comes in through the server's.
+    let _call = connect(hopper, client, "10.42.0.11:8080", Some(MARK)).unwrap();
+    assert_eq!(accepted(&inbound), "10.42.0.11:8080");
+    // The sidecar calls its own workload over loopback.
+    let _call = connect(hopper, server, "10.42.0.11:8080", Some(MARK)).unwrap();
+    application.accept().unwrap();
+    // The gateway (DNS over TCP) is not the sidecar's business.
+    assert_eq!(refusal(connect(hopper, client, "10.42.0.1:53", None)), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn redirect_ports_refuse_what_was_not_redirected() {
+    let scene = Scene::new().await;
+    let Scene { client, server, hopper, .. } = &scene;
+    let _listeners = [15001, 15006, 15008].map(|port| listen(hopper, server, port));
+    let _own = [15001, 15006].map(|port| listen(hopper, client, port));
+    for port in [15001, 15006] {
+        // From outside, and by the workload to a peer and to itself.
+        for (from, mark) in [(client, Some(MARK)), (client, None)] {
+            let call = connect(hopper, from, &format!("10.42.0.11:{port}"), mark);
+            assert_eq!(refusal(call), io::ErrorKind::ConnectionRefused, "{port} {mark:?}");
+        }
+        let call = connect(hopper, server, &format!("127.0.0.1:{port}"), None);
+        assert_eq!(refusal(call), io::ErrorKind::ConnectionRefused, "{port} from within");
+    }
+    connect(hopper, client, "10.42.0.11:15008", Some(MARK)).unwrap();
+}
+
+#[tokio::test]
+async fn rules_are_replaced_only_when_they_differ() {
+    let scene = Scene::new().await;
+    let Scene { hosts, client, hopper, .. } = &scene;
+    let subnet = hosts.network.subnet;
+    let ensure = |ports| ensure_sidecar_rules(hopper, client, subnet, ports);
+    assert!(!ensure(PORTS).await.unwrap());
+    let other = SidecarPorts { outbound: 25001, ..PORTS };
+    assert!(ensure(other).await.unwrap());
+    assert!(!ensure(other).await.unwrap());
+    sh(client, "nft flush chain inet sealane guard");
+    assert!(ensure(other).await.unwrap());
+    remove_sidecar_rules(hopper, client).await.unwrap();
+    remove_sidecar_rules(hopper, client).await.unwrap();
+    assert_eq!(sh(client, "nft list ruleset"), "");
+    assert!(ensure(other).await.unwrap());
+}
+
+struct Scene {
+    hosts: Hosts,
+    hopper: Arc<Hopper>,
+    client: NetNs,
+    server: NetNs,
+}
+
+impl Scene {
+    /// Two workloads with rules on one host.
+    async fn new() -> Self {
+        let mut hosts = two_hosts();
+        let network = hosts.network.clone();
+        let client = hosts.a.attach(&network, "client", 10, 10).await;
+        let server = hosts.a.attach(&network, "server", 11, 11).await;
+        let hopper = hosts.a.hopper.clone();
+        for ns in [&client, &server] {
+            assert!(ensure_sidecar_rules(&hopper, ns, network.subnet, PORTS).await.unwrap());
+        }
+        Self { hosts, hopper, client, server }
+    }
+}
+
+fn listen(hopper: &Hopper, ns: &NetNs, port: u16) -> TcpListener {
+    hopper.run(ns, move || TcpListener::bind(("0.0.0.0", port))).unwrap().unwrap()
+}
+
+fn connect(hopper: &Hopper, ns: &NetNs, to: &str, mark: Option<u32>) -> io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().unwrap();
+    let socket = hopper.run(ns, || Socket::new(Domain::IPV4, Type::STREAM, None)).unwrap()?;
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
+    }
+    socket.connect_timeout(&to.into(), Duration::from_secs(10))?;
+    Ok(socket.into())
+}
+
+fn refusal(outcome: io::Result<TcpStream>) -> io::ErrorKind {
+    outcome.expect_err("it was let in").kind()
+}
+
+/// Accepts one connection and tells where it was going to (SO_ORIGINAL_DST).
+fn accepted(listener: &TcpListener) -> String {
+    let (stream, _) = listener.accept().unwrap();
+    let original = SockRef::from(&stream).original_dst_v4().unwrap();
+    original.as_socket().unwrap().to_string()
+}
