@@ -177,6 +177,7 @@ impl Overlay {
             let mut pass = Pass::open(&kernel, &network)?;
             let devices = pass.ensure_base(&base)?;
             pass.ensure_port(&base, devices, &port, &netns)?;
+            pass.ensure_port_row(&port)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
             let applied = pass.applied;
             guard.announce(kernel, &network.name, &carried, changed);

@@ -1,5 +1,7 @@
 //! The overlay on real kernel devices: hosts are network namespaces joined by a veth pair. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its scenery, too")]
+
 #[path = "kernel/drift.rs"]
 mod drift;
 #[path = "kernel/hosts.rs"]

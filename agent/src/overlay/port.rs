@@ -70,11 +70,14 @@ impl Pass<'_> {
             links = inside.links()?;
         }
         self.ensure_bridge_port(&port.name, base.mtu, devices.bridge, &port_settings())?;
-        // Set by every full pass, too; here so that the workload is reachable without one.
-        let index = self.index(&port.name)?;
-        let row = Request::set_row(bridge_fdb_entry(index, port.mac));
-        self.socket.request(row, || format!("add {} behind port {}", port.mac, port.name))?;
         self.ensure_inside(base, port, netns, &mut inside, &links)
+    }
+
+    /// Lets frames for the workload through its port. A full pass does so with all rows.
+    pub(super) fn ensure_port_row(&mut self, port: &Port) -> Result<(), OverlayError> {
+        let row = Request::set_row(bridge_fdb_entry(self.index(&port.name)?, port.mac));
+        self.socket.request(row, || format!("add {} behind port {}", port.mac, port.name))?;
+        Ok(())
     }
 
     /// Whether the port and the workload's interface are there and each other's ends.
