@@ -1,6 +1,6 @@
 //! The agent put together: what starts in which order, and how it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,25 +13,25 @@ use nix::fcntl::{Flock, FlockArg};
 use rustls::crypto::CryptoProvider;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
-use sealane_proto::client::{Link, LinkInputs};
+use sealane_proto::client::{Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::token::JoinToken;
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_sys::hop::Hopper;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{self, ReadApi, RunApi};
-use crate::certs::{self, Certs, RenewedNode, key::Validity};
+use crate::certs::{self, Certs, RenewedNode};
 use crate::disk::{Folder, NodeIdentity, StoredWorkload, network_from_bytes};
-use crate::dns::{DnsMetrics, Forwarder};
+use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
 use crate::error::StartError;
 use crate::held::Held;
 use crate::host::{self, HostParts, Mesh};
 use crate::overlay::{Overlay, OverlayConfig, preflight};
 use crate::sidecar::{self, Registry};
 use crate::workload::{Context, Workloads, boot_id};
-use crate::{gateway, metrics, node};
+use crate::{gateway, health, metrics, node, orphans};
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -92,106 +92,130 @@ pub fn has_joined(data_dir: &Path) -> Result<bool, StartError> {
     Ok(Folder::open(data_dir.join("node"))?.read("node")?.is_some())
 }
 
-struct Folders {
-    node: Folder,
-    networks: Folder,
-    workloads: Folder,
-    identities: Folder,
-}
-
 /// Starts the agent: joins if it must, takes up what runs, connects.
 ///
 /// # Errors
 /// Names what is missing or wrong and how to mend it; nothing half-made is left.
 pub async fn start(config: Config) -> Result<Agent, StartError> {
-    let started = Instant::now();
-    preflight::check()?;
-    let lock = lock(&config.run_dir)?;
-    let folders = Folders {
-        node: Folder::open(config.data_dir.join("node"))?,
-        networks: Folder::open(config.data_dir.join("networks"))?,
-        workloads: Folder::open(config.data_dir.join("workloads"))?,
-        identities: Folder::open(config.data_dir.join("identities"))?,
-    };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let identity = identity(&folders.node, &config, &provider).await?;
-    let registry = metrics::registry()?;
     let hopper = Arc::new(Hopper::start()?);
-    let overlay = OverlayConfig {
-        run_dir: config.run_dir.clone(),
-        underlay: identity.node.underlay,
-        vxlan_port: config.vxlan_port,
-    };
-    let overlay = Arc::new(Overlay::new(overlay, hopper.clone(), &registry)?);
-    let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
-    let certs = Arc::new(Certs::new(folders.identities, identity.trust_domain.clone()));
-    let (mesh, stored) = recall(&folders.networks, &folders.workloads, &identity, &overlay, &config.run_dir)?;
+    preflight::check(&hopper).map_err(StartError::Missing)?;
+    health::check_kernel()?;
+    let lock = lock(&config.run_dir)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let folder = Folder::open(config.data_dir.join("node"))?;
+    let identity = identity(&folder, &config, &provider).await?;
+    let (published, identities) = watch::channel(node::tls_identity(&identity)?);
+    let renewed = RenewedNode { identity, folder, published };
+    let ground = Ground::lay(config, hopper, &renewed.identity).await?;
+    ground.build(renewed, identities, provider, lock).await
+}
 
-    let readiness = Readiness::default();
-    let (link_events, events) = mpsc::channel(64);
-    let (report, reports) = watch::channel(Arc::default());
-    let (applied, acks) = watch::channel(BTreeMap::new());
-    let parts = HostParts {
-        mesh,
-        overlay: overlay.clone(),
-        folder: folders.networks,
-        events,
-        report,
-        applied,
-        ready: readiness.part("networks"),
-    };
-    let (host, host_task) = host::start(parts);
-    let sidecars = Arc::new(Registry::default());
-    let context = Arc::new(Context {
-        node: identity.node.name.clone(),
-        run_dir: config.run_dir.clone(),
-        binary: config.binary.clone(),
-        ports: SidecarPorts::default(),
-        hopper,
-        overlay,
-        held: held.clone(),
-        certs: certs.clone(),
-        sidecars: sidecars.clone(),
-        forwarder: Arc::new(Forwarder::new(PathBuf::from("/etc/resolv.conf"))),
-        dns_metrics: DnsMetrics::new(&registry)?,
-        host: host.clone(),
-        folder: folders.workloads,
-        boot: boot_id()?,
-    });
-    let workloads = Workloads::new(context.clone());
-    let (tls, identities) = watch::channel(node::tls_identity(&identity)?);
-    let read = ReadApi {
-        node: identity.node.clone(),
-        trust_domain: identity.trust_domain.clone(),
-        version: VERSION,
-        started,
-        identity: identities.clone(),
-        views: host.views.clone(),
-        certs: certs.clone(),
-    };
-    let mut tasks = vec![host_task, held.guard(), sidecars.listen(&config.run_dir)?];
-    for stored in stored {
-        workloads.adopt(stored);
+/// What stands before anything moves.
+struct Ground {
+    config: Config,
+    context: Arc<Context>,
+    registry: prometheus::Registry,
+    readiness: Readiness,
+    stored: Vec<StoredWorkload>,
+    host_task: Task,
+    link_events: mpsc::Sender<LinkEvent>,
+    reports: watch::Receiver<Arc<LinkReport>>,
+    acks: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+}
+
+impl Ground {
+    /// Recalls what was on disk, finds the keep, and starts the host.
+    async fn lay(config: Config, hopper: Arc<Hopper>, identity: &NodeIdentity) -> Result<Self, StartError> {
+        let networks = Folder::open(config.data_dir.join("networks"))?;
+        let folder = Folder::open(config.data_dir.join("workloads"))?;
+        let identities = Folder::open(config.data_dir.join("identities"))?;
+        let registry = metrics::registry()?;
+        let overlay = OverlayConfig {
+            run_dir: config.run_dir.clone(),
+            underlay: identity.node.underlay,
+            vxlan_port: config.vxlan_port,
+        };
+        let overlay = Arc::new(Overlay::new(overlay, hopper.clone(), &registry)?);
+        let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
+        let (mesh, stored) = recall(&networks, &folder, identity, &overlay, &config.run_dir).await?;
+        let readiness = Readiness::default();
+        let (link_events, events) = mpsc::channel(64);
+        let (report, reports) = watch::channel(Arc::default());
+        let (applied, acks) = watch::channel(BTreeMap::new());
+        let ready = readiness.part("networks");
+        let parts =
+            HostParts { mesh, overlay: overlay.clone(), folder: networks, events, report, applied, ready };
+        let (host, host_task) = host::start(parts);
+        let dns_metrics = DnsMetrics::register(&registry)?;
+        let forward = ForwardConfig::new(PathBuf::from("/etc/resolv.conf"));
+        let context = Arc::new(Context {
+            node: identity.node.name.clone(),
+            run_dir: config.run_dir.clone(),
+            binary: config.binary.clone(),
+            ports: SidecarPorts::default(),
+            hopper,
+            overlay,
+            held,
+            certs: Arc::new(Certs::new(identities, identity.trust_domain.clone())),
+            sidecars: Arc::new(Registry::default()),
+            forwarder: Arc::new(Forwarder::new(forward, dns_metrics.clone())),
+            dns_metrics,
+            host,
+            folder,
+            boot: boot_id()?,
+        });
+        Ok(Self { config, context, registry, readiness, stored, host_task, link_events, reports, acks })
     }
-    tasks.push(task::spawn("gateways", gateway::run(context)));
-    let scrape = metrics::gatherer(registry, sidecars, certs.clone(), identities.clone());
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), identity.node.underlay.to_ip()] {
-        let address = SocketAddr::new(address, config.metrics_port);
-        tasks.push(metrics::serve(address, readiness.clone(), scrape.clone()).await?);
+
+    /// Takes up what runs, opens the doors, and connects.
+    async fn build(
+        self,
+        node: RenewedNode,
+        identities: watch::Receiver<Arc<TlsIdentity>>,
+        provider: Arc<CryptoProvider>,
+        lock: Flock<File>,
+    ) -> Result<Agent, StartError> {
+        let Self { config, context, .. } = self;
+        let (name, underlay) = (node.identity.node.name.clone(), node.identity.node.underlay);
+        let workloads = Workloads::new(context.clone());
+        let mut tasks = vec![self.host_task, context.held.guard(), context.sidecars.listen(&config.run_dir)?];
+        for stored in self.stored {
+            workloads.adopt(stored);
+        }
+        tasks.push(task::spawn("gateways", gateway::run(context.clone())));
+        let scrape = metrics::gatherer(
+            self.registry,
+            context.sidecars.clone(),
+            context.certs.clone(),
+            identities.clone(),
+        );
+        for address in BTreeSet::from([IpAddr::V4(Ipv4Addr::LOCALHOST), underlay.to_ip()]) {
+            let address = SocketAddr::new(address, config.metrics_port);
+            tasks.push(metrics::serve(address, self.readiness.clone(), scrape.clone()).await?);
+        }
+        let read = ReadApi {
+            node: node.identity.node.clone(),
+            trust_domain: node.identity.trust_domain.clone(),
+            version: VERSION,
+            started: Instant::now(),
+            identity: identities.clone(),
+            views: context.host.views.clone(),
+            certs: context.certs.clone(),
+        };
+        tasks.push(api::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
+        let inputs = LinkInputs {
+            addresses: config.control,
+            identity: identities,
+            report: self.reports,
+            applied: self.acks,
+            version: VERSION.to_owned(),
+        };
+        let link = Link::start(inputs, provider, self.link_events);
+        let control = context.host.views.control.clone();
+        tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control)));
+        let readiness = self.readiness;
+        Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks, _lock: lock })
     }
-    tasks.push(api::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
-    let inputs = LinkInputs {
-        addresses: config.control,
-        identity: identities,
-        report: reports,
-        applied: acks,
-        version: VERSION.to_owned(),
-    };
-    let link = Link::start(inputs, provider, link_events);
-    let node = identity.node.name.clone();
-    let renewed = RenewedNode { identity, folder: folders.node, published: tls };
-    tasks.push(task::spawn("renewals", certs::renew_all(certs, renewed, host.views.control)));
-    Ok(Agent { readiness, node, _workloads: workloads, _link: link, _tasks: tasks, _lock: lock })
 }
 
 /// One agent per run directory: the lock goes with the process, however it ends.
@@ -223,7 +247,7 @@ async fn identity(
 }
 
 /// What was on disk, and an end to what is in the kernel without being on disk.
-fn recall(
+async fn recall(
     networks: &Folder,
     workloads: &Folder,
     identity: &NodeIdentity,
@@ -257,7 +281,7 @@ fn recall(
         stored.iter().map(|known| format!("{}.{}", known.workload.network, known.workload.name)).collect();
     sidecar::stop_recorded(run_dir, |name| !known.iter().any(|known| known == name))?;
     let carried: Vec<NetworkName> = mesh.networks();
-    overlay.remove_orphans(&carried, &known)?;
+    orphans::remove(overlay, run_dir, &carried, &known).await?;
     Ok((mesh, stored))
 }
 

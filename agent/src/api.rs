@@ -15,17 +15,17 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-pub use read::ReadApi;
-pub use run::RunApi;
+pub(crate) use read::ReadApi;
+pub(crate) use run::RunApi;
 
 /// The name of the socket in the run directory.
-pub const SOCKET: &str = "agent.sock";
+pub(crate) const SOCKET: &str = "agent.sock";
 
 /// Serves until the task is dropped.
 ///
 /// # Errors
 /// When the socket cannot be bound.
-pub fn serve(run_dir: &Path, run: RunApi, read: ReadApi) -> io::Result<Task> {
+pub(crate) fn serve(run_dir: &Path, run: RunApi, read: ReadApi) -> io::Result<Task> {
     let path = run_dir.join(SOCKET);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

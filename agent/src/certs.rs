@@ -3,7 +3,7 @@
 //! Certificates are renewed from a third of their life on, so that control may be gone for most of it. What is
 //! on disk is used before control is asked: a new instance of a service that this host carries needs nobody.
 
-pub mod key;
+pub(crate) mod key;
 mod renew;
 
 use std::collections::BTreeMap;
@@ -21,27 +21,27 @@ use tonic::transport::Channel;
 use crate::disk::{DiskError, Folder, RecordError, StoredIdentity};
 use key::{KeyError, NewKey, Validity};
 
-pub use renew::{RenewedNode, run as renew_all};
+pub(crate) use renew::{RenewedNode, run as renew_all};
 
 /// A certificate with its key, as sidecars get it.
 #[derive(Debug)]
-pub struct WorkloadIdentity {
+pub(crate) struct WorkloadIdentity {
     /// Whom it names.
-    pub spiffe_id: SpiffeId,
+    pub(crate) spiffe_id: SpiffeId,
     /// The chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The mesh's roots.
-    pub roots: Vec<CertificateDer<'static>>,
+    pub(crate) roots: Vec<CertificateDer<'static>>,
     /// The private key.
-    pub key: PrivateKeyDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
     /// From when to when it is good.
-    pub validity: Validity,
+    pub(crate) validity: Validity,
 }
 
 impl WorkloadIdentity {
     /// The message for a sidecar.
     #[must_use]
-    pub fn to_message(&self) -> sidecar::Identity {
+    pub(crate) fn to_message(&self) -> sidecar::Identity {
         sidecar::Identity {
             spiffe_id: self.spiffe_id.clone(),
             chain: self.chain.clone(),
@@ -54,7 +54,7 @@ impl WorkloadIdentity {
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum CertError {
+pub(crate) enum CertError {
     /// Control is not there, or does not answer.
     #[error("control does not answer: {0}")]
     Unreachable(String),
@@ -81,7 +81,7 @@ type Current = watch::Sender<Arc<WorkloadIdentity>>;
 
 /// All identities of this host's workloads.
 #[derive(Debug)]
-pub struct Certs {
+pub(crate) struct Certs {
     folder: Folder,
     trust_domain: TrustDomain,
     current: Mutex<BTreeMap<Principal, Current>>,
@@ -90,13 +90,13 @@ pub struct Certs {
 impl Certs {
     /// The identities kept in `folder`.
     #[must_use]
-    pub fn new(folder: Folder, trust_domain: TrustDomain) -> Self {
+    pub(crate) fn new(folder: Folder, trust_domain: TrustDomain) -> Self {
         Self { folder, trust_domain, current: Mutex::default() }
     }
 
     /// The mesh.
     #[must_use]
-    pub fn trust_domain(&self) -> &TrustDomain {
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
 
@@ -104,7 +104,7 @@ impl Certs {
     ///
     /// # Errors
     /// When the stored one cannot be read.
-    pub fn known(
+    pub(crate) fn known(
         &self,
         principal: &Principal,
     ) -> Result<Option<watch::Receiver<Arc<WorkloadIdentity>>>, CertError> {
@@ -129,7 +129,7 @@ impl Certs {
     ///
     /// # Errors
     /// When control is not there or refuses; what was there stays.
-    pub async fn sign(
+    pub(crate) async fn sign(
         &self,
         principal: &Principal,
         channel: Channel,
@@ -158,7 +158,7 @@ impl Certs {
 
     /// When each identity that is in use ends.
     #[must_use]
-    pub fn expiries(&self) -> Vec<(SpiffeId, SystemTime)> {
+    pub(crate) fn expiries(&self) -> Vec<(SpiffeId, SystemTime)> {
         let current = self.lock();
         let identities = current.values().map(|current| current.borrow().clone());
         identities.map(|identity| (identity.spiffe_id.clone(), identity.validity.not_after)).collect()
@@ -166,7 +166,7 @@ impl Certs {
 
     /// The principals whose certificate should be renewed now.
     #[must_use]
-    pub fn due(&self, now: SystemTime) -> Vec<Principal> {
+    pub(crate) fn due(&self, now: SystemTime) -> Vec<Principal> {
         let current = self.lock();
         let due = current.iter().filter(|(_, current)| current.borrow().validity.is_due(now));
         due.map(|(principal, _)| principal.clone()).collect()
@@ -218,12 +218,18 @@ fn sign_request(principal: &Principal, csr: Vec<u8>) -> v1::SignRequest {
 }
 
 fn refused(principal: &Principal, status: &tonic::Status) -> CertError {
-    match status.code() {
-        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled | tonic::Code::Unknown => {
-            CertError::Unreachable(status.message().to_owned())
-        }
-        _ => CertError::Refused { principal: file_name(principal), reason: status.message().to_owned() },
+    let reason = status.message().to_owned();
+    if is_passing(status.code()) {
+        CertError::Unreachable(reason)
+    } else {
+        CertError::Refused { principal: file_name(principal), reason }
     }
+}
+
+/// Whether a call that failed so may succeed unchanged, later.
+pub(crate) fn is_passing(code: tonic::Code) -> bool {
+    use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, Unavailable, Unknown};
+    matches!(code, Aborted | Cancelled | DeadlineExceeded | Unavailable | Unknown)
 }
 
 fn file_name(principal: &Principal) -> String {

@@ -11,8 +11,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub use records::{
-    NodeIdentity, RecordError, StoredIdentity, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes,
+pub use records::RecordError;
+pub(crate) use records::{
+    NodeIdentity, StoredIdentity, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes,
 };
 
 /// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.
@@ -21,7 +22,7 @@ const HEADER: usize = 8;
 
 /// A folder of checksummed files, one per name.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
 }
 
@@ -59,7 +60,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open(path: PathBuf) -> Result<Self, DiskError> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, DiskError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -72,10 +73,11 @@ impl Folder {
     ///
     /// # Errors
     /// When the disk is full or the folder cannot be written; the old content stays.
-    pub fn write(&self, name: &str, payload: &[u8]) -> Result<(), DiskError> {
+    pub(crate) fn write(&self, name: &str, payload: &[u8]) -> Result<(), DiskError> {
         let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(&MAGIC)?;
             file.write_all(&crc32fast::hash(payload).to_be_bytes())?;
             file.write_all(payload)?;
@@ -94,7 +96,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`DiskError::Damaged`] when the checksum does not match; the file has been set aside then.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
         let path = self.path.join(name);
         let mut bytes = Vec::new();
         match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
@@ -122,7 +124,7 @@ impl Folder {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn remove(&self, name: &str) -> Result<(), DiskError> {
+    pub(crate) fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DiskError::Write { path, source }),
@@ -134,15 +136,12 @@ impl Folder {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn names(&self) -> Result<Vec<String>, DiskError> {
+    pub(crate) fn names(&self) -> Result<Vec<String>, DiskError> {
         let fail = |source| DiskError::Read { path: self.path.clone(), source };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(fail)? {
-            if let Ok(name) = entry.map_err(fail)?.file_name().into_string() {
-                if !name.starts_with('.') && !name.ends_with(".damaged") {
-                    names.push(name);
-                }
-            }
+            let name = entry.map_err(fail)?.file_name().into_string();
+            names.extend(name.ok().filter(|name| !name.starts_with('.') && !name.ends_with(".damaged")));
         }
         names.sort();
         Ok(names)

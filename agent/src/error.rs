@@ -9,14 +9,14 @@ use sealane_proto::identity::TrustError;
 
 use crate::disk::{DiskError, RecordError};
 use crate::node::NodeError;
-use crate::overlay::{OverlayError, preflight};
+use crate::overlay::{self, OverlayError, preflight};
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The machine lacks something.
-    #[error(transparent)]
-    Preflight(#[from] preflight::PreflightError),
+    #[error("this host cannot run an agent: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Missing(Vec<preflight::Missing>),
     /// Another agent is there.
     #[error("another agent runs with run directory {0}; hint: stop it, or choose another with --run-dir")]
     Running(PathBuf),
@@ -35,6 +35,9 @@ pub enum StartError {
     /// The kernel does not do what is asked.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// The kernel cannot be reached.
+    #[error(transparent)]
+    Kernel(#[from] overlay::StartError),
     /// No keep.
     #[error(transparent)]
     Keep(#[from] KeepError),

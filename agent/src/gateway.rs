@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sealane_base::task::{self, Task};
 use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use crate::workload::Context;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves every network that this host carries, as they come and go.
-pub async fn run(context: Arc<Context>) {
+pub(crate) async fn run(context: Arc<Context>) {
     let mut networks = context.host.views.networks.clone();
     let mut serving: BTreeMap<NetworkName, Task> = BTreeMap::new();
     loop {
@@ -29,9 +30,7 @@ pub async fn run(context: Arc<Context>) {
             if let Err(error) = context.held.remove(&key(&name)) {
                 tracing::error!(%error, network = %name, "cannot let go of the gateway's DNS sockets");
             }
-            if let Err(error) = context.overlay.forget_network(&name) {
-                tracing::error!(%error, network = %name, "cannot remove the network's namespace");
-            }
+            context.dns_metrics.remove(&name);
         }
         for (name, effective) in current {
             let context = context.clone();
@@ -54,34 +53,36 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
     let sockets = loop {
         match sockets(&context, &network, gateway) {
             Ok(sockets) => break sockets,
-            Err(error) => tracing::error!(%error, %network, "cannot serve DNS at the gateway address, trying again"),
+            Err(error) => {
+                tracing::error!(%error, %network, "cannot serve DNS at the gateway address, trying again")
+            }
         }
         tokio::time::sleep(RETRY).await;
     };
-    let view = watch::Sender::new(view(&effective.borrow_and_update()));
-    let served = dns::serve(sockets, view.subscribe(), context.forwarder.clone(), context.dns_metrics.clone());
-    let _task = match served {
-        Ok(task) => task,
+    let view = Arc::new(ArcSwap::from_pointee(view(&effective.borrow_and_update())));
+    let metrics = context.dns_metrics.network(&network);
+    let _server = match dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics) {
+        Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, %network, "cannot serve DNS at the gateway address");
             return;
         }
     };
     while effective.changed().await.is_ok() {
-        view.send_replace(self::view(&effective.borrow_and_update()));
+        view.store(Arc::new(self::view(&effective.borrow_and_update())));
     }
 }
 
 /// Who asks here may have no sidecar: services answer with their instances.
-fn view(effective: &Effective) -> Arc<View> {
-    Arc::new(View { zones: vec![effective.zone.clone()], sidecar: false })
+fn view(effective: &Effective) -> View {
+    View { zones: vec![effective.zone.clone()], sidecar: false }
 }
 
 fn sockets(context: &Context, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {
     let key = key(network);
     if context.held.copies(&key).is_none() {
         let netns = context.overlay.network_netns(network).map_err(io::Error::other)?;
-        let made = context.hopper.run(&netns, move || dns::bind(gateway))??;
+        let made = context.hopper.run(&netns, move || DnsSockets::bind(gateway))??;
         context.held.put(&key, made.into()).map_err(io::Error::other)?;
     }
     let copies = context.held.copies(&key).ok_or_else(|| io::Error::other("too many open files"))?;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use sealane_base::task::{self, Task};
 use sealane_keep::{Keep, KeepError};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::readable;
 
 /// How long to wait before a keep that cannot be started is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The descriptors by key.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     run_dir: PathBuf,
     binary: PathBuf,
     inner: Mutex<Inner>,
@@ -33,20 +33,19 @@ impl Held {
     ///
     /// # Errors
     /// When no keep can be started.
-    pub fn start(run_dir: PathBuf, binary: PathBuf) -> Result<Arc<Self>, KeepError> {
+    pub(crate) fn start(run_dir: PathBuf, binary: PathBuf) -> Result<Arc<Self>, KeepError> {
         let keep = sealane_keep::ensure_running(&run_dir, &binary, None)?;
         let mut fds = BTreeMap::new();
-        for key in keep.list()? {
-            if let Some(found) = keep.get(&key)? {
-                fds.insert(key, found);
+        for kept in keep.list()? {
+            if let Some(found) = keep.get(&kept.key)? {
+                fds.insert(kept.key, found);
             }
         }
         Ok(Arc::new(Self { run_dir, binary, inner: Mutex::new(Inner { keep, fds }) }))
     }
 
     /// Watches the keep; when it dies, starts another and hands it everything again.
-    #[must_use]
-    pub fn guard(self: &Arc<Self>) -> Task {
+    pub(crate) fn guard(self: &Arc<Self>) -> Task {
         let this = self.clone();
         task::spawn("keep-guard", async move {
             loop {
@@ -64,7 +63,7 @@ impl Held {
     ///
     /// # Errors
     /// When the keep does not take them.
-    pub fn put(&self, key: &str, fds: Vec<OwnedFd>) -> Result<(), KeepError> {
+    pub(crate) fn put(&self, key: &str, fds: Vec<OwnedFd>) -> Result<(), KeepError> {
         let mut inner = self.lock();
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         inner.keep.put(key, &borrowed)?;
@@ -74,7 +73,7 @@ impl Held {
 
     /// Copies of the descriptors under `key`.
     #[must_use]
-    pub fn copies(&self, key: &str) -> Option<Vec<OwnedFd>> {
+    pub(crate) fn copies(&self, key: &str) -> Option<Vec<OwnedFd>> {
         let inner = self.lock();
         inner.fds.get(key)?.iter().map(|fd| fd.try_clone().ok()).collect()
     }
@@ -83,22 +82,16 @@ impl Held {
     ///
     /// # Errors
     /// When the keep does not answer; our own copies are closed all the same.
-    pub fn remove(&self, key: &str) -> Result<(), KeepError> {
+    pub(crate) fn remove(&self, key: &str) -> Result<(), KeepError> {
         let mut inner = self.lock();
         inner.fds.remove(key);
-        inner.keep.delete(key)
-    }
-
-    /// All keys.
-    #[must_use]
-    pub fn keys(&self) -> Vec<String> {
-        self.lock().fds.keys().cloned().collect()
+        inner.keep.delete(key).map(drop)
     }
 
     /// Returns when the keep has closed its end.
     async fn death(&self) {
         let socket = self.lock().keep.as_fd().try_clone_to_owned();
-        let Ok(socket) = socket.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE)) else {
+        let Ok(socket) = socket.and_then(readable::socket) else {
             return tokio::time::sleep(RETRY).await;
         };
         loop {

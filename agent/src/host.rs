@@ -15,83 +15,85 @@ use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, Service
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::dns::zone::Zone;
+use crate::dns::Zone;
 use crate::sidecar::Key;
 
-pub use actor::{HostHandle, HostParts, start};
-pub use mesh::{AdmitError, Mesh};
+pub(crate) use actor::{HostHandle, HostParts, start};
+pub(crate) use mesh::{AdmitError, Mesh};
 
 /// What one network means for this host.
 #[derive(Debug)]
-pub struct Effective {
+pub(crate) struct Effective {
     /// Grows with every one that this agent process publishes for the network.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// Control's snapshot with this host's own workloads as they are now.
-    pub snapshot: NetworkSnapshot,
+    pub(crate) snapshot: Arc<NetworkSnapshot>,
     /// The names.
-    pub zone: Arc<Zone>,
+    pub(crate) zone: Arc<Zone>,
 }
 
 /// What a new workload is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// The network.
-    pub network: NetworkName,
+    pub(crate) network: NetworkName,
     /// Its name.
-    pub name: WorkloadName,
+    pub(crate) name: WorkloadName,
     /// The service that it is an instance of.
-    pub service: Option<ServiceName>,
+    pub(crate) service: Option<ServiceName>,
     /// The ports that it offers.
-    pub ports: Vec<ServicePort>,
+    pub(crate) ports: Vec<ServicePort>,
     /// A certain address.
-    pub address: Option<OverlayIp>,
+    pub(crate) address: Option<OverlayIp>,
     /// A certain Ethernet address.
-    pub mac: Option<MacAddr>,
+    pub(crate) mac: Option<MacAddr>,
     /// Whether a sidecar carries its calls.
-    pub sidecar: bool,
+    pub(crate) sidecar: bool,
 }
 
 /// The link to control as the rest of the agent sees it.
 #[derive(Clone, Debug, Default)]
-pub struct LinkState {
+pub(crate) struct LinkState {
     /// For calls, while control is there.
-    pub channel: Option<Channel>,
+    pub(crate) channel: Option<Channel>,
     /// Where control is, while it is there.
-    pub address: Option<ControlAddr>,
+    pub(crate) address: Option<ControlAddr>,
     /// Why it is not.
-    pub problem: String,
+    pub(crate) problem: String,
 }
 
 /// How far control has come with this host's reports.
 #[derive(Clone, Debug, Default)]
-pub struct Reported {
+pub(crate) struct Reported {
     /// The newest report that is durable.
-    pub version: u64,
+    pub(crate) version: u64,
     /// What of it was not accepted.
-    pub refused: Vec<Rejection>,
+    pub(crate) refused: Vec<Rejection>,
     /// The newest report whose consequences every connected host works by.
-    pub settled: u64,
+    pub(crate) settled: u64,
 }
 
 impl Reported {
     /// Why control does not accept this workload.
     #[must_use]
-    pub fn refusal(&self, key: &Key) -> Option<&str> {
-        let refused =
-            self.refused.iter().find(|refused| refused.network == key.network && refused.workload == key.workload);
+    pub(crate) fn refusal(&self, key: &Key) -> Option<&str> {
+        let refused = self
+            .refused
+            .iter()
+            .find(|refused| refused.network == key.network && refused.workload == key.workload);
         refused.map(|refused| refused.reason.as_str())
     }
 }
 
 /// What the host shows to the rest of the agent; each is published when it changes.
 #[derive(Clone, Debug)]
-pub struct HostViews {
+pub(crate) struct HostViews {
     /// The networks that this host carries.
-    pub networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
+    pub(crate) networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
     /// The link.
-    pub link: watch::Receiver<LinkState>,
+    pub(crate) link: watch::Receiver<LinkState>,
     /// For calls to control.
-    pub control: watch::Receiver<Option<Channel>>,
+    pub(crate) control: watch::Receiver<Option<Channel>>,
     /// The reports.
-    pub reported: watch::Receiver<Reported>,
+    pub(crate) reported: watch::Receiver<Reported>,
 }

@@ -12,11 +12,11 @@ use ipnet::Ipv4Net;
 use sealane_proto::types::{OverlayIp, Subnet};
 
 /// How long a freed address rests: twice the 30 s after which Linux asks again for a neighbour.
-pub const REST: Duration = Duration::from_secs(60);
+pub(crate) const REST: Duration = Duration::from_secs(60);
 
 /// The addresses of one network on one host.
 #[derive(Clone, Debug)]
-pub struct Ipam {
+pub(crate) struct Ipam {
     subnet: Subnet,
     blocks: BTreeSet<Ipv4Net>,
     resting: BTreeMap<OverlayIp, Instant>,
@@ -25,7 +25,7 @@ pub struct Ipam {
 
 /// Why there is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IpamError {
+pub(crate) enum IpamError {
     /// Every address of the blocks is taken or rests.
     #[error("this host's addresses are used up ({used} in use, {resting} resting)")]
     Exhausted {
@@ -50,24 +50,18 @@ pub enum IpamError {
 impl Ipam {
     /// No blocks yet.
     #[must_use]
-    pub fn new(subnet: Subnet) -> Self {
+    pub(crate) fn new(subnet: Subnet) -> Self {
         Self { subnet, blocks: BTreeSet::new(), resting: BTreeMap::new(), last: None }
     }
 
     /// This host's blocks are exactly these.
-    pub fn lease(&mut self, blocks: impl IntoIterator<Item = Ipv4Net>) {
+    pub(crate) fn lease(&mut self, blocks: impl IntoIterator<Item = Ipv4Net>) {
         self.blocks = blocks.into_iter().collect();
-    }
-
-    /// How many blocks there are.
-    #[must_use]
-    pub fn blocks(&self) -> usize {
-        self.blocks.len()
     }
 
     /// The address that the host itself would use in the network.
     #[must_use]
-    pub fn node_address(&self) -> Option<OverlayIp> {
+    pub(crate) fn node_address(&self) -> Option<OverlayIp> {
         self.blocks.first().and_then(|block| self.usable(*block).next())
     }
 
@@ -75,7 +69,7 @@ impl Ipam {
     ///
     /// # Errors
     /// [`IpamError::Exhausted`]: lease another block.
-    pub fn next(&mut self, used: &BTreeSet<OverlayIp>, now: Instant) -> Result<OverlayIp, IpamError> {
+    pub(crate) fn next(&mut self, used: &BTreeSet<OverlayIp>, now: Instant) -> Result<OverlayIp, IpamError> {
         self.resting.retain(|_, until| *until > now);
         let node = self.node_address();
         let free = |address: &OverlayIp| {
@@ -96,7 +90,7 @@ impl Ipam {
     ///
     /// # Errors
     /// When it is taken or not an address for workloads.
-    pub fn claim(&self, address: OverlayIp, used: &BTreeSet<OverlayIp>) -> Result<(), IpamError> {
+    pub(crate) fn claim(&self, address: OverlayIp, used: &BTreeSet<OverlayIp>) -> Result<(), IpamError> {
         let net = self.subnet.to_net();
         let reserved = [net.network(), self.subnet.gateway().to_ipv4(), net.broadcast()];
         if !self.subnet.contains(address) || reserved.contains(&address.to_ipv4()) {
@@ -109,7 +103,7 @@ impl Ipam {
     }
 
     /// The address is free again and rests from now on.
-    pub fn release(&mut self, address: OverlayIp, now: Instant) {
+    pub(crate) fn release(&mut self, address: OverlayIp, now: Instant) {
         self.resting.insert(address, now + REST);
     }
 

@@ -1,10 +1,31 @@
 //! The agent of one host: overlay networks, DNS, workloads and their sidecars.
 //!
 //! It decides nothing that concerns other hosts (control does) and carries no byte of the workloads (the kernel
-//! and the sidecars do).
+//! and the sidecars do). Main type: [`Agent`].
 
+mod agent;
+mod api;
+mod certs;
+mod disk;
 pub mod dns;
+mod error;
+mod gateway;
 pub mod health;
+mod held;
+mod host;
+mod ipam;
+mod metrics;
 pub mod netlink;
 pub mod nft;
+mod node;
+mod orphans;
 pub mod overlay;
+mod readable;
+mod sidecar;
+mod workload;
+
+pub use agent::{Agent, Config, VERSION, has_joined, start};
+pub use certs::key::KeyError;
+pub use disk::{DiskError, RecordError};
+pub use error::StartError;
+pub use node::NodeError;

@@ -23,9 +23,10 @@ use crate::sidecar;
 ///
 /// # Errors
 /// Never in practice: the name is registered once.
-pub fn registry() -> Result<Registry, prometheus::Error> {
+pub(crate) fn registry() -> Result<Registry, prometheus::Error> {
     let registry = Registry::new();
-    let build = Opts::new("sealane_build_info", "The running build; always 1.").const_label("version", VERSION);
+    let build =
+        Opts::new("sealane_build_info", "The running build; always 1.").const_label("version", VERSION);
     let build = IntGauge::with_opts(build.const_label("component", "agent"))?;
     build.set(1);
     registry.register(Box::new(build))?;
@@ -34,7 +35,7 @@ pub fn registry() -> Result<Registry, prometheus::Error> {
 
 /// Gathers everything for one scrape.
 #[must_use]
-pub fn gatherer(
+pub(crate) fn gatherer(
     registry: Registry,
     sidecars: Arc<sidecar::Registry>,
     certs: Arc<Certs>,
@@ -54,14 +55,19 @@ pub fn gatherer(
 ///
 /// # Errors
 /// When the address is taken.
-pub async fn serve(address: SocketAddr, readiness: Readiness, gather: Gather) -> Result<Task, StartError> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    readiness: Readiness,
+    gather: Gather,
+) -> Result<Task, StartError> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| StartError::Metrics { address, source })?;
     Ok(task::spawn_fallible("metrics", admin::serve(listener, readiness, gather)))
 }
 
 fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {
-    let own = peer_identity(Some(&node.chain)).zip(node.chain.first().and_then(|leaf| Validity::of(leaf).ok()));
+    let own =
+        peer_identity(Some(&node.chain)).zip(node.chain.first().and_then(|leaf| Validity::of(leaf).ok()));
     let own = own.map(|(id, validity)| (id, validity.not_after));
     let series = own.into_iter().chain(certs.expiries()).map(|(id, end): (_, SystemTime)| Series {
         labels: vec![("identity".to_owned(), id.to_string())],

@@ -16,30 +16,35 @@ use sealane_proto::types::{NameError, NodeName};
 
 use crate::certs::key::{KeyError, NewKey};
 use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
+use crate::overlay::{UnderlayError, source_towards};
 
 const FILE: &str = "node";
 
 /// What the command line says about this host.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Where control is.
-    pub control: Vec<ControlAddr>,
+    pub(crate) control: Vec<ControlAddr>,
     /// The join token, needed once.
-    pub token: Option<JoinToken>,
+    pub(crate) token: Option<JoinToken>,
     /// The node's name; the host name without it.
-    pub name: Option<NodeName>,
+    pub(crate) name: Option<NodeName>,
     /// The underlay address; the source address towards control without it.
-    pub underlay: Option<IpAddr>,
+    pub(crate) underlay: Option<IpAddr>,
 }
 
 /// Why this host has no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// It has not joined and has no token.
-    #[error("this host has not joined a mesh yet; hint: pass --token, made by `sealane token create` on the control host")]
+    #[error(
+        "this host has not joined a mesh yet; hint: pass --token, made by `sealane token create` on the control host"
+    )]
     NoToken,
     /// It joined as somebody else.
-    #[error("this host joined the mesh as {field} {joined}, not {wanted}; hint: leave the flag out, or remove the data directory and join anew")]
+    #[error(
+        "this host joined the mesh as {field} {joined}, not {wanted}; hint: leave the flag out, or remove the data directory and join anew"
+    )]
     Other {
         /// What differs.
         field: &'static str,
@@ -54,6 +59,9 @@ pub enum NodeError {
     /// No address that control could be reached from.
     #[error("cannot find this host's underlay address: {0}; hint: pass --underlay")]
     Underlay(#[source] io::Error),
+    /// No way to control.
+    #[error("{0}; hint: pass --underlay")]
+    Route(#[from] UnderlayError),
     /// Control does not let it in.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -75,7 +83,7 @@ pub enum NodeError {
 ///
 /// # Errors
 /// When it cannot be read or does not fit what is wanted.
-pub fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdentity>, NodeError> {
+pub(crate) fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdentity>, NodeError> {
     let Some(bytes) = folder.read(FILE)? else {
         return Ok(None);
     };
@@ -99,7 +107,7 @@ pub fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdentity>, No
 ///
 /// # Errors
 /// When control refuses or is not the one that the token pins.
-pub async fn join_mesh(
+pub(crate) async fn join_mesh(
     folder: &Folder,
     wanted: &Wanted,
     version: &str,
@@ -144,7 +152,7 @@ pub async fn join_mesh(
 ///
 /// # Errors
 /// When the disk is full.
-pub fn store(folder: &Folder, identity: &NodeIdentity) -> Result<(), DiskError> {
+pub(crate) fn store(folder: &Folder, identity: &NodeIdentity) -> Result<(), DiskError> {
     folder.write(FILE, &identity.to_bytes())
 }
 
@@ -152,7 +160,7 @@ pub fn store(folder: &Folder, identity: &NodeIdentity) -> Result<(), DiskError> 
 ///
 /// # Errors
 /// When the roots are no certificates.
-pub fn tls_identity(identity: &NodeIdentity) -> Result<Arc<TlsIdentity>, TrustError> {
+pub(crate) fn tls_identity(identity: &NodeIdentity) -> Result<Arc<TlsIdentity>, TrustError> {
     Ok(Arc::new(TlsIdentity {
         chain: identity.chain.clone(),
         key: identity.key.clone_key(),
@@ -168,10 +176,11 @@ async fn underlay(wanted: &Wanted, control: &ControlAddr) -> Result<IpAddr, Node
     let target: Vec<SocketAddr> = resolved.collect();
     let target = target.iter().find(|address| address.is_ipv4()).or(target.first());
     let target = target.ok_or_else(|| NodeError::Underlay(io::ErrorKind::NotFound.into()))?;
-    crate::overlay::underlay::source_towards(*target).map_err(NodeError::Underlay)
+    Ok(source_towards(*target)?.to_ip())
 }
 
 fn host_name() -> Result<String, NodeError> {
-    let full = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::Underlay)?;
+    let full =
+        std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::Underlay)?;
     Ok(full.trim().split('.').next().unwrap_or_default().to_ascii_lowercase())
 }

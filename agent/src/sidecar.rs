@@ -9,17 +9,17 @@ mod supervisor;
 
 use sealane_proto::types::{NetworkName, WorkloadName};
 
-pub use process::stop_all as stop_recorded;
-pub use registry::{Connected, Registry};
-pub use supervisor::{Command, SidecarParts, Supervisor};
+pub(crate) use process::stop_all as stop_recorded;
+pub(crate) use registry::Registry;
+pub(crate) use supervisor::{Command, SidecarParts, Supervisor};
 
 /// Which workload a sidecar serves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     /// The network.
-    pub network: NetworkName,
+    pub(crate) network: NetworkName,
     /// The workload in it.
-    pub workload: WorkloadName,
+    pub(crate) workload: WorkloadName,
 }
 
 impl std::fmt::Display for Key {

@@ -21,51 +21,51 @@ use sealane_sys::{Process, ProcessError};
 
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
-use crate::dns::Forwarder;
+use crate::dns::{DnsMetrics, Forwarder};
 use crate::held::Held;
 use crate::host::{AdmitError, HostHandle};
 use crate::overlay::Overlay;
 use crate::sidecar::{Key, Registry};
 
-pub use life::Progress;
-pub use request::{RunSpec, SpecError};
+pub(crate) use life::Progress;
+pub(crate) use request::RunSpec;
 
 /// What every workload's task uses.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// This host.
-    pub node: NodeName,
+    pub(crate) node: NodeName,
     /// The agent's run directory.
-    pub run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     /// Our own program, for sidecars.
-    pub binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// The ports of sidecars.
-    pub ports: SidecarPorts,
+    pub(crate) ports: SidecarPorts,
     /// The thread that enters namespaces.
-    pub hopper: Arc<Hopper>,
+    pub(crate) hopper: Arc<Hopper>,
     /// The kernel.
-    pub overlay: Arc<Overlay>,
+    pub(crate) overlay: Arc<Overlay>,
     /// Descriptors that outlive the agent.
-    pub held: Arc<Held>,
+    pub(crate) held: Arc<Held>,
     /// Identities.
-    pub certs: Arc<Certs>,
+    pub(crate) certs: Arc<Certs>,
     /// Sidecars.
-    pub sidecars: Arc<Registry>,
+    pub(crate) sidecars: Arc<Registry>,
     /// Where names that are not ours are asked for.
-    pub forwarder: Arc<Forwarder>,
+    pub(crate) forwarder: Arc<Forwarder>,
     /// DNS counters.
-    pub dns_metrics: crate::dns::DnsMetrics,
+    pub(crate) dns_metrics: DnsMetrics,
     /// What this host knows.
-    pub host: HostHandle,
+    pub(crate) host: HostHandle,
     /// Where workloads are kept on disk.
-    pub folder: Folder,
+    pub(crate) folder: Folder,
     /// The boot that the machine is in.
-    pub boot: String,
+    pub(crate) boot: String,
 }
 
 /// Why a workload could not be attached.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// Name or address.
     #[error(transparent)]
     Admit(#[from] AdmitError),
@@ -105,7 +105,7 @@ impl AttachError {
 
 /// The running tasks, one per workload.
 #[derive(Debug)]
-pub struct Workloads {
+pub(crate) struct Workloads {
     context: Arc<Context>,
     tasks: Mutex<BTreeMap<u64, Task>>,
 }
@@ -113,24 +113,24 @@ pub struct Workloads {
 impl Workloads {
     /// No workloads yet.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> Arc<Self> {
+    pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
         Arc::new(Self { context, tasks: Mutex::default() })
     }
 
     /// What the tasks use.
     #[must_use]
-    pub fn context(&self) -> &Context {
+    pub(crate) fn context(&self) -> &Context {
         &self.context
     }
 
     /// Attaches a new workload that ends with `process`; what is waited for and what comes of it goes to `progress`.
-    pub fn attach(self: &Arc<Self>, spec: RunSpec, process: Process, progress: Progress) {
+    pub(crate) fn attach(self: &Arc<Self>, spec: RunSpec, process: Process, progress: Progress) {
         let context = self.context.clone();
         self.own(async move { life::begin(context, spec, process, progress).await });
     }
 
     /// Takes up a workload that an earlier agent attached.
-    pub fn adopt(self: &Arc<Self>, stored: StoredWorkload) {
+    pub(crate) fn adopt(self: &Arc<Self>, stored: StoredWorkload) {
         let context = self.context.clone();
         self.own(async move { life::resume(context, stored).await });
     }
@@ -139,7 +139,7 @@ impl Workloads {
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
-    pub fn locate(&self, name: &WorkloadName) -> Result<v1::Location, String> {
+    pub(crate) fn locate(&self, name: &WorkloadName) -> Result<v1::Location, String> {
         let networks = self.context.host.views.networks.borrow();
         let mut found = networks.values().filter_map(|effective| {
             let effective = effective.borrow();
@@ -179,6 +179,6 @@ impl Workloads {
 ///
 /// # Errors
 /// When /proc is not mounted.
-pub fn boot_id() -> io::Result<String> {
+pub(crate) fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

@@ -18,21 +18,21 @@ use crate::sidecar::Key;
 
 /// The service.
 #[derive(Debug)]
-pub struct ReadApi {
+pub(crate) struct ReadApi {
     /// This host.
-    pub node: Node,
+    pub(crate) node: Node,
     /// The mesh.
-    pub trust_domain: TrustDomain,
+    pub(crate) trust_domain: TrustDomain,
     /// The program's version.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
     /// When the agent started.
-    pub started: Instant,
+    pub(crate) started: Instant,
     /// The node's own identity.
-    pub identity: watch::Receiver<Arc<TlsIdentity>>,
+    pub(crate) identity: watch::Receiver<Arc<TlsIdentity>>,
     /// What the host shows.
-    pub views: HostViews,
+    pub(crate) views: HostViews,
     /// The workloads' certificates.
-    pub certs: Arc<Certs>,
+    pub(crate) certs: Arc<Certs>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -123,7 +123,10 @@ impl ReadApi {
         let wanted = networks.iter().filter(|(known, _)| name.is_empty() || known.as_str() == name);
         let found: Vec<_> = wanted.map(|(_, effective)| effective.borrow().clone()).collect();
         if found.is_empty() && !name.is_empty() {
-            return Err(Status::not_found(format!("network {name} is not carried by host {}", self.node.name)));
+            return Err(Status::not_found(format!(
+                "network {name} is not carried by host {}",
+                self.node.name
+            )));
         }
         Ok(found)
     }
@@ -164,7 +167,8 @@ fn network_view(snapshot: &NetworkSnapshot) -> v1::NetworkView {
 
 fn service_views(snapshot: &NetworkSnapshot) -> Vec<v1::ServiceView> {
     let view = |service: &sealane_proto::resource::Service| {
-        let instances = snapshot.workloads.iter().filter(|known| known.service.as_ref() == Some(&service.name));
+        let instances =
+            snapshot.workloads.iter().filter(|known| known.service.as_ref() == Some(&service.name));
         v1::ServiceView {
             network: snapshot.network.name.to_string(),
             service: Some(service.into()),

@@ -18,14 +18,14 @@ use crate::workload::{AttachError, Progress, RunSpec, Workloads};
 
 /// The service.
 #[derive(Debug)]
-pub struct RunApi {
+pub(crate) struct RunApi {
     workloads: Arc<Workloads>,
 }
 
 impl RunApi {
     /// The service over these workloads.
     #[must_use]
-    pub fn new(workloads: Arc<Workloads>) -> Self {
+    pub(crate) fn new(workloads: Arc<Workloads>) -> Self {
         Self { workloads }
     }
 }
@@ -49,11 +49,10 @@ impl Agent for RunApi {
     }
 
     async fn locate(&self, request: Request<v1::LocateRequest>) -> Result<Response<v1::Location>, Status> {
-        let name: WorkloadName = request
-            .into_inner()
-            .workload
-            .parse()
-            .map_err(|error: sealane_proto::types::NameError| Status::invalid_argument(error.to_string()))?;
+        let name: WorkloadName =
+            request.into_inner().workload.parse().map_err(|error: sealane_proto::types::NameError| {
+                Status::invalid_argument(error.to_string())
+            })?;
         self.workloads.locate(&name).map(Response::new).map_err(Status::not_found)
     }
 }
@@ -63,7 +62,9 @@ fn caller(request: &Request<v1::RunRequest>) -> Result<Process, Status> {
     let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
     let pid = peer.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
     let pid = pid.ok_or_else(|| {
-        Status::failed_precondition("the agent cannot see the calling process: run it in the agent's pid namespace, or one below")
+        Status::failed_precondition(
+            "the agent cannot see the calling process: run it in the agent's pid namespace, or one below",
+        )
     })?;
     Process::open(pid).map_err(|error| Status::failed_precondition(error.to_string()))
 }
@@ -71,7 +72,9 @@ fn caller(request: &Request<v1::RunRequest>) -> Result<Process, Status> {
 fn status(error: &AttachError) -> Status {
     let text = error.to_string();
     match error {
-        AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => Status::not_found(text),
+        AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => {
+            Status::not_found(text)
+        }
         AttachError::Admit(AdmitError::Address { .. } | AdmitError::ForeignBlock { .. }) => {
             Status::invalid_argument(text)
         }

@@ -10,7 +10,7 @@ use crate::disk::{DiskError, Folder};
 
 /// A private key (ECDSA P-256) that can ask for a certificate.
 #[derive(Debug)]
-pub struct NewKey {
+pub(crate) struct NewKey {
     pair: KeyPair,
 }
 
@@ -33,7 +33,7 @@ impl NewKey {
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn make() -> Result<Self, KeyError> {
+    pub(crate) fn make() -> Result<Self, KeyError> {
         Ok(Self { pair: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)? })
     }
 
@@ -41,7 +41,7 @@ impl NewKey {
     ///
     /// # Errors
     /// When it cannot be made, read or stored.
-    pub fn load_or_make(folder: &Folder, name: &str) -> Result<Self, KeyError> {
+    pub(crate) fn load_or_make(folder: &Folder, name: &str) -> Result<Self, KeyError> {
         if let Some(bytes) = folder.read(name)? {
             return Self::from_private(&PrivatePkcs8KeyDer::from(bytes).into());
         }
@@ -54,13 +54,13 @@ impl NewKey {
     ///
     /// # Errors
     /// When it is no ECDSA P-256 key.
-    pub fn from_private(key: &PrivateKeyDer<'_>) -> Result<Self, KeyError> {
+    pub(crate) fn from_private(key: &PrivateKeyDer<'_>) -> Result<Self, KeyError> {
         Ok(Self { pair: KeyPair::try_from(key)? })
     }
 
     /// The private key (PKCS #8).
     #[must_use]
-    pub fn private(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.pair.serialize_der()).into()
     }
 
@@ -68,18 +68,18 @@ impl NewKey {
     ///
     /// # Errors
     /// When signing fails.
-    pub fn request(&self) -> Result<Vec<u8>, KeyError> {
+    pub(crate) fn request(&self) -> Result<Vec<u8>, KeyError> {
         Ok(CertificateParams::default().serialize_request(&self.pair)?.der().to_vec())
     }
 }
 
 /// From when to when a certificate is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
+pub(crate) struct Validity {
     /// The first moment.
-    pub not_before: SystemTime,
+    pub(crate) not_before: SystemTime,
     /// The last moment.
-    pub not_after: SystemTime,
+    pub(crate) not_after: SystemTime,
 }
 
 impl Validity {
@@ -87,16 +87,19 @@ impl Validity {
     ///
     /// # Errors
     /// When it cannot be parsed.
-    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, KeyError> {
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Result<Self, KeyError> {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| KeyError::Certificate)?;
         let at = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0).unsigned_abs());
         let validity = parsed.validity();
-        Ok(Self { not_before: at(validity.not_before.timestamp()), not_after: at(validity.not_after.timestamp()) })
+        Ok(Self {
+            not_before: at(validity.not_before.timestamp()),
+            not_after: at(validity.not_after.timestamp()),
+        })
     }
 
     /// Whether a third of its life is over.
     #[must_use]
-    pub fn is_due(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
         now >= self.not_before + life / 3
     }

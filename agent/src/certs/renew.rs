@@ -19,17 +19,17 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// What the loop keeps up to date beside the workloads' certificates.
 #[derive(Debug)]
-pub struct RenewedNode {
+pub(crate) struct RenewedNode {
     /// The stored identity.
-    pub identity: NodeIdentity,
+    pub(crate) identity: NodeIdentity,
     /// Where it is stored.
-    pub folder: Folder,
+    pub(crate) folder: Folder,
     /// Who else uses it.
-    pub published: watch::Sender<Arc<TlsIdentity>>,
+    pub(crate) published: watch::Sender<Arc<TlsIdentity>>,
 }
 
 /// Renews what is due, for ever. `control` holds a channel while control is there.
-pub async fn run(
+pub(crate) async fn run(
     certs: Arc<Certs>,
     mut node: RenewedNode,
     mut control: watch::Receiver<Option<Channel>>,

@@ -25,50 +25,50 @@ fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordError {
 
 /// This host's own identity.
 #[derive(Debug)]
-pub struct NodeIdentity {
+pub(crate) struct NodeIdentity {
     /// Who and where this host is.
-    pub node: Node,
+    pub(crate) node: Node,
     /// The mesh.
-    pub trust_domain: TrustDomain,
+    pub(crate) trust_domain: TrustDomain,
     /// The private key.
-    pub key: PrivateKeyDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
     /// The certificate's chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The mesh's roots.
-    pub roots: Vec<CertificateDer<'static>>,
+    pub(crate) roots: Vec<CertificateDer<'static>>,
 }
 
 /// The identity of a service or workload on this host.
 #[derive(Debug)]
-pub struct StoredIdentity {
+pub(crate) struct StoredIdentity {
     /// Whom the certificate names.
-    pub spiffe_id: SpiffeId,
+    pub(crate) spiffe_id: SpiffeId,
     /// The private key.
-    pub key: PrivateKeyDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
     /// The certificate's chain, leaf first; empty until control has signed.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The mesh's roots.
-    pub roots: Vec<CertificateDer<'static>>,
+    pub(crate) roots: Vec<CertificateDer<'static>>,
 }
 
 /// The process that a workload ends with; it is another one after a reboot, whatever its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredProcess {
+pub(crate) struct StoredProcess {
     /// The process id.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Its start time in clock ticks since boot.
-    pub started: u64,
+    pub(crate) started: u64,
     /// The boot that it ran in (/proc/sys/kernel/random/boot_id).
-    pub boot: String,
+    pub(crate) boot: String,
 }
 
 /// A workload on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredWorkload {
+pub(crate) struct StoredWorkload {
     /// What control and the other hosts know of it.
-    pub workload: Workload,
+    pub(crate) workload: Workload,
     /// What it ends with.
-    pub process: StoredProcess,
+    pub(crate) process: StoredProcess,
 }
 
 fn certs(bytes: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
@@ -82,7 +82,7 @@ fn bytes(certs: &[CertificateDer<'_>]) -> Vec<Vec<u8>> {
 impl NodeIdentity {
     /// For [`super::Folder::write`].
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let message = NodeMessage {
             name: self.node.name.to_string(),
             underlay: self.node.underlay.to_string(),
@@ -98,7 +98,7 @@ impl NodeIdentity {
     ///
     /// # Errors
     /// When another version wrote it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let fail = unreadable("node identity");
         let message = NodeMessage::decode(bytes).map_err(|error| fail(&error))?;
         Ok(Self {
@@ -117,7 +117,7 @@ impl NodeIdentity {
 impl StoredIdentity {
     /// For [`super::Folder::write`].
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let message = IdentityMessage {
             spiffe_id: self.spiffe_id.to_string(),
             key: self.key.secret_der().to_vec(),
@@ -131,7 +131,7 @@ impl StoredIdentity {
     ///
     /// # Errors
     /// When another version wrote it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let fail = unreadable("identity");
         let message = IdentityMessage::decode(bytes).map_err(|error| fail(&error))?;
         Ok(Self {
@@ -146,7 +146,7 @@ impl StoredIdentity {
 impl StoredWorkload {
     /// For [`super::Folder::write`].
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let message = WorkloadMessage {
             workload: Some((&self.workload).into()),
             pid: self.process.pid,
@@ -160,7 +160,7 @@ impl StoredWorkload {
     ///
     /// # Errors
     /// When another version wrote it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let fail = unreadable("workload");
         let message = WorkloadMessage::decode(bytes).map_err(|error| fail(&error))?;
         let workload = message.workload.ok_or_else(|| fail(&"no workload in it"))?;
@@ -173,7 +173,7 @@ impl StoredWorkload {
 
 /// A network's state for [`super::Folder::write`].
 #[must_use]
-pub fn network_to_bytes(snapshot: &NetworkSnapshot) -> Vec<u8> {
+pub(crate) fn network_to_bytes(snapshot: &NetworkSnapshot) -> Vec<u8> {
     v1::NetworkState::from(snapshot).encode_to_vec()
 }
 
@@ -181,7 +181,7 @@ pub fn network_to_bytes(snapshot: &NetworkSnapshot) -> Vec<u8> {
 ///
 /// # Errors
 /// When another version wrote it.
-pub fn network_from_bytes(bytes: &[u8]) -> Result<NetworkSnapshot, RecordError> {
+pub(crate) fn network_from_bytes(bytes: &[u8]) -> Result<NetworkSnapshot, RecordError> {
     let fail = unreadable("network");
     let message = v1::NetworkState::decode(bytes).map_err(|error| fail(&error))?;
     message.try_into().map_err(|error| fail(&error))

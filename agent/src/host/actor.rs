@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{LinkEvent, LinkReport};
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use super::mesh::{AdmitError, Mesh};
 use super::{Effective, HostViews, LinkState, Reported, Spec};
 use crate::disk::{Folder, network_to_bytes};
-use crate::dns::zone::Zone;
+use crate::dns::Zone;
 use crate::overlay::{Overlay, Reason};
 use crate::sidecar::Key;
 
@@ -28,29 +28,29 @@ const BATCH: usize = 256;
 
 /// What the task is made of.
 #[derive(Debug)]
-pub struct HostParts {
+pub(crate) struct HostParts {
     /// What is known at the start: networks and workloads from disk.
-    pub mesh: Mesh,
+    pub(crate) mesh: Mesh,
     /// The kernel.
-    pub overlay: Arc<Overlay>,
+    pub(crate) overlay: Arc<Overlay>,
     /// Where networks are kept on disk.
-    pub folder: Folder,
+    pub(crate) folder: Folder,
     /// From control.
-    pub events: mpsc::Receiver<LinkEvent>,
+    pub(crate) events: mpsc::Receiver<LinkEvent>,
     /// To control.
-    pub report: watch::Sender<Arc<LinkReport>>,
+    pub(crate) report: watch::Sender<Arc<LinkReport>>,
     /// To control.
-    pub applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
+    pub(crate) applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
     /// Said when every network known at the start stands.
-    pub ready: Part,
+    pub(crate) ready: Part,
 }
 
 /// For whoever asks or tells the host something.
 #[derive(Clone, Debug)]
-pub struct HostHandle {
+pub(crate) struct HostHandle {
     requests: mpsc::Sender<Request>,
     /// What it shows.
-    pub views: HostViews,
+    pub(crate) views: HostViews,
 }
 
 #[derive(Debug)]
@@ -67,27 +67,27 @@ impl HostHandle {
     ///
     /// # Errors
     /// When name or address are taken.
-    pub async fn admit(&self, spec: Spec) -> Option<Result<Workload, AdmitError>> {
+    pub(crate) async fn admit(&self, spec: Spec) -> Option<Result<Workload, AdmitError>> {
         self.ask(|answer| Request::Admit(spec, answer)).await
     }
 
     /// Says whether calls may be sent to a workload; returns the report that says so.
-    pub async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
+    pub(crate) async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
         self.ask(|answer| Request::Ready(key, ready, answer)).await
     }
 
     /// Takes a workload out of names and balancing; returns the report that says so.
-    pub async fn end(&self, key: Key) -> Option<u64> {
+    pub(crate) async fn end(&self, key: Key) -> Option<u64> {
         self.ask(|answer| Request::End(key, answer)).await
     }
 
     /// Forgets a workload; returns the report that says so.
-    pub async fn remove(&self, key: Key) -> Option<u64> {
+    pub(crate) async fn remove(&self, key: Key) -> Option<u64> {
         self.ask(|answer| Request::Remove(key, answer)).await
     }
 
     /// Says by what sequence a workload's sidecar works.
-    pub async fn applied(&self, key: Key, sequence: Option<u64>) {
+    pub(crate) async fn applied(&self, key: Key, sequence: Option<u64>) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(Request::Applied(key, sequence)).await;
     }
@@ -100,11 +100,14 @@ impl HostHandle {
 }
 
 /// Starts the task.
-#[must_use]
-pub fn start(parts: HostParts) -> (HostHandle, Task) {
+pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
     let (requests, queue) = mpsc::channel(1024);
-    let (networks, link, control, reported) =
-        (watch::Sender::default(), watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
+    let (networks, link, control, reported) = (
+        watch::Sender::default(),
+        watch::Sender::default(),
+        watch::Sender::default(),
+        watch::Sender::default(),
+    );
     let views = HostViews {
         networks: networks.subscribe(),
         link: link.subscribe(),
@@ -213,7 +216,8 @@ impl Host {
             LinkEvent::Up { channel, address, roots: _ } => {
                 tracing::info!(control = %address, "connected to control");
                 self.control.send_replace(Some(channel.clone()));
-                let state = LinkState { channel: Some(channel), address: Some(address), problem: String::new() };
+                let state =
+                    LinkState { channel: Some(channel), address: Some(address), problem: String::new() };
                 self.link.send_replace(state);
             }
             LinkEvent::Down { reason } => {
@@ -271,7 +275,7 @@ impl Host {
     /// Makes the kernel follow every dirty network, then publishes; what fails stays dirty.
     async fn refresh(&mut self, reason: Reason) {
         for network in std::mem::take(&mut self.dirty) {
-            let Some(snapshot) = self.parts.mesh.effective(&network) else {
+            let Some(snapshot) = self.parts.mesh.effective(&network).map(Arc::new) else {
                 continue;
             };
             let (local, node) = (self.parts.mesh.local(&network), &self.parts.mesh.node().name);
@@ -282,7 +286,8 @@ impl Host {
             }
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
-                published.snapshot.generation == snapshot.generation && published.snapshot.same_content(&snapshot)
+                published.snapshot.generation == snapshot.generation
+                    && published.snapshot.same_content(&snapshot)
             });
             if !unchanged {
                 self.publish(network, snapshot);
@@ -290,7 +295,7 @@ impl Host {
         }
     }
 
-    fn publish(&mut self, network: NetworkName, snapshot: sealane_proto::resource::NetworkSnapshot) {
+    fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
         self.sequence += 1;
         let zone = Arc::new(Zone::build(&snapshot));
         let effective = Arc::new(Effective { sequence: self.sequence, snapshot, zone });

@@ -13,7 +13,7 @@ use crate::sidecar::Key;
 
 /// Everything that this host knows.
 #[derive(Debug)]
-pub struct Mesh {
+pub(crate) struct Mesh {
     node: Node,
     networks: BTreeMap<NetworkName, Carried>,
     hosted: BTreeMap<Key, Hosted>,
@@ -46,12 +46,14 @@ enum DataPlane {
 
 /// Why a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AdmitError {
+pub(crate) enum AdmitError {
     /// This host does not carry the network.
     #[error("network {0} is not carried by this host")]
     UnknownNetwork(NetworkName),
     /// The name is taken.
-    #[error("workload name {name} in network {network} is in use on {node}; hint: choose another with --name")]
+    #[error(
+        "workload name {name} in network {network} is in use on {node}; hint: choose another with --name"
+    )]
     NameInUse {
         /// The name.
         name: WorkloadName,
@@ -72,7 +74,9 @@ pub enum AdmitError {
         source: IpamError,
     },
     /// The address is another host's to give.
-    #[error("address {address} in network {network} belongs to the block of {owner}; hint: choose one outside every block, or run it there")]
+    #[error(
+        "address {address} in network {network} belongs to the block of {owner}; hint: choose one outside every block, or run it there"
+    )]
     ForeignBlock {
         /// The address.
         address: OverlayIp,
@@ -96,18 +100,18 @@ pub enum AdmitError {
 impl Mesh {
     /// A host that knows nothing yet.
     #[must_use]
-    pub fn new(node: Node) -> Self {
+    pub(crate) fn new(node: Node) -> Self {
         Self { node, networks: BTreeMap::new(), hosted: BTreeMap::new(), version: 0 }
     }
 
     /// This host.
     #[must_use]
-    pub fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
     /// Takes a network's state. Returns whether it says anything new; older states of the same epoch do not.
-    pub fn accept(&mut self, snapshot: NetworkSnapshot) -> bool {
+    pub(crate) fn accept(&mut self, snapshot: NetworkSnapshot) -> bool {
         let name = snapshot.network.name.clone();
         let known = self.networks.get(&name);
         if known.is_some_and(|known| !snapshot.generation.replaces(known.snapshot.generation)) {
@@ -124,38 +128,38 @@ impl Mesh {
     }
 
     /// Forgets a network that is no more. Refused (false) while workloads of it run here.
-    pub fn drop_network(&mut self, network: &NetworkName) -> bool {
+    pub(crate) fn drop_network(&mut self, network: &NetworkName) -> bool {
         let used = self.hosted.keys().any(|key| key.network == *network);
         !used && self.networks.remove(network).is_some()
     }
 
     /// The networks that this host carries.
     #[must_use]
-    pub fn networks(&self) -> Vec<NetworkName> {
+    pub(crate) fn networks(&self) -> Vec<NetworkName> {
         self.networks.keys().cloned().collect()
     }
 
     /// What control last said of the network.
     #[must_use]
-    pub fn snapshot(&self, network: &NetworkName) -> Option<&NetworkSnapshot> {
+    pub(crate) fn snapshot(&self, network: &NetworkName) -> Option<&NetworkSnapshot> {
         self.networks.get(network).map(|carried| &carried.snapshot)
     }
 
     /// This host's workloads in the network.
     #[must_use]
-    pub fn local(&self, network: &NetworkName) -> Vec<Workload> {
+    pub(crate) fn local(&self, network: &NetworkName) -> Vec<Workload> {
         let local = self.hosted.iter().filter(|(key, _)| key.network == *network);
         local.map(|(_, hosted)| hosted.workload.clone()).collect()
     }
 
     /// Control's snapshot with this host's own workloads as they are now.
     #[must_use]
-    pub fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
+    pub(crate) fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
         let mut snapshot = self.snapshot(network)?.clone();
         let local = self.local(network);
-        snapshot.workloads.retain(|known| {
-            known.node != self.node.name && !local.iter().any(|own| own.name == known.name)
-        });
+        snapshot
+            .workloads
+            .retain(|known| known.node != self.node.name && !local.iter().any(|own| own.name == known.name));
         snapshot.workloads.extend(local);
         snapshot.workloads.sort_by(|a, b| a.name.cmp(&b.name));
         Some(snapshot)
@@ -165,7 +169,7 @@ impl Mesh {
     ///
     /// # Errors
     /// When name or address are taken; nothing is changed then.
-    pub fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
+    pub(crate) fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
         let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
         self.check_name(&key)?;
         let (used, taken_macs) = self.taken(&spec.network);
@@ -202,14 +206,14 @@ impl Mesh {
     }
 
     /// Takes in a workload that has its addresses already: one that ran before this agent did.
-    pub fn host(&mut self, workload: Workload) {
+    pub(crate) fn host(&mut self, workload: Workload) {
         let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
         self.hosted.insert(key, Hosted { workload, ending: false, data_plane: DataPlane::None });
         self.version += 1;
     }
 
     /// Sets whether calls may be sent to the workload; returns the new workload when that is news.
-    pub fn set_ready(&mut self, key: &Key, ready: bool) -> Option<Workload> {
+    pub(crate) fn set_ready(&mut self, key: &Key, ready: bool) -> Option<Workload> {
         let hosted = self.hosted.get_mut(key)?;
         let ready = ready && !hosted.ending;
         if hosted.workload.ready == ready {
@@ -221,7 +225,7 @@ impl Mesh {
     }
 
     /// The workload gets no new calls any more.
-    pub fn end(&mut self, key: &Key) {
+    pub(crate) fn end(&mut self, key: &Key) {
         self.set_ready(key, false);
         if let Some(hosted) = self.hosted.get_mut(key) {
             hosted.ending = true;
@@ -229,7 +233,7 @@ impl Mesh {
     }
 
     /// The workload is gone; its address rests.
-    pub fn remove(&mut self, key: &Key, now: Instant) {
+    pub(crate) fn remove(&mut self, key: &Key, now: Instant) {
         if let Some(hosted) = self.hosted.remove(key) {
             self.version += 1;
             if let Some(carried) = self.networks.get_mut(&key.network) {
@@ -239,14 +243,14 @@ impl Mesh {
     }
 
     /// The workload's sidecar works by this sequence; `None`: it is not there, and nobody waits for it.
-    pub fn set_applied(&mut self, key: &Key, sequence: Option<u64>) {
+    pub(crate) fn set_applied(&mut self, key: &Key, sequence: Option<u64>) {
         if let Some(hosted) = self.hosted.get_mut(key) {
             hosted.data_plane = sequence.map_or(DataPlane::None, DataPlane::Applied);
         }
     }
 
     /// Kernel and names work by this sequence of the network.
-    pub fn set_published(&mut self, network: &NetworkName, sequence: u64) {
+    pub(crate) fn set_published(&mut self, network: &NetworkName, sequence: u64) {
         if let Some(carried) = self.networks.get_mut(network) {
             carried.published = Some((sequence, carried.snapshot.generation));
         }
@@ -254,20 +258,20 @@ impl Mesh {
 
     /// Counts the changes that control should hear of.
     #[must_use]
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
     /// What control should know of this host.
     #[must_use]
-    pub fn report(&self) -> LinkReport {
+    pub(crate) fn report(&self) -> LinkReport {
         let workloads = self.hosted.values().map(|hosted| hosted.workload.clone()).collect();
         LinkReport { version: self.version, workloads }
     }
 
     /// The generation per network that every data plane of this host works by.
     #[must_use]
-    pub fn applied(&self) -> BTreeMap<NetworkName, Generation> {
+    pub(crate) fn applied(&self) -> BTreeMap<NetworkName, Generation> {
         let applied = self.networks.iter().filter_map(|(name, carried)| {
             let (sequence, generation) = carried.published?;
             let sidecars = self.hosted.iter().filter(|(key, _)| key.network == *name);
@@ -287,10 +291,15 @@ impl Mesh {
             node: node.clone(),
         };
         if let Some(hosted) = self.hosted.get(key) {
-            return Err(if hosted.ending { AdmitError::Ending(key.clone()) } else { in_use(&self.node.name) });
+            return Err(if hosted.ending {
+                AdmitError::Ending(key.clone())
+            } else {
+                in_use(&self.node.name)
+            });
         }
         let known = self.snapshot(&key.network).into_iter().flat_map(|snapshot| &snapshot.workloads);
-        let other = known.filter(|known| known.node != self.node.name).find(|known| known.name == key.workload);
+        let other =
+            known.filter(|known| known.node != self.node.name).find(|known| known.name == key.workload);
         other.map_or(Ok(()), |other| Err(in_use(&other.node)))
     }
 
@@ -313,7 +322,10 @@ impl Carried {
             Some(block) if block.node.as_ref() != Some(node) => Err(AdmitError::ForeignBlock {
                 address,
                 network: self.snapshot.network.name.clone(),
-                owner: block.node.as_ref().map_or_else(|| "service addresses".to_owned(), ToString::to_string),
+                owner: block
+                    .node
+                    .as_ref()
+                    .map_or_else(|| "service addresses".to_owned(), ToString::to_string),
             }),
             Some(_) | None => Ok(()),
         }
@@ -419,7 +431,8 @@ mod tests {
         stale.workloads.push(workload);
         mesh.accept(stale);
         let effective = mesh.effective(&key.network).unwrap();
-        let names: Vec<_> = effective.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
+        let names: Vec<_> =
+            effective.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
         assert_eq!(names, [("api", true), ("web", true)]);
         mesh.end(&key);
         assert_eq!(mesh.set_ready(&key, true), None, "what ends gets no calls again");

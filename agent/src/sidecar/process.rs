@@ -9,10 +9,10 @@ use sealane_proto::sidecar::SOCKET;
 use sealane_sys::hop::Hopper;
 use sealane_sys::spawn::SpawnExt;
 use sealane_sys::{NetNs, Process};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Key;
+use crate::readable;
 
 /// The folder of the run directory that holds a pid file per sidecar.
 const FOLDER: &str = "sidecars";
@@ -31,7 +31,7 @@ impl SidecarProcess {
     pub(super) fn adopt(run_dir: &Path, key: &Key) -> Option<Self> {
         let record = record_path(run_dir, key);
         let process = recorded(&record)?;
-        let process = AsyncFd::with_interest(process, Interest::READABLE).ok()?;
+        let process = readable::process(process).ok()?;
         Some(Self { process, child: None, record })
     }
 
@@ -57,7 +57,7 @@ impl SidecarProcess {
         // Written at once: were the agent killed before, the next one would start a second sidecar, which finds
         // no listeners to take and no workload of its own.
         fs::write(&record, line)?;
-        let process = AsyncFd::with_interest(process, Interest::READABLE)?;
+        let process = readable::process(process)?;
         Ok(Self { process, child: Some(child), record })
     }
 
@@ -106,7 +106,7 @@ fn recorded(record: &Path) -> Option<Process> {
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
+pub(crate) fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut stopped = 0;
     let entries = match fs::read_dir(run_dir.join(FOLDER)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

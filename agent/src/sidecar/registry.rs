@@ -24,11 +24,11 @@ const COLLECT: Duration = Duration::from_secs(1);
 
 /// A sidecar that has said hello.
 #[derive(Debug)]
-pub struct Connected {
+pub(crate) struct Connected {
     /// Its first message.
-    pub hello: Hello,
+    pub(crate) hello: Hello,
     /// The connection.
-    pub channel: Channel<Down, Up>,
+    pub(crate) channel: Channel<Down, Up>,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Entry {
 
 /// The supervisors of this host's sidecars.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     entries: Mutex<BTreeMap<Key, Entry>>,
 }
 
@@ -48,7 +48,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the socket cannot be bound.
-    pub fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
+    pub(crate) fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
         let path = run_dir.join(SOCKET);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -107,7 +107,7 @@ impl Registry {
     }
 
     /// The series of all sidecars, each with its network and workload; those that do not answer are left out.
-    pub async fn collect(&self) -> Vec<Family> {
+    pub(crate) async fn collect(&self) -> Vec<Family> {
         let all: Vec<_> =
             self.lock().iter().map(|(key, entry)| (key.clone(), entry.commands.clone())).collect();
         let asked = all.into_iter().map(|(key, commands)| async move {

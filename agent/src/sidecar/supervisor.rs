@@ -14,9 +14,9 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Key;
 use super::process::SidecarProcess;
 use super::registry::{Connected, Registry};
-use super::Key;
 use crate::certs::WorkloadIdentity;
 use crate::host::Effective;
 
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// What somebody wants of a sidecar.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Its series.
     Collect(oneshot::Sender<Vec<Family>>),
     /// Its end: no new work, then whatever is left after the deadline is cut off.
@@ -37,42 +37,42 @@ pub enum Command {
 
 /// What a sidecar is made of.
 #[derive(Debug)]
-pub struct SidecarParts {
+pub(crate) struct SidecarParts {
     /// Whom it serves.
-    pub key: Key,
+    pub(crate) key: Key,
     /// Where it runs.
-    pub netns: NetNs,
+    pub(crate) netns: NetNs,
     /// The agent's run directory.
-    pub run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     /// The program.
-    pub binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// The thread that starts processes in namespaces.
-    pub hopper: Arc<Hopper>,
+    pub(crate) hopper: Arc<Hopper>,
     /// The listening sockets: outbound, inbound, tunnel.
-    pub listeners: Vec<OwnedFd>,
+    pub(crate) listeners: Vec<OwnedFd>,
     /// The mesh.
-    pub trust_domain: TrustDomain,
+    pub(crate) trust_domain: TrustDomain,
     /// Who it is.
-    pub identity: watch::Receiver<Arc<WorkloadIdentity>>,
+    pub(crate) identity: watch::Receiver<Arc<WorkloadIdentity>>,
     /// What it works by.
-    pub effective: watch::Receiver<Arc<Effective>>,
+    pub(crate) effective: watch::Receiver<Arc<Effective>>,
 }
 
 /// A supervised sidecar; dropping this leaves the process running for the next agent.
 #[derive(Debug)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     /// The sequence that the sidecar works by; `None` while it is not connected.
-    pub applied: watch::Receiver<Option<u64>>,
+    pub(crate) applied: watch::Receiver<Option<u64>>,
     /// For commands.
-    pub commands: mpsc::Sender<Command>,
+    pub(crate) commands: mpsc::Sender<Command>,
     /// Ends after a drain.
-    pub task: Task,
+    pub(crate) task: Task,
 }
 
 impl Supervisor {
     /// Adopts or starts the sidecar and keeps it alive.
     #[must_use]
-    pub fn start(parts: SidecarParts, registry: Arc<Registry>) -> Self {
+    pub(crate) fn start(parts: SidecarParts, registry: Arc<Registry>) -> Self {
         let (connections, incoming) = mpsc::channel(1);
         let (commands, orders) = mpsc::channel(4);
         registry.enter(parts.key.clone(), connections, commands.clone());
@@ -228,12 +228,13 @@ impl Run {
             sequence: effective.sequence,
             trust_domain: self.parts.trust_domain.clone(),
             workload,
-            network: effective.snapshot.clone(),
+            network: (*effective.snapshot).clone(),
         })
     }
 
     fn listeners(&self) -> Result<Listeners, ChannelError> {
-        let copies = self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+        let copies =
+            self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
         let [outbound, inbound, tunnel] = copies
             .try_into()
             .map_err(|_| ChannelError::Malformed("a sidecar has three listeners".to_owned()))?;

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
 use sealane_proto::wire::v1;
 use sealane_sys::Process;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
 use super::plumbing::{self, Plumbed};
 use super::{AttachError, Context, RunSpec};
-use crate::certs::{CertError, WorkloadIdentity};
+use crate::certs::{CertError, WorkloadIdentity, is_passing};
 use crate::disk::{StoredProcess, StoredWorkload};
 use crate::dns::View;
-use crate::health;
+use crate::health::{self, Target};
 use crate::host::{AdmitError, Effective};
 use crate::ipam::IpamError;
+use crate::readable;
 use crate::sidecar::{Command, Key, SidecarParts, Supervisor};
 
 /// How long a new sidecar may take to work by its first configuration.
@@ -36,7 +37,7 @@ const FIRST_READING: Duration = Duration::from_secs(1);
 
 /// Tells whoever asked for the workload how it goes.
 #[derive(Clone, Debug)]
-pub struct Progress(pub mpsc::Sender<Result<v1::RunEvent, AttachError>>);
+pub(crate) struct Progress(pub mpsc::Sender<Result<v1::RunEvent, AttachError>>);
 
 impl Progress {
     /// Something is waited for. An asker that left needs no word: its process tells.
@@ -64,9 +65,8 @@ struct Life {
 
 /// A new workload.
 pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process, progress: Progress) {
-    let stored =
-        StoredProcess { pid: process.pid(), started: process.started(), boot: context.boot.clone() };
-    let process = match AsyncFd::with_interest(process, Interest::READABLE) {
+    let stored = StoredProcess { pid: process.pid(), started: process.started(), boot: context.boot.clone() };
+    let process = match readable::process(process) {
         Ok(process) => process,
         Err(error) => {
             tracing::error!(%error, "cannot watch the process of a new workload");
@@ -104,19 +104,12 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
     let Some(effective) = network(&context, &key).await else {
         return;
     };
-    let mut life = Life {
-        context,
-        key,
-        workload,
-        effective,
-        plumbed: None,
-        supervisor: None,
-        registered: true,
-    };
+    let mut life =
+        Life { context, key, workload, effective, plumbed: None, supervisor: None, registered: true };
     let same_boot = stored.process.boot == life.context.boot;
     let process = Process::reopen(stored.process.pid, stored.process.started);
     let process = process.ok().filter(|_| same_boot);
-    let process = process.and_then(|process| AsyncFd::with_interest(process, Interest::READABLE).ok());
+    let process = process.and_then(|process| readable::process(process).ok());
     if let Some(process) = process {
         let quiet = Progress(mpsc::channel(1).0);
         let adopted = tokio::select! {
@@ -193,32 +186,33 @@ fn own_blocks(context: &Context, effective: &Effective) -> usize {
 async fn carry(context: &Context, name: &str, held: usize, progress: &Progress) -> Result<(), AttachError> {
     let mut networks = context.host.views.networks.clone();
     let enough = |networks: &std::collections::BTreeMap<_, watch::Receiver<Arc<Effective>>>| {
-        let known = networks.iter().find(|(network, _): &(&sealane_proto::types::NetworkName, _)| network.as_str() == name);
+        let known = networks
+            .iter()
+            .find(|(network, _): &(&sealane_proto::types::NetworkName, _)| network.as_str() == name);
         known.is_some_and(|(_, effective)| own_blocks(context, &effective.borrow()) > held)
     };
     loop {
         if enough(&networks.borrow_and_update()) {
             return Ok(());
         }
-        let channel = control(context, &format!("network {name}, which this host does not carry yet"), progress).await?;
-        let request =
-            v1::CarryRequest { network: name.to_owned(), blocks_held: u32::try_from(held).unwrap_or(u32::MAX) };
+        let channel =
+            control(context, &format!("network {name}, which this host does not carry yet"), progress)
+                .await?;
+        let request = v1::CarryRequest {
+            network: name.to_owned(),
+            blocks_held: u32::try_from(held).unwrap_or(u32::MAX),
+        };
         match v1::control_client::ControlClient::new(channel).carry(request).await {
             Ok(_) => {}
-            Err(status) => match status.code() {
-                tonic::Code::NotFound => return Err(AttachError::NoNetwork(status.message().to_owned())),
-                tonic::Code::ResourceExhausted
-                | tonic::Code::FailedPrecondition
-                | tonic::Code::InvalidArgument
-                | tonic::Code::PermissionDenied => {
-                    return Err(AttachError::Refused(status.message().to_owned()));
-                }
-                _ => {
-                    progress.waiting(format!("control: {}", status.message())).await;
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            },
+            Err(status) if status.code() == tonic::Code::NotFound => {
+                return Err(AttachError::NoNetwork(status.message().to_owned()));
+            }
+            Err(status) if is_passing(status.code()) => {
+                progress.waiting(format!("control: {}", status.message())).await;
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            Err(status) => return Err(AttachError::Refused(status.message().to_owned())),
         }
         // The state follows the lease on the stream; a new block shows within a network's own publication.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
@@ -296,7 +290,8 @@ impl Life {
 
     /// Waits until control knows the workload, or until it is clear that control is not there and not needed.
     async fn register(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        let version = self.context.host.set_ready(self.key.clone(), false).await.ok_or(AttachError::Ending)?;
+        let version =
+            self.context.host.set_ready(self.key.clone(), false).await.ok_or(AttachError::Ending)?;
         let mut reported = self.context.host.views.reported.clone();
         let mut told = false;
         loop {
@@ -317,7 +312,8 @@ impl Life {
                 return Ok(());
             }
             if !told {
-                let what = format!("control, which does not know workload {} yet: {}", self.key, link.problem);
+                let what =
+                    format!("control, which does not know workload {} yet: {}", self.key, link.problem);
                 progress.waiting(what).await;
                 told = true;
             }
@@ -329,10 +325,13 @@ impl Life {
     /// Whether this host can start the workload by itself: it carries its service and has its identity.
     fn can_go_alone(&self) -> Result<bool, AttachError> {
         let known_service = match &self.workload.service {
-            Some(service) => self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service),
+            Some(service) => {
+                self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service)
+            }
             None => true,
         };
-        Ok(known_service && (!self.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
+        Ok(known_service
+            && (!self.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
     }
 
     async fn identity(
@@ -383,12 +382,14 @@ impl Life {
         let Some(supervisor) = &mut self.supervisor else {
             return Ok(());
         };
-        let applied = supervisor.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= sequence));
+        let applied =
+            supervisor.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= sequence));
         match tokio::time::timeout(SIDECAR_START, applied).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(AttachError::Ending),
             Err(_) => {
-                let what = format!("its sidecar did not start within {SIDECAR_START:?}; the agent's log says why");
+                let what =
+                    format!("its sidecar did not start within {SIDECAR_START:?}; the agent's log says why");
                 Err(AttachError::setup(&self.key, what))
             }
         }
@@ -427,13 +428,17 @@ impl Life {
         }
     }
 
-    fn watch_health(&self) -> Option<(watch::Receiver<bool>, sealane_base::task::Task)> {
-        if self.workload.ports.is_empty() {
-            return None;
-        }
-        let netns = self.plumbed.as_ref()?.netns.try_clone().ok()?;
-        let address = self.workload.address.to_ipv4();
-        Some(health::watch(self.context.hopper.clone(), netns, address, self.workload.ports.clone()))
+    fn watch_health(&self) -> Option<(watch::Receiver<bool>, Task)> {
+        let netns = &self.plumbed.as_ref().filter(|_| !self.workload.ports.is_empty())?.netns;
+        let target = Target {
+            address: self.workload.address.to_ipv4(),
+            ports: self.workload.ports.clone(),
+            sidecar: self.workload.sidecar.then_some(self.context.ports),
+        };
+        let watched = health::watch(&self.context.hopper, netns, target);
+        let complain =
+            |error| tracing::error!(%error, workload = %self.key, "cannot see whether a workload listens");
+        watched.map_err(complain).ok()
     }
 
     /// Lets the workload's DNS answer by the newest state, once its sidecar works by it.
@@ -443,7 +448,7 @@ impl Life {
         let follows = applied.is_none_or(|applied| applied >= effective.sequence);
         if let Some(plumbed) = self.plumbed.as_ref().filter(|_| follows) {
             let view = View { zones: vec![effective.zone.clone()], sidecar: self.workload.sidecar };
-            plumbed.view.send_replace(Arc::new(view));
+            plumbed.view.store(Arc::new(view));
         }
     }
 
@@ -453,11 +458,11 @@ impl Life {
         if let Some(version) = self.context.host.end(self.key.clone()).await {
             self.settle(version).await;
         }
-        if let Some(supervisor) = self.supervisor.take() {
-            if supervisor.commands.send(Command::Drain { deadline: DRAIN }).await.is_ok() {
-                // A supervisor that panicked leaves a process that the next agent ends.
-                let _ = supervisor.task.await;
-            }
+        if let Some(supervisor) = self.supervisor.take()
+            && supervisor.commands.send(Command::Drain { deadline: DRAIN }).await.is_ok()
+        {
+            // A supervisor that panicked leaves a process that the next agent ends.
+            let _ = supervisor.task.await;
         }
         plumbing::unplumb(&self.context, &self.key, self.plumbed.take()).await;
         if let Err(error) = self.context.folder.remove(&file_name(&self.key)) {

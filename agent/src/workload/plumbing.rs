@@ -7,16 +7,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sealane_base::task::Task;
+use arc_swap::ArcSwap;
 use sealane_proto::resource::{Network, Workload};
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::watch;
 
 use super::{AttachError, Context};
-use crate::dns::{self, DnsSockets, View};
+use crate::dns::{self, DnsServer, DnsSockets, View};
 use crate::nft;
 use crate::sidecar::Key;
 
@@ -32,8 +31,8 @@ pub(super) struct Plumbed {
     /// The sidecar's listeners, if it has one.
     pub(super) listeners: Vec<OwnedFd>,
     /// What the workload's DNS answers.
-    pub(super) view: watch::Sender<Arc<View>>,
-    _dns: Task,
+    pub(super) view: Arc<ArcSwap<View>>,
+    _dns: DnsServer,
 }
 
 pub(super) fn netns_path(run_dir: &Path, key: &Key) -> PathBuf {
@@ -75,8 +74,9 @@ pub(super) async fn plumb(
     let netns = NetNs::ensure_at(netns_path(&context.run_dir, &key)).map_err(|error| fail(&error))?;
     let made = context.overlay.ensure_workload(network, workload, &netns).await;
     made.map_err(|error| fail(&error))?;
-    let sockets = held(context, &netns, dns_key(&key), || dns::bind(RESOLVER).map(Into::into));
-    let sockets = DnsSockets::try_from(sockets.map_err(|error| fail(&error))?).map_err(|error| fail(&error))?;
+    let sockets = held(context, &netns, dns_key(&key), || DnsSockets::bind(RESOLVER).map(Into::into));
+    let sockets =
+        DnsSockets::try_from(sockets.map_err(|error| fail(&error))?).map_err(|error| fail(&error))?;
     let mut listeners = Vec::new();
     if workload.sidecar {
         let ports = context.ports;
@@ -87,8 +87,9 @@ pub(super) async fn plumb(
         rules.map_err(|error| fail(&error))?;
     }
     write_resolv(&resolv_path(&context.run_dir, &key)).map_err(|error| fail(&error))?;
-    let view = watch::Sender::new(Arc::new(view));
-    let dns = dns::serve(sockets, view.subscribe(), context.forwarder.clone(), context.dns_metrics.clone());
+    let view = Arc::new(ArcSwap::from_pointee(view));
+    let metrics = context.dns_metrics.network(&network.name);
+    let dns = dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics);
     let dns = dns.map_err(|error| fail(&error))?;
     Ok(Plumbed { netns, listeners, view, _dns: dns })
 }

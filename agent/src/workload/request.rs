@@ -8,7 +8,7 @@ use crate::host::Spec;
 
 /// A checked request; the name may still have to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunSpec {
+pub(crate) struct RunSpec {
     network: NetworkName,
     name: Option<WorkloadName>,
     /// What a made name begins with.
@@ -22,7 +22,7 @@ pub struct RunSpec {
 
 /// What is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
+pub(crate) enum SpecError {
     /// A field that does not parse.
     #[error("{flag}: {reason}")]
     Field {
@@ -49,7 +49,10 @@ fn field<T: std::str::FromStr<Err: ToString>>(flag: &'static str, text: &str) ->
     text.parse().map_err(|error: T::Err| SpecError::Field { flag, reason: error.to_string() })
 }
 
-fn option<T: std::str::FromStr<Err: ToString>>(flag: &'static str, text: &str) -> Result<Option<T>, SpecError> {
+fn option<T: std::str::FromStr<Err: ToString>>(
+    flag: &'static str,
+    text: &str,
+) -> Result<Option<T>, SpecError> {
     if text.is_empty() { Ok(None) } else { field(flag, text).map(Some) }
 }
 
@@ -58,7 +61,7 @@ impl RunSpec {
     ///
     /// # Errors
     /// Names the flag and what is wrong with it.
-    pub fn parse(request: v1::RunRequest, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
+    pub(crate) fn parse(request: v1::RunRequest, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
         let service: Option<ServiceName> = option("--service", &request.service)?;
         let ports = request.ports.into_iter().map(ServicePort::try_from).collect::<Result<Vec<_>, _>>();
         let mut ports =
@@ -91,19 +94,19 @@ impl RunSpec {
 
     /// The network.
     #[must_use]
-    pub fn network(&self) -> &NetworkName {
+    pub(crate) fn network(&self) -> &NetworkName {
         &self.network
     }
 
     /// Whether a name was asked for; a made one can be made again.
     #[must_use]
-    pub fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         self.name.is_some()
     }
 
     /// The workload to be; a name that was not asked for is made from `random`.
     #[must_use]
-    pub fn spec(&self, random: u32) -> Option<Spec> {
+    pub(crate) fn spec(&self, random: u32) -> Option<Spec> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => made_name(&self.stem, random)?,
@@ -168,7 +171,10 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check(v1::RunRequest { network: "No".into(), ..request() }, "--network: network name");
-        check(v1::RunRequest { service: "api".into(), ..request() }, "--service api needs at least one --port");
+        check(
+            v1::RunRequest { service: "api".into(), ..request() },
+            "--service api needs at least one --port",
+        );
         check(v1::RunRequest { ports: vec![port(80)], ..request() }, "--port needs --service");
         let api = |ports| v1::RunRequest { service: "api".into(), ports, ..request() };
         check(api(vec![port(80), port(80)]), "--port 80 is given twice");

@@ -1,0 +1,43 @@
+//! What an earlier agent left in the kernel without having it on disk any more: removed at the start.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sealane_proto::types::NetworkName;
+use sealane_sys::NetNs;
+
+use crate::error::StartError;
+use crate::overlay::Overlay;
+
+/// Removes the namespaces of networks that are not `carried` and of workloads that are not `known`
+/// (`<network>.<workload>`).
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) async fn remove(
+    overlay: &Overlay,
+    run_dir: &Path,
+    carried: &[NetworkName],
+    known: &[String],
+) -> Result<(), StartError> {
+    for network in overlay.networks_on_disk()? {
+        if !carried.contains(&network) {
+            tracing::info!(%network, "removing a network that this host does not carry");
+            overlay.remove_network(&network).await?;
+        }
+    }
+    let entries = match fs::read_dir(run_dir.join("netns")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.contains('.') && !known.iter().any(|known| known == name) {
+            tracing::info!(workload = name, "removing the namespace of a workload that is gone");
+            NetNs::remove_at(&path).map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
+}
