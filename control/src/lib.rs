@@ -1,1 +1,5 @@
-//! Under construction.
+//! x
+mod ca;
+pub mod core;
+mod metrics;
+mod store;

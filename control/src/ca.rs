@@ -1,0 +1,196 @@
+//! The certificate authority of the mesh: made at first start, kept in the store, pinned by join tokens.
+//!
+//! It signs identities, not wishes: of a request only the public key is taken, after its own signature has
+//! proved that the asker holds the private half. Who may have which identity is decided elsewhere.
+
+mod own;
+
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    SanType, SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use sealane_proto::identity::{Principal, SpiffeId};
+use sealane_proto::token::Pin;
+use sealane_proto::types::TrustDomain;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::core::Timestamp;
+
+pub(crate) use own::{OwnCertificate, OwnError};
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+/// How long an authority lives.
+const ROOT_LIFETIME: Duration = DAY.saturating_mul(3_653);
+/// How long certificates of control and of hosts live; they renew them long before.
+const HOST_LIFETIME: Duration = DAY.saturating_mul(30);
+/// How long certificates of services and workloads live: control may be away for a day and more.
+const WORKLOAD_LIFETIME: Duration = DAY.saturating_mul(3);
+/// How far a host's clock may be behind control's.
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// What the store keeps of an authority.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct AuthorityRecord {
+    /// The private key, PKCS #8.
+    pub(crate) key: Vec<u8>,
+    /// The certificate, DER.
+    pub(crate) certificate: Vec<u8>,
+}
+
+impl std::fmt::Debug for AuthorityRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthorityRecord").finish_non_exhaustive()
+    }
+}
+
+/// Signs the identities of one trust domain.
+pub(crate) struct Authority {
+    domain: TrustDomain,
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+}
+
+/// A public key whose holder has proved to have the private one.
+#[derive(Clone, Debug)]
+pub(crate) struct ProvenKey(rcgen::PublicKey);
+
+/// A signed certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Signed {
+    /// Leaf first, the authority last.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// When it ends.
+    pub(crate) expires: Timestamp,
+}
+
+/// Why the authority cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthorityError {
+    /// The stored key or certificate cannot be read.
+    #[error("the certificate authority in the store cannot be read: {0}; restore a backup of the store")]
+    Stored(rcgen::Error),
+    /// Making or signing failed.
+    #[error("the certificate authority cannot sign: {0}")]
+    Sign(rcgen::Error),
+}
+
+/// Why a certificate request is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("csr is not a PKCS #10 certificate request that proves its key: {0}")]
+pub(crate) struct RequestError(rcgen::Error);
+
+impl ProvenKey {
+    /// The key of a certificate request (PKCS #10, DER) that is signed by it.
+    pub(crate) fn of_request(csr: &[u8]) -> Result<Self, RequestError> {
+        let csr = CertificateSigningRequestDer::from(csr);
+        let request = CertificateSigningRequestParams::from_der(&csr).map_err(RequestError)?;
+        Ok(Self(request.public_key))
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(self.0.subject_public_key_info()).into()
+    }
+}
+
+impl Authority {
+    /// A new authority for a new store.
+    pub(crate) fn generate(domain: &TrustDomain, now: Timestamp) -> Result<AuthorityRecord, AuthorityError> {
+        let key = new_key()?;
+        let mut params = params(now, ROOT_LIFETIME);
+        params.distinguished_name.push(DnType::CommonName, "Sealane authority");
+        params.distinguished_name.push(DnType::OrganizationName, domain.as_str());
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
+        Ok(AuthorityRecord { key: key.serialize_der(), certificate: certificate.der().to_vec() })
+    }
+
+    /// The authority that a store keeps.
+    pub(crate) fn load(domain: TrustDomain, record: AuthorityRecord) -> Result<Self, AuthorityError> {
+        let key = KeyPair::try_from(record.key).map_err(AuthorityError::Stored)?;
+        let root = CertificateDer::from(record.certificate);
+        let issuer = Issuer::from_ca_cert_der(&root, key).map_err(AuthorityError::Stored)?;
+        Ok(Self { domain, issuer, root })
+    }
+
+    /// The trust domain.
+    pub(crate) fn domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// The authority's own certificate: the whole trust bundle.
+    pub(crate) fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// What join tokens pin.
+    pub(crate) fn pin(&self) -> Pin {
+        Pin::of(&self.root)
+    }
+
+    /// A certificate for `principal` with this key, valid from a little before `now`.
+    pub(crate) fn sign(
+        &self,
+        key: &ProvenKey,
+        principal: Principal,
+        now: Timestamp,
+    ) -> Result<Signed, AuthorityError> {
+        self.sign_key(&key.0, principal, now)
+    }
+
+    fn sign_key(
+        &self,
+        key: &impl PublicKeyData,
+        principal: Principal,
+        now: Timestamp,
+    ) -> Result<Signed, AuthorityError> {
+        let lifetime = match principal {
+            Principal::Control | Principal::Node(_) => HOST_LIFETIME,
+            Principal::Service(..) | Principal::Workload(..) => WORKLOAD_LIFETIME,
+        };
+        let identity = SpiffeId { trust_domain: self.domain.clone(), principal };
+        let mut params = params(now, lifetime);
+        let uri = identity.to_string().try_into().map_err(AuthorityError::Sign)?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let leaf = params.signed_by(key, &self.issuer).map_err(AuthorityError::Sign)?;
+        Ok(Signed { chain: vec![leaf.into(), self.root.clone()], expires: now.after(lifetime) })
+    }
+}
+
+fn new_key() -> Result<KeyPair, AuthorityError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)
+}
+
+fn params(now: Timestamp, lifetime: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = instant(now.unix().saturating_sub(CLOCK_SKEW.as_secs()));
+    params.not_after = instant(now.after(lifetime).unix());
+    // RFC 5280, section 4.1.2.2: positive, at most 20 octets; 127 random bits cannot be guessed or repeated.
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params
+}
+
+fn instant(unix: u64) -> OffsetDateTime {
+    // Out of range only for clocks beyond the year 9999.
+    i64::try_from(unix)
+        .ok()
+        .and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok())
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! What the mesh should be, and which changes a command makes of it. Pure: no clock, no I/O, no random source.
+//!
+//! A [`Command`] is decided against a [`State`] and yields [`Change`]s, each the put or the removal of one
+//! record. The writer commits them, then everybody sees them; a state is the sum of its changes in any process
+//! that applies them in order.
+
+mod carry;
+mod change;
+mod ipam;
+mod join;
+mod network;
+mod report;
+mod state;
+mod timestamp;
+mod token;
+
+#[cfg(test)]
+mod model;
+
+use std::error::Error;
+
+pub use carry::{Carried, CarryNetwork, CarryRefusal};
+pub use change::{Change, Touched};
+pub use join::{JoinNode, JoinRefusal};
+pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
+pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
+pub use state::{NetworkState, NodeRecord, State, TokenRecord};
+pub use timestamp::{Span, Timestamp};
+pub use token::{CreateToken, CreateTokenRefusal, PurgeTokens};
+
+/// Something that may change the state.
+pub trait Command: Send + 'static {
+    /// What its sender learns when the changes are durable.
+    type Outcome: Send + 'static;
+    /// Why it may be refused: names the object, the field and the fix.
+    type Refusal: Error + Send + 'static;
+
+    /// What follows from the command in this state.
+    ///
+    /// # Errors
+    /// When the state does not allow it; then nothing changes.
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Self::Refusal>;
+}
+
+/// What a command leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision<T> {
+    /// In the order in which they apply.
+    pub changes: Vec<Change>,
+    /// For the sender, once the changes are durable.
+    pub outcome: T,
+}

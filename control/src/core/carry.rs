@@ -1,0 +1,164 @@
+//! Hosts that carry networks: the leasing of address blocks.
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{Block, Network};
+use sealane_proto::types::{NetworkName, NodeName, Subnet};
+
+use super::{Change, Command, Decision, NetworkState, State, Timestamp, ipam};
+
+/// A host carries a network from now on and needs (more) addresses.
+///
+/// Safe to repeat: a block is leased only when the host knows all that are its own already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarryNetwork {
+    /// The asking host.
+    pub node: NodeName,
+    /// The network.
+    pub network: NetworkName,
+    /// How many blocks the host knows to be its own.
+    pub blocks_held: usize,
+}
+
+/// What a host gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// The network.
+    pub network: Network,
+    /// All blocks of the host, sorted.
+    pub blocks: Vec<Block>,
+}
+
+/// Why a host gets no block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CarryRefusal {
+    /// The host is no part of the mesh.
+    #[error("node {0} is not known to this control plane; let it join again with a new token")]
+    UnknownNode(NodeName),
+    /// There is none.
+    #[error("there is no network {0}; create it with `sealane network create {0} --subnet CIDR`")]
+    NotFound(NetworkName),
+    /// All blocks are leased.
+    #[error(
+        "network {network} ({subnet}) has no free block of addresses: {leased} of {total} blocks are held by its \
+         hosts and services, {used} addresses are used; end workloads or create a larger network"
+    )]
+    Exhausted {
+        /// The network.
+        network: NetworkName,
+        /// Its addresses.
+        subnet: Subnet,
+        /// How many blocks are leased.
+        leased: usize,
+        /// How many there are.
+        total: u32,
+        /// How many addresses workloads and services use.
+        used: usize,
+    },
+}
+
+impl Command for CarryNetwork {
+    type Outcome = Carried;
+    type Refusal = CarryRefusal;
+
+    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Carried>, CarryRefusal> {
+        if !state.nodes.contains_key(&self.node) {
+            return Err(CarryRefusal::UnknownNode(self.node));
+        }
+        let Some(network) = state.networks.get(&self.network) else {
+            return Err(CarryRefusal::NotFound(self.network));
+        };
+        let mut blocks = blocks_of(network, &self.node);
+        let mut changes = vec![];
+        if blocks.len() <= self.blocks_held {
+            let range = lease(network, &self.node).ok_or_else(|| exhausted(network))?;
+            let block = Block { node: Some(self.node), range };
+            changes.push(Change::PutBlock { network: self.network, block: block.clone() });
+            blocks.push(block);
+            blocks.sort_by_key(|block| block.range);
+        }
+        Ok(Decision { changes, outcome: Carried { network: network.network.clone(), blocks } })
+    }
+}
+
+fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
+    let own = network.blocks.iter().filter(|(_, holder)| holder.as_ref() == Some(node));
+    own.map(|(&range, holder)| Block { node: holder.clone(), range }).collect()
+}
+
+/// The next block for a host: not one in which another host has a workload at an address of its own choice.
+fn lease(network: &NetworkState, node: &NodeName) -> Option<Ipv4Net> {
+    let foreign = |block: Ipv4Net| {
+        let held = network.addresses.range(ipam::addresses(block));
+        held.filter_map(|(_, name)| network.workloads.get(name)).any(|workload| workload.node != *node)
+    };
+    let taken = |block: Ipv4Net| network.blocks.contains_key(&block) || foreign(block);
+    ipam::free_block(network.network.subnet, ipam::End::Bottom, taken)
+}
+
+fn exhausted(network: &NetworkState) -> CarryRefusal {
+    CarryRefusal::Exhausted {
+        network: network.network.name.clone(),
+        subnet: network.network.subnet,
+        leased: network.blocks.len(),
+        total: ipam::block_count(network.network.subnet),
+        used: network.workloads.len() + network.services.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane_proto::resource::Node;
+
+    use super::*;
+    use crate::core::{CreateNetwork, NodeRecord};
+
+    const NOW: Timestamp = Timestamp::from_unix(0);
+
+    fn state(subnet: &str) -> State {
+        let mut state = State::default();
+        for (name, last) in [("host-1", 1), ("host-2", 2)] {
+            let underlay = format!("192.0.2.{last}").parse().unwrap();
+            let node = Node { name: name.parse().unwrap(), underlay };
+            state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW }));
+        }
+        let name = "shop".parse().unwrap();
+        let create = CreateNetwork { name, subnet: subnet.parse().unwrap(), mtu: None };
+        create.decide(&state, NOW).unwrap().changes.iter().for_each(|change| state.apply(change));
+        state
+    }
+
+    fn carry(state: &mut State, node: &str, blocks_held: usize) -> Result<Vec<String>, CarryRefusal> {
+        let (node, network) = (node.parse().unwrap(), "shop".parse().unwrap());
+        let decision = CarryNetwork { node, network, blocks_held }.decide(state, NOW)?;
+        decision.changes.iter().for_each(|change| state.apply(change));
+        Ok(decision.outcome.blocks.iter().map(|block| block.range.to_string()).collect())
+    }
+
+    #[test]
+    fn a_block_is_leased_only_beyond_those_the_host_knows() {
+        let mut state = state("10.42.0.0/16");
+        assert_eq!(carry(&mut state, "host-1", 0).unwrap(), ["10.42.0.0/24"]);
+        assert_eq!(carry(&mut state, "host-1", 0).unwrap(), ["10.42.0.0/24"]);
+        assert_eq!(carry(&mut state, "host-2", 0).unwrap(), ["10.42.1.0/24"]);
+        assert_eq!(carry(&mut state, "host-1", 1).unwrap(), ["10.42.0.0/24", "10.42.2.0/24"]);
+    }
+
+    #[test]
+    fn exhaustion_names_the_network_and_its_use() {
+        let mut state = state("10.42.0.0/26");
+        for held in 0..4 {
+            carry(&mut state, "host-1", held).unwrap();
+        }
+        let error = carry(&mut state, "host-2", 0).unwrap_err().to_string();
+        assert!(error.contains("network shop (10.42.0.0/26)"), "{error}");
+        assert!(error.contains("4 of 4 blocks") && error.contains("0 addresses are used"), "{error}");
+    }
+
+    #[test]
+    fn unknown_networks_and_hosts_are_named() {
+        let mut state = state("10.42.0.0/16");
+        assert!(carry(&mut state, "host-9", 0).unwrap_err().to_string().contains("node host-9"));
+        state.networks.clear();
+        assert!(carry(&mut state, "host-1", 0).unwrap_err().to_string().contains("no network shop"));
+    }
+}

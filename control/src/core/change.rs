@@ -1,0 +1,50 @@
+//! The alphabet of changes: each puts or removes one record, in memory and in the store alike.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{Block, Network, Service, Workload};
+use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
+
+use super::{NodeRecord, TokenRecord};
+
+/// One record put or removed. Removing a network expects that everything in it has been removed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the record and where it belongs")]
+pub enum Change {
+    /// A network is there, its content last changed at this revision.
+    PutNetwork { network: Network, changed: u64 },
+    /// A network is no more.
+    RemoveNetwork(NetworkName),
+    /// A host has joined.
+    PutNode(NodeRecord),
+    /// A host is no more.
+    RemoveNode(NodeName),
+    /// A block is leased.
+    PutBlock { network: NetworkName, block: Block },
+    /// A block is free.
+    RemoveBlock { network: NetworkName, range: Ipv4Net },
+    /// A service is there.
+    PutService { network: NetworkName, service: Service },
+    /// A service is no more.
+    RemoveService { network: NetworkName, name: ServiceName },
+    /// A workload is there.
+    PutWorkload(Workload),
+    /// A workload is no more.
+    RemoveWorkload { network: NetworkName, name: WorkloadName },
+    /// A token admits hosts.
+    PutToken(TokenRecord),
+    /// A token is forgotten.
+    RemoveToken(String),
+}
+
+/// What changes touch: whatever is derived from these must be derived anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Networks whose snapshots may differ.
+    pub networks: BTreeSet<NetworkName>,
+    /// Whether hosts joined or moved.
+    pub nodes: bool,
+    /// Whether there are other tokens.
+    pub tokens: bool,
+}

@@ -1,0 +1,152 @@
+//! Random histories: whatever is asked in whatever order, the invariants hold, and changes replay and undo.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sealane_proto::resource::{Node, Workload};
+use sealane_proto::token::TokenSecret;
+use sealane_proto::types::{MacAddr, OverlayIp};
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    CreateNetwork(u8, u8),
+    RemoveNetwork(u8),
+    Join(u8, u8),
+    Carry(u8, u8, usize),
+    Report(u8, Vec<(u8, u8, u8, u8)>),
+    Purge,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let workload = (0_u8..3, 0_u8..8, 0_u8..64, 0_u8..6);
+    prop_oneof![
+        1 => (0_u8..3, 0_u8..4).prop_map(|(name, subnet)| Step::CreateNetwork(name, subnet)),
+        1 => (0_u8..3).prop_map(Step::RemoveNetwork),
+        1 => (0_u8..4, 0_u8..4).prop_map(|(name, underlay)| Step::Join(name, underlay)),
+        2 => (0_u8..4, 0_u8..3, 0_usize..3).prop_map(|(node, network, held)| Step::Carry(node, network, held)),
+        4 => (0_u8..4, prop::collection::vec(workload, 0..8)).prop_map(|(node, all)| Step::Report(node, all)),
+        1 => Just(Step::Purge),
+    ]
+}
+
+/// The decision's changes; a refusal has none.
+fn decide(state: &State, step: &Step) -> Vec<Change> {
+    fn changes<C: Command>(command: C, state: &State) -> Vec<Change> {
+        command.decide(state, Timestamp::from_unix(100)).map(|decision| decision.changes).unwrap_or_default()
+    }
+    let network = |name: u8| format!("net-{name}").parse().unwrap();
+    let node = |name: u8| format!("host-{name}").parse().unwrap();
+    match step {
+        Step::CreateNetwork(name, subnet) => {
+            let subnet = format!("10.0.0.{}/26", subnet * 64).parse().unwrap();
+            changes(CreateNetwork { name: network(*name), subnet, mtu: None }, state)
+        }
+        Step::RemoveNetwork(name) => changes(RemoveNetwork(network(*name)), state),
+        Step::Join(name, underlay) => {
+            let underlay = format!("192.0.2.{underlay}").parse().unwrap();
+            let (token, secret) = ("abcd2345".to_owned(), TokenSecret::new([7; 20]));
+            let node = Node { name: node(*name), underlay };
+            changes(JoinNode { token, secret, node, key: [*name; 32] }, state)
+        }
+        Step::Carry(name, net, blocks_held) => {
+            let command =
+                CarryNetwork { node: node(*name), network: network(*net), blocks_held: *blocks_held };
+            changes(command, state)
+        }
+        Step::Report(name, all) => {
+            let workloads = all.iter().map(|&(net, workload, last, service)| {
+                let name_of = network(net);
+                let subnet = state
+                    .networks
+                    .get(&name_of)
+                    .map_or("10.0.0.0/26".parse().unwrap(), |found| found.network.subnet);
+                let first = subnet.to_net().network().to_bits();
+                let address = OverlayIp::from(std::net::Ipv4Addr::from_bits(first + u32::from(last)));
+                let service = (service > 0).then(|| format!("svc-{service}").parse().unwrap());
+                let port = ["80", "80/http", "80/tcp"][usize::from(workload) % 3].parse().unwrap();
+                Workload {
+                    name: format!("wl-{workload}").parse().unwrap(),
+                    network: name_of,
+                    node: node(*name),
+                    address,
+                    mac: MacAddr::new([2, 0, 0, 0, 0, last / 2]),
+                    ports: if service.is_some() { vec![port] } else { vec![] },
+                    service,
+                    sidecar: true,
+                    ready: true,
+                }
+            });
+            changes(Report { node: node(*name), workloads: workloads.collect() }, state)
+        }
+        Step::Purge => changes(PurgeTokens, state),
+    }
+}
+
+fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    items.into_iter().all(|item| seen.insert(item))
+}
+
+fn check(state: &State) {
+    let networks = || state.networks.values();
+    assert!(distinct(networks().map(|network| network.network.vni)));
+    assert!(distinct(state.nodes.values().map(|record| record.node.underlay)));
+    for network in networks() {
+        let subnet = network.network.subnet;
+        assert!(
+            networks()
+                .all(|other| other.network == network.network || !other.network.subnet.overlaps(subnet))
+        );
+        assert!(network.blocks.keys().all(|block| subnet.to_net().contains(block)));
+        let vips = network.services.values().map(|service| service.vip);
+        let addresses = network.workloads.values().map(|workload| workload.address);
+        assert!(distinct(vips.clone().chain(addresses)));
+        assert!(distinct(network.workloads.values().map(|workload| workload.mac)));
+        let holder = |address| network.blocks.get(&ipam::block_of(subnet, address));
+        assert!(vips.into_iter().all(|vip| ipam::is_assignable(subnet, vip) && holder(vip) == Some(&None)));
+        for workload in network.workloads.values() {
+            assert!(ipam::is_assignable(subnet, workload.address) && network.carried_by(&workload.node));
+            let holder = holder(workload.address);
+            assert!(holder.is_none() || holder == Some(&Some(workload.node.clone())));
+            let Some(service) = &workload.service else { continue };
+            let service = &network.services[service];
+            assert!(
+                workload.ports.iter().all(|port| service.ports.iter().any(|union| union.port == port.port))
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+    #[test]
+    fn whatever_is_asked_the_invariants_hold_and_every_change_can_be_undone(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut state = State::default();
+        let token = CreateToken {
+            id: "abcd2345".into(),
+            hash: TokenSecret::new([7; 20]).hash(),
+            ttl: Duration::from_secs(3_600),
+        };
+        token.decide(&state, Timestamp::default()).unwrap().changes.iter().for_each(|change| state.apply(change));
+        for step in &steps {
+            let before = state.clone();
+            let mut undo = vec![];
+            let changes = decide(&state, step);
+            for change in &changes {
+                undo.push(state.inverse(change));
+                state.apply(change);
+            }
+            check(&state);
+            prop_assert_eq!(decide(&state, step).is_empty() || matches!(step, Step::Carry(..)), true, "{:?} is not level-triggered", step);
+            let after = state.clone();
+            undo.iter().rev().for_each(|change| state.apply(change));
+            prop_assert_eq!(&state, &before);
+            state = after;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a host reports to run: all of it each time, so that the newest report replaces every older one.
+
+mod draft;
+mod ports;
+mod refusal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealane_proto::resource::Workload;
+use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
+
+use super::{Command, Decision, State, Timestamp};
+use draft::Draft;
+pub use refusal::{AddressRefusal, WorkloadRefusal};
+
+/// All workloads of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The reporting host.
+    pub node: NodeName,
+    /// Its workloads, in any order.
+    pub workloads: Vec<Workload>,
+}
+
+/// What became of a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// The workloads that are not part of the mesh, each with the reason.
+    pub refused: Vec<RefusedWorkload>,
+    /// The networks that changed by it.
+    pub changed: BTreeSet<NetworkName>,
+}
+
+/// A workload that is not part of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedWorkload {
+    /// Its network.
+    pub network: NetworkName,
+    /// Its name.
+    pub workload: WorkloadName,
+    /// Why.
+    pub reason: WorkloadRefusal,
+}
+
+/// Why a report is refused as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportRefusal {
+    /// The host is no part of the mesh.
+    #[error("node {0} is not known to this control plane; let it join again with a new token")]
+    UnknownNode(NodeName),
+}
+
+impl Command for Report {
+    type Outcome = Reported;
+    type Refusal = ReportRefusal;
+
+    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Reported>, ReportRefusal> {
+        let Self { node, workloads } = self;
+        if !state.nodes.contains_key(&node) {
+            return Err(ReportRefusal::UnknownNode(node));
+        }
+        let (mut changes, mut outcome) = (vec![], Reported::default());
+        for (name, workloads) in by_network(state, &node, workloads) {
+            let Some(network) = state.networks.get(&name) else {
+                let reason = WorkloadRefusal::NoNetwork(name.clone());
+                outcome.refused.extend(workloads.into_iter().map(|workload| RefusedWorkload {
+                    network: name.clone(),
+                    workload: workload.name,
+                    reason: reason.clone(),
+                }));
+                continue;
+            };
+            let mut draft = Draft::new(network, &node);
+            for workload in draft.order(workloads) {
+                let refused = workload.name.clone();
+                if let Err(reason) = draft.admit(workload) {
+                    let network = name.clone();
+                    outcome.refused.push(RefusedWorkload { network, workload: refused, reason });
+                }
+            }
+            let drafted = draft.changes();
+            if !drafted.is_empty() {
+                outcome.changed.insert(name);
+                changes.extend(drafted);
+            }
+        }
+        Ok(Decision { changes, outcome })
+    }
+}
+
+/// What is reported per network, with nothing for networks in which the host had workloads and has none now.
+fn by_network(
+    state: &State,
+    node: &NodeName,
+    workloads: Vec<Workload>,
+) -> BTreeMap<NetworkName, Vec<Workload>> {
+    let had = state.networks.iter().filter(|(_, network)| network.workloads_of(node).next().is_some());
+    let mut grouped: BTreeMap<NetworkName, Vec<Workload>> =
+        had.map(|(name, _)| (name.clone(), vec![])).collect();
+    for workload in workloads {
+        grouped.entry(workload.network.clone()).or_default().push(workload);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests;

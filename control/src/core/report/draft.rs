@@ -1,0 +1,248 @@
+//! One network as it will be after a report: what other hosts have stays, what the reporter had is replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{Block, Service, Workload};
+use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, WorkloadName};
+
+use super::ports::Ports;
+use super::{AddressRefusal, WorkloadRefusal};
+use crate::core::{Change, NetworkState, ipam};
+
+/// The future of one network, workload by workload.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    network: &'a NetworkState,
+    node: &'a NodeName,
+    /// The reporter's workloads that are admitted.
+    accepted: BTreeMap<WorkloadName, Workload>,
+    addresses: BTreeMap<OverlayIp, WorkloadName>,
+    macs: BTreeMap<MacAddr, WorkloadName>,
+    instances: BTreeMap<ServiceName, BTreeSet<WorkloadName>>,
+    /// Services that the report makes, with their addresses.
+    vips: BTreeMap<ServiceName, OverlayIp>,
+    /// Blocks that their addresses are from, where the network's own did not suffice.
+    blocks: Vec<Ipv4Net>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(network: &'a NetworkState, node: &'a NodeName) -> Self {
+        Self {
+            network,
+            node,
+            accepted: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            blocks: vec![],
+        }
+    }
+
+    /// The order of admission: what is known at its address already goes before what wants to take it.
+    pub(super) fn order(&self, mut workloads: Vec<Workload>) -> Vec<Workload> {
+        workloads.sort_by_key(|workload| match self.network.workloads.get(&workload.name) {
+            Some(known) if known == workload => 0,
+            Some(known) if known.address == workload.address => 1,
+            Some(_) | None => 2,
+        });
+        workloads
+    }
+
+    /// Admits a workload, or says why not.
+    pub(super) fn admit(&mut self, workload: Workload) -> Result<(), WorkloadRefusal> {
+        // What is as it was keeps every rule already: others are measured against it.
+        if self.network.workloads.get(&workload.name) != Some(&workload) {
+            self.check_place(&workload)?;
+            self.check_address(workload.address)?;
+            self.check_mac(workload.mac)?;
+            self.check_ports(&workload)?;
+        } else if self.accepted.contains_key(&workload.name) {
+            return Err(self.name_in_use(&workload.name, self.node));
+        }
+        if let Some(service) = &workload.service {
+            self.ensure_service(service)?;
+            self.instances.entry(service.clone()).or_default().insert(workload.name.clone());
+        }
+        self.addresses.insert(workload.address, workload.name.clone());
+        self.macs.insert(workload.mac, workload.name.clone());
+        self.accepted.insert(workload.name.clone(), workload);
+        Ok(())
+    }
+
+    /// What leads from the network as it is to the draft: removals first, then blocks, services, workloads.
+    pub(super) fn changes(self) -> Vec<Change> {
+        let network = &self.network.network.name;
+        let gone = self.network.workloads_of(self.node);
+        let gone = gone.filter(|workload| !self.accepted.contains_key(&workload.name));
+        let mut changes: Vec<Change> = gone
+            .map(|workload| Change::RemoveWorkload { network: network.clone(), name: workload.name.clone() })
+            .collect();
+        let leased = self.blocks.iter();
+        changes.extend(
+            leased.map(|&range| Change::PutBlock {
+                network: network.clone(),
+                block: Block { node: None, range },
+            }),
+        );
+        changes
+            .extend(self.services().map(|service| Change::PutService { network: network.clone(), service }));
+        let known = |workload: &Workload| self.network.workloads.get(&workload.name) == Some(workload);
+        let new = self.accepted.values().filter(|workload| !known(workload));
+        changes.extend(new.cloned().map(Change::PutWorkload));
+        changes
+    }
+
+    fn check_place(&self, workload: &Workload) -> Result<(), WorkloadRefusal> {
+        if workload.node != *self.node {
+            let (reporter, node) = (self.node.clone(), workload.node.clone());
+            return Err(WorkloadRefusal::OtherNode { reporter, node });
+        }
+        if !self.network.carried_by(self.node) {
+            let network = self.network.network.name.clone();
+            return Err(WorkloadRefusal::NotCarried { node: self.node.clone(), network });
+        }
+        if self.accepted.contains_key(&workload.name) {
+            return Err(self.name_in_use(&workload.name, self.node));
+        }
+        match self.network.workloads.get(&workload.name) {
+            Some(other) if other.node != *self.node => Err(self.name_in_use(&workload.name, &other.node)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn name_in_use(&self, workload: &WorkloadName, node: &NodeName) -> WorkloadRefusal {
+        WorkloadRefusal::NameInUse {
+            workload: workload.clone(),
+            network: self.network.network.name.clone(),
+            node: node.clone(),
+        }
+    }
+
+    fn check_address(&self, address: OverlayIp) -> Result<(), AddressRefusal> {
+        let (subnet, network) = (self.network.network.subnet, &self.network.network.name);
+        if !subnet.contains(address) {
+            return Err(AddressRefusal::Outside { address, subnet, network: network.clone() });
+        }
+        if !ipam::is_assignable(subnet, address) {
+            return Err(AddressRefusal::Reserved { address, subnet });
+        }
+        let block = ipam::block_of(subnet, address);
+        match self.network.blocks.get(&block) {
+            Some(Some(node)) if node != self.node => {
+                return Err(AddressRefusal::OtherBlock { address, block, node: node.clone() });
+            }
+            Some(None) => return Err(AddressRefusal::ServiceBlock { address, block }),
+            None if self.blocks.contains(&block) => {
+                return Err(AddressRefusal::ServiceBlock { address, block });
+            }
+            // Its own block, or one that nobody holds: then it is never leased to another host.
+            Some(Some(_)) | None => {}
+        }
+        let foreign = self.network.at(address).filter(|workload| workload.node != *self.node);
+        match self.addresses.get(&address).or(foreign.map(|workload| &workload.name)) {
+            Some(holder) => {
+                Err(AddressRefusal::InUse { address, network: network.clone(), holder: holder.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_mac(&self, mac: MacAddr) -> Result<(), WorkloadRefusal> {
+        let stored = self.network.macs.get(&mac).and_then(|name| self.network.workloads.get(name));
+        let foreign = stored.filter(|workload| workload.node != *self.node);
+        match self.macs.get(&mac).or(foreign.map(|workload| &workload.name)) {
+            Some(holder) => {
+                let network = self.network.network.name.clone();
+                Err(WorkloadRefusal::MacInUse { mac, network, holder: holder.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_ports(&self, workload: &Workload) -> Result<(), WorkloadRefusal> {
+        let Some(service) = &workload.service else {
+            let without = || WorkloadRefusal::PortsWithoutService(workload.name.clone());
+            return if workload.ports.is_empty() { Ok(()) } else { Err(without()) };
+        };
+        let mut ports = self.ports_of(service);
+        ports.add(&workload.ports).map_err(|conflict| WorkloadRefusal::Protocol {
+            port: conflict.port,
+            service: service.clone(),
+            network: self.network.network.name.clone(),
+            spoken: conflict.spoken,
+            offered: conflict.offered,
+        })
+    }
+
+    /// The ports of a service's instances so far: other hosts' and those admitted.
+    fn ports_of(&self, service: &ServiceName) -> Ports {
+        let mut instances: BTreeMap<&WorkloadName, &Workload> = BTreeMap::new();
+        let foreign = self.network.instances_of(service).filter(|workload| workload.node != *self.node);
+        instances.extend(foreign.map(|workload| (&workload.name, workload)));
+        let own = self.instances.get(service).into_iter().flatten();
+        instances.extend(own.filter_map(|name| self.accepted.get_key_value(name)));
+        let mut ports = Ports::default();
+        for workload in instances.values() {
+            // Each was measured against the others when it came.
+            let _ = ports.add(&workload.ports);
+        }
+        ports
+    }
+
+    /// Gives a new service its address.
+    fn ensure_service(&mut self, service: &ServiceName) -> Result<(), WorkloadRefusal> {
+        if self.network.services.contains_key(service) || self.vips.contains_key(service) {
+            return Ok(());
+        }
+        let Some(vip) = self.next_vip() else {
+            return Err(WorkloadRefusal::NoServiceAddress {
+                service: service.clone(),
+                network: self.network.network.name.clone(),
+                subnet: self.network.network.subnet,
+            });
+        };
+        self.vips.insert(service.clone(), vip);
+        Ok(())
+    }
+
+    /// The next free service address, from one more block when those there are full.
+    fn next_vip(&mut self) -> Option<OverlayIp> {
+        let subnet = self.network.network.subnet;
+        let stored = self.network.services.values().map(|service| service.vip);
+        let taken: BTreeSet<OverlayIp> = stored.chain(self.vips.values().copied()).collect();
+        let own = self.network.blocks.iter().filter(|(_, holder)| holder.is_none()).map(|(&range, _)| range);
+        let mut blocks = own.rev().chain(self.blocks.iter().copied());
+        let free = |block| ipam::free_address(subnet, block, |address| taken.contains(&address));
+        if let Some(vip) = blocks.find_map(free) {
+            return Some(vip);
+        }
+        let block = ipam::free_block(subnet, ipam::End::Top, |block| self.is_taken(block))?;
+        self.blocks.push(block);
+        free(block)
+    }
+
+    fn is_taken(&self, block: Ipv4Net) -> bool {
+        let range = ipam::addresses(block);
+        self.network.blocks.contains_key(&block)
+            || self.blocks.contains(&block)
+            || self.network.addresses.range(range.clone()).next().is_some()
+            || self.addresses.range(range).next().is_some()
+    }
+
+    /// Services that are new or have other ports than before. Without instances, the last ports stay.
+    fn services(&self) -> impl Iterator<Item = Service> {
+        let before = self.network.workloads_of(self.node).filter_map(|workload| workload.service.as_ref());
+        let concerned: BTreeSet<&ServiceName> = before.chain(self.instances.keys()).collect();
+        concerned.into_iter().filter_map(|name| {
+            let ports = self.ports_of(name).into_vec();
+            match (self.network.services.get(name), self.vips.get(name)) {
+                (Some(known), _) if ports.is_empty() || known.ports == ports => None,
+                (Some(known), _) => Some(Service { ports, ..known.clone() }),
+                (None, Some(&vip)) => Some(Service { name: name.clone(), vip, ports }),
+                (None, None) => None,
+            }
+        })
+    }
+}

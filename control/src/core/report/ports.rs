@@ -1,0 +1,82 @@
+//! The ports of a service: those of all its instances together.
+
+use std::collections::BTreeMap;
+
+use sealane_proto::types::{Port, Protocol, ServicePort};
+
+/// Ports by number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ports(BTreeMap<Port, ServicePort>);
+
+/// One number, two protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Conflict {
+    pub(super) port: Port,
+    pub(super) spoken: Protocol,
+    pub(super) offered: Protocol,
+}
+
+impl Ports {
+    /// Adds an instance's ports. An explicit protocol wins over `auto`, the first name over later ones.
+    pub(super) fn add(&mut self, offered: &[ServicePort]) -> Result<(), Conflict> {
+        for port in offered {
+            match self.0.get_mut(&port.port) {
+                None => drop(self.0.insert(port.port, port.clone())),
+                Some(known) => {
+                    known.protocol = agree(port.port, known.protocol, port.protocol)?;
+                    known.name = known.name.take().or_else(|| port.name.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorted by number.
+    pub(super) fn into_vec(self) -> Vec<ServicePort> {
+        self.0.into_values().collect()
+    }
+}
+
+fn agree(port: Port, spoken: Protocol, offered: Protocol) -> Result<Protocol, Conflict> {
+    if offered == spoken || offered == Protocol::Auto {
+        Ok(spoken)
+    } else if spoken == Protocol::Auto {
+        Ok(offered)
+    } else {
+        Err(Conflict { port, spoken, offered })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn union(instances: &[&[&str]]) -> Result<Vec<String>, Conflict> {
+        let mut ports = Ports::default();
+        for instance in instances {
+            let offered: Vec<ServicePort> = instance.iter().map(|text| text.parse().unwrap()).collect();
+            ports.add(&offered)?;
+        }
+        Ok(ports.into_vec().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_union_is_sorted_and_explicit_protocols_win() {
+        let table: [(&[&[&str]], &[&str]); 4] = [
+            (&[&["9090"], &["80/http"]], &["80/http", "9090"]),
+            (&[&["80"], &["80/http"]], &["80/http"]),
+            (&[&["80/http"], &["80"]], &["80/http"]),
+            (&[&["80"], &["web=80"], &["other=80"]], &["web=80"]),
+        ];
+        for (instances, expected) in table {
+            assert_eq!(union(instances).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn one_port_does_not_speak_two_protocols() {
+        let conflict = union(&[&["80/http"], &["80/tcp"]]).unwrap_err();
+        assert_eq!((conflict.spoken, conflict.offered), (Protocol::Http, Protocol::Tcp));
+        assert!(union(&[&["53/udp", "53/tcp"]]).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! Why a workload is not part of the mesh, in words for whoever started it.
+
+use ipnet::Ipv4Net;
+use sealane_proto::types::{
+    MacAddr, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
+};
+
+/// Why a reported workload is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkloadRefusal {
+    /// There is no such network.
+    #[error("there is no network {0}; create it with `sealane network create {0} --subnet CIDR`")]
+    NoNetwork(NetworkName),
+    /// It says that it runs elsewhere.
+    #[error("the report of node {reporter} names {node} as the workload's node")]
+    OtherNode {
+        /// Who reports.
+        reporter: NodeName,
+        /// Where it is said to run.
+        node: NodeName,
+    },
+    /// The host has no block.
+    #[error("node {node} holds no block of network {network} yet; it must carry the network first")]
+    NotCarried {
+        /// The host.
+        node: NodeName,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Another workload has the name.
+    #[error("workload name {workload} in network {network} is in use on {node}; choose another with --name")]
+    NameInUse {
+        /// The name.
+        workload: WorkloadName,
+        /// The network.
+        network: NetworkName,
+        /// Where its holder runs.
+        node: NodeName,
+    },
+    /// Its address is not for it.
+    #[error(transparent)]
+    Address(#[from] AddressRefusal),
+    /// Its Ethernet address is not for it.
+    #[error("MAC {mac} in network {network} is in use by workload {holder}; choose another")]
+    MacInUse {
+        /// The address.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// Whose it is.
+        holder: WorkloadName,
+    },
+    /// Ports that nobody can call.
+    #[error("workload {0} offers ports without a service; name one with --service")]
+    PortsWithoutService(WorkloadName),
+    /// Two protocols on one port.
+    #[error("port {port} of service {service} in network {network} speaks {spoken} already, not {offered}")]
+    Protocol {
+        /// The port.
+        port: Port,
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// By the other instances.
+        spoken: Protocol,
+        /// By this one.
+        offered: Protocol,
+    },
+    /// No address for a new service.
+    #[error(
+        "network {network} ({subnet}) has no address left for the new service {service}; \
+         end workloads or create a larger network"
+    )]
+    NoServiceAddress {
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// Its addresses.
+        subnet: Subnet,
+    },
+}
+
+/// Why an address is not for a workload.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressRefusal {
+    /// Not of the network.
+    #[error("address {address} is outside {subnet} of network {network}")]
+    Outside {
+        /// The address.
+        address: OverlayIp,
+        /// The network's addresses.
+        subnet: Subnet,
+        /// The network.
+        network: NetworkName,
+    },
+    /// For no workload at all.
+    #[error("address {address} is the network, gateway or broadcast address of {subnet}; choose another")]
+    Reserved {
+        /// The address.
+        address: OverlayIp,
+        /// The network's addresses.
+        subnet: Subnet,
+    },
+    /// For another host to assign.
+    #[error("address {address} lies in block {block} of node {node}; choose another")]
+    OtherBlock {
+        /// The address.
+        address: OverlayIp,
+        /// The block.
+        block: Ipv4Net,
+        /// Who holds it.
+        node: NodeName,
+    },
+    /// For services.
+    #[error("address {address} lies in block {block}, which is for service addresses; choose another")]
+    ServiceBlock {
+        /// The address.
+        address: OverlayIp,
+        /// The block.
+        block: Ipv4Net,
+    },
+    /// Another workload's.
+    #[error("address {address} in network {network} is in use by workload {holder}; choose another")]
+    InUse {
+        /// The address.
+        address: OverlayIp,
+        /// The network.
+        network: NetworkName,
+        /// Whose it is.
+        holder: WorkloadName,
+    },
+}

@@ -1,0 +1,166 @@
+use sealane_proto::resource::Node;
+use sealane_proto::types::MacAddr;
+
+use super::*;
+use crate::core::{CarryNetwork, Change, CreateNetwork, NodeRecord};
+
+const NOW: Timestamp = Timestamp::from_unix(0);
+
+/// Two hosts that carry network shop: host-1 holds 10.42.0.0/24, host-2 10.42.1.0/24.
+fn state() -> State {
+    let mut state = State::default();
+    let name: NetworkName = "shop".parse().unwrap();
+    run(&mut state, CreateNetwork { name: name.clone(), subnet: "10.42.0.0/16".parse().unwrap(), mtu: None });
+    for (node, last) in [("host-1", 1), ("host-2", 2)] {
+        let node = Node { name: node.parse().unwrap(), underlay: format!("192.0.2.{last}").parse().unwrap() };
+        state.apply(&Change::PutNode(NodeRecord { node: node.clone(), key: [last; 32], joined: NOW }));
+        run(&mut state, CarryNetwork { node: node.name, network: name.clone(), blocks_held: 0 });
+    }
+    state
+}
+
+fn run<C: Command>(state: &mut State, command: C) -> C::Outcome {
+    let decision = command.decide(state, NOW).unwrap();
+    decision.changes.iter().for_each(|change| state.apply(change));
+    decision.outcome
+}
+
+/// `name address service ports...`
+fn workload(node: &str, text: &str) -> Workload {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap().parse().unwrap();
+    let address: sealane_proto::types::OverlayIp = words.next().unwrap().parse().unwrap();
+    let [_, b, c, d] = address.to_ipv4().octets();
+    Workload {
+        name,
+        network: "shop".parse().unwrap(),
+        node: node.parse().unwrap(),
+        address,
+        mac: MacAddr::new([2, 0, 10, b, c, d]),
+        service: words.next().map(|service| service.parse().unwrap()),
+        ports: words.map(|port| port.parse().unwrap()).collect(),
+        sidecar: true,
+        ready: true,
+    }
+}
+
+fn report(state: &mut State, node: &str, workloads: &[&str]) -> Vec<String> {
+    let workloads = workloads.iter().map(|text| workload(node, text)).collect();
+    let reported = run(state, Report { node: node.parse().unwrap(), workloads });
+    reported.refused.iter().map(|refused| format!("{}: {}", refused.workload, refused.reason)).collect()
+}
+
+fn names(state: &State) -> Vec<String> {
+    state.networks.values().flat_map(|network| network.workloads.keys()).map(ToString::to_string).collect()
+}
+
+fn service(state: &State, name: &str) -> (String, Vec<String>) {
+    let service = &state.networks.values().next().unwrap().services[&name.parse().unwrap()];
+    (service.vip.to_string(), service.ports.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_newest_report_replaces_every_older_one() {
+    let mut state = state();
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2", "b 10.42.0.3"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-2", &["c 10.42.1.2"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-1", &["b 10.42.0.3"]), [""; 0]);
+    assert_eq!(names(&state), ["b", "c"]);
+}
+
+#[test]
+fn a_repeated_report_changes_nothing() {
+    let mut state = state();
+    let workloads = vec![workload("host-1", "a 10.42.0.2 api 80/http")];
+    let report = Report { node: "host-1".parse().unwrap(), workloads };
+    assert_eq!(run(&mut state, report.clone()).changed.len(), 1);
+    let again = report.decide(&state, NOW).unwrap();
+    assert_eq!(again, Decision { changes: vec![], outcome: Reported::default() });
+}
+
+#[test]
+fn bad_workloads_are_refused_one_by_one_and_the_good_ones_stay() {
+    let mut state = state();
+    report(&mut state, "host-2", &["web-1 10.42.1.2 api 80/http"]);
+    let vip = service(&state, "api").0;
+    let table = [
+        ("web-1 10.42.0.9".to_owned(), "workload name web-1 in network shop is in use on host-2"),
+        ("x 10.43.0.9".to_owned(), "outside 10.42.0.0/16"),
+        ("x 10.42.0.1".to_owned(), "gateway"),
+        ("x 10.42.1.9".to_owned(), "block 10.42.1.0/24 of node host-2"),
+        (format!("x {vip}"), "for service addresses"),
+        ("x 10.42.0.2".to_owned(), "in use by workload good"),
+        ("good 10.42.0.7".to_owned(), "workload name good in network shop is in use on host-1"),
+        ("x 10.42.0.9 api 80/tcp".to_owned(), "port 80 of service api in network shop speaks http already"),
+        ("x 10.42.0.9 dns 53/tcp 53/udp".to_owned(), "speaks tcp already, not udp"),
+    ];
+    for (bad, expected) in table {
+        let refused = report(&mut state, "host-1", &["good 10.42.0.2", &bad]);
+        assert!(refused.len() == 1 && refused[0].contains(expected), "{bad}: {refused:?}");
+        assert_eq!(names(&state), ["good", "web-1"], "{bad}");
+    }
+}
+
+#[test]
+fn what_is_no_ones_place_is_refused() {
+    let mut state = state();
+    let mut elsewhere = workload("host-2", "a 10.42.0.2");
+    let mut nowhere = workload("host-1", "b 10.42.0.3");
+    nowhere.network = "none".parse().unwrap();
+    let mut portly = workload("host-1", "c 10.42.0.4 api 80");
+    portly.service = None;
+    let mut twin = workload("host-1", "d 10.42.0.5");
+    twin.mac = workload("host-1", "e 10.42.0.6").mac;
+    elsewhere.node = "host-2".parse().unwrap();
+    let workloads = vec![elsewhere, nowhere, portly, workload("host-1", "e 10.42.0.6"), twin];
+    let reported = run(&mut state, Report { node: "host-1".parse().unwrap(), workloads });
+    let reasons: Vec<String> = reported.refused.iter().map(|refused| refused.reason.to_string()).collect();
+    for expected in ["names host-2", "there is no network none", "without a service", "MAC 02:00:0a:2a:00:06"]
+    {
+        assert!(reasons.iter().any(|reason| reason.contains(expected)), "{expected}: {reasons:?}");
+    }
+    assert_eq!(names(&state), ["e"]);
+}
+
+#[test]
+fn an_address_may_pass_from_one_workload_to_another_in_one_report() {
+    let mut state = state();
+    report(&mut state, "host-1", &["a 10.42.0.2", "b 10.42.0.3"]);
+    assert_eq!(report(&mut state, "host-1", &["b 10.42.0.2", "c 10.42.0.3"]), [""; 0]);
+    let network = state.networks.values().next().unwrap();
+    assert_eq!(network.at("10.42.0.2".parse().unwrap()).unwrap().name.as_str(), "b");
+    assert_eq!(network.at("10.42.0.3".parse().unwrap()).unwrap().name.as_str(), "c");
+}
+
+#[test]
+fn a_service_keeps_its_address_and_last_ports_when_its_instances_leave() {
+    let mut state = state();
+    report(&mut state, "host-1", &["a 10.42.0.2 api 80", "b 10.42.0.3 web 443/tls"]);
+    report(&mut state, "host-2", &["c 10.42.1.2 api 80/http 9090"]);
+    assert_eq!(service(&state, "api"), ("10.42.255.0".into(), vec!["80/http".into(), "9090".into()]));
+    assert_eq!(service(&state, "web").0, "10.42.255.1");
+    report(&mut state, "host-2", &[]);
+    assert_eq!(service(&state, "api").1, ["80"]);
+    report(&mut state, "host-1", &[]);
+    assert_eq!(service(&state, "api"), ("10.42.255.0".into(), vec!["80".into()]));
+    report(&mut state, "host-2", &["c 10.42.1.2 api 81"]);
+    assert_eq!(service(&state, "api"), ("10.42.255.0".into(), vec!["81".into()]));
+}
+
+#[test]
+fn a_static_address_outside_all_blocks_keeps_its_block_from_other_hosts() {
+    let mut state = state();
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.2.9"]), [""; 0]);
+    let (node, network) = ("host-2".parse().unwrap(), "shop".parse().unwrap());
+    let carried = run(&mut state, CarryNetwork { node, network, blocks_held: 1 });
+    assert_eq!(carried.blocks[1].range.to_string(), "10.42.3.0/24");
+}
+
+#[test]
+fn a_host_that_carries_nothing_has_no_workloads() {
+    let mut state = state();
+    let node = Node { name: "host-3".parse().unwrap(), underlay: "192.0.2.3".parse().unwrap() };
+    state.apply(&Change::PutNode(NodeRecord { node, key: [3; 32], joined: NOW }));
+    let refused = report(&mut state, "host-3", &["a 10.42.9.2"]);
+    assert!(refused[0].contains("node host-3 holds no block of network shop"), "{refused:?}");
+}

@@ -1,0 +1,323 @@
+//! Everything that the mesh should be, in memory, with the indexes that decisions need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
+use sealane_proto::types::{
+    Generation, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName,
+};
+
+use super::{Change, Timestamp, Touched};
+
+/// The desired state of the whole mesh. Changes only by [`State::apply`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The networks and what lives in them.
+    pub networks: BTreeMap<NetworkName, NetworkState>,
+    /// The hosts that have joined.
+    pub nodes: BTreeMap<NodeName, NodeRecord>,
+    /// The join tokens by their public id.
+    pub tokens: BTreeMap<String, TokenRecord>,
+}
+
+/// A host that has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Its name and place.
+    pub node: Node,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) that it joined with: the same host may join again.
+    pub key: [u8; 32],
+    /// When it first joined.
+    pub joined: Timestamp,
+}
+
+/// A join token, of which control keeps the secret's hash alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// Its public name.
+    pub id: String,
+    /// SHA-256 of its secret.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created: Timestamp,
+    /// From when on it admits nobody.
+    pub expires: Timestamp,
+}
+
+/// One network with what lives in it.
+///
+/// Invariants: blocks are disjoint and of one size; addresses, MACs and VIPs are unique; every VIP lies in a
+/// block of control's own and no workload does; every workload's node holds a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkState {
+    /// The network itself.
+    pub network: Network,
+    /// The revision at which its content last changed.
+    pub changed: u64,
+    /// Who holds which block; `None` is control itself, for service addresses.
+    pub blocks: BTreeMap<Ipv4Net, Option<NodeName>>,
+    /// Its services.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Its workloads on all hosts.
+    pub workloads: BTreeMap<WorkloadName, Workload>,
+    /// Whose address it is.
+    pub(super) addresses: BTreeMap<OverlayIp, WorkloadName>,
+    /// Whose Ethernet address it is.
+    pub(super) macs: BTreeMap<MacAddr, WorkloadName>,
+    /// The instances of each service.
+    pub(super) instances: BTreeMap<ServiceName, BTreeSet<WorkloadName>>,
+    /// The workloads of each host.
+    pub(super) by_node: BTreeMap<NodeName, BTreeSet<WorkloadName>>,
+}
+
+impl State {
+    /// Makes one change. A change of a network that is not there does nothing.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutNetwork { network, changed } => {
+                let state = self.networks.entry(network.name.clone());
+                let state = state.or_insert_with(|| NetworkState::new(network.clone()));
+                state.network = network.clone();
+                state.changed = *changed;
+            }
+            Change::RemoveNetwork(name) => drop(self.networks.remove(name)),
+            Change::PutNode(record) => {
+                self.nodes.insert(record.node.name.clone(), record.clone());
+            }
+            Change::RemoveNode(name) => drop(self.nodes.remove(name)),
+            Change::PutToken(record) => drop(self.tokens.insert(record.id.clone(), record.clone())),
+            Change::RemoveToken(id) => drop(self.tokens.remove(id)),
+            Change::PutBlock { network, .. }
+            | Change::RemoveBlock { network, .. }
+            | Change::PutService { network, .. }
+            | Change::RemoveService { network, .. }
+            | Change::RemoveWorkload { network, .. }
+            | Change::PutWorkload(Workload { network, .. }) => {
+                if let Some(state) = self.networks.get_mut(network) {
+                    state.apply(change);
+                }
+            }
+        }
+    }
+
+    /// The change that undoes `change`, which has not been applied yet.
+    #[must_use]
+    pub fn inverse(&self, change: &Change) -> Change {
+        match change {
+            Change::PutNetwork { network: Network { name, .. }, .. } | Change::RemoveNetwork(name) => {
+                match self.networks.get(name) {
+                    Some(NetworkState { network, changed, .. }) => {
+                        Change::PutNetwork { network: network.clone(), changed: *changed }
+                    }
+                    None => Change::RemoveNetwork(name.clone()),
+                }
+            }
+            Change::PutNode(NodeRecord { node: Node { name, .. }, .. }) | Change::RemoveNode(name) => {
+                let old = self.nodes.get(name).cloned();
+                old.map_or_else(|| Change::RemoveNode(name.clone()), Change::PutNode)
+            }
+            Change::PutToken(TokenRecord { id, .. }) | Change::RemoveToken(id) => {
+                let old = self.tokens.get(id).cloned();
+                old.map_or_else(|| Change::RemoveToken(id.clone()), Change::PutToken)
+            }
+            Change::PutBlock { network, .. }
+            | Change::RemoveBlock { network, .. }
+            | Change::PutService { network, .. }
+            | Change::RemoveService { network, .. }
+            | Change::RemoveWorkload { network, .. }
+            | Change::PutWorkload(Workload { network, .. }) => match self.networks.get(network) {
+                Some(state) => state.inverse(change),
+                // What changed nothing is undone by itself.
+                None => change.clone(),
+            },
+        }
+    }
+
+    /// Notes what `change`, which has not been applied yet, touches.
+    pub fn touch(&self, change: &Change, touched: &mut Touched) {
+        match change {
+            Change::PutToken(_) | Change::RemoveToken(_) => touched.tokens = true,
+            Change::PutNode(NodeRecord { node: Node { name, .. }, .. }) | Change::RemoveNode(name) => {
+                touched.nodes = true;
+                let carried = self.networks.iter().filter(|(_, state)| state.carried_by(name));
+                touched.networks.extend(carried.map(|(network, _)| network.clone()));
+            }
+            Change::RemoveNetwork(network)
+            | Change::PutNetwork { network: Network { name: network, .. }, .. }
+            | Change::PutBlock { network, .. }
+            | Change::RemoveBlock { network, .. }
+            | Change::PutService { network, .. }
+            | Change::RemoveService { network, .. }
+            | Change::RemoveWorkload { network, .. }
+            | Change::PutWorkload(Workload { network, .. }) => {
+                touched.networks.insert(network.clone());
+            }
+        }
+    }
+
+    /// The networks in which a host holds blocks.
+    pub fn carried_by<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a NetworkName> {
+        self.networks.iter().filter(|(_, state)| state.carried_by(node)).map(|(name, _)| name)
+    }
+
+    /// Notes that these networks' content changed at `revision`.
+    pub fn stamp(&mut self, networks: &BTreeSet<NetworkName>, revision: u64) {
+        for name in networks {
+            if let Some(state) = self.networks.get_mut(name) {
+                state.changed = revision;
+            }
+        }
+    }
+
+    /// One network as the hosts that carry it see it.
+    #[must_use]
+    pub fn snapshot(&self, name: &NetworkName, epoch: u64) -> Option<NetworkSnapshot> {
+        let state = self.networks.get(name)?;
+        let carriers: BTreeSet<&NodeName> = state.blocks.values().flatten().collect();
+        let node = |name| self.nodes.get(name).map(|record| record.node.clone());
+        let block =
+            |(range, node): (&Ipv4Net, &Option<NodeName>)| Block { node: node.clone(), range: *range };
+        Some(NetworkSnapshot {
+            generation: Generation { epoch, revision: state.changed },
+            network: state.network.clone(),
+            nodes: carriers.into_iter().filter_map(node).collect(),
+            blocks: state.blocks.iter().map(block).collect(),
+            services: state.services.values().cloned().collect(),
+            workloads: state.workloads.values().cloned().collect(),
+        })
+    }
+}
+
+impl NetworkState {
+    fn new(network: Network) -> Self {
+        Self {
+            network,
+            changed: 0,
+            blocks: BTreeMap::new(),
+            services: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a host holds blocks here.
+    #[must_use]
+    pub fn carried_by(&self, node: &NodeName) -> bool {
+        self.blocks.values().any(|holder| holder.as_ref() == Some(node))
+    }
+
+    /// A host's workloads.
+    pub fn workloads_of(&self, node: &NodeName) -> impl Iterator<Item = &Workload> {
+        let names = self.by_node.get(node).into_iter().flatten();
+        names.filter_map(|name| self.workloads.get(name))
+    }
+
+    /// A service's instances.
+    pub fn instances_of(&self, service: &ServiceName) -> impl Iterator<Item = &Workload> {
+        let names = self.instances.get(service).into_iter().flatten();
+        names.filter_map(|name| self.workloads.get(name))
+    }
+
+    /// The workload at an address.
+    #[must_use]
+    pub fn at(&self, address: OverlayIp) -> Option<&Workload> {
+        self.workloads.get(self.addresses.get(&address)?)
+    }
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutBlock { block, .. } => drop(self.blocks.insert(block.range, block.node.clone())),
+            Change::RemoveBlock { range, .. } => drop(self.blocks.remove(range)),
+            Change::PutService { service, .. } => {
+                self.services.insert(service.name.clone(), service.clone());
+            }
+            Change::RemoveService { name, .. } => drop(self.services.remove(name)),
+            Change::PutWorkload(workload) => {
+                self.unindex(&workload.name);
+                self.index(workload);
+                self.workloads.insert(workload.name.clone(), workload.clone());
+            }
+            Change::RemoveWorkload { name, .. } => {
+                self.unindex(name);
+                self.workloads.remove(name);
+            }
+            // Handled by the state above.
+            Change::PutNetwork { .. }
+            | Change::RemoveNetwork(_)
+            | Change::PutNode(_)
+            | Change::RemoveNode(_)
+            | Change::PutToken(_)
+            | Change::RemoveToken(_) => {}
+        }
+    }
+
+    fn inverse(&self, change: &Change) -> Change {
+        let network = self.network.name.clone();
+        match change {
+            Change::PutBlock { block: Block { range, .. }, .. } | Change::RemoveBlock { range, .. } => {
+                let range = *range;
+                match self.blocks.get(&range).cloned() {
+                    Some(node) => Change::PutBlock { network, block: Block { node, range } },
+                    None => Change::RemoveBlock { network, range },
+                }
+            }
+            Change::PutService { service: Service { name, .. }, .. } | Change::RemoveService { name, .. } => {
+                match self.services.get(name).cloned() {
+                    Some(service) => Change::PutService { network, service },
+                    None => Change::RemoveService { network, name: name.clone() },
+                }
+            }
+            Change::PutWorkload(Workload { name, .. }) | Change::RemoveWorkload { name, .. } => {
+                match self.workloads.get(name).cloned() {
+                    Some(workload) => Change::PutWorkload(workload),
+                    None => Change::RemoveWorkload { network, name: name.clone() },
+                }
+            }
+            // Handled by the state above.
+            Change::PutNetwork { .. }
+            | Change::RemoveNetwork(_)
+            | Change::PutNode(_)
+            | Change::RemoveNode(_)
+            | Change::PutToken(_)
+            | Change::RemoveToken(_) => change.clone(),
+        }
+    }
+
+    fn index(&mut self, workload: &Workload) {
+        let name = &workload.name;
+        self.addresses.insert(workload.address, name.clone());
+        self.macs.insert(workload.mac, name.clone());
+        self.by_node.entry(workload.node.clone()).or_default().insert(name.clone());
+        if let Some(service) = &workload.service {
+            self.instances.entry(service.clone()).or_default().insert(name.clone());
+        }
+    }
+
+    /// Forgets where a workload was. Within one report an address may already be its new holder's.
+    fn unindex(&mut self, name: &WorkloadName) {
+        let Some(old) = self.workloads.get(name) else { return };
+        if self.addresses.get(&old.address) == Some(name) {
+            self.addresses.remove(&old.address);
+        }
+        if self.macs.get(&old.mac) == Some(name) {
+            self.macs.remove(&old.mac);
+        }
+        remove_from(&mut self.by_node, &old.node, name);
+        if let Some(service) = &old.service {
+            remove_from(&mut self.instances, service, name);
+        }
+    }
+}
+
+fn remove_from<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<WorkloadName>>, key: &K, name: &WorkloadName) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(name);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What control measures of itself.
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// All of control's series.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) registry: Registry,
+    pub(crate) commits: CommitMetrics,
+    pub(crate) agents_connected: IntGauge,
+    /// By `kind` of message and `direction`.
+    pub(crate) stream_messages: IntCounterVec,
+    /// By `kind` of identity.
+    pub(crate) certificates_signed: IntCounterVec,
+    /// By `result`.
+    pub(crate) handshakes: IntCounterVec,
+    certificate_expiry: GaugeVec,
+}
+
+/// The writer's part.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitMetrics {
+    commits: IntCounter,
+    seconds: Histogram,
+    generation: Gauge,
+}
+
+impl Metrics {
+    /// All series, registered.
+    ///
+    /// # Errors
+    /// Never for these names; they are checked when they are made.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let register = |collector| registry.register(collector);
+        let agents_connected =
+            IntGauge::new("sealane_control_agents_connected", "Agents with a stream to this control plane.")?;
+        register(Box::new(agents_connected.clone()))?;
+        let counters = |name, help, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let stream_messages = counters(
+            "sealane_control_stream_messages_total",
+            "Messages on agents' streams.",
+            &["kind", "direction"],
+        )?;
+        let certificates_signed = counters(
+            "sealane_control_certificates_signed_total",
+            "Certificates signed, by kind of identity.",
+            &["kind"],
+        )?;
+        let handshakes =
+            counters("sealane_control_handshakes_total", "TLS handshakes by result.", &["result"])?;
+        let opts = Opts::new("sealane_certificate_expiry_timestamp_seconds", "When a certificate ends.");
+        let certificate_expiry = GaugeVec::new(opts, &["identity"])?;
+        register(Box::new(certificate_expiry.clone()))?;
+        let commits = CommitMetrics::new(&registry)?;
+        Ok(Self {
+            registry,
+            commits,
+            agents_connected,
+            stream_messages,
+            certificates_signed,
+            handshakes,
+            certificate_expiry,
+        })
+    }
+
+    /// Notes when a certificate ends.
+    pub(crate) fn certificate(&self, identity: &str, expires: u64) {
+        self.certificate_expiry.with_label_values(&[identity]).set(expires as f64);
+    }
+
+    /// Counts a message on an agent's stream.
+    pub(crate) fn message(&self, kind: &'static str, direction: &'static str) {
+        self.stream_messages.with_label_values(&[kind, direction]).inc();
+    }
+}
+
+impl CommitMetrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let commits =
+            IntCounter::new("sealane_control_commits_total", "Transactions committed to the store.")?;
+        let opts = HistogramOpts::new("sealane_control_commit_seconds", "How long a commit takes.");
+        let seconds =
+            Histogram::with_opts(opts.buckets(prometheus::exponential_buckets(0.000_25, 2.0, 14)?))?;
+        let generation =
+            Gauge::new("sealane_control_generation", "The revision of the newest committed state.")?;
+        registry.register(Box::new(commits.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(generation.clone()))?;
+        Ok(Self { commits, seconds, generation })
+    }
+
+    pub(crate) fn committed(&self, took: Duration, revision: u64) {
+        self.commits.inc();
+        self.seconds.observe(took.as_secs_f64());
+        self.revision(revision);
+    }
+
+    pub(crate) fn revision(&self, revision: u64) {
+        self.generation.set(revision as f64);
+    }
+}
