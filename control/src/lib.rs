@@ -2,4 +2,5 @@
 mod ca;
 pub mod core;
 mod metrics;
+mod registry;
 mod store;

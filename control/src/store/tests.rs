@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{BackendIoError, StorageBackend};
+use redb::StorageBackend;
 use tempfile::TempDir;
 
 use super::*;
@@ -104,29 +104,29 @@ struct Disk {
 }
 
 impl Disk {
-    fn check(&self) -> Result<(), BackendIoError> {
+    fn check(&self) -> Result<(), std::io::Error> {
         if self.full.load(Ordering::SeqCst) {
-            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
         }
         Ok(())
     }
 }
 
 impl StorageBackend for Disk {
-    fn len(&self) -> Result<u64, BackendIoError> {
+    fn len(&self) -> Result<u64, std::io::Error> {
         self.file.len()
     }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), BackendIoError> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
         self.file.read(offset, out)
     }
-    fn set_len(&self, len: u64) -> Result<(), BackendIoError> {
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
         self.check()?;
         self.file.set_len(len)
     }
-    fn sync_data(&self) -> Result<(), BackendIoError> {
+    fn sync_data(&self) -> Result<(), std::io::Error> {
         self.file.sync_data()
     }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BackendIoError> {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
         self.check()?;
         self.file.write(offset, data)
     }

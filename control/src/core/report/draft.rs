@@ -61,11 +61,15 @@ impl<'a> Draft<'a> {
         } else if self.accepted.contains_key(&workload.name) {
             return Err(self.name_in_use(&workload.name, self.node));
         }
+        // First of all: no service may get the block that this address lies in.
+        self.addresses.insert(workload.address, workload.name.clone());
         if let Some(service) = &workload.service {
-            self.ensure_service(service)?;
+            if let Err(refusal) = self.ensure_service(service) {
+                self.addresses.remove(&workload.address);
+                return Err(refusal);
+            }
             self.instances.entry(service.clone()).or_default().insert(workload.name.clone());
         }
-        self.addresses.insert(workload.address, workload.name.clone());
         self.macs.insert(workload.mac, workload.name.clone());
         self.accepted.insert(workload.name.clone(), workload);
         Ok(())

@@ -1,0 +1,223 @@
+//! What everybody may see: the newest committed state, and who of the agents works by which part of it.
+//!
+//! The writer publishes here after each commit. Readers load the [`Directory`] without a lock. Each connected
+//! agent has a [`View`], which always says what that agent should have now; a slow agent misses intermediate
+//! states and never the newest one.
+
+mod directory;
+mod tracker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use prometheus::IntGauge;
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::{Generation, NetworkName, NodeName};
+use tokio::sync::watch;
+
+use crate::core::Timestamp;
+
+pub(crate) use directory::Directory;
+use tracker::Tracker;
+
+/// What one agent should have now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// The networks that its node carries.
+    pub(crate) networks: BTreeMap<NetworkName, Arc<NetworkSnapshot>>,
+    /// Every report up to this sequence is settled.
+    pub(crate) settled: u64,
+    /// A newer stream of the same node has taken its place.
+    pub(crate) replaced: bool,
+}
+
+/// What is known of a node's agent, in memory only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// What it runs.
+    pub(crate) version: String,
+    /// When it was last heard, or its stream ended.
+    pub(crate) last: Timestamp,
+    /// Whether it has a stream.
+    pub(crate) connected: bool,
+}
+
+/// Shared by the writer, the streams and the API.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    directory: ArcSwap<Directory>,
+    hub: Mutex<Hub>,
+    connected: IntGauge,
+}
+
+/// Who is connected. Locked for short, never across an await.
+#[derive(Debug, Default)]
+struct Hub {
+    tracker: Tracker,
+    agents: BTreeMap<NodeName, Agent>,
+    seen: BTreeMap<NodeName, Seen>,
+    streams: u64,
+}
+
+#[derive(Debug)]
+struct Agent {
+    stream: u64,
+    view: watch::Sender<View>,
+}
+
+/// An agent's place in the registry, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    registry: Arc<Registry>,
+    node: NodeName,
+    stream: u64,
+    /// What the agent should have.
+    pub(crate) view: watch::Receiver<View>,
+}
+
+impl Registry {
+    /// A registry that shows this state to nobody yet.
+    pub(crate) fn new(directory: Directory, connected: IntGauge) -> Arc<Self> {
+        let mut hub = Hub::default();
+        let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
+        hub.take(&directory, &networks);
+        Arc::new(Self { directory: ArcSwap::from_pointee(directory), hub: Mutex::new(hub), connected })
+    }
+
+    /// The newest committed state.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
+    /// Shows a newer state to readers, then to every agent that it concerns.
+    pub(crate) fn publish(&self, directory: Directory) {
+        let mut hub = self.hub();
+        let previous = self.directory.load_full();
+        let changed = directory.changed_since(&previous);
+        self.directory.store(Arc::new(directory));
+        hub.take(&self.directory.load(), &changed);
+    }
+
+    /// Seats an agent that works by `applied` generations. Another stream of the same node loses its seat.
+    pub(crate) fn seat(
+        self: &Arc<Self>,
+        node: NodeName,
+        version: String,
+        applied: &BTreeMap<NetworkName, Generation>,
+        now: Timestamp,
+    ) -> Seat {
+        let mut hub = self.hub();
+        let directory = self.directory.load();
+        hub.streams += 1;
+        let stream = hub.streams;
+        let view = View { networks: directory.carried_by(&node), ..View::default() };
+        let (sender, view) = watch::channel(view);
+        if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, view: sender }) {
+            old.view.send_modify(|view| view.replaced = true);
+        }
+        hub.seen.insert(node.clone(), Seen { version, last: now, connected: true });
+        hub.tracker.disconnect(&node);
+        hub.tracker.connect(node.clone(), applied);
+        hub.settle();
+        self.connected.set(i64::try_from(hub.agents.len()).unwrap_or(i64::MAX));
+        drop(hub);
+        Seat { registry: self.clone(), node, stream, view }
+    }
+
+    /// What is known of each node's agent.
+    pub(crate) fn seen(&self) -> BTreeMap<NodeName, Seen> {
+        self.hub().seen.clone()
+    }
+
+    /// The networks whose newest state each connected agent has not acknowledged.
+    pub(crate) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        self.hub().tracker.behind()
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Notes that the agent was heard.
+    pub(crate) fn heard(&self, now: Timestamp) {
+        if let Some(mut hub) = self.seated()
+            && let Some(seen) = hub.seen.get_mut(&self.node)
+        {
+            seen.last = now;
+        }
+    }
+
+    /// Notes that every data plane of the node works by this generation.
+    pub(crate) fn acknowledged(&self, network: &NetworkName, generation: Generation) {
+        if let Some(mut hub) = self.seated() {
+            hub.tracker.acknowledge(&self.node, network, generation);
+            hub.settle();
+        }
+    }
+
+    /// Notes a report that is durable and published: its settling is shown in the view.
+    pub(crate) fn reported(&self, sequence: u64, changed: &BTreeSet<NetworkName>) {
+        if let Some(mut hub) = self.seated() {
+            hub.tracker.report(&self.node, sequence, changed);
+            hub.settle();
+        }
+    }
+
+    /// The hub, unless another stream has taken this one's seat.
+    fn seated(&self) -> Option<MutexGuard<'_, Hub>> {
+        let hub = self.registry.hub();
+        let own = hub.agents.get(&self.node).is_some_and(|agent| agent.stream == self.stream);
+        own.then_some(hub)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some(mut hub) = self.seated() else { return };
+        hub.agents.remove(&self.node);
+        hub.tracker.disconnect(&self.node);
+        if let Some(seen) = hub.seen.get_mut(&self.node) {
+            seen.connected = false;
+        }
+        hub.settle();
+        self.registry.connected.set(i64::try_from(hub.agents.len()).unwrap_or(i64::MAX));
+    }
+}
+
+impl Hub {
+    /// Takes over the networks that changed.
+    fn take(&mut self, directory: &Directory, changed: &BTreeSet<NetworkName>) {
+        for name in changed {
+            let snapshot = directory.networks.get(name);
+            match snapshot {
+                Some(snapshot) => {
+                    let carriers = snapshot.nodes.iter().map(|node| node.name.clone()).collect();
+                    self.tracker.publish(name, snapshot.generation, carriers);
+                }
+                None => self.tracker.remove(name),
+            }
+            for (node, agent) in &self.agents {
+                let carried = snapshot.filter(|snapshot| Directory::carries(snapshot, node));
+                agent.view.send_if_modified(|view| match carried {
+                    Some(snapshot) => {
+                        view.networks.insert(name.clone(), snapshot.clone());
+                        true
+                    }
+                    None => view.networks.remove(name).is_some(),
+                });
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for (node, settled) in self.tracker.poll_settled() {
+            if let Some(agent) = self.agents.get(&node) {
+                agent.view.send_modify(|view| view.settled = settled);
+            }
+        }
+    }
+}

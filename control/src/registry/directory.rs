@@ -1,0 +1,88 @@
+//! The newest committed state, shared without copying what did not change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sealane_proto::identity::Principal;
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::{Generation, NetworkName, NodeName};
+
+use crate::core::{NodeRecord, State, TokenRecord, Touched};
+
+/// Everything committed at one generation. Immutable.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Directory {
+    /// The newest generation.
+    pub(crate) generation: Generation,
+    /// The networks; one whose content did not change keeps its snapshot and generation.
+    pub(crate) networks: BTreeMap<NetworkName, Arc<NetworkSnapshot>>,
+    /// The hosts.
+    pub(crate) nodes: Arc<BTreeMap<NodeName, NodeRecord>>,
+    /// The tokens.
+    pub(crate) tokens: Arc<BTreeMap<String, TokenRecord>>,
+}
+
+impl Directory {
+    /// The directory of a state without a past.
+    pub(crate) fn first(state: &State, generation: Generation) -> Self {
+        let networks = state.networks.keys().cloned().collect();
+        let touched = Touched { networks, nodes: true, tokens: true };
+        Self::default().next(state, generation, &touched)
+    }
+
+    /// The directory after changes that touched this much of the state.
+    pub(crate) fn next(&self, state: &State, generation: Generation, touched: &Touched) -> Self {
+        let mut next = Self { generation, ..self.clone() };
+        for name in &touched.networks {
+            match (state.snapshot(name, generation.epoch), next.networks.get(name)) {
+                (Some(new), Some(old)) if new.same_content(old) => {}
+                (Some(new), _) => drop(next.networks.insert(name.clone(), Arc::new(new))),
+                (None, _) => drop(next.networks.remove(name)),
+            }
+        }
+        if touched.nodes {
+            next.nodes = Arc::new(state.nodes.clone());
+        }
+        if touched.tokens {
+            next.tokens = Arc::new(state.tokens.clone());
+        }
+        next
+    }
+
+    /// The networks that are new, other or gone.
+    pub(crate) fn changed_since(&self, previous: &Self) -> BTreeSet<NetworkName> {
+        let same = |name: &NetworkName, snapshot: &Arc<NetworkSnapshot>| {
+            previous.networks.get(name).is_some_and(|old| Arc::ptr_eq(old, snapshot))
+        };
+        let changed = self.networks.iter().filter(|(name, snapshot)| !same(name, snapshot));
+        let gone = previous.networks.keys().filter(|name| !self.networks.contains_key(*name));
+        changed.map(|(name, _)| name).chain(gone).cloned().collect()
+    }
+
+    /// Whether a host holds blocks of a network.
+    pub(crate) fn carries(snapshot: &NetworkSnapshot, node: &NodeName) -> bool {
+        snapshot.nodes.binary_search_by(|carrier| carrier.name.cmp(node)).is_ok()
+    }
+
+    /// The networks in which a host holds blocks.
+    pub(crate) fn carried_by(&self, node: &NodeName) -> BTreeMap<NetworkName, Arc<NetworkSnapshot>> {
+        let carried = self.networks.iter().filter(|(_, snapshot)| Self::carries(snapshot, node));
+        carried.map(|(name, snapshot)| (name.clone(), snapshot.clone())).collect()
+    }
+
+    /// Whether a service's instance or a workload without a service is registered on a host.
+    pub(crate) fn runs(&self, node: &NodeName, principal: &Principal) -> bool {
+        let (network, service, workload) = match principal {
+            Principal::Service(network, service) => (network, Some(service), None),
+            Principal::Workload(network, workload) => (network, None, Some(workload)),
+            Principal::Control | Principal::Node(_) => return false,
+        };
+        self.networks.get(network).is_some_and(|snapshot| {
+            snapshot.workloads.iter().any(|candidate| {
+                candidate.node == *node
+                    && candidate.service.as_ref() == service
+                    && workload.is_none_or(|name| candidate.name == *name)
+            })
+        })
+    }
+}

@@ -1,0 +1,225 @@
+//! Which connected agent works by which generation of which network, and which reports that settles. Pure.
+//!
+//! A report is settled when every connected agent that carries a network which the report changed has
+//! acknowledged a generation that includes the change; a report that changed nothing, when all networks that
+//! its node carries are acknowledged as they are. Reports of one stream settle in order. An agent that
+//! disconnects is not waited for any longer: its data path goes on by what it has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealane_proto::types::{Generation, NetworkName, NodeName};
+
+/// The bookkeeping.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    networks: BTreeMap<NetworkName, Track>,
+    agents: BTreeMap<NodeName, Agent>,
+    settled: BTreeMap<NodeName, u64>,
+    /// Tells a node's streams apart.
+    connections: u64,
+}
+
+#[derive(Debug, Default)]
+struct Agent {
+    connection: u64,
+    acknowledged: BTreeMap<NetworkName, Generation>,
+    /// Unsettled reports with the networks that each still waits for.
+    reports: BTreeMap<u64, BTreeSet<NetworkName>>,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    generation: Generation,
+    carriers: BTreeSet<NodeName>,
+    /// The revision that each connected carrier works by; 0 is none of this epoch.
+    levels: BTreeMap<NodeName, u64>,
+    /// How many connected carriers work by a revision: the first key is what all of them have.
+    counts: BTreeMap<u64, usize>,
+    /// Reports that wait until all have a revision.
+    waiting: BTreeMap<u64, Vec<Ticket>>,
+}
+
+#[derive(Clone, Debug)]
+struct Ticket {
+    node: NodeName,
+    connection: u64,
+    sequence: u64,
+}
+
+impl Track {
+    fn set_level(&mut self, node: &NodeName, level: u64) {
+        self.clear_level(node);
+        self.levels.insert(node.clone(), level);
+        *self.counts.entry(level).or_default() += 1;
+    }
+
+    fn clear_level(&mut self, node: &NodeName) {
+        let Some(old) = self.levels.remove(node) else { return };
+        if let Some(count) = self.counts.get_mut(&old) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&old);
+            }
+        }
+    }
+
+    /// What all connected carriers have; everything when there are none.
+    fn floor(&self) -> u64 {
+        self.counts.keys().next().copied().unwrap_or(u64::MAX)
+    }
+
+    /// The tickets whose wait is over.
+    fn due(&mut self) -> Vec<Ticket> {
+        let floor = self.floor();
+        let later = match floor.checked_add(1) {
+            Some(next) => self.waiting.split_off(&next),
+            None => BTreeMap::new(),
+        };
+        std::mem::replace(&mut self.waiting, later).into_values().flatten().collect()
+    }
+}
+
+impl Tracker {
+    /// A network's content is now this, carried by these nodes.
+    pub(super) fn publish(
+        &mut self,
+        network: &NetworkName,
+        generation: Generation,
+        carriers: BTreeSet<NodeName>,
+    ) {
+        let track = self.networks.entry(network.clone()).or_default();
+        let new_epoch = track.generation.epoch != generation.epoch;
+        track.generation = generation;
+        let gone: Vec<NodeName> = track.levels.keys().filter(|node| !carriers.contains(*node)).cloned().collect();
+        gone.iter().for_each(|node| track.clear_level(node));
+        for node in &carriers {
+            let Some(agent) = self.agents.get(node) else { continue };
+            if new_epoch || !track.levels.contains_key(node) {
+                track.set_level(node, level(agent, network, generation));
+            }
+        }
+        track.carriers = carriers;
+        self.advance(network);
+    }
+
+    /// A network is no more: nothing waits for it.
+    pub(super) fn remove(&mut self, network: &NetworkName) {
+        if let Some(track) = self.networks.remove(network) {
+            let tickets = track.waiting.into_values().flatten().collect();
+            self.redeem(network, tickets);
+        }
+    }
+
+    /// An agent is connected and works by these generations.
+    pub(super) fn connect(&mut self, node: NodeName, applied: &BTreeMap<NetworkName, Generation>) {
+        self.connections += 1;
+        let agent =
+            Agent { connection: self.connections, acknowledged: applied.clone(), ..Agent::default() };
+        for (name, track) in self.networks.iter_mut().filter(|(_, track)| track.carriers.contains(&node)) {
+            track.set_level(&node, level(&agent, name, track.generation));
+        }
+        self.agents.insert(node, agent);
+    }
+
+    /// An agent's stream has ended: nobody waits for it, and nothing of it waits.
+    pub(super) fn disconnect(&mut self, node: &NodeName) {
+        self.settled.remove(node);
+        if self.agents.remove(node).is_none() {
+            return;
+        }
+        let carried = self.networks.iter_mut().filter(|(_, track)| track.levels.contains_key(node));
+        let carried: Vec<NetworkName> = carried
+            .map(|(name, track)| {
+                track.clear_level(node);
+                name.clone()
+            })
+            .collect();
+        carried.iter().for_each(|name| self.advance(name));
+    }
+
+    /// An agent works by a generation of a network.
+    pub(super) fn acknowledge(&mut self, node: &NodeName, network: &NetworkName, generation: Generation) {
+        let Some(agent) = self.agents.get_mut(node) else { return };
+        let Some(track) = self.networks.get_mut(network) else { return };
+        agent.acknowledged.insert(network.clone(), generation);
+        if track.carriers.contains(node) {
+            let level = level(agent, network, track.generation);
+            track.set_level(node, level);
+            self.advance(network);
+        }
+    }
+
+    /// An agent's report is part of what was published last.
+    pub(super) fn report(&mut self, node: &NodeName, sequence: u64, changed: &BTreeSet<NetworkName>) {
+        let Some(agent) = self.agents.get_mut(node) else { return };
+        let concerned = |name: &NetworkName, track: &Track| {
+            if changed.is_empty() { track.carriers.contains(node) } else { changed.contains(name) }
+        };
+        let mut waits = BTreeSet::new();
+        for (name, track) in &mut self.networks {
+            let revision = track.generation.revision;
+            if concerned(name, track) && track.floor() < revision {
+                let ticket = Ticket { node: node.clone(), connection: agent.connection, sequence };
+                track.waiting.entry(revision).or_default().push(ticket);
+                waits.insert(name.clone());
+            }
+        }
+        agent.reports.insert(sequence, waits);
+        self.settle(node);
+    }
+
+    /// Up to which sequence reports have been settled, per node, since the last call.
+    pub(super) fn poll_settled(&mut self) -> BTreeMap<NodeName, u64> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// The networks whose newest generation a connected agent has not acknowledged; none for most.
+    pub(super) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        let mut behind: BTreeMap<NodeName, Vec<NetworkName>> = BTreeMap::new();
+        for (name, track) in &self.networks {
+            let late = track.levels.iter().filter(|&(_, &level)| level < track.generation.revision);
+            late.for_each(|(node, _)| behind.entry(node.clone()).or_default().push(name.clone()));
+        }
+        behind
+    }
+
+    fn advance(&mut self, network: &NetworkName) {
+        if let Some(track) = self.networks.get_mut(network) {
+            let tickets = track.due();
+            self.redeem(network, tickets);
+        }
+    }
+
+    fn redeem(&mut self, network: &NetworkName, tickets: Vec<Ticket>) {
+        for Ticket { node, connection, sequence } in tickets {
+            let Some(agent) = self.agents.get_mut(&node) else { continue };
+            if agent.connection != connection {
+                continue;
+            }
+            if let Some(waits) = agent.reports.get_mut(&sequence) {
+                waits.remove(network);
+            }
+            self.settle(&node);
+        }
+    }
+
+    /// Settles a node's oldest reports that wait for nothing.
+    fn settle(&mut self, node: &NodeName) {
+        let Some(agent) = self.agents.get_mut(node) else { return };
+        while let Some(first) = agent.reports.first_entry()
+            && first.get().is_empty()
+        {
+            self.settled.insert(node.clone(), *first.key());
+            first.remove();
+        }
+    }
+}
+
+/// The revision that an agent has, as far as this epoch knows it.
+fn level(agent: &Agent, network: &NetworkName, current: Generation) -> u64 {
+    let acknowledged = agent.acknowledged.get(network).copied().unwrap_or_default();
+    if acknowledged.epoch == current.epoch { acknowledged.revision } else { 0 }
+}
+
+#[cfg(test)]
+mod tests;
