@@ -55,6 +55,12 @@ pub(crate) struct Authority {
     root: CertificateDer<'static>,
 }
 
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
 /// A public key whose holder has proved to have the private one.
 #[derive(Clone, Debug)]
 pub(crate) struct ProvenKey(rcgen::PublicKey);

@@ -1,6 +1,115 @@
-//! x
-mod ca;
+//! The central control plane: desired state, address blocks, the certificate authority, and who has which of it.
+//!
+//! One [`Control`] owns everything. A change walks from [`api`](self) (translation) to [`core`] (decision, pure)
+//! to the store (durable) to the registry (published) to each agent's stream; acknowledgements walk back to the
+//! registry. It is deliberately no part of any data path: hosts go on without it.
+
 pub mod core;
+
+mod api;
+mod ca;
 mod metrics;
 mod registry;
+mod renewal;
+mod serve;
+mod session;
+mod start;
 mod store;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry as MetricsRegistry;
+use sealane_base::drain::Drain;
+use sealane_base::ready::Readiness;
+use sealane_base::task::Task;
+use sealane_proto::token::JoinToken;
+use sealane_proto::types::TrustDomain;
+
+pub use start::{StartError, start};
+
+/// What this control plane runs.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long streams and calls may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Where control listens and keeps its things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where hosts connect to.
+    pub listen: SocketAddr,
+    /// What must outlive a reboot: the store with the authority's key. Made with mode 0700.
+    pub data_dir: PathBuf,
+    /// Where `control.sock` is. Made with mode 0700.
+    pub run_dir: PathBuf,
+    /// The mesh's name: `sealane` for a new store; an existing store keeps its own, and another is refused.
+    pub trust_domain: Option<TrustDomain>,
+}
+
+/// A running control plane. Dropping it ends it at once; [`Control::shutdown`] in order.
+#[derive(Debug)]
+pub struct Control {
+    readiness: Readiness,
+    local_addr: SocketAddr,
+    metrics: metrics::Metrics,
+    writer: store::Writer,
+    stopped: store::Stopped,
+    authority: Arc<ca::Authority>,
+    drain: Drain,
+    servers: Vec<Task>,
+    upkeep: Vec<Task>,
+    _socket: serve::Socket,
+}
+
+/// Why a token could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("a join token could not be made: {reason}")]
+pub struct TokenError {
+    reason: String,
+}
+
+impl Control {
+    /// Whether every part is ready.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Where hosts connect to, with the real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What control measures.
+    #[must_use]
+    pub fn registry(&self) -> &MetricsRegistry {
+        &self.metrics.registry
+    }
+
+    /// A new join token, durable when this returns.
+    ///
+    /// # Errors
+    /// When `ttl` is not from a minute to a year or the store cannot be written.
+    pub async fn create_token(&self, ttl: Duration) -> Result<JoinToken, TokenError> {
+        let made = api::create_token(&self.writer, &self.authority, ttl).await;
+        made.map(|(token, _)| token).map_err(|error| TokenError { reason: error.to_string() })
+    }
+
+    /// Ends in order: tells every stream, waits for calls under way, finishes the last commit.
+    pub async fn shutdown(self) {
+        let Self { drain, servers, upkeep, writer, stopped, .. } = self;
+        drop(upkeep);
+        if !drain.drain(DRAIN).await {
+            tracing::warn!("some streams did not end in time");
+        }
+        drop(servers);
+        writer.stop().await;
+        let finished = tokio::task::spawn_blocking(move || stopped.wait()).await;
+        if let Err(error) = finished {
+            tracing::error!(%error, "waiting for the store's writer failed");
+        }
+    }
+}

@@ -109,12 +109,9 @@ impl Store {
     }
 
     fn failure(&self, error: &redb::Error) -> CommitError {
-        let full = match error {
-            redb::Error::Io(error) => {
-                matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-            }
-            _other => false,
-        };
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let full =
+            matches!(error, redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded));
         CommitError { full, ..self.unreadable(error) }
     }
 

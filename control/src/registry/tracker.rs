@@ -90,7 +90,8 @@ impl Tracker {
         let track = self.networks.entry(network.clone()).or_default();
         let new_epoch = track.generation.epoch != generation.epoch;
         track.generation = generation;
-        let gone: Vec<NodeName> = track.levels.keys().filter(|node| !carriers.contains(*node)).cloned().collect();
+        let gone: Vec<NodeName> =
+            track.levels.keys().filter(|node| !carriers.contains(*node)).cloned().collect();
         gone.iter().for_each(|node| track.clear_level(node));
         for node in &carriers {
             let Some(agent) = self.agents.get(node) else { continue };
@@ -113,8 +114,7 @@ impl Tracker {
     /// An agent is connected and works by these generations.
     pub(super) fn connect(&mut self, node: NodeName, applied: &BTreeMap<NetworkName, Generation>) {
         self.connections += 1;
-        let agent =
-            Agent { connection: self.connections, acknowledged: applied.clone(), ..Agent::default() };
+        let agent = Agent { connection: self.connections, acknowledged: applied.clone(), ..Agent::default() };
         for (name, track) in self.networks.iter_mut().filter(|(_, track)| track.carriers.contains(&node)) {
             track.set_level(&node, level(&agent, name, track.generation));
         }

@@ -140,9 +140,12 @@ fn opener(path: PathBuf, lock: File) -> Opener {
 
 fn unopened(path: &Path, error: redb::DatabaseError) -> OpenError {
     let path = path.to_owned();
-    match redb::Error::from(error) {
-        redb::Error::DatabaseAlreadyOpen => OpenError::InUse(path),
-        redb::Error::Io(source) => OpenError::Io { path, source },
-        error => OpenError::Unreadable { path, source: error.into() },
+    let error = redb::Error::from(error);
+    if let redb::Error::DatabaseAlreadyOpen = error {
+        OpenError::InUse(path)
+    } else if let redb::Error::Io(source) = error {
+        OpenError::Io { path, source }
+    } else {
+        OpenError::Unreadable { path, source: error.into() }
     }
 }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redb::backends::FileBackend;
 use redb::StorageBackend;
+use redb::backends::FileBackend;
 use tempfile::TempDir;
 
 use super::*;

@@ -1,0 +1,11 @@
+//! The gRPC services: they translate between messages and commands, and decide nothing.
+
+mod admin;
+mod control;
+mod read;
+mod status;
+
+pub(crate) use admin::{AdminApi, create_token};
+pub(crate) use control::ControlApi;
+pub(crate) use read::ReadApi;
+pub(crate) use status::status_of;

@@ -1,0 +1,95 @@
+//! The service for people and scripts, on control.sock alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE32_NOPAD;
+use sealane_proto::token::{JoinToken, TokenSecret};
+use sealane_proto::types::{NetworkName, Subnet};
+use sealane_proto::wire::v1;
+use tonic::{Request, Response, Status};
+
+use super::status_of;
+use crate::ca::Authority;
+use crate::core::{CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, TokenRecord};
+use crate::registry::Registry;
+use crate::store::{SubmitError, Writer};
+
+/// Serves whoever may open the socket: root on this host.
+#[derive(Clone)]
+pub(crate) struct AdminApi {
+    pub(crate) writer: Writer,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authority: Arc<Authority>,
+}
+
+/// Makes a token; its secret exists in the result alone.
+pub(crate) async fn create_token(
+    writer: &Writer,
+    authority: &Authority,
+    ttl: Duration,
+) -> Result<(JoinToken, TokenRecord), SubmitError<CreateTokenRefusal>> {
+    let secret = TokenSecret::new(rand::random());
+    let id = BASE32_NOPAD.encode(&rand::random::<[u8; 5]>()).to_ascii_lowercase();
+    let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl };
+    let record = writer.submit(command).await?;
+    Ok((JoinToken { id, secret, pin: authority.pin() }, record))
+}
+
+#[tonic::async_trait]
+impl v1::admin_server::Admin for AdminApi {
+    async fn create_network(
+        &self,
+        request: Request<v1::CreateNetworkRequest>,
+    ) -> Result<Response<v1::Network>, Status> {
+        let v1::CreateNetworkRequest { name, subnet, mtu } = request.into_inner();
+        let name: NetworkName = name.parse().map_err(invalid)?;
+        let subnet: Subnet = subnet.parse().map_err(invalid)?;
+        let mtu = u16::try_from(mtu).map_err(|_| invalid(format!("mtu {mtu} is above 65535")))?;
+        let command = CreateNetwork { name, subnet, mtu: (mtu != 0).then_some(mtu) };
+        let network = self.writer.submit(command).await.map_err(status_of)?;
+        tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
+        Ok(Response::new((&network).into()))
+    }
+
+    async fn remove_network(
+        &self,
+        request: Request<v1::RemoveNetworkRequest>,
+    ) -> Result<Response<v1::RemoveNetworkResponse>, Status> {
+        let name: NetworkName = request.into_inner().name.parse().map_err(invalid)?;
+        self.writer.submit(RemoveNetwork(name.clone())).await.map_err(status_of)?;
+        tracing::info!(network = %name, "network removed");
+        Ok(Response::new(v1::RemoveNetworkResponse {}))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let ttl = Duration::from_secs(request.into_inner().ttl_seconds);
+        let (token, record) = create_token(&self.writer, &self.authority, ttl).await.map_err(status_of)?;
+        tracing::info!(token = token.id, "token created");
+        Ok(Response::new(v1::CreateTokenResponse {
+            token: token.to_string(),
+            expires_unix_seconds: record.expires.unix(),
+        }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let directory = self.registry.directory();
+        let tokens = directory.tokens.values().map(|token| v1::Token {
+            id: token.id.clone(),
+            created_unix_seconds: token.created.unix(),
+            expires_unix_seconds: token.expires.unix(),
+        });
+        Ok(Response::new(v1::ListTokensResponse { tokens: tokens.collect() }))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}

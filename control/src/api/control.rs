@@ -1,0 +1,182 @@
+//! The service for hosts. Who asks is known by the certificate; what the request says about that is not used.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sealane_base::task;
+use sealane_proto::identity::Principal;
+use sealane_proto::resource::Node;
+use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
+use sealane_proto::wire::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status_of;
+use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
+use crate::core::{CarryNetwork, JoinNode, Span, Timestamp};
+use crate::serve::Peer;
+use crate::session::{self, Context};
+
+/// How far a host's clock may be ahead: certificates would soon look expired to it.
+const CLOCK_AHEAD: Duration = Duration::from_secs(3_600);
+/// How many messages wait in a stream's channel: what is newer replaces what waits elsewhere.
+const CHANNEL: usize = 4;
+
+/// Serves hosts.
+#[derive(Clone)]
+pub(crate) struct ControlApi {
+    pub(crate) context: Context,
+    pub(crate) authority: Arc<Authority>,
+}
+
+impl ControlApi {
+    /// The host that asks, if it is still part of the mesh.
+    fn node<T>(&self, request: &Request<T>) -> Result<NodeName, Status> {
+        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
+        let Some(Principal::Node(name)) = peer.map(|peer| &peer.principal) else {
+            return Err(Status::unauthenticated(
+                "this call needs a node certificate; join with a token first",
+            ));
+        };
+        if self.context.registry.directory().nodes.contains_key(name) {
+            Ok(name.clone())
+        } else {
+            Err(Status::permission_denied(format!(
+                "node {name} is not known to this control plane; let it join again with a new token"
+            )))
+        }
+    }
+
+    fn sign(&self, key: &ProvenKey, principal: Principal) -> Result<v1::Certificate, Status> {
+        let kind = match principal {
+            Principal::Control => "control",
+            Principal::Node(_) => "node",
+            Principal::Service(..) => "service",
+            Principal::Workload(..) => "workload",
+        };
+        let Signed { chain, .. } = self
+            .authority
+            .sign(key, principal, SystemTime::now().into())
+            .map_err(|error| Status::internal(error.to_string()))?;
+        self.context.metrics.certificates_signed.with_label_values(&[kind]).inc();
+        let roots = self.context.roots.clone();
+        Ok(v1::Certificate { chain: chain.iter().map(|cert| cert.to_vec()).collect(), roots })
+    }
+}
+
+#[tonic::async_trait]
+impl v1::control_server::Control for ControlApi {
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let request = request.into_inner();
+        session::check_protocol(request.protocol, &request.version)?;
+        let now = Timestamp::from(SystemTime::now());
+        check_clock(request.unix_seconds, now)?;
+        let node = v1::Node { name: request.node, underlay: request.underlay };
+        let node = Node::try_from(node).map_err(invalid)?;
+        let key = ProvenKey::of_request(&request.csr).map_err(invalid)?;
+        let secret =
+            request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
+        let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint() };
+        let record = self.context.writer.submit(command).await.map_err(status_of)?;
+        tracing::info!(node = %record.node.name, underlay = %record.node.underlay, "node joined");
+        let certificate = self.sign(&key, Principal::Node(record.node.name))?;
+        Ok(Response::new(v1::JoinResponse {
+            certificate: Some(certificate),
+            trust_domain: self.authority.domain().to_string(),
+            unix_seconds: now.unix(),
+        }))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let node = self.node(&request)?;
+        let key = ProvenKey::of_request(&request.into_inner().csr).map_err(invalid)?;
+        let certificate = self.sign(&key, Principal::Node(node))?;
+        Ok(Response::new(v1::RenewResponse { certificate: Some(certificate) }))
+    }
+
+    async fn carry(&self, request: Request<v1::CarryRequest>) -> Result<Response<v1::CarryResponse>, Status> {
+        let node = self.node(&request)?;
+        let v1::CarryRequest { network, blocks_held } = request.into_inner();
+        let network: NetworkName = network.parse().map_err(invalid)?;
+        let blocks_held = usize::try_from(blocks_held).unwrap_or(usize::MAX);
+        let command = CarryNetwork { node, network, blocks_held };
+        let carried = self.context.writer.submit(command).await.map_err(status_of)?;
+        Ok(Response::new(v1::CarryResponse {
+            network: Some((&carried.network).into()),
+            blocks: carried.blocks.iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {
+        let node = self.node(&request)?;
+        let v1::SignRequest { network, service, workload, csr } = request.into_inner();
+        let principal = principal(&network, &service, &workload)?;
+        let key = ProvenKey::of_request(&csr).map_err(invalid)?;
+        if !self.context.registry.directory().runs(&node, &principal) {
+            let what = if service.is_empty() { "workload" } else { "instance of service" };
+            let name = if service.is_empty() { &workload } else { &service };
+            return Err(Status::permission_denied(format!(
+                "no {what} {name} of network {network} is registered on node {node}; \
+                 the node must report it before it may have its identity"
+            )));
+        }
+        let certificate = self.sign(&key, principal)?;
+        Ok(Response::new(v1::SignResponse { certificate: Some(certificate) }))
+    }
+
+    type SyncStream = ReceiverStream<Result<v1::ControlMessage, Status>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let node = self.node(&request)?;
+        let (down, messages) = mpsc::channel(CHANNEL);
+        let session = session::serve(self.context.clone(), node, request.into_inner(), down);
+        // It ends with the stream or the drain.
+        task::spawn("agent-stream", Box::pin(session)).detach();
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn principal(network: &str, service: &str, workload: &str) -> Result<Principal, Status> {
+    let network = network.parse().map_err(invalid)?;
+    match (service, workload) {
+        ("", "") => Err(Status::invalid_argument("SignRequest names neither service nor workload")),
+        ("", workload) => {
+            let workload: WorkloadName = workload.parse().map_err(invalid)?;
+            Ok(Principal::Workload(network, workload))
+        }
+        (service, "") => {
+            let service: ServiceName = service.parse().map_err(invalid)?;
+            Ok(Principal::Service(network, service))
+        }
+        (_, _) => Err(Status::invalid_argument("SignRequest names both service and workload")),
+    }
+}
+
+/// A host whose clock is too far off could not use its certificate: it hears that instead.
+fn check_clock(theirs: u64, now: Timestamp) -> Result<(), Status> {
+    if theirs == 0 {
+        return Ok(());
+    }
+    let theirs = Timestamp::from_unix(theirs);
+    let (behind, ahead) = (now.since(theirs), theirs.since(now));
+    let (off, way) = if behind > CLOCK_SKEW {
+        (behind, "behind")
+    } else if ahead > CLOCK_AHEAD {
+        (ahead, "ahead of")
+    } else {
+        return Ok(());
+    };
+    Err(Status::failed_precondition(format!(
+        "this host's clock is {} {way} the control plane's; set it right (NTP) and join again",
+        Span(off)
+    )))
+}

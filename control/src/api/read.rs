@@ -1,0 +1,160 @@
+//! What the mesh looks like from here: views of the directory and of who is connected.
+
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
+use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::wire::v1;
+use tonic::{Request, Response, Status};
+
+use crate::ca::{Authority, OwnCertificate};
+use crate::core::{Span, Timestamp};
+use crate::registry::{Directory, Registry, Seen};
+use crate::store::Health;
+
+/// Serves views. Cheap: nothing here waits for the store.
+#[derive(Clone)]
+pub(crate) struct ReadApi {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) own: Arc<OwnCertificate>,
+    pub(crate) health: Health,
+    pub(crate) started: Instant,
+}
+
+#[tonic::async_trait]
+impl v1::read_server::Read for ReadApi {
+    async fn list_networks(
+        &self,
+        _request: Request<v1::ListNetworksRequest>,
+    ) -> Result<Response<v1::ListNetworksResponse>, Status> {
+        let directory = self.registry.directory();
+        let networks = directory.networks.values().map(|snapshot| network_view(snapshot)).collect();
+        Ok(Response::new(v1::ListNetworksResponse { networks }))
+    }
+
+    async fn list_nodes(
+        &self,
+        _request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let directory = self.registry.directory();
+        let (mut seen, mut behind) = (self.registry.seen(), self.registry.behind());
+        let mut workloads = workloads_by_node(&directory);
+        let nodes = directory.nodes.values().map(|record| {
+            let name = &record.node.name;
+            let seen = seen.remove(name).unwrap_or_default();
+            let networks = directory.carried_by(name);
+            v1::NodeView {
+                node: Some((&record.node).into()),
+                connected: seen.connected,
+                version: seen.version,
+                workloads: workloads.remove(name).unwrap_or_default(),
+                networks: networks.keys().map(ToString::to_string).collect(),
+                behind: behind.remove(name).unwrap_or_default().iter().map(ToString::to_string).collect(),
+                last_seen_unix_seconds: seen.last.unix(),
+            }
+        });
+        Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        let directory = self.registry.directory();
+        let networks = select(&directory, &request.into_inner().network)?;
+        let services = networks.into_iter().flat_map(|snapshot| {
+            snapshot.services.iter().map(move |service| service_view(snapshot, service))
+        });
+        Ok(Response::new(v1::ListServicesResponse { services: services.collect() }))
+    }
+
+    async fn list_workloads(
+        &self,
+        request: Request<v1::ListWorkloadsRequest>,
+    ) -> Result<Response<v1::ListWorkloadsResponse>, Status> {
+        let directory = self.registry.directory();
+        let networks = select(&directory, &request.into_inner().network)?;
+        let (seen, now) = (self.registry.seen(), SystemTime::now().into());
+        let workloads = networks.into_iter().flat_map(|snapshot| &snapshot.workloads);
+        let workloads = workloads.map(|workload| v1::WorkloadView {
+            workload: Some(workload.into()),
+            problem: problem(workload, seen.get(&workload.node), now),
+        });
+        Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        Ok(Response::new(status::status(self, SystemTime::now().into())))
+    }
+}
+
+/// The named network, or all.
+fn select<'a>(directory: &'a Directory, name: &str) -> Result<Vec<&'a NetworkSnapshot>, Status> {
+    if name.is_empty() {
+        return Ok(directory.networks.values().map(AsRef::as_ref).collect());
+    }
+    let name: NetworkName = name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+    let found = directory.networks.get(&name).map(|snapshot| vec![snapshot.as_ref()]);
+    found.ok_or_else(|| Status::not_found(format!("there is no network {name}; see `sealane network ls`")))
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn network_view(snapshot: &NetworkSnapshot) -> v1::NetworkView {
+    v1::NetworkView {
+        network: Some((&snapshot.network).into()),
+        generation: Some(snapshot.generation.into()),
+        blocks: snapshot.blocks.iter().map(Into::into).collect(),
+        services: count(snapshot.services.len()),
+        workloads: count(snapshot.workloads.len()),
+    }
+}
+
+fn service_view(snapshot: &NetworkSnapshot, service: &Service) -> v1::ServiceView {
+    let instances = || {
+        let all = snapshot.workloads.iter();
+        all.filter(|workload| workload.service.as_ref() == Some(&service.name))
+    };
+    v1::ServiceView {
+        network: snapshot.network.name.to_string(),
+        service: Some(service.into()),
+        ready: count(instances().filter(|workload| workload.ready).count()),
+        instances: count(instances().count()),
+    }
+}
+
+fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
+    let mut counts = BTreeMap::new();
+    for workload in directory.networks.values().flat_map(|snapshot| &snapshot.workloads) {
+        *counts.entry(workload.node.clone()).or_default() += 1;
+    }
+    counts
+}
+
+fn problem(workload: &Workload, seen: Option<&Seen>, now: Timestamp) -> String {
+    match seen {
+        Some(seen) if !seen.connected => format!(
+            "its node {} has been disconnected for {}; it is shown as last reported",
+            workload.node,
+            Span(now.since(seen.last))
+        ),
+        None => format!(
+            "its node {} has not connected since this control plane started; it is shown as last reported",
+            workload.node
+        ),
+        Some(_) if !workload.ready && workload.service.is_some() => {
+            "not ready: nothing listens on its ports, or it is ending".to_owned()
+        }
+        Some(_) => String::new(),
+    }
+}

@@ -1,0 +1,79 @@
+//! Refusals as gRPC statuses: the text is the refusal's own, the code says what kind of answer it is.
+
+use tonic::{Code, Status};
+
+use crate::core::{
+    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, RemoveNetworkRefusal, ReportRefusal,
+};
+use crate::store::SubmitError;
+
+/// What kind of answer a refusal is.
+pub(crate) trait Coded: std::error::Error {
+    fn code(&self) -> Code;
+}
+
+/// The status of a command that did nothing.
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+pub(crate) fn status_of<R: Coded>(error: SubmitError<R>) -> Status {
+    let code = match &error {
+        SubmitError::Refused(refusal) => refusal.code(),
+        SubmitError::Commit(commit) if commit.full => Code::ResourceExhausted,
+        SubmitError::Commit(_) | SubmitError::Busy | SubmitError::Stopped => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
+}
+
+impl Coded for CreateNetworkRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::Exists { .. } => Code::AlreadyExists,
+            Self::Overlap { .. } | Self::Mtu(_) => Code::InvalidArgument,
+            Self::NoVni => Code::ResourceExhausted,
+        }
+    }
+}
+
+impl Coded for RemoveNetworkRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
+            Self::InUse { .. } => Code::FailedPrecondition,
+        }
+    }
+}
+
+impl Coded for CreateTokenRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::Lifetime(_) => Code::InvalidArgument,
+            Self::Exists(_) => Code::Unavailable,
+        }
+    }
+}
+
+impl Coded for JoinRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::UnknownToken(_) | Self::WrongSecret(_) | Self::Expired { .. } => Code::Unauthenticated,
+            Self::NameInUse { .. } | Self::UnderlayInUse { .. } => Code::AlreadyExists,
+        }
+    }
+}
+
+impl Coded for CarryRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::UnknownNode(_) => Code::PermissionDenied,
+            Self::NotFound(_) => Code::NotFound,
+            Self::Exhausted { .. } => Code::ResourceExhausted,
+        }
+    }
+}
+
+impl Coded for ReportRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::UnknownNode(_) => Code::PermissionDenied,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Upkeep by the hour: control's own certificate, and tokens that nobody needs to remember.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::CryptoProvider;
+use sealane_proto::identity::{Principal, SpiffeId};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::ca::{Authority, OwnCertificate};
+use crate::core::PurgeTokens;
+use crate::metrics::Metrics;
+use crate::store::Writer;
+
+const EVERY: Duration = Duration::from_secs(3_600);
+
+/// What upkeep looks after.
+pub(crate) struct Upkeep {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) own: Arc<OwnCertificate>,
+    pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) metrics: Metrics,
+    pub(crate) writer: Writer,
+}
+
+impl Upkeep {
+    /// Runs until aborted. By the clock and not by one long sleep, so that a suspended machine catches up.
+    pub(crate) async fn run(self) {
+        let trust_domain = self.authority.domain().clone();
+        let identity = SpiffeId { trust_domain, principal: Principal::Control }.to_string();
+        let mut hourly = interval(EVERY);
+        hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            hourly.tick().await;
+            match self.own.renew(&self.authority, &self.provider, SystemTime::now().into()) {
+                Ok(true) => tracing::info!(identity, "certificate renewed"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, identity, "certificate cannot be renewed"),
+            }
+            self.metrics.certificate(&identity, self.own.expires().unix());
+            if let Err(error) = self.writer.submit(PurgeTokens).await {
+                tracing::warn!(%error, "expired tokens cannot be removed");
+            }
+        }
+    }
+}

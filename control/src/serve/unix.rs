@@ -1,0 +1,66 @@
+//! `control.sock`: a unix socket that only its owner may open.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+const NAME: &str = "control.sock";
+
+/// The bound socket's place in the file system, removed on drop.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketError {
+    /// Somebody answers there.
+    #[error("another control plane answers on {}; stop it, or choose another --run-dir", .0.display())]
+    Alive(PathBuf),
+    /// The file system does not let us.
+    #[error("socket {} cannot be made: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+}
+
+impl Socket {
+    /// Binds the socket in a directory; what a dead control left there is replaced.
+    pub(crate) async fn bind(directory: &Path) -> Result<(UnixListener, Self), SocketError> {
+        let path = directory.join(NAME);
+        if UnixStream::connect(&path).await.is_ok() {
+            return Err(SocketError::Alive(path));
+        }
+        // Under another name until its mode is right: at no time may others open it.
+        let draft = directory.join(format!("{NAME}.{}", std::process::id()));
+        let bind = || {
+            match fs::remove_file(&draft) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let listener = UnixListener::bind(&draft)?;
+            fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
+            fs::rename(&draft, &path)?;
+            Ok(listener)
+        };
+        match bind() {
+            Ok(listener) => Ok((listener, Self { path })),
+            Err(source) => Err(SocketError::Io { path, source }),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "socket cannot be removed");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One agent's stream: desired state down, observed state up.
+//!
+//! The loop holds at most one report under way and a few answers; desired state is not queued at all, but
+//! taken from the agent's [`View`] when there is room to send. So a slow agent costs nothing and gets the
+//! newest state only.
+
+mod outbox;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sealane_base::drain::Draining;
+use sealane_proto::resource::Workload;
+use sealane_proto::types::{Generation, NetworkName, NodeName};
+use sealane_proto::wire::{PROTOCOL, v1};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tonic::{Status, Streaming};
+use v1::agent_message::Message as Up;
+use v1::control_message::Message as Down;
+
+use crate::VERSION;
+use crate::api::status_of;
+use crate::core::{Report, Reported};
+use crate::metrics::Metrics;
+use crate::registry::{Registry, Seat};
+use crate::store::Writer;
+use outbox::Outbox;
+
+/// How long an agent may take for its first message.
+const HELLO: Duration = Duration::from_secs(5);
+/// How often each side says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// An agent that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How many answers may wait until nothing more is read from the agent.
+const ANSWERS: usize = 16;
+
+/// What a stream needs of the rest of control.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) writer: Writer,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Metrics,
+    /// The trust bundle, DER.
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) draining: Draining,
+}
+
+/// Where messages to the agent go; the stream ends when this is dropped.
+pub(crate) type Sender = mpsc::Sender<Result<v1::ControlMessage, Status>>;
+
+/// Serves one stream until it ends.
+pub(crate) async fn serve(
+    context: Context,
+    node: NodeName,
+    mut incoming: Streaming<v1::AgentMessage>,
+    down: Sender,
+) {
+    let ended = match greet(&context, &mut incoming).await {
+        Ok((version, applied)) => {
+            tracing::info!(%node, version, "agent connected");
+            let seat = context.registry.seat(node.clone(), version, &applied, SystemTime::now().into());
+            let session = Session::new(context, node.clone(), seat, applied);
+            let ended = session.run(incoming, &down).await;
+            tracing::info!(%node, reason = ended.message(), "agent disconnected");
+            ended
+        }
+        Err(refused) => {
+            tracing::warn!(%node, reason = refused.message(), "agent refused");
+            refused
+        }
+    };
+    // Without room the agent does not read: then it does not read this either.
+    let _ = down.try_send(Err(ended));
+}
+
+/// Waits for Hello: what the agent runs, and which generations it works by.
+async fn greet(
+    context: &Context,
+    incoming: &mut Streaming<v1::AgentMessage>,
+) -> Result<(String, BTreeMap<NetworkName, Generation>), Status> {
+    let first = timeout(HELLO, incoming.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no Hello came within 5 s"))??;
+    let Some(v1::AgentMessage { message: Some(Up::Hello(hello)) }) = first else {
+        return Err(Status::invalid_argument("the first message of a stream must be Hello"));
+    };
+    context.metrics.message("hello", "up");
+    check_protocol(hello.protocol, &hello.version)?;
+    let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
+    Ok((hello.version, applied))
+}
+
+/// Peers of another protocol refuse each other, with both versions.
+pub(crate) fn check_protocol(protocol: u32, version: &str) -> Result<(), Status> {
+    if protocol == PROTOCOL {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "the agent is Sealane {version} and speaks protocol {protocol}, this control plane is {VERSION} and \
+         speaks protocol {PROTOCOL}; run the same version on both"
+    )))
+}
+
+fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {
+    let network =
+        ack.network.parse().map_err(|error| Status::invalid_argument(format!("Ack.network: {error}")))?;
+    let generation = ack.generation.ok_or_else(|| Status::invalid_argument("Ack.generation is missing"))?;
+    Ok((network, generation.into()))
+}
+
+/// A report under way.
+type Pending = Pin<Box<dyn Future<Output = Result<Answer, Status>> + Send>>;
+
+struct Answer {
+    sequence: u64,
+    reported: Reported,
+    /// Workloads that could not even be read.
+    unreadable: Vec<v1::Refusal>,
+}
+
+struct Session {
+    context: Context,
+    node: NodeName,
+    seat: Seat,
+    outbox: Outbox,
+    pending: Option<Pending>,
+    heard: Instant,
+}
+
+impl Session {
+    fn new(context: Context, node: NodeName, seat: Seat, applied: BTreeMap<NetworkName, Generation>) -> Self {
+        let mut outbox = Outbox::new(applied);
+        outbox.push(Down::Welcome(v1::Welcome {
+            protocol: PROTOCOL,
+            version: VERSION.to_owned(),
+            epoch: context.registry.directory().generation.epoch,
+            roots: context.roots.clone(),
+        }));
+        Self { context, node, seat, outbox, pending: None, heard: Instant::now() }
+    }
+
+    /// Runs until either side ends; says why.
+    async fn run(mut self, mut incoming: Streaming<v1::AgentMessage>, down: &Sender) -> Status {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        let mut draining = self.context.draining.clone();
+        loop {
+            let view = self.seat.view.borrow_and_update().clone();
+            if view.replaced {
+                return Status::aborted(format!("another stream of node {} has taken over", self.node));
+            }
+            let sending = self.outbox.has_news(&view);
+            let reading = self.pending.is_none() && self.outbox.answers() < ANSWERS;
+            tokio::select! {
+                permit = down.reserve(), if sending => match (permit, self.outbox.next(&view)) {
+                    (Ok(permit), Some(message)) => {
+                        self.context.metrics.message(kind(&message), "down");
+                        permit.send(Ok(v1::ControlMessage { message: Some(message) }));
+                    }
+                    (Ok(_), None) => {}
+                    (Err(_), _) => return Status::cancelled("the agent closed the stream"),
+                },
+                message = incoming.message(), if reading => match message {
+                    Ok(Some(message)) => if let Err(status) = self.receive(message) { return status },
+                    Ok(None) => return Status::ok("the agent closed the stream"),
+                    Err(status) => return status,
+                },
+                answer = settle(&mut self.pending) => match answer {
+                    Ok(answer) => self.answer(answer),
+                    Err(status) => return status,
+                },
+                _ = self.seat.view.changed() => {}
+                _ = heartbeat.tick() => self.outbox.heartbeat(),
+                () = sleep_until(self.heard + SILENCE), if reading => {
+                    return Status::deadline_exceeded(format!("the agent of {} fell silent", self.node));
+                }
+                () = draining.begun() => return Status::unavailable("the control plane is shutting down"),
+            }
+        }
+    }
+
+    fn receive(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
+        self.heard = Instant::now();
+        self.seat.heard(SystemTime::now().into());
+        match message.message {
+            Some(Up::Hello(_)) => Err(Status::invalid_argument("Hello comes once, at the start of a stream")),
+            Some(Up::Report(report)) => {
+                self.context.metrics.message("report", "up");
+                self.pending = Some(Box::pin(submit(self.context.writer.clone(), self.node.clone(), report)));
+                Ok(())
+            }
+            Some(Up::Ack(ack)) => {
+                self.context.metrics.message("ack", "up");
+                let (network, generation) = acknowledgement(ack)?;
+                self.seat.acknowledged(&network, generation);
+                Ok(())
+            }
+            Some(Up::Heartbeat(_)) => {
+                self.context.metrics.message("heartbeat", "up");
+                Ok(())
+            }
+            // A kind that a later version of the same protocol has added.
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let Answer { sequence, reported, unreadable: mut refused } = answer;
+        refused.extend(reported.refused.into_iter().map(|refusal| v1::Refusal {
+            network: refusal.network.to_string(),
+            workload: refusal.workload.to_string(),
+            reason: refusal.reason.to_string(),
+        }));
+        for refusal in &refused {
+            let v1::Refusal { network, workload, reason } = refusal;
+            tracing::warn!(node = %self.node, network, workload, reason, "workload refused");
+        }
+        // What came while the report was under way is read now: silence counts from here.
+        self.heard = Instant::now();
+        self.outbox.push(Down::Reported(v1::Reported { sequence, refused }));
+        self.seat.reported(sequence, &reported.changed);
+    }
+}
+
+/// Waits for the report under way, for ever without one.
+async fn settle(pending: &mut Option<Pending>) -> Result<Answer, Status> {
+    match pending {
+        Some(report) => {
+            let answer = report.await;
+            *pending = None;
+            answer
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<Answer, Status> {
+    let v1::Report { sequence, workloads } = report;
+    let (mut readable, mut unreadable) = (vec![], vec![]);
+    for message in workloads {
+        let (network, workload) = (message.network.clone(), message.name.clone());
+        match Workload::try_from(message) {
+            Ok(workload) => readable.push(workload),
+            Err(error) => unreadable.push(v1::Refusal { network, workload, reason: error.to_string() }),
+        }
+    }
+    let reported = writer.submit(Report { node, workloads: readable }).await.map_err(status_of)?;
+    Ok(Answer { sequence, reported, unreadable })
+}
+
+fn kind(message: &Down) -> &'static str {
+    match message {
+        Down::Welcome(_) => "welcome",
+        Down::State(_) => "state",
+        Down::Gone(_) => "gone",
+        Down::Reported(_) => "reported",
+        Down::Settled(_) => "settled",
+        Down::Heartbeat(_) => "heartbeat",
+    }
+}

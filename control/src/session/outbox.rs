@@ -1,0 +1,164 @@
+//! What one agent gets next: answers in order, then whatever of its view it does not have yet. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sealane_proto::types::{Generation, NetworkName};
+use sealane_proto::wire::v1;
+use v1::control_message::Message;
+
+use crate::registry::View;
+
+/// Compares what the agent should have with what it has been sent.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    answers: VecDeque<Message>,
+    /// What the agent has, or will have when it has read everything.
+    sent: BTreeMap<NetworkName, Generation>,
+    settled: u64,
+    heartbeat: bool,
+}
+
+impl Outbox {
+    /// For an agent that works by these generations.
+    pub(super) fn new(applied: BTreeMap<NetworkName, Generation>) -> Self {
+        Self { sent: applied, ..Self::default() }
+    }
+
+    /// Sends an answer before anything else.
+    pub(super) fn push(&mut self, answer: Message) {
+        self.answers.push_back(answer);
+    }
+
+    /// How many answers wait.
+    pub(super) fn answers(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Says that control is there, if nothing else does.
+    pub(super) fn heartbeat(&mut self) {
+        self.heartbeat = true;
+    }
+
+    /// Whether [`Outbox::next`] has something.
+    pub(super) fn has_news(&self, view: &View) -> bool {
+        !self.answers.is_empty()
+            || self.heartbeat
+            || self.settled != view.settled
+            || self.gone(view).is_some()
+            || self.newer(view).is_some()
+    }
+
+    /// The next message.
+    pub(super) fn next(&mut self, view: &View) -> Option<Message> {
+        let message = self.news(view);
+        if message.is_some() {
+            // Anything says that control is there.
+            self.heartbeat = false;
+        }
+        message
+    }
+
+    fn news(&mut self, view: &View) -> Option<Message> {
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
+        }
+        if let Some(network) = self.gone(view).cloned() {
+            self.sent.remove(&network);
+            return Some(Message::Gone(v1::NetworkGone { network: network.to_string() }));
+        }
+        if let Some(name) = self.newer(view).cloned()
+            && let Some(snapshot) = view.networks.get(&name)
+        {
+            self.sent.insert(name, snapshot.generation);
+            return Some(Message::State(snapshot.as_ref().into()));
+        }
+        if self.settled != view.settled {
+            self.settled = view.settled;
+            return Some(Message::Settled(v1::Settled { sequence: view.settled }));
+        }
+        self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat {}))
+    }
+
+    fn gone(&self, view: &View) -> Option<&NetworkName> {
+        self.sent.keys().find(|network| !view.networks.contains_key(*network))
+    }
+
+    fn newer<'a>(&self, view: &'a View) -> Option<&'a NetworkName> {
+        let mut all = view.networks.iter();
+        let newer = all.find(|(name, snapshot)| self.sent.get(*name) != Some(&snapshot.generation));
+        newer.map(|(name, _)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sealane_proto::resource::{Network, NetworkSnapshot};
+    use sealane_proto::types::Vni;
+
+    use super::*;
+
+    fn view(networks: &[(&str, u64)], settled: u64) -> View {
+        let networks = networks.iter().map(|(name, revision)| {
+            let network = Network {
+                name: name.parse().unwrap(),
+                subnet: "10.42.0.0/16".parse().unwrap(),
+                vni: Vni::FIRST,
+                mtu: None,
+            };
+            let snapshot = NetworkSnapshot {
+                generation: Generation { epoch: 1, revision: *revision },
+                network,
+                nodes: vec![],
+                blocks: vec![],
+                services: vec![],
+                workloads: vec![],
+            };
+            (name.parse().unwrap(), Arc::new(snapshot))
+        });
+        View { networks: networks.collect(), settled, replaced: false }
+    }
+
+    fn drain(outbox: &mut Outbox, view: &View) -> Vec<String> {
+        let mut all = vec![];
+        while outbox.has_news(view) {
+            all.push(match outbox.next(view).unwrap() {
+                Message::State(state) => {
+                    format!("{}@{}", state.network.unwrap().name, state.generation.unwrap().revision)
+                }
+                Message::Gone(gone) => format!("-{}", gone.network),
+                Message::Settled(settled) => format!("settled {}", settled.sequence),
+                Message::Reported(reported) => format!("reported {}", reported.sequence),
+                Message::Heartbeat(_) => "heartbeat".into(),
+                Message::Welcome(_) => "welcome".into(),
+            });
+        }
+        assert!(outbox.next(view).is_none());
+        all
+    }
+
+    #[test]
+    fn only_what_the_agent_does_not_have_is_sent() {
+        let applied = [
+            ("same".parse().unwrap(), Generation { epoch: 1, revision: 5 }),
+            ("old".parse().unwrap(), Generation { epoch: 1, revision: 4 }),
+            ("restored".parse().unwrap(), Generation { epoch: 9, revision: 5 }),
+            ("gone".parse().unwrap(), Generation { epoch: 1, revision: 5 }),
+        ];
+        let mut outbox = Outbox::new(applied.into());
+        let view = view(&[("same", 5), ("old", 5), ("restored", 5), ("new", 5)], 0);
+        assert_eq!(drain(&mut outbox, &view), ["-gone", "new@5", "old@5", "restored@5"]);
+        assert_eq!(drain(&mut outbox, &view), [""; 0]);
+    }
+
+    #[test]
+    fn answers_go_first_and_settled_after_the_state() {
+        let mut outbox = Outbox::default();
+        outbox.heartbeat();
+        outbox.push(Message::Reported(v1::Reported { sequence: 3, refused: vec![] }));
+        assert_eq!(drain(&mut outbox, &view(&[("shop", 7)], 3)), ["reported 3", "shop@7", "settled 3"]);
+        outbox.heartbeat();
+        assert_eq!(drain(&mut outbox, &view(&[("shop", 7)], 3)), ["heartbeat"]);
+    }
+}

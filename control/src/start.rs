@@ -1,0 +1,204 @@
+//! Putting control together: store, authority, writer, registry, servers.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use sealane_base::drain::{Drain, Draining};
+use sealane_base::ready::{Part, Readiness};
+use sealane_base::task::{self, Task};
+use sealane_proto::types::Generation;
+use sealane_proto::wire::v1;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::transport::Server;
+use v1::admin_server::AdminServer;
+use v1::control_server::ControlServer;
+use v1::read_server::ReadServer;
+
+use crate::api::{AdminApi, ControlApi, ReadApi};
+use crate::ca::{Authority, OwnCertificate};
+use crate::core::{State, Timestamp, Touched};
+use crate::metrics::Metrics;
+use crate::registry::{Directory, Registry};
+use crate::renewal::Upkeep;
+use crate::serve::{self, Socket};
+use crate::session::Context;
+use crate::store::{self, Health, Image, Meta, Publish, Stopped, Store, Writer};
+use crate::{Config, Control};
+
+/// The mesh's name when none is given.
+const TRUST_DOMAIN: &str = "sealane";
+/// Pings on idle connections: a dead host is noticed within interval and timeout.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// The largest message from a host: a report of tens of thousands of workloads.
+const LARGEST_MESSAGE: usize = 64 << 20;
+/// How many calls one connection may have under way.
+const CALLS: u32 = 256;
+
+/// Why control does not start. Each names what is in the way and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(#[from] Cause);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("directory {} cannot be made: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("the default trust domain is no trust domain: {0}")]
+    Domain(#[from] sealane_proto::types::NameError),
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error(transparent)]
+    Authority(#[from] crate::ca::AuthorityError),
+    #[error(transparent)]
+    Own(#[from] crate::ca::OwnError),
+    #[error(transparent)]
+    Tls(#[from] serve::TlsError),
+    #[error(transparent)]
+    Socket(#[from] serve::SocketError),
+    #[error("cannot listen on {address}: {source}; choose another --listen")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the store's writer cannot start: {0}")]
+    Thread(io::Error),
+}
+
+/// Starts a control plane; it serves when this returns.
+///
+/// # Errors
+/// When the store, a socket or a directory is not to be had; nothing half-made is left.
+pub async fn start(config: Config) -> Result<Control, StartError> {
+    Ok(Box::pin(assemble(config)).await?)
+}
+
+async fn assemble(config: Config) -> Result<Control, Cause> {
+    for path in [&config.data_dir, &config.run_dir] {
+        ensure_directory(path).map_err(|source| Cause::Directory { path: path.clone(), source })?;
+    }
+    let (now, started) = (clock(), Instant::now());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let metrics = Metrics::new()?;
+    let (store, image) = store::open(&config.data_dir, config.trust_domain, TRUST_DOMAIN.parse()?, now)?;
+    let Image { meta, authority, state } = image;
+    let authority = Arc::new(Authority::load(meta.trust_domain.clone(), authority)?);
+    let own = Arc::new(OwnCertificate::new(&authority, &provider, now)?);
+    let tls = serve::config(&authority, own.clone(), provider.clone())?;
+    let (unix, socket) = Socket::bind(&config.run_dir).await?;
+    let unlistened = |source| Cause::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(unlistened)?;
+    let local_addr = listener.local_addr().map_err(unlistened)?;
+
+    let (registry, writer, stopped, health) = begin(store, state, meta, &metrics)?;
+    let (drain, readiness) = (Drain::new(), Readiness::default());
+    let roots = vec![authority.root().to_vec()];
+    let context = Context {
+        writer: writer.clone(),
+        registry: registry.clone(),
+        metrics: metrics.clone(),
+        roots,
+        draining: drain.handle(),
+    };
+    let (ready, connections) = mpsc::channel(64);
+    let accepting = task::spawn("accept", serve::accept(listener, tls, metrics.clone(), ready));
+    let hosts = ControlApi { context, authority: authority.clone() };
+    let hosts = serve_hosts(hosts, connections, drain.handle(), readiness.part("hosts"));
+    let admin = AdminApi { writer: writer.clone(), registry: registry.clone(), authority: authority.clone() };
+    let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), health, started };
+    let people = serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock"));
+    let upkeep = Upkeep {
+        authority: authority.clone(),
+        own,
+        provider,
+        metrics: metrics.clone(),
+        writer: writer.clone(),
+    };
+    let upkeep = vec![accepting, task::spawn("upkeep", upkeep.run())];
+    let servers = vec![hosts, people];
+    tracing::info!(%local_addr, trust_domain = %authority.domain(), "control plane serves");
+    Ok(Control {
+        readiness,
+        local_addr,
+        metrics,
+        writer,
+        stopped,
+        authority,
+        drain,
+        servers,
+        upkeep,
+        _socket: socket,
+    })
+}
+
+fn clock() -> Timestamp {
+    SystemTime::now().into()
+}
+
+fn ensure_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Starts the writer, with a registry that shows what it commits.
+fn begin(
+    store: Store,
+    state: State,
+    meta: Meta,
+    metrics: &Metrics,
+) -> Result<(Arc<Registry>, Writer, Stopped, Health), Cause> {
+    let generation = |meta: &Meta| Generation { epoch: meta.epoch, revision: meta.revision };
+    metrics.commits.revision(meta.revision);
+    let directory = Directory::first(&state, generation(&meta));
+    let registry = Registry::new(directory, metrics.agents_connected.clone());
+    let shown = registry.clone();
+    let publish: Publish = Box::new(move |state: &State, meta: &Meta, touched: &Touched| {
+        let next = shown.directory().next(state, generation(meta), touched);
+        shown.publish(next);
+    });
+    let (writer, stopped, health) =
+        Writer::start(store, state, meta, publish, metrics.commits.clone(), clock).map_err(Cause::Thread)?;
+    Ok((registry, writer, stopped, health))
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(CALLS)
+}
+
+fn serve_hosts(
+    api: ControlApi,
+    connections: mpsc::Receiver<io::Result<serve::Connection>>,
+    mut draining: Draining,
+    part: Part,
+) -> Task {
+    task::spawn_fallible("hosts", async move {
+        part.ready();
+        let service = ControlServer::new(api).max_decoding_message_size(LARGEST_MESSAGE);
+        let incoming = ReceiverStream::new(connections);
+        server().add_service(service).serve_with_incoming_shutdown(incoming, draining.begun()).await
+    })
+}
+
+fn serve_people(
+    admin: AdminApi,
+    read: ReadApi,
+    listener: UnixListener,
+    mut draining: Draining,
+    part: Part,
+) -> Task {
+    task::spawn_fallible("people", async move {
+        part.ready();
+        server()
+            .add_service(AdminServer::new(admin))
+            .add_service(ReadServer::new(read))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), draining.begun())
+            .await
+    })
+}

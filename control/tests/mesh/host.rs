@@ -1,0 +1,358 @@
+//! A host as control sees it: a key, a certificate, calls and a stream.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair, SanType};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use sealane_control::Control;
+use sealane_proto::identity::{Expected, PeerVerifier, Principal, Trust, peer_identity};
+use sealane_proto::token::{JoinToken, Pin};
+use sealane_proto::wire::{PROTOCOL, v1};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use v1::admin_client::AdminClient;
+use v1::agent_message::Message as Up;
+use v1::control_client::ControlClient;
+use v1::control_message::Message as Down;
+use v1::read_client::ReadClient;
+
+/// Longer than any step takes on a busy machine; shorter than a test runner's patience.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn key() -> KeyPair {
+    KeyPair::generate().unwrap()
+}
+
+/// A request that also asks for what it must not get.
+fn csr(key: &KeyPair) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    let uri = "spiffe://sealane/control".to_owned().try_into().unwrap();
+    params.subject_alt_names.push(SanType::URI(uri));
+    params.serialize_request(key).unwrap().der().to_vec()
+}
+
+pub fn request(token: &JoinToken, name: &str, underlay: &str, key: &KeyPair) -> v1::JoinRequest {
+    v1::JoinRequest {
+        token_id: token.id.clone(),
+        token_secret: token.secret.to_string(),
+        node: name.into(),
+        underlay: underlay.into(),
+        csr: csr(key),
+        protocol: PROTOCOL,
+        version: "0.0.0-test".into(),
+        unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+    }
+}
+
+pub async fn join_with(
+    control: &Control,
+    token: &JoinToken,
+    request: v1::JoinRequest,
+) -> Result<v1::JoinResponse, Status> {
+    let anonymous = Host::anonymous(control.local_addr(), token.pin).await.unwrap();
+    anonymous.client().join(request).await.map(tonic::Response::into_inner)
+}
+
+pub async fn join(control: &Control, token: &JoinToken, name: &str, underlay: &str) -> Result<Host, Status> {
+    let key = key();
+    let answer = join_with(control, token, request(token, name, underlay, &key)).await?;
+    let certificate = answer.certificate.unwrap();
+    assert_eq!(identity(&certificate), format!("spiffe://sealane/node/{name}"));
+    assert_eq!(Pin::of(&certificate.roots[0]), token.pin);
+    Ok(Host::new(control.local_addr(), key, certificate).await)
+}
+
+pub fn identity(certificate: &v1::Certificate) -> String {
+    let chain: Vec<CertificateDer<'_>> =
+        certificate.chain.iter().map(|cert| cert.as_slice().into()).collect();
+    peer_identity(Some(&chain)).unwrap().to_string()
+}
+
+async fn unix(directory: &Path) -> Channel {
+    let path = directory.join("run/control.sock");
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://control.sock").connect_with_connector(connector).await.unwrap()
+}
+
+pub async fn admin(directory: &Path) -> AdminClient<Channel> {
+    AdminClient::new(unix(directory).await)
+}
+
+pub async fn read(directory: &Path) -> ReadClient<Channel> {
+    ReadClient::new(unix(directory).await)
+}
+
+pub struct Host {
+    channel: Channel,
+    identity: Option<(KeyPair, v1::Certificate)>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Host")
+    }
+}
+
+impl Host {
+    /// Without a certificate, as long as the server's chain holds the pinned authority.
+    pub async fn anonymous(address: SocketAddr, pin: Pin) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Arc::new(Pinned { pin, provider: provider.clone() });
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Self { channel: channel(address, config).await?, identity: None })
+    }
+
+    async fn new(address: SocketAddr, key: KeyPair, certificate: v1::Certificate) -> Self {
+        let config = identified(&key, &certificate, true);
+        Self { channel: channel(address, config).await.unwrap(), identity: Some((key, certificate)) }
+    }
+
+    /// The same host at another control plane's address, which it trusts whoever that is.
+    pub async fn elsewhere(self, address: SocketAddr) -> Self {
+        let (key, certificate) = self.identity.unwrap();
+        let config = identified(&key, &certificate, false);
+        Self { channel: channel(address, config).await.unwrap(), identity: Some((key, certificate)) }
+    }
+
+    pub fn client(&self) -> ControlClient<Channel> {
+        ControlClient::new(self.channel.clone())
+    }
+
+    pub async fn carry(&self, network: &str, blocks_held: u32) -> Result<Vec<String>, Status> {
+        let request = v1::CarryRequest { network: network.into(), blocks_held };
+        let carried = self.client().carry(request).await?.into_inner();
+        Ok(carried.blocks.into_iter().map(|block| block.range).collect())
+    }
+
+    pub async fn sign(
+        &self,
+        network: &str,
+        service: &str,
+        workload: &str,
+    ) -> Result<v1::Certificate, Status> {
+        let request = v1::SignRequest {
+            network: network.into(),
+            service: service.into(),
+            workload: workload.into(),
+            csr: csr(&key()),
+        };
+        Ok(self.client().sign(request).await?.into_inner().certificate.unwrap())
+    }
+
+    pub async fn open(&self, first: Up) -> Stream {
+        let (up, messages) = mpsc::channel(16);
+        up.send(v1::AgentMessage { message: Some(first) }).await.unwrap();
+        let down = self.client().sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        Stream { up, down, beat: tokio::time::interval(Duration::from_secs(2)) }
+    }
+
+    /// A greeted stream.
+    pub async fn sync(&self, applied: Vec<v1::Ack>) -> Stream {
+        let hello = v1::Hello { protocol: PROTOCOL, version: "0.0.0-test".into(), applied };
+        let mut stream = self.open(Up::Hello(hello)).await;
+        let Down::Welcome(welcome) = stream.next().await else { panic!("no welcome") };
+        assert!(welcome.protocol == PROTOCOL && welcome.epoch != 0 && welcome.roots.len() == 1);
+        stream
+    }
+}
+
+pub struct Stream {
+    up: mpsc::Sender<v1::AgentMessage>,
+    down: tonic::Streaming<v1::ControlMessage>,
+    beat: tokio::time::Interval,
+}
+
+impl Stream {
+    pub async fn send(&self, message: Up) {
+        self.up.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
+    }
+
+    pub async fn report(&self, sequence: u64, workloads: Vec<v1::Workload>) {
+        self.send(Up::Report(v1::Report { sequence, workloads })).await;
+    }
+
+    pub async fn ack(&self, state: &v1::NetworkState) {
+        let network = state.network.as_ref().unwrap().name.clone();
+        self.send(Up::Ack(v1::Ack { network, generation: state.generation })).await;
+    }
+
+    async fn message(&mut self) -> Result<Option<v1::ControlMessage>, Status> {
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                message = self.down.message() => return message,
+                _ = self.beat.tick() => {
+                    let beat = Up::Heartbeat(v1::Heartbeat {});
+                    let _ = self.up.try_send(v1::AgentMessage { message: Some(beat) });
+                }
+                () = &mut patience => panic!("control said nothing for {PATIENCE:?}"),
+            }
+        }
+    }
+
+    pub async fn next(&mut self) -> Down {
+        self.message().await.unwrap().expect("the stream ended").message.unwrap()
+    }
+
+    /// Why the stream ends, whatever comes before.
+    pub async fn end(&mut self) -> Status {
+        loop {
+            match self.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok("ended"),
+                Err(status) => return status,
+            }
+        }
+    }
+
+    /// The next state; what else comes is passed over.
+    pub async fn state(&mut self) -> v1::NetworkState {
+        loop {
+            if let Down::State(state) = self.next().await {
+                return state;
+            }
+        }
+    }
+
+    pub async fn reported(&mut self) -> v1::Reported {
+        loop {
+            if let Down::Reported(reported) = self.next().await {
+                return reported;
+            }
+        }
+    }
+
+    /// The next settled sequence; states that come before are acknowledged.
+    pub async fn settled(&mut self) -> u64 {
+        loop {
+            match self.next().await {
+                Down::Settled(settled) => return settled.sequence,
+                Down::State(state) => self.ack(&state).await,
+                Down::Heartbeat(_) | Down::Reported(_) | Down::Gone(_) | Down::Welcome(_) => {}
+            }
+        }
+    }
+}
+
+fn identified(key: &KeyPair, certificate: &v1::Certificate, strict: bool) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certs = |certs: &[Vec<u8>]| -> Vec<CertificateDer<'static>> {
+        certs.iter().map(|cert| cert.clone().into()).collect()
+    };
+    let root = certs(&certificate.roots);
+    let verifier: Arc<dyn ServerCertVerifier> = if strict {
+        let trust = Trust::new("sealane".parse().unwrap(), &root).unwrap();
+        PeerVerifier::new(trust, Expected::Exactly(Principal::Control), &provider)
+    } else {
+        Arc::new(Anyone(provider.clone()))
+    };
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(certs(&certificate.chain), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap()
+}
+
+async fn channel(address: SocketAddr, mut config: ClientConfig) -> Result<Channel, String> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from("sealane").unwrap();
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    let tls = Mutex::new(Some(tls.map_err(|error| error.to_string())?));
+    let connector = tower::service_fn(move |_| {
+        let stream = tls.lock().unwrap().take().ok_or_else(|| std::io::Error::other("one connection only"));
+        std::future::ready(stream.map(TokioIo::new))
+    });
+    let endpoint = Endpoint::from_static("http://control.sealane");
+    endpoint.connect_with_connector(connector).await.map_err(|error| error.to_string())
+}
+
+#[derive(Debug)]
+struct Pinned {
+    pin: Pin,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+}
+
+/// Trusts whoever answers: to see what the server makes of a stranger.
+#[derive(Debug)]
+struct Anyone(Arc<rustls::crypto::CryptoProvider>);
+
+macro_rules! signatures {
+    ($provider:tt) => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("TLS 1.2 is not spoken here".into()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.$provider.signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.$provider.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let pinned = intermediates.iter().any(|cert| Pin::of(cert) == self.pin);
+        let refusal = || Error::General("not the pinned authority".into());
+        if pinned { Ok(ServerCertVerified::assertion()) } else { Err(refusal()) }
+    }
+
+    signatures!(provider);
+}
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    signatures!(0);
+}
