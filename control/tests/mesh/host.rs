@@ -1,4 +1,5 @@
 //! A host as control sees it: a key, a certificate, calls and a stream.
+#![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,7 +30,7 @@ use v1::read_client::ReadClient;
 /// Longer than any step takes on a busy machine; shorter than a test runner's patience.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn key() -> KeyPair {
+pub(crate) fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
@@ -41,7 +42,7 @@ fn csr(key: &KeyPair) -> Vec<u8> {
     params.serialize_request(key).unwrap().der().to_vec()
 }
 
-pub fn request(token: &JoinToken, name: &str, underlay: &str, key: &KeyPair) -> v1::JoinRequest {
+pub(crate) fn request(token: &JoinToken, name: &str, underlay: &str, key: &KeyPair) -> v1::JoinRequest {
     v1::JoinRequest {
         token_id: token.id.clone(),
         token_secret: token.secret.to_string(),
@@ -54,7 +55,7 @@ pub fn request(token: &JoinToken, name: &str, underlay: &str, key: &KeyPair) -> 
     }
 }
 
-pub async fn join_with(
+pub(crate) async fn join_with(
     control: &Control,
     token: &JoinToken,
     request: v1::JoinRequest,
@@ -63,7 +64,12 @@ pub async fn join_with(
     anonymous.client().join(request).await.map(tonic::Response::into_inner)
 }
 
-pub async fn join(control: &Control, token: &JoinToken, name: &str, underlay: &str) -> Result<Host, Status> {
+pub(crate) async fn join(
+    control: &Control,
+    token: &JoinToken,
+    name: &str,
+    underlay: &str,
+) -> Result<Host, Status> {
     let key = key();
     let answer = join_with(control, token, request(token, name, underlay, &key)).await?;
     let certificate = answer.certificate.unwrap();
@@ -72,7 +78,7 @@ pub async fn join(control: &Control, token: &JoinToken, name: &str, underlay: &s
     Ok(Host::new(control.local_addr(), key, certificate).await)
 }
 
-pub fn identity(certificate: &v1::Certificate) -> String {
+pub(crate) fn identity(certificate: &v1::Certificate) -> String {
     let chain: Vec<CertificateDer<'_>> =
         certificate.chain.iter().map(|cert| cert.as_slice().into()).collect();
     peer_identity(Some(&chain)).unwrap().to_string()
@@ -87,15 +93,15 @@ async fn unix(directory: &Path) -> Channel {
     Endpoint::from_static("http://control.sock").connect_with_connector(connector).await.unwrap()
 }
 
-pub async fn admin(directory: &Path) -> AdminClient<Channel> {
+pub(crate) async fn admin(directory: &Path) -> AdminClient<Channel> {
     AdminClient::new(unix(directory).await)
 }
 
-pub async fn read(directory: &Path) -> ReadClient<Channel> {
+pub(crate) async fn read(directory: &Path) -> ReadClient<Channel> {
     ReadClient::new(unix(directory).await)
 }
 
-pub struct Host {
+pub(crate) struct Host {
     channel: Channel,
     identity: Option<(KeyPair, v1::Certificate)>,
 }
@@ -108,7 +114,7 @@ impl std::fmt::Debug for Host {
 
 impl Host {
     /// Without a certificate, as long as the server's chain holds the pinned authority.
-    pub async fn anonymous(address: SocketAddr, pin: Pin) -> Result<Self, String> {
+    pub(crate) async fn anonymous(address: SocketAddr, pin: Pin) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = Arc::new(Pinned { pin, provider: provider.clone() });
         let config = ClientConfig::builder_with_provider(provider)
@@ -126,23 +132,23 @@ impl Host {
     }
 
     /// The same host at another control plane's address, which it trusts whoever that is.
-    pub async fn elsewhere(self, address: SocketAddr) -> Self {
+    pub(crate) async fn elsewhere(self, address: SocketAddr) -> Self {
         let (key, certificate) = self.identity.unwrap();
         let config = identified(&key, &certificate, false);
         Self { channel: channel(address, config).await.unwrap(), identity: Some((key, certificate)) }
     }
 
-    pub fn client(&self) -> ControlClient<Channel> {
+    pub(crate) fn client(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())
     }
 
-    pub async fn carry(&self, network: &str, blocks_held: u32) -> Result<Vec<String>, Status> {
+    pub(crate) async fn carry(&self, network: &str, blocks_held: u32) -> Result<Vec<String>, Status> {
         let request = v1::CarryRequest { network: network.into(), blocks_held };
         let carried = self.client().carry(request).await?.into_inner();
         Ok(carried.blocks.into_iter().map(|block| block.range).collect())
     }
 
-    pub async fn sign(
+    pub(crate) async fn sign(
         &self,
         network: &str,
         service: &str,
@@ -157,7 +163,7 @@ impl Host {
         Ok(self.client().sign(request).await?.into_inner().certificate.unwrap())
     }
 
-    pub async fn open(&self, first: Up) -> Stream {
+    pub(crate) async fn open(&self, first: Up) -> Stream {
         let (up, messages) = mpsc::channel(16);
         up.send(v1::AgentMessage { message: Some(first) }).await.unwrap();
         let down = self.client().sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
@@ -165,7 +171,7 @@ impl Host {
     }
 
     /// A greeted stream.
-    pub async fn sync(&self, applied: Vec<v1::Ack>) -> Stream {
+    pub(crate) async fn sync(&self, applied: Vec<v1::Ack>) -> Stream {
         let hello = v1::Hello { protocol: PROTOCOL, version: "0.0.0-test".into(), applied };
         let mut stream = self.open(Up::Hello(hello)).await;
         let Down::Welcome(welcome) = stream.next().await else { panic!("no welcome") };
@@ -174,22 +180,22 @@ impl Host {
     }
 }
 
-pub struct Stream {
+pub(crate) struct Stream {
     up: mpsc::Sender<v1::AgentMessage>,
     down: tonic::Streaming<v1::ControlMessage>,
     beat: tokio::time::Interval,
 }
 
 impl Stream {
-    pub async fn send(&self, message: Up) {
+    pub(crate) async fn send(&self, message: Up) {
         self.up.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
     }
 
-    pub async fn report(&self, sequence: u64, workloads: Vec<v1::Workload>) {
+    pub(crate) async fn report(&self, sequence: u64, workloads: Vec<v1::Workload>) {
         self.send(Up::Report(v1::Report { sequence, workloads })).await;
     }
 
-    pub async fn ack(&self, state: &v1::NetworkState) {
+    pub(crate) async fn ack(&self, state: &v1::NetworkState) {
         let network = state.network.as_ref().unwrap().name.clone();
         self.send(Up::Ack(v1::Ack { network, generation: state.generation })).await;
     }
@@ -209,12 +215,12 @@ impl Stream {
         }
     }
 
-    pub async fn next(&mut self) -> Down {
+    pub(crate) async fn next(&mut self) -> Down {
         self.message().await.unwrap().expect("the stream ended").message.unwrap()
     }
 
     /// Why the stream ends, whatever comes before.
-    pub async fn end(&mut self) -> Status {
+    pub(crate) async fn end(&mut self) -> Status {
         loop {
             match self.message().await {
                 Ok(Some(_)) => {}
@@ -225,7 +231,7 @@ impl Stream {
     }
 
     /// The next state; what else comes is passed over.
-    pub async fn state(&mut self) -> v1::NetworkState {
+    pub(crate) async fn state(&mut self) -> v1::NetworkState {
         loop {
             if let Down::State(state) = self.next().await {
                 return state;
@@ -233,7 +239,7 @@ impl Stream {
         }
     }
 
-    pub async fn reported(&mut self) -> v1::Reported {
+    pub(crate) async fn reported(&mut self) -> v1::Reported {
         loop {
             if let Down::Reported(reported) = self.next().await {
                 return reported;
@@ -242,7 +248,7 @@ impl Stream {
     }
 
     /// The next settled sequence; states that come before are acknowledged.
-    pub async fn settled(&mut self) -> u64 {
+    pub(crate) async fn settled(&mut self) -> u64 {
         loop {
             match self.next().await {
                 Down::Settled(settled) => return settled.sequence,
