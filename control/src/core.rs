@@ -15,7 +15,7 @@ mod timestamp;
 mod token;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 
 use std::error::Error;
 

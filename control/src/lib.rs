@@ -1,8 +1,8 @@
 //! The central control plane: desired state, address blocks, the certificate authority, and who has which of it.
 //!
-//! One [`Control`] owns everything. A change walks from [`api`](self) (translation) to [`core`] (decision, pure)
-//! to the store (durable) to the registry (published) to each agent's stream; acknowledgements walk back to the
-//! registry. It is deliberately no part of any data path: hosts go on without it.
+//! One [`Control`] owns everything. A change walks from the API (translation) to [`core`] (decision, pure) to the
+//! store (durable) to the registry (published) to each agent's stream; acknowledgements walk back to the registry.
+//! It is deliberately no part of any data path: hosts go on without it.
 
 pub mod core;
 

@@ -14,7 +14,6 @@ pub(crate) use unix::{Socket, SocketError};
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Where it connects from.
-    #[allow(dead_code, reason = "shown by Debug in logs")]
     pub(crate) addr: SocketAddr,
     /// Who its certificate says it is; none while it joins.
     pub(crate) identity: Option<SpiffeId>,

@@ -36,6 +36,8 @@ const HELLO: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// An agent that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
+/// An agent that takes nothing of what waits for it for so long is stuck: nobody should wait for it.
+const STUCK: Duration = Duration::from_secs(30);
 /// How many answers may wait until nothing more is read from the agent.
 const ANSWERS: usize = 16;
 
@@ -129,6 +131,8 @@ struct Session {
     outbox: Outbox,
     pending: Option<Pending>,
     heard: Instant,
+    /// When the agent last took a message, or had none to take.
+    taken: Instant,
 }
 
 impl Session {
@@ -140,7 +144,7 @@ impl Session {
             epoch: context.registry.directory().generation.epoch,
             roots: context.roots.clone(),
         }));
-        Self { context, node, seat, outbox, pending: None, heard: Instant::now() }
+        Self { context, node, seat, outbox, pending: None, heard: Instant::now(), taken: Instant::now() }
     }
 
     /// Runs until either side ends; says why.
@@ -155,12 +159,16 @@ impl Session {
                 return Status::aborted(format!("another stream of node {} has taken over", self.node));
             }
             let sending = self.outbox.has_news(&view);
+            if !sending {
+                self.taken = Instant::now();
+            }
             let reading = self.pending.is_none() && self.outbox.answers() < ANSWERS;
             tokio::select! {
                 permit = down.reserve(), if sending => match (permit, self.outbox.next(&view)) {
                     (Ok(permit), Some(message)) => {
                         self.context.metrics.message(kind(&message), "down");
                         permit.send(Ok(v1::ControlMessage { message: Some(message) }));
+                        self.taken = Instant::now();
                     }
                     (Ok(_), None) => {}
                     (Err(_), _) => return Status::cancelled("the agent closed the stream"),
@@ -178,6 +186,9 @@ impl Session {
                 _ = heartbeat.tick() => self.outbox.heartbeat(),
                 () = sleep_until(self.heard + SILENCE), if reading => {
                     return Status::deadline_exceeded(format!("the agent of {} fell silent", self.node));
+                }
+                () = sleep_until(self.taken + STUCK), if sending => {
+                    return Status::deadline_exceeded(format!("the agent of {} reads nothing", self.node));
                 }
                 () = draining.begun() => return Status::unavailable("the control plane is shutting down"),
             }

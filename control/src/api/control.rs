@@ -68,6 +68,7 @@ impl ControlApi {
 #[tonic::async_trait]
 impl v1::control_server::Control for ControlApi {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let from = request.extensions().get::<Peer>().map(|peer| peer.addr);
         let request = request.into_inner();
         session::check_protocol(request.protocol, &request.version)?;
         let now = Timestamp::from(SystemTime::now());
@@ -78,8 +79,11 @@ impl v1::control_server::Control for ControlApi {
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
         let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint() };
-        let record = self.context.writer.submit(command).await.map_err(status_of)?;
-        tracing::info!(node = %record.node.name, underlay = %record.node.underlay, "node joined");
+        let record = self.context.writer.submit(command).await.map_err(|error| {
+            tracing::warn!(?from, %error, "join refused");
+            status_of(error)
+        })?;
+        tracing::info!(?from, node = %record.node.name, underlay = %record.node.underlay, "node joined");
         let certificate = self.sign(&key, Principal::Node(record.node.name))?;
         Ok(Response::new(v1::JoinResponse {
             certificate: Some(certificate),

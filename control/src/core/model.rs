@@ -10,8 +10,9 @@ use sealane_proto::types::{MacAddr, OverlayIp};
 
 use super::*;
 
+/// Something that is asked, with small numbers for names so that they meet.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     CreateNetwork(u8, u8),
     RemoveNetwork(u8),
     Join(u8, u8),
@@ -20,7 +21,8 @@ enum Step {
     Purge,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// Any step.
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let workload = (0_u8..3, 0_u8..8, 0_u8..64, 0_u8..6);
     prop_oneof![
         1 => (0_u8..3, 0_u8..4).prop_map(|(name, subnet)| Step::CreateNetwork(name, subnet)),
@@ -32,8 +34,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A state with one token, which every joining host has.
+pub(crate) fn beginning() -> State {
+    let token = CreateToken {
+        id: "abcd2345".into(),
+        hash: TokenSecret::new([7; 20]).hash(),
+        ttl: Duration::from_secs(3_600),
+    };
+    let mut state = State::default();
+    let decision = token.decide(&state, Timestamp::default()).unwrap();
+    decision.changes.iter().for_each(|change| state.apply(change));
+    state
+}
+
 /// The decision's changes; a refusal has none.
-fn decide(state: &State, step: &Step) -> Vec<Change> {
+pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
     fn changes<C: Command>(command: C, state: &State) -> Vec<Change> {
         command.decide(state, Timestamp::from_unix(100)).map(|decision| decision.changes).unwrap_or_default()
     }
@@ -126,13 +141,7 @@ proptest! {
     fn whatever_is_asked_the_invariants_hold_and_every_change_can_be_undone(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut state = State::default();
-        let token = CreateToken {
-            id: "abcd2345".into(),
-            hash: TokenSecret::new([7; 20]).hash(),
-            ttl: Duration::from_secs(3_600),
-        };
-        token.decide(&state, Timestamp::default()).unwrap().changes.iter().for_each(|change| state.apply(change));
+        let mut state = beginning();
         for step in &steps {
             let before = state.clone();
             let mut undo = vec![];

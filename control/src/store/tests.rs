@@ -1,14 +1,16 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use proptest::prelude::*;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::{CreateNetwork, CreateToken, PurgeTokens, RemoveNetwork, Timestamp};
+use crate::core::{Change, CreateNetwork, CreateToken, PurgeTokens, RemoveNetwork, Timestamp, model};
 use crate::metrics::CommitMetrics;
 
 const NOW: Timestamp = Timestamp::from_unix(1_000_000);
@@ -185,4 +187,34 @@ async fn many_commands_at_once_share_commits_and_are_decided_in_turn() {
     let (_store, image) = open_at(directory.path()).unwrap();
     assert_eq!(image.state.networks.len(), 32);
     assert!(image.meta.revision <= 32);
+}
+
+proptest! {
+    #[test]
+    fn whatever_happened_the_records_load_to_the_same_state(steps in prop::collection::vec(model::step(), 1..40)) {
+        let mut state = model::beginning();
+        let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let first = state.tokens.values().cloned().map(Change::PutToken).collect();
+        let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
+        let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
+        let mut entries = vec![Entry::meta(&meta), Entry::authority(&authority)];
+        for changes in std::iter::once(first).chain(steps.iter().map(|step| {
+            let changes = model::decide(&state, step);
+            changes.iter().for_each(|change| state.apply(change));
+            changes
+        })) {
+            entries.extend(changes.iter().map(Entry::change));
+        }
+        for Entry { key, value } in entries {
+            match value {
+                Some(value) => drop(rows.insert(key, value)),
+                None => drop(rows.remove(&key)),
+            }
+        }
+        let mut loader = record::Loader::default();
+        rows.iter().for_each(|(key, value)| loader.load(key, value).unwrap());
+        let image = loader.finish().unwrap();
+        prop_assert_eq!(image.state, state);
+        prop_assert_eq!((image.meta, image.authority), (meta, authority));
+    }
 }
