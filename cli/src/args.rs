@@ -1,5 +1,6 @@
 //! The command line. Whatever has a form of its own (names, subnets, ports) is parsed here, once.
 
+mod demo;
 mod process;
 mod table;
 mod workload;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Exit;
 use crate::printer::Format;
+pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use process::Clean;
 pub(crate) use table::{
     CreateNetwork, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service, Token,
@@ -63,6 +65,8 @@ pub(crate) enum Verb {
     Workload(Workload),
     /// How control or this host's agent is doing
     Status,
+    /// A live tour: hosts as namespaces on this machine, with real programs
+    Demo(Demo),
     /// Remove every trace of Sealane from this host
     Clean(Clean),
     /// Hold what must outlive the agent (the agent starts it)

@@ -35,9 +35,15 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// It was tried and failed.
+    /// It was tried and failed. A hint that the message ends with becomes the failure's.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), hint: None }
+        let message: String = message.into();
+        match message.split_once("; hint: ") {
+            Some((message, hint)) => {
+                Self { exit: Exit::Failed, message: message.to_owned(), hint: Some(hint.to_owned()) }
+            }
+            None => Self { exit: Exit::Failed, message, hint: None },
+        }
     }
 
     /// Words for [`Result::map_err`]: `what: error`.

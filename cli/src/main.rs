@@ -4,6 +4,7 @@
 mod args;
 mod clean;
 mod client;
+mod demo;
 mod failure;
 mod life;
 mod printer;
@@ -36,6 +37,7 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
     let common = &cli.common;
     match cli.verb {
         Verb::Keep => life::keep(&common.run_dir),
+        Verb::Demo(demo) => demo::call(demo),
         Verb::Clean(clean) => clean::clean(&clean, common, printer),
         Verb::Token(token) => verb::token::call(&token, common, printer),
         Verb::Network(network) => verb::network::call(&network, common, printer),
