@@ -40,7 +40,7 @@ pub(crate) fn two_hosts() -> Hosts {
     let wire = LinkRequest::named("under0").veth(peer);
     Socket::open(&hopper, &a).unwrap().request(wire.create(), || "join the hosts".into()).unwrap();
     for (ns, last) in [(&a, 1), (&b, 2)] {
-        // ping may be used by nobody else but root in a new namespace; IPv6 would chat on the wire.
+        // IPv6 would chat on the wire.
         sh(ns, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
         sh(
             ns,
