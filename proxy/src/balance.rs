@@ -1,0 +1,180 @@
+//! Choosing an endpoint: power of two choices by peak EWMA latency, with ejection. Pure: time and chance are arguments.
+//!
+//! The cost of an endpoint is its latency, raised at once by a slow answer and forgotten slowly, times the work that
+//! is pending there and one. An endpoint that refuses is ejected for a while that doubles, and comes back by one probe.
+
+mod ejection;
+mod ewma;
+#[cfg(test)]
+mod tests;
+
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use ejection::Ejection;
+use ewma::PeakEwma;
+
+/// What a failed or overloaded answer counts as at least.
+const PENALTY: Duration = Duration::from_secs(1);
+
+/// The endpoints of one target. `K` names an endpoint and survives configurations.
+#[derive(Debug)]
+pub(crate) struct Balancer<K> {
+    endpoints: Vec<State<K>>,
+    next_id: u64,
+}
+
+/// One endpoint as it was picked. It stays valid when the endpoints change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pick {
+    /// Where it stands in [`Balancer::key`], as long as the endpoints do not change.
+    index: usize,
+    id: u64,
+}
+
+/// How a piece of work went at its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Answered, so long after it began.
+    Answered(Duration),
+    /// Answered that it is overloaded or failing (429, 503), so long after it began.
+    Overloaded(Duration),
+    /// Broke after it was accepted.
+    Broken,
+    /// Never accepted: refused, unreachable, going away.
+    Refused,
+    /// Ended for reasons that say nothing of the endpoint.
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    key: K,
+    id: u64,
+    pending: u32,
+    latency: PeakEwma,
+    ejection: Ejection,
+}
+
+impl<K: Eq + Hash + Clone> Balancer<K> {
+    /// A balancer over these endpoints.
+    pub(crate) fn new(keys: impl IntoIterator<Item = K>) -> Self {
+        let mut balancer = Self { endpoints: Vec::new(), next_id: 0 };
+        balancer.update(keys);
+        balancer
+    }
+
+    /// The endpoints from now on; known ones keep what was learned of them.
+    pub(crate) fn update(&mut self, keys: impl IntoIterator<Item = K>) {
+        let mut known: Vec<_> = std::mem::take(&mut self.endpoints).into_iter().map(Some).collect();
+        for key in keys {
+            let before = known.iter_mut().find(|state| state.as_ref().is_some_and(|known| known.key == key));
+            let state = before.and_then(Option::take).unwrap_or_else(|| {
+                self.next_id += 1;
+                let (latency, ejection) = (PeakEwma::default(), Ejection::default());
+                State { key, id: self.next_id, pending: 0, latency, ejection }
+            });
+            self.endpoints.push(state);
+        }
+    }
+
+    /// Whether there is no endpoint.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// The endpoint that was picked, unless it is gone since.
+    pub(crate) fn key(&self, pick: Pick) -> Option<&K> {
+        self.position(pick).map(|index| &self.endpoints[index].key)
+    }
+
+    /// Picks one for a piece of work that begins now and must be finished by [`Self::finish`].
+    ///
+    /// Endpoints in `tried` are taken only when there is no other, ejected ones only when all are. `random` is uniform.
+    pub(crate) fn pick(&mut self, now: Instant, random: u64, tried: &[Pick]) -> Option<Pick> {
+        let fresh = |state: &State<K>| !tried.iter().any(|pick| pick.id == state.id);
+        let admitted = |state: &State<K>| state.ejection.admits(now);
+        let index = if tried.is_empty() {
+            self.choose(now, random, admitted)
+        } else {
+            self.choose(now, random, |state| fresh(state) && admitted(state))
+                .or_else(|| self.choose(now, random, fresh))
+                .or_else(|| self.choose(now, random, admitted))
+        };
+        let index = index.or_else(|| self.choose(now, random, |_| true))?;
+        let state = &mut self.endpoints[index];
+        state.pending += 1;
+        state.ejection.handle_start(now);
+        Some(Pick { index, id: state.id })
+    }
+
+    /// Ends a piece of work; returns whether its endpoint was ejected by it.
+    pub(crate) fn finish(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
+        self.report(pick, outcome, now) & self.release(pick)
+    }
+
+    /// What a piece of work has shown while it goes on; returns whether its endpoint was ejected by it.
+    pub(crate) fn report(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
+        let Some(index) = self.position(pick) else { return false };
+        let state = &mut self.endpoints[index];
+        match outcome {
+            Outcome::Answered(latency) => state.latency.observe(latency, now),
+            Outcome::Overloaded(latency) => state.latency.observe(latency.max(PENALTY), now),
+            Outcome::Broken => state.latency.observe(PENALTY, now),
+            Outcome::Refused => return state.ejection.handle_refusal(now),
+            Outcome::Abandoned => {
+                state.ejection.handle_abandoned();
+                return false;
+            }
+        }
+        state.ejection.handle_success();
+        false
+    }
+
+    /// The work no longer counts as pending. Always true.
+    pub(crate) fn release(&mut self, pick: Pick) -> bool {
+        if let Some(index) = self.position(pick) {
+            let pending = &mut self.endpoints[index].pending;
+            *pending = pending.saturating_sub(1);
+        }
+        true
+    }
+
+    fn position(&self, pick: Pick) -> Option<usize> {
+        let here = self.endpoints.get(pick.index).is_some_and(|state| state.id == pick.id);
+        if here { Some(pick.index) } else { self.endpoints.iter().position(|state| state.id == pick.id) }
+    }
+
+    /// The cheaper of two that are drawn from those that `may` be taken.
+    fn choose(&self, now: Instant, random: u64, may: impl Fn(&State<K>) -> bool) -> Option<usize> {
+        let count = self.endpoints.iter().filter(|state| may(state)).count();
+        let nth = |n: usize| {
+            let candidates = self.endpoints.iter().enumerate().filter(|(_, state)| may(state));
+            candidates.map(|(index, _)| index).nth(n)
+        };
+        if count < 2 {
+            return nth(0);
+        }
+        // Two different ones, each pair as likely as any other.
+        let first = (random >> 32) as usize % count;
+        let second = (first + 1 + (random & 0xffff_ffff) as usize % (count - 1)) % count;
+        let (first, second) = (nth(first)?, nth(second)?);
+        let unknown = self.typical_latency(now);
+        let cheaper = self.cost(second, now, unknown) < self.cost(first, now, unknown);
+        Some(if cheaper { second } else { first })
+    }
+
+    fn cost(&self, index: usize, now: Instant, unknown: f64) -> f64 {
+        let state = &self.endpoints[index];
+        state.latency.estimate(now).unwrap_or(unknown) * f64::from(state.pending + 1)
+    }
+
+    /// What a newcomer is taken for: as good as the others on average, so that it gets its share and no flood.
+    fn typical_latency(&self, now: Instant) -> f64 {
+        let known = || self.endpoints.iter().filter_map(|state| state.latency.estimate(now));
+        match known().count() {
+            0 => 1e-3,
+            count => known().sum::<f64>() / count as f64,
+        }
+    }
+}

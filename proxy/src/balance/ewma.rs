@@ -1,0 +1,42 @@
+//! Latency that rises at once and is forgotten slowly (Finagle's peak EWMA).
+
+use std::time::{Duration, Instant};
+
+/// How long an observation counts: its weight falls to 1/e in this time.
+const DECAY: Duration = Duration::from_secs(10);
+/// No latency is taken for less, in seconds: pending work must count.
+const FLOOR: f64 = 20e-6;
+
+/// One endpoint's latency.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PeakEwma {
+    last: Option<(f64, Instant)>,
+}
+
+impl PeakEwma {
+    /// What one call took.
+    pub(super) fn observe(&mut self, latency: Duration, now: Instant) {
+        let latency = latency.as_secs_f64();
+        let estimate = match self.last {
+            Some((estimate, at)) if latency < estimate => {
+                let weight = weight(now.saturating_duration_since(at));
+                estimate * weight + latency * (1.0 - weight)
+            }
+            Some(_) | None => latency,
+        };
+        self.last = Some((estimate, now));
+    }
+
+    /// The latency now, in seconds. One that nobody asked for a while is taken for better, so that it is asked again.
+    pub(super) fn estimate(&self, now: Instant) -> Option<f64> {
+        let (estimate, at) = self.last?;
+        let idle = now.saturating_duration_since(at);
+        // The exponential is worth computing only for those that were not asked lately.
+        let decayed = if idle < Duration::from_millis(100) { estimate } else { estimate * weight(idle) };
+        Some(decayed.max(FLOOR))
+    }
+}
+
+fn weight(elapsed: Duration) -> f64 {
+    (-elapsed.as_secs_f64() / DECAY.as_secs_f64()).exp()
+}

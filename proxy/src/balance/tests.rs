@@ -1,0 +1,167 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Sends `requests`, one per millisecond, to endpoints of these latencies; returns how many each got.
+fn simulate(seed: u64, latencies: &[Duration], requests: u32) -> Vec<u32> {
+    let (mut random, mut now) = (StdRng::seed_from_u64(seed), Instant::now());
+    let mut balancer = Balancer::new(0..latencies.len());
+    let mut running: Vec<(Instant, Pick, Duration)> = Vec::new();
+    let mut counts = vec![0; latencies.len()];
+    for _ in 0..requests {
+        now += MS;
+        running.retain(|&(end, pick, latency)| {
+            let over = end <= now;
+            if over {
+                balancer.finish(pick, Outcome::Answered(latency), now);
+            }
+            !over
+        });
+        let pick = balancer.pick(now, random.random(), &[]).unwrap();
+        let key = *balancer.key(pick).unwrap();
+        counts[key] += 1;
+        let latency = latencies[key].mul_f64(random.random_range(0.8..1.2));
+        running.push((now + latency, pick, latency));
+    }
+    counts
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn equal_endpoints_get_equal_shares(seed: u64, count in 2_usize..8) {
+        let counts = simulate(seed, &vec![5 * MS; count], 4000);
+        let fair = 4000 / u32::try_from(count).unwrap();
+        for share in &counts {
+            prop_assert!((fair / 2..fair * 2).contains(share), "{:?}", counts);
+        }
+    }
+
+    #[test]
+    fn a_slow_endpoint_gets_less(seed: u64) {
+        let counts = simulate(seed, &[5 * MS, 5 * MS, 100 * MS], 4000);
+        prop_assert!(counts[2] * 4 < counts[0] && counts[2] > 0, "{:?}", counts);
+    }
+
+    #[test]
+    fn whatever_happens_a_pick_is_one_of_the_endpoints(
+        steps in proptest::collection::vec((any::<u64>(), 0_u8..6, 0_u64..3000), 1..200),
+    ) {
+        let mut now = Instant::now();
+        let mut balancer = Balancer::new(0..4_u32);
+        let mut open = Vec::new();
+        for (random, step, wait) in steps {
+            now += Duration::from_millis(wait);
+            match step {
+                0 => balancer.update(0..u32::try_from(random % 5).unwrap()),
+                1 => if let Some(pick) = open.pop() { balancer.finish(pick, Outcome::Refused, now); },
+                2 => if let Some(pick) = open.pop() { balancer.finish(pick, Outcome::Answered(MS), now); },
+                3 => if let Some(pick) = open.pop() { balancer.finish(pick, Outcome::Abandoned, now); },
+                _ => match balancer.pick(now, random, &open) {
+                    Some(pick) => {
+                        prop_assert!(balancer.key(pick).is_some());
+                        open.push(pick);
+                    }
+                    None => prop_assert!(balancer.is_empty()),
+                },
+            }
+        }
+    }
+}
+
+fn shares(balancer: &mut Balancer<&'static str>, now: Instant) -> HashMap<&'static str, u32> {
+    let mut shares = HashMap::new();
+    let mut random = StdRng::seed_from_u64(1);
+    for _ in 0..100 {
+        let pick = balancer.pick(now, random.random(), &[]).unwrap();
+        *shares.entry(*balancer.key(pick).unwrap()).or_default() += 1;
+        balancer.finish(pick, Outcome::Answered(MS), now);
+    }
+    shares
+}
+
+fn refuse(balancer: &mut Balancer<&'static str>, key: &str, now: Instant) {
+    let mut others = Vec::new();
+    loop {
+        let pick = balancer.pick(now, 0, &others).unwrap();
+        if *balancer.key(pick).unwrap() == key {
+            balancer.finish(pick, Outcome::Refused, now);
+            break;
+        }
+        others.push(pick);
+    }
+    others.into_iter().for_each(|pick| drop(balancer.finish(pick, Outcome::Abandoned, now)));
+}
+
+#[test]
+fn an_ejected_endpoint_gets_nothing_until_its_probe_succeeds() {
+    let now = Instant::now();
+    let mut balancer = Balancer::new(["a", "b", "c"]);
+    refuse(&mut balancer, "b", now);
+    assert_eq!(shares(&mut balancer, now).get("b"), None);
+    let later = now + 300 * MS;
+    // One probe, and nothing beside it.
+    let mut picks: Vec<_> = (0..50_u64).map(|n| balancer.pick(later, n << 32 | n, &[]).unwrap()).collect();
+    let probes = picks.iter().filter(|&&pick| balancer.key(pick) == Some(&"b")).count();
+    assert_eq!(probes, 1);
+    picks.drain(..).for_each(|pick| drop(balancer.finish(pick, Outcome::Answered(MS), later)));
+    assert!(shares(&mut balancer, later)["b"] > 10);
+}
+
+#[test]
+fn refusals_in_a_row_double_the_ejection() {
+    let mut now = Instant::now();
+    let mut balancer = Balancer::new(["a", "b"]);
+    for wait in [200, 400, 800] {
+        refuse(&mut balancer, "b", now);
+        now += Duration::from_millis(wait - 1);
+        assert_eq!(shares(&mut balancer, now).get("b"), None, "{wait}");
+        now += Duration::from_millis(1);
+    }
+}
+
+#[test]
+fn when_all_are_ejected_all_are_used() {
+    let now = Instant::now();
+    let mut balancer = Balancer::new(["a", "b"]);
+    refuse(&mut balancer, "a", now);
+    refuse(&mut balancer, "b", now);
+    assert!(balancer.pick(now, 7, &[]).is_some());
+    assert_eq!(Balancer::<u8>::new([]).pick(now, 7, &[]), None);
+}
+
+#[test]
+fn a_retry_goes_where_nobody_went_yet() {
+    let now = Instant::now();
+    let mut balancer = Balancer::new(["a", "b", "c"]);
+    for random in 0..50 {
+        let first = balancer.pick(now, random * 0x1_0000_0001, &[]).unwrap();
+        let second = balancer.pick(now, random, &[first]).unwrap();
+        let third = balancer.pick(now, random, &[first, second]).unwrap();
+        let mut keys = [first, second, third].map(|pick| *balancer.key(pick).unwrap());
+        keys.sort_unstable();
+        assert_eq!(keys, ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn what_was_learned_survives_a_change_of_endpoints() {
+    let now = Instant::now();
+    let mut balancer = Balancer::new(["a", "b", "c"]);
+    refuse(&mut balancer, "c", now);
+    let kept = balancer.pick(now, 0, &[]).unwrap();
+    let key = *balancer.key(kept).unwrap();
+    balancer.update(["d", "c", "b", "a"]);
+    assert_eq!(balancer.key(kept), Some(&key));
+    assert_eq!(shares(&mut balancer, now).get("c"), None);
+    balancer.update(["d"]);
+    assert_eq!(balancer.key(kept), None);
+    assert!(!balancer.finish(kept, Outcome::Refused, now));
+}

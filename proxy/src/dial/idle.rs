@@ -1,0 +1,84 @@
+//! Connections between two requests.
+//!
+//! An application may close an idle connection at any moment, also at that at which a request is sent. A request
+//! that may be repeated then simply is; for one that may not, only a connection that was used within half a second is taken,
+//! which is less than any server's idle time.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+const MAX_IDLE: Duration = Duration::from_secs(3);
+const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
+/// How many are kept per address.
+const MAX_PER_ADDRESS: usize = 128;
+
+/// The idle connections of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct IdleConnections {
+    by_address: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    filled: Notify,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Rc<TcpStream>,
+    since: Instant,
+}
+
+impl IdleConnections {
+    /// Takes the connection that was used last, if it is fit for a request that may be repeated or not.
+    pub(crate) fn take(&self, address: SocketAddr, repeatable: bool) -> Option<Rc<TcpStream>> {
+        let limit = if repeatable { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
+        let mut by_address = self.by_address.borrow_mut();
+        let idle = by_address.get_mut(&address)?;
+        let now = Instant::now();
+        while let Some(last) = idle.pop_if(|last| now.saturating_duration_since(last.since) < limit) {
+            if is_silent(&last.stream) {
+                return Some(last.stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last message is complete on both sides.
+    pub(crate) fn put(&self, address: SocketAddr, stream: Rc<TcpStream>) {
+        let mut by_address = self.by_address.borrow_mut();
+        let idle = by_address.entry(address).or_default();
+        if idle.len() < MAX_PER_ADDRESS {
+            idle.push(Idle { stream, since: Instant::now() });
+        }
+        drop(by_address);
+        self.filled.notify_one();
+    }
+
+    /// Closes what has been idle for too long, as long as it is polled.
+    pub(crate) async fn sweep(&self) {
+        loop {
+            self.filled.notified().await;
+            while !self.by_address.borrow().is_empty() {
+                tokio::time::sleep(MAX_IDLE / 3).await;
+                let now = Instant::now();
+                self.by_address.borrow_mut().retain(|_, idle| {
+                    idle.retain(|one| now.saturating_duration_since(one.since) < MAX_IDLE);
+                    !idle.is_empty()
+                });
+            }
+        }
+    }
+}
+
+/// Whether nothing was said on the connection since: neither bytes, which nobody asked for, nor its end.
+fn is_silent(stream: &TcpStream) -> bool {
+    if stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
+        return true;
+    }
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}

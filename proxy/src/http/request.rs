@@ -1,0 +1,169 @@
+//! Request heads.
+
+use std::mem::MaybeUninit;
+
+use super::framing::{Coding, Fields, Framing};
+use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Parsed};
+
+/// The methods that a relay must tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Its response has no body.
+    Head,
+    /// Its success makes a tunnel.
+    Connect,
+    /// GET, OPTIONS, TRACE, PUT or DELETE: doing it twice is doing it once (RFC 9110, section 9.2.2).
+    Idempotent,
+    /// Everything else.
+    Other,
+}
+
+/// What a relay must know of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestHead {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Where it ends.
+    pub(crate) body: Body,
+    /// Whether the client wants the connection to stay.
+    pub(crate) keep_alive: bool,
+    /// Whether the connection may become something else: an Upgrade field, or CONNECT.
+    pub(crate) may_upgrade: bool,
+}
+
+impl Method {
+    fn of(name: &str) -> Self {
+        match name {
+            "HEAD" => Self::Head,
+            "CONNECT" => Self::Connect,
+            "GET" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" => Self::Idempotent,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a request may be sent again when nobody knows if it was processed.
+    pub(crate) fn is_idempotent(self) -> bool {
+        match self {
+            Self::Head | Self::Idempotent => true,
+            Self::Connect | Self::Other => false,
+        }
+    }
+}
+
+/// Parses the request head at the start of `bytes`.
+///
+/// # Errors
+/// When it is too long, malformed (also: lines that end without CR, folded lines) or of ambiguous length.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<RequestHead>, HeadError> {
+    let window = &bytes[..bytes.len().min(MAX_HEAD)];
+    let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(window, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if window.len() < MAX_HEAD => return Ok(Parsed::Partial),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(HeadError::TooLarge);
+        }
+        Err(_) => return Err(HeadError::Malformed),
+    };
+    if has_bare_newline(&window[..length]) {
+        return Err(HeadError::Malformed);
+    }
+    let method = Method::of(request.method.unwrap_or_default());
+    let minor = request.version.unwrap_or_default();
+    let framing = Framing::of(request.headers)?;
+    let head = RequestHead {
+        method,
+        body: body(&framing, minor)?,
+        keep_alive: framing.persists(minor),
+        may_upgrade: framing.upgrade || method == Method::Connect,
+    };
+    Ok(Parsed::Complete(head, length))
+}
+
+/// RFC 9112, section 6.3, for requests; both kinds of length at once are how requests are smuggled.
+fn body(framing: &Framing, minor: u8) -> Result<Body, HeadError> {
+    match (framing.coding, framing.length) {
+        (None, None | Some(0)) => Ok(Body::Empty),
+        (None, Some(length)) => Ok(Body::Length(length)),
+        (Some(Coding::Chunked), None) if minor >= 1 => Ok(Body::Chunked),
+        (Some(Coding::Chunked | Coding::Other), _) => Err(HeadError::AmbiguousLength),
+    }
+}
+
+/// httparse takes a lone LF for a line's end; what stands behind us may not.
+fn has_bare_newline(head: &[u8]) -> bool {
+    let mut previous = 0;
+    head.iter().any(|&byte| byte == b'\n' && std::mem::replace(&mut previous, byte) != b'\r' || {
+        previous = byte;
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<(Method, Body, bool), HeadError>) {
+        let parsed = parse(text.as_bytes()).map(|parsed| match parsed {
+            Parsed::Complete(head, length) => {
+                assert_eq!(length, text.len(), "{text:?}");
+                (head.method, head.body, head.keep_alive)
+            }
+            Parsed::Partial => panic!("{text:?} is not complete"),
+        });
+        assert_eq!(parsed, expected, "{text:?}");
+    }
+
+    #[test]
+    fn where_a_request_ends_follows_rfc_9112() {
+        use Method::{Connect, Head, Idempotent, Other};
+        check("GET / HTTP/1.1\r\n\r\n", Ok((Idempotent, Body::Empty, true)));
+        check("GET / HTTP/1.0\r\n\r\n", Ok((Idempotent, Body::Empty, false)));
+        check("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Ok((Idempotent, Body::Empty, true)));
+        check("HEAD / HTTP/1.1\r\nConnection: x, close\r\n\r\n", Ok((Head, Body::Empty, false)));
+        check("CONNECT a:1 HTTP/1.1\r\n\r\n", Ok((Connect, Body::Empty, true)));
+        check("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Ok((Other, Body::Length(5), true)));
+        check("PUT / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", Ok((Idempotent, Body::Length(5), true)));
+        check("POST / HTTP/1.1\r\ntransfer-encoding: gzip,\tChunked\r\n\r\n", Ok((Other, Body::Chunked, true)));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        use HeadError::{AmbiguousLength, Malformed};
+        let ambiguous = [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 5, 6",
+            "Content-Length: +5",
+            "Content-Length: 5 5",
+            "Content-Length: 0x5",
+            "Content-Length:",
+            "Content-Length: 18446744073709551616",
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: chunked, gzip",
+            "Transfer-Encoding: chunked, chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+            "Transfer-Encoding: chunked,",
+            "Transfer-Encoding: xchunked",
+        ];
+        for fields in ambiguous {
+            check(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(AmbiguousLength));
+        }
+        check("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Err(AmbiguousLength));
+        for fields in ["Content-Length : 5", "a: b\r\n folded: c", "a: b\rc: d", "a: b\nc: d", "a\0: b", ": b"] {
+            check(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(Malformed));
+        }
+        check("POST /\r\n\r\n", Err(Malformed));
+        check("GET / HTTP/1.1\n\n", Err(Malformed));
+    }
+
+    #[test]
+    fn heads_beyond_the_limits_are_too_large() {
+        let long = format!("GET / HTTP/1.1\r\na: {}", "x".repeat(MAX_HEAD));
+        assert_eq!(parse(long.as_bytes()), Err(HeadError::TooLarge));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
+        assert_eq!(parse(many.as_bytes()), Err(HeadError::TooLarge));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\na: b\r\n"), Ok(Parsed::Partial));
+    }
+}

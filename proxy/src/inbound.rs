@@ -1,0 +1,101 @@
+//! Calls to the workload: streams of tunnels, and plain connections from peers without a sidecar.
+
+mod exchange;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sealane_base::drain::Draining;
+use sealane_base::task;
+use sealane_proto::identity::Principal;
+use tokio::net::TcpStream;
+
+use crate::dial;
+use crate::leg::{self, refuse};
+use crate::listen;
+use crate::tcp;
+use crate::telemetry::{Carried, Traffic};
+use crate::tunnel::{Incoming, Kind, ResetCode};
+use crate::worker::Worker;
+
+/// Serves one tunnel to its end.
+pub(crate) async fn serve_tunnel(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
+    let work = draining.clone();
+    let served = worker.acceptor.serve(stream, draining, |incoming| {
+        let (worker, work) = (worker.clone(), work.clone());
+        task::spawn_local(async move {
+            serve_stream(&worker, incoming).await;
+            drop(work);
+        })
+        .detach();
+    });
+    if let Err(error) = Box::pin(served).await {
+        tracing::debug!(%error, "no tunnel came up");
+    }
+}
+
+async fn serve_stream(worker: &Worker, incoming: Incoming) {
+    let Incoming { header, stream, peer, address: _ } = incoming;
+    let port = header.port.get();
+    let Some(snapshot) = worker.snapshot() else { return stream.reset(ResetCode::Refused) };
+    if worker.ports.contains(port) {
+        worker.telemetry.refused.with_label_values(&["own_port"]).inc();
+        return stream.reset(ResetCode::Denied);
+    }
+    let application = SocketAddr::new(snapshot.own.address.into(), port);
+    drop(snapshot);
+    let traffic = worker.caller(caller(&peer.principal));
+    match header.kind {
+        Kind::Http1 => exchange::serve(worker, stream, application, &traffic).await,
+        Kind::Opaque => {
+            let mut near = leg::stream(stream);
+            let dialled = dial::connect(application).await;
+            match dialled {
+                Ok(stream) => relay(near, stream, &traffic).await,
+                Err(error) => {
+                    tracing::debug!(%application, %error, "the application takes no connection");
+                    near.1.reset(ResetCode::Unreachable);
+                }
+            }
+        }
+    }
+}
+
+/// The caller's name in metrics: of its service, or its own.
+fn caller(principal: &Principal) -> Option<&str> {
+    match principal {
+        Principal::Service(_, service) => Some(service.as_str()),
+        Principal::Workload(_, workload) => Some(workload.as_str()),
+        Principal::Control | Principal::Node(_) => None,
+    }
+}
+
+/// Serves a redirected connection that came without a tunnel.
+pub(crate) async fn serve_plain(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
+    let Some(destination) = listen::destination(&worker, &stream) else { return };
+    let source = stream.peer_addr().ok().map(|peer| peer.ip());
+    let snapshot = worker.snapshot();
+    let label = snapshot.as_ref().zip(source).and_then(|(known, source)| known.label_of(source));
+    let traffic = worker.caller(label);
+    drop(snapshot);
+    let dialled = dial::connect(destination).await;
+    match dialled {
+        Ok(application) => relay(leg::tcp(Rc::new(stream)), application, &traffic).await,
+        Err(error) => {
+            tracing::debug!(%destination, %error, "the application takes no connection");
+            refuse(&stream);
+        }
+    }
+    drop(draining);
+}
+
+async fn relay(mut near: (leg::Input, leg::Output), application: Rc<TcpStream>, traffic: &Arc<Traffic>) {
+    let _open = traffic.connected(Carried::Opaque);
+    let mut far = leg::tcp(application);
+    if let Err(error) = Box::pin(tcp::relay(&mut near, &mut far, traffic.bytes())).await {
+        tracing::debug!(%error, "connection");
+        near.1.reset(ResetCode::Cancelled);
+        far.1.reset(ResetCode::Cancelled);
+    }
+}

@@ -1,0 +1,136 @@
+//! One HTTP/1 exchange that came by a tunnel, with the application.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use crate::dial;
+use crate::http::{BodyScanner, RequestHead, request};
+use crate::leg::{self, Input, Output};
+use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, read_head};
+use crate::tcp;
+use crate::telemetry::Traffic;
+use crate::tunnel::{ResetCode, Stream};
+use crate::worker::Worker;
+
+/// Serves one exchange to its end.
+pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAddr, traffic: &Arc<Traffic>) {
+    let mut near = leg::stream(stream);
+    let head = match read_head(&mut near.0, request::parse).await {
+        Ok(Some(head)) => head,
+        Ok(None) | Err(_) => return near.1.reset(ResetCode::ProtocolError),
+    };
+    let began = Instant::now();
+    let connection = match connect(worker, application, &head.head).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::debug!(%application, %error, "the application takes no connection");
+            return near.1.reset(ResetCode::Unreachable);
+        }
+    };
+    let mut far = leg::tcp(connection.clone());
+    let progress = Progress::default();
+    let method = head.head.method;
+    let result = {
+        let back = pin!(message::receive(&mut far.0, &mut near.1, method, &progress, |status| {
+            traffic.answered(status, began.elapsed());
+        }));
+        let forth = pin!(forward(&mut near.0, &mut far.1, head));
+        both(forth, back).await
+    };
+    match result {
+        Ok((received, _)) if received.upgraded => {
+            if Box::pin(tcp::relay(&mut near, &mut far, traffic.bytes())).await.is_err() {
+                near.1.reset(ResetCode::Cancelled);
+                far.1.reset(ResetCode::Cancelled);
+            }
+        }
+        Ok((received, whole)) => {
+            near.1.end_message();
+            if received.keep_alive && whole && !far.0.is_over() {
+                worker.idle.put(application, connection);
+            }
+        }
+        Err(code) => {
+            far.1.reset(ResetCode::Cancelled);
+            let unanswered = !progress.begun.get() && code == ResetCode::Internal;
+            near.1.reset(if unanswered { ResetCode::ResetBeforeResponse } else { code });
+        }
+    }
+}
+
+async fn connect(worker: &Worker, application: SocketAddr, head: &RequestHead) -> io::Result<Rc<TcpStream>> {
+    match worker.idle.take(application, head.method.is_idempotent()) {
+        Some(kept) => Ok(kept),
+        None => dial::connect(application).await,
+    }
+}
+
+/// Sends the request to the application.
+async fn forward(from: &mut Input, to: &mut Output, head: Head<RequestHead>) -> Result<(), BodyError> {
+    let Head { head, length, mut bytes } = head;
+    let mut scanner = BodyScanner::new(head.body);
+    let end = length + scanner.advance(&bytes[length..])?;
+    if end < bytes.len() {
+        from.unread(bytes.split_off(end));
+    }
+    to.write(bytes).await.map_err(BodyError::Sink)?;
+    message::send_body(from, to, &mut scanner, |_| {}).await
+}
+
+/// Polls both directions; returns the response and whether the request was whole when it was complete.
+///
+/// # Errors
+/// With what the peer's sidecar is to be told.
+async fn both(
+    mut forth: Pin<&mut impl Future<Output = Result<(), BodyError>>>,
+    mut back: Pin<&mut impl Future<Output = Result<Received, ResponseError>>>,
+) -> Result<(Received, bool), ResetCode> {
+    let (mut over, mut whole) = (false, false);
+    let mut response = None;
+    poll_fn(|cx| {
+        if !over && let Poll::Ready(sent) = forth.as_mut().poll(cx) {
+            over = true;
+            match sent {
+                Ok(()) => whole = true,
+                // The application may have answered before it closed.
+                Err(BodyError::Sink(_)) => {}
+                Err(_) if response.is_some() => {}
+                Err(BodyError::Source(_) | BodyError::Truncated) => {
+                    return Poll::Ready(Err(ResetCode::Cancelled));
+                }
+                Err(BodyError::Malformed(_)) => return Poll::Ready(Err(ResetCode::ProtocolError)),
+            }
+        }
+        if response.is_none() && let Poll::Ready(received) = back.as_mut().poll(cx) {
+            match received {
+                Ok(received) => response = Some(received),
+                Err(ResponseError::Sink(_)) => return Poll::Ready(Err(ResetCode::Cancelled)),
+                Err(ResponseError::Malformed(error)) => {
+                    tracing::debug!(%error, "the application's answer is refused");
+                    return Poll::Ready(Err(ResetCode::ProtocolError));
+                }
+                Err(ResponseError::Source(_) | ResponseError::NoAnswer | ResponseError::Truncated) => {
+                    return Poll::Ready(Err(ResetCode::Internal));
+                }
+            }
+        }
+        match response.take() {
+            // An early answer does not end the request, if the application goes on listening.
+            Some(received) if !over && received.keep_alive && !received.upgraded => {
+                response = Some(received);
+                Poll::Pending
+            }
+            Some(received) => Poll::Ready(Ok((received, whole))),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,241 @@
+//! One end of a relayed connection: TCP, or a stream of a tunnel. Bytes are handed on, never copied between buffers.
+
+mod buffer;
+mod tape;
+mod tcp;
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+use crate::tunnel::{RecvHalf, ResetCode, SendHalf, Stream, StreamError};
+use tcp::TcpInput;
+
+pub(crate) use tape::Tape;
+pub(crate) use tcp::{refuse, write_all};
+
+/// How a leg broke.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LegError {
+    /// The TCP connection.
+    #[error("{0}")]
+    Tcp(#[from] io::Error),
+    /// The stream.
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+}
+
+impl LegError {
+    /// Whether the application has certainly seen nothing of what was sent.
+    pub(crate) fn never_processed(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Stream(error) => error.never_processed(),
+        }
+    }
+
+    /// The kind of failure, for metrics: a bounded set.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) | Self::Stream(StreamError::TunnelLost { .. }) => "connection_lost",
+            Self::Stream(StreamError::Reset(code)) => match code {
+                ResetCode::Refused => "refused",
+                ResetCode::Unreachable => "unreachable",
+                ResetCode::Gone => "gone",
+                ResetCode::Denied => "denied",
+                ResetCode::ResetBeforeResponse | ResetCode::Cancelled => "reset",
+                ResetCode::ProtocolError | ResetCode::Internal => "protocol",
+            },
+        }
+    }
+}
+
+/// Where bytes come from.
+#[derive(Debug)]
+pub(crate) struct Input {
+    from: From,
+    /// Bytes that were read before, to be delivered first.
+    surplus: Bytes,
+    ended: bool,
+    tape: Option<Tapes>,
+}
+
+/// What a tape has to do with what is read.
+#[derive(Debug)]
+enum Tapes {
+    Records(Rc<Tape>),
+    Ends(Rc<Tape>),
+}
+
+#[derive(Debug)]
+enum From {
+    Tcp(TcpInput),
+    Stream(RecvHalf),
+}
+
+/// Where bytes go to.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// A TCP connection.
+    Tcp(Rc<TcpStream>),
+    /// A stream of a tunnel.
+    Stream(SendHalf),
+}
+
+/// Both halves of a TCP connection.
+pub(crate) fn tcp(stream: Rc<TcpStream>) -> (Input, Output) {
+    let from = From::Tcp(TcpInput::new(stream.clone()));
+    (Input::new(from), Output::Tcp(stream))
+}
+
+/// Both halves of a stream.
+pub(crate) fn stream(stream: Stream) -> (Input, Output) {
+    let (send, recv) = stream.split();
+    (Input::new(From::Stream(recv)), Output::Stream(send))
+}
+
+impl Input {
+    fn new(from: From) -> Self {
+        Self { from, surplus: Bytes::new(), ended: false, tape: None }
+    }
+
+    /// What is read from now on is recorded.
+    pub(crate) fn record(&mut self, tape: Rc<Tape>) {
+        self.tape = Some(Tapes::Records(tape));
+    }
+
+    /// The first read ends the recording: there is no way back any more.
+    pub(crate) fn end_recording(&mut self, tape: Rc<Tape>) {
+        self.tape = Some(Tapes::Ends(tape));
+    }
+
+    /// The next bytes, `None` at the end. Cancel safe.
+    pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, LegError> {
+        poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    /// As [`Self::read`].
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
+        let bytes = std::task::ready!(self.poll_fresh(cx))?;
+        match &self.tape {
+            None => {}
+            Some(Tapes::Records(tape)) => tape.record(bytes.as_ref()),
+            Some(Tapes::Ends(tape)) => {
+                tape.end();
+                self.tape = None;
+            }
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
+        if !self.surplus.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.surplus))));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(None));
+        }
+        let bytes = match &mut self.from {
+            From::Tcp(tcp) => std::task::ready!(tcp.poll_read(cx))?,
+            From::Stream(stream) => std::task::ready!(stream.poll_recv(cx))?,
+        };
+        self.ended = bytes.is_none();
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// Gives back what was read too much. It must be all that is left of the last read.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.surplus = bytes;
+    }
+
+    /// What was read ahead and not delivered yet.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.surplus
+    }
+
+    /// Whether the sender has ended and everything was delivered.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended && self.surplus.is_empty()
+    }
+
+    /// Ready when the next read is. Cancel safe.
+    pub(crate) async fn fill(&mut self) -> Result<(), LegError> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// As [`Self::fill`].
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LegError>> {
+        if !self.ended
+            && self.surplus.is_empty()
+            && let Some(bytes) = std::task::ready!(self.poll_fresh(cx))?
+        {
+            self.surplus = bytes;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads on behind what was read ahead, for whoever must see more before deciding. Not cancel safe.
+    pub(crate) async fn fill_more(&mut self) -> Result<(), LegError> {
+        let ahead = std::mem::take(&mut self.surplus);
+        self.fill().await?;
+        let more = std::mem::replace(&mut self.surplus, ahead);
+        if !more.is_empty() {
+            let mut joined = BytesMut::from(std::mem::take(&mut self.surplus));
+            joined.extend_from_slice(&more);
+            self.surplus = joined.freeze();
+        }
+        Ok(())
+    }
+
+    /// Ready with the error when the sender broke off. Bytes and an orderly end are kept for the next read.
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<LegError> {
+        if self.ended || !self.surplus.is_empty() {
+            return Poll::Pending;
+        }
+        match std::task::ready!(self.poll_fill(cx)) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+}
+
+impl Output {
+    /// Takes all of `bytes`, when there is room for them.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LegError> {
+        match self {
+            Self::Tcp(stream) => Ok(write_all(stream, bytes).await?),
+            Self::Stream(stream) => Ok(stream.send(bytes).await?),
+        }
+    }
+
+    /// This direction ends here; the other one goes on.
+    pub(crate) fn finish(&mut self) -> Result<(), LegError> {
+        match self {
+            Self::Tcp(stream) => Ok(tcp::shutdown(stream)?),
+            Self::Stream(stream) => {
+                stream.finish();
+                Ok(())
+            }
+        }
+    }
+
+    /// A message is complete: a stream carries one, a connection may carry more.
+    pub(crate) fn end_message(&mut self) {
+        match self {
+            Self::Tcp(_) => {}
+            Self::Stream(stream) => stream.finish(),
+        }
+    }
+
+    /// Both directions break off, so that the other side sees that something is missing.
+    pub(crate) fn reset(&mut self, code: ResetCode) {
+        match self {
+            Self::Tcp(stream) => refuse(stream),
+            Self::Stream(stream) => stream.reset(code),
+        }
+    }
+}

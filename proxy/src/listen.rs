@@ -1,0 +1,111 @@
+//! Accepting connections, and finding out where they were going before they were redirected.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use sealane_base::backoff::Backoff;
+use sealane_base::drain::Draining;
+use sealane_base::task;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::dial;
+use crate::leg::refuse;
+use crate::worker::Worker;
+
+/// The listeners of a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// Redirected calls of the workload.
+    Outbound,
+    /// Redirected calls to the workload.
+    Inbound,
+    /// Tunnels of other sidecars.
+    Tunnel,
+}
+
+/// Where a connection was going before it was redirected.
+pub trait OriginalDst: Send + Sync {
+    /// The destination.
+    ///
+    /// # Errors
+    /// When nobody knows.
+    fn original(&self, stream: &TcpStream) -> io::Result<SocketAddr>;
+}
+
+/// Asks the kernel's connection tracking (SO_ORIGINAL_DST).
+#[derive(Clone, Copy, Debug)]
+pub struct Redirected;
+
+impl OriginalDst for Redirected {
+    fn original(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        let raw = getsockopt(stream, sockopt::OriginalDst)?;
+        let address = u32::from_be(raw.sin_addr.s_addr);
+        Ok(SocketAddr::new(std::net::Ipv4Addr::from(address).into(), u16::from_be(raw.sin_port)))
+    }
+}
+
+/// The destination of a redirected connection, unless serving it would lead back to the sidecar: it was not
+/// redirected, or goes to one of the sidecar's own ports. Such a connection is refused, and `None`.
+pub(crate) fn destination(worker: &Worker, stream: &TcpStream) -> Option<SocketAddr> {
+    let found = worker.original.original(stream).ok().filter(|destination| {
+        let redirected = stream.local_addr().is_ok_and(|local| local != *destination);
+        redirected && !worker.ports.contains(destination.port())
+    });
+    if found.is_none() {
+        worker.telemetry.refused.with_label_values(&["not_redirected"]).inc();
+        refuse(stream);
+    }
+    found
+}
+
+/// Accepts until aborted; each connection is served by a task of its own.
+///
+/// No more are accepted than the worker has places for; when descriptors run out, accepting waits and counts.
+pub(crate) async fn accept<F>(
+    worker: &Rc<Worker>,
+    listener: TcpListener,
+    serve: fn(Rc<Worker>, TcpStream, Draining) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = worker.places.clone().acquire_owned().await else { return };
+        let accepted = listener.accept().await.and_then(|(stream, _)| dial::tune(&stream).map(|()| stream));
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) if is_of_the_connection(&error) => continue,
+            Err(error) => {
+                worker.telemetry.refused.with_label_values(&["accept_failed"]).inc();
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(backoff.next_wait(rand::random())).await;
+                continue;
+            }
+        };
+        backoff.reset();
+        let Some(draining) = worker.begin() else { return };
+        let worker = worker.clone();
+        task::spawn_local(async move {
+            serve(worker, stream, draining).await;
+            drop(place);
+        })
+        .detach();
+    }
+}
+
+/// Errors of one connection that died in the queue (accept(2)) say nothing of the listener.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Interrupted
+    )
+}

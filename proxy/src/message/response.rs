@@ -1,0 +1,134 @@
+//! The response, from the called to the caller.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+
+use super::{Head, ReadHeadError, read_head};
+use crate::http::ResponseHead;
+use crate::http::body::ChunkError;
+use crate::http::response::{self, Next};
+use crate::http::{BodyScanner, Method};
+use crate::leg::{Input, LegError, Output};
+
+/// How far a response has come, for whoever waits beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Something was passed on, if only an interim head.
+    pub(crate) begun: Cell<bool>,
+    /// The final head was passed on.
+    pub(crate) answered: Cell<bool>,
+}
+
+/// A response that was passed on whole.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Its status code.
+    pub(crate) status: u16,
+    /// Whether the called side would take another request on the same connection.
+    pub(crate) keep_alive: bool,
+    /// Whether it turned the connection into something else.
+    pub(crate) upgraded: bool,
+}
+
+/// Why a response was not passed on whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResponseError {
+    /// The called side broke off.
+    #[error("it broke off: {0}")]
+    Source(LegError),
+    /// The called side ended before the first byte.
+    #[error("it closed the connection without an answer")]
+    NoAnswer,
+    /// The called side ended too early.
+    #[error("it closed the connection within its answer")]
+    Truncated,
+    /// What the called side said is not HTTP/1 that can be passed on.
+    #[error("its answer cannot be understood: {0}")]
+    Malformed(Box<dyn std::error::Error>),
+    /// The caller takes no more.
+    #[error("the caller is gone: {0}")]
+    Sink(LegError),
+}
+
+impl From<ChunkError> for ResponseError {
+    fn from(error: ChunkError) -> Self {
+        Self::Malformed(Box::new(error))
+    }
+}
+
+/// Passes on interim heads, the final one and its body; `on_head` hears the final status before its bytes leave.
+///
+/// Behind an upgrade, what came after the head stays in `from`; behind any other response nothing may come.
+pub(crate) async fn receive(
+    from: &mut Input,
+    to: &mut Output,
+    method: Method,
+    progress: &Progress,
+    mut on_head: impl FnMut(u16),
+) -> Result<Received, ResponseError> {
+    loop {
+        let Head { head, length, mut bytes } = next_head(from, method).await?;
+        progress.begun.set(true);
+        let body = match head.next {
+            Next::Head | Next::Upgrade => {
+                from.unread(bytes.split_off(length));
+                None
+            }
+            Next::Body(body) => Some(body),
+        };
+        if head.next != Next::Head {
+            on_head(head.status);
+            progress.answered.set(true);
+        }
+        let received = |upgraded| Received { status: head.status, keep_alive: head.keep_alive, upgraded };
+        let Some(body) = body else {
+            to.write(bytes).await.map_err(ResponseError::Sink)?;
+            if head.next == Next::Upgrade {
+                return Ok(received(true));
+            }
+            continue;
+        };
+        let mut scanner = BodyScanner::new(body);
+        let end = length + scanner.advance(&bytes[length..])?;
+        let surplus = end < bytes.len();
+        bytes.truncate(end);
+        to.write(bytes).await.map_err(ResponseError::Sink)?;
+        let surplus = surplus | pass_body(from, to, &mut scanner).await?;
+        let mut received = received(false);
+        // Bytes that belong to no response: the connection cannot be trusted with another one.
+        received.keep_alive &= !surplus;
+        return Ok(received);
+    }
+}
+
+async fn next_head(from: &mut Input, method: Method) -> Result<Head<ResponseHead>, ResponseError> {
+    match read_head(from, |bytes| response::parse(bytes, method)).await {
+        Ok(Some(head)) => Ok(head),
+        Ok(None) => Err(ResponseError::NoAnswer),
+        Err(ReadHeadError::Leg(error)) => Err(ResponseError::Source(error)),
+        Err(ReadHeadError::Truncated) => Err(ResponseError::Truncated),
+        Err(ReadHeadError::Head(error)) => Err(ResponseError::Malformed(Box::new(error))),
+    }
+}
+
+/// Returns whether bytes came behind the body.
+async fn pass_body(
+    from: &mut Input,
+    to: &mut Output,
+    scanner: &mut BodyScanner,
+) -> Result<bool, ResponseError> {
+    while !scanner.is_done() {
+        let Some(mut bytes) = from.read().await.map_err(ResponseError::Source)? else {
+            return if scanner.may_end_with_connection() { Ok(false) } else { Err(ResponseError::Truncated) };
+        };
+        let end = scanner.advance(&bytes)?;
+        let surplus: Bytes = bytes.split_off(end);
+        to.write(bytes).await.map_err(ResponseError::Sink)?;
+        if !surplus.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+

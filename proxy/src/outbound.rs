@@ -1,0 +1,169 @@
+//! The workload's own calls: from a redirected connection to an endpoint, by what is spoken on it.
+
+mod attempt;
+mod exchange;
+mod failure;
+mod http;
+mod opaque;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sealane_base::drain::Draining;
+use sealane_proto::types::Protocol;
+use tokio::net::TcpStream;
+
+use crate::detect::{self, Verdict};
+use crate::leg::{self, Input, LegError, Output, refuse};
+use crate::listen;
+use crate::upstream::Upstream;
+use crate::worker::{Resolved, Worker};
+use opaque::Opened;
+
+/// How long a client may be silent before the server is given a chance to speak first.
+const SILENCE: Duration = Duration::from_millis(10);
+
+/// A call of the workload.
+pub(crate) struct Call {
+    worker: Rc<Worker>,
+    /// The workload's end.
+    near: (Input, Output),
+    destination: SocketAddr,
+    draining: Draining,
+}
+
+/// What a connection turned out to carry.
+enum Spoken {
+    Http,
+    Opaque(Option<Opened>),
+    /// Nothing came of it.
+    Over,
+}
+
+/// Serves one redirected connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
+    let Some(destination) = listen::destination(&worker, &stream) else { return };
+    let upstream = match worker.resolve(destination) {
+        Resolved::Upstream(upstream) => upstream,
+        Resolved::Unmapped(service) => {
+            worker.telemetry.refused.with_label_values(&["unmapped_port"]).inc();
+            tracing::debug!(%service, %destination, "the service has no such port");
+            return refuse(&stream);
+        }
+        Resolved::Nowhere => {
+            worker.telemetry.refused.with_label_values(&["not_configured"]).inc();
+            return refuse(&stream);
+        }
+    };
+    let near = leg::tcp(Rc::new(stream));
+    let mut call = Call { worker, near, destination, draining };
+    let spoken = match upstream.protocol() {
+        Protocol::Http => Spoken::Http,
+        Protocol::Tcp | Protocol::Tls | Protocol::Http2 | Protocol::Grpc | Protocol::Udp => {
+            Spoken::Opaque(None)
+        }
+        Protocol::Auto => call.detect(&upstream).await,
+    };
+    match spoken {
+        Spoken::Http => Box::pin(http::serve(call, &upstream)).await,
+        Spoken::Opaque(opened) => Box::pin(opaque::serve(call, upstream, opened)).await,
+        Spoken::Over => {}
+    }
+}
+
+impl Call {
+    /// Watches the client's first bytes, and when it keeps silent both ends: whoever speaks first decides.
+    async fn detect(&mut self, upstream: &Rc<Upstream>) -> Spoken {
+        let first = tokio::time::timeout(SILENCE, self.near.0.fill()).await;
+        let spoken = match first {
+            Ok(Ok(())) => self.read_on(None).await,
+            Ok(Err(_)) => Spoken::Over,
+            Err(_) => Box::pin(self.detect_silent(upstream)).await,
+        };
+        let outcome = match &spoken {
+            Spoken::Http => "http",
+            Spoken::Opaque(Some(opened)) if !opened.far.legs.0.ahead().is_empty() => "server_first",
+            Spoken::Opaque(_) => "opaque",
+            Spoken::Over => "none",
+        };
+        self.worker.telemetry.detected.with_label_values(&[outcome]).inc();
+        spoken
+    }
+
+    /// Reads the client until its first bytes say what they are. A client that stops in between is taken as it is.
+    async fn read_on(&mut self, opened: Option<Opened>) -> Spoken {
+        loop {
+            let input = &mut self.near.0;
+            match detect::http1(input.ahead()) {
+                Verdict::Http1 => return Spoken::Http,
+                Verdict::Opaque => return Spoken::Opaque(opened),
+                Verdict::Unclear => {}
+            }
+            let before = input.ahead().len();
+            let more = tokio::time::timeout(detect::PATIENCE, input.fill_more()).await;
+            match more {
+                Ok(Err(_)) => return Spoken::Over,
+                Ok(Ok(())) if input.ahead().len() > before => {}
+                Ok(Ok(())) | Err(_) => return Spoken::Opaque(opened),
+            }
+        }
+    }
+
+    async fn detect_silent(&mut self, upstream: &Rc<Upstream>) -> Spoken {
+        let mut tried = Vec::new();
+        loop {
+            let opened = {
+                let opening = opaque::open(&self.worker, upstream, &mut tried, &mut Bytes::new());
+                let mut opening = std::pin::pin!(opening);
+                tokio::select! {
+                    filled = self.near.0.fill() => match filled {
+                        Ok(()) => None,
+                        Err(_) => return Spoken::Over,
+                    },
+                    opened = &mut opening => Some(opened),
+                }
+            };
+            let mut opened = match opened {
+                None => return self.read_on(None).await,
+                Some(Ok(opened)) => opened,
+                Some(Err(error)) => {
+                    tracing::debug!(target = %upstream.label, %error, "no endpoint takes the connection");
+                    self.near.1.reset(crate::tunnel::ResetCode::Cancelled);
+                    return Spoken::Over;
+                }
+            };
+            match first_of(&mut self.near.0, &mut opened.far.legs.0).await {
+                First::Near(Ok(())) if self.near.0.is_over() => return Spoken::Opaque(Some(opened)),
+                First::Near(Ok(())) => return self.read_on(Some(opened)).await,
+                First::Near(Err(_)) => return Spoken::Over,
+                First::Far(Ok(())) => return Spoken::Opaque(Some(opened)),
+                First::Far(Err(error)) => {
+                    if !opened.may_try_again(&error, upstream, &mut tried) {
+                        self.near.1.reset(crate::tunnel::ResetCode::Cancelled);
+                        return Spoken::Over;
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum First {
+    Near(Result<(), LegError>),
+    Far(Result<(), LegError>),
+}
+
+/// Whoever speaks, ends or breaks first; the client if both do.
+async fn first_of(near: &mut Input, far: &mut Input) -> First {
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = near.poll_fill(cx) {
+            return Poll::Ready(First::Near(result));
+        }
+        far.poll_fill(cx).map(First::Far)
+    })
+    .await
+}

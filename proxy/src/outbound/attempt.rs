@@ -1,0 +1,197 @@
+//! One attempt at a request: both directions at once, until the response is complete or something breaks.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::exchange::{After, Request};
+use super::failure::Failure;
+use crate::balance::Outcome;
+use crate::leg::{Input, Output};
+use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
+use crate::tunnel::{Kind, ResetCode};
+use crate::upstream::{self, Far, Upstream, Work};
+use crate::worker::Worker;
+
+/// How long a stream may take from the last byte of its response to its end.
+const END: Duration = Duration::from_secs(1);
+
+/// How an attempt ended.
+pub(super) enum Ended {
+    /// The client has got an answer, or part of one, or is gone.
+    Answered(After),
+    /// The client's body is malformed, and nothing was answered yet.
+    BadRequest,
+    /// The client has got nothing.
+    Failed(Failure),
+}
+
+/// How the two directions ended together.
+enum Outcomes {
+    /// The response came to its end; the request's side is as `sent` says.
+    Response(Result<Received, ResponseError>),
+    /// The request could not be read to its end.
+    Request(BodyError),
+}
+
+/// How far the request has got.
+#[derive(Default)]
+struct Sent {
+    whole: Cell<bool>,
+    /// The response is complete: nobody needs to watch the client any more.
+    answered: Cell<bool>,
+}
+
+/// Sends the request to the endpoint of `work`, `pieces` of it first, and passes its response on.
+pub(super) async fn make(
+    worker: &Worker,
+    upstream: &Upstream,
+    work: &Work,
+    near: &mut (Input, Output),
+    request: &mut Request,
+    pieces: Vec<Bytes>,
+) -> Ended {
+    let began = Instant::now();
+    let mut pieces = pieces.into_iter();
+    let mut first = pieces.next().unwrap_or_default();
+    let repeatable = request.head.method.is_idempotent();
+    let opened = upstream::open(worker, upstream, work, Kind::Http1, repeatable, &mut first).await;
+    let mut far = match opened {
+        Ok(far) => far,
+        Err(failure) => return Ended::Failed(Failure::NotOpened(failure)),
+    };
+    let (progress, sent) = (Progress::default(), Sent::default());
+    let head = request.head;
+    let (asked, since) = (request.began, began);
+    let on_head = |status: u16| {
+        let latency = since.elapsed();
+        upstream.traffic.answered(status, asked.elapsed());
+        work.report(match status {
+            429 | 503 => Outcome::Overloaded(latency),
+            _ => Outcome::Answered(latency),
+        });
+    };
+    let outcomes = {
+        let (input, output) = &mut far.legs;
+        let pieces = std::iter::once(first).chain(pieces);
+        let back = pin!(receive(input, &mut near.1, head.method, &progress, on_head));
+        let forth = pin!(forward(&mut near.0, output, request, pieces, &sent));
+        both(forth, back, &sent).await
+    };
+    match outcomes {
+        Outcomes::Response(Ok(received)) => {
+            let whole = sent.whole.get();
+            let stays = received.keep_alive && head.keep_alive && whole;
+            if received.upgraded {
+                return Ended::Answered(After::Upgraded(far.legs));
+            }
+            settle(worker, far, &received, whole).await;
+            Ended::Answered(if stays { After::NextRequest } else { After::Close })
+        }
+        Outcomes::Response(Err(error)) => {
+            far.legs.1.reset(ResetCode::Cancelled);
+            let caller_is_gone = matches!(error, ResponseError::Sink(_));
+            if progress.begun.get() || caller_is_gone {
+                if !caller_is_gone {
+                    work.report_failure(Outcome::Broken, "reset");
+                }
+                return Ended::Answered(After::Reset);
+            }
+            Ended::Failed(Failure::NoAnswer(error))
+        }
+        Outcomes::Request(error) => {
+            far.legs.1.reset(ResetCode::Cancelled);
+            work.report(Outcome::Abandoned);
+            match error {
+                BodyError::Malformed(_) if !progress.begun.get() => Ended::BadRequest,
+                BodyError::Malformed(_) | BodyError::Source(_) | BodyError::Truncated | BodyError::Sink(_) => {
+                    Ended::Answered(After::Reset)
+                }
+            }
+        }
+    }
+}
+
+/// Sends the request; then watches that the client stays until the response is complete.
+async fn forward(
+    from: &mut Input,
+    to: &mut Output,
+    request: &mut Request,
+    pieces: impl Iterator<Item = Bytes>,
+    sent: &Sent,
+) -> Result<(), BodyError> {
+    for piece in pieces.filter(|piece| !piece.is_empty()) {
+        to.write(piece).await.map_err(BodyError::Sink)?;
+    }
+    let tape = &request.tape;
+    send_body(from, to, &mut request.scanner, |piece| tape.record(Some(piece))).await?;
+    // What may be upgraded needs its way to the application open.
+    if !request.head.may_upgrade {
+        to.end_message();
+    }
+    sent.whole.set(true);
+    poll_fn(|cx| {
+        if sent.answered.get() {
+            return Poll::Ready(Ok(()));
+        }
+        from.poll_broken(cx).map(|error| Err(BodyError::Source(error)))
+    })
+    .await
+}
+
+/// Polls both directions. A response may be complete before its request is: then the request goes on, if the
+/// connection is to be used again.
+async fn both(
+    mut forth: Pin<&mut impl Future<Output = Result<(), BodyError>>>,
+    mut back: Pin<&mut impl Future<Output = Result<Received, ResponseError>>>,
+    sent: &Sent,
+) -> Outcomes {
+    let (mut response, mut stuck) = (None, false);
+    poll_fn(|cx| {
+        if response.is_none()
+            && let Poll::Ready(result) = back.as_mut().poll(cx)
+        {
+            sent.answered.set(true);
+            let goes_on = !sent.whole.get() && !stuck;
+            match result {
+                Ok(received) if goes_on && received.keep_alive && !received.upgraded => response = Some(received),
+                result => return Poll::Ready(Outcomes::Response(result)),
+            }
+        }
+        if stuck {
+            return Poll::Pending;
+        }
+        match (forth.as_mut().poll(cx), response.take()) {
+            (Poll::Pending, waiting) => response = waiting,
+            // The request is complete, or not to be completed; the response is, either way.
+            (Poll::Ready(_), Some(received)) => return Poll::Ready(Outcomes::Response(Ok(received))),
+            // The called side wants no more of the request; what it answers stands.
+            (Poll::Ready(Ok(()) | Err(BodyError::Sink(_))), None) => stuck = true,
+            (Poll::Ready(Err(error)), None) => return Poll::Ready(Outcomes::Request(error)),
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Puts away the far side after a complete response.
+async fn settle(worker: &Worker, far: Far, received: &Received, whole: bool) {
+    let Far { legs: (mut input, mut output), plain } = far;
+    match plain {
+        Some((address, stream)) => {
+            if received.keep_alive && whole && !input.is_over() {
+                worker.idle.put(address, stream);
+            }
+        }
+        None if whole => {
+            output.end_message();
+            // A stream that is dropped before its end resets the application's connection.
+            let _ = tokio::time::timeout(END, input.read()).await;
+        }
+        None => output.reset(ResetCode::Cancelled),
+    }
+}

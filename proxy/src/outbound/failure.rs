@@ -1,0 +1,66 @@
+//! Why a request got no answer, what may be done about it, and what the client is told.
+
+use crate::http::answer::Status;
+use crate::http::Method;
+use crate::message::ResponseError;
+use crate::upstream::OpenFailure;
+
+/// Why one attempt got no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was sent.
+    NotOpened(OpenFailure),
+    /// Something was sent and no byte of an answer passed on.
+    NoAnswer(ResponseError),
+}
+
+impl Failure {
+    /// Whether the request may be sent again, as far as the request itself is concerned.
+    pub(super) fn may_retry(&self, method: Method) -> bool {
+        match self {
+            Self::NotOpened(_) => true,
+            Self::NoAnswer(ResponseError::Source(error)) => error.never_processed() || method.is_idempotent(),
+            Self::NoAnswer(ResponseError::NoAnswer | ResponseError::Truncated) => method.is_idempotent(),
+            Self::NoAnswer(ResponseError::Malformed(_) | ResponseError::Sink(_)) => false,
+        }
+    }
+
+    /// For metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotOpened(failure) => failure.reason,
+            Self::NoAnswer(ResponseError::Source(error)) => error.reason(),
+            Self::NoAnswer(ResponseError::NoAnswer | ResponseError::Truncated) => "reset",
+            Self::NoAnswer(ResponseError::Malformed(_) | ResponseError::Sink(_)) => "protocol",
+        }
+    }
+
+    /// Whether it shows that the endpoint takes no work.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            // The endpoint was blamed when the way to it was not opened.
+            Self::NotOpened(_) => false,
+            Self::NoAnswer(ResponseError::Source(error)) => error.never_processed(),
+            Self::NoAnswer(_) => false,
+        }
+    }
+
+    /// The status that says it best.
+    pub(super) fn status(&self) -> Status {
+        match self {
+            Self::NotOpened(failure) if failure.timed_out => Status::Timeout,
+            Self::NotOpened(_) => Status::Unavailable,
+            Self::NoAnswer(ResponseError::Source(error)) if error.never_processed() => Status::Unavailable,
+            Self::NoAnswer(_) => Status::BadGateway,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotOpened(failure) => failure.fmt(f),
+            Self::NoAnswer(error) => error.fmt(f),
+        }
+    }
+}

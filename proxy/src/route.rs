@@ -1,0 +1,206 @@
+//! Where a call goes: from the address that the workload called to the endpoints that may serve it. Pure.
+//!
+//! A [`Snapshot`] is built once per configuration and never changes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use sealane_proto::identity::Principal;
+use sealane_proto::resource::Workload;
+use sealane_proto::sidecar::Config;
+use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, TrustDomain};
+
+#[cfg(test)]
+mod tests;
+
+/// One configuration, arranged for looking up.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// [`Config::sequence`].
+    pub(crate) sequence: u64,
+    /// The mesh.
+    pub(crate) trust_domain: TrustDomain,
+    /// The sidecar's own workload.
+    pub(crate) own: Own,
+    ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
+    service_addresses: HashMap<Ipv4Addr, ServiceName>,
+    workloads: HashMap<Ipv4Addr, Arc<WorkloadRoute>>,
+}
+
+/// The workload that the sidecar serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    /// Its address.
+    pub(crate) address: Ipv4Addr,
+    /// Its name in metrics: its service's, else its own.
+    pub(crate) label: String,
+}
+
+/// A port of a service.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ServiceRoute {
+    /// The service.
+    pub(crate) service: ServiceName,
+    /// Its port, the same at the instances.
+    pub(crate) port: Port,
+    /// What is spoken there.
+    pub(crate) protocol: Protocol,
+    /// The ready instances that offer the port, in the order of their names.
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// A workload that is called by its own address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WorkloadRoute {
+    /// Its name in metrics: its service's, else its own.
+    pub(crate) label: String,
+    /// Its service.
+    pub(crate) service: Option<ServiceName>,
+    /// How to reach it.
+    pub(crate) reach: Reach,
+    /// What is spoken on the ports it offers.
+    protocols: Vec<(u16, Protocol)>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Endpoint {
+    /// The workload's address and the application's port.
+    pub(crate) address: SocketAddr,
+    /// How to reach it.
+    pub(crate) reach: Reach,
+}
+
+/// How an instance is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reach {
+    /// By a tunnel to its sidecar, which must be this principal.
+    Tunnel(Principal),
+    /// Directly: it has no sidecar.
+    Plain,
+}
+
+/// What an original destination means.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A port of a service: balance over its endpoints.
+    Service(Arc<ServiceRoute>),
+    /// A workload by its own address.
+    Workload(Arc<WorkloadRoute>),
+    /// A service's address, but not one of its ports.
+    Unmapped(ServiceName),
+    /// Nobody of the network: pass the bytes through as if there were no sidecar.
+    Passthrough,
+}
+
+impl Snapshot {
+    /// Arranges a configuration.
+    pub(crate) fn new(config: &Config) -> Self {
+        let network = &config.network;
+        let mut ports = HashMap::new();
+        for service in &network.services {
+            for offered in service.ports.iter().filter(|offered| offered.protocol != Protocol::Udp) {
+                let endpoints = network.endpoints(&service.name, offered.port);
+                let route = ServiceRoute {
+                    service: service.name.clone(),
+                    port: offered.port,
+                    protocol: offered.protocol,
+                    endpoints: endpoints.map(|workload| endpoint(workload, offered.port)).collect(),
+                };
+                ports.insert((service.vip.to_ipv4(), offered.port.get()), Arc::new(route));
+            }
+        }
+        let addresses = network.services.iter().map(|service| (service.vip.to_ipv4(), service.name.clone()));
+        let workloads = network.workloads.iter();
+        Self {
+            sequence: config.sequence,
+            trust_domain: config.trust_domain.clone(),
+            own: Own { address: config.workload.address.to_ipv4(), label: label(&config.workload) },
+            ports,
+            service_addresses: addresses.collect(),
+            workloads: workloads
+                .map(|workload| (workload.address.to_ipv4(), Arc::new(WorkloadRoute::new(workload))))
+                .collect(),
+        }
+    }
+
+    /// What a call to this address means.
+    pub(crate) fn target(&self, destination: SocketAddr) -> Target {
+        let IpAddr::V4(address) = destination.ip() else { return Target::Passthrough };
+        if let Some(route) = self.ports.get(&(address, destination.port())) {
+            return Target::Service(route.clone());
+        }
+        if let Some(service) = self.service_addresses.get(&address) {
+            return Target::Unmapped(service.clone());
+        }
+        match self.workloads.get(&address) {
+            Some(route) => Target::Workload(route.clone()),
+            None => Target::Passthrough,
+        }
+    }
+
+    /// Whether a workload at this address has a sidecar that is this principal.
+    pub(crate) fn has_sidecar(&self, address: IpAddr, principal: &Principal) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        self.workloads.get(&address).is_some_and(|route| match &route.reach {
+            Reach::Tunnel(expected) => expected == principal,
+            Reach::Plain => false,
+        })
+    }
+
+    /// The name in metrics of whoever has this address.
+    pub(crate) fn label_of(&self, address: IpAddr) -> Option<&str> {
+        let IpAddr::V4(address) = address else { return None };
+        self.workloads.get(&address).map(|route| route.label.as_str())
+    }
+}
+
+impl WorkloadRoute {
+    fn new(workload: &Workload) -> Self {
+        Self {
+            label: label(workload),
+            service: workload.service.clone(),
+            reach: reach(workload),
+            protocols: workload.ports.iter().map(|port| (port.port.get(), port.protocol)).collect(),
+        }
+    }
+
+    /// What is spoken on `port`; on one that is not offered, nobody knows.
+    pub(crate) fn protocol(&self, port: u16) -> Protocol {
+        let offered = self.protocols.iter().find(|(number, _)| *number == port);
+        offered.map_or(Protocol::Auto, |&(_, protocol)| protocol)
+    }
+}
+
+/// Who a workload's sidecar is: its service if it has one, else itself.
+pub(crate) fn principal(
+    network: &NetworkName,
+    service: Option<&ServiceName>,
+    workload: &Workload,
+) -> Principal {
+    match service {
+        Some(service) => Principal::Service(network.clone(), service.clone()),
+        None => Principal::Workload(network.clone(), workload.name.clone()),
+    }
+}
+
+fn endpoint(workload: &Workload, port: Port) -> Endpoint {
+    let address = SocketAddr::new(workload.address.to_ipv4().into(), port.get());
+    Endpoint { address, reach: reach(workload) }
+}
+
+fn reach(workload: &Workload) -> Reach {
+    if workload.sidecar {
+        Reach::Tunnel(principal(&workload.network, workload.service.as_ref(), workload))
+    } else {
+        Reach::Plain
+    }
+}
+
+fn label(workload: &Workload) -> String {
+    match &workload.service {
+        Some(service) => service.to_string(),
+        None => workload.name.to_string(),
+    }
+}

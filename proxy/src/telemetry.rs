@@ -1,0 +1,169 @@
+//! What the sidecar counts. Label values are names of the configuration, or `unknown`; handles are looked up once per
+//! route and kept, so that a request costs no look-up. Shared by the workers.
+
+mod traffic;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use sealane_base::metrics::{self, Family};
+use sealane_proto::identity::SpiffeId;
+
+pub(crate) use traffic::{Carried, Direction, OpenConnection, Parties, Traffic};
+
+/// The name of a party that no configuration knows.
+pub(crate) const UNKNOWN: &str = "unknown";
+/// The most pairs of parties that have series of their own; further ones share those of `other`.
+const MAX_PARTIES: usize = 2000;
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// All metrics of one sidecar.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    registry: Registry,
+    families: Families,
+    traffic: Mutex<HashMap<Parties, Arc<Traffic>>>,
+    identity: Mutex<Option<String>>,
+    /// Requests sent again, by reason.
+    pub(crate) retries: IntCounterVec,
+    /// Endpoints left out for refusing.
+    pub(crate) ejections: IntCounter,
+    /// Attempts that failed at an endpoint, by reason.
+    pub(crate) endpoint_failures: IntCounterVec,
+    /// What connections of unknown protocol turned out to be.
+    pub(crate) detected: IntCounterVec,
+    /// Connections that were not served, by reason.
+    pub(crate) refused: IntCounterVec,
+    /// Tunnels that are up.
+    pub(crate) tunnels_open: IntGauge,
+    /// TLS handshakes that failed, on either side. A gauge to us, since it is copied; a counter to readers.
+    pub(crate) handshake_failures: IntCounter,
+    certificate_expiry: IntGaugeVec,
+}
+
+/// Families whose series are made per pair of parties.
+#[derive(Debug)]
+struct Families {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    connections: IntCounterVec,
+    open: IntGaugeVec,
+    bytes: IntCounterVec,
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+impl Families {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let parties = ["direction", "source_service", "destination_service"];
+        let with = |label| [parties[0], parties[1], parties[2], label];
+        let duration = HistogramOpts::new(
+            "sealane_request_duration_seconds",
+            "From a request's head to the first byte of its response.",
+        );
+        let duration = HistogramVec::new(duration.buckets(BUCKETS.to_vec()), &parties)?;
+        registry.register(Box::new(duration.clone()))?;
+        Ok(Self {
+            requests: counter(
+                registry,
+                "sealane_requests_total",
+                "HTTP requests that were answered.",
+                &with("code_class"),
+            )?,
+            duration,
+            connections: counter(
+                registry,
+                "sealane_connections_total",
+                "Connections of the workload that were accepted.",
+                &with("protocol"),
+            )?,
+            open: gauge(registry, "sealane_connections_open", "Connections that are open.", &with("protocol"))?,
+            bytes: counter(registry, "sealane_bytes_total", "Application bytes.", &with("flow"))?,
+        })
+    }
+}
+
+impl Telemetry {
+    /// Metrics that have counted nothing.
+    ///
+    /// # Errors
+    /// Never, with the names that are written here; what prometheus says otherwise.
+    pub(crate) fn new() -> prometheus::Result<Arc<Self>> {
+        let registry = Registry::new();
+        let one = |name, help| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let tunnels_open = IntGauge::new("sealane_tunnels_open", "Tunnels to and from other sidecars.")?;
+        registry.register(Box::new(tunnels_open.clone()))?;
+        let many = |name, help, label| counter(&registry, name, help, &[label]);
+        Ok(Arc::new(Self {
+            families: Families::new(&registry)?,
+            retries: many("sealane_retries_total", "Requests that were sent again.", "reason")?,
+            ejections: one("sealane_ejections_total", "Endpoints that were left out for refusing.")?,
+            endpoint_failures: many(
+                "sealane_endpoint_failures_total",
+                "Attempts that failed at an endpoint.",
+                "reason",
+            )?,
+            detected: many("sealane_detect_total", "Connections whose protocol was found out.", "outcome")?,
+            refused: many("sealane_connections_refused_total", "Connections that were not served.", "reason")?,
+            handshake_failures: one(
+                "sealane_tunnel_handshake_failures_total",
+                "TLS handshakes between sidecars that failed.",
+            )?,
+            certificate_expiry: gauge(
+                &registry,
+                "sealane_certificate_expiry_timestamp_seconds",
+                "When the workload's certificate ends.",
+                &["identity"],
+            )?,
+            tunnels_open,
+            traffic: Mutex::default(),
+            identity: Mutex::default(),
+            registry,
+        }))
+    }
+
+    /// Who the sidecar is from now on, and until when.
+    pub(crate) fn set_identity(&self, identity: &SpiffeId, not_after: SystemTime) {
+        let name = identity.to_string();
+        let seconds = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let expiry = self.certificate_expiry.with_label_values(&[&name]);
+        expiry.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let before = self.identity.lock().unwrap_or_else(PoisonError::into_inner).replace(name.clone());
+        if let Some(before) = before.filter(|before| *before != name) {
+            // Its series is gone already if it was never there.
+            let _ = self.certificate_expiry.remove_label_values(&[&before]);
+        }
+    }
+
+    /// The handles for what passes between these parties; keep them.
+    pub(crate) fn traffic(&self, parties: Parties) -> Arc<Traffic> {
+        let mut known = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = known.len() >= MAX_PARTIES && !known.contains_key(&parties);
+        let parties = if full { parties.beyond_the_bound() } else { parties };
+        known.entry(parties).or_insert_with_key(|parties| Arc::new(Traffic::new(&self.families, parties))).clone()
+    }
+
+    /// Everything that was counted.
+    pub(crate) fn gather(&self) -> Vec<Family> {
+        metrics::gather(&self.registry)
+    }
+}

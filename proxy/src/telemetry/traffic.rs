@@ -1,0 +1,175 @@
+//! The series of one pair of parties, made when they are first moved.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::Families;
+
+/// Which way a call goes, as the sidecar sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// To the workload.
+    Inbound,
+    /// From the workload.
+    Outbound,
+}
+
+/// Who calls whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Parties {
+    /// Which of them is the sidecar's workload.
+    pub(crate) direction: Direction,
+    /// The caller's service.
+    pub(crate) source: String,
+    /// The called service.
+    pub(crate) destination: String,
+}
+
+/// What a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// HTTP/1.
+    Http,
+    /// Anything else.
+    Opaque,
+}
+
+/// Handles for one pair of parties.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    families: Families,
+    labels: [String; 3],
+    requests: [OnceLock<IntCounter>; 6],
+    duration: OnceLock<Histogram>,
+    connections: [OnceLock<(IntCounter, IntGauge)>; 2],
+    bytes: OnceLock<(IntCounter, IntCounter)>,
+}
+
+/// Counts a connection as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(IntGauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Parties {
+    /// The pair that shares its series with all that came when there were too many.
+    pub(super) fn beyond_the_bound(self) -> Self {
+        Self { direction: self.direction, source: "other".to_owned(), destination: "other".to_owned() }
+    }
+}
+
+impl Traffic {
+    pub(super) fn new(families: &Families, parties: &Parties) -> Self {
+        let direction = match parties.direction {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        };
+        let families = Families {
+            requests: families.requests.clone(),
+            duration: families.duration.clone(),
+            connections: families.connections.clone(),
+            open: families.open.clone(),
+            bytes: families.bytes.clone(),
+        };
+        Self {
+            families,
+            labels: [direction.to_owned(), parties.source.clone(), parties.destination.clone()],
+            requests: Default::default(),
+            duration: OnceLock::new(),
+            connections: Default::default(),
+            bytes: OnceLock::new(),
+        }
+    }
+
+    fn counter(&self, family: &IntCounterVec, last: &str) -> IntCounter {
+        let [direction, source, destination] = &self.labels;
+        family.with_label_values(&[direction.as_str(), source, destination, last])
+    }
+
+    fn gauge(&self, family: &IntGaugeVec, last: &str) -> IntGauge {
+        let [direction, source, destination] = &self.labels;
+        family.with_label_values(&[direction.as_str(), source, destination, last])
+    }
+
+    /// A request was answered with this status, the first byte of it after `latency`.
+    pub(crate) fn answered(&self, status: u16, latency: Duration) {
+        const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+        let class = usize::from(status / 100);
+        let class = if class < CLASSES.len() { class } else { 0 };
+        self.requests[class].get_or_init(|| self.counter(&self.families.requests, CLASSES[class])).inc();
+        let duration = self.duration.get_or_init(|| self.families.duration.with_label_values(&self.labels));
+        duration.observe(latency.as_secs_f64());
+    }
+
+    /// A connection was opened.
+    pub(crate) fn connected(&self, carried: Carried) -> OpenConnection {
+        let (index, name) = match carried {
+            Carried::Http => (0, "http"),
+            Carried::Opaque => (1, "tcp"),
+        };
+        let (total, open) = self.connections[index].get_or_init(|| {
+            (self.counter(&self.families.connections, name), self.gauge(&self.families.open, name))
+        });
+        total.inc();
+        open.inc();
+        OpenConnection(open.clone())
+    }
+
+    /// Counters of the bytes that the calling side sent and received.
+    pub(crate) fn bytes(&self) -> &(IntCounter, IntCounter) {
+        self.bytes.get_or_init(|| {
+            let family = &self.families.bytes;
+            (self.counter(family, "sent"), self.counter(family, "received"))
+        })
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use sealane_base::metrics::encode;
+
+    use super::super::Telemetry;
+    use super::*;
+
+    #[test]
+    fn what_passes_between_two_parties_is_counted_under_their_names() {
+        let telemetry = Telemetry::new().unwrap();
+        let parties =
+            Parties { direction: Direction::Outbound, source: "web".into(), destination: "api".into() };
+        let traffic = telemetry.traffic(parties.clone());
+        traffic.answered(204, Duration::from_millis(3));
+        telemetry.traffic(parties).answered(204, Duration::from_millis(3));
+        let open = traffic.connected(Carried::Opaque);
+        traffic.bytes().0.inc_by(7);
+        let labels = "direction=\"outbound\"";
+        let text = encode(&telemetry.gather());
+        for expected in [
+            format!("sealane_requests_total{{code_class=\"2xx\",destination_service=\"api\",{labels},source_service=\"web\"}} 2"),
+            format!("sealane_connections_open{{destination_service=\"api\",{labels},protocol=\"tcp\",source_service=\"web\"}} 1"),
+            format!("sealane_bytes_total{{destination_service=\"api\",{labels},flow=\"sent\",source_service=\"web\"}} 7"),
+            format!("sealane_request_duration_seconds_bucket{{destination_service=\"api\",{labels},source_service=\"web\",le=\"0.005\"}} 2"),
+        ] {
+            assert!(text.contains(&expected), "{expected}\n{text}");
+        }
+        drop(open);
+        assert!(encode(&telemetry.gather()).contains("protocol=\"tcp\",source_service=\"web\"} 0"));
+    }
+
+    #[test]
+    fn the_number_of_series_is_bounded() {
+        let telemetry = Telemetry::new().unwrap();
+        for n in 0..super::super::MAX_PARTIES + 100 {
+            let (source, destination) = (format!("s{n}"), "api".to_owned());
+            telemetry.traffic(Parties { direction: Direction::Inbound, source, destination }).answered(200, Duration::ZERO);
+        }
+        let requests = telemetry.gather().into_iter().find(|family| family.name == "sealane_requests_total");
+        assert_eq!(requests.unwrap().series.len(), super::super::MAX_PARTIES + 1);
+    }
+}

@@ -1,0 +1,37 @@
+//! Configurations for tests.
+
+use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::sidecar::Config;
+use sealane_proto::types::{Generation, MacAddr, Vni};
+
+pub(crate) fn service(name: &str, vip: &str, ports: &[&str]) -> Service {
+    let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
+    Service { name: name.parse().unwrap(), vip: vip.parse().unwrap(), ports }
+}
+
+pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: &[&str]) -> Workload {
+    Workload {
+        name: name.parse().unwrap(),
+        network: "shop".parse().unwrap(),
+        node: "host-1".parse().unwrap(),
+        address: address.parse().unwrap(),
+        mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+        service: service.map(|service| service.parse().unwrap()),
+        ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
+        sidecar: true,
+        ready: true,
+    }
+}
+
+pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workload>) -> Config {
+    let network = Network {
+        name: "shop".parse().unwrap(),
+        subnet: "10.42.0.0/16".parse().unwrap(),
+        vni: Vni::try_from(0x10_0000_u32).unwrap(),
+        mtu: None,
+    };
+    let generation = Generation { epoch: 1, revision: 1 };
+    let (nodes, blocks) = (Vec::new(), Vec::new());
+    let network = NetworkSnapshot { generation, network, nodes, blocks, services, workloads };
+    Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network }
+}

@@ -1,0 +1,95 @@
+//! A connection to an endpoint: a stream of a tunnel to its sidecar, or plain TCP where it has none.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::{Upstream, Work};
+use crate::balance::Outcome;
+use crate::dial;
+use crate::leg::{self, Input, Output};
+use crate::route::Reach;
+use crate::tunnel::{Kind, OpenError, OpenHeader, PeerKey};
+use crate::worker::Worker;
+
+/// The far side of a call.
+#[derive(Debug)]
+pub(crate) struct Far {
+    /// Its halves.
+    pub(crate) legs: (Input, Output),
+    /// The connection beneath, where it may be kept for another request.
+    pub(crate) plain: Option<(SocketAddr, Rc<TcpStream>)>,
+}
+
+/// Nothing was sent: another endpoint may be asked, whatever the call is.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct OpenFailure {
+    /// What happened.
+    pub(crate) text: String,
+    /// For metrics.
+    pub(crate) reason: &'static str,
+    /// Whether it took too long, rather than being refused.
+    pub(crate) timed_out: bool,
+}
+
+/// Opens a way to the endpoint of `work` and sends the start of `first` where that can be done in the same breath.
+///
+/// # Errors
+/// When there is none; the endpoint has been blamed for it.
+pub(crate) async fn open(
+    worker: &Worker,
+    upstream: &Upstream,
+    work: &Work,
+    kind: Kind,
+    repeatable: bool,
+    first: &mut Bytes,
+) -> Result<Far, OpenFailure> {
+    let address = work.endpoint.address;
+    match &work.endpoint.reach {
+        Reach::Tunnel(expected) => {
+            let address = SocketAddr::new(address.ip(), worker.ports.tunnel);
+            let key = PeerKey { address, expected: expected.clone() };
+            let header = OpenHeader {
+                kind,
+                port: upstream.port,
+                service: upstream.service.clone(),
+                original_destination: Some(upstream.destination),
+                client: None,
+            };
+            let opened = worker.tunnels.open(&key, &header, first).await;
+            let stream = opened.map_err(|error| failure(work, &error))?;
+            Ok(Far { legs: leg::stream(stream), plain: None })
+        }
+        Reach::Plain => {
+            let kept = match kind {
+                Kind::Http1 => worker.idle.take(address, repeatable),
+                Kind::Opaque => None,
+            };
+            let stream = match kept {
+                Some(stream) => stream,
+                None => dial::connect(address).await.map_err(|error| {
+                    work.report_failure(Outcome::Refused, "connect");
+                    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+                    OpenFailure { text: format!("no connection to {address}: {error}"), reason: "connect", timed_out }
+                })?,
+            };
+            Ok(Far { legs: leg::tcp(stream.clone()), plain: Some((address, stream)) })
+        }
+    }
+}
+
+fn failure(work: &Work, error: &OpenError) -> OpenFailure {
+    let (outcome, reason) = match error {
+        OpenError::Connect { .. } => (Outcome::Refused, "connect"),
+        OpenError::Timeout { .. } => (Outcome::Refused, "timeout"),
+        OpenError::Identity { .. } => (Outcome::Refused, "identity"),
+        OpenError::Handshake { .. } => (Outcome::Refused, "handshake"),
+        OpenError::Saturated { .. } => (Outcome::Broken, "saturated"),
+        OpenError::NoIdentity | OpenError::Draining => (Outcome::Abandoned, "not_ready"),
+    };
+    work.report_failure(outcome, reason);
+    OpenFailure { text: error.to_string(), reason, timed_out: matches!(error, OpenError::Timeout { .. }) }
+}

@@ -1,0 +1,149 @@
+//! One worker: a thread with its own connections, tunnels and view of the configuration. Nothing in it is shared.
+
+mod thread;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sealane_base::drain::Draining;
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::ServiceName;
+use tokio::sync::Semaphore;
+
+use crate::dial::IdleConnections;
+use crate::listen::OriginalDst;
+use crate::route::{Snapshot, Target};
+use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
+use crate::tls::TlsSource;
+use crate::tunnel::{Acceptor, Settings, TunnelPool, TunnelStats};
+use crate::upstream::Upstream;
+
+pub(crate) use thread::{Command, Plan, WorkerThread};
+
+/// How many connections a worker serves at once; further ones wait in the listening sockets' queues.
+const MAX_CONNECTIONS: usize = 8192;
+/// How many targets a worker remembers; calls to further ones are served without memory.
+const MAX_TARGETS: usize = 4096;
+
+/// What the tasks of one worker share.
+pub(crate) struct Worker {
+    /// The sidecar's own ports.
+    pub(crate) ports: SidecarPorts,
+    /// Where connections were going.
+    pub(crate) original: Arc<dyn OriginalDst>,
+    /// The sidecar's metrics.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Tunnels to other sidecars.
+    pub(crate) tunnels: TunnelPool,
+    /// Tunnels from other sidecars.
+    pub(crate) acceptor: Acceptor,
+    /// Plain connections between two requests: to the own application, and to instances without sidecar.
+    pub(crate) idle: IdleConnections,
+    /// Places for connections.
+    pub(crate) places: Arc<Semaphore>,
+    snapshot: RefCell<Option<Arc<Snapshot>>>,
+    targets: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
+    callers: RefCell<HashMap<String, Arc<Traffic>>>,
+    draining: RefCell<Option<Draining>>,
+}
+
+/// What an original destination leads to.
+#[derive(Debug)]
+pub(crate) enum Resolved {
+    /// Something that can be called.
+    Upstream(Rc<Upstream>),
+    /// A service that has no such port.
+    Unmapped(ServiceName),
+    /// There is no configuration yet, or the destination cannot be called.
+    Nowhere,
+}
+
+impl Worker {
+    /// A worker without configuration.
+    pub(crate) fn new(
+        ports: SidecarPorts,
+        original: Arc<dyn OriginalDst>,
+        telemetry: Arc<Telemetry>,
+        tls: &TlsSource,
+        stats: &Arc<TunnelStats>,
+        draining: Draining,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            ports,
+            original,
+            telemetry,
+            tunnels: TunnelPool::new(tls.clone(), Settings::default(), stats.clone()),
+            acceptor: Acceptor::new(tls.clone(), Settings::default(), stats.clone()),
+            idle: IdleConnections::default(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            snapshot: RefCell::default(),
+            targets: RefCell::default(),
+            callers: RefCell::default(),
+            draining: RefCell::new(Some(draining)),
+        })
+    }
+
+    /// Works by this configuration from now on.
+    pub(crate) fn apply(&self, snapshot: Arc<Snapshot>) {
+        self.targets
+            .borrow_mut()
+            .retain(|&destination, upstream| upstream.update(&snapshot.target(destination)));
+        self.tunnels.retain(|peer| snapshot.has_sidecar(peer.address.ip(), &peer.expected));
+        // The workload's own name may have changed.
+        self.callers.borrow_mut().clear();
+        *self.snapshot.borrow_mut() = Some(snapshot);
+    }
+
+    /// The configuration, once there is one.
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// What the workload's call to this address leads to.
+    pub(crate) fn resolve(&self, destination: SocketAddr) -> Resolved {
+        if let Some(upstream) = self.targets.borrow().get(&destination) {
+            return Resolved::Upstream(upstream.clone());
+        }
+        let Some(snapshot) = self.snapshot() else { return Resolved::Nowhere };
+        let target = snapshot.target(destination);
+        if let Target::Unmapped(service) = target {
+            return Resolved::Unmapped(service);
+        }
+        let own = &snapshot.own.label;
+        let Some(upstream) = Upstream::new(&target, destination, own, &self.telemetry) else {
+            return Resolved::Nowhere;
+        };
+        let mut targets = self.targets.borrow_mut();
+        if !matches!(target, Target::Passthrough) && targets.len() < MAX_TARGETS {
+            targets.insert(destination, upstream.clone());
+        }
+        Resolved::Upstream(upstream)
+    }
+
+    /// The metrics of what this caller sends to the workload.
+    pub(crate) fn caller(&self, source: Option<&str>) -> Arc<Traffic> {
+        let source = source.unwrap_or(UNKNOWN);
+        if let Some(traffic) = self.callers.borrow().get(source) {
+            return traffic.clone();
+        }
+        let destination = self.snapshot().map_or_else(|| UNKNOWN.to_owned(), |known| known.own.label.clone());
+        let source = source.to_owned();
+        let parties = Parties { direction: Direction::Inbound, source: source.clone(), destination };
+        let traffic = self.telemetry.traffic(parties);
+        self.callers.borrow_mut().insert(source, traffic.clone());
+        traffic
+    }
+
+    /// A handle for one piece of work; `None` when the drain has begun and no work is taken any more.
+    pub(crate) fn begin(&self) -> Option<Draining> {
+        self.draining.borrow().clone().filter(|draining| !draining.has_begun())
+    }
+
+    /// Takes no more work, so that the drain ends with the last piece.
+    pub(crate) fn close(&self) {
+        self.draining.borrow_mut().take();
+    }
+}

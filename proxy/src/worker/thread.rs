@@ -1,0 +1,126 @@
+//! The thread that a worker runs on.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sealane_base::drain::Draining;
+use sealane_base::task::{self, Task};
+use sealane_proto::sidecar::SidecarPorts;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use super::Worker;
+use crate::listen::{self, Listener, OriginalDst};
+use crate::route::Snapshot;
+use crate::telemetry::Telemetry;
+use crate::tls::TlsSource;
+use crate::tunnel::TunnelStats;
+use crate::{inbound, outbound};
+
+/// What a worker is made with.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) ports: SidecarPorts,
+    pub(crate) original: Arc<dyn OriginalDst>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) tls: TlsSource,
+    pub(crate) stats: Arc<TunnelStats>,
+    pub(crate) draining: Draining,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept here from now on.
+    Listen(Listener, StdListener),
+    /// Work by this, and say so.
+    Apply(Arc<Snapshot>, oneshot::Sender<()>),
+}
+
+/// A running worker. Dropping it ends the thread and everything that runs there.
+#[derive(Debug)]
+pub(crate) struct WorkerThread {
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl WorkerThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there can be no thread or no event loop.
+    pub(crate) fn start(index: usize, plan: Plan) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::channel(16);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            LocalSet::new().block_on(&runtime, run(plan, inbox));
+        })?;
+        Ok(Self { commands: Some(commands), thread: Some(thread) })
+    }
+
+    /// Tells the worker something; false when it has died.
+    pub(crate) async fn tell(&self, command: Command) -> bool {
+        match &self.commands {
+            Some(commands) => commands.send(command).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
+    let Plan { ports, original, telemetry, tls, stats, mut draining } = plan;
+    let worker = Worker::new(ports, original, telemetry, &tls, &stats, draining.clone());
+    let idle = worker.clone();
+    let _sweep = task::spawn_local(async move { idle.idle.sweep().await });
+    let mut listeners: Vec<Task> = Vec::new();
+    loop {
+        tokio::select! {
+            () = draining.begun() => break,
+            command = inbox.recv() => match command {
+                None => return,
+                Some(Command::Listen(listener, socket)) => match TcpListener::from_std(socket) {
+                    Ok(socket) => listeners.push(listen_on(worker.clone(), listener, socket)),
+                    Err(error) => tracing::error!(%error, ?listener, "cannot listen on what the agent sent"),
+                },
+                Some(Command::Apply(snapshot, done)) => {
+                    worker.apply(snapshot);
+                    // An error means that nobody waits any more.
+                    let _ = done.send(());
+                }
+            },
+        }
+    }
+    listeners.clear();
+    worker.close();
+    drop(draining);
+    // Configurations still arrive while work in progress goes on.
+    while let Some(command) = inbox.recv().await {
+        if let Command::Apply(snapshot, done) = command {
+            worker.apply(snapshot);
+            let _ = done.send(());
+        }
+    }
+}
+
+fn listen_on(worker: Rc<Worker>, listener: Listener, socket: TcpListener) -> Task {
+    task::spawn_local(async move {
+        match listener {
+            Listener::Outbound => listen::accept(&worker, socket, outbound::serve).await,
+            Listener::Inbound => listen::accept(&worker, socket, inbound::serve_plain).await,
+            Listener::Tunnel => listen::accept(&worker, socket, inbound::serve_tunnel).await,
+        }
+    })
+}
