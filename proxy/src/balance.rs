@@ -78,17 +78,12 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         }
     }
 
-    /// Whether there is no endpoint.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
-    }
-
     /// The endpoint that was picked, unless it is gone since.
     pub(crate) fn key(&self, pick: Pick) -> Option<&K> {
         self.position(pick).map(|index| &self.endpoints[index].key)
     }
 
-    /// Picks one for a piece of work that begins now and must be finished by [`Self::finish`].
+    /// Picks one for a piece of work that begins now and must end by [`Self::release`].
     ///
     /// Endpoints in `tried` are taken only when there is no other, ejected ones only when all are. `random` is uniform.
     pub(crate) fn pick(&mut self, now: Instant, random: u64, tried: &[Pick]) -> Option<Pick> {
@@ -108,12 +103,7 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         Some(Pick { index, id: state.id })
     }
 
-    /// Ends a piece of work; returns whether its endpoint was ejected by it.
-    pub(crate) fn finish(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
-        self.report(pick, outcome, now) & self.release(pick)
-    }
-
-    /// What a piece of work has shown while it goes on; returns whether its endpoint was ejected by it.
+    /// What a piece of work has shown of its endpoint; returns whether that was ejected by it.
     pub(crate) fn report(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
         let Some(index) = self.position(pick) else { return false };
         let state = &mut self.endpoints[index];
@@ -131,13 +121,12 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         false
     }
 
-    /// The work no longer counts as pending. Always true.
-    pub(crate) fn release(&mut self, pick: Pick) -> bool {
+    /// The work no longer counts as pending.
+    pub(crate) fn release(&mut self, pick: Pick) {
         if let Some(index) = self.position(pick) {
             let pending = &mut self.endpoints[index].pending;
             *pending = pending.saturating_sub(1);
         }
-        true
     }
 
     fn position(&self, pick: Pick) -> Option<usize> {

@@ -1,4 +1,81 @@
 //! The sidecar: detects, routes, balances, encrypts and measures the calls of one workload.
+//!
+//! It decides nothing about the mesh: its agent hands it listeners, an identity and configurations, and it goes on
+//! with what it has when the agent is gone. Main types: [`Settings`] and [`run`] for the process, [`Core`] for the
+//! sidecar without its agent.
+//!
+//! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `balance` -> `upstream` ->
+//! `tunnel` -> the other sidecar's `tunnel` -> `inbound` -> the application. `http`, `route`, `balance`, `budget` and
+//! `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
+mod agent;
+mod balance;
+mod budget;
+mod core;
+mod detect;
+mod dial;
+mod http;
+mod inbound;
+mod leg;
+mod listen;
+mod message;
+mod outbound;
+mod route;
+mod tcp;
+mod telemetry;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod tunnel;
+mod upstream;
+mod worker;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::{NetworkName, WorkloadName};
+
+pub use self::core::Core;
+pub use listen::{OriginalDst, Redirected};
+
+/// What a sidecar process is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The agent's socket ([`sealane_proto::sidecar::SOCKET`] in its run directory).
+    pub agent_socket: PathBuf,
+    /// The workload's network.
+    pub network: NetworkName,
+    /// The workload.
+    pub workload: WorkloadName,
+    /// The ports that the rules in the workload's namespace redirect to.
+    pub ports: SidecarPorts,
+    /// How many threads serve connections; 0 is taken for 1.
+    pub workers: usize,
+    /// How long work in progress may take after SIGTERM.
+    pub drain_deadline: Duration,
+}
+
+/// Why a sidecar cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No thread, event loop or signal handler.
+    #[error("the sidecar cannot start its workers: {0}")]
+    Worker(io::Error),
+    /// The metrics contradict each other.
+    #[error("the sidecar's metrics: {0}")]
+    Metrics(prometheus::Error),
+}
+
+/// Runs a sidecar in the network namespace of the caller until it is drained, by its agent or by SIGTERM.
+///
+/// # Errors
+/// When it cannot start. An agent that is not there is waited for.
+pub fn run(settings: Settings) -> Result<(), RunError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Worker)?;
+    runtime.block_on(agent::run(settings))
+}

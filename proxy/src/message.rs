@@ -3,7 +3,7 @@
 mod request;
 mod response;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::http::{self, HeadError, Parsed};
 use crate::leg::{Input, LegError};
@@ -43,7 +43,8 @@ pub(crate) async fn read_head<T>(
 ) -> Result<Option<Head<T>>, ReadHeadError> {
     let Some(mut first) = from.read().await? else { return Ok(None) };
     // Nearly always the whole head comes at once and is parsed where it stands.
-    bytes::Buf::advance(&mut first, http::empty_lines(&first));
+    let empty = http::empty_lines(&first);
+    first.advance(empty);
     if let Parsed::Complete(head, length) = parse(&first)? {
         return Ok(Some(Head { head, length, bytes: first }));
     }
@@ -55,7 +56,8 @@ pub(crate) async fn read_head<T>(
         let seen = gathered.len();
         gathered.extend_from_slice(&more);
         if seen == 0 {
-            bytes::Buf::advance(&mut gathered, http::empty_lines(&gathered));
+            let empty = http::empty_lines(&gathered);
+            gathered.advance(empty);
         }
         if !http::has_head(&gathered, seen) && gathered.len() < http::MAX_HEAD {
             continue;

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sealane_base::drain::Draining;
 use sealane_proto::types::Protocol;
 use tokio::net::TcpStream;
@@ -39,7 +38,7 @@ pub(crate) struct Call {
 /// What a connection turned out to carry.
 enum Spoken {
     Http,
-    Opaque(Option<Opened>),
+    Opaque(Option<Box<Opened>>),
     /// Nothing came of it.
     Over,
 }
@@ -70,7 +69,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, draining: Drain
     };
     match spoken {
         Spoken::Http => Box::pin(http::serve(call, &upstream)).await,
-        Spoken::Opaque(opened) => Box::pin(opaque::serve(call, upstream, opened)).await,
+        Spoken::Opaque(opened) => Box::pin(opaque::serve(call, upstream, opened.map(|opened| *opened))).await,
         Spoken::Over => {}
     }
 }
@@ -95,7 +94,7 @@ impl Call {
     }
 
     /// Reads the client until its first bytes say what they are. A client that stops in between is taken as it is.
-    async fn read_on(&mut self, opened: Option<Opened>) -> Spoken {
+    async fn read_on(&mut self, opened: Option<Box<Opened>>) -> Spoken {
         loop {
             let input = &mut self.near.0;
             match detect::http1(input.ahead()) {
@@ -117,7 +116,7 @@ impl Call {
         let mut tried = Vec::new();
         loop {
             let opened = {
-                let opening = opaque::open(&self.worker, upstream, &mut tried, &mut Bytes::new());
+                let opening = opaque::open(&self.worker, upstream, &mut tried);
                 let mut opening = std::pin::pin!(opening);
                 tokio::select! {
                     filled = self.near.0.fill() => match filled {
@@ -129,7 +128,7 @@ impl Call {
             };
             let mut opened = match opened {
                 None => return self.read_on(None).await,
-                Some(Ok(opened)) => opened,
+                Some(Ok(opened)) => Box::new(opened),
                 Some(Err(error)) => {
                     tracing::debug!(target = %upstream.label, %error, "no endpoint takes the connection");
                     self.near.1.reset(crate::tunnel::ResetCode::Cancelled);
@@ -142,7 +141,7 @@ impl Call {
                 First::Near(Err(_)) => return Spoken::Over,
                 First::Far(Ok(())) => return Spoken::Opaque(Some(opened)),
                 First::Far(Err(error)) => {
-                    if !opened.may_try_again(&error, upstream, &mut tried) {
+                    if !opened.may_try_again(&error, upstream, &tried) {
                         self.near.1.reset(crate::tunnel::ResetCode::Cancelled);
                         return Spoken::Over;
                     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::Config;
-use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, TrustDomain};
+use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName};
 
 #[cfg(test)]
 mod tests;
@@ -17,10 +17,6 @@ mod tests;
 /// One configuration, arranged for looking up.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// [`Config::sequence`].
-    pub(crate) sequence: u64,
-    /// The mesh.
-    pub(crate) trust_domain: TrustDomain,
     /// The sidecar's own workload.
     pub(crate) own: Own,
     ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
@@ -114,8 +110,6 @@ impl Snapshot {
         let addresses = network.services.iter().map(|service| (service.vip.to_ipv4(), service.name.clone()));
         let workloads = network.workloads.iter();
         Self {
-            sequence: config.sequence,
-            trust_domain: config.trust_domain.clone(),
             own: Own { address: config.workload.address.to_ipv4(), label: label(&config.workload) },
             ports,
             service_addresses: addresses.collect(),

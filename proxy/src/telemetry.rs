@@ -13,7 +13,7 @@ use prometheus::{
 use sealane_base::metrics::{self, Family};
 use sealane_proto::identity::SpiffeId;
 
-pub(crate) use traffic::{Carried, Direction, OpenConnection, Parties, Traffic};
+pub(crate) use traffic::{Carried, Direction, Parties, Traffic};
 
 /// The name of a party that no configuration knows.
 pub(crate) const UNKNOWN: &str = "unknown";
@@ -56,7 +56,12 @@ struct Families {
     bytes: IntCounterVec,
 }
 
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
     let family = IntCounterVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(family.clone()))?;
     Ok(family)
@@ -92,7 +97,12 @@ impl Families {
                 "Connections of the workload that were accepted.",
                 &with("protocol"),
             )?,
-            open: gauge(registry, "sealane_connections_open", "Connections that are open.", &with("protocol"))?,
+            open: gauge(
+                registry,
+                "sealane_connections_open",
+                "Connections that are open.",
+                &with("protocol"),
+            )?,
             bytes: counter(registry, "sealane_bytes_total", "Application bytes.", &with("flow"))?,
         })
     }
@@ -123,7 +133,11 @@ impl Telemetry {
                 "reason",
             )?,
             detected: many("sealane_detect_total", "Connections whose protocol was found out.", "outcome")?,
-            refused: many("sealane_connections_refused_total", "Connections that were not served.", "reason")?,
+            refused: many(
+                "sealane_connections_refused_total",
+                "Connections that were not served.",
+                "reason",
+            )?,
             handshake_failures: one(
                 "sealane_tunnel_handshake_failures_total",
                 "TLS handshakes between sidecars that failed.",
@@ -159,7 +173,10 @@ impl Telemetry {
         let mut known = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         let full = known.len() >= MAX_PARTIES && !known.contains_key(&parties);
         let parties = if full { parties.beyond_the_bound() } else { parties };
-        known.entry(parties).or_insert_with_key(|parties| Arc::new(Traffic::new(&self.families, parties))).clone()
+        known
+            .entry(parties)
+            .or_insert_with_key(|parties| Arc::new(Traffic::new(&self.families, parties)))
+            .clone()
     }
 
     /// Everything that was counted.

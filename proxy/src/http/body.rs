@@ -35,18 +35,33 @@ enum State {
     UntilClose,
     Length(u64),
     /// In the digits of a chunk's size.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// Blanks or an extension behind the size; `opened` once its semicolon was seen.
-    Extension { size: u64, used: u32, opened: bool },
+    Extension {
+        size: u64,
+        used: u32,
+        opened: bool,
+    },
     /// Behind the CR of the size line.
-    SizeEnd { size: u64 },
+    SizeEnd {
+        size: u64,
+    },
     Data(u64),
     DataCr,
     DataLf,
     /// At the start of a trailer line, or of the last empty line.
-    TrailerStart { used: u32 },
-    Trailer { used: u32 },
-    TrailerLf { used: u32 },
+    TrailerStart {
+        used: u32,
+    },
+    Trailer {
+        used: u32,
+    },
+    TrailerLf {
+        used: u32,
+    },
     LastLf,
 }
 
@@ -96,7 +111,15 @@ impl BodyScanner {
                     let left = left - taken as u64;
                     self.state = if left == 0 { State::DataCr } else { State::Data(left) };
                 }
-                framing => {
+                framing @ (State::Size { .. }
+                | State::Extension { .. }
+                | State::SizeEnd { .. }
+                | State::DataCr
+                | State::DataLf
+                | State::TrailerStart { .. }
+                | State::Trailer { .. }
+                | State::TrailerLf { .. }
+                | State::LastLf) => {
                     self.state = step(framing, bytes[at])?;
                     at += 1;
                 }
@@ -119,12 +142,11 @@ fn step(state: State, byte: u8) -> Result<State, ChunkError> {
         }
         (State::Size { size, digits: 1.. }, b'\r') => State::SizeEnd { size },
         (State::Size { size, digits: 1.. }, b';') => State::Extension { size, used: 1, opened: true },
-        (State::Size { size, digits: 1.. }, b' ' | b'\t') => State::Extension { size, used: 1, opened: false },
-        (State::Extension { size, opened, .. }, b'\r') => {
-            // Blanks alone behind a size are no extension; they are tolerated as others do.
-            let _ = opened;
-            State::SizeEnd { size }
+        (State::Size { size, digits: 1.. }, b' ' | b'\t') => {
+            State::Extension { size, used: 1, opened: false }
         }
+        // Blanks alone behind a size are no extension; they are tolerated as others do.
+        (State::Extension { size, .. }, b'\r') => State::SizeEnd { size },
         (State::Extension { size, used, opened }, _) => extension(size, used, opened, byte)?,
         (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart { used: 0 },
         (State::SizeEnd { size }, b'\n') => State::Data(size),
@@ -155,7 +177,7 @@ fn trailer(used: u32, byte: u8) -> Result<State, ChunkError> {
     match byte {
         _ if used >= MAX_TRAILERS => Err(ChunkError),
         b'\r' => Ok(State::TrailerLf { used: used + 1 }),
-        b'\t' | 0x20..0x7f | 0x80.. => Ok(State::Trailer { used: used + 1 }),
+        b'\t' | b' '..=b'~' | 0x80.. => Ok(State::Trailer { used: used + 1 }),
         _ => Err(ChunkError),
     }
 }
@@ -202,8 +224,22 @@ mod tests {
     #[test]
     fn chunks_that_could_be_read_in_two_ways_are_refused() {
         for text in [
-            "\r\n", "x\r\n", "+5\r\n", "0x5\r\n", "-1\r\n", "5\n", "5\rx", "5\r\nhelloX", "5\r\nhello\n",
-            "11111111111111111\r\n", "5 5\r\n", "5;a\nb\r\n", "0\r\nX: 1\n", "0\r\n folded\r\n", "0\r\n\n", ";a\r\n",
+            "\r\n",
+            "x\r\n",
+            "+5\r\n",
+            "0x5\r\n",
+            "-1\r\n",
+            "5\n",
+            "5\rx",
+            "5\r\nhelloX",
+            "5\r\nhello\n",
+            "11111111111111111\r\n",
+            "5 5\r\n",
+            "5;a\nb\r\n",
+            "0\r\nX: 1\n",
+            "0\r\n folded\r\n",
+            "0\r\n\n",
+            ";a\r\n",
         ] {
             assert_eq!(scan(Body::Chunked, text.as_bytes(), &[]), Err(ChunkError), "{text:?}");
         }

@@ -94,9 +94,11 @@ fn body(framing: &Framing, minor: u8) -> Result<Body, HeadError> {
 /// httparse takes a lone LF for a line's end; what stands behind us may not.
 fn has_bare_newline(head: &[u8]) -> bool {
     let mut previous = 0;
-    head.iter().any(|&byte| byte == b'\n' && std::mem::replace(&mut previous, byte) != b'\r' || {
-        previous = byte;
-        false
+    head.iter().any(|&byte| {
+        byte == b'\n' && std::mem::replace(&mut previous, byte) != b'\r' || {
+            previous = byte;
+            false
+        }
     })
 }
 
@@ -125,7 +127,10 @@ mod tests {
         check("CONNECT a:1 HTTP/1.1\r\n\r\n", Ok((Connect, Body::Empty, true)));
         check("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Ok((Other, Body::Length(5), true)));
         check("PUT / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", Ok((Idempotent, Body::Length(5), true)));
-        check("POST / HTTP/1.1\r\ntransfer-encoding: gzip,\tChunked\r\n\r\n", Ok((Other, Body::Chunked, true)));
+        check(
+            "POST / HTTP/1.1\r\ntransfer-encoding: gzip,\tChunked\r\n\r\n",
+            Ok((Other, Body::Chunked, true)),
+        );
     }
 
     #[test]
@@ -151,7 +156,9 @@ mod tests {
             check(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(AmbiguousLength));
         }
         check("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Err(AmbiguousLength));
-        for fields in ["Content-Length : 5", "a: b\r\n folded: c", "a: b\rc: d", "a: b\nc: d", "a\0: b", ": b"] {
+        for fields in
+            ["Content-Length : 5", "a: b\r\n folded: c", "a: b\rc: d", "a: b\nc: d", "a\0: b", ": b"]
+        {
             check(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(Malformed));
         }
         check("POST /\r\n\r\n", Err(Malformed));

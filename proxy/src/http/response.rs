@@ -98,7 +98,11 @@ mod tests {
         check("HTTP/1.0 200 OK\r\n\r\n", Idempotent, Ok((Next::Body(Body::UntilClose), false)));
         check("HTTP/1.1 100 Continue\r\n\r\n", Idempotent, Ok((Next::Head, true)));
         check("HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n", Idempotent, Ok((Next::Upgrade, true)));
-        check("HTTP/1.1 304 Same\r\nContent-Length: 5\r\n\r\n", Idempotent, Ok((Next::Body(Body::Empty), true)));
+        check(
+            "HTTP/1.1 304 Same\r\nContent-Length: 5\r\n\r\n",
+            Idempotent,
+            Ok((Next::Body(Body::Empty), true)),
+        );
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
         check(chunked, Idempotent, Ok((Next::Body(Body::Chunked), false)));
         let both = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n";

@@ -109,7 +109,9 @@ async fn both(
                 Err(BodyError::Malformed(_)) => return Poll::Ready(Err(ResetCode::ProtocolError)),
             }
         }
-        if response.is_none() && let Poll::Ready(received) = back.as_mut().poll(cx) {
+        if response.is_none()
+            && let Poll::Ready(received) = back.as_mut().poll(cx)
+        {
             match received {
                 Ok(received) => response = Some(received),
                 Err(ResponseError::Sink(_)) => return Poll::Ready(Err(ResetCode::Cancelled)),

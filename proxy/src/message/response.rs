@@ -23,8 +23,6 @@ pub(crate) struct Progress {
 /// A response that was passed on whole.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// Its status code.
-    pub(crate) status: u16,
     /// Whether the called side would take another request on the same connection.
     pub(crate) keep_alive: bool,
     /// Whether it turned the connection into something else.
@@ -81,7 +79,7 @@ pub(crate) async fn receive(
             on_head(head.status);
             progress.answered.set(true);
         }
-        let received = |upgraded| Received { status: head.status, keep_alive: head.keep_alive, upgraded };
+        let received = |upgraded| Received { keep_alive: head.keep_alive, upgraded };
         let Some(body) = body else {
             to.write(bytes).await.map_err(ResponseError::Sink)?;
             if head.next == Next::Upgrade {
@@ -131,4 +129,3 @@ async fn pass_body(
     }
     Ok(false)
 }
-

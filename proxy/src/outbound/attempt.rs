@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::exchange::{After, Request};
 use super::failure::Failure;
 use crate::balance::Outcome;
+use crate::http::RequestHead;
 use crate::leg::{Input, Output};
 use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
 use crate::tunnel::{Kind, ResetCode};
@@ -82,9 +83,20 @@ pub(super) async fn make(
         let forth = pin!(forward(&mut near.0, output, request, pieces, &sent));
         both(forth, back, &sent).await
     };
+    conclude(worker, work, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
+}
+
+/// What an attempt has come to; `whole` tells whether the request was sent whole, `begun` whether the client got anything.
+async fn conclude(
+    worker: &Worker,
+    work: &Work,
+    mut far: Far,
+    head: &RequestHead,
+    outcomes: Outcomes,
+    (whole, begun): (bool, bool),
+) -> Ended {
     match outcomes {
         Outcomes::Response(Ok(received)) => {
-            let whole = sent.whole.get();
             let stays = received.keep_alive && head.keep_alive && whole;
             if received.upgraded {
                 return Ended::Answered(After::Upgraded(far.legs));
@@ -94,11 +106,11 @@ pub(super) async fn make(
         }
         Outcomes::Response(Err(error)) => {
             far.legs.1.reset(ResetCode::Cancelled);
-            let caller_is_gone = matches!(error, ResponseError::Sink(_));
-            if progress.begun.get() || caller_is_gone {
-                if !caller_is_gone {
-                    work.report_failure(Outcome::Broken, "reset");
-                }
+            if matches!(error, ResponseError::Sink(_)) {
+                return Ended::Answered(After::Reset);
+            }
+            if begun {
+                work.report_failure(Outcome::Broken, "reset");
                 return Ended::Answered(After::Reset);
             }
             Ended::Failed(Failure::NoAnswer(error))
@@ -107,10 +119,11 @@ pub(super) async fn make(
             far.legs.1.reset(ResetCode::Cancelled);
             work.report(Outcome::Abandoned);
             match error {
-                BodyError::Malformed(_) if !progress.begun.get() => Ended::BadRequest,
-                BodyError::Malformed(_) | BodyError::Source(_) | BodyError::Truncated | BodyError::Sink(_) => {
-                    Ended::Answered(After::Reset)
-                }
+                BodyError::Malformed(_) if !begun => Ended::BadRequest,
+                BodyError::Malformed(_)
+                | BodyError::Source(_)
+                | BodyError::Truncated
+                | BodyError::Sink(_) => Ended::Answered(After::Reset),
             }
         }
     }
@@ -158,7 +171,9 @@ async fn both(
             sent.answered.set(true);
             let goes_on = !sent.whole.get() && !stuck;
             match result {
-                Ok(received) if goes_on && received.keep_alive && !received.upgraded => response = Some(received),
+                Ok(received) if goes_on && received.keep_alive && !received.upgraded => {
+                    response = Some(received)
+                }
                 result => return Poll::Ready(Outcomes::Response(result)),
             }
         }

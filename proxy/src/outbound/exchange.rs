@@ -77,7 +77,8 @@ pub(super) async fn serve(
             return answer(upstream, near, &request, Status::Unavailable, &text).await;
         };
         tried.push(work.pick);
-        let failure = match Box::pin(attempt::make(worker, upstream, &work, near, &mut request, pieces)).await {
+        let failure = match Box::pin(attempt::make(worker, upstream, &work, near, &mut request, pieces)).await
+        {
             Ended::Answered(after) => return after,
             Ended::BadRequest => {
                 let text = "the chunked body is malformed";

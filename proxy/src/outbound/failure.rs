@@ -1,7 +1,7 @@
 //! Why a request got no answer, what may be done about it, and what the client is told.
 
-use crate::http::answer::Status;
 use crate::http::Method;
+use crate::http::answer::Status;
 use crate::message::ResponseError;
 use crate::upstream::OpenFailure;
 

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::exchange::{self, After, Request};
 use super::Call;
+use super::exchange::{self, After, Request};
 use crate::http::answer::{self, Manner, Status};
 use crate::http::{HeadError, request};
 use crate::leg::{Input, Output};

@@ -42,13 +42,12 @@ pub(super) async fn open(
     worker: &Worker,
     upstream: &Rc<Upstream>,
     tried: &mut Vec<Pick>,
-    first: &mut Bytes,
 ) -> Result<Opened, NoEndpoint> {
     loop {
         let work = upstream.pick(tried).ok_or(NoEndpoint::Nobody)?;
         tried.push(work.pick);
         let began = Instant::now();
-        match upstream::open(worker, upstream, &work, Kind::Opaque, true, first).await {
+        match upstream::open(worker, upstream, &work, Kind::Opaque, true, &mut Bytes::new()).await {
             Ok(far) => {
                 work.report(Outcome::Answered(began.elapsed()));
                 return Ok(Opened { far, work });
@@ -63,7 +62,7 @@ pub(super) async fn open(
 
 impl Opened {
     /// Takes note of how it broke before a byte came back; whether another endpoint may be asked.
-    pub(super) fn may_try_again(&self, error: &LegError, upstream: &Upstream, tried: &mut Vec<Pick>) -> bool {
+    pub(super) fn may_try_again(&self, error: &LegError, upstream: &Upstream, tried: &[Pick]) -> bool {
         let untouched = error.never_processed();
         let outcome = if untouched { Outcome::Refused } else { Outcome::Broken };
         self.work.report_failure(outcome, error.reason());
@@ -82,7 +81,7 @@ pub(super) async fn serve(mut call: Call, upstream: Rc<Upstream>, mut opened: Op
     loop {
         let opening = match opened.take() {
             Some(opened) => Ok(opened),
-            None => open(&call.worker, &upstream, &mut tried, &mut Bytes::new()).await,
+            None => open(&call.worker, &upstream, &mut tried).await,
         };
         let mut way = match opening {
             Ok(way) => way,
@@ -101,7 +100,7 @@ pub(super) async fn serve(mut call: Call, upstream: Rc<Upstream>, mut opened: Op
         tracing::debug!(target = %upstream.label, error = %broken, "connection");
         if let Broken::Far(error) = &broken
             && let Some(pieces) = tape.pieces()
-            && way.may_try_again(error, &upstream, &mut tried)
+            && way.may_try_again(error, &upstream, &tried)
         {
             call.near.0.unread(joined(&pieces));
             continue;

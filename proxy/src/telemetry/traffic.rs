@@ -130,7 +130,6 @@ impl Traffic {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use sealane_base::metrics::encode;
@@ -151,10 +150,18 @@ mod tests {
         let labels = "direction=\"outbound\"";
         let text = encode(&telemetry.gather());
         for expected in [
-            format!("sealane_requests_total{{code_class=\"2xx\",destination_service=\"api\",{labels},source_service=\"web\"}} 2"),
-            format!("sealane_connections_open{{destination_service=\"api\",{labels},protocol=\"tcp\",source_service=\"web\"}} 1"),
-            format!("sealane_bytes_total{{destination_service=\"api\",{labels},flow=\"sent\",source_service=\"web\"}} 7"),
-            format!("sealane_request_duration_seconds_bucket{{destination_service=\"api\",{labels},source_service=\"web\",le=\"0.005\"}} 2"),
+            format!(
+                "sealane_requests_total{{code_class=\"2xx\",destination_service=\"api\",{labels},source_service=\"web\"}} 2"
+            ),
+            format!(
+                "sealane_connections_open{{destination_service=\"api\",{labels},protocol=\"tcp\",source_service=\"web\"}} 1"
+            ),
+            format!(
+                "sealane_bytes_total{{destination_service=\"api\",{labels},flow=\"sent\",source_service=\"web\"}} 7"
+            ),
+            format!(
+                "sealane_request_duration_seconds_bucket{{destination_service=\"api\",{labels},source_service=\"web\",le=\"0.005\"}} 2"
+            ),
         ] {
             assert!(text.contains(&expected), "{expected}\n{text}");
         }
@@ -167,7 +174,9 @@ mod tests {
         let telemetry = Telemetry::new().unwrap();
         for n in 0..super::super::MAX_PARTIES + 100 {
             let (source, destination) = (format!("s{n}"), "api".to_owned());
-            telemetry.traffic(Parties { direction: Direction::Inbound, source, destination }).answered(200, Duration::ZERO);
+            telemetry
+                .traffic(Parties { direction: Direction::Inbound, source, destination })
+                .answered(200, Duration::ZERO);
         }
         let requests = telemetry.gather().into_iter().find(|family| family.name == "sealane_requests_total");
         assert_eq!(requests.unwrap().series.len(), super::super::MAX_PARTIES + 1);

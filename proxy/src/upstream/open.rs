@@ -73,7 +73,11 @@ pub(crate) async fn open(
                 None => dial::connect(address).await.map_err(|error| {
                     work.report_failure(Outcome::Refused, "connect");
                     let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-                    OpenFailure { text: format!("no connection to {address}: {error}"), reason: "connect", timed_out }
+                    OpenFailure {
+                        text: format!("no connection to {address}: {error}"),
+                        reason: "connect",
+                        timed_out,
+                    }
                 })?,
             };
             Ok(Far { legs: leg::tcp(stream.clone()), plain: Some((address, stream)) })

@@ -1,0 +1,132 @@
+//! The sidecar without its agent: workers that listen, work by a configuration and drain.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_base::drain::Drain;
+use sealane_base::metrics::Family;
+use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
+use tokio::sync::oneshot;
+
+use crate::RunError;
+use crate::listen::{Listener, OriginalDst};
+use crate::route::Snapshot;
+use crate::telemetry::Telemetry;
+use crate::tls::{TlsError, TlsSource};
+use crate::tunnel::TunnelStats;
+use crate::worker::{Command, Plan, WorkerThread};
+
+/// A running sidecar. Dropping it ends everything at once; [`Core::drain`] ends it in order.
+pub struct Core {
+    workers: Vec<WorkerThread>,
+    telemetry: Arc<Telemetry>,
+    stats: Arc<TunnelStats>,
+    tls: TlsSource,
+    drain: Drain,
+    listening: bool,
+}
+
+impl Core {
+    /// Starts so many workers; they do nothing yet.
+    ///
+    /// # Errors
+    /// When there can be no threads.
+    pub fn start(
+        ports: SidecarPorts,
+        workers: usize,
+        original: Arc<dyn OriginalDst>,
+    ) -> Result<Self, RunError> {
+        let telemetry = Telemetry::new().map_err(RunError::Metrics)?;
+        let (stats, tls, drain) = (Arc::<TunnelStats>::default(), TlsSource::new(), Drain::new());
+        let plan = Plan {
+            ports,
+            original,
+            telemetry: telemetry.clone(),
+            tls: tls.clone(),
+            stats: stats.clone(),
+            draining: drain.handle(),
+        };
+        let workers = (0..workers.max(1)).map(|index| WorkerThread::start(index, plan.clone()));
+        let workers = workers.collect::<io::Result<_>>().map_err(RunError::Worker)?;
+        Ok(Self { workers, telemetry, stats, tls, drain, listening: false })
+    }
+
+    /// Whether [`Core::listen`] was called.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.listening
+    }
+
+    /// Accepts connections on these sockets from now on.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be duplicated.
+    pub async fn listen(&mut self, listeners: Listeners) -> io::Result<()> {
+        let Listeners { outbound, inbound, tunnel } = listeners;
+        for (listener, socket) in
+            [(Listener::Outbound, outbound), (Listener::Inbound, inbound), (Listener::Tunnel, tunnel)]
+        {
+            self.listen_on(listener, socket).await?;
+        }
+        self.listening = true;
+        Ok(())
+    }
+
+    async fn listen_on(&self, listener: Listener, socket: OwnedFd) -> io::Result<()> {
+        let socket = StdListener::from(socket);
+        socket.set_nonblocking(true)?;
+        for worker in &self.workers {
+            worker.tell(Command::Listen(listener, socket.try_clone()?)).await;
+        }
+        Ok(())
+    }
+
+    /// Is this from now on: new tunnels are made with it.
+    ///
+    /// # Errors
+    /// When it cannot be used; then the previous one stays.
+    pub fn identify(&self, identity: Identity) -> Result<(), TlsError> {
+        let (id, not_after) = (identity.spiffe_id.clone(), identity.not_after);
+        self.tls.set(identity)?;
+        self.telemetry.set_identity(&id, not_after);
+        Ok(())
+    }
+
+    /// Works by this configuration; returns when every new connection and request of every worker does.
+    pub async fn apply(&self, config: &Config) {
+        let snapshot = Arc::new(Snapshot::new(config));
+        let mut waiting = Vec::new();
+        for worker in &self.workers {
+            let (done, applied) = oneshot::channel();
+            if worker.tell(Command::Apply(snapshot.clone(), done)).await {
+                waiting.push(applied);
+            }
+        }
+        for applied in waiting {
+            // A worker that died does not work by anything else.
+            let _ = applied.await;
+        }
+    }
+
+    /// Everything that was counted.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Family> {
+        let stats = &self.stats;
+        let open = stats.tunnels_opened.value().saturating_sub(stats.tunnels_closed.value());
+        self.telemetry.tunnels_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        let failures = &self.telemetry.handshake_failures;
+        failures.inc_by(stats.handshakes_failed.value().saturating_sub(failures.get()));
+        self.telemetry.gather()
+    }
+
+    /// Takes no new work, waits for the work in progress, at most so long, and ends. Returns whether all of it ended.
+    pub async fn drain(self, deadline: Duration) -> bool {
+        let Self { workers, drain, .. } = self;
+        let finished = drain.drain(deadline).await;
+        drop(workers);
+        finished
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole sidecars on loopback: two or more cores joined by real tunnels, with original destinations by a twin of
+//! the kernel's connection tracking. The sockets are marked, so these tests need CAP_NET_ADMIN.
+
+mod agent;
+mod bulk;
+mod failure;
+mod http;
+mod mesh;
+mod opaque;

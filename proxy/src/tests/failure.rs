@@ -1,0 +1,153 @@
+//! Endpoints that refuse, break or go: what is retried, and what the client is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::mesh::{Mesh, answer_with, read_until, within};
+
+const GET: &str = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+
+#[tokio::test]
+async fn a_request_that_reached_nobody_is_sent_elsewhere_whatever_its_method() {
+    let mesh = Mesh::new("8080/http", 3);
+    // Instance 0 has no application, instance 1 not even a sidecar.
+    let (client, _refusing, _server) = (mesh.client().await, mesh.instance(0).await, mesh.instance(2).await);
+    let _application = mesh
+        .application(2, |mut stream| async move {
+            while read_until(&mut stream, "ab").await.ends_with("ab") {
+                stream.write_all(b"HTTP/1.1 204 Done\r\n\r\n").await.unwrap();
+            }
+        })
+        .await;
+    for _ in 0..8 {
+        let response = client.ask(POST).await.unwrap();
+        assert_eq!(response, "HTTP/1.1 204 Done\r\n\r\n");
+    }
+    assert!(client.metric("sealane_ejections_total", &[]) >= 1.0);
+}
+
+/// An application that closes its first connection after the request, and answers on the others.
+async fn break_once(mesh: &Mesh, broken: Arc<AtomicUsize>) -> sealane_base::task::Task {
+    mesh.application(0, move |mut stream| {
+        let first = broken.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                let _ = stream.read(&mut [0; 1024]).await;
+            } else {
+                answer_with(stream, "again").await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_get_that_broke_before_its_answer_is_repeated() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = break_once(&mesh, Arc::default()).await;
+    let response = client.ask(GET).await.unwrap();
+    assert!(response.ends_with("again"), "{response}");
+    assert_eq!(client.metric("sealane_retries_total", &[("reason", "reset")]), 1.0);
+}
+
+#[tokio::test]
+async fn a_post_that_broke_before_its_answer_is_not_repeated() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let calls = Arc::<AtomicUsize>::default();
+    let _application = break_once(&mesh, calls.clone()).await;
+    let response = client.ask(POST).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 502 Bad Gateway\r\nserver: sealane\r\n"), "{response}");
+    assert!(response.contains("api gave no answer"), "{response}");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn when_nobody_can_be_reached_the_answer_names_the_service() {
+    let mesh = Mesh::new("8080/http", 2);
+    let client = mesh.client().await;
+    let response = client.ask(POST).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\nserver: sealane\r\n"), "{response}");
+    assert!(response.contains("api gave no answer: no connection to"), "{response}");
+    mesh.set_ready(&client, &[]).await;
+    let response = client.ask(GET).await.unwrap();
+    assert!(response.ends_with("no instance of api is ready\n"), "{response}");
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_in_its_middle_is_seen_to_be_broken() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
+        })
+        .await;
+    let mut stream = client.call().await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    let error = within(stream.read_to_end(&mut seen)).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_changed_configuration_moves_the_next_request_of_an_open_connection() {
+    let mesh = Mesh::new("8080/http", 2);
+    let client = mesh.client().await;
+    let (_first, _second) = (mesh.instance(0).await, mesh.instance(1).await);
+    let _applications = (
+        mesh.application(0, |stream| answer_with(stream, "zero")).await,
+        mesh.application(1, |stream| answer_with(stream, "one!")).await,
+    );
+    let mut stream = client.call().await;
+    for (ready, expected) in [(0, "zero"), (1, "one!"), (0, "zero")] {
+        mesh.set_ready(&client, &[ready]).await;
+        for _ in 0..5 {
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            read_until(&mut stream, "\r\n\r\n").await;
+            let mut name = [0; 4];
+            within(stream.read_exact(&mut name)).await.unwrap();
+            assert_eq!(name, expected.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_draining_sidecar_finishes_what_runs_and_sends_the_rest_elsewhere() {
+    let mesh = Mesh::new("8080/http", 2);
+    let client = mesh.client().await;
+    let (draining, _other) = (mesh.instance(0).await, mesh.instance(1).await);
+    let (asked, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (at_application, release) = (asked.clone(), go.clone());
+    let _slow = mesh
+        .application(0, move |mut stream| {
+            let (asked, go) = (at_application.clone(), release.clone());
+            async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                asked.notify_one();
+                go.notified().await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow").await.unwrap();
+            }
+        })
+        .await;
+    let _fast = mesh.application(1, |stream| answer_with(stream, "fast")).await;
+    mesh.set_ready(&client, &[0]).await;
+    let mut running = client.call().await;
+    running.write_all(GET.as_bytes()).await.unwrap();
+    within(asked.notified()).await;
+    mesh.set_ready(&client, &[0, 1]).await;
+    let drained = sealane_base::task::spawn("drain", draining.core.drain(Duration::from_secs(60)));
+    for _ in 0..10 {
+        assert!(client.ask(GET).await.unwrap().ends_with("fast"));
+    }
+    assert!(!drained.is_finished());
+    go.notify_one();
+    assert!(read_until(&mut running, "slow").await.ends_with("slow"));
+    assert!(within(drained).await.unwrap());
+}

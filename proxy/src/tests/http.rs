@@ -1,0 +1,182 @@
+//! HTTP/1 through a pair of sidecars: the bytes at either end are those of the other.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::mesh::{Mesh, answer_with, read_until, within};
+
+/// Sends `request` to an application that answers with `response` when it has all of it; both must arrive as they were.
+async fn check_transparent(request: &'static str, response: &'static str, closes: bool) {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, move |mut stream| async move {
+            let mut seen = vec![0; request.len()];
+            stream.read_exact(&mut seen).await.unwrap();
+            assert_eq!(String::from_utf8(seen).unwrap(), request);
+            stream.write_all(response.as_bytes()).await.unwrap();
+            if !closes {
+                let _ = stream.read(&mut [0]).await;
+            }
+        })
+        .await;
+    let mut stream = client.call().await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = vec![0; response.len()];
+    within(stream.read_exact(&mut seen)).await.unwrap();
+    assert_eq!(String::from_utf8(seen).unwrap(), response);
+    if closes {
+        assert_eq!(within(stream.read(&mut [0])).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn heads_and_bodies_arrive_as_they_were_sent() {
+    check_transparent(
+        "POST /a?b=%20 HTTP/1.1\r\nHOST: api\r\nx-CaSe:  odd \r\nX-Case: again\r\ncontent-length: 5\r\n\r\nhello",
+        "HTTP/1.1 299 Quite  Fine\r\nsErVer: me\r\nContent-Length: 4\r\n\r\nback",
+        false,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn chunks_extensions_and_trailers_arrive_as_they_were_sent() {
+    check_transparent(
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n5;x=1\r\nhello\r\n0\r\nT: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA\r\n0123456789\r\n0\r\nSum: 9\r\n\r\n",
+        false,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_response_may_end_with_its_connection() {
+    check_transparent("GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nall until the end", true).await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_carries_anything() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nhi";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await.unwrap();
+        })
+        .await;
+    let mut stream = client.call().await;
+    let request = "GET /chat HTTP/1.1\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n\0first";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 101"));
+    stream.write_all(b"second").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut rest = String::new();
+    within(stream.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "hi\0firstsecond");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order_on_one_connection() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            loop {
+                let request = read_until(&mut stream, "\r\n\r\n").await;
+                let Some(path) = request.split(' ').nth(1) else { return };
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", path.len());
+                let body = if request.starts_with("HEAD") { "" } else { path };
+                stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+    let response = client
+        .ask("GET /1 HTTP/1.1\r\n\r\nHEAD /22 HTTP/1.1\r\n\r\n\r\nGET /333 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let head = |length| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    assert_eq!(response, format!("{}/1{}{}/333", head(2), head(3), head(4)));
+    let labels = [("direction", "outbound"), ("destination_service", "api"), ("code_class", "2xx")];
+    assert_eq!(client.metric("sealane_requests_total", &labels), 3.0);
+    let labels = [("direction", "inbound"), ("source_service", "web")];
+    assert_eq!(_server.metric("sealane_requests_total", &labels), 3.0);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_continue_gets_it() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+            let mut body = [0; 4];
+            stream.read_exact(&mut body).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await.unwrap();
+            stream.write_all(&body).await.unwrap();
+        })
+        .await;
+    let mut stream = client.call().await;
+    let head = "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"body").await.unwrap();
+    assert!(read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(read_until(&mut stream, "body").await, "body");
+}
+
+#[tokio::test]
+async fn an_early_answer_arrives_while_the_request_goes_on() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await.unwrap();
+            assert_eq!(read_until(&mut stream, "late").await, "late");
+            answer_with(stream, "next").await;
+        })
+        .await;
+    let mut stream = client.call().await;
+    stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut stream, "early").await.ends_with("early"));
+    stream.write_all(b"lateGET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut stream, "next").await.ends_with("next"));
+}
+
+#[tokio::test]
+async fn what_could_smuggle_a_request_is_answered_with_400_and_reaches_nobody() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let seen = Arc::new(Mutex::new(0));
+    let count = seen.clone();
+    let _application = mesh
+        .application(0, move |_| {
+            *count.lock().unwrap() += 1;
+            async {}
+        })
+        .await;
+    for request in [
+        "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+    ] {
+        let response = client.ask(request).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\nserver: sealane\r\n"), "{response}");
+    }
+    assert_eq!(*seen.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_instance_without_a_sidecar_is_called_plainly() {
+    let mesh = Mesh::new("8080/http", 1).bare(0);
+    let client = mesh.client().await;
+    let _application = mesh.application(0, |stream| answer_with(stream, "plain")).await;
+    let response = client.ask("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(response.matches("plain").count(), 2, "{response}");
+}

@@ -1,0 +1,117 @@
+//! Opaque connections, and finding out that they are.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::mesh::{Mesh, PORTS, VIP, answer_with, loopback, read_until, within};
+
+async fn echo(mut stream: TcpStream) {
+    let (mut read, mut write) = stream.split();
+    let _ = tokio::io::copy(&mut read, &mut write).await;
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_at_once() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            stream.write_all(b"220 welcome\r\n").await.unwrap();
+            echo(stream).await;
+        })
+        .await;
+    let mut stream = client.call().await;
+    assert_eq!(read_until(&mut stream, "\r\n").await, "220 welcome\r\n");
+    // Even a word that looks like HTTP is the server's own protocol by now.
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut rest = String::new();
+    within(stream.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.metric("sealane_detect_total", &[("outcome", "server_first")]), 1.0);
+}
+
+#[tokio::test]
+async fn a_slow_http_client_is_still_http() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh.application(0, |stream| answer_with(stream, "ok")).await;
+    let mut stream = client.call().await;
+    // Until the sidecar has given up waiting and opened a way for the server to speak.
+    while client.metric("sealane_tunnels_open", &[]) < 1.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for piece in ["G", "ET / HT", "TP/1.1\r\n\r", "\n"] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(read_until(&mut stream, "ok").await.ends_with("ok"));
+    assert_eq!(client.metric("sealane_requests_total", &[("code_class", "2xx")]), 1.0);
+}
+
+#[tokio::test]
+async fn a_protocol_that_is_not_http_passes_with_its_half_close() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh.application(0, echo).await;
+    let response = client.ask("*1\r\n$4\r\nPING\r\n").await.unwrap();
+    assert_eq!(response, "*1\r\n$4\r\nPING\r\n");
+    let labels = [("direction", "inbound"), ("flow", "sent"), ("source_service", "web")];
+    assert_eq!(server.metric("sealane_bytes_total", &labels), 14.0);
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_took_is_tried_elsewhere_with_what_was_said() {
+    let mesh = Mesh::new("8080/tcp", 3);
+    let (client, _refusing, _server) = (mesh.client().await, mesh.instance(0).await, mesh.instance(2).await);
+    let _application = mesh.application(2, echo).await;
+    for _ in 0..8 {
+        assert_eq!(client.ask("said once").await.unwrap(), "said once");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_reset_when_nobody_takes_it() {
+    let mesh = Mesh::new("8080/tcp", 1);
+    let client = mesh.client().await;
+    assert_eq!(client.ask("hello").await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on() {
+    let mesh = Mesh::new("8080/tcp", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            let _ = stream.read(&mut [0; 4]).await;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        })
+        .await;
+    let mut stream = client.call().await;
+    stream.write_all(b"boom").await.unwrap();
+    let error = within(stream.read(&mut [0; 4])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn calls_that_would_lead_back_or_nowhere_are_refused() {
+    let mesh = Mesh::new("8080", 1);
+    for destination in [
+        SocketAddr::new(VIP.parse().unwrap(), 9),
+        SocketAddr::new(VIP.parse().unwrap(), PORTS.outbound),
+        SocketAddr::new(loopback(1).into(), PORTS.outbound),
+        SocketAddr::new(loopback(10).into(), PORTS.tunnel),
+    ] {
+        let client = mesh.client_to(destination).await;
+        let error = client.ask("GET / HTTP/1.1\r\n\r\n").await.unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected
+        ));
+        assert!(client.core.drain(Duration::from_secs(60)).await, "{destination}");
+    }
+}
