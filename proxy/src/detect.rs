@@ -84,7 +84,6 @@ mod tests {
             (b"GET ", Unclear),
             (b"GET /", Http1),
             (b"GET /x HTTP/1.1\r\n", Http1),
-            (b"GET /x HTTP/2.1\r\n", Opaque),
             (b"GET key\r\n", Opaque),
             (b"OPTIONS * HTTP/1.1\r\n", Http1),
             (b"CONNECT a:1 HTTP/1.1\r\n", Http1),

@@ -212,8 +212,8 @@ mod tests {
         let table = [
             ("0\r\n\r\nNEXT", 5),
             ("5\r\nhello\r\n0\r\n\r\n", 15),
-            ("5;a=\"b\"\r\nhello\r\n0;x\r\n\r\nGET", 22),
-            ("A\r\n0123456789\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\nGET", 35),
+            ("5;a=\"b\"\r\nhello\r\n0;x\r\n\r\nGET", 23),
+            ("A\r\n0123456789\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\nGET", 36),
             ("5 \r\nhello\r\n00\r\n\r\n", 17),
         ];
         for (text, expected) in table {

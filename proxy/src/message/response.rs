@@ -16,8 +16,6 @@ use crate::leg::{Input, LegError, Output};
 pub(crate) struct Progress {
     /// Something was passed on, if only an interim head.
     pub(crate) begun: Cell<bool>,
-    /// The final head was passed on.
-    pub(crate) answered: Cell<bool>,
 }
 
 /// A response that was passed on whole.
@@ -77,7 +75,6 @@ pub(crate) async fn receive(
         };
         if head.next != Next::Head {
             on_head(head.status);
-            progress.answered.set(true);
         }
         let received = |upgraded| Received { keep_alive: head.keep_alive, upgraded };
         let Some(body) = body else {

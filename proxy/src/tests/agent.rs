@@ -49,7 +49,10 @@ async fn a_sidecar_is_told_works_on_without_its_agent_and_drains() {
     drop(agent);
     let (mut agent, hello) = accept(&listener).await;
     assert!(hello.has_listeners);
-    TcpStream::connect((address, PORTS.outbound)).await.unwrap();
+    // Nothing was redirected, so the sidecar resets the connection: but it is there.
+    if let Err(error) = TcpStream::connect((address, PORTS.outbound)).await {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
     agent.sender.send(Down::Drain { deadline: Duration::from_secs(60) }).await.unwrap();
     assert!(matches!(within(agent.receiver.recv()).await.unwrap(), Up::Drained));
     let ended = tokio::task::spawn_blocking(|| sidecar.join().unwrap());
