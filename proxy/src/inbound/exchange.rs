@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use prometheus::IntCounter;
 use tokio::net::TcpStream;
 
 use crate::dial;
@@ -38,11 +39,12 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAd
     let mut far = leg::tcp(connection.clone());
     let progress = Progress::default();
     let method = head.head.method;
+    let (sent, received) = traffic.bytes();
     let result = {
-        let back = pin!(message::receive(&mut far.0, &mut near.1, method, &progress, |status| {
+        let back = pin!(message::receive(&mut far.0, &mut near.1, method, &progress, received, |status| {
             traffic.answered(status, began.elapsed());
         }));
-        let forth = pin!(forward(&mut near.0, &mut far.1, head));
+        let forth = pin!(forward(&mut near.0, &mut far.1, head, sent));
         both(forth, back).await
     };
     match result {
@@ -74,15 +76,21 @@ async fn connect(worker: &Worker, application: SocketAddr, head: &RequestHead) -
 }
 
 /// Sends the request to the application.
-async fn forward(from: &mut Input, to: &mut Output, head: Head<RequestHead>) -> Result<(), BodyError> {
+async fn forward(
+    from: &mut Input,
+    to: &mut Output,
+    head: Head<RequestHead>,
+    count: &IntCounter,
+) -> Result<(), BodyError> {
     let Head { head, length, mut bytes } = head;
     let mut scanner = BodyScanner::new(head.body);
     let end = length + scanner.advance(&bytes[length..])?;
     if end < bytes.len() {
         from.unread(bytes.split_off(end));
     }
+    count.inc_by(bytes.len() as u64);
     to.write(bytes).await.map_err(BodyError::Sink)?;
-    message::send_body(from, to, &mut scanner, |_| {}).await
+    message::send_body(from, to, &mut scanner, |piece| count.inc_by(piece.len() as u64)).await
 }
 
 /// Polls both directions; returns the response and whether the request was whole when it was complete.

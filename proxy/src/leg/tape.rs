@@ -23,13 +23,13 @@ impl Tape {
         Self(RefCell::new(Some(Recording::default())))
     }
 
-    /// Keeps a piece; the end of the caller's direction is nothing to keep.
+    /// Keeps a piece, the first one whatever its length; the end of the caller's direction is nothing to keep.
     pub(crate) fn record(&self, piece: Option<&Bytes>) {
         let Some(piece) = piece else { return };
         let mut recording = self.0.borrow_mut();
         let Some(so_far) = recording.as_mut() else { return };
         so_far.length += piece.len();
-        if so_far.length > LIMIT {
+        if so_far.length > LIMIT && !so_far.pieces.is_empty() {
             *recording = None;
         } else {
             so_far.pieces.push(piece.clone());

@@ -23,7 +23,7 @@ pub(crate) enum BodyError {
     Sink(LegError),
 }
 
-/// Sends the rest of a body; `tap` sees each piece before it is sent. Bytes behind the body stay in `from`.
+/// Sends the rest of a body; `tap` sees each piece before it is sent, to keep it or to count it. Bytes behind the body stay in `from`.
 ///
 /// Not cancel safe: a piece that `tap` saw may have been sent in part.
 pub(crate) async fn send_body(

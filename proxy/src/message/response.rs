@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
+use prometheus::IntCounter;
 
 use super::{Head, ReadHeadError, read_head};
 use crate::http::ResponseHead;
@@ -53,7 +54,7 @@ impl From<ChunkError> for ResponseError {
     }
 }
 
-/// Passes on interim heads, the final one and its body; `on_head` hears the final status before its bytes leave.
+/// Passes on interim heads, the final one and its body, and counts their bytes; `on_head` hears the final status before its bytes leave.
 ///
 /// Behind an upgrade, what came after the head stays in `from`; behind any other response nothing may come.
 pub(crate) async fn receive(
@@ -61,6 +62,7 @@ pub(crate) async fn receive(
     to: &mut Output,
     method: Method,
     progress: &Progress,
+    count: &IntCounter,
     mut on_head: impl FnMut(u16),
 ) -> Result<Received, ResponseError> {
     loop {
@@ -78,6 +80,7 @@ pub(crate) async fn receive(
         }
         let received = |upgraded| Received { keep_alive: head.keep_alive, upgraded };
         let Some(body) = body else {
+            count.inc_by(bytes.len() as u64);
             to.write(bytes).await.map_err(ResponseError::Sink)?;
             if head.next == Next::Upgrade {
                 return Ok(received(true));
@@ -88,8 +91,9 @@ pub(crate) async fn receive(
         let end = length + scanner.advance(&bytes[length..])?;
         let surplus = end < bytes.len();
         bytes.truncate(end);
+        count.inc_by(end as u64);
         to.write(bytes).await.map_err(ResponseError::Sink)?;
-        let surplus = surplus | pass_body(from, to, &mut scanner).await?;
+        let surplus = surplus | pass_body(from, to, &mut scanner, count).await?;
         let mut received = received(false);
         // Bytes that belong to no response: the connection cannot be trusted with another one.
         received.keep_alive &= !surplus;
@@ -112,6 +116,7 @@ async fn pass_body(
     from: &mut Input,
     to: &mut Output,
     scanner: &mut BodyScanner,
+    count: &IntCounter,
 ) -> Result<bool, ResponseError> {
     while !scanner.is_done() {
         let Some(mut bytes) = from.read().await.map_err(ResponseError::Source)? else {
@@ -119,6 +124,7 @@ async fn pass_body(
         };
         let end = scanner.advance(&bytes)?;
         let surplus: Bytes = bytes.split_off(end);
+        count.inc_by(end as u64);
         to.write(bytes).await.map_err(ResponseError::Sink)?;
         if !surplus.is_empty() {
             return Ok(true);

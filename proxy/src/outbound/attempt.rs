@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prometheus::IntCounter;
 
 use super::exchange::{After, Request};
 use super::failure::Failure;
@@ -66,7 +67,7 @@ pub(super) async fn make(
         Err(failure) => return Ended::Failed(Failure::NotOpened(failure)),
     };
     let (progress, sent) = (Progress::default(), Sent::default());
-    let head = request.head;
+    let (head, counts) = (request.head, upstream.traffic.bytes());
     let (asked, since) = (request.began, began);
     let on_head = |status: u16| {
         let latency = since.elapsed();
@@ -79,8 +80,8 @@ pub(super) async fn make(
     let outcomes = {
         let (input, output) = &mut far.legs;
         let pieces = std::iter::once(first).chain(pieces);
-        let back = pin!(receive(input, &mut near.1, head.method, &progress, on_head));
-        let forth = pin!(forward(&mut near.0, output, request, pieces, &sent));
+        let back = pin!(receive(input, &mut near.1, head.method, &progress, &counts.1, on_head));
+        let forth = pin!(forward(&mut near.0, output, request, pieces, (&sent, &counts.0)));
         both(forth, back, &sent).await
     };
     conclude(worker, work, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
@@ -135,13 +136,18 @@ async fn forward(
     to: &mut Output,
     request: &mut Request,
     pieces: impl Iterator<Item = Bytes>,
-    sent: &Sent,
+    (sent, count): (&Sent, &IntCounter),
 ) -> Result<(), BodyError> {
     for piece in pieces.filter(|piece| !piece.is_empty()) {
+        count.inc_by(piece.len() as u64);
         to.write(piece).await.map_err(BodyError::Sink)?;
     }
     let tape = &request.tape;
-    send_body(from, to, &mut request.scanner, |piece| tape.record(Some(piece))).await?;
+    send_body(from, to, &mut request.scanner, |piece| {
+        tape.record(Some(piece));
+        count.inc_by(piece.len() as u64);
+    })
+    .await?;
     // What may be upgraded needs its way to the application open.
     if !request.head.may_upgrade {
         to.end_message();
