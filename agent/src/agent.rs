@@ -1,7 +1,7 @@
 //! The agent put together: what starts in which order, and how it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::fcntl::{Flock, FlockArg};
 use rustls::crypto::CryptoProvider;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
@@ -67,7 +66,6 @@ pub struct Agent {
     _workloads: Arc<Workloads>,
     _link: Link,
     _tasks: Vec<Task>,
-    _lock: Flock<File>,
 }
 
 impl Agent {
@@ -95,19 +93,20 @@ pub fn has_joined(data_dir: &Path) -> Result<bool, StartError> {
 /// Starts the agent: joins if it must, takes up what runs, connects.
 ///
 /// # Errors
-/// Names what is missing or wrong and how to mend it; nothing half-made is left.
+/// Names what is missing or wrong and how to mend it; nothing half-made is left. The caller sees to it that one
+/// agent runs per run directory.
 pub async fn start(config: Config) -> Result<Agent, StartError> {
     let hopper = Arc::new(Hopper::start()?);
     preflight::check(&hopper).map_err(StartError::Missing)?;
     health::check_kernel()?;
-    let lock = lock(&config.run_dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let folder = Folder::open(config.data_dir.join("node"))?;
     let identity = identity(&folder, &config, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
     let renewed = RenewedNode { identity, folder, published };
     let ground = Ground::lay(config, hopper, &renewed.identity).await?;
-    ground.build(renewed, identities, provider, lock).await
+    ground.build(renewed, identities, provider).await
 }
 
 /// What stands before anything moves.
@@ -173,7 +172,6 @@ impl Ground {
         node: RenewedNode,
         identities: watch::Receiver<Arc<TlsIdentity>>,
         provider: Arc<CryptoProvider>,
-        lock: Flock<File>,
     ) -> Result<Agent, StartError> {
         let Self { config, context, .. } = self;
         let (name, underlay) = (node.identity.node.name.clone(), node.identity.node.underlay);
@@ -214,16 +212,8 @@ impl Ground {
         let control = context.host.views.control.clone();
         tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control)));
         let readiness = self.readiness;
-        Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks, _lock: lock })
+        Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
-}
-
-/// One agent per run directory: the lock goes with the process, however it ends.
-fn lock(run_dir: &Path) -> Result<Flock<File>, StartError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
-    let path = run_dir.join("agent.lock");
-    let file = File::create(&path)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StartError::Running(run_dir.to_owned()))
 }
 
 async fn identity(

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use sealane_keep::KeepError;
 use sealane_proto::identity::TrustError;
@@ -17,9 +16,6 @@ pub enum StartError {
     /// The machine lacks something.
     #[error("this host cannot run an agent: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Missing(Vec<preflight::Missing>),
-    /// Another agent is there.
-    #[error("another agent runs with run directory {0}; hint: stop it, or choose another with --run-dir")]
-    Running(PathBuf),
     /// No identity.
     #[error(transparent)]
     Node(#[from] NodeError),

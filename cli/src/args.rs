@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::failure::Exit;
 use crate::printer::Format;
 pub(crate) use demo::{Demo, DemoAction, Tour};
-pub(crate) use process::Clean;
+pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Up};
 pub(crate) use table::{
     CreateNetwork, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service, Token,
     TokenAction, Workload,
@@ -49,6 +49,12 @@ pub(crate) struct Common {
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// One host: control plane and agent in one process
+    Up(Up),
+    /// The central control plane
+    Control(Control),
+    /// The agent of a host
+    Agent(Agent),
     /// Run a command as a workload of a network; the workload ends with it
     Run(Run),
     /// Run a command in the namespace of a workload of this host
@@ -72,6 +78,9 @@ pub(crate) enum Verb {
     /// Hold what must outlive the agent (the agent starts it)
     #[command(hide = true)]
     Keep,
+    /// The sidecar of a workload (the agent starts it)
+    #[command(hide = true)]
+    Proxy(Proxy),
 }
 
 /// Reads a command line. What is printed instead of running anything has been printed when it returns an error.

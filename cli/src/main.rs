@@ -36,7 +36,11 @@ fn main() -> ExitCode {
 fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
     let common = &cli.common;
     match cli.verb {
+        Verb::Up(up) => life::up(up, &common.run_dir),
+        Verb::Control(control) => life::control(control, &common.run_dir),
+        Verb::Agent(agent) => life::agent(agent, &common.run_dir),
         Verb::Keep => life::keep(&common.run_dir),
+        Verb::Proxy(proxy) => life::proxy(proxy),
         Verb::Demo(demo) => demo::call(demo),
         Verb::Clean(clean) => clean::clean(&clean, common, printer),
         Verb::Token(token) => verb::token::call(&token, common, printer),

@@ -1,8 +1,13 @@
 //! Verbs about Sealane's own processes.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use sealane_proto::resource::ControlAddr;
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::token::JoinToken;
+use sealane_proto::types::{NetworkName, NodeName, Port, TrustDomain, WorkloadName};
 
 /// Where state lives that outlives a reboot.
 #[derive(Clone, Debug, Args)]
@@ -23,4 +28,98 @@ pub(crate) struct Clean {
     /// Keep the data directory, so that the host can come back as who it was
     #[arg(long)]
     pub(crate) keep_data: bool,
+}
+
+/// `sealane control`.
+#[derive(Debug, Args)]
+pub(crate) struct Control {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Where hosts connect to
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443")]
+    pub(crate) listen: SocketAddr,
+    /// The mesh's name in its identities; `sealane` for a new store, fixed from then on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// Where control's own /metrics, /live and /ready are served
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465")]
+    pub(crate) metrics: SocketAddr,
+}
+
+/// `sealane agent`.
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Where control is; several are tried one after another
+    #[arg(long, env = "SEALANE_CONTROL", value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    pub(crate) control: Vec<ControlAddr>,
+    /// What lets this host into the mesh, once; `sealane token create` on the control host prints one
+    #[arg(long, env = "SEALANE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<JoinToken>,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+/// `sealane up`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Where further hosts may connect to
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7443")]
+    pub(crate) listen: SocketAddr,
+    /// Where control's own /metrics, /live and /ready are served
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465")]
+    pub(crate) metrics: SocketAddr,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+/// What is said of a host.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HostArgs {
+    /// The host's name in the mesh [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<NodeName>,
+    /// The address that other hosts' packets are sent to [default: the one towards control]
+    #[arg(long, value_name = "IP")]
+    pub(crate) underlay: Option<IpAddr>,
+    /// The port of /metrics, /live and /ready, on loopback and the underlay address
+    #[arg(long, value_name = "PORT", default_value = "9464")]
+    pub(crate) metrics_port: Port,
+    /// The UDP port of VXLAN, the same on every host
+    #[arg(long, value_name = "PORT", default_value = "4789")]
+    pub(crate) vxlan_port: Port,
+}
+
+/// `sealane proxy`: started by the agent, in the workload's network namespace.
+#[derive(Debug, Args)]
+pub(crate) struct Proxy {
+    /// The agent's socket for sidecars
+    #[arg(long, value_name = "PATH")]
+    pub(crate) agent_socket: PathBuf,
+    /// The workload's network
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: NetworkName,
+    /// The workload
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workload: WorkloadName,
+    /// How many threads serve connections
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) workers: usize,
+}
+
+impl Proxy {
+    /// What the sidecar runs with.
+    pub(crate) fn settings(self, drain_deadline: std::time::Duration) -> sealane_proxy::Settings {
+        sealane_proxy::Settings {
+            agent_socket: self.agent_socket,
+            network: self.network,
+            workload: self.workload,
+            ports: SidecarPorts::default(),
+            workers: self.workers,
+            drain_deadline,
+        }
+    }
 }

@@ -1,0 +1,97 @@
+//! Control and agent, started with what the command line says.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_agent::Agent;
+use sealane_base::task::{self, Task};
+use sealane_base::{admin, metrics};
+use sealane_control::Control;
+use sealane_proto::resource::ControlAddr;
+use sealane_proto::token::JoinToken;
+use tokio::net::TcpListener;
+
+use crate::args::HostArgs;
+use crate::failure::Failure;
+
+/// How long the token lives that `up` makes for its own agent.
+const OWN_TOKEN: Duration = Duration::from_secs(60);
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(error.to_string())
+}
+
+/// Control, with its metrics served at `address` for as long as the task is held.
+pub(super) async fn control(
+    config: sealane_control::Config,
+    address: SocketAddr,
+) -> Result<(Control, Task), Failure> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| {
+        failed(format!("cannot serve metrics on {address}: {error}; hint: choose another --metrics"))
+    })?;
+    let control = sealane_control::start(config).await.map_err(failed)?;
+    let registry = control.registry().clone();
+    let gather: admin::Gather = Arc::new(move || {
+        let families = metrics::gather(&registry);
+        Box::pin(async move { families })
+    });
+    let serving = admin::serve(listener, control.readiness().clone(), gather);
+    tracing::info!(listen = %control.local_addr(), "control is ready");
+    Ok((control, task::spawn_fallible("metrics", serving)))
+}
+
+/// What an agent runs with.
+pub(super) fn agent_config(
+    control: Vec<ControlAddr>,
+    token: Option<JoinToken>,
+    data_dir: &Path,
+    run_dir: &Path,
+    host: HostArgs,
+) -> Result<sealane_agent::Config, Failure> {
+    let binary = std::env::current_exe().map_err(Failure::of("cannot find the own program"))?;
+    Ok(sealane_agent::Config {
+        control,
+        token,
+        name: host.name,
+        underlay: host.underlay,
+        data_dir: data_dir.to_owned(),
+        run_dir: run_dir.to_owned(),
+        metrics_port: host.metrics_port.get(),
+        vxlan_port: host.vxlan_port.get(),
+        binary,
+    })
+}
+
+/// An agent that is ready.
+pub(super) async fn agent(config: sealane_agent::Config) -> Result<Agent, Failure> {
+    let agent = sealane_agent::start(config).await.map_err(failed)?;
+    agent.readiness().ready().await;
+    tracing::info!(node = %agent.node(), "agent is ready");
+    Ok(agent)
+}
+
+/// The agent of the host that `control` runs on, which joins by itself.
+pub(super) async fn own_agent(
+    control: &Control,
+    data_dir: &Path,
+    run_dir: &Path,
+    host: HostArgs,
+) -> Result<Agent, Failure> {
+    let token = if sealane_agent::has_joined(data_dir).map_err(failed)? {
+        None
+    } else {
+        Some(control.create_token(OWN_TOKEN).await.map_err(failed)?)
+    };
+    let mut address = control.local_addr();
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let own = ControlAddr { text: address.to_string(), literal: Some(address) };
+    agent(agent_config(vec![own], token, data_dir, run_dir, host)?).await
+}
