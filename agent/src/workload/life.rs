@@ -455,6 +455,8 @@ impl Life {
     /// Out of names and balancing, then out of the kernel, then out of memory.
     async fn tear_down(mut self) {
         let ended = SystemTime::now();
+        // Nobody waits for a sidecar whose workload is gone.
+        self.context.host.applied(self.key.clone(), None).await;
         if let Some(version) = self.context.host.end(self.key.clone()).await {
             self.settle(version).await;
         }
