@@ -15,7 +15,7 @@ use sealane_sys::{NetNs, Process};
 
 use crate::args::{Clean, Common};
 use crate::failure::{Exit, Failure, require_root};
-use crate::life::running;
+use crate::life::{recorded, running};
 use crate::printer::Printer;
 
 /// How long a process may take to end when asked, before it is killed.
@@ -34,12 +34,13 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     }
     // The agent first, or it would start again what ends; then control, sidecars, and keep, which serves them.
     for what in ["agent", "control"] {
-        end(&run_dir.join(format!("{what}.pid")), printer)?;
+        end(what, running(&run_dir.join(format!("{what}.pid")))?, printer)?;
     }
-    for sidecar in listed(&run_dir.join("proxies"))? {
-        end(&sidecar, printer)?;
+    for record in listed(&run_dir.join("sidecars"))? {
+        let name = record.file_stem().unwrap_or_default().to_string_lossy();
+        end(&format!("sidecar {name}"), recorded(&record), printer)?;
     }
-    end(&run_dir.join("keep.pid"), printer)?;
+    end("keep", running(&run_dir.join("keep.pid"))?, printer)?;
     for namespace in listed(&run_dir.join("netns"))? {
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }
@@ -83,10 +84,9 @@ fn confirm(run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result
     }
 }
 
-/// Ends the process that holds this pid file, if one does.
-fn end(pid_file: &Path, printer: &Printer) -> Result<(), Failure> {
-    let Some(process) = running(pid_file)? else { return Ok(()) };
-    let what = pid_file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+/// Ends a process of Sealane's, if it runs.
+fn end(what: &str, process: Option<Process>, printer: &Printer) -> Result<(), Failure> {
+    let Some(process) = process else { return Ok(()) };
     let fail = || Failure::of(format!("cannot end {what} (process {})", process.pid()));
     process.terminate().map_err(fail())?;
     if !ended(&process, PATIENCE) {

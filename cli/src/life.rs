@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args;
 use crate::failure::{Failure, require_root};
 use pidfile::PidFile;
-pub(crate) use pidfile::running;
+pub(crate) use pidfile::{recorded, running};
 
 /// How long a sidecar that is told to end lets work in progress run.
 const SIDECAR_DRAIN: Duration = Duration::from_secs(30);

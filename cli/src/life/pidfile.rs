@@ -90,6 +90,13 @@ pub(crate) fn running(path: &Path) -> Result<Option<Process>, Failure> {
     }
 }
 
+/// The process of a record `<pid> <start time>`, as the agent writes one per sidecar; `None` when it has ended.
+pub(crate) fn recorded(path: &Path) -> Option<Process> {
+    let text = fs::read_to_string(path).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    Process::reopen(pid.parse().ok()?, started.parse().ok()?).ok()
+}
+
 fn read(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
@@ -116,5 +123,18 @@ mod tests {
         drop(claimed);
         assert!(!path.exists());
         file.claim().unwrap();
+    }
+
+    #[test]
+    fn a_record_names_a_process_as_long_as_it_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.web.pid");
+        let own = Process::open(std::process::id()).unwrap();
+        fs::write(&path, format!("{} {}\n", own.pid(), own.started())).unwrap();
+        assert_eq!(recorded(&path).unwrap().pid(), own.pid());
+        fs::write(&path, format!("{} {}\n", own.pid(), own.started() + 1)).unwrap();
+        assert!(recorded(&path).is_none(), "another process by now");
+        fs::write(&path, "nonsense").unwrap();
+        assert!(recorded(&path).is_none());
     }
 }

@@ -1,0 +1,49 @@
+# What people and CI call. `make demo` and `make test` need root, cargo, a C compiler and Debian's packages, which they
+# install when they are missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: build demo test lint tools-demo tools-test
+
+## The release binary, target/release/sealane.
+build: tools-build
+	cargo build --release --locked --package sealane
+
+## A tour with real programs on hosts that are namespaces; ONCE=1 ends after it.
+demo: root tools-demo build
+	$(TARGET)/release/sealane demo $(if $(ONCE),--once)
+
+## Every test, the end-to-end ones with the binary of the `ci` profile.
+test: root tools-test
+	cargo build --locked --profile ci --package sealane
+	SEALANE_BIN="$$(realpath $(TARGET)/ci/sealane)" cargo nextest run --locked --workspace
+
+## Formatting, clippy and the documentation's links.
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+.PHONY: root tools-build
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "error: make needs root here: namespaces, links and mounts are made" >&2; exit 1; }
+
+tools-build:
+	@command -v cargo >/dev/null || { echo "error: cargo is missing; see https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "error: a C compiler is missing: apt-get install gcc" >&2; exit 1; }
+
+# Debian's packages by a program that each one brings.
+DEMO_TOOLS := ip:iproute2 nft:nftables ping:iputils-ping curl:curl tcpdump:tcpdump python3:python3 \
+	redis-server:redis-server redis-cli:redis-tools
+TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool
+
+tools-demo: tools-build
+	@deploy/debian-packages $(DEMO_TOOLS)
+
+tools-test: tools-build
+	@deploy/debian-packages $(TEST_TOOLS)
+	@command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
