@@ -55,7 +55,7 @@ impl Narrator {
             }
             Err(flaw) => {
                 self.say(&line(&self.paint("31", "✗"), claim, started.elapsed()));
-                Err(Flaw(format!("{claim}: {flaw}")))
+                Err(Flaw::new(format!("{claim}: {flaw}")))
             }
         }
     }

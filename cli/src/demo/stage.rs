@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use sealane_lab::{Host, Lab};
+use sealane_sys::Process;
 use serde_json::Value;
 
 use super::flaw::{Flaw, ensure};
@@ -77,9 +78,16 @@ impl Stage {
         Ok(())
     }
 
+    /// Fails for good when a process that was started has ended by itself.
+    pub(super) fn runs(&self, log: &str) -> Result<(), Flaw> {
+        let ended = || Flaw::hopeless(format!("{log} has ended"));
+        let child = self.processes.get(log).ok_or_else(ended)?;
+        Process::open(child.id()).map(drop).map_err(|_| ended())
+    }
+
     /// Ends a process as a crash would: kill -9.
     pub(super) fn kill(&mut self, log: &str) -> Result<(), Flaw> {
-        let mut child = self.processes.remove(log).ok_or_else(|| Flaw(format!("{log} does not run")))?;
+        let mut child = self.processes.remove(log).ok_or_else(|| Flaw::new(format!("{log} does not run")))?;
         child.kill().and_then(|()| child.wait()).map_err(Flaw::of(format!("cannot kill {log}")))?;
         Ok(())
     }

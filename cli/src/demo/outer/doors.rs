@@ -11,6 +11,7 @@ use std::time::Duration;
 use sealane_base::task::{self, Task};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, fdpass};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::timeout;
 
@@ -99,15 +100,12 @@ async fn relay(port: u16, network: NetNs, hopper: Arc<Hopper>) -> io::Result<()>
 /// Gives root the namespaces of the host that it names.
 async fn give_out(listener: UnixListener, hosts: Hosts) -> io::Result<()> {
     loop {
-        let (caller, _) = listener.accept().await?;
+        let (mut caller, _) = listener.accept().await?;
         if caller.peer_cred().is_ok_and(|credentials| credentials.uid() == 0) {
             let hosts = hosts.clone();
             task::spawn("demo-shell", async move {
                 let mut name = [0; 64];
-                let asked = timeout(QUESTION, async {
-                    caller.readable().await?;
-                    caller.try_read(&mut name)
-                });
+                let asked = timeout(QUESTION, caller.read(&mut name));
                 let Ok(Ok(length)) = asked.await else { return };
                 let known = hosts.get(String::from_utf8_lossy(&name[..length]).as_ref());
                 let descriptors: Vec<_> = known.into_iter().flatten().map(AsFd::as_fd).collect();

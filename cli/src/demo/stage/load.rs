@@ -41,7 +41,7 @@ impl Load {
         let mut sealane = stage.sealane(host);
         sealane.args(["exec", "web", "--", "sh", "-c", LOOP]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = sealane.stderr(Stdio::null()).spawn().map_err(Flaw::of("cannot start the calls"))?;
-        let stdout = child.stdout.take().ok_or_else(|| Flaw("the calls have no output".to_owned()))?;
+        let stdout = child.stdout.take().ok_or_else(|| Flaw::new("the calls have no output".to_owned()))?;
         let load = Self { child, answers: read(stdout), report: Report::default() };
         Ok(load)
     }
@@ -51,7 +51,7 @@ impl Load {
         for _ in 0..calls {
             let answer = self.answers.recv_timeout(PATIENCE);
             let answer =
-                answer.map_err(|_| Flaw(format!("no call ended within {} s", PATIENCE.as_secs())))?;
+                answer.map_err(|_| Flaw::new(format!("no call ended within {} s", PATIENCE.as_secs())))?;
             self.report.count(answer);
         }
         Ok(())
@@ -113,5 +113,9 @@ fn read(stdout: ChildStdout) -> Receiver<String> {
 }
 
 fn absent(error: std::io::Error) -> Result<(), Flaw> {
-    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(Flaw(format!("{STOP}: {error}"))) }
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(Flaw::new(format!("{STOP}: {error}")))
+    }
 }

@@ -63,7 +63,7 @@ pub(super) fn series(metrics: &str, name: &str, labels: &[&str]) -> Result<Strin
             && labels.iter().all(|label| line.contains(label))
     });
     let value = line.and_then(|line| line.rsplit(' ').next());
-    value.map(str::to_owned).ok_or_else(|| Flaw(format!("no series {name}{{{}}}", labels.join(","))))
+    value.map(str::to_owned).ok_or_else(|| Flaw::new(format!("no series {name}{{{}}}", labels.join(","))))
 }
 
 #[cfg(test)]

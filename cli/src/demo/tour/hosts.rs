@@ -36,6 +36,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
 pub(super) fn start_control(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(0, "control", &["control", "--listen", "0.0.0.0:7443"])?;
     eventually(|| {
+        stage.runs("control")?;
         let socket = ["--socket", "/run/sealane/control.sock"];
         stage.ask(stage.first(), &[&["token", "ls"], socket.as_slice()].concat()).map(drop)
     })
@@ -49,6 +50,7 @@ fn join(stage: &mut Stage, host: usize) -> Result<(), Flaw> {
     let log = format!("agent-{name}");
     stage.start_with(host, &log, &["agent", "--control", &control], &[("SEALANE_TOKEN", &token)])?;
     eventually(|| {
+        stage.runs(&log)?;
         let connected = connected(stage)?;
         ensure(connected.contains(&name), || format!("connected are {}", connected.join(", ")))
     })

@@ -17,7 +17,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
     narrator.claim(&format!("{instance} is killed (kill -9) and gone from the service"), || {
         stage.kill(&instance)?;
         eventually(|| match workloads::find(stage, &instance) {
-            Ok(_) => Err(Flaw(format!("{instance} is still there"))),
+            Ok(_) => Err(Flaw::new(format!("{instance} is still there"))),
             Err(_) => Ok(String::new()),
         })
     })?;

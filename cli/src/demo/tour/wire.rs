@@ -24,8 +24,9 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
     })?;
     narrator.claim("they crossed as VXLAN, UDP port 4789", || {
         let vxlan: Vec<u32> = frames.vxlan().map(|packet| packet.vni).collect();
-        let vni =
-            vxlan.first().ok_or_else(|| Flaw(format!("no VXLAN packet among {} frames", frames.len())))?;
+        let vni = vxlan
+            .first()
+            .ok_or_else(|| Flaw::new(format!("no VXLAN packet among {} frames", frames.len())))?;
         Ok(format!("{} packets of network {vni}", vxlan.len()))
     })?;
     narrator.claim("nothing of the requests can be read in them", || {

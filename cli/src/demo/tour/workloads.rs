@@ -41,7 +41,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
     narrator.claim("web, the client, runs on host-1", || {
         let run = ["run", "--network", NETWORK.0, "--name", "web", "--", "sleep", "infinity"];
         stage.start(0, "web", &run)?;
-        eventually(|| stage.web(&["true"]))?;
+        eventually(|| stage.runs("web").and_then(|()| stage.web(&["true"])))?;
         workload(stage, "web")
     })?;
     narrator.claim("the name api is known to web", || {
@@ -69,6 +69,7 @@ pub(super) fn start_api(stage: &mut Stage, host: usize) -> Result<(), Flaw> {
 /// Waits until calls may be sent to a workload.
 pub(super) fn ready(stage: &Stage, name: &str) -> Result<(), Flaw> {
     eventually(|| {
+        stage.runs(name)?;
         let found = find(stage, name)?;
         ensure(found["ready"] == Value::Bool(true), || format!("{name} is not ready: {}", found["problem"]))
     })
@@ -80,7 +81,7 @@ pub(super) fn find(stage: &Stage, name: &str) -> Result<Value, Flaw> {
     let workloads = stage.ask_json(stage.first(), &control)?;
     let workloads = workloads.as_array().map(Vec::as_slice).unwrap_or_default();
     let found = workloads.iter().find(|workload| workload["name"] == name);
-    found.cloned().ok_or_else(|| Flaw(format!("there is no workload {name}")))
+    found.cloned().ok_or_else(|| Flaw::new(format!("there is no workload {name}")))
 }
 
 fn workload(stage: &Stage, name: &str) -> Result<String, Flaw> {
@@ -91,5 +92,5 @@ fn workload(stage: &Stage, name: &str) -> Result<String, Flaw> {
 fn resolve(stage: &Stage, name: &str) -> Result<String, Flaw> {
     let line = stage.web(&["getent", "ahostsv4", name])?;
     let address = line.split_whitespace().next();
-    address.map(str::to_owned).ok_or_else(|| Flaw(format!("{name} has no address")))
+    address.map(str::to_owned).ok_or_else(|| Flaw::new(format!("{name} has no address")))
 }
