@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::failure::Exit;
 use crate::printer::Format;
 pub(crate) use demo::{Demo, DemoAction, Tour};
-pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Up};
+pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Store, Up};
 pub(crate) use table::{
     CreateNetwork, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service, Token,
     TokenAction, Workload,
@@ -89,10 +89,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     Cli::try_parse_from(&arguments).map_err(|error| {
         // Without a terminal to print to, the status still says it.
         let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            _ if starts_a_command(&arguments) => Exit::NotStarted.into(),
-            _ => Exit::Usage.into(),
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            ExitCode::SUCCESS
+        } else if starts_a_command(&arguments) {
+            Exit::NotStarted.into()
+        } else {
+            Exit::Usage.into()
         }
     })
 }
@@ -141,6 +143,13 @@ mod tests {
             ("sealane run --network shop --ip 10.42.0 -- true", "--ip"),
             ("sealane token create --ttl soon", "--ttl"),
             ("sealane token create --ttl 0s", "--ttl"),
+            ("sealane agent", "--control"),
+            ("sealane agent --control nowhere", "HOST:PORT"),
+            ("sealane agent --control 192.0.2.1:7443 --token slt1.x", "malformed"),
+            ("sealane agent --control 192.0.2.1:7443 --name Host_1", "lower-case letters"),
+            ("sealane control --listen 7443", "--listen"),
+            ("sealane control --store etcd", "possible values: redb"),
+            ("sealane demo --hosts 1", "2..=9"),
             ("sealane status -o xml", "table, json, yaml"),
             ("sealane nothing", "nothing"),
         ];

@@ -80,19 +80,17 @@ fn exists(path: &Path) -> bool {
 }
 
 fn unreachable(error: &ConnectError, who: &str) -> Failure {
-    let message = match error {
-        ConnectError::Unix { path, source } => {
-            let why = match source.kind() {
-                io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-                io::ErrorKind::ConnectionRefused => format!("{who} has ended"),
-                io::ErrorKind::PermissionDenied => "only root may open it".to_owned(),
-                _ => source.to_string(),
-            };
-            format!("cannot reach {who} at {}: {why}", path.display())
-        }
-        other => other.to_string(),
+    let ConnectError::Unix { path, source } = error else {
+        return Failure::new(error.to_string()).exit(Exit::Unreachable);
     };
-    Failure::new(message).exit(Exit::Unreachable)
+    let known = [
+        (io::ErrorKind::NotFound, "there is no such socket"),
+        (io::ErrorKind::ConnectionRefused, "nobody listens there any more"),
+        (io::ErrorKind::PermissionDenied, "only root may open it"),
+    ];
+    let why = known.iter().find(|(kind, _)| *kind == source.kind()).map(|&(_, why)| why.to_owned());
+    let why = why.unwrap_or_else(|| source.to_string());
+    Failure::new(format!("cannot reach {who} at {}: {why}", path.display())).exit(Exit::Unreachable)
 }
 
 /// Waits for the answer to one question.

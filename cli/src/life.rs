@@ -1,17 +1,19 @@
 //! Sealane's own processes: from their start to the signal that ends them.
 
+mod ending;
 mod pidfile;
 mod start;
 
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sealane_base::telemetry;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args;
 use crate::failure::{Failure, require_root};
+use ending::Ending;
 use pidfile::PidFile;
 pub(crate) use pidfile::{recorded, running};
 
@@ -33,7 +35,8 @@ pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
 /// `sealane control`.
 pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure> {
     require_root("control")?;
-    telemetry::init();
+    let args::Store::Redb = args.store;
+    let runtime = begin()?;
     let _claimed = PidFile::new(run_dir, "control").claim()?;
     let config = sealane_control::Config {
         listen: args.listen,
@@ -41,29 +44,25 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
         run_dir: run_dir.to_owned(),
         trust_domain: args.trust_domain,
     };
-    runtime()?.block_on(async move {
-        let end = end()?;
-        let (control, _metrics) = start::control(config, args.metrics).await?;
-        end.await;
-        control.shutdown().await;
+    runtime.block_on(async move {
+        let mut ending = Ending::expect()?;
+        let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
+        ending.asked().await;
+        ending.end(control.shutdown()).await;
         Ok(())
     })
 }
 
-/// `sealane agent`.
+/// `sealane agent`. Workloads, sidecars and connections live on when it ends.
 pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
     require_root("agent")?;
-    telemetry::init();
+    let runtime = begin()?;
     let _claimed = PidFile::new(run_dir, "agent").claim()?;
     let config = start::agent_config(args.control, args.token, &args.data.data_dir, run_dir, args.host)?;
-    runtime()?.block_on(async move {
-        let end = end()?;
-        tokio::pin!(end);
-        let agent = tokio::select! {
-            agent = start::agent(config) => agent?,
-            () = &mut end => return Ok(()),
-        };
-        end.await;
+    runtime.block_on(async move {
+        let mut ending = Ending::expect()?;
+        let agent = ending.unless_asked(Box::pin(start::agent(config))).await??;
+        ending.asked().await;
         drop(agent);
         Ok(())
     })
@@ -72,7 +71,7 @@ pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
 /// `sealane up`.
 pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
     require_root("up")?;
-    telemetry::init();
+    let runtime = begin()?;
     let _control = PidFile::new(run_dir, "control").claim()?;
     let _agent = PidFile::new(run_dir, "agent").claim()?;
     let config = sealane_control::Config {
@@ -81,35 +80,32 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
         run_dir: run_dir.to_owned(),
         trust_domain: None,
     };
-    runtime()?.block_on(async move {
-        let end = end()?;
-        let (control, _metrics) = start::control(config, args.metrics).await?;
-        let joined = start::own_agent(&control, &args.data.data_dir, run_dir, args.host).await;
+    runtime.block_on(async move {
+        let mut ending = Ending::expect()?;
+        let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
+        let joining = Box::pin(start::own_agent(&control, &args.data.data_dir, run_dir, args.host));
+        let joined = ending.unless_asked(joining).await.and_then(|joined| joined);
         if joined.is_ok() {
-            end.await;
+            ending.asked().await;
         }
-        control.shutdown().await;
+        ending.end(control.shutdown()).await;
         joined.map(drop)
     })
 }
 
-fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(Failure::of("cannot start the runtime"))
+/// Starts logging and a runtime for a process that stays.
+fn begin() -> Result<Runtime, Failure> {
+    telemetry::init();
+    raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(Failure::of("cannot start the runtime"))
 }
 
-/// Returns a wait for SIGTERM or SIGINT; from now on neither ends the process by itself.
-fn end() -> Result<impl Future<Output = ()>, Failure> {
-    let fail = || Failure::of("cannot wait for signals");
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// As many descriptors as may be had: each network and workload takes some.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, soft, hard, "the limit of open files stays");
+    }
 }

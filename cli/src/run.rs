@@ -81,10 +81,8 @@ fn replace_by(command: Vec<OsString>) -> Failure {
     let program = words.next().unwrap_or_default();
     let error = Command::new(&program).args(words).exec();
     let failure = Failure::new(format!("cannot execute {}: {error}", program.to_string_lossy()));
-    match error.kind() {
-        io::ErrorKind::NotFound => failure.exit(Exit::NotFound),
-        _ => failure.exit(Exit::NotExecutable),
-    }
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    failure.exit(if missing { Exit::NotFound } else { Exit::NotExecutable })
 }
 
 #[cfg(test)]

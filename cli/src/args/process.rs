@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::token::JoinToken;
@@ -41,9 +41,20 @@ pub(crate) struct Control {
     /// The mesh's name in its identities; `sealane` for a new store, fixed from then on
     #[arg(long, value_name = "NAME")]
     pub(crate) trust_domain: Option<TrustDomain>,
+    /// Where desired state is kept
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) store: Store,
     /// Where control's own /metrics, /live and /ready are served
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465")]
     pub(crate) metrics: SocketAddr,
+}
+
+/// Where desired state is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    /// In a file of this control plane's own.
+    #[default]
+    Redb,
 }
 
 /// `sealane agent`.

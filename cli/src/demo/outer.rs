@@ -31,14 +31,14 @@ pub(super) fn socket_address() -> io::Result<SocketAddr> {
 /// Runs the tour inside, and waits for its end or for the user's.
 pub(super) fn run(tour: &Tour) -> Result<(), Failure> {
     programs::require()?;
-    let shells =
-        socket_address().and_then(|address| UnixListener::bind_addr(&address)).map_err(
-            |error| match error.kind() {
-                io::ErrorKind::AddrInUse => Failure::new("a demo runs already on this machine")
-                    .hint("end it with Ctrl-C first, or look into it with `sealane demo shell host-1`"),
-                _ => Failure::of("cannot start the demo")(error),
-            },
-        )?;
+    let shells = socket_address().and_then(|address| UnixListener::bind_addr(&address)).map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            Failure::new("a demo runs already on this machine")
+                .hint("end it with Ctrl-C first, or look into it with `sealane demo shell host-1`")
+        } else {
+            Failure::of("cannot start the demo")(error)
+        }
+    })?;
     let fail = || Failure::of("cannot start the demo");
     let (ours, theirs) = UnixStream::pair().map_err(fail())?;
     let mut inside = Command::new("/proc/self/exe");
