@@ -114,6 +114,13 @@ impl Stage {
         self.ask(self.first(), &[&["exec", "web", "--"], command].concat())
     }
 
+    /// Lets the client call `api` this often, 10 at a time, and returns the answers, a line each.
+    pub(super) fn calls(&self, count: usize, flags: &[&str]) -> Result<String, Flaw> {
+        let url = format!("http://api:8080/?[1-{count}]");
+        let curl = ["curl", "-sS", "--max-time", "10", "--parallel", "--parallel-max", "10"];
+        self.web(&[&curl, flags, &[&url]].concat())
+    }
+
     /// Runs `sealane ARGUMENTS` on a host.
     pub(super) fn output(&self, host: &Host, arguments: &[&str]) -> Result<Output, Flaw> {
         let mut command = self.sealane(host);

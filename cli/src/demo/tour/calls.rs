@@ -9,15 +9,15 @@ use crate::demo::stage::Stage;
 pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), Flaw> {
     narrator.chapter(
         "Calls",
-        "web calls http://api:8080/. Its sidecar picks an instance for each request, also on one connection, and\n\
-         the sidecars prove to each other who they are.",
+        "web calls http://api:8080/. Its sidecar picks the instance that answers soonest for each request, and the\n\
+         sidecars prove to each other who they are.",
     );
-    narrator.claim("30 requests on one connection reach every host", || {
-        let answers = stage.web(&["curl", "-sS", "--max-time", "10", "http://api:8080/?[1-30]"])?;
+    narrator.claim("60 requests, 10 at a time, reach every host", || {
+        let answers = stage.calls(60, &[])?;
         let counts = by_host(&answers);
         let all = stage.hosts().iter().all(|host| counts.contains_key(host.name()));
         let told: Vec<String> = counts.iter().map(|(host, count)| format!("{host} {count}")).collect();
-        ensure(all && counts.values().sum::<usize>() == 30, || {
+        ensure(all && counts.values().sum::<usize>() == 60, || {
             format!("answers came from {}", told.join(", "))
         })?;
         Ok(told.join(", "))

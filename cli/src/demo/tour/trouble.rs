@@ -31,7 +31,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
         workloads::start_api(stage, last)?;
         let host = stage.hosts()[last].name().to_owned();
         eventually(|| {
-            let answers = stage.web(&["curl", "-sS", "--max-time", "10", "http://api:8080/?[1-10]"])?;
+            let answers = stage.calls(30, &[])?;
             ensure(answers.contains(&host), || format!("{host} does not answer"))
         })?;
         Ok(String::new())

@@ -1,5 +1,7 @@
 //! Chapter: real programs become workloads.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::NETWORK;
@@ -25,6 +27,10 @@ class Server(http.server.ThreadingHTTPServer):
 Server(("", 8080), Api).serve_forever()
 "#;
 
+/// A client that has nothing to do by itself; it says when it begins, which is when it is attached.
+const WEB: &str = "touch /run/demo-web; exec sleep infinity";
+const WEB_BEGAN: &str = "/run/demo-web";
+
 pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), Flaw> {
     narrator.chapter(
         "Workloads",
@@ -39,9 +45,13 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
         })?;
     }
     narrator.claim("web, the client, runs on host-1", || {
-        let run = ["run", "--network", NETWORK.0, "--name", "web", "--", "sleep", "infinity"];
+        let run = ["run", "--network", NETWORK.0, "--name", "web", "--", "sh", "-c", WEB];
         stage.start(0, "web", &run)?;
-        eventually(|| stage.runs("web").and_then(|()| stage.web(&["true"])))?;
+        eventually(|| {
+            stage.runs("web")?;
+            let began = stage.first().within(|| Path::new(WEB_BEGAN).exists()).map_err(Flaw::of("web"))?;
+            ensure(began, || "web waits to be attached".to_owned())
+        })?;
         workload(stage, "web")
     })?;
     narrator.claim("the name api is known to web", || {
@@ -59,8 +69,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
 /// Starts the instance of `api` on a host and waits until calls may be sent to it.
 pub(super) fn start_api(stage: &mut Stage, host: usize) -> Result<(), Flaw> {
     let name = format!("api-{}", host + 1);
-    let python =
-        if std::path::Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
+    let python = if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
     let service = ["run", "--network", NETWORK.0, "--service", "api", "--port", "8080", "--name", &name];
     stage.start(host, &name, &[&service, ["--", python, "-c", API].as_slice()].concat())?;
     ready(stage, &name)
