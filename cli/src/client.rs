@@ -113,6 +113,10 @@ pub(crate) fn refusal(status: &Status) -> Failure {
         "" => status.code().description().to_owned(),
         text => text.to_owned(),
     };
+    // A status that the other side sent has no cause on this one.
+    if std::error::Error::source(status).is_some() {
+        return Failure::new(format!("the connection was lost: {message}")).exit(Exit::Unreachable);
+    }
     match status.code() {
         Code::Unavailable | Code::Cancelled => {
             Failure::new(format!("the connection was lost: {message}")).exit(Exit::Unreachable)
