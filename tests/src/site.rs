@@ -1,0 +1,197 @@
+//! A host of the mesh.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_lab::Host;
+use sealane_sys::Process;
+use serde_json::Value;
+
+use crate::{Daemon, Finished, Load, Metrics, PATIENCE, Running, eventually, sealane, testapp};
+
+/// A host and the agent on it.
+#[derive(Debug)]
+pub struct Site {
+    /// The host.
+    pub host: Arc<Host>,
+    /// Its agent.
+    pub agent: Daemon,
+}
+
+impl Site {
+    pub(crate) fn new(host: Arc<Host>, agent: Daemon) -> Self {
+        Self { host, agent }
+    }
+
+    /// Runs a program on the host to its end.
+    #[must_use]
+    #[track_caller]
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.host.command(program);
+        command.args(arguments);
+        Running::start(command).wait()
+    }
+
+    /// Runs a verb to its end.
+    #[must_use]
+    #[track_caller]
+    pub fn sealane(&self, arguments: &[&str]) -> Finished {
+        self.command(sealane().to_str().unwrap(), arguments)
+    }
+
+    /// What the host's agent says to a reading verb, as JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        self.sealane(&[arguments, &["-o", "json", "--socket", "/run/sealane/agent.sock"]].concat()).json()
+    }
+
+    /// Starts a command as a workload, with the words between `run` and `--`.
+    #[must_use]
+    #[track_caller]
+    pub fn run(&self, flags: &[&str], command: &[&str]) -> Running {
+        let mut run = self.host.command(sealane().to_str().unwrap());
+        run.arg("run").args(flags).arg("--").args(command);
+        Running::start(run)
+    }
+
+    /// Starts a command in the network `shop`.
+    #[must_use]
+    #[track_caller]
+    pub fn shop(&self, command: &[&str]) -> Running {
+        self.run(&["--network", "shop"], command)
+    }
+
+    /// Runs a command in the namespace of a workload to its end.
+    #[must_use]
+    #[track_caller]
+    pub fn exec(&self, workload: &str, command: &[&str]) -> Finished {
+        self.sealane(&[&["exec", workload, "--"], command].concat())
+    }
+
+    /// Starts an instance `name` of `service` in `shop`: an HTTP server on port 8080 that answers with its name.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    #[must_use]
+    #[track_caller]
+    pub fn serve(&self, service: &str, name: &str) -> Running {
+        let flags = ["--network", "shop", "--service", service, "--port", "8080", "--name", name];
+        let mut server = self.run(&flags, &[testapp().to_str().unwrap(), "http", "8080", name]);
+        server.wait_for("listening");
+        server
+    }
+
+    /// Starts requests from a workload `name` of `shop` that go on until they are stopped.
+    ///
+    /// # Panics
+    /// When none is answered.
+    #[must_use]
+    #[track_caller]
+    pub fn load(&self, name: &str, arguments: &[&str]) -> Load {
+        let program = testapp();
+        let command = [&[program.to_str().unwrap(), "load"], arguments].concat();
+        Load::of(self.run(&["--network", "shop", "--name", name], &command))
+    }
+
+    /// Waits until the agent is ready.
+    ///
+    /// # Panics
+    /// When it ends or does not get there.
+    #[track_caller]
+    pub fn await_ready(&mut self) {
+        let what = format!("the agent of {} is ready", self.host.name());
+        eventually(PATIENCE, &what, || {
+            self.agent.assert_runs();
+            self.http("/ready").is_some_and(|(status, _)| status == 200).then_some(())
+        });
+    }
+
+    /// Waits until this host sees as many ready instances of a service of `shop`.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn await_instances(&self, service: &str, ready: u64) {
+        let what = format!("{} sees {ready} ready instances of {service}", self.host.name());
+        eventually(PATIENCE, &what, || (self.instances(service) == ready).then_some(()));
+    }
+
+    /// How many ready instances of a service of `shop` this host sees.
+    #[must_use]
+    #[track_caller]
+    pub fn instances(&self, service: &str) -> u64 {
+        let services = self.json(&["service", "ls", "--network", "shop"]);
+        let of = services.as_array().unwrap().iter().find(|view| view["name"] == service);
+        of.map_or(0, |view| view["ready"].as_u64().unwrap())
+    }
+
+    /// A workload as this host's agent sees it.
+    #[must_use]
+    #[track_caller]
+    pub fn workload(&self, name: &str) -> Option<Value> {
+        let workloads = self.json(&["workload", "ls"]);
+        workloads.as_array().unwrap().iter().find(|view| view["name"] == name).cloned()
+    }
+
+    /// The agent's metrics.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let (status, body) = self.http("/metrics").unwrap_or_else(|| panic!("nobody answers at port 9464"));
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+
+    /// Asks the agent's metrics port; `None` when nobody answers.
+    #[must_use]
+    pub fn http(&self, path: &str) -> Option<(u16, String)> {
+        let mut connection = self.host.within(|| TcpStream::connect("127.0.0.1:9464")).unwrap().ok()?;
+        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(connection, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Pids of Sealane's processes of this host that run this verb, such as `proxy`.
+    ///
+    /// # Panics
+    /// When /proc cannot be read.
+    #[must_use]
+    pub fn processes(&self, verb: &str) -> Vec<u32> {
+        let own = self.host.within(|| fs::read_link("/proc/thread-self/ns/mnt").unwrap()).unwrap();
+        let pids =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let mut found: Vec<u32> = pids
+            .filter(|pid: &u32| {
+                let folder = Path::new("/proc").join(pid.to_string());
+                let here = fs::read_link(folder.join("ns/mnt")).is_ok_and(|link| link == own);
+                let line = fs::read(folder.join("cmdline")).unwrap_or_default();
+                here && line.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes())
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Kills the host's keep.
+    ///
+    /// # Panics
+    /// When there is not exactly one.
+    #[track_caller]
+    pub fn kill9_keep(&self) {
+        let keeps = self.processes("keep");
+        assert_eq!(keeps.len(), 1, "keep runs once on {}: {keeps:?}", self.host.name());
+        Process::open(keeps[0]).unwrap().kill().unwrap();
+    }
+}

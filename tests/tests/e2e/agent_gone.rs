@@ -1,0 +1,129 @@
+//! The agent, and the keep, are gone for a while.
+
+use std::fs;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use sealane_lab::isolated;
+use sealane_tests::{LoadReport, Mesh, PATIENCE, Running, eventually, testapp};
+
+/// A ping that runs until it is asked for its count: sent and received.
+struct Ping(Running);
+
+impl Ping {
+    fn start(mesh: &Mesh, number: usize, target: &str) -> Self {
+        let flags = ["--network", "shop", "--name", "pinger"];
+        let mut ping = mesh.site(number).run(&flags, &["ping", "-i", "0.02", target]);
+        ping.wait_for("bytes from");
+        Self(ping)
+    }
+
+    fn stop(self) -> (u64, u64) {
+        self.0.signal(Signal::SIGINT);
+        let said = self.0.wait();
+        let summary = said.stdout.lines().find(|line| line.contains("packets transmitted")).unwrap();
+        let numbers: Vec<u64> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+        (numbers[0], numbers[1])
+    }
+}
+
+fn dns_load(mesh: &Mesh, number: usize) -> Running {
+    let program = testapp();
+    let flags = ["--network", "shop", "--name", "asker"];
+    let mut asker = mesh.site(number).run(&flags, &[program.to_str().unwrap(), "dns", "api.shop"]);
+    asker.wait_for("running");
+    asker
+}
+
+#[test]
+fn nothing_is_lost_without_the_agent_and_its_successor_adopts_what_runs() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let remote = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
+    let load = mesh.site(2).load("web", &["http://api:8080/"]);
+    let ping = Ping::start(&mesh, 2, &remote);
+    let names = dns_load(&mesh, 2);
+    let sidecars = mesh.site(2).processes("proxy");
+    let workload = mesh.site(2).workload("api-2").unwrap();
+
+    mesh.site_mut(2).agent.kill9();
+    let gone = Instant::now();
+    load.await_further(500);
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    println!("the agent was gone for {:?}", gone.elapsed());
+    load.await_further(200);
+
+    assert_eq!(mesh.site(2).processes("proxy"), sidecars);
+    assert_eq!(mesh.site(2).workload("api-2").unwrap(), workload);
+    let answered = names.stdout().lines().count();
+    eventually(PATIENCE, "names are answered again", || {
+        (names.stdout().lines().count() > answered + 5).then_some(())
+    });
+    let (sent, received) = ping.stop();
+    assert!(sent <= received + 1, "{received} of {sent} pings came back");
+    let names = LoadReport::of(&names.wait()).ok();
+    println!("the slowest name took {} ms", names.max_ms);
+    let report = load.stop().ok();
+    println!("the slowest request took {} ms", report.max_ms);
+
+    let mut started = mesh.site(2).serve("api", "api-3");
+    mesh.await_instances("api", 3);
+    started.kill9();
+    mesh.await_instances("api", 2);
+}
+
+#[test]
+fn a_lost_keep_is_replaced_and_the_agent_may_still_be_killed_afterwards() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let load = mesh.site(2).load("web", &["http://api:8080/"]);
+    let names = dns_load(&mesh, 2);
+    let held = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let before = held(mesh.site(2).processes("keep")[0]);
+
+    let old = mesh.site(2).processes("keep");
+    mesh.site(2).kill9_keep();
+    eventually(PATIENCE, "a new keep holds as much as the old one did", || {
+        let keeps = mesh.site(2).processes("keep");
+        (keeps != old && keeps.len() == 1 && held(keeps[0]) >= before).then_some(())
+    });
+    load.await_further(200);
+    mesh.site_mut(2).agent.kill9();
+    load.await_further(200);
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    load.await_further(200);
+    let _ = LoadReport::of(&names.wait()).ok();
+    let _ = load.stop().ok();
+}
+
+#[test]
+fn a_workload_that_ends_while_the_agent_is_gone_is_gone_when_it_returns() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let mut servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let load = mesh.site(1).load("web", &["http://api:8080/"]);
+    mesh.site_mut(2).agent.kill9();
+    servers[1].kill9();
+    load.await_further(200);
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    mesh.await_instances("api", 1);
+    assert_eq!(mesh.site(2).workload("api-2"), None);
+    eventually(PATIENCE, "its sidecar has ended", || {
+        mesh.site(2).processes("proxy").is_empty().then_some(())
+    });
+    let _ = load.stop().ok();
+}

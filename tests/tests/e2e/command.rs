@@ -1,0 +1,82 @@
+//! `run` and `exec` as if there were no Sealane.
+
+use nix::sys::signal::Signal;
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, Running, eventually, sealane};
+
+#[test]
+fn a_commands_status_is_its_own_and_what_cannot_start_says_so_by_125_to_127() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    let table: [(&[&str], i32); 5] = [
+        (&["true"], 0),
+        (&["sh", "-c", "exit 7"], 7),
+        (&["sh", "-c", "kill -TERM $$"], 128 + 15),
+        (&["/nonexistent/program"], 127),
+        (&["/etc/passwd"], 126),
+    ];
+    for (command, code) in table {
+        let ended = site.shop(command).wait();
+        assert_eq!(ended.code(), code, "{ended}");
+    }
+    let unknown = site.run(&["--network", "nowhere"], &["true"]).wait();
+    assert_eq!(unknown.code(), 125, "{unknown}");
+    assert!(unknown.stderr.contains("nowhere"), "{unknown}");
+    let exec = site.exec("nobody", &["true"]);
+    assert_eq!(exec.code(), 125, "{exec}");
+    assert!(exec.stderr.contains("nobody"), "{exec}");
+    eventually(PATIENCE, "nothing of them stays", || {
+        site.json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(())
+    });
+    eventually(PATIENCE, "nor their sidecars", || site.processes("proxy").is_empty().then_some(()));
+}
+
+#[test]
+fn exec_enters_the_namespace_that_run_made() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    let mut first =
+        site.run(&["--network", "shop", "--name", "first"], &["sh", "-c", "readlink /proc/self/ns/net; cat"]);
+    first.wait_for("net:[");
+    let seen = site.exec("first", &["readlink", "/proc/self/ns/net"]).ok();
+    assert_eq!(seen.stdout.trim(), first.stdout().trim());
+    let address = site.workload("first").unwrap()["address"].as_str().unwrap().to_owned();
+    let addresses = site.exec("first", &["ip", "-4", "-br", "address", "show", "scope", "global"]).ok();
+    assert!(addresses.stdout.contains(&address), "{addresses}");
+    let resolv = site.exec("first", &["cat", "/etc/resolv.conf"]).ok().stdout;
+    assert!(resolv.contains("nameserver ") && resolv.contains("search shop"), "{resolv}");
+    let host = site.command("cat", &["/etc/resolv.conf"]).stdout;
+    assert_ne!(resolv, host);
+    let status = site.exec("first", &["sh", "-c", "exit 9"]);
+    assert_eq!(status.code(), 9, "{status}");
+
+    first.signal(Signal::SIGTERM);
+    let _ = first.wait();
+    eventually(PATIENCE, "the workload is gone", || site.workload("first").is_none().then_some(()));
+    assert_eq!(site.exec("first", &["true"]).code(), 125);
+}
+
+#[test]
+fn ctrl_c_on_the_terminal_reaches_the_command_itself() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let inner = r#"trap "echo interrupted; exit 7" INT; echo waiting; while :; do sleep 0.05; done"#;
+    let line = format!("{} run --network shop --name typed -- sh -c '{inner}'", sealane().display());
+    let mut script = mesh.site(1).host.command("script");
+    script.args(["-qec", &line, "/dev/null"]);
+    let mut terminal = Running::start(script);
+    terminal.wait_for("waiting\r\n");
+    terminal.say("\u{3}");
+    terminal.wait_for("interrupted");
+    let ended = terminal.wait();
+    assert_eq!(ended.code(), 7, "{ended}");
+    eventually(PATIENCE, "the workload is gone", || mesh.site(1).workload("typed").is_none().then_some(()));
+}

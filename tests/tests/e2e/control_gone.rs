@@ -1,0 +1,62 @@
+//! The control plane is gone for a while.
+
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, eventually, testapp};
+
+#[test]
+fn traffic_goes_on_without_control_and_nothing_is_forgotten() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(3);
+    let _servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 3);
+    let load = mesh.site(2).load("web", &["http://api:8080/"]);
+    eventually(PATIENCE, "control knows the client", || {
+        mesh.json(&["workload", "ls"]).as_array().unwrap().len().eq(&4).then_some(())
+    });
+    let state = |mesh: &Mesh| {
+        ["network", "service", "workload"].map(|what| {
+            let mut views = mesh.json(&[what, "ls"]);
+            for view in views.as_array_mut().unwrap() {
+                view.as_object_mut().unwrap().remove("generation");
+            }
+            views
+        })
+    };
+    let before = state(&mesh);
+    mesh.control.kill9();
+    load.await_further(500);
+    mesh.control.start();
+    mesh.await_control();
+    mesh.await_connected();
+    load.await_further(500);
+    assert_eq!(state(&mesh), before);
+    let _ = load.stop().ok();
+}
+
+#[test]
+fn without_control_a_known_service_grows_on_its_host_and_a_new_one_waits_and_says_so() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let mut load = mesh.site(2).load("web", &["http://api:8080/"]);
+    mesh.control.kill9();
+
+    let _third = mesh.site(2).serve("api", "api-3");
+    load.await_answer("api-3");
+
+    let flags = ["--network", "shop", "--service", "fresh", "--port", "9000", "--name", "fresh-1"];
+    let program = testapp();
+    let mut fresh = mesh.site(2).run(&flags, &[program.to_str().unwrap(), "http", "9000", "fresh-1"]);
+    fresh.wait_for("waiting for");
+    assert!(fresh.stdout().is_empty(), "it started without an identity");
+    mesh.control.start();
+    fresh.wait_for("listening");
+    mesh.await_instances("fresh", 1);
+    mesh.await_instances("api", 3);
+    let _ = load.stop().ok();
+}

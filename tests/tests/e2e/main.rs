@@ -1,0 +1,18 @@
+//! The mesh from outside: the real binary on hosts of a lab, real programs as workloads. Needs root.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod address_reuse;
+mod agent_gone;
+mod bad_input;
+mod calls;
+mod chaos;
+mod command;
+mod control_gone;
+mod direct;
+mod freshness;
+mod identity;
+mod joining;
+mod names;
+mod one_host;
+mod partition;
+mod tcp;

@@ -1,0 +1,78 @@
+//! What a workload's nameserver says.
+
+use sealane_lab::isolated;
+use sealane_tests::names::{A, AAAA, Answer};
+use sealane_tests::{Mesh, Running, testapp};
+
+#[test]
+fn services_and_workloads_have_names_and_nothing_is_said_that_is_not_so() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let client = mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]);
+    let client = entered(client);
+    let service = mesh.json(&["service", "ls"])[0]["vip"].as_str().unwrap().parse().unwrap();
+    let workload = mesh.json(&["workload", "ls"]);
+    let workload = workload.as_array().unwrap().iter().find(|view| view["name"] == "api-1").unwrap();
+    let workload = workload["address"].as_str().unwrap().parse().unwrap();
+    let nothing = |code| Answer { code, addresses: vec![] };
+    let table = [
+        ("api", A, Answer { code: 0, addresses: vec![service] }),
+        ("api.shop", A, Answer { code: 0, addresses: vec![service] }),
+        ("API.Shop", A, Answer { code: 0, addresses: vec![service] }),
+        ("api-1", A, Answer { code: 0, addresses: vec![workload] }),
+        ("api-1.shop", A, Answer { code: 0, addresses: vec![workload] }),
+        ("api", AAAA, nothing(0)),
+        ("api.shop", AAAA, nothing(0)),
+        ("api-7.shop", A, nothing(3)),
+        ("api-7.shop", AAAA, nothing(3)),
+        ("x.api.shop", A, nothing(3)),
+    ];
+    for (name, kind, expected) in table {
+        assert_eq!(client.ask(name, kind), expected, "{name} {kind}");
+    }
+    let dig = |words: &[&str]| mesh.site(2).exec("client", &[&["dig", "+short"], words].concat()).ok().stdout;
+    assert_eq!(dig(&["+tcp", "api.shop"]).trim(), format!("{service}"));
+    assert_eq!(dig(&["+search", "api"]).trim(), format!("{service}"));
+    let found = mesh.site(2).exec("client", &["getent", "ahostsv4", "api"]).ok();
+    assert!(found.stdout.contains(&format!("{service}")), "{found}");
+}
+
+#[test]
+fn what_is_not_ours_is_asked_of_the_hosts_nameservers() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    let mut upstream = site.host.command(testapp().to_str().unwrap());
+    upstream.args(["nameserver", "192.0.2.11"]);
+    let mut upstream = Running::start(upstream);
+    upstream.wait_for("listening");
+    site.host.set_nameservers(&["192.0.2.11".parse().unwrap()]).unwrap();
+    let client = entered(site.run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]));
+    let expected = Answer { code: 0, addresses: vec!["198.51.100.7".parse().unwrap()] };
+    sealane_tests::eventually(sealane_tests::PATIENCE, "the new nameserver is asked", || {
+        (client.ask("www.example.com", A) == expected).then_some(())
+    });
+    assert_eq!(client.ask("api-7.shop", A).code, 3, "names of the network are never asked elsewhere");
+
+    upstream.kill9();
+    assert_eq!(
+        client.ask("other.example.com", A).code,
+        2,
+        "nobody answers: said at once, and never NXDOMAIN"
+    );
+}
+
+/// A program that has become a process of its workload.
+fn entered(running: Running) -> Running {
+    sealane_tests::eventually(sealane_tests::PATIENCE, "the command runs", || {
+        let line = std::fs::read(format!("/proc/{}/cmdline", running.pid())).ok()?;
+        line.starts_with(b"sleep").then_some(())
+    });
+    running
+}

@@ -1,0 +1,77 @@
+//! One host alone, its cleaning, and the demo.
+
+use std::process::Command;
+
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, Running, eventually, sealane};
+
+/// What of Sealane can be seen on the first host.
+fn traces(mesh: &Mesh) -> String {
+    let look = "ls -d /run/sealane /var/lib/sealane 2>/dev/null; grep sealane /proc/self/mountinfo; \
+                nft list tables | grep sealane; ip -br link | grep -v -e '^lo ' -e '^eth0'; ls /run/netns 2>/dev/null";
+    let site = mesh.site(1);
+    let seen = site.command("sh", &["-c", look]).stdout;
+    let processes = ["agent", "control", "up", "keep", "proxy"].map(|verb| (verb, site.processes(verb)));
+    let left: Vec<_> = processes.iter().filter(|(_, pids)| !pids.is_empty()).collect();
+    if left.is_empty() { seen } else { format!("{seen}{left:?}") }
+}
+
+#[test]
+fn one_host_is_a_mesh_by_one_command_and_clean_leaves_no_trace() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(1);
+    let before = traces(&mesh);
+    let mut up = mesh.site(1).host.command(sealane().to_str().unwrap());
+    up.arg("up");
+    let mut up = Running::start(up);
+    eventually(PATIENCE, "the host is ready", || {
+        assert!(up.runs(), "{}", up.stderr());
+        mesh.site(1).http("/ready").is_some_and(|(status, _)| status == 200).then_some(())
+    });
+    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let answer = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    assert_eq!(answer.stdout, "api-1");
+
+    let cleaned = mesh.sealane(&["clean", "--yes"]).ok();
+    eventually(PATIENCE, &format!("no trace is left after {cleaned}"), || {
+        (traces(&mesh) == before).then_some(())
+    });
+    let again = mesh.sealane(&["clean", "--yes"]);
+    assert!(again.status.success(), "{again}");
+}
+
+#[test]
+fn a_host_whose_processes_were_all_killed_is_cleaned_as_well() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::hosts(1);
+    let before = traces(&mesh);
+    mesh.control.start();
+    mesh.await_control();
+    mesh.join(1);
+    mesh.site_mut(1).await_ready();
+    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    let mut server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    mesh.site(1).kill9_keep();
+    mesh.site_mut(1).agent.kill9();
+    mesh.control.kill9();
+    server.kill9();
+    let cleaned = mesh.sealane(&["clean", "--yes"]).ok();
+    eventually(PATIENCE, &format!("no trace is left after {cleaned}"), || {
+        (traces(&mesh) == before).then_some(())
+    });
+}
+
+#[test]
+fn the_demo_shows_what_it_claims() {
+    let mut demo = Command::new(sealane());
+    demo.args(["demo", "--once"]);
+    let shown = Running::start(demo).wait();
+    assert!(shown.status.success(), "{shown}");
+}
