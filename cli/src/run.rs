@@ -51,7 +51,7 @@ fn request(attach: &Attach, command: &[OsString]) -> v1::RunRequest {
         ports: attach.ports.iter().map(Into::into).collect(),
         name: attach.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         address: attach.ip.map(|address| address.to_string()).unwrap_or_default(),
-        mac: String::new(),
+        mac: attach.mac.map(|address| address.to_string()).unwrap_or_default(),
         no_sidecar: attach.no_sidecar,
         command: program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 
 use clap::Args;
-use sealane_proto::types::{NetworkName, ServiceName, ServicePort, WorkloadName};
+use sealane_proto::types::{MacAddr, NetworkName, ServiceName, ServicePort, WorkloadName};
 
 /// `sealane run`.
 #[derive(Debug, Args)]
@@ -34,6 +34,9 @@ pub(crate) struct Attach {
     /// Its address; the next free one of this host when not given
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip: Option<Ipv4Addr>,
+    /// Its Ethernet address; made from its address when not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) mac: Option<MacAddr>,
     /// Plain packets only: no identity, no encryption, no retries
     #[arg(long)]
     pub(crate) no_sidecar: bool,
