@@ -176,8 +176,10 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let tail = |text: String| text.chars().rev().take(2000).collect::<Vec<_>>();
-            let show = |text: String| tail(text).into_iter().rev().collect::<String>();
+            let show = |text: String| {
+                let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("answered")).collect();
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            };
             eprintln!("--- `{}`: {}\n{}", self.what, show(self.stdout()), show(self.stderr()));
         }
     }

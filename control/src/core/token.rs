@@ -6,7 +6,7 @@ use super::{Change, Command, Decision, State, Timestamp, TokenRecord};
 
 /// How long a token may live.
 const LIFETIME: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3_600);
+    Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3_600);
 /// How long an expired token is remembered, so that who comes with it hears that it has expired.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3_600);
 
@@ -25,7 +25,7 @@ pub struct CreateToken {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateTokenRefusal {
     /// Too short or too long a life.
-    #[error("ttl of {} s for the token must be from 1 minute to 1 year", .0.as_secs())]
+    #[error("ttl of {} s for the token must be from 1 second to 1 year", .0.as_secs())]
     Lifetime(Duration),
     /// The random id is taken.
     #[error("token {0} exists already; try again")]

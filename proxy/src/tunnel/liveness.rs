@@ -60,12 +60,12 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut liveness = Liveness::new(start);
         let table = [
-            (5, false, true, Verdict::Fine),
-            (10, false, true, Verdict::Ping),
-            (15, true, true, Verdict::Fine),
-            (25, false, true, Verdict::Ping),
-            (30, false, true, Verdict::Fine),
-            (35, false, true, Verdict::Lost),
+            (2, false, true, Verdict::Fine),
+            (3, false, true, Verdict::Ping),
+            (5, true, true, Verdict::Fine),
+            (8, false, true, Verdict::Ping),
+            (12, false, true, Verdict::Fine),
+            (13, false, true, Verdict::Lost),
             (36, true, true, Verdict::Fine),
             (95, true, false, Verdict::Fine),
             (96, true, false, Verdict::Idle),

@@ -34,8 +34,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            ping_after: Duration::from_secs(10),
-            lost_after: Duration::from_secs(10),
+            ping_after: Duration::from_secs(3),
+            lost_after: Duration::from_secs(5),
             max_age: Duration::from_secs(24 * 3600),
         }
     }

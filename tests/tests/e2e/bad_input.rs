@@ -97,7 +97,8 @@ fn a_second_control_or_agent_on_the_same_folders_is_refused_and_the_first_undist
     let second = mesh.sealane(&["agent", "--control", "192.0.2.11:7443"]);
     check(&second, 1, &["/run/sealane"]);
     let taken = ["control", "--data-dir", "/var/lib/second", "--run-dir", "/run/second"];
-    check(&mesh.sealane(&[&taken[..], &["--listen", "0.0.0.0:7443"]].concat()), 1, &["7443"]);
+    let ports = ["--metrics", "127.0.0.1:9466", "--listen", "0.0.0.0:7443"];
+    check(&mesh.sealane(&[&taken[..], &ports].concat()), 1, &["7443"]);
     mesh.control.assert_runs();
     mesh.site_mut(1).agent.assert_runs();
     let _server = mesh.site(1).serve("api", "api-1");

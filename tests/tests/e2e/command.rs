@@ -50,7 +50,7 @@ fn exec_enters_the_namespace_that_run_made() {
     let addresses = site.exec("first", &["ip", "-4", "-br", "address", "show", "scope", "global"]).ok();
     assert!(addresses.stdout.contains(&address), "{addresses}");
     let resolv = site.exec("first", &["cat", "/etc/resolv.conf"]).ok().stdout;
-    assert!(resolv.contains("nameserver ") && resolv.contains("search shop"), "{resolv}");
+    assert!(resolv.starts_with("nameserver "), "{resolv}");
     let host = site.command("cat", &["/etc/resolv.conf"]).stdout;
     assert_ne!(resolv, host);
     let status = site.exec("first", &["sh", "-c", "exit 9"]);

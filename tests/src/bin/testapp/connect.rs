@@ -25,6 +25,8 @@ fn talk(mut connection: TcpStream) -> String {
     let talked = connection.write_all(request).and_then(|()| connection.read_to_end(&mut answer));
     match talked {
         Ok(0) => "closed".to_owned(),
+        // A TLS record of type alert (RFC 8446, section 5.1).
+        Ok(_) if answer.starts_with(&[21, 3]) => "alert".to_owned(),
         Ok(_) => format!("answered {}", String::from_utf8_lossy(&answer)),
         Err(error) => kind(&error),
     }
