@@ -1,4 +1,5 @@
 //! `sealane up` on one host of a lab: from nothing to a running workload, and back to nothing. Needs root.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
