@@ -1,6 +1,8 @@
 //! A host as control sees it: a key, a certificate, calls and a stream.
 #![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+#![allow(clippy::result_large_err, reason = "what is not wanted is handed back whole")]
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -167,7 +169,14 @@ impl Host {
         let (up, messages) = mpsc::channel(16);
         up.send(v1::AgentMessage { message: Some(first) }).await.unwrap();
         let down = self.client().sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Stream { up, down, beat: tokio::time::interval(Duration::from_secs(2)) }
+        let beats = up.clone();
+        let beats = sealane_base::task::spawn("heartbeats", async move {
+            let beat = || v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat {})) };
+            while beats.send(beat()).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        });
+        Stream { up, down, states: VecDeque::new(), _beats: beats }
     }
 
     /// A greeted stream.
@@ -183,7 +192,9 @@ impl Host {
 pub(crate) struct Stream {
     up: mpsc::Sender<v1::AgentMessage>,
     down: tonic::Streaming<v1::ControlMessage>,
-    beat: tokio::time::Interval,
+    states: VecDeque<v1::NetworkState>,
+    /// Alive also while the test looks elsewhere.
+    _beats: sealane_base::task::Task,
 }
 
 impl Stream {
@@ -201,18 +212,8 @@ impl Stream {
     }
 
     async fn message(&mut self) -> Result<Option<v1::ControlMessage>, Status> {
-        let patience = tokio::time::sleep(PATIENCE);
-        tokio::pin!(patience);
-        loop {
-            tokio::select! {
-                message = self.down.message() => return message,
-                _ = self.beat.tick() => {
-                    let beat = Up::Heartbeat(v1::Heartbeat {});
-                    let _ = self.up.try_send(v1::AgentMessage { message: Some(beat) });
-                }
-                () = &mut patience => panic!("control said nothing for {PATIENCE:?}"),
-            }
-        }
+        let message = tokio::time::timeout(PATIENCE, self.down.message()).await;
+        message.unwrap_or_else(|_| panic!("control said nothing for {PATIENCE:?}"))
     }
 
     pub(crate) async fn next(&mut self) -> Down {
@@ -230,32 +231,48 @@ impl Stream {
         }
     }
 
-    /// The next state; what else comes is passed over.
+    /// The next state that [`Stream::reported`] or this has not passed on yet.
     pub(crate) async fn state(&mut self) -> v1::NetworkState {
-        loop {
-            if let Down::State(state) = self.next().await {
-                return state;
-            }
+        if let Some(state) = self.states.pop_front() {
+            return state;
         }
+        self.wait_for("a state", |down| if let Down::State(state) = down { Ok(state) } else { Err(down) })
+            .await
     }
 
+    /// The next answer to a report; the state that it leads to may come before it.
     pub(crate) async fn reported(&mut self) -> v1::Reported {
-        loop {
-            if let Down::Reported(reported) = self.next().await {
-                return reported;
-            }
-        }
+        let pick = |down| if let Down::Reported(reported) = down { Ok(reported) } else { Err(down) };
+        self.wait_for("an answer to the report", pick).await
     }
 
     /// The next settled sequence; states that come before are acknowledged.
     pub(crate) async fn settled(&mut self) -> u64 {
         loop {
-            match self.next().await {
-                Down::Settled(settled) => return settled.sequence,
-                Down::State(state) => self.ack(&state).await,
-                Down::Heartbeat(_) | Down::Reported(_) | Down::Gone(_) | Down::Welcome(_) => {}
+            let pick = |down| match down {
+                Down::Settled(settled) => Ok(Ok(settled.sequence)),
+                Down::State(state) => Ok(Err(state)),
+                Down::Heartbeat(_) | Down::Reported(_) | Down::Gone(_) | Down::Welcome(_) => Err(down),
+            };
+            match self.wait_for("a settled report", pick).await {
+                Ok(sequence) => return sequence,
+                Err(state) => self.ack(&state).await,
             }
         }
+    }
+
+    /// What `pick` takes of the messages to come. States that it leaves are kept, all else is passed over.
+    async fn wait_for<T>(&mut self, what: &str, pick: impl Fn(Down) -> Result<T, Down>) -> T {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match pick(self.next().await) {
+                    Ok(found) => return found,
+                    Err(Down::State(state)) => self.states.push_back(state),
+                    Err(_) => {}
+                }
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?}"))
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) struct Draft<'a> {
     /// The reporter's workloads that are admitted.
     accepted: BTreeMap<WorkloadName, Workload>,
     addresses: BTreeMap<OverlayIp, WorkloadName>,
+    /// The addresses that the report names, admitted or not: no service gets the block of one. What the reporter
+    /// had before does not count, so that the same report leads to the same network whatever was there.
+    named: BTreeSet<OverlayIp>,
     macs: BTreeMap<MacAddr, WorkloadName>,
     instances: BTreeMap<ServiceName, BTreeSet<WorkloadName>>,
     /// Services that the report makes, with their addresses.
@@ -33,6 +36,7 @@ impl<'a> Draft<'a> {
             node,
             accepted: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            named: BTreeSet::new(),
             macs: BTreeMap::new(),
             instances: BTreeMap::new(),
             vips: BTreeMap::new(),
@@ -41,7 +45,8 @@ impl<'a> Draft<'a> {
     }
 
     /// The order of admission: what is known at its address already goes before what wants to take it.
-    pub(super) fn order(&self, mut workloads: Vec<Workload>) -> Vec<Workload> {
+    pub(super) fn order(&mut self, mut workloads: Vec<Workload>) -> Vec<Workload> {
+        self.named.extend(workloads.iter().map(|workload| workload.address));
         workloads.sort_by_key(|workload| match self.network.workloads.get(&workload.name) {
             Some(known) if known == workload => 0,
             Some(known) if known.address == workload.address => 1,
@@ -61,15 +66,11 @@ impl<'a> Draft<'a> {
         } else if self.accepted.contains_key(&workload.name) {
             return Err(self.name_in_use(&workload.name, self.node));
         }
-        // First of all: no service may get the block that this address lies in.
-        self.addresses.insert(workload.address, workload.name.clone());
         if let Some(service) = &workload.service {
-            if let Err(refusal) = self.ensure_service(service) {
-                self.addresses.remove(&workload.address);
-                return Err(refusal);
-            }
+            self.ensure_service(service)?;
             self.instances.entry(service.clone()).or_default().insert(workload.name.clone());
         }
+        self.addresses.insert(workload.address, workload.name.clone());
         self.macs.insert(workload.mac, workload.name.clone());
         self.accepted.insert(workload.name.clone(), workload);
         Ok(())
@@ -228,11 +229,12 @@ impl<'a> Draft<'a> {
     }
 
     fn is_taken(&self, block: Ipv4Net) -> bool {
-        let range = ipam::addresses(block);
+        let stored = self.network.addresses.range(ipam::addresses(block)).map(|(_, name)| name);
+        let mut stored = stored.filter_map(|name| self.network.workloads.get(name));
         self.network.blocks.contains_key(&block)
             || self.blocks.contains(&block)
-            || self.network.addresses.range(range.clone()).next().is_some()
-            || self.addresses.range(range).next().is_some()
+            || self.named.range(ipam::addresses(block)).next().is_some()
+            || stored.any(|workload| workload.node != *self.node)
     }
 
     /// Services that are new or have other ports than before. Without instances, the last ports stay.

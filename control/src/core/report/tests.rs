@@ -164,3 +164,18 @@ fn a_host_that_carries_nothing_has_no_workloads() {
     let refused = report(&mut state, "host-3", &["a 10.42.9.2"]);
     assert!(refused[0].contains("node host-3 holds no block of network shop"), "{refused:?}");
 }
+
+#[test]
+fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
+    let mut state = State::default();
+    let name: NetworkName = "shop".parse().unwrap();
+    run(&mut state, CreateNetwork { name: name.clone(), subnet: "10.42.0.0/26".parse().unwrap(), mtu: None });
+    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap() };
+    state.apply(&Change::PutNode(NodeRecord { node: node.clone(), key: [1; 32], joined: NOW }));
+    for blocks_held in 0..3 {
+        run(&mut state, CarryNetwork { node: node.name.clone(), network: name.clone(), blocks_held });
+    }
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.50"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
+    assert_eq!(service(&state, "api").0, "10.42.0.48");
+}
