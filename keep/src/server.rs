@@ -46,7 +46,10 @@ pub fn serve(run_dir: &Path) -> Result<(), KeepError> {
     blocked.thread_block().map_err(|errno| fail(errno.into()))?;
     let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|errno| fail(errno.into()))?;
-    Server::bind(run_dir, raise_open_files())?.run(stop.as_fd());
+    let mut server = Server::bind(run_dir, raise_open_files())?;
+    // It lives for as long as the host runs, and its start is over. If they stay, they stay.
+    let _ = sealane_sys::resident::release_file_pages();
+    server.run(stop.as_fd());
     Ok(())
 }
 

@@ -4,11 +4,12 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sealane_base::backoff::Backoff;
 use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Sender, Up};
+use sealane_sys::resident::release_file_pages;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -107,6 +108,15 @@ async fn serve(
     }
 }
 
+/// The start is over: what only it needed is not kept resident. Once per process.
+fn release_start() {
+    static OVER: Once = Once::new();
+    OVER.call_once(|| match release_file_pages() {
+        Ok(kib) => tracing::debug!(kib, "program pages given back"),
+        Err(error) => tracing::debug!(%error, "program pages stay resident"),
+    });
+}
+
 async fn handle(message: Down, core: &mut Core) -> Option<Up> {
     match message {
         Down::Listeners(listeners) => {
@@ -127,6 +137,7 @@ async fn handle(message: Down, core: &mut Core) -> Option<Up> {
         }
         Down::Config(config) => {
             core.apply(&config).await;
+            release_start();
             Some(Up::Applied { sequence: config.sequence })
         }
         Down::Collect => Some(Up::Metrics(core.metrics())),

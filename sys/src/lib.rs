@@ -10,6 +10,7 @@ pub mod memfd;
 pub mod mounts;
 mod netns;
 mod process;
+pub mod resident;
 pub mod spawn;
 
 pub use netns::{NetNs, NetNsError};
