@@ -71,7 +71,7 @@ mod tests {
             3000-4000 r--p 00002000 fe:00 17 /usr/bin/sealane\nAnonymous:             4 kB\n\
             4000-5000 rw-p 00003000 fe:00 17 /usr/bin/sealane\nAnonymous:             0 kB\n\
             5000-6000 r--p 00000000 00:00 0 [vvar]\nAnonymous:             0 kB\n";
-        assert_eq!(clean_file_ranges(smaps), [0x1000..0x3000]);
+        assert_eq!(clean_file_ranges(smaps), vec![std::ops::Range { start: 0x1000, end: 0x3000 }]);
     }
 
     #[test]
