@@ -181,12 +181,7 @@ impl Ground {
             workloads.adopt(stored);
         }
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
-        let scrape = metrics::gatherer(
-            self.registry,
-            context.sidecars.clone(),
-            context.certs.clone(),
-            identities.clone(),
-        );
+        let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
         for address in BTreeSet::from([IpAddr::V4(Ipv4Addr::LOCALHOST), underlay.to_ip()]) {
             let address = SocketAddr::new(address, config.metrics_port);
             tasks.push(metrics::serve(address, self.readiness.clone(), scrape.clone()).await?);

@@ -11,13 +11,15 @@ use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::peer_identity;
+use sealane_proto::types::NodeName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::agent::VERSION;
 use crate::certs::{Certs, key::Validity};
 use crate::error::StartError;
-use crate::sidecar;
+use crate::host::HostViews;
+use crate::workload::Context;
 
 /// A registry that says which build this is.
 ///
@@ -37,16 +39,19 @@ pub(crate) fn registry() -> Result<Registry, prometheus::Error> {
 #[must_use]
 pub(crate) fn gatherer(
     registry: Registry,
-    sidecars: Arc<sidecar::Registry>,
-    certs: Arc<Certs>,
+    context: Arc<Context>,
     node: watch::Receiver<Arc<TlsIdentity>>,
 ) -> Gather {
     Arc::new(move || {
-        let (registry, sidecars) = (registry.clone(), sidecars.clone());
-        let expiries = expiries(&certs, &node.borrow());
+        let (registry, sidecars) = (registry.clone(), context.sidecars.clone());
+        let own = [
+            expiries(&context.certs, &node.borrow()),
+            connected(&context.host.views),
+            workloads(&context.host.views, &context.node),
+        ];
         Box::pin(async move {
             let theirs = sidecars.collect().await;
-            merge(gather(&registry).into_iter().chain([expiries]).chain(theirs))
+            merge(gather(&registry).into_iter().chain(own).chain(theirs))
         })
     })
 }
@@ -65,6 +70,25 @@ pub(crate) async fn serve(
     Ok(task::spawn_fallible("metrics", admin::serve(listener, readiness, gather)))
 }
 
+fn gauge(name: &str, help: &str, series: Vec<Series>) -> Family {
+    Family { name: name.to_owned(), help: help.to_owned(), kind: Kind::Gauge, series }
+}
+
+fn connected(views: &HostViews) -> Family {
+    let value = if views.control.borrow().is_some() { 1.0 } else { 0.0 };
+    let help = "Whether this host has its stream to control: 1 or 0.";
+    gauge("sealane_control_connected", help, vec![Series { labels: vec![], reading: Reading::Value(value) }])
+}
+
+fn workloads(views: &HostViews, node: &NodeName) -> Family {
+    let networks = views.networks.borrow();
+    let series = networks.iter().map(|(name, effective)| {
+        let own = effective.borrow().snapshot.workloads.iter().filter(|known| known.node == *node).count();
+        Series { labels: vec![("network".to_owned(), name.to_string())], reading: Reading::Value(own as f64) }
+    });
+    gauge("sealane_workloads", "Workloads of this host.", series.collect())
+}
+
 fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {
     let own =
         peer_identity(Some(&node.chain)).zip(node.chain.first().and_then(|leaf| Validity::of(leaf).ok()));
@@ -73,10 +97,6 @@ fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {
         labels: vec![("identity".to_owned(), id.to_string())],
         reading: Reading::Value(end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as f64),
     });
-    Family {
-        name: "sealane_certificate_expiry_timestamp_seconds".to_owned(),
-        help: "When a certificate of this host ends, in seconds since the epoch.".to_owned(),
-        kind: Kind::Gauge,
-        series: series.collect(),
-    }
+    let help = "When a certificate of this host ends, in seconds since the epoch.";
+    gauge("sealane_certificate_expiry_timestamp_seconds", help, series.collect())
 }
