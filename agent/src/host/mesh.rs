@@ -62,7 +62,7 @@ pub(crate) enum AdmitError {
         /// Where it is in use.
         node: NodeName,
     },
-    /// The workload of that name is just ending.
+    /// The workload that has this name or address is just ending.
     #[error("workload {0} is still ending on this host")]
     Ending(Key),
     /// No address, or not that one.
@@ -172,6 +172,7 @@ impl Mesh {
     pub(crate) fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
         let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
         self.check_name(&key)?;
+        self.check_ending(spec)?;
         let (used, taken_macs) = self.taken(&spec.network);
         let node = self.node.name.clone();
         let carried = self.networks.get_mut(&spec.network);
@@ -303,6 +304,18 @@ impl Mesh {
         other.map_or(Ok(()), |other| Err(in_use(&other.node)))
     }
 
+    /// What is asked for by name may still be in the hands of one that is about to let go of it.
+    fn check_ending(&self, spec: &Spec) -> Result<(), AdmitError> {
+        let holds = |hosted: &Hosted| {
+            let workload = &hosted.workload;
+            spec.address == Some(workload.address) || spec.mac == Some(workload.mac)
+        };
+        let mut ending =
+            self.hosted.iter().filter(|(key, hosted)| hosted.ending && key.network == spec.network);
+        let holder = ending.find(|(_, hosted)| holds(hosted));
+        holder.map_or(Ok(()), |(key, _)| Err(AdmitError::Ending(key.clone())))
+    }
+
     /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.
     fn taken(&self, network: &NetworkName) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, WorkloadName>) {
         let Some(effective) = self.effective(network) else {
@@ -408,6 +421,19 @@ mod tests {
         check(&mut mesh, mac, "in use by workload web");
         check(&mut mesh, Spec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
         assert!(mesh.admit(&at("10.42.77.7"), now).is_ok(), "an address outside every block is free");
+    }
+
+    #[test]
+    fn an_address_of_one_that_is_ending_is_waited_for_and_then_free() {
+        let (mut mesh, now) = (mesh(), Instant::now());
+        let at = Spec { address: Some("10.42.0.9".parse().unwrap()), ..spec("new") };
+        let old = mesh.admit(&Spec { name: "old".parse().unwrap(), ..at.clone() }, now).unwrap();
+        let key = Key { network: old.network.clone(), workload: old.name.clone() };
+        assert!(mesh.admit(&at, now).unwrap_err().to_string().contains("in use"));
+        mesh.end(&key);
+        assert!(matches!(mesh.admit(&at, now), Err(AdmitError::Ending(ending)) if ending == key));
+        mesh.remove(&key, now);
+        assert!(mesh.admit(&at, now).is_ok());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::health::{self, Target};
 use crate::host::{AdmitError, Effective};
 use crate::ipam::IpamError;
 use crate::readable;
-use crate::sidecar::{Command, Key, SidecarParts, Supervisor};
+use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
 
 /// How long a new sidecar may take to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
@@ -143,6 +143,8 @@ async fn admit(
         let spec = request.spec(rand::random()).ok_or(AttachError::Ending)?;
         let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
         let mut effective = network(context, &key).await.ok_or(AttachError::Ending)?;
+        // What changes from here on counts as a change.
+        effective.mark_unchanged();
         let workload = match context.host.admit(spec).await.ok_or(AttachError::Ending)? {
             Ok(workload) => workload,
             Err(AdmitError::NameInUse { .. }) if !request.is_named() => continue,
@@ -466,6 +468,7 @@ impl Life {
             // A supervisor that panicked leaves a process that the next agent ends.
             let _ = supervisor.task.await;
         }
+        self.stop_recorded_sidecar();
         plumbing::unplumb(&self.context, &self.key, self.plumbed.take()).await;
         if let Err(error) = self.context.folder.remove(&file_name(&self.key)) {
             tracing::error!(%error, workload = %self.key, "cannot forget a workload that ended");
@@ -473,6 +476,15 @@ impl Life {
         self.context.host.remove(self.key.clone()).await;
         let took = ended.elapsed().unwrap_or_default();
         tracing::info!(workload = %self.key, ?took, "workload gone");
+    }
+
+    /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
+    /// up. Otherwise its record went with it.
+    fn stop_recorded_sidecar(&self) {
+        let own = file_name(&self.key);
+        if let Err(error) = stop_recorded(&self.context.run_dir, |name| name == own) {
+            tracing::error!(%error, workload = %self.key, "cannot end a sidecar");
+        }
     }
 
     /// Waits until nobody sends to the workload any more. While control is not there, other hosts do not hear of

@@ -121,7 +121,7 @@ fn a_workload_that_ends_while_the_agent_is_gone_is_gone_when_it_returns() {
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     mesh.await_instances("api", 1);
-    assert_eq!(mesh.site(2).workload("api-2"), None);
+    eventually(PATIENCE, "it is gone", || mesh.site(2).workload("api-2").is_none().then_some(()));
     eventually(PATIENCE, "its sidecar has ended", || {
         mesh.site(2).processes("proxy").is_empty().then_some(())
     });

@@ -149,7 +149,7 @@ fn no_room_at_all_stops_control_from_starting_and_says_why() {
         return;
     }
     let mesh = Mesh::hosts(1);
-    let prepare = "mkdir -p /var/lib/small && mount -t tmpfs -o size=16k tmpfs /var/lib/small";
+    let prepare = "mkdir -p /var/lib/small && mount -t tmpfs -o size=4k tmpfs /var/lib/small";
     let _ = mesh.site(1).command("sh", &["-c", prepare]).ok();
     let refused = mesh.sealane(&["control", "--data-dir", "/var/lib/small"]);
     check(&refused, 1, &["/var/lib/small", "space"]);
