@@ -162,6 +162,7 @@ impl Ground {
             host,
             folder,
             boot: boot_id()?,
+            attached: watch::Sender::default(),
         });
         Ok(Self { config, context, registry, readiness, stored, host_task, link_events, reports, acks })
     }

@@ -3,21 +3,25 @@
 //! The order is what keeps promises: addresses are known everywhere before a name is; rules stand before the
 //! command runs; names and balancing forget an instance before its namespace goes.
 
+mod admission;
 mod life;
 mod plumbing;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sealane_base::task::{self, Task};
+use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NodeName, WorkloadName};
 use sealane_proto::wire::v1;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{Process, ProcessError};
+use tokio::sync::watch;
 
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
@@ -29,6 +33,9 @@ use crate::sidecar::{Key, Registry};
 
 pub(crate) use life::Progress;
 pub(crate) use request::RunSpec;
+
+/// How long a workload that is being attached is waited for by whoever wants to enter it.
+const ATTACHING: Duration = Duration::from_secs(10);
 
 /// What every workload's task uses.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) folder: Folder,
     /// The boot that the machine is in.
     pub(crate) boot: String,
+    /// The workloads that are set up and may be entered.
+    pub(crate) attached: watch::Sender<BTreeSet<Key>>,
 }
 
 /// Why a workload could not be attached.
@@ -135,11 +144,23 @@ impl Workloads {
         self.own(async move { life::resume(context, stored).await });
     }
 
-    /// Where the workload of this name lives.
+    /// Where the workload of this name lives; one that is still being attached is waited for.
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
-    pub(crate) fn locate(&self, name: &WorkloadName) -> Result<v1::Location, String> {
+    pub(crate) async fn locate(&self, name: &WorkloadName) -> Result<v1::Location, String> {
+        let workload = self.find(name)?;
+        let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+        let mut attached = self.context.attached.subscribe();
+        match tokio::time::timeout(ATTACHING, attached.wait_for(|attached| attached.contains(&key))).await {
+            Ok(Ok(_)) => Ok(plumbing::location(&self.context, &workload)),
+            Ok(Err(_)) | Err(_) => {
+                Err(format!("workload {name} is not set up yet; the agent's log says why"))
+            }
+        }
+    }
+
+    fn find(&self, name: &WorkloadName) -> Result<Workload, String> {
         let networks = self.context.host.views.networks.borrow();
         let mut found = networks.values().filter_map(|effective| {
             let effective = effective.borrow();
@@ -147,7 +168,7 @@ impl Workloads {
             known.find(|known| known.name == *name && known.node == self.context.node).cloned()
         });
         match (found.next(), found.next()) {
-            (Some(workload), None) => Ok(plumbing::location(&self.context, &workload)),
+            (Some(workload), None) => Ok(workload),
             (Some(_), Some(_)) => Err(format!("workload {name} is in several networks of this host")),
             (None, _) => Err(format!(
                 "workload {name} is not on host {}; hint: `sealane workload ls` says where it is",
@@ -173,6 +194,11 @@ impl Workloads {
         // The task waits for it.
         let _ = go.send(());
     }
+}
+
+/// The name of a workload's record on disk.
+fn record_name(key: &Key) -> String {
+    format!("{}.{}", key.network, key.workload)
 }
 
 /// The boot that the machine is in: pids and start times mean something only within one.

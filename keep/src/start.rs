@@ -52,6 +52,8 @@ fn spawn(run_dir: &Path, binary: &Path, log: Option<File>) -> std::io::Result<Ch
     let mut command = Command::new(std::path::absolute(binary)?);
     command.arg("keep").arg("--run-dir").arg(std::path::absolute(run_dir)?);
     // Its working directory must not hold a file system busy.
+    // It has no configuration, and no use for secrets that the agent was given.
+    command.env_clear();
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(log.map_or_else(Stdio::null, Stdio::from));
     command.detached().spawn()

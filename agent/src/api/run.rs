@@ -53,7 +53,7 @@ impl Agent for RunApi {
             request.into_inner().workload.parse().map_err(|error: sealane_proto::types::NameError| {
                 Status::invalid_argument(error.to_string())
             })?;
-        self.workloads.locate(&name).map(Response::new).map_err(Status::not_found)
+        self.workloads.locate(&name).await.map(Response::new).map_err(Status::not_found)
     }
 }
 

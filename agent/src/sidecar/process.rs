@@ -50,6 +50,8 @@ impl SidecarProcess {
         let mut command = Command::new(binary);
         command.arg("proxy").arg("--agent-socket").arg(run_dir.join(SOCKET));
         command.args(["--network", key.network.as_str(), "--workload", key.workload.as_str()]);
+        // A token that the agent was given is nobody else's.
+        command.env_remove("SEALANE_TOKEN");
         command.stdin(Stdio::null()).stdout(Stdio::null()).detached();
         let child = hopper.run(netns, move || command.spawn())??;
         let process = Process::open(child.id()).map_err(io::Error::other)?;

@@ -166,11 +166,13 @@ impl Run {
         connected: Connected,
     ) -> Result<End, ChannelError> {
         let Connected { hello, mut channel } = connected;
+        // Listeners last: a sidecar that accepts calls must know where they go, and who it is.
+        let identity = self.parts.identity.borrow_and_update().to_message();
+        channel.sender.send(Down::Identity(identity)).await?;
+        self.configure(&mut channel).await?;
         if !hello.has_listeners {
             channel.sender.send(Down::Listeners(self.listeners()?)).await?;
         }
-        self.parts.identity.mark_changed();
-        self.parts.effective.mark_changed();
         loop {
             tokio::select! {
                 // Identity before configuration: a sidecar that knows its peers must be able to speak to them.
@@ -180,10 +182,7 @@ impl Run {
                     channel.sender.send(Down::Identity(identity)).await?;
                 }
                 Ok(()) = self.parts.effective.changed() => {
-                    let effective = self.parts.effective.borrow_and_update().clone();
-                    if let Some(config) = self.config(&effective) {
-                        channel.sender.send(Down::Config(Box::new(config))).await?;
-                    }
+                    self.configure(&mut channel).await?;
                 }
                 order = self.orders.recv() => match order {
                     Some(Command::Collect(answer)) => {
@@ -218,6 +217,14 @@ impl Run {
                 }
             }
             Up::Drained | Up::Hello(_) => {}
+        }
+    }
+
+    async fn configure(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
+        let effective = self.parts.effective.borrow_and_update().clone();
+        match self.config(&effective) {
+            Some(config) => channel.sender.send(Down::Config(Box::new(config))).await,
+            None => Ok(()),
         }
     }
 

@@ -11,14 +11,14 @@ use sealane_sys::Process;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
+use super::admission::{self, Admitted, RETRY};
 use super::plumbing::{self, Plumbed};
-use super::{AttachError, Context, RunSpec};
-use crate::certs::{CertError, WorkloadIdentity, is_passing};
-use crate::disk::{StoredProcess, StoredWorkload};
+use super::{AttachError, Context, RunSpec, record_name};
+use crate::certs::{CertError, WorkloadIdentity};
+use crate::disk::StoredWorkload;
 use crate::dns::View;
 use crate::health::{self, Target};
-use crate::host::{AdmitError, Effective};
-use crate::ipam::IpamError;
+use crate::host::Effective;
 use crate::readable;
 use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
 
@@ -28,8 +28,6 @@ const SIDECAR_START: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long what still runs through a sidecar may take when its workload has ended.
 const DRAIN: Duration = Duration::from_secs(1);
-/// When a call to control that failed is tried again.
-const RETRY: Duration = Duration::from_millis(500);
 /// How long without control before a known service starts without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// After adoption, how long until a workload that does not listen counts as not ready.
@@ -41,7 +39,7 @@ pub(crate) struct Progress(pub mpsc::Sender<Result<v1::RunEvent, AttachError>>);
 
 impl Progress {
     /// Something is waited for. An asker that left needs no word: its process tells.
-    async fn waiting(&self, what: String) {
+    pub(super) async fn waiting(&self, what: String) {
         let event = v1::run_event::Event::Waiting(what);
         let _ = self.0.send(Ok(v1::RunEvent { event: Some(event) })).await;
     }
@@ -65,7 +63,6 @@ struct Life {
 
 /// A new workload.
 pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process, progress: Progress) {
-    let stored = StoredProcess { pid: process.pid(), started: process.started(), boot: context.boot.clone() };
     let process = match readable::process(process) {
         Ok(process) => process,
         Err(error) => {
@@ -73,14 +70,15 @@ pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process
             return;
         }
     };
-    let admitted = tokio::select! {
-        admitted = admit(&context, &spec, stored, &progress) => admitted,
-        _ = process.readable() => return,
-    };
-    let mut life = match admitted {
-        Ok(life) => life,
+    let Admitted { workload, effective } = match admission::admit(&context, &spec, &process, &progress).await
+    {
+        Ok(Some(admitted)) => admitted,
+        Ok(None) => return,
         Err(error) => return drop(progress.0.send(Err(error)).await),
     };
+    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+    let mut life =
+        Life { context, key, workload, effective, plumbed: None, supervisor: None, registered: false };
     let set_up = tokio::select! {
         set_up = life.set_up(&progress) => set_up,
         _ = process.readable() => Err(AttachError::Ending),
@@ -101,7 +99,7 @@ pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process
 pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
     let workload = stored.workload;
     let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-    let Some(effective) = network(&context, &key).await else {
+    let Some(effective) = admission::network(&context, &key.network).await else {
         return;
     };
     let mut life =
@@ -122,132 +120,6 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
         life.live(&process, true).await;
     }
     life.tear_down().await;
-}
-
-/// The network's publication, once there is one.
-async fn network(context: &Context, key: &Key) -> Option<watch::Receiver<Arc<Effective>>> {
-    let mut networks = context.host.views.networks.clone();
-    let networks = networks.wait_for(|networks| networks.contains_key(&key.network)).await.ok()?;
-    networks.get(&key.network).cloned()
-}
-
-/// Finds a name and an address, and writes them down.
-async fn admit(
-    context: &Arc<Context>,
-    request: &RunSpec,
-    process: StoredProcess,
-    progress: &Progress,
-) -> Result<Life, AttachError> {
-    carry(context, request.network().as_str(), 0, progress).await?;
-    loop {
-        let spec = request.spec(rand::random()).ok_or(AttachError::Ending)?;
-        let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
-        let mut effective = network(context, &key).await.ok_or(AttachError::Ending)?;
-        // What changes from here on counts as a change.
-        effective.mark_unchanged();
-        let workload = match context.host.admit(spec).await.ok_or(AttachError::Ending)? {
-            Ok(workload) => workload,
-            Err(AdmitError::NameInUse { .. }) if !request.is_named() => continue,
-            Err(AdmitError::Ending(key)) => {
-                progress.waiting(format!("workload {key}, which is still ending")).await;
-                // The network changes when it is gone.
-                effective.changed().await.map_err(|_| AttachError::Ending)?;
-                continue;
-            }
-            Err(AdmitError::Address { source: IpamError::Exhausted { .. }, .. }) => {
-                let held = own_blocks(context, &effective.borrow());
-                carry(context, request.network().as_str(), held, progress).await?;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let stored = StoredWorkload { workload: workload.clone(), process };
-        if let Err(error) = context.folder.write(&file_name(&key), &stored.to_bytes()) {
-            context.host.remove(key).await;
-            return Err(error.into());
-        }
-        let context = context.clone();
-        return Ok(Life {
-            context,
-            key,
-            workload,
-            effective,
-            plumbed: None,
-            supervisor: None,
-            registered: false,
-        });
-    }
-}
-
-fn own_blocks(context: &Context, effective: &Effective) -> usize {
-    let own = effective.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
-    own.count()
-}
-
-/// Returns when this host carries the network with more than `held` blocks of addresses.
-async fn carry(context: &Context, name: &str, held: usize, progress: &Progress) -> Result<(), AttachError> {
-    let mut networks = context.host.views.networks.clone();
-    let enough = |networks: &std::collections::BTreeMap<_, watch::Receiver<Arc<Effective>>>| {
-        let known = networks
-            .iter()
-            .find(|(network, _): &(&sealane_proto::types::NetworkName, _)| network.as_str() == name);
-        known.is_some_and(|(_, effective)| own_blocks(context, &effective.borrow()) > held)
-    };
-    loop {
-        if enough(&networks.borrow_and_update()) {
-            return Ok(());
-        }
-        let channel =
-            control(context, &format!("network {name}, which this host does not carry yet"), progress)
-                .await?;
-        let request = v1::CarryRequest {
-            network: name.to_owned(),
-            blocks_held: u32::try_from(held).unwrap_or(u32::MAX),
-        };
-        match v1::control_client::ControlClient::new(channel).carry(request).await {
-            Ok(_) => {}
-            Err(status) if status.code() == tonic::Code::NotFound => {
-                return Err(AttachError::NoNetwork(status.message().to_owned()));
-            }
-            Err(status) if is_passing(status.code()) => {
-                progress.waiting(format!("control: {}", status.message())).await;
-                tokio::time::sleep(RETRY).await;
-                continue;
-            }
-            Err(status) => return Err(AttachError::Refused(status.message().to_owned())),
-        }
-        // The state follows the lease on the stream; a new block shows within a network's own publication.
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while tokio::time::Instant::now() < deadline && !enough(&networks.borrow_and_update()) {
-            let changed = tokio::time::timeout(Duration::from_millis(20), networks.changed());
-            if let Ok(Err(_)) = changed.await {
-                return Err(AttachError::Ending);
-            }
-        }
-    }
-}
-
-/// A channel to control, as soon as there is one.
-async fn control(
-    context: &Context,
-    what_for: &str,
-    progress: &Progress,
-) -> Result<tonic::transport::Channel, AttachError> {
-    let mut link = context.host.views.link.clone();
-    loop {
-        let state = link.borrow_and_update().clone();
-        if let Some(channel) = state.channel {
-            return Ok(channel);
-        }
-        if !state.problem.is_empty() {
-            progress.waiting(format!("control, for {what_for}: {}", state.problem)).await;
-        }
-        link.changed().await.map_err(|_| AttachError::Ending)?;
-    }
-}
-
-fn file_name(key: &Key) -> String {
-    format!("{}.{}", key.network, key.workload)
 }
 
 impl Life {
@@ -346,7 +218,7 @@ impl Life {
                 return Ok(known);
             }
             let what_for = format!("the certificate of workload {}", self.key);
-            let channel = control(&self.context, &what_for, progress).await?;
+            let channel = admission::control(&self.context, &what_for, progress).await?;
             match self.context.certs.sign(&principal, channel).await {
                 Ok(identity) => return Ok(identity),
                 Err(error @ CertError::Unreachable(_)) => {
@@ -399,6 +271,9 @@ impl Life {
 
     /// Follows everything that changes around the workload until its process ends.
     async fn live(&mut self, process: &AsyncFd<Process>, adopted: bool) {
+        self.context.attached.send_modify(|attached| {
+            attached.insert(self.key.clone());
+        });
         let mut listening = self.watch_health();
         if self.workload.ports.is_empty() {
             self.context.host.set_ready(self.key.clone(), true).await;
@@ -457,6 +332,9 @@ impl Life {
     /// Out of names and balancing, then out of the kernel, then out of memory.
     async fn tear_down(mut self) {
         let ended = SystemTime::now();
+        self.context.attached.send_modify(|attached| {
+            attached.remove(&self.key);
+        });
         // Nobody waits for a sidecar whose workload is gone.
         self.context.host.applied(self.key.clone(), None).await;
         if let Some(version) = self.context.host.end(self.key.clone()).await {
@@ -470,7 +348,7 @@ impl Life {
         }
         self.stop_recorded_sidecar();
         plumbing::unplumb(&self.context, &self.key, self.plumbed.take()).await;
-        if let Err(error) = self.context.folder.remove(&file_name(&self.key)) {
+        if let Err(error) = self.context.folder.remove(&record_name(&self.key)) {
             tracing::error!(%error, workload = %self.key, "cannot forget a workload that ended");
         }
         self.context.host.remove(self.key.clone()).await;
@@ -481,7 +359,7 @@ impl Life {
     /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
     /// up. Otherwise its record went with it.
     fn stop_recorded_sidecar(&self) {
-        let own = file_name(&self.key);
+        let own = record_name(&self.key);
         if let Err(error) = stop_recorded(&self.context.run_dir, |name| name == own) {
             tracing::error!(%error, workload = %self.key, "cannot end a sidecar");
         }
