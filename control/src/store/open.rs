@@ -122,8 +122,7 @@ fn create(directory: &Path, path: &Path, domain: TrustDomain, now: Timestamp) ->
     let epoch = rand::random::<u64>().max(1);
     let meta = Meta { epoch, revision: 0, trust_domain: domain };
     let database = Database::create(&draft).map_err(|error| unopened(path, error))?;
-    write(&database, &meta, &[Entry::authority(&authority)])
-        .map_err(|error| OpenError::Unreadable { path: path.to_owned(), source: error.into() })?;
+    write(&database, &meta, &[Entry::authority(&authority)]).map_err(|error| unopened(path, error))?;
     drop(database);
     fs::rename(&draft, path).map_err(io)?;
     // The rename is durable when the directory is.
@@ -138,9 +137,9 @@ fn opener(path: PathBuf, lock: File) -> Opener {
     })
 }
 
-fn unopened(path: &Path, error: redb::DatabaseError) -> OpenError {
+fn unopened(path: &Path, error: impl Into<redb::Error>) -> OpenError {
     let path = path.to_owned();
-    let error = redb::Error::from(error);
+    let error = error.into();
     if let redb::Error::DatabaseAlreadyOpen = error {
         OpenError::InUse(path)
     } else if let redb::Error::Io(source) = error {
