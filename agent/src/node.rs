@@ -19,6 +19,8 @@ use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
 use crate::overlay::{UnderlayError, source_towards};
 
 const FILE: &str = "node";
+/// The key, until the host has joined with it.
+const KEY: &str = "node.key";
 
 /// What the command line says about this host.
 #[derive(Clone, Debug)]
@@ -118,7 +120,8 @@ pub(crate) async fn join_mesh(
         Some(name) => name.clone(),
         None => host_name()?.parse()?,
     };
-    let key = NewKey::load_or_make(folder, "node.key")?;
+    let kept = folder.read(KEY)?.is_some();
+    let key = NewKey::load_or_make(folder, KEY)?;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     for attempt in 0_usize.. {
         let Some(control) = wanted.control.get(attempt % wanted.control.len().max(1)) else {
@@ -135,14 +138,20 @@ pub(crate) async fn join_mesh(
                     roots: joined.roots,
                 };
                 store(folder, &identity)?;
-                folder.remove("node.key")?;
+                folder.remove(KEY)?;
                 return Ok(identity);
             }
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "cannot join yet, trying again");
                 tokio::time::sleep(backoff.next_wait(rand::random())).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // Nobody knows this key, unless an earlier process had sent it.
+                if !kept {
+                    folder.remove(KEY)?;
+                }
+                return Err(error.into());
+            }
         }
     }
     Err(NodeError::NoToken)

@@ -45,6 +45,8 @@ fn nothing_is_lost_without_the_agent_and_its_successor_adopts_what_runs() {
     mesh.await_instances("api", 2);
     let remote = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let load = mesh.site(2).load("web", &["http://api:8080/"]);
+    let fresh = ["http://api:8080/", "--fresh", "--concurrency", "2", "--pause-ms", "5"];
+    let fresh = mesh.site(2).load("fresh", &fresh);
     let ping = Ping::start(&mesh, 2, &remote);
     let names = dns_load(&mesh, 2);
     let sidecars = mesh.site(2).processes("proxy");
@@ -68,8 +70,8 @@ fn nothing_is_lost_without_the_agent_and_its_successor_adopts_what_runs() {
     assert!(sent <= received + 1, "{received} of {sent} pings came back");
     let names = LoadReport::of(&names.wait()).ok();
     println!("the slowest name took {} ms", names.max_ms);
-    let report = load.stop().ok();
-    println!("the slowest request took {} ms", report.max_ms);
+    let (report, fresh) = (load.stop().ok(), fresh.stop().ok());
+    println!("the slowest request took {} ms, with a look-up {} ms", report.max_ms, fresh.max_ms);
 
     let mut started = mesh.site(2).serve("api", "api-3");
     mesh.await_instances("api", 3);
@@ -125,5 +127,64 @@ fn a_workload_that_ends_while_the_agent_is_gone_is_gone_when_it_returns() {
     eventually(PATIENCE, "its sidecar has ended", || {
         mesh.site(2).processes("proxy").is_empty().then_some(())
     });
+    let _ = load.stop().ok();
+}
+
+#[test]
+fn agents_and_control_that_are_stopped_and_started_in_order_disturb_nothing() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let load = mesh.site(2).load("web", &["http://api:8080/", "--fresh", "--pause-ms", "2"]);
+    let sidecars = [1, 2].map(|n| mesh.site(n).processes("proxy"));
+    for number in [1, 2] {
+        let ended = mesh.site_mut(number).agent.terminate();
+        assert!(ended.success(), "{ended}");
+        mesh.site_mut(number).agent.start();
+        mesh.site_mut(number).await_ready();
+        load.await_further(100);
+    }
+    let ended = mesh.control.terminate();
+    assert!(ended.success(), "{ended}");
+    load.await_further(100);
+    mesh.control.start();
+    mesh.await_control();
+    mesh.await_connected();
+    load.await_further(100);
+    assert_eq!([1, 2].map(|n| mesh.site(n).processes("proxy")), sidecars);
+    mesh.await_instances("api", 2);
+    let _ = load.stop().ok();
+}
+
+#[test]
+fn after_a_reboot_a_host_is_who_it_was_and_carries_nothing_that_ended_with_it() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let mut servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let load = mesh.site(1).load("web", &["http://api:8080/"]);
+
+    mesh.site_mut(2).agent.kill9();
+    servers.truncate(1);
+    let kill = |pid: u32| sealane_sys::Process::open(pid).unwrap().kill().unwrap();
+    let site = mesh.site(2);
+    ["keep", "proxy"].iter().flat_map(|verb| site.processes(verb)).for_each(kill);
+    let wipe = "for p in $(awk '{print $5}' /proc/self/mountinfo | grep ^/run/sealane | tac); do umount -l $p; done; \
+                rm -rf /run/sealane";
+    let _ = site.command("sh", &["-c", wipe]).ok();
+
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    mesh.await_instances("api", 1);
+    servers.push(mesh.site(2).serve("api", "api-3"));
+    mesh.await_instances("api", 2);
+    mesh.site(1).load("again", &["http://api:8080/"]).await_answer("api-3");
+    let nodes = mesh.json(&["node", "ls"]);
+    assert_eq!(nodes.as_array().unwrap().len(), 2, "{nodes}");
     let _ = load.stop().ok();
 }

@@ -40,3 +40,32 @@ fn ten_thousand_requests_outlive_an_instance_control_and_an_agent() {
     println!("{} requests, the slowest took {} ms: {:?}", report.requests, report.max_ms, report.answers);
     assert!(report.requests >= 10_000);
 }
+
+#[test]
+fn workloads_that_start_and_end_all_at_once_are_all_there_and_all_gone() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let program = sealane_tests::testapp();
+    let command = [program.to_str().unwrap(), "http", "8080", "x"];
+    let flags = ["--network", "shop", "--service", "api", "--port", "8080"];
+    let mut servers: Vec<_> = (0..20).map(|n| mesh.site(1 + n % 2).run(&flags, &command)).collect();
+    servers.iter_mut().for_each(|server| server.wait_for("listening"));
+    mesh.await_instances("api", 20);
+    let load = mesh.site(1).load("web", &["http://api:8080/", "--concurrency", "8", "--pause-ms", "1"]);
+    load.await_further(500);
+    servers.truncate(1);
+    mesh.await_instances("api", 1);
+    load.await_further(500);
+    let _ = load.stop().ok();
+    drop(servers);
+    mesh.await_instances("api", 0);
+    let left = || mesh.sites().map(|site| site.processes("proxy").len()).sum::<usize>();
+    sealane_tests::eventually(sealane_tests::PATIENCE, "every sidecar ends", || (left() == 0).then_some(()));
+    let names = |site: &sealane_tests::Site| site.command("ls", &["/run/sealane/netns"]).stdout;
+    let workloads = || mesh.sites().map(|site| names(site).matches("api-").count()).sum::<usize>();
+    sealane_tests::eventually(sealane_tests::PATIENCE, "every namespace ends", || {
+        (workloads() == 0).then_some(())
+    });
+}
