@@ -16,9 +16,6 @@ use crate::message::Head;
 use crate::upstream::Upstream;
 use crate::worker::Worker;
 
-/// How often a request is sent again.
-const MAX_RETRIES: usize = 3;
-
 /// A request as far as it has been read.
 pub(super) struct Request {
     pub(super) head: RequestHead,
@@ -87,7 +84,7 @@ pub(super) async fn serve(
             Ended::Failed(failure) => failure,
         };
         blame(&work, &failure);
-        let again = tried.len() <= MAX_RETRIES && failure.may_retry(request.head.method);
+        let again = tried.len() <= failure.max_retries() && failure.may_retry(request.head.method);
         match request.tape.pieces() {
             Some(sent) if again && upstream.retry(failure.reason()) => {
                 tracing::debug!(target = %upstream.label, %failure, "sending a request again");

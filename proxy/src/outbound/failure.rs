@@ -5,6 +5,11 @@ use crate::http::answer::Status;
 use crate::message::ResponseError;
 use crate::upstream::OpenFailure;
 
+/// How often a request is sent again that may have been worked on, or that took its time to fail.
+pub(super) const MAX_RETRIES: usize = 3;
+/// How often it is when it was turned away at once: it cost nobody anything, and the endpoint is not asked again.
+pub(super) const MAX_REFUSALS: usize = 16;
+
 /// Why one attempt got no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -22,6 +27,16 @@ impl Failure {
             Self::NoAnswer(ResponseError::Source(error)) => error.never_processed() || method.is_idempotent(),
             Self::NoAnswer(ResponseError::NoAnswer | ResponseError::Truncated) => method.is_idempotent(),
             Self::NoAnswer(ResponseError::Malformed(_) | ResponseError::Sink(_)) => false,
+        }
+    }
+
+    /// How many retries a request may have had for this to be followed by another.
+    pub(super) fn max_retries(&self) -> usize {
+        match self {
+            Self::NotOpened(failure) if failure.timed_out => MAX_RETRIES,
+            Self::NotOpened(_) => MAX_REFUSALS,
+            Self::NoAnswer(_) if self.is_refusal() => MAX_REFUSALS,
+            Self::NoAnswer(_) => MAX_RETRIES,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::Call;
+use super::failure::{MAX_REFUSALS, MAX_RETRIES};
 use crate::balance::{Outcome, Pick};
 use crate::leg::{LegError, Tape};
 use crate::tcp::{self, Broken};
@@ -13,9 +14,6 @@ use crate::telemetry::Carried;
 use crate::tunnel::{Kind, ResetCode};
 use crate::upstream::{self, Far, OpenFailure, Upstream, Work};
 use crate::worker::Worker;
-
-/// How often a connection is tried again at another endpoint.
-const MAX_RETRIES: usize = 3;
 
 /// A way to an endpoint on which nothing was said yet.
 pub(super) struct Opened {
@@ -52,12 +50,17 @@ pub(super) async fn open(
                 work.report(Outcome::Answered(began.elapsed()));
                 return Ok(Opened { far, work });
             }
-            Err(error) if tried.len() <= MAX_RETRIES && upstream.retry(error.reason) => {
+            Err(error) if tried.len() <= limit(&error) && upstream.retry(error.reason) => {
                 tracing::debug!(target = %upstream.label, %error, "trying another endpoint");
             }
             Err(error) => return Err(NoEndpoint::Failed(error)),
         }
     }
+}
+
+/// How often a connection that was not opened may have been tried again.
+fn limit(error: &OpenFailure) -> usize {
+    if error.timed_out { MAX_RETRIES } else { MAX_REFUSALS }
 }
 
 impl Opened {
@@ -66,7 +69,7 @@ impl Opened {
         let untouched = error.never_processed();
         let outcome = if untouched { Outcome::Refused } else { Outcome::Broken };
         self.work.report_failure(outcome, error.reason());
-        untouched && tried.len() <= MAX_RETRIES && upstream.retry(error.reason())
+        untouched && tried.len() <= MAX_REFUSALS && upstream.retry(error.reason())
     }
 }
 
