@@ -68,15 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_live_from_a_minute_to_a_year() {
+    fn tokens_live_from_a_second_to_a_year() {
         let create =
             |seconds| CreateToken { id: "abcd2345".into(), hash: [0; 32], ttl: Duration::from_secs(seconds) };
         let now = Timestamp::from_unix(1_000);
-        for seconds in [0, 59, 367 * 24 * 3_600] {
+        for seconds in [0, 367 * 24 * 3_600] {
             assert!(create(seconds).decide(&State::default(), now).is_err(), "{seconds}");
         }
-        let token = create(60).decide(&State::default(), now).unwrap().outcome;
-        assert_eq!((token.created, token.expires), (now, Timestamp::from_unix(1_060)));
+        let token = create(1).decide(&State::default(), now).unwrap().outcome;
+        assert_eq!((token.created, token.expires), (now, Timestamp::from_unix(1_001)));
     }
 
     #[test]
