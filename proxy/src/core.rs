@@ -60,7 +60,7 @@ impl Core {
         self.listening
     }
 
-    /// Accepts connections on these sockets from now on.
+    /// Accepts connections on these sockets from now on; until the first configuration they wait.
     ///
     /// # Errors
     /// When a descriptor cannot be duplicated.

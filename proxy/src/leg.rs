@@ -191,12 +191,18 @@ impl Input {
         Ok(())
     }
 
-    /// Ready with the error when the sender broke off. Bytes and an orderly end are kept for the next read.
+    /// Ready with the error when the sender broke off, on a stream also behind its end. Bytes and an orderly end are
+    /// kept for the next read.
     pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<LegError> {
+        if let (From::Stream(stream), true) = (&mut self.from, self.ended) {
+            return stream.poll_broken(cx).map(LegError::Stream);
+        }
         if self.ended || !self.surplus.is_empty() {
             return Poll::Pending;
         }
         match std::task::ready!(self.poll_fill(cx)) {
+            // The end may have been found just now, and nobody would ask again.
+            Ok(()) if self.ended => self.poll_broken(cx),
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(error),
         }

@@ -57,6 +57,7 @@ pub(crate) fn destination(worker: &Worker, stream: &TcpStream) -> Option<SocketA
     });
     if found.is_none() {
         worker.telemetry.refused.with_label_values(&["not_redirected"]).inc();
+        tracing::debug!(peer = ?stream.peer_addr().ok(), "refused a connection that no rule redirected");
         refuse(stream);
     }
     found

@@ -19,12 +19,16 @@ use tokio::net::TcpStream;
 use crate::detect::{self, Verdict};
 use crate::leg::{self, Input, LegError, Output, refuse};
 use crate::listen;
+use crate::tunnel::ResetCode;
 use crate::upstream::Upstream;
 use crate::worker::{Resolved, Worker};
 use opaque::Opened;
 
 /// How long a client may be silent before the server is given a chance to speak first.
 const SILENCE: Duration = Duration::from_millis(10);
+
+/// How long a client that nobody can serve has to say something, which may be a request that can be answered.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A call of the workload.
 pub(crate) struct Call {
@@ -55,6 +59,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, draining: Drain
         }
         Resolved::Nowhere => {
             worker.telemetry.refused.with_label_values(&["not_configured"]).inc();
+            tracing::debug!(%destination, "nothing is known of the destination");
             return refuse(&stream);
         }
     };
@@ -131,8 +136,7 @@ impl Call {
                 Some(Ok(opened)) => Box::new(opened),
                 Some(Err(error)) => {
                     tracing::debug!(target = %upstream.label, %error, "no endpoint takes the connection");
-                    self.near.1.reset(crate::tunnel::ResetCode::Cancelled);
-                    return Spoken::Over;
+                    return self.hear_out().await;
                 }
             };
             match first_of(&mut self.near.0, &mut opened.far.legs.0).await {
@@ -142,12 +146,22 @@ impl Call {
                 First::Far(Ok(())) => return Spoken::Opaque(Some(opened)),
                 First::Far(Err(error)) => {
                     if !opened.may_try_again(&error, upstream, &tried) {
-                        self.near.1.reset(crate::tunnel::ResetCode::Cancelled);
-                        return Spoken::Over;
+                        return self.hear_out().await;
                     }
                 }
             }
         }
+    }
+
+    /// Nobody serves the connection: a client of HTTP is told so when it asks, any other sees it broken off.
+    async fn hear_out(&mut self) -> Spoken {
+        let spoken = tokio::time::timeout(LAST_WORDS, self.near.0.fill()).await;
+        if matches!(spoken, Ok(Ok(()))) && matches!(self.read_on(None).await, Spoken::Http) {
+            return Spoken::Http;
+        }
+        self.worker.telemetry.refused.with_label_values(&["no_endpoint"]).inc();
+        self.near.1.reset(ResetCode::Cancelled);
+        Spoken::Over
     }
 }
 

@@ -258,16 +258,29 @@ fn tunnels_to_peers_that_are_gone_and_those_of_a_draining_caller_close() {
 fn unused_and_aged_tunnels_close_and_a_stuck_peer_is_given_up() {
     local(async {
         let mesh = Mesh::new();
-        let mut server = Server::echo(mesh.tls("api")).await;
-        let at_once = Duration::from_millis(1);
+        let server = Server::echo(mesh.tls("api")).await;
+        let soon = Duration::from_millis(100);
         for settings in [
-            Settings { idle_timeout: at_once, ..Settings::default() },
-            Settings { max_age: at_once, ..Settings::default() },
+            Settings { idle_timeout: soon, ..Settings::default() },
+            Settings { max_age: soon, ..Settings::default() },
         ] {
             let pool = pool(mesh.tls("web"), settings);
             let client = Client { pool, ..Client::new(mesh.tls("web"), &server) };
-            round_trip(&client, Bytes::from_static(b"x"), false).await;
-            server.ended.recv().await.unwrap().unwrap();
+            // On a busy machine a tunnel may be too old before anybody has used it; then nothing was sent.
+            let stream = loop {
+                match client.open(Kind::Http1, Bytes::from_static(b"x")).await {
+                    Ok(stream) => break stream,
+                    Err(error) => assert!(matches!(error, OpenError::Handshake { .. }), "{error}"),
+                }
+            };
+            let (mut send, mut recv) = stream.split();
+            send.finish();
+            assert_eq!(recv.recv().await.unwrap().unwrap(), Bytes::from_static(b"x"));
+            assert_eq!(recv.recv().await.unwrap(), None);
+            drop((send, recv));
+            while client.pool.tunnel_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
 
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

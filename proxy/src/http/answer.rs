@@ -7,6 +7,8 @@ use bytes::Bytes;
 pub(crate) enum Status {
     /// The request cannot be read in one way only.
     BadRequest,
+    /// The request's head took too long.
+    RequestTimeout,
     /// The request's head is too long.
     HeadTooLarge,
     /// The service failed to answer.
@@ -22,6 +24,7 @@ impl Status {
     pub(crate) fn code(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::RequestTimeout => 408,
             Self::HeadTooLarge => 431,
             Self::BadGateway => 502,
             Self::Unavailable => 503,
@@ -32,6 +35,7 @@ impl Status {
     fn reason(self) -> &'static str {
         match self {
             Self::BadRequest => "Bad Request",
+            Self::RequestTimeout => "Request Timeout",
             Self::HeadTooLarge => "Request Header Fields Too Large",
             Self::BadGateway => "Bad Gateway",
             Self::Unavailable => "Service Unavailable",

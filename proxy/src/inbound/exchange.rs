@@ -1,5 +1,6 @@
 //! One HTTP/1 exchange that came by a tunnel, with the application.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -37,26 +38,26 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAd
         }
     };
     let mut far = leg::tcp(connection.clone());
-    let progress = Progress::default();
+    let (progress, whole) = (Progress::default(), Cell::new(false));
     let method = head.head.method;
     let (sent, received) = traffic.bytes();
     let result = {
         let back = pin!(message::receive(&mut far.0, &mut near.1, method, &progress, received, |status| {
             traffic.answered(status, began.elapsed());
         }));
-        let forth = pin!(forward(&mut near.0, &mut far.1, head, sent));
-        both(forth, back).await
+        let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &whole));
+        both(forth, back, &whole).await
     };
     match result {
-        Ok((received, _)) if received.upgraded => {
+        Ok(received) if received.upgraded => {
             if Box::pin(tcp::relay(&mut near, &mut far, traffic.bytes())).await.is_err() {
                 near.1.reset(ResetCode::Cancelled);
                 far.1.reset(ResetCode::Cancelled);
             }
         }
-        Ok((received, whole)) => {
+        Ok(received) => {
             near.1.end_message();
-            if received.keep_alive && whole && !far.0.is_over() {
+            if received.keep_alive && whole.get() && !far.0.is_over() {
                 worker.idle.put(application, connection);
             }
         }
@@ -75,8 +76,22 @@ async fn connect(worker: &Worker, application: SocketAddr, head: &RequestHead) -
     }
 }
 
-/// Sends the request to the application.
+/// Sends the request to the application, and then watches whether the caller stays; ends only with what broke.
 async fn forward(
+    from: &mut Input,
+    to: &mut Output,
+    head: Head<RequestHead>,
+    count: &IntCounter,
+    whole: &Cell<bool>,
+) -> BodyError {
+    match send(from, to, head, count).await {
+        Ok(()) => whole.set(true),
+        Err(error) => return error,
+    }
+    BodyError::Source(poll_fn(|cx| from.poll_broken(cx)).await)
+}
+
+async fn send(
     from: &mut Input,
     to: &mut Output,
     head: Head<RequestHead>,
@@ -93,28 +108,26 @@ async fn forward(
     message::send_body(from, to, &mut scanner, |piece| count.inc_by(piece.len() as u64)).await
 }
 
-/// Polls both directions; returns the response and whether the request was whole when it was complete.
+/// Polls both directions until the response is complete, and the request too if the application listens on.
 ///
 /// # Errors
 /// With what the peer's sidecar is to be told.
 async fn both(
-    mut forth: Pin<&mut impl Future<Output = Result<(), BodyError>>>,
+    mut forth: Pin<&mut impl Future<Output = BodyError>>,
     mut back: Pin<&mut impl Future<Output = Result<Received, ResponseError>>>,
-) -> Result<(Received, bool), ResetCode> {
-    let (mut over, mut whole) = (false, false);
+    whole: &Cell<bool>,
+) -> Result<Received, ResetCode> {
+    let mut over = false;
     let mut response = None;
     poll_fn(|cx| {
-        if !over && let Poll::Ready(sent) = forth.as_mut().poll(cx) {
+        if !over && let Poll::Ready(error) = forth.as_mut().poll(cx) {
             over = true;
-            match sent {
-                Ok(()) => whole = true,
+            match error {
                 // The application may have answered before it closed.
-                Err(BodyError::Sink(_)) => {}
-                Err(_) if response.is_some() => {}
-                Err(BodyError::Source(_) | BodyError::Truncated) => {
-                    return Poll::Ready(Err(ResetCode::Cancelled));
-                }
-                Err(BodyError::Malformed(_)) => return Poll::Ready(Err(ResetCode::ProtocolError)),
+                BodyError::Sink(_) => {}
+                _ if response.is_some() => {}
+                BodyError::Source(_) | BodyError::Truncated => return Poll::Ready(Err(ResetCode::Cancelled)),
+                BodyError::Malformed(_) => return Poll::Ready(Err(ResetCode::ProtocolError)),
             }
         }
         if response.is_none()
@@ -134,11 +147,11 @@ async fn both(
         }
         match response.take() {
             // An early answer does not end the request, if the application goes on listening.
-            Some(received) if !over && received.keep_alive && !received.upgraded => {
+            Some(received) if !over && !whole.get() && received.keep_alive && !received.upgraded => {
                 response = Some(received);
                 Poll::Pending
             }
-            Some(received) => Poll::Ready(Ok((received, whole))),
+            Some(received) => Poll::Ready(Ok(received)),
             None => Poll::Pending,
         }
     })

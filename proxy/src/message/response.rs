@@ -15,7 +15,7 @@ use crate::leg::{Input, LegError, Output};
 /// How far a response has come, for whoever waits beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Something was passed on, if only an interim head.
+    /// Something of the final response was passed on, or is just about to be.
     pub(crate) begun: Cell<bool>,
 }
 
@@ -67,7 +67,6 @@ pub(crate) async fn receive(
 ) -> Result<Received, ResponseError> {
     loop {
         let Head { head, length, mut bytes } = next_head(from, method).await?;
-        progress.begun.set(true);
         let body = match head.next {
             Next::Head | Next::Upgrade => {
                 from.unread(bytes.split_off(length));
@@ -76,6 +75,8 @@ pub(crate) async fn receive(
             Next::Body(body) => Some(body),
         };
         if head.next != Next::Head {
+            // Behind an interim head any answer may still come, also one of another endpoint or our own.
+            progress.begun.set(true);
             on_head(head.status);
         }
         let received = |upgraded| Received { keep_alive: head.keep_alive, upgraded };

@@ -60,6 +60,7 @@ pub(super) async fn make(
     let began = Instant::now();
     let mut pieces = pieces.into_iter();
     let mut first = pieces.next().unwrap_or_default();
+    let length = first.len();
     let repeatable = request.head.method.is_idempotent();
     let opened = upstream::open(worker, upstream, work, Kind::Http1, repeatable, &mut first).await;
     let mut far = match opened {
@@ -68,6 +69,7 @@ pub(super) async fn make(
     };
     let (progress, sent) = (Progress::default(), Sent::default());
     let (head, counts) = (request.head, upstream.traffic.bytes());
+    counts.0.inc_by((length - first.len()) as u64);
     let (asked, since) = (request.began, began);
     let on_head = |status: u16| {
         let latency = since.elapsed();

@@ -15,6 +15,8 @@ use crate::tunnel::ResetCode;
 use crate::upstream::Upstream;
 use crate::worker::Resolved;
 
+/// How long a head may take from its first byte; a client that says nothing between two requests may stay.
+const HEAD: Duration = Duration::from_secs(60);
 /// How long, and for how many bytes, a closing connection listens, so that its last words are not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
@@ -34,17 +36,21 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
             filled = call.near.0.fill() => if filled.is_err() { return },
             () = &mut draining => return close(call.near).await,
         }
-        let request = match read_head(&mut call.near.0, request::parse).await {
-            Ok(Some(head)) => Request::new(head, &mut call.near.0),
-            Ok(None) => return close(call.near).await,
-            Err(ReadHeadError::Leg(_) | ReadHeadError::Truncated) => return,
-            Err(ReadHeadError::Head(error)) => return refuse(call, error).await,
+        let request = match read(&mut call.near.0, HEAD).await {
+            Ok(request) => request,
+            Err(NoRequest::End) => return close(call.near).await,
+            Err(NoRequest::Gone) => return,
+            Err(NoRequest::Refused(status, text)) => return refuse(call, status, &text).await,
         };
-        let Ok(request) = request else { return refuse(call, HeadError::AmbiguousLength).await };
         let upstream = match call.worker.resolve(call.destination) {
             Resolved::Upstream(upstream) => upstream,
-            Resolved::Unmapped(_) | Resolved::Nowhere => {
-                return call.near.1.reset(ResetCode::Cancelled);
+            Resolved::Unmapped(service) => {
+                let text = format!("{service} has no port {} any more", call.destination.port());
+                return refuse(call, Status::Unavailable, &text).await;
+            }
+            Resolved::Nowhere => {
+                let text = format!("nothing is known of {}", call.destination);
+                return refuse(call, Status::Unavailable, &text).await;
             }
         };
         match Box::pin(exchange::serve(&call.worker, &upstream, &mut call.near, request)).await {
@@ -62,12 +68,40 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
     }
 }
 
-async fn refuse(mut call: Call, error: HeadError) {
-    let status = match error {
-        HeadError::TooLarge => Status::HeadTooLarge,
-        HeadError::Malformed | HeadError::AmbiguousLength => Status::BadRequest,
+/// Why there is no request to serve.
+#[derive(Debug)]
+enum NoRequest {
+    /// The client has ended in order.
+    End,
+    /// The client is gone, or ended within a head.
+    Gone,
+    /// The client is told what is wrong.
+    Refused(Status, String),
+}
+
+/// Reads a request as far as its head, whose first byte is there; the whole of it must come within `limit`.
+async fn read(from: &mut Input, limit: Duration) -> Result<Request, NoRequest> {
+    let bad = |text: String| NoRequest::Refused(Status::BadRequest, text);
+    let head = match tokio::time::timeout(limit, read_head(from, request::parse)).await {
+        Ok(Ok(Some(head))) => head,
+        Ok(Ok(None)) => return Err(NoRequest::End),
+        Ok(Err(ReadHeadError::Leg(_) | ReadHeadError::Truncated)) => return Err(NoRequest::Gone),
+        Ok(Err(ReadHeadError::Head(error @ HeadError::TooLarge))) => {
+            return Err(NoRequest::Refused(Status::HeadTooLarge, error.to_string()));
+        }
+        Ok(Err(ReadHeadError::Head(error))) => return Err(bad(error.to_string())),
+        Err(_) => {
+            let text = format!("the head of the request was not complete within {limit:?}");
+            return Err(NoRequest::Refused(Status::RequestTimeout, text));
+        }
     };
-    let answer = answer::local(status, &error.to_string(), Manner { bodiless: false, close: true });
+    Request::new(head, from).map_err(|error| bad(error.to_string()))
+}
+
+/// Answers in place of the service, and closes.
+async fn refuse(mut call: Call, status: Status, text: &str) {
+    tracing::debug!(destination = %call.destination, status = status.code(), "{text}");
+    let answer = answer::local(status, text, Manner { bodiless: false, close: true });
     if call.near.1.write(answer).await.is_ok() {
         close(call.near).await;
     }
@@ -87,4 +121,24 @@ async fn close((mut input, mut output): (Input, Output)) {
     };
     // A client that neither ends nor reads has had its time.
     let _ = tokio::time::timeout(LINGER, drain).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::leg;
+
+    #[tokio::test]
+    async fn a_head_that_does_not_come_to_its_end_is_answered_with_408() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut near, _) = leg::tcp(Rc::new(listener.accept().await.unwrap().0));
+        client.write_all(b"GET / HTTP/1.1\r\nslow: ").await.unwrap();
+        let refused = read(&mut near, Duration::from_millis(50)).await;
+        let Err(NoRequest::Refused(Status::RequestTimeout, text)) = refused else { panic!() };
+        assert_eq!(text, "the head of the request was not complete within 50ms");
+    }
 }

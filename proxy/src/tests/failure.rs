@@ -151,3 +151,84 @@ async fn a_draining_sidecar_finishes_what_runs_and_sends_the_rest_elsewhere() {
     assert!(read_until(&mut running, "slow").await.ends_with("slow"));
     assert!(within(drained).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_call_that_comes_before_the_first_configuration_waits_for_it() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.unconfigured_client().await, mesh.instance(0).await);
+    let _application = mesh.application(0, |stream| answer_with(stream, "ok")).await;
+    let mut stream = client.call().await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    // The worker takes its commands in order: behind this one it would have refused the call.
+    let early = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
+    assert!(early.is_err(), "{early:?}");
+    mesh.set_ready(&client, &[0]).await;
+    assert!(read_until(&mut stream, "ok").await.ends_with("ok"));
+    assert_eq!(client.metric("sealane_connections_refused_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn a_silent_http_client_of_a_service_that_nobody_serves_is_told_so_when_it_asks() {
+    let mesh = Mesh::new("8080", 1);
+    let client = mesh.client().await;
+    mesh.set_ready(&client, &[]).await;
+    let mut stream = client.call().await;
+    // Longer than the sidecar waits for the client to speak first; shorter than it waits for last words.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    assert!(read_until(&mut stream, "no instance of api is ready\n").await.starts_with("HTTP/1.1 503 "));
+}
+
+/// An application that says 100 and closes its first connection, and answers on the others.
+async fn break_after_interim(mesh: &Mesh, calls: Arc<AtomicUsize>) -> sealane_base::task::Task {
+    mesh.application(0, move |mut stream| {
+        let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                read_until(&mut stream, "\r\n\r\n").await;
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+            } else {
+                answer_with(stream, "again").await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn behind_an_interim_answer_a_broken_request_is_repeated_or_answered_all_the_same() {
+    for (request, expected) in [(GET, "HTTP/1.1 200 OK"), (POST, "HTTP/1.1 502 Bad Gateway")] {
+        let mesh = Mesh::new("8080/http", 1);
+        let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+        let _application = break_after_interim(&mesh, Arc::default()).await;
+        let response = client.ask(request).await.unwrap();
+        let rest = response.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        assert!(rest.starts_with(expected), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn the_application_learns_that_its_client_is_gone_while_it_still_computes() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let (asked, gone) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (computing, closed) = (asked.clone(), gone.clone());
+    let _application = mesh
+        .application(0, move |mut stream| {
+            let (asked, gone) = (computing.clone(), closed.clone());
+            async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                asked.notify_one();
+                if matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)) {
+                    gone.notify_one();
+                }
+            }
+        })
+        .await;
+    let mut stream = client.call().await;
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    within(asked.notified()).await;
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    within(gone.notified()).await;
+}

@@ -180,3 +180,25 @@ async fn an_instance_without_a_sidecar_is_called_plainly() {
     let response = client.ask("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert_eq!(response.matches("plain").count(), 2, "{response}");
 }
+
+#[tokio::test]
+async fn the_bytes_of_requests_and_responses_are_counted_on_both_sides() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, server) = (mesh.client().await, mesh.instance(0).await);
+    let request = "POST / HTTP/1.1\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    let _application = mesh
+        .application(0, move |mut stream| async move {
+            read_until(&mut stream, "hello").await;
+            stream.write_all(response.as_bytes()).await.unwrap();
+        })
+        .await;
+    assert_eq!(client.ask(request).await.unwrap(), response);
+    for (sidecar, direction) in [(&client, "outbound"), (&server, "inbound")] {
+        for (flow, message) in [("sent", request), ("received", response)] {
+            let labels = [("direction", direction), ("flow", flow)];
+            let counted = sidecar.metric("sealane_bytes_total", &labels);
+            assert_eq!(counted, message.len() as f64, "{direction} {flow}");
+        }
+    }
+}

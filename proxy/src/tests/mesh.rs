@@ -126,6 +126,16 @@ impl Mesh {
         self.sidecar(&self.instances[n], SocketAddr::from(([127, 0, 0, 1], 1))).await
     }
 
+    /// As [`Self::client`], but without a configuration so far.
+    pub(super) async fn unconfigured_client(&self) -> Sidecar {
+        let destination = SocketAddr::new(VIP.parse().unwrap(), self.port());
+        let mut core = Core::start(PORTS, 1, Arc::new(Fixed(destination))).unwrap();
+        core.identify(self.identity(&self.client)).unwrap();
+        let address = self.client.address.to_ipv4().into();
+        core.listen(listeners(address)).await.unwrap();
+        Sidecar { core, address }
+    }
+
     async fn sidecar(&self, own: &Workload, destination: SocketAddr) -> Sidecar {
         let mut core = Core::start(PORTS, 1, Arc::new(Fixed(destination))).unwrap();
         core.identify(self.identity(own)).unwrap();

@@ -86,17 +86,21 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
     let idle = worker.clone();
     let _sweep = task::spawn_local(async move { idle.idle.sweep().await });
     let mut listeners: Vec<Task> = Vec::new();
+    // Calls that come before the first configuration wait in the sockets' queues: nobody knows where they go.
+    let mut early = Vec::new();
     loop {
         tokio::select! {
             () = draining.begun() => break,
             command = inbox.recv() => match command {
                 None => return,
-                Some(Command::Listen(listener, socket)) => match TcpListener::from_std(socket) {
-                    Ok(socket) => listeners.push(listen_on(worker.clone(), listener, socket)),
-                    Err(error) => tracing::error!(%error, ?listener, "cannot listen on what the agent sent"),
-                },
+                Some(Command::Listen(listener, socket)) if worker.snapshot().is_none() => {
+                    early.push((listener, socket));
+                }
+                Some(Command::Listen(listener, socket)) => listeners.extend(listen_on(&worker, listener, socket)),
                 Some(Command::Apply(snapshot, done)) => {
                     worker.apply(snapshot);
+                    let early = early.drain(..);
+                    listeners.extend(early.filter_map(|(listener, socket)| listen_on(&worker, listener, socket)));
                     // An error means that nobody waits any more.
                     let _ = done.send(());
                 }
@@ -115,12 +119,14 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
     }
 }
 
-fn listen_on(worker: Rc<Worker>, listener: Listener, socket: TcpListener) -> Task {
-    task::spawn_local(async move {
+fn listen_on(worker: &Rc<Worker>, listener: Listener, socket: StdListener) -> Option<Task> {
+    let complain = |error| tracing::error!(%error, ?listener, "cannot listen on what the agent sent");
+    let (worker, socket) = (worker.clone(), TcpListener::from_std(socket).map_err(complain).ok()?);
+    Some(task::spawn_local(async move {
         match listener {
             Listener::Outbound => listen::accept(&worker, socket, outbound::serve).await,
             Listener::Inbound => listen::accept(&worker, socket, inbound::serve_plain).await,
             Listener::Tunnel => listen::accept(&worker, socket, inbound::serve_tunnel).await,
         }
-    })
+    }))
 }

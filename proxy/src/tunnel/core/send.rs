@@ -122,6 +122,17 @@ impl Core {
         self.error(id).map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
     }
 
+    /// Ready when the stream is reset or its tunnel lost, also behind the peer's END; what arrived before stays.
+    pub(in crate::tunnel) fn poll_broken(&mut self, id: StreamId, cx: &Context<'_>) -> Poll<StreamError> {
+        if let Some(error) = self.error(id) {
+            return Poll::Ready(error);
+        }
+        if let Some(state) = self.streams.get_mut(&id) {
+            register(&mut state.receiver, cx.waker());
+        }
+        Poll::Pending
+    }
+
     /// The sending half is dropped.
     pub(in crate::tunnel) fn drop_sender(&mut self, id: StreamId) {
         if let Some(state) = self.streams.get_mut(&id) {
