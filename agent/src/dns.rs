@@ -1,6 +1,6 @@
 //! DNS for workloads: each asks a socket of its own namespace, and the agent answers.
 //!
-//! A question walks from [`server`](serve) (sockets, no decisions) through [`answer`] (messages, pure) into a
+//! A question walks from [`server`](serve) (sockets, no decisions) through [`answer()`] (messages, pure) into a
 //! [`View`] of immutable [`Zone`]s (names, pure); what is not ours goes to the [`Forwarder`]. The sockets are made
 //! by the caller in the right namespace and outlive the agent in keep: what is asked meanwhile waits in their
 //! queues and is answered late rather than refused.

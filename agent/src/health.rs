@@ -5,7 +5,7 @@
 //! no connection is ever opened, and the cost does not grow with the number of sockets on the host: a dump would
 //! walk the host's whole table of listeners for every workload.
 //!
-//! Main types: [`Listening`] asks once, [`watch`] keeps asking.
+//! Main types: [`Listening`] asks once, [`watch()`] keeps asking.
 
 mod diag;
 mod listening;

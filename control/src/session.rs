@@ -1,7 +1,7 @@
 //! One agent's stream: desired state down, observed state up.
 //!
 //! The loop holds at most one report under way and a few answers; desired state is not queued at all, but
-//! taken from the agent's [`View`] when there is room to send. So a slow agent costs nothing and gets the
+//! taken from the agent's `View` when there is room to send. So a slow agent costs nothing and gets the
 //! newest state only.
 
 mod outbox;
