@@ -137,6 +137,7 @@ impl Ground {
         let overlay = Arc::new(Overlay::new(overlay, hopper.clone(), &registry)?);
         let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
         let (mesh, stored) = recall(&networks, &folder, identity, &overlay, &config.run_dir).await?;
+        held.retain(|key| belongs(key, &mesh, &stored))?;
         let readiness = Readiness::default();
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
@@ -209,6 +210,19 @@ impl Ground {
         tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control)));
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
+    }
+}
+
+/// Whether held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is known.
+fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
+    let mut parts = key.split('/').skip(1);
+    let network = parts.next().unwrap_or_default();
+    match parts.next() {
+        None => mesh.networks().iter().any(|known| known.as_str() == network),
+        Some(name) => stored
+            .iter()
+            .map(|known| &known.workload)
+            .any(|known| known.network.as_str() == network && known.name.as_str() == name),
     }
 }
 

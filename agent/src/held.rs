@@ -88,6 +88,15 @@ impl Held {
         inner.keep.delete(key).map(drop)
     }
 
+    /// Lets go of every key that `wanted` does not say yes to: what an earlier agent left behind.
+    ///
+    /// # Errors
+    /// When the keep does not answer.
+    pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) -> Result<(), KeepError> {
+        let unwanted: Vec<String> = self.lock().fds.keys().filter(|key| !wanted(key)).cloned().collect();
+        unwanted.iter().try_for_each(|key| self.remove(key))
+    }
+
     /// Returns when the keep has closed its end.
     async fn death(&self) {
         let socket = self.lock().keep.as_fd().try_clone_to_owned();
