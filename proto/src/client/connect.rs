@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -133,7 +133,7 @@ pub(super) async fn tls_channel(
     let tls = tokio::time::timeout_at(deadline, tls)
         .await
         .unwrap_or_else(|_| Err(late()))
-        .map_err(|source| ConnectError::Tls { address: address.clone(), source })?;
+        .map_err(|source| ConnectError::Tls { address: address.clone(), source: in_words(source) })?;
     Endpoint::from_static("http://control.sealane")
         .http2_keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)
@@ -141,6 +141,17 @@ pub(super) async fn tls_channel(
         .connect_with_connector(once(tls))
         .await
         .map_err(|source| ConnectError::Http { address: address.clone(), source })
+}
+
+/// TLS wraps what our own verifiers say, and shows it as programmers see it.
+fn in_words(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(ours))) => {
+            io::Error::new(error.kind(), ours.0.to_string())
+        }
+        Some(_) | None => error,
+    }
 }
 
 /// A connector that hands out one connection; a lost one is an error, so that reconnecting is ours to decide.
