@@ -8,14 +8,14 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sealane_base::backoff::Backoff;
+use sealane_base::task;
 use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Sender, Up};
-use sealane_sys::resident::release_file_pages;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::core::Core;
 use crate::listen::Redirected;
-use crate::{RunError, Settings};
+use crate::{RunError, Settings, rest};
 
 /// What ends a connection to the agent.
 enum End {
@@ -31,6 +31,7 @@ enum End {
 pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Worker)?;
     let mut core = Core::start(settings.ports, settings.workers, Arc::new(Redirected))?;
+    let _rest = task::spawn("rest", rest::watch(core.activity()));
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
         let end = match connect(&settings.agent_socket).await {
@@ -111,10 +112,7 @@ async fn serve(
 /// The start is over: what only it needed is not kept resident. Once per process.
 fn release_start() {
     static OVER: Once = Once::new();
-    OVER.call_once(|| match release_file_pages() {
-        Ok(kib) => tracing::debug!(kib, "program pages given back"),
-        Err(error) => tracing::debug!(%error, "program pages stay resident"),
-    });
+    OVER.call_once(rest::release);
 }
 
 async fn handle(message: Down, core: &mut Core) -> Option<Up> {

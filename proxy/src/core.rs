@@ -111,6 +111,16 @@ impl Core {
         }
     }
 
+    /// A number that grows with everything that happens to the workload's connections.
+    pub(crate) fn activity(&self) -> impl Fn() -> u64 + Send + use<> {
+        let (stats, telemetry) = (self.stats.clone(), self.telemetry.clone());
+        move || {
+            let tunnels = stats.tunnels_opened.value() + stats.tunnels_closed.value();
+            let streams = stats.streams_opened.value() + stats.streams_closed.value();
+            tunnels + streams + telemetry.accepted.get()
+        }
+    }
+
     /// Everything that was counted.
     #[must_use]
     pub fn metrics(&self) -> Vec<Family> {

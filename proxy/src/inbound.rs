@@ -1,10 +1,10 @@
 //! Calls to the workload: streams of tunnels, and plain connections from peers without a sidecar.
 
 mod exchange;
+mod observe;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use sealane_base::drain::Draining;
 use sealane_base::task;
@@ -14,10 +14,11 @@ use tokio::net::TcpStream;
 use crate::dial;
 use crate::leg::{self, refuse};
 use crate::listen;
-use crate::tcp;
+use crate::tcp::{self, Tap};
 use crate::telemetry::{Carried, Traffic};
 use crate::tunnel::{Incoming, Kind, ResetCode};
 use crate::worker::Worker;
+use observe::Observed;
 
 /// Serves one tunnel to its end.
 pub(crate) async fn serve_tunnel(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
@@ -52,7 +53,7 @@ async fn serve_stream(worker: &Worker, incoming: Incoming) {
             let mut near = leg::stream(stream);
             let dialled = dial::connect(application).await;
             match dialled {
-                Ok(stream) => relay(near, stream, &traffic).await,
+                Ok(stream) => relay(near, stream, &traffic, traffic.bytes()).await,
                 Err(error) => {
                     tracing::debug!(%application, %error, "the application takes no connection");
                     near.1.reset(ResetCode::Unreachable);
@@ -81,7 +82,11 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, stream: TcpStream, draining:
     drop(snapshot);
     let dialled = dial::connect(destination).await;
     match dialled {
-        Ok(application) => relay(leg::tcp(Rc::new(stream)), application, &traffic).await,
+        Ok(application) => {
+            // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
+            let near = leg::tcp(Rc::new(stream));
+            relay(near, application, &traffic, &Observed::new(&traffic)).await;
+        }
         Err(error) => {
             tracing::debug!(%destination, %error, "the application takes no connection");
             refuse(&stream);
@@ -90,10 +95,15 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, stream: TcpStream, draining:
     drop(draining);
 }
 
-async fn relay(mut near: (leg::Input, leg::Output), application: Rc<TcpStream>, traffic: &Arc<Traffic>) {
+async fn relay(
+    mut near: (leg::Input, leg::Output),
+    application: Rc<TcpStream>,
+    traffic: &Traffic,
+    tap: &impl Tap,
+) {
     let _open = traffic.connected(Carried::Opaque);
     let mut far = leg::tcp(application);
-    if let Err(error) = Box::pin(tcp::relay(&mut near, &mut far, traffic.bytes())).await {
+    if let Err(error) = Box::pin(tcp::relay(&mut near, &mut far, tap)).await {
         tracing::debug!(%error, "connection");
         near.1.reset(ResetCode::Cancelled);
         far.1.reset(ResetCode::Cancelled);

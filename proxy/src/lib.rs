@@ -20,6 +20,7 @@ mod leg;
 mod listen;
 mod message;
 mod outbound;
+mod rest;
 mod route;
 mod tcp;
 mod telemetry;

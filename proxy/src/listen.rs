@@ -89,6 +89,7 @@ pub(crate) async fn accept<F>(
             }
         };
         backoff.reset();
+        worker.telemetry.accepted.inc();
         let Some(draining) = worker.begin() else { return };
         let worker = worker.clone();
         task::spawn_local(async move {

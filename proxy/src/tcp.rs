@@ -11,6 +11,25 @@ use crate::leg::{Input, LegError, Output};
 /// A flow that moved so many bytes without waiting lets others go first.
 const FAIR_SHARE: usize = 1 << 20;
 
+/// Sees what passes.
+pub(crate) trait Tap {
+    /// `near` has sent this.
+    fn sent(&self, bytes: &[u8]);
+    /// `near` receives this.
+    fn received(&self, bytes: &[u8]);
+}
+
+/// Counts the bytes that `near` sends and those that it receives.
+impl Tap for (IntCounter, IntCounter) {
+    fn sent(&self, bytes: &[u8]) {
+        self.0.inc_by(bytes.len() as u64);
+    }
+
+    fn received(&self, bytes: &[u8]) {
+        self.1.inc_by(bytes.len() as u64);
+    }
+}
+
 /// Which leg broke, and how.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
@@ -24,31 +43,29 @@ pub(crate) enum Broken {
 
 /// Copies until both directions have ended, or one breaks; resetting the legs is then the caller's.
 ///
-/// `counts` are of what `near` sends and what it receives.
-///
 /// # Errors
 /// Which leg broke.
 pub(crate) async fn relay(
     near: &mut (Input, Output),
     far: &mut (Input, Output),
-    counts: &(IntCounter, IntCounter),
+    tap: &impl Tap,
 ) -> Result<(), Broken> {
-    let forth = pin!(one_way(&mut near.0, &mut far.1, &counts.0, Broken::Near, Broken::Far));
-    let back = pin!(one_way(&mut far.0, &mut near.1, &counts.1, Broken::Far, Broken::Near));
+    let forth = pin!(one_way(&mut near.0, &mut far.1, |bytes| tap.sent(bytes), Broken::Near, Broken::Far));
+    let back = pin!(one_way(&mut far.0, &mut near.1, |bytes| tap.received(bytes), Broken::Far, Broken::Near));
     both(forth, back).await
 }
 
 async fn one_way(
     from: &mut Input,
     to: &mut Output,
-    count: &IntCounter,
+    tap: impl Fn(&[u8]),
     source: fn(LegError) -> Broken,
     sink: fn(LegError) -> Broken,
 ) -> Result<(), Broken> {
     let mut moved = 0;
     while let Some(bytes) = from.read().await.map_err(source)? {
         moved += bytes.len();
-        count.inc_by(bytes.len() as u64);
+        tap(&bytes);
         to.write(bytes).await.map_err(sink)?;
         if moved >= FAIR_SHARE {
             moved = 0;

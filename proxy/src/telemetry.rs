@@ -39,6 +39,8 @@ pub(crate) struct Telemetry {
     pub(crate) detected: IntCounterVec,
     /// Connections that were not served, by reason.
     pub(crate) refused: IntCounterVec,
+    /// Connections that were accepted, to see whether anything happens; not shown.
+    pub(crate) accepted: IntCounter,
     /// Tunnels that are up.
     pub(crate) tunnels_open: IntGauge,
     /// TLS handshakes that failed, on either side. A gauge to us, since it is copied; a counter to readers.
@@ -123,7 +125,9 @@ impl Telemetry {
         let tunnels_open = IntGauge::new("sealane_tunnels_open", "Tunnels to and from other sidecars.")?;
         registry.register(Box::new(tunnels_open.clone()))?;
         let many = |name, help, label| counter(&registry, name, help, &[label]);
+        let accepted = IntCounter::new("accepted", "Connections that were accepted.")?;
         Ok(Arc::new(Self {
+            accepted,
             families: Families::new(&registry)?,
             retries: many("sealane_retries_total", "Requests that were sent again.", "reason")?,
             ejections: one("sealane_ejections_total", "Endpoints that were left out for refusing.")?,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::mesh::{Mesh, answer_with, read_until, within};
+use super::mesh::{Mesh, PORTS, answer_with, read_until, within};
 
 /// Sends `request` to an application that answers with `response` when it has all of it; both must arrive as they were.
 async fn check_transparent(request: &'static str, response: &'static str, closes: bool) {
@@ -201,4 +201,18 @@ async fn the_bytes_of_requests_and_responses_are_counted_on_both_sides() {
             assert_eq!(counted, message.len() as f64, "{direction} {flow}");
         }
     }
+}
+
+#[tokio::test]
+async fn requests_of_a_caller_without_sidecar_are_counted() {
+    let mesh = Mesh::new("8080", 1);
+    let server = mesh.instance_called_plainly(0).await;
+    let _application = mesh.application(0, |stream| answer_with(stream, "plain")).await;
+    let mut stream = tokio::net::TcpStream::connect((server.address, PORTS.inbound)).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(read_until(&mut stream, "plain").await.ends_with("plain"));
+    }
+    let labels = [("direction", "inbound"), ("source_service", "unknown"), ("code_class", "2xx")];
+    assert_eq!(server.metric("sealane_requests_total", &labels), 2.0);
 }

@@ -136,6 +136,12 @@ impl Mesh {
         Sidecar { core, address }
     }
 
+    /// The sidecar of instance `n`, which is called by its own address and not by a sidecar.
+    pub(super) async fn instance_called_plainly(&self, n: usize) -> Sidecar {
+        let address = self.instances[n].address.to_ipv4().into();
+        self.sidecar(&self.instances[n], SocketAddr::new(address, self.port())).await
+    }
+
     async fn sidecar(&self, own: &Workload, destination: SocketAddr) -> Sidecar {
         let mut core = Core::start(PORTS, 1, Arc::new(Fixed(destination))).unwrap();
         core.identify(self.identity(own)).unwrap();

@@ -1,0 +1,193 @@
+//! Reading along: HTTP/1 on a connection whose bytes pass untouched and unawaited, for the sake of metrics.
+//!
+//! What cannot be followed is not counted any more; it passes all the same.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::http::response::Next;
+use crate::http::{self, Body, BodyScanner, HeadError, MAX_HEAD, Method, Parsed, request, response};
+use crate::tcp::Tap;
+use crate::telemetry::Traffic;
+
+/// How many requests may be without an answer before the connection is not followed any more.
+const MAX_UNANSWERED: usize = 64;
+
+/// Counts bytes, and requests where there are any.
+pub(super) struct Observed<'a> {
+    traffic: &'a Traffic,
+    exchanges: RefCell<Exchanges>,
+}
+
+/// Both directions of a connection. Pure.
+#[derive(Debug, Default)]
+struct Exchanges {
+    requests: Messages,
+    responses: Messages,
+    unanswered: VecDeque<(Method, Instant)>,
+}
+
+/// The messages of one direction.
+#[derive(Debug)]
+enum Messages {
+    /// In a head, or between two messages; what has come of it when it did not come whole.
+    Head(Vec<u8>),
+    Body(BodyScanner),
+    /// This is not HTTP/1, or not any more.
+    Lost,
+}
+
+impl Default for Messages {
+    fn default() -> Self {
+        Self::Head(Vec::new())
+    }
+}
+
+impl Messages {
+    /// Follows `bytes`; `on_head` says which body comes behind the head at the start of what it gets, `None` when
+    /// none that could be followed does.
+    fn advance(
+        &mut self,
+        mut bytes: &[u8],
+        mut on_head: impl FnMut(&[u8]) -> Result<Parsed<Option<Body>>, HeadError>,
+    ) {
+        while !bytes.is_empty() {
+            let next = match self {
+                Self::Lost => return,
+                Self::Body(scanner) => match scanner.advance(bytes) {
+                    Ok(length) => {
+                        bytes = &bytes[length..];
+                        if !scanner.is_done() {
+                            return;
+                        }
+                        Self::default()
+                    }
+                    Err(_) => Self::Lost,
+                },
+                Self::Head(gathered) => {
+                    let before = gathered.len();
+                    // Nearly always the whole head comes at once.
+                    let parsed = if before == 0 {
+                        on_head(bytes)
+                    } else {
+                        gathered.extend_from_slice(bytes);
+                        // One that drips in is parsed once, not once per byte.
+                        let ended = http::has_head(gathered, before);
+                        if ended { on_head(gathered) } else { Ok(Parsed::Partial) }
+                    };
+                    match parsed {
+                        Ok(Parsed::Partial) if before + bytes.len() < MAX_HEAD => {
+                            if before == 0 {
+                                gathered.extend_from_slice(bytes);
+                            }
+                            return;
+                        }
+                        Ok(Parsed::Complete(Some(body), length)) => {
+                            bytes = &bytes[length - before..];
+                            let scanner = BodyScanner::new(body);
+                            if scanner.is_done() { Self::default() } else { Self::Body(scanner) }
+                        }
+                        Ok(Parsed::Partial | Parsed::Complete(None, _)) | Err(_) => Self::Lost,
+                    }
+                }
+            };
+            *self = next;
+        }
+    }
+}
+
+impl Exchanges {
+    fn handle_sent(&mut self, bytes: &[u8], now: Instant) {
+        let unanswered = &mut self.unanswered;
+        self.requests.advance(bytes, |bytes| {
+            Ok(match request::parse(bytes)? {
+                Parsed::Complete(head, length) => {
+                    let followed = unanswered.len() < MAX_UNANSWERED;
+                    unanswered.push_back((head.method, now));
+                    Parsed::Complete(followed.then_some(head.body), length)
+                }
+                Parsed::Partial => Parsed::Partial,
+            })
+        });
+    }
+
+    /// `on_answer` hears the status of every final response, and how long after its request it came.
+    fn handle_received(&mut self, bytes: &[u8], now: Instant, mut on_answer: impl FnMut(u16, Duration)) {
+        let unanswered = &mut self.unanswered;
+        self.responses.advance(bytes, |bytes| {
+            let Some(&(method, asked)) = unanswered.front() else { return Err(HeadError::Malformed) };
+            let Parsed::Complete(head, length) = response::parse(bytes, method)? else {
+                return Ok(Parsed::Partial);
+            };
+            if head.next == Next::Head {
+                return Ok(Parsed::Complete(Some(Body::Empty), length));
+            }
+            unanswered.pop_front();
+            on_answer(head.status, now.saturating_duration_since(asked));
+            Ok(Parsed::Complete(
+                match head.next {
+                    Next::Body(body) => Some(body),
+                    Next::Head | Next::Upgrade => None,
+                },
+                length,
+            ))
+        });
+    }
+}
+
+impl<'a> Observed<'a> {
+    /// For a connection whose beginning is still to come.
+    pub(super) fn new(traffic: &'a Traffic) -> Self {
+        Self { traffic, exchanges: RefCell::default() }
+    }
+}
+
+impl Tap for Observed<'_> {
+    fn sent(&self, bytes: &[u8]) {
+        self.traffic.bytes().sent(bytes);
+        self.exchanges.borrow_mut().handle_sent(bytes, Instant::now());
+    }
+
+    fn received(&self, bytes: &[u8]) {
+        self.traffic.bytes().received(bytes);
+        let answered = |status, latency| self.traffic.answered(status, latency);
+        self.exchanges.borrow_mut().handle_received(bytes, Instant::now(), answered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statuses that are seen when each direction comes in pieces of `size` bytes.
+    fn statuses(sent: &str, received: &str, size: usize) -> Vec<u16> {
+        let (mut exchanges, mut seen, now) = (Exchanges::default(), Vec::new(), Instant::now());
+        sent.as_bytes().chunks(size).for_each(|piece| exchanges.handle_sent(piece, now));
+        for piece in received.as_bytes().chunks(size) {
+            exchanges.handle_received(piece, now, |status, _| seen.push(status));
+        }
+        seen
+    }
+
+    #[test]
+    fn answers_are_seen_however_the_bytes_are_cut() {
+        let sent = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n\
+                    HEAD / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        let received = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 3\r\n\r\nabc\
+                        HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.1 404 No\r\n\r\nall the rest";
+        for size in 1..sent.len() {
+            assert_eq!(statuses(sent, received, size), [201, 200, 404], "{size}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_http_is_not_counted() {
+        assert_eq!(statuses("PING\r\n", "+PONG\r\n", 100), [0; 0]);
+        assert_eq!(statuses("GET / HTTP/1.1\r\n\r\n", "220 welcome\r\n", 100), [0; 0]);
+        assert_eq!(statuses("", "HTTP/1.1 200 OK\r\n\r\n", 100), [0; 0], "an answer to nothing");
+        let upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
+        let after = format!("{upgrade}HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!(statuses("GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n", &after, 100), [101]);
+    }
+}
