@@ -115,9 +115,9 @@ impl Core {
     pub(crate) fn activity(&self) -> impl Fn() -> u64 + Send + use<> {
         let (stats, telemetry) = (self.stats.clone(), self.telemetry.clone());
         move || {
-            let tunnels = stats.tunnels_opened.value() + stats.tunnels_closed.value();
+            // A tunnel that closes for want of use is no activity.
             let streams = stats.streams_opened.value() + stats.streams_closed.value();
-            tunnels + streams + telemetry.accepted.get()
+            stats.tunnels_opened.value() + streams + telemetry.accepted.get()
         }
     }
 
