@@ -13,6 +13,7 @@ mod freshness;
 mod identity;
 mod joining;
 mod names;
+mod networks;
 mod one_host;
 mod partition;
 mod tcp;
