@@ -7,12 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
+use sealane_proto::identity::Principal;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::token::JoinToken;
@@ -137,14 +138,26 @@ impl Ground {
         let overlay = Arc::new(Overlay::new(overlay, hopper.clone(), &registry)?);
         let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
         let (mesh, stored) = recall(&networks, &folder, identity, &overlay, &config.run_dir).await?;
+        let certs = Certs::new(identities, identity.trust_domain.clone());
+        if let Err(error) = certs.purge(|principal| is_of(principal, &stored), SystemTime::now()) {
+            tracing::error!(%error, "cannot look through the stored identities");
+        }
         held.retain(|key| belongs(key, &mesh, &stored))?;
         let readiness = Readiness::default();
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
         let (applied, acks) = watch::channel(BTreeMap::new());
         let ready = readiness.part("networks");
-        let parts =
-            HostParts { mesh, overlay: overlay.clone(), folder: networks, events, report, applied, ready };
+        let parts = HostParts {
+            mesh,
+            overlay: overlay.clone(),
+            folder: networks,
+            workloads: folder.clone(),
+            events,
+            report,
+            applied,
+            ready,
+        };
         let (host, host_task) = host::start(parts);
         let dns_metrics = DnsMetrics::register(&registry)?;
         let forward = ForwardConfig::new(PathBuf::from("/etc/resolv.conf"));
@@ -156,7 +169,7 @@ impl Ground {
             hopper,
             overlay,
             held,
-            certs: Arc::new(Certs::new(identities, identity.trust_domain.clone())),
+            certs: Arc::new(certs),
             sidecars: Arc::new(Registry::default()),
             forwarder: Arc::new(Forwarder::new(forward, dns_metrics.clone())),
             dns_metrics,
@@ -211,6 +224,14 @@ impl Ground {
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
+}
+
+/// Whether a workload's own identity is of one that is known.
+fn is_of(principal: &Principal, stored: &[StoredWorkload]) -> bool {
+    stored
+        .iter()
+        .map(|known| &known.workload)
+        .any(|known| *principal == Principal::Workload(known.network.clone(), known.name.clone()))
 }
 
 /// Whether held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is known.

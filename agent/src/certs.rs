@@ -172,6 +172,40 @@ impl Certs {
         due.map(|(principal, _)| principal.clone()).collect()
     }
 
+    /// The principal has no workload on this host any more. What a service's next instance can use is kept on disk.
+    ///
+    /// # Errors
+    /// When the disk is faulty.
+    pub(crate) fn forget(&self, principal: &Principal) -> Result<(), DiskError> {
+        self.lock().remove(principal);
+        match principal {
+            Principal::Workload(..) => self.folder.remove(&file_name(principal)),
+            Principal::Service(..) | Principal::Control | Principal::Node(_) => Ok(()),
+        }
+    }
+
+    /// Removes what is of no use any more: certificates that have ended, and those of workloads that are not `known`.
+    ///
+    /// # Errors
+    /// When the disk is faulty.
+    pub(crate) fn purge(&self, known: impl Fn(&Principal) -> bool, now: SystemTime) -> Result<(), CertError> {
+        for name in self.folder.names()? {
+            let Some(bytes) = self.folder.read(&name)? else {
+                continue;
+            };
+            let stored = StoredIdentity::from_bytes(&bytes)?;
+            let ended = match stored.chain.first() {
+                Some(leaf) => Validity::of(leaf)?.not_after <= now,
+                None => false,
+            };
+            let principal = &stored.spiffe_id.principal;
+            if ended || matches!(principal, Principal::Workload(..)) && !known(principal) {
+                self.folder.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn stored_key(&self, principal: &Principal) -> Result<Option<NewKey>, CertError> {
         let Some(bytes) = self.folder.read(&file_name(principal))? else {
             return Ok(None);

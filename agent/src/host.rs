@@ -96,4 +96,6 @@ pub(crate) struct HostViews {
     pub(crate) control: watch::Receiver<Option<Channel>>,
     /// The reports.
     pub(crate) reported: watch::Receiver<Reported>,
+    /// What is wrong on this host, a sentence each.
+    pub(crate) complaints: watch::Receiver<Vec<String>>,
 }

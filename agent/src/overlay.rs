@@ -224,6 +224,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// Counts a workload's rules that somebody changed and that were mended.
+    pub fn count_rules_drift(&self) {
+        self.metrics.count_rules();
+    }
+
     /// The namespace of a network that this host carries.
     ///
     /// # Errors

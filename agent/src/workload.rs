@@ -197,7 +197,7 @@ impl Workloads {
 }
 
 /// The name of a workload's record on disk.
-fn record_name(key: &Key) -> String {
+pub(crate) fn record_name(key: &Key) -> String {
     format!("{}.{}", key.network, key.workload)
 }
 

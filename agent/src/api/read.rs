@@ -83,7 +83,7 @@ impl Read for ReadApi {
         let sum = |of: fn(&NetworkSnapshot) -> usize| -> u32 {
             count(networks.iter().map(|effective| of(&effective.snapshot)).sum())
         };
-        let mut problems = Vec::new();
+        let mut problems = self.views.complaints.borrow().clone();
         if link.channel.is_none() {
             let why = if link.problem.is_empty() { "connecting" } else { &link.problem };
             problems.push(format!("control is not there ({why}); what runs goes on, new services wait"));

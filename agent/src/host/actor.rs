@@ -12,12 +12,13 @@ use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
-use super::mesh::{AdmitError, Mesh};
+use super::mesh::Mesh;
 use super::{Effective, HostViews, LinkState, Reported, Spec};
-use crate::disk::{Folder, network_to_bytes};
+use crate::disk::{Folder, StoredProcess, StoredWorkload, network_to_bytes};
 use crate::dns::Zone;
 use crate::overlay::{Overlay, Reason};
 use crate::sidecar::Key;
+use crate::workload::{AttachError, record_name};
 
 /// How often the kernel is compared with what it should have.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub(crate) struct HostParts {
     pub(crate) overlay: Arc<Overlay>,
     /// Where networks are kept on disk.
     pub(crate) folder: Folder,
+    /// Where workloads are kept on disk.
+    pub(crate) workloads: Folder,
     /// From control.
     pub(crate) events: mpsc::Receiver<LinkEvent>,
     /// To control.
@@ -55,7 +58,7 @@ pub(crate) struct HostHandle {
 
 #[derive(Debug)]
 enum Request {
-    Admit(Spec, oneshot::Sender<Result<Workload, AdmitError>>),
+    Admit(Spec, StoredProcess, oneshot::Sender<Result<Workload, AttachError>>),
     Ready(Key, bool, oneshot::Sender<u64>),
     End(Key, oneshot::Sender<u64>),
     Remove(Key, oneshot::Sender<u64>),
@@ -63,12 +66,16 @@ enum Request {
 }
 
 impl HostHandle {
-    /// Takes in a new workload; `None` while the agent ends.
+    /// Takes in a new workload and writes it down; `None` while the agent ends.
     ///
     /// # Errors
-    /// When name or address are taken.
-    pub(crate) async fn admit(&self, spec: Spec) -> Option<Result<Workload, AdmitError>> {
-        self.ask(|answer| Request::Admit(spec, answer)).await
+    /// When name or address are taken, or the disk is full; nobody hears of the workload then.
+    pub(crate) async fn admit(
+        &self,
+        spec: Spec,
+        process: StoredProcess,
+    ) -> Option<Result<Workload, AttachError>> {
+        self.ask(|answer| Request::Admit(spec, process, answer)).await
     }
 
     /// Says whether calls may be sent to a workload; returns the report that says so.
@@ -108,11 +115,13 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         watch::Sender::default(),
         watch::Sender::default(),
     );
+    let complaints = watch::Sender::default();
     let views = HostViews {
         networks: networks.subscribe(),
         link: link.subscribe(),
         control: control.subscribe(),
         reported: reported.subscribe(),
+        complaints: complaints.subscribe(),
     };
     let dirty = parts.mesh.networks().into_iter().collect();
     let host = Host {
@@ -126,8 +135,27 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         link,
         control,
         reported,
+        problems: BTreeMap::new(),
+        complaints,
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
+}
+
+/// Takes a workload in and writes it down, or neither.
+fn admit(
+    mesh: &mut Mesh,
+    folder: &Folder,
+    spec: &Spec,
+    process: StoredProcess,
+) -> Result<Workload, AttachError> {
+    let workload = mesh.admit(spec, Instant::now())?;
+    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+    let stored = StoredWorkload { workload, process };
+    if let Err(error) = folder.write(&record_name(&key), &stored.to_bytes()) {
+        mesh.remove(&key, Instant::now());
+        return Err(error.into());
+    }
+    Ok(stored.workload)
 }
 
 struct Host {
@@ -141,6 +169,15 @@ struct Host {
     link: watch::Sender<LinkState>,
     control: watch::Sender<Option<Channel>>,
     reported: watch::Sender<Reported>,
+    problems: BTreeMap<(NetworkName, Trouble), String>,
+    complaints: watch::Sender<Vec<String>>,
+}
+
+/// What a network can be in trouble with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Kernel,
+    Disk,
 }
 
 impl Host {
@@ -151,11 +188,12 @@ impl Host {
             self.refresh(Reason::Change).await;
             self.tell();
             self.save();
+            self.complain();
             if !said_ready && self.dirty.is_empty() {
                 self.parts.ready.ready();
                 said_ready = true;
             }
-            let retry = !self.dirty.is_empty();
+            let retry = !self.dirty.is_empty() || !self.unsaved.is_empty();
             tokio::select! {
                 Some(event) = self.parts.events.recv() => self.handle_link(event).await,
                 request = self.queue.recv() => match request {
@@ -184,8 +222,8 @@ impl Host {
         let mesh = &mut self.parts.mesh;
         // An asker that left gets no answer; what it asked for stands.
         match request {
-            Request::Admit(spec, answer) => {
-                let admitted = mesh.admit(&spec, Instant::now());
+            Request::Admit(spec, process, answer) => {
+                let admitted = admit(mesh, &self.parts.workloads, &spec, process);
                 if admitted.is_ok() {
                     self.dirty.insert(spec.network);
                 }
@@ -281,9 +319,11 @@ impl Host {
             let (local, node) = (self.parts.mesh.local(&network), &self.parts.mesh.node().name);
             if let Err(error) = self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
                 tracing::error!(%error, %network, "cannot set up the network, trying again");
+                self.problems.insert((network.clone(), Trouble::Kernel), error.to_string());
                 self.dirty.insert(network);
                 continue;
             }
+            self.problems.remove(&(network.clone(), Trouble::Kernel));
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
                 published.snapshot.generation == snapshot.generation
@@ -316,6 +356,20 @@ impl Host {
         self.networks.send_replace(networks.collect());
     }
 
+    /// Shows what is wrong.
+    fn complain(&self) {
+        let sentences = self.problems.iter().map(|((network, trouble), error)| match trouble {
+            Trouble::Kernel => format!("network {network} cannot be set up: {error}"),
+            Trouble::Disk => format!("what control said of network {network} cannot be kept: {error}"),
+        });
+        let sentences: Vec<String> = sentences.collect();
+        self.complaints.send_if_modified(|known| {
+            let news = *known != sentences;
+            *known = sentences;
+            news
+        });
+    }
+
     /// Tells control what is new.
     fn tell(&self) {
         let version = self.parts.mesh.version();
@@ -341,8 +395,12 @@ impl Host {
                 continue;
             };
             if let Err(error) = self.parts.folder.write(network.as_str(), &network_to_bytes(snapshot)) {
-                tracing::error!(%error, %network, "cannot keep the network's state on disk");
+                if self.problems.insert((network.clone(), Trouble::Disk), error.to_string()).is_none() {
+                    tracing::error!(%error, %network, "cannot keep the network's state on disk");
+                }
                 self.unsaved.insert(network);
+            } else {
+                self.problems.remove(&(network, Trouble::Disk));
             }
         }
     }

@@ -6,6 +6,9 @@ use sealane_proto::types::NetworkName;
 use super::applied::{Applied, Table};
 use super::plan::Desired;
 
+/// The table of the sidecar rules in workloads' namespaces.
+const RULES: &str = "nft";
+
 /// The overlay's series.
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
@@ -30,6 +33,7 @@ impl Metrics {
         );
         let drift = IntCounterVec::new(drift, &["table"])?;
         registry.register(Box::new(drift.clone()))?;
+        drift.with_label_values(&[RULES]).reset();
         for table in Table::ALL {
             drift.with_label_values(&[table.label()]).reset();
         }
@@ -68,6 +72,10 @@ impl Metrics {
         for table in Table::ALL {
             self.drift.with_label_values(&[table.label()]).inc_by(applied.changes(table));
         }
+    }
+
+    pub(super) fn count_rules(&self) {
+        self.drift.with_label_values(&[RULES]).inc();
     }
 
     pub(super) fn forget(&self, network: &NetworkName) {

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::life::Progress;
-use super::{AttachError, Context, RunSpec, record_name};
+use super::{AttachError, Context, RunSpec};
 use crate::certs::is_passing;
-use crate::disk::{StoredProcess, StoredWorkload};
+use crate::disk::StoredProcess;
 use crate::host::{AdmitError, Effective};
 use crate::ipam::IpamError;
 use crate::sidecar::Key;
@@ -70,28 +70,25 @@ async fn take_in(
     process: &StoredProcess,
 ) -> Result<Result<Admitted, Obstacle>, AttachError> {
     let spec = request.spec(rand::random()).ok_or(AttachError::Ending)?;
-    let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
-    let Some(mut effective) = context.host.views.networks.borrow().get(&key.network).cloned() else {
+    let Some(mut effective) = context.host.views.networks.borrow().get(&spec.network).cloned() else {
         return Ok(Err(Obstacle::Blocks(0)));
     };
     // What changes from here on counts as a change.
     effective.mark_unchanged();
-    let workload = match context.host.admit(spec).await.ok_or(AttachError::Ending)? {
+    let admitted = context.host.admit(spec, process.clone()).await.ok_or(AttachError::Ending)?;
+    let workload = match admitted {
         Ok(workload) => workload,
-        Err(AdmitError::NameInUse { .. }) if !request.is_named() => return Ok(Err(Obstacle::Name)),
-        Err(AdmitError::Ending(key)) => return Ok(Err(Obstacle::Ending(key, effective))),
-        Err(AdmitError::Address { source: IpamError::Exhausted { .. }, .. }) => {
+        Err(AttachError::Admit(AdmitError::NameInUse { .. })) if !request.is_named() => {
+            return Ok(Err(Obstacle::Name));
+        }
+        Err(AttachError::Admit(AdmitError::Ending(key))) => return Ok(Err(Obstacle::Ending(key, effective))),
+        Err(AttachError::Admit(AdmitError::Address { source: IpamError::Exhausted { .. }, .. })) => {
             let held = own_blocks(context, &effective.borrow());
             return Ok(Err(Obstacle::Blocks(held)));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    let stored = StoredWorkload { workload, process: process.clone() };
-    if let Err(error) = context.folder.write(&record_name(&key), &stored.to_bytes()) {
-        context.host.remove(key).await;
-        return Err(error.into());
-    }
-    Ok(Ok(Admitted { workload: stored.workload, effective }))
+    Ok(Ok(Admitted { workload, effective }))
 }
 
 impl Obstacle {

@@ -19,8 +19,8 @@ use crate::disk::StoredWorkload;
 use crate::dns::View;
 use crate::health::{self, Target};
 use crate::host::Effective;
-use crate::readable;
 use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
+use crate::{nft, readable};
 
 /// How long a new sidecar may take to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
@@ -30,6 +30,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long without control before a known service starts without it.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often the rules are compared with what they should be.
+const AUDIT: Duration = Duration::from_secs(60);
 /// After adoption, how long until a workload that does not listen counts as not ready.
 const FIRST_READING: Duration = Duration::from_secs(1);
 
@@ -282,6 +284,7 @@ impl Life {
         let first_reading = tokio::time::sleep(FIRST_READING);
         tokio::pin!(first_reading);
         let mut unread = adopted;
+        let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         loop {
             tokio::select! {
                 _ = process.readable() => return,
@@ -301,7 +304,25 @@ impl Life {
                     self.publish_names();
                 }
                 Ok(()) = self.effective.changed() => self.publish_names(),
+                _ = audit.tick() => self.audit_rules().await,
             }
+        }
+    }
+
+    /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
+    async fn audit_rules(&self) {
+        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.workload.sidecar) else {
+            return;
+        };
+        let subnet = self.effective.borrow().snapshot.network.subnet;
+        let context = &self.context;
+        match nft::ensure_sidecar_rules(&context.hopper, &plumbed.netns, subnet, context.ports).await {
+            Ok(false) => {}
+            Ok(true) => {
+                context.overlay.count_rules_drift();
+                tracing::warn!(workload = %self.key, "the sidecar's rules were changed by somebody else; mended");
+            }
+            Err(error) => tracing::error!(%error, workload = %self.key, "cannot see to the sidecar's rules"),
         }
     }
 
@@ -352,8 +373,26 @@ impl Life {
             tracing::error!(%error, workload = %self.key, "cannot forget a workload that ended");
         }
         self.context.host.remove(self.key.clone()).await;
+        self.forget_identity();
         let took = ended.elapsed().unwrap_or_default();
         tracing::info!(workload = %self.key, ?took, "workload gone");
+    }
+
+    /// An identity that nobody on this host has any more is neither renewed nor watched over.
+    fn forget_identity(&self) {
+        let effective = self.effective.borrow().clone();
+        let shared = effective.snapshot.workloads.iter().any(|known| {
+            known.node == self.context.node
+                && known.name != self.key.workload
+                && known.service.is_some()
+                && known.service == self.workload.service
+        });
+        if shared {
+            return;
+        }
+        if let Err(error) = self.context.certs.forget(&self.principal()) {
+            tracing::error!(%error, workload = %self.key, "cannot forget an identity");
+        }
     }
 
     /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
