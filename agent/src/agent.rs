@@ -301,6 +301,7 @@ async fn recall(
     let known: Vec<String> =
         stored.iter().map(|known| format!("{}.{}", known.workload.network, known.workload.name)).collect();
     sidecar::stop_recorded(run_dir, |name| !known.iter().any(|known| known == name))?;
+    sidecar::stop_unrecorded(run_dir)?;
     let carried: Vec<NetworkName> = mesh.networks();
     orphans::remove(overlay, run_dir, &carried, &known).await?;
     Ok((mesh, stored))

@@ -5,12 +5,14 @@
 
 mod process;
 mod registry;
+mod strays;
 mod supervisor;
 
 use sealane_proto::types::{NetworkName, WorkloadName};
 
 pub(crate) use process::stop_all as stop_recorded;
 pub(crate) use registry::Registry;
+pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, SidecarParts, Supervisor};
 
 /// Which workload a sidecar serves.

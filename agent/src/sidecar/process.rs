@@ -1,5 +1,6 @@
 //! Sidecar processes: started in their workload's namespace, recorded so that the next agent finds them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,7 @@ impl SidecarProcess {
         let child = hopper.run(netns, move || command.spawn())??;
         let process = Process::open(child.id()).map_err(io::Error::other)?;
         let line = format!("{} {}\n", process.pid(), process.started());
-        // Written at once: were the agent killed before, the next one would start a second sidecar, which finds
-        // no listeners to take and no workload of its own.
+        // Written at once: were the agent killed before, the next one ends what is not written down.
         fs::write(&record, line)?;
         let process = readable::process(process)?;
         Ok(Self { process, child: Some(child), record })
@@ -102,6 +102,16 @@ fn recorded(record: &Path) -> Option<Process> {
     let text = fs::read_to_string(record).ok()?;
     let (pid, started) = text.trim().split_once(' ')?;
     Process::reopen(pid.parse().ok()?, started.parse().ok()?).ok()
+}
+
+/// The pids of recorded sidecars that still run.
+pub(super) fn recorded_pids(run_dir: &Path) -> io::Result<BTreeSet<u32>> {
+    let entries = match fs::read_dir(run_dir.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries?,
+    };
+    let recorded = entries.filter_map(|entry| Some(recorded(&entry.ok()?.path())?.pid()));
+    Ok(recorded.collect())
 }
 
 /// Ends the recorded sidecars whose file name (`<network>.<workload>`) `unwanted` says yes to.

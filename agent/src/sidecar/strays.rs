@@ -1,0 +1,66 @@
+//! Sidecars that nobody wrote down: their agent was killed between starting and recording them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sealane_proto::sidecar::SOCKET;
+use sealane_sys::Process;
+
+use super::process::recorded_pids;
+
+/// Ends sidecars of this run directory that have no record; they serve nobody and would stay for good.
+///
+/// Others may use a run directory of the same name in another mount namespace: theirs are left alone.
+///
+/// # Errors
+/// When processes or records cannot be listed.
+pub(crate) fn stop_unrecorded(run_dir: &Path) -> io::Result<()> {
+    let recorded = recorded_pids(run_dir)?;
+    let socket = run_dir.join(SOCKET);
+    let own = fs::read_link("/proc/self/ns/mnt")?;
+    for entry in fs::read_dir("/proc")? {
+        let folder = entry?.path();
+        let Some(pid) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
+            continue;
+        };
+        if !is_stray(pid, &recorded, &fs::read(folder.join("cmdline")).unwrap_or_default(), &socket) {
+            continue;
+        }
+        // Opened before its namespace is read: were the pid another's by now, nobody is ended by mistake.
+        let Ok(process) = Process::open(pid) else { continue };
+        if fs::read_link(folder.join("ns/mnt")).is_ok_and(|namespace| namespace == own) {
+            tracing::info!(pid, "ending a sidecar that serves nobody");
+            process.kill()?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a command line is that of a sidecar of this agent's that is not recorded.
+fn is_stray(pid: u32, recorded: &BTreeSet<u32>, line: &[u8], socket: &Path) -> bool {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).skip(1).take(3).collect();
+    let socket = socket.as_os_str().as_encoded_bytes();
+    words == [b"proxy".as_slice(), b"--agent-socket", socket] && !recorded.contains(&pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stray_is_a_sidecar_of_this_run_directory_without_a_record() {
+        let check = |pid: u32, line: &str| {
+            let line = line.replace(' ', "\0");
+            is_stray(pid, &BTreeSet::from([7]), line.as_bytes(), Path::new("/run/sealane/sidecar.sock"))
+        };
+        let line =
+            "/usr/bin/sealane proxy --agent-socket /run/sealane/sidecar.sock --network shop --workload api-1";
+        assert!(check(8, line));
+        assert!(!check(7, line), "recorded");
+        assert!(!check(8, &line.replace("/run/sealane/", "/run/other/")));
+        assert!(!check(8, &line.replace("proxy", "agent")));
+        assert!(!check(8, ""));
+    }
+}
