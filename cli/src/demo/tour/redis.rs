@@ -14,6 +14,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
         let open = ["--bind", "0.0.0.0", "--protected-mode", "no"];
         stage.start(1, "cache-1", &[&run, ["--"].as_slice(), &redis, &open].concat())?;
         workloads::ready(stage, "cache-1")?;
+        workloads::known(stage, "cache")?;
         Ok(String::new())
     })?;
     narrator.claim("`redis-cli -h cache` sets a value and reads it back", || {

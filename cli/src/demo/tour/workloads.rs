@@ -55,6 +55,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
         workload(stage, "web")
     })?;
     narrator.claim("the name api is known to web", || {
+        known(stage, "api")?;
         let (short, long) = (resolve(stage, "api")?, resolve(stage, &format!("api.{}", NETWORK.0))?);
         ensure(short == long, || format!("api is {short}, api.{} is {long}", NETWORK.0))?;
         Ok(short)
@@ -73,6 +74,11 @@ pub(super) fn start_api(stage: &mut Stage, host: usize) -> Result<(), Flaw> {
     let service = ["run", "--network", NETWORK.0, "--service", "api", "--port", "8080", "--name", &name];
     stage.start(host, &name, &[&service, ["--", python, "-c", API].as_slice()].concat())?;
     ready(stage, &name)
+}
+
+/// Waits until web may call a service: its host learns of it a moment after control.
+pub(super) fn known(stage: &Stage, service: &str) -> Result<(), Flaw> {
+    eventually(|| resolve(stage, service).map(drop))
 }
 
 /// Waits until calls may be sent to a workload.
