@@ -1,13 +1,21 @@
 //! `sealane network`.
 
+use std::time::{Duration, Instant};
+
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
+use tonic::Code;
 
 use crate::args::{Common, CreateNetwork, Encryption, Network, NetworkAction};
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 use crate::view::NetworkView;
+
+/// How long a removal waits for workloads that are just ending: control hears of it a moment after their commands.
+const ENDING: Duration = Duration::from_secs(3);
+/// How often it looks meanwhile.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// `sealane network create|ls|inspect|rm`.
 pub(crate) fn call(network: &Network, common: &Common, printer: &Printer) -> Result<(), Failure> {
@@ -55,7 +63,21 @@ fn find(name: &NetworkName, common: &Common) -> Result<NetworkView, Failure> {
 
 fn remove(name: &NetworkName, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let request = v1::RemoveNetworkRequest { name: name.to_string() };
-    converse(async { answer(admin(common).await?.remove_network(request)).await })?;
+    converse(async {
+        let mut control = admin(common).await?;
+        let deadline = Instant::now() + ENDING;
+        let removed = async {
+            loop {
+                match control.remove_network(request.clone()).await {
+                    Err(status) if status.code() == Code::FailedPrecondition && Instant::now() < deadline => {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    answered => return answered,
+                }
+            }
+        };
+        answer(removed).await
+    })?;
     printer.talk(&format!("network {name} removed"));
     Ok(())
 }

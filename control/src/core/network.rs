@@ -103,7 +103,7 @@ pub enum RemoveNetworkRefusal {
     #[error("there is no network {0}; see `sealane network ls`")]
     NotFound(NetworkName),
     /// Workloads are attached.
-    #[error("network {name} has {count} workloads attached, such as {examples}; end them first")]
+    #[error("network {name} is in use: {}", attached(*.count, .examples))]
     InUse {
         /// The network.
         name: NetworkName,
@@ -112,6 +112,13 @@ pub enum RemoveNetworkRefusal {
         /// Some of them, with their hosts.
         examples: String,
     },
+}
+
+fn attached(count: usize, examples: &str) -> String {
+    match count {
+        1 => format!("1 workload is attached, {examples}; end it first"),
+        _ => format!("{count} workloads are attached, such as {examples}; end them first"),
+    }
 }
 
 impl Command for RemoveNetwork {
@@ -179,6 +186,22 @@ mod tests {
             let error = command.decide(&State::default(), Timestamp::default()).unwrap_err();
             assert_eq!(error, CreateNetworkRefusal::Mtu(mtu));
         }
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_removal_is_counted() {
+        let refusal = |count, examples: &str| {
+            let name = "shop".parse().unwrap();
+            RemoveNetworkRefusal::InUse { name, count, examples: examples.to_owned() }.to_string()
+        };
+        assert_eq!(
+            refusal(1, "web on host-1"),
+            "network shop is in use: 1 workload is attached, web on host-1; end it first"
+        );
+        assert_eq!(
+            refusal(3, "a on h, b on h, c on h"),
+            "network shop is in use: 3 workloads are attached, such as a on h, b on h, c on h; end them first"
+        );
     }
 
     #[test]
