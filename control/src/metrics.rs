@@ -36,6 +36,7 @@ impl Metrics {
     /// Never for these names; they are checked when they are made.
     pub(crate) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
+        register_build(&registry)?;
         let register = |collector| registry.register(collector);
         let agents_connected =
             IntGauge::new("sealane_control_agents_connected", "Agents with a stream to this control plane.")?;
@@ -83,6 +84,15 @@ impl Metrics {
     }
 }
 
+/// Says which build this is.
+fn register_build(registry: &Registry) -> prometheus::Result<()> {
+    let build = Opts::new("sealane_build_info", "The running build; always 1.");
+    let build = build.const_label("version", env!("CARGO_PKG_VERSION")).const_label("component", "control");
+    let build = IntGauge::with_opts(build)?;
+    build.set(1);
+    registry.register(Box::new(build))
+}
+
 impl CommitMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let commits =
@@ -106,5 +116,19 @@ impl CommitMetrics {
 
     pub(crate) fn revision(&self, revision: u64) {
         self.generation.set(revision as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_names_its_component_and_version() {
+        let families = Metrics::new().unwrap().registry.gather();
+        let build = families.iter().find(|family| family.name() == "sealane_build_info").unwrap();
+        let labels = build.get_metric()[0].get_label();
+        let labels: Vec<_> = labels.iter().map(|label| (label.name(), label.value())).collect();
+        assert_eq!(labels, [("component", "control"), ("version", env!("CARGO_PKG_VERSION"))]);
     }
 }
