@@ -143,6 +143,7 @@ mod tests {
             ("sealane run --network shop --ip 10.42.0 -- true", "--ip"),
             ("sealane token create --ttl soon", "--ttl"),
             ("sealane token create --ttl 0s", "--ttl"),
+            ("sealane token create --ttl 1000d", "longer than a year"),
             ("sealane agent", "--control"),
             ("sealane agent --control nowhere", "HOST:PORT"),
             ("sealane agent --control 192.0.2.1:7443 --token slt1.x", "malformed"),

@@ -75,10 +75,19 @@ pub(crate) enum TokenAction {
     Ls,
 }
 
+/// A year, a leap year too: control makes no token that lives longer.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
+
 fn lifetime(text: &str) -> Result<Duration, String> {
     let length =
         humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 24h or 90m"))?;
-    if length < Duration::from_secs(1) { Err("a token must last at least 1s".to_owned()) } else { Ok(length) }
+    if length < Duration::from_secs(1) {
+        Err("a token must last at least 1s".to_owned())
+    } else if length > LONGEST {
+        Err("a token must not last longer than a year".to_owned())
+    } else {
+        Ok(length)
+    }
 }
 
 /// `sealane service`.

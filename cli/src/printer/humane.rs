@@ -33,9 +33,21 @@ pub(crate) fn ago(then: SystemTime, now: SystemTime) -> String {
 /// How long something lasts still.
 pub(crate) fn remaining(end: SystemTime, now: SystemTime) -> String {
     match end.duration_since(now) {
-        Ok(left) => format!("in {}", age(left)),
+        Ok(left) => format!("in {}", age(rounded(left))),
         Err(_) => "expired".to_owned(),
     }
+}
+
+/// To the nearest of the steps that [`age`] tells apart, so that a day is not 23 hours as soon as it begins.
+fn rounded(length: Duration) -> Duration {
+    let seconds = length.as_secs() + u64::from(length.subsec_nanos() > 0);
+    let step = match seconds {
+        0..600 => 1,
+        600..36_000 => 60,
+        36_000..864_000 => 3_600,
+        _ => 86_400,
+    };
+    Duration::from_secs((seconds + step / 2) / step * step)
 }
 
 #[cfg(test)]
@@ -65,5 +77,21 @@ mod tests {
         assert_eq!(remaining(UNIX_EPOCH, now), "expired");
         assert_eq!(remaining(now + Duration::from_secs(3_600), now), "in 1h");
         assert_eq!(instant(0), None);
+    }
+
+    #[test]
+    fn what_is_left_is_rounded_to_the_nearest_unit() {
+        let table = [
+            (400, "in 1s"),
+            (599_100, "in 10m"),
+            (1_799_500, "in 30m"),
+            (3_599_500, "in 1h"),
+            (86_399_200, "in 1d"),
+            (82_700_000, "in 23h"),
+            (2_591_999_000, "in 30d"),
+        ];
+        for (millis, expected) in table {
+            assert_eq!(remaining(UNIX_EPOCH + Duration::from_millis(millis), UNIX_EPOCH), expected);
+        }
     }
 }
