@@ -1,17 +1,20 @@
 //! Talking to the control plane or the agent of this host, over a unix socket in the run directory.
 
+mod reach;
+
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use sealane_proto::client::{ConnectError, unix_channel};
+use sealane_proto::client::ConnectError;
 use sealane_proto::wire::v1::{admin_client::AdminClient, read_client::ReadClient};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::args::Common;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, as_root};
+use reach::reach;
 
 /// Control's socket in the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -31,58 +34,49 @@ pub(crate) fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Res
 
 /// Changes what the mesh should be: control alone does that.
 pub(crate) async fn admin(common: &Common) -> Result<AdminClient<Channel>, Failure> {
-    let path = common.socket.clone().unwrap_or_else(|| common.run_dir.join(CONTROL_SOCKET));
-    match unix_channel(&path).await {
-        Ok(channel) => Ok(AdminClient::new(channel)),
-        Err(error) => Err(unreachable(&error, "sealane control")
-            .hint("run this on the control host, as root; `sealane control` or `sealane up` starts one")),
-    }
+    let channel = reach(&sockets(common, &[CONTROL_SOCKET])).await.map_err(|error| {
+        unreachable(
+            &error,
+            "sealane control",
+            "run this on the control host, as root; `sealane control` or `sealane up` starts one",
+        )
+    })?;
+    Ok(AdminClient::new(channel))
 }
 
 /// Reads what is there: from control, or where there is none, from the agent.
 pub(crate) async fn read(common: &Common) -> Result<ReadClient<Channel>, Failure> {
-    let mut last = None;
-    for path in read_sockets(common) {
-        match unix_channel(&path).await {
-            Ok(channel) => return Ok(ReadClient::new(channel)),
-            Err(error) => last = Some(error),
-        }
-    }
-    let hint =
-        "`sealane up`, `sealane control` or `sealane agent` starts one; --run-dir or --socket names another";
-    Err(match last {
-        Some(error) => unreachable(&error, "sealane").hint(hint),
-        None => Failure::new("no socket to read from").exit(Exit::Unreachable).hint(hint),
-    })
+    let channel = reach(&sockets(common, &[CONTROL_SOCKET, AGENT_SOCKET])).await.map_err(|error| {
+        unreachable(
+            &error,
+            "sealane",
+            "`sealane up`, `sealane control` or `sealane agent` starts one; --run-dir or --socket names another",
+        )
+    })?;
+    Ok(ReadClient::new(channel))
 }
 
 /// A channel to this host's agent.
 pub(crate) async fn agent(common: &Common) -> Result<Channel, Failure> {
-    let path = common.socket.clone().unwrap_or_else(|| common.run_dir.join(AGENT_SOCKET));
-    unix_channel(&path).await.map_err(|error| {
-        unreachable(&error, "sealane agent").hint("`sealane agent` or `sealane up` starts one on this host")
+    reach(&sockets(common, &[AGENT_SOCKET])).await.map_err(|error| {
+        unreachable(&error, "sealane agent", "`sealane agent` or `sealane up` starts one on this host")
     })
 }
 
-/// A stale control.sock must not hide an agent that answers.
-fn read_sockets(common: &Common) -> Vec<PathBuf> {
-    if let Some(socket) = &common.socket {
-        return vec![socket.clone()];
+/// The socket that the user names, or these in the run directory.
+fn sockets(common: &Common, names: &[&str]) -> Vec<PathBuf> {
+    match &common.socket {
+        Some(socket) => vec![socket.clone()],
+        None => names.iter().map(|name| common.run_dir.join(name)).collect(),
     }
-    let control = common.run_dir.join(CONTROL_SOCKET);
-    let agent = common.run_dir.join(AGENT_SOCKET);
-    if exists(&control) { vec![control, agent] } else { vec![agent] }
 }
 
-/// Whether something stands there; what may not be looked at is tried, for the sake of the better error.
-fn exists(path: &Path) -> bool {
-    path.try_exists().unwrap_or(true)
-}
-
-fn unreachable(error: &ConnectError, who: &str) -> Failure {
+fn unreachable(error: &ConnectError, who: &str, hint: &str) -> Failure {
     let ConnectError::Unix { path, source } = error else {
-        return Failure::new(error.to_string()).exit(Exit::Unreachable);
+        return Failure::new(error.to_string()).exit(Exit::Unreachable).hint(hint);
     };
+    let forbidden = source.kind() == io::ErrorKind::PermissionDenied;
+    let hint = if forbidden { as_root(std::env::args_os()) } else { hint.to_owned() };
     let known = [
         (io::ErrorKind::NotFound, "there is no such socket"),
         (io::ErrorKind::ConnectionRefused, "nobody listens there any more"),
@@ -90,7 +84,9 @@ fn unreachable(error: &ConnectError, who: &str) -> Failure {
     ];
     let why = known.iter().find(|(kind, _)| *kind == source.kind()).map(|&(_, why)| why.to_owned());
     let why = why.unwrap_or_else(|| source.to_string());
-    Failure::new(format!("cannot reach {who} at {}: {why}", path.display())).exit(Exit::Unreachable)
+    Failure::new(format!("cannot reach {who} at {}: {why}", path.display()))
+        .exit(Exit::Unreachable)
+        .hint(hint)
 }
 
 /// Waits for the answer to one question.

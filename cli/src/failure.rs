@@ -1,5 +1,6 @@
 //! How a verb fails: what it says, and the status it exits with.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -65,7 +66,39 @@ pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let line: Vec<String> = std::env::args().collect();
     Err(Failure::new(format!("sealane {verb} needs root: it changes namespaces, links and mounts"))
-        .hint(format!("sudo {}", line.join(" "))))
+        .hint(as_root(std::env::args_os())))
+}
+
+/// This command line again, as root, without the token: what is printed ends up in logs.
+pub(crate) fn as_root(line: impl IntoIterator<Item = OsString>) -> String {
+    let mut words = vec!["sudo".to_owned()];
+    let mut secret = false;
+    for word in line {
+        let word = word.to_string_lossy();
+        words.push(match word.strip_prefix("--token=") {
+            _ if secret => "...".to_owned(),
+            Some(_) => "--token=...".to_owned(),
+            None => word.clone().into_owned(),
+        });
+        secret = !secret && word == "--token";
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_for_root_does_not_tell_the_token() {
+        let table = [
+            ("sealane agent --control c:1 --token slt1.x", "sudo sealane agent --control c:1 --token ..."),
+            ("sealane agent --token=slt1.x --name a", "sudo sealane agent --token=... --name a"),
+            ("sealane network ls", "sudo sealane network ls"),
+        ];
+        for (line, expected) in table {
+            assert_eq!(as_root(line.split(' ').map(OsString::from)), expected);
+        }
+    }
 }

@@ -70,6 +70,26 @@ fn a_command_run_in_a_network_keeps_its_exit_status_its_signals_and_its_output()
 }
 
 #[test]
+fn what_is_started_in_the_background_is_waited_for_and_what_just_ended_too() {
+    if !isolated() {
+        return;
+    }
+    let mut lab = Lab::new().unwrap();
+    let host = lab.host("host-1").unwrap();
+    let mut control = sealane(&host, "control").spawn().unwrap();
+    let token = said(&host, "token create");
+    let agent = format!("agent --control {}:7443 --token {}", host.address(), token.trim());
+    let mut agent = sealane(&host, &agent).spawn().unwrap();
+    said(&host, "network create shop --subnet 10.42.0.0/16");
+    said(&host, "run --network shop -- true");
+    said(&host, "network rm shop");
+    for process in [&mut agent, &mut control] {
+        Process::open(process.id()).unwrap().terminate().unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
 fn a_workload_is_known_and_entered_as_long_as_its_command_runs() {
     if !isolated() {
         return;

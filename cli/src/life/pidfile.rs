@@ -80,14 +80,13 @@ impl Drop for Claimed {
 
 /// The process that holds this pid file; `None` when nobody does.
 pub(crate) fn running(path: &Path) -> Result<Option<Process>, Failure> {
-    let file = match File::open(path) {
+    let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(Failure::of(format!("cannot open {}", path.display())))?,
     };
-    match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Ok(_) => Ok(None),
-        Err((mut file, _)) => Ok(read(&mut file).and_then(|pid| Process::open(pid).ok())),
-    }
+    // A file without a process is not locked even to look at it: somebody may be about to claim it.
+    let Some(process) = read(&mut file).and_then(|pid| Process::open(pid).ok()) else { return Ok(None) };
+    Ok(Flock::lock(file, FlockArg::LockSharedNonblock).is_err().then_some(process))
 }
 
 /// The process of a record `<pid> <start time>`, as the agent writes one per sidecar; `None` when it has ended.

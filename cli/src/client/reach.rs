@@ -1,0 +1,106 @@
+//! Connecting to a process that may just be starting: its pid file is there before its socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sealane_proto::client::{ConnectError, unix_channel};
+use tonic::transport::Channel;
+
+use crate::life::running;
+
+/// How long a process that lives may take until it listens.
+const STARTING: Duration = Duration::from_secs(5);
+/// How long it may take until there is a process, for those who start one in the background just before.
+const COMING: Duration = Duration::from_secs(1);
+/// How often it is looked for meanwhile.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Connects to the first of these sockets that answers, which also means that a stale one hides no other.
+pub(super) async fn reach(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
+    let began = Instant::now();
+    loop {
+        let error = match first(sockets).await {
+            Err(error) if may_come(&error) => error,
+            reached => return reached,
+        };
+        let starting = sockets.iter().any(|socket| lives(socket));
+        if began.elapsed() >= if starting { STARTING } else { COMING } {
+            return Err(error);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// The error is that of the last socket, but for one that time does not mend.
+async fn first(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
+    let mut told = None;
+    for socket in sockets {
+        match unix_channel(socket).await {
+            Ok(channel) => return Ok(channel),
+            Err(error) if told.as_ref().is_none_or(may_come) => told = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(told.unwrap_or_else(|| ConnectError::Unix {
+        path: PathBuf::new(),
+        source: io::ErrorKind::NotFound.into(),
+    }))
+}
+
+/// Whether the socket is one that may be there in a moment.
+fn may_come(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Unix { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        }
+        ConnectError::Tcp { .. }
+        | ConnectError::Tls { .. }
+        | ConnectError::Http { .. }
+        | ConnectError::Identity(_) => false,
+    }
+}
+
+/// Whether the process of a socket lives: the pid file stands beside it.
+fn lives(socket: &Path) -> bool {
+    running(&socket.with_extension("pid")).is_ok_and(|process| process.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use nix::fcntl::{Flock, FlockArg};
+
+    use super::*;
+
+    fn reached(sockets: &[PathBuf]) -> (Result<Channel, ConnectError>, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let began = Instant::now();
+        (runtime.block_on(reach(sockets)), began.elapsed())
+    }
+
+    #[test]
+    fn nobody_is_waited_for_briefly_and_a_process_that_lives_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let (missing, took) = reached(std::slice::from_ref(&socket));
+        assert!(missing.is_err() && took >= COMING, "{took:?}");
+
+        let pid = folder.path().join("control.pid");
+        std::fs::write(&pid, format!("{}\n", std::process::id())).unwrap();
+        let file = std::fs::File::open(&pid).unwrap();
+        let _lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+        let (missing, took) = reached(&[socket]);
+        assert!(missing.is_err() && took >= STARTING, "{took:?}");
+    }
+
+    #[test]
+    fn a_socket_that_comes_is_reached_and_a_stale_one_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stale, other) = (folder.path().join("control.sock"), folder.path().join("agent.sock"));
+        drop(UnixListener::bind(&stale).unwrap());
+        let _listener = UnixListener::bind(&other).unwrap();
+        assert!(reached(&[stale, other]).0.is_ok());
+    }
+}
