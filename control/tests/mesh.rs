@@ -293,7 +293,7 @@ async fn a_network_goes_when_nothing_is_attached_and_its_carriers_hear_it() {
     let remove = || v1::RemoveNetworkRequest { name: "shop".into() };
     let status = admin(directory.path()).await.remove_network(remove()).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("such as web on host-1"), "{status:?}");
+    assert!(status.message().contains("1 workload is attached, web on host-1;"), "{status:?}");
     stream.report(2, vec![]).await;
     stream.reported().await;
     admin(directory.path()).await.remove_network(remove()).await.unwrap();
