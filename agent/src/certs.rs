@@ -141,15 +141,9 @@ impl Certs {
         let request = sign_request(principal, key.request()?);
         let answer = v1::control_client::ControlClient::new(channel).sign(request).await;
         let answer = answer.map_err(|status| refused(principal, &status))?.into_inner();
-        let certificate = answer.certificate.unwrap_or_default();
-        let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
+        let (chain, roots) = answer.certificate.unwrap_or_default().into_parts();
         let spiffe_id = SpiffeId { trust_domain: self.trust_domain.clone(), principal: principal.clone() };
-        let stored = StoredIdentity {
-            spiffe_id,
-            key: key.private(),
-            chain: certs(certificate.chain),
-            roots: certs(certificate.roots),
-        };
+        let stored = StoredIdentity { spiffe_id, key: key.private(), chain, roots };
         let leaf = stored.chain.first().ok_or(KeyError::Certificate)?;
         let validity = Validity::of(leaf)?;
         self.folder.write(&file_name(principal), &stored.to_bytes())?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::CertificateDer;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::wire::v1;
 use tokio::sync::watch;
@@ -62,9 +61,7 @@ impl RenewedNode {
         let csr = NewKey::from_private(&self.identity.key)?.request()?;
         let answer = v1::control_client::ControlClient::new(channel).renew(v1::RenewRequest { csr }).await;
         let answer = answer.map_err(|status| CertError::Unreachable(status.message().to_owned()))?;
-        let certificate = answer.into_inner().certificate.unwrap_or_default();
-        let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
-        let (chain, roots) = (certs(certificate.chain), certs(certificate.roots));
+        let (chain, roots) = answer.into_inner().certificate.unwrap_or_default().into_parts();
         Validity::of(chain.first().ok_or(KeyError::Certificate)?)?;
         (self.identity.chain, self.identity.roots) = (chain, roots);
         node::store(&self.folder, &self.identity)?;

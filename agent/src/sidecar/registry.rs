@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sealane_base::metrics::{Family, Reading};
+use sealane_base::metrics::Family;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::{Channel, Down, Hello, SOCKET, Up};
 use tokio::net::{UnixListener, UnixStream};
@@ -128,7 +128,6 @@ fn labelled(mut families: Vec<Family>, key: &Key) -> Vec<Family> {
     for series in families.iter_mut().flat_map(|family| &mut family.series) {
         series.labels.push(("network".to_owned(), key.network.to_string()));
         series.labels.push(("workload".to_owned(), key.workload.to_string()));
-        debug_assert!(!matches!(series.reading, Reading::Value(value) if value.is_nan()));
     }
     families
 }

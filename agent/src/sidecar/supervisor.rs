@@ -190,7 +190,7 @@ impl Run {
                         channel.sender.send(Down::Collect).await?;
                     }
                     Some(Command::Drain { deadline }) => {
-                        self.ask_to_drain(&mut channel, deadline).await?;
+                        channel.sender.send(Down::Drain { deadline }).await?;
                         return Ok(End::Drain(deadline));
                     }
                     None => return Ok(End::Disconnected),
@@ -246,14 +246,6 @@ impl Run {
             .try_into()
             .map_err(|_| ChannelError::Malformed("a sidecar has three listeners".to_owned()))?;
         Ok(Listeners { outbound, inbound, tunnel })
-    }
-
-    async fn ask_to_drain(
-        &mut self,
-        channel: &mut Channel<Down, Up>,
-        deadline: Duration,
-    ) -> Result<(), ChannelError> {
-        channel.sender.send(Down::Drain { deadline }).await
     }
 
     /// Waits for the end, which was asked for or is asked for now; after deadline and grace it is made.

@@ -125,8 +125,8 @@ fn refused(address: &ControlAddr, node: &Node, status: &tonic::Status) -> JoinEr
 fn accept(answer: v1::JoinResponse) -> Result<Joined, String> {
     let certificate = answer.certificate.ok_or("no certificate")?;
     let trust_domain = answer.trust_domain.parse().map_err(|error| format!("a bad trust domain: {error}"))?;
-    let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect();
-    Ok(Joined { trust_domain, chain: certs(certificate.chain), roots: certs(certificate.roots) })
+    let (chain, roots) = certificate.into_parts();
+    Ok(Joined { trust_domain, chain, roots })
 }
 
 /// Trusts the one authority whose certificate has the pin, as long as the server is its control plane.

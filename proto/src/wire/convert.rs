@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rustls::pki_types::CertificateDer;
+
 use super::v1;
 use crate::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
 use crate::types::{Generation, Port, ServicePort, Vni};
@@ -67,6 +69,15 @@ where
 
 fn text(value: &Option<impl fmt::Display>) -> String {
     value.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+impl v1::Certificate {
+    /// The chain, leaf first, and the mesh's roots.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>) {
+        let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect();
+        (certs(self.chain), certs(self.roots))
+    }
 }
 
 impl From<v1::Generation> for Generation {
