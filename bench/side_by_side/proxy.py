@@ -1,0 +1,106 @@
+"""Proxies side by side: all in the same places, workloads of one network on one host, joined by the network's bridge.
+
+The client's place has the outer proxy, the server's place the inner one and the server. A lone proxy is in the
+client's place, without TLS; a pair speaks mutual TLS in between. Proxies have CPU 0 for themselves, one thread each;
+load and server share CPU 1. So requests per second are bound by the load's CPU where a proxy is quick: judge by the CPU
+that a proxy uses per request."""
+
+import sys
+
+from . import load, mesh, peers, site
+
+
+class Contender:
+    """Where the load connects to, and whose CPU is counted."""
+
+    def __init__(self, name, wiring, version, place, http, bulk, pids):
+        self.name, self.wiring, self.version = name, wiring, version
+        self.place, self.http, self.bulk, self.pids = place, http, bulk, pids
+
+    @property
+    def key(self):
+        return f"{self.name}, {self.wiring}"
+
+
+def _peers(host, options):
+    near, far = host.workload("peer-near", "--no-sidecar"), host.workload("peer-far", "--no-sidecar")
+    peers.certificates()
+    peers.backend(far)
+    server = host.address("peer-far")
+    yield Contender("direct", "no proxy", "", near, (server, peers.BACKEND_PORT), (server, peers.BULK_PORT), [])
+    make = [peers.nginx_lone, peers.haproxy_lone, peers.nginx_pair, peers.haproxy_pair]
+    if options.envoy.exists():
+        make += [lambda *place: peers.envoy_lone(options.envoy, *place), lambda *place: peers.envoy_pair(options.envoy, *place)]
+    else:
+        print(f"note: no {options.envoy}, going on without Envoy", file=sys.stderr)
+    for number, start in enumerate(make):
+        proxy = start(near, far, server, 9000 + 10 * number)
+        site.await_listening(near, proxy.http_port)
+        at = "127.0.0.1"
+        yield Contender(proxy.name, proxy.wiring, proxy.version, near, (at, proxy.http_port), (at, proxy.bulk_port), proxy.pids())
+
+
+def _ours(host, options):
+    ports = ["--port", f"{peers.BACKEND_PORT}/http", "--port", f"{peers.BULK_PORT}/tcp"]
+    version = mesh.version(options.sealane)
+    for wiring, service, flags in (("lone", "plain", ["--no-sidecar"]), ("pair, sealane/1 over mTLS", "api", [])):
+        near, far = f"near-{service}", f"far-{service}"
+        place = host.workload(near)
+        peers.backend(host.workload(far, "--service", service, *ports, *flags))
+        host.await_ready(service)
+        vip = host.vip(service)
+        pids = [host.sidecar(near)] + ([] if flags else [host.sidecar(far)])
+        site.pin(pids, site.PROXY_CPU)
+        yield Contender("Sealane", wiring, version, place, (vip, peers.BACKEND_PORT), (vip, peers.BULK_PORT), pids)
+
+
+def _costed(contender, work):
+    """The figures of a measurement with the CPU seconds that the proxy used meanwhile."""
+    before = site.cpu_seconds(contender.pids)
+    figures = work()
+    figures["cpu"] = site.cpu_seconds(contender.pids) - before
+    return figures
+
+
+def _round(contender, options):
+    place, (host, port), seconds = contender.place, contender.http, options.seconds
+    url = f"http://{host}:{port}/"
+    http = _costed(contender, lambda: load.http(place, url, seconds))
+    new = _costed(contender, lambda: load.http(place, url, seconds, connections=16, close=True))
+    alone = load.http(place, url, max(1, seconds - 1), connections=1)
+    steady = load.steady(place, url, seconds)
+    bulk = _costed(contender, lambda: load.bulk(place, *contender.bulk, seconds))
+    for what, figures in (("requests", http), ("new connections", new)):
+        if figures["failed"]:
+            print(f"note: {contender.key}: {figures['failed']} of {figures['requests']} {what} failed", file=sys.stderr)
+    return {
+        "requests_per_second": http["rate"], "p50": http["p50"], "p99": http["p99"],
+        "cpu_us_per_request": http["cpu"] / http["requests"] * 1e6,
+        "failed": http["failed"] + new["failed"],
+        "connections_per_second": new["rate"], "cpu_us_per_connection": new["cpu"] / new["requests"] * 1e6,
+        "alone_p50": alone["p50"], "steady_p50": steady["p50"], "steady_p99": steady["p99"],
+        "gbits": bulk["gbits"], "cpu_seconds_per_gigabyte": bulk["cpu"] / bulk["gigabytes"],
+        "resident_mib": site.resident_mib(contender.pids),
+    }
+
+
+def measure(options):
+    host = mesh.single(options.sealane)
+    contenders = [*_peers(host, options), *_ours(host, options)]
+    idle = {each.key: site.resident_mib(each.pids) for each in contenders}
+    rounds = {each.key: [] for each in contenders}
+    for number in range(options.rounds):
+        for each in contenders[number % len(contenders):] + contenders[:number % len(contenders)]:
+            figures = _round(each, options)
+            rounds[each.key].append(figures)
+            print(f"proxy round {number + 1}: {each.key}: {figures['requests_per_second']:.0f}/s, "
+                  f"{figures['cpu_us_per_request']:.1f} us CPU, {figures['gbits']:.1f} Gbit/s, "
+                  f"{figures['connections_per_second']:.0f} conn/s", file=sys.stderr)
+    return {
+        "rounds": options.rounds, "seconds": options.seconds,
+        "contenders": [{
+            "name": each.name, "wiring": each.wiring, "version": each.version, "idle_mib": idle[each.key],
+            **{field: site.median([figures[field] for figures in rounds[each.key]]) for field in rounds[each.key][0]},
+            "all": rounds[each.key],
+        } for each in contenders],
+    }

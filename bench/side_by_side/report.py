@@ -1,0 +1,103 @@
+"""Figures as tables: what docs/benchmarks.md says."""
+
+import os
+import pathlib
+import re
+
+
+def _table(head, rows):
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _number(value, digits=1):
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _ratio(value, reference):
+    return f"{value / reference:.2f}" if value and reference else ""
+
+
+def _proxy(figures):
+    contenders = figures["contenders"]
+    direct = next(each for each in contenders if each["name"] == "direct")
+    parts = []
+    for title, lone in (("Alone, plain", True), ("As a pair, mutual TLS between", False)):
+        group = [each for each in contenders if each["name"] != "direct" and (each["wiring"] == "lone") == lone]
+        reference = next(each for each in group if each["name"] == "haproxy")
+        rows = []
+        for each in [direct, *sorted(group, key=lambda each: each["cpu_us_per_request"])]:
+            cost, free = each["cpu_us_per_request"], each is direct
+            rows.append([
+                each["name"] if lone or free else f"{each['name']} ({each['wiring'].removeprefix('pair, ')})",
+                _number(each["requests_per_second"], 0), "" if free else _number(cost),
+                "" if free else _ratio(cost, reference["cpu_us_per_request"]),
+                f"{each['p50']:.0f} / {each['p99']:.0f}",
+                "" if free else f"{each['steady_p50'] - direct['steady_p50']:.0f} / {each['steady_p99'] - direct['steady_p99']:.0f}",
+                _number(each["connections_per_second"], 0), "" if free else _number(each["cpu_us_per_connection"], 0),
+                _number(each["gbits"]), "" if free else _number(each["cpu_seconds_per_gigabyte"], 2),
+                "" if free else f"{each['idle_mib']:.0f} / {each['resident_mib']:.0f}",
+            ])
+        head = ["", "requests/s", "CPU us/request", "to haproxy", "p50 / p99 us, 64 busy connections",
+                "p50 / p99 us added at 8,000/s", "new connections/s", "CPU us/connection", "bulk Gbit/s", "CPU s/GB",
+                "MiB idle / loaded"]
+        parts.append(f"### {title}\n\n{_table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def _overlay(figures):
+    paths = figures["paths"]
+    hand = next(path for path in paths if "hand" in path["name"])
+    fields = [("gbits_1", "TCP x1 Gbit/s", 1), ("gbits_4", "TCP x4 Gbit/s", 1), ("cpu_seconds_per_gigabyte_1", "CPU s/GB x1", 2),
+              ("cpu_seconds_per_gigabyte_4", "CPU s/GB x4", 2), ("packets_per_second", "UDP 64 B packets/s", 0),
+              ("rtt_p50", "RTT us p50", 0), ("rtt_p99", "RTT us p99", 0), ("connections_per_second", "connections/s", 0)]
+    rows = [[path["name"], *(_number(path[field], digits) for field, _, digits in fields)] for path in paths]
+    ours = next(path for path in paths if path["name"] == "Sealane")
+    rows.append(["**Sealane to by hand**", *(_ratio(ours[field], hand[field]) for field, _, _ in fields)])
+    return _table(["", *(title for _, title, _ in fields)], rows)
+
+
+def _dns(figures):
+    servers = figures["servers"]
+    ours = next(server for server in servers if server["name"] == "Sealane")
+    rows = [[server["name"], _number(server["rate"], 0), _ratio(ours["rate"], server["rate"]),
+             _number(server["cpu_us_per_answer"]), _number(server["lost"], 0)] for server in servers]
+    return _table(["", "answers/s", "Sealane to it", "CPU us/answer", "lost"], rows)
+
+
+def part(name, figures):
+    return {"proxy": _proxy, "overlay": _overlay, "dns": _dns}[name](figures)
+
+
+def _versions(figures):
+    known = {}
+    for each in figures.get("proxy", {}).get("contenders", []) + figures.get("dns", {}).get("servers", []):
+        if each["version"]:
+            known[each["name"]] = each["version"]
+    return ", ".join(f"{name} {version}" for name, version in sorted(known.items(), key=lambda item: item[0].lower()))
+
+
+def _machine():
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()).group(1)
+    return f"{os.cpu_count()} CPUs ({model}), Linux {os.uname().release}"
+
+
+TITLES = {"proxy": "Proxies", "overlay": "Overlays", "dns": "DNS"}
+
+
+def page(figures):
+    import importlib
+
+    parts = []
+    for name, found in figures.items():
+        about = importlib.import_module(f".{name}", __package__).__doc__.strip()
+        parts.append(f"## {TITLES[name]}\n\n{about}\n\nMedians of {found['rounds']} rounds, {found['seconds']} s a measurement.\n\n{part(name, found)}")
+    return f"""# Benchmarks
+
+Sealane beside its public peers, all in one run on one machine. Absolute figures move from machine to machine and from run to
+run; the ratios say where we stand. Nothing else ran meanwhile.
+
+Made by `make bench` on {_machine()}; versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay` or
+`bench/run dns`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
+
+""" + "\n\n".join(parts) + "\n"

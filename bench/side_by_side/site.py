@@ -1,0 +1,152 @@
+"""Places to run programs in, and what running them costs."""
+
+import atexit
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+LOAD_CPU, PROXY_CPU = 1, 0
+_started = []
+
+
+def isolated(arguments):
+    """Runs this program anew in namespaces of its own: what it makes there ends with it."""
+    unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    return subprocess.run([*unshare, sys.executable, *arguments])
+
+
+def settle():
+    """Prepares the namespaces that [`isolated`] made."""
+    shell("mount -t tmpfs tmpfs /run && mkdir -p /run/netns /run/bench && ip link set lo up")
+    # Many short connections: ports enough for all of them.
+    shell("ulimit -n 65536 2>/dev/null; sysctl -qw net.ipv4.ip_local_port_range='1024 65535'")
+    atexit.register(stop_all)
+
+
+def shell(script, place=None, check=True):
+    """Runs a script to its end and returns what it prints."""
+    done = subprocess.run(inside(place, ["sh", "-c", script]), capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{script}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def inside(place, command):
+    """The command, run in the network namespace at the path `place`."""
+    return ["nsenter", f"--net={place}", "--", *command] if place else command
+
+
+def start(command, place=None, cpu=None, log=None, env=None):
+    """Starts a program that runs until the end of the benchmark."""
+    if cpu is not None:
+        command = ["taskset", "-c", str(cpu), *command]
+    output = open(f"/run/bench/{log}.log", "w") if log else subprocess.DEVNULL
+    process = subprocess.Popen(
+        inside(place, [str(word) for word in command]),
+        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})},
+    )
+    process.log = log
+    _started.append(process)
+    return process
+
+
+def _quit(process):
+    """Words of a program that ended when it should not have."""
+    log = pathlib.Path("/run/bench") / f"{process.log}.log"
+    said = log.read_text()[-1000:] if process.log else ""
+    return f"{' '.join(process.args)}: exit {process.returncode}\n{said}"
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def stop_all():
+    for process in reversed(_started):
+        if process.poll() is None:
+            stop(process)
+
+
+def place(name):
+    """A new network namespace and its path."""
+    shell(f"ip netns add {name} && ip -n {name} link set lo up")
+    return f"/run/netns/{name}"
+
+
+def join(a, address_a, b, address_b, mtu=1500):
+    """A cable between two places."""
+    name = f"c{abs(hash((a, b))) % 10**8}"
+    shell(f"ip link add {name} mtu {mtu} type veth peer name {name}b mtu {mtu}")
+    for end, where, address in ((name, a, address_a), (f"{name}b", b, address_b)):
+        there = pathlib.Path(where).name
+        shell(f"ip link set {end} netns {there} && ip -n {there} link set {end} name eth0 up"
+              f" && ip -n {there} address add {address}/24 dev eth0")
+
+
+def await_true(what, test, patience=20.0):
+    """Waits for a condition that programs bring about; names it when it does not come."""
+    deadline = time.monotonic() + patience
+    while not test():
+        for process in _started:
+            if process.poll() is not None:
+                raise RuntimeError(_quit(process))
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {patience} s for {what}")
+        time.sleep(0.02)
+
+
+def await_listening(where, port):
+    await_true(f"port {port} in {where}", lambda: shell(f"ss -Hltn sport = :{port}", where).strip())
+
+
+def pin(pids, cpu):
+    for pid in pids:
+        shell(f"taskset -acp {cpu} {pid}")
+
+
+def family(pid):
+    """A process and its children: a server and its workers."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(grandchild for child in children for grandchild in family(int(child)))]
+
+
+def cpu_seconds(pids):
+    """What these processes have used so far, in user space and in the kernel."""
+    total = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def machine_seconds():
+    """What the whole machine has used so far, idle time and steal left out."""
+    user, nice, system, _idle, _wait, irq, softirq = map(int, pathlib.Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
+def resident_mib(pids):
+    total = 0
+    for pid in pids:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        total += int(status.split("VmRSS:")[1].split()[0])
+    return total / 1024
+
+
+def median(values):
+    return statistics.median(values) if values else None
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
