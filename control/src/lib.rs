@@ -5,6 +5,7 @@
 //! It is deliberately no part of any data path: hosts go on without it.
 
 pub mod core;
+pub mod kv;
 
 mod api;
 mod ca;
@@ -29,6 +30,7 @@ use sealane_proto::token::JoinToken;
 use sealane_proto::types::TrustDomain;
 
 pub use start::{StartError, start};
+pub use store::{Backup, BackupError, RestoreError, Restored, restore};
 
 /// What this control plane runs.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -140,7 +140,7 @@ fn clock() -> Timestamp {
     SystemTime::now().into()
 }
 
-fn ensure_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn ensure_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

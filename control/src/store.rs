@@ -1,36 +1,40 @@
-//! What must outlive control: one redb file with every record of the state, the authority and the store's age.
+//! What must outlive control, as rows of a key-value store: the state, the authority and the store's age.
 //!
-//! Synchronous: [`writer`] runs it on a thread of its own. After a failed write redb accepts nothing more, so
-//! the file is opened again before the next commit ([`Store::recover`]).
+//! Everything goes through the [`Kv`] trait; [`open`](open::open) alone knows that it is a file. The row
+//! [`record::META`] is written by every commit and compared before it: two writers exclude each other.
+//! Synchronous: [`writer`] runs it on a thread of its own.
 
+mod backup;
 mod open;
 mod record;
+mod restore;
+mod upgrade;
 mod writer;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sealane_proto::types::TrustDomain;
 
 use crate::ca::AuthorityRecord;
 use crate::core::State;
+use crate::kv::{CommitError, Condition, Failure, Kv, Transaction, Write};
 
+pub(crate) use backup::encode;
+pub use backup::{Backup, BackupError};
 pub(crate) use open::{OpenError, open};
-pub(crate) use record::{Entry, RecordError};
+pub(crate) use record::RecordError;
+pub use restore::{RestoreError, Restored, restore};
 pub(crate) use writer::{Health, Publish, Stopped, SubmitError, Writer};
 
-/// Keys are `<kind>/<names...>`, values prost messages: see [`record`].
-const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("sealane");
-
-/// The newest layout that this version knows.
-pub(crate) const SCHEMA: u32 = 1;
+/// The newest layout that this version knows: what keys and values look like.
+pub(crate) const SCHEMA: u32 = 2;
 
 /// What a store says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// Its lifetime: random, never zero.
     pub(crate) epoch: u64,
-    /// How many transactions it has seen.
+    /// How many commits it has seen.
     pub(crate) revision: u64,
     /// The mesh that it describes.
     pub(crate) trust_domain: TrustDomain,
@@ -44,80 +48,32 @@ pub(crate) struct Image {
     pub(crate) state: State,
 }
 
-/// Opens the file again after a failure; in tests, on a disk that can be full.
-pub(crate) type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send>;
-
 /// An open store.
+#[derive(Debug)]
 pub(crate) struct Store {
-    path: PathBuf,
-    opener: Opener,
-    /// `None` after a failure.
-    database: Option<Database>,
+    kv: Box<dyn Kv>,
+    /// At which of the store's own revisions [`record::META`] was last written; `None` when that is not known.
+    guard: Option<u64>,
 }
 
-impl std::fmt::Debug for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
-    }
-}
+/// Keys and values without their revisions.
+pub(crate) type Rows = BTreeMap<String, Vec<u8>>;
 
-/// A write that did not happen.
+/// A write that is not known to have happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the store {} cannot be written ({reason}), so nothing was changed; {}",
-    path.display(),
-    if *.full { "make space on its file system and try again" } else { "try again" }
-)]
-pub(crate) struct CommitError {
-    path: PathBuf,
-    reason: String,
-    /// Whether space is what is missing.
-    pub(crate) full: bool,
-}
-
-impl Store {
-    /// Writes all entries and the new revision in one durable transaction.
-    ///
-    /// # Errors
-    /// When it cannot be written; then [`Store::recover`] says what the store holds.
-    pub(crate) fn commit(&mut self, meta: &Meta, entries: &[Entry]) -> Result<(), CommitError> {
-        let written = match &self.database {
-            Some(database) => write(database, meta, entries),
-            None => Err(redb::Error::DatabaseClosed),
-        };
-        written.map_err(|error| {
-            self.database = None;
-            self.failure(&error)
-        })
-    }
-
-    /// Whether a failure has closed the file.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.database.is_none()
-    }
-
-    /// Opens the file again and reads all of it.
-    ///
-    /// # Errors
-    /// When that still fails.
-    pub(crate) fn recover(&mut self) -> Result<Image, CommitError> {
-        let database = (self.opener)().map_err(|error| self.failure(&error.into()))?;
-        let image = read(&database).map_err(|error| self.unreadable(&error))?;
-        let image = image.ok_or_else(|| self.unreadable(&"it is empty"))?;
-        self.database = Some(database);
-        Ok(image)
-    }
-
-    fn failure(&self, error: &redb::Error) -> CommitError {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        let full =
-            matches!(error, redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded));
-        CommitError { full, ..self.unreadable(error) }
-    }
-
-    fn unreadable(&self, error: &dyn std::fmt::Display) -> CommitError {
-        CommitError { path: self.path.clone(), reason: error.to_string(), full: false }
-    }
+pub(crate) enum WriteError {
+    /// The store does not take it.
+    #[error(
+        "the store {} cannot be written ({}), so nothing was changed; {}", .0.place, .0.reason,
+        if .0.full { "make space on its file system and try again" } else { "try again" }
+    )]
+    Failed(Failure),
+    /// Somebody else has written.
+    #[error("another control plane has written to the store, so nothing was changed; try again")]
+    Raced,
+    /// What it holds cannot be read any more.
+    #[error("the store cannot be read: {0}; restore a backup")]
+    Unreadable(String),
 }
 
 /// Why a store cannot be read.
@@ -125,46 +81,80 @@ impl Store {
 pub(crate) enum ReadError {
     /// The file.
     #[error(transparent)]
-    Database(#[from] redb::Error),
+    Failed(#[from] Failure),
     /// A record.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
-fn write(database: &Database, meta: &Meta, entries: &[Entry]) -> Result<(), redb::Error> {
-    // A transaction is durable when commit returns: redb's default, Durability::Immediate.
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(TABLE)?;
-        let meta = Entry::meta(meta);
-        for entry in entries.iter().chain([&meta]) {
-            match &entry.value {
-                Some(value) => table.insert(entry.key.as_str(), value.as_slice())?,
-                None => table.remove(entry.key.as_str())?,
-            };
-        }
+impl Store {
+    /// A store in these rows; [`Store::load`] comes first.
+    pub(crate) fn new(kv: Box<dyn Kv>) -> Self {
+        Self { kv, guard: None }
     }
-    transaction.commit()?;
-    Ok(())
+
+    /// Writes all rows and the new revision in one durable transaction, if nobody else has written meanwhile.
+    ///
+    /// # Errors
+    /// When it is not known to have happened; then [`Store::load`] says what the store holds.
+    pub(crate) fn commit(&mut self, meta: &Meta, writes: Vec<Write>) -> Result<(), WriteError> {
+        let guard = self.guard.take().ok_or(WriteError::Raced)?;
+        // The last one of each key counts.
+        let mut rows: BTreeMap<String, Write> =
+            writes.into_iter().map(|write| (write.key().to_owned(), write)).collect();
+        let meta = record::meta(meta);
+        rows.insert(meta.key().to_owned(), meta);
+        let when = vec![Condition::Modified(record::META.to_owned(), guard)];
+        let transaction = Transaction { when, then: rows.into_values().collect() };
+        self.guard = Some(self.kv.commit(&transaction).map_err(|error| match error {
+            CommitError::Failed(failure) => WriteError::Failed(failure),
+            CommitError::Conflict { .. } | CommitError::Duplicate { .. } => WriteError::Raced,
+        })?);
+        Ok(())
+    }
+
+    /// Whether [`Store::load`] must say what the store holds before the next commit.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.guard.is_none()
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn load(&mut self) -> Result<Image, ReadError> {
+        let range = self.kv.range(record::ROOT)?;
+        let guard = range.rows.get(record::META).map(|row| row.modified);
+        let rows: Rows = range.rows.into_iter().map(|(key, row)| (key, row.value)).collect();
+        let image = record::image(&rows)?;
+        self.guard = guard;
+        Ok(image)
+    }
+
+    /// All rows of one moment.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn rows(&mut self) -> Result<Rows, Failure> {
+        let range = self.kv.range(record::ROOT)?;
+        Ok(range.rows.into_iter().map(|(key, row)| (key, row.value)).collect())
+    }
 }
 
-/// All records; `None` when there is no table yet.
-fn read(database: &Database) -> Result<Option<Image>, ReadError> {
-    let transaction = database.begin_read().map_err(redb::Error::from)?;
-    let table = match transaction.open_table(TABLE) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(redb::Error::from(error).into()),
-    };
-    let mut loader = record::Loader::default();
-    // First of all, because a newer version may have other kinds of records.
-    let Some(meta) = table.get(record::META).map_err(redb::Error::from)? else { return Ok(None) };
-    loader.load(record::META, meta.value())?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, value) = row.map_err(redb::Error::from)?;
-        loader.load(key.value(), value.value())?;
+impl WriteError {
+    /// Whether space is what is missing.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.full)
     }
-    Ok(Some(loader.finish()?))
+}
+
+impl From<ReadError> for WriteError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Failed(failure) => Self::Failed(failure),
+            ReadError::Record(error) => Self::Unreadable(error.to_string()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The service for people and scripts, on control.sock alone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE32_NOPAD;
 use sealane_proto::token::{JoinToken, TokenSecret};
@@ -11,9 +11,12 @@ use tonic::{Request, Response, Status};
 
 use super::status_of;
 use crate::ca::Authority;
-use crate::core::{CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, TokenRecord};
+use crate::core::{CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, Timestamp, TokenRecord};
 use crate::registry::Registry;
-use crate::store::{SubmitError, Writer};
+use crate::store::{SubmitError, Writer, encode};
+
+/// How much of a backup travels in one message, in bytes.
+const PIECE: usize = 1 << 20;
 
 /// Serves whoever may open the socket: root on this host.
 #[derive(Clone)]
@@ -87,6 +90,25 @@ impl v1::admin_server::Admin for AdminApi {
         });
         Ok(Response::new(v1::ListTokensResponse { tokens: tokens.collect() }))
     }
+
+    type BackupStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::BackupResponse, Status>>>;
+
+    async fn backup(
+        &self,
+        _request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let taken = Timestamp::from(SystemTime::now());
+        let rows = self.writer.rows().await.map_err(unavailable)?;
+        let bytes = encode(rows, taken);
+        tracing::info!(bytes = bytes.len(), "backup taken");
+        let pieces = bytes.chunks(PIECE).map(|piece| Ok(v1::BackupResponse { data: piece.to_vec() }));
+        Ok(Response::new(tokio_stream::iter(pieces.collect::<Vec<_>>())))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn unavailable(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]

@@ -70,7 +70,7 @@ impl Command for CarryNetwork {
         let mut blocks = blocks_of(network, &self.node);
         let mut changes = vec![];
         if blocks.len() <= self.blocks_held {
-            let range = lease(network, &self.node).ok_or_else(|| exhausted(network))?;
+            let range = lease(state, network, &self.node).ok_or_else(|| exhausted(network))?;
             let block = Block { node: Some(self.node), range };
             changes.push(Change::PutBlock { network: self.network, block: block.clone() });
             blocks.push(block);
@@ -86,13 +86,15 @@ fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
 }
 
 /// The next block for a host: not one in which another host has a workload at an address of its own choice.
-fn lease(network: &NetworkState, node: &NodeName) -> Option<Ipv4Net> {
+fn lease(state: &State, network: &NetworkState, node: &NodeName) -> Option<Ipv4Net> {
+    // In a restored store, hosts that are not back yet may hold blocks that the backup does not know.
+    let end = if state.recovery.is_some() { ipam::End::Middle } else { ipam::End::Bottom };
     let foreign = |block: Ipv4Net| {
         let held = network.addresses.range(ipam::addresses(block));
         held.filter_map(|(_, name)| network.workloads.get(name)).any(|workload| workload.node != *node)
     };
     let taken = |block: Ipv4Net| network.blocks.contains_key(&block) || foreign(block);
-    ipam::free_block(network.network.subnet, ipam::End::Bottom, taken)
+    ipam::free_block(network.network.subnet, end, taken)
 }
 
 fn exhausted(network: &NetworkState) -> CarryRefusal {

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use sealane_proto::resource::{Block, Network, Service, Workload};
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 
-use super::{NodeRecord, TokenRecord};
+use super::{NodeRecord, Recovery, TokenRecord};
 
 /// One record put or removed. Removing a network expects that everything in it has been removed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub enum Change {
     PutToken(TokenRecord),
     /// A token is forgotten.
     RemoveToken(String),
+    /// The store was restored, and this is known of it.
+    PutRecovery(Recovery),
+    /// The restoration is forgotten.
+    RemoveRecovery,
 }
 
 /// What changes touch: whatever is derived from these must be derived anew.

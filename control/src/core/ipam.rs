@@ -16,6 +16,8 @@ pub(super) enum End {
     Bottom,
     /// High addresses first.
     Top,
+    /// From the middle up, the low ones last: where nobody knows what was leased at the bottom.
+    Middle,
 }
 
 /// The prefix length of a network's blocks: about as many blocks as addresses in one, 16 addresses at least.
@@ -48,6 +50,7 @@ pub(super) fn free_block(subnet: Subnet, end: End, taken: impl Fn(Ipv4Net) -> bo
         .map(|index| match end {
             End::Bottom => block(index),
             End::Top => block(count - 1 - index),
+            End::Middle => block((index + count / 2) % count),
         })
         .find(|block| !taken(*block))
 }

@@ -76,7 +76,7 @@ impl Command for JoinNode {
         if token.expires <= now {
             return Err(JoinRefusal::Expired { id: self.token, ago: now.since(token.expires) });
         }
-        let known = state.nodes.get(&self.node.name);
+        let known = state.nodes.get(&self.node.name).filter(|known| known.is_admitted());
         if let Some(known) = known.filter(|known| known.key != self.key) {
             return Err(JoinRefusal::NameInUse { name: self.node.name, underlay: known.node.underlay });
         }

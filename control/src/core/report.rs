@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
-use super::{Command, Decision, State, Timestamp};
+use super::{Change, Command, Decision, NetworkState, State, Timestamp};
 use draft::Draft;
 pub use refusal::{AddressRefusal, WorkloadRefusal};
 
@@ -70,22 +70,41 @@ impl Command for Report {
                 }));
                 continue;
             };
-            let mut draft = Draft::new(network, &node);
-            for workload in draft.order(workloads) {
-                let refused = workload.name.clone();
-                if let Err(reason) = draft.admit(workload) {
-                    let network = name.clone();
-                    outcome.refused.push(RefusedWorkload { network, workload: refused, reason });
-                }
-            }
-            let drafted = draft.changes();
+            let (drafted, refused) = place(network, &node, workloads);
+            outcome.refused.extend(refused.into_iter().map(|(workload, reason)| RefusedWorkload {
+                network: name.clone(),
+                workload,
+                reason,
+            }));
             if !drafted.is_empty() {
                 outcome.changed.insert(name);
                 changes.extend(drafted);
             }
         }
+        // From now on nobody else is believed what this host runs.
+        if let Some(recovery) = state.recovery.as_ref().filter(|recovery| !recovery.heard.contains(&node)) {
+            let mut recovery = recovery.clone();
+            recovery.heard.insert(node);
+            changes.push(Change::PutRecovery(recovery));
+        }
         Ok(Decision { changes, outcome })
     }
+}
+
+/// What leads to a network with these workloads of a host and no others, and the workloads that are refused.
+pub(super) fn place(
+    network: &NetworkState,
+    node: &NodeName,
+    workloads: Vec<Workload>,
+) -> (Vec<Change>, Vec<(WorkloadName, WorkloadRefusal)>) {
+    let (mut draft, mut refused) = (Draft::new(network, node), vec![]);
+    for workload in draft.order(workloads) {
+        let name = workload.name.clone();
+        if let Err(reason) = draft.admit(workload) {
+            refused.push((name, reason));
+        }
+    }
+    (draft.changes(), refused)
 }
 
 /// What is reported per network, with nothing for networks in which the host had workloads and has none now.

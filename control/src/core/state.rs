@@ -8,7 +8,7 @@ use sealane_proto::types::{
     Generation, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName,
 };
 
-use super::{Change, Timestamp, Touched};
+use super::{Change, Recovery, Timestamp, Touched};
 
 /// The desired state of the whole mesh. Changes only by [`State::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct State {
     pub nodes: BTreeMap<NodeName, NodeRecord>,
     /// The join tokens by their public id.
     pub tokens: BTreeMap<String, TokenRecord>,
+    /// What is known of its restoration, if it was restored.
+    pub recovery: Option<Recovery>,
 }
 
 /// A host that has joined.
@@ -71,6 +73,17 @@ pub struct NetworkState {
     pub(super) by_node: BTreeMap<NodeName, BTreeSet<WorkloadName>>,
 }
 
+impl NodeRecord {
+    /// The key of a host that others have told of after a restoration, until it comes itself.
+    pub const HEARSAY: [u8; 32] = [0; 32];
+
+    /// Whether the host itself has been here.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.key != Self::HEARSAY
+    }
+}
+
 impl State {
     /// Makes one change. A change of a network that is not there does nothing.
     pub fn apply(&mut self, change: &Change) {
@@ -88,6 +101,8 @@ impl State {
             Change::RemoveNode(name) => drop(self.nodes.remove(name)),
             Change::PutToken(record) => drop(self.tokens.insert(record.id.clone(), record.clone())),
             Change::RemoveToken(id) => drop(self.tokens.remove(id)),
+            Change::PutRecovery(recovery) => self.recovery = Some(recovery.clone()),
+            Change::RemoveRecovery => self.recovery = None,
             Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
             | Change::PutService { network, .. }
@@ -121,6 +136,9 @@ impl State {
                 let old = self.tokens.get(id).cloned();
                 old.map_or_else(|| Change::RemoveToken(id.clone()), Change::PutToken)
             }
+            Change::PutRecovery(_) | Change::RemoveRecovery => {
+                self.recovery.clone().map_or(Change::RemoveRecovery, Change::PutRecovery)
+            }
             Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
             | Change::PutService { network, .. }
@@ -138,6 +156,8 @@ impl State {
     pub fn touch(&self, change: &Change, touched: &mut Touched) {
         match change {
             Change::PutToken(_) | Change::RemoveToken(_) => touched.tokens = true,
+            // Nobody derives anything of it.
+            Change::PutRecovery(_) | Change::RemoveRecovery => {}
             Change::PutNode(NodeRecord { node: Node { name, .. }, .. }) | Change::RemoveNode(name) => {
                 touched.nodes = true;
                 let carried = self.networks.iter().filter(|(_, state)| state.carried_by(name));
@@ -251,7 +271,9 @@ impl NetworkState {
             | Change::PutNode(_)
             | Change::RemoveNode(_)
             | Change::PutToken(_)
-            | Change::RemoveToken(_) => {}
+            | Change::RemoveToken(_)
+            | Change::PutRecovery(_)
+            | Change::RemoveRecovery => {}
         }
     }
 
@@ -283,7 +305,9 @@ impl NetworkState {
             | Change::PutNode(_)
             | Change::RemoveNode(_)
             | Change::PutToken(_)
-            | Change::RemoveToken(_) => change.clone(),
+            | Change::RemoveToken(_)
+            | Change::PutRecovery(_)
+            | Change::RemoveRecovery => change.clone(),
         }
     }
 

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use redb::Database;
 use sealane_proto::types::TrustDomain;
 
-use super::record::RecordError;
-use super::{Entry, Image, Meta, Opener, ReadError, SCHEMA, Store, read, write};
+use super::record::{self, RecordError};
+use super::{Image, Meta, ReadError, Rows, SCHEMA, Store, upgrade};
 use crate::ca::{Authority, AuthorityError};
 use crate::core::Timestamp;
+use crate::kv::{self, Write};
 
-const FILE: &str = "control.redb";
+pub(super) const FILE: &str = "control.redb";
 const LOCK: &str = "control.lock";
 
 /// Why there is no store.
@@ -67,8 +68,9 @@ pub(crate) enum OpenError {
     Authority(#[from] AuthorityError),
 }
 
-/// Opens the store in a directory. Without one, makes it for this trust domain (default `fallback`) with a new
-/// authority: under another name first, so that after a kill at any time there is a whole store or none.
+/// Opens the store in a directory, upgraded where an older version wrote it. Without one, makes it for this
+/// trust domain (default `fallback`) with a new authority: under another name first, so that after a kill at
+/// any time there is a whole store or none.
 pub(crate) fn open(
     directory: &Path,
     domain: Option<TrustDomain>,
@@ -77,27 +79,62 @@ pub(crate) fn open(
 ) -> Result<(Store, Image), OpenError> {
     let path = directory.join(FILE);
     let lock = lock(directory)?;
-    if !path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })? {
+    if !exists(&path)? {
         create(directory, &path, domain.clone().unwrap_or(fallback), now)?;
     }
-    let opener = opener(path.clone(), lock);
-    let database = opener().map_err(|error| unopened(&path, error))?;
-    let image = read(&database).and_then(|image| image.ok_or(RecordError::Missing("meta").into()));
-    let image = image.map_err(|source| match source {
-        ReadError::Record(RecordError::Newer(schema)) => OpenError::Newer { path: path.clone(), schema },
-        ReadError::Record(_) | ReadError::Database(_) => OpenError::Unreadable { path: path.clone(), source },
-    })?;
+    let (store, image) = load(&path, lock)?;
     match domain {
         Some(wanted) if wanted != image.meta.trust_domain => {
             let found = image.meta.trust_domain;
             Err(OpenError::Domain { path, found, wanted })
         }
-        Some(_) | None => Ok((Store { path, opener, database: Some(database) }, image)),
+        Some(_) | None => Ok((store, image)),
     }
 }
 
+/// The store in a file, whose lock is held as long as it may be opened again.
+pub(super) fn load(path: &Path, lock: File) -> Result<(Store, Image), OpenError> {
+    ensure_schema(path)?;
+    let file = path.to_owned();
+    let opener: kv::Opener = Box::new(move || {
+        let _ = &lock;
+        Database::open(&file)
+    });
+    let rows = kv::File::open(path.to_owned(), opener).map_err(|error| unopened(path, error))?;
+    let mut store = Store::new(Box::new(rows));
+    let image = store.load().map_err(|source| unreadable(path, source))?;
+    Ok((store, image))
+}
+
+/// Upgrades a file that an older version wrote, after a copy of it is kept beside it.
+fn ensure_schema(path: &Path) -> Result<(), OpenError> {
+    let open = || Database::open(path).map_err(|error| unopened(path, error));
+    let found = upgrade::schema(&open()?).map_err(|source| unreadable(path, source))?;
+    match found {
+        Some(SCHEMA) => Ok(()),
+        Some(schema) if schema > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), schema }),
+        Some(schema) => {
+            let kept = path.with_extension(format!("redb.v{schema}"));
+            keep(path, &kept).map_err(|source| OpenError::Io { path: kept.clone(), source })?;
+            upgrade::upgrade(&open()?, schema).map_err(|source| unreadable(path, source))?;
+            tracing::info!(path = %path.display(), from = schema, to = SCHEMA, kept = %kept.display(), "store upgraded");
+            Ok(())
+        }
+        None => Err(unreadable(path, RecordError::Missing("meta").into())),
+    }
+}
+
+/// A durable copy.
+fn keep(path: &Path, kept: &Path) -> io::Result<()> {
+    let draft = kept.with_extension("new");
+    fs::copy(path, &draft)?;
+    File::open(&draft)?.sync_all()?;
+    fs::rename(&draft, kept)?;
+    sync_directory(kept)
+}
+
 /// One process per directory, also while there is no store yet.
-fn lock(directory: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
@@ -108,33 +145,67 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+pub(super) fn exists(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map_err(|source| OpenError::Io { path: path.to_owned(), source })
+}
+
 fn create(directory: &Path, path: &Path, domain: TrustDomain, now: Timestamp) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
-    let draft = path.with_extension("redb.new");
-    match fs::remove_file(&draft) {
+    let authority = Authority::generate(&domain, now)?;
+    let meta = Meta { epoch: new_epoch(), revision: 0, trust_domain: domain };
+    let rows = [record::meta(&meta), record::authority(&authority)];
+    let rows = rows.into_iter().filter_map(|write| match write {
+        Write::Put(key, value) => Some((key, value)),
+        Write::Delete(_) => None,
+    });
+    let draft = directory.join(format!("{FILE}.new"));
+    write(&draft, 1, &rows.collect())?;
+    put_in_place(&draft, path)
+}
+
+/// A store's lifetime: random, never zero.
+pub(super) fn new_epoch() -> u64 {
+    rand::random::<u64>().max(1)
+}
+
+/// Makes a file of these rows, durable when this returns.
+pub(super) fn write(draft: &Path, revision: u64, rows: &Rows) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: draft.to_owned(), source };
+    match fs::remove_file(draft) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(source) => return Err(io(source)),
     }
     let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).clone();
-    drop(options.open(&draft).map_err(io)?);
-    let authority = Authority::generate(&domain, now)?;
-    let epoch = rand::random::<u64>().max(1);
-    let meta = Meta { epoch, revision: 0, trust_domain: domain };
-    let database = Database::create(&draft).map_err(|error| unopened(path, error))?;
-    write(&database, &meta, &[Entry::authority(&authority)]).map_err(|error| unopened(path, error))?;
-    drop(database);
-    fs::rename(&draft, path).map_err(io)?;
-    // The rename is durable when the directory is.
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+    drop(options.open(draft).map_err(io)?);
+    let fill = || -> Result<(), redb::Error> {
+        let database = Database::create(draft)?;
+        let transaction = database.begin_write()?;
+        upgrade::fill(&transaction, revision, rows)?;
+        transaction.commit()?;
+        Ok(())
+    };
+    fill().map_err(|error| unopened(draft, error))
 }
 
-fn opener(path: PathBuf, lock: File) -> Opener {
-    Box::new(move || {
-        // Held as long as the store may be opened again.
-        let _ = &lock;
-        Database::open(&path)
-    })
+/// The draft takes its place at once, whatever was there.
+pub(super) fn put_in_place(draft: &Path, path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    fs::rename(draft, path).map_err(io)?;
+    sync_directory(path).map_err(io)
+}
+
+/// A rename is durable when the directory is.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+fn unreadable(path: &Path, source: ReadError) -> OpenError {
+    let path = path.to_owned();
+    match source {
+        ReadError::Record(RecordError::Newer(schema)) => OpenError::Newer { path, schema },
+        ReadError::Record(_) | ReadError::Failed(_) => OpenError::Unreadable { path, source },
+    }
 }
 
 fn unopened(path: &Path, error: impl Into<redb::Error>) -> OpenError {
@@ -145,6 +216,7 @@ fn unopened(path: &Path, error: impl Into<redb::Error>) -> OpenError {
     } else if let redb::Error::Io(source) = error {
         OpenError::Io { path, source }
     } else {
-        OpenError::Unreadable { path, source: error.into() }
+        let failure = kv::Failure { place: "the file".to_owned(), reason: error.to_string(), full: false };
+        OpenError::Unreadable { path, source: failure.into() }
     }
 }

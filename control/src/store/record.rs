@@ -1,17 +1,21 @@
-//! Records as bytes: wire messages where they fit, own ones for what never leaves control.
+//! Records as rows: `/sealane/v1/<kind>/<names...>`, values prost messages (wire messages where they fit, own
+//! ones for what never leaves control) that only gain fields; what cannot be said so is a new [`SCHEMA`].
 
 use prost::Message;
 use sealane_proto::resource::{Block, Network, Node, Service, Workload};
 use sealane_proto::types::{NetworkName, TrustDomain};
 use sealane_proto::wire::{WireError, v1};
 
-use super::{Image, Meta, SCHEMA};
+use super::{Image, Meta, Rows, SCHEMA};
 use crate::ca::AuthorityRecord;
-use crate::core::{Change, NodeRecord, State, Timestamp, TokenRecord};
+use crate::core::{Change, NodeRecord, Recovery, State, Timestamp, TokenRecord};
+use crate::kv::Write;
 
+/// What all keys begin with.
+pub(super) const ROOT: &str = "/sealane/v1/";
 /// The record that says what the store is.
-pub(super) const META: &str = "meta";
-const AUTHORITY: &str = "authority";
+pub(super) const META: &str = "/sealane/v1/meta";
+const AUTHORITY: &str = "/sealane/v1/authority";
 
 #[derive(Clone, PartialEq, Message)]
 struct MetaMessage {
@@ -63,6 +67,25 @@ struct TokenMessage {
     expires: u64,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct RecoveryMessage {
+    #[prost(uint64, repeated, tag = "1")]
+    epochs: Vec<u64>,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+    #[prost(uint64, tag = "3")]
+    taken: u64,
+    #[prost(uint64, tag = "4")]
+    restored: u64,
+    /// What of each network is known: names and generations.
+    #[prost(message, repeated, tag = "5")]
+    networks: Vec<v1::Ack>,
+    #[prost(string, repeated, tag = "6")]
+    heard: Vec<String>,
+    #[prost(string, repeated, tag = "7")]
+    readmitted: Vec<String>,
+}
+
 /// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
@@ -85,84 +108,125 @@ pub(crate) enum RecordError {
     Missing(&'static str),
 }
 
-/// One row of the table to be: a value, or none to remove it.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(super) key: String,
-    pub(super) value: Option<Vec<u8>>,
+/// The row that says what the store is.
+pub(super) fn meta(meta: &Meta) -> Write {
+    let message = MetaMessage {
+        schema: SCHEMA,
+        epoch: meta.epoch,
+        revision: meta.revision,
+        trust_domain: meta.trust_domain.to_string(),
+    };
+    Write::Put(META.to_owned(), message.encode_to_vec())
 }
 
-impl Entry {
-    pub(super) fn meta(meta: &Meta) -> Self {
-        let message = MetaMessage {
-            schema: SCHEMA,
-            epoch: meta.epoch,
-            revision: meta.revision,
-            trust_domain: meta.trust_domain.to_string(),
-        };
-        put(META.to_owned(), &message)
-    }
+/// The schema that a meta row names.
+pub(super) fn schema(value: &[u8]) -> Result<u32, RecordError> {
+    let row = Row { key: META, value };
+    Ok(row.decode::<MetaMessage>()?.schema)
+}
 
-    pub(super) fn authority(record: &AuthorityRecord) -> Self {
-        let message = AuthorityMessage { key: record.key.clone(), certificate: record.certificate.clone() };
-        put(AUTHORITY.to_owned(), &message)
-    }
+/// What is left where schema 1 had its meta row: older versions look there, and refuse by name.
+pub(super) fn marker() -> Vec<u8> {
+    MetaMessage { schema: SCHEMA, ..MetaMessage::default() }.encode_to_vec()
+}
 
-    /// A network whose content changed at this revision.
-    pub(super) fn network(network: &Network, changed: u64) -> Self {
-        let message = NetworkMessage { network: Some(network.into()), changed };
-        put(format!("network/{}", network.name), &message)
-    }
+/// A meta row of an older schema as one of this.
+pub(super) fn restamped(value: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let row = Row { key: META, value };
+    Ok(MetaMessage { schema: SCHEMA, ..row.decode()? }.encode_to_vec())
+}
 
-    /// The row of a change.
-    pub(super) fn change(change: &Change) -> Self {
-        match change {
-            Change::PutNetwork { network, changed } => Self::network(network, *changed),
-            Change::RemoveNetwork(name) => remove(format!("network/{name}")),
-            Change::PutNode(record) => {
-                let node = Some((&record.node).into());
-                let message = NodeMessage { node, key: record.key.into(), joined: record.joined.unix() };
-                put(format!("node/{}", record.node.name), &message)
-            }
-            Change::RemoveNode(name) => remove(format!("node/{name}")),
-            Change::PutBlock { network, block } => {
-                put(format!("block/{network}/{}", block.range), &v1::Block::from(block))
-            }
-            Change::RemoveBlock { network, range } => remove(format!("block/{network}/{range}")),
-            Change::PutService { network, service } => {
-                put(format!("service/{network}/{}", service.name), &v1::Service::from(service))
-            }
-            Change::RemoveService { network, name } => remove(format!("service/{network}/{name}")),
-            Change::PutWorkload(workload) => {
-                let key = format!("workload/{}/{}", workload.network, workload.name);
-                put(key, &v1::Workload::from(workload))
-            }
-            Change::RemoveWorkload { network, name } => remove(format!("workload/{network}/{name}")),
-            Change::PutToken(token) => {
-                let message = TokenMessage {
-                    id: token.id.clone(),
-                    hash: token.hash.into(),
-                    created: token.created.unix(),
-                    expires: token.expires.unix(),
-                };
-                put(format!("token/{}", token.id), &message)
-            }
-            Change::RemoveToken(id) => remove(format!("token/{id}")),
+/// The authority's row.
+pub(super) fn authority(record: &AuthorityRecord) -> Write {
+    let message = AuthorityMessage { key: record.key.clone(), certificate: record.certificate.clone() };
+    Write::Put(AUTHORITY.to_owned(), message.encode_to_vec())
+}
+
+/// The row of a network whose content changed at this revision.
+pub(super) fn network(network: &Network, changed: u64) -> Write {
+    let message = NetworkMessage { network: Some(network.into()), changed };
+    put(format!("networks/{}", network.name), &message)
+}
+
+/// The row of a change.
+pub(super) fn change(change: &Change) -> Write {
+    match change {
+        Change::PutNetwork { network: it, changed } => network(it, *changed),
+        Change::RemoveNetwork(name) => remove(format!("networks/{name}")),
+        Change::PutNode(record) => {
+            let node = Some((&record.node).into());
+            let message = NodeMessage { node, key: record.key.into(), joined: record.joined.unix() };
+            put(format!("nodes/{}", record.node.name), &message)
+        }
+        Change::RemoveNode(name) => remove(format!("nodes/{name}")),
+        Change::PutBlock { network, block } => {
+            put(format!("blocks/{network}/{}", block.range), &v1::Block::from(block))
+        }
+        Change::RemoveBlock { network, range } => remove(format!("blocks/{network}/{range}")),
+        Change::PutService { network, service } => {
+            put(format!("services/{network}/{}", service.name), &v1::Service::from(service))
+        }
+        Change::RemoveService { network, name } => remove(format!("services/{network}/{name}")),
+        Change::PutWorkload(workload) => {
+            let key = format!("workloads/{}/{}", workload.network, workload.name);
+            put(key, &v1::Workload::from(workload))
+        }
+        Change::RemoveWorkload { network, name } => remove(format!("workloads/{network}/{name}")),
+        Change::PutToken(token) => {
+            let message = TokenMessage {
+                id: token.id.clone(),
+                hash: token.hash.into(),
+                created: token.created.unix(),
+                expires: token.expires.unix(),
+            };
+            put(format!("tokens/{}", token.id), &message)
+        }
+        Change::RemoveToken(id) => remove(format!("tokens/{id}")),
+        Change::PutRecovery(recovery) => put("recovery".to_owned(), &RecoveryMessage::from(recovery)),
+        Change::RemoveRecovery => remove("recovery".to_owned()),
+    }
+}
+
+impl From<&Recovery> for RecoveryMessage {
+    fn from(recovery: &Recovery) -> Self {
+        let networks = recovery.networks.iter().map(|(network, &generation)| v1::Ack {
+            network: network.to_string(),
+            generation: Some(generation.into()),
+        });
+        Self {
+            epochs: recovery.epochs.iter().copied().collect(),
+            revision: recovery.revision,
+            taken: recovery.taken.unix(),
+            restored: recovery.restored.unix(),
+            networks: networks.collect(),
+            heard: recovery.heard.iter().map(ToString::to_string).collect(),
+            readmitted: recovery.readmitted.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-fn put(key: String, message: &impl Message) -> Entry {
-    Entry { key, value: Some(message.encode_to_vec()) }
+fn put(key: String, message: &impl Message) -> Write {
+    Write::Put(format!("{ROOT}{key}"), message.encode_to_vec())
 }
 
-fn remove(key: String) -> Entry {
-    Entry { key, value: None }
+fn remove(key: String) -> Write {
+    Write::Delete(format!("{ROOT}{key}"))
 }
 
-/// Puts rows together to an image.
+/// Puts rows together.
+pub(super) fn image(rows: &Rows) -> Result<Image, RecordError> {
+    let mut loader = Loader::default();
+    // First of all, because a newer version may have other kinds of records.
+    let meta = rows.get(META).ok_or(RecordError::Missing("meta"))?;
+    loader.load(META, meta)?;
+    for (key, value) in rows {
+        loader.load(key, value)?;
+    }
+    loader.finish()
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Loader {
+struct Loader {
     meta: Option<Meta>,
     authority: Option<AuthorityRecord>,
     networks: Vec<Change>,
@@ -171,45 +235,47 @@ pub(super) struct Loader {
 
 impl Loader {
     /// Takes one row, in any order.
-    pub(super) fn load(&mut self, key: &str, value: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, key: &str, value: &[u8]) -> Result<(), RecordError> {
         let row = Row { key, value };
-        let (kind, names) = key.split_once('/').unwrap_or((key, ""));
+        let path = key.strip_prefix(ROOT).ok_or_else(|| RecordError::Kind(key.to_owned()))?;
+        let (kind, names) = path.split_once('/').unwrap_or((path, ""));
         match kind {
-            META => self.meta = Some(row.meta()?),
-            AUTHORITY => {
+            "meta" => self.meta = Some(row.meta()?),
+            "authority" => {
                 let AuthorityMessage { key, certificate } = row.decode()?;
                 self.authority = Some(AuthorityRecord { key, certificate });
             }
-            "network" => {
+            "networks" => {
                 let message: NetworkMessage = row.decode()?;
                 let network = row.domain(message.network.unwrap_or_default())?;
                 self.networks.push(Change::PutNetwork { network, changed: message.changed });
             }
-            "block" => {
+            "blocks" => {
                 let block: Block = row.domain(row.decode::<v1::Block>()?)?;
                 self.rest.push(Change::PutBlock { network: row.network(names)?, block });
             }
-            "service" => {
+            "services" => {
                 let service: Service = row.domain(row.decode::<v1::Service>()?)?;
                 self.rest.push(Change::PutService { network: row.network(names)?, service });
             }
-            "workload" => {
+            "workloads" => {
                 let workload: Workload = row.domain(row.decode::<v1::Workload>()?)?;
                 self.rest.push(Change::PutWorkload(workload));
             }
-            "node" => self.rest.push(Change::PutNode(row.node()?)),
-            "token" => self.rest.push(Change::PutToken(row.token()?)),
+            "nodes" => self.rest.push(Change::PutNode(row.node()?)),
+            "tokens" => self.rest.push(Change::PutToken(row.token()?)),
+            "recovery" => self.rest.push(Change::PutRecovery(row.recovery()?)),
             _ => return Err(RecordError::Kind(key.to_owned())),
         }
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<Image, RecordError> {
+    fn finish(self) -> Result<Image, RecordError> {
         let mut state = State::default();
         self.networks.iter().chain(&self.rest).for_each(|change| state.apply(change));
         Ok(Image {
-            meta: self.meta.ok_or(RecordError::Missing(META))?,
-            authority: self.authority.ok_or(RecordError::Missing(AUTHORITY))?,
+            meta: self.meta.ok_or(RecordError::Missing("meta"))?,
+            authority: self.authority.ok_or(RecordError::Missing("authority"))?,
             state,
         })
     }
@@ -247,6 +313,9 @@ impl Row<'_> {
         if message.schema > SCHEMA {
             return Err(RecordError::Newer(message.schema));
         }
+        if message.epoch == 0 {
+            return Err(self.damaged(&"it has no epoch"));
+        }
         let trust_domain: TrustDomain = message.trust_domain.parse().map_err(|error| self.damaged(&error))?;
         Ok(Meta { epoch: message.epoch, revision: message.revision, trust_domain })
     }
@@ -256,6 +325,26 @@ impl Row<'_> {
         let node: Node = self.domain(message.node.unwrap_or_default())?;
         let joined = Timestamp::from_unix(message.joined);
         Ok(NodeRecord { node, key: self.hash(message.key)?, joined })
+    }
+
+    fn recovery(&self) -> Result<Recovery, RecordError> {
+        let message: RecoveryMessage = self.decode()?;
+        let names = |names: Vec<String>| -> Result<_, RecordError> {
+            names.iter().map(|name| name.parse().map_err(|error| self.damaged(&error))).collect()
+        };
+        let network = |ack: v1::Ack| {
+            let name = ack.network.parse().map_err(|error| self.damaged(&error))?;
+            Ok((name, ack.generation.unwrap_or_default().into()))
+        };
+        Ok(Recovery {
+            epochs: message.epochs.into_iter().collect(),
+            revision: message.revision,
+            taken: Timestamp::from_unix(message.taken),
+            restored: Timestamp::from_unix(message.restored),
+            networks: message.networks.into_iter().map(network).collect::<Result<_, _>>()?,
+            heard: names(message.heard)?,
+            readmitted: names(message.readmitted)?,
+        })
     }
 
     fn token(&self) -> Result<TokenRecord, RecordError> {

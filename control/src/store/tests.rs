@@ -1,16 +1,16 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use redb::StorageBackend;
 use redb::backends::FileBackend;
+use redb::{Database, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
 use crate::core::{Change, CreateNetwork, CreateToken, PurgeTokens, RemoveNetwork, Timestamp, model};
+use crate::kv;
 use crate::metrics::CommitMetrics;
 
 const NOW: Timestamp = Timestamp::from_unix(1_000_000);
@@ -75,16 +75,15 @@ fn a_store_of_a_newer_version_or_another_mesh_is_refused() {
     let database = Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
     {
-        let mut table = transaction.open_table(TABLE).unwrap();
-        // Field 1 (varint) of the meta message, and a kind that only the newer version knows.
-        table.insert("meta", [0x08, 3].as_slice()).unwrap();
-        table.insert("aviary/1", [].as_slice()).unwrap();
+        // The row that every version looks at first; field 1 (varint) of its message is the schema.
+        let table: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sealane");
+        transaction.open_table(table).unwrap().insert("meta", [0x08, 3].as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
     let error = open_at(directory.path()).unwrap_err().to_string();
     let end =
-        "was written by a newer Sealane (schema 3, this one knows 1); upgrade Sealane or restore a backup";
+        "was written by a newer Sealane (schema 3, this one knows 2); upgrade Sealane or restore a backup";
     assert!(error.contains(end), "{error}");
 }
 
@@ -140,7 +139,7 @@ async fn a_full_disk_refuses_changes_until_there_is_space_and_loses_nothing() {
     drop(open_at(directory.path()).unwrap());
     let path = directory.path().join("control.redb");
     let full = Arc::new(AtomicBool::new(false));
-    let opener: Opener = {
+    let opener: kv::Opener = {
         let (path, full) = (path.clone(), full.clone());
         Box::new(move || {
             let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
@@ -148,8 +147,8 @@ async fn a_full_disk_refuses_changes_until_there_is_space_and_loses_nothing() {
             Database::builder().create_with_backend(disk)
         })
     };
-    let mut store = Store { path, opener, database: None };
-    let image = store.recover().unwrap();
+    let mut store = Store::new(Box::new(kv::File::open(path, opener).unwrap()));
+    let image = store.load().unwrap();
     let (writer, stopped, health) = start(store, image);
     writer.submit(network("a", "10.1.0.0/16")).await.unwrap();
 
@@ -193,28 +192,91 @@ proptest! {
     #[test]
     fn whatever_happened_the_records_load_to_the_same_state(steps in prop::collection::vec(model::step(), 1..40)) {
         let mut state = model::beginning();
-        let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         let first = state.tokens.values().cloned().map(Change::PutToken).collect();
         let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
         let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
-        let mut entries = vec![Entry::meta(&meta), Entry::authority(&authority)];
+        let mut writes = vec![record::meta(&meta), record::authority(&authority)];
         for changes in std::iter::once(first).chain(steps.iter().map(|step| {
             let changes = model::decide(&state, step);
             changes.iter().for_each(|change| state.apply(change));
             changes
         })) {
-            entries.extend(changes.iter().map(Entry::change));
+            writes.extend(changes.iter().map(record::change));
         }
-        for Entry { key, value } in entries {
-            match value {
-                Some(value) => drop(rows.insert(key, value)),
-                None => drop(rows.remove(&key)),
+        let mut rows = Rows::new();
+        for write in writes {
+            match write {
+                Write::Put(key, value) => drop(rows.insert(key, value)),
+                Write::Delete(key) => drop(rows.remove(&key)),
             }
         }
-        let mut loader = record::Loader::default();
-        rows.iter().for_each(|(key, value)| loader.load(key, value).unwrap());
-        let image = loader.finish().unwrap();
+        let image = record::image(&rows).unwrap();
         prop_assert_eq!(image.state, state);
         prop_assert_eq!((image.meta, image.authority), (meta, authority));
     }
+}
+
+/// A store that the first version wrote: `shop` and `blog`, two hosts with two workloads each, a token.
+const FIRST_VERSION: &[u8] = include_bytes!("../../tests/fixtures/control-v1.redb");
+
+fn first_version() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("control.redb"), FIRST_VERSION).unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_upgraded_and_a_copy_is_kept() {
+    let directory = first_version();
+    let (store, image) = open_at(directory.path()).unwrap();
+    assert_eq!((image.meta.epoch, image.meta.revision), (17_107_008_804_032_811_727, 9));
+    let shop = &image.state.networks[&"shop".parse().unwrap()];
+    let workloads: Vec<&str> = shop.workloads.keys().map(|name| name.as_str()).collect();
+    assert_eq!(workloads, ["api-1", "api-2", "client-1", "client-2"]);
+    assert_eq!((shop.blocks.len(), shop.services.len(), shop.changed), (3, 1, 9));
+    assert_eq!((image.state.networks.len(), image.state.nodes.len(), image.state.tokens.len()), (2, 2, 1));
+    crate::ca::Authority::load(image.meta.trust_domain.clone(), image.authority.clone()).unwrap();
+    let kept = Database::open(directory.path().join("control.redb.v1")).unwrap();
+    assert_eq!(upgrade::schema(&kept).unwrap(), Some(1));
+
+    let (writer, stopped, _) = start(store, image.clone());
+    writer.submit(network("new", "10.1.0.0/16")).await.unwrap();
+    writer.stop().await;
+    stopped.wait();
+    let (_store, again) = open_at(directory.path()).unwrap();
+    assert_eq!((again.meta.epoch, again.meta.revision), (image.meta.epoch, 10));
+    assert_eq!((again.authority, again.state.networks.len()), (image.authority, 3));
+}
+
+#[test]
+fn a_store_that_cannot_be_upgraded_stays_as_it_was() {
+    let directory = first_version();
+    let path = directory.path().join("control.redb");
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let table: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sealane");
+        transaction.open_table(table).unwrap().insert("aviary/1", [].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let error = open_at(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("record \"aviary/1\" is of no known kind; restore a backup"), "{error}");
+    let database = Database::open(&path).unwrap();
+    assert_eq!(upgrade::schema(&database).unwrap(), Some(1), "still what it was");
+}
+
+#[test]
+fn two_writers_exclude_each_other() {
+    let directory = TempDir::new().unwrap();
+    let (mut store, image) = open_at(directory.path()).unwrap();
+    let meta = Meta { revision: 1, ..image.meta };
+    store.commit(&meta, vec![]).unwrap();
+    // Somebody else writes behind its back.
+    let other = Transaction { when: vec![], then: vec![record::meta(&meta)] };
+    store.kv.commit(&other).unwrap();
+    assert_eq!(store.commit(&meta, vec![]), Err(WriteError::Raced));
+    assert_eq!(store.commit(&meta, vec![]), Err(WriteError::Raced), "until it has read what is there");
+    store.load().unwrap();
+    store.commit(&meta, vec![]).unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CommitError, Entry, Meta, Store};
+use super::{Meta, Rows, Store, WriteError, record};
 use crate::core::{Change, Command, State, Timestamp, Touched};
 use crate::metrics::CommitMetrics;
 
@@ -27,7 +27,7 @@ pub(crate) type Publish = Box<dyn FnMut(&State, &Meta, &Touched) + Send>;
 
 /// What is wrong with the store right now, if anything.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Health(Arc<ArcSwapOption<CommitError>>);
+pub(crate) struct Health(Arc<ArcSwapOption<WriteError>>);
 
 /// Sends commands to the writer.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(crate) enum SubmitError<R: std::error::Error> {
     Refused(R),
     /// The store does not take it.
     #[error(transparent)]
-    Commit(CommitError),
+    Commit(WriteError),
     /// Too many commands wait.
     #[error("the control plane has {QUEUE} changes waiting to be written; try again in a moment")]
     Busy,
@@ -58,12 +58,13 @@ pub(crate) enum SubmitError<R: std::error::Error> {
 
 enum Message {
     Job(Box<dyn Job>),
+    Read(oneshot::Sender<Result<Rows, WriteError>>),
     Stop,
 }
 
 impl Health {
     /// The failure since which nothing could be written.
-    pub(crate) fn problem(&self) -> Option<Arc<CommitError>> {
+    pub(crate) fn problem(&self) -> Option<Arc<WriteError>> {
         self.0.load_full()
     }
 }
@@ -112,6 +113,16 @@ impl Writer {
         answer.await.unwrap_or(Err(SubmitError::Stopped))
     }
 
+    /// All rows of one moment, after whatever was submitted before.
+    ///
+    /// # Errors
+    /// When they cannot be read, or control ends.
+    pub(crate) async fn rows(&self) -> Result<Rows, SubmitError<std::convert::Infallible>> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Read(reply)).await.map_err(|_| SubmitError::Stopped)?;
+        answer.await.map_err(|_| SubmitError::Stopped)?.map_err(SubmitError::Commit)
+    }
+
     /// Lets the writer finish what waits and end.
     pub(crate) async fn stop(&self) {
         // An error means that it has ended already.
@@ -122,7 +133,7 @@ impl Writer {
 /// A command without its type.
 trait Job: Send {
     fn decide(&mut self, state: &State, now: Timestamp) -> Vec<Change>;
-    fn answer(self: Box<Self>, committed: Result<(), &CommitError>);
+    fn answer(self: Box<Self>, committed: Result<(), &WriteError>);
 }
 
 struct Submitted<C: Command> {
@@ -146,7 +157,7 @@ impl<C: Command> Job for Submitted<C> {
         }
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), &CommitError>) {
+    fn answer(self: Box<Self>, committed: Result<(), &WriteError>) {
         let answer = match (committed, self.decided) {
             // Also for refusals: they may rest on what was not committed.
             (Err(error), _) => Err(SubmitError::Commit(error.clone())),
@@ -172,14 +183,15 @@ impl Engine {
     fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let mut open = true;
         while open {
-            let mut batch = vec![];
+            let (mut batch, mut reads) = (vec![], vec![]);
             let mut next = queue.blocking_recv();
             open = loop {
                 match next {
                     Some(Message::Job(job)) => batch.push(job),
+                    Some(Message::Read(reply)) => reads.push(reply),
                     Some(Message::Stop) | None => break false,
                 }
-                if batch.len() == BATCH {
+                if batch.len() + reads.len() == BATCH {
                     break true;
                 }
                 match queue.try_recv() {
@@ -188,22 +200,25 @@ impl Engine {
                     Err(mpsc::error::TryRecvError::Disconnected) => break false,
                 }
             };
-            let mut batch = batch;
             let committed = self.commit(&mut batch);
             if let Err(error) = &committed {
                 tracing::warn!(%error, commands = batch.len(), "commit failed");
             }
             self.health.0.store(committed.as_ref().err().cloned().map(Arc::new));
             batch.into_iter().for_each(|job| job.answer(committed.as_ref().copied()));
+            for reply in reads {
+                // The reader may have gone.
+                let _ = reply.send(self.store.rows().map_err(WriteError::Failed));
+            }
         }
     }
 
-    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), CommitError> {
-        if self.store.is_broken() {
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), WriteError> {
+        if self.store.is_uncertain() {
             self.recover()?;
         }
         let now = (self.clock)();
-        let (mut entries, mut undo, mut touched) = (vec![], vec![], Touched::default());
+        let (mut writes, mut undo, mut touched) = (vec![], vec![], Touched::default());
         for change in batch.iter_mut().flat_map(|job| {
             let changes = job.decide(&self.state, now);
             for change in &changes {
@@ -213,16 +228,16 @@ impl Engine {
             }
             changes
         }) {
-            entries.push(Entry::change(&change));
+            writes.push(record::change(&change));
         }
-        if entries.is_empty() {
+        if writes.is_empty() {
             return Ok(());
         }
         let meta = Meta { revision: self.meta.revision + 1, ..self.meta.clone() };
         let stamped = touched.networks.iter().filter_map(|name| self.state.networks.get(name));
-        entries.extend(stamped.map(|network| Entry::network(&network.network, meta.revision)));
+        writes.extend(stamped.map(|network| record::network(&network.network, meta.revision)));
         let started = Instant::now();
-        if let Err(error) = self.store.commit(&meta, &entries) {
+        if let Err(error) = self.store.commit(&meta, writes) {
             undo.iter().rev().for_each(|change| self.state.apply(change));
             return Err(error);
         }
@@ -234,8 +249,8 @@ impl Engine {
     }
 
     /// After a failure. A commit whose last step failed may have happened after all: then the store is right.
-    fn recover(&mut self) -> Result<(), CommitError> {
-        let image = self.store.recover()?;
+    fn recover(&mut self) -> Result<(), WriteError> {
+        let image = self.store.load()?;
         if image.meta.revision != self.meta.revision {
             let networks = self.state.networks.keys().chain(image.state.networks.keys()).cloned().collect();
             self.state = image.state;

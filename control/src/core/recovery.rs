@@ -1,0 +1,71 @@
+//! A store that was restored: what it was made from, and what hosts may still tell about the time since.
+//!
+//! Between a backup and the failure, networks, blocks, services, workloads and hosts came into being that the
+//! backup does not know. Every host that carries a network has its newest state: it tells that before it
+//! reports ([`Recall`]), and what the store does not know is taken over where it contradicts nothing. Hosts that
+//! joined since prove it by their certificates ([`Readmit`]).
+
+mod readmit;
+mod recall;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sealane_proto::types::{Generation, NetworkName, NodeName};
+
+use super::{State, Timestamp};
+
+pub use readmit::{Readmit, ReadmitRefusal};
+pub use recall::{Recall, RecallRefusal};
+
+/// How long hosts are believed what they carried: who comes later finds the store as it is.
+const WINDOW: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a restored store remembers of its restoration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The lifetimes that hosts may have state of: the backup's, and the replaced store's.
+    pub epochs: BTreeSet<u64>,
+    /// The backup's revision; what is older the backup knows.
+    pub revision: u64,
+    /// When the backup was taken.
+    pub taken: Timestamp,
+    /// When it was restored.
+    pub restored: Timestamp,
+    /// Which state of each network is here.
+    pub networks: BTreeMap<NetworkName, Generation>,
+    /// The hosts that have reported since: of them, nobody else is believed anything.
+    pub heard: BTreeSet<NodeName>,
+    /// The hosts that were taken in again by their certificates, once each.
+    pub readmitted: BTreeSet<NodeName>,
+}
+
+impl Recovery {
+    /// The recovery of a state that a backup of these lifetimes holds.
+    #[must_use]
+    pub fn new(from: Generation, taken: Timestamp, restored: Timestamp, state: &State) -> Self {
+        let of = |changed| Generation { epoch: from.epoch, revision: changed };
+        let networks = state.networks.iter().map(|(name, network)| (name.clone(), of(network.changed)));
+        Self {
+            epochs: BTreeSet::from([from.epoch]),
+            revision: from.revision,
+            taken,
+            restored,
+            networks: networks.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether hosts are believed no longer.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.restored.after(WINDOW) <= now
+    }
+
+    /// Whether a host's state of a network may hold what is not known here.
+    fn is_news(&self, network: &NetworkName, generation: Generation) -> bool {
+        self.epochs.contains(&generation.epoch)
+            && generation.revision > self.revision
+            && self.networks.get(network).is_none_or(|known| generation.replaces(*known))
+    }
+}

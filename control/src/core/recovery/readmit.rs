@@ -1,0 +1,110 @@
+//! Hosts that joined after the backup was taken.
+
+use sealane_proto::resource::Node;
+use sealane_proto::types::{NodeName, UnderlayAddr};
+
+use super::Recovery;
+use crate::core::{Change, Command, Decision, NodeRecord, State, Timestamp};
+
+/// A host with a good certificate, of which a restored store has no record.
+///
+/// It is taken in when its certificate was issued after the backup was taken: it was part of the mesh then. One
+/// with an older certificate was removed before the backup was taken, or would be in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readmit {
+    /// Its name by its certificate, and where it says that it is.
+    pub node: Node,
+    /// SHA-256 of its public key.
+    pub key: [u8; 32],
+    /// When its certificate was issued.
+    pub issued: Timestamp,
+}
+
+/// Why a host is not taken in again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadmitRefusal {
+    /// It is not known, and nothing says that it should be.
+    #[error("node {0} is not known to this control plane; let it join again with a new token")]
+    Unknown(NodeName),
+    /// Another host has its address.
+    #[error(
+        "underlay address {underlay} of node {node} is in use by node {other}; let it join again elsewhere"
+    )]
+    UnderlayInUse {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Who came.
+        node: NodeName,
+        /// Whose it is.
+        other: NodeName,
+    },
+}
+
+impl Command for Readmit {
+    type Outcome = ();
+    type Refusal = ReadmitRefusal;
+
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, ReadmitRefusal> {
+        let Self { node, key, issued } = self;
+        let known = state.nodes.get(&node.name);
+        if known.is_some_and(NodeRecord::is_admitted) {
+            return Ok(Decision { changes: vec![], outcome: () });
+        }
+        let admits = |recovery: &&Recovery| {
+            !recovery.is_over(now) && issued >= recovery.taken && !recovery.readmitted.contains(&node.name)
+        };
+        let Some(recovery) = state.recovery.as_ref().filter(admits) else {
+            return Err(ReadmitRefusal::Unknown(node.name));
+        };
+        let (name, underlay) = (node.name.clone(), node.underlay);
+        let mut others = state.nodes.values().map(|other| &other.node);
+        if let Some(other) = others.find(|other| other.underlay == underlay && other.name != name) {
+            return Err(ReadmitRefusal::UnderlayInUse { underlay, node: name, other: other.name.clone() });
+        }
+        let mut recovery = recovery.clone();
+        recovery.readmitted.insert(name);
+        let record = NodeRecord { node, key, joined: known.map_or(issued, |known| known.joined) };
+        Ok(Decision { changes: vec![Change::PutNode(record), Change::PutRecovery(recovery)], outcome: () })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn check(issued: u64, now: u64, change: impl FnOnce(&mut State)) -> Result<usize, String> {
+        let (taken, restored) = (Timestamp::from_unix(1_000), Timestamp::from_unix(5_000));
+        let recovery = Recovery { taken, restored, ..Recovery::default() };
+        let mut state = State { recovery: Some(recovery), ..State::default() };
+        change(&mut state);
+        let node = Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
+        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(issued) };
+        let decided = readmit.decide(&state, Timestamp::from_unix(now));
+        decided.map(|decision| decision.changes.len()).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn only_who_was_part_of_the_mesh_after_the_backup_is_taken_in_and_once() {
+        let unknown = "node host-9 is not known to this control plane";
+        assert_eq!(check(1_000, 5_001, |_| ()), Ok(2));
+        assert!(check(999, 5_001, |_| ()).unwrap_err().contains(unknown), "it was removed before");
+        assert!(check(2_000, 5_000 + 24 * 3_600, |_| ()).unwrap_err().contains(unknown), "too late");
+        assert!(check(2_000, 5_001, |state| state.recovery = None).unwrap_err().contains(unknown));
+        let again = |state: &mut State| {
+            let readmitted = BTreeSet::from(["host-9".parse().unwrap()]);
+            state.recovery.as_mut().unwrap().readmitted = readmitted;
+        };
+        assert!(check(2_000, 5_001, again).unwrap_err().contains(unknown), "somebody removed it since");
+        let taken = |state: &mut State| {
+            let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
+            state.apply(&Change::PutNode(NodeRecord { node, key: [1; 32], joined: Timestamp::default() }));
+        };
+        assert!(
+            check(2_000, 5_001, taken)
+                .unwrap_err()
+                .contains("192.0.2.9 of node host-9 is in use by node host-1")
+        );
+    }
+}

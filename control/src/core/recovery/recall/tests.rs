@@ -1,0 +1,188 @@
+use sealane_proto::resource::Network;
+use sealane_proto::types::{Generation, MacAddr};
+
+use super::*;
+use crate::core::{CarryNetwork, CreateNetwork, Report};
+
+const NOW: Timestamp = Timestamp::from_unix(10_000);
+/// The lifetime of the store that was lost.
+const LOST: u64 = 7;
+
+fn run<C: Command>(state: &mut State, command: C) -> C::Outcome {
+    let decision = command.decide(state, NOW).unwrap();
+    decision.changes.iter().for_each(|change| state.apply(change));
+    decision.outcome
+}
+
+fn join(state: &mut State, number: u8) {
+    let node = Node {
+        name: format!("host-{number}").parse().unwrap(),
+        underlay: format!("192.0.2.{number}").parse().unwrap(),
+    };
+    state.apply(&Change::PutNode(NodeRecord { node, key: [number; 32], joined: NOW }));
+}
+
+fn create(state: &mut State, name: &str, subnet: &str) {
+    let (name, subnet) = (name.parse().unwrap(), subnet.parse().unwrap());
+    run(state, CreateNetwork { name, subnet, mtu: None });
+}
+
+fn carry(state: &mut State, node: &str, network: &str) -> String {
+    let (node, network) = (node.parse().unwrap(), network.parse().unwrap());
+    let carried = run(state, CarryNetwork { node, network, blocks_held: 0 });
+    carried.blocks[0].range.to_string()
+}
+
+/// `host-N` runs these workloads, each `name address service`.
+fn report(state: &mut State, number: u8, network: &str, workloads: &[&str]) {
+    let workload = |text: &&str| {
+        let words: Vec<&str> = text.split(' ').collect();
+        let address: std::net::Ipv4Addr = words[1].parse().unwrap();
+        Workload {
+            name: words[0].parse().unwrap(),
+            network: network.parse().unwrap(),
+            node: format!("host-{number}").parse().unwrap(),
+            address: address.into(),
+            mac: MacAddr::new([
+                2,
+                0,
+                address.octets()[0],
+                address.octets()[1],
+                address.octets()[2],
+                address.octets()[3],
+            ]),
+            service: Some(words[2].parse().unwrap()),
+            ports: vec!["80".parse().unwrap()],
+            sidecar: true,
+            ready: true,
+        }
+    };
+    let workloads = workloads.iter().map(workload).collect();
+    let reported = run(state, Report { node: format!("host-{number}").parse().unwrap(), workloads });
+    assert_eq!(reported.refused, []);
+}
+
+/// As the hosts have it at this revision of the lost store.
+fn seen(state: &State, network: &str, revision: u64) -> NetworkSnapshot {
+    let snapshot = state.snapshot(&network.parse().unwrap(), LOST).unwrap();
+    NetworkSnapshot { generation: Generation { epoch: LOST, revision }, ..snapshot }
+}
+
+fn restored(state: &State) -> State {
+    let from = Generation { epoch: LOST, revision: 10 };
+    let recovery = Recovery::new(from, Timestamp::from_unix(9_000), Timestamp::from_unix(9_500), state);
+    State { recovery: Some(recovery), ..state.clone() }
+}
+
+fn recall(state: &mut State, node: &str, networks: &[NetworkSnapshot]) -> Vec<String> {
+    let recalled = run(state, Recall { node: node.parse().unwrap(), networks: networks.to_vec() });
+    recalled.iter().map(ToString::to_string).collect()
+}
+
+/// The backup: `shop` on two hosts.
+fn backup() -> State {
+    let mut state = State::default();
+    join(&mut state, 1);
+    join(&mut state, 2);
+    create(&mut state, "shop", "10.42.0.0/16");
+    assert_eq!(carry(&mut state, "host-1", "shop"), "10.42.0.0/24");
+    report(&mut state, 1, "shop", &["api-1 10.42.0.2 api"]);
+    state
+}
+
+#[test]
+fn one_host_tells_all_that_happened_in_its_networks_since_the_backup() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    // A host joins, blocks are leased, services come, workloads come and go, a network is made.
+    join(&mut lost, 3);
+    carry(&mut lost, "host-2", "shop");
+    assert_eq!(carry(&mut lost, "host-3", "shop"), "10.42.2.0/24");
+    report(&mut lost, 2, "shop", &["db-1 10.42.1.2 db"]);
+    report(&mut lost, 3, "shop", &["api-3 10.42.2.2 api"]);
+    report(&mut lost, 1, "shop", &["api-4 10.42.0.4 api"]);
+    create(&mut lost, "new", "10.43.0.0/16");
+    carry(&mut lost, "host-1", "new");
+
+    let mut state = restored(&backup);
+    let told = [seen(&lost, "shop", 20), seen(&lost, "new", 21)];
+    assert_eq!(recall(&mut state, "host-1", &told), ["new", "shop"]);
+    for network in ["shop", "new"] {
+        let (has, had) = (seen(&state, network, 1), seen(&lost, network, 1));
+        assert!(has.same_content(&had), "{has:#?}\n{had:#?}");
+    }
+    let third = &state.nodes[&"host-3".parse().unwrap()];
+    assert!(!third.is_admitted() && state.nodes[&"host-1".parse().unwrap()].is_admitted());
+    assert!(recall(&mut state, "host-2", &told).is_empty(), "it is here already");
+}
+
+#[test]
+fn a_host_that_has_reported_knows_best_what_it_runs() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    carry(&mut lost, "host-2", "shop");
+    report(&mut lost, 2, "shop", &["db-1 10.42.1.2 db"]);
+    let mut state = restored(&backup);
+    report(&mut state, 1, "shop", &["api-9 10.42.0.9 api"]);
+    report(&mut lost, 1, "shop", &["api-1 10.42.0.2 api", "api-2 10.42.0.3 api"]);
+    recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]);
+    let shop = &state.networks[&"shop".parse().unwrap()];
+    let names: Vec<&str> = shop.workloads.keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["api-9", "db-1"]);
+}
+
+#[test]
+fn what_is_older_than_the_backup_or_of_another_mesh_says_nothing() {
+    let backup = backup();
+    let mut other = backup.clone();
+    report(&mut other, 1, "shop", &[]);
+    create(&mut other, "gone", "10.43.0.0/16");
+    let foreign = |revision| NetworkSnapshot {
+        generation: Generation { epoch: 99, revision },
+        ..seen(&other, "shop", revision)
+    };
+    let mut state = restored(&backup);
+    for told in [foreign(20), seen(&other, "shop", 10), seen(&other, "gone", 10)] {
+        assert!(recall(&mut state, "host-1", &[told]).is_empty());
+    }
+    assert_eq!(state, restored(&backup));
+    let mut never = backup.clone();
+    assert!(recall(&mut never, "host-1", &[seen(&other, "gone", 20)]).is_empty(), "not restored");
+    let late = Recall { node: "host-1".parse().unwrap(), networks: vec![seen(&other, "gone", 20)] };
+    let late = late.decide(&state, Timestamp::from_unix(9_500 + 24 * 3_600)).unwrap();
+    assert_eq!(late.changes, [], "the time is over");
+}
+
+#[test]
+fn what_contradicts_the_store_is_left_out() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    create(&mut lost, "new", "10.43.0.0/16");
+    carry(&mut lost, "host-1", "new");
+    carry(&mut lost, "host-2", "shop");
+    let mut state = restored(&backup);
+    // Since the restoration somebody else has the subnet, and the block.
+    create(&mut state, "other", "10.43.0.0/16");
+    state.apply(&Change::PutBlock {
+        network: "shop".parse().unwrap(),
+        block: Block { node: Some("host-1".parse().unwrap()), range: "10.42.1.0/24".parse().unwrap() },
+    });
+    let before = state.networks.clone();
+    let wrong = Network { subnet: "10.99.0.0/16".parse().unwrap(), ..seen(&lost, "shop", 20).network };
+    let wrong = NetworkSnapshot { network: wrong, ..seen(&lost, "shop", 20) };
+    assert!(recall(&mut state, "host-2", &[seen(&lost, "new", 20), wrong]).is_empty());
+    assert!(recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]).is_empty());
+    assert_eq!(state.networks, before);
+}
+
+#[test]
+fn a_block_of_a_host_that_is_not_back_yet_is_leased_to_nobody() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    assert_eq!(carry(&mut lost, "host-2", "shop"), "10.42.1.0/24");
+    let mut state = restored(&backup);
+    join(&mut state, 4);
+    assert_eq!(carry(&mut state, "host-4", "shop"), "10.42.128.0/24");
+    recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]);
+    assert_eq!(carry(&mut state, "host-2", "shop"), "10.42.1.0/24", "it has its own again");
+}
