@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 use rustls::crypto::CryptoProvider;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
-use sealane_proto::client::{Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
+use sealane_proto::client::{Carried, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
@@ -121,6 +121,7 @@ struct Ground {
     link_events: mpsc::Sender<LinkEvent>,
     reports: watch::Receiver<Arc<LinkReport>>,
     acks: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+    carried: watch::Receiver<Carried>,
 }
 
 impl Ground {
@@ -130,23 +131,16 @@ impl Ground {
         let folder = Folder::open(config.data_dir.join("workloads"))?;
         let identities = Folder::open(config.data_dir.join("identities"))?;
         let registry = metrics::registry()?;
-        let overlay = OverlayConfig {
-            run_dir: config.run_dir.clone(),
-            underlay: identity.node.underlay,
-            vxlan_port: config.vxlan_port,
-        };
-        let overlay = Arc::new(Overlay::new(overlay, hopper.clone(), &registry)?);
+        let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
         let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
         let (mesh, stored) = recall(&networks, &folder, identity, &overlay, &config.run_dir).await?;
-        let certs = Certs::new(identities, identity.trust_domain.clone());
-        if let Err(error) = certs.purge(|principal| is_of(principal, &stored), SystemTime::now()) {
-            tracing::error!(%error, "cannot look through the stored identities");
-        }
+        let certs = certs_of(identities, identity, &stored);
         held.retain(|key| belongs(key, &mesh, &stored))?;
         let readiness = Readiness::default();
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
         let (applied, acks) = watch::channel(BTreeMap::new());
+        let (known, carried) = watch::channel(mesh.carried());
         let ready = readiness.part("networks");
         let parts = HostParts {
             mesh,
@@ -156,6 +150,7 @@ impl Ground {
             events,
             report,
             applied,
+            carried: known,
             ready,
         };
         let (host, host_task) = host::start(parts);
@@ -178,7 +173,18 @@ impl Ground {
             boot: boot_id()?,
             attached: watch::Sender::default(),
         });
-        Ok(Self { config, context, registry, readiness, stored, host_task, link_events, reports, acks })
+        Ok(Self {
+            config,
+            context,
+            registry,
+            readiness,
+            stored,
+            host_task,
+            link_events,
+            reports,
+            acks,
+            carried,
+        })
     }
 
     /// Takes up what runs, opens the doors, and connects.
@@ -216,6 +222,8 @@ impl Ground {
             identity: identities,
             report: self.reports,
             applied: self.acks,
+            carried: self.carried,
+            underlay,
             version: VERSION.to_owned(),
         };
         let link = Link::start(inputs, provider, self.link_events);
@@ -224,6 +232,29 @@ impl Ground {
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
+}
+
+fn overlay(
+    config: &Config,
+    identity: &NodeIdentity,
+    hopper: Arc<Hopper>,
+    registry: &prometheus::Registry,
+) -> Result<Arc<Overlay>, StartError> {
+    let overlay = OverlayConfig {
+        run_dir: config.run_dir.clone(),
+        underlay: identity.node.underlay,
+        vxlan_port: config.vxlan_port,
+    };
+    Ok(Arc::new(Overlay::new(overlay, hopper, registry)?))
+}
+
+/// The stored identities, without those of nobody.
+fn certs_of(identities: Folder, identity: &NodeIdentity, stored: &[StoredWorkload]) -> Certs {
+    let certs = Certs::new(identities, identity.trust_domain.clone());
+    if let Err(error) = certs.purge(|principal| is_of(principal, stored), SystemTime::now()) {
+        tracing::error!(%error, "cannot look through the stored identities");
+    }
+    certs
 }
 
 /// Whether a workload's own identity is of one that is known.

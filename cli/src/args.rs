@@ -1,5 +1,6 @@
 //! The command line. Whatever has a form of its own (names, subnets, ports) is parsed here, once.
 
+mod backup;
 mod demo;
 mod process;
 mod table;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Exit;
 use crate::printer::Format;
+pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Store, Up};
 pub(crate) use table::{
@@ -71,6 +73,10 @@ pub(crate) enum Verb {
     Workload(Workload),
     /// How control or this host's agent is doing
     Status,
+    /// All that control must remember, in one file; the authority's key is in it: keep it like one
+    Backup(Backup),
+    /// Make a backup the store of a control plane that does not run
+    Restore(Restore),
     /// A live tour: hosts as namespaces on this machine, with real programs
     Demo(Demo),
     /// Remove every trace of Sealane from this host

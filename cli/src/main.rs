@@ -43,6 +43,8 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Proxy(proxy) => life::proxy(proxy),
         Verb::Demo(demo) => demo::call(demo),
         Verb::Clean(clean) => clean::clean(&clean, common, printer),
+        Verb::Backup(backup) => verb::backup::take(&backup, common, printer),
+        Verb::Restore(restore) => verb::backup::restore(&restore, printer),
         Verb::Token(token) => verb::token::call(&token, common, printer),
         Verb::Network(network) => verb::network::call(&network, common, printer),
         Verb::Service(service) => verb::listing::services(&service, common, printer),

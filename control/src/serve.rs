@@ -1,5 +1,6 @@
 //! Sockets: TLS for hosts, a unix socket for root.
 
+mod proof;
 mod tls;
 mod unix;
 
@@ -7,6 +8,7 @@ use std::net::SocketAddr;
 
 use sealane_proto::identity::SpiffeId;
 
+pub(crate) use proof::Proof;
 pub(crate) use tls::{Connection, TlsError, accept, config};
 pub(crate) use unix::{Socket, SocketError};
 
@@ -17,4 +19,6 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// Who its certificate says it is; none while it joins.
     pub(crate) identity: Option<SpiffeId>,
+    /// What else its certificate says.
+    pub(crate) proof: Option<Proof>,
 }

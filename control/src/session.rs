@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::drain::Draining;
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
-use sealane_proto::wire::{PROTOCOL, v1};
+use sealane_proto::wire::{agree, v1};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tonic::{Status, Streaming};
@@ -24,9 +24,10 @@ use v1::control_message::Message as Down;
 
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Report, Reported};
+use crate::core::{Readmit, Recall, Report, Reported};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Seat};
+use crate::serve::Proof;
 use crate::store::Writer;
 use outbox::Outbox;
 
@@ -55,18 +56,37 @@ pub(crate) struct Context {
 /// Where messages to the agent go; the stream ends when this is dropped.
 pub(crate) type Sender = mpsc::Sender<Result<v1::ControlMessage, Status>>;
 
+/// Who opens a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    pub(crate) node: NodeName,
+    /// Of a host without a record: what it proves itself by.
+    pub(crate) newcomer: Option<Proof>,
+}
+
+/// What an agent says first.
+struct Greeting {
+    version: String,
+    protocol: u32,
+    applied: BTreeMap<NetworkName, Generation>,
+    recalls: bool,
+}
+
 /// Serves one stream until it ends.
 pub(crate) async fn serve(
     context: Context,
-    node: NodeName,
+    opener: Opener,
     mut incoming: Streaming<v1::AgentMessage>,
     down: Sender,
 ) {
-    let ended = match greet(&context, &mut incoming).await {
-        Ok((version, applied)) => {
+    let node = opener.node.clone();
+    let ended = match greet(&context, opener, &mut incoming).await {
+        Ok(greeting) => {
+            let version = greeting.version.clone();
             tracing::info!(%node, version, "agent connected");
-            let seat = context.registry.seat(node.clone(), version, &applied, SystemTime::now().into());
-            let session = Session::new(context, node.clone(), seat, applied);
+            let now = SystemTime::now().into();
+            let seat = context.registry.seat(node.clone(), version, &greeting.applied, now);
+            let session = Session::new(context, node.clone(), seat, greeting);
             let ended = session.run(incoming, &down).await;
             tracing::info!(%node, reason = ended.message(), "agent disconnected");
             ended
@@ -83,28 +103,41 @@ pub(crate) async fn serve(
 /// Waits for Hello: what the agent runs, and which generations it works by.
 async fn greet(
     context: &Context,
+    opener: Opener,
     incoming: &mut Streaming<v1::AgentMessage>,
-) -> Result<(String, BTreeMap<NetworkName, Generation>), Status> {
+) -> Result<Greeting, Status> {
     let first = timeout(HELLO, incoming.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no Hello came within 5 s"))??;
     let Some(v1::AgentMessage { message: Some(Up::Hello(hello)) }) = first else {
         return Err(Status::invalid_argument("the first message of a stream must be Hello"));
     };
     context.metrics.message("hello", "up");
-    check_protocol(hello.protocol, &hello.version)?;
+    let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
+    if let Some(proof) = opener.newcomer {
+        readmit(context, opener.node, proof, hello.underlay).await?;
+    }
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
-    Ok((hello.version, applied))
+    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls })
 }
 
-/// Peers of another protocol refuse each other, with both versions.
-pub(crate) fn check_protocol(protocol: u32, version: &str) -> Result<(), Status> {
-    if protocol == PROTOCOL {
-        return Ok(());
-    }
-    Err(Status::failed_precondition(format!(
-        "the agent is Sealane {version} and speaks protocol {protocol}, this control plane is {VERSION} and \
-         speaks protocol {PROTOCOL}; run the same version on both"
-    )))
+/// The protocol to speak. Peers that have none in common refuse each other, with both versions.
+pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<u32, Status> {
+    agree(oldest, newest).map_err(|error| {
+        Status::failed_precondition(format!(
+            "the agent is Sealane {version}, this control plane is {VERSION}: {error}; run the same version on both"
+        ))
+    })
+}
+
+/// Takes in a host that joined after the backup was taken that this store was restored from.
+async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: String) -> Result<(), Status> {
+    let unknown = || Readmit::unknown(&node).to_string();
+    let told = v1::Node { name: node.to_string(), underlay };
+    let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
+    let Proof { key, issued } = proof;
+    context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)?;
+    tracing::info!(%node, "taken in again by its certificate");
+    Ok(())
 }
 
 fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {
@@ -115,7 +148,14 @@ fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {
 }
 
 /// A report under way.
-type Pending = Pin<Box<dyn Future<Output = Result<Answer, Status>> + Send>>;
+type Pending = Pin<Box<dyn Future<Output = Result<Done, Status>> + Send>>;
+
+/// What has become of a message.
+enum Done {
+    Reported(Answer),
+    /// Whether that was all.
+    Recalled(bool),
+}
 
 struct Answer {
     sequence: u64,
@@ -136,10 +176,13 @@ struct Session {
 }
 
 impl Session {
-    fn new(context: Context, node: NodeName, seat: Seat, applied: BTreeMap<NetworkName, Generation>) -> Self {
-        let mut outbox = Outbox::new(applied);
+    fn new(context: Context, node: NodeName, seat: Seat, greeting: Greeting) -> Self {
+        let mut outbox = Outbox::new(greeting.applied);
+        if greeting.recalls {
+            outbox.hold();
+        }
         outbox.push(Down::Welcome(v1::Welcome {
-            protocol: PROTOCOL,
+            protocol: greeting.protocol,
             version: VERSION.to_owned(),
             epoch: context.registry.directory().generation.epoch,
             roots: context.roots.clone(),
@@ -179,7 +222,13 @@ impl Session {
                     Err(status) => return status,
                 },
                 answer = settle(&mut self.pending) => match answer {
-                    Ok(answer) => self.answer(answer),
+                    Ok(Done::Reported(answer)) => self.answer(answer),
+                    Ok(Done::Recalled(last)) => {
+                        self.heard = Instant::now();
+                        if last {
+                            self.outbox.release();
+                        }
+                    }
                     Err(status) => return status,
                 },
                 _ = self.seat.view.changed() => {}
@@ -211,6 +260,12 @@ impl Session {
                 self.seat.acknowledged(&network, generation);
                 Ok(())
             }
+            Some(Up::Recall(recall)) => {
+                self.context.metrics.message("recall", "up");
+                self.pending =
+                    Some(Box::pin(take_over(self.context.writer.clone(), self.node.clone(), recall)));
+                Ok(())
+            }
             Some(Up::Heartbeat(_)) => {
                 self.context.metrics.message("heartbeat", "up");
                 Ok(())
@@ -239,7 +294,7 @@ impl Session {
 }
 
 /// Waits for the report under way, for ever without one.
-async fn settle(pending: &mut Option<Pending>) -> Result<Answer, Status> {
+async fn settle(pending: &mut Option<Pending>) -> Result<Done, Status> {
     match pending {
         Some(report) => {
             let answer = report.await;
@@ -250,7 +305,7 @@ async fn settle(pending: &mut Option<Pending>) -> Result<Answer, Status> {
     }
 }
 
-async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<Answer, Status> {
+async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<Done, Status> {
     let v1::Report { sequence, workloads } = report;
     let (mut readable, mut unreadable) = (vec![], vec![]);
     for message in workloads {
@@ -261,7 +316,25 @@ async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<An
         }
     }
     let reported = writer.submit(Report { node, workloads: readable }).await.map_err(status_of)?;
-    Ok(Answer { sequence, reported, unreadable })
+    Ok(Done::Reported(Answer { sequence, reported, unreadable }))
+}
+
+async fn take_over(writer: Writer, node: NodeName, recall: v1::Recall) -> Result<Done, Status> {
+    let mut networks = vec![];
+    for message in recall.networks {
+        match NetworkSnapshot::try_from(message) {
+            Ok(network) => networks.push(network),
+            // The host goes on by it; what it runs there comes with its report.
+            Err(error) => tracing::warn!(%node, %error, "what a host recalls cannot be read"),
+        }
+    }
+    if !networks.is_empty() {
+        let recalled = writer.submit(Recall { node: node.clone(), networks }).await.map_err(status_of)?;
+        for network in recalled {
+            tracing::info!(%node, %network, "taken over what the backup did not know");
+        }
+    }
+    Ok(Done::Recalled(recall.last))
 }
 
 fn kind(message: &Down) -> &'static str {

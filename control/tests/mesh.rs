@@ -4,6 +4,8 @@
 
 #[path = "mesh/host.rs"]
 mod host;
+#[path = "mesh/restored.rs"]
+mod restored;
 
 use std::path::Path;
 use std::time::Duration;
@@ -313,10 +315,10 @@ async fn streams_begin_with_hello_of_the_same_protocol_and_a_second_one_takes_ov
     let control = control(directory.path()).await;
     let token = control.create_token(HOUR).await.unwrap();
     let host = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
-    let hello = v1::Hello { protocol: 9, version: "9.9.9".into(), applied: vec![] };
+    let hello = v1::Hello { protocol: 9, version: "9.9.9".into(), ..v1::Hello::default() };
     let status = host.open(Up::Hello(hello)).await.end().await;
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("9.9.9 and speaks protocol 9"), "{status:?}");
+    assert!(status.message().contains("the agent is Sealane 9.9.9"), "{status:?}");
     let status = host.open(Up::Heartbeat(v1::Heartbeat {})).await.end().await;
     assert_eq!(status.code(), Code::InvalidArgument);
 

@@ -6,4 +6,4 @@ mod link;
 
 pub use connect::{ConnectError, TlsIdentity, control_channel, unix_channel};
 pub use join::{JoinError, Joined, join};
-pub use link::{Link, LinkEvent, LinkInputs, LinkReport, Rejection};
+pub use link::{Carried, Link, LinkEvent, LinkInputs, LinkReport, Rejection};

@@ -3,6 +3,7 @@
 //! A message that does not parse is refused whole with a [`WireError`] that names the field.
 
 mod convert;
+mod protocols;
 
 /// The generated messages, clients and servers of package `sealane.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
@@ -18,6 +19,4 @@ pub mod v1 {
 }
 
 pub use convert::WireError;
-
-/// The version of the protocol between agents and control; peers of another version refuse each other.
-pub const PROTOCOL: u32 = 1;
+pub use protocols::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree};

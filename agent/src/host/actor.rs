@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
-use sealane_proto::client::{LinkEvent, LinkReport};
+use sealane_proto::client::{Carried, LinkEvent, LinkReport};
 use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,6 +44,8 @@ pub(crate) struct HostParts {
     pub(crate) report: watch::Sender<Arc<LinkReport>>,
     /// To control.
     pub(crate) applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
+    /// To a control plane of another epoch.
+    pub(crate) carried: watch::Sender<Carried>,
     /// Said when every network known at the start stands.
     pub(crate) ready: Part,
 }
@@ -178,6 +180,7 @@ struct Host {
 enum Trouble {
     Kernel,
     Disk,
+    Unknown,
 }
 
 impl Host {
@@ -185,6 +188,7 @@ impl Host {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut said_ready = false;
         loop {
+            self.drop_forsaken().await;
             self.refresh(Reason::Change).await;
             self.tell();
             self.save();
@@ -267,6 +271,7 @@ impl Host {
             }
             LinkEvent::State(snapshot) => {
                 let name = snapshot.network.name.clone();
+                self.problems.remove(&(name.clone(), Trouble::Unknown));
                 if self.parts.mesh.accept(*snapshot) {
                     self.dirty.insert(name.clone());
                     self.unsaved.insert(name);
@@ -293,9 +298,11 @@ impl Host {
         if !self.parts.mesh.drop_network(network) {
             if self.parts.mesh.snapshot(network).is_some() {
                 tracing::warn!(%network, "control has no such network, but workloads of this host are in it");
+                self.problems.insert((network.clone(), Trouble::Unknown), String::new());
             }
             return;
         }
+        self.problems.retain(|(troubled, _), _| troubled != network);
         self.dirty.remove(network);
         self.unsaved.remove(network);
         self.published.remove(network);
@@ -308,6 +315,15 @@ impl Host {
             tracing::error!(%error, %network, "cannot forget the network");
         }
         tracing::info!(%network, "the network is gone");
+    }
+
+    /// Lets go of networks that control does not know, once nothing runs in them here.
+    async fn drop_forsaken(&mut self) {
+        let unknown = self.problems.keys().filter(|(_, trouble)| *trouble == Trouble::Unknown);
+        let forsaken = unknown.map(|(network, _)| network).filter(|network| !self.parts.mesh.uses(network));
+        for network in forsaken.cloned().collect::<Vec<_>>() {
+            self.drop_network(&network).await;
+        }
     }
 
     /// Makes the kernel follow every dirty network, then publishes; what fails stays dirty.
@@ -361,6 +377,10 @@ impl Host {
         let sentences = self.problems.iter().map(|((network, trouble), error)| match trouble {
             Trouble::Kernel => format!("network {network} cannot be set up: {error}"),
             Trouble::Disk => format!("what control said of network {network} cannot be kept: {error}"),
+            Trouble::Unknown => format!(
+                "control knows no network {network}; its workloads here go on as they are and hear of no others: \
+                 end them, or create the network again"
+            ),
         });
         let sentences: Vec<String> = sentences.collect();
         self.complaints.send_if_modified(|known| {
@@ -378,6 +398,13 @@ impl Host {
             if news {
                 *report = Arc::new(self.parts.mesh.report());
             }
+            news
+        });
+        let carried = self.parts.mesh.carried();
+        self.parts.carried.send_if_modified(|known| {
+            let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
+            let news = known.len() != carried.len() || !carried.iter().all(same);
+            *known = carried;
             news
         });
         let applied = self.parts.mesh.applied();

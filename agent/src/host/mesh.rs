@@ -1,6 +1,7 @@
 //! The decisions: who may come, what is reported, what is acknowledged. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use sealane_proto::client::LinkReport;
@@ -22,7 +23,7 @@ pub(crate) struct Mesh {
 
 #[derive(Debug)]
 struct Carried {
-    snapshot: NetworkSnapshot,
+    snapshot: Arc<NetworkSnapshot>,
     ipam: Ipam,
     /// What the kernel and the names work by: the sequence of the newest [`super::Effective`], and of what.
     published: Option<(u64, Generation)>,
@@ -123,14 +124,13 @@ impl Mesh {
         };
         let own = snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&self.node.name));
         ipam.lease(own.map(|block| block.range));
-        self.networks.insert(name, Carried { snapshot, ipam, published: None });
+        self.networks.insert(name, Carried { snapshot: Arc::new(snapshot), ipam, published: None });
         true
     }
 
     /// Forgets a network that is no more. Refused (false) while workloads of it run here.
     pub(crate) fn drop_network(&mut self, network: &NetworkName) -> bool {
-        let used = self.hosted.keys().any(|key| key.network == *network);
-        !used && self.networks.remove(network).is_some()
+        !self.uses(network) && self.networks.remove(network).is_some()
     }
 
     /// The networks that this host carries.
@@ -142,7 +142,19 @@ impl Mesh {
     /// What control last said of the network.
     #[must_use]
     pub(crate) fn snapshot(&self, network: &NetworkName) -> Option<&NetworkSnapshot> {
-        self.networks.get(network).map(|carried| &carried.snapshot)
+        self.networks.get(network).map(|carried| carried.snapshot.as_ref())
+    }
+
+    /// What control last said of every network.
+    #[must_use]
+    pub(crate) fn carried(&self) -> sealane_proto::client::Carried {
+        self.networks.iter().map(|(name, carried)| (name.clone(), carried.snapshot.clone())).collect()
+    }
+
+    /// Whether workloads of the network run here.
+    #[must_use]
+    pub(crate) fn uses(&self, network: &NetworkName) -> bool {
+        self.hosted.keys().any(|key| key.network == *network)
     }
 
     /// This host's workloads in the network.

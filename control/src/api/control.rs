@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
-use crate::core::{CarryNetwork, JoinNode, Span, Timestamp};
+use crate::core::{CarryNetwork, JoinNode, NodeRecord, Span, Timestamp};
 use crate::serve::Peer;
-use crate::session::{self, Context};
+use crate::session::{self, Context, Opener};
 
 /// How far a host's clock may be ahead: certificates would soon look expired to it.
 const CLOCK_AHEAD: Duration = Duration::from_secs(3_600);
@@ -39,12 +39,29 @@ impl ControlApi {
                 "this call needs a node certificate; join with a token first",
             ));
         };
-        if self.context.registry.directory().nodes.contains_key(name) {
+        if self.knows(name) {
             Ok(name.clone())
         } else {
             Err(Status::permission_denied(format!(
                 "node {name} is not known to this control plane; let it join again with a new token"
             )))
+        }
+    }
+
+    fn knows(&self, name: &NodeName) -> bool {
+        self.context.registry.directory().nodes.get(name).is_some_and(NodeRecord::is_admitted)
+    }
+
+    /// Who opens a stream: one that is not known may be one that a restored store has no record of.
+    fn opener<T>(&self, request: &Request<T>) -> Result<Opener, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let named = peer.and_then(|peer| match (&peer.identity.as_ref()?.principal, peer.proof) {
+            (Principal::Node(name), Some(proof)) => Some((name.clone(), proof)),
+            (_, _) => None,
+        });
+        match named {
+            Some((node, proof)) if !self.knows(&node) => Ok(Opener { node, newcomer: Some(proof) }),
+            Some(_) | None => Ok(Opener { node: self.node(request)?, newcomer: None }),
         }
     }
 
@@ -70,7 +87,7 @@ impl v1::control_server::Control for ControlApi {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let from = request.extensions().get::<Peer>().map(|peer| peer.addr);
         let request = request.into_inner();
-        session::check_protocol(request.protocol, &request.version)?;
+        session::check_protocol(request.oldest_protocol, request.protocol, &request.version)?;
         let now = Timestamp::from(SystemTime::now());
         check_clock(request.unix_seconds, now)?;
         let node = v1::Node { name: request.node, underlay: request.underlay };
@@ -135,9 +152,9 @@ impl v1::control_server::Control for ControlApi {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
-        let node = self.node(&request)?;
+        let opener = self.opener(&request)?;
         let (down, messages) = mpsc::channel(CHANNEL);
-        let session = session::serve(self.context.clone(), node, request.into_inner(), down);
+        let session = session::serve(self.context.clone(), opener, request.into_inner(), down);
         // It ends with the stream or the drain.
         task::spawn("agent-stream", Box::pin(session)).detach();
         Ok(Response::new(ReceiverStream::new(messages)))

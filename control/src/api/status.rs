@@ -3,7 +3,8 @@
 use tonic::{Code, Status};
 
 use crate::core::{
-    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, RemoveNetworkRefusal, ReportRefusal,
+    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, ReadmitRefusal, RecallRefusal,
+    RemoveNetworkRefusal, ReportRefusal,
 };
 use crate::store::SubmitError;
 
@@ -66,6 +67,23 @@ impl Coded for CarryRefusal {
             Self::UnknownNode(_) => Code::PermissionDenied,
             Self::NotFound(_) => Code::NotFound,
             Self::Exhausted { .. } => Code::ResourceExhausted,
+        }
+    }
+}
+
+impl Coded for ReadmitRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown(_) => Code::PermissionDenied,
+            Self::UnderlayInUse { .. } => Code::AlreadyExists,
+        }
+    }
+}
+
+impl Coded for RecallRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::UnknownNode(_) => Code::PermissionDenied,
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::Peer;
+use super::{Peer, Proof};
 use crate::ca::{Authority, OwnCertificate};
 use crate::metrics::Metrics;
 
@@ -120,8 +120,9 @@ async fn greet(
     stream.set_nodelay(true)?;
     let addr = stream.peer_addr()?;
     let stream = TlsAcceptor::from(config).accept(stream).await?;
-    let identity = peer_identity(stream.get_ref().1.peer_certificates());
-    Ok(Connection { stream, peer: Peer { addr, identity }, _place: place })
+    let chain = stream.get_ref().1.peer_certificates();
+    let (identity, proof) = (peer_identity(chain), Proof::of(chain));
+    Ok(Connection { stream, peer: Peer { addr, identity, proof }, _place: place })
 }
 
 impl Connected for Connection {

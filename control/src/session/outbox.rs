@@ -16,12 +16,24 @@ pub(super) struct Outbox {
     sent: BTreeMap<NetworkName, Generation>,
     settled: u64,
     heartbeat: bool,
+    /// Whether the agent is still telling what it has: until then it keeps that.
+    held: bool,
 }
 
 impl Outbox {
     /// For an agent that works by these generations.
     pub(super) fn new(applied: BTreeMap<NetworkName, Generation>) -> Self {
         Self { sent: applied, ..Self::default() }
+    }
+
+    /// Sends no states until [`Outbox::release`].
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Sends states from now on.
+    pub(super) fn release(&mut self) {
+        self.held = false;
     }
 
     /// Sends an answer before anything else.
@@ -43,9 +55,8 @@ impl Outbox {
     pub(super) fn has_news(&self, view: &View) -> bool {
         !self.answers.is_empty()
             || self.heartbeat
-            || self.settled != view.settled
-            || self.gone(view).is_some()
-            || self.newer(view).is_some()
+            || (!self.held
+                && (self.settled != view.settled || self.gone(view).is_some() || self.newer(view).is_some()))
     }
 
     /// The next message.
@@ -61,6 +72,9 @@ impl Outbox {
     fn news(&mut self, view: &View) -> Option<Message> {
         if let Some(answer) = self.answers.pop_front() {
             return Some(answer);
+        }
+        if self.held {
+            return self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat {}));
         }
         if let Some(network) = self.gone(view).cloned() {
             self.sent.remove(&network);
@@ -150,6 +164,16 @@ mod tests {
         let view = view(&[("same", 5), ("old", 5), ("restored", 5), ("new", 5)], 0);
         assert_eq!(drain(&mut outbox, &view), ["-gone", "new@5", "old@5", "restored@5"]);
         assert_eq!(drain(&mut outbox, &view), [""; 0]);
+    }
+
+    #[test]
+    fn an_agent_that_is_still_telling_what_it_has_keeps_it() {
+        let mut outbox = Outbox::new([("new".parse().unwrap(), Generation { epoch: 9, revision: 5 })].into());
+        outbox.hold();
+        outbox.heartbeat();
+        assert_eq!(drain(&mut outbox, &view(&[("shop", 7)], 0)), ["heartbeat"]);
+        outbox.release();
+        assert_eq!(drain(&mut outbox, &view(&[("new", 8), ("shop", 8)], 0)), ["new@8", "shop@8"]);
     }
 
     #[test]

@@ -68,9 +68,9 @@ fn place(backup: &Backup, directory: &Path, force: bool, now: Timestamp) -> Resu
     if there && !force {
         return Err(Cause::Exists(path));
     }
-    // Hosts may work by what the replaced store said.
-    let replaced = if there { lineage(&path, lock, backup) } else { BTreeSet::new() };
-    let lock = open::lock(directory)?;
+    // Hosts may work by what the replaced store said; opening it takes the lock along.
+    let (replaced, lock) =
+        if there { (lineage(&path, lock, backup), open::lock(directory)?) } else { (BTreeSet::new(), lock) };
     let epoch = open::new_epoch();
     let draft = directory.join(format!("{FILE}.new"));
     open::write(&draft, 1, &rows(backup, epoch, replaced, now))?;

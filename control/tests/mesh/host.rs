@@ -53,6 +53,7 @@ pub(crate) fn request(token: &JoinToken, name: &str, underlay: &str, key: &KeyPa
         csr: csr(key),
         protocol: PROTOCOL,
         version: "0.0.0-test".into(),
+        oldest_protocol: 0,
         unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
     }
 }
@@ -181,7 +182,8 @@ impl Host {
 
     /// A greeted stream.
     pub(crate) async fn sync(&self, applied: Vec<v1::Ack>) -> Stream {
-        let hello = v1::Hello { protocol: PROTOCOL, version: "0.0.0-test".into(), applied };
+        let hello =
+            v1::Hello { protocol: PROTOCOL, version: "0.0.0-test".into(), applied, ..v1::Hello::default() };
         let mut stream = self.open(Up::Hello(hello)).await;
         let Down::Welcome(welcome) = stream.next().await else { panic!("no welcome") };
         assert!(welcome.protocol == PROTOCOL && welcome.epoch != 0 && welcome.roots.len() == 1);

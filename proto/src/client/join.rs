@@ -14,7 +14,7 @@ use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer
 use crate::resource::{ControlAddr, Node};
 use crate::token::{JoinToken, Pin};
 use crate::types::TrustDomain;
-use crate::wire::{PROTOCOL, v1};
+use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, v1};
 
 /// What a host has after joining, beside the key that it made itself.
 #[derive(Clone, Debug)]
@@ -101,6 +101,7 @@ pub async fn join(
         underlay: node.underlay.to_string(),
         csr,
         protocol: PROTOCOL,
+        oldest_protocol: OLDEST_PROTOCOL,
         version: version.to_owned(),
         unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };

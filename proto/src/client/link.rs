@@ -17,9 +17,9 @@ use tonic::transport::Channel;
 
 use super::connect::{TlsIdentity, control_channel};
 use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
-use crate::types::{Generation, NetworkName, WorkloadName};
+use crate::types::{Generation, NetworkName, UnderlayAddr, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
-use crate::wire::{PROTOCOL, v1};
+use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
@@ -47,9 +47,16 @@ pub struct LinkInputs {
     pub report: watch::Receiver<Arc<LinkReport>>,
     /// What every data plane of this host works by.
     pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+    /// The networks as control last said: told to a control plane of another epoch.
+    pub carried: watch::Receiver<Carried>,
+    /// Where this host is.
+    pub underlay: UnderlayAddr,
     /// The program's version.
     pub version: String,
 }
+
+/// Networks as control last said.
+pub type Carried = BTreeMap<NetworkName, Arc<NetworkSnapshot>>;
 
 /// A workload that control did not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +156,9 @@ impl Session<'_> {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
             applied: applied.iter().map(|(network, &generation)| ack(network, generation)).collect(),
+            oldest_protocol: OLDEST_PROTOCOL,
+            underlay: self.inputs.underlay.to_string(),
+            recalls: true,
         };
         // The queue is empty: this cannot wait.
         let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;
@@ -164,6 +174,12 @@ impl Session<'_> {
             Ok(Some(Ok(v1::ControlMessage {
                 message: Some(v1::control_message::Message::Welcome(welcome)),
             }))) => {
+                if let Err(error) = agree(0, welcome.protocol) {
+                    return (self.misfit(&error, &welcome.version), false);
+                }
+                if !self.recall(&up, welcome.epoch).await {
+                    return (format!("control at {} closed the stream", self.address), false);
+                }
                 let event = LinkEvent::Up { channel, address: self.address.clone(), roots: welcome.roots };
                 if self.events.send(event).await.is_err() {
                     return ("the agent ended".to_owned(), true);
@@ -173,6 +189,28 @@ impl Session<'_> {
             _ => return (format!("control at {} did not welcome this host", self.address), false),
         }
         (self.converse(&up, incoming, applied).await, true)
+    }
+
+    /// Tells what this host works by although it is of another epoch than control.
+    async fn recall(&self, up: &mpsc::Sender<v1::AgentMessage>, epoch: u64) -> bool {
+        let carried: Vec<_> = self.inputs.carried.borrow().values().cloned().collect();
+        let others = carried.iter().filter(|snapshot| snapshot.generation.epoch != epoch);
+        let each = others.map(|snapshot| vec![snapshot.as_ref().into()]);
+        for networks in each.chain([vec![]]) {
+            let last = networks.is_empty();
+            let recall = v1::agent_message::Message::Recall(v1::Recall { networks, last });
+            if up.send(message(recall)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn misfit(&self, error: &ProtocolError, theirs: &str) -> String {
+        let (address, ours) = (self.address, &self.inputs.version);
+        format!(
+            "control at {address} is Sealane {theirs}, this agent is {ours}: {error}; run the same version on both"
+        )
     }
 
     fn refused(&self, status: &tonic::Status) -> String {

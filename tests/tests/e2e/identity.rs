@@ -113,7 +113,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
 async fn report(intruder: &Intruder, workloads: Vec<v1::Workload>) -> Option<usize> {
     use v1::{agent_message::Message as Up, control_message::Message as Down};
     let hello =
-        v1::Hello { protocol: sealane_proto::wire::PROTOCOL, version: "test".into(), applied: vec![] };
+        v1::Hello { protocol: sealane_proto::wire::PROTOCOL, version: "test".into(), ..v1::Hello::default() };
     let up = [Up::Hello(hello), Up::Report(v1::Report { sequence: 1, workloads })];
     let up = up.map(|message| v1::AgentMessage { message: Some(message) });
     let (sender, receiver) = tokio::sync::mpsc::channel(4);

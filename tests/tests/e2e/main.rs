@@ -16,4 +16,5 @@ mod names;
 mod networks;
 mod one_host;
 mod partition;
+mod restore;
 mod tcp;

@@ -40,6 +40,14 @@ pub enum ReadmitRefusal {
     },
 }
 
+impl Readmit {
+    /// The refusal of a host that nothing speaks for.
+    #[must_use]
+    pub fn unknown(node: &NodeName) -> ReadmitRefusal {
+        ReadmitRefusal::Unknown(node.clone())
+    }
+}
+
 impl Command for Readmit {
     type Outcome = ();
     type Refusal = ReadmitRefusal;

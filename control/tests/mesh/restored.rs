@@ -1,0 +1,102 @@
+//! A control plane that was restored from a backup, and hosts that it does not know.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use sealane_control::{Backup, restore};
+use sealane_proto::wire::{PROTOCOL, v1};
+use tempfile::TempDir;
+use tonic::Code;
+use v1::agent_message::Message as Up;
+use v1::control_message::Message as Down;
+
+use super::host::{Stream, admin, join};
+use super::{HOUR, control, create_network, workload};
+
+async fn backup(directory: &Path) -> Backup {
+    let mut pieces = admin(directory).await.backup(v1::BackupRequest {}).await.unwrap().into_inner();
+    let mut bytes = vec![];
+    while let Some(piece) = pieces.message().await.unwrap() {
+        bytes.extend_from_slice(&piece.data);
+    }
+    Backup::from_bytes(&bytes).unwrap()
+}
+
+fn hello(underlay: &str, applied: Vec<v1::Ack>) -> Up {
+    Up::Hello(v1::Hello {
+        protocol: PROTOCOL,
+        version: "0.0.0-test".into(),
+        applied,
+        oldest_protocol: PROTOCOL,
+        underlay: underlay.into(),
+        recalls: true,
+    })
+}
+
+async fn welcomed(stream: &mut Stream) -> u64 {
+    let Down::Welcome(welcome) = stream.next().await else { panic!("no welcome") };
+    welcome.epoch
+}
+
+#[tokio::test]
+async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
+    let directory = TempDir::new().unwrap();
+    let first = control(directory.path()).await;
+    let token = first.create_token(HOUR).await.unwrap();
+    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let one = join(&first, &token, "host-1", "192.0.2.1").await.unwrap();
+    let backup = backup(directory.path()).await;
+    let two = join(&first, &token, "host-2", "192.0.2.2").await.unwrap();
+    create_network(directory.path(), "new", "10.43.0.0/16").await.unwrap();
+    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
+    assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/24"]);
+    let mut stream = two.open(hello("192.0.2.2", vec![])).await;
+    let lost = welcomed(&mut stream).await;
+    stream.send(Up::Recall(v1::Recall { networks: vec![], last: true })).await;
+    let known = [stream.state().await, stream.state().await];
+    drop(stream);
+    first.shutdown().await;
+
+    let data = directory.path().join("data");
+    let now = SystemTime::now().into();
+    assert!(restore(&backup, &data, false, now).unwrap_err().to_string().contains("--force"));
+    let restored = restore(&backup, &data, true, now).unwrap();
+    assert!(restored.epoch != lost && restored.aside.unwrap().exists());
+    let second = control(directory.path()).await;
+
+    // Whoever comes first gets nothing that another one may have.
+    let one = one.elsewhere(second.local_addr()).await;
+    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.128.0/24"]);
+    // A call alone is no proof of what the host is; its stream says where it is.
+    let two = two.elsewhere(second.local_addr()).await;
+    let status = two.carry("shop", 1).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    let status = two.open(hello("", vec![])).await.end().await;
+    assert!(status.message().contains("node host-2 is not known to this control plane"), "{status:?}");
+
+    let applied = known.iter().map(|state| v1::Ack {
+        network: state.network.as_ref().unwrap().name.clone(),
+        generation: state.generation,
+    });
+    let mut stream = two.open(hello("192.0.2.2", applied.collect())).await;
+    assert_eq!(welcomed(&mut stream).await, restored.epoch);
+    for state in known {
+        stream.send(Up::Recall(v1::Recall { networks: vec![state], last: false })).await;
+    }
+    stream.send(Up::Recall(v1::Recall { networks: vec![], last: true })).await;
+    stream.report(1, vec![workload("host-2", "db", "10.42.0.2", "db")]).await;
+    let mut states = vec![];
+    let reported = loop {
+        match stream.next().await {
+            Down::State(state) => states.push(state),
+            Down::Reported(reported) => break reported,
+            Down::Heartbeat(_) => {}
+            other @ (Down::Gone(_) | Down::Welcome(_) | Down::Settled(_)) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reported.refused, []);
+    assert!(states.iter().all(|state| state.generation.unwrap().epoch == restored.epoch));
+    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
+    assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/24"]);
+    second.shutdown().await;
+}

@@ -1,0 +1,150 @@
+//! Control comes back from a backup while everything runs.
+
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, Running, eventually, testapp};
+use serde_json::Value;
+
+const BACKUP: &str = "/var/lib/backup";
+
+/// What control knows, without what is another in every store.
+fn known(mesh: &Mesh) -> Vec<Value> {
+    let views = ["network", "service", "workload"].map(|what| {
+        let mut views = mesh.json(&[what, "ls"]);
+        for view in views.as_array_mut().unwrap() {
+            view.as_object_mut().unwrap().remove("generation");
+        }
+        views
+    });
+    views.to_vec()
+}
+
+/// Who holds which block of a network.
+fn blocks(mesh: &Mesh, network: &str) -> Vec<(String, String)> {
+    let view = mesh.json(&["network", "inspect", network]);
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    view["blocks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|block| (word(&block["node"]), word(&block["range"])))
+        .collect()
+}
+
+/// Control with two hosts and `shop`, the third host not in it yet.
+fn two_of_three() -> Mesh {
+    let mut mesh = Mesh::hosts(3);
+    mesh.control.start();
+    mesh.await_control();
+    for number in 1..=2 {
+        mesh.join(number);
+        mesh.site_mut(number).await_ready();
+    }
+    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh
+}
+
+/// Starts a server of the service `new` in the network `fresh`.
+fn serve_new(mesh: &Mesh, number: usize) -> Running {
+    let (program, name) = (testapp(), format!("new-{number}"));
+    let flags = ["--network", "fresh", "--service", "new", "--port", "8080", "--name", &name];
+    let mut new = mesh.site(number).run(&flags, &[program.to_str().unwrap(), "http", "8080", &name]);
+    new.wait_for("listening");
+    new
+}
+
+#[test]
+fn a_restored_control_plane_hears_of_its_hosts_what_happened_since_and_no_request_fails() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = two_of_three();
+    let _first = mesh.site(1).serve("api", "api-1");
+    let mut load = mesh.site(2).load("web", &["http://api:8080/"]);
+    let taken = mesh.sealane(&["backup", BACKUP]).ok();
+    assert!(taken.stderr.contains("it holds the authority's key"), "{taken}");
+    let mode = mesh.site(1).command("stat", &["-c", "%a", BACKUP]).ok();
+    assert_eq!(mode.stdout.trim(), "600");
+
+    // Since then: a host, blocks, a service, workloads, a network.
+    mesh.join(3);
+    mesh.site_mut(3).await_ready();
+    let _ = mesh.sealane(&["network", "create", "fresh", "--subnet", "10.50.0.0/16"]).ok();
+    let _third = mesh.site(3).serve("api", "api-3");
+    let _late = mesh.site(1).serve("late", "late-1");
+    let _new = serve_new(&mesh, 3);
+    load.await_answer("api-3");
+    let late = mesh.site(3).load("mobile", &["http://late:8080/"]);
+    eventually(PATIENCE, "control knows everybody", || {
+        let workloads = mesh.json(&["workload", "ls"]);
+        let all = workloads.as_array().unwrap();
+        (all.len() == 6 && all.iter().filter(|view| view["ready"] == true).count() >= 4).then_some(())
+    });
+    let (before, leased) = (known(&mesh), blocks(&mesh, "fresh"));
+
+    let running = mesh.sealane(&["restore", BACKUP, "--force"]);
+    assert!(!running.status.success() && running.stderr.contains("is in use by another"), "{running}");
+    mesh.control.kill9();
+    let there = mesh.sealane(&["restore", BACKUP]);
+    assert!(!there.status.success() && there.stderr.contains("--force moves it aside"), "{there}");
+    let restored = mesh.sealane(&["restore", BACKUP, "--force"]).ok();
+    assert!(restored.stderr.contains("before-restore"), "{restored}");
+    load.await_further(300);
+    mesh.control.start();
+    mesh.await_control();
+    eventually(PATIENCE, "all three hosts are back", || {
+        let nodes = mesh.json(&["node", "ls"]);
+        let nodes = nodes.as_array().unwrap();
+        (nodes.len() == 3 && nodes.iter().all(|node| node["connected"] == true)).then_some(())
+    });
+    eventually(PATIENCE, "control knows what it knew", || (known(&mesh) == before).then_some(()));
+    load.await_further(300);
+    late.await_further(300);
+
+    // What comes now is new to everybody, and gets what is nobody's.
+    let _second = serve_new(&mesh, 2);
+    let now = blocks(&mesh, "fresh");
+    assert!(
+        leased.iter().all(|block| now.contains(block)) && now.len() == leased.len() + 1,
+        "{leased:?} {now:?}"
+    );
+    let _fourth = mesh.site(3).serve("api", "api-4");
+    load.await_answer("api-4");
+    for load in [load, late] {
+        let _ = load.stop().ok();
+    }
+}
+
+#[test]
+fn what_is_no_backup_is_refused_by_name_and_changes_nothing() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::hosts(1);
+    mesh.control.start();
+    mesh.await_control();
+    let _ = mesh.sealane(&["backup", BACKUP]).ok();
+    mesh.control.kill9();
+    let shell = |script: &str| mesh.site(1).command("sh", &["-c", script]).ok();
+    let store = || shell("sha256sum /var/lib/sealane/control.redb; ls -a /var/lib/sealane").stdout;
+    let before = store();
+    let table = [
+        ("head -c 100 /var/lib/backup", "it was cut off or changed"),
+        ("cat /var/lib/backup; echo", "it was cut off or changed"),
+        ("head -c 200 /var/lib/backup; printf X; tail -c +202 /var/lib/backup", "checksum does not match"),
+        ("echo hello", "it is no backup of Sealane"),
+        ("echo 'sealane backup 7'", "a newer Sealane wrote it"),
+        ("true", "it is no backup of Sealane"),
+    ];
+    for (script, words) in table {
+        let _ = shell(&format!("({script}) > /var/lib/other"));
+        let refused = mesh.sealane(&["restore", "/var/lib/other", "--force"]);
+        let named =
+            refused.stderr.contains("/var/lib/other is not restored") && refused.stderr.contains(words);
+        assert!(!refused.status.success() && named, "{script}: {refused}");
+        assert_eq!(store(), before, "{script}");
+    }
+    let missing = mesh.sealane(&["restore", "/var/lib/nothing"]);
+    assert!(missing.stderr.contains("cannot read /var/lib/nothing"), "{missing}");
+    let elsewhere = mesh.sealane(&["restore", BACKUP, "--data-dir", "/var/lib/elsewhere"]).ok();
+    assert!(elsewhere.stderr.contains("/var/lib/elsewhere/control.redb is restored"), "{elsewhere}");
+}
