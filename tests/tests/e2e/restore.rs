@@ -148,3 +148,35 @@ fn what_is_no_backup_is_refused_by_name_and_changes_nothing() {
     let elsewhere = mesh.sealane(&["restore", BACKUP, "--data-dir", "/var/lib/elsewhere"]).ok();
     assert!(elsewhere.stderr.contains("/var/lib/elsewhere/control.redb is restored"), "{elsewhere}");
 }
+
+#[test]
+fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::start(1);
+    let _ = mesh.sealane(&["backup", BACKUP]).ok();
+    let _ = mesh.sealane(&["network", "create", "fresh", "--subnet", "10.50.0.0/16"]).ok();
+    let mut server = serve_new(&mesh, 1);
+    mesh.control.kill9();
+    mesh.site_mut(1).agent.kill9();
+    let _ = mesh.sealane(&["restore", BACKUP, "--force"]).ok();
+    mesh.control.start();
+    mesh.await_control();
+    // Before the host is back, somebody else has its network's addresses.
+    let _ = mesh.sealane(&["network", "create", "other", "--subnet", "10.50.0.0/16"]).ok();
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    eventually(PATIENCE, "the host says that control does not know its network", || {
+        let problems = mesh.site(1).json(&["status"])["problems"].to_string();
+        problems.contains("control knows no network fresh").then_some(())
+    });
+    let answer =
+        mesh.site(1).exec("new-1", &["curl", "-sS", "--max-time", "10", "http://127.0.0.1:8080/"]).ok();
+    assert_eq!(answer.stdout, "new-1");
+    server.kill9();
+    eventually(PATIENCE, "with its last workload the network is gone", || {
+        let networks = mesh.site(1).json(&["network", "ls"]);
+        networks.as_array().unwrap().iter().all(|network| network["name"] != "fresh").then_some(())
+    });
+}
