@@ -10,8 +10,11 @@ mod forward;
 mod message;
 mod metrics;
 mod resolv;
+mod reverse;
 mod server;
 mod sockets;
+mod targets;
+mod view;
 mod zone;
 
 pub use answer::{Outcome, Transport, answer};
@@ -20,4 +23,5 @@ pub use message::Rcode;
 pub use metrics::{DnsMetrics, NetworkMetrics};
 pub use server::{DnsServer, serve};
 pub use sockets::{DnsSockets, PORT};
-pub use zone::{View, Zone};
+pub use view::View;
+pub use zone::Zone;

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::message::{Apex, Query, QueryName, Rcode, RecordType, Refused, UDP_LIMIT, Writer, write_header};
-use super::zone::{Found, View};
+use super::targets::Targets;
+use super::view::View;
+use super::zone::Found;
 
 /// How long our answers may be remembered, in seconds: an instance that ended is asked for no longer than this.
 pub(crate) const TTL: u32 = 2;
@@ -35,10 +37,10 @@ pub enum Outcome {
 
 /// Answers one query message into `out`, whose content is replaced.
 ///
-/// A service without sidecar in front is answered with its ready instances, turned by `seed`, as many as fit: each
-/// of them is as good as another, so the answer is whole and not marked as truncated.
+/// Instances are answered in an order that `seed` chooses. Where not all fit into a datagram, those that do are said
+/// (some resolvers look no further) and the answer is marked as truncated; over TCP it is whole.
 ///
-/// Other types than A of our names have no records (NOERROR and nothing, never NXDOMAIN, which would hide the A
+/// Other types than A, PTR and SRV of our names have no records (NOERROR and nothing, never NXDOMAIN, which would hide the A
 /// records from resolvers that ask for AAAA first); ANY is answered like A (RFC 8482, section 4.1).
 pub fn answer(view: &View, query: &[u8], transport: Transport, seed: u64, out: &mut Vec<u8>) -> Outcome {
     let query = match Query::parse(query) {
@@ -90,13 +92,34 @@ fn write_found(found: Found<'_>, query: &Query<'_>, limit: u16, seed: u64, out: 
         Found::Loopback if query.kind == RecordType::AAAA => writer.aaaa(Ipv6Addr::LOCALHOST, TTL),
         Found::Loopback if any || query.kind == RecordType::A => writer.a(Ipv4Addr::LOCALHOST, TTL),
         Found::Pointer(name) if any || query.kind == RecordType::PTR => writer.ptr(name, TTL),
-        Found::Addresses(_) | Found::Loopback | Found::Pointer(_) | Found::Missing => false,
+        Found::Targets(targets) if any || query.kind == RecordType::SRV => {
+            write_targets(targets, seed, &mut writer)
+        }
+        Found::Addresses(_) | Found::Loopback | Found::Pointer(_) | Found::Targets(_) | Found::Missing => {
+            false
+        }
     };
     if !answered {
         writer.soa(apex(&query.name, missing), TTL);
     }
     writer.finish(None);
     rcode
+}
+
+/// Writes SRV records and, as far as they fit, the addresses of their targets; returns whether there are any.
+fn write_targets(targets: Targets<'_>, seed: u64, writer: &mut Writer<'_>) -> bool {
+    let count = targets.records().count();
+    let start = usize::try_from(seed % count.max(1) as u64).unwrap_or(0);
+    let records = targets.records().skip(start).chain(targets.records().take(start));
+    let written =
+        records.clone().take_while(|target| writer.srv(target.weight, target.port, target.name, TTL)).count();
+    if written == count {
+        let addresses =
+            records.flat_map(|target| target.addresses.iter().map(move |address| (target.name, *address)));
+        let _fitted =
+            addresses.take_while(|&(name, address)| writer.additional_a(name, address, TTL)).count();
+    }
+    written > 0
 }
 
 /// All of `addresses`, from a place that `seed` chooses.
@@ -112,7 +135,10 @@ fn apex(name: &QueryName, missing: bool) -> Apex {
     match name.label_count() {
         0 | 1 if missing => Apex::Root,
         0 | 1 => Apex::At(0),
-        _ if last == b"arpa" => name.labels().nth(1).map_or(Apex::Root, |(offset, _)| Apex::At(offset)),
+        count if last == b"arpa" => {
+            let above = name.labels().nth(usize::from(count).saturating_sub(5));
+            above.map_or(Apex::Root, |(offset, _)| Apex::At(offset))
+        }
         _ => Apex::At(offset),
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time;
 
 use super::answer::{self, Transport};
-use super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode};
+use super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode, TC};
 use super::metrics::{DnsMetrics, ForwardFailure};
 use super::resolv::{Resolv, ResolvFile};
 use super::sockets::PORT;
@@ -143,7 +143,13 @@ async fn ask(server: SocketAddr, query: &[u8], transport: Transport) -> io::Resu
     }
     let mut answer = match transport {
         Transport::Udp => ask_udp(server, &sent).await?,
-        Transport::Tcp => ask_tcp(server, &sent).await?,
+        Transport::Tcp => match ask_tcp(server, &sent).await {
+            Ok(answer) => answer,
+            // Some servers know datagrams only; what fits into one is the same answer.
+            Err(error) => {
+                ask_udp(server, &sent).await.ok().filter(|answer| !is_truncated(answer)).ok_or(error)?
+            }
+        },
     };
     if let (Some(place), Some(own)) = (answer.get_mut(..2), query.get(..2)) {
         place.copy_from_slice(own);
@@ -180,6 +186,10 @@ async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidData, "the answer to another question"))
     }
+}
+
+fn is_truncated(answer: &[u8]) -> bool {
+    answer.get(2).is_none_or(|flags| flags & TC.to_be_bytes()[0] != 0)
 }
 
 /// Whether `answer` is one to `query`: id, opcode and question are the same (letters in any case: not every server

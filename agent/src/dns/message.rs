@@ -16,6 +16,8 @@ pub(crate) const PLAIN_UDP_LIMIT: u16 = 512;
 /// The flag of answers.
 pub(crate) const QR: u16 = 1 << 15;
 const AA: u16 = 1 << 10;
+/// Not everything fitted.
+pub(crate) const TC: u16 = 1 << 9;
 const RD: u16 = 1 << 8;
 const RA: u16 = 1 << 7;
 const CD: u16 = 1 << 4;
@@ -114,6 +116,7 @@ impl RecordType {
     pub(crate) const SOA: Self = Self(6);
     pub(crate) const PTR: Self = Self(12);
     pub(crate) const AAAA: Self = Self(28);
+    pub(crate) const SRV: Self = Self(33);
     pub(crate) const OPT: Self = Self(41);
     pub(crate) const IXFR: Self = Self(251);
     pub(crate) const AXFR: Self = Self(252);
@@ -136,7 +139,9 @@ pub(crate) fn write_header(out: &mut Vec<u8>, id: u16, query_flags: u16, rcode: 
     }
 }
 
-/// An answer being written: records of the answer section first, then of authority, then [`Writer::finish`].
+/// An answer being written: records of the answer section first, then of authority, then additional ones, then
+/// [`Writer::finish`]. A record of the answer section that does not fit marks the answer as truncated (TC), so that
+/// the asker comes again over TCP (RFC 2181, section 9).
 #[derive(Debug)]
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -145,6 +150,8 @@ pub(crate) struct Writer<'a> {
     rcode: Rcode,
     answers: u16,
     authorities: u16,
+    additionals: u16,
+    truncated: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -159,7 +166,16 @@ impl<'a> Writer<'a> {
         out.extend_from_slice(query.question);
         // What OPT takes is set aside from the start.
         let limit = usize::from(limit) - if query.edns.is_some() { OPT_LEN } else { 0 };
-        Self { out, limit, edns: query.edns, rcode, answers: 0, authorities: 0 }
+        Self {
+            out,
+            limit,
+            edns: query.edns,
+            rcode,
+            answers: 0,
+            authorities: 0,
+            additionals: 0,
+            truncated: false,
+        }
     }
 
     /// Adds an address record of the name in question; returns whether it fitted.
@@ -177,13 +193,46 @@ impl<'a> Writer<'a> {
         self.answer(RecordType::PTR, ttl, name)
     }
 
+    /// Adds a service's place (RFC 2782) of priority 0; returns whether it fitted.
+    pub(crate) fn srv(&mut self, weight: u16, port: u16, target: &[u8], ttl: u32) -> bool {
+        let fits = self.begin(RecordType::SRV, ttl, 6 + target.len());
+        if fits {
+            for word in [0, weight, port] {
+                put16(self.out, word);
+            }
+            self.out.extend_from_slice(target);
+        }
+        fits
+    }
+
+    /// Adds an address record of another `name`, in wire format, beside the answer; returns whether it fitted, which
+    /// it need not.
+    pub(crate) fn additional_a(&mut self, name: &[u8], address: Ipv4Addr, ttl: u32) -> bool {
+        if self.out.len() + name.len() + 14 > self.limit {
+            return false;
+        }
+        self.out.extend_from_slice(name);
+        self.record(RecordType::A, ttl, 4);
+        self.out.extend_from_slice(&address.octets());
+        self.additionals += 1;
+        true
+    }
+
     fn answer(&mut self, kind: RecordType, ttl: u32, data: &[u8]) -> bool {
-        if self.out.len() + 12 + data.len() > self.limit {
+        let fits = self.begin(kind, ttl, data.len());
+        if fits {
+            self.out.extend_from_slice(data);
+        }
+        fits
+    }
+
+    fn begin(&mut self, kind: RecordType, ttl: u32, data_len: usize) -> bool {
+        if self.out.len() + 12 + data_len > self.limit {
+            self.truncated = true;
             return false;
         }
         put16(self.out, QUESTION);
-        self.record(kind, ttl, data.len());
-        self.out.extend_from_slice(data);
+        self.record(kind, ttl, data_len);
         self.answers += 1;
         true
     }
@@ -212,7 +261,10 @@ impl<'a> Writer<'a> {
 
     /// Ends the answer; `error` is an Extended DNS Error for who speaks EDNS.
     pub(crate) fn finish(self, error: Option<(u16, &str)>) {
-        let Self { out, edns, rcode, answers, authorities, .. } = self;
+        let Self { out, edns, rcode, answers, authorities, additionals, truncated, .. } = self;
+        if let Some(flags) = out.get_mut(2).filter(|_| truncated) {
+            *flags |= TC.to_be_bytes()[0];
+        }
         if let Some(edns) = edns {
             out.push(0);
             put16(out, RecordType::OPT.0);
@@ -231,7 +283,7 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        let counts = [(6, answers), (8, authorities), (10, u16::from(edns.is_some()))];
+        let counts = [(6, answers), (8, authorities), (10, additionals + u16::from(edns.is_some()))];
         for (at, count) in counts {
             if let Some(place) = out.get_mut(at..at + 2) {
                 place.copy_from_slice(&count.to_be_bytes());

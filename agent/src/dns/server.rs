@@ -17,7 +17,7 @@ use super::forward::Forwarder;
 use super::message::Rcode;
 use super::metrics::NetworkMetrics;
 use super::sockets::DnsSockets;
-use super::zone::View;
+use super::view::View;
 
 /// How many datagrams are taken before others have their turn.
 const BATCH: usize = 64;

@@ -1,36 +1,26 @@
-//! The names of a network, immutable, and what an asker sees of them.
+//! The names of a network, immutable.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::slice;
-use std::sync::Arc;
 
 use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{NetworkName, Protocol, Subnet};
 
-use super::message::QueryName;
+use super::targets::{Offer, Targets, Wanted};
 
 /// The names of one network at one generation: its services and workloads, bare and as `<name>.<network>`.
 #[derive(Debug)]
 pub struct Zone {
     network: NetworkName,
-    subnet: Subnet,
+    pub(super) subnet: Subnet,
     names: HashMap<Box<[u8]>, Entry>,
     /// Wire-format names by address.
-    pointers: HashMap<Ipv4Addr, Box<[u8]>>,
-}
-
-/// What one asker sees: the networks that it is in, its own first.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    /// The zones of its networks; the first that knows a bare name answers.
-    pub zones: Vec<Arc<Zone>>,
-    /// Whether a sidecar balances its calls, so that service addresses lead somewhere.
-    pub sidecar: bool,
+    pub(super) pointers: HashMap<Ipv4Addr, Box<[u8]>>,
 }
 
 /// What a name is to an asker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Found<'a> {
     /// Ours, with these addresses; with none, nothing can be reached under it now.
     Addresses(&'a [Ipv4Addr]),
@@ -38,16 +28,21 @@ pub(crate) enum Found<'a> {
     Loopback,
     /// An address of ours (in-addr.arpa) that belongs to this name, in wire format.
     Pointer(&'a [u8]),
+    /// The ports of a service (RFC 2782), offered by these instances or by none now.
+    Targets(Targets<'a>),
     /// It would be ours, and does not exist.
     Missing,
 }
 
 #[derive(Debug)]
-enum Entry {
+pub(super) enum Entry {
     /// `vip` is `None` where it leads nowhere: only sidecars serve it, and they carry no datagrams.
     Service {
         vip: Option<Ipv4Addr>,
         ready: Box<[Ipv4Addr]>,
+        /// In wire format.
+        name: Box<[u8]>,
+        offers: Box<[Offer]>,
     },
     Workload {
         address: Option<Ipv4Addr>,
@@ -61,101 +56,74 @@ impl Zone {
     pub fn build(snapshot: &NetworkSnapshot) -> Self {
         let network = &snapshot.network.name;
         let (mut names, mut pointers) = (HashMap::new(), HashMap::new());
-        let mut ready: HashMap<_, Vec<Ipv4Addr>> = HashMap::new();
+        let mut ready: HashMap<_, Vec<&Workload>> = HashMap::new();
         for workload in &snapshot.workloads {
-            let address = workload.address.to_ipv4();
             names.insert(key(workload.name.as_str()), Entry::workload(workload));
-            pointers.insert(address, wire_name(workload.name.as_str(), network));
+            pointers.insert(workload.address.to_ipv4(), wire_name(workload.name.as_str(), network));
             if let (true, Some(service)) = (workload.ready, &workload.service) {
-                ready.entry(service).or_default().push(address);
+                ready.entry(service).or_default().push(workload);
             }
         }
         for service in &snapshot.services {
             let ready = ready.remove(&service.name).unwrap_or_default();
-            names.insert(key(service.name.as_str()), Entry::service(service, ready));
-            pointers.insert(service.vip.to_ipv4(), wire_name(service.name.as_str(), network));
+            let name = wire_name(service.name.as_str(), network);
+            pointers.insert(service.vip.to_ipv4(), name.clone());
+            names.insert(key(service.name.as_str()), Entry::service(service, name, &ready));
         }
         Self { network: network.clone(), subnet: snapshot.network.subnet, names, pointers }
     }
 
-    fn find(&self, label: &[u8], sidecar: bool) -> Option<&[Ipv4Addr]> {
-        match self.names.get(label)? {
-            Entry::Service { ready, .. } if ready.is_empty() => Some(&[]),
-            Entry::Service { vip: Some(vip), .. } if sidecar => Some(slice::from_ref(vip)),
-            Entry::Service { ready, .. } => Some(ready),
-            Entry::Workload { address } => Some(address.as_slice()),
-        }
+    pub(super) fn find(&self, label: &[u8]) -> Option<&Entry> {
+        self.names.get(label)
     }
 
-    fn is_named(&self, label: &[u8]) -> bool {
+    pub(super) fn is_named(&self, label: &[u8]) -> bool {
         self.network.as_str().as_bytes() == label
     }
 }
 
 impl Entry {
-    fn service(service: &Service, ready: Vec<Ipv4Addr>) -> Self {
+    fn service(service: &Service, name: Box<[u8]>, ready: &[&Workload]) -> Self {
         let streams = service.ports.iter().any(|port| port.protocol != Protocol::Udp);
-        Self::Service { vip: streams.then(|| service.vip.to_ipv4()), ready: ready.into() }
+        Self::Service {
+            vip: streams.then(|| service.vip.to_ipv4()),
+            ready: ready.iter().map(|workload| workload.address.to_ipv4()).collect(),
+            name,
+            offers: service.ports.iter().map(|port| Offer::new(port, ready)).collect(),
+        }
     }
 
     fn workload(workload: &Workload) -> Self {
         let reachable = workload.ready || workload.service.is_none();
         Self::Workload { address: reachable.then(|| workload.address.to_ipv4()) }
     }
-}
 
-impl View {
-    /// What `name` is to this asker; `None` if it is for others to answer.
-    ///
-    /// A name without a dot is ours even if nobody has it: forwarded, it would tell the world's root servers the
-    /// names of services that are not up yet (and ICANN's SAC053 has dotless names never resolve there). So is
-    /// everything under the name of a network: nothing exists below what does not exist (RFC 8020).
-    pub(crate) fn lookup(&self, name: &QueryName) -> Option<Found<'_>> {
-        let (_, last) = name.last();
-        match (name.label_count(), last) {
-            (0, _) => None,
-            (_, b"localhost") => Some(Found::Loopback),
-            (1, label) => Some(self.bare(label)),
-            (6, b"arpa") => self.reverse(name),
-            (count, network) => {
-                let zone = self.zones.iter().find(|zone| zone.is_named(network))?;
-                let first = name.labels().next().filter(|_| count == 2);
-                let found = first.and_then(|(_, label)| zone.find(label, self.sidecar));
-                Some(found.map_or(Found::Missing, Found::Addresses))
+    pub(super) fn is_service(&self) -> bool {
+        matches!(self, Self::Service { .. })
+    }
+
+    /// Where the name leads an asker, with a sidecar or without; with no address, nowhere now.
+    pub(super) fn addresses(&self, sidecar: bool) -> &[Ipv4Addr] {
+        match self {
+            Self::Service { ready, .. } if ready.is_empty() => &[],
+            Self::Service { vip: Some(vip), .. } if sidecar => slice::from_ref(vip),
+            Self::Service { ready, .. } => ready,
+            Self::Workload { address } => address.as_slice(),
+        }
+    }
+
+    /// What of the name is `wanted`; instances and ports are what services have.
+    pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, sidecar: bool) -> Found<'a> {
+        match (self, wanted) {
+            (_, Wanted::Itself) => Found::Addresses(self.addresses(sidecar)),
+            (Self::Service { ready, .. }, Wanted::Instances) => Found::Addresses(ready),
+            (Self::Service { name, offers, .. }, Wanted::Ports(ports)) => {
+                let itself = (&**name, self.addresses(sidecar));
+                Targets::new(offers, ports, itself, &zone.pointers).map_or(Found::Missing, Found::Targets)
             }
+            (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_)) => Found::Missing,
         }
     }
-
-    fn bare(&self, label: &[u8]) -> Found<'_> {
-        let mut known = self.zones.iter().filter_map(|zone| zone.find(label, self.sidecar));
-        let reachable = known.clone().find(|addresses| !addresses.is_empty());
-        match reachable.or_else(|| known.next()) {
-            Some(addresses) => Found::Addresses(addresses),
-            // There are names below it, so it exists (RFC 8020, section 2).
-            None if self.zones.iter().any(|zone| zone.is_named(label)) => Found::Addresses(&[]),
-            None => Found::Missing,
-        }
-    }
-
-    fn reverse(&self, name: &QueryName) -> Option<Found<'_>> {
-        let address = address_of(name)?;
-        if address.is_loopback() {
-            return Some(Found::Pointer(b"\x09localhost\x00"));
-        }
-        let zone = self.zones.iter().find(|zone| zone.subnet.contains(address.into()))?;
-        Some(zone.pointers.get(&address).map_or(Found::Missing, |name| Found::Pointer(name)))
-    }
-}
-
-/// The address that a name of six labels under in-addr.arpa stands for (RFC 1035, section 3.5).
-fn address_of(name: &QueryName) -> Option<Ipv4Addr> {
-    let mut labels = name.labels().map(|(_, label)| label);
-    let mut octets = [0; 4];
-    for octet in octets.iter_mut().rev() {
-        let digits = std::str::from_utf8(labels.next()?).ok()?;
-        *octet = digits.parse().ok().filter(|octet: &u8| octet.to_string() == digits)?;
-    }
-    (labels.next()? == b"in-addr").then_some(octets.into())
 }
 
 fn key(name: &str) -> Box<[u8]> {

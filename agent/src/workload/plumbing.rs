@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sealane_proto::resource::{Network, Workload};
 use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -86,7 +87,7 @@ pub(super) async fn plumb(
         let rules = nft::ensure_sidecar_rules(&context.hopper, &netns, network.subnet, ports).await;
         rules.map_err(|error| fail(&error))?;
     }
-    write_resolv(&resolv_path(&context.run_dir, &key)).map_err(|error| fail(&error))?;
+    write_resolv(&resolv_path(&context.run_dir, &key), &[&network.name]).map_err(|error| fail(&error))?;
     let view = Arc::new(ArcSwap::from_pointee(view));
     let metrics = context.dns_metrics.network(&network.name);
     let dns = dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics);
@@ -146,13 +147,47 @@ fn listen(ports: SidecarPorts) -> io::Result<Vec<OwnedFd>> {
         .collect()
 }
 
-/// The workload's resolv.conf: our resolver, and the host's search list, which works through it.
-fn write_resolv(path: &Path) -> io::Result<()> {
+/// The workload's resolv.conf.
+fn write_resolv(path: &Path, networks: &[&NetworkName]) -> io::Result<()> {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let search = host.lines().filter(|line| line.starts_with("search ") || line.starts_with("domain "));
-    let search: String = search.map(|line| format!("{line}\n")).collect();
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(path, format!("nameserver {RESOLVER}\n{search}"))
+    fs::write(path, resolv(&host, networks))
+}
+
+/// Our resolver, and the host's search list, which works through it. The networks stand before it: resolvers try
+/// the list first for a name without a dot, and the host's domains shall neither be asked for the names of services
+/// nor answer for them.
+fn resolv(host: &str, networks: &[&NetworkName]) -> String {
+    let mut domains: Vec<&str> = networks.iter().map(|network| network.as_str()).collect();
+    // Of several lines, the last one counts.
+    let list = host.lines().rev().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        matches!(words.next(), Some("search" | "domain")).then_some(words)
+    });
+    for domain in list.into_iter().flatten() {
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    format!("nameserver {RESOLVER}\nsearch {}\n", domains.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_searched_before_the_host_s_domains() {
+        let shop = "shop".parse().unwrap();
+        let table = [
+            ("", "search shop"),
+            ("nameserver 192.0.2.1\nsearch a.example b.example\n", "search shop a.example b.example"),
+            ("domain old.example\nsearch\ta.example shop\noptions ndots:2", "search shop a.example"),
+        ];
+        for (host, expected) in table {
+            assert_eq!(resolv(host, &[&shop]), format!("nameserver 127.0.0.11\n{expected}\n"));
+        }
+    }
 }

@@ -17,4 +17,5 @@ mod networks;
 mod one_host;
 mod partition;
 mod restore;
+mod resolvers;
 mod tcp;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::super::zone::tests::{service, shop, snapshot, workload};
 use super::*;
 use crate::dns::Zone;
+use sealane_proto::resource::Workload;
 
 #[test]
 fn names_of_the_network_are_answered_and_others_are_not() {
@@ -45,8 +46,43 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("2.0.42.10.in-addr.arpa", Kind::A, "NoError SOA 0.42.10.in-addr.arpa. 2"),
         ("77.0.42.10.in-addr.arpa", Kind::PTR, "NXDomain SOA 0.42.10.in-addr.arpa. 2"),
         ("1.0.0.127.in-addr.arpa", Kind::PTR, "NoError localhost."),
+        // Nothing of the network's addresses is asked elsewhere, whatever part of them it is.
+        ("42.10.in-addr.arpa", Kind::SOA, "NoError SOA 42.10.in-addr.arpa. 2"),
+        ("02.0.42.10.in-addr.arpa", Kind::PTR, "NXDomain SOA 0.42.10.in-addr.arpa. 2"),
+        ("lb._dns-sd._udp.0.0.42.10.in-addr.arpa", Kind::PTR, "NXDomain SOA 0.42.10.in-addr.arpa. 2"),
+        ("1.0.127.in-addr.arpa", Kind::PTR, "NoError SOA 1.0.127.in-addr.arpa. 2"),
+        ("10.in-addr.arpa", Kind::PTR, "forward"),
+        ("in-addr.arpa", Kind::NS, "forward"),
         ("1.2.0.192.in-addr.arpa", Kind::PTR, "forward"),
-        ("02.0.42.10.in-addr.arpa", Kind::PTR, "forward"),
+        ("1.0.43.10.in-addr.arpa", Kind::PTR, "forward"),
+        // Every ready instance.
+        ("tasks.api", Kind::A, "NoError 10.42.0.2 10.42.0.3"),
+        ("Tasks.Api.Shop", Kind::A, "NoError 10.42.0.2 10.42.0.3"),
+        ("tasks.db", Kind::A, "NoError SOA db. 2"),
+        ("tasks.tool.shop", Kind::A, "NXDomain SOA shop. 2"),
+        ("tasks.tool", Kind::A, "forward"),
+        ("tasks.com", Kind::A, "forward"),
+        ("x.tasks.api.shop", Kind::A, "NXDomain SOA shop. 2"),
+        // Ports by name and number, at the service and at its instances.
+        ("_web._tcp.api", Kind::SRV, "NoError 0 0 8080 api.shop. + api.shop. 10.42.255.1"),
+        ("_8080._tcp.api.shop", Kind::SRV, "NoError 0 0 8080 api.shop. + api.shop. 10.42.255.1"),
+        (
+            "_web._tcp.tasks.api",
+            Kind::SRV,
+            "NoError 0 1 8080 api-1.shop. 0 1 8080 api-2.shop. + api-1.shop. 10.42.0.2 api-2.shop. 10.42.0.3",
+        ),
+        ("_8125._udp.stats", Kind::SRV, "NoError 0 0 8125 stats.shop. + stats.shop. 10.42.0.4"),
+        ("_8125._tcp.stats", Kind::SRV, "NXDomain SOA . 2"),
+        ("_web._tcp.api", Kind::A, "NoError SOA api. 2"),
+        ("_tcp.api", Kind::SRV, "NoError SOA api. 2"),
+        ("_udp.api", Kind::SRV, "NXDomain SOA . 2"),
+        ("_admin._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
+        ("_80._tcp.db", Kind::SRV, "NoError SOA db. 2"),
+        ("_80._tcp.tasks.db.shop", Kind::SRV, "NoError SOA shop. 2"),
+        ("_web._tcp.tool", Kind::SRV, "NXDomain SOA . 2"),
+        ("_web._tcp.nobody", Kind::SRV, "NXDomain SOA . 2"),
+        ("_sip._tcp.example.com", Kind::SRV, "forward"),
+        ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
         ("example.com", Kind::A, "forward"),
         ("shop.example.com", Kind::A, "forward"),
         ("", Kind::NS, "forward"),
@@ -69,25 +105,36 @@ fn without_a_sidecar_a_service_is_its_ready_instances_from_a_place_the_seed_choo
 }
 
 #[test]
-fn as_many_instances_are_answered_as_fit() {
-    let ready = (0..200).map(|n| workload(&format!("big-{n}"), [1, n], Some("big"), true)).collect();
+fn what_does_not_fit_into_a_datagram_is_told_over_tcp() {
+    let ready = (0..600_u16)
+        .map(|n| workload(&format!("big-{n}"), n.to_be_bytes(), Some("big"), true))
+        .map(|workload| Workload { ports: vec!["80".parse().unwrap()], ..workload })
+        .collect();
     let snapshot = snapshot(vec![service("big", 9, "80")], ready);
     let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], sidecar: false };
-    let plain = query("big", Kind::A);
-    let mut edns = plain.clone();
-    edns.edns = Some(Edns::new());
-    edns.edns.as_mut().unwrap().set_max_payload(4096);
-    for (query, transport, limit, count) in [
-        (&plain, Transport::Udp, 512, 30),
-        (&edns, Transport::Udp, 1232, 75),
-        (&plain, Transport::Tcp, 65535, 200),
+    for (name, kind, size, transport, limit, count) in [
+        ("tasks.big", Kind::A, None, Transport::Udp, 512, 30),
+        ("tasks.big", Kind::A, Some(0), Transport::Udp, 512, 29),
+        ("tasks.big", Kind::A, Some(900), Transport::Udp, 900, 53),
+        ("tasks.big", Kind::A, Some(4096), Transport::Udp, 1232, 74),
+        ("tasks.big", Kind::A, None, Transport::Tcp, 65535, 600),
+        ("_80._tcp.tasks.big", Kind::SRV, None, Transport::Udp, 512, 15),
+        ("_80._tcp.tasks.big", Kind::SRV, None, Transport::Tcp, 65535, 600),
     ] {
+        let mut query = query(name, kind);
+        query.edns = size.map(|size| {
+            let mut edns = Edns::new();
+            edns.set_max_payload(size);
+            edns
+        });
         let mut out = Vec::new();
         answer(&view, &query.to_vec().unwrap(), transport, 7, &mut out);
         assert!(out.len() <= limit);
         let message = Message::from_vec(&out).unwrap();
-        assert!(!message.metadata.truncation);
-        assert_eq!(message.answers.len(), count);
+        assert_eq!(message.metadata.truncation, transport == Transport::Udp, "{name} {size:?}");
+        assert_eq!(message.answers.len(), count, "{name} {size:?}");
+        let whole = kind == Kind::SRV && transport == Transport::Tcp;
+        assert_eq!(message.additionals.len(), if whole { 600 } else { 0 });
     }
 }
 
@@ -257,6 +304,10 @@ fn summary(view: &View, query: &Message) -> String {
                 let data = record.data.to_string();
                 words.push(format!("SOA {} {}", record.name, data.rsplit(' ').next().unwrap()));
             }
+            if !message.additionals.is_empty() {
+                words.push("+".into());
+            }
+            words.extend(message.additionals.iter().map(|record| format!("{} {}", record.name, record.data)));
             words.join(" ")
         }
     }

@@ -1,11 +1,13 @@
-//! DNS over TCP (RFC 7766): messages with their length before them, several to a connection.
+//! DNS over TCP (RFC 7766): messages with their length before them, several to a connection, each answered when its
+//! answer is there.
 
 use std::io;
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 
@@ -13,7 +15,11 @@ use super::{Desk, Outcome, Seeds, Transport, answer};
 
 /// How many connections one workload may have; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a connection may say nothing, or not take its answer.
+/// How many questions of one connection may wait for the host's resolvers; more are not read before.
+const MAX_FORWARDS: usize = 32;
+/// How many bytes of answers are collected before they are written.
+const OUTPUT: usize = 64 * 1024;
+/// How long a connection may say nothing, or not take its answers.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long accepting rests after it failed (at the limit of open files).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -37,54 +43,92 @@ pub(super) async fn serve(listener: TcpListener, desk: Desk) {
 
 /// Serves one connection to its end.
 async fn converse(stream: TcpStream, desk: &Desk) {
-    let stream = BufReader::with_capacity(1024, stream);
-    let conversation = Conversation { stream, answer: Vec::new(), seeds: Seeds::default() };
-    if let Err(error) = conversation.run(desk).await {
+    if let Err(error) = exchange(stream, desk).await {
         tracing::debug!(%error, "a DNS connection ended");
     }
 }
 
-struct Conversation {
-    stream: BufReader<TcpStream>,
+async fn exchange(mut stream: TcpStream, desk: &Desk) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    let mut exchange = Exchange::default();
+    let mut forwards = FuturesUnordered::new();
+    let mut open = true;
+    loop {
+        let more = exchange.answer_own(desk, MAX_FORWARDS - forwards.len())?;
+        forwards.extend(exchange.foreign.drain(..).map(|query| forward(query, desk)));
+        if !exchange.output.is_empty() {
+            time::timeout(IDLE, writer.write_all(&exchange.output)).await??;
+            exchange.output.clear();
+        }
+        if more {
+            continue;
+        }
+        let room = forwards.len() < MAX_FORWARDS;
+        tokio::select! {
+            read = reader.read_buf(&mut exchange.input), if open && room => open = read? > 0,
+            Some(answer) = forwards.next() => exchange.push(&answer)?,
+            () = time::sleep(IDLE), if forwards.is_empty() => return Ok(()),
+        }
+        // Who closed its side still takes the answers to what it asked.
+        if !open && forwards.is_empty() && exchange.output.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+async fn forward(query: Vec<u8>, desk: &Desk) -> Vec<u8> {
+    desk.forward(&query, Transport::Tcp).await
+}
+
+/// What came and what goes, between two waits.
+#[derive(Default)]
+struct Exchange {
+    input: BytesMut,
+    output: Vec<u8>,
+    /// Queries for others.
+    foreign: Vec<Vec<u8>>,
     answer: Vec<u8>,
     seeds: Seeds,
 }
 
-impl Conversation {
-    async fn run(mut self, desk: &Desk) -> io::Result<()> {
-        let mut query = Vec::new();
-        while time::timeout(IDLE, self.read(&mut query)).await?? {
-            let seed = self.seeds.next();
-            let out = &mut self.answer;
-            // Not held while others are asked.
-            let outcome = answer(&desk.view.load(), &query, Transport::Tcp, seed, out);
-            match outcome {
-                Outcome::Answered { rcode } => desk.metrics.answered(rcode),
-                Outcome::Forward => *out = desk.forward(&query, Transport::Tcp).await,
-                Outcome::Drop => return Ok(()),
+impl Exchange {
+    /// Answers the queries that are here, until `room` of them are for others or the output is full; returns whether
+    /// it stopped for the latter.
+    fn answer_own(&mut self, desk: &Desk, room: usize) -> io::Result<bool> {
+        let view = desk.view.load();
+        while self.foreign.len() < room {
+            if self.output.len() >= OUTPUT {
+                return Ok(true);
             }
-            time::timeout(IDLE, self.write()).await??;
+            let Some(query) = take(&mut self.input) else { break };
+            match answer(&view, &query, Transport::Tcp, self.seeds.next(), &mut self.answer) {
+                Outcome::Answered { rcode } => {
+                    desk.metrics.answered(rcode);
+                    let answer = std::mem::take(&mut self.answer);
+                    self.push(&answer)?;
+                    self.answer = answer;
+                }
+                Outcome::Forward => self.foreign.push(query.to_vec()),
+                Outcome::Drop => return Err(io::ErrorKind::InvalidData.into()),
+            }
         }
+        Ok(false)
+    }
+
+    fn push(&mut self, answer: &[u8]) -> io::Result<()> {
+        let len = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+        self.output.extend_from_slice(&len.to_be_bytes());
+        self.output.extend_from_slice(answer);
         Ok(())
     }
+}
 
-    /// Reads one message; false at the end of the stream.
-    async fn read(&mut self, query: &mut Vec<u8>) -> io::Result<bool> {
-        let len = match self.stream.read_u16().await {
-            Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        query.resize(len.into(), 0);
-        self.stream.read_exact(query).await?;
-        Ok(true)
+/// The first message, if it is here whole.
+fn take(input: &mut BytesMut) -> Option<BytesMut> {
+    let len = usize::from(u16::from_be_bytes([*input.first()?, *input.get(1)?]));
+    if input.len() < len + 2 {
+        return None;
     }
-
-    async fn write(&mut self) -> io::Result<()> {
-        let answer = &mut self.answer;
-        let len = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
-        // Length and message in one segment.
-        answer.splice(..0, len.to_be_bytes());
-        self.stream.get_mut().write_all(answer).await
-    }
+    input.advance(2);
+    Some(input.split_to(len))
 }

@@ -46,6 +46,67 @@ async fn foreign_names_are_asked_of_the_host_s_resolver() {
 }
 
 #[tokio::test]
+async fn what_an_asker_says_about_dnssec_goes_through_and_so_does_the_answer() {
+    let host = Host::start(Upstream::Answers);
+    for transport in ["+notcp", "+tcp"] {
+        let answer = host.dig(&["www.example.com", "+dnssec", "+adflag", "+cdflag", transport]).await;
+        assert!(answer.contains("flags: qr rd ra ad cd;"), "{answer}");
+        assert!(answer.contains("version: 0, flags: do; udp: "), "{answer}");
+        let answer = host.dig(&["www.example.com", "+noedns", "+noadflag", transport]).await;
+        assert!(answer.contains("flags: qr rd ra;") && !answer.contains("OPT"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_that_knows_no_tcp_is_asked_by_datagram() {
+    let host = Host::start(Upstream::Datagrams);
+    assert_eq!(host.dig(&["www.example.com", "+short", "+tcp"]).await, "192.0.2.80\n");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_does_not_wait_for_those_asked_for_before_it() {
+    let host = Host::start(Upstream::Silent);
+    let mut stream = TcpStream::connect(host.address).await.unwrap();
+    let queries = [query(1, b"\x03www\x07example\x03com\x00"), query(2, b"\x03api\x00")];
+    for query in &queries {
+        stream.write_u16(query.len() as u16).await.unwrap();
+        stream.write_all(query).await.unwrap();
+    }
+    // Closed on this side; what was asked is answered nevertheless.
+    stream.shutdown().await.unwrap();
+    let mut buffer = [0; 512];
+    for (id, rcode) in [(2, Rcode::NoError), (1, Rcode::ServFail)] {
+        let len: usize = stream.read_u16().await.unwrap().into();
+        stream.read_exact(&mut buffer[..len]).await.unwrap();
+        assert_eq!((buffer[1], Rcode::of(&buffer[..len])), (id, rcode));
+    }
+    assert_eq!(stream.read(&mut buffer).await.unwrap(), 0, "and then the connection ends");
+}
+
+#[tokio::test]
+async fn thousands_of_queries_in_one_go_are_all_answered() {
+    let host = Host::start(Upstream::None);
+    let (mut reader, mut writer) = TcpStream::connect(host.address).await.unwrap().into_split();
+    let count = 5000_u16;
+    let asking = async move {
+        for id in 0..count {
+            let query = query(id, b"\x03api\x00");
+            writer.write_all(&[&[0, query.len() as u8], &query[..]].concat()).await.unwrap();
+        }
+        writer
+    };
+    let reading = async {
+        let mut buffer = [0; 512];
+        for id in 0..count {
+            let len: usize = reader.read_u16().await.unwrap().into();
+            reader.read_exact(&mut buffer[..len]).await.unwrap();
+            assert_eq!(buffer[..2], id.to_be_bytes());
+        }
+    };
+    tokio::join!(asking, reading);
+}
+
+#[tokio::test]
 async fn forged_answers_are_not_taken() {
     let host = Host::start(Upstream::ForgesFirst);
     assert_eq!(host.dig(&["www.example.com", "+short"]).await, "192.0.2.80\n");
@@ -130,6 +191,8 @@ enum Upstream {
     Silent,
     /// A server that answers 192.0.2.80.
     Answers,
+    /// The same, over UDP only.
+    Datagrams,
     /// The same, but answers with another id and another question come before its own.
     ForgesFirst,
 }
@@ -164,6 +227,11 @@ impl Host {
                 let _below = below;
                 std::future::pending::<()>().await;
             })),
+            Upstream::Datagrams => {
+                drop(below.tcp);
+                let udp = UdpSocket::from_std(below.udp).unwrap();
+                Some(task::spawn("upstream", answer_udp(udp, upstream)))
+            }
             Upstream::Answers | Upstream::ForgesFirst => Some(task::spawn("upstream", async move {
                 let tcp = TcpListener::from_std(below.tcp).unwrap();
                 let udp = UdpSocket::from_std(below.udp).unwrap();
@@ -230,11 +298,13 @@ async fn answer_tcp(listener: TcpListener) {
     }
 }
 
-/// The query as an answer with one address; its additional records are cut off.
+/// The query as an answer with one address, and with the query's own bits and additional records.
 fn upstream_answer(query: &[u8], last: u8) -> Vec<u8> {
     let name_len = query[12..].iter().position(|&byte| byte == 0).unwrap() + 1;
-    let mut answer = query[..12 + name_len + 4].to_vec();
-    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    let (question, additional) = query.split_at(12 + name_len + 4);
+    let mut answer = question.to_vec();
+    answer[2..10].copy_from_slice(&[0x81, 0x80 | query[3], 0, 1, 0, 1, 0, 0]);
     answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]);
+    answer.extend(additional);
     answer
 }

@@ -7,7 +7,7 @@ use sealane_proto::types::{Generation, MacAddr, Vni};
 /// ready, `both` as service and workload, and the workload `tool` of no service.
 pub(in crate::dns) fn shop() -> NetworkSnapshot {
     let services = vec![
-        service("api", 1, "8080"),
+        service("api", 1, "web=8080"),
         service("both", 4, "80"),
         service("db", 2, "80"),
         service("stats", 3, "8125/udp"),
@@ -21,6 +21,12 @@ pub(in crate::dns) fn shop() -> NetworkSnapshot {
         workload("stats-1", [0, 4], Some("stats"), true),
         workload("tool", [0, 9], None, false),
     ];
+    let offering = |workload: Workload| {
+        let of = |service: &&Service| Some(&service.name) == workload.service.as_ref();
+        let ports = services.iter().find(of).map_or(vec![], |service| service.ports.clone());
+        Workload { ports, ..workload }
+    };
+    let workloads = workloads.into_iter().map(offering).collect();
     snapshot(services, workloads)
 }
 

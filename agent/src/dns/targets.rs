@@ -1,0 +1,140 @@
+//! The ports of services as SRV records name them (RFC 2782).
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::slice;
+
+use sealane_proto::resource::Workload;
+use sealane_proto::types::{PortName, Protocol, ServicePort};
+
+/// What of a name is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// Where it leads.
+    Itself,
+    /// `tasks.` before it: every ready instance.
+    Instances,
+    /// `_port._proto.` before it.
+    Ports(Ports<'a>),
+}
+
+/// Which ports of a service are meant, and of whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports<'a> {
+    /// A name or a number; `None` when only the transport is named, under which there are names.
+    pub(super) label: Option<&'a [u8]>,
+    pub(super) datagrams: bool,
+    /// Whether each instance is a target, or the service itself.
+    pub(super) instances: bool,
+}
+
+/// A port of a service, and the ready instances that offer it.
+#[derive(Debug)]
+pub(super) struct Offer {
+    name: Option<PortName>,
+    number: u16,
+    datagrams: bool,
+    ready: Box<[Ipv4Addr]>,
+}
+
+/// The SRV records of a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Targets<'a> {
+    offers: &'a [Offer],
+    ports: Ports<'a>,
+    itself: (&'a [u8], &'a [Ipv4Addr]),
+    names: &'a HashMap<Ipv4Addr, Box<[u8]>>,
+}
+
+/// One SRV record and the addresses of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    pub(crate) weight: u16,
+    pub(crate) port: u16,
+    /// In wire format.
+    pub(crate) name: &'a [u8],
+    pub(crate) addresses: &'a [Ipv4Addr],
+}
+
+impl<'a> Ports<'a> {
+    /// Takes `_port._proto.` or `_proto.` off the beginning of a name, if it is there and something follows.
+    pub(super) fn split<'b>(labels: &'b [&'a [u8]]) -> Option<(Self, &'b [&'a [u8]])> {
+        let ports = |label, datagrams| Self { label, datagrams, instances: false };
+        match labels {
+            [label, transport, rest @ ..] if !rest.is_empty() && transport_of(transport).is_some() => {
+                Some((ports(Some(label.strip_prefix(b"_")?), transport_of(transport)?), rest))
+            }
+            [transport, rest @ ..] if !rest.is_empty() => Some((ports(None, transport_of(transport)?), rest)),
+            _ => None,
+        }
+    }
+
+    fn meant(&self, offer: &Offer) -> bool {
+        offer.datagrams == self.datagrams
+            && self.label.is_none_or(|label| {
+                let named = offer.name.as_ref().is_some_and(|name| name.as_str().as_bytes() == label);
+                named || offer.number.to_string().as_bytes() == label
+            })
+    }
+}
+
+/// Whether a label says datagrams or streams.
+fn transport_of(label: &[u8]) -> Option<bool> {
+    match label {
+        b"_tcp" => Some(false),
+        b"_udp" => Some(true),
+        _ => None,
+    }
+}
+
+impl Offer {
+    /// `port`, as those of `ready` offer it that do.
+    pub(super) fn new(port: &ServicePort, ready: &[&Workload]) -> Self {
+        let datagrams = |port: &ServicePort| port.protocol == Protocol::Udp;
+        let same = |offered: &ServicePort| offered.port == port.port && datagrams(offered) == datagrams(port);
+        let ready = ready.iter().filter(|workload| workload.ports.iter().any(same));
+        Self {
+            name: port.name.clone(),
+            number: port.port.get(),
+            datagrams: datagrams(port),
+            ready: ready.map(|workload| workload.address.to_ipv4()).collect(),
+        }
+    }
+}
+
+impl<'a> Targets<'a> {
+    /// The records of those `offers` that are meant; `None` if there is no such port. `itself` is the service's name
+    /// and where it leads, `names` are its instances'.
+    pub(super) fn new(
+        offers: &'a [Offer],
+        ports: Ports<'a>,
+        itself: (&'a [u8], &'a [Ipv4Addr]),
+        names: &'a HashMap<Ipv4Addr, Box<[u8]>>,
+    ) -> Option<Self> {
+        let known = offers.iter().any(|offer| ports.meant(offer));
+        known.then_some(Self { offers, ports, itself, names })
+    }
+
+    /// The records: one per port and instance, or one per port whose target is the service, which balances by itself.
+    /// None for a port that no instance is ready to serve.
+    pub(crate) fn records(self) -> impl Iterator<Item = Target<'a>> + Clone {
+        let ports = self.ports;
+        // Below the transport alone there are names, and no records.
+        let offers = self.offers.iter().filter(move |offer| ports.label.is_some() && ports.meant(offer));
+        offers.flat_map(move |offer| {
+            let ready =
+                if ports.instances { &*offer.ready } else { offer.ready.get(..1).unwrap_or_default() };
+            ready.iter().filter_map(move |address| self.target(offer.number, address))
+        })
+    }
+
+    fn target(&self, port: u16, address: &'a Ipv4Addr) -> Option<Target<'a>> {
+        if self.ports.instances {
+            let name = self.names.get(address)?;
+            Some(Target { weight: 1, port, name, addresses: slice::from_ref(address) })
+        } else {
+            // 0: nothing to choose from (RFC 2782, Weight).
+            Some(Target { weight: 0, port, name: self.itself.0, addresses: self.itself.1 })
+        }
+    }
+}

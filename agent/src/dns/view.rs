@@ -1,0 +1,95 @@
+//! What an asker sees of the networks that it is in.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::message::QueryName;
+use super::reverse;
+use super::targets::{Ports, Wanted};
+use super::zone::{Entry, Found, Zone};
+
+/// Names of ours have at most `_port._proto.tasks.service.network`.
+const MAX_LABELS: usize = 5;
+
+/// What one asker sees: the networks that it is in, its own first.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The zones of its networks; the first that knows a bare name answers.
+    pub zones: Vec<Arc<Zone>>,
+    /// Whether a sidecar balances its calls, so that service addresses lead somewhere.
+    pub sidecar: bool,
+}
+
+impl View {
+    /// What `name` is to this asker; `None` if it is for others to answer.
+    ///
+    /// A name without a dot is ours even if nobody has it: forwarded, it would tell the world's root servers the
+    /// names of services that are not up yet (and ICANN's SAC053 has dotless names never resolve there); the same
+    /// with `_port._proto.` before it. So is everything under the name of a network, and every address in one:
+    /// nothing exists below what does not exist (RFC 8020). `tasks.NAME` is ours where `NAME` is a service.
+    pub(crate) fn lookup<'a>(&'a self, name: &'a QueryName) -> Option<Found<'a>> {
+        match name.last().1 {
+            b"" => None,
+            b"localhost" => Some(Found::Loopback),
+            b"arpa" if name.label_count() > 1 => reverse::lookup(&self.zones, name),
+            network => {
+                let zone = self.zones.iter().find(|zone| zone.is_named(network));
+                let mut labels = [&[][..]; MAX_LABELS];
+                let count = usize::from(name.label_count());
+                labels.iter_mut().zip(name.labels()).for_each(|(place, (_, label))| *place = label);
+                match (labels.get(..count), zone) {
+                    (Some(labels), zone) => self.own(labels, zone.map(|zone| &**zone)),
+                    (None, Some(_)) => Some(Found::Missing),
+                    (None, None) => None,
+                }
+            }
+        }
+    }
+
+    /// `zone` is the one that the last label names.
+    fn own<'a>(&'a self, labels: &[&'a [u8]], zone: Option<&'a Zone>) -> Option<Found<'a>> {
+        let (wanted, host) = match Ports::split(labels) {
+            Some((ports, host)) => (Wanted::Ports(ports), host),
+            None => (Wanted::Itself, labels),
+        };
+        let instances = match wanted {
+            Wanted::Ports(ports) => Wanted::Ports(Ports { instances: true, ..ports }),
+            Wanted::Itself | Wanted::Instances => Wanted::Instances,
+        };
+        let found = |zone: &'a Zone, entry: &'a Entry, wanted| entry.found(wanted, zone, self.sidecar);
+        let bare = |label| self.choose(label);
+        match *host {
+            [label] => Some(match bare(label) {
+                Some((zone, entry)) => found(zone, entry, wanted),
+                // There are names below it, so it exists (RFC 8020, section 2).
+                None if zone.is_some() && host.len() == labels.len() => Found::Addresses(&[]),
+                None => Found::Missing,
+            }),
+            [b"tasks", service, _] if zone.is_some() => {
+                let zone = zone?;
+                Some(zone.find(service).map_or(Found::Missing, |entry| found(zone, entry, instances)))
+            }
+            [first, last] => {
+                let full = zone.and_then(|zone| Some(found(zone, zone.find(first)?, wanted)));
+                let tasks = || {
+                    let (zone, entry) =
+                        bare(last).filter(|(_, entry)| first == b"tasks" && entry.is_service())?;
+                    Some(found(zone, entry, instances))
+                };
+                full.or_else(tasks).or(zone.map(|_| Found::Missing))
+            }
+            _ => zone.map(|_| Found::Missing),
+        }
+    }
+
+    /// Who has the bare name: the first network in which it can be reached now, or else in which it is known.
+    fn choose(&self, label: &[u8]) -> Option<(&Zone, &Entry)> {
+        let mut known = self.zones.iter().filter_map(|zone| Some((&**zone, zone.find(label)?)));
+        let reachable = known.clone().find(|(_, entry)| !addresses(entry).is_empty());
+        reachable.or_else(|| known.next())
+    }
+}
+
+fn addresses(entry: &Entry) -> &[Ipv4Addr] {
+    entry.addresses(false)
+}
