@@ -2,6 +2,7 @@
 
 mod backup;
 mod demo;
+mod dns;
 mod process;
 mod table;
 mod workload;
@@ -17,6 +18,7 @@ use crate::failure::Exit;
 use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
+pub(crate) use dns::{Dns, DnsAction, DnsQuery};
 pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Store, Up};
 pub(crate) use table::{
     CreateNetwork, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service, Token,
@@ -71,6 +73,8 @@ pub(crate) enum Verb {
     Node(Node),
     /// Workloads
     Workload(Workload),
+    /// Names as workloads see them
+    Dns(Dns),
     /// How control or this host's agent is doing
     Status,
     /// All that control must remember, in one file; the authority's key is in it: keep it like one

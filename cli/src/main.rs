@@ -50,6 +50,7 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Service(service) => verb::listing::services(&service, common, printer),
         Verb::Node(node) => verb::listing::nodes(&node, common, printer),
         Verb::Workload(workload) => verb::listing::workloads(&workload, common, printer),
+        Verb::Dns(dns) => verb::dns::call(&dns, common, printer),
         Verb::Status => verb::status::call(common, printer),
         Verb::Run(run) => Err(run::run(run, common, printer)),
         Verb::Exec(exec) => Err(run::exec(exec, common)),

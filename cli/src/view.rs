@@ -1,6 +1,7 @@
 //! What lists and sheets show, and the shape of their JSON and YAML: part of the command line's contract, so it is
 //! written down here and does not follow the wire by itself.
 
+mod dns;
 mod network;
 mod node;
 mod service;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::{Serialize, Serializer};
 
+pub(crate) use dns::RecordView;
 pub(crate) use network::NetworkView;
 pub(crate) use node::NodeView;
 pub(crate) use service::ServiceView;

@@ -146,8 +146,8 @@ pub enum SubnetError {
     /// Not an address, a slash and a prefix length.
     #[error("subnet {0:?} is not a CIDR like 10.42.0.0/16")]
     Malformed(String),
-    /// IPv6 networks are not offered yet.
-    #[error("subnet {0:?} is IPv6; networks take an IPv4 CIDR like 10.42.0.0/16")]
+    /// Of the other family.
+    #[error("subnet {0:?} is IPv6; an IPv4 CIDR like 10.42.0.0/16 is wanted here")]
     NotIpv4(String),
     /// Bits are set behind the prefix.
     #[error("subnet {given} has host bits set; did you mean {meant}?")]
