@@ -55,6 +55,20 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("in-addr.arpa", Kind::NS, "forward"),
         ("1.2.0.192.in-addr.arpa", Kind::PTR, "forward"),
         ("1.0.43.10.in-addr.arpa", Kind::PTR, "forward"),
+        ("example.com", Kind::A, "forward"),
+        ("shop.example.com", Kind::A, "forward"),
+        ("", Kind::NS, "forward"),
+        ("api", Kind::AXFR, "Refused"),
+    ];
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: true };
+    for (name, kind, expected) in table {
+        assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
+    }
+}
+
+#[test]
+fn instances_and_ports_of_services_have_names() {
+    let table = [
         // Every ready instance.
         ("tasks.api", Kind::A, "NoError 10.42.0.2 10.42.0.3"),
         ("Tasks.Api.Shop", Kind::A, "NoError 10.42.0.2 10.42.0.3"),
@@ -83,10 +97,6 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("_web._tcp.nobody", Kind::SRV, "NXDomain SOA nobody. 2"),
         ("_sip._tcp.example.com", Kind::SRV, "forward"),
         ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
-        ("example.com", Kind::A, "forward"),
-        ("shop.example.com", Kind::A, "forward"),
-        ("", Kind::NS, "forward"),
-        ("api", Kind::AXFR, "Refused"),
     ];
     let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: true };
     for (name, kind, expected) in table {

@@ -63,15 +63,15 @@ async fn exchange(mut stream: TcpStream, desk: &Desk) -> io::Result<()> {
         if more {
             continue;
         }
+        // Who closed its side still takes the answers to what it asked.
+        if !open && forwards.is_empty() {
+            return Ok(());
+        }
         let room = forwards.len() < MAX_FORWARDS;
         tokio::select! {
             read = reader.read_buf(&mut exchange.input), if open && room => open = read? > 0,
             Some(answer) = forwards.next() => exchange.push(&answer)?,
             () = time::sleep(IDLE), if forwards.is_empty() => return Ok(()),
-        }
-        // Who closed its side still takes the answers to what it asked.
-        if !open && forwards.is_empty() && exchange.output.is_empty() {
-            return Ok(());
         }
     }
 }
