@@ -21,8 +21,8 @@ pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
 pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Store, Up};
 pub(crate) use table::{
-    CreateNetwork, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service, Token,
-    TokenAction, Workload,
+    CreateNetwork, Egress, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service,
+    Token, TokenAction, Workload,
 };
 pub(crate) use workload::{Attach, Exec, Run};
 

@@ -20,6 +20,41 @@ pub struct Network {
     pub vni: Vni,
     /// The inner MTU in bytes; `None` takes the underlay's minus the VXLAN headers (50 bytes over IPv4).
     pub mtu: Option<u16>,
+    /// What becomes of packets to the world outside.
+    pub egress: Egress,
+}
+
+/// What becomes of a network's packets to addresses outside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Egress {
+    /// They leave through the host that the workload runs on, with the host's address.
+    #[default]
+    Allow,
+    /// They are refused at once with ICMP "administratively prohibited" (RFC 1812, section 5.2.7.1).
+    Deny,
+}
+
+impl Egress {
+    /// As people write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// As the wire has it: a denial is what must be said.
+    #[must_use]
+    pub const fn from_denied(denied: bool) -> Self {
+        if denied { Self::Deny } else { Self::Allow }
+    }
+
+    /// Whether nothing may leave.
+    #[must_use]
+    pub const fn is_denied(self) -> bool {
+        matches!(self, Self::Deny)
+    }
 }
 
 /// A host of the mesh.

@@ -18,7 +18,7 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_base::task;
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Service, Workload};
 use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
 use sealane_proto::types::{Generation, MacAddr, Vni};
 use sealane_proxy::{Core, OriginalDst};
@@ -65,6 +65,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         subnet: "10.42.0.0/16".parse()?,
         vni: Vni::try_from(0x10_0000_u32)?,
         mtu: None,
+        egress: Egress::Allow,
     };
     let api = Service { name: "api".parse()?, vip: VIP.into(), ports: vec!["8080/http".parse()?] };
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];

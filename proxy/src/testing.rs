@@ -1,6 +1,6 @@
 //! Configurations for tests.
 
-use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Service, Workload};
 use sealane_proto::sidecar::Config;
 use sealane_proto::types::{Generation, MacAddr, Vni};
 
@@ -29,6 +29,7 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
         subnet: "10.42.0.0/16".parse().unwrap(),
         vni: Vni::try_from(0x10_0000_u32).unwrap(),
         mtu: None,
+        egress: Egress::Allow,
     };
     let generation = Generation { epoch: 1, revision: 1 };
     let (nodes, blocks) = (Vec::new(), Vec::new());

@@ -359,7 +359,7 @@ impl Carried {
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::{Block, Network};
+    use sealane_proto::resource::{Block, Egress, Network};
     use sealane_proto::types::Vni;
 
     use super::*;
@@ -387,6 +387,7 @@ mod tests {
                 subnet: "10.42.0.0/16".parse().unwrap(),
                 vni: Vni::FIRST,
                 mtu: None,
+                egress: Egress::Allow,
             },
             nodes: vec![],
             blocks: vec![block(Some("host-1"), "10.42.0.0/24"), block(Some("host-2"), "10.42.1.0/24")],

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use sealane_proto::resource::Node;
+use sealane_proto::resource::{Egress, Node};
 use sealane_proto::types::{Generation, UnderlayAddr};
 
 use super::*;
@@ -106,6 +106,7 @@ fn snapshot() -> NetworkSnapshot {
             subnet: "10.42.0.0/16".parse().unwrap(),
             vni: Vni::FIRST,
             mtu: None,
+            egress: Egress::Allow,
         },
         nodes: (0..3).map(node).collect(),
         blocks: vec![],

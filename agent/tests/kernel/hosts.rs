@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sealane_agent::netlink::{LinkRequest, Socket};
 use sealane_agent::overlay::{Applied, Overlay, OverlayConfig, OverlayError, Reason, VXLAN_PORT};
-use sealane_proto::resource::{Network, NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, MacAddr, NodeName, Vni};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -54,6 +54,7 @@ pub(crate) fn two_hosts() -> Hosts {
         subnet: "10.42.0.0/16".parse().unwrap(),
         vni: Vni::FIRST,
         mtu: None,
+        egress: Egress::Allow,
     };
     Hosts {
         a: Host::start(a, "a", 1, "/tmp/a", VXLAN_PORT),

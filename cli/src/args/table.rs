@@ -45,6 +45,19 @@ pub(crate) struct CreateNetwork {
     /// Bytes per packet inside; by the underlay when not given
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..=65485))]
     pub(crate) mtu: Option<u16>,
+    /// Whether workloads reach the world outside, through their hosts
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) egress: Egress,
+}
+
+/// What becomes of packets to the world outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Egress {
+    /// They leave through the workload's host, with its address.
+    #[default]
+    Allow,
+    /// They are refused at once.
+    Deny,
 }
 
 /// How an overlay is encrypted.

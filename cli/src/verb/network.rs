@@ -6,7 +6,7 @@ use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
 use tonic::Code;
 
-use crate::args::{Common, CreateNetwork, Encryption, Network, NetworkAction};
+use crate::args::{Common, CreateNetwork, Egress, Encryption, Network, NetworkAction};
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
@@ -38,6 +38,7 @@ fn create(create: &CreateNetwork, common: &Common, printer: &Printer) -> Result<
         name: create.name.to_string(),
         subnet: subnet.to_string(),
         mtu: create.mtu.unwrap_or_default().into(),
+        deny_egress: matches!(create.egress, Egress::Deny),
     };
     let created = converse(async { answer(admin(common).await?.create_network(request)).await })?;
     let text = format!("network {} created: {}, VNI {}", created.name, created.subnet, created.vni);

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use sealane_proto::resource::Egress;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub(crate) struct NetworkView {
     /// Null: by the underlay.
     mtu: Option<u32>,
     encryption: &'static str,
+    /// `allow` or `deny`.
+    egress: &'static str,
     generation: Option<String>,
     services: u32,
     workloads: u32,
@@ -40,6 +43,7 @@ impl From<v1::NetworkView> for NetworkView {
             vni: network.vni,
             mtu: Some(network.mtu).filter(|&mtu| mtu != 0),
             encryption: "none",
+            egress: Egress::from_denied(network.deny_egress).as_str(),
             generation: generation(view.generation),
             services: view.services,
             workloads: view.workloads,
@@ -79,6 +83,7 @@ impl Sheet for NetworkView {
             ("vni", self.vni.to_string()),
             ("mtu", self.mtu()),
             ("encryption", self.encryption.to_owned()),
+            ("egress", self.egress.to_owned()),
             ("generation", self.generation.clone().unwrap_or_else(|| "-".to_owned())),
             ("services", self.services.to_string()),
             ("workloads", self.workloads.to_string()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE32_NOPAD;
+use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
 use sealane_proto::types::{NetworkName, Subnet};
 use sealane_proto::wire::v1;
@@ -45,11 +46,12 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateNetworkRequest>,
     ) -> Result<Response<v1::Network>, Status> {
-        let v1::CreateNetworkRequest { name, subnet, mtu } = request.into_inner();
+        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress } = request.into_inner();
         let name: NetworkName = name.parse().map_err(invalid)?;
         let subnet: Subnet = subnet.parse().map_err(invalid)?;
         let mtu = u16::try_from(mtu).map_err(|_| invalid(format!("mtu {mtu} is above 65535")))?;
-        let command = CreateNetwork { name, subnet, mtu: (mtu != 0).then_some(mtu) };
+        let (mtu, egress) = ((mtu != 0).then_some(mtu), Egress::from_denied(deny_egress));
+        let command = CreateNetwork { name, subnet, mtu, egress };
         let network = self.writer.submit(command).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
         Ok(Response::new((&network).into()))

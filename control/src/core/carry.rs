@@ -109,7 +109,7 @@ fn exhausted(network: &NetworkState) -> CarryRefusal {
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::Node;
+    use sealane_proto::resource::{Egress, Node};
 
     use super::*;
     use crate::core::{CreateNetwork, NodeRecord};
@@ -124,7 +124,8 @@ mod tests {
             state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW }));
         }
         let name = "shop".parse().unwrap();
-        let create = CreateNetwork { name, subnet: subnet.parse().unwrap(), mtu: None };
+        let create =
+            CreateNetwork { name, subnet: subnet.parse().unwrap(), mtu: None, egress: Egress::Allow };
         create.decide(&state, NOW).unwrap().changes.iter().for_each(|change| state.apply(change));
         state
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sealane_proto::resource::{Node, Workload};
+use sealane_proto::resource::{Egress, Node, Workload};
 use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{MacAddr, OverlayIp};
 
@@ -57,7 +57,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
     match step {
         Step::CreateNetwork(name, subnet) => {
             let subnet = format!("10.0.0.{}/26", subnet * 64).parse().unwrap();
-            changes(CreateNetwork { name: network(*name), subnet, mtu: None }, state)
+            changes(CreateNetwork { name: network(*name), subnet, mtu: None, egress: Egress::Allow }, state)
         }
         Step::RemoveNetwork(name) => changes(RemoveNetwork(network(*name)), state),
         Step::Join(name, underlay) => {

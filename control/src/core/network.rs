@@ -1,6 +1,6 @@
 //! Creating and removing networks.
 
-use sealane_proto::resource::Network;
+use sealane_proto::resource::{Egress, Network};
 use sealane_proto::types::{NetworkName, Subnet, Vni};
 
 use super::{Change, Command, Decision, NetworkState, State, Timestamp, ipam};
@@ -17,6 +17,8 @@ pub struct CreateNetwork {
     pub subnet: Subnet,
     /// Its inner MTU in bytes; `None`: by the underlay.
     pub mtu: Option<u16>,
+    /// What becomes of packets to the world outside.
+    pub egress: Egress,
 }
 
 /// Why a network cannot be created.
@@ -77,7 +79,8 @@ impl Command for CreateNetwork {
             });
         }
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
-        let network = Network { name: self.name, subnet: self.subnet, vni, mtu: self.mtu };
+        let Self { name, subnet, mtu, egress } = self;
+        let network = Network { name, subnet, vni, mtu, egress };
         let changes = vec![Change::PutNetwork { network: network.clone(), changed: 0 }];
         Ok(Decision { changes, outcome: network })
     }
@@ -151,8 +154,12 @@ mod tests {
     use super::*;
 
     fn create(state: &mut State, name: &str, subnet: &str) -> Result<Network, CreateNetworkRefusal> {
-        let command =
-            CreateNetwork { name: name.parse().unwrap(), subnet: subnet.parse().unwrap(), mtu: None };
+        let command = CreateNetwork {
+            name: name.parse().unwrap(),
+            subnet: subnet.parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+        };
         let decision = command.decide(state, Timestamp::default())?;
         decision.changes.iter().for_each(|change| state.apply(change));
         Ok(decision.outcome)
@@ -182,7 +189,12 @@ mod tests {
     fn a_senseless_mtu_is_refused() {
         for mtu in [1, 575, 9_001, u16::MAX] {
             let name = "a".parse().unwrap();
-            let command = CreateNetwork { name, subnet: "10.1.0.0/16".parse().unwrap(), mtu: Some(mtu) };
+            let command = CreateNetwork {
+                name,
+                subnet: "10.1.0.0/16".parse().unwrap(),
+                mtu: Some(mtu),
+                egress: Egress::Allow,
+            };
             let error = command.decide(&State::default(), Timestamp::default()).unwrap_err();
             assert_eq!(error, CreateNetworkRefusal::Mtu(mtu));
         }

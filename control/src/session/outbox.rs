@@ -108,7 +108,7 @@ impl Outbox {
 mod tests {
     use std::sync::Arc;
 
-    use sealane_proto::resource::{Network, NetworkSnapshot};
+    use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
     use sealane_proto::types::Vni;
 
     use super::*;
@@ -120,6 +120,7 @@ mod tests {
                 subnet: "10.42.0.0/16".parse().unwrap(),
                 vni: Vni::FIRST,
                 mtu: None,
+                egress: Egress::Allow,
             };
             let snapshot = NetworkSnapshot {
                 generation: Generation { epoch: 1, revision: *revision },

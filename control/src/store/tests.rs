@@ -25,7 +25,12 @@ fn start(store: Store, image: Image) -> (Writer, Stopped, Health) {
 }
 
 fn network(name: &str, subnet: &str) -> CreateNetwork {
-    CreateNetwork { name: name.parse().unwrap(), subnet: subnet.parse().unwrap(), mtu: None }
+    CreateNetwork {
+        name: name.parse().unwrap(),
+        subnet: subnet.parse().unwrap(),
+        mtu: None,
+        egress: sealane_proto::resource::Egress::Allow,
+    }
 }
 
 #[tokio::test]

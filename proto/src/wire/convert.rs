@@ -6,7 +6,7 @@ use std::str::FromStr;
 use rustls::pki_types::CertificateDer;
 
 use super::v1;
-use crate::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
+use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
 use crate::types::{Generation, Port, ServicePort, Vni};
 
 /// A message whose field does not say what it should.
@@ -126,6 +126,7 @@ impl TryFrom<v1::Network> for Network {
             subnet: at.parse("subnet", &message.subnet)?,
             vni: Vni::try_from(message.vni).map_err(|error| at.invalid("vni", &error))?,
             mtu: (mtu != 0).then_some(mtu),
+            egress: Egress::from_denied(message.deny_egress),
         })
     }
 }
@@ -137,6 +138,7 @@ impl From<&Network> for v1::Network {
             subnet: network.subnet.to_string(),
             vni: network.vni.get(),
             mtu: network.mtu.unwrap_or_default().into(),
+            deny_egress: network.egress.is_denied(),
         }
     }
 }

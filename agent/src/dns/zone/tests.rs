@@ -1,6 +1,6 @@
 //! A network to ask for.
 
-use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Generation, MacAddr, Vni};
 
 /// The network `shop`: `api` with two ready instances and one that is not, `stats` for datagrams, `db` with nothing
@@ -36,6 +36,7 @@ pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>)
         subnet: "10.42.0.0/16".parse().unwrap(),
         vni: Vni::FIRST,
         mtu: None,
+        egress: Egress::Allow,
     };
     NetworkSnapshot {
         generation: Generation::default(),

@@ -1,4 +1,4 @@
-use sealane_proto::resource::Node;
+use sealane_proto::resource::{Egress, Node};
 use sealane_proto::types::MacAddr;
 
 use super::*;
@@ -10,7 +10,15 @@ const NOW: Timestamp = Timestamp::from_unix(0);
 fn state() -> State {
     let mut state = State::default();
     let name: NetworkName = "shop".parse().unwrap();
-    run(&mut state, CreateNetwork { name: name.clone(), subnet: "10.42.0.0/16".parse().unwrap(), mtu: None });
+    run(
+        &mut state,
+        CreateNetwork {
+            name: name.clone(),
+            subnet: "10.42.0.0/16".parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+        },
+    );
     for (node, last) in [("host-1", 1), ("host-2", 2)] {
         let node = Node { name: node.parse().unwrap(), underlay: format!("192.0.2.{last}").parse().unwrap() };
         state.apply(&Change::PutNode(NodeRecord { node: node.clone(), key: [last; 32], joined: NOW }));
@@ -169,7 +177,15 @@ fn a_host_that_carries_nothing_has_no_workloads() {
 fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
     let mut state = State::default();
     let name: NetworkName = "shop".parse().unwrap();
-    run(&mut state, CreateNetwork { name: name.clone(), subnet: "10.42.0.0/26".parse().unwrap(), mtu: None });
+    run(
+        &mut state,
+        CreateNetwork {
+            name: name.clone(),
+            subnet: "10.42.0.0/26".parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+        },
+    );
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap() };
     state.apply(&Change::PutNode(NodeRecord { node: node.clone(), key: [1; 32], joined: NOW }));
     for blocks_held in 0..3 {
