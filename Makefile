@@ -47,7 +47,7 @@ DEMO_TOOLS := ip:iproute2 nft:nftables ping:iputils-ping curl:curl tcpdump:tcpdu
 BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client \
 	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl
 BENCH_VENV := $(TARGET)/bench-venv
-TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool musl-gcc:musl-tools
+TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools
 
 tools-demo: tools-build
 	@deploy/debian-packages $(DEMO_TOOLS)

@@ -8,6 +8,7 @@ mod api;
 mod certs;
 mod disk;
 pub mod dns;
+pub mod egress;
 mod error;
 mod gateway;
 pub mod health;

@@ -43,7 +43,8 @@ pub(crate) fn gatherer(
     node: watch::Receiver<Arc<TlsIdentity>>,
 ) -> Gather {
     Arc::new(move || {
-        let (registry, sidecars) = (registry.clone(), context.sidecars.clone());
+        let (registry, sidecars, overlay) =
+            (registry.clone(), context.sidecars.clone(), context.overlay.clone());
         let own = [
             expiries(&context.certs, &node.borrow()),
             connected(&context.host.views),
@@ -51,7 +52,8 @@ pub(crate) fn gatherer(
         ];
         Box::pin(async move {
             let theirs = sidecars.collect().await;
-            merge(gather(&registry).into_iter().chain(own).chain(theirs))
+            let counted = overlay.counted().await;
+            merge(gather(&registry).into_iter().chain(own).chain(counted).chain(theirs))
         })
     })
 }

@@ -8,6 +8,7 @@ mod address;
 mod link;
 mod neighbour;
 mod packet;
+mod route;
 mod socket;
 mod sysctl;
 
@@ -15,5 +16,6 @@ pub use address::Address;
 pub use link::{Link, LinkRequest};
 pub use neighbour::{FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
 pub use packet::PacketSocket;
+pub use route::Route;
 pub use socket::{NetlinkError, Refusal, Request, Socket};
 pub use sysctl::{Sysctl, SysctlError};

@@ -1,10 +1,16 @@
-//! Redirect rules in the namespaces of workloads with a sidecar, through the `nft` program.
+//! Rules, through the `nft` program: redirects in the namespaces of workloads with a sidecar, the guard and the
+//! border of every network, the host's border.
 //!
 //! A whole table is replaced in one transaction, so that no packet passes between old rules and new. The
 //! table's comment is a fingerprint of its text, by which one that is there already is recognised.
 
+mod border;
+mod guard;
+mod kernel;
+mod network;
 mod program;
 mod rules;
+mod table;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,6 +20,11 @@ use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+pub(crate) use border::{HOST_LINK, NETWORK_LINK};
+pub(crate) use guard::Sender;
+pub(crate) use network::{
+    Known, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, remove_host_rules,
+};
 pub use program::NftError;
 use program::{list, run};
 
@@ -58,7 +69,8 @@ pub(crate) fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
     let subnet = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
     let table = rules::text(subnet, Ipv4Addr::new(10, 0, 0, 1), SidecarPorts::default());
     run(hopper, netns, rules::replacing(&table))?;
-    run(hopper, netns, rules::REMOVAL.to_owned())
+    run(hopper, netns, rules::REMOVAL.to_owned())?;
+    network::probe(hopper, netns)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -7,6 +7,7 @@
 
 mod announce;
 mod applied;
+mod egress;
 mod error;
 mod metrics;
 mod pass;
@@ -14,6 +15,7 @@ pub mod plan;
 mod port;
 pub mod preflight;
 mod rows;
+mod rules;
 mod underlay;
 
 use std::collections::HashMap;
@@ -33,7 +35,9 @@ pub use applied::{Applied, Table};
 pub use error::OverlayError;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 
+use crate::egress::EgressError;
 use crate::netlink::Socket;
+use crate::nft;
 use announce::Known;
 use metrics::Metrics;
 use pass::Pass;
@@ -80,12 +84,15 @@ struct Kernel {
     hopper: Arc<Hopper>,
     /// Where the underlay is: the outer sockets of the VXLAN devices live there.
     host: NetNs,
+    /// What the host needs so that packets of its networks leave.
+    egress: Mutex<crate::egress::Host>,
 }
 
-/// What is kept of a network between passes: only what makes announcements right.
+/// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
 #[derive(Debug, Default)]
 struct Carried {
     known: Known,
+    rules: nft::Known,
     announcing: Vec<Task>,
 }
 
@@ -112,7 +119,11 @@ impl Overlay {
     ) -> Result<Self, StartError> {
         let host = NetNs::current()?;
         let metrics = Metrics::new(registry)?;
-        Ok(Self { kernel: Arc::new(Kernel { config, hopper, host }), carried: Mutex::default(), metrics })
+        Ok(Self {
+            kernel: Arc::new(Kernel { config, hopper, host, egress: Mutex::default() }),
+            carried: Mutex::default(),
+            metrics,
+        })
     }
 
     /// Brings the kernel to the snapshot's state. `local` is every workload of this host that has a port or
@@ -140,7 +151,8 @@ impl Overlay {
             let mtu = kernel.mtu(&snapshot.network)?;
             let desired = plan::desired(&snapshot, &node, &local, mtu);
             let mut pass = Pass::open(&kernel, &snapshot.network)?;
-            let outcome = pass.run(&desired, reason, &mut guard.known);
+            let outcome = pass.run(&desired, reason, &mut guard);
+            pass.settle_host_egress(&desired.base);
             if reason == Reason::Audit {
                 metrics.count_drift(&pass.applied);
             }
@@ -176,6 +188,7 @@ impl Overlay {
             let base = Base::of(&network, kernel.mtu(&network)?);
             let mut pass = Pass::open(&kernel, &network)?;
             let devices = pass.ensure_base(&base)?;
+            pass.ensure_rules_with(&base, &port, &mut guard.rules)?;
             pass.ensure_port(&base, devices, &port, &netns)?;
             pass.ensure_port_row(&port)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
@@ -216,12 +229,33 @@ impl Overlay {
             let mut guard = lock(&carried);
             guard.announcing.clear();
             pass::remove_links(&kernel, &path, |link| link.kind.is_some())?;
+            if let Err(error) = kernel.release_host_egress() {
+                tracing::error!(%error, "cannot take back what egress needed of the host");
+            }
             Ok(NetNs::remove_at(&path)?)
         })
         .await?;
         self.metrics.forget(network);
         lock(&self.carried).remove(network);
         Ok(())
+    }
+
+    /// Looks at what the host itself needs so that packets of its networks leave, and mends it: drift, as
+    /// [`Reason::Audit`] has it. Nothing is looked at before a network needed it.
+    ///
+    /// # Errors
+    /// With the first thing that could not be mended.
+    pub async fn audit_egress(&self) -> Result<(), EgressError> {
+        let kernel = self.kernel.clone();
+        let work = tokio::task::spawn_blocking(move || kernel.ensure_host_egress(Reason::Audit));
+        let (mended, outcome) =
+            work.await.map_err(|error| EgressError::Forwarding(io::Error::other(error)))?;
+        let mut applied = Applied::default();
+        applied.count(Table::Link, mended.settings as usize);
+        applied.count(Table::Rules, mended.nft as usize);
+        applied.count(Table::Iptables, mended.iptables as usize);
+        self.metrics.count_drift(&applied);
+        outcome
     }
 
     /// Counts a workload's rules that somebody changed and that were mended.
@@ -254,19 +288,7 @@ impl Overlay {
     /// # Errors
     /// When the folder is there but cannot be read.
     pub fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
-        let entries = match fs::read_dir(self.kernel.netns_dir()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut networks = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let name = name.to_str().and_then(|name| name.strip_prefix(NETWORK_PREFIX));
-            networks.extend(name.and_then(|name| name.parse().ok()));
-        }
-        networks.sort();
-        Ok(networks)
+        self.kernel.networks_on_disk()
     }
 
     fn carried(&self, network: &NetworkName) -> Arc<Mutex<Carried>> {
@@ -280,6 +302,22 @@ const NETWORK_PREFIX: &str = "net-";
 impl Kernel {
     fn netns_dir(&self) -> PathBuf {
         self.config.run_dir.join("netns")
+    }
+
+    fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
+        let entries = match fs::read_dir(self.netns_dir()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut networks = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_prefix(NETWORK_PREFIX));
+            networks.extend(name.and_then(|name| name.parse().ok()));
+        }
+        networks.sort();
+        Ok(networks)
     }
 
     fn network_path(&self, network: &NetworkName) -> PathBuf {

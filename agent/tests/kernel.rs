@@ -4,6 +4,10 @@
 
 #[path = "kernel/drift.rs"]
 mod drift;
+#[path = "kernel/egress.rs"]
+mod egress;
+#[path = "kernel/guard.rs"]
+mod guard;
 #[path = "kernel/hosts.rs"]
 mod hosts;
 #[path = "kernel/networks.rs"]

@@ -41,6 +41,9 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         end(&format!("sidecar {name}"), recorded(&record), printer)?;
     }
     end("keep", running(&run_dir.join("keep.pid"))?, printer)?;
+    for what in sealane_agent::egress::clean(run_dir).map_err(Failure::of("clean"))? {
+        printer.talk(&format!("removed  {what}"));
+    }
     for namespace in listed(&run_dir.join("netns"))? {
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }

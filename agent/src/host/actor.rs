@@ -179,6 +179,7 @@ struct Host {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
     Kernel,
+    Egress,
     Disk,
     Unknown,
 }
@@ -206,6 +207,9 @@ impl Host {
                 },
                 _ = audit.tick() => {
                     self.dirty.extend(self.parts.mesh.networks());
+                    if let Err(error) = self.parts.overlay.audit_egress().await {
+                        tracing::error!(%error, "workloads may not reach the world outside");
+                    }
                     self.refresh(Reason::Audit).await;
                 }
                 () = tokio::time::sleep(RETRY), if retry => {}
@@ -333,13 +337,17 @@ impl Host {
                 continue;
             };
             let (local, node) = (self.parts.mesh.local(&network), &self.parts.mesh.node().name);
-            if let Err(error) = self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
-                tracing::error!(%error, %network, "cannot set up the network, trying again");
-                self.problems.insert((network.clone(), Trouble::Kernel), error.to_string());
-                self.dirty.insert(network);
-                continue;
-            }
+            let applied = match self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
+                Ok(applied) => applied,
+                Err(error) => {
+                    tracing::error!(%error, %network, "cannot set up the network, trying again");
+                    self.problems.insert((network.clone(), Trouble::Kernel), error.to_string());
+                    self.dirty.insert(network);
+                    continue;
+                }
+            };
             self.problems.remove(&(network.clone(), Trouble::Kernel));
+            self.note_egress(&network, applied.egress_problem);
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
                 published.snapshot.generation == snapshot.generation
@@ -347,6 +355,19 @@ impl Host {
             });
             if !unchanged {
                 self.publish(network, snapshot);
+            }
+        }
+    }
+
+    /// Nobody waits for the way out: it is looked at again with the next change or audit.
+    fn note_egress(&mut self, network: &NetworkName, problem: Option<String>) {
+        let key = (network.clone(), Trouble::Egress);
+        match problem {
+            None => drop(self.problems.remove(&key)),
+            Some(problem) => {
+                if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
+                    tracing::error!(problem, %network, "workloads cannot reach the world outside");
+                }
             }
         }
     }
@@ -376,6 +397,9 @@ impl Host {
     fn complain(&self) {
         let sentences = self.problems.iter().map(|((network, trouble), error)| match trouble {
             Trouble::Kernel => format!("network {network} cannot be set up: {error}"),
+            Trouble::Egress => {
+                format!("workloads of network {network} may not reach the world outside: {error}")
+            }
             Trouble::Disk => format!("what control said of network {network} cannot be kept: {error}"),
             Trouble::Unknown => format!(
                 "control knows no network {network}; its workloads here go on as they are and hear of no others: \

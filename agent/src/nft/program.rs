@@ -25,11 +25,14 @@ pub enum NftError {
     /// The program could not be started or talked to.
     #[error("cannot run nft: {0}")]
     Process(#[source] io::Error),
+    /// The kernel could not be asked.
+    #[error("cannot ask nf_tables: {0}")]
+    Kernel(#[source] io::Error),
 }
 
 /// Runs a script as one transaction.
 pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), NftError> {
-    let mut child = spawn(hopper, netns, &["-f", "-"])?;
+    let mut child = spawn(hopper, netns, vec!["-f", "-"])?;
     // Taken, so that nft sees its end; small enough for the pipe.
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script.as_bytes()).map_err(NftError::Process)?;
@@ -39,7 +42,16 @@ pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), 
 
 /// The table that is there; `None` when there is none.
 pub(super) fn list(hopper: &Hopper, netns: &NetNs) -> Result<Option<String>, NftError> {
-    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", "inet", TABLE])?) {
+    list_table(hopper, netns, "inet")
+}
+
+/// Our table of this family; `None` when there is none.
+pub(super) fn list_table(
+    hopper: &Hopper,
+    netns: &NetNs,
+    family: &'static str,
+) -> Result<Option<String>, NftError> {
+    match answer(spawn(hopper, netns, vec!["-s", "-n", "list", "table", family, TABLE])?) {
         Ok(text) => Ok(Some(text)),
         Err(NftError::Refused(words) | NftError::Unsupported(words))
             if words.contains("No such file or directory") =>
@@ -51,7 +63,7 @@ pub(super) fn list(hopper: &Hopper, netns: &NetNs) -> Result<Option<String>, Nft
 }
 
 /// Started by the hopping thread, a child lives in `netns`.
-fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &'static [&'static str]) -> Result<Child, NftError> {
+fn spawn(hopper: &Hopper, netns: &NetNs, arguments: Vec<&'static str>) -> Result<Child, NftError> {
     let start = move || {
         Command::new("nft")
             .args(arguments)

@@ -15,11 +15,26 @@ pub enum Table {
     Neighbour,
     /// Local MACs: the bridge's forwarding table.
     BridgeFdb,
+    /// Ways of networks and workloads to elsewhere.
+    Route,
+    /// nftables rules.
+    Rules,
+    /// Rules in the host's iptables.
+    Iptables,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Link, Self::Address, Self::Fdb, Self::Neighbour, Self::BridgeFdb];
+    pub const ALL: [Self; 8] = [
+        Self::Link,
+        Self::Address,
+        Self::Fdb,
+        Self::Neighbour,
+        Self::BridgeFdb,
+        Self::Route,
+        Self::Rules,
+        Self::Iptables,
+    ];
 
     /// The label of its series.
     #[must_use]
@@ -30,6 +45,9 @@ impl Table {
             Self::Fdb => "fdb",
             Self::Neighbour => "neighbour",
             Self::BridgeFdb => "bridge_fdb",
+            Self::Route => "route",
+            Self::Rules => "nft",
+            Self::Iptables => "iptables",
         }
     }
 }
@@ -40,6 +58,8 @@ pub struct Applied {
     changes: [u64; Table::ALL.len()],
     /// Local workloads that have no port and whose namespace is not at its path: to be attached again.
     pub unattached: Vec<WorkloadName>,
+    /// Why workloads of the network may not reach the world outside. Inside, all is well.
+    pub egress_problem: Option<String>,
 }
 
 impl Applied {

@@ -7,6 +7,7 @@ use sealane_sys::NetNsError;
 
 use super::underlay::UnderlayError;
 use crate::netlink::{NetlinkError, SysctlError};
+use crate::nft::NftError;
 
 /// Why a network or workload could not be brought to its state. All but [`OverlayError::VniTaken`],
 /// [`OverlayError::InterfaceTaken`] and [`OverlayError::NoSuchDevice`] may pass by themselves: try again.
@@ -54,6 +55,9 @@ pub enum OverlayError {
         /// vxlan, bridge or veth.
         kind: &'static str,
     },
+    /// The network's rules.
+    #[error(transparent)]
+    Nft(#[from] NftError),
     /// A thread of this process failed.
     #[error("cannot do the work: {0}")]
     Thread(#[from] io::Error),

@@ -6,9 +6,6 @@ use sealane_proto::types::NetworkName;
 use super::applied::{Applied, Table};
 use super::plan::Desired;
 
-/// The table of the sidecar rules in workloads' namespaces.
-const RULES: &str = "nft";
-
 /// The overlay's series.
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
@@ -33,7 +30,6 @@ impl Metrics {
         );
         let drift = IntCounterVec::new(drift, &["table"])?;
         registry.register(Box::new(drift.clone()))?;
-        drift.with_label_values(&[RULES]).reset();
         for table in Table::ALL {
             drift.with_label_values(&[table.label()]).reset();
         }
@@ -75,7 +71,7 @@ impl Metrics {
     }
 
     pub(super) fn count_rules(&self) {
-        self.drift.with_label_values(&[RULES]).inc();
+        self.drift.with_label_values(&[Table::Rules.label()]).inc();
     }
 
     pub(super) fn forget(&self, network: &NetworkName) {

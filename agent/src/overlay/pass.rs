@@ -9,10 +9,9 @@ use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoBridgePort, Inf
 use sealane_proto::resource::Network;
 use sealane_sys::{NetNs, NetNsError};
 
-use super::announce::Known;
 use super::plan::{Base, Desired};
-use super::{Applied, Kernel, OverlayError, Reason, Table};
-use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket, Sysctl};
+use super::{Applied, Carried, Kernel, OverlayError, Reason, Table};
+use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Route, Socket, Sysctl};
 
 const BRIDGE: &str = "br0";
 const VXLAN: &str = "vxlan0";
@@ -24,7 +23,7 @@ pub(super) struct Pass<'a> {
     pub(super) socket: Socket,
     pub(super) links: Vec<Link>,
     pub(super) applied: Applied,
-    ns: NetNs,
+    pub(super) ns: NetNs,
 }
 
 /// The numbers of the network's own devices.
@@ -48,20 +47,31 @@ impl<'a> Pass<'a> {
         &mut self,
         desired: &Desired,
         reason: Reason,
-        known: &mut Known,
+        carried: &mut Carried,
     ) -> Result<(), OverlayError> {
         let devices = self.ensure_base(&desired.base)?;
+        // No port carries a frame before it is guarded.
+        self.ensure_rules(desired, &mut carried.rules)?;
         self.ensure_ports(desired, devices, reason)?;
-        self.ensure_rows(desired, devices, known)
+        self.ensure_rows(desired, devices, &mut carried.known)?;
+        if let Err(error) = self.ensure_egress(&desired.base) {
+            self.applied.egress_problem = Some(error.to_string());
+        }
+        Ok(())
     }
 
     /// Makes the network's own devices what they should be.
     pub(super) fn ensure_base(&mut self, base: &Base) -> Result<Devices, OverlayError> {
-        // Nothing here speaks IPv6, and nothing is forwarded: the bridge does that below IP.
+        // Nothing here speaks IPv6. What is forwarded is what leaves: inside, the bridge does it below IP, and nobody
+        // is told of a shorter way.
+        let forward = if base.egress.is_denied() { "0" } else { "1" };
         let settings = vec![
             Sysctl::optional("net/ipv6/conf/all/disable_ipv6", "1"),
             Sysctl::optional("net/ipv6/conf/default/disable_ipv6", "1"),
-            Sysctl::new("net/ipv4/ip_forward", "0"),
+            Sysctl::new("net/ipv4/ip_forward", forward),
+            Sysctl::new("net/ipv4/conf/all/send_redirects", "0"),
+            Sysctl::new("net/ipv4/conf/default/send_redirects", "0"),
+            Sysctl::optional("net/ipv4/conf/br0/send_redirects", "0"),
             // 1 in every new namespace once br_netfilter is loaded.
             Sysctl::optional("net/bridge/bridge-nf-call-iptables", "0"),
             Sysctl::optional("net/bridge/bridge-nf-call-ip6tables", "0"),
@@ -170,6 +180,10 @@ impl<'a> Pass<'a> {
         let gateway = Address { index: bridge, address, prefix_len: base.prefix_len };
         let changed = ensure_only_address(&mut self.socket, gateway, || format!("the gateway {address}"))?;
         self.applied.count(Table::Address, changed);
+        let route = Route::connected(bridge, base.gateway.to_ipv4(), base.subnet.to_net());
+        let missing =
+            self.socket.ensure_routes(&[route], |route| format!("add the route to {}", route.destination))?;
+        self.applied.count(Table::Route, missing);
         Ok(())
     }
 

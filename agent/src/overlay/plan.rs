@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use sealane_proto::resource::{Network, NetworkSnapshot, Workload};
-use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Vni, WorkloadName};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Workload};
+use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Vni, WorkloadName};
 
 /// The network's own devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct Base {
     pub prefix_len: u8,
     /// The bridge's Ethernet address, the same on every host.
     pub gateway_mac: MacAddr,
+    /// The network's addresses.
+    pub subnet: Subnet,
+    /// What becomes of packets to the world outside.
+    pub egress: Egress,
 }
 
 /// The bridge's port of a local workload.
@@ -125,6 +129,18 @@ impl Base {
             gateway,
             prefix_len: network.subnet.to_net().prefix_len(),
             gateway_mac: MacAddr::derived(network.vni, gateway),
+            subnet: network.subnet,
+            egress: network.egress,
+        }
+    }
+
+    /// The metric of a workload's way to everywhere else through this network. Of a workload's networks one that
+    /// lets packets out comes first; a route that somebody else gave the namespace, without a metric, before all.
+    #[must_use]
+    pub fn default_metric(&self) -> u32 {
+        match self.egress {
+            Egress::Allow => 1000,
+            Egress::Deny => 2000,
         }
     }
 }

@@ -8,11 +8,14 @@ use sealane_sys::{NetNs, NetNsError};
 use super::pass::{Devices, Pass, ensure_only_address};
 use super::plan::{Base, Desired, Port};
 use super::{OverlayError, Reason, Table, WORKLOAD_INTERFACE};
-use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Request, Socket, Sysctl, bridge_fdb_entry};
+use crate::netlink::{
+    Address, Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry,
+};
+use crate::nft::NETWORK_LINK;
 
 /// Whether a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
-    link.kind == Some(InfoKind::Veth)
+    link.kind == Some(InfoKind::Veth) && link.name != NETWORK_LINK
 }
 
 /// A workload's port gets what the forwarding table says is for it, and takes in (`locked`) only frames of a MAC
@@ -160,6 +163,31 @@ impl Pass<'_> {
             format!("the address {address} of workload {}", port.workload)
         })?;
         self.applied.count(Table::Address, changed);
+        self.ensure_routes_inside(base, port, index, inside)
+    }
+
+    /// The workload's ways: to its network, and to everywhere else by the gateway, which knows what may leave.
+    fn ensure_routes_inside(
+        &mut self,
+        base: &Base,
+        port: &Port,
+        index: u32,
+        inside: &mut Socket,
+    ) -> Result<(), OverlayError> {
+        let default = Route::default_via(index, base.gateway.to_ipv4(), base.default_metric());
+        let wanted = [Route::connected(index, port.address.to_ipv4(), base.subnet.to_net()), default];
+        let what =
+            |route: &Route| format!("add the route to {} of workload {}", route.destination, port.workload);
+        let missing = inside.ensure_routes(&wanted, what)?;
+        // The network's egress was another before.
+        let other =
+            |route: &Route| Route { metric: default.metric, ..*route } == default && *route != default;
+        let stale: Vec<Route> = inside.routes()?.into_iter().filter(other).collect();
+        for route in &stale {
+            inside
+                .request(route.remove(), || format!("remove a stale route of workload {}", port.workload))?;
+        }
+        self.applied.count(Table::Route, missing + stale.len());
         Ok(())
     }
 }

@@ -49,6 +49,15 @@ async fn what_others_change_is_mended_and_counted() {
         (&format!("ip link del {port}"), Table::Link),
         ("ip link del vxlan0", Table::Link),
         ("ip link del br0", Table::Link),
+        ("ip link del egress0", Table::Link),
+        ("ip addr flush dev egress0", Table::Address),
+        ("ip route del default", Table::Route),
+        ("ip route flush table main", Table::Route),
+        ("nft flush chain bridge sealane prerouting", Table::Rules),
+        ("nft flush set bridge sealane senders", Table::Rules),
+        ("nft add rule bridge sealane prerouting accept", Table::Rules),
+        ("nft delete table inet sealane", Table::Rules),
+        ("nft flush ruleset", Table::Rules),
     ];
     for (line, broken) in table {
         let before = hosts.a.drift(broken.label());
@@ -59,6 +68,11 @@ async fn what_others_change_is_mended_and_counted() {
         assert_eq!(hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap().total(), 0, "{line}");
         assert!(answers(&client, "10.42.0.20", 5.0), "{line}");
     }
+    sh(&client, "ip route flush table main");
+    assert!(!answers(&client, "10.42.0.20", 1.0));
+    let mended = hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap();
+    assert_eq!(mended.changes(Table::Route), 2, "the network and everywhere else: {mended:?}");
+    assert!(answers(&client, "10.42.0.20", 5.0) && answers(&client, "192.0.2.2", 5.0));
     sh(&client, "ip addr flush dev eth0 && ip addr add 10.42.0.77/16 dev eth0");
     let mended = hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap();
     assert_eq!(mended.changes(Table::Address), 2);
@@ -77,7 +91,7 @@ async fn what_is_gone_from_the_snapshot_is_gone_from_the_kernel() {
     hosts.converge().await;
     assert_eq!(hosts.a.in_network(&network, "bridge fdb show dev vxlan0 | grep dst || true"), "");
     assert_eq!(hosts.a.in_network(&network, "ip neigh show dev vxlan0"), "");
-    assert_eq!(hosts.b.in_network(&network, "ip -br link show type veth"), "");
+    assert_eq!(hosts.b.in_network(&network, "ip -br link show type veth | grep -v egress0 || true"), "");
 }
 
 #[tokio::test]

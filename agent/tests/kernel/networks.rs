@@ -67,7 +67,7 @@ async fn another_port_or_mtu_takes_effect_on_what_is_there() {
     other.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
     let devices = other.in_network(&network, "ip -d link show");
     assert!(devices.contains("dstport 14789"), "{devices}");
-    assert_eq!(devices.matches("mtu 1350").count(), 3, "bridge, VXLAN device and port: {devices}");
+    assert_eq!(devices.matches("mtu 1350").count(), 4, "bridge, VXLAN device, port and way out: {devices}");
     assert!(other.in_network(&network, "ip -d link show br0").contains("nf_call_iptables 0"));
 }
 

@@ -1,0 +1,153 @@
+//! The way out of a host's networks: what the host itself needs for it.
+//!
+//! Each network whose egress is allowed has a veth pair from its namespace to the host's ([`link`]; made by the
+//! overlay). For all of them together the host forwards IPv4, has one nft table, and, where its firewall would drop
+//! what is forwarded, rules in that ([`firewall`]). Everything is level-triggered, and taken back when the last link
+//! is gone. Main type: [`Host`].
+
+mod firewall;
+mod forwarding;
+mod iptables;
+pub(crate) mod link;
+
+use std::io;
+use std::path::Path;
+
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use crate::netlink::{LinkRequest, NetlinkError, Socket};
+use crate::nft::{self, NftError};
+
+pub use iptables::{Firewall, inspect};
+
+/// Why workloads may not reach the world outside.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// The kernel does not forward.
+    #[error("cannot switch on forwarding (net.ipv4.ip_forward): {0}; /proc/sys must be mounted read-write")]
+    Forwarding(#[source] io::Error),
+    /// The host's nft table.
+    #[error("the host's rules: {0}")]
+    Nft(#[from] NftError),
+    /// The host's iptables.
+    #[error("the host's iptables drop what is forwarded, and a rule cannot be added: {0}")]
+    Iptables(String),
+    /// The links could not be looked at.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// What was not as it should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mended {
+    /// The setting.
+    pub(crate) settings: u64,
+    /// The nft table.
+    pub(crate) nft: u64,
+    /// Rules in the host's iptables.
+    pub(crate) iptables: u64,
+}
+
+/// What the host needs while it carries a network whose egress is allowed.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    wanted: bool,
+    /// Whether this process has taken back what it or one before it left.
+    released: bool,
+    ready: bool,
+    /// The generation of the ruleset when it was right.
+    rules: Option<u32>,
+}
+
+impl Host {
+    /// Whether everything stood when it was last looked at.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether a network needed it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Whether nothing is there to be taken back.
+    pub(crate) fn is_released(&self) -> bool {
+        self.released
+    }
+
+    /// Makes everything so. What can be done is done, whatever else cannot.
+    pub(crate) fn ensure(
+        &mut self,
+        hopper: &Hopper,
+        host: &NetNs,
+        run_dir: &Path,
+    ) -> (Mended, Result<(), EgressError>) {
+        let mut mended = Mended::default();
+        let rules = nft::ensure_host_rules(hopper, host, &mut self.rules).map(|changed| {
+            mended.nft = u64::from(changed);
+        });
+        let forwarding = forwarding::ensure(hopper, host, run_dir).map(|changed| {
+            mended.settings = u64::from(changed);
+        });
+        let firewall = iptables::ensure(hopper, host).map(|changed| mended.iptables = changed);
+        let outcome = rules
+            .map_err(EgressError::from)
+            .and(forwarding.map_err(EgressError::Forwarding))
+            .and(firewall.map_err(EgressError::Iptables));
+        *self = Self { wanted: true, released: false, ready: outcome.is_ok(), rules: self.rules };
+        (mended, outcome)
+    }
+
+    /// Takes everything back, unless there is a link still, of whatever agent.
+    ///
+    /// # Errors
+    /// With the first thing that could not be taken back.
+    pub(crate) fn release(
+        &mut self,
+        hopper: &Hopper,
+        host: &NetNs,
+        run_dir: &Path,
+    ) -> Result<Vec<String>, EgressError> {
+        let links = Socket::open(hopper, host)?.links()?;
+        if links.iter().any(|link| link::is_of_host(&link.name)) {
+            return Ok(Vec::new());
+        }
+        *self = Self::default();
+        let mut done = Vec::new();
+        let rules = nft::remove_host_rules(hopper, host).map(|removed| {
+            done.extend(removed.then(|| "the host's nft table".to_owned()));
+        });
+        let firewall = iptables::remove(hopper, host).map(|removed| {
+            done.extend((removed > 0).then(|| "the rules in the host's iptables".to_owned()));
+        });
+        let forwarding = forwarding::restore(hopper, host, run_dir).map(|restored| {
+            done.extend(restored.then(|| "forwarding, which was off before".to_owned()));
+        });
+        rules?;
+        firewall.map_err(EgressError::Iptables)?;
+        forwarding.map_err(EgressError::Forwarding)?;
+        self.released = true;
+        Ok(done)
+    }
+}
+
+/// Takes back what agents with this run directory did to the host for the sake of egress; says what that was. For a
+/// host that is cleaned: no agent may run.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn clean(run_dir: &Path) -> Result<Vec<String>, EgressError> {
+    let hopper = Hopper::start().map_err(NetlinkError::from)?;
+    let host = NetNs::current().map_err(|error| NetlinkError::from(io::Error::other(error)))?;
+    let entries = std::fs::read_dir(run_dir.join("netns")).into_iter().flatten().flatten();
+    for network in entries.filter_map(|entry| NetNs::open(entry.path()).ok()) {
+        let mut socket = Socket::open(&hopper, &network)?;
+        let ours = socket.links()?.into_iter().find(|link| link.name == nft::NETWORK_LINK);
+        if let Some(ours) = ours {
+            // The host's end goes with it at once, whoever else keeps the namespace alive.
+            socket.request(LinkRequest::of(ours.index).remove(), || format!("remove {}", ours.name))?;
+        }
+    }
+    Host::default().release(&hopper, &host, run_dir)
+}

@@ -1,0 +1,60 @@
+//! The host's net.ipv4.ip_forward: on while there are links, and off again afterwards if it was off before.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use crate::workload::boot_id;
+
+const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
+/// The kernel switches this one, too, whenever forwarding is switched.
+const REDIRECTS: &str = "/proc/sys/net/ipv4/conf/all/accept_redirects";
+
+/// Where it is written that forwarding was off: the boot's name, as a reboot sets it anew, and what
+/// accept_redirects was.
+fn memory(run_dir: &Path) -> PathBuf {
+    run_dir.join("ip_forward-was-off")
+}
+
+/// Switches forwarding on; answers whether it was off.
+pub(super) fn ensure(hopper: &Hopper, host: &NetNs, run_dir: &Path) -> io::Result<bool> {
+    if read(hopper, host, SETTING)? == "1" {
+        return Ok(false);
+    }
+    let redirects = read(hopper, host, REDIRECTS)?;
+    // Written down first: after kill -9 between the two, switching it off again changes nothing.
+    fs::create_dir_all(run_dir)?;
+    fs::write(memory(run_dir), format!("{}\n{redirects}\n", boot_id()?))?;
+    set(hopper, host, SETTING, "1".to_owned())?;
+    Ok(true)
+}
+
+/// Switches forwarding off if it was [`ensure`] that switched it on since this boot; answers whether it was.
+pub(super) fn restore(hopper: &Hopper, host: &NetNs, run_dir: &Path) -> io::Result<bool> {
+    let memory = memory(run_dir);
+    let text = match fs::read_to_string(&memory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        text => text?,
+    };
+    let mut lines = text.lines();
+    let ours = lines.next() == Some(boot_id()?.as_str()) && read(hopper, host, SETTING)? == "1";
+    if ours {
+        set(hopper, host, SETTING, "0".to_owned())?;
+        if let Some(redirects) = lines.next() {
+            set(hopper, host, REDIRECTS, redirects.to_owned())?;
+        }
+    }
+    fs::remove_file(memory)?;
+    Ok(ours)
+}
+
+fn read(hopper: &Hopper, host: &NetNs, setting: &'static str) -> io::Result<String> {
+    Ok(hopper.run(host, move || fs::read_to_string(setting))??.trim_end().to_owned())
+}
+
+fn set(hopper: &Hopper, host: &NetNs, setting: &'static str, value: String) -> io::Result<()> {
+    hopper.run(host, move || fs::write(setting, value))?
+}

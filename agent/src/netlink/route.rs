@@ -1,0 +1,134 @@
+//! IPv4 routes of the main table.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{NetlinkError, Request, Socket};
+
+/// A unicast route out of one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The device's number.
+    pub index: u32,
+    /// Where to.
+    pub destination: Ipv4Net,
+    /// The next hop; `None`: the destination is on the link.
+    pub gateway: Option<Ipv4Addr>,
+    /// The address that packets of this host carry when they have none yet.
+    pub source: Option<Ipv4Addr>,
+    /// Its metric: of several routes to one destination the lowest counts.
+    pub metric: u32,
+}
+
+impl Route {
+    /// The way to everywhere else.
+    #[must_use]
+    pub fn default_via(index: u32, gateway: Ipv4Addr, metric: u32) -> Self {
+        Self { index, destination: Ipv4Net::default(), gateway: Some(gateway), source: None, metric }
+    }
+
+    /// What the kernel makes by itself when a device gets an address.
+    #[must_use]
+    pub fn connected(index: u32, address: Ipv4Addr, network: Ipv4Net) -> Self {
+        Self { index, destination: network.trunc(), gateway: None, source: Some(address), metric: 0 }
+    }
+
+    /// The request that makes the route, in the place of another to the same destination with the same metric.
+    #[must_use]
+    pub fn set(self) -> Request {
+        Request::replace(RouteNetlinkMessage::NewRoute(self.message()))
+    }
+
+    /// The request that removes the route.
+    #[must_use]
+    pub fn remove(self) -> Request {
+        Request::change(RouteNetlinkMessage::DelRoute(self.message()))
+    }
+
+    fn message(self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = self.destination.prefix_len();
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.kind = RouteType::Unicast;
+        // On the link as the kernel does it, so that it goes with its address.
+        (message.header.protocol, message.header.scope) = match self.gateway {
+            Some(_) => (RouteProtocol::Static, RouteScope::Universe),
+            None => (RouteProtocol::Kernel, RouteScope::Link),
+        };
+        let address = |address| RouteAddress::Inet(address);
+        if self.destination.prefix_len() > 0 {
+            message.attributes.push(RouteAttribute::Destination(address(self.destination.addr())));
+        }
+        message.attributes.push(RouteAttribute::Oif(self.index));
+        message.attributes.extend(self.gateway.map(address).map(RouteAttribute::Gateway));
+        message.attributes.extend(self.source.map(address).map(RouteAttribute::PrefSource));
+        if self.metric > 0 {
+            message.attributes.push(RouteAttribute::Priority(self.metric));
+        }
+        message
+    }
+}
+
+impl Socket {
+    /// The unicast IPv4 routes of the namespace's main table that have one next hop.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let entries = self.dump(RouteNetlinkMessage::GetRoute(message))?;
+        let routes = entries.into_iter().filter_map(|entry| {
+            let RouteNetlinkMessage::NewRoute(message) = entry else { return None };
+            read(&message)
+        });
+        Ok(routes.collect())
+    }
+
+    /// Makes those of `wanted` that are missing; answers how many were.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn ensure_routes(
+        &mut self,
+        wanted: &[Route],
+        what: impl Fn(&Route) -> String,
+    ) -> Result<usize, NetlinkError> {
+        let known = self.routes()?;
+        let missing: Vec<&Route> = wanted.iter().filter(|route| !known.contains(route)).collect();
+        for route in &missing {
+            self.request(route.set(), || what(route))?;
+        }
+        Ok(missing.len())
+    }
+}
+
+fn read(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+        return None;
+    }
+    let (mut destination, mut gateway, mut source) = (Ipv4Addr::UNSPECIFIED, None, None);
+    let (mut index, mut metric) = (None, 0);
+    for attribute in &message.attributes {
+        if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+            destination = *address;
+        } else if let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute {
+            gateway = Some(*address);
+        } else if let RouteAttribute::PrefSource(RouteAddress::Inet(address)) = attribute {
+            source = Some(*address);
+        } else if let RouteAttribute::Oif(device) = attribute {
+            index = Some(*device);
+        } else if let RouteAttribute::Priority(priority) = attribute {
+            metric = *priority;
+        }
+    }
+    let destination = Ipv4Net::new(destination, header.destination_prefix_length).ok()?;
+    Some(Route { index: index?, destination, gateway, source, metric })
+}

@@ -1,0 +1,159 @@
+//! The rules of a network's namespace in the kernel: the guard of its ports and its border.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use sealane_proto::resource::Egress;
+use sealane_proto::types::Subnet;
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use super::guard::Sender;
+use super::program::{list_table, run};
+use super::rules::{TABLE, same};
+use super::{NftError, border, guard, kernel, table};
+
+/// What a network's rules should say.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Who may send.
+    pub(crate) senders: Senders,
+    /// The network's addresses.
+    pub(crate) subnet: Subnet,
+    /// What becomes of packets to the world outside.
+    pub(crate) egress: Egress,
+    /// The UDP port of the tunnels between hosts.
+    pub(crate) vxlan_port: u16,
+}
+
+/// Who may send.
+#[derive(Clone, Debug)]
+pub(crate) enum Senders {
+    /// These and no others.
+    Exactly(BTreeSet<Sender>),
+    /// This one, beside those that may already.
+    With(Sender),
+}
+
+/// What is known of the rules that are there. Forgetting it costs a look, nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The ruleset's generation when it was right.
+    generation: Option<u32>,
+    senders: Option<BTreeSet<Sender>>,
+    border: String,
+}
+
+impl Senders {
+    fn beside(self, others: Option<&BTreeSet<Sender>>) -> BTreeSet<Sender> {
+        match self {
+            Self::Exactly(senders) => senders,
+            Self::With(sender) => {
+                let others = others.into_iter().flatten().filter(|other| other.port != sender.port).cloned();
+                let mut senders: BTreeSet<Sender> = others.collect();
+                senders.insert(sender);
+                senders
+            }
+        }
+    }
+}
+
+/// Makes the rules in the network's namespace what they should be, in one transaction; answers how many rows and
+/// tables were not. While nobody else changes them, that is one question to the kernel and no process.
+///
+/// # Errors
+/// When nft is not installed or the kernel refuses.
+pub(crate) fn ensure_network_rules(
+    hopper: &Hopper,
+    ns: &NetNs,
+    wanted: Wanted,
+    known: &mut Known,
+) -> Result<usize, NftError> {
+    let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
+    let border = border::network(wanted.subnet, wanted.egress, wanted.vxlan_port);
+    let (there, border_there) = if known.generation == Some(before) {
+        (known.senders.clone(), known.border == border)
+    } else {
+        let there = list_table(hopper, ns, guard::FAMILY)?;
+        let border_there = list_table(hopper, ns, border::FAMILY)?;
+        (there.and_then(|text| guard::listed(&text)), border_there.is_some_and(|text| same(&text, &border)))
+    };
+    let senders = wanted.senders.beside(known.senders.as_ref().or(there.as_ref()));
+    let (mut script, mut changes) = match &there {
+        Some(there) => (guard::changing(there, &senders), there.symmetric_difference(&senders).count()),
+        None => (guard::replacing(&senders), 1),
+    };
+    if !border_there {
+        script += &table::replacing(border::FAMILY, TABLE, &border);
+        changes += 1;
+    }
+    *known = Known { generation: None, senders: Some(senders), border };
+    let mut now = before;
+    if !script.is_empty() {
+        run(hopper, ns, script)?;
+        now = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
+    }
+    // Any other number says that somebody else was at it, too.
+    let own = before.wrapping_add(u32::from(changes > 0));
+    known.generation = (now == own).then_some(now);
+    Ok(changes)
+}
+
+/// Makes the host's rules for the links of its networks what they should be; answers whether they were not.
+/// `known` is the generation at which they were right.
+///
+/// # Errors
+/// As [`ensure_network_rules`].
+pub(crate) fn ensure_host_rules(
+    hopper: &Hopper,
+    host: &NetNs,
+    known: &mut Option<u32>,
+) -> Result<bool, NftError> {
+    let before = kernel::generation(hopper, host).map_err(NftError::Kernel)?;
+    if *known == Some(before) {
+        return Ok(false);
+    }
+    *known = None;
+    let table = border::host();
+    if list_table(hopper, host, border::FAMILY)?.is_some_and(|text| same(&text, &table)) {
+        *known = Some(before);
+        return Ok(false);
+    }
+    run(hopper, host, table::replacing(border::FAMILY, TABLE, &table)).map(|()| true)
+}
+
+/// Removes the host's rules; answers whether there were any.
+///
+/// # Errors
+/// When the kernel refuses. Without nft there are no rules.
+pub(crate) fn remove_host_rules(hopper: &Hopper, host: &NetNs) -> Result<bool, NftError> {
+    match list_table(hopper, host, border::FAMILY) {
+        Ok(None) | Err(NftError::NotInstalled) => Ok(false),
+        Ok(Some(_)) => run(hopper, host, table::removal(border::FAMILY, TABLE)).map(|()| true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Packets that a network's rules have dropped or refused, by the rules' counters: `spoofed`, `unsupported`,
+/// `refused`.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u64)>> {
+    kernel::counters(hopper, ns)
+}
+
+/// Tries all tables in `ns`, which may be any.
+pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
+    let subnet = "10.0.0.0/8".parse().map_err(|_| NftError::Refused("no such subnet".to_owned()))?;
+    run(hopper, ns, guard::replacing(&BTreeSet::new()))?;
+    for table in [
+        border::network(subnet, Egress::Allow, 4789),
+        border::network(subnet, Egress::Deny, 4789),
+        border::host(),
+    ] {
+        run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
+    }
+    kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
+    run(hopper, ns, table::removal(border::FAMILY, TABLE) + &table::removal(guard::FAMILY, TABLE))
+}

@@ -1,0 +1,157 @@
+use std::time::{Duration, Instant};
+
+use sealane_agent::egress::{self, Firewall};
+use sealane_agent::overlay::Reason;
+use sealane_proto::resource::Egress;
+
+use crate::hosts::{Host, answers, sh, try_sh, two_hosts};
+
+/// What a host has of our rules, devices and settings.
+fn traces(host: &Host) -> String {
+    sh(
+        &host.ns,
+        "nft list tables; iptables -S | grep sealane; ip -br link | grep sealane; sysctl net.ipv4.ip_forward net.ipv4.conf.all.accept_redirects",
+    )
+}
+
+#[tokio::test]
+async fn packets_leave_with_the_hosts_address_and_nothing_is_left_of_the_way_when_the_network_goes() {
+    let mut hosts = two_hosts();
+    let before = traces(&hosts.a);
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    assert!(answers(&client, "192.0.2.2", 5.0));
+    let seen =
+        sh(&hosts.b.ns, "ip neigh show 192.0.2.1; ip neigh show 10.42.0.10; ip neigh show 169.254.192.2");
+    assert!(seen.contains("192.0.2.1") && !seen.contains("10.42") && !seen.contains("169.254"), "{seen}");
+    // The whole underlay MTU does not fit into the network, and the sender is told.
+    let big = try_sh(&client, "ping -n -c1 -W5 -M do -s 1472 192.0.2.2");
+    assert!(!big.status.success());
+    assert!(answers(&client, "-M do -s 1422 192.0.2.2", 5.0));
+    assert!(traces(&hosts.a).contains("sealane00100000"));
+
+    hosts.a.overlay.remove_workload(&network.name, &hosts.a.local[0].name).await.unwrap();
+    hosts.a.overlay.remove_network(&network.name).await.unwrap();
+    assert_eq!(traces(&hosts.a), before);
+}
+
+#[tokio::test]
+async fn a_restarted_agent_finds_the_way_as_it_is_and_takes_it_back_in_the_end() {
+    let mut hosts = two_hosts();
+    let before = traces(&hosts.a);
+    let network = hosts.network.clone();
+    hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let restarted = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 4789);
+    let mut restarted = restarted;
+    restarted.local = hosts.a.local.clone();
+    assert_eq!(restarted.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap(), Default::default());
+    restarted.overlay.remove_network(&network.name).await.unwrap();
+    assert_eq!(traces(&hosts.a), before);
+}
+
+#[tokio::test]
+async fn a_firewall_that_drops_what_is_forwarded_gets_a_rule_and_loses_it_again() {
+    let mut hosts = two_hosts();
+    sh(&hosts.a.ns, "sysctl -qw net.ipv4.ip_forward=1 && iptables -P FORWARD DROP");
+    sh(
+        &hosts.a.ns,
+        "iptables -N DOCKER-USER && iptables -A FORWARD -j DOCKER-USER && iptables -A DOCKER-USER -j RETURN",
+    );
+    let before = traces(&hosts.a);
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    assert!(answers(&client, "192.0.2.2", 5.0));
+    let inspected = |host: &Host| egress::inspect(&host.hopper, &host.ns).unwrap();
+    assert_eq!(inspected(&hosts.a), Firewall::Passed("DOCKER-USER".into()));
+    // The host's rules are set up anew by somebody.
+    for line in
+        ["iptables -F DOCKER-USER", "nft delete table inet sealane", "sysctl -qw net.ipv4.ip_forward=0"]
+    {
+        sh(&hosts.a.ns, line);
+        assert!(!answers(&client, "192.0.2.2", 0.5), "{line}");
+        hosts.a.overlay.audit_egress().await.unwrap();
+        assert!(answers(&client, "192.0.2.2", 5.0), "{line}");
+    }
+    assert_eq!((hosts.a.drift("iptables"), hosts.a.drift("nft")), (2, 1));
+    sh(&hosts.a.ns, "sysctl -qw net.ipv4.ip_forward=1");
+    hosts.a.overlay.remove_network(&network.name).await.unwrap();
+    assert_eq!(inspected(&hosts.a), Firewall::Closed("DOCKER-USER".into()));
+    let after = traces(&hosts.a);
+    assert!(after.starts_with(before.split("net.ipv4").next().unwrap()), "{before}\nis now\n{after}");
+}
+
+#[tokio::test]
+async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    assert!(answers(&client, "192.0.2.1", 5.0), "the host answers ping");
+    let refused = |target: &str| {
+        let began = Instant::now();
+        let line = format!("python3 -c 'import socket; socket.create_connection((\"{target}\", 22), 20)'");
+        let said = String::from_utf8(try_sh(&client, &line).stderr).unwrap();
+        assert!(said.contains("No route to host") || said.contains("EHOSTUNREACH"), "{target}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{target}: at once");
+    };
+    refused("192.0.2.1");
+    refused("169.254.192.1");
+    refused("169.254.169.254");
+    let line = "python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        s.settimeout(10); s.connect((\"192.0.2.2\", 4789)); s.send(b\"x\"); s.recv(1)'";
+    let said = String::from_utf8(try_sh(&client, line).stderr).unwrap();
+    assert!(said.contains("No route to host"), "{said}");
+    // Nobody outside reaches in.
+    sh(&hosts.b.ns, "ip route add 10.42.0.0/16 via 192.0.2.1");
+    sh(&hosts.b.ns, "ip route replace 169.254.192.0/30 via 192.0.2.1");
+    assert!(!answers(&hosts.b.ns, "10.42.0.10", 0.5) && !answers(&hosts.b.ns, "169.254.192.2", 0.5));
+}
+
+#[tokio::test]
+async fn a_denied_network_says_so_at_once_and_a_change_of_mind_takes_effect() {
+    let mut hosts = two_hosts();
+    hosts.network.egress = Egress::Deny;
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    let said = try_sh(&client, "ping -n -c1 -W20 192.0.2.2");
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("From 10.42.0.1") && said.contains("filtered"), "{said}");
+    assert!(answers(&client, "10.42.0.20", 5.0) && answers(&client, "10.42.0.1", 5.0));
+    assert!(!traces(&hosts.a).contains("sealane"), "the host is left alone");
+    let counted = hosts.a.in_network(&network, "nft list counter inet sealane refused");
+    assert!(counted.contains("packets 1 "), "{counted}");
+
+    for (egress, leaves) in [(Egress::Allow, true), (Egress::Deny, false)] {
+        hosts.network.egress = egress;
+        hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+        assert_eq!(answers(&client, "192.0.2.2", 2.0), leaves);
+        assert_eq!(traces(&hosts.a).contains("sealane"), leaves);
+        assert_eq!(hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap().total(), 0);
+        assert_eq!(sh(&client, "ip route show default").lines().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn networks_with_the_same_subnet_leave_side_by_side() {
+    let mut hosts = two_hosts();
+    let first = hosts.network.clone();
+    let mut second = first.clone();
+    second.name = "office".parse().unwrap();
+    second.vni = sealane_proto::types::Vni::try_from(first.vni.get() + 1).unwrap();
+    let one = hosts.a.attach(&first, "one", 10, 10).await;
+    hosts.converge().await;
+    hosts.network = second.clone();
+    let other = hosts.a.attach(&second, "other", 10, 10).await;
+    hosts.converge().await;
+    for (name, client) in [("one", &one), ("other", &other)] {
+        assert!(answers(client, "192.0.2.2", 5.0), "{name}");
+    }
+    // One that goes leaves the other its way.
+    hosts.a.overlay.remove_network(&first.name).await.unwrap();
+    assert!(answers(&other, "192.0.2.2", 5.0));
+}
