@@ -1,9 +1,9 @@
 //! The way out of a host's networks: what the host itself needs for it.
 //!
-//! Each network whose egress is allowed has a veth pair from its namespace to the host's ([`link`]; made by the
+//! Each network whose egress is allowed has a veth pair from its namespace to the host's (`link`; made by the
 //! overlay). For all of them together the host forwards IPv4, has one nft table, and, where its firewall would drop
-//! what is forwarded, rules in that ([`firewall`]). Everything is level-triggered, and taken back when the last link
-//! is gone. Main type: [`Host`].
+//! what is forwarded, rules in that (`firewall`). Everything is level-triggered, and taken back when the last link
+//! is gone. Main type: `Host`.
 
 mod firewall;
 mod forwarding;
