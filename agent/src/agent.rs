@@ -27,9 +27,10 @@ use crate::disk::{Folder, NodeIdentity, StoredWorkload, network_from_bytes};
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
 use crate::error::StartError;
 use crate::held::Held;
-use crate::host::{self, HostParts, Mesh};
+use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::overlay::{Overlay, OverlayConfig, preflight};
-use crate::sidecar::{self, Registry};
+use crate::services::ServiceMetrics;
+use crate::sidecar::{self, Key, Registry};
 use crate::workload::{Context, Workloads, boot_id};
 use crate::{gateway, health, metrics, node, orphans};
 
@@ -168,6 +169,7 @@ impl Ground {
             sidecars: Arc::new(Registry::default()),
             forwarder: Arc::new(Forwarder::new(forward, dns_metrics.clone())),
             dns_metrics,
+            service_metrics: ServiceMetrics::register(&registry)?,
             host,
             folder,
             boot: boot_id()?,
@@ -327,6 +329,9 @@ async fn recall(
         record.workload.ready =
             known.into_iter().any(|known| known.name == record.workload.name && known.ready);
         mesh.host(record.workload.clone());
+        // What ended meanwhile must leave its rules before that is acknowledged.
+        let key = Key { network: record.workload.network.clone(), workload: record.workload.name.clone() };
+        mesh.set_applied(&key, DataPlane::Rules, Some(0));
         stored.push(record);
     }
     let known: Vec<String> =

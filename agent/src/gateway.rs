@@ -75,7 +75,7 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
 
 /// Who asks here may have no sidecar: services answer with their instances.
 fn view(effective: &Effective) -> View {
-    View { zones: vec![effective.zone.clone()], sidecar: false }
+    View { zones: vec![effective.zone.clone()], balanced: false }
 }
 
 fn sockets(context: &Context, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {

@@ -11,15 +11,16 @@ use std::sync::Arc;
 
 use sealane_proto::client::Rejection;
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
-use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::dns::Zone;
+use crate::services::ServiceTables;
 use crate::sidecar::Key;
 
 pub(crate) use actor::{HostHandle, HostParts, start};
-pub(crate) use mesh::{AdmitError, Mesh};
+pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 
 /// What one network means for this host.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Effective {
     pub(crate) snapshot: Arc<NetworkSnapshot>,
     /// The names.
     pub(crate) zone: Arc<Zone>,
+    /// What leads to the services' endpoints in workloads' namespaces.
+    pub(crate) services: ServiceTables,
 }
 
 /// What a new workload is to be.
@@ -49,6 +52,8 @@ pub(crate) struct Spec {
     pub(crate) mac: Option<MacAddr>,
     /// Whether a sidecar carries its calls.
     pub(crate) sidecar: bool,
+    /// Its share of its service's new work.
+    pub(crate) weight: Weight,
 }
 
 /// The link to control as the rest of the agent sees it.

@@ -49,6 +49,7 @@ pub(crate) fn gatherer(
             expiries(&context.certs, &node.borrow()),
             connected(&context.host.views),
             workloads(&context.host.views, &context.node),
+            services(&context.host.views),
         ];
         Box::pin(async move {
             let theirs = sidecars.collect().await;
@@ -89,6 +90,17 @@ fn workloads(views: &HostViews, node: &NodeName) -> Family {
         Series { labels: vec![("network".to_owned(), name.to_string())], reading: Reading::Value(own as f64) }
     });
     gauge("sealane_workloads", "Workloads of this host.", series.collect())
+}
+
+fn services(views: &HostViews) -> Family {
+    let networks = views.networks.borrow();
+    let series = networks.iter().map(|(name, effective)| {
+        let ports = effective.borrow().services.of(false).len();
+        let labels = vec![("network".to_owned(), name.to_string())];
+        Series { labels, reading: Reading::Value(ports as f64) }
+    });
+    let help = "Ports of service addresses that lead to an endpoint.";
+    gauge("sealane_service_ports", help, series.collect())
 }
 
 fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {

@@ -5,14 +5,17 @@
 //! thread. Nothing here decides anything: what should be there is the overlay's business.
 
 mod address;
+mod conntrack;
 mod link;
 mod neighbour;
+pub mod netfilter;
 mod packet;
 mod route;
 mod socket;
 mod sysctl;
 
 pub use address::Address;
+pub use conntrack::Flow;
 pub use link::{Link, LinkRequest};
 pub use neighbour::{FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
 pub use packet::PacketSocket;

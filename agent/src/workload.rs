@@ -29,6 +29,7 @@ use crate::dns::{DnsMetrics, Forwarder};
 use crate::held::Held;
 use crate::host::{AdmitError, HostHandle};
 use crate::overlay::Overlay;
+use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry};
 
 pub(crate) use life::Progress;
@@ -62,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) forwarder: Arc<Forwarder>,
     /// DNS counters.
     pub(crate) dns_metrics: DnsMetrics,
+    /// Counters of service addresses.
+    pub(crate) service_metrics: ServiceMetrics,
     /// What this host knows.
     pub(crate) host: HostHandle,
     /// Where workloads are kept on disk.

@@ -12,6 +12,8 @@ mod guard;
 mod hosts;
 #[path = "kernel/networks.rs"]
 mod networks;
+#[path = "kernel/services.rs"]
+mod services;
 #[path = "kernel/sidecar_rules.rs"]
 mod sidecar_rules;
 #[path = "kernel/traffic.rs"]

@@ -53,6 +53,7 @@ fn request(attach: &Attach, command: &[OsString]) -> v1::RunRequest {
         address: attach.ip.map(|address| address.to_string()).unwrap_or_default(),
         mac: attach.mac.map(|address| address.to_string()).unwrap_or_default(),
         no_sidecar: attach.no_sidecar,
+        weight: Some(attach.weight.get().into()),
         command: program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     }
 }

@@ -62,6 +62,7 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
         ports,
         sidecar: true,
         ready: true,
+        weight: Default::default(),
     }
 }
 

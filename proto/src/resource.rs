@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use ipnet::Ipv4Net;
 
 use crate::types::{
-    Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet,
-    UnderlayAddr, Vni, WorkloadName,
+    Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet, Transport,
+    UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
 /// An overlay network.
@@ -82,7 +82,7 @@ pub struct Service {
     pub name: ServiceName,
     /// Its virtual address.
     pub vip: OverlayIp,
-    /// The ports that any of its instances offers, sorted by number.
+    /// The ports that any of its instances offers, sorted by number and transport.
     pub ports: Vec<ServicePort>,
 }
 
@@ -108,6 +108,16 @@ pub struct Workload {
     /// Whether new calls may be sent to it: its listening sockets are there and it is not ending. Its
     /// namespace and interface exist either way.
     pub ready: bool,
+    /// Its share of its service's new work.
+    pub weight: Weight,
+}
+
+impl Workload {
+    /// Whether its service may send it new work: it is ready and not drained.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.ready && !self.weight.is_drained()
+    }
 }
 
 /// Everything that concerns one network at one generation. Immutable; published whole.
@@ -128,16 +138,16 @@ pub struct NetworkSnapshot {
 }
 
 impl NetworkSnapshot {
-    /// The ready instances of a service that offer `port`.
+    /// The instances of a service that offer `port` and take new work there: those that are ready and not drained.
     pub fn endpoints<'a>(
         &'a self,
         service: &'a ServiceName,
-        port: Port,
+        port: (Port, Transport),
     ) -> impl Iterator<Item = &'a Workload> + 'a {
         self.workloads.iter().filter(move |workload| {
-            workload.ready
+            workload.takes_work()
                 && workload.service.as_ref() == Some(service)
-                && workload.ports.iter().any(|offered| offered.port == port)
+                && workload.ports.iter().any(|offered| offered.key() == port)
         })
     }
 

@@ -15,7 +15,7 @@ use sealane_base::metrics::Family;
 
 use crate::identity::SpiffeId;
 use crate::resource::{NetworkSnapshot, Workload};
-use crate::types::{NetworkName, TrustDomain, WorkloadName};
+use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadName};
 
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
 
@@ -43,6 +43,12 @@ impl Default for SidecarPorts {
 }
 
 impl SidecarPorts {
+    /// Whether a workload cannot offer `port` because its sidecar listens there.
+    #[must_use]
+    pub fn has(self, port: &ServicePort) -> bool {
+        port.protocol.transport() == Transport::Tcp && self.contains(port.port.get())
+    }
+
     /// Whether `port` is one of the sidecar's own.
     #[must_use]
     pub fn contains(self, port: u16) -> bool {

@@ -5,9 +5,11 @@ mod generation;
 mod name;
 mod port;
 mod vni;
+mod weight;
 
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
 pub use generation::Generation;
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
-pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort};
+pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
 pub use vni::{Vni, VniError};
+pub use weight::{Weight, WeightError};

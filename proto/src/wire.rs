@@ -18,5 +18,5 @@ pub mod v1 {
     tonic::include_proto!("sealane.v1");
 }
 
-pub use convert::WireError;
+pub use convert::{WireError, weight};
 pub use protocols::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree};

@@ -56,6 +56,7 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
         ports: if service.is_some() { vec!["8080/http".parse()?] } else { Vec::new() },
         sidecar: true,
         ready: true,
+        weight: Default::default(),
     })
 }
 

@@ -1,7 +1,8 @@
 //! Choosing an endpoint: power of two choices by peak EWMA latency, with ejection. Pure: time and chance are arguments.
 //!
 //! The cost of an endpoint is its latency, raised at once by a slow answer and forgotten slowly, times the work that
-//! is pending there and one. An endpoint that refuses is ejected for a while that doubles, and comes back by one probe.
+//! is pending there for its weight and one. Weights say how often an endpoint is drawn; drained ones are not here.
+//! An endpoint that refuses is ejected for a while that doubles, and comes back by one probe.
 
 mod ejection;
 mod ewma;
@@ -11,16 +12,26 @@ mod tests;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+use sealane_proto::types::Weight;
+
 use ejection::Ejection;
 use ewma::PeakEwma;
 
 /// What a failed or overloaded answer counts as at least.
 const PENALTY: Duration = Duration::from_secs(1);
 
+/// Who is drawn by weight is left for another only when that costs so many times less: small differences, such as that
+/// the latency of who is asked less is forgotten sooner, must not outweigh the weights.
+const NOTICEABLE: f64 = 1.5;
+
 /// The endpoints of one target. `K` names an endpoint and survives configurations.
 #[derive(Debug)]
 pub(crate) struct Balancer<K> {
     endpoints: Vec<State<K>>,
+    /// What a weight is measured by.
+    mean_weight: f64,
+    /// Whether all have the same weight.
+    even: bool,
     next_id: u64,
 }
 
@@ -51,6 +62,7 @@ pub(crate) enum Outcome {
 struct State<K> {
     key: K,
     id: u64,
+    weight: u16,
     pending: u32,
     latency: PeakEwma,
     ejection: Ejection,
@@ -58,24 +70,28 @@ struct State<K> {
 
 impl<K: Eq + Hash + Clone> Balancer<K> {
     /// A balancer over these endpoints.
-    pub(crate) fn new(keys: impl IntoIterator<Item = K>) -> Self {
-        let mut balancer = Self { endpoints: Vec::new(), next_id: 0 };
+    pub(crate) fn new(keys: impl IntoIterator<Item = (K, Weight)>) -> Self {
+        let mut balancer = Self { endpoints: Vec::new(), mean_weight: 1.0, even: true, next_id: 0 };
         balancer.update(keys);
         balancer
     }
 
     /// The endpoints from now on; known ones keep what was learned of them.
-    pub(crate) fn update(&mut self, keys: impl IntoIterator<Item = K>) {
+    pub(crate) fn update(&mut self, keys: impl IntoIterator<Item = (K, Weight)>) {
         let mut known: Vec<_> = std::mem::take(&mut self.endpoints).into_iter().map(Some).collect();
-        for key in keys {
+        for (key, weight) in keys {
             let before = known.iter_mut().find(|state| state.as_ref().is_some_and(|known| known.key == key));
-            let state = before.and_then(Option::take).unwrap_or_else(|| {
+            let mut state = before.and_then(Option::take).unwrap_or_else(|| {
                 self.next_id += 1;
                 let (latency, ejection) = (PeakEwma::default(), Ejection::default());
-                State { key, id: self.next_id, pending: 0, latency, ejection }
+                State { key, id: self.next_id, weight: 0, pending: 0, latency, ejection }
             });
+            state.weight = weight.get().max(1);
             self.endpoints.push(state);
         }
+        let total: f64 = self.endpoints.iter().map(|state| f64::from(state.weight)).sum();
+        self.mean_weight = total / self.endpoints.len().max(1) as f64;
+        self.even = self.endpoints.array_windows().all(|[a, b]| a.weight == b.weight);
     }
 
     /// The endpoint that was picked, unless it is gone since.
@@ -144,18 +160,44 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         if count < 2 {
             return nth(0);
         }
+        if !self.even {
+            return self.choose_weighted(now, random, may);
+        }
         // Two different ones, each pair as likely as any other.
         let first = (random >> 32) as usize % count;
         let second = (first + 1 + (random & 0xffff_ffff) as usize % (count - 1)) % count;
-        let (first, second) = (nth(first)?, nth(second)?);
+        Some(self.cheaper(nth(first)?, nth(second)?, 1.0, now))
+    }
+
+    /// The same by weights: each of the two is drawn by them, and both may be the same one. So shares are those of
+    /// the weights while nobody is noticeably slower or busier for its weight than others.
+    fn choose_weighted(&self, now: Instant, random: u64, may: impl Fn(&State<K>) -> bool) -> Option<usize> {
+        let candidates = || self.endpoints.iter().enumerate().filter(|(_, state)| may(state));
+        let total: u64 = candidates().map(|(_, state)| u64::from(state.weight)).sum();
+        let draw = |random: u64| {
+            let mut rest = ((random & 0xffff_ffff) * total) >> 32;
+            candidates().find_map(|(index, state)| match rest.checked_sub(state.weight.into()) {
+                Some(more) => {
+                    rest = more;
+                    None
+                }
+                None => Some(index),
+            })
+        };
+        Some(self.cheaper(draw(random >> 32)?, draw(random)?, NOTICEABLE, now))
+    }
+
+    /// The first, unless the second costs less even times `margin`.
+    fn cheaper(&self, first: usize, second: usize, margin: f64, now: Instant) -> usize {
         let unknown = self.typical_latency(now);
-        let cheaper = self.cost(second, now, unknown) < self.cost(first, now, unknown);
-        Some(if cheaper { second } else { first })
+        let cheaper = self.cost(second, now, unknown) * margin < self.cost(first, now, unknown);
+        if cheaper { second } else { first }
     }
 
     fn cost(&self, index: usize, now: Instant, unknown: f64) -> f64 {
         let state = &self.endpoints[index];
-        state.latency.estimate(now).unwrap_or(unknown) * f64::from(state.pending + 1)
+        let share = f64::from(state.weight) / self.mean_weight;
+        state.latency.estimate(now).unwrap_or(unknown) * (f64::from(state.pending) / share + 1.0)
     }
 
     /// What a newcomer is taken for: as good as the others on average, so that it gets its share and no flood.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::Config;
-use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName};
+use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, Transport, Weight};
 
 #[cfg(test)]
 mod tests;
@@ -42,8 +42,8 @@ pub(crate) struct ServiceRoute {
     pub(crate) port: Port,
     /// What is spoken there.
     pub(crate) protocol: Protocol,
-    /// The ready instances that offer the port, in the order of their names.
-    pub(crate) endpoints: Vec<Endpoint>,
+    /// The instances that offer the port and take new work, in the order of their names, with their weights.
+    pub(crate) endpoints: Vec<(Endpoint, Weight)>,
 }
 
 /// A workload that is called by its own address.
@@ -96,13 +96,17 @@ impl Snapshot {
         let network = &config.network;
         let mut ports = HashMap::new();
         for service in &network.services {
-            for offered in service.ports.iter().filter(|offered| offered.protocol != Protocol::Udp) {
-                let endpoints = network.endpoints(&service.name, offered.port);
+            for offered in
+                service.ports.iter().filter(|offered| offered.protocol.transport() == Transport::Tcp)
+            {
+                let endpoints = network.endpoints(&service.name, offered.key());
                 let route = ServiceRoute {
                     service: service.name.clone(),
                     port: offered.port,
                     protocol: offered.protocol,
-                    endpoints: endpoints.map(|workload| endpoint(workload, offered.port)).collect(),
+                    endpoints: endpoints
+                        .map(|workload| (endpoint(workload, offered.port), workload.weight))
+                        .collect(),
                 };
                 ports.insert((service.vip.to_ipv4(), offered.port.get()), Arc::new(route));
             }
@@ -156,7 +160,12 @@ impl WorkloadRoute {
             label: label(workload),
             service: workload.service.clone(),
             reach: reach(workload),
-            protocols: workload.ports.iter().map(|port| (port.port.get(), port.protocol)).collect(),
+            protocols: workload
+                .ports
+                .iter()
+                .filter(|port| port.protocol.transport() == Transport::Tcp)
+                .map(|port| (port.port.get(), port.protocol))
+                .collect(),
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: 
         ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
         sidecar: true,
         ready: true,
+        weight: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sealane_proto::types::{Port, Protocol, ServiceName};
+use sealane_proto::types::{Port, Protocol, ServiceName, Weight};
 
 use crate::balance::{Balancer, Outcome, Pick};
 use crate::budget::RetryBudget;
@@ -144,11 +144,12 @@ impl Drop for Work {
     }
 }
 
-fn endpoints(target: &Target, destination: SocketAddr) -> Vec<Endpoint> {
+fn endpoints(target: &Target, destination: SocketAddr) -> Vec<(Endpoint, Weight)> {
+    let lone = |reach| vec![(Endpoint { address: destination, reach }, Weight::default())];
     match target {
         Target::Service(route) => route.endpoints.clone(),
-        Target::Workload(route) => vec![Endpoint { address: destination, reach: route.reach.clone() }],
-        Target::Passthrough => vec![Endpoint { address: destination, reach: Reach::Plain }],
+        Target::Workload(route) => lone(route.reach.clone()),
+        Target::Passthrough => lone(Reach::Plain),
         Target::Unmapped(_) => Vec::new(),
     }
 }

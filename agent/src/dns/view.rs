@@ -16,8 +16,8 @@ const MAX_LABELS: usize = 5;
 pub struct View {
     /// The zones of its networks; the first that knows a bare name answers.
     pub zones: Vec<Arc<Zone>>,
-    /// Whether a sidecar balances its calls, so that service addresses lead somewhere.
-    pub sidecar: bool,
+    /// Whether service addresses lead somewhere in its namespace, by the kernel or a sidecar.
+    pub balanced: bool,
 }
 
 impl View {
@@ -56,7 +56,7 @@ impl View {
             Wanted::Ports(ports) => Wanted::Ports(Ports { instances: true, ..ports }),
             Wanted::Itself | Wanted::Instances => Wanted::Instances,
         };
-        let found = |zone: &'a Zone, entry: &'a Entry, wanted| entry.found(wanted, zone, self.sidecar);
+        let found = |zone: &'a Zone, entry: &'a Entry, wanted| entry.found(wanted, zone, self.balanced);
         let bare = |label| self.choose(label);
         match *host {
             [label] => Some(match bare(label) {

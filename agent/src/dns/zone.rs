@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::slice;
 
 use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
-use sealane_proto::types::{NetworkName, Protocol, Subnet};
+use sealane_proto::types::{NetworkName, Subnet};
 
 use super::targets::{Offer, Targets, Wanted};
 
@@ -36,9 +36,8 @@ pub(crate) enum Found<'a> {
 
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// `vip` is `None` where it leads nowhere: only sidecars serve it, and they carry no datagrams.
     Service {
-        vip: Option<Ipv4Addr>,
+        vip: Ipv4Addr,
         ready: Box<[Ipv4Addr]>,
         /// In wire format.
         name: Box<[u8]>,
@@ -60,7 +59,7 @@ impl Zone {
         for workload in &snapshot.workloads {
             names.insert(key(workload.name.as_str()), Entry::workload(workload));
             pointers.insert(workload.address.to_ipv4(), wire_name(workload.name.as_str(), network));
-            if let (true, Some(service)) = (workload.ready, &workload.service) {
+            if let (true, Some(service)) = (workload.takes_work(), &workload.service) {
                 ready.entry(service).or_default().push(workload);
             }
         }
@@ -84,9 +83,8 @@ impl Zone {
 
 impl Entry {
     fn service(service: &Service, name: Box<[u8]>, ready: &[&Workload]) -> Self {
-        let streams = service.ports.iter().any(|port| port.protocol != Protocol::Udp);
         Self::Service {
-            vip: streams.then(|| service.vip.to_ipv4()),
+            vip: service.vip.to_ipv4(),
             ready: ready.iter().map(|workload| workload.address.to_ipv4()).collect(),
             name,
             offers: service.ports.iter().map(|port| Offer::new(port, ready)).collect(),
@@ -102,23 +100,23 @@ impl Entry {
         matches!(self, Self::Service { .. })
     }
 
-    /// Where the name leads an asker, with a sidecar or without; with no address, nowhere now.
-    pub(super) fn addresses(&self, sidecar: bool) -> &[Ipv4Addr] {
+    /// Where the name leads an asker for whom service addresses are balanced or not; with no address, nowhere now.
+    pub(super) fn addresses(&self, balanced: bool) -> &[Ipv4Addr] {
         match self {
             Self::Service { ready, .. } if ready.is_empty() => &[],
-            Self::Service { vip: Some(vip), .. } if sidecar => slice::from_ref(vip),
+            Self::Service { vip, .. } if balanced => slice::from_ref(vip),
             Self::Service { ready, .. } => ready,
             Self::Workload { address } => address.as_slice(),
         }
     }
 
     /// What of the name is `wanted`; instances and ports are what services have.
-    pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, sidecar: bool) -> Found<'a> {
+    pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, balanced: bool) -> Found<'a> {
         match (self, wanted) {
-            (_, Wanted::Itself) => Found::Addresses(self.addresses(sidecar)),
+            (_, Wanted::Itself) => Found::Addresses(self.addresses(balanced)),
             (Self::Service { ready, .. }, Wanted::Instances) => Found::Addresses(ready),
             (Self::Service { name, offers, .. }, Wanted::Ports(ports)) => {
-                let itself = (&**name, self.addresses(sidecar));
+                let itself = (&**name, self.addresses(balanced));
                 Targets::new(offers, ports, itself, &zone.pointers).map_or(Found::Missing, Found::Targets)
             }
             (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_)) => Found::Missing,

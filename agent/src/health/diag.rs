@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use sealane_proto::types::Transport;
+
 /// SOCK_DIAG_BY_FAMILY of linux/sock_diag.h: the type of request and answer.
 const BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -13,13 +15,6 @@ pub(crate) const REQUEST_LEN: usize = HEADER_LEN + 56;
 const LISTEN: u8 = 10;
 /// TCP_CLOSE, the state of a UDP socket that is bound and not connected.
 const UNCONNECTED: u8 = 7;
-
-/// What is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Tcp,
-    Udp,
-}
 
 /// What the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
-use sealane_proto::types::{Protocol, ServicePort};
+use sealane_proto::types::{ServicePort, Transport};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::diag::{self, Answer, Transport};
+use super::diag::{self, Answer};
 
 /// Answers are 72 bytes and attributes.
 const ANSWER_ROOM: usize = 4096;
@@ -55,16 +55,7 @@ impl Listening {
     pub fn listening(&self, address: Ipv4Addr, ports: &[ServicePort]) -> io::Result<bool> {
         let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
         for port in ports {
-            let transport = match port.protocol {
-                Protocol::Udp => Transport::Udp,
-                Protocol::Auto
-                | Protocol::Http
-                | Protocol::Http2
-                | Protocol::Grpc
-                | Protocol::Tcp
-                | Protocol::Tls => Transport::Tcp,
-            };
-            if !netlink.listens(transport, address, port.port.get())? {
+            if !netlink.listens(port.protocol.transport(), address, port.port.get())? {
                 return Ok(false);
             }
         }

@@ -27,7 +27,7 @@ pub struct Target {
 
 impl Target {
     fn is_reachable(&self) -> bool {
-        let taken = |port: &ServicePort| self.sidecar.is_some_and(|own| own.contains(port.port.get()));
+        let taken = |port: &ServicePort| self.sidecar.is_some_and(|own| own.has(port));
         !self.ports.iter().any(taken)
     }
 }

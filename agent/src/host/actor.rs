@@ -12,11 +12,12 @@ use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
-use super::mesh::Mesh;
+use super::mesh::{DataPlane, Mesh};
 use super::{Effective, HostViews, LinkState, Reported, Spec};
 use crate::disk::{Folder, StoredProcess, StoredWorkload, network_to_bytes};
 use crate::dns::Zone;
 use crate::overlay::{Overlay, Reason};
+use crate::services::ServiceTables;
 use crate::sidecar::Key;
 use crate::workload::{AttachError, record_name};
 
@@ -64,7 +65,7 @@ enum Request {
     Ready(Key, bool, oneshot::Sender<u64>),
     End(Key, oneshot::Sender<u64>),
     Remove(Key, oneshot::Sender<u64>),
-    Applied(Key, Option<u64>),
+    Applied(Key, DataPlane, Option<u64>),
 }
 
 impl HostHandle {
@@ -95,10 +96,10 @@ impl HostHandle {
         self.ask(|answer| Request::Remove(key, answer)).await
     }
 
-    /// Says by what sequence a workload's sidecar works.
-    pub(crate) async fn applied(&self, key: Key, sequence: Option<u64>) {
+    /// Says by what sequence a data plane of a workload works.
+    pub(crate) async fn applied(&self, key: Key, plane: DataPlane, sequence: Option<u64>) {
         // While the agent ends, nobody needs to know.
-        let _ = self.requests.send(Request::Applied(key, sequence)).await;
+        let _ = self.requests.send(Request::Applied(key, plane, sequence)).await;
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
@@ -253,7 +254,7 @@ impl Host {
                 let _ = answer.send(mesh.version());
                 self.dirty.insert(key.network);
             }
-            Request::Applied(key, sequence) => mesh.set_applied(&key, sequence),
+            Request::Applied(key, plane, sequence) => mesh.set_applied(&key, plane, sequence),
         }
     }
 
@@ -375,7 +376,8 @@ impl Host {
     fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
         self.sequence += 1;
         let zone = Arc::new(Zone::build(&snapshot));
-        let effective = Arc::new(Effective { sequence: self.sequence, snapshot, zone });
+        let services = ServiceTables::build(&snapshot);
+        let effective = Arc::new(Effective { sequence: self.sequence, snapshot, zone, services });
         self.parts.mesh.set_published(&network, self.sequence);
         match self.published.get(&network) {
             Some(published) => {

@@ -33,16 +33,17 @@ struct Carried {
 struct Hosted {
     workload: Workload,
     ending: bool,
-    data_plane: DataPlane,
+    /// The sequences that its data planes work by; one that is not there is not waited for.
+    applied: BTreeMap<DataPlane, u64>,
 }
 
-/// What of a workload must follow a change before it is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DataPlane {
-    /// Nothing beside kernel and names.
-    None,
-    /// A sidecar that works by this sequence.
-    Applied(u64),
+/// What of a workload must follow a change before it is acknowledged, beside the network's kernel state and names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DataPlane {
+    /// Its sidecar.
+    Sidecar,
+    /// The rules of service addresses in its namespace.
+    Rules,
 }
 
 /// Why a workload cannot be attached.
@@ -213,6 +214,7 @@ impl Mesh {
             ports: spec.ports.clone(),
             sidecar: spec.sidecar,
             ready: false,
+            weight: spec.weight,
         };
         self.host(workload.clone());
         Ok(workload)
@@ -221,7 +223,7 @@ impl Mesh {
     /// Takes in a workload that has its addresses already: one that ran before this agent did.
     pub(crate) fn host(&mut self, workload: Workload) {
         let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-        self.hosted.insert(key, Hosted { workload, ending: false, data_plane: DataPlane::None });
+        self.hosted.insert(key, Hosted { workload, ending: false, applied: BTreeMap::new() });
         self.version += 1;
     }
 
@@ -255,10 +257,13 @@ impl Mesh {
         }
     }
 
-    /// The workload's sidecar works by this sequence; `None`: it is not there, and nobody waits for it.
-    pub(crate) fn set_applied(&mut self, key: &Key, sequence: Option<u64>) {
+    /// A data plane of the workload works by this sequence; `None`: it is not there, and nobody waits for it.
+    pub(crate) fn set_applied(&mut self, key: &Key, plane: DataPlane, sequence: Option<u64>) {
         if let Some(hosted) = self.hosted.get_mut(key) {
-            hosted.data_plane = sequence.map_or(DataPlane::None, DataPlane::Applied);
+            match sequence {
+                Some(sequence) => hosted.applied.insert(plane, sequence),
+                None => hosted.applied.remove(&plane),
+            };
         }
     }
 
@@ -287,12 +292,9 @@ impl Mesh {
     pub(crate) fn applied(&self) -> BTreeMap<NetworkName, Generation> {
         let applied = self.networks.iter().filter_map(|(name, carried)| {
             let (sequence, generation) = carried.published?;
-            let sidecars = self.hosted.iter().filter(|(key, _)| key.network == *name);
-            let all = sidecars.map(|(_, hosted)| hosted.data_plane).all(|plane| match plane {
-                DataPlane::None => true,
-                DataPlane::Applied(applied) => applied >= sequence,
-            });
-            all.then(|| (name.clone(), generation))
+            let hosted = self.hosted.iter().filter(|(key, _)| key.network == *name);
+            let mut planes = hosted.flat_map(|(_, hosted)| hosted.applied.values());
+            planes.all(|applied| *applied >= sequence).then(|| (name.clone(), generation))
         });
         applied.collect()
     }
@@ -379,6 +381,7 @@ mod tests {
             ports: vec![],
             sidecar: true,
             ready: true,
+            weight: Default::default(),
         };
         NetworkSnapshot {
             generation: Generation { epoch: 1, revision },
@@ -412,6 +415,7 @@ mod tests {
             address: None,
             mac: None,
             sidecar: true,
+            weight: Default::default(),
         }
     }
 
@@ -481,20 +485,23 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_is_acknowledged_when_every_sidecar_works_by_it() {
+    fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
         let mut mesh = mesh();
         let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
         let key = Key { network: workload.network.clone(), workload: workload.name };
         assert!(mesh.applied().is_empty());
-        mesh.set_applied(&key, Some(6));
+        mesh.set_applied(&key, DataPlane::Sidecar, Some(6));
         mesh.set_published(&key.network, 7);
         assert!(mesh.applied().is_empty());
-        mesh.set_applied(&key, Some(7));
+        mesh.set_applied(&key, DataPlane::Sidecar, Some(7));
+        mesh.set_applied(&key, DataPlane::Rules, Some(6));
+        assert!(mesh.applied().is_empty());
+        mesh.set_applied(&key, DataPlane::Rules, Some(8));
         assert_eq!(mesh.applied()[&key.network].revision, 1);
         mesh.accept(snapshot(2));
         assert!(mesh.applied().is_empty(), "a newer state is not acknowledged before it is published");
         mesh.set_published(&key.network, 8);
-        mesh.set_applied(&key, None);
+        mesh.set_applied(&key, DataPlane::Sidecar, None);
         assert_eq!(mesh.applied()[&key.network].revision, 2, "nobody waits for a sidecar that is not there");
     }
 }

@@ -15,7 +15,7 @@ use sealane_sys::hop::Hopper;
 /// default receive buffer.
 const BATCH: usize = 128;
 /// The kernel never writes more than this into one answer of a dump.
-const RECEIVE_BUFFER: usize = 64 * 1024;
+pub(super) const RECEIVE_BUFFER: usize = 64 * 1024;
 /// How often a dump is repeated that the kernel says was torn by a change.
 const DUMP_ATTEMPTS: usize = 5;
 /// NLMSGERR_ATTR_MSG of linux/netlink.h: the kernel's own words.
@@ -269,7 +269,7 @@ impl Socket {
 }
 
 /// The messages of one datagram.
-struct Answers<'a>(&'a [u8]);
+pub(super) struct Answers<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Answers<'a> {
     type Item = &'a [u8];
@@ -283,7 +283,7 @@ impl<'a> Iterator for Answers<'a> {
 }
 
 /// Reads an NLMSG_ERROR; `None` when it is an acknowledgement.
-fn refusal(answer: &[u8]) -> Option<Refusal> {
+pub(super) fn refusal(answer: &[u8]) -> Option<Refusal> {
     let payload = answer.get(HEADER_LEN..)?;
     let errno = i32::from_ne_bytes(*payload.first_chunk()?);
     // Behind the number: the header of the request (capped) and then attributes.

@@ -126,5 +126,6 @@ fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {
         ports: vec![],
         sidecar: false,
         ready: true,
+        weight: Default::default(),
     }
 }

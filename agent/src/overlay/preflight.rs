@@ -9,6 +9,7 @@ use sealane_sys::hop::Hopper;
 
 use crate::netlink::{LinkRequest, NetlinkError, Socket};
 use crate::nft::{self, NftError};
+use crate::services::{self, ServiceError};
 
 /// Something that this host lacks, with the fix.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum Missing {
     /// nftables, the program or the kernel's part.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// What balances service addresses.
+    #[error(transparent)]
+    Services(#[from] ServiceError),
     /// Kernel settings cannot be written.
     #[error("/proc/sys cannot be written ({0}); mount it read-write, as in a privileged container")]
     Sysctl(io::Error),
@@ -57,6 +61,7 @@ pub fn check(hopper: &Hopper) -> Result<(), Vec<Missing>> {
         })
         .collect();
     missing.extend(nft::probe(hopper, &ns).err().map(Missing::from));
+    missing.extend(services::probe(hopper, &ns).err().map(Missing::from));
     let writable = hopper
         .run(&ns, || OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ip_forward").map(drop))
         .and_then(|outcome| outcome);

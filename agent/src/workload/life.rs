@@ -18,7 +18,7 @@ use crate::certs::{CertError, WorkloadIdentity};
 use crate::disk::StoredWorkload;
 use crate::dns::View;
 use crate::health::{self, Target};
-use crate::host::Effective;
+use crate::host::{DataPlane, Effective};
 use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
 use crate::{nft, readable};
 
@@ -59,6 +59,8 @@ struct Life {
     effective: watch::Receiver<Arc<Effective>>,
     plumbed: Option<Plumbed>,
     supervisor: Option<Supervisor>,
+    /// By what the rules of service addresses are.
+    ruled: u64,
     /// Whether control may know of it.
     registered: bool,
 }
@@ -79,8 +81,16 @@ pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process
         Err(error) => return drop(progress.0.send(Err(error)).await),
     };
     let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-    let mut life =
-        Life { context, key, workload, effective, plumbed: None, supervisor: None, registered: false };
+    let mut life = Life {
+        context,
+        key,
+        workload,
+        effective,
+        plumbed: None,
+        supervisor: None,
+        ruled: 0,
+        registered: false,
+    };
     let set_up = tokio::select! {
         set_up = life.set_up(&progress) => set_up,
         _ = process.readable() => Err(AttachError::Ending),
@@ -104,8 +114,16 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
     let Some(effective) = admission::network(&context, &key.network).await else {
         return;
     };
-    let mut life =
-        Life { context, key, workload, effective, plumbed: None, supervisor: None, registered: true };
+    let mut life = Life {
+        context,
+        key,
+        workload,
+        effective,
+        plumbed: None,
+        supervisor: None,
+        ruled: 0,
+        registered: true,
+    };
     let same_boot = stored.process.boot == life.context.boot;
     let process = Process::reopen(stored.process.pid, stored.process.started);
     let process = process.ok().filter(|_| same_boot);
@@ -141,7 +159,7 @@ impl Life {
             self.start_sidecar(identity);
             self.await_sidecar().await?;
         }
-        self.publish_names();
+        self.follow().await;
         Ok(())
     }
 
@@ -157,9 +175,15 @@ impl Life {
 
     async fn plumb(&mut self) -> Result<(), AttachError> {
         let effective = self.effective.borrow_and_update().clone();
-        let view = View { zones: vec![effective.zone.clone()], sidecar: self.workload.sidecar };
-        let plumbed =
-            plumbing::plumb(&self.context, &effective.snapshot.network, &self.workload, view).await?;
+        let view = View { zones: vec![effective.zone.clone()], balanced: true };
+        let plumbed = plumbing::plumb(
+            &self.context,
+            &effective.snapshot.network,
+            &self.workload,
+            effective.services.of(self.workload.sidecar),
+            view,
+        )
+        .await?;
         self.plumbed = Some(plumbed);
         Ok(())
     }
@@ -276,6 +300,7 @@ impl Life {
         self.context.attached.send_modify(|attached| {
             attached.insert(self.key.clone());
         });
+        self.follow().await;
         let mut listening = self.watch_health();
         if self.workload.ports.is_empty() {
             self.context.host.set_ready(self.key.clone(), true).await;
@@ -300,11 +325,15 @@ impl Life {
                     }
                 }
                 Some(sequence) = next(applied.as_mut()) => {
-                    self.context.host.applied(self.key.clone(), sequence).await;
+                    self.context.host.applied(self.key.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
                 }
-                Ok(()) = self.effective.changed() => self.publish_names(),
-                _ = audit.tick() => self.audit_rules().await,
+                Ok(()) = self.effective.changed() => self.follow().await,
+                () = tokio::time::sleep(RETRY), if self.is_behind() => self.follow().await,
+                _ = audit.tick() => {
+                    self.audit_rules().await;
+                    self.audit_services().await;
+                }
             }
         }
     }
@@ -326,6 +355,22 @@ impl Life {
         }
     }
 
+    /// The same of the rules of service addresses.
+    async fn audit_services(&mut self) {
+        let Some(plumbed) = &mut self.plumbed else { return };
+        match plumbed.services.audit(&plumbed.netns).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.context.overlay.count_rules_drift();
+                tracing::warn!(workload = %self.key, "the rules of service addresses were changed by somebody else; mended");
+            }
+            Err(error) => {
+                self.ruled = 0;
+                tracing::error!(%error, workload = %self.key, "cannot see to the rules of service addresses");
+            }
+        }
+    }
+
     fn watch_health(&self) -> Option<(watch::Receiver<bool>, Task)> {
         let netns = &self.plumbed.as_ref().filter(|_| !self.workload.ports.is_empty())?.netns;
         let target = Target {
@@ -339,13 +384,38 @@ impl Life {
         watched.map_err(complain).ok()
     }
 
-    /// Lets the workload's DNS answer by the newest state, once its sidecar works by it.
+    /// Lets rules and names follow the newest state, in this order.
+    async fn follow(&mut self) {
+        let effective = self.effective.borrow_and_update().clone();
+        if let Some(plumbed) = &mut self.plumbed {
+            let table = effective.services.of(self.workload.sidecar);
+            match plumbed.services.ensure(&plumbed.netns, table).await {
+                Ok(_) => self.ruled = effective.sequence,
+                Err(error) => {
+                    tracing::error!(%error, workload = %self.key, "cannot balance service addresses, trying again");
+                }
+            }
+        }
+        self.context
+            .host
+            .applied(self.key.clone(), DataPlane::Rules, self.plumbed.as_ref().map(|_| self.ruled))
+            .await;
+        self.publish_names();
+    }
+
+    /// Whether the rules of service addresses are to be tried again.
+    fn is_behind(&self) -> bool {
+        self.plumbed.is_some() && self.ruled < self.effective.borrow().sequence
+    }
+
+    /// Lets the workload's DNS answer by the newest state, once its sidecar and its rules are by it.
     fn publish_names(&self) {
         let effective = self.effective.borrow().clone();
         let applied = self.supervisor.as_ref().and_then(|supervisor| *supervisor.applied.borrow());
-        let follows = applied.is_none_or(|applied| applied >= effective.sequence);
+        let follows =
+            applied.is_none_or(|applied| applied >= effective.sequence) && self.ruled >= effective.sequence;
         if let Some(plumbed) = self.plumbed.as_ref().filter(|_| follows) {
-            let view = View { zones: vec![effective.zone.clone()], sidecar: self.workload.sidecar };
+            let view = View { zones: vec![effective.zone.clone()], balanced: true };
             plumbed.view.store(Arc::new(view));
         }
     }
@@ -356,8 +426,10 @@ impl Life {
         self.context.attached.send_modify(|attached| {
             attached.remove(&self.key);
         });
-        // Nobody waits for a sidecar whose workload is gone.
-        self.context.host.applied(self.key.clone(), None).await;
+        // Nobody waits for what served a workload that is gone.
+        for plane in [DataPlane::Sidecar, DataPlane::Rules] {
+            self.context.host.applied(self.key.clone(), plane, None).await;
+        }
         if let Some(version) = self.context.host.end(self.key.clone()).await {
             self.settle(version).await;
         }

@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{AttachError, Context};
 use crate::dns::{self, DnsServer, DnsSockets, View};
 use crate::nft;
+use crate::services::{ServiceRules, ServiceTable};
 use crate::sidecar::Key;
 
 /// Where DNS is asked in every workload, as in Docker's containers.
@@ -31,6 +32,8 @@ pub(super) struct Plumbed {
     pub(super) netns: NetNs,
     /// The sidecar's listeners, if it has one.
     pub(super) listeners: Vec<OwnedFd>,
+    /// What leads to services' endpoints.
+    pub(super) services: ServiceRules,
     /// What the workload's DNS answers.
     pub(super) view: Arc<ArcSwap<View>>,
     _dns: DnsServer,
@@ -68,6 +71,7 @@ pub(super) async fn plumb(
     context: &Context,
     network: &Network,
     workload: &Workload,
+    table: &Arc<ServiceTable>,
     view: View,
 ) -> Result<Plumbed, AttachError> {
     let key = Key { network: network.name.clone(), workload: workload.name.clone() };
@@ -87,12 +91,15 @@ pub(super) async fn plumb(
         let rules = nft::ensure_sidecar_rules(&context.hopper, &netns, network.subnet, ports).await;
         rules.map_err(|error| fail(&error))?;
     }
+    let services = ServiceRules::new(context.hopper.clone(), network.name.clone());
+    let mut services = services.counted(context.service_metrics.clone());
+    services.ensure(&netns, table).await.map_err(|error| fail(&error))?;
     write_resolv(&resolv_path(&context.run_dir, &key), &[&network.name]).map_err(|error| fail(&error))?;
     let view = Arc::new(ArcSwap::from_pointee(view));
     let metrics = context.dns_metrics.network(&network.name);
     let dns = dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics);
     let dns = dns.map_err(|error| fail(&error))?;
-    Ok(Plumbed { netns, listeners, view, _dns: dns })
+    Ok(Plumbed { netns, listeners, services, view, _dns: dns })
 }
 
 /// Removes everything: links first, then sockets, then the namespace. What is gone already is no error.
@@ -103,7 +110,11 @@ pub(super) async fn unplumb(context: &Context, key: &Key, plumbed: Option<Plumbe
     if let Err(error) = context.overlay.remove_workload(&key.network, &key.workload).await {
         complain("the interface", &error);
     }
-    drop(plumbed);
+    if let Some(mut plumbed) = plumbed
+        && let Err(error) = plumbed.services.remove(&plumbed.netns).await
+    {
+        complain("the rules of service addresses", &error);
+    }
     for held in [dns_key(key), listeners_key(key)] {
         if let Err(error) = context.held.remove(&held) {
             complain("the sockets", &error);

@@ -1,8 +1,10 @@
 //! What the command line asks for, checked before anything is touched.
 
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
-use sealane_proto::wire::v1;
+use sealane_proto::types::{
+    MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
+};
+use sealane_proto::wire::{v1, weight};
 
 use crate::host::Spec;
 
@@ -18,6 +20,7 @@ pub(crate) struct RunSpec {
     address: Option<OverlayIp>,
     mac: Option<MacAddr>,
     sidecar: bool,
+    weight: Weight,
 }
 
 /// What is wrong with a request.
@@ -38,8 +41,8 @@ pub(crate) enum SpecError {
     #[error("--port needs --service: the service whose port it is")]
     NoService,
     /// A port twice.
-    #[error("--port {0} is given twice")]
-    Twice(u16),
+    #[error("--port {0}/{1} is given twice")]
+    Twice(u16, Transport),
     /// A port that the sidecar uses.
     #[error("--port {0} is one of the sidecar's own ports; hint: listen on another one, or use --no-sidecar")]
     SidecarPort(u16),
@@ -66,17 +69,17 @@ impl RunSpec {
         let ports = request.ports.into_iter().map(ServicePort::try_from).collect::<Result<Vec<_>, _>>();
         let mut ports =
             ports.map_err(|error| SpecError::Field { flag: "--port", reason: error.to_string() })?;
-        ports.sort_by_key(|port| port.port);
+        ports.sort_by_key(ServicePort::key);
         match &service {
             Some(service) if ports.is_empty() => return Err(SpecError::NoPorts(service.clone())),
             None if !ports.is_empty() => return Err(SpecError::NoService),
             Some(_) | None => {}
         }
-        if let Some([twice, _]) = ports.array_windows().find(|[a, b]| a.port == b.port) {
-            return Err(SpecError::Twice(twice.port.get()));
+        if let Some([twice, _]) = ports.array_windows().find(|[a, b]| a.key() == b.key()) {
+            return Err(SpecError::Twice(twice.port.get(), twice.protocol.transport()));
         }
         let sidecar = !request.no_sidecar;
-        if let Some(taken) = ports.iter().find(|port| sidecar && sidecar_ports.contains(port.port.get())) {
+        if let Some(taken) = ports.iter().find(|port| sidecar && sidecar_ports.has(port)) {
             return Err(SpecError::SidecarPort(taken.port.get()));
         }
         let stem = service.as_ref().map_or_else(|| label(&request.command), ToString::to_string);
@@ -89,6 +92,8 @@ impl RunSpec {
             address: option("--ip", &request.address)?,
             mac: option("--mac", &request.mac)?,
             sidecar,
+            weight: weight(request.weight)
+                .map_err(|error| SpecError::Field { flag: "--weight", reason: error.to_string() })?,
         })
     }
 
@@ -119,6 +124,7 @@ impl RunSpec {
             address: self.address,
             mac: self.mac,
             sidecar: self.sidecar,
+            weight: self.weight,
         })
     }
 }
@@ -177,7 +183,11 @@ mod tests {
         );
         check(v1::RunRequest { ports: vec![port(80)], ..request() }, "--port needs --service");
         let api = |ports| v1::RunRequest { service: "api".into(), ports, ..request() };
-        check(api(vec![port(80), port(80)]), "--port 80 is given twice");
+        check(api(vec![port(80), port(80)]), "--port 80/tcp is given twice");
+        let udp = v1::ServicePort { protocol: "udp".into(), ..port(15001) };
+        assert!(RunSpec::parse(api(vec![port(80), udp.clone()]), SidecarPorts::default()).is_ok());
+        check(api(vec![udp.clone(), udp]), "--port 15001/udp is given twice");
+        check(v1::RunRequest { weight: Some(1001), ..request() }, "--weight: weight \"1001\"");
         check(api(vec![port(70000)]), "port \"70000\"");
         check(api(vec![port(15001)]), "sidecar's own");
         check(v1::RunRequest { address: "10.42".into(), ..request() }, "--ip: ");

@@ -111,6 +111,7 @@ impl Host {
             ports: vec![],
             sidecar: false,
             ready: true,
+            weight: Default::default(),
         }
     }
 

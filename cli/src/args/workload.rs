@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 
 use clap::Args;
-use sealane_proto::types::{MacAddr, NetworkName, ServiceName, ServicePort, WorkloadName};
+use sealane_proto::types::{MacAddr, NetworkName, ServiceName, ServicePort, Weight, WorkloadName};
 
 /// `sealane run`.
 #[derive(Debug, Args)]
@@ -37,6 +37,9 @@ pub(crate) struct Attach {
     /// Its Ethernet address; made from its address when not given
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) mac: Option<MacAddr>,
+    /// Its share of its service's new calls beside the other instances' weights, 0 to 1000; 0: none
+    #[arg(long, value_name = "WEIGHT", default_value_t)]
+    pub(crate) weight: Weight,
     /// Plain packets only: no identity, no encryption, no retries
     #[arg(long)]
     pub(crate) no_sidecar: bool,

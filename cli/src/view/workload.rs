@@ -20,6 +20,7 @@ pub(crate) struct WorkloadView {
     ports: Vec<PortView>,
     sidecar: bool,
     ready: bool,
+    weight: u32,
     /// Null: all is well.
     problem: Option<String>,
 }
@@ -37,6 +38,7 @@ impl From<v1::WorkloadView> for WorkloadView {
             ports: workload.ports.into_iter().map(Into::into).collect(),
             sidecar: workload.sidecar,
             ready: workload.ready,
+            weight: workload.weight.unwrap_or(1),
             problem: text(view.problem),
         }
     }

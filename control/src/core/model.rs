@@ -92,6 +92,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
                     service,
                     sidecar: true,
                     ready: true,
+                    weight: Default::default(),
                 }
             });
             changes(Report { node: node(*name), workloads: workloads.collect() }, state)
@@ -129,7 +130,7 @@ fn check(state: &State) {
             let Some(service) = &workload.service else { continue };
             let service = &network.services[service];
             assert!(
-                workload.ports.iter().all(|port| service.ports.iter().any(|union| union.port == port.port))
+                workload.ports.iter().all(|port| service.ports.iter().any(|union| union.key() == port.key()))
             );
         }
     }

@@ -112,6 +112,35 @@ impl Protocol {
     ];
 }
 
+/// What carries a protocol. A number may be one service's port over each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+impl Protocol {
+    /// What carries it.
+    #[must_use]
+    pub const fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Udp,
+            Self::Auto | Self::Http | Self::Http2 | Self::Grpc | Self::Tcp | Self::Tls => Transport::Tcp,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
 impl FromStr for Protocol {
     type Err = ParseServicePortError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -136,6 +165,14 @@ pub struct ServicePort {
     pub port: Port,
     /// What is spoken there.
     pub protocol: Protocol,
+}
+
+impl ServicePort {
+    /// What tells it from the other ports of its service.
+    #[must_use]
+    pub const fn key(&self) -> (Port, Transport) {
+        (self.port, self.protocol.transport())
+    }
 }
 
 /// Why a text is not `[NAME=]PORT[/PROTO]`.
@@ -186,6 +223,13 @@ mod tests {
         for text in ["8080", "80/http", "web=8080", "db=5432/tcp", "65535/udp"] {
             assert_eq!(text.parse::<ServicePort>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_number_is_another_port_over_another_transport() {
+        let key = |text: &str| text.parse::<ServicePort>().unwrap().key();
+        assert_eq!(key("53/tcp"), key("53"));
+        assert_ne!(key("53/tcp"), key("53/udp"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::v1;
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
-use crate::types::{Generation, Port, ServicePort, Vni};
+use crate::types::{Generation, Port, ServicePort, Vni, Weight, WeightError};
 
 /// A message whose field does not say what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -206,6 +206,7 @@ impl TryFrom<v1::Workload> for Workload {
             ports: all(message.ports)?,
             sidecar: message.sidecar,
             ready: message.ready,
+            weight: weight(message.weight).map_err(|error| at.invalid("weight", &error))?,
         })
     }
 }
@@ -222,8 +223,17 @@ impl From<&Workload> for v1::Workload {
             ports: each(&workload.ports),
             sidecar: workload.sidecar,
             ready: workload.ready,
+            weight: Some(workload.weight.get().into()),
         }
     }
+}
+
+/// A weight as messages carry it: older peers do not, and mean one.
+///
+/// # Errors
+/// When it is out of range.
+pub fn weight(number: Option<u32>) -> Result<Weight, WeightError> {
+    number.map_or(Ok(Weight::default()), Weight::try_from)
 }
 
 impl TryFrom<v1::NetworkState> for NetworkSnapshot {

@@ -14,12 +14,21 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
     }
 }
 
+fn weighted<K>(keys: impl IntoIterator<Item = K>) -> impl Iterator<Item = (K, Weight)> {
+    keys.into_iter().map(|key| (key, Weight::default()))
+}
+
 const MS: Duration = Duration::from_millis(1);
 
 /// Sends `requests`, one per millisecond, to endpoints of these latencies; returns how many each got.
 fn simulate(seed: u64, latencies: &[Duration], requests: u32) -> Vec<u32> {
+    simulate_weights(seed, latencies, &vec![1; latencies.len()], requests)
+}
+
+fn simulate_weights(seed: u64, latencies: &[Duration], weights: &[u32], requests: u32) -> Vec<u32> {
     let (mut random, mut now) = (StdRng::seed_from_u64(seed), Instant::now());
-    let mut balancer = Balancer::new(0..latencies.len());
+    let weights = weights.iter().map(|&weight| Weight::try_from(weight).unwrap());
+    let mut balancer = Balancer::new((0..latencies.len()).zip(weights));
     let mut running: Vec<(Instant, Pick, Duration)> = Vec::new();
     let mut counts = vec![0; latencies.len()];
     for _ in 0..requests {
@@ -53,6 +62,15 @@ proptest! {
     }
 
     #[test]
+    fn shares_are_those_of_the_weights_whether_work_piles_up_or_not(seed: u64, slow: bool, scale in 1_u32..200) {
+        let latency = if slow { 20 * MS } else { MS / 2 };
+        let counts = simulate_weights(seed, &[latency; 3], &[scale, 2 * scale, 5 * scale], 8000);
+        for (count, fair) in counts.iter().zip([1000, 2000, 5000]) {
+            prop_assert!((fair / 2..fair * 3 / 2).contains(count), "{:?}", counts);
+        }
+    }
+
+    #[test]
     fn a_slow_endpoint_gets_less(seed: u64) {
         let counts = simulate(seed, &[5 * MS, 5 * MS, 100 * MS], 4000);
         prop_assert!(counts[2] * 4 < counts[0] && counts[2] > 0, "{:?}", counts);
@@ -63,12 +81,12 @@ proptest! {
         steps in proptest::collection::vec((any::<u64>(), 0_u8..6, 0_u64..3000), 1..200),
     ) {
         let mut now = Instant::now();
-        let mut balancer = Balancer::new(0..4_u32);
+        let mut balancer = Balancer::new(weighted(0..4_u32));
         let mut open = Vec::new();
         for (random, step, wait) in steps {
             now += Duration::from_millis(wait);
             match step {
-                0 => balancer.update(0..u32::try_from(random % 5).unwrap()),
+                0 => balancer.update(weighted(0..u32::try_from(random % 5).unwrap())),
                 1 => if let Some(pick) = open.pop() { balancer.finish(pick, Outcome::Refused, now); },
                 2 => if let Some(pick) = open.pop() { balancer.finish(pick, Outcome::Answered(MS), now); },
                 3 => if let Some(pick) = open.pop() { balancer.finish(pick, Outcome::Abandoned, now); },
@@ -113,7 +131,7 @@ fn refuse(balancer: &mut Balancer<&'static str>, key: &str, now: Instant) {
 #[test]
 fn an_ejected_endpoint_gets_nothing_until_its_probe_succeeds() {
     let now = Instant::now();
-    let mut balancer = Balancer::new(["a", "b", "c"]);
+    let mut balancer = Balancer::new(weighted(["a", "b", "c"]));
     refuse(&mut balancer, "b", now);
     assert_eq!(shares(&mut balancer, now).get("b"), None);
     let later = now + 300 * MS;
@@ -130,7 +148,7 @@ fn an_ejected_endpoint_gets_nothing_until_its_probe_succeeds() {
 #[test]
 fn refusals_in_a_row_double_the_ejection() {
     let mut now = Instant::now();
-    let mut balancer = Balancer::new(["a", "b"]);
+    let mut balancer = Balancer::new(weighted(["a", "b"]));
     for wait in [200, 400, 800] {
         refuse(&mut balancer, "b", now);
         now += Duration::from_millis(wait - 1);
@@ -142,7 +160,7 @@ fn refusals_in_a_row_double_the_ejection() {
 #[test]
 fn when_all_are_ejected_all_are_used() {
     let now = Instant::now();
-    let mut balancer = Balancer::new(["a", "b"]);
+    let mut balancer = Balancer::new(weighted(["a", "b"]));
     refuse(&mut balancer, "a", now);
     refuse(&mut balancer, "b", now);
     assert!(balancer.pick(now, 7, &[]).is_some());
@@ -152,7 +170,7 @@ fn when_all_are_ejected_all_are_used() {
 #[test]
 fn a_retry_goes_where_nobody_went_yet() {
     let now = Instant::now();
-    let mut balancer = Balancer::new(["a", "b", "c"]);
+    let mut balancer = Balancer::new(weighted(["a", "b", "c"]));
     for random in 0..50 {
         let first = balancer.pick(now, random * 0x1_0000_0001, &[]).unwrap();
         let second = balancer.pick(now, random, &[first]).unwrap();
@@ -166,14 +184,14 @@ fn a_retry_goes_where_nobody_went_yet() {
 #[test]
 fn what_was_learned_survives_a_change_of_endpoints() {
     let now = Instant::now();
-    let mut balancer = Balancer::new(["a", "b", "c"]);
+    let mut balancer = Balancer::new(weighted(["a", "b", "c"]));
     refuse(&mut balancer, "c", now);
     let kept = balancer.pick(now, 0, &[]).unwrap();
     let key = *balancer.key(kept).unwrap();
-    balancer.update(["d", "c", "b", "a"]);
+    balancer.update(weighted(["d", "c", "b", "a"]));
     assert_eq!(balancer.key(kept), Some(&key));
     assert_eq!(shares(&mut balancer, now).get("c"), None);
-    balancer.update(["d"]);
+    balancer.update(weighted(["d"]));
     assert_eq!(balancer.key(kept), None);
     assert!(!balancer.finish(kept, Outcome::Refused, now));
 }

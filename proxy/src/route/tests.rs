@@ -3,7 +3,7 @@ use crate::testing::{config, service, workload};
 
 fn addresses(target: Target) -> Vec<String> {
     match target {
-        Target::Service(route) => route.endpoints.iter().map(|at| at.address.to_string()).collect(),
+        Target::Service(route) => route.endpoints.iter().map(|(at, _)| at.address.to_string()).collect(),
         Target::Workload(_) | Target::Unmapped(_) | Target::Passthrough => panic!("{target:?}"),
     }
 }
@@ -32,8 +32,8 @@ fn a_service_port_leads_to_its_ready_instances() {
     assert_eq!(addresses(target.clone()), ["10.42.1.1:80", "10.42.1.2:80"]);
     let Target::Service(route) = target else { panic!() };
     let expected = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
-    assert_eq!(route.endpoints[0].reach, Reach::Tunnel(expected));
-    assert_eq!(route.endpoints[1].reach, Reach::Plain);
+    assert_eq!(route.endpoints[0].0.reach, Reach::Tunnel(expected));
+    assert_eq!(route.endpoints[1].0.reach, Reach::Plain);
     assert_eq!(route.protocol, Protocol::Http);
 }
 

@@ -97,6 +97,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
         ports: vec![v1::ServicePort { port: 8080, protocol: "auto".into(), ..Default::default() }],
         sidecar: true,
         ready: true,
+        weight: None,
     };
     let token = mesh.token();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -22,8 +22,8 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("api", Kind::AAAA, "NoError SOA api. 2"),
         ("api.shop", Kind::AAAA, "NoError SOA shop. 2"),
         ("api", Kind::HTTPS, "NoError SOA api. 2"),
-        // Only datagrams: no sidecar carries them, so its ready instance.
-        ("stats", Kind::A, "NoError 10.42.0.4"),
+        // Only datagrams: the kernel balances them.
+        ("stats", Kind::A, "NoError 10.42.255.3"),
         // Nothing ready: the name is there, nothing can be reached.
         ("db", Kind::A, "NoError SOA db. 2"),
         ("db-1", Kind::A, "NoError SOA db-1. 2"),
@@ -60,7 +60,7 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("", Kind::NS, "forward"),
         ("api", Kind::AXFR, "Refused"),
     ];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: true };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: true };
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
@@ -85,7 +85,7 @@ fn instances_and_ports_of_services_have_names() {
             Kind::SRV,
             "NoError 0 1 8080 api-1.shop. 0 1 8080 api-2.shop. + api-1.shop. 10.42.0.2 api-2.shop. 10.42.0.3",
         ),
-        ("_8125._udp.stats", Kind::SRV, "NoError 0 0 8125 stats.shop. + stats.shop. 10.42.0.4"),
+        ("_8125._udp.stats", Kind::SRV, "NoError 0 0 8125 stats.shop. + stats.shop. 10.42.255.3"),
         ("_8125._tcp.stats", Kind::SRV, "NXDomain SOA stats. 2"),
         ("_web._tcp.api", Kind::A, "NoError SOA api. 2"),
         ("_tcp.api", Kind::SRV, "NoError SOA api. 2"),
@@ -98,15 +98,15 @@ fn instances_and_ports_of_services_have_names() {
         ("_sip._tcp.example.com", Kind::SRV, "forward"),
         ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
     ];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: true };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: true };
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
 }
 
 #[test]
-fn without_a_sidecar_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: false };
+fn where_service_addresses_lead_nowhere_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: false };
     let query = query("api", Kind::A);
     let answers = [0, 1, 2].map(|seed| addresses(&view, &query, Transport::Udp, seed));
     assert_eq!(answers[0], ["10.42.0.2", "10.42.0.3"]);
@@ -121,7 +121,7 @@ fn what_does_not_fit_into_a_datagram_is_told_over_tcp() {
         .map(|workload| Workload { ports: vec!["80".parse().unwrap()], ..workload })
         .collect();
     let snapshot = snapshot(vec![service("big", 9, "80")], ready);
-    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], sidecar: false };
+    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], balanced: false };
     for (name, kind, size, transport, limit, count) in [
         ("tasks.big", Kind::A, None, Transport::Udp, 512, 30),
         ("tasks.big", Kind::A, Some(0), Transport::Udp, 512, 29),
@@ -153,7 +153,7 @@ fn the_first_network_that_can_be_reached_answers_a_bare_name() {
     let mut other = snapshot(vec![service("db", 7, "80")], vec![workload("db-9", [3, 1], Some("db"), true)]);
     other.network.name = "other".parse().unwrap();
     let zones = vec![Arc::new(Zone::build(&shop())), Arc::new(Zone::build(&other))];
-    let view = View { zones, sidecar: true };
+    let view = View { zones, balanced: true };
     for (name, expected) in [
         ("api", "NoError 10.42.255.1"),
         ("db", "NoError 10.42.255.7"),
@@ -260,7 +260,7 @@ proptest! {
 }
 
 fn check_any(bytes: &[u8]) {
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], sidecar: false };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: false };
     for transport in [Transport::Udp, Transport::Tcp] {
         let mut out = Vec::new();
         if let Outcome::Answered { .. } = answer(&view, bytes, transport, 1, &mut out) {

@@ -64,5 +64,6 @@ pub(in crate::dns) fn workload(name: &str, low: [u8; 2], of: Option<&str>, ready
         ports: vec![],
         sidecar: true,
         ready,
+        weight: sealane_proto::types::Weight::default(),
     }
 }

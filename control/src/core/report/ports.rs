@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sealane_proto::types::{Port, Protocol, ServicePort};
+use sealane_proto::types::{Port, Protocol, ServicePort, Transport};
 
-/// Ports by number.
+/// Ports by number and transport.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ports(BTreeMap<Port, ServicePort>);
+pub(super) struct Ports(BTreeMap<(Port, Transport), ServicePort>);
 
-/// One number, two protocols.
+/// One number over one transport, two protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Conflict {
     pub(super) port: Port,
@@ -20,8 +20,8 @@ impl Ports {
     /// Adds an instance's ports. An explicit protocol wins over `auto`, the first name over later ones.
     pub(super) fn add(&mut self, offered: &[ServicePort]) -> Result<(), Conflict> {
         for port in offered {
-            match self.0.get_mut(&port.port) {
-                None => drop(self.0.insert(port.port, port.clone())),
+            match self.0.get_mut(&port.key()) {
+                None => drop(self.0.insert(port.key(), port.clone())),
                 Some(known) => {
                     known.protocol = agree(port.port, known.protocol, port.protocol)?;
                     known.name = known.name.take().or_else(|| port.name.clone());
@@ -31,7 +31,7 @@ impl Ports {
         Ok(())
     }
 
-    /// Sorted by number.
+    /// Sorted by number and transport.
     pub(super) fn into_vec(self) -> Vec<ServicePort> {
         self.0.into_values().collect()
     }
@@ -62,11 +62,12 @@ mod tests {
 
     #[test]
     fn the_union_is_sorted_and_explicit_protocols_win() {
-        let table: [(&[&[&str]], &[&str]); 4] = [
+        let table: [(&[&[&str]], &[&str]); 5] = [
             (&[&["9090"], &["80/http"]], &["80/http", "9090"]),
             (&[&["80"], &["80/http"]], &["80/http"]),
             (&[&["80/http"], &["80"]], &["80/http"]),
             (&[&["80"], &["web=80"], &["other=80"]], &["web=80"]),
+            (&[&["53/udp", "dns=53/tcp"], &["53"]], &["dns=53/tcp", "53/udp"]),
         ];
         for (instances, expected) in table {
             assert_eq!(union(instances).unwrap(), expected);
@@ -77,6 +78,5 @@ mod tests {
     fn one_port_does_not_speak_two_protocols() {
         let conflict = union(&[&["80/http"], &["80/tcp"]]).unwrap_err();
         assert_eq!((conflict.spoken, conflict.offered), (Protocol::Http, Protocol::Tcp));
-        assert!(union(&[&["53/udp", "53/tcp"]]).is_err());
     }
 }

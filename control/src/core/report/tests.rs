@@ -49,6 +49,7 @@ fn workload(node: &str, text: &str) -> Workload {
         ports: words.map(|port| port.parse().unwrap()).collect(),
         sidecar: true,
         ready: true,
+        weight: Default::default(),
     }
 }
 
@@ -100,7 +101,7 @@ fn bad_workloads_are_refused_one_by_one_and_the_good_ones_stay() {
         ("x 10.42.0.2".to_owned(), "in use by workload good"),
         ("good 10.42.0.7".to_owned(), "workload name good in network shop is in use on host-1"),
         ("x 10.42.0.9 api 80/tcp".to_owned(), "port 80 of service api in network shop speaks http already"),
-        ("x 10.42.0.9 dns 53/tcp 53/udp".to_owned(), "speaks tcp already, not udp"),
+        ("x 10.42.0.9 dns 53/udp 53/tcp 53/tls".to_owned(), "speaks tcp already, not tls"),
     ];
     for (bad, expected) in table {
         let refused = report(&mut state, "host-1", &["good 10.42.0.2", &bad]);

@@ -1,0 +1,129 @@
+//! Tracked flows whose destination was translated (linux/netfilter/nfnetlink_conntrack.h).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::NetlinkError;
+use super::netfilter::{Attributes, NetfilterSocket, Subsystem, Verb, attribute};
+
+const GET: u8 = 1;
+const DELETE: u8 = 2;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
+/// CTA_IP_V4_SRC and CTA_IP_V6_SRC, CTA_IP_V4_DST and CTA_IP_V6_DST.
+const SOURCES: [u16; 2] = [1, 3];
+const DESTINATIONS: [u16; 2] = [2, 4];
+
+/// A flow as it was begun, and who answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// IPPROTO_*.
+    pub protocol: u8,
+    /// Where the packets were sent to.
+    pub destination: IpAddr,
+    /// At which port.
+    pub port: u16,
+    /// Where they go instead; the destination, when it was not translated.
+    pub answerer: IpAddr,
+    /// What names it to the kernel.
+    name: Attributes,
+}
+
+impl NetfilterSocket {
+    /// The flows of the namespace over a protocol, of `family` (AF_INET or AF_INET6).
+    ///
+    /// Walks the host's whole table of flows: milliseconds.
+    ///
+    /// # Errors
+    /// When the socket fails, or the kernel lacks nf_conntrack_netlink.
+    pub fn flows(&mut self, family: u8, protocol: u8) -> Result<Vec<Flow>, NetlinkError> {
+        let verb = Verb { subsystem: Subsystem::Conntrack, number: GET, flags: 0, family };
+        let of = |message: &[u8]| Flow::parse(message).filter(|flow| flow.protocol == protocol);
+        self.dump(verb, &Attributes::default(), of)
+    }
+
+    /// Forgets a flow; its next packet begins a new one. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn forget_flow(&mut self, flow: &Flow) -> Result<(), NetlinkError> {
+        let family = match flow.destination {
+            IpAddr::V4(_) => libc::AF_INET,
+            IpAddr::V6(_) => libc::AF_INET6,
+        };
+        let verb = Verb { subsystem: Subsystem::Conntrack, number: DELETE, flags: 0, family: family as u8 };
+        match self.request(verb, &flow.name, "forget a flow") {
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Flow {
+    fn parse(message: &[u8]) -> Option<Self> {
+        let original = attribute(message, CTA_TUPLE_ORIG)?;
+        let reply = attribute(message, CTA_TUPLE_REPLY)?;
+        let ports = attribute(original, CTA_TUPLE_PROTO)?;
+        let name = Attributes::of(|name| {
+            name.nested_bytes(CTA_TUPLE_ORIG, original);
+            for kind in [CTA_ID, CTA_ZONE] {
+                if let Some(value) = attribute(message, kind) {
+                    name.bytes(kind, value);
+                }
+            }
+        });
+        Some(Self {
+            protocol: *attribute(ports, CTA_PROTO_NUM)?.first()?,
+            destination: address(original, DESTINATIONS)?,
+            port: u16::from_be_bytes(attribute(ports, CTA_PROTO_DST_PORT)?.try_into().ok()?),
+            answerer: address(reply, SOURCES)?,
+            name,
+        })
+    }
+}
+
+fn address(tuple: &[u8], [v4, v6]: [u16; 2]) -> Option<IpAddr> {
+    let addresses = attribute(tuple, CTA_TUPLE_IP)?;
+    if let Some(value) = attribute(addresses, v4) {
+        return Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(attribute(addresses, v6)?).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_translated_flow_is_read_and_named_by_its_beginning() {
+        let tuple = |attributes: &mut Attributes, source: [u8; 4], destination: [u8; 4], port: u16| {
+            attributes.nested(CTA_TUPLE_IP, |ip| {
+                ip.bytes(1, &source);
+                ip.bytes(2, &destination);
+            });
+            attributes.nested(CTA_TUPLE_PROTO, |proto| {
+                proto.bytes(CTA_PROTO_NUM, &[17]);
+                proto.bytes(2, &4000_u16.to_be_bytes());
+                proto.bytes(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+            });
+        };
+        let message = Attributes::of(|flow| {
+            flow.nested(CTA_TUPLE_ORIG, |of| tuple(of, [10, 42, 0, 2], [10, 42, 255, 1], 53));
+            flow.nested(CTA_TUPLE_REPLY, |of| tuple(of, [10, 42, 1, 3], [10, 42, 0, 2], 4000));
+            flow.number(CTA_ID, 77);
+        });
+        let flow = Flow::parse(message.as_bytes()).unwrap();
+        assert_eq!((flow.protocol, flow.port), (17, 53));
+        assert_eq!(flow.destination, IpAddr::from([10, 42, 255, 1]));
+        assert_eq!(flow.answerer, IpAddr::from([10, 42, 1, 3]));
+        let named = flow.name.as_bytes();
+        assert_eq!(attribute(named, CTA_TUPLE_ORIG), attribute(message.as_bytes(), CTA_TUPLE_ORIG));
+        assert_eq!(attribute(named, CTA_ID), Some(&77_u32.to_be_bytes()[..]));
+        assert_eq!(Flow::parse(&[]), None);
+    }
+}

@@ -1,0 +1,242 @@
+//! Rules as the kernel takes them (linux/netfilter/nf_tables.h), laid out as the nft program does, so that it can show
+//! them. Pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use crate::netlink::netfilter::Attributes;
+
+pub(super) const NFPROTO_INET: u8 = 1;
+const LIST_ELEM: u16 = 1;
+const EXPR_NAME: u16 = 1;
+const EXPR_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+const VERDICT_CHAIN: u16 = 2;
+const GOTO: i32 = -4;
+/// Where a verdict is put.
+const VERDICT: u32 = 0;
+/// The first of the registers of four bytes, by its older name.
+const FIRST: u32 = 1;
+/// Those behind it, for keys of several parts.
+const NEXT: [u32; 2] = [9, 10];
+const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+
+/// What differs between the families of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Family {
+    /// NFPROTO_IPV4.
+    pub(super) nfproto: u8,
+    /// Where the destination begins in the IP header.
+    destination: u32,
+    /// How long an address is, in bytes.
+    pub(super) length: u32,
+    /// ICMP's number, and its echo request's.
+    echo: (u8, u8),
+    /// NFT_CT_DST_IP: the destination that a flow was begun with.
+    original: u32,
+    /// What the kernel redirects to.
+    loopback: IpAddr,
+    /// The nft program's number for the type of an address.
+    pub(super) kind: u32,
+}
+
+impl Family {
+    /// RFC 791 and RFC 792.
+    pub(super) const V4: Self = Self {
+        nfproto: 2,
+        destination: 16,
+        length: 4,
+        echo: (1, 8),
+        original: 20,
+        loopback: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        kind: 7,
+    };
+}
+
+/// One rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rule(Attributes);
+
+impl Rule {
+    /// The value of the message's list of expressions.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn expression(mut self, name: &str, data: impl FnOnce(&mut Attributes)) -> Self {
+        self.0.nested(LIST_ELEM, |expression| {
+            expression.text(EXPR_NAME, name);
+            expression.nested(EXPR_DATA, data);
+        });
+        self
+    }
+
+    fn meta(self, key: u32, register: u32) -> Self {
+        self.expression("meta", |data| {
+            data.number(2, key);
+            data.number(1, register);
+        })
+    }
+
+    fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
+        self.expression("payload", |data| {
+            for (kind, value) in [(1, register), (2, base), (3, offset), (4, length)] {
+                data.number(kind, value);
+            }
+        })
+    }
+
+    fn is(self, value: &[u8]) -> Self {
+        self.expression("cmp", |data| {
+            data.number(1, FIRST);
+            data.number(2, 0);
+            data.nested(3, |data| data.bytes(DATA_VALUE, value));
+        })
+    }
+
+    /// `meta l4proto PROTOCOL`
+    pub(super) fn carried_by(self, protocol: u8) -> Self {
+        self.meta(META_L4PROTO, FIRST).is(&[protocol])
+    }
+
+    /// `meta nfproto FAMILY`, and the destination in the first register.
+    fn destination(self, family: Family) -> Self {
+        let of_family = self.meta(META_NFPROTO, FIRST).is(&[family.nfproto]);
+        of_family.payload(NETWORK_HEADER, family.destination, family.length, FIRST)
+    }
+
+    /// `ip daddr @SET`
+    pub(super) fn destination_in(self, family: Family, set: &str) -> Self {
+        self.destination(family).expression("lookup", |data| {
+            data.text(1, set);
+            data.number(2, FIRST);
+        })
+    }
+
+    /// `ip daddr NET`
+    pub(super) fn destination_of(self, family: Family, net: IpNet) -> Self {
+        self.destination(family).inside(family, net)
+    }
+
+    /// `ct original ip daddr NET`
+    pub(super) fn original_destination_of(self, family: Family, net: IpNet) -> Self {
+        let loaded = self.expression("ct", |data| {
+            data.number(2, family.original);
+            data.number(1, FIRST);
+            data.bytes(3, &[0]);
+        });
+        loaded.inside(family, net)
+    }
+
+    /// Whether the address in the first register is one of `net`.
+    fn inside(self, family: Family, net: IpNet) -> Self {
+        let (mask, network) = (octets(net.netmask()), octets(net.network()));
+        let zero = vec![0; mask.len()];
+        let masked = self.expression("bitwise", |data| {
+            data.number(1, FIRST);
+            data.number(2, FIRST);
+            data.number(3, family.length);
+            data.nested(4, |data| data.bytes(DATA_VALUE, &mask));
+            data.nested(5, |data| data.bytes(DATA_VALUE, &zero));
+        });
+        masked.is(&network)
+    }
+
+    /// `icmp type echo-request`
+    pub(super) fn echo_request(self, family: Family) -> Self {
+        let (protocol, kind) = family.echo;
+        self.carried_by(protocol).payload(TRANSPORT_HEADER, 0, 1, FIRST).is(&[kind])
+    }
+
+    /// `ip daddr . meta l4proto . th dport vmap @MAP`
+    pub(super) fn mapped_by(self, family: Family, map: &str) -> Self {
+        let [protocol, port] = NEXT;
+        let key = self.destination(family).meta(META_L4PROTO, protocol);
+        key.payload(TRANSPORT_HEADER, 2, 2, port).expression("lookup", |data| {
+            data.text(1, map);
+            data.number(2, FIRST);
+            data.number(3, VERDICT);
+        })
+    }
+
+    /// `ip daddr 127.0.0.1`
+    pub(super) fn redirected(self, family: Family) -> Self {
+        self.destination(family).is(&octets(family.loopback))
+    }
+
+    /// `redirect`: to the host itself.
+    pub(super) fn redirect(self) -> Self {
+        self.expression("redir", |_| {})
+    }
+
+    /// `reject with tcp reset`
+    pub(super) fn reset(self) -> Self {
+        self.reject(1, 0)
+    }
+
+    /// `reject with icmpx port-unreachable`
+    pub(super) fn unreachable(self) -> Self {
+        self.reject(2, 1)
+    }
+
+    fn reject(self, kind: u32, code: u8) -> Self {
+        self.expression("reject", |data| {
+            data.number(1, kind);
+            data.bytes(2, &[code]);
+        })
+    }
+
+    /// `dnat to numgen random mod MODULUS map { ... }`, with the transaction's set of this number.
+    pub(super) fn choose(self, family: Family, modulus: u32, set: &str, id: u32) -> Self {
+        let number = self.expression("numgen", |data| {
+            data.number(1, FIRST);
+            data.number(2, modulus);
+            data.number(3, 1);
+            data.number(4, 0);
+        });
+        // Ranges are compared as bytes.
+        let ordered = number.expression("byteorder", |data| {
+            for (kind, value) in [(1, FIRST), (2, FIRST), (3, 1), (4, 4), (5, 4)] {
+                data.number(kind, value);
+            }
+        });
+        let found = ordered.expression("lookup", |data| {
+            data.text(1, set);
+            data.number(4, id);
+            data.number(2, FIRST);
+            data.number(3, FIRST);
+        });
+        found.expression("nat", |data| {
+            data.number(1, 1);
+            data.number(2, family.nfproto.into());
+            data.number(3, FIRST);
+        })
+    }
+}
+
+/// The value of an element that leads to a chain.
+pub(super) fn verdict(data: &mut Attributes, chain: &str) {
+    data.nested(DATA_VERDICT, |verdict| {
+        verdict.bytes(VERDICT_CODE, &GOTO.to_be_bytes());
+        verdict.text(VERDICT_CHAIN, chain);
+    });
+}
+
+/// The value of an element or a part of it.
+pub(super) fn value(data: &mut Attributes, value: &[u8]) {
+    data.bytes(DATA_VALUE, value);
+}
+
+/// An address as packets carry it.
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}

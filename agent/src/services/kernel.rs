@@ -1,0 +1,153 @@
+//! The rules of one workload's namespace in the kernel: read, compared, changed. Each call is one conversation by
+//! netlink of well under a millisecond; no program is started.
+
+use std::collections::BTreeMap;
+
+use sealane_proto::types::{NetworkName, Transport};
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use super::expression::{Family, NFPROTO_INET};
+use super::ruleset::{self, SERVICES, VIPS};
+use super::table::{Mapped, ServiceTable};
+use crate::netlink::NetlinkError;
+use crate::netlink::netfilter::{Attributes, NetfilterSocket, Subsystem, Verb, attribute, text};
+
+const GET_RULE: u8 = 7;
+const GET_ELEMENTS: u8 = 13;
+
+/// The table of one network in one namespace.
+#[derive(Debug)]
+pub(super) struct Namespace<'a> {
+    pub(super) hopper: &'a Hopper,
+    pub(super) netns: &'a NetNs,
+    pub(super) network: &'a NetworkName,
+}
+
+/// What the kernel has of a table: the rules of its chains by their names, where its ports lead, its addresses.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    chains: BTreeMap<String, Vec<String>>,
+    services: BTreeMap<Vec<u8>, String>,
+    vips: BTreeMap<Vec<u8>, String>,
+}
+
+impl Found {
+    /// What a table looks like when it is there.
+    fn of(table: &ServiceTable) -> Self {
+        let services = table.ports.iter();
+        Self {
+            chains: ruleset::fingerprints(table),
+            services: services
+                .map(|(&mapped, backends)| (ruleset::key(mapped), backends.chain.clone()))
+                .collect(),
+            vips: table.vips.iter().map(|&vip| (super::expression::octets(vip), String::new())).collect(),
+        }
+    }
+}
+
+impl Namespace<'_> {
+    fn open(&self) -> Result<NetfilterSocket, NetlinkError> {
+        NetfilterSocket::open(self.hopper, self.netns)
+    }
+
+    /// Whether the kernel has just this table.
+    pub(super) fn has(&self, wanted: &ServiceTable) -> Result<bool, NetlinkError> {
+        let name = ruleset::table_name(self.network);
+        match read(&mut self.open()?, &name) {
+            Ok(found) => Ok(found == Found::of(wanted)),
+            // Its sets are not there, so it is not.
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leads from `known` to `wanted`; without one that is known, or when that turns out to be wrong, anew.
+    pub(super) fn put(
+        &self,
+        known: Option<&ServiceTable>,
+        wanted: &ServiceTable,
+    ) -> Result<(), NetlinkError> {
+        let name = ruleset::table_name(self.network);
+        let mut socket = self.open()?;
+        let what = "balance service addresses";
+        if let Some(known) = known {
+            let change = ruleset::difference(&name, known, wanted);
+            match socket.commit(&change, what) {
+                Err(NetlinkError::Refused { refusal, .. }) => {
+                    tracing::debug!(%refusal, network = %self.network, "service rules are made anew");
+                }
+                outcome => return outcome,
+            }
+        }
+        self.open()?.commit(&ruleset::replacement(&name, wanted), what)
+    }
+
+    /// Takes the table away; one that is gone already is no error.
+    pub(super) fn remove(&self) -> Result<(), NetlinkError> {
+        let removal = ruleset::removal(&ruleset::table_name(self.network));
+        self.open()?.commit(&removal, "remove the rules of service addresses")
+    }
+
+    /// Lets flows of datagrams to a service leave whoever does not serve them any more. Returns how many.
+    pub(super) fn free_flows(&self, table: &ServiceTable) -> Result<usize, NetlinkError> {
+        let mut socket = self.open()?;
+        let mut flows = socket.flows(Family::V4.nfproto, libc::IPPROTO_UDP as u8)?;
+        flows.retain(|flow| {
+            let mapped = Mapped { vip: flow.destination, transport: Transport::Udp, port: flow.port };
+            !table.serves(mapped, flow.answerer)
+        });
+        for flow in &flows {
+            socket.forget_flow(flow)?;
+        }
+        Ok(flows.len())
+    }
+}
+
+fn read(socket: &mut NetfilterSocket, name: &str) -> Result<Found, NetlinkError> {
+    let services = elements(socket, name, SERVICES)?;
+    let vips = elements(socket, name, VIPS)?;
+    let of_table = Attributes::of(|attributes| attributes.text(1, name));
+    let rules = socket.dump(verb(GET_RULE), &of_table, |rule| {
+        let field = |kind| attribute(rule, kind).map(text);
+        (field(1)? == name).then(|| (field(2).unwrap_or_default(), comment(rule).unwrap_or_default()))
+    })?;
+    let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (chain, rule) in rules {
+        chains.entry(chain).or_default().push(rule);
+    }
+    Ok(Found { chains, services, vips })
+}
+
+fn verb(number: u8) -> Verb {
+    Verb { subsystem: Subsystem::Tables, number, flags: 0, family: NFPROTO_INET }
+}
+
+/// What was kept beside a rule: a type, the length, the text.
+fn comment(rule: &[u8]) -> Option<String> {
+    attribute(rule, 7)?.get(2..).map(text)
+}
+
+/// The elements of a set with the chains that they lead to.
+fn elements(
+    socket: &mut NetfilterSocket,
+    table: &str,
+    set: &str,
+) -> Result<BTreeMap<Vec<u8>, String>, NetlinkError> {
+    let of_set = Attributes::of(|attributes| {
+        attributes.text(1, table);
+        attributes.text(2, set);
+    });
+    let lists = socket.dump(verb(GET_ELEMENTS), &of_set, |list| {
+        let elements = crate::netlink::netfilter::attributes(attribute(list, 3)?);
+        Some(elements.filter_map(|(_, element)| parse(element)).collect::<Vec<_>>())
+    })?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+fn parse(element: &[u8]) -> Option<(Vec<u8>, String)> {
+    let key = attribute(attribute(element, 1)?, 1)?.to_vec();
+    let verdict = attribute(element, 2).and_then(|data| attribute(data, 2));
+    let chain = verdict.and_then(|verdict| attribute(verdict, 2));
+    Some((key, chain.map(text).unwrap_or_default()))
+}

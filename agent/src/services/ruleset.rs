@@ -1,0 +1,378 @@
+//! The kernel's table of a network's services, in one workload's namespace, and the transactions that make it. Pure.
+//!
+//! Base chains ask two sets: `services` (address . transport . port) leads to the chain of a port, which chooses an
+//! endpoint; `vips` has every service's address. A port's chain is replaced, never changed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sealane_proto::types::{NetworkName, Transport};
+
+use super::expression::{Family, NFPROTO_INET, Rule, octets, value, verdict};
+use super::table::{Backends, Mapped, ServiceTable};
+use crate::netlink::netfilter::{Attributes, Subsystem, Transaction, Verb};
+
+/// The map from ports to their chains.
+pub(super) const SERVICES: &str = "services";
+/// The set of services' addresses.
+pub(super) const VIPS: &str = "vips";
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_APPEND: u16 = 0x800;
+/// Elements that fit into one message, whose list is an attribute of at most 65,535 bytes.
+const ELEMENTS: usize = 500;
+/// NF_INET_LOCAL_IN and NF_INET_LOCAL_OUT of linux/netfilter.h.
+const INPUT: u32 = 1;
+const OUTPUT: u32 = 3;
+/// Before the sidecar's rules, which are at the usual -100 (dstnat).
+const BEFORE_DSTNAT: i32 = -110;
+const FILTER: i32 = 0;
+/// How the nft program calls types, by which it shows elements: of verdicts, ports, transports and numbers.
+const VERDICTS: u32 = 0xffff_ff00;
+const PORT: u32 = 13;
+const PROTOCOL: u32 = 12;
+const NUMBER: u32 = 4;
+const ANONYMOUS: u32 = 1;
+const CONSTANT: u32 = 2;
+const INTERVAL: u32 = 4;
+const MAP: u32 = 8;
+
+/// The name of a network's table.
+pub(super) fn table_name(network: &NetworkName) -> String {
+    format!("sealane-services-{network}")
+}
+
+/// What tells a rule from every other: its content's checksum, kept beside it in the kernel as its comment.
+pub(super) fn fingerprint(rule: &Rule) -> String {
+    format!("{:08x}", crc32fast::hash(rule.as_bytes()))
+}
+
+/// The rules of every chain, by fingerprints in their order.
+pub(super) fn fingerprints(table: &ServiceTable) -> BTreeMap<String, Vec<String>> {
+    let base = base_chains(table).into_iter();
+    let mut chains: BTreeMap<String, Vec<String>> =
+        base.map(|chain| (chain.name.to_owned(), chain.rules.iter().map(fingerprint).collect())).collect();
+    for backends in table.ports.values() {
+        chains.insert(backends.chain.clone(), vec![fingerprint(&choice(backends, 0))]);
+    }
+    chains
+}
+
+/// A port as the kernel looks it up: every part begins at a multiple of four bytes.
+pub(super) fn key(mapped: Mapped) -> Vec<u8> {
+    let mut key = octets(mapped.vip);
+    key.extend([protocol(mapped.transport), 0, 0, 0]);
+    key.extend(mapped.port.to_be_bytes());
+    key.extend([0; 2]);
+    key
+}
+
+fn protocol(transport: Transport) -> u8 {
+    (match transport {
+        Transport::Tcp => libc::IPPROTO_TCP,
+        Transport::Udp => libc::IPPROTO_UDP,
+    }) as u8
+}
+
+struct Chain {
+    name: &'static str,
+    hook: Option<Hook>,
+    rules: Vec<Rule>,
+}
+
+/// Where a base chain is asked.
+#[derive(Clone, Copy)]
+struct Hook {
+    kind: &'static str,
+    number: u32,
+    priority: i32,
+}
+
+fn base_chains(table: &ServiceTable) -> Vec<Chain> {
+    let (family, tcp, udp) = (Family::V4, protocol(Transport::Tcp), protocol(Transport::Udp));
+    let each = |rule: &dyn Fn(IpNet) -> Rule| table.blocks.iter().map(|&net| rule(net)).collect::<Vec<_>>();
+    let mapped = vec![
+        Rule::default().mapped_by(family, SERVICES),
+        // The kernel answers pings to itself.
+        Rule::default().destination_in(family, VIPS).echo_request(family).redirect(),
+    ];
+    // A sender of datagrams is told by ICMP alone when they are refused on their way in: on their way out, send(2)
+    // would fail with EPERM as well. So they go round by the loopback.
+    let round = each(&|net| Rule::default().destination_of(family, net).carried_by(udp).redirect());
+    let refused = each(&|net| {
+        let came_round = Rule::default().redirected(family).carried_by(udp);
+        came_round.original_destination_of(family, net).unreachable()
+    });
+    let reset = each(&|net| Rule::default().destination_of(family, net).carried_by(tcp).reset());
+    let other = each(&|net| Rule::default().destination_of(family, net).unreachable());
+    let hook = |kind, number, priority| Some(Hook { kind, number, priority });
+    vec![
+        Chain { name: "balance", hook: hook("nat", OUTPUT, BEFORE_DSTNAT), rules: [mapped, round].concat() },
+        // What was mapped or redirected has another destination by now.
+        Chain { name: "unmapped", hook: hook("filter", OUTPUT, FILTER), rules: [reset, other].concat() },
+        Chain { name: "unmapped-datagrams", hook: hook("filter", INPUT, FILTER), rules: refused },
+    ]
+}
+
+/// The rule of a port's chain, with the map of this number in its transaction.
+fn choice(backends: &Backends, id: u32) -> Rule {
+    let total = backends.endpoints.iter().map(|(_, weight)| u32::from(weight.get())).sum();
+    Rule::default().choose(Family::V4, total, "__map%d", id)
+}
+
+/// Messages about one table.
+struct Writer<'a> {
+    table: &'a str,
+    maps: u32,
+    transaction: Transaction,
+}
+
+/// The transaction that puts the table in the place of what is there.
+pub(super) fn replacement(name: &str, wanted: &ServiceTable) -> Transaction {
+    let mut writer = Writer { table: name, maps: 0, transaction: removal(name) };
+    writer.put(0, NLM_F_CREATE, |_| {});
+    writer.sets();
+    for chain in base_chains(wanted) {
+        writer.chain(chain.name, chain.hook);
+        for rule in &chain.rules {
+            writer.rule(chain.name, rule);
+        }
+    }
+    writer.advance(&ServiceTable::default(), wanted);
+    writer.transaction
+}
+
+/// The transaction that leads from the table as it is known to be to the one that is wanted.
+pub(super) fn difference(name: &str, known: &ServiceTable, wanted: &ServiceTable) -> Transaction {
+    if known.blocks != wanted.blocks {
+        return replacement(name, wanted);
+    }
+    let mut writer = Writer { table: name, maps: 0, transaction: Transaction::default() };
+    writer.advance(known, wanted);
+    writer.transaction
+}
+
+/// The transaction that leaves nothing, whether the table is there or not.
+pub(super) fn removal(name: &str) -> Transaction {
+    let mut writer = Writer { table: name, maps: 0, transaction: Transaction::default() };
+    writer.put(0, NLM_F_CREATE, |_| {});
+    writer.put(2, 0, |_| {});
+    writer.transaction
+}
+
+impl Writer<'_> {
+    /// Adds a message that begins with the table's name.
+    fn put(&mut self, number: u8, flags: u16, fill: impl FnOnce(&mut Attributes)) {
+        let verb = Verb { subsystem: Subsystem::Tables, number, flags, family: NFPROTO_INET };
+        let attributes = Attributes::of(|attributes| {
+            attributes.text(1, self.table);
+            fill(attributes);
+        });
+        self.transaction.push(verb, attributes);
+    }
+
+    fn advance(&mut self, known: &ServiceTable, wanted: &ServiceTable) {
+        let other = |a: &ServiceTable, b: &ServiceTable| -> Vec<(Mapped, Backends)> {
+            let ports = a.ports.iter().filter(|(mapped, backends)| b.ports.get(mapped) != Some(backends));
+            ports.map(|(mapped, backends)| (*mapped, backends.clone())).collect()
+        };
+        let (gone, new) = (other(known, wanted), other(wanted, known));
+        for (_, backends) in &new {
+            self.chain(&backends.chain, None);
+            self.choice(backends);
+        }
+        self.elements(false, SERVICES, gone.iter().map(|(mapped, _)| element(&key(*mapped), None)));
+        let leads = |(mapped, backends): &(Mapped, Backends)| element(&key(*mapped), Some(&backends.chain));
+        self.elements(true, SERVICES, new.iter().map(leads));
+        for (_, backends) in &gone {
+            // All rules of the chain, then the chain.
+            self.put(8, 0, |rules| rules.text(2, &backends.chain));
+            self.put(5, 0, |chain| chain.text(3, &backends.chain));
+        }
+        let only = |a: &ServiceTable, b: &ServiceTable| -> Vec<IpAddr> {
+            a.vips.difference(&b.vips).copied().collect()
+        };
+        for (add, vips) in [(false, only(known, wanted)), (true, only(wanted, known))] {
+            self.elements(add, VIPS, vips.iter().map(|&vip| element(&octets(vip), None)));
+        }
+    }
+
+    fn sets(&mut self) {
+        let Family { kind, length, .. } = Family::V4;
+        self.maps += 2;
+        self.put(9, NLM_F_CREATE, |map| {
+            map.text(2, SERVICES);
+            map.number(3, MAP);
+            map.number(4, (kind << 12) | (PROTOCOL << 6) | PORT);
+            map.number(5, length + 8);
+            map.number(6, VERDICTS);
+            map.number(7, 0);
+            map.number(10, 1);
+        });
+        self.put(9, NLM_F_CREATE, |set| {
+            set.text(2, VIPS);
+            set.number(3, 0);
+            set.number(4, kind);
+            set.number(5, length);
+            set.number(10, 2);
+        });
+    }
+
+    fn chain(&mut self, name: &str, hook: Option<Hook>) {
+        self.put(3, NLM_F_CREATE, |chain| {
+            chain.text(3, name);
+            if let Some(Hook { kind, number, priority }) = hook {
+                chain.nested(4, |hook| {
+                    hook.number(1, number);
+                    hook.bytes(2, &priority.to_be_bytes());
+                });
+                chain.text(7, kind);
+            }
+        });
+    }
+
+    fn rule(&mut self, chain: &str, rule: &Rule) {
+        self.named_rule(chain, rule, &fingerprint(rule));
+    }
+
+    fn named_rule(&mut self, chain: &str, rule: &Rule, name: &str) {
+        self.put(6, NLM_F_CREATE | NLM_F_APPEND, |message| {
+            message.text(2, chain);
+            message.nested_bytes(4, rule.as_bytes());
+            // As nft keeps comments: a type, the length, the text with its end.
+            let length = u8::try_from(name.len() + 1).unwrap_or(u8::MAX);
+            message.bytes(7, &[&[0, length], name.as_bytes(), b"\0"].concat());
+        });
+    }
+
+    /// A port's rule: every endpoint has as many of the numbers as it weighs.
+    fn choice(&mut self, backends: &Backends) {
+        self.maps += 1;
+        let (id, Family { kind, length, .. }) = (self.maps, Family::V4);
+        self.put(9, NLM_F_CREATE, |map| {
+            map.text(2, "__map%d");
+            map.number(3, ANONYMOUS | CONSTANT | INTERVAL | MAP);
+            map.number(4, NUMBER);
+            map.number(5, 4);
+            map.number(6, kind);
+            map.number(7, length);
+            map.number(10, id);
+        });
+        let mut first = 0;
+        let mut ranges: Vec<Attributes> = Vec::new();
+        for (address, weight) in &backends.endpoints {
+            ranges.push(range(first, *address));
+            first += u32::from(weight.get());
+        }
+        ranges.push(end(first));
+        for part in ranges.chunks(ELEMENTS) {
+            self.put(12, NLM_F_CREATE, |list| {
+                list.text(2, "__map%d");
+                list.number(4, id);
+                list.nested(3, |list| part.iter().for_each(|one| list.nested_bytes(1, one.as_bytes())));
+            });
+        }
+        // The number differs from one transaction to the next; the name must not.
+        let name = fingerprint(&choice(backends, 0));
+        self.named_rule(&backends.chain, &choice(backends, id), &name);
+    }
+
+    fn elements(&mut self, add: bool, set: &str, elements: impl Iterator<Item = Attributes>) {
+        let elements: Vec<Attributes> = elements.collect();
+        for part in elements.chunks(ELEMENTS) {
+            let (number, flags) = if add { (12, NLM_F_CREATE) } else { (14, 0) };
+            self.put(number, flags, |list| {
+                list.text(2, set);
+                list.nested(3, |list| part.iter().for_each(|one| list.nested_bytes(1, one.as_bytes())));
+            });
+        }
+    }
+}
+
+fn element(key: &[u8], chain: Option<&str>) -> Attributes {
+    Attributes::of(|element| {
+        element.nested(1, |data| value(data, key));
+        if let Some(chain) = chain {
+            element.nested(2, |data| verdict(data, chain));
+        }
+    })
+}
+
+/// The numbers from `first` on, up to the next element, choose `address`.
+fn range(first: u32, address: IpAddr) -> Attributes {
+    Attributes::of(|element| {
+        element.nested(1, |data| value(data, &first.to_be_bytes()));
+        element.nested(2, |data| value(data, &octets(address)));
+    })
+}
+
+/// The last range ends before `number`.
+fn end(number: u32) -> Attributes {
+    Attributes::of(|element| {
+        element.nested(1, |data| value(data, &number.to_be_bytes()));
+        element.number(3, 1);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::table;
+    use super::*;
+
+    const SERVICES: [&str; 2] = ["api 10.42.255.1 80 53/udp", "db 10.42.255.2 5432"];
+    const API: &str = "api-1 10.42.0.1 api 1 80 53/udp";
+    const DB: &str = "db-1 10.42.0.2 db 1 5432";
+
+    fn numbers(transaction: &Transaction) -> Vec<u8> {
+        transaction.messages().iter().map(|(verb, _)| verb.number).collect()
+    }
+
+    fn mentions(transaction: &Transaction, text: &str) -> bool {
+        let has = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        transaction.messages().iter().any(|(_, attributes)| has(attributes.as_bytes()))
+    }
+
+    #[test]
+    fn a_change_of_one_service_touches_no_other() {
+        let before = table(&SERVICES, &[API, DB], false);
+        let after = table(&SERVICES, &[API, DB, "db-2 10.42.0.3 db 1 5432"], false);
+        let change = difference("t", &before, &after);
+        // Chain, map, elements, rule; the port leads there; the old chain goes.
+        assert_eq!(numbers(&change), [3, 9, 12, 6, 14, 12, 8, 5]);
+        assert!(mentions(&change, "svc/db/") && !mentions(&change, "svc/api/"));
+        assert!(difference("t", &after, &after).is_empty());
+    }
+
+    #[test]
+    fn ports_come_and_go_with_their_endpoints() {
+        let (none, one) = (table(&SERVICES, &[], false), table(&SERVICES, &[DB], false));
+        assert_eq!(numbers(&difference("t", &none, &one)), [3, 9, 12, 6, 12]);
+        assert_eq!(numbers(&difference("t", &one, &none)), [14, 8, 5]);
+        let fewer = table(&SERVICES[..1], &[], false);
+        assert_eq!(
+            numbers(&difference("t", &none, &fewer)),
+            [14],
+            "an address that is no service's any more"
+        );
+    }
+
+    #[test]
+    fn many_endpoints_are_split_into_lists_that_a_message_can_hold() {
+        let many: Vec<String> =
+            (0..1200).map(|n| format!("db-{n} 10.42.{}.{} db 1 5432", n / 250, n % 250 + 1)).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (none, all) = (table(&SERVICES, &[], false), table(&SERVICES, &many, false));
+        let change = difference("t", &none, &all);
+        assert_eq!(numbers(&change), [3, 9, 12, 12, 12, 6, 12]);
+        assert!(change.messages().iter().all(|(_, attributes)| attributes.as_bytes().len() < 60_000));
+    }
+
+    #[test]
+    fn other_blocks_make_other_base_rules() {
+        let before = table(&SERVICES, &[API], false);
+        let mut after = before.clone();
+        after.blocks.insert("10.42.254.0/24".parse().unwrap());
+        assert_eq!(difference("t", &before, &after), replacement("t", &after));
+        assert_ne!(fingerprints(&before), fingerprints(&after));
+    }
+}

@@ -1,0 +1,168 @@
+//! What the kernel is to know of a network's services: which of their ports lead to whom. Immutable, pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
+use sealane_proto::types::{ServiceName, Transport, Weight};
+
+/// A port at a service's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mapped {
+    /// The service's address.
+    pub vip: IpAddr,
+    /// Over which transport.
+    pub transport: Transport,
+    /// The number, the same at the endpoints.
+    pub port: u16,
+}
+
+/// Who serves a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Backends {
+    /// The name of the chain that chooses one: it says everything that the chain does, so that a chain of this name
+    /// is never changed, only replaced.
+    pub(super) chain: String,
+    /// Addresses with their weights, none of them 0; sorted, not empty.
+    pub(super) endpoints: Vec<(IpAddr, Weight)>,
+}
+
+/// The services of one network for one kind of workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceTable {
+    /// The addresses that only services have.
+    pub(super) blocks: BTreeSet<IpNet>,
+    /// The services' addresses.
+    pub(super) vips: BTreeSet<IpAddr>,
+    /// The ports that can be reached. Any other port of a service's address is refused.
+    pub(super) ports: BTreeMap<Mapped, Backends>,
+}
+
+/// The tables of one network.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTables {
+    /// Of workloads without a sidecar.
+    every: Arc<ServiceTable>,
+    /// Of workloads whose sidecar carries what goes over TCP.
+    datagrams: Arc<ServiceTable>,
+}
+
+impl ServiceTables {
+    /// The tables that a network's state asks for.
+    #[must_use]
+    pub fn build(snapshot: &NetworkSnapshot) -> Self {
+        let every = ServiceTable::build(snapshot);
+        let mut datagrams = every.clone();
+        datagrams.ports.retain(|mapped, _| mapped.transport == Transport::Udp);
+        Self { every: Arc::new(every), datagrams: Arc::new(datagrams) }
+    }
+
+    /// The table of a workload.
+    #[must_use]
+    pub fn of(&self, sidecar: bool) -> &Arc<ServiceTable> {
+        if sidecar { &self.datagrams } else { &self.every }
+    }
+}
+
+impl ServiceTable {
+    fn build(snapshot: &NetworkSnapshot) -> Self {
+        let mut instances: BTreeMap<&ServiceName, Vec<&Workload>> = BTreeMap::new();
+        for workload in snapshot.workloads.iter().filter(|workload| workload.takes_work()) {
+            if let Some(service) = &workload.service {
+                instances.entry(service).or_default().push(workload);
+            }
+        }
+        let services = snapshot.blocks.iter().filter(|block| block.node.is_none());
+        let mut table =
+            Self { blocks: services.map(|block| block.range.into()).collect(), ..Self::default() };
+        for service in &snapshot.services {
+            let instances = instances.get(&service.name).map(Vec::as_slice).unwrap_or_default();
+            table.add(service, instances);
+        }
+        table
+    }
+
+    fn add(&mut self, service: &Service, instances: &[&Workload]) {
+        let vip = IpAddr::from(service.vip.to_ipv4());
+        self.vips.insert(vip);
+        for offered in &service.ports {
+            let (port, transport) = offered.key();
+            let offers = |workload: &&&Workload| workload.ports.iter().any(|own| own.key() == offered.key());
+            let endpoints = instances.iter().filter(offers);
+            let endpoints = endpoints.map(|known| (known.address.to_ipv4().into(), known.weight));
+            if let Some(backends) = Backends::new(&service.name, transport, port.get(), endpoints) {
+                self.ports.insert(Mapped { vip, transport, port: port.get() }, backends);
+            }
+        }
+    }
+
+    /// A table with one port, to try what the kernel has.
+    pub(super) fn sample(vip: IpAddr) -> Self {
+        let endpoints = vec![(vip, Weight::default())];
+        let backends = Backends { chain: "svc/probe".to_owned(), endpoints };
+        let mapped = Mapped { vip, transport: Transport::Udp, port: 9 };
+        Self { vips: [vip].into(), ports: [(mapped, backends)].into(), ..Self::default() }
+    }
+
+    /// How many ports can be reached.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Whether no port can be reached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    /// Whether a flow to `mapped` may go on to `answerer`: it serves the port, or the port is no service's.
+    #[must_use]
+    pub fn serves(&self, mapped: Mapped, answerer: IpAddr) -> bool {
+        match self.ports.get(&mapped) {
+            Some(backends) => backends.endpoints.iter().any(|(address, _)| *address == answerer),
+            None => !self.vips.contains(&mapped.vip),
+        }
+    }
+
+    /// Whether flows of datagrams that began under `before` may have to leave who answers them: an endpoint left,
+    /// or a port is served that was not.
+    #[must_use]
+    pub fn strands(&self, before: &Self) -> bool {
+        let datagrams = |table: &Self| {
+            let ports = table.ports.clone().into_iter();
+            ports.filter(|(mapped, _)| mapped.transport == Transport::Udp).collect::<BTreeMap<_, _>>()
+        };
+        let (old, new) = (datagrams(before), datagrams(self));
+        new.keys().any(|mapped| !old.contains_key(mapped))
+            || old.iter().any(|(mapped, backends)| {
+                backends.endpoints.iter().any(|(address, _)| !self.serves(*mapped, *address))
+            })
+    }
+}
+
+impl Backends {
+    fn new(
+        service: &ServiceName,
+        transport: Transport,
+        port: u16,
+        endpoints: impl Iterator<Item = (IpAddr, Weight)>,
+    ) -> Option<Self> {
+        let mut endpoints: Vec<_> = endpoints.collect();
+        endpoints.sort_unstable();
+        if endpoints.is_empty() {
+            return None;
+        }
+        let mut content = crc32fast::Hasher::new();
+        for (address, weight) in &endpoints {
+            content.update(format!("{address} {weight}\n").as_bytes());
+        }
+        let chain = format!("svc/{service}/{transport}/{port}/{:08x}", content.finalize());
+        Some(Self { chain, endpoints })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,132 @@
+use std::net::Ipv4Addr;
+
+use sealane_proto::resource::{Block, Network};
+use sealane_proto::types::{Generation, MacAddr, Vni};
+
+use super::*;
+
+/// `name ADDRESS service WEIGHT ports...`; a name that ends with `-` is not ready.
+pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> NetworkSnapshot {
+    let service = |text: &&str| {
+        let mut words = text.split(' ');
+        Service {
+            name: words.next().unwrap().parse().unwrap(),
+            vip: words.next().unwrap().parse().unwrap(),
+            ports: words.map(|port| port.parse().unwrap()).collect(),
+        }
+    };
+    let workload = |text: &&str| {
+        let mut words = text.split(' ');
+        let name = words.next().unwrap();
+        Workload {
+            name: name.trim_end_matches('-').parse().unwrap(),
+            network: "shop".parse().unwrap(),
+            node: "host-1".parse().unwrap(),
+            address: words.next().unwrap().parse().unwrap(),
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            service: Some(words.next().unwrap().parse().unwrap()),
+            weight: words.next().unwrap().parse().unwrap(),
+            ports: words.map(|port| port.parse().unwrap()).collect(),
+            sidecar: true,
+            ready: !name.ends_with('-'),
+        }
+    };
+    NetworkSnapshot {
+        generation: Generation::default(),
+        network: Network {
+            name: "shop".parse().unwrap(),
+            subnet: "10.42.0.0/16".parse().unwrap(),
+            vni: Vni::FIRST,
+            mtu: None,
+        },
+        nodes: vec![],
+        blocks: vec![
+            Block { node: None, range: "10.42.255.0/24".parse().unwrap() },
+            Block { node: Some("host-1".parse().unwrap()), range: "10.42.0.0/24".parse().unwrap() },
+        ],
+        services: services.iter().map(service).collect(),
+        workloads: workloads.iter().map(workload).collect(),
+    }
+}
+
+pub(in crate::services) fn table(services: &[&str], workloads: &[&str], sidecar: bool) -> ServiceTable {
+    ServiceTables::build(&snapshot(services, workloads)).of(sidecar).as_ref().clone()
+}
+
+const SERVICES: [&str; 2] = ["api 10.42.255.1 80/http 53 53/udp", "db 10.42.255.2 5432/tcp"];
+
+fn mapped(last: u8, port: &str) -> Mapped {
+    let port: sealane_proto::types::ServicePort = port.parse().unwrap();
+    let (port, transport) = port.key();
+    Mapped { vip: Ipv4Addr::new(10, 42, 255, last).into(), transport, port: port.get() }
+}
+
+fn address(last: u8) -> IpAddr {
+    Ipv4Addr::new(10, 42, 0, last).into()
+}
+
+#[test]
+fn a_port_leads_to_those_who_offer_it_are_ready_and_not_drained() {
+    let instances = [
+        "api-1 10.42.0.1 api 1 80/http 53 53/udp",
+        "api-2 10.42.0.2 api 3 80/http",
+        "api-3- 10.42.0.3 api 1 80/http 53/udp",
+        "api-4 10.42.0.4 api 0 80/http 53/udp",
+    ];
+    let table = table(&SERVICES, &instances, false);
+    let endpoints = |port: &str| {
+        let backends = &table.ports[&mapped(1, port)];
+        backends.endpoints.iter().map(|(ip, weight)| format!("{ip}*{weight}")).collect::<Vec<_>>()
+    };
+    assert_eq!(endpoints("80"), ["10.42.0.1*1", "10.42.0.2*3"]);
+    assert_eq!(endpoints("53"), ["10.42.0.1*1"]);
+    assert_eq!(endpoints("53/udp"), ["10.42.0.1*1"]);
+    assert!(!table.ports.contains_key(&mapped(2, "5432")), "nobody serves it");
+    assert_eq!((table.vips.len(), table.blocks.len(), table.len()), (2, 1, 3));
+}
+
+#[test]
+fn beside_a_sidecar_only_datagrams_are_balanced() {
+    let table = table(&SERVICES, &["api-1 10.42.0.1 api 1 80/http 53/udp"], true);
+    assert_eq!(table.ports.keys().copied().collect::<Vec<_>>(), [mapped(1, "53/udp")]);
+    assert_eq!(table.vips.len(), 2);
+}
+
+#[test]
+fn a_chain_is_named_by_everything_that_it_does() {
+    let name = |instance: &str| {
+        let table = table(&SERVICES, &[instance], false);
+        table.ports[&mapped(1, "80")].chain.clone()
+    };
+    let one = name("api-1 10.42.0.1 api 1 80/http");
+    assert!(one.starts_with("svc/api/tcp/80/"), "{one}");
+    assert_eq!(one, name("renamed 10.42.0.1 api 1 80/http"));
+    assert_ne!(one, name("api-1 10.42.0.1 api 2 80/http"));
+    assert_ne!(one, name("api-1 10.42.0.9 api 1 80/http"));
+}
+
+#[test]
+fn flows_go_on_where_the_port_is_served_and_nowhere_else() {
+    let table = table(&SERVICES, &["api-1 10.42.0.1 api 1 53/udp"], true);
+    let check = |last: u8, port: &str, answerer: IpAddr, expected: bool| {
+        assert_eq!(table.serves(mapped(last, port), answerer), expected, "{last} {port} {answerer}");
+    };
+    check(1, "53/udp", address(1), true);
+    check(1, "53/udp", address(2), false);
+    check(1, "53/udp", mapped(1, "53").vip, false);
+    check(1, "54/udp", address(1), false);
+    check(9, "53/udp", address(9), true);
+}
+
+#[test]
+fn flows_are_looked_at_when_an_endpoint_left_or_a_port_is_new() {
+    let of = |instances: &[&str]| table(&SERVICES, instances, false);
+    let (none, one, two) = (
+        of(&[]),
+        of(&["api-1 10.42.0.1 api 1 53/udp"]),
+        of(&["api-1 10.42.0.1 api 1 53/udp", "api-2 10.42.0.2 api 1 53/udp"]),
+    );
+    let streams = of(&["api-1 10.42.0.1 api 1 53/udp", "api-2 10.42.0.2 api 1 80"]);
+    assert!(one.strands(&two) && one.strands(&none) && none.strands(&one));
+    assert!(!two.strands(&one) && !one.strands(&streams) && !streams.strands(&one));
+}
