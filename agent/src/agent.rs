@@ -142,7 +142,6 @@ impl Ground {
         let (report, reports) = watch::channel(Arc::default());
         let (applied, acks) = watch::channel(BTreeMap::new());
         let (known, carried) = watch::channel(mesh.carried());
-        let ready = readiness.part("networks");
         let parts = HostParts {
             mesh,
             overlay: overlay.clone(),
@@ -152,7 +151,7 @@ impl Ground {
             report,
             applied,
             carried: known,
-            ready,
+            ready: readiness.part("networks"),
         };
         let (host, host_task) = host::start(parts);
         let dns_metrics = DnsMetrics::register(&registry)?;

@@ -19,4 +19,5 @@ mod one_host;
 mod partition;
 mod resolvers;
 mod restore;
+mod services;
 mod tcp;

@@ -38,6 +38,7 @@ pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> Ne
             subnet: "10.42.0.0/16".parse().unwrap(),
             vni: Vni::FIRST,
             mtu: None,
+            egress: Default::default(),
         },
         nodes: vec![],
         blocks: vec![

@@ -11,11 +11,13 @@ mod http;
 mod load;
 mod requests;
 mod tally;
+mod udp;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "usage:
   testapp http PORT NAME [--delay-ms N]    answers every request with NAME; /bytes/N with N bytes; POST with its body
+  testapp udp PORT NAME                    answers every datagram with NAME
   testapp load URL [--requests N] [--concurrency C] [--fresh] [--header NAME:VALUE]
                                            requests, until standard input ends when no number is given
   testapp dns NAME                         asks the first nameserver until standard input ends
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["http", port, name, flags @ ..] => http::serve(port, name, flags),
+        ["udp", port, name] => udp::serve(port, name),
         ["load", url, flags @ ..] => load::load(url, flags),
         ["dns", name] => dns::load(name),
         ["connect", address] => connect::connect(address),

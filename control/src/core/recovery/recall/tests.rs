@@ -55,6 +55,7 @@ fn report(state: &mut State, number: u8, network: &str, workloads: &[&str]) {
             ports: vec!["80".parse().unwrap()],
             sidecar: true,
             ready: true,
+            weight: Default::default(),
         }
     };
     let workloads = workloads.iter().map(workload).collect();
