@@ -6,12 +6,30 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+PREFIX ?= /usr/local
+BINARY ?= $(TARGET)/release/sealane
 
-.PHONY: build demo test lint bench tools-demo tools-test tools-bench
+.PHONY: build demo test lint bench install uninstall tools-demo tools-test tools-bench
 
 ## The release binary, target/release/sealane.
 build: tools-build
 	cargo build --release --locked --package sealane
+
+## The binary, units for systemd and their settings. DESTDIR and PREFIX as usual; nothing is started.
+install: $(BINARY)
+	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/sealane
+	for unit in deploy/systemd/*.service; do \
+		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
+		sed 's|/usr/local/bin|$(PREFIX)/bin|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); \
+	done
+	[ -e $(DESTDIR)/etc/default/sealane ] || install -Dm600 deploy/systemd/default $(DESTDIR)/etc/default/sealane
+	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl daemon-reload
+
+## What `install` installed, but for the settings. State stays: `sealane clean` removes that.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/sealane $(DESTDIR)$(PREFIX)/lib/systemd/system/sealane-{control,agent}.service
+
+$(TARGET)/release/sealane: build
 
 ## A tour with real programs on hosts that are namespaces; ONCE=1 ends after it.
 demo: root tools-demo build
@@ -47,7 +65,8 @@ DEMO_TOOLS := ip:iproute2 nft:nftables ping:iputils-ping curl:curl tcpdump:tcpdu
 BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client \
 	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl
 BENCH_VENV := $(TARGET)/bench-venv
-TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools
+TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
+	prometheus:prometheus systemd-analyze:systemd
 
 tools-demo: tools-build
 	@deploy/debian-packages $(DEMO_TOOLS)

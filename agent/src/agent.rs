@@ -226,6 +226,7 @@ impl Ground {
             carried: self.carried,
             underlay,
             version: VERSION.to_owned(),
+            metrics_port: config.metrics_port,
         };
         let link = Link::start(inputs, provider, self.link_events);
         let control = context.host.views.control.clone();

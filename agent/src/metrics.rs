@@ -70,7 +70,7 @@ pub(crate) async fn serve(
 ) -> Result<Task, StartError> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| StartError::Metrics { address, source })?;
-    Ok(task::spawn_fallible("metrics", admin::serve(listener, readiness, gather)))
+    Ok(task::spawn_fallible("metrics", admin::serve(listener, readiness, gather, Vec::new())))
 }
 
 fn gauge(name: &str, help: &str, series: Vec<Series>) -> Family {

@@ -1,4 +1,4 @@
-//! The admin server: `/metrics`, `/live` and `/ready` over HTTP/1.
+//! The admin server: `/metrics`, `/live`, `/ready` and what else a process shows, over HTTP/1.
 
 use std::future::Future;
 use std::io;
@@ -23,6 +23,17 @@ use crate::task;
 /// Gathers the families to expose; called once per scrape.
 pub type Gather = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Send>> + Send + Sync>;
 
+/// A page beside the usual ones.
+#[derive(Clone)]
+pub struct Page {
+    /// Where it is, like `/targets`.
+    pub path: &'static str,
+    /// What it is, like `application/json`.
+    pub content_type: &'static str,
+    /// What it says now; called once per request.
+    pub body: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
 /// How many connections are served at once; further ones wait in the accept queue.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take for its request head.
@@ -32,7 +43,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(listener: TcpListener, readiness: Readiness, gather: Gather) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    gather: Gather,
+    pages: Vec<Page>,
+) -> io::Result<()> {
+    let pages: Arc<[Page]> = pages.into();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -44,9 +61,10 @@ pub async fn serve(listener: TcpListener, readiness: Readiness, gather: Gather) 
                 continue;
             }
         };
-        let (readiness, gather) = (readiness.clone(), gather.clone());
+        let (readiness, gather, pages) = (readiness.clone(), gather.clone(), pages.clone());
         task::spawn("admin-connection", async move {
-            let answer = service_fn(|request| respond(request, readiness.clone(), gather.clone()));
+            let answer =
+                service_fn(|request| respond(request, readiness.clone(), gather.clone(), pages.clone()));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
@@ -65,17 +83,13 @@ async fn respond(
     request: Request<Incoming>,
     readiness: Readiness,
     gather: Gather,
+    pages: Arc<[Page]>,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     if request.method() != Method::GET {
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned()));
     }
     Ok(match request.uri().path() {
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics::encode(&gather().await));
-            let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
-        }
+        "/metrics" => typed(metrics::CONTENT_TYPE, metrics::encode(&gather().await)),
         "/live" => text(StatusCode::OK, "live\n".to_owned()),
         "/ready" => match readiness.waiting_for().as_slice() {
             [] => text(StatusCode::OK, "ready\n".to_owned()),
@@ -84,8 +98,20 @@ async fn respond(
                 text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {parts}\n"))
             }
         },
-        _ => text(StatusCode::NOT_FOUND, "see /metrics, /live and /ready\n".to_owned()),
+        path => match pages.iter().find(|page| page.path == path) {
+            Some(page) => typed(page.content_type, (page.body)()),
+            None => {
+                let others: String = pages.iter().map(|page| format!(", {}", page.path)).collect();
+                text(StatusCode::NOT_FOUND, format!("see /metrics, /live, /ready{others}\n"))
+            }
+        },
     })
+}
+
+fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -1,12 +1,16 @@
 //! Metric families as plain values, so that one process can expose the series of many.
 //!
 //! Written in the Prometheus text format 0.0.4; [`merge`] joins families of the same name from several
-//! sources, which the format demands to stand together.
+//! sources, which the format demands to stand together; [`sum`] adds up their series as well.
+
+mod sum;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use prometheus::proto;
+
+pub use sum::sum;
 
 /// The content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -19,7 +19,7 @@ use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
-pub(crate) use process::{Agent, Clean, Control, HostArgs, Proxy, Store, Up};
+pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, Up};
 pub(crate) use table::{
     CreateNetwork, Egress, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service,
     Token, TokenAction, Workload,
@@ -81,6 +81,8 @@ pub(crate) enum Verb {
     Backup(Backup),
     /// Make a backup the store of a control plane that does not run
     Restore(Restore),
+    /// Whether this host can carry Sealane, and whether what is installed works
+    Check(Check),
     /// A live tour: hosts as namespaces on this machine, with real programs
     Demo(Demo),
     /// Remove every trace of Sealane from this host

@@ -2,6 +2,7 @@
 //! lives in a module of its own, and what it works with in the other crates.
 
 mod args;
+mod check;
 mod clean;
 mod client;
 mod demo;
@@ -51,6 +52,7 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Node(node) => verb::listing::nodes(&node, common, printer),
         Verb::Workload(workload) => verb::listing::workloads(&workload, common, printer),
         Verb::Dns(dns) => verb::dns::call(&dns, common, printer),
+        Verb::Check(check) => check::call(&check, common, printer),
         Verb::Status => verb::status::call(common, printer),
         Verb::Run(run) => Err(run::run(run, common, printer)),
         Verb::Exec(exec) => Err(run::exec(exec, common)),

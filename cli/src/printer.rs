@@ -32,6 +32,38 @@ pub(crate) trait Row: Serialize {
     const NONE: &'static str;
     /// The cells, one per column.
     fn cells(&self, now: SystemTime) -> Vec<String>;
+    /// The column whose words terminals show in colours, if there is one.
+    const TONED: Option<&'static str> = None;
+    /// How good the news is that this word of the column tells.
+    fn tone(_word: &str) -> Tone {
+        Tone::Plain
+    }
+}
+
+/// How good a piece of news is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Neither.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Not as it should be.
+    Doubtful,
+    /// Wrong.
+    Bad,
+}
+
+impl Tone {
+    /// The word in this tone's colour (ECMA-48, SGR).
+    fn paint(self, word: &str) -> String {
+        let colour = match self {
+            Self::Plain => return word.to_owned(),
+            Self::Good => 32,
+            Self::Doubtful => 33,
+            Self::Bad => 31,
+        };
+        format!("\u{1b}[{colour}m{word}\u{1b}[0m")
+    }
 }
 
 /// One thing that is shown with all that is known about it.
@@ -60,7 +92,11 @@ impl Printer {
         self.print(&rows, || {
             let now = SystemTime::now();
             let rows = rows.iter().map(|row| row.cells(now));
-            table(Some(R::HEADERS), rows, width())
+            let text = table(Some(R::HEADERS), rows, width());
+            match R::TONED {
+                Some(column) if colours() => painted(&text, column, R::tone),
+                _ => text,
+            }
         })
     }
 
@@ -113,6 +149,24 @@ fn width() -> Option<u16> {
     terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(columns), _)| columns)
 }
 
+/// Whether standard output is a terminal whose user has not asked for none (<https://no-color.org>).
+fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The table with the words of one column in colours.
+fn painted(table: &str, column: &str, tone: fn(&str) -> Tone) -> String {
+    let start = table.lines().next().and_then(|head| head.find(column)).unwrap_or(0);
+    let paint = |line: &str| match line.split_at_checked(start) {
+        Some((before, after)) => {
+            let word = after.split(' ').next().unwrap_or_default();
+            format!("{before}{}{}", tone(word).paint(word), &after[word.len()..])
+        }
+        None => line.to_owned(),
+    };
+    table.lines().map(paint).collect::<Vec<_>>().join("\n")
+}
+
 fn table(headers: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -141,6 +195,9 @@ mod tests {
         };
         let text = table(Some(&["NAME", "SUBNET"]), rows().into_iter(), None);
         assert_eq!(text, "NAME     SUBNET\nshop     10.42.0.0/16\nstorage  10.43.0.0/16");
+        let tone = |word: &str| if word.starts_with("10.42") { Tone::Good } else { Tone::Plain };
+        let text = painted(&text, "SUBNET", tone);
+        assert_eq!(text, "NAME     SUBNET\nshop     \u{1b}[32m10.42.0.0/16\u{1b}[0m\nstorage  10.43.0.0/16");
         let narrow = table(Some(&["NAME", "SUBNET"]), rows().into_iter(), Some(16));
         assert!(narrow.lines().all(|line| line.len() <= 16), "{narrow}");
         let sheet = table(None, [vec!["name".into(), "shop".into()]].into_iter(), None);

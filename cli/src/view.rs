@@ -18,7 +18,7 @@ pub(crate) use dns::RecordView;
 pub(crate) use network::NetworkView;
 pub(crate) use node::NodeView;
 pub(crate) use service::ServiceView;
-pub(crate) use status::StatusView;
+pub(crate) use status::{Details, StatusView};
 pub(crate) use token::{NewToken, TokenView};
 pub(crate) use workload::WorkloadView;
 

@@ -16,6 +16,7 @@ mod serve;
 mod session;
 mod start;
 mod store;
+mod targets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ pub struct Control {
     readiness: Readiness,
     local_addr: SocketAddr,
     metrics: metrics::Metrics,
+    shown: Arc<registry::Registry>,
     writer: store::Writer,
     stopped: store::Stopped,
     authority: Arc<ca::Authority>,
@@ -89,6 +91,12 @@ impl Control {
     #[must_use]
     pub fn registry(&self) -> &MetricsRegistry {
         &self.metrics.registry
+    }
+
+    /// What Prometheus should scrape, as JSON for its HTTP service discovery; asked anew each time.
+    pub fn scrape_targets(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let directory = self.shown.clone();
+        move || targets::json(&directory.directory().nodes, &directory.seen())
     }
 
     /// A new join token, durable when this returns.

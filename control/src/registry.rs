@@ -37,6 +37,8 @@ pub(crate) struct View {
 pub(crate) struct Seen {
     /// What it runs.
     pub(crate) version: String,
+    /// Where it serves its metrics, if it said so.
+    pub(crate) metrics_port: Option<u16>,
     /// When it was last heard, or its stream ended.
     pub(crate) last: Timestamp,
     /// Whether it has a stream.
@@ -116,7 +118,8 @@ impl Registry {
         if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, view: sender }) {
             old.view.send_modify(|view| view.replaced = true);
         }
-        hub.seen.insert(node.clone(), Seen { version, last: now, connected: true });
+        let metrics_port = hub.seen.get(&node).and_then(|seen| seen.metrics_port);
+        hub.seen.insert(node.clone(), Seen { version, metrics_port, last: now, connected: true });
         hub.tracker.disconnect(&node);
         hub.tracker.connect(node.clone(), applied);
         hub.settle();
@@ -147,6 +150,15 @@ impl Seat {
             && let Some(seen) = hub.seen.get_mut(&self.node)
         {
             seen.last = now;
+        }
+    }
+
+    /// Notes where the host serves its metrics.
+    pub(crate) fn serves_metrics(&self, port: Option<u16>) {
+        if let Some(mut hub) = self.seated()
+            && let Some(seen) = hub.seen.get_mut(&self.node)
+        {
+            seen.metrics_port = port.or(seen.metrics_port);
         }
     }
 

@@ -70,6 +70,7 @@ struct Greeting {
     protocol: u32,
     applied: BTreeMap<NetworkName, Generation>,
     recalls: bool,
+    metrics_port: Option<u16>,
 }
 
 /// Serves one stream until it ends.
@@ -86,6 +87,7 @@ pub(crate) async fn serve(
             tracing::info!(%node, version, "agent connected");
             let now = SystemTime::now().into();
             let seat = context.registry.seat(node.clone(), version, &greeting.applied, now);
+            seat.serves_metrics(greeting.metrics_port);
             let session = Session::new(context, node.clone(), seat, greeting);
             let ended = session.run(incoming, &down).await;
             tracing::info!(%node, reason = ended.message(), "agent disconnected");
@@ -100,7 +102,7 @@ pub(crate) async fn serve(
     let _ = down.try_send(Err(ended));
 }
 
-/// Waits for Hello: what the agent runs, and which generations it works by.
+/// Waits for Hello: what the agent runs, where its metrics are, and which generations it works by.
 async fn greet(
     context: &Context,
     opener: Opener,
@@ -117,7 +119,8 @@ async fn greet(
         readmit(context, opener.node, proof, hello.underlay).await?;
     }
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
-    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls })
+    let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
+    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
 }
 
 /// The protocol to speak. Peers that have none in common refuse each other, with both versions.

@@ -110,6 +110,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let hosts = ControlApi { context, authority: authority.clone() };
     let hosts = serve_hosts(hosts, connections, drain.handle(), readiness.part("hosts"));
     let admin = AdminApi { writer: writer.clone(), registry: registry.clone(), authority: authority.clone() };
+    let shown = registry.clone();
     let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), health, started };
     let people = serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock"));
     let upkeep = Upkeep {
@@ -126,6 +127,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         readiness,
         local_addr,
         metrics,
+        shown,
         writer,
         stopped,
         authority,

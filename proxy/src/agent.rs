@@ -44,9 +44,12 @@ pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
                 return Ok(());
             }
             End::Drain(deadline, mut sender) => {
+                let counts = core.counts();
                 finish(core, deadline).await;
-                if let Err(error) = sender.send(Up::Drained).await {
-                    tracing::debug!(%error, "the agent did not wait for the end");
+                for word in [Up::Metrics(counts()), Up::Drained] {
+                    if let Err(error) = sender.send(word).await {
+                        tracing::debug!(%error, "the agent did not wait for the end");
+                    }
                 }
                 return Ok(());
             }

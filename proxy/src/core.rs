@@ -124,12 +124,19 @@ impl Core {
     /// Everything that was counted.
     #[must_use]
     pub fn metrics(&self) -> Vec<Family> {
-        let stats = &self.stats;
-        let open = stats.tunnels_opened.value().saturating_sub(stats.tunnels_closed.value());
-        self.telemetry.tunnels_open.set(i64::try_from(open).unwrap_or(i64::MAX));
-        let failures = &self.telemetry.handshake_failures;
-        failures.inc_by(stats.handshakes_failed.value().saturating_sub(failures.get()));
-        self.telemetry.gather()
+        self.counts()()
+    }
+
+    /// Everything that will have been counted whenever this is asked, even when the sidecar has drained.
+    pub(crate) fn counts(&self) -> impl Fn() -> Vec<Family> + Send + use<> {
+        let (stats, telemetry) = (self.stats.clone(), self.telemetry.clone());
+        move || {
+            let open = stats.tunnels_opened.value().saturating_sub(stats.tunnels_closed.value());
+            telemetry.tunnels_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+            let failures = &telemetry.handshake_failures;
+            failures.inc_by(stats.handshakes_failed.value().saturating_sub(failures.get()));
+            telemetry.gather()
+        }
     }
 
     /// Takes no new work, waits for the work in progress, at most so long, and ends. Returns whether all of it ended.

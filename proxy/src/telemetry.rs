@@ -5,7 +5,7 @@ mod traffic;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -19,6 +19,8 @@ pub(crate) use traffic::{Carried, Direction, Parties, Traffic};
 pub(crate) const UNKNOWN: &str = "unknown";
 /// The most pairs of parties that have series of their own; further ones share those of `other`.
 const MAX_PARTIES: usize = 2000;
+/// How long a pair's series are kept when nothing passes between them any more and no route leads there.
+const KEPT: Duration = Duration::from_secs(3600);
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -27,7 +29,7 @@ const BUCKETS: [f64; 14] =
 pub(crate) struct Telemetry {
     registry: Registry,
     families: Families,
-    traffic: Mutex<HashMap<Parties, Arc<Traffic>>>,
+    traffic: Mutex<HashMap<Parties, Known>>,
     identity: Mutex<Option<String>>,
     /// Requests sent again, by reason.
     pub(crate) retries: IntCounterVec,
@@ -46,6 +48,15 @@ pub(crate) struct Telemetry {
     /// TLS handshakes that failed, on either side. A gauge to us, since it is copied; a counter to readers.
     pub(crate) handshake_failures: IntCounter,
     certificate_expiry: IntGaugeVec,
+}
+
+/// A pair of parties that has series.
+#[derive(Debug)]
+struct Known {
+    traffic: Arc<Traffic>,
+    /// What had passed when it was last looked at, and since when no more has.
+    moved: u64,
+    since: Instant,
 }
 
 /// Families whose series are made per pair of parties.
@@ -177,14 +188,34 @@ impl Telemetry {
         let mut known = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         let full = known.len() >= MAX_PARTIES && !known.contains_key(&parties);
         let parties = if full { parties.beyond_the_bound() } else { parties };
-        known
-            .entry(parties)
-            .or_insert_with_key(|parties| Arc::new(Traffic::new(&self.families, parties)))
-            .clone()
+        let known = known.entry(parties).or_insert_with_key(|parties| Known {
+            traffic: Arc::new(Traffic::new(&self.families, parties)),
+            moved: 0,
+            since: Instant::now(),
+        });
+        known.traffic.clone()
+    }
+
+    /// Forgets pairs that nobody holds and between which nothing has passed for [`KEPT`].
+    fn expire(&self, now: Instant) {
+        let mut known = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, pair| {
+            let moved = pair.traffic.moved();
+            if pair.moved != moved {
+                (pair.moved, pair.since) = (moved, now);
+            }
+            let held = Arc::strong_count(&pair.traffic) > 1;
+            let stays = held || now.saturating_duration_since(pair.since) < KEPT;
+            if !stays {
+                pair.traffic.forget();
+            }
+            stays
+        });
     }
 
     /// Everything that was counted.
     pub(crate) fn gather(&self) -> Vec<Family> {
+        self.expire(Instant::now());
         metrics::gather(&self.registry)
     }
 }

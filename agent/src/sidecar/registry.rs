@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealane_base::metrics::Family;
 use sealane_base::task::{self, Task};
@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Key;
+use super::ledger::Ledger;
 use super::supervisor::Command;
 
 /// How long a connection may take to say who it is.
@@ -41,6 +42,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     entries: Mutex<BTreeMap<Key, Entry>>,
+    ledger: Mutex<Ledger>,
 }
 
 impl Registry {
@@ -101,33 +103,31 @@ impl Registry {
         self.lock().insert(key, Entry { connections, commands });
     }
 
-    /// The sidecar of `key` is gone for good.
-    pub(super) fn leave(&self, key: &Key) {
+    /// The sidecar of `key` is gone for good, having counted this at last.
+    pub(super) fn leave(&self, key: &Key, last: Vec<Family>) {
         self.lock().remove(key);
+        self.ledger().retire(key, last, Instant::now());
     }
 
-    /// The series of all sidecars, each with its network and workload; those that do not answer are left out.
+    /// The series of all sidecars, each with its network and workload, bounded in number; those of sidecars that do
+    /// not answer are left out.
     pub(crate) async fn collect(&self) -> Vec<Family> {
         let all: Vec<_> =
             self.lock().iter().map(|(key, entry)| (key.clone(), entry.commands.clone())).collect();
         let asked = all.into_iter().map(|(key, commands)| async move {
             let (answer, wait) = oneshot::channel();
             commands.try_send(Command::Collect(answer)).ok()?;
-            let families = tokio::time::timeout(COLLECT, wait).await.ok()?.ok()?;
-            Some(labelled(families, &key))
+            Some((key, tokio::time::timeout(COLLECT, wait).await.ok()?.ok()?))
         });
-        futures_util::future::join_all(asked).await.into_iter().flatten().flatten().collect()
+        let live = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        self.ledger().expose(live, Instant::now())
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn labelled(mut families: Vec<Family>, key: &Key) -> Vec<Family> {
-    for series in families.iter_mut().flat_map(|family| &mut family.series) {
-        series.labels.push(("network".to_owned(), key.network.to_string()));
-        series.labels.push(("workload".to_owned(), key.workload.to_string()));
-    }
-    families
 }

@@ -77,11 +77,11 @@ impl Supervisor {
         let (commands, orders) = mpsc::channel(4);
         registry.enter(parts.key.clone(), connections, commands.clone());
         let (applied, seen) = watch::channel(None);
-        let run = Run { parts, incoming, orders, applied, collecting: Vec::new() };
+        let run = Run { parts, incoming, orders, applied, collecting: Vec::new(), last: Vec::new() };
         let task = task::spawn("sidecar", async move {
             let key = run.parts.key.clone();
-            run.supervise().await;
-            registry.leave(&key);
+            let last = run.supervise().await;
+            registry.leave(&key, last);
         });
         Self { applied: seen, commands, task }
     }
@@ -93,6 +93,8 @@ struct Run {
     orders: mpsc::Receiver<Command>,
     applied: watch::Sender<Option<u64>>,
     collecting: Vec<oneshot::Sender<Vec<Family>>>,
+    /// What a drained sidecar counted at last.
+    last: Vec<Family>,
 }
 
 /// How a stretch of a sidecar's life ended.
@@ -106,7 +108,8 @@ enum End {
 }
 
 impl Run {
-    async fn supervise(mut self) {
+    /// Returns what the sidecar counted until it was drained.
+    async fn supervise(mut self) -> Vec<Family> {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         let mut adopted = SidecarProcess::adopt(&self.parts.run_dir, &self.parts.key);
         loop {
@@ -122,7 +125,7 @@ impl Run {
                     self.applied.send_replace(None);
                     if let End::Drain(deadline) = end {
                         self.drain(process, deadline).await;
-                        return;
+                        return self.last;
                     }
                     tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar ended, starting another");
                 }
@@ -191,6 +194,7 @@ impl Run {
                     }
                     Some(Command::Drain { deadline }) => {
                         channel.sender.send(Down::Drain { deadline }).await?;
+                        self.farewell(process, &mut channel, deadline).await;
                         return Ok(End::Drain(deadline));
                     }
                     None => return Ok(End::Disconnected),
@@ -205,14 +209,42 @@ impl Run {
         }
     }
 
+    /// Hears a draining sidecar out: its last counts come when its work is done.
+    async fn farewell(
+        &mut self,
+        process: &mut SidecarProcess,
+        channel: &mut Channel<Down, Up>,
+        deadline: Duration,
+    ) {
+        let heard = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    // A channel that broke has nothing more to say.
+                    received = channel.receiver.recv() => match received {
+                        Ok(Up::Drained) | Err(_) => return,
+                        Ok(message) => self.handle(message),
+                    },
+                    () = process.ended() => return,
+                }
+            }
+        };
+        if tokio::time::timeout(deadline + GRACE, heard).await.is_err() {
+            tracing::debug!(key = %self.parts.key, "the sidecar did not say that it has drained");
+        }
+    }
+
     fn handle(&mut self, message: Up) {
         match message {
             Up::Applied { sequence } => {
                 self.applied.send_replace(Some(sequence));
             }
             Up::Metrics(families) => {
-                // Answers come in the order of the questions; one asker that left loses only its own.
-                if !self.collecting.is_empty() {
+                // Answers come in the order of the questions; one asker that left loses only its own. What comes
+                // without a question is what a draining sidecar counted at last.
+                if self.collecting.is_empty() {
+                    self.last = families;
+                } else {
                     let _ = self.collecting.remove(0).send(families);
                 }
             }

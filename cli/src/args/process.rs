@@ -30,6 +30,22 @@ pub(crate) struct Clean {
     pub(crate) keep_data: bool,
 }
 
+/// `sealane check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The address that other hosts' packets will be sent to [default: the one of the default route]
+    #[arg(long, value_name = "IP")]
+    pub(crate) underlay: Option<IpAddr>,
+    /// The port of the agent's /metrics
+    #[arg(long, value_name = "PORT", default_value = "9464")]
+    pub(crate) metrics_port: Port,
+    /// The UDP port of VXLAN
+    #[arg(long, value_name = "PORT", default_value = "4789")]
+    pub(crate) vxlan_port: Port,
+}
+
 /// `sealane control`.
 #[derive(Debug, Args)]
 pub(crate) struct Control {

@@ -38,7 +38,12 @@ pub(super) async fn control(
         let families = metrics::gather(&registry);
         Box::pin(async move { families })
     });
-    let serving = admin::serve(listener, control.readiness().clone(), gather);
+    let targets = admin::Page {
+        path: "/targets",
+        content_type: "application/json",
+        body: Arc::new(control.scrape_targets()),
+    };
+    let serving = admin::serve(listener, control.readiness().clone(), gather, vec![targets]);
     tracing::info!(listen = %control.local_addr(), "control is ready");
     Ok((control, task::spawn_fallible("metrics", serving)))
 }

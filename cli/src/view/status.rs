@@ -1,5 +1,7 @@
 //! How control or an agent is doing.
 
+mod details;
+
 use std::time::{Duration, SystemTime};
 
 use sealane_proto::wire::v1;
@@ -7,6 +9,10 @@ use serde::Serialize;
 
 use super::{generation, rfc3339, text};
 use crate::printer::{self, Sheet};
+pub(crate) use details::Details;
+
+/// A certificate that ends so soon should have been renewed long ago.
+const RENEWED_BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 /// What `status` shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,6 +36,7 @@ pub(crate) struct StatusView {
     workloads: u32,
     certificates: Vec<CertificateView>,
     problems: Vec<String>,
+    details: Details,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,8 +46,19 @@ struct CertificateView {
     expires: Option<SystemTime>,
 }
 
-impl From<v1::StatusResponse> for StatusView {
-    fn from(status: v1::StatusResponse) -> Self {
+impl StatusView {
+    /// What the process says of itself, and the things behind its counts.
+    pub(crate) fn new(status: v1::StatusResponse, details: Details, now: SystemTime) -> Self {
+        let ending = status.certificates.iter().filter_map(|certificate| {
+            let end = printer::instant(certificate.expires_unix_seconds)?;
+            let soon = end.duration_since(now).unwrap_or_default() < RENEWED_BEFORE;
+            soon.then(|| {
+                let (identity, left) = (&certificate.identity, printer::remaining(end, now));
+                format!("certificate of {identity} ends {left}; see that control is reachable and the clocks are right")
+            })
+        });
+        let ending: Vec<String> = ending.collect();
+        let problems = status.problems.into_iter().chain(details.problems().cloned()).chain(ending).collect();
         let certificates = status.certificates.into_iter().map(|certificate| CertificateView {
             identity: certificate.identity,
             expires: printer::instant(certificate.expires_unix_seconds),
@@ -60,7 +78,8 @@ impl From<v1::StatusResponse> for StatusView {
             services: status.services,
             workloads: status.workloads,
             certificates: certificates.collect(),
-            problems: status.problems,
+            problems,
+            details,
         }
     }
 }
@@ -85,6 +104,7 @@ impl Sheet for StatusView {
         let counts =
             [("networks", self.networks), ("services", self.services), ("workloads", self.workloads)];
         lines.extend(counts.map(|(name, count)| (name, count.to_string())));
+        lines.extend(self.details.lines(now));
         for certificate in &self.certificates {
             let ends = certificate.expires.map_or_else(|| "-".to_owned(), |end| printer::remaining(end, now));
             lines.push(("certificate", format!("{}, renewed before it ends {ends}", certificate.identity)));

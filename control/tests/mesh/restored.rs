@@ -30,6 +30,7 @@ fn hello(underlay: &str, applied: Vec<v1::Ack>) -> Up {
         oldest_protocol: PROTOCOL,
         underlay: underlay.into(),
         recalls: true,
+        ..v1::Hello::default()
     })
 }
 

@@ -53,6 +53,8 @@ pub struct LinkInputs {
     pub underlay: UnderlayAddr,
     /// The program's version.
     pub version: String,
+    /// Where the host serves its metrics, on its underlay address.
+    pub metrics_port: u16,
 }
 
 /// Networks as control last said.
@@ -155,6 +157,7 @@ impl Session<'_> {
         let hello = v1::Hello {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
+            metrics_port: self.inputs.metrics_port.into(),
             applied: applied.iter().map(|(network, &generation)| ack(network, generation)).collect(),
             oldest_protocol: OLDEST_PROTOCOL,
             underlay: self.inputs.underlay.to_string(),

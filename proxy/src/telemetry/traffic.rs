@@ -7,6 +7,15 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::Families;
 
+/// The name that parties share when there are too many; no service's or workload's name has an underscore.
+const OTHER: &str = "_other";
+/// Values of `code_class`, by a status' first digit.
+const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Values of `protocol`.
+const PROTOCOLS: [&str; 2] = ["http", "tcp"];
+/// Values of `flow`.
+const FLOWS: [&str; 2] = ["sent", "received"];
+
 /// Which way a call goes, as the sidecar sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Direction {
@@ -60,7 +69,7 @@ impl Drop for OpenConnection {
 impl Parties {
     /// The pair that shares its series with all that came when there were too many.
     pub(super) fn beyond_the_bound(self) -> Self {
-        Self { direction: self.direction, source: "other".to_owned(), destination: "other".to_owned() }
+        Self { direction: self.direction, source: OTHER.to_owned(), destination: OTHER.to_owned() }
     }
 }
 
@@ -99,7 +108,6 @@ impl Traffic {
 
     /// A request was answered with this status, the first byte of it after `latency`.
     pub(crate) fn answered(&self, status: u16, latency: Duration) {
-        const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
         let class = usize::from(status / 100);
         let class = if class < CLASSES.len() { class } else { 0 };
         self.requests[class].get_or_init(|| self.counter(&self.families.requests, CLASSES[class])).inc();
@@ -109,10 +117,11 @@ impl Traffic {
 
     /// A connection was opened.
     pub(crate) fn connected(&self, carried: Carried) -> OpenConnection {
-        let (index, name) = match carried {
-            Carried::Http => (0, "http"),
-            Carried::Opaque => (1, "tcp"),
+        let index = match carried {
+            Carried::Http => 0,
+            Carried::Opaque => 1,
         };
+        let name = PROTOCOLS[index];
         let (total, open) = self.connections[index].get_or_init(|| {
             (self.counter(&self.families.connections, name), self.gauge(&self.families.open, name))
         });
@@ -121,20 +130,50 @@ impl Traffic {
         OpenConnection(open.clone())
     }
 
+    /// A number that grows with whatever passes.
+    pub(super) fn moved(&self) -> u64 {
+        let requests = self.requests.iter().filter_map(OnceLock::get).map(IntCounter::get);
+        let connections = self.connections.iter().filter_map(OnceLock::get).map(|(total, _)| total.get());
+        let bytes = self.bytes.get().map_or(0, |(sent, received)| sent.get() + received.get());
+        requests.chain(connections).sum::<u64>() + bytes
+    }
+
+    /// Takes the series out of their families.
+    pub(super) fn forget(&self) {
+        let [direction, source, destination] = self.labels.each_ref().map(String::as_str);
+        let with = |last| [direction, source, destination, last];
+        // What was never made is not there to be removed.
+        let families = &self.families;
+        for class in CLASSES {
+            let _ = families.requests.remove_label_values(&with(class));
+        }
+        let _ = families.duration.remove_label_values(&[direction, source, destination]);
+        for protocol in PROTOCOLS {
+            let _ = families.connections.remove_label_values(&with(protocol));
+            let _ = families.open.remove_label_values(&with(protocol));
+        }
+        for flow in FLOWS {
+            let _ = families.bytes.remove_label_values(&with(flow));
+        }
+    }
+
     /// Counters of the bytes that the calling side sent and received.
     pub(crate) fn bytes(&self) -> &(IntCounter, IntCounter) {
         self.bytes.get_or_init(|| {
             let family = &self.families.bytes;
-            (self.counter(family, "sent"), self.counter(family, "received"))
+            let [sent, received] = FLOWS;
+            (self.counter(family, sent), self.counter(family, received))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use sealane_base::metrics::encode;
 
-    use super::super::Telemetry;
+    use super::super::{KEPT, Telemetry};
     use super::*;
 
     #[test]
@@ -167,6 +206,29 @@ mod tests {
         }
         drop(open);
         assert!(encode(&telemetry.gather()).contains("protocol=\"tcp\",source_service=\"web\"} 0"));
+    }
+
+    #[test]
+    fn series_end_when_nobody_holds_them_and_nothing_passes_for_long() {
+        let telemetry = Telemetry::new().unwrap();
+        let parties = |source: &str| Parties {
+            direction: Direction::Inbound,
+            source: source.into(),
+            destination: "api".into(),
+        };
+        let held = telemetry.traffic(parties("held"));
+        held.answered(200, Duration::ZERO);
+        telemetry.traffic(parties("job")).answered(200, Duration::ZERO);
+        let sources = |after: Duration| {
+            telemetry.expire(Instant::now() + after);
+            let text = encode(&sealane_base::metrics::gather(&telemetry.registry));
+            ["held", "job"].map(|source| text.contains(&format!("source_service=\"{source}\"")))
+        };
+        assert_eq!(sources(KEPT / 2), [true, true]);
+        assert_eq!(sources(KEPT), [true, true], "it passed half that time ago, as far as was seen");
+        assert_eq!(sources(KEPT * 2), [true, false]);
+        drop(held);
+        assert_eq!(sources(KEPT * 3), [false, false]);
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Whether the host's own packet filter lets Sealane's outer packets in. Its rules are read, never changed.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::Finding;
+use crate::args::Check;
+
+pub(super) fn check(check: &Check) -> Vec<Finding> {
+    let listed = Command::new("nft").args(["-j", "list", "ruleset"]).output();
+    let rules = match listed {
+        Ok(output) if output.status.success() => {
+            serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+        }
+        // The kernel check has said so.
+        Ok(_) | Err(_) => return Vec::new(),
+    };
+    let wanted = [
+        ("udp", check.vxlan_port.get(), "VXLAN from the other hosts"),
+        ("tcp", 7443, "hosts that join, on the control host"),
+        ("tcp", check.metrics_port.get(), "Prometheus"),
+    ];
+    let closed = closed_inputs(&rules);
+    if closed.is_empty() {
+        return vec![Finding::ok("firewall", "no input chain drops by default")];
+    }
+    let mut findings = Vec::new();
+    for chain in &closed {
+        for (kind, port, what) in wanted {
+            if !mentions(&rules, kind, port) {
+                findings.push(Finding::warning(
+                    "firewall",
+                    format!("{chain} drops by default, and no rule speaks of {port}/{kind} ({what})"),
+                    format!("let it in from the hosts of the mesh: `{kind} dport {port} accept`"),
+                ));
+            }
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            "firewall",
+            "every input chain that drops by default speaks of Sealane's ports",
+        ));
+    }
+    findings
+}
+
+/// Base chains on the input hook that drop what no rule accepts.
+fn closed_inputs(rules: &Value) -> Vec<String> {
+    let items = rules["nftables"].as_array().into_iter().flatten();
+    let chains = items.filter_map(|item| item.get("chain"));
+    let closed = chains.filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    closed.map(|chain| ["family", "table", "name"].map(|field| word(&chain[field])).join(" ")).collect()
+}
+
+/// Whether some rule matches on this destination port, alone or in a set or a range.
+fn mentions(rules: &Value, kind: &str, port: u16) -> bool {
+    let items = rules["nftables"].as_array().into_iter().flatten();
+    let mut parts = items.filter_map(|item| item["rule"]["expr"].as_array()).flatten();
+    parts.any(|part| {
+        let matched = &part["match"];
+        let payload = &matched["left"]["payload"];
+        let on_port =
+            payload["field"] == "dport" && (payload["protocol"] == kind || payload["protocol"] == "th");
+        on_port && covers(&matched["right"], port)
+    })
+}
+
+fn covers(right: &Value, port: u16) -> bool {
+    let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
+    match right {
+        Value::Number(_) => number(right) == u64::from(port),
+        Value::Array(elements) => elements.iter().any(|element| covers(element, port)),
+        Value::Object(object) => match (object.get("range"), object.get("set")) {
+            (Some(range), _) => (number(&range[0])..=number(&range[1])).contains(&u64::from(port)),
+            (None, Some(set)) => covers(set, port),
+            (None, None) => false,
+        },
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(policy: &str, right: Value) -> Value {
+        serde_json::json!({"nftables": [
+            {"metainfo": {}},
+            {"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input", "policy": policy}},
+            {"chain": {"family": "inet", "table": "filter", "name": "web"}},
+            {"rule": {"expr": [
+                {"match": {"left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": right}},
+                {"accept": null}
+            ]}}
+        ]})
+    }
+
+    #[test]
+    fn chains_that_drop_by_default_are_found() {
+        assert_eq!(closed_inputs(&rules("drop", 1.into())), ["inet filter input"]);
+        assert!(closed_inputs(&rules("accept", 1.into())).is_empty());
+        assert!(closed_inputs(&Value::Null).is_empty());
+    }
+
+    #[test]
+    fn a_port_is_mentioned_alone_in_a_set_or_in_a_range() {
+        let table = [
+            (serde_json::json!(4789), true),
+            (serde_json::json!(53), false),
+            (serde_json::json!({"set": [53, 4789]}), true),
+            (serde_json::json!({"set": [53, {"range": [4000, 5000]}]}), true),
+            (serde_json::json!({"range": [5000, 6000]}), false),
+            (serde_json::json!("@ports"), false),
+        ];
+        for (right, expected) in table {
+            assert_eq!(mentions(&rules("drop", right.clone()), "udp", 4789), expected, "{right}");
+        }
+        assert!(!mentions(&rules("drop", 4789.into()), "tcp", 4789));
+    }
+}

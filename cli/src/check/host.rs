@@ -1,0 +1,109 @@
+//! The host itself: rights, kernel, limits, clock, the network beneath, disk.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statvfs::statvfs;
+use sealane_agent::netlink::Socket;
+use sealane_agent::overlay::{Underlay, preflight, source_towards};
+use sealane_proto::types::UnderlayAddr;
+use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, clock as kernel_clock};
+
+use super::Finding;
+
+/// How many descriptors a host with some hundred workloads needs.
+const DESCRIPTORS: u64 = 20_000;
+/// How much room the state of a mesh may want, in bytes.
+const ROOM: u64 = 100 << 20;
+/// The smallest inner MTU that every program can live with (RFC 8200, section 5).
+const SMALLEST_MTU: u32 = 1280;
+
+pub(super) fn privileges() -> Vec<Finding> {
+    if nix::unistd::geteuid().is_root() {
+        return vec![Finding::ok("privileges", "root")];
+    }
+    let hint = crate::failure::as_root(std::env::args_os());
+    vec![Finding::problem("privileges", "not root: nothing of the kernel can be tried", hint)]
+}
+
+pub(super) fn kernel() -> Vec<Finding> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let tried = match Hopper::start() {
+        Ok(hopper) => preflight::check(&hopper),
+        Err(error) => return vec![Finding::told("kernel", &format!("cannot enter namespaces: {error}"))],
+    };
+    match tried {
+        Ok(()) => {
+            let what = "network namespaces, vxlan, bridge, veth, nf_tables";
+            vec![Finding::ok("kernel", format!("Linux {}: {what}", release.trim()))]
+        }
+        Err(missing) => missing.iter().map(|missing| Finding::told("kernel", &missing.to_string())).collect(),
+    }
+}
+
+pub(super) fn limits() -> Vec<Finding> {
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Vec::new() };
+    if most >= DESCRIPTORS {
+        return vec![Finding::ok("limits", format!("{most} open files"))];
+    }
+    let finding = format!("only {most} open files are allowed: enough for about {} workloads", most / 40);
+    vec![Finding::warning("limits", finding, "raise LimitNOFILE= of the unit, or `ulimit -n`")]
+}
+
+pub(super) fn clock() -> Vec<Finding> {
+    match kernel_clock::is_synchronised() {
+        Ok(true) => vec![Finding::ok("clock", "synchronised")],
+        Ok(false) => vec![Finding::warning(
+            "clock",
+            "no time service keeps it right: certificates are checked by it",
+            "install one (`apt-get install chrony`)",
+        )],
+        Err(error) => {
+            vec![Finding::warning("clock", format!("cannot be judged: {error}"), "see adjtimex(2)")]
+        }
+    }
+}
+
+/// The device that carries the outer packets, and what fits into them.
+pub(super) fn underlay(address: Option<IpAddr>) -> Vec<Finding> {
+    // Where an agent without --underlay looks: towards some address far away; nothing is sent.
+    let away = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 7443);
+    let found = match address.map(UnderlayAddr::from) {
+        Some(address) => Ok(address),
+        None => source_towards(away).map_err(|error| error.to_string()),
+    };
+    let underlay = found.and_then(|address| {
+        let own = NetNs::current().map_err(|error| error.to_string())?;
+        let hopper = Hopper::start().map_err(|error| error.to_string())?;
+        let mut socket = Socket::open(&hopper, &own).map_err(|error| error.to_string())?;
+        Underlay::find(&mut socket, address).map_err(|error| error.to_string())
+    });
+    match underlay {
+        Err(error) => vec![Finding::told("underlay", &error)],
+        Ok(underlay) => {
+            let (inner, device) = (underlay.inner_mtu(), &underlay.device);
+            let text = format!("{} on {device}, MTU {}, {inner} inside", underlay.address, underlay.mtu);
+            if inner >= SMALLEST_MTU {
+                vec![Finding::ok("underlay", text)]
+            } else {
+                let hint = format!("raise it (`ip link set {device} mtu 1500`), on every host");
+                vec![Finding::problem("underlay", text, hint)]
+            }
+        }
+    }
+}
+
+pub(super) fn disk(data_dir: &Path) -> Vec<Finding> {
+    let there = data_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let (shown, Ok(space)) = (data_dir.display(), statvfs(there)) else { return Vec::new() };
+    let free = space.blocks_available() * space.fragment_size();
+    let text = format!("{} MiB free for {shown}", free >> 20);
+    if free >= ROOM {
+        vec![Finding::ok("disk", text)]
+    } else {
+        vec![Finding::problem("disk", text, "nothing new is taken in when it is full: make room")]
+    }
+}

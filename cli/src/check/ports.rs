@@ -1,0 +1,67 @@
+//! The ports that Sealane uses: free, or used by Sealane.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::Path;
+
+use super::Finding;
+use crate::args::Check;
+use crate::life::running;
+
+/// Whoever uses a port when it is Sealane's.
+#[derive(Clone, Copy)]
+enum User {
+    Control,
+    Agent,
+}
+
+pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
+    let runs =
+        |what: &str| running(&run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some());
+    let (control, agent) = (runs("control"), runs("agent"));
+    let tcp = [(7443, User::Control), (9465, User::Control), (check.metrics_port.get(), User::Agent)];
+    let mut findings: Vec<Finding> = tcp
+        .into_iter()
+        .filter(|(_, user)| match user {
+            User::Control => !control,
+            User::Agent => !agent,
+        })
+        .map(|(port, user)| {
+            judged(port, "tcp", user, TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop))
+        })
+        .collect();
+    if !agent {
+        let port = check.vxlan_port.get();
+        let bound = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop);
+        findings.push(judged(port, "udp", User::Agent, bound));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("ports", "used by this host's control plane and agent"));
+    }
+    findings
+}
+
+fn judged(port: u16, kind: &str, user: User, bound: io::Result<()>) -> Finding {
+    let (who, flag) = match (user, kind, port) {
+        (User::Control, _, 7443) => ("control", "--listen"),
+        (User::Control, ..) => ("control", "--metrics"),
+        (User::Agent, "udp", _) => ("the agent", "--vxlan-port, the same on every host"),
+        (User::Agent, ..) => ("the agent", "--metrics-port"),
+    };
+    match bound {
+        Ok(()) => Finding::ok("ports", format!("{port}/{kind} is free for {who}")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && kind == "udp" => Finding::warning(
+            "ports",
+            format!(
+                "{port}/{kind} is in use: another VXLAN (Docker Swarm, Flannel, Calico) may share it, a program may not"
+            ),
+            format!("`ss -lunp sport = :{port}` names a program; choose another port with {flag}"),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::warning(
+            "ports",
+            format!("{port}/{kind} is in use, {who} could not listen there"),
+            format!("`ss -ltnp sport = :{port}` says by whom; choose another with {flag}"),
+        ),
+        Err(error) => Finding::told("ports", &format!("{port}/{kind}: {error}")),
+    }
+}

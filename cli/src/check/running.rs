@@ -1,0 +1,99 @@
+//! What is installed: control and agent of this host, and what they know to be wrong.
+
+use std::process::Command;
+
+use sealane_proto::wire::v1;
+use sealane_proto::wire::v1::read_client::ReadClient;
+
+use super::Finding;
+use crate::args::Common;
+use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answer, converse, read};
+use crate::failure::Failure;
+use crate::life::running;
+
+pub(super) fn check(common: &Common) -> Vec<Finding> {
+    let known = [("control", CONTROL_SOCKET), ("agent", AGENT_SOCKET)];
+    let mut findings = Vec::new();
+    for (what, socket) in known {
+        if !running(&common.run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some()) {
+            continue;
+        }
+        let common = Common { socket: Some(common.run_dir.join(socket)), ..common.clone() };
+        let asked = converse(async {
+            let mut client = read(&common).await?;
+            let status = answer(client.status(v1::StatusRequest {})).await?;
+            Ok((status, peers(&mut client).await?))
+        });
+        match asked {
+            Ok((status, peers)) => findings.extend(judged(what, &status, &peers)),
+            Err(failure) => findings.push(Finding::told(what, &failure.message)),
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("running", "neither control nor agent runs here yet"));
+    }
+    findings
+}
+
+/// Where the other hosts are.
+async fn peers(client: &mut ReadClient<tonic::transport::Channel>) -> Result<Vec<v1::Node>, Failure> {
+    let nodes = answer(client.list_nodes(v1::ListNodesRequest {})).await?.nodes;
+    Ok(nodes.into_iter().filter_map(|view| view.node).collect())
+}
+
+fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        status.problems.iter().map(|problem| Finding::told(what, problem)).collect();
+    if findings.is_empty() {
+        let text = match what {
+            "agent" => format!("{} works and is connected to {}", status.node, status.control),
+            _ => format!("works, {} of {} hosts connected", status.nodes_connected, status.nodes),
+        };
+        findings.push(Finding::ok(what, text));
+    }
+    if what == "agent" {
+        let others = peers.iter().filter(|peer| peer.name != status.node);
+        findings.extend(others.map(path_to));
+    }
+    findings
+}
+
+/// Whether packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
+/// large packets of the overlay.
+fn path_to(peer: &v1::Node) -> Finding {
+    let Some(mtu) = mtu_towards(&peer.underlay) else {
+        let hint = "see `ip route get` towards it";
+        return Finding::warning("mtu", format!("no route to {} ({})", peer.name, peer.underlay), hint);
+    };
+    // IPv4 header 20 bytes, ICMP header 8.
+    let size = (mtu.saturating_sub(28)).to_string();
+    let ping = |size: &str| {
+        let arguments = ["-M", "do", "-c", "1", "-W", "1", "-s", size, &peer.underlay];
+        Command::new("ping").args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    if ping(&size) {
+        Finding::ok("mtu", format!("packets of {mtu} bytes reach {}", peer.name))
+    } else if ping("56") {
+        Finding::problem(
+            "mtu",
+            format!("small packets reach {} ({}), packets of {mtu} bytes do not", peer.name, peer.underlay),
+            "lower the MTU of this host's device to what the path carries, or give the networks an --mtu",
+        )
+    } else {
+        let text = format!("{} ({}) does not answer ping", peer.name, peer.underlay);
+        Finding::warning(
+            "mtu",
+            text,
+            "it is down, or ICMP is filtered: then packets that are too long get lost unseen",
+        )
+    }
+}
+
+fn mtu_towards(address: &str) -> Option<u32> {
+    let output = Command::new("ip").args(["-o", "route", "get", address]).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut words = text.split_whitespace();
+    words.find(|word| *word == "dev")?;
+    let device = words.next()?;
+    std::fs::read_to_string(format!("/sys/class/net/{device}/mtu")).ok()?.trim().parse().ok()
+}

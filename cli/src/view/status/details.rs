@@ -1,0 +1,117 @@
+//! What stands behind the counts: hosts, networks, services, and what of them is not as it should be.
+
+use std::time::SystemTime;
+
+use sealane_proto::wire::v1;
+use serde::Serialize;
+
+use crate::printer::Row;
+use crate::view::{NetworkView, NodeView, ServiceView};
+
+/// How many things of a kind a status shows; the listing verbs show them all.
+const SHOWN: usize = 12;
+
+/// The things themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Details {
+    hosts: Vec<NodeView>,
+    networks: Vec<NetworkView>,
+    services: Vec<ServiceView>,
+    workloads: u32,
+    sidecars: u32,
+    #[serde(skip)]
+    problems: Vec<String>,
+}
+
+impl Details {
+    pub(crate) fn new(
+        hosts: Vec<v1::NodeView>,
+        networks: Vec<v1::NetworkView>,
+        services: Vec<v1::ServiceView>,
+        workloads: &[v1::WorkloadView],
+    ) -> Self {
+        let known = workloads.iter().filter_map(|view| view.workload.as_ref());
+        Self {
+            problems: services.iter().filter_map(without_instances).collect(),
+            hosts: hosts.into_iter().map(Into::into).collect(),
+            networks: networks.into_iter().map(Into::into).collect(),
+            services: services.into_iter().map(Into::into).collect(),
+            workloads: u32::try_from(workloads.len()).unwrap_or(u32::MAX),
+            sidecars: u32::try_from(known.filter(|known| known.sidecar).count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What is wrong, and what to do.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
+        self.problems.iter()
+    }
+
+    pub(super) fn lines(&self, now: SystemTime) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        lines.extend(some("host", &self.hosts, now, &["NAME", "UNDERLAY", "STATE", "VERSION"]));
+        lines.extend(some("network", &self.networks, now, &["NAME", "SUBNET"]));
+        lines.extend(some("service", &self.services, now, &["NETWORK", "NAME", "ADDRESS", "READY"]));
+        if self.workloads > 0 {
+            lines.push(("sidecars", format!("{} of {} workloads have one", self.sidecars, self.workloads)));
+        }
+        lines
+    }
+}
+
+/// The first of these things, by some of the columns that their list has.
+fn some<R: Row>(
+    what: &'static str,
+    rows: &[R],
+    now: SystemTime,
+    columns: &[&str],
+) -> Vec<(&'static str, String)> {
+    let line = |row: &R| {
+        let cells = row.cells(now);
+        let named = R::HEADERS.iter().zip(cells).filter(|(header, _)| columns.contains(header));
+        (what, named.map(|(_, cell)| cell).collect::<Vec<_>>().join("  "))
+    };
+    let mut lines: Vec<_> = rows.iter().take(SHOWN).map(line).collect();
+    if rows.len() > SHOWN {
+        lines.push((what, format!("and {} more: `sealane {what} ls`", rows.len() - SHOWN)));
+    }
+    lines
+}
+
+fn without_instances(view: &v1::ServiceView) -> Option<String> {
+    let name = &view.service.as_ref()?.name;
+    (view.instances > 0 && view.ready == 0).then(|| {
+        format!(
+            "service {}/{name} has no ready instance: none of its {} listens on all of its ports; see `sealane workload ls`",
+            view.network, view.instances
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, ready: u32, instances: u32) -> v1::ServiceView {
+        let service = v1::Service { name: name.into(), vip: "10.42.0.9".into(), ..Default::default() };
+        v1::ServiceView { network: "shop".into(), service: Some(service), ready, instances }
+    }
+
+    #[test]
+    fn a_service_whose_instances_are_all_unready_is_a_problem_and_one_without_any_is_none() {
+        let services = vec![service("api", 1, 2), service("db", 0, 3), service("old", 0, 0)];
+        let details = Details::new(vec![], vec![], services, &[]);
+        let problems: Vec<_> = details.problems().collect();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with("service shop/db has no ready instance: none of its 3"));
+        let lines = details.lines(SystemTime::now());
+        assert_eq!(lines[0], ("service", "shop  api  10.42.0.9  1/2".to_owned()));
+    }
+
+    #[test]
+    fn only_the_first_of_many_are_shown() {
+        let services = (0..20).map(|n| service(&format!("s{n}"), 1, 1)).collect();
+        let lines = Details::new(vec![], vec![], services, &[]).lines(SystemTime::now());
+        assert_eq!(lines.len(), SHOWN + 1);
+        assert_eq!(lines[SHOWN].1, "and 8 more: `sealane service ls`");
+    }
+}

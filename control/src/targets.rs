@@ -1,0 +1,74 @@
+//! What Prometheus should scrape: every host, in the form of its HTTP service discovery
+//! (<https://prometheus.io/docs/prometheus/latest/http_sd/>). Pure.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use sealane_proto::types::NodeName;
+use serde::Serialize;
+
+use crate::core::NodeRecord;
+use crate::registry::Seen;
+
+/// Where an agent serves its metrics as long as it has not said otherwise.
+const USUAL_PORT: u16 = 9464;
+
+/// A target group of one host; labels that Prometheus drops unless they are relabelled begin with `__meta_`.
+#[derive(Debug, Serialize)]
+struct Target {
+    targets: [String; 1],
+    labels: Labels,
+}
+
+#[derive(Debug, Serialize)]
+struct Labels {
+    node: String,
+    #[serde(rename = "__meta_sealane_connected")]
+    connected: String,
+    #[serde(rename = "__meta_sealane_version")]
+    version: String,
+}
+
+/// The target groups, as JSON.
+pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeName, Seen>) -> String {
+    let targets = nodes.iter().map(|(name, record)| {
+        let seen = seen.get(name).cloned().unwrap_or_default();
+        let port = seen.metrics_port.unwrap_or(USUAL_PORT);
+        Target {
+            targets: [SocketAddr::new(record.node.underlay.to_ip(), port).to_string()],
+            labels: Labels {
+                node: name.to_string(),
+                connected: seen.connected.to_string(),
+                version: seen.version,
+            },
+        }
+    });
+    // Names and addresses always have a JSON form.
+    serde_json::to_string(&targets.collect::<Vec<_>>()).unwrap_or_else(|_| "[]".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane_proto::resource::Node;
+
+    use super::*;
+
+    fn node(name: &str, underlay: &str) -> (NodeName, NodeRecord) {
+        let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() };
+        (node.name.clone(), NodeRecord { node, key: [0; 32], joined: Default::default() })
+    }
+
+    #[test]
+    fn every_host_is_a_target_at_the_port_it_told() {
+        let nodes = BTreeMap::from([node("host-1", "192.0.2.11"), node("host-2", "2001:db8::2")]);
+        let told =
+            Seen { version: "1.2.3".into(), metrics_port: Some(9999), connected: true, ..Seen::default() };
+        let seen = BTreeMap::from([("host-1".parse().unwrap(), told)]);
+        let json: serde_json::Value = serde_json::from_str(&json(&nodes, &seen)).unwrap();
+        assert_eq!(json[0]["targets"], serde_json::json!(["192.0.2.11:9999"]));
+        assert_eq!(json[0]["labels"]["node"], "host-1");
+        assert_eq!(json[0]["labels"]["__meta_sealane_version"], "1.2.3");
+        assert_eq!(json[0]["labels"]["__meta_sealane_connected"], "true");
+        assert_eq!(json[1]["targets"], serde_json::json!(["[2001:db8::2]:9464"]));
+    }
+}

@@ -1,0 +1,162 @@
+//! What is installed, what comes back after a reboot, and what `check` says before and after.
+
+use std::path::Path;
+use std::process::Command;
+
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, Site, eventually, sealane};
+use serde_json::Value;
+
+/// Runs one of the Makefile's targets about an installation below `root`.
+fn make(target: &str, root: &Path) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut make = Command::new("make");
+    make.arg("-C").arg(folder).arg(target);
+    make.arg(format!("DESTDIR={}", root.display())).arg(format!("BINARY={}", sealane().display()));
+    let made = make.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[test]
+fn make_install_installs_a_binary_and_units_that_systemd_understands() {
+    let root = tempfile::tempdir().unwrap();
+    make("install", root.path());
+    let at = |path: &str| root.path().join(path);
+    let version = Command::new(at("usr/local/bin/sealane")).arg("--version").output().unwrap();
+    assert!(version.status.success());
+    let units =
+        ["control", "agent"].map(|name| at(&format!("usr/local/lib/systemd/system/sealane-{name}.service")));
+    // The programs that the units start are looked for where they are now.
+    for unit in &units {
+        let text = std::fs::read_to_string(unit).unwrap();
+        let here = text.replace("/usr/local/bin/", &format!("{}/usr/local/bin/", root.path().display()));
+        std::fs::write(unit, here).unwrap();
+    }
+    let verified =
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("sealane")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{said}");
+
+    std::fs::write(at("etc/default/sealane"), "SEALANE_CONTROL=192.0.2.10:7443\n").unwrap();
+    make("install", root.path());
+    let kept = std::fs::read_to_string(at("etc/default/sealane")).unwrap();
+    assert_eq!(kept, "SEALANE_CONTROL=192.0.2.10:7443\n", "settings are the host's own");
+    make("uninstall", root.path());
+    assert!(!at("usr/local/bin/sealane").exists() && units.iter().all(|unit| !unit.exists()));
+}
+
+/// Ends what is left of Sealane on a host as a reboot does: processes, namespaces, links, what is not on disk.
+fn power_off(site: &Site) {
+    for pid in ["keep", "proxy"].iter().flat_map(|verb| site.processes(verb)) {
+        sealane_sys::Process::open(pid).unwrap().kill().unwrap();
+    }
+    let wipe = "for p in $(awk '{print $5}' /proc/self/mountinfo | grep ^/run/sealane | tac); do umount -l $p; done; \
+                rm -rf /run/sealane; nft flush ruleset";
+    let _ = site.command("sh", &["-c", wipe]).ok();
+}
+
+#[test]
+fn a_mesh_comes_back_from_its_disks_when_every_host_was_rebooted() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let before = mesh.json(&["network", "inspect", "shop"]);
+    let vip = |mesh: &Mesh| mesh.json(&["service", "ls"])[0]["vip"].clone();
+    let address = vip(&mesh);
+
+    mesh.control.kill9();
+    for number in 1..=2 {
+        mesh.site_mut(number).agent.kill9();
+    }
+    drop(server);
+    mesh.sites().for_each(power_off);
+    mesh.control.start();
+    mesh.await_control();
+    for number in 1..=2 {
+        mesh.site_mut(number).agent.start();
+    }
+    for number in 1..=2 {
+        mesh.site_mut(number).await_ready();
+    }
+    mesh.await_connected();
+
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let answer = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    assert_eq!(answer.stdout, "api-1");
+    let after = mesh.json(&["network", "inspect", "shop"]);
+    for field in ["subnet", "vni", "blocks"] {
+        assert_eq!(before[field], after[field], "{field}");
+    }
+    assert_eq!(vip(&mesh), address);
+}
+
+/// The findings of `check` in an area: verdict and words.
+fn findings(site: &Site, area: &str) -> Vec<(String, String)> {
+    let checked = site.sealane(&["check", "-o", "json"]);
+    let all: Value =
+        serde_json::from_str(&checked.stdout).unwrap_or_else(|error| panic!("{error}: {checked}"));
+    let word = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+    let of = all.as_array().unwrap().iter().filter(|finding| finding["area"] == area);
+    of.map(|finding| (word(finding, "verdict"), word(finding, "finding"))).collect()
+}
+
+#[test]
+fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::hosts(2);
+    let fresh = mesh.site(2).sealane(&["check"]);
+    assert!(fresh.status.success(), "{fresh}");
+    assert!(fresh.stdout.contains("neither control nor agent runs here yet"), "{fresh}");
+    assert!(!fresh.stdout.contains('\u{1b}'), "no colours where there is no terminal");
+
+    let firewall = "nft add table inet fw; nft 'add chain inet fw in { type filter hook input priority 0; policy drop; }'; \
+                    nft add rule inet fw in iif lo accept";
+    let _ = mesh.site(2).command("sh", &["-c", firewall]).ok();
+    let closed = findings(mesh.site(2), "firewall");
+    assert!(
+        closed.iter().any(|(verdict, text)| verdict == "warning" && text.contains("4789/udp")),
+        "{closed:?}"
+    );
+    let _ = mesh.site(2).command("nft", &["delete", "table", "inet", "fw"]).ok();
+    assert_eq!(findings(mesh.site(2), "firewall")[0].0, "ok");
+
+    let taken = mesh.site(2).host.within(|| std::net::TcpListener::bind("0.0.0.0:9464").unwrap()).unwrap();
+    let ports = findings(mesh.site(2), "ports");
+    assert!(
+        ports.iter().any(|(verdict, text)| verdict == "warning" && text.contains("9464/tcp is in use")),
+        "{ports:?}"
+    );
+    drop(taken);
+
+    mesh.control.start();
+    mesh.await_control();
+    for number in 1..=2 {
+        mesh.join(number);
+        mesh.site_mut(number).await_ready();
+    }
+    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    eventually(PATIENCE, "everything is well on a host that works", || {
+        let checked = mesh.site(2).sealane(&["check"]);
+        let whole = checked.stdout.contains("is connected to")
+            && checked.stdout.contains("packets of 1500 bytes reach host-1");
+        (checked.status.success() && whole).then_some(())
+    });
+
+    mesh.control.kill9();
+    eventually(PATIENCE, "a control plane that is gone is a problem", || {
+        let agent = findings(mesh.site(2), "agent");
+        agent
+            .iter()
+            .any(|(verdict, text)| verdict == "problem" && text.contains("control is not there"))
+            .then_some(())
+    });
+}
