@@ -69,7 +69,9 @@ fn calls_without_a_sidecar_are_spread_by_weight_as_are_those_with_one() {
     };
     let _servers = [serve(1, "api-1", "1"), serve(2, "api-2", "4"), serve(2, "api-3", "0")];
     mesh.await_instances("api", 3);
-    for flag in [&["--no-sidecar"][..], &[]] {
+    // By weight 80 and 320 are expected. A sidecar minds latency, too: api-1 is nearer, and gets at most all of those
+    // for which it was drawn as one of two, which are 144.
+    for (flag, times) in [(&["--no-sidecar"][..], 2), (&[], 1)] {
         let flags = [&["--network", "shop"], flag].concat();
         let load = ["load", "http://api:8080/", "--requests", "400", "--fresh"];
         let command = [&[program.to_str().unwrap()][..], &load].concat();
@@ -77,7 +79,7 @@ fn calls_without_a_sidecar_are_spread_by_weight_as_are_those_with_one() {
         let count = |name: &str| report.answers.get(name).copied().unwrap_or(0);
         println!("{flag:?}: {:?}", report.answers);
         assert_eq!(count("api-3"), 0, "one that is drained gets nothing");
-        assert!(count("api-1") > 0 && count("api-2") > 2 * count("api-1"), "{:?}", report.answers);
+        assert!(count("api-1") > 0 && count("api-2") > times * count("api-1"), "{:?}", report.answers);
     }
     let view = mesh.site(1).workload("api-2").unwrap();
     assert_eq!(view["weight"], 4);
