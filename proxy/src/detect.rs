@@ -1,4 +1,4 @@
-//! Whether a connection's first bytes are HTTP/1. Pure; the waiting is done by the outbound side.
+//! What a connection's first bytes are: HTTP/1, HTTP/2, TLS or something else. Pure; the waiting is done by the outbound side.
 
 use std::time::Duration;
 
@@ -7,6 +7,10 @@ use std::time::Duration;
 pub(crate) enum Verdict {
     /// An HTTP/1 request line.
     Http1,
+    /// HTTP/2's preface.
+    Http2,
+    /// A TLS ClientHello.
+    Tls,
     /// Something else.
     Opaque,
     /// More bytes are needed.
@@ -15,16 +19,62 @@ pub(crate) enum Verdict {
 
 /// How long a client may take from an unclear first byte to a clear one; then it is taken for opaque.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest TLS ClientHello whose server name is waited for.
+pub(crate) const MAX_HELLO: usize = 16 * 1024;
 /// The longest method that is believed to be one.
 const MAX_METHOD: usize = 24;
 /// Where a request line that has not ended is given up.
 const MAX_LINE: usize = 8 * 1024;
 
-/// Reads the first bytes of a client: `method SP target SP HTTP/1.` (RFC 9112, section 3), decided as early as can be.
+/// What a client of HTTP/2 says first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads the first bytes of a client, decided as early as can be.
+pub(crate) fn client(bytes: &[u8]) -> Verdict {
+    if bytes.first() == Some(&PREFACE[0]) && PREFACE.starts_with(&bytes[..bytes.len().min(PREFACE.len())]) {
+        return if bytes.len() < PREFACE.len() { Verdict::Unclear } else { Verdict::Http2 };
+    }
+    match *bytes {
+        // A handshake record of TLS (RFC 8446, section 5.1) that begins with a ClientHello (section 4).
+        [0x16] => Verdict::Unclear,
+        [0x16, 3, ..] if bytes.len() < 6 => Verdict::Unclear,
+        [0x16, 3, _, _, _, 1, ..] => Verdict::Tls,
+        _ => http1(bytes),
+    }
+}
+
+/// Whether a server that speaks first speaks HTTP/2: its preface is a SETTINGS frame (RFC 9113, sections 3.4 and 6.5).
+pub(crate) fn is_http2_server(bytes: &[u8]) -> bool {
+    matches!(*bytes, [0, 0..2, length, 4, 0, 0, 0, 0, 0, ..] if (usize::from(bytes[1]) * 256 + usize::from(length)) % 6 == 0)
+}
+
+/// The name of the server in a ClientHello (RFC 6066, section 3); `Err` when more of it is needed.
+pub(crate) fn server_name(hello: &[u8]) -> Result<Option<String>, Incomplete> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut rest = hello;
+    // A slice always reads; the record layer takes in no more than a record at a time.
+    while !rest.is_empty() && acceptor.read_tls(&mut rest).is_ok() {
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                return Ok(accepted.client_hello().server_name().map(str::to_owned));
+            }
+            Ok(None) => {}
+            // Whatever it is, the application will judge it.
+            Err(_) => return Ok(None),
+        }
+    }
+    Err(Incomplete)
+}
+
+/// A ClientHello whose end is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incomplete;
+
+/// `method SP target SP HTTP/1.` (RFC 9112, section 3).
 ///
 /// A method that everybody knows, its blank and the beginning of a target are enough; an unknown word must
-/// show its whole line. HTTP/2's preface (RFC 9113, section 3.4) is none of ours by its version.
-pub(crate) fn http1(bytes: &[u8]) -> Verdict {
+/// show its whole line.
+fn http1(bytes: &[u8]) -> Verdict {
     // Empty lines before a request are to be ignored (RFC 9112, section 2.2).
     let bytes = &bytes[crate::http::empty_lines(bytes)..];
     if bytes == b"\r" {
@@ -77,7 +127,7 @@ mod tests {
 
     #[test]
     fn first_bytes_are_told_apart_as_early_as_can_be() {
-        use Verdict::{Http1, Opaque, Unclear};
+        use Verdict::{Http1, Http2, Opaque, Tls, Unclear};
         let table: &[(&[u8], Verdict)] = &[
             (b"", Unclear),
             (b"G", Unclear),
@@ -92,31 +142,74 @@ mod tests {
             (b"M-SEARCH * HTTP/1.1\r\n", Http1),
             (b"\r\nGET / HTTP/1.0", Http1),
             (b"\r", Unclear),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Opaque),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Http2),
+            (b"PRI * HTTP/2.0\r\n\r\n", Unclear),
             (b"PRI * HTTP/", Unclear),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", Opaque),
+            (b"PRI * HTTP/1.1\r\n", Http1),
             (b"*1\r\n$4\r\nPING\r\n", Opaque),
             (b"PING\r\n", Opaque),
             (b"SET a b\r\n", Opaque),
             (b"EHLO mail.example\r\n", Opaque),
-            (b"\x16\x03\x01\x02\x00", Opaque),
+            (b"\x16", Unclear),
+            (b"\x16\x03\x01\x02\x00", Unclear),
+            (b"\x16\x03\x01\x02\x00\x01", Tls),
+            (b"\x16\x03\x01\x02\x00\x02", Opaque),
+            (b"\x16\x02", Opaque),
             (b"SSH-2.0-x\r\n", Opaque),
             (b"\0\0\0\x08\x04\xd2\x16\x2f", Opaque),
             (b"get / HTTP/1.1\r\n", Opaque),
             (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Opaque),
         ];
         for &(bytes, expected) in table {
-            assert_eq!(http1(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(client(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn a_server_of_http2_is_told_by_its_settings() {
+        let table: &[(&[u8], bool)] = &[
+            (b"\0\0\x12\x04\0\0\0\0\0\0\x03", true),
+            (b"\0\0\0\x04\0\0\0\0\0", true),
+            (b"\0\0\0\x04\x01\0\0\0\0", false),
+            (b"\0\0\x05\x04\0\0\0\0\0", false),
+            (b"220 mail.example ESMTP\r\n", false),
+            (b"J\0\0\0\n8.0.36\0", false),
+            (b"\0\0", false),
+        ];
+        for &(bytes, expected) in table {
+            assert_eq!(is_http2_server(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_tls_server_is_read_from_a_whole_hello_only() {
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        for (server, expected) in [("api.shop", Some("api.shop")), ("10.42.0.1", None)] {
+            let name = rustls::pki_types::ServerName::try_from(server).unwrap();
+            let mut client = rustls::ClientConnection::new(config.clone().into(), name).unwrap();
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            assert_eq!(super::client(&hello), Verdict::Tls);
+            assert_eq!(server_name(&hello[..hello.len() - 1]), Err(Incomplete));
+            assert_eq!(server_name(&hello), Ok(expected.map(str::to_owned)));
+        }
+        assert_eq!(server_name(b"\x16\x03\x01\0\x05\x01\0\0\x01\0"), Ok(None));
     }
 
     proptest! {
         #[test]
         fn more_bytes_never_change_a_verdict(
-            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b' '), Just(b'G'), Just(b'/')], 0..60),
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b' '), Just(b'G'), Just(b'/'), Just(0x16), Just(3), Just(1)], 0..60),
         ) {
             let mut before = Verdict::Unclear;
             for cut in 0..=bytes.len() {
-                let verdict = http1(&bytes[..cut]);
+                let verdict = client(&bytes[..cut]);
                 prop_assert!(before == Verdict::Unclear || before == verdict, "at {}", cut);
                 before = verdict;
             }

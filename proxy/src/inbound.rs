@@ -1,6 +1,7 @@
 //! Calls to the workload: streams of tunnels, and plain connections from peers without a sidecar.
 
 mod exchange;
+mod http2;
 mod observe;
 
 use std::net::SocketAddr;
@@ -26,8 +27,7 @@ pub(crate) async fn serve_tunnel(worker: Rc<Worker>, stream: TcpStream, draining
     let served = worker.acceptor.serve(stream, draining, |incoming| {
         let (worker, work) = (worker.clone(), work.clone());
         task::spawn_local(async move {
-            serve_stream(&worker, incoming).await;
-            drop(work);
+            serve_stream(&worker, incoming, work).await;
         })
         .detach();
     });
@@ -36,7 +36,7 @@ pub(crate) async fn serve_tunnel(worker: Rc<Worker>, stream: TcpStream, draining
     }
 }
 
-async fn serve_stream(worker: &Worker, incoming: Incoming) {
+async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Draining) {
     let Incoming { header, stream, peer, address: _ } = incoming;
     let port = header.port.get();
     let Some(snapshot) = worker.snapshot() else { return stream.reset(ResetCode::Refused) };
@@ -49,6 +49,10 @@ async fn serve_stream(worker: &Worker, incoming: Incoming) {
     let traffic = worker.caller(caller(&peer.principal));
     match header.kind {
         Kind::Http1 => exchange::serve(worker, stream, application, &traffic).await,
+        Kind::Opaque if header.http2 => {
+            let near = leg::stream(stream);
+            Box::pin(http2::serve(worker, near, application, &traffic, draining)).await;
+        }
         Kind::Opaque => {
             let mut near = leg::stream(stream);
             let dialled = dial::connect(application).await;

@@ -1,6 +1,7 @@
 //! One end of a relayed connection: TCP, or a stream of a tunnel. Bytes are handed on, never copied between buffers.
 
 mod buffer;
+mod pipe;
 mod tape;
 mod tcp;
 
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::tunnel::{RecvHalf, ResetCode, SendHalf, Stream, StreamError};
 use tcp::TcpInput;
 
+pub(crate) use pipe::{Pipe, Story};
 pub(crate) use tape::Tape;
 pub(crate) use tcp::{refuse, write_all};
 
@@ -215,6 +217,39 @@ impl Output {
         match self {
             Self::Tcp(stream) => Ok(write_all(stream, bytes).await?),
             Self::Stream(stream) => Ok(stream.send(bytes).await?),
+        }
+    }
+
+    /// Takes the start of `bytes` and says how much, when there is room for some.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, LegError>> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_write(stream, cx, |stream| stream.try_write(bytes)),
+            Self::Stream(stream) => stream.poll_write(cx, bytes).map_err(LegError::Stream),
+        }
+    }
+
+    /// As [`Self::poll_write`], from several pieces.
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<Result<usize, LegError>> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_write(stream, cx, |stream| stream.try_write_vectored(pieces)),
+            Self::Stream(stream) => {
+                let mut written = 0;
+                for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                    match stream.poll_write(cx, piece) {
+                        Poll::Ready(Ok(some)) if some == piece.len() => written += some,
+                        Poll::Ready(Ok(some)) => return Poll::Ready(Ok(written + some)),
+                        // What was taken is said first; the rest shows with the next write.
+                        Poll::Ready(Err(_)) | Poll::Pending if written > 0 => break,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Poll::Ready(Ok(written))
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 //! sidecar without its agent.
 //!
 //! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `balance` -> `upstream` ->
-//! `tunnel` -> the other sidecar's `tunnel` -> `inbound` -> the application. `http`, `route`, `balance`, `budget` and
-//! `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
+//! `tunnel` -> the other sidecar's `tunnel` -> `inbound` -> the application. `http2` carries what was
+//! HTTP/2 on either side. `http`, `route`, `balance`, `budget` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
 mod agent;
 mod balance;
@@ -15,6 +15,7 @@ mod core;
 mod detect;
 mod dial;
 mod http;
+mod http2;
 mod inbound;
 mod leg;
 mod listen;

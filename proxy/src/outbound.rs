@@ -4,6 +4,7 @@ mod attempt;
 mod exchange;
 mod failure;
 mod http;
+mod http2;
 mod opaque;
 
 use std::future::poll_fn;
@@ -42,6 +43,7 @@ pub(crate) struct Call {
 /// What a connection turned out to carry.
 enum Spoken {
     Http,
+    Http2,
     Opaque(Option<Box<Opened>>),
     /// Nothing came of it.
     Over,
@@ -66,14 +68,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, draining: Drain
     let near = leg::tcp(Rc::new(stream));
     let mut call = Call { worker, near, destination, draining };
     let spoken = match upstream.protocol() {
-        Protocol::Http => Spoken::Http,
-        Protocol::Tcp | Protocol::Tls | Protocol::Http2 | Protocol::Grpc | Protocol::Udp => {
-            Spoken::Opaque(None)
-        }
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => call.hear_request().await,
+        Protocol::Tcp | Protocol::Udp => Spoken::Opaque(None),
+        Protocol::Tls => call.hear_hello(&upstream).await,
         Protocol::Auto => call.detect(&upstream).await,
     };
     match spoken {
         Spoken::Http => Box::pin(http::serve(call, &upstream)).await,
+        Spoken::Http2 => Box::pin(http2::serve(call, &upstream)).await,
         Spoken::Opaque(opened) => Box::pin(opaque::serve(call, upstream, opened.map(|opened| *opened))).await,
         Spoken::Over => {}
     }
@@ -84,12 +86,13 @@ impl Call {
     async fn detect(&mut self, upstream: &Rc<Upstream>) -> Spoken {
         let first = tokio::time::timeout(SILENCE, self.near.0.fill()).await;
         let spoken = match first {
-            Ok(Ok(())) => self.read_on(None).await,
+            Ok(Ok(())) => self.read_on(upstream, None).await,
             Ok(Err(_)) => Spoken::Over,
             Err(_) => Box::pin(self.detect_silent(upstream)).await,
         };
         let outcome = match &spoken {
             Spoken::Http => "http",
+            Spoken::Http2 => "http2",
             Spoken::Opaque(Some(opened)) if !opened.far.legs.0.ahead().is_empty() => "server_first",
             Spoken::Opaque(_) => "opaque",
             Spoken::Over => "none",
@@ -99,11 +102,16 @@ impl Call {
     }
 
     /// Reads the client until its first bytes say what they are. A client that stops in between is taken as it is.
-    async fn read_on(&mut self, opened: Option<Box<Opened>>) -> Spoken {
+    async fn read_on(&mut self, upstream: &Upstream, opened: Option<Box<Opened>>) -> Spoken {
         loop {
             let input = &mut self.near.0;
-            match detect::http1(input.ahead()) {
+            match detect::client(input.ahead()) {
                 Verdict::Http1 => return Spoken::Http,
+                Verdict::Http2 => return Spoken::Http2,
+                Verdict::Tls => {
+                    self.read_server_name(upstream).await;
+                    return Spoken::Opaque(opened);
+                }
                 Verdict::Opaque => return Spoken::Opaque(opened),
                 Verdict::Unclear => {}
             }
@@ -115,6 +123,66 @@ impl Call {
                 Ok(Ok(())) | Err(_) => return Spoken::Opaque(opened),
             }
         }
+    }
+
+    /// A declared port of HTTP: which version it is the client says, by a request or by HTTP/2's preface; nothing else is
+    /// let through.
+    async fn hear_request(&mut self) -> Spoken {
+        let mut draining = self.draining.clone();
+        loop {
+            let verdict = detect::client(self.near.0.ahead());
+            if verdict == Verdict::Http2 {
+                return Spoken::Http2;
+            }
+            let read = self.near.0.ahead().len();
+            if verdict != Verdict::Unclear || self.near.0.is_over() || (read > 0 && draining.has_begun()) {
+                // Also what is no request at all, which is answered as such.
+                return Spoken::Http;
+            }
+            if read == 0 {
+                tokio::select! {
+                    biased;
+                    filled = self.near.0.fill() => if filled.is_err() { return Spoken::Over },
+                    () = draining.begun() => return Spoken::Http,
+                }
+            } else {
+                match tokio::time::timeout(detect::PATIENCE, self.near.0.fill_more()).await {
+                    Ok(Err(_)) => return Spoken::Over,
+                    Ok(Ok(())) if self.near.0.ahead().len() > read => {}
+                    Ok(Ok(())) | Err(_) => return Spoken::Http,
+                }
+            }
+        }
+    }
+
+    /// A declared port of TLS: opaque, whatever comes; the name of the server is read if it comes at once.
+    async fn hear_hello(&mut self, upstream: &Upstream) -> Spoken {
+        match tokio::time::timeout(SILENCE, self.near.0.fill()).await {
+            Ok(Err(_)) => return Spoken::Over,
+            Ok(Ok(())) if self.near.0.ahead().first() == Some(&0x16) => self.read_server_name(upstream).await,
+            Ok(Ok(())) | Err(_) => {}
+        }
+        Spoken::Opaque(None)
+    }
+
+    /// Reads the application's TLS as far as the name of its server, to count it; a client cannot go on before its hello
+    /// is answered, so this costs no time.
+    async fn read_server_name(&mut self, upstream: &Upstream) {
+        let input = &mut self.near.0;
+        let name = loop {
+            let before = input.ahead().len();
+            match detect::server_name(input.ahead()) {
+                Ok(name) => break name,
+                Err(detect::Incomplete) if before > detect::MAX_HELLO => break None,
+                Err(detect::Incomplete) => {}
+            }
+            match tokio::time::timeout(detect::PATIENCE, input.fill_more()).await {
+                Ok(Ok(())) if input.ahead().len() > before => {}
+                Ok(Ok(()) | Err(_)) | Err(_) => break None,
+            }
+        };
+        tracing::debug!(target = %upstream.label, server_name = name.as_deref(), "TLS of the application");
+        self.worker.telemetry.tls_connection(&upstream.label, name.as_deref());
     }
 
     async fn detect_silent(&mut self, upstream: &Rc<Upstream>) -> Spoken {
@@ -132,21 +200,25 @@ impl Call {
                 }
             };
             let mut opened = match opened {
-                None => return self.read_on(None).await,
+                None => return self.read_on(upstream, None).await,
                 Some(Ok(opened)) => Box::new(opened),
                 Some(Err(error)) => {
                     tracing::debug!(target = %upstream.label, %error, "no endpoint takes the connection");
-                    return self.hear_out().await;
+                    return self.hear_out(upstream).await;
                 }
             };
             match first_of(&mut self.near.0, &mut opened.far.legs.0).await {
                 First::Near(Ok(())) if self.near.0.is_over() => return Spoken::Opaque(Some(opened)),
-                First::Near(Ok(())) => return self.read_on(Some(opened)).await,
+                First::Near(Ok(())) => return self.read_on(upstream, Some(opened)).await,
                 First::Near(Err(_)) => return Spoken::Over,
+                // A server of HTTP/2 need not wait for its client; its requests are balanced all the same.
+                First::Far(Ok(())) if detect::is_http2_server(opened.far.legs.0.ahead()) => {
+                    return Spoken::Http2;
+                }
                 First::Far(Ok(())) => return Spoken::Opaque(Some(opened)),
                 First::Far(Err(error)) => {
                     if !opened.may_try_again(&error, upstream, &tried) {
-                        return self.hear_out().await;
+                        return self.hear_out(upstream).await;
                     }
                 }
             }
@@ -154,10 +226,14 @@ impl Call {
     }
 
     /// Nobody serves the connection: a client of HTTP is told so when it asks, any other sees it broken off.
-    async fn hear_out(&mut self) -> Spoken {
+    async fn hear_out(&mut self, upstream: &Upstream) -> Spoken {
         let spoken = tokio::time::timeout(LAST_WORDS, self.near.0.fill()).await;
-        if matches!(spoken, Ok(Ok(()))) && matches!(self.read_on(None).await, Spoken::Http) {
-            return Spoken::Http;
+        if matches!(spoken, Ok(Ok(()))) {
+            match self.read_on(upstream, None).await {
+                Spoken::Http => return Spoken::Http,
+                Spoken::Http2 => return Spoken::Http2,
+                Spoken::Opaque(_) | Spoken::Over => {}
+            }
         }
         self.worker.telemetry.refused.with_label_values(&["no_endpoint"]).inc();
         self.near.1.reset(ResetCode::Cancelled);

@@ -3,7 +3,7 @@
 
 mod traffic;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,8 @@ pub(crate) const UNKNOWN: &str = "unknown";
 const MAX_PARTIES: usize = 2000;
 /// How long a pair's series are kept when nothing passes between them any more and no route leads there.
 const KEPT: Duration = Duration::from_secs(3600);
+/// The most server names of applications' own TLS that have a series; further ones share `other`.
+const MAX_SERVER_NAMES: usize = 100;
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -31,6 +33,8 @@ pub(crate) struct Telemetry {
     families: Families,
     traffic: Mutex<HashMap<Parties, Known>>,
     identity: Mutex<Option<String>>,
+    tls_names: Mutex<HashSet<(String, String)>>,
+    tls_connections: IntCounterVec,
     /// Requests sent again, by reason.
     pub(crate) retries: IntCounterVec,
     /// Endpoints left out for refusing.
@@ -166,6 +170,13 @@ impl Telemetry {
             tunnels_open,
             traffic: Mutex::default(),
             identity: Mutex::default(),
+            tls_names: Mutex::default(),
+            tls_connections: counter(
+                &registry,
+                "sealane_tls_connections_total",
+                "Connections with TLS of the application's own, by the server name that its client asked for.",
+                &["destination_service", "server_name"],
+            )?,
             registry,
         }))
     }
@@ -180,6 +191,18 @@ impl Telemetry {
         if let Some(before) = before.filter(|before| *before != name) {
             // Its series is gone already if it was never there.
             let _ = self.certificate_expiry.remove_label_values(&[&before]);
+        }
+    }
+
+    /// The workload called this service with TLS of its own, for a server of this name.
+    pub(crate) fn tls_connection(&self, destination: &str, server_name: Option<&str>) {
+        let mut known = self.tls_names.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = (destination.to_owned(), server_name.unwrap_or("none").to_ascii_lowercase());
+        if known.len() < MAX_SERVER_NAMES || known.contains(&pair) {
+            self.tls_connections.with_label_values(&[&pair.0, &pair.1]).inc();
+            known.insert(pair);
+        } else {
+            self.tls_connections.with_label_values(&["other", "other"]).inc();
         }
     }
 

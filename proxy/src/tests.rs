@@ -5,5 +5,6 @@ mod agent;
 mod bulk;
 mod failure;
 mod http;
+mod http2;
 mod mesh;
 mod opaque;

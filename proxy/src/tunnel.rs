@@ -35,7 +35,9 @@
 //! | 8 | HELLO | 0 | max_streams u32: how many streams may be open at once |
 //!
 //! TLVs of OPEN: 1 the called service's name; 2 the original destination, address (4 or 16 bytes) and port u16;
-//! 3 the client's address in the same form. Of repeated ones the last stands. **Unknown frame types, unknown TLVs
+//! 3 the client's address in the same form; 4 what is spoken on an opaque stream, by its ALPN name: `h2` alone means
+//! something, the receiver may then serve the requests of the HTTP/2 connection one by one, and says by RST_STREAM
+//! 0x5ea10001 that it does not reach the application, by 0x5ea10002 that it lost it. Of repeated ones the last stands. **Unknown frame types, unknown TLVs
 //! and payload behind what is described here are ignored**: that is how the format grows.
 //!
 //! Rules:

@@ -14,6 +14,7 @@ use sealane_proto::types::ServiceName;
 use tokio::sync::Semaphore;
 
 use crate::dial::IdleConnections;
+use crate::http2;
 use crate::listen::OriginalDst;
 use crate::route::{Snapshot, Target};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
@@ -42,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) acceptor: Acceptor,
     /// Plain connections between two requests: to the own application, and to instances without sidecar.
     pub(crate) idle: IdleConnections,
+    /// Connections of HTTP/2: to the own application, and to endpoints.
+    pub(crate) http2: Rc<http2::Pool>,
     /// Places for connections.
     pub(crate) places: Arc<Semaphore>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
@@ -78,6 +81,7 @@ impl Worker {
             tunnels: TunnelPool::new(tls.clone(), Settings::default(), stats.clone()),
             acceptor: Acceptor::new(tls.clone(), Settings::default(), stats.clone()),
             idle: IdleConnections::default(),
+            http2: Rc::default(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             snapshot: RefCell::default(),
             targets: RefCell::default(),

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::LegError;
 use super::buffer::ReadBuffer;
 
 /// The reading half.
@@ -72,6 +73,22 @@ fn read_available(stream: &TcpStream, bytes: &mut BytesMut) -> io::Result<usize>
         let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
     Ok(got)
+}
+
+/// Writes what there is room for.
+pub(super) fn poll_write(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    attempt: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<Result<usize, LegError>> {
+    loop {
+        match attempt(stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(stream.poll_write_ready(cx))?;
+            }
+            result => return Poll::Ready(Ok(result?)),
+        }
+    }
 }
 
 /// Writes all of `bytes`.

@@ -15,7 +15,8 @@ use crate::balance::Outcome;
 use crate::http::RequestHead;
 use crate::leg::{Input, Output};
 use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
-use crate::tunnel::{Kind, ResetCode};
+use crate::telemetry::Carried;
+use crate::tunnel::ResetCode;
 use crate::upstream::{self, Far, Upstream, Work};
 use crate::worker::Worker;
 
@@ -62,7 +63,7 @@ pub(super) async fn make(
     let mut first = pieces.next().unwrap_or_default();
     let length = first.len();
     let repeatable = request.head.method.is_idempotent();
-    let opened = upstream::open(worker, upstream, work, Kind::Http1, repeatable, &mut first).await;
+    let opened = upstream::open(worker, upstream, work, Carried::Http, repeatable, &mut first).await;
     let mut far = match opened {
         Ok(far) => far,
         Err(failure) => return Ended::Failed(Failure::NotOpened(failure)),

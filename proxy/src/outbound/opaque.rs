@@ -11,7 +11,7 @@ use crate::balance::{Outcome, Pick};
 use crate::leg::{LegError, Tape};
 use crate::tcp::{self, Broken};
 use crate::telemetry::Carried;
-use crate::tunnel::{Kind, ResetCode};
+use crate::tunnel::ResetCode;
 use crate::upstream::{self, Far, OpenFailure, Upstream, Work};
 use crate::worker::Worker;
 
@@ -45,7 +45,7 @@ pub(super) async fn open(
         let work = upstream.pick(tried).ok_or(NoEndpoint::Nobody)?;
         tried.push(work.pick);
         let began = Instant::now();
-        match upstream::open(worker, upstream, &work, Kind::Opaque, true, &mut Bytes::new()).await {
+        match upstream::open(worker, upstream, &work, Carried::Opaque, true, &mut Bytes::new()).await {
             Ok(far) => {
                 work.report(Outcome::Answered(began.elapsed()));
                 return Ok(Opened { far, work });

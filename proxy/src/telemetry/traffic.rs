@@ -12,7 +12,7 @@ const OTHER: &str = "_other";
 /// Values of `code_class`, by a status' first digit.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Values of `protocol`.
-const PROTOCOLS: [&str; 2] = ["http", "tcp"];
+const PROTOCOLS: [&str; 3] = ["http", "tcp", "http2"];
 /// Values of `flow`.
 const FLOWS: [&str; 2] = ["sent", "received"];
 
@@ -41,6 +41,8 @@ pub(crate) struct Parties {
 pub(crate) enum Carried {
     /// HTTP/1.
     Http,
+    /// HTTP/2.
+    Http2,
     /// Anything else.
     Opaque,
 }
@@ -52,7 +54,7 @@ pub(crate) struct Traffic {
     labels: [String; 3],
     requests: [OnceLock<IntCounter>; 6],
     duration: OnceLock<Histogram>,
-    connections: [OnceLock<(IntCounter, IntGauge)>; 2],
+    connections: [OnceLock<(IntCounter, IntGauge)>; 3],
     bytes: OnceLock<(IntCounter, IntCounter)>,
 }
 
@@ -120,6 +122,7 @@ impl Traffic {
         let index = match carried {
             Carried::Http => 0,
             Carried::Opaque => 1,
+            Carried::Http2 => 2,
         };
         let name = PROTOCOLS[index];
         let (total, open) = self.connections[index].get_or_init(|| {

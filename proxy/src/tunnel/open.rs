@@ -7,6 +7,9 @@ use sealane_proto::types::{Port, ServiceName};
 const SERVICE: u8 = 1;
 const ORIGINAL_DESTINATION: u8 = 2;
 const CLIENT: u8 = 3;
+const PROTOCOL: u8 = 4;
+/// HTTP/2 by its ALPN name (RFC 9113, section 3.1).
+const HTTP2: &[u8] = b"h2";
 
 /// What travels on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +33,8 @@ pub struct OpenHeader {
     pub original_destination: Option<SocketAddr>,
     /// Who called, where the receiver should know.
     pub client: Option<SocketAddr>,
+    /// Whether the bytes are an HTTP/2 connection, so that the receiver may serve its requests one by one.
+    pub http2: bool,
 }
 
 /// An OPEN that says nothing usable; its stream is reset, the tunnel goes on.
@@ -49,7 +54,7 @@ impl OpenHeader {
     /// A header without the optional fields.
     #[must_use]
     pub fn new(kind: Kind, port: Port) -> Self {
-        Self { kind, port, service: None, original_destination: None, client: None }
+        Self { kind, port, service: None, original_destination: None, client: None, http2: false }
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -68,6 +73,9 @@ impl OpenHeader {
                 IpAddr::V4(ip) => field(out, kind, &[&ip.octets(), &port]),
                 IpAddr::V6(ip) => field(out, kind, &[&ip.octets(), &port]),
             }
+        }
+        if self.http2 {
+            field(out, PROTOCOL, &[HTTP2]);
         }
     }
 
@@ -91,6 +99,7 @@ impl OpenHeader {
                     header.original_destination = Some(address(value).ok_or(malformed)?);
                 }
                 CLIENT => header.client = Some(address(value).ok_or(malformed)?),
+                PROTOCOL => header.http2 = value == HTTP2,
                 _ => {}
             }
             fields = rest;

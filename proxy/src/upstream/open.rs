@@ -11,6 +11,7 @@ use crate::balance::Outcome;
 use crate::dial;
 use crate::leg::{self, Input, Output};
 use crate::route::Reach;
+use crate::telemetry::Carried;
 use crate::tunnel::{Kind, OpenError, OpenHeader, PeerKey};
 use crate::worker::Worker;
 
@@ -24,7 +25,7 @@ pub(crate) struct Far {
 }
 
 /// Nothing was sent: another endpoint may be asked, whatever the call is.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct OpenFailure {
     /// What happened.
@@ -43,7 +44,7 @@ pub(crate) async fn open(
     worker: &Worker,
     upstream: &Upstream,
     work: &Work,
-    kind: Kind,
+    carried: Carried,
     repeatable: bool,
     first: &mut Bytes,
 ) -> Result<Far, OpenFailure> {
@@ -53,20 +54,25 @@ pub(crate) async fn open(
             let address = SocketAddr::new(address.ip(), worker.ports.tunnel);
             let key = PeerKey { address, expected: expected.clone() };
             let header = OpenHeader {
-                kind,
+                kind: match carried {
+                    Carried::Http => Kind::Http1,
+                    // Whoever does not know better passes the bytes of HTTP/2 on as they are.
+                    Carried::Http2 | Carried::Opaque => Kind::Opaque,
+                },
                 port: upstream.port,
                 service: upstream.service.clone(),
                 original_destination: Some(upstream.destination),
                 client: None,
+                http2: carried == Carried::Http2,
             };
             let opened = worker.tunnels.open(&key, &header, first).await;
             let stream = opened.map_err(|error| failure(work, &error))?;
             Ok(Far { legs: leg::stream(stream), plain: None })
         }
         Reach::Plain => {
-            let kept = match kind {
-                Kind::Http1 => worker.idle.take(address, repeatable),
-                Kind::Opaque => None,
+            let kept = match carried {
+                Carried::Http => worker.idle.take(address, repeatable),
+                Carried::Http2 | Carried::Opaque => None,
             };
             let stream = match kept {
                 Some(stream) => stream,

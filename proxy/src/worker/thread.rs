@@ -85,6 +85,8 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
     let worker = Worker::new(ports, original, telemetry, &tls, &stats, draining.clone());
     let idle = worker.clone();
     let _sweep = task::spawn_local(async move { idle.idle.sweep().await });
+    let idle = worker.http2.clone();
+    let _sweep_http2 = task::spawn_local(async move { idle.sweep().await });
     let mut listeners: Vec<Task> = Vec::new();
     // Calls that come before the first configuration wait in the sockets' queues: nobody knows where they go.
     let mut early = Vec::new();

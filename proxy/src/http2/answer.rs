@@ -1,0 +1,52 @@
+//! Answers that the sidecar gives itself, in HTTP/2's or gRPC's words.
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use super::{grpc, pump};
+use crate::http::answer::Status;
+
+/// Answers in place of the service; `request` is what the client asked with. A client that is gone hears nothing.
+pub(crate) async fn local(
+    respond: &mut SendResponse<Bytes>,
+    request: &HeaderMap,
+    status: Status,
+    text: &str,
+) {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static("sealane"));
+    if grpc::is_grpc(request) {
+        // A response of headers only (PROTOCOL-HTTP2 of gRPC, "Trailers-Only").
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", grpc_status(status).into());
+        headers.insert("grpc-message", grpc::message(text));
+        let _ = respond.send_response(response, true);
+        return;
+    }
+    let body = Bytes::from(format!("{text}\n"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    *response.status_mut() =
+        http::StatusCode::from_u16(status.code()).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    if let Ok(mut stream) = respond.send_response(response, false) {
+        // An error says that the client is gone.
+        let _ = pump::send(&mut stream, body, true).await;
+    }
+}
+
+/// What gRPC calls it.
+fn grpc_status(status: Status) -> u16 {
+    match status {
+        Status::BadRequest | Status::RequestTimeout | Status::HeadTooLarge | Status::BadGateway => {
+            grpc::INTERNAL
+        }
+        Status::Unavailable | Status::Timeout => grpc::UNAVAILABLE,
+    }
+}
+
+/// The status under which an answer to this request is counted.
+pub(crate) fn counted(request: &HeaderMap, status: Status) -> u16 {
+    if grpc::is_grpc(request) { grpc::http_status(Some(grpc_status(status))) } else { status.code() }
+}

@@ -1,0 +1,195 @@
+//! One attempt at one request: both directions at once, until both have ended or something breaks.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Response, Version, response};
+
+use super::pump::{self, PumpError, pump};
+use super::{Account, Failure, Lease, SendBody, reason_of};
+use crate::leg::Tape;
+
+/// A request of a client, as far as it was read.
+pub(crate) struct Request {
+    pub(crate) head: http::Request<()>,
+    /// Answers it.
+    pub(crate) respond: SendResponse<Bytes>,
+    pub(crate) began: Instant,
+    body: RecvStream,
+    /// What was read of the body, as long as it may be sent again.
+    tape: Tape,
+}
+
+/// Why an attempt ended before its time.
+enum Broke {
+    /// The client gave it up.
+    Near(Reason),
+    /// The endpoint did, before its answer.
+    Far(h2::Error),
+    /// The endpoint did, and the client was told.
+    Told,
+}
+
+impl Request {
+    /// A request whose head has come.
+    pub(crate) fn new(request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> Self {
+        let (mut head, body) = request.into_parts();
+        if head.uri.authority().is_none() {
+            // Named by its Host field alone; HTTP/2 lets pass what came so from HTTP/1 (RFC 9113, section 8.3.1).
+            head.version = Version::HTTP_11;
+        }
+        let head = http::Request::from_parts(head, ());
+        Self { head, respond, began: Instant::now(), body, tape: Tape::new() }
+    }
+
+    /// Whether another attempt could send everything again.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.tape.pieces().is_some()
+    }
+
+    /// Ready when the client gives the request up.
+    pub(crate) fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.respond.poll_reset(cx).map(|_| ())
+    }
+}
+
+/// Sends the request and passes its response on.
+///
+/// # Errors
+/// When the client got nothing of an answer.
+pub(crate) async fn attempt(
+    request: &mut Request,
+    mut lease: Lease,
+    account: &Account<'_>,
+) -> Result<(), Failure> {
+    let story = lease.story();
+    let pieces = request.tape.pieces().unwrap_or_default();
+    let ended = pieces.is_empty() && request.body.is_end_stream();
+    // What cannot be sent was not sent, whatever the error.
+    let opened = lease.open(request.head.clone(), ended).await;
+    let (response, mut upload) = opened.map_err(|error| lease.refused(&error))?;
+    let Request { respond, body, tape, .. } = request;
+    let broke = {
+        let forth = pin!(forward(pieces, body, &mut upload, tape, ended));
+        let back = pin!(answer(response, respond, tape, account));
+        both(forth, back).await
+    };
+    match broke {
+        Ok(()) => Ok(()),
+        Err(Broke::Near(reason)) => {
+            upload.send_reset(reason);
+            account.abandoned();
+            Ok(())
+        }
+        Err(Broke::Told) => {
+            upload.send_reset(Reason::CANCEL);
+            Ok(())
+        }
+        Err(Broke::Far(error)) => Err(Failure::of(&error, &story)),
+    }
+}
+
+/// The request, with `pieces` of its body that were sent before.
+async fn forward(
+    pieces: Vec<Bytes>,
+    body: &mut RecvStream,
+    upload: &mut SendBody,
+    tape: &Tape,
+    ended: bool,
+) -> Result<(), PumpError> {
+    if ended {
+        return Ok(());
+    }
+    for piece in pieces {
+        pump::send(upload, piece, false).await.map_err(PumpError::Sink)?;
+    }
+    // Trailers are not kept: behind them nothing is sent again.
+    pump(
+        body,
+        upload,
+        |piece| tape.record(Some(piece)),
+        |trailers| {
+            if trailers.is_some() {
+                tape.end();
+            }
+        },
+    )
+    .await
+}
+
+/// The response: interim ones, the final head, the body, the trailers.
+async fn answer(
+    response: ResponseFuture,
+    respond: &mut SendResponse<Bytes>,
+    tape: &Tape,
+    account: &Account<'_>,
+) -> Result<(), Broke> {
+    let (head, mut body) = final_head(response, respond).await?;
+    tape.end();
+    let only = body.is_end_stream();
+    account.head(&head, only);
+    let near = respond.send_response(Response::from_parts(head, ()), only);
+    let mut near = near.map_err(|error| Broke::Near(reason_of(&error)))?;
+    if only {
+        return Ok(());
+    }
+    match pump(&mut body, &mut near, |_| {}, |trailers| account.end(trailers)).await {
+        Ok(()) => Ok(()),
+        Err(PumpError::Sink(reason)) => Err(Broke::Near(reason)),
+        Err(PumpError::Source(error)) => {
+            let reason = reason_of(&error);
+            near.send_reset(reason);
+            account.broken_off(reason);
+            Err(Broke::Told)
+        }
+    }
+}
+
+/// Passes interim responses on until the final one comes, or the client goes.
+async fn final_head(
+    mut response: ResponseFuture,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<(response::Parts, RecvStream), Broke> {
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(reset) = respond.poll_reset(cx) {
+            return Poll::Ready(Err(Broke::Near(reset.unwrap_or(Reason::CANCEL))));
+        }
+        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            // A client that does not take it is gone, as the next poll says.
+            let _ = respond.send_informational(interim);
+        }
+        Pin::new(&mut response).poll(cx).map_err(Broke::Far)
+    });
+    Ok(response.await?.into_parts())
+}
+
+/// Polls both directions until both have ended. An answer may end before its request, which then goes on as long as
+/// both sides like.
+async fn both(
+    mut forth: Pin<&mut impl Future<Output = Result<(), PumpError>>>,
+    mut back: Pin<&mut impl Future<Output = Result<(), Broke>>>,
+) -> Result<(), Broke> {
+    let (mut sent, mut answered) = (false, false);
+    poll_fn(|cx| {
+        if !answered && let Poll::Ready(result) = back.as_mut().poll(cx) {
+            result?;
+            answered = true;
+        }
+        if !sent && let Poll::Ready(result) = forth.as_mut().poll(cx) {
+            match result {
+                // An endpoint that wants no more of the request may answer it all the same.
+                Ok(()) | Err(PumpError::Sink(_)) => sent = true,
+                Err(PumpError::Source(_)) if answered => sent = true,
+                Err(PumpError::Source(error)) => return Poll::Ready(Err(Broke::Near(reason_of(&error)))),
+            }
+        }
+        if sent && answered { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}

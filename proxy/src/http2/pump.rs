@@ -1,0 +1,100 @@
+//! One body, from one stream to another, no faster than it is read.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http::HeaderMap;
+
+use super::{SendBody, reason_of};
+
+/// Which side a body was broken off by.
+#[derive(Debug)]
+pub(super) enum PumpError {
+    /// The sender.
+    Source(h2::Error),
+    /// The receiver wants no more of it.
+    Sink(Reason),
+}
+
+/// Passes on what is left of a body and its trailers, and ends the stream; `tap` sees every piece before it is sent.
+///
+/// At most one frame is held here: the window is given back to the sender with each.
+pub(super) async fn pump(
+    from: &mut RecvStream,
+    to: &mut SendBody,
+    mut tap: impl FnMut(&Bytes),
+    on_end: impl FnOnce(Option<&HeaderMap>),
+) -> Result<(), PumpError> {
+    while let Some(piece) = next(from, to).await? {
+        tap(&piece);
+        // Fails only for a stream that is over, as the next read says.
+        let _ = from.flow_control().release_capacity(piece.len());
+        let last = from.is_end_stream();
+        if last {
+            on_end(None);
+            return send(to, piece, true).await.map_err(PumpError::Sink);
+        }
+        send(to, piece, false).await.map_err(PumpError::Sink)?;
+    }
+    let trailers = poll_fn(|cx| or_reset(to, cx, |cx| from.poll_trailers(cx))).await;
+    let trailers = trailers.map_err(PumpError::Sink)?.map_err(PumpError::Source)?;
+    on_end(trailers.as_ref());
+    let sent = match trailers {
+        Some(trailers) => to.send_trailers(trailers),
+        None => to.send_data(Bytes::new(), true),
+    };
+    sent.map_err(|error| PumpError::Sink(reason_of(&error)))
+}
+
+/// Sends all of `piece`, as the receiver makes room for it.
+pub(super) async fn send(to: &mut SendBody, mut piece: Bytes, last: bool) -> Result<(), Reason> {
+    loop {
+        to.reserve_capacity(piece.len());
+        let room = poll_fn(|cx| poll_room(to, cx, piece.len())).await?;
+        let end = last && room == piece.len();
+        to.send_data(piece.split_to(room), end).map_err(|error| reason_of(&error))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// How much may be sent now of so many bytes; ready with 0 only for 0.
+fn poll_room(to: &mut SendBody, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Reason>> {
+    loop {
+        let room = to.capacity().min(wanted);
+        if room > 0 || wanted == 0 {
+            return Poll::Ready(Ok(room));
+        }
+        match to.poll_capacity(cx) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(reason_of(&error))),
+            Poll::Ready(None) => return reset(to, cx).map(Err),
+            Poll::Pending => return reset(to, cx).map(Err),
+        }
+    }
+}
+
+async fn next(from: &mut RecvStream, to: &mut SendBody) -> Result<Option<Bytes>, PumpError> {
+    let data = poll_fn(|cx| or_reset(to, cx, |cx| from.poll_data(cx))).await.map_err(PumpError::Sink)?;
+    data.transpose().map_err(PumpError::Source)
+}
+
+/// What `poll` brings, or why the receiver wants nothing any more.
+fn or_reset<T>(
+    to: &mut SendBody,
+    cx: &mut Context<'_>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<Result<T, Reason>> {
+    match poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending => reset(to, cx).map(Err),
+    }
+}
+
+/// Ready when the receiver has reset the stream, or is gone.
+fn reset(to: &mut SendBody, cx: &mut Context<'_>) -> Poll<Reason> {
+    to.poll_reset(cx).map(|reset| reset.unwrap_or_else(|error| reason_of(&error)))
+}

@@ -1,0 +1,122 @@
+//! A leg as one byte stream, for protocols that are spoken by the sidecar itself.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Input, LegError, Output};
+
+/// Both halves of a leg as [`AsyncRead`] and [`AsyncWrite`].
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    input: Input,
+    output: Output,
+    /// Read from the input and not delivered yet.
+    ahead: Bytes,
+    story: Rc<Story>,
+    counters: Option<(IntCounter, IntCounter)>,
+}
+
+/// What is known of a pipe beside its bytes; outlives it.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    /// Whether anything was read.
+    pub(crate) heard: Cell<bool>,
+    /// Whether the first bytes that were read are those of an HTTP/1 response.
+    pub(crate) speaks_http1: Cell<bool>,
+    /// Whether the other side has certainly processed nothing of what was written.
+    pub(crate) never_processed: Cell<bool>,
+    /// How it broke, for metrics.
+    pub(crate) reason: Cell<Option<&'static str>>,
+}
+
+impl Pipe {
+    /// A pipe over both halves; what is read and written is added to `counters`, in this order.
+    pub(crate) fn new((input, output): (Input, Output), counters: Option<&(IntCounter, IntCounter)>) -> Self {
+        Self { input, output, ahead: Bytes::new(), story: Rc::default(), counters: counters.cloned() }
+    }
+
+    /// What will be known of it.
+    pub(crate) fn story(&self) -> Rc<Story> {
+        self.story.clone()
+    }
+
+    /// The error as the traits have it; what it means is kept.
+    fn broken(&self, error: LegError) -> io::Error {
+        self.story.never_processed.set(error.never_processed());
+        self.story.reason.set(Some(error.reason()));
+        match error {
+            LegError::Tcp(error) => error,
+            LegError::Stream(error) => io::Error::new(io::ErrorKind::ConnectionReset, error.to_string()),
+        }
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            match ready!(self.input.poll_read(cx)) {
+                Ok(Some(bytes)) => self.ahead = bytes,
+                Ok(None) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(self.broken(error))),
+            }
+            if !self.story.heard.replace(true) {
+                self.story.speaks_http1.set(self.ahead.starts_with(b"HTTP/1."));
+            }
+            if let Some((read, _)) = &self.counters {
+                read.inc_by(self.ahead.len() as u64);
+            }
+        }
+        let length = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead[..length]);
+        self.ahead.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(self.output.poll_write(cx, bytes)).map_err(|error| self.broken(error))?;
+        if let Some((_, count)) = &self.counters {
+            count.inc_by(written as u64);
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written =
+            ready!(self.output.poll_write_vectored(cx, pieces)).map_err(|error| self.broken(error))?;
+        if let Some((_, count)) = &self.counters {
+            count.inc_by(written as u64);
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Bytes are on their way when they are written.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let finished = self.output.finish();
+        Poll::Ready(finished.map_err(|error| self.broken(error)))
+    }
+}

@@ -1,0 +1,164 @@
+//! HTTP/2 connections of the workload: every request is balanced by itself.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use sealane_base::drain::Draining;
+use sealane_base::task;
+
+use super::Call;
+use super::failure::{MAX_REFUSALS, MAX_RETRIES};
+use crate::balance::{Outcome, Pick};
+use crate::http::answer::Status;
+use crate::http2::{self, Account, Failure, Lease, Request, answer, exchange};
+use crate::leg::Pipe;
+use crate::telemetry::Carried;
+use crate::upstream::{self, OpenFailure, Upstream, Work};
+use crate::worker::{Resolved, Worker};
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+/// How long a client may take from its first byte to the end of its preface.
+const PREFACE: Duration = Duration::from_secs(60);
+
+/// Serves one connection to its end.
+pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
+    let _open = upstream.traffic.connected(Carried::Http2);
+    let Call { worker, near, destination, draining } = call;
+    let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
+    let mut connection = match tokio::time::timeout(PREFACE, http2::server().handshake(pipe)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%destination, %error, "no HTTP/2 with the client"),
+        Err(_) => return,
+    };
+    let mut begun = pin!(begun(draining.clone()).fuse());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = connection.accept() => accepted,
+            // The client is told by GOAWAY; what it has sent before is served.
+            () = &mut begun => {
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let (request, respond) = match accepted {
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => return tracing::debug!(%destination, %error, "connection of HTTP/2"),
+            None => return,
+        };
+        let (worker, work) = (worker.clone(), draining.clone());
+        task::spawn_local(async move {
+            Box::pin(serve_request(&worker, destination, Request::new(request, respond))).await;
+            drop(work);
+        })
+        .detach();
+    }
+}
+
+async fn begun(mut draining: Draining) {
+    draining.begun().await;
+}
+
+async fn serve_request(worker: &Rc<Worker>, destination: SocketAddr, mut request: Request) {
+    match worker.resolve(destination) {
+        Resolved::Upstream(upstream) => make_attempts(worker, &upstream, &mut request).await,
+        Resolved::Unmapped(service) => {
+            let text = format!("{service} has no port {} any more", destination.port());
+            say(None, &mut request, Status::Unavailable, &text).await;
+        }
+        Resolved::Nowhere => {
+            let text = format!("nothing is known of {destination}");
+            say(None, &mut request, Status::Unavailable, &text).await;
+        }
+    }
+}
+
+/// Tries endpoints until one answers.
+async fn make_attempts(worker: &Rc<Worker>, upstream: &Rc<Upstream>, request: &mut Request) {
+    upstream.deposit();
+    let mut tried: Vec<Pick> = Vec::new();
+    loop {
+        let Some(work) = upstream.pick(&tried) else {
+            let text = format!("no instance of {} is ready", upstream.label);
+            return say(Some(upstream), request, Status::Unavailable, &text).await;
+        };
+        tried.push(work.pick);
+        let work = Rc::new(work);
+        let failure = match lease(worker, upstream, &work, request).await {
+            None => return work.report(Outcome::Abandoned),
+            Some(Err(failure)) => Failure::NotOpened(failure),
+            Some(Ok(lease)) => {
+                let account = Account::new(&upstream.traffic, Some(&work), request.began);
+                match exchange::attempt(request, lease, &account).await {
+                    Ok(()) => return,
+                    Err(failure) => failure,
+                }
+            }
+        };
+        blame(&work, &failure);
+        let limit = if failure.is_cheap() { MAX_REFUSALS } else { MAX_RETRIES };
+        let again = tried.len() <= limit && failure.may_retry(request.head.method());
+        if again && request.is_repeatable() && upstream.retry(failure.reason()) {
+            tracing::debug!(target = %upstream.label, %failure, "sending a request again");
+            continue;
+        }
+        if let Failure::Reset(reason) = failure {
+            // Codes mean something to clients, such as those of gRPC.
+            return request.respond.send_reset(reason);
+        }
+        let text = format!("{} gave no answer: {failure}", upstream.label);
+        return say(Some(upstream), request, failure.status(), &text).await;
+    }
+}
+
+/// A place on a connection to the endpoint of `work`; `None` when the client has given up meanwhile.
+async fn lease(
+    worker: &Rc<Worker>,
+    upstream: &Rc<Upstream>,
+    work: &Rc<Work>,
+    request: &mut Request,
+) -> Option<Result<Lease, OpenFailure>> {
+    let connect = || {
+        let (worker, upstream, work) = (worker.clone(), upstream.clone(), work.clone());
+        let connecting = async move {
+            let far =
+                upstream::open(&worker, &upstream, &work, Carried::Http2, true, &mut Bytes::new()).await?;
+            Ok(Pipe::new(far.legs, None))
+        };
+        connecting.boxed_local()
+    };
+    let mut leased = pin!(worker.http2.lease(&work.endpoint, connect));
+    tokio::select! {
+        biased;
+        leased = &mut leased => Some(leased),
+        () = std::future::poll_fn(|cx| request.poll_abandoned(cx)) => None,
+    }
+}
+
+fn blame(work: &Work, failure: &Failure) {
+    let reason = failure.reason();
+    match failure {
+        // The endpoint was blamed when the way to it was not opened.
+        Failure::NotOpened(_) => {}
+        // It only wants another connection.
+        Failure::Gone => work.report(Outcome::Abandoned),
+        Failure::Refused => work.report_failure(Outcome::Overloaded(Duration::ZERO), reason),
+        Failure::Unreachable => work.report_failure(Outcome::Refused, reason),
+        Failure::Lost { .. } | Failure::Http1 | Failure::Reset(_) => {
+            work.report_failure(Outcome::Broken, reason)
+        }
+    }
+}
+
+/// Answers in place of the service.
+async fn say(upstream: Option<&Rc<Upstream>>, request: &mut Request, status: Status, text: &str) {
+    let Request { head, respond, began, .. } = request;
+    if let Some(upstream) = upstream {
+        tracing::debug!(target = %upstream.label, status = status.code(), "{text}");
+        upstream.traffic.answered(answer::counted(head.headers(), status), began.elapsed());
+    }
+    answer::local(respond, head.headers(), status, text).await;
+}
