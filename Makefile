@@ -66,13 +66,20 @@ BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haprox
 	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl
 BENCH_VENV := $(TARGET)/bench-venv
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
-	prometheus:prometheus systemd-analyze:systemd
+	prometheus:prometheus systemd-analyze:systemd \
+	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
+	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd
+# Modules of Debian's python3, by the folder of each.
+TEST_MODULES := grpc:python3-grpcio websockets:python3-websockets
 
 tools-demo: tools-build
 	@deploy/debian-packages $(DEMO_TOOLS)
 
 tools-test: tools-build
 	@deploy/debian-packages $(TEST_TOOLS)
+	@for module in $(TEST_MODULES); do \
+		[ -e "/usr/lib/python3/dist-packages/$${module%%:*}" ] || deploy/debian-packages "$$module"; \
+	done
 	@command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 
 # Envoy is on PyPI; Debian's nginx has its stream module in a package without a program.

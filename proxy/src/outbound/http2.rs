@@ -1,9 +1,11 @@
 //! HTTP/2 connections of the workload: every request is balanced by itself.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use sealane_base::drain::Draining;
 use sealane_base::task;
@@ -17,8 +19,6 @@ use crate::leg::Pipe;
 use crate::telemetry::Carried;
 use crate::upstream::{self, OpenFailure, Upstream, Work};
 use crate::worker::{Resolved, Worker};
-use bytes::Bytes;
-use std::net::SocketAddr;
 
 /// How long a client may take from its first byte to the end of its preface.
 const PREFACE: Duration = Duration::from_secs(60);
@@ -26,7 +26,12 @@ const PREFACE: Duration = Duration::from_secs(60);
 /// Serves one connection to its end.
 pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
     let _open = upstream.traffic.connected(Carried::Http2);
-    let Call { worker, near, destination, draining } = call;
+    let Call { worker, mut near, destination, draining } = call;
+    tokio::select! {
+        biased;
+        filled = near.0.fill() => if filled.is_err() { return },
+        () = begun(draining.clone()) => return,
+    }
     let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
     let mut connection = match tokio::time::timeout(PREFACE, http2::server().handshake(pipe)).await {
         Ok(Ok(connection)) => connection,

@@ -216,3 +216,62 @@ async fn requests_of_a_caller_without_sidecar_are_counted() {
     let labels = [("direction", "inbound"), ("source_service", "unknown"), ("code_class", "2xx")];
     assert_eq!(server.metric("sealane_requests_total", &labels), 2.0);
 }
+
+#[tokio::test]
+async fn behind_connect_each_direction_ends_by_itself() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(head.starts_with("CONNECT db:5432 HTTP/1.1\r\n"), "{head}");
+            stream.write_all(b"HTTP/1.1 200 Fine\r\n\r\nhello").await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            stream.write_all(format!("you said {said}").as_bytes()).await.unwrap();
+        })
+        .await;
+    let mut stream = client.call().await;
+    stream.write_all(b"CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n").await.unwrap();
+    let answer = read_until(&mut stream, "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 200 Fine\r\n"), "{answer}");
+    stream.write_all(b"goodbye").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut rest = String::new();
+    within(stream.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "you said goodbye");
+}
+
+#[tokio::test]
+async fn answers_that_have_no_body_whatever_they_say_of_it_do_not_hold_up_the_next() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh
+        .application(0, |mut stream| async move {
+            for status in
+                ["304 Not Modified\r\nContent-Length: 5", "204 No Content", "200 OK\r\nContent-Length: 2"]
+            {
+                read_until(&mut stream, "\r\n\r\n").await;
+                stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await.unwrap();
+            }
+            stream.write_all(b"ok").await.unwrap();
+        })
+        .await;
+    let request = "GET / HTTP/1.1\r\n\r\n".repeat(3);
+    let response = client.ask(&request).await.unwrap();
+    assert_eq!(
+        response,
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    );
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_limits_is_answered_with_431() {
+    let mesh = Mesh::new("8080/http", 1);
+    let client = mesh.client().await;
+    for fields in [format!("cookie: {}\r\n", "x".repeat(70_000)), "a: b\r\n".repeat(200)] {
+        let response = client.ask(&format!("GET / HTTP/1.1\r\n{fields}\r\n")).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{response}");
+    }
+}

@@ -73,9 +73,10 @@ async fn ask(send: &SendRequest<Bytes>, request: Request<()>) -> Result<(Respons
     Ok((Response::from_parts(head, ()), text(&mut body).await))
 }
 
-async fn say(mut respond: SendResponse<Bytes>, words: &'static str) {
+fn say(mut respond: SendResponse<Bytes>, words: &'static str) -> std::future::Ready<()> {
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
     stream.send_data(Bytes::from_static(words.as_bytes()), true).unwrap();
+    std::future::ready(())
 }
 
 /// A pair whose instance 0 runs this application.
@@ -292,6 +293,9 @@ async fn an_application_that_speaks_http1_only_is_named_as_such() {
             .application(0, |mut stream| async move {
                 let _ = stream.read(&mut [0; 64]).await;
                 let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await;
+                // Read to the end, or the kernel takes back what was said.
+                stream.shutdown().await.unwrap();
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
             })
             .await;
         let (send, _task) = connect(&client).await;

@@ -65,6 +65,63 @@ async fn a_protocol_that_is_not_http_passes_with_its_half_close() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_said_everything_still_hears_its_client() {
+    let mesh = Mesh::new("8080/tcp", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let (heard, all) = tokio::sync::oneshot::channel();
+    let heard = std::sync::Mutex::new(Some(heard));
+    let _application = mesh
+        .application(0, move |mut stream| {
+            let heard = heard.lock().unwrap().take().unwrap();
+            async move {
+                stream.write_all(b"bye").await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut rest = String::new();
+                stream.read_to_string(&mut rest).await.unwrap();
+                heard.send(rest).unwrap();
+            }
+        })
+        .await;
+    let mut stream = client.call().await;
+    let mut said = String::new();
+    within(stream.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(said, "bye");
+    stream.write_all(b"after the end").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(within(all).await.unwrap(), "after the end");
+}
+
+#[tokio::test]
+async fn tls_of_the_application_passes_untouched_and_is_counted_by_its_server_name() {
+    for port in ["8080", "8080/tls"] {
+        let mesh = Mesh::new(port, 1);
+        let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+        let _application = mesh.application(0, echo).await;
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = "Shop.Example".try_into().unwrap();
+        let mut tls = rustls::ClientConnection::new(config.into(), name).unwrap();
+        let mut hello = Vec::new();
+        tls.write_tls(&mut hello).unwrap();
+        let mut stream = client.call().await;
+        let (first, rest) = hello.split_at(hello.len() / 2);
+        stream.write_all(first).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(rest).await.unwrap();
+        let mut back = vec![0; hello.len()];
+        within(stream.read_exact(&mut back)).await.unwrap();
+        assert!(back == hello);
+        let labels = [("destination_service", "api"), ("server_name", "shop.example")];
+        assert_eq!(client.metric("sealane_tls_connections_total", &labels), 1.0);
+        assert_eq!(client.metric("sealane_connections_total", &[("protocol", "tcp")]), 1.0);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_nobody_took_is_tried_elsewhere_with_what_was_said() {
     let mesh = Mesh::new("8080/tcp", 3);
     let (client, _refusing, _server) = (mesh.client().await, mesh.instance(0).await, mesh.instance(2).await);

@@ -19,6 +19,7 @@ mod networks;
 mod one_host;
 mod partition;
 mod prometheus;
+mod protocols;
 mod resolvers;
 mod restore;
 mod services;
