@@ -54,6 +54,8 @@ async fn a_sidecar_is_told_works_on_without_its_agent_and_drains() {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
     agent.sender.send(Down::Drain { deadline: Duration::from_secs(60) }).await.unwrap();
+    // What was counted to the last is not lost.
+    assert!(matches!(within(agent.receiver.recv()).await.unwrap(), Up::Metrics(_)));
     assert!(matches!(within(agent.receiver.recv()).await.unwrap(), Up::Drained));
     let ended = tokio::task::spawn_blocking(|| sidecar.join().unwrap());
     within(ended).await.unwrap().unwrap();
