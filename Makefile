@@ -68,7 +68,7 @@ BENCH_VENV := $(TARGET)/bench-venv
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
 	prometheus:prometheus systemd-analyze:systemd \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
-	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd
+	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime
 # Modules of Debian's python3, by the folder of each.
 TEST_MODULES := grpc:python3-grpcio websockets:python3-websockets
 

@@ -203,6 +203,7 @@ impl Ground {
             workloads.adopt(stored);
         }
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
+        let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
         for address in BTreeSet::from([IpAddr::V4(Ipv4Addr::LOCALHOST), underlay.to_ip()]) {
             let address = SocketAddr::new(address, config.metrics_port);
@@ -230,7 +231,7 @@ impl Ground {
         };
         let link = Link::start(inputs, provider, self.link_events);
         let control = context.host.views.control.clone();
-        tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control)));
+        tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control, renewals)));
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }

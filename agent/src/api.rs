@@ -1,5 +1,6 @@
 //! `agent.sock`: attaching workloads and reading what this host knows. Translates only.
 
+mod identity;
 mod read;
 mod run;
 

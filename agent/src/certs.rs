@@ -3,12 +3,13 @@
 //! Certificates are renewed from a third of their life on, so that control may be gone for most of it. What is
 //! on disk is used before control is asked: a new instance of a service that this host carries needs nobody.
 
+mod describe;
 pub(crate) mod key;
 mod renew;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealane_proto::identity::{Principal, SpiffeId};
@@ -21,6 +22,7 @@ use tonic::transport::Channel;
 use crate::disk::{DiskError, Folder, RecordError, StoredIdentity};
 use key::{KeyError, NewKey, Validity};
 
+pub(crate) use describe::describe;
 pub(crate) use renew::{RenewedNode, run as renew_all};
 
 /// A certificate with its key, as sidecars get it.
@@ -164,6 +166,14 @@ impl Certs {
         let current = self.lock();
         let due = current.iter().filter(|(_, current)| current.borrow().validity.is_due(now));
         due.map(|(principal, _)| principal.clone()).collect()
+    }
+
+    /// When to look next for certificates to renew.
+    #[must_use]
+    pub(crate) fn next_look(&self, now: SystemTime) -> Duration {
+        let current = self.lock();
+        let looks = current.values().map(|current| current.borrow().validity.next_look(now));
+        looks.min().unwrap_or(key::LONGEST_WAIT)
     }
 
     /// The principal has no workload on this host any more. What a service's next instance can use is kept on disk.

@@ -9,7 +9,7 @@ mod mesh;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sealane_proto::client::Rejection;
+use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
 use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName};
 use tokio::sync::watch;
@@ -101,6 +101,8 @@ pub(crate) struct HostViews {
     pub(crate) control: watch::Receiver<Option<Channel>>,
     /// The reports.
     pub(crate) reported: watch::Receiver<Reported>,
+    /// What this host's clock and control's said last, when they were compared.
+    pub(crate) clocks: watch::Receiver<Option<ClockPair>>,
     /// What is wrong on this host, a sentence each.
     pub(crate) complaints: watch::Receiver<Vec<String>>,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use sealane_base::admin::{self, Gather};
 use sealane_base::metrics::{Family, Kind, Reading, Series, gather, merge};
 use sealane_base::ready::Readiness;
@@ -35,6 +35,24 @@ pub(crate) fn registry() -> Result<Registry, prometheus::Error> {
     Ok(registry)
 }
 
+/// Counts renewals of certificates by `kind` and `result`.
+///
+/// # Errors
+/// Never in practice: the name is registered once.
+pub(crate) fn renewals(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Renewals of certificates, by kind (node, workload) and result (renewed, failed).";
+    let renewals =
+        IntCounterVec::new(Opts::new("sealane_certificate_renewals_total", help), &["kind", "result"])?;
+    registry.register(Box::new(renewals.clone()))?;
+    for (kind, result) in
+        ["node", "workload"].into_iter().flat_map(|kind| [(kind, "renewed"), (kind, "failed")])
+    {
+        // So that the first one counts as an increase.
+        let _ = renewals.with_label_values(&[kind, result]);
+    }
+    Ok(renewals)
+}
+
 /// Gathers everything for one scrape.
 #[must_use]
 pub(crate) fn gatherer(
@@ -48,6 +66,7 @@ pub(crate) fn gatherer(
         let own = [
             expiries(&context.certs, &node.borrow()),
             connected(&context.host.views),
+            clock(&context.host.views),
             workloads(&context.host.views, &context.node),
             services(&context.host.views),
         ];
@@ -81,6 +100,13 @@ fn connected(views: &HostViews) -> Family {
     let value = if views.control.borrow().is_some() { 1.0 } else { 0.0 };
     let help = "Whether this host has its stream to control: 1 or 0.";
     gauge("sealane_control_connected", help, vec![Series { labels: vec![], reading: Reading::Value(value) }])
+}
+
+fn clock(views: &HostViews) -> Family {
+    let help = "Seconds by which this host's clock is ahead of control's, as far as messages can tell.";
+    let pair = views.clocks.borrow().map(|pair| pair.ahead_seconds());
+    let series = pair.map(|ahead| Series { labels: vec![], reading: Reading::Value(ahead) });
+    gauge("sealane_clock_ahead_seconds", help, series.into_iter().collect())
 }
 
 fn workloads(views: &HostViews, node: &NodeName) -> Family {

@@ -3,6 +3,7 @@
 mod backup;
 mod demo;
 mod dns;
+mod members;
 mod process;
 mod table;
 mod workload;
@@ -19,11 +20,11 @@ use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
-pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, Up};
-pub(crate) use table::{
-    CreateNetwork, Egress, Encryption, ListAction, Network, NetworkAction, Node, PlainListAction, Service,
-    Token, TokenAction, Workload,
+pub(crate) use members::{
+    NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
 };
+pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, Up};
+pub(crate) use table::{CreateNetwork, Egress, Encryption, Network, NetworkAction, Token, TokenAction};
 pub(crate) use workload::{Attach, Exec, Run};
 
 /// Private networks for the containers and processes of many Linux hosts: names, balancing, mTLS, metrics.
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     Workload(Workload),
     /// Names as workloads see them
     Dns(Dns),
+    /// Show the certificate of a workload of this host, and how long it lasts
+    Identity(NamedWorkload),
     /// How control or this host's agent is doing
     Status,
     /// All that control must remember, in one file; the authority's key is in it: keep it like one
@@ -155,6 +158,9 @@ mod tests {
             ("sealane run --network shop --ip 10.42.0 -- true", "--ip"),
             ("sealane token create --ttl soon", "--ttl"),
             ("sealane token create --ttl 0s", "--ttl"),
+            ("sealane token create --uses 0", "--uses"),
+            ("sealane token create --node Host_1", "lower-case letters"),
+            ("sealane token revoke", "<ID>"),
             ("sealane token create --ttl 1000d", "longer than a year"),
             ("sealane agent", "--control"),
             ("sealane agent --control nowhere", "HOST:PORT"),
@@ -164,6 +170,8 @@ mod tests {
             ("sealane control --store etcd", "possible values: redb"),
             ("sealane demo --hosts 1", "2..=9"),
             ("sealane status -o xml", "table, json, yaml"),
+            ("sealane node rm", "<NODE>"),
+            ("sealane service rm Api", "lower-case letters"),
             ("sealane nothing", "nothing"),
         ];
         for (line, expected) in table {

@@ -43,6 +43,7 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
         data_dir: args.data.data_dir,
         run_dir: run_dir.to_owned(),
         trust_domain: args.trust_domain,
+        certificate_lifetime: args.certificate_lifetime,
     };
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
@@ -79,6 +80,7 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
         data_dir: args.data.data_dir.clone(),
         run_dir: run_dir.to_owned(),
         trust_domain: None,
+        certificate_lifetime: None,
     };
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;

@@ -2,7 +2,8 @@
 
 pub(crate) mod backup;
 pub(crate) mod dns;
-pub(crate) mod listing;
+pub(crate) mod identity;
+pub(crate) mod members;
 pub(crate) mod network;
 pub(crate) mod status;
 pub(crate) mod token;

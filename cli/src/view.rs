@@ -2,6 +2,7 @@
 //! written down here and does not follow the wire by itself.
 
 mod dns;
+mod identity;
 mod network;
 mod node;
 mod service;
@@ -15,9 +16,10 @@ use sealane_proto::wire::v1;
 use serde::{Serialize, Serializer};
 
 pub(crate) use dns::RecordView;
+pub(crate) use identity::IdentityView;
 pub(crate) use network::NetworkView;
-pub(crate) use node::NodeView;
-pub(crate) use service::ServiceView;
+pub(crate) use node::{NodeSheet, NodeView};
+pub(crate) use service::{ServiceSheet, ServiceView};
 pub(crate) use status::{Details, StatusView};
 pub(crate) use token::{NewToken, TokenView};
 pub(crate) use workload::WorkloadView;

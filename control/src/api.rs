@@ -2,10 +2,11 @@
 
 mod admin;
 mod control;
+mod members;
 mod read;
 mod status;
 
-pub(crate) use admin::{AdminApi, create_token};
+pub(crate) use admin::{AdminApi, WantedToken, create_token};
 pub(crate) use control::ControlApi;
 pub(crate) use read::ReadApi;
 pub(crate) use status::status_of;

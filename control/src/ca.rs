@@ -13,7 +13,7 @@ use rcgen::{
     SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
-use sealane_proto::identity::{Principal, SpiffeId};
+use sealane_proto::identity::{Principal, SerialPrefix, SpiffeId};
 use sealane_proto::token::Pin;
 use sealane_proto::types::TrustDomain;
 use sha2::{Digest, Sha256};
@@ -27,9 +27,9 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// How long an authority lives.
 const ROOT_LIFETIME: Duration = DAY.saturating_mul(3_653);
 /// How long certificates of control and of hosts live; they renew them long before.
-const HOST_LIFETIME: Duration = DAY.saturating_mul(30);
+pub(crate) const HOST_LIFETIME: Duration = DAY.saturating_mul(30);
 /// How long certificates of services and workloads live: control may be away for a day and more.
-const WORKLOAD_LIFETIME: Duration = DAY.saturating_mul(3);
+pub(crate) const WORKLOAD_LIFETIME: Duration = DAY.saturating_mul(3);
 /// How far a host's clock may be behind control's.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
@@ -53,6 +53,10 @@ pub(crate) struct Authority {
     domain: TrustDomain,
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    /// When the root ends.
+    expires: Timestamp,
+    /// How long certificates of services and workloads live.
+    workload_lifetime: Duration,
 }
 
 impl std::fmt::Debug for Authority {
@@ -77,6 +81,11 @@ pub(crate) struct Signed {
 /// Why the authority cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthorityError {
+    /// The stored certificate is none.
+    #[error(
+        "the certificate authority's certificate in the store cannot be read; restore a backup of the store"
+    )]
+    Certificate,
     /// The stored key or certificate cannot be read.
     #[error("the certificate authority in the store cannot be read: {0}; restore a backup of the store")]
     Stored(rcgen::Error),
@@ -122,7 +131,18 @@ impl Authority {
         let key = KeyPair::try_from(record.key).map_err(AuthorityError::Stored)?;
         let root = CertificateDer::from(record.certificate);
         let issuer = Issuer::from_ca_cert_der(&root, key).map_err(AuthorityError::Stored)?;
-        Ok(Self { domain, issuer, root })
+        let expires = end_of(&root)?;
+        Ok(Self { domain, issuer, root, expires, workload_lifetime: WORKLOAD_LIFETIME })
+    }
+
+    /// The same authority with another lifetime of services' and workloads' certificates.
+    pub(crate) fn with_workload_lifetime(self, lifetime: Option<Duration>) -> Self {
+        Self { workload_lifetime: lifetime.unwrap_or(WORKLOAD_LIFETIME), ..self }
+    }
+
+    /// How long certificates of services and workloads live.
+    pub(crate) fn workload_lifetime(&self) -> Duration {
+        self.workload_lifetime
     }
 
     /// The trust domain.
@@ -135,33 +155,44 @@ impl Authority {
         &self.root
     }
 
+    /// When it ends, and everything that it has signed with it.
+    pub(crate) fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
     /// What join tokens pin.
     pub(crate) fn pin(&self) -> Pin {
         Pin::of(&self.root)
     }
 
-    /// A certificate for `principal` with this key, valid from a little before `now`.
+    /// A certificate for `principal` with this key, valid from a little before `now`, for a host whose
+    /// certificates' serial numbers begin so.
     pub(crate) fn sign(
         &self,
         key: &ProvenKey,
         principal: Principal,
+        host: SerialPrefix,
         now: Timestamp,
     ) -> Result<Signed, AuthorityError> {
-        self.sign_key(&key.0, principal, now)
+        self.sign_key(&key.0, principal, Some(host), now)
     }
 
     fn sign_key(
         &self,
         key: &impl PublicKeyData,
         principal: Principal,
+        host: Option<SerialPrefix>,
         now: Timestamp,
     ) -> Result<Signed, AuthorityError> {
         let lifetime = match principal {
             Principal::Control | Principal::Node(_) => HOST_LIFETIME,
-            Principal::Service(..) | Principal::Workload(..) => WORKLOAD_LIFETIME,
+            Principal::Service(..) | Principal::Workload(..) => self.workload_lifetime,
         };
+        // Nothing outlives the authority: who renews by the end of a certificate must not be misled by it.
+        let lifetime = lifetime.min(self.expires.since(now));
         let identity = SpiffeId { trust_domain: self.domain.clone(), principal };
         let mut params = params(now, lifetime);
+        params.serial_number = Some(serial_number(host));
         let uri = identity.to_string().try_into().map_err(AuthorityError::Sign)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.is_ca = IsCa::ExplicitNoCa;
@@ -174,6 +205,13 @@ impl Authority {
     }
 }
 
+fn end_of(certificate: &CertificateDer<'_>) -> Result<Timestamp, AuthorityError> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|_| AuthorityError::Certificate)?;
+    let end = parsed.validity().not_after.timestamp();
+    Ok(Timestamp::from_unix(end.max(0).unsigned_abs()))
+}
+
 fn new_key() -> Result<KeyPair, AuthorityError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)
 }
@@ -181,13 +219,23 @@ fn new_key() -> Result<KeyPair, AuthorityError> {
 fn params(now: Timestamp, lifetime: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.not_before = instant(now.unix().saturating_sub(CLOCK_SKEW.as_secs()));
+    // Renewal is counted from the beginning: a short life is not over a third when it begins.
+    let before = CLOCK_SKEW.min(lifetime / 10);
+    params.not_before = instant(now.unix().saturating_sub(before.as_secs()));
     params.not_after = instant(now.after(lifetime).unix());
-    // RFC 5280, section 4.1.2.2: positive, at most 20 octets; 127 random bits cannot be guessed or repeated.
+    params.serial_number = Some(serial_number(None));
+    params
+}
+
+/// RFC 5280, section 4.1.2.2: positive, at most 20 octets. At least 64 random bits: they cannot be guessed, and
+/// one host's repeat no sooner than after billions.
+fn serial_number(host: Option<SerialPrefix>) -> SerialNumber {
     let mut serial: [u8; 16] = rand::random();
     serial[0] = serial[0] & 0x7f | 0x40;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params
+    if let Some(host) = host {
+        serial[..SerialPrefix::LENGTH].copy_from_slice(&host.to_bytes());
+    }
+    SerialNumber::from_slice(&serial)
 }
 
 fn instant(unix: u64) -> OffsetDateTime {

@@ -10,7 +10,10 @@ mod ipam;
 mod join;
 mod network;
 mod recovery;
+mod removal;
 mod report;
+mod rest;
+mod service;
 mod state;
 mod timestamp;
 mod token;
@@ -25,10 +28,15 @@ pub use change::{Change, Touched};
 pub use join::{JoinNode, JoinRefusal};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
 pub use recovery::{Readmit, ReadmitRefusal, Recall, RecallRefusal, Recovery};
+pub use removal::{DrainNode, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
 pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
+pub use rest::{EndRests, Rest};
+pub use service::{RemoveService, RemoveServiceRefusal};
 pub use state::{NetworkState, NodeRecord, State, TokenRecord};
 pub use timestamp::{Span, Timestamp};
-pub use token::{CreateToken, CreateTokenRefusal, PurgeTokens};
+pub use token::{
+    CreateToken, CreateTokenRefusal, PurgeTokens, RevokeToken, RevokeTokenRefusal, TokenStanding,
+};
 
 /// Something that may change the state.
 pub trait Command: Send + 'static {

@@ -12,6 +12,7 @@ mod ca;
 mod metrics;
 mod registry;
 mod renewal;
+mod rests;
 mod serve;
 mod session;
 mod start;
@@ -49,6 +50,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// The mesh's name: `sealane` for a new store; an existing store keeps its own, and another is refused.
     pub trust_domain: Option<TrustDomain>,
+    /// How long certificates of services and workloads live; `None`: 72 hours.
+    pub certificate_lifetime: Option<Duration>,
 }
 
 /// A running control plane. Dropping it ends it at once; [`Control::shutdown`] in order.
@@ -102,9 +105,10 @@ impl Control {
     /// A new join token, durable when this returns.
     ///
     /// # Errors
-    /// When `ttl` is not from a minute to a year or the store cannot be written.
+    /// When `ttl` is not from a second to a year or the store cannot be written.
     pub async fn create_token(&self, ttl: Duration) -> Result<JoinToken, TokenError> {
-        let made = api::create_token(&self.writer, &self.authority, ttl).await;
+        let wanted = api::WantedToken { ttl, uses: None, node: None };
+        let made = api::create_token(&self.writer, &self.authority, wanted).await;
         made.map(|(token, _)| token).map_err(|error| TokenError { reason: error.to_string() })
     }
 

@@ -18,6 +18,10 @@ pub(crate) struct Metrics {
     pub(crate) certificates_signed: IntCounterVec,
     /// By `result`.
     pub(crate) handshakes: IntCounterVec,
+    /// By `result`: `joined`, or why not.
+    pub(crate) joins: IntCounterVec,
+    /// By `kind` of what was taken back.
+    pub(crate) revocations: IntCounterVec,
     certificate_expiry: GaugeVec,
 }
 
@@ -58,6 +62,16 @@ impl Metrics {
         )?;
         let handshakes =
             counters("sealane_control_handshakes_total", "TLS handshakes by result.", &["result"])?;
+        let joins = counters(
+            "sealane_control_joins_total",
+            "Hosts that asked to join: joined, or the reason for which they were refused.",
+            &["result"],
+        )?;
+        let revocations = counters(
+            "sealane_control_revocations_total",
+            "Tokens revoked and nodes removed with their certificates.",
+            &["kind"],
+        )?;
         let opts = Opts::new("sealane_certificate_expiry_timestamp_seconds", "When a certificate ends.");
         let certificate_expiry = GaugeVec::new(opts, &["identity"])?;
         register(Box::new(certificate_expiry.clone()))?;
@@ -69,6 +83,8 @@ impl Metrics {
             stream_messages,
             certificates_signed,
             handshakes,
+            joins,
+            revocations,
             certificate_expiry,
         })
     }

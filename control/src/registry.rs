@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use prometheus::IntGauge;
+use sealane_proto::client::ClockPair;
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub(crate) struct View {
     pub(crate) settled: u64,
     /// A newer stream of the same node has taken its place.
     pub(crate) replaced: bool,
+    /// The node is no part of the mesh any more.
+    pub(crate) removed: bool,
 }
 
 /// What is known of a node's agent, in memory only.
@@ -43,6 +46,8 @@ pub(crate) struct Seen {
     pub(crate) last: Timestamp,
     /// Whether it has a stream.
     pub(crate) connected: bool,
+    /// What its clock and ours said last.
+    pub(crate) clocks: Option<ClockPair>,
 }
 
 /// Shared by the writer, the streams and the API.
@@ -98,7 +103,9 @@ impl Registry {
         let previous = self.directory.load_full();
         let changed = directory.changed_since(&previous);
         self.directory.store(Arc::new(directory));
-        hub.take(&self.directory.load(), &changed);
+        let directory = self.directory.load();
+        hub.dismiss(&directory);
+        hub.take(&directory, &changed);
     }
 
     /// Seats an agent that works by `applied` generations. Another stream of the same node loses its seat.
@@ -113,13 +120,16 @@ impl Registry {
         let directory = self.directory.load();
         hub.streams += 1;
         let stream = hub.streams;
-        let view = View { networks: directory.carried_by(&node), ..View::default() };
+        // Removed since its certificate was looked at: it hears that at once.
+        let removed = !directory.nodes.contains_key(&node);
+        let view = View { networks: directory.carried_by(&node), removed, ..View::default() };
         let (sender, view) = watch::channel(view);
         if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, view: sender }) {
             old.view.send_modify(|view| view.replaced = true);
         }
         let metrics_port = hub.seen.get(&node).and_then(|seen| seen.metrics_port);
-        hub.seen.insert(node.clone(), Seen { version, metrics_port, last: now, connected: true });
+        hub.seen
+            .insert(node.clone(), Seen { version, metrics_port, last: now, connected: true, clocks: None });
         hub.tracker.disconnect(&node);
         hub.tracker.connect(node.clone(), applied);
         hub.settle();
@@ -136,6 +146,13 @@ impl Registry {
     /// The networks whose newest state each connected agent has not acknowledged.
     pub(crate) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
         self.hub().tracker.behind()
+    }
+
+    /// Per network in which addresses rest: the revision that every host which carries it works by.
+    pub(crate) fn known_to_all(&self) -> BTreeMap<NetworkName, u64> {
+        let (directory, hub) = (self.directory(), self.hub());
+        let known = |name: &NetworkName| Some((name.clone(), hub.tracker.known_to_all(name)?));
+        directory.resting.iter().filter_map(known).collect()
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
@@ -159,6 +176,15 @@ impl Seat {
             && let Some(seen) = hub.seen.get_mut(&self.node)
         {
             seen.metrics_port = port.or(seen.metrics_port);
+        }
+    }
+
+    /// Notes what the agent's clock and ours said at about the same moment.
+    pub(crate) fn clocks(&self, pair: ClockPair) {
+        if let Some(mut hub) = self.seated()
+            && let Some(seen) = hub.seen.get_mut(&self.node)
+        {
+            seen.clocks = Some(pair);
         }
     }
 
@@ -200,6 +226,14 @@ impl Drop for Seat {
 }
 
 impl Hub {
+    /// Tells the agents of hosts that are no part of the mesh any more.
+    fn dismiss(&mut self, directory: &Directory) {
+        for (_, agent) in self.agents.iter().filter(|(node, _)| !directory.nodes.contains_key(*node)) {
+            agent.view.send_modify(|view| view.removed = true);
+        }
+        self.seen.retain(|node, _| directory.nodes.contains_key(node));
+    }
+
     /// Takes over the networks that changed.
     fn take(&mut self, directory: &Directory, changed: &BTreeSet<NetworkName>) {
         for name in changed {

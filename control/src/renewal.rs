@@ -7,8 +7,8 @@ use rustls::crypto::CryptoProvider;
 use sealane_proto::identity::{Principal, SpiffeId};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::ca::{Authority, OwnCertificate};
-use crate::core::PurgeTokens;
+use crate::ca::{Authority, HOST_LIFETIME, OwnCertificate, WORKLOAD_LIFETIME};
+use crate::core::{PurgeRemoved, PurgeTokens};
 use crate::metrics::Metrics;
 use crate::store::Writer;
 
@@ -28,6 +28,7 @@ impl Upkeep {
     pub(crate) async fn run(self) {
         let trust_domain = self.authority.domain().clone();
         let identity = SpiffeId { trust_domain, principal: Principal::Control }.to_string();
+        let authority = format!("spiffe://{}", self.authority.domain());
         let mut hourly = interval(EVERY);
         hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -38,8 +39,17 @@ impl Upkeep {
                 Err(error) => tracing::error!(%error, identity, "certificate cannot be renewed"),
             }
             self.metrics.certificate(&identity, self.own.expires().unix());
+            self.metrics.certificate(&authority, self.authority.expires().unix());
             if let Err(error) = self.writer.submit(PurgeTokens).await {
                 tracing::warn!(%error, "expired tokens cannot be removed");
+            }
+            let forget = PurgeRemoved {
+                // A shorter one may have been set since the removal.
+                workload_lifetime: self.authority.workload_lifetime().max(WORKLOAD_LIFETIME),
+                host_lifetime: HOST_LIFETIME,
+            };
+            if let Err(error) = self.writer.submit(forget).await {
+                tracing::warn!(%error, "removed nodes cannot be forgotten");
             }
         }
     }

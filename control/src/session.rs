@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::drain::Draining;
+use sealane_proto::client::ClockPair;
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_proto::wire::{agree, v1};
@@ -24,9 +25,9 @@ use v1::control_message::Message as Down;
 
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Readmit, Recall, Report, Reported};
+use crate::core::{Readmit, Recall, Report, Reported, Span, Timestamp};
 use crate::metrics::Metrics;
-use crate::registry::{Registry, Seat};
+use crate::registry::{Directory, Registry, Seat};
 use crate::serve::Proof;
 use crate::store::Writer;
 use outbox::Outbox;
@@ -60,6 +61,8 @@ pub(crate) type Sender = mpsc::Sender<Result<v1::ControlMessage, Status>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Opener {
     pub(crate) node: NodeName,
+    /// SHA-256 of its certificate's public key.
+    pub(crate) key: Option<[u8; 32]>,
     /// Of a host without a record: what it proves itself by.
     pub(crate) newcomer: Option<Proof>,
 }
@@ -80,7 +83,7 @@ pub(crate) async fn serve(
     mut incoming: Streaming<v1::AgentMessage>,
     down: Sender,
 ) {
-    let node = opener.node.clone();
+    let (node, key) = (opener.node.clone(), opener.key);
     let ended = match greet(&context, opener, &mut incoming).await {
         Ok(greeting) => {
             let version = greeting.version.clone();
@@ -88,7 +91,7 @@ pub(crate) async fn serve(
             let now = SystemTime::now().into();
             let seat = context.registry.seat(node.clone(), version, &greeting.applied, now);
             seat.serves_metrics(greeting.metrics_port);
-            let session = Session::new(context, node.clone(), seat, greeting);
+            let session = Session::new(context, node.clone(), key, seat, greeting);
             let ended = session.run(incoming, &down).await;
             tracing::info!(%node, reason = ended.message(), "agent disconnected");
             ended
@@ -143,6 +146,21 @@ async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: Stri
     Ok(())
 }
 
+/// What somebody hears whose certificate is good, but who is no host of the mesh (any more).
+pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8; 32]>) -> Status {
+    let removed = directory.removed.values().find(|removed| match key {
+        Some(key) => removed.key == key,
+        None => removed.name == *node,
+    });
+    Status::permission_denied(match removed {
+        Some(removed) => format!(
+            "node {node} was removed from the mesh {} ago; run `sealane clean` on it, then join again with a new token",
+            Span(Timestamp::from(SystemTime::now()).since(removed.removed))
+        ),
+        None => format!("node {node} is not known to this control plane; let it join again with a new token"),
+    })
+}
+
 fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {
     let network =
         ack.network.parse().map_err(|error| Status::invalid_argument(format!("Ack.network: {error}")))?;
@@ -170,6 +188,8 @@ struct Answer {
 struct Session {
     context: Context,
     node: NodeName,
+    /// SHA-256 of the node's public key.
+    key: Option<[u8; 32]>,
     seat: Seat,
     outbox: Outbox,
     pending: Option<Pending>,
@@ -179,7 +199,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(context: Context, node: NodeName, seat: Seat, greeting: Greeting) -> Self {
+    fn new(context: Context, node: NodeName, key: Option<[u8; 32]>, seat: Seat, greeting: Greeting) -> Self {
         let mut outbox = Outbox::new(greeting.applied);
         if greeting.recalls {
             outbox.hold();
@@ -190,7 +210,8 @@ impl Session {
             epoch: context.registry.directory().generation.epoch,
             roots: context.roots.clone(),
         }));
-        Self { context, node, seat, outbox, pending: None, heard: Instant::now(), taken: Instant::now() }
+        let now = Instant::now();
+        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now }
     }
 
     /// Runs until either side ends; says why.
@@ -204,6 +225,9 @@ impl Session {
             if view.replaced {
                 return Status::aborted(format!("another stream of node {} has taken over", self.node));
             }
+            if view.removed {
+                return not_a_node(&self.context.registry.directory(), &self.node, self.key);
+            }
             let sending = self.outbox.has_news(&view);
             if !sending {
                 self.taken = Instant::now();
@@ -211,7 +235,10 @@ impl Session {
             let reading = self.pending.is_none() && self.outbox.answers() < ANSWERS;
             tokio::select! {
                 permit = down.reserve(), if sending => match (permit, self.outbox.next(&view)) {
-                    (Ok(permit), Some(message)) => {
+                    (Ok(permit), Some(mut message)) => {
+                        if let Down::Heartbeat(heartbeat) = &mut message {
+                            *heartbeat = v1::Heartbeat::now();
+                        }
                         self.context.metrics.message(kind(&message), "down");
                         permit.send(Ok(v1::ControlMessage { message: Some(message) }));
                         self.taken = Instant::now();
@@ -269,8 +296,11 @@ impl Session {
                     Some(Box::pin(take_over(self.context.writer.clone(), self.node.clone(), recall)));
                 Ok(())
             }
-            Some(Up::Heartbeat(_)) => {
+            Some(Up::Heartbeat(heartbeat)) => {
                 self.context.metrics.message("heartbeat", "up");
+                if let Some(clock) = heartbeat.instant() {
+                    self.seat.clocks(ClockPair { clock, reference: SystemTime::now() });
+                }
                 Ok(())
             }
             // A kind that a later version of the same protocol has added.

@@ -27,6 +27,7 @@ use crate::core::{State, Timestamp, Touched};
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
 use crate::renewal::Upkeep;
+use crate::rests;
 use crate::serve::{self, Socket};
 use crate::session::Context;
 use crate::store::{self, Health, Image, Meta, Publish, Stopped, Store, Writer};
@@ -79,21 +80,18 @@ pub async fn start(config: Config) -> Result<Control, StartError> {
 }
 
 async fn assemble(config: Config) -> Result<Control, Cause> {
-    for path in [&config.data_dir, &config.run_dir] {
-        ensure_directory(path).map_err(|source| Cause::Directory { path: path.clone(), source })?;
-    }
+    ensure_directories(&config)?;
     let (now, started) = (clock(), Instant::now());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let metrics = Metrics::new()?;
     let (store, image) = store::open(&config.data_dir, config.trust_domain, TRUST_DOMAIN.parse()?, now)?;
     let Image { meta, authority, state } = image;
-    let authority = Arc::new(Authority::load(meta.trust_domain.clone(), authority)?);
+    let authority = Authority::load(meta.trust_domain.clone(), authority)?;
+    let authority = Arc::new(authority.with_workload_lifetime(config.certificate_lifetime));
     let own = Arc::new(OwnCertificate::new(&authority, &provider, now)?);
     let tls = serve::config(&authority, own.clone(), provider.clone())?;
     let (unix, socket) = Socket::bind(&config.run_dir).await?;
-    let unlistened = |source| Cause::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(unlistened)?;
-    let local_addr = listener.local_addr().map_err(unlistened)?;
+    let (listener, local_addr) = listen(config.listen).await?;
 
     let (registry, writer, stopped, health) = begin(store, state, meta, &metrics)?;
     let (drain, readiness) = (Drain::new(), Readiness::default());
@@ -108,9 +106,10 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let (ready, connections) = mpsc::channel(64);
     let accepting = task::spawn("accept", serve::accept(listener, tls, metrics.clone(), ready));
     let hosts = ControlApi { context, authority: authority.clone() };
+    let admin = AdminApi::beside(&hosts);
     let hosts = serve_hosts(hosts, connections, drain.handle(), readiness.part("hosts"));
-    let admin = AdminApi { writer: writer.clone(), registry: registry.clone(), authority: authority.clone() };
     let shown = registry.clone();
+    let rests = task::spawn("rests", rests::run(registry.clone(), writer.clone()));
     let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), health, started };
     let people = serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock"));
     let upkeep = Upkeep {
@@ -120,7 +119,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         metrics: metrics.clone(),
         writer: writer.clone(),
     };
-    let upkeep = vec![accepting, task::spawn("upkeep", upkeep.run())];
+    let upkeep = vec![accepting, task::spawn("upkeep", upkeep.run()), rests];
     let servers = vec![hosts, people];
     tracing::info!(%local_addr, trust_domain = %authority.domain(), "control plane serves");
     Ok(Control {
@@ -138,8 +137,22 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     })
 }
 
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Cause> {
+    let unlistened = |source| Cause::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(unlistened)?;
+    let local_addr = listener.local_addr().map_err(unlistened)?;
+    Ok((listener, local_addr))
+}
+
 fn clock() -> Timestamp {
     SystemTime::now().into()
+}
+
+fn ensure_directories(config: &Config) -> Result<(), Cause> {
+    for path in [&config.data_dir, &config.run_dir] {
+        ensure_directory(path).map_err(|source| Cause::Directory { path: path.clone(), source })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn ensure_directory(path: &Path) -> io::Result<()> {

@@ -55,7 +55,7 @@ mod tests {
 
     fn node(name: &str, underlay: &str) -> (NodeName, NodeRecord) {
         let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() };
-        (node.name.clone(), NodeRecord { node, key: [0; 32], joined: Default::default() })
+        (node.name.clone(), NodeRecord { node, key: [0; 32], joined: Default::default(), drained: false })
     }
 
     #[test]

@@ -30,6 +30,7 @@ fn config(directory: &Path) -> Config {
         data_dir: directory.join("data"),
         run_dir: directory.join("run"),
         trust_domain: None,
+        certificate_lifetime: None,
     }
 }
 
@@ -164,8 +165,8 @@ async fn each_reason_not_to_join_has_its_code_and_its_words() {
     }
     let edits: [Edit; 4] = [
         ("speaks protocol 99", Code::FailedPrecondition, |request| request.protocol = 99),
-        ("behind the control plane's", Code::FailedPrecondition, |request| request.unix_seconds -= 600),
-        ("ahead of the control plane's", Code::FailedPrecondition, |request| request.unix_seconds += 7_300),
+        ("behind (it says ", Code::FailedPrecondition, |request| request.unix_seconds -= 600),
+        ("ahead (it says ", Code::FailedPrecondition, |request| request.unix_seconds += 7_300),
         ("csr is not a PKCS #10", Code::InvalidArgument, |request| request.csr.truncate(40)),
     ];
     for (words, code, edit) in edits {
@@ -321,7 +322,7 @@ async fn streams_begin_with_hello_of_the_same_protocol_and_a_second_one_takes_ov
     let status = host.open(Up::Hello(hello)).await.end().await;
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("the agent is Sealane 9.9.9"), "{status:?}");
-    let status = host.open(Up::Heartbeat(v1::Heartbeat {})).await.end().await;
+    let status = host.open(Up::Heartbeat(v1::Heartbeat::default())).await.end().await;
     assert_eq!(status.code(), Code::InvalidArgument);
 
     let mut first = host.sync(vec![]).await;
@@ -371,14 +372,21 @@ async fn tokens_are_listed_without_their_secrets_and_metrics_count() {
     let directory = TempDir::new().unwrap();
     let control = control(directory.path()).await;
     let mut admin = admin(directory.path()).await;
-    let made = admin.create_token(v1::CreateTokenRequest { ttl_seconds: 3_600 }).await.unwrap().into_inner();
+    let made = admin
+        .create_token(v1::CreateTokenRequest { ttl_seconds: 3_600, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let token: JoinToken = made.token.parse().unwrap();
     let listed = admin.list_tokens(v1::ListTokensRequest {}).await.unwrap().into_inner().tokens;
     assert_eq!(
         (listed[0].id.as_str(), listed[0].expires_unix_seconds),
         (token.id.as_str(), made.expires_unix_seconds)
     );
-    let status = admin.create_token(v1::CreateTokenRequest { ttl_seconds: 0 }).await.unwrap_err();
+    let status = admin
+        .create_token(v1::CreateTokenRequest { ttl_seconds: 0, ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let text = sealane_base::metrics::encode(&sealane_base::metrics::gather(control.registry()));

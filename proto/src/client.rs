@@ -1,9 +1,11 @@
 //! Clients of the gRPC services: over a unix socket, and to control over mTLS with reconnection.
 
+mod clock;
 mod connect;
 mod join;
 mod link;
 
+pub use clock::ClockPair;
 pub use connect::{ConnectError, TlsIdentity, control_channel, unix_channel};
 pub use join::{JoinError, Joined, join};
 pub use link::{Carried, Link, LinkEvent, LinkInputs, LinkReport, Rejection};

@@ -1,7 +1,9 @@
 //! Who a peer is: SPIFFE identities and how TLS checks them.
 
 mod id;
+mod serial;
 mod verify;
 
 pub use id::{ParseSpiffeIdError, Principal, SpiffeId};
-pub use verify::{Expected, PeerError, PeerVerifier, Trust, TrustError, peer_identity};
+pub use serial::{SerialPrefix, SerialPrefixError};
+pub use verify::{Expected, PeerError, PeerVerifier, Trust, TrustError, peer_identity, peer_key};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::Ipv4Net;
 
+use crate::identity::SerialPrefix;
 use crate::types::{
     Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet, Transport,
     UnderlayAddr, Vni, Weight, WorkloadName,
@@ -135,6 +136,10 @@ pub struct NetworkSnapshot {
     pub services: Vec<Service>,
     /// The workloads, sorted by name.
     pub workloads: Vec<Workload>,
+    /// The certificates that nobody accepts any more: those of removed hosts, sorted.
+    pub revoked: Vec<SerialPrefix>,
+    /// The hosts whose services' instances get no new calls, sorted. Other hosts see these as not ready.
+    pub drained: Vec<NodeName>,
 }
 
 impl NetworkSnapshot {
@@ -159,6 +164,8 @@ impl NetworkSnapshot {
             && self.blocks == other.blocks
             && self.services == other.services
             && self.workloads == other.workloads
+            && self.revoked == other.revoked
+            && self.drained == other.drained
     }
 }
 

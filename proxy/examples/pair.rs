@@ -77,6 +77,8 @@ fn config(own: Workload) -> Result<Config, Failure> {
         blocks: Vec::new(),
         services: vec![api],
         workloads,
+        revoked: vec![],
+        drained: vec![],
     };
     Ok(Config { sequence: 1, trust_domain: "sealane".parse()?, workload: own, network })
 }

@@ -97,6 +97,9 @@ impl Core {
 
     /// Works by this configuration; returns when every new connection and request of every worker does.
     pub async fn apply(&self, config: &Config) {
+        if let Err(error) = self.tls.revoke(&config.network.revoked) {
+            tracing::error!(%error, "revoked certificates are still accepted for new tunnels");
+        }
         let snapshot = Arc::new(Snapshot::new(config));
         let mut waiting = Vec::new();
         for worker in &self.workers {

@@ -34,6 +34,15 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
     };
     let generation = Generation { epoch: 1, revision: 1 };
     let (nodes, blocks) = (Vec::new(), Vec::new());
-    let network = NetworkSnapshot { generation, network, nodes, blocks, services, workloads };
+    let network = NetworkSnapshot {
+        generation,
+        network,
+        nodes,
+        blocks,
+        services,
+        workloads,
+        revoked: vec![],
+        drained: vec![],
+    };
     Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network }
 }

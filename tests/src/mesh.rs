@@ -24,16 +24,35 @@ impl Mesh {
     #[must_use]
     #[track_caller]
     pub fn start(hosts: usize) -> Self {
-        let mut mesh = Self::hosts(hosts);
-        mesh.control.start();
-        mesh.await_control();
+        Self::hosts(hosts).up()
+    }
+
+    /// The same hosts with further flags of control's.
+    #[must_use]
+    pub fn control_flags(mut self, flags: &[&str]) -> Self {
+        let arguments = [&["control", "--listen", "0.0.0.0:7443"], flags].concat();
+        let log = self.lab.directory().join("control.log");
+        self.control = Daemon::new(self.sites[0].host.clone(), log, &arguments);
+        self
+    }
+
+    /// Starts control and every agent, until all are ready.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn up(mut self) -> Self {
+        self.control.start();
+        self.await_control();
+        let hosts = self.sites.len();
         for number in 1..=hosts {
-            mesh.join(number);
+            self.join(number);
         }
         for number in 1..=hosts {
-            mesh.site_mut(number).await_ready();
+            self.site_mut(number).await_ready();
         }
-        mesh
+        self
     }
 
     /// The same, with a network `shop` (10.42.0.0/16).

@@ -14,7 +14,12 @@ struct Sample {
 }
 
 impl Metrics {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// What a scrape returned.
+    ///
+    /// # Panics
+    /// When a line is no sample.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(lines.map(|line| sample(line).unwrap_or_else(|| panic!("not a sample: {line}"))).collect())
     }

@@ -88,6 +88,12 @@ impl Read for ReadApi {
             let why = if link.problem.is_empty() { "connecting" } else { &link.problem };
             problems.push(format!("control is not there ({why}); what runs goes on, new services wait"));
         }
+        if let Some(pair) = self.views.clocks.borrow().filter(|pair| pair.is_off()) {
+            problems.push(format!(
+                "this host's clock {pair}, compared with control's; set it right (NTP), or certificates will look \
+                 as if they had ended or not begun"
+            ));
+        }
         for refused in &self.views.reported.borrow().refused {
             problems.push(format!("workload {}/{}: {}", refused.network, refused.workload, refused.reason));
         }

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use super::identity::identity;
 use crate::certs::CertError;
 use crate::host::AdmitError;
 use crate::workload::{AttachError, Progress, RunSpec, Workloads};
@@ -54,6 +55,13 @@ impl Agent for RunApi {
                 Status::invalid_argument(error.to_string())
             })?;
         self.workloads.locate(&name).await.map(Response::new).map_err(Status::not_found)
+    }
+
+    async fn identity(
+        &self,
+        request: Request<v1::IdentityRequest>,
+    ) -> Result<Response<v1::IdentityView>, Status> {
+        identity(self.workloads.context(), &request.into_inner()).map(Response::new)
     }
 }
 

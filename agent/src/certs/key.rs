@@ -8,6 +8,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::disk::{DiskError, Folder};
 
+/// How often certificates are looked at, at least: the clock may have been set.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// And at most.
+const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+
 /// A private key (ECDSA P-256) that can ask for a certificate.
 #[derive(Debug)]
 pub(crate) struct NewKey {
@@ -97,11 +102,29 @@ impl Validity {
         })
     }
 
+    /// When a third of its life is over: from then on it is renewed.
+    #[must_use]
+    pub(crate) fn due(&self) -> SystemTime {
+        self.not_before + self.life() / 3
+    }
+
     /// Whether a third of its life is over.
     #[must_use]
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
-        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
-        now >= self.not_before + life / 3
+        now >= self.due()
+    }
+
+    /// How long to wait until it is looked at again: until it is due, and when it is, some time before it is tried
+    /// once more. Short lives are looked at more often.
+    #[must_use]
+    pub(crate) fn next_look(&self, now: SystemTime) -> Duration {
+        let again = (self.life() / 60).max(SHORTEST_WAIT);
+        let until = self.due().duration_since(now).unwrap_or_default();
+        until.max(again).min(LONGEST_WAIT)
+    }
+
+    fn life(&self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
     }
 }
 
@@ -115,6 +138,25 @@ mod tests {
         let validity = Validity { not_before: start, not_after: start + Duration::from_secs(72 * 3600) };
         assert!(!validity.is_due(start + Duration::from_secs(24 * 3600 - 1)));
         assert!(validity.is_due(start + Duration::from_secs(24 * 3600)));
+    }
+
+    #[test]
+    fn a_certificate_is_looked_at_when_it_is_due_and_again_while_it_is() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let lives = |seconds| Validity { not_before: start, not_after: start + Duration::from_secs(seconds) };
+        let table = [
+            (72 * 3600, 0, 30_000),
+            (72 * 3600, 24 * 3600 - 7, 30_000),
+            (72 * 3600, 25 * 3600, 30_000),
+            (30, 0, 10_000),
+            (30, 4, 6_000),
+            (30, 11, 500),
+            (300, 101, 5_000),
+        ];
+        for (life, passed, expected) in table {
+            let look = lives(life).next_look(start + Duration::from_secs(passed));
+            assert_eq!(look, Duration::from_millis(expected), "{passed} s into {life} s");
+        }
     }
 
     #[test]

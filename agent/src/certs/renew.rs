@@ -1,8 +1,9 @@
 //! The loop that renews: the node's own certificate and its workloads'.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use prometheus::IntCounterVec;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::wire::v1;
 use tokio::sync::watch;
@@ -12,9 +13,6 @@ use super::key::{KeyError, NewKey, Validity};
 use super::{CertError, Certs};
 use crate::disk::{Folder, NodeIdentity};
 use crate::node;
-
-/// How often due certificates are looked for; a failed renewal is tried again as often.
-const EVERY: Duration = Duration::from_secs(30);
 
 /// What the loop keeps up to date beside the workloads' certificates.
 #[derive(Debug)]
@@ -32,6 +30,7 @@ pub(crate) async fn run(
     certs: Arc<Certs>,
     mut node: RenewedNode,
     mut control: watch::Receiver<Option<Channel>>,
+    renewals: IntCounterVec,
 ) {
     loop {
         let channel = match control.wait_for(Option::is_some).await {
@@ -39,24 +38,35 @@ pub(crate) async fn run(
             Err(_) => return,
         };
         if let Some(channel) = channel {
-            if let Err(error) = node.renew(channel.clone()).await {
-                tracing::warn!(%error, node = %node.identity.node.name, "cannot renew the node certificate");
+            let count = |kind, result| renewals.with_label_values(&[kind, result]).inc();
+            match node.renew(channel.clone()).await {
+                Ok(true) => count("node", "renewed"),
+                Ok(false) => {}
+                Err(error) => {
+                    count("node", "failed");
+                    tracing::warn!(%error, node = %node.identity.node.name, "cannot renew the node certificate");
+                }
             }
             for principal in certs.due(SystemTime::now()) {
-                if let Err(error) = certs.sign(&principal, channel.clone()).await {
-                    tracing::warn!(%error, ?principal, "cannot renew a certificate");
+                match certs.sign(&principal, channel.clone()).await {
+                    Ok(_) => count("workload", "renewed"),
+                    Err(error) => {
+                        count("workload", "failed");
+                        tracing::warn!(%error, ?principal, "cannot renew a certificate");
+                    }
                 }
             }
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(certs.next_look(SystemTime::now())).await;
     }
 }
 
 impl RenewedNode {
-    async fn renew(&mut self, channel: Channel) -> Result<(), CertError> {
+    /// Renews the certificate if that is due; whether it was.
+    async fn renew(&mut self, channel: Channel) -> Result<bool, CertError> {
         let leaf = self.identity.chain.first().ok_or(KeyError::Certificate)?;
         if !Validity::of(leaf)?.is_due(SystemTime::now()) {
-            return Ok(());
+            return Ok(false);
         }
         let csr = NewKey::from_private(&self.identity.key)?.request()?;
         let answer = v1::control_client::ControlClient::new(channel).renew(v1::RenewRequest { csr }).await;
@@ -69,6 +79,6 @@ impl RenewedNode {
             self.published.send_replace(identity);
         }
         tracing::info!(node = %self.identity.node.name, "node certificate renewed");
-        Ok(())
+        Ok(true)
     }
 }

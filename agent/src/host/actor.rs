@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
-use sealane_proto::client::{Carried, LinkEvent, LinkReport};
+use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
 use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -118,12 +118,13 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         watch::Sender::default(),
         watch::Sender::default(),
     );
-    let complaints = watch::Sender::default();
+    let (complaints, clocks) = (watch::Sender::default(), watch::Sender::default());
     let views = HostViews {
         networks: networks.subscribe(),
         link: link.subscribe(),
         control: control.subscribe(),
         reported: reported.subscribe(),
+        clocks: clocks.subscribe(),
         complaints: complaints.subscribe(),
     };
     let dirty = parts.mesh.networks().into_iter().collect();
@@ -139,6 +140,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         control,
         reported,
         problems: BTreeMap::new(),
+        clocks,
         complaints,
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
@@ -173,6 +175,7 @@ struct Host {
     control: watch::Sender<Option<Channel>>,
     reported: watch::Sender<Reported>,
     problems: BTreeMap<(NetworkName, Trouble), String>,
+    clocks: watch::Sender<Option<ClockPair>>,
     complaints: watch::Sender<Vec<String>>,
 }
 
@@ -273,6 +276,12 @@ impl Host {
                 }
                 self.control.send_replace(None);
                 self.link.send_replace(LinkState { channel: None, address: None, problem: reason });
+            }
+            LinkEvent::Clocks(pair) => {
+                let known = self.clocks.send_replace(Some(pair));
+                if pair.is_off() && !known.is_some_and(|known| known.is_off()) {
+                    tracing::warn!("this host's clock {pair}, as control sees it; set it right (NTP)");
+                }
             }
             LinkEvent::State(snapshot) => {
                 let name = snapshot.network.name.clone();

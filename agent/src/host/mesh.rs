@@ -169,7 +169,10 @@ impl Mesh {
     #[must_use]
     pub(crate) fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
         let mut snapshot = self.snapshot(network)?.clone();
-        let local = self.local(network);
+        let mut local = self.local(network);
+        if snapshot.drained.contains(&self.node.name) {
+            local.iter_mut().filter(|own| own.service.is_some()).for_each(|own| own.ready = false);
+        }
         snapshot
             .workloads
             .retain(|known| known.node != self.node.name && !local.iter().any(|own| own.name == known.name));
@@ -396,6 +399,8 @@ mod tests {
             blocks: vec![block(Some("host-1"), "10.42.0.0/24"), block(Some("host-2"), "10.42.1.0/24")],
             services: vec![],
             workloads: vec![remote],
+            revoked: vec![],
+            drained: vec![],
         }
     }
 

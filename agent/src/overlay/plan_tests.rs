@@ -112,6 +112,8 @@ fn snapshot() -> NetworkSnapshot {
         blocks: vec![],
         services: vec![],
         workloads: vec![],
+        revoked: vec![],
+        drained: vec![],
     }
 }
 

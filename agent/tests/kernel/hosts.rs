@@ -151,6 +151,8 @@ impl Hosts {
             blocks: vec![],
             services: vec![],
             workloads: self.a.local.iter().chain(&self.b.local).cloned().collect(),
+            revoked: vec![],
+            drained: vec![],
         })
     }
 

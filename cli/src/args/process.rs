@@ -63,6 +63,9 @@ pub(crate) struct Control {
     /// Where control's own /metrics, /live and /ready are served
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465")]
     pub(crate) metrics: SocketAddr,
+    /// How long certificates of services and workloads live; hosts renew them from a third of that on
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) certificate_lifetime: Option<std::time::Duration>,
 }
 
 /// Where desired state is kept.

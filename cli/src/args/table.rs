@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use sealane_proto::types::{NetworkName, Subnet};
+use sealane_proto::types::{NetworkName, NodeName, Subnet};
 
 /// `sealane network`.
 #[derive(Debug, Args)]
@@ -83,9 +83,21 @@ pub(crate) enum TokenAction {
         /// How long it can be used
         #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = lifetime)]
         ttl: Duration,
+        /// How many hosts may join by it; any number when not given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+        /// The one name that a host may join with by it; any when not given
+        #[arg(long, value_name = "NAME")]
+        node: Option<NodeName>,
     },
-    /// List the tokens, without what proves them
+    /// List the tokens, without what proves them; one that has ended is shown for a week
     Ls,
+    /// Take a token back: it lets nobody in any more. Hosts that joined by it stay
+    Revoke {
+        /// Its id, the second part of the token; the whole token is understood too
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 /// A year, a leap year too: control makes no token that lives longer.
@@ -101,43 +113,4 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     } else {
         Ok(length)
     }
-}
-
-/// `sealane service`.
-#[derive(Debug, Args)]
-pub(crate) struct Service {
-    #[command(subcommand)]
-    pub(crate) action: ListAction,
-}
-
-/// `sealane node`.
-#[derive(Debug, Args)]
-pub(crate) struct Node {
-    #[command(subcommand)]
-    pub(crate) action: PlainListAction,
-}
-
-/// `sealane workload`.
-#[derive(Debug, Args)]
-pub(crate) struct Workload {
-    #[command(subcommand)]
-    pub(crate) action: ListAction,
-}
-
-/// Listing what belongs to a network.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ListAction {
-    /// List them
-    Ls {
-        /// Only those of this network
-        #[arg(long, value_name = "NAME")]
-        network: Option<NetworkName>,
-    },
-}
-
-/// Listing what belongs to no network.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlainListAction {
-    /// List them
-    Ls,
 }

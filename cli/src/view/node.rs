@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{dash, list, rfc3339, text};
-use crate::printer::{self, Row};
+use super::{WorkloadView, dash, list, rfc3339, text};
+use crate::printer::{self, Row, Sheet};
 
 /// A host as `node ls` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +21,45 @@ pub(crate) struct NodeView {
     behind: Vec<String>,
     #[serde(serialize_with = "rfc3339")]
     last_seen: Option<SystemTime>,
+    #[serde(serialize_with = "rfc3339")]
+    joined: Option<SystemTime>,
+    /// Whether its services' instances get no new calls.
+    drained: bool,
+}
+
+/// A host with what runs on it, as `node inspect` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct NodeSheet {
+    #[serde(flatten)]
+    node: NodeView,
+    running: Vec<WorkloadView>,
+}
+
+impl NodeSheet {
+    /// The host with its workloads.
+    pub(crate) fn new(node: v1::NodeView, workloads: impl Iterator<Item = v1::WorkloadView>) -> Self {
+        Self { node: node.into(), running: workloads.map(Into::into).collect() }
+    }
+}
+
+impl Sheet for NodeSheet {
+    fn lines(&self, now: SystemTime) -> Vec<(&'static str, String)> {
+        let node = &self.node;
+        let at =
+            |instant: Option<SystemTime>| instant.map_or_else(|| "-".to_owned(), |at| printer::ago(at, now));
+        let mut lines = vec![
+            ("name", node.name.clone()),
+            ("underlay", node.underlay.clone()),
+            ("state", node.state(now)),
+            ("version", dash(node.version.as_ref())),
+            ("joined", at(node.joined)),
+            ("last seen", at(node.last_seen)),
+            ("networks", list(&node.networks)),
+            ("behind", list(&node.behind)),
+        ];
+        lines.extend(self.running.iter().map(|workload| ("workload", workload.line())));
+        lines
+    }
 }
 
 impl From<v1::NodeView> for NodeView {
@@ -35,7 +74,20 @@ impl From<v1::NodeView> for NodeView {
             networks: view.networks,
             behind: view.behind,
             last_seen: printer::instant(view.last_seen_unix_seconds),
+            joined: printer::instant(view.joined_unix_seconds),
+            drained: view.drained,
         }
+    }
+}
+
+impl NodeView {
+    fn state(&self, now: SystemTime) -> String {
+        let state = match (self.connected, self.last_seen) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(seen)) => format!("lost {}", printer::ago(seen, now)),
+            (false, None) => "not connected".to_owned(),
+        };
+        if self.drained { format!("{state}, drained") } else { state }
     }
 }
 
@@ -45,15 +97,10 @@ impl Row for NodeView {
     const NONE: &'static str = "no hosts yet: `sealane token create` makes the token that one joins with";
 
     fn cells(&self, now: SystemTime) -> Vec<String> {
-        let state = match (self.connected, self.last_seen) {
-            (true, _) => "connected".to_owned(),
-            (false, Some(seen)) => format!("lost {}", printer::ago(seen, now)),
-            (false, None) => "not connected".to_owned(),
-        };
         vec![
             self.name.clone(),
             self.underlay.clone(),
-            state,
+            self.state(now),
             dash(self.version.as_ref()),
             list(&self.networks),
             self.workloads.to_string(),

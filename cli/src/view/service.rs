@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{PortView, ports};
-use crate::printer::Row;
+use super::{PortView, WorkloadView, ports};
+use crate::printer::{Row, Sheet};
 
 /// A service as `service ls` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,6 +17,36 @@ pub(crate) struct ServiceView {
     ports: Vec<PortView>,
     ready: u32,
     instances: u32,
+}
+
+/// A service with its instances, as `service inspect` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ServiceSheet {
+    #[serde(flatten)]
+    service: ServiceView,
+    endpoints: Vec<WorkloadView>,
+}
+
+impl ServiceSheet {
+    /// The service with its instances.
+    pub(crate) fn new(service: v1::ServiceView, instances: Vec<v1::WorkloadView>) -> Self {
+        Self { service: service.into(), endpoints: instances.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Sheet for ServiceSheet {
+    fn lines(&self, _: SystemTime) -> Vec<(&'static str, String)> {
+        let service = &self.service;
+        let mut lines = vec![
+            ("name", service.name.clone()),
+            ("network", service.network.clone()),
+            ("address", service.vip.clone()),
+            ("ports", ports(&service.ports)),
+            ("ready", format!("{} of {}", service.ready, service.instances)),
+        ];
+        lines.extend(self.endpoints.iter().map(|endpoint| ("endpoint", endpoint.line())));
+        lines
+    }
 }
 
 impl From<v1::ServiceView> for ServiceView {

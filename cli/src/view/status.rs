@@ -107,7 +107,10 @@ impl Sheet for StatusView {
         lines.extend(self.details.lines(now));
         for certificate in &self.certificates {
             let ends = certificate.expires.map_or_else(|| "-".to_owned(), |end| printer::remaining(end, now));
-            lines.push(("certificate", format!("{}, renewed before it ends {ends}", certificate.identity)));
+            // The trust domain's own is the authority's: nobody renews it.
+            let authority = certificate.identity.matches('/').count() == 2;
+            let how = if authority { "authority, ends" } else { "renewed before it ends" };
+            lines.push(("certificate", format!("{}, {how} {ends}", certificate.identity)));
         }
         match self.problems.as_slice() {
             [] => lines.push(("problems", "none".to_owned())),

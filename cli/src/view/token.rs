@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::rfc3339;
+use super::{dash, rfc3339, text};
 use crate::printer::{self, Row};
 
 /// A token as `token ls` shows it: everything but what proves it.
@@ -16,6 +16,15 @@ pub(crate) struct TokenView {
     created: Option<SystemTime>,
     #[serde(serialize_with = "rfc3339")]
     expires: Option<SystemTime>,
+    /// Null: any number.
+    uses: Option<u32>,
+    used: u32,
+    /// Null: any number.
+    uses_left: Option<u32>,
+    /// Null: any.
+    node: Option<String>,
+    /// `good`, `used up`, `expired` or `revoked`.
+    state: String,
 }
 
 /// A token that was just made.
@@ -28,10 +37,16 @@ pub(crate) struct NewToken {
 
 impl From<v1::Token> for TokenView {
     fn from(token: v1::Token) -> Self {
+        let uses = Some(token.uses).filter(|&uses| uses != 0);
         Self {
             id: token.id,
             created: printer::instant(token.created_unix_seconds),
             expires: printer::instant(token.expires_unix_seconds),
+            uses,
+            used: token.used,
+            uses_left: uses.map(|uses| uses.saturating_sub(token.used)),
+            node: text(token.node),
+            state: token.state,
         }
     }
 }
@@ -43,13 +58,16 @@ impl From<v1::CreateTokenResponse> for NewToken {
 }
 
 impl Row for TokenView {
-    const HEADERS: &'static [&'static str] = &["ID", "CREATED", "EXPIRES"];
+    const HEADERS: &'static [&'static str] =
+        &["ID", "STATE", "CREATED", "EXPIRES", "USED", "USES LEFT", "NODE"];
     const NONE: &'static str = "no tokens: `sealane token create` makes one";
 
     fn cells(&self, now: SystemTime) -> Vec<String> {
         let never = || "-".to_owned();
         let created = self.created.map_or_else(never, |created| printer::ago(created, now));
         let expires = self.expires.map_or_else(never, |expires| printer::remaining(expires, now));
-        vec![self.id.clone(), created, expires]
+        let left = self.uses_left.map_or_else(|| "any".to_owned(), |left| left.to_string());
+        let node = dash(self.node.as_ref());
+        vec![self.id.clone(), self.state.clone(), created, expires, self.used.to_string(), left, node]
     }
 }

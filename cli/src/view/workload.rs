@@ -6,7 +6,7 @@ use sealane_proto::wire::v1;
 use serde::Serialize;
 
 use super::{PortView, dash, ports, text, yes};
-use crate::printer::Row;
+use crate::printer::{Row, Sheet};
 
 /// A workload as `workload ls` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +41,34 @@ impl From<v1::WorkloadView> for WorkloadView {
             weight: workload.weight.unwrap_or(1),
             problem: text(view.problem),
         }
+    }
+}
+
+impl WorkloadView {
+    /// In one line: where it is and how it does.
+    pub(super) fn line(&self) -> String {
+        let service =
+            self.service.as_ref().map(|service| format!(", instance of {service}")).unwrap_or_default();
+        let state =
+            self.problem.clone().unwrap_or_else(|| if self.ready { "ready" } else { "not ready" }.to_owned());
+        format!("{} on {} at {} in {}{service}: {state}", self.name, self.node, self.address, self.network)
+    }
+}
+
+impl Sheet for WorkloadView {
+    fn lines(&self, _: SystemTime) -> Vec<(&'static str, String)> {
+        vec![
+            ("name", self.name.clone()),
+            ("network", self.network.clone()),
+            ("node", self.node.clone()),
+            ("address", self.address.clone()),
+            ("mac", self.mac.clone()),
+            ("service", dash(self.service.as_ref())),
+            ("ports", if self.ports.is_empty() { "-".to_owned() } else { ports(&self.ports) }),
+            ("sidecar", yes(self.sidecar)),
+            ("ready", yes(self.ready)),
+            ("problem", self.problem.clone().unwrap_or_else(|| "none".to_owned())),
+        ]
     }
 }
 

@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime};
 use data_encoding::BASE32_NOPAD;
 use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
-use sealane_proto::types::{NetworkName, Subnet};
+use sealane_proto::types::{NetworkName, NodeName, Subnet};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::status_of;
+use super::{ControlApi, status_of};
 use crate::ca::Authority;
-use crate::core::{CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, Timestamp, TokenRecord};
+use crate::core::{
+    CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, RevokeToken, Timestamp, TokenRecord,
+};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::{SubmitError, Writer, encode};
 
@@ -25,17 +28,42 @@ pub(crate) struct AdminApi {
     pub(crate) writer: Writer,
     pub(crate) registry: Arc<Registry>,
     pub(crate) authority: Arc<Authority>,
+    pub(crate) metrics: Metrics,
+}
+
+impl AdminApi {
+    /// By the same state as the service for hosts.
+    pub(crate) fn beside(hosts: &ControlApi) -> Self {
+        Self {
+            writer: hosts.context.writer.clone(),
+            registry: hosts.context.registry.clone(),
+            authority: hosts.authority.clone(),
+            metrics: hosts.context.metrics.clone(),
+        }
+    }
+}
+
+/// What is asked of a new token.
+#[derive(Clone, Debug)]
+pub(crate) struct WantedToken {
+    /// How long it admits hosts.
+    pub(crate) ttl: Duration,
+    /// How many; `None`: any number.
+    pub(crate) uses: Option<u32>,
+    /// The one that may join by it; `None`: any.
+    pub(crate) node: Option<NodeName>,
 }
 
 /// Makes a token; its secret exists in the result alone.
 pub(crate) async fn create_token(
     writer: &Writer,
     authority: &Authority,
-    ttl: Duration,
+    wanted: WantedToken,
 ) -> Result<(JoinToken, TokenRecord), SubmitError<CreateTokenRefusal>> {
     let secret = TokenSecret::new(rand::random());
     let id = BASE32_NOPAD.encode(&rand::random::<[u8; 5]>()).to_ascii_lowercase();
-    let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl };
+    let WantedToken { ttl, uses, node } = wanted;
+    let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl, uses, node };
     let record = writer.submit(command).await?;
     Ok((JoinToken { id, secret, pin: authority.pin() }, record))
 }
@@ -71,8 +99,14 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let ttl = Duration::from_secs(request.into_inner().ttl_seconds);
-        let (token, record) = create_token(&self.writer, &self.authority, ttl).await.map_err(status_of)?;
+        let v1::CreateTokenRequest { ttl_seconds, uses, node } = request.into_inner();
+        let node = match node.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(invalid)?),
+        };
+        let ttl = Duration::from_secs(ttl_seconds);
+        let wanted = WantedToken { ttl, uses: Some(uses).filter(|&uses| uses != 0), node };
+        let (token, record) = create_token(&self.writer, &self.authority, wanted).await.map_err(status_of)?;
         tracing::info!(token = token.id, "token created");
         Ok(Response::new(v1::CreateTokenResponse {
             token: token.to_string(),
@@ -84,11 +118,15 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         _request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
-        let directory = self.registry.directory();
+        let (directory, now) = (self.registry.directory(), SystemTime::now().into());
         let tokens = directory.tokens.values().map(|token| v1::Token {
             id: token.id.clone(),
             created_unix_seconds: token.created.unix(),
             expires_unix_seconds: token.expires.unix(),
+            uses: token.uses.unwrap_or_default(),
+            used: token.used,
+            node: token.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+            state: token.standing(now).to_string(),
         });
         Ok(Response::new(v1::ListTokensResponse { tokens: tokens.collect() }))
     }
@@ -106,6 +144,41 @@ impl v1::admin_server::Admin for AdminApi {
         let pieces = bytes.chunks(PIECE).map(|piece| Ok(v1::BackupResponse { data: piece.to_vec() }));
         Ok(Response::new(tokio_stream::iter(pieces.collect::<Vec<_>>())))
     }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let id = request.into_inner().id;
+        self.writer.submit(RevokeToken(id.clone())).await.map_err(status_of)?;
+        self.metrics.revocations.with_label_values(&["token"]).inc();
+        tracing::info!(token = id, "token revoked");
+        Ok(Response::new(v1::RevokeTokenResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        self.remove(request.into_inner()).await?;
+        Ok(Response::new(v1::RemoveNodeResponse {}))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        self.drain(request.into_inner()).await?;
+        Ok(Response::new(v1::DrainNodeResponse {}))
+    }
+
+    async fn remove_service(
+        &self,
+        request: Request<v1::RemoveServiceRequest>,
+    ) -> Result<Response<v1::RemoveServiceResponse>, Status> {
+        self.end_service(request.into_inner()).await?;
+        Ok(Response::new(v1::RemoveServiceResponse {}))
+    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
@@ -114,6 +187,6 @@ fn unavailable(error: impl std::fmt::Display) -> Status {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn invalid(error: impl std::fmt::Display) -> Status {
+pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }

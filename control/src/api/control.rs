@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::task;
-use sealane_proto::identity::Principal;
+use sealane_proto::client::ClockPair;
+use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::resource::Node;
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 use sealane_proto::wire::v1;
@@ -14,9 +15,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
-use crate::core::{CarryNetwork, JoinNode, NodeRecord, Span, Timestamp};
+use crate::core::{CarryNetwork, JoinNode, JoinRefusal, NodeRecord, Timestamp};
 use crate::serve::Peer;
 use crate::session::{self, Context, Opener};
+use crate::store::SubmitError;
 
 /// How far a host's clock may be ahead: certificates would soon look expired to it.
 const CLOCK_AHEAD: Duration = Duration::from_secs(3_600);
@@ -33,23 +35,27 @@ pub(crate) struct ControlApi {
 impl ControlApi {
     /// The host that asks, if it is still part of the mesh.
     fn node<T>(&self, request: &Request<T>) -> Result<NodeName, Status> {
-        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
-        let Some(Principal::Node(name)) = peer.map(|peer| &peer.principal) else {
+        let peer = request.extensions().get::<Peer>();
+        let identity = peer.and_then(|peer| peer.identity.as_ref());
+        let Some(Principal::Node(name)) = identity.map(|identity| &identity.principal) else {
             return Err(Status::unauthenticated(
                 "this call needs a node certificate; join with a token first",
             ));
         };
-        if self.knows(name) {
-            Ok(name.clone())
-        } else {
-            Err(Status::permission_denied(format!(
-                "node {name} is not known to this control plane; let it join again with a new token"
-            )))
+        // By key, not by name alone: a removed host's certificate names whoever has its name now.
+        let key = peer.and_then(|peer| peer.proof).map(|proof| proof.key);
+        let directory = self.context.registry.directory();
+        match directory.nodes.get(name) {
+            Some(record) if key == Some(record.key) => Ok(name.clone()),
+            Some(_) | None => Err(session::not_a_node(&directory, name, key)),
         }
     }
 
-    fn knows(&self, name: &NodeName) -> bool {
-        self.context.registry.directory().nodes.get(name).is_some_and(NodeRecord::is_admitted)
+    /// Whether nobody is known by this name, and this key was not revoked.
+    fn is_new(&self, name: &NodeName, key: [u8; 32]) -> bool {
+        let directory = self.context.registry.directory();
+        let known = directory.nodes.get(name).is_some_and(NodeRecord::is_admitted);
+        !known && !directory.removed.values().any(|removed| removed.key == key)
     }
 
     /// Who opens a stream: one that is not known may be one that a restored store has no record of.
@@ -60,12 +66,31 @@ impl ControlApi {
             (_, _) => None,
         });
         match named {
-            Some((node, proof)) if !self.knows(&node) => Ok(Opener { node, newcomer: Some(proof) }),
-            Some(_) | None => Ok(Opener { node: self.node(request)?, newcomer: None }),
+            Some((node, proof)) if self.is_new(&node, proof.key) => {
+                Ok(Opener { node, key: Some(proof.key), newcomer: Some(proof) })
+            }
+            Some(_) | None => {
+                let key = peer.and_then(|peer| peer.proof).map(|proof| proof.key);
+                Ok(Opener { node: self.node(request)?, key, newcomer: None })
+            }
         }
     }
 
-    fn sign(&self, key: &ProvenKey, principal: Principal) -> Result<v1::Certificate, Status> {
+    /// How the serial numbers of a host's certificates begin.
+    fn serials(&self, node: &NodeName) -> Result<SerialPrefix, Status> {
+        let directory = self.context.registry.directory();
+        let record = directory.nodes.get(node);
+        let record = record.ok_or_else(|| session::not_a_node(&directory, node, None))?;
+        Ok(SerialPrefix::of_key(&record.key))
+    }
+
+    /// Signs for a host. Its own key says how the serial number begins.
+    fn sign(
+        &self,
+        key: &ProvenKey,
+        principal: Principal,
+        host: SerialPrefix,
+    ) -> Result<v1::Certificate, Status> {
         let kind = match principal {
             Principal::Control => "control",
             Principal::Node(_) => "node",
@@ -74,7 +99,7 @@ impl ControlApi {
         };
         let Signed { chain, .. } = self
             .authority
-            .sign(key, principal, SystemTime::now().into())
+            .sign(key, principal, host, SystemTime::now().into())
             .map_err(|error| Status::internal(error.to_string()))?;
         self.context.metrics.certificates_signed.with_label_values(&[kind]).inc();
         let roots = self.context.roots.clone();
@@ -89,19 +114,23 @@ impl v1::control_server::Control for ControlApi {
         let request = request.into_inner();
         session::check_protocol(request.oldest_protocol, request.protocol, &request.version)?;
         let now = Timestamp::from(SystemTime::now());
-        check_clock(request.unix_seconds, now)?;
+        check_clock(request.unix_seconds, now)
+            .inspect_err(|_| self.context.metrics.joins.with_label_values(&["clock"]).inc())?;
         let node = v1::Node { name: request.node, underlay: request.underlay };
         let node = Node::try_from(node).map_err(invalid)?;
         let key = ProvenKey::of_request(&request.csr).map_err(invalid)?;
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
         let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint() };
-        let record = self.context.writer.submit(command).await.map_err(|error| {
+        let decided = self.context.writer.submit(command).await;
+        self.context.metrics.joins.with_label_values(&[result(&decided)]).inc();
+        let record = decided.map_err(|error| {
             tracing::warn!(?from, %error, "join refused");
             status_of(error)
         })?;
         tracing::info!(?from, node = %record.node.name, underlay = %record.node.underlay, "node joined");
-        let certificate = self.sign(&key, Principal::Node(record.node.name))?;
+        let certificate =
+            self.sign(&key, Principal::Node(record.node.name), SerialPrefix::of_key(&record.key))?;
         Ok(Response::new(v1::JoinResponse {
             certificate: Some(certificate),
             trust_domain: self.authority.domain().to_string(),
@@ -112,7 +141,14 @@ impl v1::control_server::Control for ControlApi {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let node = self.node(&request)?;
         let key = ProvenKey::of_request(&request.into_inner().csr).map_err(invalid)?;
-        let certificate = self.sign(&key, Principal::Node(node))?;
+        // The key is how the host is known: a certificate for another one would be refused.
+        let serials = self.serials(&node)?;
+        if SerialPrefix::of_key(&key.fingerprint()) != serials {
+            return Err(Status::invalid_argument(format!(
+                "csr is signed by another key than node {node} joined with"
+            )));
+        }
+        let certificate = self.sign(&key, Principal::Node(node), serials)?;
         Ok(Response::new(v1::RenewResponse { certificate: Some(certificate) }))
     }
 
@@ -142,7 +178,7 @@ impl v1::control_server::Control for ControlApi {
                  the node must report it before it may have its identity"
             )));
         }
-        let certificate = self.sign(&key, principal)?;
+        let certificate = self.sign(&key, principal, self.serials(&node)?)?;
         Ok(Response::new(v1::SignResponse { certificate: Some(certificate) }))
     }
 
@@ -164,6 +200,15 @@ impl v1::control_server::Control for ControlApi {
 #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
 fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+/// How a join went, in a word.
+fn result(decided: &Result<NodeRecord, SubmitError<JoinRefusal>>) -> &'static str {
+    match decided {
+        Ok(_) => "joined",
+        Err(SubmitError::Refused(refusal)) => refusal.reason(),
+        Err(SubmitError::Commit(_) | SubmitError::Busy | SubmitError::Stopped) => "store",
+    }
 }
 
 fn principal(network: &str, service: &str, workload: &str) -> Result<Principal, Status> {
@@ -188,16 +233,12 @@ fn check_clock(theirs: u64, now: Timestamp) -> Result<(), Status> {
         return Ok(());
     }
     let theirs = Timestamp::from_unix(theirs);
-    let (behind, ahead) = (now.since(theirs), theirs.since(now));
-    let (off, way) = if behind > CLOCK_SKEW {
-        (behind, "behind")
-    } else if ahead > CLOCK_AHEAD {
-        (ahead, "ahead of")
-    } else {
+    if now.since(theirs) <= CLOCK_SKEW && theirs.since(now) <= CLOCK_AHEAD {
         return Ok(());
-    };
+    }
+    let pair = ClockPair { clock: theirs.into(), reference: now.into() };
     Err(Status::failed_precondition(format!(
-        "this host's clock is {} {way} the control plane's; set it right (NTP) and join again",
-        Span(off)
+        "this host's clock {pair}, compared with the control plane's: certificates would not be valid; \
+         hint: set it right (NTP) and join again"
     )))
 }

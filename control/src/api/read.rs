@@ -56,6 +56,8 @@ impl v1::read_server::Read for ReadApi {
                 networks: networks.keys().map(ToString::to_string).collect(),
                 behind: behind.remove(name).unwrap_or_default().iter().map(ToString::to_string).collect(),
                 last_seen_unix_seconds: seen.last.unix(),
+                joined_unix_seconds: record.joined.unix(),
+                drained: record.drained,
             }
         });
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))
@@ -81,9 +83,10 @@ impl v1::read_server::Read for ReadApi {
         let networks = select(&directory, &request.into_inner().network)?;
         let (seen, now) = (self.registry.seen(), SystemTime::now().into());
         let workloads = networks.into_iter().flat_map(|snapshot| &snapshot.workloads);
+        let drained = |node| directory.nodes.get(node).is_some_and(|record| record.drained);
         let workloads = workloads.map(|workload| v1::WorkloadView {
             workload: Some(workload.into()),
-            problem: problem(workload, seen.get(&workload.node), now),
+            problem: problem(workload, drained(&workload.node), seen.get(&workload.node), now),
         });
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
     }
@@ -141,7 +144,7 @@ fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
     counts
 }
 
-fn problem(workload: &Workload, seen: Option<&Seen>, now: Timestamp) -> String {
+fn problem(workload: &Workload, drained: bool, seen: Option<&Seen>, now: Timestamp) -> String {
     match seen {
         Some(seen) if !seen.connected => format!(
             "its node {} has been disconnected for {}; it is shown as last reported",
@@ -152,6 +155,9 @@ fn problem(workload: &Workload, seen: Option<&Seen>, now: Timestamp) -> String {
             "its node {} has not connected since this control plane started; it is shown as last reported",
             workload.node
         ),
+        Some(_) if drained && workload.service.is_some() => {
+            format!("its node {} is drained: new calls go elsewhere", workload.node)
+        }
         Some(_) if !workload.ready && workload.service.is_some() => {
             "not ready: nothing listens on its ports, or it is ending".to_owned()
         }

@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 
 use crate::core::{
     CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, ReadmitRefusal, RecallRefusal,
-    RemoveNetworkRefusal, ReportRefusal,
+    RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal, ReportRefusal, RevokeTokenRefusal,
 };
 use crate::store::SubmitError;
 
@@ -46,8 +46,34 @@ impl Coded for RemoveNetworkRefusal {
 impl Coded for CreateTokenRefusal {
     fn code(&self) -> Code {
         match self {
-            Self::Lifetime(_) => Code::InvalidArgument,
+            Self::Lifetime(_) | Self::NoUses => Code::InvalidArgument,
             Self::Exists(_) => Code::Unavailable,
+        }
+    }
+}
+
+impl Coded for RemoveNodeRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
+            Self::InUse { .. } => Code::FailedPrecondition,
+        }
+    }
+}
+
+impl Coded for RemoveServiceRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoNetwork(_) | Self::NotFound { .. } => Code::NotFound,
+            Self::InUse { .. } => Code::FailedPrecondition,
+        }
+    }
+}
+
+impl Coded for RevokeTokenRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
         }
     }
 }
@@ -55,7 +81,13 @@ impl Coded for CreateTokenRefusal {
 impl Coded for JoinRefusal {
     fn code(&self) -> Code {
         match self {
-            Self::UnknownToken(_) | Self::WrongSecret(_) | Self::Expired { .. } => Code::Unauthenticated,
+            Self::UnknownToken(_)
+            | Self::WrongSecret(_)
+            | Self::Expired { .. }
+            | Self::Revoked { .. }
+            | Self::UsedUp { .. }
+            | Self::OtherNode { .. } => Code::Unauthenticated,
+            Self::Removed { .. } => Code::PermissionDenied,
             Self::NameInUse { .. } | Self::UnderlayInUse { .. } => Code::AlreadyExists,
         }
     }

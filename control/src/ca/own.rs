@@ -77,7 +77,7 @@ impl ResolvesServerCert for OwnCertificate {
 
 fn issue(authority: &Authority, provider: &CryptoProvider, now: Timestamp) -> Result<Current, OwnError> {
     let key = new_key()?;
-    let signed = authority.sign_key(&key, Principal::Control, now)?;
+    let signed = authority.sign_key(&key, Principal::Control, None, now)?;
     let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let key = CertifiedKey::new(signed.chain, provider.key_provider.load_private_key(private)?);
     Ok(Current { key: Arc::new(key), expires: signed.expires })

@@ -29,7 +29,9 @@ fn of_a_request_only_the_key_is_taken() {
     let key = ProvenKey::of_request(&greedy_request()).unwrap();
     let principal = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
     let now = SystemTime::now().into();
-    let signed = authority.sign(&key, principal.clone(), now).unwrap();
+    let host = SerialPrefix::of_key(&[9; 32]);
+    let signed = authority.sign(&key, principal.clone(), host, now).unwrap();
+    assert_eq!(SerialPrefix::of(&signed.chain[0]), Some(host));
     assert_eq!(signed.expires, now.after(WORKLOAD_LIFETIME));
     let (_, leaf) = x509_parser::parse_x509_certificate(&signed.chain[0]).unwrap();
     assert!(!leaf.is_ca());
@@ -39,11 +41,21 @@ fn of_a_request_only_the_key_is_taken() {
 
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let trust = Trust::new("mesh.example".parse().unwrap(), &[authority.root().clone()]).unwrap();
-    let verifier = PeerVerifier::new(trust, Expected::Exactly(principal), &provider);
+    let verifier = PeerVerifier::new(trust.clone(), Expected::Exactly(principal), &provider);
     let name = ServerName::try_from("anything").unwrap();
     let (leaf, rest) = signed.chain.split_first().unwrap();
     verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now()).unwrap();
     verifier.verify_client_cert(leaf, rest, UnixTime::now()).unwrap();
+
+    let revoking = |host| std::sync::Arc::new([SerialPrefix::of_key(&[host; 32])].into());
+    for (host, refused) in [(8, false), (9, true)] {
+        let principal = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
+        let trust = trust.revoking(revoking(host));
+        let verifier = PeerVerifier::new(trust, Expected::SameNetwork(principal), &provider);
+        let server = verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now());
+        let client = verifier.verify_client_cert(leaf, rest, UnixTime::now());
+        assert_eq!((server.is_err(), client.is_err()), (refused, refused));
+    }
 }
 
 #[test]

@@ -40,7 +40,8 @@ pub enum CarryRefusal {
     /// All blocks are leased.
     #[error(
         "network {network} ({subnet}) has no free block of addresses: {leased} of {total} blocks are held by its \
-         hosts and services, {used} addresses are used; end workloads or create a larger network"
+         hosts and services{}, {used} addresses are used; end workloads or create a larger network",
+        at_rest(*.resting)
     )]
     Exhausted {
         /// The network.
@@ -49,11 +50,20 @@ pub enum CarryRefusal {
         subnet: Subnet,
         /// How many blocks are leased.
         leased: usize,
+        /// How many rest after their host was removed.
+        resting: usize,
         /// How many there are.
         total: u32,
         /// How many addresses workloads and services use.
         used: usize,
     },
+}
+
+fn at_rest(resting: usize) -> String {
+    match resting {
+        0 => String::new(),
+        _ => format!(", {resting} rest until every host knows that the node which held them is gone"),
+    }
 }
 
 impl Command for CarryNetwork {
@@ -93,7 +103,8 @@ fn lease(state: &State, network: &NetworkState, node: &NodeName) -> Option<Ipv4N
         let held = network.addresses.range(ipam::addresses(block));
         held.filter_map(|(_, name)| network.workloads.get(name)).any(|workload| workload.node != *node)
     };
-    let taken = |block: Ipv4Net| network.blocks.contains_key(&block) || foreign(block);
+    let taken =
+        |block: Ipv4Net| network.blocks.contains_key(&block) || network.rests_in(block) || foreign(block);
     ipam::free_block(network.network.subnet, end, taken)
 }
 
@@ -102,6 +113,7 @@ fn exhausted(network: &NetworkState) -> CarryRefusal {
         network: network.network.name.clone(),
         subnet: network.network.subnet,
         leased: network.blocks.len(),
+        resting: network.resting.keys().filter(|range| range.prefix_len() < 32).count(),
         total: ipam::block_count(network.network.subnet),
         used: network.workloads.len() + network.services.len(),
     }
@@ -121,7 +133,7 @@ mod tests {
         for (name, last) in [("host-1", 1), ("host-2", 2)] {
             let underlay = format!("192.0.2.{last}").parse().unwrap();
             let node = Node { name: name.parse().unwrap(), underlay };
-            state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW }));
+            state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW, drained: false }));
         }
         let name = "shop".parse().unwrap();
         let create =

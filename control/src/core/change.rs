@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
+use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{Block, Network, Service, Workload};
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 
-use super::{NodeRecord, Recovery, TokenRecord};
+use super::{NodeRecord, Recovery, RemovedNode, Rest, TokenRecord};
 
 /// One record put or removed. Removing a network expects that everything in it has been removed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,14 @@ pub enum Change {
     PutRecovery(Recovery),
     /// The restoration is forgotten.
     RemoveRecovery,
+    /// A host's certificates are good for nothing.
+    PutRemoved(RemovedNode),
+    /// They have all ended.
+    ForgetRemoved(SerialPrefix),
+    /// Addresses that nobody has rest.
+    PutRest { network: NetworkName, range: Ipv4Net, rest: Rest },
+    /// They may be given again.
+    RemoveRest { network: NetworkName, range: Ipv4Net },
 }
 
 /// What changes touch: whatever is derived from these must be derived anew.

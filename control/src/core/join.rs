@@ -8,7 +8,7 @@ use sealane_proto::types::{NodeName, UnderlayAddr};
 use subtle::ConstantTimeEq;
 
 use super::timestamp::Span;
-use super::{Change, Command, Decision, NodeRecord, State, Timestamp};
+use super::{Change, Command, Decision, NodeRecord, State, Timestamp, TokenRecord, TokenStanding};
 
 /// A host asks to be part of the mesh. Asking again with the same key is the same host (its first answer was
 /// lost, or it was reinstalled on its old data), perhaps at a new address.
@@ -41,6 +41,46 @@ pub enum JoinRefusal {
         /// Since when.
         ago: Duration,
     },
+    /// Somebody took the token back.
+    #[error("token {id} was revoked {} ago; create a new one with `sealane token create`", Span(*.ago))]
+    Revoked {
+        /// The token.
+        id: String,
+        /// Since when.
+        ago: Duration,
+    },
+    /// The token has admitted as many hosts as it may.
+    #[error(
+        "token {id} is used up: it was made for {}; create a new one with `sealane token create`",
+        hosts(*.uses)
+    )]
+    UsedUp {
+        /// The token.
+        id: String,
+        /// How many hosts it was made for.
+        uses: u32,
+    },
+    /// The token is for a host of another name.
+    #[error(
+        "token {id} is for node {node}, not {wanted}; join with --name {node}, or create a token for {wanted}"
+    )]
+    OtherNode {
+        /// The token.
+        id: String,
+        /// Whom it is for.
+        node: NodeName,
+        /// Who came.
+        wanted: NodeName,
+    },
+    /// The host was removed.
+    #[error(
+        "the key of this host was revoked when node {name} was removed; \
+         run `sealane clean` on it, then join again with a new token"
+    )]
+    Removed {
+        /// What it was called.
+        name: NodeName,
+    },
     /// Another host has the name.
     #[error(
         "node name {name} is in use by the host at {underlay}, which joined with another key; \
@@ -62,6 +102,28 @@ pub enum JoinRefusal {
     },
 }
 
+fn hosts(uses: u32) -> String {
+    if uses == 1 { "1 host".to_owned() } else { format!("{uses} hosts") }
+}
+
+impl JoinRefusal {
+    /// The reason in a word, for metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownToken(_) => "unknown_token",
+            Self::WrongSecret(_) => "wrong_secret",
+            Self::Expired { .. } => "token_expired",
+            Self::Revoked { .. } => "token_revoked",
+            Self::UsedUp { .. } => "token_used_up",
+            Self::OtherNode { .. } => "token_for_other_node",
+            Self::Removed { .. } => "removed",
+            Self::NameInUse { .. } => "name_in_use",
+            Self::UnderlayInUse { .. } => "underlay_in_use",
+        }
+    }
+}
+
 impl Command for JoinNode {
     type Outcome = NodeRecord;
     type Refusal = JoinRefusal;
@@ -73,10 +135,12 @@ impl Command for JoinNode {
         if !bool::from(token.hash.ct_eq(&self.secret.hash())) {
             return Err(JoinRefusal::WrongSecret(self.token));
         }
-        if token.expires <= now {
-            return Err(JoinRefusal::Expired { id: self.token, ago: now.since(token.expires) });
+        if let Some(removed) = state.removed.values().find(|removed| removed.key == self.key) {
+            return Err(JoinRefusal::Removed { name: removed.name.clone() });
         }
         let known = state.nodes.get(&self.node.name).filter(|known| known.is_admitted());
+        let again = known.is_some_and(|known| known.key == self.key);
+        self.check_token(token, again, now)?;
         if let Some(known) = known.filter(|known| known.key != self.key) {
             return Err(JoinRefusal::NameInUse { name: self.node.name, underlay: known.node.underlay });
         }
@@ -88,17 +152,52 @@ impl Command for JoinNode {
             return Err(JoinRefusal::UnderlayInUse { underlay: self.node.underlay, node });
         }
         let joined = known.map_or(now, |known| known.joined);
-        let record = NodeRecord { node: self.node, key: self.key, joined };
-        let same = known == Some(&record);
-        let changes = if same { vec![] } else { vec![Change::PutNode(record.clone())] };
+        let drained = known.is_some_and(|known| known.drained);
+        let record = NodeRecord { node: self.node, key: self.key, joined, drained };
+        let mut changes = vec![];
+        if known != Some(&record) {
+            changes.push(Change::PutNode(record.clone()));
+        }
+        if !again {
+            // In one commit with the host: no answer without a use, no use without a host.
+            changes
+                .push(Change::PutToken(TokenRecord { used: token.used.saturating_add(1), ..token.clone() }));
+        }
         Ok(Decision { changes, outcome: record })
+    }
+}
+
+impl JoinNode {
+    /// Whether the token admits this host. One that it has admitted `again` already takes no further use.
+    fn check_token(&self, token: &TokenRecord, again: bool, now: Timestamp) -> Result<(), JoinRefusal> {
+        let id = || self.token.clone();
+        match token.standing(now) {
+            TokenStanding::Good => {}
+            TokenStanding::UsedUp if again => {}
+            TokenStanding::UsedUp => {
+                return Err(JoinRefusal::UsedUp { id: id(), uses: token.uses.unwrap_or_default() });
+            }
+            TokenStanding::Expired => {
+                return Err(JoinRefusal::Expired { id: id(), ago: now.since(token.expires) });
+            }
+            TokenStanding::Revoked => {
+                let ago = now.since(token.revoked.unwrap_or(now));
+                return Err(JoinRefusal::Revoked { id: id(), ago });
+            }
+        }
+        match &token.node {
+            Some(node) if *node != self.node.name => {
+                let wanted = self.node.name.clone();
+                Err(JoinRefusal::OtherNode { id: id(), node: node.clone(), wanted })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::TokenRecord;
 
     const NOW: Timestamp = Timestamp::from_unix(10_000);
 
@@ -109,9 +208,21 @@ mod tests {
             hash: TokenSecret::new([7; 20]).hash(),
             created: Timestamp::default(),
             expires: Timestamp::from_unix(expires),
+            uses: None,
+            used: 0,
+            node: None,
+            revoked: None,
         };
-        state.apply(&Change::PutToken(token("goodgood", 20_000)));
-        state.apply(&Change::PutToken(token("pastpast", 9_000)));
+        let named = Some("host-9".parse().unwrap());
+        let tokens = [
+            token("goodgood", 20_000),
+            token("pastpast", 9_000),
+            TokenRecord { uses: Some(1), ..token("oneonone", 20_000) },
+            TokenRecord { uses: Some(3), used: 3, ..token("threethr", 20_000) },
+            TokenRecord { revoked: Some(Timestamp::from_unix(9_400)), ..token("gonegone", 20_000) },
+            TokenRecord { node: named, ..token("namename", 20_000) },
+        ];
+        tokens.map(Change::PutToken).iter().for_each(|change| state.apply(change));
         let first = join("goodgood", 7, "host-1", "192.0.2.1", 1).decide(&state, NOW).unwrap();
         first.changes.iter().for_each(|change| state.apply(change));
         state
@@ -133,6 +244,12 @@ mod tests {
             (join("goodgood", 8, "host-2", "192.0.2.2", 2), "secret of token goodgood is wrong"),
             (join("pastpast", 7, "host-2", "192.0.2.2", 2), "token pastpast expired 16 min ago"),
             (
+                join("threethr", 7, "host-2", "192.0.2.2", 2),
+                "token threethr is used up: it was made for 3 hosts",
+            ),
+            (join("gonegone", 7, "host-2", "192.0.2.2", 2), "token gonegone was revoked 10 min ago"),
+            (join("namename", 7, "host-2", "192.0.2.2", 2), "token namename is for node host-9, not host-2"),
+            (
                 join("goodgood", 7, "host-1", "192.0.2.2", 2),
                 "node name host-1 is in use by the host at 192.0.2.1",
             ),
@@ -142,6 +259,17 @@ mod tests {
             let error = command.decide(&state(), NOW).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_use_is_taken_with_the_host_and_not_again_by_the_same_one() {
+        let mut state = state();
+        let first = join("oneonone", 7, "host-2", "192.0.2.2", 2);
+        first.clone().decide(&state, NOW).unwrap().changes.iter().for_each(|change| state.apply(change));
+        assert_eq!(state.tokens["oneonone"].used, 1);
+        assert_eq!(first.decide(&state, NOW).unwrap().changes, [], "its answer was lost");
+        let second = join("oneonone", 7, "host-3", "192.0.2.3", 3).decide(&state, NOW).unwrap_err();
+        assert_eq!(second, JoinRefusal::UsedUp { id: "oneonone".into(), uses: 1 });
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub(crate) enum Step {
     Carry(u8, u8, usize),
     Report(u8, Vec<(u8, u8, u8, u8)>),
     Purge,
+    RemoveNode(u8),
+    Drain(u8, bool),
+    RemoveService(u8, u8),
+    EndRests(u8),
 }
 
 /// Any step.
@@ -31,6 +35,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => (0_u8..4, 0_u8..3, 0_usize..3).prop_map(|(node, network, held)| Step::Carry(node, network, held)),
         4 => (0_u8..4, prop::collection::vec(workload, 0..8)).prop_map(|(node, all)| Step::Report(node, all)),
         1 => Just(Step::Purge),
+        1 => (0_u8..4).prop_map(Step::RemoveNode),
+        1 => (0_u8..4, any::<bool>()).prop_map(|(node, drained)| Step::Drain(node, drained)),
+        1 => (0_u8..3, 1_u8..6).prop_map(|(network, service)| Step::RemoveService(network, service)),
+        1 => (0_u8..3).prop_map(Step::EndRests),
     ]
 }
 
@@ -40,6 +48,8 @@ pub(crate) fn beginning() -> State {
         id: "abcd2345".into(),
         hash: TokenSecret::new([7; 20]).hash(),
         ttl: Duration::from_secs(3_600),
+        uses: None,
+        node: None,
     };
     let mut state = State::default();
     let decision = token.decide(&state, Timestamp::default()).unwrap();
@@ -98,6 +108,15 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
             changes(Report { node: node(*name), workloads: workloads.collect() }, state)
         }
         Step::Purge => changes(PurgeTokens, state),
+        Step::RemoveNode(name) => {
+            changes(RemoveNode { name: node(*name), connected: false, force: false }, state)
+        }
+        Step::Drain(name, drained) => changes(DrainNode { name: node(*name), drained: *drained }, state),
+        Step::RemoveService(net, service) => {
+            let name = format!("svc-{service}").parse().unwrap();
+            changes(RemoveService { network: network(*net), name }, state)
+        }
+        Step::EndRests(name) => changes(EndRests { known: [(network(*name), u64::MAX)].into() }, state),
     }
 }
 
@@ -117,9 +136,17 @@ fn check(state: &State) {
                 .all(|other| other.network == network.network || !other.network.subnet.overlaps(subnet))
         );
         assert!(network.blocks.keys().all(|block| subnet.to_net().contains(block)));
+        let held =
+            |range| network.blocks.iter().any(|(block, holder)| holder.is_some() && block.contains(range));
+        assert!(!network.resting.keys().any(held), "a block that a host holds rests");
         let vips = network.services.values().map(|service| service.vip);
         let addresses = network.workloads.values().map(|workload| workload.address);
-        assert!(distinct(vips.clone().chain(addresses)));
+        assert!(distinct(vips.clone().chain(addresses.clone())));
+        let mut given = vips.clone().chain(addresses);
+        assert!(
+            !given.any(|address| network.resting_at(address).is_some()),
+            "an address is given while it rests"
+        );
         assert!(distinct(network.workloads.values().map(|workload| workload.mac)));
         let holder = |address| network.blocks.get(&ipam::block_of(subnet, address));
         assert!(vips.into_iter().all(|vip| ipam::is_assignable(subnet, vip) && holder(vip) == Some(&None)));

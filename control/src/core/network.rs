@@ -144,8 +144,10 @@ impl Command for RemoveNetwork {
         let services = services.map(|service| Change::RemoveService { network: name.clone(), name: service });
         let blocks = network.blocks.keys();
         let blocks = blocks.map(|&range| Change::RemoveBlock { network: name.clone(), range });
+        let rests = network.resting.keys();
+        let rests = rests.map(|&range| Change::RemoveRest { network: name.clone(), range });
         let last = Change::RemoveNetwork(name.clone());
-        Ok(Decision { changes: services.chain(blocks).chain([last]).collect(), outcome: () })
+        Ok(Decision { changes: services.chain(blocks).chain(rests).chain([last]).collect(), outcome: () })
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
+use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
 use sealane_proto::types::{
     Generation, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName,
 };
 
-use super::{Change, Recovery, Timestamp, Touched};
+use super::{Change, Recovery, RemovedNode, Rest, Timestamp, Touched};
 
 /// The desired state of the whole mesh. Changes only by [`State::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct State {
     pub tokens: BTreeMap<String, TokenRecord>,
     /// What is known of its restoration, if it was restored.
     pub recovery: Option<Recovery>,
+    /// The hosts that were removed, by how the serial numbers of their certificates begin.
+    pub removed: BTreeMap<SerialPrefix, RemovedNode>,
 }
 
 /// A host that has joined.
@@ -32,6 +35,8 @@ pub struct NodeRecord {
     pub key: [u8; 32],
     /// When it first joined.
     pub joined: Timestamp,
+    /// Whether its services' instances get no new calls.
+    pub drained: bool,
 }
 
 /// A join token, of which control keeps the secret's hash alone.
@@ -45,6 +50,14 @@ pub struct TokenRecord {
     pub created: Timestamp,
     /// From when on it admits nobody.
     pub expires: Timestamp,
+    /// How many hosts it admits; `None`: any number.
+    pub uses: Option<u32>,
+    /// How many hosts it has admitted.
+    pub used: u32,
+    /// The one name that a host may join with by it; `None`: any.
+    pub node: Option<NodeName>,
+    /// When somebody took it back.
+    pub revoked: Option<Timestamp>,
 }
 
 /// One network with what lives in it.
@@ -59,6 +72,8 @@ pub struct NetworkState {
     pub changed: u64,
     /// Who holds which block; `None` is control itself, for service addresses.
     pub blocks: BTreeMap<Ipv4Net, Option<NodeName>>,
+    /// Ranges that nobody has any more and nobody gets yet; disjoint from the blocks that hosts hold.
+    pub resting: BTreeMap<Ipv4Net, Rest>,
     /// Its services.
     pub services: BTreeMap<ServiceName, Service>,
     /// Its workloads on all hosts.
@@ -103,7 +118,11 @@ impl State {
             Change::RemoveToken(id) => drop(self.tokens.remove(id)),
             Change::PutRecovery(recovery) => self.recovery = Some(recovery.clone()),
             Change::RemoveRecovery => self.recovery = None,
-            Change::PutBlock { network, .. }
+            Change::PutRemoved(removed) => drop(self.removed.insert(removed.serials(), removed.clone())),
+            Change::ForgetRemoved(serials) => drop(self.removed.remove(serials)),
+            Change::PutRest { network, .. }
+            | Change::RemoveRest { network, .. }
+            | Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
             | Change::PutService { network, .. }
             | Change::RemoveService { network, .. }
@@ -139,7 +158,11 @@ impl State {
             Change::PutRecovery(_) | Change::RemoveRecovery => {
                 self.recovery.clone().map_or(Change::RemoveRecovery, Change::PutRecovery)
             }
-            Change::PutBlock { network, .. }
+            Change::PutRemoved(removed) => self.removed_before(removed.serials()),
+            Change::ForgetRemoved(serials) => self.removed_before(*serials),
+            Change::PutRest { network, .. }
+            | Change::RemoveRest { network, .. }
+            | Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
             | Change::PutService { network, .. }
             | Change::RemoveService { network, .. }
@@ -150,6 +173,11 @@ impl State {
                 None => change.clone(),
             },
         }
+    }
+
+    fn removed_before(&self, serials: SerialPrefix) -> Change {
+        let old = self.removed.get(&serials).cloned();
+        old.map_or(Change::ForgetRemoved(serials), Change::PutRemoved)
     }
 
     /// Notes what `change`, which has not been applied yet, touches.
@@ -163,7 +191,19 @@ impl State {
                 let carried = self.networks.iter().filter(|(_, state)| state.carried_by(name));
                 touched.networks.extend(carried.map(|(network, _)| network.clone()));
             }
-            Change::RemoveNetwork(network)
+            Change::PutRemoved(removed) => {
+                touched.nodes = true;
+                let before = self.removed.get(&removed.serials()).into_iter().flat_map(|old| &old.networks);
+                touched.networks.extend(removed.networks.iter().chain(before).cloned());
+            }
+            Change::ForgetRemoved(serials) => {
+                touched.nodes = true;
+                let before = self.removed.get(serials).into_iter().flat_map(|old| &old.networks);
+                touched.networks.extend(before.cloned());
+            }
+            Change::PutRest { network, .. }
+            | Change::RemoveRest { network, .. }
+            | Change::RemoveNetwork(network)
             | Change::PutNetwork { network: Network { name: network, .. }, .. }
             | Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
@@ -204,8 +244,35 @@ impl State {
             nodes: carriers.into_iter().filter_map(node).collect(),
             blocks: state.blocks.iter().map(block).collect(),
             services: state.services.values().cloned().collect(),
-            workloads: state.workloads.values().cloned().collect(),
+            workloads: state.workloads.values().map(|workload| self.offered(workload)).collect(),
+            revoked: self
+                .removed
+                .iter()
+                .filter(|(_, removed)| removed.networks.contains(name))
+                .map(|(serials, _)| *serials)
+                .collect(),
+            drained: state
+                .blocks
+                .values()
+                .flatten()
+                .filter(|node| self.is_drained(node))
+                .cloned()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
         })
+    }
+}
+
+impl State {
+    fn is_drained(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|record| record.drained)
+    }
+
+    /// A workload as others see it: an instance on a drained host is not ready.
+    fn offered(&self, workload: &Workload) -> Workload {
+        let ready = workload.ready && !(workload.service.is_some() && self.is_drained(&workload.node));
+        Workload { ready, ..workload.clone() }
     }
 }
 
@@ -215,6 +282,7 @@ impl NetworkState {
             network,
             changed: 0,
             blocks: BTreeMap::new(),
+            resting: BTreeMap::new(),
             services: BTreeMap::new(),
             workloads: BTreeMap::new(),
             addresses: BTreeMap::new(),
@@ -252,6 +320,8 @@ impl NetworkState {
         match change {
             Change::PutBlock { block, .. } => drop(self.blocks.insert(block.range, block.node.clone())),
             Change::RemoveBlock { range, .. } => drop(self.blocks.remove(range)),
+            Change::PutRest { range, rest, .. } => drop(self.resting.insert(*range, *rest)),
+            Change::RemoveRest { range, .. } => drop(self.resting.remove(range)),
             Change::PutService { service, .. } => {
                 self.services.insert(service.name.clone(), service.clone());
             }
@@ -273,7 +343,9 @@ impl NetworkState {
             | Change::PutToken(_)
             | Change::RemoveToken(_)
             | Change::PutRecovery(_)
-            | Change::RemoveRecovery => {}
+            | Change::RemoveRecovery
+            | Change::PutRemoved(_)
+            | Change::ForgetRemoved(_) => {}
         }
     }
 
@@ -285,6 +357,13 @@ impl NetworkState {
                 match self.blocks.get(&range).cloned() {
                     Some(node) => Change::PutBlock { network, block: Block { node, range } },
                     None => Change::RemoveBlock { network, range },
+                }
+            }
+            Change::PutRest { range, .. } | Change::RemoveRest { range, .. } => {
+                let range = *range;
+                match self.resting.get(&range).copied() {
+                    Some(rest) => Change::PutRest { network, range, rest },
+                    None => Change::RemoveRest { network, range },
                 }
             }
             Change::PutService { service: Service { name, .. }, .. } | Change::RemoveService { name, .. } => {
@@ -307,7 +386,9 @@ impl NetworkState {
             | Change::PutToken(_)
             | Change::RemoveToken(_)
             | Change::PutRecovery(_)
-            | Change::RemoveRecovery => change.clone(),
+            | Change::RemoveRecovery
+            | Change::PutRemoved(_)
+            | Change::ForgetRemoved(_) => change.clone(),
         }
     }
 

@@ -40,6 +40,13 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        // Beyond what the system can say, only after many lifetimes of the sun.
+        UNIX_EPOCH.checked_add(Duration::from_secs(timestamp.0)).unwrap_or(UNIX_EPOCH)
+    }
+}
+
 /// A span of time in the words of a sentence: its largest unit, rounded down.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(pub Duration);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sealane_proto::identity::Principal;
+use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 
-use crate::core::{NodeRecord, State, TokenRecord, Touched};
+use crate::core::{NodeRecord, RemovedNode, State, TokenRecord, Touched};
 
 /// Everything committed at one generation. Immutable.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,10 @@ pub(crate) struct Directory {
     pub(crate) networks: BTreeMap<NetworkName, Arc<NetworkSnapshot>>,
     /// The hosts.
     pub(crate) nodes: Arc<BTreeMap<NodeName, NodeRecord>>,
+    /// The hosts that were removed.
+    pub(crate) removed: Arc<BTreeMap<SerialPrefix, RemovedNode>>,
+    /// The networks in which addresses rest.
+    pub(crate) resting: BTreeSet<NetworkName>,
     /// The tokens.
     pub(crate) tokens: Arc<BTreeMap<String, TokenRecord>>,
 }
@@ -39,9 +43,15 @@ impl Directory {
                 (Some(new), _) => drop(next.networks.insert(name.clone(), Arc::new(new))),
                 (None, _) => drop(next.networks.remove(name)),
             }
+            if state.networks.get(name).is_some_and(|network| !network.resting.is_empty()) {
+                next.resting.insert(name.clone());
+            } else {
+                next.resting.remove(name);
+            }
         }
         if touched.nodes {
             next.nodes = Arc::new(state.nodes.clone());
+            next.removed = Arc::new(state.removed.clone());
         }
         if touched.tokens {
             next.tokens = Arc::new(state.tokens.clone());

@@ -183,6 +183,13 @@ impl Tracker {
         behind
     }
 
+    /// The revision of a network that every host which carries it works by; `None` while one is not connected.
+    pub(super) fn known_to_all(&self, network: &NetworkName) -> Option<u64> {
+        let track = self.networks.get(network)?;
+        let all = track.carriers.iter().all(|carrier| track.levels.contains_key(carrier));
+        all.then(|| track.floor())
+    }
+
     fn advance(&mut self, network: &NetworkName) {
         if let Some(track) = self.networks.get_mut(network) {
             let tickets = track.due();

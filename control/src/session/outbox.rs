@@ -74,7 +74,7 @@ impl Outbox {
             return Some(answer);
         }
         if self.held {
-            return self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat {}));
+            return self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat::default()));
         }
         if let Some(network) = self.gone(view).cloned() {
             self.sent.remove(&network);
@@ -90,7 +90,7 @@ impl Outbox {
             self.settled = view.settled;
             return Some(Message::Settled(v1::Settled { sequence: view.settled }));
         }
-        self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat {}))
+        self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat::default()))
     }
 
     fn gone(&self, view: &View) -> Option<&NetworkName> {
@@ -129,10 +129,12 @@ mod tests {
                 blocks: vec![],
                 services: vec![],
                 workloads: vec![],
+                revoked: vec![],
+                drained: vec![],
             };
             (name.parse().unwrap(), Arc::new(snapshot))
         });
-        View { networks: networks.collect(), settled, replaced: false }
+        View { networks: networks.collect(), settled, replaced: false, removed: false }
     }
 
     fn drain(outbox: &mut Outbox, view: &View) -> Vec<String> {

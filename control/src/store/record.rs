@@ -8,7 +8,7 @@ use sealane_proto::wire::{WireError, v1};
 
 use super::{Image, Meta, Rows, SCHEMA};
 use crate::ca::AuthorityRecord;
-use crate::core::{Change, NodeRecord, Recovery, State, Timestamp, TokenRecord};
+use crate::core::{Change, NodeRecord, Recovery, RemovedNode, Rest, State, Timestamp, TokenRecord};
 use crate::kv::Write;
 
 /// What all keys begin with.
@@ -53,6 +53,28 @@ struct NodeMessage {
     key: Vec<u8>,
     #[prost(uint64, tag = "3")]
     joined: u64,
+    #[prost(bool, tag = "4")]
+    drained: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RemovedMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    key: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    removed: u64,
+    #[prost(string, repeated, tag = "4")]
+    networks: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RestMessage {
+    #[prost(uint64, tag = "1")]
+    after: u64,
+    #[prost(uint64, tag = "2")]
+    since: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,6 +87,16 @@ struct TokenMessage {
     created: u64,
     #[prost(uint64, tag = "4")]
     expires: u64,
+    /// 0: any number.
+    #[prost(uint32, tag = "5")]
+    uses: u32,
+    #[prost(uint32, tag = "6")]
+    used: u32,
+    #[prost(string, tag = "7")]
+    node: String,
+    /// 0: never.
+    #[prost(uint64, tag = "8")]
+    revoked: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -155,7 +187,8 @@ pub(super) fn change(change: &Change) -> Write {
         Change::RemoveNetwork(name) => remove(format!("networks/{name}")),
         Change::PutNode(record) => {
             let node = Some((&record.node).into());
-            let message = NodeMessage { node, key: record.key.into(), joined: record.joined.unix() };
+            let (key, joined) = (record.key.into(), record.joined.unix());
+            let message = NodeMessage { node, key, joined, drained: record.drained };
             put(format!("nodes/{}", record.node.name), &message)
         }
         Change::RemoveNode(name) => remove(format!("nodes/{name}")),
@@ -178,12 +211,31 @@ pub(super) fn change(change: &Change) -> Write {
                 hash: token.hash.into(),
                 created: token.created.unix(),
                 expires: token.expires.unix(),
+                uses: token.uses.unwrap_or_default(),
+                used: token.used,
+                node: token.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+                revoked: token.revoked.map(Timestamp::unix).unwrap_or_default(),
             };
             put(format!("tokens/{}", token.id), &message)
         }
         Change::RemoveToken(id) => remove(format!("tokens/{id}")),
         Change::PutRecovery(recovery) => put("recovery".to_owned(), &RecoveryMessage::from(recovery)),
         Change::RemoveRecovery => remove("recovery".to_owned()),
+        Change::PutRemoved(removed) => {
+            let message = RemovedMessage {
+                name: removed.name.to_string(),
+                key: removed.key.into(),
+                removed: removed.removed.unix(),
+                networks: removed.networks.iter().map(ToString::to_string).collect(),
+            };
+            put(format!("removed/{}", removed.serials()), &message)
+        }
+        Change::ForgetRemoved(serials) => remove(format!("removed/{serials}")),
+        Change::PutRest { network, range, rest } => {
+            let message = RestMessage { after: rest.after, since: rest.since.unix() };
+            put(format!("rests/{network}/{range}"), &message)
+        }
+        Change::RemoveRest { network, range } => remove(format!("rests/{network}/{range}")),
     }
 }
 
@@ -265,6 +317,8 @@ impl Loader {
             "nodes" => self.rest.push(Change::PutNode(row.node()?)),
             "tokens" => self.rest.push(Change::PutToken(row.token()?)),
             "recovery" => self.rest.push(Change::PutRecovery(row.recovery()?)),
+            "removed" => self.rest.push(Change::PutRemoved(row.removed()?)),
+            "rests" => self.rest.push(row.resting(names)?),
             _ => return Err(RecordError::Kind(key.to_owned())),
         }
         Ok(())
@@ -324,7 +378,28 @@ impl Row<'_> {
         let message: NodeMessage = self.decode()?;
         let node: Node = self.domain(message.node.unwrap_or_default())?;
         let joined = Timestamp::from_unix(message.joined);
-        Ok(NodeRecord { node, key: self.hash(message.key)?, joined })
+        Ok(NodeRecord { node, key: self.hash(message.key)?, joined, drained: message.drained })
+    }
+
+    fn removed(&self) -> Result<RemovedNode, RecordError> {
+        let message: RemovedMessage = self.decode()?;
+        let networks = message.networks.iter().map(|name| self.network(name));
+        Ok(RemovedNode {
+            name: message.name.parse().map_err(|error| self.damaged(&error))?,
+            key: self.hash(message.key)?,
+            removed: Timestamp::from_unix(message.removed),
+            networks: networks.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn resting(&self, names: &str) -> Result<Change, RecordError> {
+        let message: RestMessage = self.decode()?;
+        let range = names.split_once('/').map_or("", |(_, range)| range);
+        Ok(Change::PutRest {
+            network: self.network(names)?,
+            range: range.parse().map_err(|error| self.damaged(&error))?,
+            rest: Rest { after: message.after, since: Timestamp::from_unix(message.since) },
+        })
     }
 
     fn recovery(&self) -> Result<Recovery, RecordError> {
@@ -349,11 +424,19 @@ impl Row<'_> {
 
     fn token(&self) -> Result<TokenRecord, RecordError> {
         let message: TokenMessage = self.decode()?;
+        let node = match message.node.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|error| self.damaged(&error))?),
+        };
         Ok(TokenRecord {
             hash: self.hash(message.hash)?,
             id: message.id,
             created: Timestamp::from_unix(message.created),
             expires: Timestamp::from_unix(message.expires),
+            uses: Some(message.uses).filter(|&uses| uses != 0),
+            used: message.used,
+            node,
+            revoked: Some(message.revoked).filter(|&at| at != 0).map(Timestamp::from_unix),
         })
     }
 }

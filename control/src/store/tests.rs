@@ -42,7 +42,8 @@ async fn a_store_opened_again_has_the_same_state_epoch_revision_and_authority() 
     writer.submit(network("a", "10.1.0.0/16")).await.unwrap();
     writer.submit(network("b", "10.2.0.0/16")).await.unwrap();
     writer.submit(RemoveNetwork("a".parse().unwrap())).await.unwrap();
-    let token = CreateToken { id: "abcd2345".into(), hash: [7; 32], ttl: Duration::from_secs(60) };
+    let ttl = Duration::from_secs(60);
+    let token = CreateToken { id: "abcd2345".into(), hash: [7; 32], ttl, uses: None, node: None };
     let token = writer.submit(token).await.unwrap();
     writer.submit(PurgeTokens).await.unwrap();
     writer.stop().await;

@@ -172,7 +172,7 @@ impl Host {
         let down = self.client().sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let beats = up.clone();
         let beats = sealane_base::task::spawn("heartbeats", async move {
-            let beat = || v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat {})) };
+            let beat = || v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat::default())) };
             while beats.send(beat()).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }

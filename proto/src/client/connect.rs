@@ -4,11 +4,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hyper_util::rt::TokioIo;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -150,8 +150,24 @@ fn in_words(error: io::Error) -> io::Error {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(ours))) => {
             io::Error::new(error.kind(), ours.0.to_string())
         }
+        Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            time,
+            not_before,
+        })) => io::Error::new(error.kind(), out_of_time("begins", *time, *not_before)),
+        Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
+            io::Error::new(error.kind(), out_of_time("ended", *time, *not_after))
+        }
         Some(_) | None => error,
     }
+}
+
+fn out_of_time(happens: &str, now: UnixTime, then: UnixTime) -> String {
+    let [now, then] = [now, then]
+        .map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at.as_secs())));
+    format!(
+        "the validity of control's certificate {happens} at {then}, and this host's clock says {now}; \
+         hint: compare the clocks of both hosts and set them right (NTP)"
+    )
 }
 
 /// A connector that hands out one connection; a lost one is an error, so that reconnecting is ours to decide.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::backoff::Backoff;
@@ -15,6 +15,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
 use crate::types::{Generation, NetworkName, UnderlayAddr, WorkloadName};
@@ -88,6 +89,8 @@ pub enum LinkEvent {
         /// Why.
         reason: String,
     },
+    /// What control's clock and this host's said at about the same moment.
+    Clocks(ClockPair),
     /// A network's newest state.
     State(Box<NetworkSnapshot>),
     /// A network that this host carried is no more.
@@ -265,7 +268,7 @@ impl Session<'_> {
                 Ok(progress.acks(&self.inputs.applied.borrow_and_update()))
             }
             _ = progress.heartbeat.tick() => {
-                Ok(vec![v1::agent_message::Message::Heartbeat(v1::Heartbeat {})])
+                Ok(vec![v1::agent_message::Message::Heartbeat(v1::Heartbeat::now())])
             }
             changed = self.inputs.identity.changed() => {
                 changed.map_err(ended)?;
@@ -279,10 +282,11 @@ impl Session<'_> {
             |error: &dyn std::fmt::Display| format!("control sent what this agent cannot read: {error}");
         let event = match message.message {
             // A kind of message that this version does not know is left out: protocols of one number only add.
-            None
-            | Some(v1::control_message::Message::Heartbeat(_) | v1::control_message::Message::Welcome(_)) => {
-                return Ok(());
-            }
+            None | Some(v1::control_message::Message::Welcome(_)) => return Ok(()),
+            Some(v1::control_message::Message::Heartbeat(heartbeat)) => match heartbeat.instant() {
+                Some(reference) => LinkEvent::Clocks(ClockPair { clock: SystemTime::now(), reference }),
+                None => return Ok(()),
+            },
             Some(v1::control_message::Message::State(state)) => {
                 LinkEvent::State(Box::new(state.try_into().map_err(|error| bad(&error))?))
             }

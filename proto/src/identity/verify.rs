@@ -3,6 +3,7 @@
 //! Chains are validated to the mesh's own roots with the validity of now, then the leaf's one URI SAN is read.
 //! Nothing is inherited from a verifier of DNS names, so that no path around the chain check exists.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
+use sha2::{Digest, Sha256};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
 
-use super::{Principal, SpiffeId};
+use super::{Principal, SerialPrefix, SpiffeId};
 use crate::types::TrustDomain;
 
 /// What every certificate of the mesh is measured against.
@@ -25,6 +27,7 @@ use crate::types::TrustDomain;
 pub struct Trust {
     domain: TrustDomain,
     anchors: Vec<TrustAnchor<'static>>,
+    revoked: Arc<BTreeSet<SerialPrefix>>,
 }
 
 /// Roots that are no certificates.
@@ -60,7 +63,18 @@ impl Trust {
                 .map_err(|source| TrustError::Root { index, domain: domain.clone(), source })
         };
         let anchors = roots.iter().enumerate().map(anchor).collect::<Result<_, _>>()?;
-        Ok(Self { domain, anchors })
+        Ok(Self { domain, anchors, revoked: Arc::default() })
+    }
+
+    /// The same trust, but in no certificate whose serial number begins like one of these.
+    #[must_use]
+    pub fn revoking(&self, revoked: Arc<BTreeSet<SerialPrefix>>) -> Self {
+        Self { revoked, ..self.clone() }
+    }
+
+    fn is_revoked(&self, leaf: &CertificateDer<'_>) -> bool {
+        !self.revoked.is_empty()
+            && SerialPrefix::of(leaf).is_some_and(|serial| self.revoked.contains(&serial))
     }
 
     /// The trust domain.
@@ -171,6 +185,9 @@ impl PeerVerifier {
             None,
         )
         .map_err(chain_error)?;
+        if self.trust.is_revoked(leaf) {
+            return Err(CertificateError::Revoked.into());
+        }
         let peer = identity_of(&cert).ok_or_else(|| other(PeerError::NoIdentity))?;
         if peer.trust_domain != self.trust.domain {
             return Err(other(PeerError::Domain { peer, expected: self.trust.domain.clone() }));
@@ -188,6 +205,15 @@ impl PeerVerifier {
 #[must_use]
 pub fn peer_identity(chain: Option<&[CertificateDer<'_>]>) -> Option<SpiffeId> {
     identity_of(&EndEntityCert::try_from(chain?.first()?).ok()?)
+}
+
+/// The SHA-256 of a peer's public key (SubjectPublicKeyInfo, DER).
+///
+/// Meaningful only for a chain that a [`PeerVerifier`] has accepted.
+#[must_use]
+pub fn peer_key(chain: Option<&[CertificateDer<'_>]>) -> Option<[u8; 32]> {
+    let leaf = EndEntityCert::try_from(chain?.first()?).ok()?;
+    Some(Sha256::digest(leaf.subject_public_key_info()).into())
 }
 
 fn identity_of(cert: &EndEntityCert<'_>) -> Option<SpiffeId> {

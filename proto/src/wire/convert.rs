@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 
 use super::v1;
+use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
 use crate::types::{Generation, Port, ServicePort, Vni, Weight, WeightError};
 
@@ -77,6 +79,22 @@ impl v1::Certificate {
     pub fn into_parts(self) -> (Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>) {
         let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect();
         (certs(self.chain), certs(self.roots))
+    }
+}
+
+impl v1::Heartbeat {
+    /// With what this host's clock says.
+    #[must_use]
+    pub fn now() -> Self {
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self { unix_millis: millis.try_into().unwrap_or(u64::MAX) }
+    }
+
+    /// What the sender's clock said; `None`: it did not say.
+    #[must_use]
+    pub fn instant(&self) -> Option<SystemTime> {
+        let instant = UNIX_EPOCH.checked_add(Duration::from_millis(self.unix_millis));
+        instant.filter(|_| self.unix_millis != 0)
     }
 }
 
@@ -236,6 +254,10 @@ pub fn weight(number: Option<u32>) -> Result<Weight, WeightError> {
     number.map_or(Ok(Weight::default()), Weight::try_from)
 }
 
+fn serial(at: &In, octets: &[u8]) -> Result<SerialPrefix, WireError> {
+    octets.try_into().map_err(|error: SerialPrefixError| at.invalid("revoked_serials", &error))
+}
+
 impl TryFrom<v1::NetworkState> for NetworkSnapshot {
     type Error = WireError;
     fn try_from(message: v1::NetworkState) -> Result<Self, WireError> {
@@ -247,6 +269,16 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
             blocks: all(message.blocks)?,
             services: all(message.services)?,
             workloads: all(message.workloads)?,
+            revoked: message
+                .revoked_serials
+                .iter()
+                .map(|octets| serial(&at, octets))
+                .collect::<Result<_, _>>()?,
+            drained: message
+                .drained
+                .iter()
+                .map(|name| at.parse("drained", name))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -260,6 +292,8 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             blocks: each(&snapshot.blocks),
             services: each(&snapshot.services),
             workloads: each(&snapshot.workloads),
+            revoked_serials: snapshot.revoked.iter().map(|serial| serial.to_bytes().to_vec()).collect(),
+            drained: snapshot.drained.iter().map(ToString::to_string).collect(),
         }
     }
 }

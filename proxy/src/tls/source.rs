@@ -1,6 +1,6 @@
 //! The identity of a sidecar, swapped when it is renewed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -8,8 +8,9 @@ use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
-use sealane_proto::identity::{Expected, Principal, SpiffeId, Trust, TrustError};
+use sealane_proto::identity::{Expected, Principal, SerialPrefix, SpiffeId, Trust, TrustError};
 use sealane_proto::sidecar::Identity;
+use tokio::sync::watch;
 
 use super::config;
 
@@ -19,7 +20,7 @@ const MAX_CLIENTS: usize = 1024;
 /// Where tunnels get their TLS configuration from. Cheap to clone; shared by workers.
 ///
 /// A new identity comes with new ticket keys and session caches, so that no session crosses a renewal or a
-/// change of roots. Tunnels that are open keep what they have.
+/// change of roots or of what is revoked. Tunnels that are open keep what they have, unless their peer is revoked.
 #[derive(Clone, Debug)]
 pub struct TlsSource(Arc<Shared>);
 
@@ -27,6 +28,7 @@ pub struct TlsSource(Arc<Shared>);
 struct Shared {
     provider: Arc<CryptoProvider>,
     current: ArcSwapOption<Current>,
+    revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,11 @@ impl TlsSource {
     #[must_use]
     pub fn new() -> Self {
         let provider = Arc::new(config::provider());
-        Self(Arc::new(Shared { provider, current: ArcSwapOption::empty() }))
+        Self(Arc::new(Shared {
+            provider,
+            current: ArcSwapOption::empty(),
+            revoked: watch::Sender::default(),
+        }))
     }
 
     /// What new tunnels are made with from now on.
@@ -86,12 +92,51 @@ impl TlsSource {
         let Identity { spiffe_id: id, chain, roots, key, not_after } = identity;
         let trust = Trust::new(id.trust_domain.clone(), &roots)
             .map_err(|source| TlsError::Trust { id: id.clone().into(), source })?;
-        let key_error = |source| TlsError::Key { id: id.clone().into(), source };
-        let key = CertifiedKey::from_der(chain, key, &self.0.provider).map_err(key_error)?;
-        let key = Arc::new(SingleCertAndKey::from(key));
+        let key = CertifiedKey::from_der(chain, key, &self.0.provider);
+        let key = key.map_err(|source| TlsError::Key { id: id.clone().into(), source })?;
+        self.install(id, not_after, &trust, Arc::new(SingleCertAndKey::from(key)))
+    }
+
+    /// Whose certificates are accepted no more, however long they would last: tunnels of such peers end, no new
+    /// ones are made, and no session is resumed that began before.
+    ///
+    /// # Errors
+    /// When there can be no new configuration; open tunnels of revoked peers have ended even so.
+    pub fn revoke(&self, revoked: &[SerialPrefix]) -> Result<(), TlsError> {
+        let revoked: BTreeSet<SerialPrefix> = revoked.iter().copied().collect();
+        if **self.0.revoked.borrow() == revoked {
+            return Ok(());
+        }
+        self.0.revoked.send_replace(Arc::new(revoked));
+        match self.0.current.load_full() {
+            Some(current) => {
+                self.install(current.id.clone(), current.not_after, &current.trust, current.key.clone())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when certificates with this serial number are accepted no more.
+    pub(crate) async fn revoked(&self, serial: Option<SerialPrefix>) {
+        let mut revoked = self.0.revoked.subscribe();
+        let gone = revoked.wait_for(|revoked| serial.is_some_and(|serial| revoked.contains(&serial)));
+        if gone.await.is_err() {
+            // Nobody revokes anything any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn install(
+        &self,
+        id: SpiffeId,
+        not_after: SystemTime,
+        trust: &Trust,
+        key: Arc<SingleCertAndKey>,
+    ) -> Result<(), TlsError> {
+        let trust = trust.revoking(self.0.revoked.borrow().clone());
         let expected = Expected::SameNetwork(id.principal.clone());
         let server = config::server(self.0.provider.clone(), trust.clone(), expected, key.clone());
-        let server = Arc::new(server.map_err(key_error)?);
+        let server = Arc::new(server.map_err(|source| TlsError::Key { id: id.clone().into(), source })?);
         let current = Current { id, not_after, trust, key, server, clients: Mutex::default() };
         self.0.current.store(Some(Arc::new(current)));
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::drain::Draining;
-use sealane_proto::identity::{SpiffeId, peer_identity};
+use sealane_proto::identity::{SerialPrefix, SpiffeId, peer_identity};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -103,7 +103,8 @@ impl Acceptor {
             .peer_addr()
             .map_err(|source| AcceptError::Tcp { peer: SocketAddr::from(([0; 4], 0)), source })?;
         let accepted = Box::pin(self.handshake(tcp, address)).await;
-        let (link, peer, expires) = accepted.inspect_err(|_| self.stats.handshakes_failed.increment())?;
+        let Greeted { link, peer, serial, expires } =
+            accepted.inspect_err(|_| self.stats.handshakes_failed.increment())?;
         let side = Side::Accepting { max_streams: self.settings.max_streams };
         let core = Rc::new(RefCell::new(Core::new(side)));
         let driver = Driver::new(core.clone(), self.settings.clone(), self.stats.clone(), expires);
@@ -112,15 +113,14 @@ impl Acceptor {
             let stream = Stream::new(&core, opened.id);
             on_stream(Incoming { header: opened.header, stream, peer: peer.clone(), address });
         });
-        run_or_drain(run, &core, draining).await;
+        tokio::select! {
+            () = run_or_drain(run, &core, draining) => {}
+            () = self.tls.revoked(serial) => tracing::warn!(%address, %peer, "tunnel of a revoked peer ended"),
+        }
         Ok(())
     }
 
-    async fn handshake(
-        &self,
-        tcp: TcpStream,
-        peer: SocketAddr,
-    ) -> Result<(Link, SpiffeId, Option<SystemTime>), AcceptError> {
+    async fn handshake(&self, tcp: TcpStream, peer: SocketAddr) -> Result<Greeted, AcceptError> {
         prepare(&tcp).map_err(|source| AcceptError::Tcp { peer, source })?;
         let config = self.tls.server_config()?;
         let own_expiry = self.tls.not_after();
@@ -133,12 +133,22 @@ impl Acceptor {
         let (tcp, tls) = stream.into_inner();
         let expires = leaf_expiry(tls.peer_certificates());
         let id = peer_identity(tls.peer_certificates());
+        let serial = tls.peer_certificates().and_then(|chain| SerialPrefix::of(chain.first()?));
         // A resumed session's certificate was verified when it was new.
         let (Some(id), Some(expires)) = (id, expires.filter(|&expires| expires > SystemTime::now())) else {
             return Err(AcceptError::Expired { peer });
         };
-        Ok((Link::new(tcp, tls.into()), id, own_expiry.into_iter().chain([expires]).min()))
+        let expires = own_expiry.into_iter().chain([expires]).min();
+        Ok(Greeted { link: Link::new(tcp, tls.into()), peer: id, serial, expires })
     }
+}
+
+/// A tunnel whose handshake is done.
+struct Greeted {
+    link: Link,
+    peer: SpiffeId,
+    serial: Option<SerialPrefix>,
+    expires: Option<SystemTime>,
 }
 
 async fn run_or_drain(run: impl Future<Output = ()>, core: &RefCell<Core>, mut draining: Draining) {

@@ -55,13 +55,14 @@ impl Driver {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         stats.tunnels_opened.increment();
         let liveness = Liveness::new(now);
+        let connecting = core.borrow().is_connecting();
         Self {
             core,
             settings,
             stats,
             liveness,
             born: now,
-            expires,
+            expires: expires.map(|expires| if connecting { in_good_time(expires) } else { expires }),
             tick,
             heard: false,
             yielded: false,
@@ -195,11 +196,21 @@ impl Driver {
             Verdict::Idle => core.go_away(),
         }
         let expired = self.expires.is_some_and(|expires| SystemTime::now() >= expires);
-        if expired || self.born.elapsed() >= self.settings.max_age {
+        // The connecting side first, as with `expires`.
+        let max_age = self.settings.max_age;
+        let max_age = if core.is_connecting() { max_age } else { max_age + max_age / 4 };
+        if expired || self.born.elapsed() >= max_age {
             core.go_away();
         }
         Ok(())
     }
+}
+
+/// When the connecting side makes another tunnel: before the accepting side would turn its streams away, though the
+/// clocks of both differ a little. A certificate is renewed long before.
+fn in_good_time(expires: SystemTime) -> SystemTime {
+    let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+    expires.checked_sub(left / 4).unwrap_or(expires)
 }
 
 impl Drop for Driver {

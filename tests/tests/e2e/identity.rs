@@ -14,17 +14,17 @@ use sealane_tests::Mesh;
 use tonic::{Code, Status};
 
 /// A host that joined like any other and then asks for what it likes.
-struct Intruder {
+pub(crate) struct Intruder {
     control: ControlAddr,
     identity: TlsIdentity,
 }
 
-fn request(key: &KeyPair) -> Vec<u8> {
+pub(crate) fn request(key: &KeyPair) -> Vec<u8> {
     CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
 }
 
 impl Intruder {
-    async fn join(token: &str, name: &str) -> Self {
+    pub(crate) async fn join(token: &str, name: &str) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let control: ControlAddr = "192.0.2.11:7443".parse().unwrap();
         let token: JoinToken = token.parse().unwrap();
@@ -37,7 +37,7 @@ impl Intruder {
         Self { control, identity: TlsIdentity { chain: joined.chain, key, trust } }
     }
 
-    async fn client(&self) -> ControlClient<tonic::transport::Channel> {
+    pub(crate) async fn client(&self) -> ControlClient<tonic::transport::Channel> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         ControlClient::new(control_channel(&self.control, &self.identity, &provider).await.unwrap())
     }
@@ -111,7 +111,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
 }
 
 /// Reports these workloads; how many of them were refused, `None` when the stream was.
-async fn report(intruder: &Intruder, workloads: Vec<v1::Workload>) -> Option<usize> {
+pub(crate) async fn report(intruder: &Intruder, workloads: Vec<v1::Workload>) -> Option<usize> {
     use v1::{agent_message::Message as Up, control_message::Message as Down};
     let hello =
         v1::Hello { protocol: sealane_proto::wire::PROTOCOL, version: "test".into(), ..v1::Hello::default() };

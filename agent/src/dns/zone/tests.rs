@@ -45,6 +45,8 @@ pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>)
         blocks: vec![],
         services,
         workloads,
+        revoked: vec![],
+        drained: vec![],
     }
 }
 

@@ -47,6 +47,8 @@ pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> Ne
         ],
         services: services.iter().map(service).collect(),
         workloads: workloads.iter().map(workload).collect(),
+        revoked: vec![],
+        drained: vec![],
     }
 }
 

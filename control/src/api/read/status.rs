@@ -1,5 +1,7 @@
 //! The state of the whole in one answer, with what is wrong in sentences.
 
+use std::time::Duration;
+
 use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
@@ -22,10 +24,13 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         uptime_seconds: api.started.elapsed().as_secs(),
         trust_domain: domain.to_string(),
         generation: Some(directory.generation.into()),
-        certificates: vec![v1::CertificateView {
-            identity: own.to_string(),
-            expires_unix_seconds: api.own.expires().unix(),
-        }],
+        certificates: vec![
+            v1::CertificateView { identity: own.to_string(), expires_unix_seconds: api.own.expires().unix() },
+            v1::CertificateView {
+                identity: format!("spiffe://{domain}"),
+                expires_unix_seconds: api.authority.expires().unix(),
+            },
+        ],
         nodes: count(directory.nodes.len()),
         nodes_connected: count(connected.count()),
         networks: count(directory.networks.len()),
@@ -34,6 +39,26 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         problems: problems(api, &directory, now),
         ..v1::StatusResponse::default()
     }
+}
+
+/// How long before its end the authority is a problem: long enough to plan for.
+const RUNWAY: Duration = Duration::from_secs(180 * 24 * 3_600);
+
+/// What is said of an authority that ends before long: it signs nothing that lives longer than itself.
+fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
+    if end <= now {
+        return Some(format!(
+            "the certificate authority ended {} ago: no certificate is good any more; hosts must join a new mesh",
+            Span(now.since(end))
+        ));
+    }
+    (end <= now.after(RUNWAY)).then(|| {
+        format!(
+            "the certificate authority ends in {}, and every certificate with it; before then, set up a control plane \
+             with a new data directory and let the hosts join it",
+            Span(end.since(now))
+        )
+    })
 }
 
 fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String> {
@@ -61,5 +86,24 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
             Span(now.since(own))
         )
     });
-    store.into_iter().chain(nodes).chain(behind).chain(expired).collect()
+    let clocks = seen.iter().filter_map(|(name, seen)| {
+        let pair = seen.clocks.filter(|pair| seen.connected && pair.is_off())?;
+        Some(format!("the clock of node {name} {pair}; set it right (NTP)"))
+    });
+    let root = authority_problem(api.authority.expires(), now);
+    store.into_iter().chain(nodes).chain(behind).chain(clocks).chain(expired).chain(root).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_near_its_end_is_named_with_its_runway() {
+        let now = Timestamp::from_unix(1_000_000_000);
+        let in_days = |days: u64| now.after(Duration::from_secs(days * 24 * 3_600));
+        assert_eq!(authority_problem(in_days(181), now), None);
+        assert!(authority_problem(in_days(180), now).unwrap().contains("authority ends in 180 days"));
+        assert!(authority_problem(now, in_days(3)).unwrap().contains("authority ended 3 days ago"));
+    }
 }

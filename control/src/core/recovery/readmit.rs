@@ -58,6 +58,9 @@ impl Command for Readmit {
         if known.is_some_and(NodeRecord::is_admitted) {
             return Ok(Decision { changes: vec![], outcome: () });
         }
+        if state.removed.values().any(|removed| removed.key == key) {
+            return Err(ReadmitRefusal::Unknown(node.name));
+        }
         let admits = |recovery: &&Recovery| {
             !recovery.is_over(now) && issued >= recovery.taken && !recovery.readmitted.contains(&node.name)
         };
@@ -71,7 +74,8 @@ impl Command for Readmit {
         }
         let mut recovery = recovery.clone();
         recovery.readmitted.insert(name);
-        let record = NodeRecord { node, key, joined: known.map_or(issued, |known| known.joined) };
+        let (joined, drained) = known.map_or((issued, false), |known| (known.joined, known.drained));
+        let record = NodeRecord { node, key, joined, drained };
         Ok(Decision { changes: vec![Change::PutNode(record), Change::PutRecovery(recovery)], outcome: () })
     }
 }
@@ -107,7 +111,12 @@ mod tests {
         assert!(check(2_000, 5_001, again).unwrap_err().contains(unknown), "somebody removed it since");
         let taken = |state: &mut State| {
             let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
-            state.apply(&Change::PutNode(NodeRecord { node, key: [1; 32], joined: Timestamp::default() }));
+            state.apply(&Change::PutNode(NodeRecord {
+                node,
+                key: [1; 32],
+                joined: Timestamp::default(),
+                drained: false,
+            }));
         };
         assert!(
             check(2_000, 5_001, taken)

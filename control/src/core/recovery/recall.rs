@@ -112,7 +112,8 @@ impl Future {
         let mut others = self.state.nodes.values();
         let taken = others.any(|other| other.node.underlay == node.underlay);
         if !taken && !self.state.nodes.contains_key(&node.name) {
-            let record = NodeRecord { node: node.clone(), key: NodeRecord::HEARSAY, joined: now };
+            let record =
+                NodeRecord { node: node.clone(), key: NodeRecord::HEARSAY, joined: now, drained: false };
             self.put(Change::PutNode(record));
         }
     }

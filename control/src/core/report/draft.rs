@@ -145,6 +145,9 @@ impl<'a> Draft<'a> {
             // Its own block, or one that nobody holds: then it is never leased to another host.
             Some(Some(_)) | None => {}
         }
+        if let Some(range) = self.network.resting_at(address) {
+            return Err(AddressRefusal::Resting { address, range });
+        }
         let foreign = self.network.at(address).filter(|workload| workload.node != *self.node);
         match self.addresses.get(&address).or(foreign.map(|workload| &workload.name)) {
             Some(holder) => {
@@ -219,7 +222,8 @@ impl<'a> Draft<'a> {
         let taken: BTreeSet<OverlayIp> = stored.chain(self.vips.values().copied()).collect();
         let own = self.network.blocks.iter().filter(|(_, holder)| holder.is_none()).map(|(&range, _)| range);
         let mut blocks = own.rev().chain(self.blocks.iter().copied());
-        let free = |block| ipam::free_address(subnet, block, |address| taken.contains(&address));
+        let unusable = |address| taken.contains(&address) || self.network.resting_at(address).is_some();
+        let free = |block| ipam::free_address(subnet, block, unusable);
         if let Some(vip) = blocks.find_map(free) {
             return Some(vip);
         }
@@ -232,6 +236,7 @@ impl<'a> Draft<'a> {
         let stored = self.network.addresses.range(ipam::addresses(block)).map(|(_, name)| name);
         let mut stored = stored.filter_map(|name| self.network.workloads.get(name));
         self.network.blocks.contains_key(&block)
+            || self.network.rests_in(block)
             || self.blocks.contains(&block)
             || self.named.range(ipam::addresses(block)).next().is_some()
             || stored.any(|workload| workload.node != *self.node)

@@ -121,6 +121,17 @@ pub enum AddressRefusal {
         /// The block.
         block: Ipv4Net,
     },
+    /// Its last holder is gone, but not everybody knows.
+    #[error(
+        "address {address} rests with {range}: not every host knows yet that the node or service which had it is \
+         gone; choose another, or wait a minute"
+    )]
+    Resting {
+        /// The address.
+        address: OverlayIp,
+        /// What rests.
+        range: Ipv4Net,
+    },
     /// Another workload's.
     #[error("address {address} in network {network} is in use by workload {holder}; choose another")]
     InUse {

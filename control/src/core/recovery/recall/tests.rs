@@ -19,7 +19,7 @@ fn join(state: &mut State, number: u8) {
         name: format!("host-{number}").parse().unwrap(),
         underlay: format!("192.0.2.{number}").parse().unwrap(),
     };
-    state.apply(&Change::PutNode(NodeRecord { node, key: [number; 32], joined: NOW }));
+    state.apply(&Change::PutNode(NodeRecord { node, key: [number; 32], joined: NOW, drained: false }));
 }
 
 fn create(state: &mut State, name: &str, subnet: &str) {

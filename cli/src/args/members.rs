@@ -1,0 +1,111 @@
+//! Verbs about hosts, services and workloads: what is there, and what leaves.
+
+use clap::{Args, Subcommand};
+use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
+
+/// `sealane service`.
+#[derive(Debug, Args)]
+pub(crate) struct Service {
+    #[command(subcommand)]
+    pub(crate) action: ServiceAction,
+}
+
+/// A service, by name.
+#[derive(Debug, Args)]
+pub(crate) struct NamedService {
+    /// Its name
+    #[arg(value_name = "SERVICE")]
+    pub(crate) name: ServiceName,
+    /// Its network, when several have a service of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<NetworkName>,
+}
+
+/// What can be done with services.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceAction {
+    /// List them
+    Ls {
+        /// Only those of this network
+        #[arg(long, value_name = "NAME")]
+        network: Option<NetworkName>,
+    },
+    /// Show all that is known about a service
+    Inspect(NamedService),
+    /// List a service's instances and whether they get calls
+    Endpoints(NamedService),
+    /// Remove a service that has no instances; its address is free when every host has forgotten it
+    Rm(NamedService),
+}
+
+/// `sealane node`.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    #[command(subcommand)]
+    pub(crate) action: NodeAction,
+}
+
+/// What can be done with hosts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeAction {
+    /// List them
+    Ls,
+    /// Show all that is known about a host
+    Inspect {
+        /// Its name
+        #[arg(value_name = "NODE")]
+        name: NodeName,
+    },
+    /// Send its services' new calls elsewhere; what runs goes on
+    Drain {
+        /// Its name
+        #[arg(value_name = "NODE")]
+        name: NodeName,
+    },
+    /// Let a drained host's services have calls again
+    Undrain {
+        /// Its name
+        #[arg(value_name = "NODE")]
+        name: NodeName,
+    },
+    /// Remove a host from the mesh and revoke its certificates; `sealane clean` on it does the rest
+    Rm {
+        /// Its name
+        #[arg(value_name = "NODE")]
+        name: NodeName,
+        /// Even if it is connected and has workloads
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `sealane workload`.
+#[derive(Debug, Args)]
+pub(crate) struct Workload {
+    #[command(subcommand)]
+    pub(crate) action: WorkloadAction,
+}
+
+/// A workload, by name.
+#[derive(Debug, Args)]
+pub(crate) struct NamedWorkload {
+    /// Its name
+    #[arg(value_name = "WORKLOAD")]
+    pub(crate) name: WorkloadName,
+    /// Its network, when several have a workload of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<NetworkName>,
+}
+
+/// What can be done with workloads.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkloadAction {
+    /// List them
+    Ls {
+        /// Only those of this network
+        #[arg(long, value_name = "NAME")]
+        network: Option<NetworkName>,
+    },
+    /// Show all that is known about a workload
+    Inspect(NamedWorkload),
+}

@@ -1,0 +1,152 @@
+//! `sealane node`, `service` and `workload`.
+
+use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::wire::v1;
+
+use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction};
+use crate::client::{admin, answer, converse, read};
+use crate::failure::{Exit, Failure};
+use crate::printer::Printer;
+use crate::view::{NodeSheet, NodeView, ServiceSheet, ServiceView, WorkloadView};
+
+/// `sealane node ls|inspect|drain|undrain|rm`.
+pub(crate) fn nodes(node: &Node, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    match &node.action {
+        NodeAction::Ls => {
+            printer.list(&list_nodes(common)?.into_iter().map(NodeView::from).collect::<Vec<_>>())
+        }
+        NodeAction::Inspect { name } => inspect_node(name, common, printer),
+        NodeAction::Drain { name } => drain(name, true, common, printer),
+        NodeAction::Undrain { name } => drain(name, false, common, printer),
+        NodeAction::Rm { name, force } => remove_node(name, *force, common, printer),
+    }
+}
+
+/// `sealane service ls|inspect|endpoints|rm`.
+pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    match &service.action {
+        ServiceAction::Ls { network } => {
+            let services = list_services(network.as_ref(), common)?;
+            printer.list(&services.into_iter().map(ServiceView::from).collect::<Vec<_>>())
+        }
+        ServiceAction::Inspect(named) => {
+            let (service, instances) = find_service(named, common)?;
+            printer.sheet(&ServiceSheet::new(service, instances))
+        }
+        ServiceAction::Endpoints(named) => {
+            let (_, instances) = find_service(named, common)?;
+            printer.list(&instances.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
+        }
+        ServiceAction::Rm(named) => remove_service(named, common, printer),
+    }
+}
+
+/// `sealane workload ls|inspect`.
+pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    match &workload.action {
+        WorkloadAction::Ls { network } => {
+            let workloads = list_workloads(network.as_ref(), common)?;
+            printer.list(&workloads.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
+        }
+        WorkloadAction::Inspect(named) => {
+            let workloads = list_workloads(named.network.as_ref(), common)?;
+            let is_it = |view: &v1::WorkloadView| {
+                view.workload.as_ref().is_some_and(|workload| workload.name == named.name.as_str())
+            };
+            let found = workloads.into_iter().filter(is_it).collect();
+            let network = |view: &v1::WorkloadView| view.workload.clone().unwrap_or_default().network;
+            let found = only(&format!("workload {}", named.name), "sealane workload ls", found, network)?;
+            printer.sheet(&WorkloadView::from(found))
+        }
+    }
+}
+
+fn list_nodes(common: &Common) -> Result<Vec<v1::NodeView>, Failure> {
+    let request = v1::ListNodesRequest {};
+    Ok(converse(async { answer(read(common).await?.list_nodes(request)).await })?.nodes)
+}
+
+fn list_services(network: Option<&NetworkName>, common: &Common) -> Result<Vec<v1::ServiceView>, Failure> {
+    let request = v1::ListServicesRequest { network: text(network) };
+    Ok(converse(async { answer(read(common).await?.list_services(request)).await })?.services)
+}
+
+fn list_workloads(network: Option<&NetworkName>, common: &Common) -> Result<Vec<v1::WorkloadView>, Failure> {
+    let request = v1::ListWorkloadsRequest { network: text(network) };
+    Ok(converse(async { answer(read(common).await?.list_workloads(request)).await })?.workloads)
+}
+
+fn text(network: Option<&NetworkName>) -> String {
+    network.map(ToString::to_string).unwrap_or_default()
+}
+
+/// The one that was found; names of networks tell several apart.
+fn only<T>(what: &str, list: &str, mut found: Vec<T>, network: impl Fn(&T) -> String) -> Result<T, Failure> {
+    match found.pop() {
+        None => Err(Failure::new(format!("there is no {what}")).hint(format!("see `{list}`"))),
+        Some(last) if found.is_empty() => Ok(last),
+        Some(last) => {
+            let networks: Vec<String> = found.iter().chain([&last]).map(network).collect();
+            let message = format!("{what} is there in several networks: {}", networks.join(", "));
+            Err(Failure::new(message).exit(Exit::Usage).hint("name one with --network"))
+        }
+    }
+}
+
+fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let nodes = list_nodes(common)?.into_iter();
+    let is_it = |view: &v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == name.as_str());
+    let node =
+        only(&format!("node {name}"), "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
+    let workloads = list_workloads(None, common)?.into_iter();
+    let here = workloads.filter(|view| view.workload.as_ref().is_some_and(|one| one.node == name.as_str()));
+    printer.sheet(&NodeSheet::new(node, here))
+}
+
+fn drain(name: &NodeName, drained: bool, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let request = v1::DrainNodeRequest { name: name.to_string(), drained };
+    converse(async { answer(admin(common).await?.drain_node(request)).await })?;
+    printer.talk(&if drained {
+        format!("node {name} drained: new calls to its services go elsewhere; `sealane node undrain {name}` ends that")
+    } else {
+        format!("node {name}: its services get calls again")
+    });
+    Ok(())
+}
+
+fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let request = v1::RemoveNodeRequest { name: name.to_string(), force };
+    converse(async { answer(admin(common).await?.remove_node(request)).await })?;
+    printer.talk(&format!(
+        "node {name} removed, its certificates are refused from now on; `sealane clean` on it ends what still runs there"
+    ));
+    Ok(())
+}
+
+fn find_service(
+    named: &NamedService,
+    common: &Common,
+) -> Result<(v1::ServiceView, Vec<v1::WorkloadView>), Failure> {
+    let services = list_services(named.network.as_ref(), common)?.into_iter();
+    let is_it =
+        |view: &v1::ServiceView| view.service.as_ref().is_some_and(|one| one.name == named.name.as_str());
+    let found = services.filter(is_it).collect();
+    let found =
+        only(&format!("service {}", named.name), "sealane service ls", found, |view| view.network.clone())?;
+    let network = found.network.parse().map_err(|error| Failure::new(format!("{error}")))?;
+    let instances = list_workloads(Some(&network), common)?.into_iter().filter(|view| {
+        view.workload.as_ref().is_some_and(|workload| workload.service == named.name.as_str())
+    });
+    Ok((found, instances.collect()))
+}
+
+fn remove_service(named: &NamedService, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let network = match &named.network {
+        Some(network) => network.to_string(),
+        None => find_service(named, common)?.0.network,
+    };
+    let request = v1::RemoveServiceRequest { network: network.clone(), name: named.name.to_string() };
+    converse(async { answer(admin(common).await?.remove_service(request)).await })?;
+    printer.talk(&format!("service {} of network {network} removed", named.name));
+    Ok(())
+}

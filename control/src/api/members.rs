@@ -1,0 +1,38 @@
+//! Nodes and services that leave.
+
+use sealane_proto::types::{NetworkName, NodeName, ServiceName};
+use sealane_proto::wire::v1;
+use tonic::Status;
+
+use super::admin::{AdminApi, invalid};
+use super::status_of;
+use crate::core::{DrainNode, RemoveNode, RemoveService};
+
+impl AdminApi {
+    pub(super) async fn remove(&self, request: v1::RemoveNodeRequest) -> Result<(), Status> {
+        let name: NodeName = request.name.parse().map_err(invalid)?;
+        let connected = self.registry.seen().get(&name).is_some_and(|seen| seen.connected);
+        let command = RemoveNode { name, connected, force: request.force };
+        let removed = self.writer.submit(command).await.map_err(status_of)?;
+        self.metrics.revocations.with_label_values(&["node"]).inc();
+        tracing::info!(node = %removed.name, serials = %removed.serials(), "node removed, its certificates revoked");
+        Ok(())
+    }
+
+    pub(super) async fn drain(&self, request: v1::DrainNodeRequest) -> Result<(), Status> {
+        let v1::DrainNodeRequest { name, drained } = request;
+        let name: NodeName = name.parse().map_err(invalid)?;
+        self.writer.submit(DrainNode { name: name.clone(), drained }).await.map_err(status_of)?;
+        tracing::info!(node = %name, drained, "node drained or taken back");
+        Ok(())
+    }
+
+    pub(super) async fn end_service(&self, request: v1::RemoveServiceRequest) -> Result<(), Status> {
+        let network: NetworkName = request.network.parse().map_err(invalid)?;
+        let name: ServiceName = request.name.parse().map_err(invalid)?;
+        let command = RemoveService { network: network.clone(), name: name.clone() };
+        self.writer.submit(command).await.map_err(status_of)?;
+        tracing::info!(%network, service = %name, "service removed");
+        Ok(())
+    }
+}

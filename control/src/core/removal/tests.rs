@@ -1,0 +1,152 @@
+use sealane_proto::resource::{Node, Workload};
+use sealane_proto::types::MacAddr;
+
+use super::*;
+use crate::core::{CarryNetwork, CreateNetwork, RemoveService};
+
+const NOW: Timestamp = Timestamp::from_unix(1_000);
+
+fn apply<C: Command>(state: &mut State, command: C) -> Result<C::Outcome, C::Refusal> {
+    let decision = command.decide(state, NOW)?;
+    decision.changes.iter().for_each(|change| state.apply(change));
+    Ok(decision.outcome)
+}
+
+fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {
+    let address: sealane_proto::types::OverlayIp = address.parse().unwrap();
+    let [.., third, last] = address.to_ipv4().octets();
+    Workload {
+        name: name.parse().unwrap(),
+        network: "shop".parse().unwrap(),
+        node: node.parse().unwrap(),
+        address,
+        mac: MacAddr::new([2, 0, 0, 0, third, last]),
+        service: Some("api".parse().unwrap()),
+        ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
+        sidecar: true,
+        ready: true,
+        weight: Default::default(),
+    }
+}
+
+/// Two hosts; the second has an instance in its block and one at an address of its own choice.
+fn state() -> State {
+    let mut state = State::default();
+    let (name, subnet) = ("shop".parse().unwrap(), "10.42.0.0/16".parse().unwrap());
+    apply(&mut state, CreateNetwork { name, subnet, mtu: None, egress: Default::default() }).unwrap();
+    for (node, last) in [("host-1", 1), ("host-2", 2)] {
+        let underlay = format!("192.0.2.{last}").parse().unwrap();
+        let node = Node { name: node.parse().unwrap(), underlay };
+        let name = node.name.clone();
+        state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW, drained: false }));
+        apply(&mut state, CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 })
+            .unwrap();
+    }
+    let first = vec![workload("host-1", "api-1", "10.42.0.2", &["80"])];
+    let second = vec![
+        workload("host-2", "api-2", "10.42.1.2", &["80", "90"]),
+        workload("host-2", "api-3", "10.42.9.9", &["80"]),
+    ];
+    for (node, workloads) in [("host-1", first), ("host-2", second)] {
+        let reported = apply(&mut state, Report { node: node.parse().unwrap(), workloads }).unwrap();
+        assert!(reported.refused.is_empty(), "{reported:?}");
+    }
+    state
+}
+
+fn remove(connected: bool, force: bool) -> RemoveNode {
+    RemoveNode { name: "host-2".parse().unwrap(), connected, force }
+}
+
+#[test]
+fn a_host_leaves_nothing_but_its_rest_and_its_revocation() {
+    let mut state = state();
+    apply(&mut state, remove(false, false)).unwrap();
+    let shop = &state.networks[&"shop".parse().unwrap()];
+    assert_eq!(shop.workloads.keys().map(ToString::to_string).collect::<Vec<_>>(), ["api-1"]);
+    let ports = &shop.services[&"api".parse().unwrap()].ports;
+    assert_eq!(ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["80"]);
+    assert!(!shop.carried_by(&"host-2".parse().unwrap()));
+    let resting: Vec<String> = shop.resting.keys().map(ToString::to_string).collect();
+    assert_eq!(resting, ["10.42.1.0/24", "10.42.9.9/32"]);
+    let snapshot = state.snapshot(&"shop".parse().unwrap(), 1).unwrap();
+    assert_eq!(snapshot.revoked, [SerialPrefix::of_key(&[2; 32])]);
+    assert!(snapshot.nodes.iter().all(|node| node.name.as_str() == "host-1"));
+}
+
+#[test]
+fn a_block_at_rest_is_neither_leased_nor_taken_from() {
+    let mut state = state();
+    apply(&mut state, remove(false, false)).unwrap();
+    let (node, network): (NodeName, NetworkName) = ("host-1".parse().unwrap(), "shop".parse().unwrap());
+    let carry = CarryNetwork { node: node.clone(), network, blocks_held: 1 };
+    let carried = apply(&mut state, carry).unwrap();
+    assert_eq!(carried.blocks[1].range.to_string(), "10.42.2.0/24", "not 10.42.1.0/24");
+    for address in ["10.42.1.7", "10.42.9.9"] {
+        let workloads = vec![workload("host-1", "new", address, &["80"])];
+        let reported = apply(&mut state, Report { node: node.clone(), workloads }).unwrap();
+        assert!(reported.refused[0].reason.to_string().contains("rests"), "{reported:?}");
+    }
+}
+
+#[test]
+fn a_host_that_works_is_removed_by_force_alone() {
+    let mut state = state();
+    let error = apply(&mut state, remove(true, false)).unwrap_err().to_string();
+    assert!(error.contains("runs 2 workloads, such as shop/api-2, shop/api-3"), "{error}");
+    assert!(error.contains("--force") && error.contains("node drain host-2"), "{error}");
+    apply(&mut state, remove(true, true)).unwrap();
+    let error = apply(&mut state, remove(true, true)).unwrap_err().to_string();
+    assert_eq!(error, "there is no node host-2; see `sealane node ls`");
+}
+
+#[test]
+fn a_removed_host_is_forgotten_after_its_certificates_have_ended() {
+    let mut state = state();
+    apply(&mut state, remove(false, false)).unwrap();
+    let hour = Duration::from_secs(3_600);
+    let purge = PurgeRemoved { workload_lifetime: hour, host_lifetime: hour * 10 };
+    let mut purged = |seconds: u64| {
+        let changes = purge.decide(&state, NOW.after(Duration::from_secs(seconds))).unwrap().changes;
+        changes.iter().for_each(|change| state.apply(change));
+        let snapshot = state.snapshot(&"shop".parse().unwrap(), 1).unwrap();
+        (snapshot.revoked.len(), state.removed.len())
+    };
+    assert_eq!(purged(3_600), (1, 1));
+    assert_eq!(purged(3_601), (0, 1));
+    assert_eq!(purged(36_001), (0, 0));
+}
+
+#[test]
+fn a_drained_hosts_instances_are_not_ready_to_anybody() {
+    let mut state = state();
+    let drain = |drained| DrainNode { name: "host-2".parse().unwrap(), drained };
+    let ready = |state: &State| {
+        let snapshot = state.snapshot(&"shop".parse().unwrap(), 1).unwrap();
+        let ready = snapshot.workloads.iter().filter(|workload| workload.ready);
+        (ready.map(|workload| workload.name.to_string()).collect::<Vec<_>>(), snapshot.drained.len())
+    };
+    apply(&mut state, drain(true)).unwrap();
+    assert_eq!(drain(true).decide(&state, NOW).unwrap().changes, []);
+    assert_eq!(ready(&state), (vec!["api-1".to_owned()], 1));
+    apply(&mut state, drain(false)).unwrap();
+    assert_eq!(ready(&state).0.len(), 3);
+}
+
+#[test]
+fn a_service_with_instances_stays_and_a_removed_ones_address_rests() {
+    let mut state = state();
+    let remove = || RemoveService { network: "shop".parse().unwrap(), name: "api".parse().unwrap() };
+    let error = apply(&mut state, remove()).unwrap_err().to_string();
+    assert!(error.contains("has 3 instances, such as api-1 on host-1"), "{error}");
+    for node in ["host-1", "host-2"] {
+        apply(&mut state, Report { node: node.parse().unwrap(), workloads: vec![] }).unwrap();
+    }
+    let vip = |state: &State| state.networks[&"shop".parse().unwrap()].services[&"api".parse().unwrap()].vip;
+    let before = vip(&state);
+    apply(&mut state, remove()).unwrap();
+    assert!(apply(&mut state, remove()).unwrap_err().to_string().contains("there is no service api"));
+    let workloads = vec![workload("host-1", "api-1", "10.42.0.2", &["80"])];
+    apply(&mut state, Report { node: "host-1".parse().unwrap(), workloads }).unwrap();
+    assert_ne!(vip(&state), before);
+}

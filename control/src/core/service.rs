@@ -1,0 +1,76 @@
+//! The end of a service.
+
+use ipnet::Ipv4Net;
+use sealane_proto::types::{NetworkName, ServiceName};
+
+use super::{Change, Command, Decision, Rest, State, Timestamp};
+
+/// A service without instances is no more; its address rests until every host has forgotten it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoveService {
+    /// Its network.
+    pub network: NetworkName,
+    /// Its name.
+    pub name: ServiceName,
+}
+
+/// Why a service is not removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveServiceRefusal {
+    /// There is no such network.
+    #[error("there is no network {0}; see `sealane network ls`")]
+    NoNetwork(NetworkName),
+    /// There is none.
+    #[error("there is no service {name} in network {network}; see `sealane service ls --network {network}`")]
+    NotFound {
+        /// The network.
+        network: NetworkName,
+        /// The name.
+        name: ServiceName,
+    },
+    /// It has instances.
+    #[error("service {name} in network {network} has {}; end them first", instances(*.count, .examples))]
+    InUse {
+        /// The network.
+        network: NetworkName,
+        /// The name.
+        name: ServiceName,
+        /// How many instances it has.
+        count: usize,
+        /// Some of them, with their hosts.
+        examples: String,
+    },
+}
+
+fn instances(count: usize, examples: &str) -> String {
+    if count == 1 {
+        format!("1 instance, {examples}")
+    } else {
+        format!("{count} instances, such as {examples}")
+    }
+}
+
+impl Command for RemoveService {
+    type Outcome = ();
+    type Refusal = RemoveServiceRefusal;
+
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, RemoveServiceRefusal> {
+        let Self { network, name } = self;
+        let Some(known) = state.networks.get(&network) else {
+            return Err(RemoveServiceRefusal::NoNetwork(network));
+        };
+        let Some(service) = known.services.get(&name) else {
+            return Err(RemoveServiceRefusal::NotFound { network, name });
+        };
+        let count = known.instances_of(&name).count();
+        if count > 0 {
+            let some = known.instances_of(&name).take(3);
+            let some: Vec<String> = some.map(|one| format!("{} on {}", one.name, one.node)).collect();
+            return Err(RemoveServiceRefusal::InUse { network, name, count, examples: some.join(", ") });
+        }
+        let rest = Rest { after: known.changed, since: now };
+        let range = Ipv4Net::from(service.vip.to_ipv4());
+        let removed = Change::RemoveService { network: network.clone(), name };
+        Ok(Decision { changes: vec![removed, Change::PutRest { network, range, rest }], outcome: () })
+    }
+}
