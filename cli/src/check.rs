@@ -94,6 +94,7 @@ pub(crate) fn call(check: &Check, common: &Common, printer: &Printer) -> Result<
         findings.extend(ports::check(check, &common.run_dir));
         findings.extend(names::check());
         findings.extend(firewall::check(check));
+        findings.extend(firewall::forwarding(running::runs(&common.run_dir, "agent")));
         findings.extend(host::disk(&check.data.data_dir));
         findings.extend(running::check(common));
     }

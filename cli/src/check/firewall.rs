@@ -1,8 +1,13 @@
-//! Whether the host's own packet filter lets Sealane's outer packets in. Its rules are read, never changed.
+//! Whether the host's own packet filter lets Sealane's outer packets in, and its workloads' packets out. Rules are read,
+//! never changed.
 
 use std::process::Command;
 
 use serde_json::Value;
+
+use sealane_agent::egress::{self, Firewall};
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
 
 use super::Finding;
 use crate::args::Check;
@@ -44,6 +49,35 @@ pub(super) fn check(check: &Check) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Whether packets of workloads to the outside would be forwarded; the agent puts rules where they are needed.
+pub(super) fn forwarding(agent_runs: bool) -> Vec<Finding> {
+    let asked = Hopper::start().map_err(|error| error.to_string()).and_then(|hopper| {
+        let own = NetNs::current().map_err(|error| error.to_string())?;
+        egress::inspect(&hopper, &own)
+    });
+    vec![match asked {
+        Ok(Firewall::NoIptables | Firewall::Open) => {
+            Finding::ok("forwarding", "nothing drops what is forwarded")
+        }
+        Ok(Firewall::Passed(chain)) => Finding::ok(
+            "forwarding",
+            format!("dropped by default; Sealane's rules in {chain} let its workloads out"),
+        ),
+        Ok(Firewall::Closed(chain)) if agent_runs => Finding::warning(
+            "forwarding",
+            format!("dropped by default, and no rules of Sealane's stand in {chain}"),
+            "right if no network has --egress allow; otherwise the agent puts them there within a minute",
+        ),
+        Ok(Firewall::Closed(chain)) => Finding::ok(
+            "forwarding",
+            format!("dropped by default; the agent will let its workloads out by rules in {chain}"),
+        ),
+        Err(error) => {
+            Finding::warning("forwarding", format!("cannot be judged: {error}"), "see `iptables -S FORWARD`")
+        }
+    }]
 }
 
 /// Base chains on the input hook that drop what no rule accepts.

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use super::Finding;
+use super::running::runs;
 use crate::args::Check;
-use crate::life::running;
 
 /// Whoever uses a port when it is Sealane's.
 #[derive(Clone, Copy)]
@@ -16,9 +16,7 @@ enum User {
 }
 
 pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
-    let runs =
-        |what: &str| running(&run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some());
-    let (control, agent) = (runs("control"), runs("agent"));
+    let (control, agent) = (runs(run_dir, "control"), runs(run_dir, "agent"));
     let tcp = [(7443, User::Control), (9465, User::Control), (check.metrics_port.get(), User::Agent)];
     let mut findings: Vec<Finding> = tcp
         .into_iter()

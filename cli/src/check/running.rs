@@ -1,5 +1,6 @@
 //! What is installed: control and agent of this host, and what they know to be wrong.
 
+use std::path::Path;
 use std::process::Command;
 
 use sealane_proto::wire::v1;
@@ -15,7 +16,7 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
     let known = [("control", CONTROL_SOCKET), ("agent", AGENT_SOCKET)];
     let mut findings = Vec::new();
     for (what, socket) in known {
-        if !running(&common.run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some()) {
+        if !runs(&common.run_dir, what) {
             continue;
         }
         let common = Common { socket: Some(common.run_dir.join(socket)), ..common.clone() };
@@ -33,6 +34,11 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
         findings.push(Finding::ok("running", "neither control nor agent runs here yet"));
     }
     findings
+}
+
+/// Whether control or the agent of this run directory runs.
+pub(super) fn runs(run_dir: &Path, what: &str) -> bool {
+    running(&run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some())
 }
 
 /// Where the other hosts are.
