@@ -172,7 +172,7 @@ impl Ground {
             host,
             folder,
             boot: boot_id()?,
-            attached: watch::Sender::default(),
+            roster: Default::default(),
         });
         Ok(Self {
             config,
@@ -260,12 +260,15 @@ fn certs_of(identities: Folder, identity: &NodeIdentity, stored: &[StoredWorkloa
     certs
 }
 
+/// The attachments of these workloads.
+fn keys(stored: &[StoredWorkload]) -> impl Iterator<Item = Key> + '_ {
+    stored.iter().flat_map(|known| &known.attachments).map(|local| Key::of(&local.workload))
+}
+
 /// Whether a workload's own identity is of one that is known.
 fn is_of(principal: &Principal, stored: &[StoredWorkload]) -> bool {
-    stored
-        .iter()
-        .map(|known| &known.workload)
-        .any(|known| *principal == Principal::Workload(known.network.clone(), known.name.clone()))
+    let mut keys = keys(stored);
+    keys.any(|key| *principal == Principal::Workload(key.network, key.workload))
 }
 
 /// Whether held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is known.
@@ -274,10 +277,9 @@ fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
     let network = parts.next().unwrap_or_default();
     match parts.next() {
         None => mesh.networks().iter().any(|known| known.as_str() == network),
-        Some(name) => stored
-            .iter()
-            .map(|known| &known.workload)
-            .any(|known| known.network.as_str() == network && known.name.as_str() == name),
+        Some(name) => {
+            keys(stored).any(|known| known.network.as_str() == network && known.workload.as_str() == name)
+        }
     }
 }
 
@@ -324,19 +326,19 @@ async fn recall(
             continue;
         };
         let mut record = StoredWorkload::from_bytes(&bytes)?;
-        // The name stays published over a restart: readiness is what it last was, until it is read anew.
-        let known = mesh.snapshot(&record.workload.network).into_iter().flat_map(|known| &known.workloads);
-        let known = known.filter(|known| known.node == identity.node.name);
-        record.workload.ready =
-            known.into_iter().any(|known| known.name == record.workload.name && known.ready);
-        mesh.host(record.workload.clone());
-        // What ended meanwhile must leave its rules before that is acknowledged.
-        let key = Key { network: record.workload.network.clone(), workload: record.workload.name.clone() };
-        mesh.set_applied(&key, DataPlane::Rules, Some(0));
+        for local in &mut record.attachments {
+            // The name stays published over a restart: readiness is what it last was, until it is read anew.
+            let workload = &mut local.workload;
+            let known = mesh.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
+            let mut known = known.filter(|known| known.node == identity.node.name);
+            workload.ready = known.any(|known| known.name == workload.name && known.ready);
+            mesh.host(local.clone());
+            // What ended meanwhile must leave its rules before that is acknowledged.
+            mesh.set_applied(&Key::of(&local.workload), DataPlane::Rules, Some(0));
+        }
         stored.push(record);
     }
-    let known: Vec<String> =
-        stored.iter().map(|known| format!("{}.{}", known.workload.network, known.workload.name)).collect();
+    let known: Vec<String> = keys(&stored).map(|key| key.record_name()).collect();
     sidecar::stop_recorded(run_dir, |name| !known.iter().any(|known| known == name))?;
     sidecar::stop_unrecorded(run_dir)?;
     let carried: Vec<NetworkName> = mesh.networks();

@@ -5,6 +5,7 @@
 
 mod messages;
 mod records;
+mod workload;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,9 +13,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use records::RecordError;
-pub(crate) use records::{
-    NodeIdentity, StoredIdentity, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes,
-};
+pub(crate) use records::{NodeIdentity, StoredIdentity, network_from_bytes, network_to_bytes};
+pub(crate) use workload::{StoredAnchor, StoredPath, StoredProcess, StoredWorkload};
 
 /// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.
 const MAGIC: [u8; 4] = *b"SLN1";

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::dns::Zone;
+use crate::seat::Seat;
 use crate::services::ServiceTables;
 use crate::sidecar::Key;
 
@@ -54,6 +55,8 @@ pub(crate) struct Spec {
     pub(crate) sidecar: bool,
     /// Its share of its service's new work.
     pub(crate) weight: Weight,
+    /// Where it sits in its namespace.
+    pub(crate) seat: Seat,
 }
 
 /// The link to control as the rest of the agent sees it.

@@ -22,6 +22,7 @@ mod node;
 mod orphans;
 pub mod overlay;
 mod readable;
+pub mod seat;
 pub mod services;
 mod sidecar;
 mod workload;

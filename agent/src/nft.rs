@@ -12,11 +12,8 @@ mod program;
 mod rules;
 mod table;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
@@ -26,7 +23,10 @@ pub(crate) use network::{
     Known, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, remove_host_rules,
 };
 pub use program::NftError;
-use program::{list, run};
+use program::{list, run, tables};
+pub use rules::Path;
+
+use crate::seat::Seat;
 
 /// Installs the rules that lead the workload's TCP calls to the network, and calls to the workload, through its
 /// sidecar. Answers whether they were not there already.
@@ -36,19 +36,14 @@ use program::{list, run};
 ///
 /// # Cancel safety
 /// A change that has begun runs to its end.
-pub async fn ensure_sidecar_rules(
-    hopper: &Arc<Hopper>,
-    netns: &NetNs,
-    subnet: Subnet,
-    ports: SidecarPorts,
-) -> Result<bool, NftError> {
-    let table = rules::sidecar(subnet, ports);
+pub async fn ensure_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, path: Path) -> Result<bool, NftError> {
+    let (seat, table) = (path.seat, rules::sidecar(&path));
     blocking(hopper, netns, move |hopper, netns| {
-        let there = list(hopper, netns)?;
+        let there = list(hopper, netns, seat)?;
         if there.is_some_and(|there| rules::same(&there, &table)) {
             return Ok(false);
         }
-        run(hopper, netns, rules::replacing(&table)).map(|()| true)
+        run(hopper, netns, rules::replacing(seat, &table)).map(|()| true)
     })
     .await
 }
@@ -57,8 +52,18 @@ pub async fn ensure_sidecar_rules(
 ///
 /// # Errors
 /// When nft is not installed or the kernel refuses.
-pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs) -> Result<(), NftError> {
-    blocking(hopper, netns, |hopper, netns| run(hopper, netns, rules::REMOVAL.to_owned())).await
+pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Seat) -> Result<(), NftError> {
+    blocking(hopper, netns, move |hopper, netns| run(hopper, netns, rules::removal(seat))).await
+}
+
+/// Removes all that this module ever puts into a workload's namespace. Blocks.
+///
+/// # Errors
+/// When nft is not installed or the kernel refuses.
+pub fn clear(netns: &NetNs) -> Result<(), NftError> {
+    let hopper = Hopper::start().map_err(NftError::Process)?;
+    let ours = rules::ours(&tables(&hopper, netns)?);
+    if ours.is_empty() { Ok(()) } else { run(&hopper, netns, ours) }
 }
 
 /// Tries in `netns` whether everything that the rules use is there; leaves nothing behind.
@@ -66,10 +71,9 @@ pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs) -> Result
 /// # Errors
 /// With what is missing.
 pub(crate) fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
-    let subnet = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
-    let table = rules::text(subnet, Ipv4Addr::new(10, 0, 0, 1), SidecarPorts::default());
-    run(hopper, netns, rules::replacing(&table))?;
-    run(hopper, netns, rules::REMOVAL.to_owned())?;
+    let seat = Seat::default();
+    run(hopper, netns, rules::replacing(seat, &rules::example(seat)))?;
+    run(hopper, netns, rules::removal(seat))?;
     network::probe(hopper, netns)
 }
 

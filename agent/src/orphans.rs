@@ -8,6 +8,7 @@ use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
 use crate::error::StartError;
+use crate::nft;
 use crate::overlay::Overlay;
 
 /// Removes the namespaces of networks that are not `carried` and of workloads that are not `known`
@@ -36,6 +37,10 @@ pub(crate) async fn remove(
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.contains('.') && !known.iter().any(|known| known == name) {
             tracing::info!(workload = name, "removing the namespace of a workload that is gone");
+            // It may be somebody else's and stay: not with our rules.
+            if let Ok(netns) = NetNs::open(&path) {
+                nft::clear(&netns).map_err(io::Error::other)?;
+            }
             NetNs::remove_at(&path).map_err(io::Error::other)?;
         }
     }

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sealane_base::task::{self, Task};
-use sealane_proto::resource::{Network, NetworkSnapshot, Workload};
+use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError};
@@ -41,13 +41,11 @@ use crate::nft;
 use announce::Known;
 use metrics::Metrics;
 use pass::Pass;
+pub use plan::Local;
 use plan::{Base, Port};
 
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
-
-/// The name of a workload's interface, inside.
-pub const WORKLOAD_INTERFACE: &str = "eth0";
 
 /// Where the overlay lives on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +137,7 @@ impl Overlay {
         &self,
         snapshot: &Arc<NetworkSnapshot>,
         node: &NodeName,
-        local: &[Workload],
+        local: &[Local],
         reason: Reason,
     ) -> Result<Applied, OverlayError> {
         let (kernel, metrics) = (self.kernel.clone(), self.metrics.clone());
@@ -170,19 +168,19 @@ impl Overlay {
     /// devices where they are missing.
     ///
     /// # Errors
-    /// [`OverlayError::InterfaceTaken`] when the namespace has another `eth0`.
+    /// [`OverlayError::InterfaceTaken`] when the namespace has another interface of that name.
     ///
     /// # Cancel safety
     /// As [`Overlay::ensure_network`].
     pub async fn ensure_workload(
         &self,
         network: &Network,
-        workload: &Workload,
+        local: &Local,
         netns: &NetNs,
     ) -> Result<Applied, OverlayError> {
         let (kernel, netns) = (self.kernel.clone(), netns.try_clone()?);
         let carried = self.carried(&network.name);
-        let (network, port) = (network.clone(), Port::of(workload));
+        let (network, port) = (network.clone(), Port::of(local));
         blocking(move || {
             let mut guard = lock(&carried);
             let base = Base::of(&network, kernel.mtu(&network)?);

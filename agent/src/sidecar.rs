@@ -9,6 +9,7 @@ mod registry;
 mod strays;
 mod supervisor;
 
+use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, WorkloadName};
 
 pub(crate) use process::stop_all as stop_recorded;
@@ -23,6 +24,20 @@ pub(crate) struct Key {
     pub(crate) network: NetworkName,
     /// The workload in it.
     pub(crate) workload: WorkloadName,
+}
+
+impl Key {
+    /// Of this workload.
+    #[must_use]
+    pub(crate) fn of(workload: &Workload) -> Self {
+        Self { network: workload.network.clone(), workload: workload.name.clone() }
+    }
+
+    /// The name of its files.
+    #[must_use]
+    pub(crate) fn record_name(&self) -> String {
+        format!("{}.{}", self.network, self.workload)
+    }
 }
 
 impl std::fmt::Display for Key {

@@ -4,24 +4,28 @@
 //! command runs; names and balancing forget an instance before its namespace goes.
 
 mod admission;
+mod anchor;
+mod ground;
 mod life;
+mod names;
 mod plumbing;
 mod request;
+mod roster;
+mod sandbox;
+mod survey;
+mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use sealane_base::task::{self, Task};
-use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{NodeName, WorkloadName};
+use sealane_proto::types::{NodeName, WorkloadRef};
 use sealane_proto::wire::v1;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{Process, ProcessError};
-use tokio::sync::watch;
 
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
@@ -31,12 +35,12 @@ use crate::host::{AdmitError, HostHandle};
 use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry};
+use anchor::Anchor;
+use roster::Roster;
+use sandbox::Request;
 
 pub(crate) use life::Progress;
 pub(crate) use request::RunSpec;
-
-/// How long a workload that is being attached is waited for by whoever wants to enter it.
-const ATTACHING: Duration = Duration::from_secs(10);
 
 /// What every workload's task uses.
 #[derive(Debug)]
@@ -71,8 +75,8 @@ pub(crate) struct Context {
     pub(crate) folder: Folder,
     /// The boot that the machine is in.
     pub(crate) boot: String,
-    /// The workloads that are set up and may be entered.
-    pub(crate) attached: watch::Sender<BTreeSet<Key>>,
+    /// The workloads by name.
+    pub(crate) roster: Roster,
 }
 
 /// Why a workload could not be attached.
@@ -101,6 +105,9 @@ pub(crate) enum AttachError {
         /// What failed.
         what: String,
     },
+    /// The namespace is not there, or not one to attach.
+    #[error("{0}")]
+    Namespace(String),
     /// The process that the workload was for is gone.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -136,48 +143,60 @@ impl Workloads {
     }
 
     /// Attaches a new workload that ends with `process`; what is waited for and what comes of it goes to `progress`.
-    pub(crate) fn attach(self: &Arc<Self>, spec: RunSpec, process: Process, progress: Progress) {
+    ///
+    /// # Errors
+    /// When the process cannot be watched.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        spec: RunSpec,
+        process: Process,
+        progress: Progress,
+    ) -> Result<(), AttachError> {
+        let anchor = Anchor::process(process)?;
+        self.begin(Request { spec, anchor, given: None }, progress);
+        Ok(())
+    }
+
+    /// Attaches the namespace that `request` names.
+    ///
+    /// # Errors
+    /// [`AttachError::Namespace`] and [`AttachError::Process`] when it cannot be.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        spec: RunSpec,
+        request: &v1::AttachRequest,
+        progress: Progress,
+    ) -> Result<(), AttachError> {
+        let (anchor, netns) = target::find(&self.context, request)?;
+        self.begin(Request { spec, anchor, given: Some(netns) }, progress);
+        Ok(())
+    }
+
+    fn begin(self: &Arc<Self>, request: Request, progress: Progress) {
         let context = self.context.clone();
-        self.own(async move { life::begin(context, spec, process, progress).await });
+        self.own(async move { sandbox::begin(context, request, progress).await });
+    }
+
+    /// Ends what was attached; answers whether nothing of it is left.
+    ///
+    /// # Errors
+    /// A sentence, when there is no such workload.
+    pub(crate) async fn detach(&self, name: &WorkloadRef) -> Result<bool, String> {
+        self.context.roster.dismiss(name, self.context.node.as_str()).await
     }
 
     /// Takes up a workload that an earlier agent attached.
     pub(crate) fn adopt(self: &Arc<Self>, stored: StoredWorkload) {
         let context = self.context.clone();
-        self.own(async move { life::resume(context, stored).await });
+        self.own(async move { sandbox::resume(context, stored).await });
     }
 
     /// Where the workload of this name lives; one that is still being attached is waited for.
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
-    pub(crate) async fn locate(&self, name: &WorkloadName) -> Result<v1::Location, String> {
-        let workload = self.find(name)?;
-        let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-        let mut attached = self.context.attached.subscribe();
-        match tokio::time::timeout(ATTACHING, attached.wait_for(|attached| attached.contains(&key))).await {
-            Ok(Ok(_)) => Ok(plumbing::location(&self.context, &workload)),
-            Ok(Err(_)) | Err(_) => {
-                Err(format!("workload {name} is not set up yet; the agent's log says why"))
-            }
-        }
-    }
-
-    fn find(&self, name: &WorkloadName) -> Result<Workload, String> {
-        let networks = self.context.host.views.networks.borrow();
-        let mut found = networks.values().filter_map(|effective| {
-            let effective = effective.borrow();
-            let mut known = effective.snapshot.workloads.iter();
-            known.find(|known| known.name == *name && known.node == self.context.node).cloned()
-        });
-        match (found.next(), found.next()) {
-            (Some(workload), None) => Ok(workload),
-            (Some(_), Some(_)) => Err(format!("workload {name} is in several networks of this host")),
-            (None, _) => Err(format!(
-                "workload {name} is not on host {}; hint: `sealane workload ls` says where it is",
-                self.context.node
-            )),
-        }
+    pub(crate) async fn locate(&self, name: &WorkloadRef) -> Result<v1::Location, String> {
+        self.context.roster.locate(name, self.context.node.as_str()).await
     }
 
     fn own(self: &Arc<Self>, life: impl Future<Output = ()> + Send + 'static) {
@@ -197,11 +216,6 @@ impl Workloads {
         // The task waits for it.
         let _ = go.send(());
     }
-}
-
-/// The name of a workload's record on disk.
-pub(crate) fn record_name(key: &Key) -> String {
-    format!("{}.{}", key.network, key.workload)
 }
 
 /// The boot that the machine is in: pids and start times mean something only within one.

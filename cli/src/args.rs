@@ -25,7 +25,7 @@ pub(crate) use members::{
 };
 pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, Up};
 pub(crate) use table::{CreateNetwork, Egress, Encryption, Network, NetworkAction, Token, TokenAction};
-pub(crate) use workload::{Attach, Exec, Run};
+pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target};
 
 /// Private networks for the containers and processes of many Linux hosts: names, balancing, mTLS, metrics.
 #[derive(Debug, Parser)]
@@ -62,6 +62,10 @@ pub(crate) enum Verb {
     Agent(Agent),
     /// Run a command as a workload of a network; the workload ends with it
     Run(Run),
+    /// Attach a network namespace that is there already, as that of a container
+    Attach(AttachTo),
+    /// End what `attach` began
+    Detach(Detach),
     /// Run a command in the namespace of a workload of this host
     Exec(Exec),
     /// Overlay networks
@@ -156,6 +160,11 @@ mod tests {
             ("sealane run --network shop --service api --port 0 -- true", "1 to 65535"),
             ("sealane run --network shop --service api --port 80/sctp -- true", "protocol"),
             ("sealane run --network shop --ip 10.42.0 -- true", "--ip"),
+            ("sealane run --network shop --ip office=x -- true", "--ip"),
+            ("sealane attach --network shop", "NETNS_PATH"),
+            ("sealane attach /run/netns/a --pid 7 --network shop", "cannot be used with"),
+            ("sealane attach /run/netns/a", "--network"),
+            ("sealane detach a.b.c", "lower-case letters"),
             ("sealane token create --ttl soon", "--ttl"),
             ("sealane token create --ttl 0s", "--ttl"),
             ("sealane token create --uses 0", "--uses"),

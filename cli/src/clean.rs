@@ -45,6 +45,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         printer.talk(&format!("removed  {what}"));
     }
     for namespace in listed(&run_dir.join("netns"))? {
+        forget_rules(&namespace, printer);
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
@@ -98,6 +99,15 @@ fn end(what: &str, process: Option<Process>, printer: &Printer) -> Result<(), Fa
     }
     printer.talk(&format!("ended    {what} (process {})", process.pid()));
     Ok(())
+}
+
+/// Takes our rules out of a namespace that may be somebody else's and stay.
+fn forget_rules(namespace: &Path, printer: &Printer) {
+    // What is no namespace has no rules.
+    let Ok(netns) = NetNs::open(namespace) else { return };
+    if let Err(error) = sealane_agent::nft::clear(&netns) {
+        printer.talk(&format!("cannot remove the rules in {}: {error}", namespace.display()));
+    }
 }
 
 /// Waits for the end of a process, at most this long.

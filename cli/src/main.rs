@@ -2,6 +2,7 @@
 //! lives in a module of its own, and what it works with in the other crates.
 
 mod args;
+mod attach;
 mod check;
 mod clean;
 mod client;
@@ -56,6 +57,8 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Check(check) => check::call(&check, common, printer),
         Verb::Status => verb::status::call(common, printer),
         Verb::Run(run) => Err(run::run(run, common, printer)),
+        Verb::Attach(to) => attach::attach(&to, common, printer),
+        Verb::Detach(detach) => attach::detach(&detach, common, printer),
         Verb::Exec(exec) => Err(run::exec(exec, common)),
     }
 }

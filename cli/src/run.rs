@@ -1,7 +1,9 @@
 //! `sealane run` and `sealane exec`: the command takes the place of this process, so that terminal, signals and
 //! exit status are its own. Between the last word to the agent and exec, this process has one thread.
 
+mod choice;
 mod enter;
+mod notify;
 
 use std::ffi::OsString;
 use std::io;
@@ -13,6 +15,8 @@ use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
 
+use tonic::Streaming;
+
 use crate::args::{Attach, Common, Exec, Run};
 use crate::client::{agent, answer, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
@@ -21,7 +25,8 @@ use crate::printer::Printer;
 /// `sealane run`; returns only when the command could not be started.
 pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
     let located = require_root("run").and_then(|()| {
-        let request = request(&run.attach, &run.command);
+        let request = request(&run.attach, program_of(&run.command))?;
+        notify::check(printer);
         converse(attach(request, common, printer))
     });
     start(located, run.command)
@@ -43,19 +48,28 @@ fn start(located: Result<v1::Location, Failure>, command: Vec<OsString>) -> Fail
     }
 }
 
-fn request(attach: &Attach, command: &[OsString]) -> v1::RunRequest {
+fn program_of(command: &[OsString]) -> String {
     let program = command.first().and_then(|program| Path::new(program).file_name());
-    v1::RunRequest {
-        network: attach.network.to_string(),
+    program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// What is asked of the agent for a workload; without a name, one is made from `command`.
+pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest, Failure> {
+    let mut networks = choice::networks(attach)?;
+    // An agent that knows of one network alone refuses several, and does not take the first for all.
+    let only = if networks.len() == 1 { networks.remove(0) } else { v1::NetworkChoice::default() };
+    Ok(v1::RunRequest {
+        network: only.network,
+        address: only.address,
+        mac: only.mac,
+        networks,
         service: attach.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         ports: attach.ports.iter().map(Into::into).collect(),
         name: attach.name.as_ref().map(ToString::to_string).unwrap_or_default(),
-        address: attach.ip.map(|address| address.to_string()).unwrap_or_default(),
-        mac: attach.mac.map(|address| address.to_string()).unwrap_or_default(),
         no_sidecar: attach.no_sidecar,
         weight: Some(attach.weight.get().into()),
-        command: program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-    }
+        command,
+    })
 }
 
 /// Asks the agent for a workload and says what it waits for, until it is there.
@@ -65,7 +79,15 @@ async fn attach(
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
     let mut client = AgentClient::new(agent(common).await?);
-    let mut events = client.run(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let events = client.run(request).await.map_err(|status| refusal(&status))?.into_inner();
+    follow(events, printer).await
+}
+
+/// Says what the agent waits for, until the workload is there.
+pub(crate) async fn follow(
+    mut events: Streaming<v1::RunEvent>,
+    printer: &Printer,
+) -> Result<v1::Location, Failure> {
     while let Some(event) = events.message().await.map_err(|status| refusal(&status))? {
         match event.event {
             Some(Event::Waiting(what)) => printer.talk(&format!("waiting for {what}")),

@@ -3,6 +3,7 @@
 
 mod dns;
 mod identity;
+mod location;
 mod network;
 mod node;
 mod service;
@@ -17,6 +18,7 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use dns::RecordView;
 pub(crate) use identity::IdentityView;
+pub(crate) use location::LocationView;
 pub(crate) use network::NetworkView;
 pub(crate) use node::{NodeSheet, NodeView};
 pub(crate) use service::{ServiceSheet, ServiceView};

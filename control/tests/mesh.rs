@@ -288,9 +288,10 @@ async fn a_network_goes_when_nothing_is_attached_and_its_carriers_hear_it() {
     let control = control(directory.path()).await;
     let token = control.create_token(HOUR).await.unwrap();
     create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
-    let overlap = create_network(directory.path(), "blog", "10.42.1.0/24").await.unwrap_err();
-    assert!(overlap.message().contains("overlaps 10.42.0.0/16 of network shop"), "{overlap:?}");
     let host = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
+    let underlay = create_network(directory.path(), "blog", "192.0.2.0/24").await.unwrap_err();
+    let words = "subnet 192.0.2.0/24 contains the address 192.0.2.1 of host host-1; 10.0.0.0/24 is free";
+    assert_eq!(underlay.message(), words, "{underlay:?}");
     host.carry("shop", 0).await.unwrap();
     let mut stream = host.sync(vec![]).await;
     stream.report(1, vec![workload("host-1", "web", "10.42.0.2", "")]).await;

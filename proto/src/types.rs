@@ -4,6 +4,7 @@ mod address;
 mod generation;
 mod name;
 mod port;
+mod reference;
 mod vni;
 mod weight;
 
@@ -11,5 +12,6 @@ pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, Underl
 pub use generation::Generation;
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
+pub use reference::WorkloadRef;
 pub use vni::{Vni, VniError};
 pub use weight::{Weight, WeightError};

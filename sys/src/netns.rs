@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -98,6 +98,27 @@ impl NetNs {
         .unwrap_or_else(|_| Err(io::Error::other("the namespace thread panicked")))
         .map_err(fail)?;
         Self::open(path)
+    }
+
+    /// Binds this namespace to `path`, in place of what is bound there.
+    ///
+    /// # Errors
+    /// Without CAP_SYS_ADMIN, or when the path's folder cannot be written.
+    pub fn bind_at(&self, path: impl AsRef<Path>) -> Result<(), NetNsError> {
+        let path = path.as_ref();
+        let fail = |source: io::Error| NetNsError::Create { path: path.to_owned(), source };
+        let own = self.inode().map_err(fail)?;
+        if Self::open(path).and_then(|bound| bound.inode().map_err(fail)).is_ok_and(|bound| bound == own) {
+            return Ok(());
+        }
+        Self::remove_at(path)?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(fail)?;
+        }
+        File::create(path).map_err(fail)?;
+        let source = format!("/proc/thread-self/fd/{}", self.fd.as_raw_fd());
+        mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|errno| fail(errno.into()))
     }
 
     /// A new namespace without a name, gone with its last handle and process.

@@ -1,8 +1,8 @@
-//! `run` and `exec`.
+//! `run`, `attach`, `detach` and `exec`.
 
 use std::sync::Arc;
 
-use sealane_proto::types::WorkloadName;
+use sealane_proto::types::{NameError, WorkloadRef};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_server::Agent;
 use sealane_sys::Process;
@@ -29,6 +29,11 @@ impl RunApi {
     pub(crate) fn new(workloads: Arc<Workloads>) -> Self {
         Self { workloads }
     }
+
+    fn spec(&self, request: v1::RunRequest) -> Result<RunSpec, Status> {
+        let spec = RunSpec::parse(request, self.workloads.context().ports);
+        spec.map_err(|error| Status::invalid_argument(error.to_string()))
+    }
 }
 
 /// The events of one `run`.
@@ -37,23 +42,35 @@ type Events = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::RunEv
 #[tonic::async_trait]
 impl Agent for RunApi {
     type RunStream = Events;
+    type AttachStream = Events;
 
     async fn run(&self, request: Request<v1::RunRequest>) -> Result<Response<Events>, Status> {
         let process = caller(&request)?;
-        let ports = self.workloads.context().ports;
-        let spec = RunSpec::parse(request.into_inner(), ports);
-        let spec = spec.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let spec = self.spec(request.into_inner())?;
         let (progress, events) = mpsc::channel(16);
-        self.workloads.attach(spec, process, Progress(progress));
-        let events = ReceiverStream::new(events).map(|event| event.map_err(|error| status(&error)));
-        Ok(Response::new(Box::pin(events)))
+        self.workloads.run(spec, process, Progress(progress)).map_err(|error| status(&error))?;
+        Ok(stream(events))
+    }
+
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Events>, Status> {
+        let mut request = request.into_inner();
+        let spec = self.spec(request.workload.take().unwrap_or_default())?;
+        let (progress, events) = mpsc::channel(16);
+        self.workloads.attach(spec, &request, Progress(progress)).map_err(|error| status(&error))?;
+        Ok(stream(events))
+    }
+
+    async fn detach(
+        &self,
+        request: Request<v1::DetachRequest>,
+    ) -> Result<Response<v1::DetachResponse>, Status> {
+        let name = reference(&request.into_inner().workload)?;
+        let gone = self.workloads.detach(&name).await.map_err(Status::not_found)?;
+        Ok(Response::new(v1::DetachResponse { ending: !gone }))
     }
 
     async fn locate(&self, request: Request<v1::LocateRequest>) -> Result<Response<v1::Location>, Status> {
-        let name: WorkloadName =
-            request.into_inner().workload.parse().map_err(|error: sealane_proto::types::NameError| {
-                Status::invalid_argument(error.to_string())
-            })?;
+        let name = reference(&request.into_inner().workload)?;
         self.workloads.locate(&name).await.map(Response::new).map_err(Status::not_found)
     }
 
@@ -63,6 +80,14 @@ impl Agent for RunApi {
     ) -> Result<Response<v1::IdentityView>, Status> {
         identity(self.workloads.context(), &request.into_inner()).map(Response::new)
     }
+}
+
+fn reference(text: &str) -> Result<WorkloadRef, Status> {
+    text.parse().map_err(|error: NameError| Status::invalid_argument(error.to_string()))
+}
+
+fn stream(events: mpsc::Receiver<Result<v1::RunEvent, AttachError>>) -> Response<Events> {
+    Response::new(Box::pin(ReceiverStream::new(events).map(|event| event.map_err(|error| status(&error)))))
 }
 
 /// The process at the other end of the socket.
@@ -83,15 +108,16 @@ fn status(error: &AttachError) -> Status {
         AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => {
             Status::not_found(text)
         }
-        AttachError::Admit(AdmitError::Address { .. } | AdmitError::ForeignBlock { .. }) => {
-            Status::invalid_argument(text)
-        }
+        AttachError::Admit(
+            AdmitError::Address { .. } | AdmitError::ForeignBlock { .. } | AdmitError::Overlap { .. },
+        ) => Status::invalid_argument(text),
         AttachError::Admit(
             AdmitError::NameInUse { .. } | AdmitError::Ending(_) | AdmitError::MacInUse { .. },
         )
         | AttachError::Refused(_) => Status::already_exists(text),
         AttachError::Cert(CertError::Refused { .. }) => Status::permission_denied(text),
         AttachError::Cert(_) | AttachError::Setup { .. } | AttachError::Process(_) => Status::internal(text),
+        AttachError::Namespace(_) => Status::failed_precondition(text),
         AttachError::Disk(_) => Status::resource_exhausted(text),
         AttachError::Ending => Status::unavailable(text),
     }

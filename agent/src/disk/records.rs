@@ -5,11 +5,11 @@ use std::fmt::Display;
 use prost::Message;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_proto::identity::SpiffeId;
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{NetworkSnapshot, Node};
 use sealane_proto::types::TrustDomain;
 use sealane_proto::wire::v1;
 
-use super::messages::{IdentityMessage, NodeMessage, WorkloadMessage};
+use super::messages::{IdentityMessage, NodeMessage};
 
 /// A file whose checksum is good but whose content does not say what it should: another version's.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub struct RecordError {
     reason: String,
 }
 
-fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordError {
+pub(super) fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordError {
     move |reason| RecordError { kind, reason: reason.to_string() }
 }
 
@@ -49,26 +49,6 @@ pub(crate) struct StoredIdentity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The mesh's roots.
     pub(crate) roots: Vec<CertificateDer<'static>>,
-}
-
-/// The process that a workload ends with; it is another one after a reboot, whatever its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredProcess {
-    /// The process id.
-    pub(crate) pid: u32,
-    /// Its start time in clock ticks since boot.
-    pub(crate) started: u64,
-    /// The boot that it ran in (/proc/sys/kernel/random/boot_id).
-    pub(crate) boot: String,
-}
-
-/// A workload on this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredWorkload {
-    /// What control and the other hosts know of it.
-    pub(crate) workload: Workload,
-    /// What it ends with.
-    pub(crate) process: StoredProcess,
 }
 
 fn certs(bytes: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
@@ -139,34 +119,6 @@ impl StoredIdentity {
             key: PrivatePkcs8KeyDer::from(message.key).into(),
             chain: certs(message.chain),
             roots: certs(message.roots),
-        })
-    }
-}
-
-impl StoredWorkload {
-    /// For [`super::Folder::write`].
-    #[must_use]
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let message = WorkloadMessage {
-            workload: Some((&self.workload).into()),
-            pid: self.process.pid,
-            started: self.process.started,
-            boot: self.process.boot.clone(),
-        };
-        message.encode_to_vec()
-    }
-
-    /// From [`super::Folder::read`].
-    ///
-    /// # Errors
-    /// When another version wrote it.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
-        let fail = unreadable("workload");
-        let message = WorkloadMessage::decode(bytes).map_err(|error| fail(&error))?;
-        let workload = message.workload.ok_or_else(|| fail(&"no workload in it"))?;
-        Ok(Self {
-            workload: workload.try_into().map_err(|error| fail(&error))?,
-            process: StoredProcess { pid: message.pid, started: message.started, boot: message.boot },
         })
     }
 }

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
-use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
 use super::mesh::{DataPlane, Mesh};
 use super::{Effective, HostViews, LinkState, Reported, Spec};
-use crate::disk::{Folder, StoredProcess, StoredWorkload, network_to_bytes};
+use crate::disk::{Folder, StoredAnchor, StoredWorkload, network_to_bytes};
 use crate::dns::Zone;
-use crate::overlay::{Overlay, Reason};
+use crate::overlay::{Local, Overlay, Reason};
 use crate::services::ServiceTables;
 use crate::sidecar::Key;
-use crate::workload::{AttachError, record_name};
+use crate::workload::AttachError;
 
 /// How often the kernel is compared with what it should have.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub(crate) struct HostHandle {
 
 #[derive(Debug)]
 enum Request {
-    Admit(Spec, StoredProcess, oneshot::Sender<Result<Workload, AttachError>>),
+    Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),
     Ready(Key, bool, oneshot::Sender<u64>),
     End(Key, oneshot::Sender<u64>),
     Remove(Key, oneshot::Sender<u64>),
@@ -69,16 +69,16 @@ enum Request {
 }
 
 impl HostHandle {
-    /// Takes in a new workload and writes it down; `None` while the agent ends.
+    /// Takes in a new workload, in all its networks or none, and writes it down; `None` while the agent ends.
     ///
     /// # Errors
     /// When name or address are taken, or the disk is full; nobody hears of the workload then.
     pub(crate) async fn admit(
         &self,
-        spec: Spec,
-        process: StoredProcess,
-    ) -> Option<Result<Workload, AttachError>> {
-        self.ask(|answer| Request::Admit(spec, process, answer)).await
+        specs: Vec<Spec>,
+        anchor: StoredAnchor,
+    ) -> Option<Result<Vec<Local>, AttachError>> {
+        self.ask(|answer| Request::Admit(specs, anchor, answer)).await
     }
 
     /// Says whether calls may be sent to a workload; returns the report that says so.
@@ -150,17 +150,19 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
 fn admit(
     mesh: &mut Mesh,
     folder: &Folder,
-    spec: &Spec,
-    process: StoredProcess,
-) -> Result<Workload, AttachError> {
-    let workload = mesh.admit(spec, Instant::now())?;
-    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-    let stored = StoredWorkload { workload, process };
-    if let Err(error) = folder.write(&record_name(&key), &stored.to_bytes()) {
-        mesh.remove(&key, Instant::now());
+    specs: &[Spec],
+    anchor: StoredAnchor,
+) -> Result<Vec<Local>, AttachError> {
+    let attachments = mesh.admit_all(specs, Instant::now())?;
+    let stored = StoredWorkload { attachments, anchor };
+    let name = stored.name().unwrap_or_default();
+    if let Err(error) = folder.write(&name, &stored.to_bytes()) {
+        for local in &stored.attachments {
+            mesh.remove(&Key::of(&local.workload), Instant::now());
+        }
         return Err(error.into());
     }
-    Ok(stored.workload)
+    Ok(stored.attachments)
 }
 
 struct Host {
@@ -234,10 +236,10 @@ impl Host {
         let mesh = &mut self.parts.mesh;
         // An asker that left gets no answer; what it asked for stands.
         match request {
-            Request::Admit(spec, process, answer) => {
-                let admitted = admit(mesh, &self.parts.workloads, &spec, process);
+            Request::Admit(specs, anchor, answer) => {
+                let admitted = admit(mesh, &self.parts.workloads, &specs, anchor);
                 if admitted.is_ok() {
-                    self.dirty.insert(spec.network);
+                    self.dirty.extend(specs.into_iter().map(|spec| spec.network));
                 }
                 let _ = answer.send(admitted);
             }

@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
+use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, Subnet, WorkloadName};
 
 use super::Spec;
 use crate::ipam::{Ipam, IpamError};
+use crate::overlay::Local;
+use crate::seat::Seat;
 use crate::sidecar::Key;
 
 /// Everything that this host knows.
@@ -32,6 +34,7 @@ struct Carried {
 #[derive(Debug)]
 struct Hosted {
     workload: Workload,
+    seat: Seat,
     ending: bool,
     /// The sequences that its data planes work by; one that is not there is not waited for.
     applied: BTreeMap<DataPlane, u64>,
@@ -49,6 +52,20 @@ pub(crate) enum DataPlane {
 /// Why a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdmitError {
+    /// Two networks that a workload could not tell apart.
+    #[error(
+        "network {network} ({subnet}) and network {other} ({taken}) overlap: a workload cannot be in both"
+    )]
+    Overlap {
+        /// One of them.
+        network: NetworkName,
+        /// Its addresses.
+        subnet: Subnet,
+        /// The other.
+        other: NetworkName,
+        /// Its addresses.
+        taken: Subnet,
+    },
     /// This host does not carry the network.
     #[error("network {0} is not carried by this host")]
     UnknownNetwork(NetworkName),
@@ -160,16 +177,16 @@ impl Mesh {
 
     /// This host's workloads in the network.
     #[must_use]
-    pub(crate) fn local(&self, network: &NetworkName) -> Vec<Workload> {
+    pub(crate) fn local(&self, network: &NetworkName) -> Vec<Local> {
         let local = self.hosted.iter().filter(|(key, _)| key.network == *network);
-        local.map(|(_, hosted)| hosted.workload.clone()).collect()
+        local.map(|(_, hosted)| Local { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
     }
 
     /// Control's snapshot with this host's own workloads as they are now.
     #[must_use]
     pub(crate) fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
         let mut snapshot = self.snapshot(network)?.clone();
-        let mut local = self.local(network);
+        let mut local: Vec<Workload> = self.local(network).into_iter().map(|local| local.workload).collect();
         if snapshot.drained.contains(&self.node.name) {
             local.iter_mut().filter(|own| own.service.is_some()).for_each(|own| own.ready = false);
         }
@@ -179,6 +196,41 @@ impl Mesh {
         snapshot.workloads.extend(local);
         snapshot.workloads.sort_by(|a, b| a.name.cmp(&b.name));
         Some(snapshot)
+    }
+
+    /// Takes a new workload in, in each of these networks or in none.
+    ///
+    /// # Errors
+    /// As [`Mesh::admit`], and when two of the networks overlap; nothing is changed then.
+    pub(crate) fn admit_all(&mut self, specs: &[Spec], now: Instant) -> Result<Vec<Local>, AdmitError> {
+        self.check_overlap(specs)?;
+        let version = self.version;
+        let mut admitted: Vec<Local> = Vec::new();
+        for spec in specs {
+            match self.admit(spec, now) {
+                Ok(workload) => admitted.push(Local { workload, seat: spec.seat }),
+                Err(error) => {
+                    for local in &admitted {
+                        self.hosted.remove(&Key::of(&local.workload));
+                    }
+                    self.version = version;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(admitted)
+    }
+
+    fn check_overlap(&self, specs: &[Spec]) -> Result<(), AdmitError> {
+        let known = specs.iter().filter_map(|spec| self.snapshot(&spec.network));
+        let nets: Vec<_> = known.map(|known| (&known.network.name, known.network.subnet)).collect();
+        for (at, &(network, subnet)) in nets.iter().enumerate() {
+            if let Some(&(other, taken)) = nets[..at].iter().find(|(_, taken)| taken.overlaps(subnet)) {
+                let (network, other) = (network.clone(), other.clone());
+                return Err(AdmitError::Overlap { network, subnet, other, taken });
+            }
+        }
+        Ok(())
     }
 
     /// Finds name and addresses for a new workload and takes it in, not ready yet.
@@ -219,14 +271,15 @@ impl Mesh {
             ready: false,
             weight: spec.weight,
         };
-        self.host(workload.clone());
+        self.host(Local { workload: workload.clone(), seat: spec.seat });
         Ok(workload)
     }
 
     /// Takes in a workload that has its addresses already: one that ran before this agent did.
-    pub(crate) fn host(&mut self, workload: Workload) {
-        let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-        self.hosted.insert(key, Hosted { workload, ending: false, applied: BTreeMap::new() });
+    pub(crate) fn host(&mut self, local: Local) {
+        let Local { workload, seat } = local;
+        let key = Key::of(&workload);
+        self.hosted.insert(key, Hosted { workload, seat, ending: false, applied: BTreeMap::new() });
         self.version += 1;
     }
 
@@ -421,6 +474,7 @@ mod tests {
             mac: None,
             sidecar: true,
             weight: Default::default(),
+            seat: Seat::default(),
         }
     }
 
@@ -443,6 +497,38 @@ mod tests {
         check(&mut mesh, mac, "in use by workload web");
         check(&mut mesh, Spec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
         assert!(mesh.admit(&at("10.42.77.7"), now).is_ok(), "an address outside every block is free");
+    }
+
+    #[test]
+    fn a_workload_comes_into_all_of_its_networks_or_none() {
+        let mut mesh = mesh();
+        let mut second = snapshot(1);
+        second.network.name = "office".parse().unwrap();
+        second.network.subnet = "10.42.128.0/17".parse().unwrap();
+        assert!(mesh.accept(second.clone()));
+        let both = [spec("api"), Spec { network: "office".parse().unwrap(), ..spec("api") }];
+        let error = mesh.admit_all(&both, Instant::now()).unwrap_err().to_string();
+        assert!(error.contains("office (10.42.128.0/17) and network shop (10.42.0.0/16) overlap"), "{error}");
+
+        second.generation.revision = 2;
+        second.network.subnet = "10.44.0.0/16".parse().unwrap();
+        second.blocks.clear();
+        assert!(mesh.accept(second.clone()));
+        let version = mesh.version();
+        assert!(matches!(mesh.admit_all(&both, Instant::now()), Err(AdmitError::Address { .. })));
+        assert_eq!((mesh.version(), mesh.local(&"shop".parse().unwrap()).len()), (version, 0));
+
+        second.generation.revision = 3;
+        let range = "10.44.0.0/24".parse().unwrap();
+        second.blocks = vec![Block { node: Some("host-1".parse().unwrap()), range }];
+        assert!(mesh.accept(second));
+        let admitted = mesh.admit_all(&both, Instant::now()).unwrap();
+        let addresses: Vec<_> = admitted.iter().map(|local| local.workload.address.to_string()).collect();
+        assert_eq!(addresses.len(), 2);
+        assert!(
+            addresses[0].starts_with("10.42.0.") && addresses[1].starts_with("10.44.0."),
+            "{addresses:?}"
+        );
     }
 
     #[test]

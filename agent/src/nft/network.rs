@@ -74,8 +74,8 @@ pub(crate) fn ensure_network_rules(
     let (there, border_there) = if known.generation == Some(before) {
         (known.senders.clone(), known.border == border)
     } else {
-        let there = list_table(hopper, ns, guard::FAMILY)?;
-        let border_there = list_table(hopper, ns, border::FAMILY)?;
+        let there = list_table(hopper, ns, guard::FAMILY, TABLE)?;
+        let border_there = list_table(hopper, ns, border::FAMILY, TABLE)?;
         (there.and_then(|text| guard::listed(&text)), border_there.is_some_and(|text| same(&text, &border)))
     };
     let senders = wanted.senders.beside(known.senders.as_ref().or(there.as_ref()));
@@ -115,7 +115,7 @@ pub(crate) fn ensure_host_rules(
     }
     *known = None;
     let table = border::host();
-    if list_table(hopper, host, border::FAMILY)?.is_some_and(|text| same(&text, &table)) {
+    if list_table(hopper, host, border::FAMILY, TABLE)?.is_some_and(|text| same(&text, &table)) {
         *known = Some(before);
         return Ok(false);
     }
@@ -127,7 +127,7 @@ pub(crate) fn ensure_host_rules(
 /// # Errors
 /// When the kernel refuses. Without nft there are no rules.
 pub(crate) fn remove_host_rules(hopper: &Hopper, host: &NetNs) -> Result<bool, NftError> {
-    match list_table(hopper, host, border::FAMILY) {
+    match list_table(hopper, host, border::FAMILY, TABLE) {
         Ok(None) | Err(NftError::NotInstalled) => Ok(false),
         Ok(Some(_)) => run(hopper, host, table::removal(border::FAMILY, TABLE)).map(|()| true),
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::rules::TABLE;
+use crate::seat::Seat;
 
 /// Why rules could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum NftError {
 
 /// Runs a script as one transaction.
 pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), NftError> {
-    let mut child = spawn(hopper, netns, vec!["-f", "-"])?;
+    let mut child = spawn(hopper, netns, &["-f", "-"])?;
     // Taken, so that nft sees its end; small enough for the pipe.
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script.as_bytes()).map_err(NftError::Process)?;
@@ -41,17 +41,18 @@ pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), 
 }
 
 /// The table that is there; `None` when there is none.
-pub(super) fn list(hopper: &Hopper, netns: &NetNs) -> Result<Option<String>, NftError> {
-    list_table(hopper, netns, "inet")
+pub(super) fn list(hopper: &Hopper, netns: &NetNs, seat: Seat) -> Result<Option<String>, NftError> {
+    list_table(hopper, netns, "inet", &seat.table())
 }
 
-/// Our table of this family; `None` when there is none.
+/// The table of this family and name; `None` when there is none.
 pub(super) fn list_table(
     hopper: &Hopper,
     netns: &NetNs,
-    family: &'static str,
+    family: &str,
+    table: &str,
 ) -> Result<Option<String>, NftError> {
-    match answer(spawn(hopper, netns, vec!["-s", "-n", "list", "table", family, TABLE])?) {
+    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", family, table])?) {
         Ok(text) => Ok(Some(text)),
         Err(NftError::Refused(words) | NftError::Unsupported(words))
             if words.contains("No such file or directory") =>
@@ -62,8 +63,14 @@ pub(super) fn list_table(
     }
 }
 
+/// The names of all tables, a line each.
+pub(super) fn tables(hopper: &Hopper, netns: &NetNs) -> Result<String, NftError> {
+    answer(spawn(hopper, netns, &["list", "tables"])?)
+}
+
 /// Started by the hopping thread, a child lives in `netns`.
-fn spawn(hopper: &Hopper, netns: &NetNs, arguments: Vec<&'static str>) -> Result<Child, NftError> {
+fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &[&str]) -> Result<Child, NftError> {
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let start = move || {
         Command::new("nft")
             .args(arguments)

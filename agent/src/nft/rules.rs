@@ -4,22 +4,44 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use sealane_proto::sidecar::{MARK, SidecarPorts};
-use sealane_proto::types::Subnet;
+use sealane_proto::types::{OverlayIp, Subnet};
 
-/// A table of its own, so that rules of others are never touched.
+use super::table;
+use crate::seat::Seat;
+
+/// The table of everything that is there once in a namespace; tables of others are never touched.
 pub(super) const TABLE: &str = "sealane";
 
-/// Removes the table, whether it is there or not.
-pub(super) const REMOVAL: &str = "table inet sealane {}\ndelete table inet sealane\n";
+/// The calls that go through a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The network's addresses.
+    pub subnet: Subnet,
+    /// The workload's own.
+    pub address: OverlayIp,
+    /// Where it sits in its namespace.
+    pub seat: Seat,
+    /// Where its sidecar listens: `outbound` at the seat's loopback address, the others at the workload's.
+    pub ports: SidecarPorts,
+}
 
-/// The table of a workload with a sidecar.
-pub(super) fn sidecar(subnet: Subnet, ports: SidecarPorts) -> String {
-    text(subnet.to_net(), subnet.gateway().to_ipv4(), ports)
+/// Removes the seat's table, whether it is there or not. It is its own, so that rules of others are never touched.
+pub(super) fn removal(seat: Seat) -> String {
+    table::removal("inet", &seat.table())
+}
+
+/// The script that removes what is ours of the tables that nft lists.
+pub(super) fn ours(tables: &str) -> String {
+    let ours = tables.lines().map(str::trim).filter(|line| {
+        let name = line.strip_prefix("table inet ").unwrap_or_default();
+        name == "sealane" || name.starts_with("sealane-")
+    });
+    ours.map(|line| format!("delete {line}\n")).collect()
 }
 
 /// The script that puts `table` in the place of what is there, in one transaction.
-pub(super) fn replacing(table: &str) -> String {
-    format!("{REMOVAL}{table}")
+pub(super) fn replacing(seat: Seat, table: &str) -> String {
+    table::replacing("inet", &seat.table(), table)
 }
 
 /// Whether what nft lists is this table: the same fingerprint, and as many lines, so that a rule that was added
@@ -31,8 +53,20 @@ pub(super) fn same(listed: &str, table: &str) -> bool {
     lines(listed) == lines(table) && fingerprint(listed) == fingerprint(table)
 }
 
-/// One statement per line, as nft lists it: [`same`] counts them.
-pub(super) fn text(subnet: Ipv4Net, gateway: Ipv4Addr, ports: SidecarPorts) -> String {
+/// The table of a workload with a sidecar: one statement per line, as nft lists it; [`same`] counts them.
+pub(super) fn sidecar(path: &Path) -> String {
+    let Path { subnet, address, seat, ports } = *path;
+    text(subnet.to_net(), [subnet.gateway().to_ipv4(), address.to_ipv4()], seat, ports)
+}
+
+/// What the kernel is tried with.
+pub(super) fn example(seat: Seat) -> String {
+    let addresses = [1, 2].map(|last| Ipv4Addr::new(10, 0, 0, last));
+    text(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8), addresses, seat, SidecarPorts::default())
+}
+
+fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: SidecarPorts) -> String {
+    let (interface, loopback) = (seat.interface(), seat.loopback());
     let SidecarPorts { outbound, inbound, tunnel } = ports;
     // The guard: a peer that connects to a redirect port itself would make the sidecar call itself. Only what
     // a redirect brought may enter, and only if it was not for a sidecar's port to begin with.
@@ -43,26 +77,24 @@ pub(super) fn text(subnet: Ipv4Net, gateway: Ipv4Addr, ports: SidecarPorts) -> S
         meta mark 0x{MARK:08x} return
         oifname \"lo\" return
         ip daddr {{ 127.0.0.0/8, {gateway} }} return
-        ip daddr {subnet} meta l4proto tcp redirect to :{outbound}
+        ip daddr {subnet} meta l4proto tcp dnat ip to {loopback}:{outbound}
     }}
     chain prerouting {{
         type nat hook prerouting priority -100; policy accept;
-        iifname \"eth0\" tcp dport {{ {outbound}, {inbound}, {tunnel} }} return
-        iifname \"eth0\" meta nfproto ipv4 meta l4proto tcp redirect to :{inbound}
+        iifname \"{interface}\" tcp dport {{ {outbound}, {inbound}, {tunnel} }} return
+        iifname \"{interface}\" meta nfproto ipv4 meta l4proto tcp redirect to :{inbound}
     }}
     chain guard {{
         type filter hook input priority 0; policy accept;
-        tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {outbound} reject with tcp reset
-        tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {inbound} reject with tcp reset
-        tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {tunnel} reject with tcp reset
-        tcp dport {{ {outbound}, {inbound} }} ct status dnat accept
-        tcp dport {{ {outbound}, {inbound} }} reject with tcp reset
+        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {outbound} reject with tcp reset
+        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {inbound} reject with tcp reset
+        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {tunnel} reject with tcp reset
+        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct status dnat accept
+        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} reject with tcp reset
     }}
-}}
 "
     );
-    let fingerprint = crc32fast::hash(body.as_bytes());
-    format!("table inet {TABLE} {{\n    comment \"sidecar {fingerprint:08x}\"\n{body}")
+    table::stamped("inet", &seat.table(), "sidecar", &body)
 }
 
 #[cfg(test)]
@@ -71,7 +103,8 @@ mod tests {
 
     fn table(outbound: u16) -> String {
         let ports = SidecarPorts { outbound, ..SidecarPorts::default() };
-        sidecar("10.42.0.0/16".parse().unwrap(), ports)
+        let subnet = "10.42.0.0/16".parse().unwrap();
+        sidecar(&Path { subnet, address: "10.42.0.9".parse().unwrap(), seat: Seat::default(), ports })
     }
 
     #[test]
@@ -84,10 +117,16 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_others_stay() {
+        let tables = "table ip nat\ntable inet sealane\ntable inet sealaned\ntable inet sealane-1\n";
+        assert_eq!(ours(tables), "delete table inet sealane\ndelete table inet sealane-1\n");
+    }
+
+    #[test]
     fn the_sidecar_and_the_gateway_are_not_redirected() {
         let text = table(15001);
         let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap();
-        assert!(line("meta mark 0x0005ea1a return") < line("redirect to :15001"));
-        assert!(line("10.42.0.1 }") < line("redirect to :15001"));
+        assert!(line("meta mark 0x0005ea1a return") < line("dnat ip to 127.15.0.1:15001"));
+        assert!(line("10.42.0.1 }") < line("dnat ip to 127.15.0.1:15001"));
     }
 }

@@ -8,6 +8,7 @@ use sealane_sys::NetNsError;
 use super::underlay::UnderlayError;
 use crate::netlink::{NetlinkError, SysctlError};
 use crate::nft::NftError;
+use crate::seat::Interface;
 
 /// Why a network or workload could not be brought to its state. All but [`OverlayError::VniTaken`],
 /// [`OverlayError::InterfaceTaken`] and [`OverlayError::NoSuchDevice`] may pass by themselves: try again.
@@ -39,7 +40,7 @@ pub enum OverlayError {
         /// The UDP port.
         port: u16,
     },
-    /// The workload's namespace has an eth0 of somebody else's.
+    /// The workload's namespace has an interface of that name, of somebody else's.
     #[error(
         "workload {workload}: its namespace has an interface {interface} already; attach another namespace"
     )]
@@ -47,7 +48,7 @@ pub enum OverlayError {
         /// The workload.
         workload: WorkloadName,
         /// The interface.
-        interface: &'static str,
+        interface: Interface,
     },
     /// The kernel lacks a kind of device.
     #[error("this kernel has no {kind} devices: load the module with `modprobe {kind}`")]

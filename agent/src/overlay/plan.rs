@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Workload};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Vni, WorkloadName};
 
+use crate::seat::{Interface, Seat};
+
 /// The network's own devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
@@ -25,6 +27,15 @@ pub struct Base {
     pub egress: Egress,
 }
 
+/// A workload of this host and where it sits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// What everybody knows of it.
+    pub workload: Workload,
+    /// Its place in its namespace.
+    pub seat: Seat,
+}
+
 /// The bridge's port of a local workload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
@@ -36,6 +47,8 @@ pub struct Port {
     pub address: OverlayIp,
     /// The workload's Ethernet address.
     pub mac: MacAddr,
+    /// Its interface, inside.
+    pub interface: Interface,
 }
 
 /// A row that is found by a key: there is one of each key.
@@ -148,12 +161,14 @@ impl Base {
 impl Port {
     /// The port of a local workload.
     #[must_use]
-    pub fn of(workload: &Workload) -> Self {
+    pub fn of(local: &Local) -> Self {
+        let Local { workload, seat } = local;
         Self {
             name: port_name(&workload.name),
             workload: workload.name.clone(),
             address: workload.address,
             mac: workload.mac,
+            interface: seat.interface(),
         }
     }
 }
@@ -173,10 +188,10 @@ pub fn port_name(workload: &WorkloadName) -> String {
 /// `local` is what this host knows of itself and wins over the snapshot: a remote workload with the address or
 /// MAC of a local one, or of the gateway, is stale. So is a workload of a host that the snapshot does not list.
 #[must_use]
-pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Workload], mtu: u32) -> Desired {
+pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Local], mtu: u32) -> Desired {
     let base = Base::of(&snapshot.network, mtu);
     let ports: BTreeSet<Port> =
-        local.iter().filter(|workload| workload.network == snapshot.network.name).map(Port::of).collect();
+        local.iter().filter(|local| local.workload.network == snapshot.network.name).map(Port::of).collect();
     let mut taken: BTreeSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
     let mut taken_macs: BTreeSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
     taken.insert(base.gateway);

@@ -27,15 +27,15 @@ proptest! {
         let mut snapshot = snapshot();
         snapshot.workloads = remote.into_iter().enumerate()
             .map(|(at, (node, ip, mac))| workload(&format!("r{at}"), &format!("node-{node}"), ip, mac)).collect();
-        let local: Vec<Workload> = own.into_iter().enumerate()
-            .map(|(at, (ip, mac))| workload(&format!("l{at}"), "node-0", ip, mac)).collect();
+        let local: Vec<Local> = own.into_iter().enumerate()
+            .map(|(at, (ip, mac))| local(&format!("l{at}"), "node-0", ip, mac)).collect();
         let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
 
         let own: IpAddr = snapshot.nodes[0].underlay.to_ip();
         prop_assert!(desired.fdb.iter().all(|row| row.peer != own));
-        for workload in &local {
-            prop_assert!(desired.fdb.iter().all(|row| row.mac != workload.mac));
-            prop_assert!(desired.neighbours.iter().all(|row| row.address != workload.address.to_ipv4()));
+        for own in &local {
+            prop_assert!(desired.fdb.iter().all(|row| row.mac != own.workload.mac));
+            prop_assert!(desired.neighbours.iter().all(|row| row.address != own.workload.address.to_ipv4()));
         }
         prop_assert!(desired.neighbours.iter().all(|row| row.address != desired.base.gateway.to_ipv4()));
         let macs: BTreeSet<MacAddr> = desired.fdb.iter().map(|row| row.mac).collect();
@@ -50,7 +50,7 @@ proptest! {
 fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
     let mut snapshot = snapshot();
     snapshot.workloads = vec![workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)];
-    let local = [workload("new", "node-0", 5, 5)];
+    let local = [local("new", "node-0", 5, 5)];
     let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
     assert_eq!(desired.neighbours.iter().map(|row| row.address.octets()[3]).collect::<Vec<_>>(), [6]);
     assert_eq!((desired.ports.len(), desired.fdb.len(), desired.peers), (1, 1, 1));
@@ -60,8 +60,8 @@ fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
 fn workloads_of_other_networks_and_unknown_hosts_have_no_place() {
     let mut snapshot = snapshot();
     snapshot.workloads = vec![workload("lost", "node-9", 5, 5)];
-    let mut foreign = workload("foreign", "node-0", 6, 6);
-    foreign.network = "blog".parse().unwrap();
+    let mut foreign = local("foreign", "node-0", 6, 6);
+    foreign.workload.network = "blog".parse().unwrap();
     let desired = desired(&snapshot, &"node-0".parse().unwrap(), &[foreign], 1450);
     assert!(desired.ports.is_empty() && desired.fdb.is_empty() && desired.neighbours.is_empty());
 }
@@ -115,6 +115,10 @@ fn snapshot() -> NetworkSnapshot {
         revoked: vec![],
         drained: vec![],
     }
+}
+
+fn local(name: &str, node: &str, ip: u8, mac: u8) -> Local {
+    Local { workload: workload(name, node, ip, mac), seat: Seat::default() }
 }
 
 fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {

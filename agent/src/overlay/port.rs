@@ -7,7 +7,7 @@ use sealane_sys::{NetNs, NetNsError};
 
 use super::pass::{Devices, Pass, ensure_only_address};
 use super::plan::{Base, Desired, Port};
-use super::{OverlayError, Reason, Table, WORKLOAD_INTERFACE};
+use super::{OverlayError, Reason, Table};
 use crate::netlink::{
     Address, Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry,
 };
@@ -86,7 +86,7 @@ impl Pass<'_> {
     /// Whether the port and the workload's interface are there and each other's ends.
     fn is_pair(&self, port: &Port, inside: &[Link]) -> bool {
         let outer = self.link(&port.name);
-        let inner = inside.iter().find(|link| link.name == WORKLOAD_INTERFACE);
+        let inner = inside.iter().find(|link| port.interface.is_named(&link.name));
         outer.zip(inner).is_some_and(|(outer, inner)| {
             is_port(outer)
                 && is_port(inner)
@@ -104,18 +104,17 @@ impl Pass<'_> {
         netns: &NetNs,
         inside: &[Link],
     ) -> Result<(), OverlayError> {
-        let taken = || OverlayError::InterfaceTaken {
-            workload: port.workload.clone(),
-            interface: WORKLOAD_INTERFACE,
-        };
-        if inside.iter().any(|link| link.name == WORKLOAD_INTERFACE) {
+        let taken =
+            || OverlayError::InterfaceTaken { workload: port.workload.clone(), interface: port.interface };
+        if inside.iter().any(|link| port.interface.is_named(&link.name)) {
             return Err(taken());
         }
         if let Some(stale) = self.link(&port.name).map(|link| link.index) {
             // Its other end is in a namespace that the workload had before.
             self.change(LinkRequest::of(stale).remove(), &port.name)?;
         }
-        let inner = LinkRequest::named(WORKLOAD_INTERFACE).mtu(base.mtu).mac(port.mac).in_namespace(netns);
+        let inner =
+            LinkRequest::named(&port.interface.to_string()).mtu(base.mtu).mac(port.mac).in_namespace(netns);
         let pair = LinkRequest::named(&port.name).mtu(base.mtu).master(devices.bridge).veth(inner);
         match self.create("veth", pair.create(), &port.name) {
             Err(OverlayError::Netlink(NetlinkError::Refused { refusal, .. }))
@@ -138,11 +137,16 @@ impl Pass<'_> {
         inside: &mut Socket,
         links: &[Link],
     ) -> Result<(), OverlayError> {
-        let no_ipv6 = format!("net/ipv6/conf/{WORKLOAD_INTERFACE}/disable_ipv6");
-        let changed = Sysctl::ensure(&self.kernel.hopper, netns, vec![Sysctl::optional(no_ipv6, "1")])??;
+        let interface = port.interface;
+        let settings = vec![
+            Sysctl::optional(format!("net/ipv6/conf/{interface}/disable_ipv6"), "1"),
+            // A workload of two networks does not join them; new namespaces have what the host has.
+            Sysctl::new(format!("net/ipv4/conf/{interface}/forwarding"), "0"),
+        ];
+        let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
         self.applied.count(Table::Link, changed);
         for link in links {
-            let request = if link.name == WORKLOAD_INTERFACE {
+            let request = if interface.is_named(&link.name) {
                 let right = link.up && link.mtu == base.mtu && link.mac == Some(port.mac);
                 (!right).then(|| LinkRequest::of(link.index).mtu(base.mtu).mac(port.mac).up())
             } else {
@@ -155,7 +159,7 @@ impl Pass<'_> {
                 self.applied.count(Table::Link, 1);
             }
         }
-        let interface = links.iter().find(|link| link.name == WORKLOAD_INTERFACE);
+        let interface = links.iter().find(|link| port.interface.is_named(&link.name));
         let Some(index) = interface.map(|link| link.index) else { return Ok(()) };
         let address = IpAddr::V4(port.address.to_ipv4());
         let wanted = Address { index, address, prefix_len: base.prefix_len };

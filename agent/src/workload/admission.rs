@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealane_proto::resource::Workload;
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
-use sealane_sys::Process;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::life::Progress;
-use super::{AttachError, Context, RunSpec};
+use super::plumbing::netns_path;
+use super::sandbox::Request;
+use super::survey::Survey;
+use super::{AttachError, Context};
 use crate::certs::is_passing;
-use crate::disk::StoredProcess;
 use crate::host::{AdmitError, Effective};
 use crate::ipam::IpamError;
+use crate::overlay::Local;
+use crate::seat::{Owner, Seat};
 use crate::sidecar::Key;
 
 /// When a call to control that failed is tried again.
@@ -27,81 +28,111 @@ const STATE: Duration = Duration::from_secs(5);
 
 /// A workload that the host has taken in and written down.
 pub(super) struct Admitted {
-    pub(super) workload: Workload,
-    pub(super) effective: watch::Receiver<Arc<Effective>>,
+    /// In the order of its networks.
+    pub(super) attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
+    /// Whether somebody asked for its end.
+    pub(super) dismissed: watch::Receiver<bool>,
 }
 
 /// Why a workload was not taken in at the last try, and what can be done about it.
 enum Obstacle {
     /// This host has no more than so many blocks of the network's addresses.
-    Blocks(usize),
+    Blocks(NetworkName, usize),
     /// A workload of that name or address is still ending.
     Ending(Key, watch::Receiver<Arc<Effective>>),
     /// The made name was taken: make another.
     Name,
 }
 
-/// Takes in the workload that `request` asks for; `None` when `process` ended before.
+/// Takes in the workload that `request` asks for; `None` when it ended, or nobody waits for it any more.
 pub(super) async fn admit(
     context: &Context,
-    request: &RunSpec,
-    process: &AsyncFd<Process>,
+    request: &Request,
     progress: &Progress,
 ) -> Result<Option<Admitted>, AttachError> {
-    let (pid, started) = (process.get_ref().pid(), process.get_ref().started());
-    let stored = StoredProcess { pid, started, boot: context.boot.clone() };
-    let mut obstacle = Obstacle::Blocks(0);
+    let mut obstacle = Obstacle::Name;
     loop {
         tokio::select! {
-            overcome = obstacle.overcome(context, request.network(), progress) => overcome?,
-            _ = process.readable() => return Ok(None),
+            overcome = obstacle.overcome(context, progress) => overcome?,
+            () = request.anchor.gone() => return Ok(None),
+            () = progress.0.closed() => return Ok(None),
         }
         // Short, and never left halfway: what the host took in would stay without a task of its own.
-        match take_in(context, request, &stored).await? {
+        match take_in(context, request).await? {
             Ok(admitted) => return Ok(Some(admitted)),
             Err(next) => obstacle = next,
         }
     }
 }
 
-async fn take_in(
-    context: &Context,
-    request: &RunSpec,
-    process: &StoredProcess,
-) -> Result<Result<Admitted, Obstacle>, AttachError> {
-    let spec = request.spec(rand::random()).ok_or(AttachError::Ending)?;
-    let Some(mut effective) = context.host.views.networks.borrow().get(&spec.network).cloned() else {
-        return Ok(Err(Obstacle::Blocks(0)));
+async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted, Obstacle>, AttachError> {
+    let mut networks = Vec::new();
+    for network in request.spec.networks() {
+        let Some(mut effective) = context.host.views.networks.borrow().get(network).cloned() else {
+            return Ok(Err(Obstacle::Blocks(network.clone(), 0)));
+        };
+        // What changes from here on counts as a change.
+        effective.mark_unchanged();
+        networks.push(effective);
+    }
+    // Seats in a namespace are given one after another.
+    let _order = context.roster.admitting.lock().await;
+    let seats = seats(context, request, &networks)?;
+    let specs = request.spec.specs(rand::random(), &seats).ok_or_else(|| {
+        AttachError::Namespace("the namespace has no room for another attachment".to_owned())
+    })?;
+    let anchor = request.anchor.stored(&context.boot);
+    let admitted = context.host.admit(specs, anchor).await.ok_or(AttachError::Ending)?;
+    let known = |network: &NetworkName| {
+        networks.iter().find(|effective| effective.borrow().snapshot.network.name == *network).cloned()
     };
-    // What changes from here on counts as a change.
-    effective.mark_unchanged();
-    let admitted = context.host.admit(spec, process.clone()).await.ok_or(AttachError::Ending)?;
-    let workload = match admitted {
-        Ok(workload) => workload,
-        Err(AttachError::Admit(AdmitError::NameInUse { .. })) if !request.is_named() => {
+    let locals = match admitted {
+        Ok(locals) => locals,
+        Err(AttachError::Admit(AdmitError::NameInUse { .. })) if !request.spec.is_named() => {
             return Ok(Err(Obstacle::Name));
         }
-        Err(AttachError::Admit(AdmitError::Ending(key))) => return Ok(Err(Obstacle::Ending(key, effective))),
-        Err(AttachError::Admit(AdmitError::Address { source: IpamError::Exhausted { .. }, .. })) => {
-            let held = own_blocks(context, &effective.borrow());
-            return Ok(Err(Obstacle::Blocks(held)));
+        Err(AttachError::Admit(AdmitError::Ending(key))) => {
+            let effective = known(&key.network).ok_or(AttachError::Ending)?;
+            return Ok(Err(Obstacle::Ending(key, effective)));
+        }
+        Err(AttachError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } })) => {
+            let held = known(&network).map_or(0, |effective| own_blocks(context, &effective.borrow()));
+            return Ok(Err(Obstacle::Blocks(network, held)));
         }
         Err(error) => return Err(error),
     };
-    Ok(Ok(Admitted { workload, effective }))
+    if let (Some(given), Some(first)) = (&request.given, locals.first()) {
+        // Others in the namespace see it by this. If it cannot be bound, setting up says so.
+        let _ = given.bind_at(netns_path(&context.run_dir, &Key::of(&first.workload)));
+    }
+    let dismissed = context.roster.enter(locals.clone(), request.anchor.pid());
+    Ok(Ok(Admitted { attachments: locals.into_iter().zip(networks).collect(), dismissed }))
+}
+
+/// Where the attachments will sit.
+fn seats(
+    context: &Context,
+    request: &Request,
+    networks: &[watch::Receiver<Arc<Effective>>],
+) -> Result<Vec<Seat>, AttachError> {
+    let count = networks.len();
+    let Some(given) = &request.given else { return Ok(Seat::all(Owner::Agent).take(count).collect()) };
+    let survey = Survey::of(&context.hopper, given);
+    let survey = survey.map_err(|error| AttachError::Namespace(error.to_string()))?;
+    let sharing = context.roster.sharing(given, &context.run_dir);
+    for effective in networks {
+        let network = effective.borrow().snapshot.network.clone();
+        survey.check(&network.name, network.subnet, &sharing)?;
+    }
+    Ok(survey.seats(&sharing, count))
 }
 
 impl Obstacle {
     /// Returns when another try is worth it. Cancel safe.
-    async fn overcome(
-        &mut self,
-        context: &Context,
-        network: &NetworkName,
-        progress: &Progress,
-    ) -> Result<(), AttachError> {
+    async fn overcome(&mut self, context: &Context, progress: &Progress) -> Result<(), AttachError> {
         match self {
             Self::Name => Ok(()),
-            Self::Blocks(held) => carry(context, network, *held, progress).await,
+            Self::Blocks(network, held) => carry(context, network, *held, progress).await,
             Self::Ending(key, effective) => {
                 progress.waiting(format!("workload {key}, which is still ending")).await;
                 // The network changes when it is gone.

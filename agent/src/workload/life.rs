@@ -1,26 +1,26 @@
-//! One workload from the request to the last trace.
+//! One attachment of a workload, from what stands in the kernel until it is forgotten.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
-use sealane_proto::resource::Workload;
 use sealane_proto::wire::v1;
-use sealane_sys::Process;
-use tokio::io::unix::AsyncFd;
+use sealane_sys::NetNs;
 use tokio::sync::{mpsc, watch};
 
-use super::admission::{self, Admitted, RETRY};
+use super::admission::{self, RETRY};
+use super::anchor::Lifeline;
+use super::names::Names;
 use super::plumbing::{self, Plumbed};
-use super::{AttachError, Context, RunSpec, record_name};
+use super::{AttachError, Context};
 use crate::certs::{CertError, WorkloadIdentity};
-use crate::disk::StoredWorkload;
-use crate::dns::View;
 use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
+use crate::nft;
+use crate::overlay::Local;
 use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
-use crate::{nft, readable};
 
 /// How long a new sidecar may take to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
@@ -46,17 +46,21 @@ impl Progress {
         let _ = self.0.send(Ok(v1::RunEvent { event: Some(event) })).await;
     }
 
-    async fn attached(&self, location: v1::Location) {
+    /// It is there.
+    pub(super) async fn attached(&self, location: v1::Location) {
         let event = v1::run_event::Event::Attached(location);
         let _ = self.0.send(Ok(v1::RunEvent { event: Some(event) })).await;
     }
 }
 
-struct Life {
+/// One attachment.
+pub(super) struct Life {
     context: Arc<Context>,
     key: Key,
-    workload: Workload,
+    local: Local,
     effective: watch::Receiver<Arc<Effective>>,
+    /// The workload's names, and the place of this network's among them.
+    names: (Arc<Names>, usize),
     plumbed: Option<Plumbed>,
     supervisor: Option<Supervisor>,
     /// By what the rules of service addresses are.
@@ -65,96 +69,43 @@ struct Life {
     registered: bool,
 }
 
-/// A new workload.
-pub(super) async fn begin(context: Arc<Context>, spec: RunSpec, process: Process, progress: Progress) {
-    let process = match readable::process(process) {
-        Ok(process) => process,
-        Err(error) => {
-            tracing::error!(%error, "cannot watch the process of a new workload");
-            return;
-        }
-    };
-    let Admitted { workload, effective } = match admission::admit(&context, &spec, &process, &progress).await
-    {
-        Ok(Some(admitted)) => admitted,
-        Ok(None) => return,
-        Err(error) => return drop(progress.0.send(Err(error)).await),
-    };
-    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-    let mut life = Life {
-        context,
-        key,
-        workload,
-        effective,
-        plumbed: None,
-        supervisor: None,
-        ruled: 0,
-        registered: false,
-    };
-    let set_up = tokio::select! {
-        set_up = life.set_up(&progress) => set_up,
-        _ = process.readable() => Err(AttachError::Ending),
-    };
-    match set_up {
-        Ok(()) => {
-            tracing::info!(workload = %life.key, address = %life.workload.address, "workload attached");
-            progress.attached(plumbing::location(&life.context, &life.workload)).await;
-            drop(progress);
-            life.live(&process, false).await;
-        }
-        Err(error) => drop(progress.0.send(Err(error)).await),
-    }
-    life.tear_down().await;
-}
-
-/// A workload that an earlier agent attached; the host knows it already.
-pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
-    let workload = stored.workload;
-    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-    let Some(effective) = admission::network(&context, &key.network).await else {
-        return;
-    };
-    let mut life = Life {
-        context,
-        key,
-        workload,
-        effective,
-        plumbed: None,
-        supervisor: None,
-        ruled: 0,
-        registered: true,
-    };
-    let same_boot = stored.process.boot == life.context.boot;
-    let process = Process::reopen(stored.process.pid, stored.process.started);
-    let process = process.ok().filter(|_| same_boot);
-    let process = process.and_then(|process| readable::process(process).ok());
-    if let Some(process) = process {
-        let quiet = Progress(mpsc::channel(1).0);
-        let adopted = tokio::select! {
-            adopted = life.adopt(&quiet) => adopted,
-            _ = process.readable() => Ok(()),
-        };
-        if let Err(error) = adopted {
-            tracing::error!(%error, workload = %life.key, "cannot take up a workload");
-        }
-        life.live(&process, true).await;
-    }
-    life.tear_down().await;
-}
-
 impl Life {
+    pub(super) fn new(
+        context: Arc<Context>,
+        local: Local,
+        effective: watch::Receiver<Arc<Effective>>,
+        names: (Arc<Names>, usize),
+        registered: bool,
+    ) -> Self {
+        let key = Key::of(&local.workload);
+        Self { context, key, local, effective, names, plumbed: None, supervisor: None, ruled: 0, registered }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// The network's own address.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
+        self.effective.borrow().snapshot.network.subnet.gateway().to_ipv4()
+    }
+
     fn principal(&self) -> Principal {
         let network = self.key.network.clone();
-        match &self.workload.service {
+        match &self.local.workload.service {
             Some(service) => Principal::Service(network, service.clone()),
             None => Principal::Workload(network, self.key.workload.clone()),
         }
     }
 
-    async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        self.plumb().await?;
+    /// From what stands in the kernel to what works.
+    pub(super) async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
         self.register(progress).await?;
-        if self.workload.sidecar {
+        if self.local.workload.sidecar {
             let identity = self.identity(progress).await?;
             self.start_sidecar(identity);
             self.await_sidecar().await?;
@@ -164,26 +115,19 @@ impl Life {
     }
 
     /// Takes up what runs: nothing is waited for that worked without this agent.
-    async fn adopt(&mut self, quiet: &Progress) -> Result<(), AttachError> {
-        self.plumb().await?;
-        if self.workload.sidecar {
+    pub(super) async fn adopt(&mut self, quiet: &Progress) -> Result<(), AttachError> {
+        if self.local.workload.sidecar {
             let identity = self.identity(quiet).await?;
             self.start_sidecar(identity);
         }
         Ok(())
     }
 
-    async fn plumb(&mut self) -> Result<(), AttachError> {
+    pub(super) async fn plumb(&mut self, netns: &NetNs) -> Result<(), AttachError> {
         let effective = self.effective.borrow_and_update().clone();
-        let view = View { zones: vec![effective.zone.clone()], balanced: true };
-        let plumbed = plumbing::plumb(
-            &self.context,
-            &effective.snapshot.network,
-            &self.workload,
-            effective.services.of(self.workload.sidecar),
-            view,
-        )
-        .await?;
+        let table = effective.services.of(self.local.workload.sidecar);
+        let network = &effective.snapshot.network;
+        let plumbed = plumbing::plumb(&self.context, network, &self.local, table, netns).await?;
         self.plumbed = Some(plumbed);
         Ok(())
     }
@@ -224,14 +168,14 @@ impl Life {
 
     /// Whether this host can start the workload by itself: it carries its service and has its identity.
     fn can_go_alone(&self) -> Result<bool, AttachError> {
-        let known_service = match &self.workload.service {
+        let known_service = match &self.local.workload.service {
             Some(service) => {
                 self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service)
             }
             None => true,
         };
         Ok(known_service
-            && (!self.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
+            && (!self.local.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
     }
 
     async fn identity(
@@ -295,24 +239,23 @@ impl Life {
         }
     }
 
-    /// Follows everything that changes around the workload until its process ends.
-    async fn live(&mut self, process: &AsyncFd<Process>, adopted: bool) {
-        self.context.attached.send_modify(|attached| {
-            attached.insert(self.key.clone());
-        });
+    /// Follows everything that changes around the workload until it is to end.
+    pub(super) async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
         self.follow().await;
         let mut listening = self.watch_health();
-        if self.workload.ports.is_empty() {
+        if self.local.workload.ports.is_empty() {
             self.context.host.set_ready(self.key.clone(), true).await;
         }
         let mut applied = self.supervisor.as_ref().map(|supervisor| supervisor.applied.clone());
         let first_reading = tokio::time::sleep(FIRST_READING);
         tokio::pin!(first_reading);
+        let ended = lifeline.ended();
+        tokio::pin!(ended);
         let mut unread = adopted;
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         loop {
             tokio::select! {
-                _ = process.readable() => return,
+                () = &mut ended => return,
                 Some(ready) = next(listening.as_mut().map(|(receiver, _)| receiver)) => {
                     unread = false;
                     self.context.host.set_ready(self.key.clone(), ready).await;
@@ -340,12 +283,17 @@ impl Life {
 
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
     async fn audit_rules(&self) {
-        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.workload.sidecar) else {
+        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.local.workload.sidecar) else {
             return;
         };
-        let subnet = self.effective.borrow().snapshot.network.subnet;
+        let path = nft::Path {
+            subnet: self.effective.borrow().snapshot.network.subnet,
+            address: self.local.workload.address,
+            seat: self.local.seat,
+            ports: self.context.ports,
+        };
         let context = &self.context;
-        match nft::ensure_sidecar_rules(&context.hopper, &plumbed.netns, subnet, context.ports).await {
+        match nft::ensure_sidecar_rules(&context.hopper, &plumbed.netns, path).await {
             Ok(false) => {}
             Ok(true) => {
                 context.overlay.count_rules_drift();
@@ -372,11 +320,11 @@ impl Life {
     }
 
     fn watch_health(&self) -> Option<(watch::Receiver<bool>, Task)> {
-        let netns = &self.plumbed.as_ref().filter(|_| !self.workload.ports.is_empty())?.netns;
+        let netns = &self.plumbed.as_ref().filter(|_| !self.local.workload.ports.is_empty())?.netns;
         let target = Target {
-            address: self.workload.address.to_ipv4(),
-            ports: self.workload.ports.clone(),
-            sidecar: self.workload.sidecar.then_some(self.context.ports),
+            address: self.local.workload.address.to_ipv4(),
+            ports: self.local.workload.ports.clone(),
+            sidecar: self.local.workload.sidecar.then_some(self.context.ports),
         };
         let watched = health::watch(&self.context.hopper, netns, target);
         let complain =
@@ -388,7 +336,7 @@ impl Life {
     async fn follow(&mut self) {
         let effective = self.effective.borrow_and_update().clone();
         if let Some(plumbed) = &mut self.plumbed {
-            let table = effective.services.of(self.workload.sidecar);
+            let table = effective.services.of(self.local.workload.sidecar);
             match plumbed.services.ensure(&plumbed.netns, table).await {
                 Ok(_) => self.ruled = effective.sequence,
                 Err(error) => {
@@ -414,18 +362,14 @@ impl Life {
         let applied = self.supervisor.as_ref().and_then(|supervisor| *supervisor.applied.borrow());
         let follows =
             applied.is_none_or(|applied| applied >= effective.sequence) && self.ruled >= effective.sequence;
-        if let Some(plumbed) = self.plumbed.as_ref().filter(|_| follows) {
-            let view = View { zones: vec![effective.zone.clone()], balanced: true };
-            plumbed.view.store(Arc::new(view));
+        if follows {
+            let (names, place) = &self.names;
+            names.publish(*place, effective.zone.clone());
         }
     }
 
-    /// Out of names and balancing, then out of the kernel, then out of memory.
-    async fn tear_down(mut self) {
-        let ended = SystemTime::now();
-        self.context.attached.send_modify(|attached| {
-            attached.remove(&self.key);
-        });
+    /// Out of names and balancing, then out of the kernel.
+    pub(super) async fn retire(&mut self) {
         // Nobody waits for what served a workload that is gone.
         for plane in [DataPlane::Sidecar, DataPlane::Rules] {
             self.context.host.applied(self.key.clone(), plane, None).await;
@@ -440,14 +384,13 @@ impl Life {
             let _ = supervisor.task.await;
         }
         self.stop_recorded_sidecar();
-        plumbing::unplumb(&self.context, &self.key, self.plumbed.take()).await;
-        if let Err(error) = self.context.folder.remove(&record_name(&self.key)) {
-            tracing::error!(%error, workload = %self.key, "cannot forget a workload that ended");
-        }
+        plumbing::unplumb(&self.context, &self.local, self.plumbed.take()).await;
+    }
+
+    /// Out of memory.
+    pub(super) async fn forget(&self) {
         self.context.host.remove(self.key.clone()).await;
         self.forget_identity();
-        let took = ended.elapsed().unwrap_or_default();
-        tracing::info!(workload = %self.key, ?took, "workload gone");
     }
 
     /// An identity that nobody on this host has any more is neither renewed nor watched over.
@@ -457,7 +400,7 @@ impl Life {
             known.node == self.context.node
                 && known.name != self.key.workload
                 && known.service.is_some()
-                && known.service == self.workload.service
+                && known.service == self.local.workload.service
         });
         if shared {
             return;
@@ -470,7 +413,7 @@ impl Life {
     /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
     /// up. Otherwise its record went with it.
     fn stop_recorded_sidecar(&self) {
-        let own = record_name(&self.key);
+        let own = self.key.record_name();
         if let Err(error) = stop_recorded(&self.context.run_dir, |name| name == own) {
             tracing::error!(%error, workload = %self.key, "cannot end a sidecar");
         }

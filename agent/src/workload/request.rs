@@ -7,20 +7,28 @@ use sealane_proto::types::{
 use sealane_proto::wire::{v1, weight};
 
 use crate::host::Spec;
+use crate::seat::Seat;
 
 /// A checked request; the name may still have to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunSpec {
-    network: NetworkName,
+    /// At least one.
+    joins: Vec<Join>,
     name: Option<WorkloadName>,
     /// What a made name begins with.
     stem: String,
     service: Option<ServiceName>,
     ports: Vec<ServicePort>,
-    address: Option<OverlayIp>,
-    mac: Option<MacAddr>,
     sidecar: bool,
     weight: Weight,
+}
+
+/// A network to join, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Join {
+    network: NetworkName,
+    address: Option<OverlayIp>,
+    mac: Option<MacAddr>,
 }
 
 /// What is wrong with a request.
@@ -40,6 +48,9 @@ pub(crate) enum SpecError {
     /// Ports without a service.
     #[error("--port needs --service: the service whose port it is")]
     NoService,
+    /// A network twice.
+    #[error("--network {0} is given twice")]
+    NetworkTwice(NetworkName),
     /// A port twice.
     #[error("--port {0}/{1} is given twice")]
     Twice(u16, Transport),
@@ -59,12 +70,32 @@ fn option<T: std::str::FromStr<Err: ToString>>(
     if text.is_empty() { Ok(None) } else { field(flag, text).map(Some) }
 }
 
+fn joins(request: &v1::RunRequest) -> Result<Vec<Join>, SpecError> {
+    let only = [v1::NetworkChoice {
+        network: request.network.clone(),
+        address: request.address.clone(),
+        mac: request.mac.clone(),
+    }];
+    let choices = if request.networks.is_empty() { &only[..] } else { &request.networks };
+    let mut joins: Vec<Join> = Vec::new();
+    for choice in choices {
+        let network: NetworkName = field("--network", &choice.network)?;
+        if joins.iter().any(|known| known.network == network) {
+            return Err(SpecError::NetworkTwice(network));
+        }
+        let (address, mac) = (option("--ip", &choice.address)?, option("--mac", &choice.mac)?);
+        joins.push(Join { network, address, mac });
+    }
+    Ok(joins)
+}
+
 impl RunSpec {
     /// Checks a request.
     ///
     /// # Errors
     /// Names the flag and what is wrong with it.
     pub(crate) fn parse(request: v1::RunRequest, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
+        let joins = joins(&request)?;
         let service: Option<ServiceName> = option("--service", &request.service)?;
         let ports = request.ports.into_iter().map(ServicePort::try_from).collect::<Result<Vec<_>, _>>();
         let mut ports =
@@ -84,23 +115,20 @@ impl RunSpec {
         }
         let stem = service.as_ref().map_or_else(|| label(&request.command), ToString::to_string);
         Ok(Self {
-            network: field("--network", &request.network)?,
+            joins,
             name: option("--name", &request.name)?,
             stem,
             service,
             ports,
-            address: option("--ip", &request.address)?,
-            mac: option("--mac", &request.mac)?,
             sidecar,
             weight: weight(request.weight)
                 .map_err(|error| SpecError::Field { flag: "--weight", reason: error.to_string() })?,
         })
     }
 
-    /// The network.
-    #[must_use]
-    pub(crate) fn network(&self) -> &NetworkName {
-        &self.network
+    /// The networks, the first one's names first.
+    pub(crate) fn networks(&self) -> impl ExactSizeIterator<Item = &NetworkName> {
+        self.joins.iter().map(|join| &join.network)
     }
 
     /// Whether a name was asked for; a made one can be made again.
@@ -109,23 +137,25 @@ impl RunSpec {
         self.name.is_some()
     }
 
-    /// The workload to be; a name that was not asked for is made from `random`.
+    /// The workload to be, a spec per network and seat; a name that was not asked for is made from `random`.
     #[must_use]
-    pub(crate) fn spec(&self, random: u32) -> Option<Spec> {
+    pub(crate) fn specs(&self, random: u32, seats: &[Seat]) -> Option<Vec<Spec>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => made_name(&self.stem, random)?,
         };
-        Some(Spec {
-            network: self.network.clone(),
-            name,
+        let spec = |(join, &seat): (&Join, &Seat)| Spec {
+            network: join.network.clone(),
+            name: name.clone(),
             service: self.service.clone(),
             ports: self.ports.clone(),
-            address: self.address,
-            mac: self.mac,
+            address: join.address,
+            mac: join.mac,
             sidecar: self.sidecar,
             weight: self.weight,
-        })
+            seat,
+        };
+        (self.joins.len() <= seats.len()).then(|| self.joins.iter().zip(seats).map(spec).collect())
     }
 }
 
@@ -157,6 +187,10 @@ mod tests {
         v1::RunRequest { network: "shop".into(), command: "/usr/bin/Curl_7".into(), ..Default::default() }
     }
 
+    fn name(spec: &RunSpec, random: u32) -> String {
+        spec.specs(random, &[Seat::default()]).unwrap()[0].name.to_string()
+    }
+
     fn port(port: u32) -> v1::ServicePort {
         v1::ServicePort { port, ..Default::default() }
     }
@@ -164,10 +198,10 @@ mod tests {
     #[test]
     fn names_are_made_from_the_service_or_the_command() {
         let plain = RunSpec::parse(request(), SidecarPorts::default()).unwrap();
-        assert_eq!(plain.spec(0).unwrap().name.as_str(), "curl-7-aaaaa");
+        assert_eq!(name(&plain, 0), "curl-7-aaaaa");
         let service = v1::RunRequest { service: "api".into(), ports: vec![port(80)], ..request() };
         let service = RunSpec::parse(service, SidecarPorts::default()).unwrap();
-        assert_eq!(service.spec(33).unwrap().name.as_str(), "api-bbaaa");
+        assert_eq!(name(&service, 33), "api-bbaaa");
     }
 
     #[test]
@@ -190,6 +224,11 @@ mod tests {
         check(v1::RunRequest { weight: Some(1001), ..request() }, "--weight: weight \"1001\"");
         check(api(vec![port(70000)]), "port \"70000\"");
         check(api(vec![port(15001)]), "sidecar's own");
+        let shop = v1::NetworkChoice { network: "shop".into(), ..Default::default() };
+        let twice = vec![shop.clone(), shop.clone()];
+        check(v1::RunRequest { networks: twice, ..request() }, "--network shop is given twice");
+        let wrong = v1::NetworkChoice { network: "office".into(), address: "10.x".into(), ..shop.clone() };
+        check(v1::RunRequest { networks: vec![shop, wrong], ..request() }, "--ip: ");
         check(v1::RunRequest { address: "10.42".into(), ..request() }, "--ip: ");
         check(v1::RunRequest { mac: "ff:ff:ff:ff:ff:ff".into(), ..request() }, "--mac: ");
     }

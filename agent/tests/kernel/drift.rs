@@ -14,7 +14,8 @@ async fn a_second_pass_changes_nothing_nor_does_that_of_a_restarted_agent() {
     for reason in [Reason::Change, Reason::Audit] {
         assert_eq!(hosts.a.ensure(&snapshot, reason).await.unwrap(), Default::default());
     }
-    let client = NetNs::open(hosts.a.overlay.workload_path(&network.name, &hosts.a.local[0].name)).unwrap();
+    let client =
+        NetNs::open(hosts.a.overlay.workload_path(&network.name, &hosts.a.local[0].workload.name)).unwrap();
     let again = hosts.a.overlay.ensure_workload(&network, &hosts.a.local[0], &client).await.unwrap();
     assert_eq!(again.total(), 0);
 
@@ -32,7 +33,7 @@ async fn what_others_change_is_mended_and_counted() {
     hosts.b.attach(&network, "server", 20, 20).await;
     hosts.converge().await;
     let snapshot = hosts.snapshot();
-    let port = sealane_agent::overlay::plan::port_name(&hosts.a.local[0].name);
+    let port = sealane_agent::overlay::plan::port_name(&hosts.a.local[0].workload.name);
     let table = [
         ("bridge fdb del 02:00:00:00:00:14 dev vxlan0 dst 192.0.2.2", Table::Fdb),
         ("bridge fdb replace 02:00:00:00:00:14 dev vxlan0 dst 192.0.2.9", Table::Fdb),
@@ -97,7 +98,7 @@ async fn what_is_gone_from_the_snapshot_is_gone_from_the_kernel() {
 #[tokio::test]
 async fn a_local_workload_whose_namespace_is_nowhere_is_named() {
     let mut hosts = two_hosts();
-    let lost = hosts.a.workload(&hosts.network, "lost", 10, 10);
+    let lost = hosts.a.local(&hosts.network, "lost", 10, 10);
     hosts.a.local.push(lost);
     let applied = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
     assert_eq!(applied.unattached, ["lost".parse().unwrap()]);

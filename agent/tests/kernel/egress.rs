@@ -31,7 +31,7 @@ async fn packets_leave_with_the_hosts_address_and_nothing_is_left_of_the_way_whe
     assert!(answers(&client, "-M do -s 1422 192.0.2.2", 5.0));
     assert!(traces(&hosts.a).contains("sealane00100000"));
 
-    hosts.a.overlay.remove_workload(&network.name, &hosts.a.local[0].name).await.unwrap();
+    hosts.a.overlay.remove_workload(&network.name, &hosts.a.local[0].workload.name).await.unwrap();
     hosts.a.overlay.remove_network(&network.name).await.unwrap();
     assert_eq!(traces(&hosts.a), before);
 }

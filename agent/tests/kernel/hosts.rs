@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use sealane_agent::netlink::{LinkRequest, Socket};
-use sealane_agent::overlay::{Applied, Overlay, OverlayConfig, OverlayError, Reason, VXLAN_PORT};
+use sealane_agent::overlay::{Applied, Local, Overlay, OverlayConfig, OverlayError, Reason, VXLAN_PORT};
+use sealane_agent::seat::Seat;
 use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, MacAddr, NodeName, Vni};
 use sealane_sys::NetNs;
@@ -22,7 +23,7 @@ pub(crate) struct Host {
     pub(crate) registry: prometheus::Registry,
     pub(crate) overlay: Overlay,
     pub(crate) node: NodeName,
-    pub(crate) local: Vec<Workload>,
+    pub(crate) local: Vec<Local>,
 }
 
 pub(crate) struct Hosts {
@@ -93,11 +94,15 @@ impl Host {
 
     /// Attaches a workload with an address ending with `last` and the MAC that goes with `mac`.
     pub(crate) async fn attach(&mut self, network: &Network, name: &str, last: u8, mac: u8) -> NetNs {
-        let workload = self.workload(network, name, last, mac);
-        let ns = NetNs::ensure_at(self.overlay.workload_path(&network.name, &workload.name)).unwrap();
-        self.overlay.ensure_workload(network, &workload, &ns).await.unwrap();
-        self.local.push(workload);
+        let local = self.local(network, name, last, mac);
+        let ns = NetNs::ensure_at(self.overlay.workload_path(&network.name, &local.workload.name)).unwrap();
+        self.overlay.ensure_workload(network, &local, &ns).await.unwrap();
+        self.local.push(local);
         ns
+    }
+
+    pub(crate) fn local(&self, network: &Network, name: &str, last: u8, mac: u8) -> Local {
+        Local { workload: self.workload(network, name, last, mac), seat: Seat::default() }
     }
 
     pub(crate) fn workload(&self, network: &Network, name: &str, last: u8, mac: u8) -> Workload {
@@ -150,7 +155,7 @@ impl Hosts {
             nodes: vec![node(&self.a, 1), node(&self.b, 2)],
             blocks: vec![],
             services: vec![],
-            workloads: self.a.local.iter().chain(&self.b.local).cloned().collect(),
+            workloads: self.a.local.iter().chain(&self.b.local).map(|local| local.workload.clone()).collect(),
             revoked: vec![],
             drained: vec![],
         })

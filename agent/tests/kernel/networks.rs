@@ -76,7 +76,7 @@ async fn an_interface_of_somebody_else_is_left_alone() {
     let hosts = two_hosts();
     let ns = NetNs::anonymous().unwrap();
     sh(&ns, "ip link add eth0 type bridge");
-    let workload = hosts.a.workload(&hosts.network, "client", 10, 10);
+    let workload = hosts.a.local(&hosts.network, "client", 10, 10);
     let error = hosts.a.overlay.ensure_workload(&hosts.network, &workload, &ns).await.unwrap_err();
     assert!(matches!(error, OverlayError::InterfaceTaken { .. }), "{error}");
     assert!(sh(&ns, "ip -d link show eth0").contains("bridge"));

@@ -3,7 +3,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealane_agent::nft::ensure_sidecar_rules;
+use sealane_agent::nft::{Path, ensure_sidecar_rules};
+use sealane_agent::seat::Seat;
 use sealane_agent::services::{ServiceRules, ServiceTable, ServiceTables};
 use sealane_proto::resource::{Block, NetworkSnapshot, Service, Workload};
 use sealane_proto::sidecar::SidecarPorts;
@@ -117,7 +118,9 @@ async fn what_leads_nowhere_is_refused_at_once_and_pings_are_answered() {
     check_refusals(&scene, 80);
     // With a sidecar, what goes over TCP is its business.
     let (hopper, subnet) = (scene.hosts.a.hopper.clone(), scene.hosts.network.subnet);
-    ensure_sidecar_rules(&hopper, &scene.client, subnet, SidecarPorts::default()).await.unwrap();
+    let address = Ipv4Addr::new(10, 42, 0, 10).into();
+    let path = Path { subnet, address, seat: Seat::default(), ports: SidecarPorts::default() };
+    ensure_sidecar_rules(&hopper, &scene.client, path).await.unwrap();
     scene.snapshot.workloads[0].ready = true;
     scene.sidecar = true;
     scene.ensure().await;

@@ -1,9 +1,10 @@
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealane_agent::nft::{ensure_sidecar_rules, remove_sidecar_rules};
+use sealane_agent::nft::{Path, ensure_sidecar_rules, remove_sidecar_rules};
+use sealane_agent::seat::Seat;
 use sealane_proto::sidecar::{MARK, SidecarPorts};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -45,7 +46,7 @@ async fn redirect_ports_refuse_what_was_not_redirected() {
             let call = connect(hopper, from, &format!("10.42.0.11:{port}"), mark);
             assert_eq!(refusal(call), io::ErrorKind::ConnectionRefused, "{port} {mark:?}");
         }
-        let call = connect(hopper, server, &format!("127.0.0.1:{port}"), None);
+        let call = connect(hopper, server, &format!("127.15.0.1:{port}"), None);
         assert_eq!(refusal(call), io::ErrorKind::ConnectionRefused, "{port} from within");
     }
     connect(hopper, client, "10.42.0.11:15008", Some(MARK)).unwrap();
@@ -55,16 +56,15 @@ async fn redirect_ports_refuse_what_was_not_redirected() {
 async fn rules_are_replaced_only_when_they_differ() {
     let scene = Scene::new().await;
     let Scene { hosts, client, hopper, .. } = &scene;
-    let subnet = hosts.network.subnet;
-    let ensure = |ports| ensure_sidecar_rules(hopper, client, subnet, ports);
+    let ensure = |ports| ensure_sidecar_rules(hopper, client, Path { ports, ..path(hosts, 10) });
     assert!(!ensure(PORTS).await.unwrap());
     let other = SidecarPorts { outbound: 25001, ..PORTS };
     assert!(ensure(other).await.unwrap());
     assert!(!ensure(other).await.unwrap());
     sh(client, "nft flush chain inet sealane guard");
     assert!(ensure(other).await.unwrap());
-    remove_sidecar_rules(hopper, client).await.unwrap();
-    remove_sidecar_rules(hopper, client).await.unwrap();
+    remove_sidecar_rules(hopper, client, Seat::default()).await.unwrap();
+    remove_sidecar_rules(hopper, client, Seat::default()).await.unwrap();
     assert_eq!(sh(client, "nft list ruleset"), "");
     assert!(ensure(other).await.unwrap());
 }
@@ -84,11 +84,16 @@ impl Scene {
         let client = hosts.a.attach(&network, "client", 10, 10).await;
         let server = hosts.a.attach(&network, "server", 11, 11).await;
         let hopper = hosts.a.hopper.clone();
-        for ns in [&client, &server] {
-            assert!(ensure_sidecar_rules(&hopper, ns, network.subnet, PORTS).await.unwrap());
+        for (ns, last) in [(&client, 10), (&server, 11)] {
+            assert!(ensure_sidecar_rules(&hopper, ns, path(&hosts, last)).await.unwrap());
         }
         Self { hosts, hopper, client, server }
     }
+}
+
+fn path(hosts: &Hosts, last: u8) -> Path {
+    let address = Ipv4Addr::new(10, 42, 0, last).into();
+    Path { subnet: hosts.network.subnet, address, seat: Seat::default(), ports: PORTS }
 }
 
 fn listen(hopper: &Hopper, ns: &NetNs, port: u16) -> TcpListener {

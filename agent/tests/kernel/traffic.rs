@@ -2,7 +2,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use sealane_agent::overlay::{Reason, WORKLOAD_INTERFACE};
+use sealane_agent::overlay::Reason;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -53,8 +53,8 @@ async fn a_warm_client_reaches_an_address_whose_mac_changed() {
     assert!(answers(&client, "10.42.0.20", 5.0));
 
     let old = hosts.b.local.pop().unwrap();
-    hosts.b.overlay.remove_workload(&network.name, &old.name).await.unwrap();
-    NetNs::remove_at(hosts.b.overlay.workload_path(&network.name, &old.name)).unwrap();
+    hosts.b.overlay.remove_workload(&network.name, &old.workload.name).await.unwrap();
+    NetNs::remove_at(hosts.b.overlay.workload_path(&network.name, &old.workload.name)).unwrap();
     hosts.b.attach(&network, "server-2", 20, 21).await;
     hosts.converge().await;
     let began = Instant::now();
@@ -79,7 +79,7 @@ async fn announcements_stay_on_their_host() {
     let mut wire = capture(&hosts.b.hopper, &hosts.b.ns);
     let mut inside = capture(&hosts.a.hopper, &near);
     // The MAC of a local workload changes; the port of `near` hears of it.
-    hosts.a.local[0].mac = "02:00:00:00:00:0c".parse().unwrap();
+    hosts.a.local[0].workload.mac = "02:00:00:00:00:0c".parse().unwrap();
     hosts.converge().await;
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut heard = 0;
@@ -102,7 +102,7 @@ async fn a_workload_cannot_send_with_the_mac_of_another() {
     hosts.a.attach(&network, "near", 11, 11).await;
     hosts.converge().await;
     assert!(answers(&client, "10.42.0.11", 5.0));
-    sh(&client, &format!("ip link set {WORKLOAD_INTERFACE} address 02:00:00:00:00:77"));
+    sh(&client, "ip link set eth0 address 02:00:00:00:00:77");
     assert!(!answers(&client, "10.42.0.11", 1.0));
     let healed = hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
     assert_eq!(healed.total(), 1);

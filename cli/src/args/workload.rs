@@ -1,10 +1,14 @@
-//! Verbs that start a command of the user's.
+//! Verbs that make and end workloads, and start commands in them.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
-use sealane_proto::types::{MacAddr, NetworkName, ServiceName, ServicePort, Weight, WorkloadName};
+use sealane_proto::types::{
+    MacAddr, NetworkName, ServiceName, ServicePort, Weight, WorkloadName, WorkloadRef,
+};
 
 /// `sealane run`.
 #[derive(Debug, Args)]
@@ -19,10 +23,10 @@ pub(crate) struct Run {
 /// How a workload is attached to a network.
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
-    /// The network it joins
-    #[arg(long, value_name = "NAME")]
-    pub(crate) network: NetworkName,
-    /// The service that it is an instance of
+    /// A network it joins; of several, the first one's names stand before the others'
+    #[arg(long = "network", value_name = "NAME", required = true)]
+    pub(crate) networks: Vec<NetworkName>,
+    /// The service that it is an instance of, in each of its networks
     #[arg(long, value_name = "NAME", requires = "ports")]
     pub(crate) service: Option<ServiceName>,
     /// A port of the service that it listens on
@@ -32,11 +36,11 @@ pub(crate) struct Attach {
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<WorkloadName>,
     /// Its address; the next free one of this host when not given
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) ip: Option<Ipv4Addr>,
+    #[arg(long = "ip", value_name = "[NETWORK=]ADDRESS")]
+    pub(crate) ips: Vec<InNetwork<Ipv4Addr>>,
     /// Its Ethernet address; made from its address when not given
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) mac: Option<MacAddr>,
+    #[arg(long = "mac", value_name = "[NETWORK=]ADDRESS")]
+    pub(crate) macs: Vec<InNetwork<MacAddr>>,
     /// Its share of its service's new calls beside the other instances' weights, 0 to 1000; 0: none
     #[arg(long, value_name = "WEIGHT", default_value_t)]
     pub(crate) weight: Weight,
@@ -49,8 +53,63 @@ pub(crate) struct Attach {
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     /// The workload, as `sealane workload ls` names it
-    pub(crate) workload: WorkloadName,
+    #[arg(value_name = "WORKLOAD[.NETWORK]")]
+    pub(crate) workload: WorkloadRef,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `sealane attach`.
+#[derive(Debug, Args)]
+pub(crate) struct AttachTo {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) attach: Attach,
+}
+
+/// The namespace that is attached.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Target {
+    /// Its path, such as /run/netns/NAME or /proc/PID/ns/net
+    #[arg(value_name = "NETNS_PATH")]
+    pub(crate) path: Option<PathBuf>,
+    /// A process in it; the attachment ends with that
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// The container it is of, by id or the beginning of one; the attachment ends with that
+    #[arg(long, value_name = "ID")]
+    pub(crate) container: Option<String>,
+}
+
+/// `sealane detach`.
+#[derive(Debug, Args)]
+pub(crate) struct Detach {
+    /// The workload, as `sealane workload ls` names it
+    #[arg(value_name = "WORKLOAD[.NETWORK]")]
+    pub(crate) workload: WorkloadRef,
+}
+
+/// A value for one of a workload's networks; which one need not be said where there is but one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InNetwork<T> {
+    pub(crate) network: Option<NetworkName>,
+    pub(crate) value: T,
+}
+
+impl<T: FromStr<Err: ToString>> FromStr for InNetwork<T> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (network, value) = match text.split_once('=') {
+            Some((network, value)) => (
+                Some(network.parse().map_err(|error: sealane_proto::types::NameError| error.to_string())?),
+                value,
+            ),
+            None => (None, text),
+        };
+        let value = value.parse().map_err(|error: T::Err| error.to_string())?;
+        Ok(Self { network, value })
+    }
 }

@@ -28,7 +28,7 @@ impl Coded for CreateNetworkRefusal {
     fn code(&self) -> Code {
         match self {
             Self::Exists { .. } => Code::AlreadyExists,
-            Self::Overlap { .. } | Self::Mtu(_) => Code::InvalidArgument,
+            Self::Underlay { .. } | Self::Reserved { .. } | Self::Mtu(_) => Code::InvalidArgument,
             Self::NoVni => Code::ResourceExhausted,
         }
     }

@@ -1,9 +1,11 @@
 //! Creating and removing networks.
 
-use sealane_proto::resource::{Egress, Network};
-use sealane_proto::types::{NetworkName, Subnet, Vni};
+use std::net::IpAddr;
 
-use super::{Change, Command, Decision, NetworkState, State, Timestamp, ipam};
+use sealane_proto::resource::{Egress, Network};
+use sealane_proto::types::{NetworkName, NodeName, Subnet, UnderlayAddr, Vni};
+
+use super::{Change, Command, Decision, State, Timestamp, ipam};
 
 /// Inner MTUs that make sense: what every IPv4 host must take (RFC 791), and jumbo frames.
 const MTU: std::ops::RangeInclusive<u16> = 576..=9_000;
@@ -32,17 +34,27 @@ pub enum CreateNetworkRefusal {
         /// What is there.
         subnet: Subnet,
     },
-    /// The addresses are taken, wholly or in part.
-    #[error("subnet {subnet} overlaps {taken} of network {other}{}", suggest(.free))]
-    Overlap {
+    /// A host is at one of the addresses: the network's workloads would look for it among themselves.
+    #[error("subnet {subnet} contains the address {underlay} of host {node}{}", suggest(.free))]
+    Underlay {
         /// What was asked for.
         subnet: Subnet,
-        /// What is there.
-        taken: Subnet,
-        /// Whose it is.
-        other: NetworkName,
+        /// The host.
+        node: NodeName,
+        /// Its address beneath the networks.
+        underlay: UnderlayAddr,
         /// What could be taken instead.
         free: Option<Subnet>,
+    },
+    /// The name means something else to every resolver.
+    #[error(
+        "network name {name} is reserved ({reserved}): names under it would lead nowhere; take another name"
+    )]
+    Reserved {
+        /// The name.
+        name: NetworkName,
+        /// By what.
+        reserved: &'static str,
     },
     /// Not a sensible MTU.
     #[error("mtu {0} of the network must be from {min} to {max} bytes, or left out", min = MTU.start(), max = MTU.end())]
@@ -68,21 +80,51 @@ impl Command for CreateNetwork {
         if let Some(mtu) = self.mtu.filter(|mtu| !MTU.contains(mtu)) {
             return Err(CreateNetworkRefusal::Mtu(mtu));
         }
-        let overlaps = |other: &&NetworkState| other.network.subnet.overlaps(self.subnet);
-        if let Some(other) = state.networks.values().find(overlaps) {
-            let taken: Vec<Subnet> = state.networks.values().map(|state| state.network.subnet).collect();
-            return Err(CreateNetworkRefusal::Overlap {
-                subnet: self.subnet,
-                taken: other.network.subnet,
-                other: other.network.name.clone(),
-                free: ipam::free_subnet(self.subnet, &taken),
-            });
+        if let Some(reserved) = reserved(self.name.as_str()) {
+            return Err(CreateNetworkRefusal::Reserved { name: self.name, reserved });
+        }
+        let mut hosts = state.nodes.values().map(|record| &record.node);
+        if let Some(host) = hosts.find(|host| contains(self.subnet, host.underlay)) {
+            let (node, underlay) = (host.name.clone(), host.underlay);
+            let free = free_subnet(state, self.subnet);
+            return Err(CreateNetworkRefusal::Underlay { subnet: self.subnet, node, underlay, free });
         }
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
         let Self { name, subnet, mtu, egress } = self;
         let network = Network { name, subnet, vni, mtu, egress };
         let changes = vec![Change::PutNetwork { network: network.clone(), changed: 0 }];
         Ok(Decision { changes, outcome: network })
+    }
+}
+
+/// Names that resolvers, libraries or the first top-level domains have taken for themselves.
+fn reserved(name: &str) -> Option<&'static str> {
+    match name {
+        "localhost" | "invalid" => Some("RFC 6761"),
+        "local" => Some("RFC 6762"),
+        "onion" => Some("RFC 7686"),
+        "arpa" => Some("RFC 3172"),
+        "com" | "edu" | "gov" | "int" | "mil" | "net" | "org" => Some("RFC 1591"),
+        _ => None,
+    }
+}
+
+fn contains(subnet: Subnet, underlay: UnderlayAddr) -> bool {
+    match underlay.to_ip() {
+        IpAddr::V4(address) => subnet.contains(address.into()),
+        IpAddr::V6(_) => false,
+    }
+}
+
+/// One that no host is in, and no network has.
+fn free_subnet(state: &State, like: Subnet) -> Option<Subnet> {
+    let mut taken: Vec<Subnet> = state.networks.values().map(|state| state.network.subnet).collect();
+    loop {
+        let free = ipam::free_subnet(like, &taken)?;
+        if !state.nodes.values().any(|record| contains(free, record.node.underlay)) {
+            return Some(free);
+        }
+        taken.push(free);
     }
 }
 
@@ -178,11 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn an_overlap_names_the_other_network_and_a_free_subnet() {
+    fn networks_may_overlap_and_reserved_names_are_refused() {
         let mut state = State::default();
         create(&mut state, "shop", "10.42.0.0/16").unwrap();
-        let error = create(&mut state, "blog", "10.42.128.0/17").unwrap_err().to_string();
-        assert_eq!(error, "subnet 10.42.128.0/17 overlaps 10.42.0.0/16 of network shop; 10.0.0.0/17 is free");
+        assert!(create(&mut state, "blog", "10.42.128.0/17").is_ok());
+        assert!(create(&mut state, "same", "10.42.0.0/16").is_ok());
+        for name in ["localhost", "local", "com"] {
+            let error = create(&mut state, name, "10.43.0.0/16").unwrap_err().to_string();
+            assert!(error.contains(&format!("network name {name} is reserved")), "{error}");
+        }
         let error = create(&mut state, "shop", "10.43.0.0/16").unwrap_err().to_string();
         assert!(error.contains("network shop exists already"), "{error}");
     }

@@ -18,8 +18,9 @@ fn bad_words_are_refused_by_name_and_change_nothing() {
     }
     let mesh = Mesh::shop(1);
     let before = mesh.json(&["network", "ls"]);
-    let create: [(&[&str], i32, &[&str]); 7] = [
-        (&["store", "--subnet", "10.42.128.0/17"], 1, &["10.42.128.0/17", "shop"]),
+    let create: [(&[&str], i32, &[&str]); 8] = [
+        (&["store", "--subnet", "192.0.2.0/24"], 1, &["192.0.2.11 of host host-1", "is free"]),
+        (&["localhost", "--subnet", "10.50.0.0/16"], 1, &["localhost is reserved"]),
         (&["shop", "--subnet", "10.50.0.0/16"], 1, &["shop"]),
         (&["store", "--subnet", "10.50.0.0/33"], 2, &["--subnet", "10.50.0.0/33"]),
         (&["store", "--subnet", "10.50.0.1/16"], 2, &["10.50.0.0/16"]),

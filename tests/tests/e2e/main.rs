@@ -3,6 +3,7 @@
 
 mod address_reuse;
 mod agent_gone;
+mod attach;
 mod bad_input;
 mod calls;
 mod certificates;
@@ -16,6 +17,7 @@ mod freshness;
 mod identity;
 mod install;
 mod joining;
+mod limits;
 mod names;
 mod networks;
 mod one_host;
@@ -26,5 +28,6 @@ mod removal;
 mod resolvers;
 mod restore;
 mod services;
+mod several_networks;
 mod tcp;
 mod tokens;

@@ -83,9 +83,7 @@ impl Future {
         if let Some(known) = self.network(told) {
             return known.network.subnet == network.subnet && known.network.vni == network.vni;
         }
-        let taken = |other: &NetworkState| {
-            other.network.vni == network.vni || other.network.subnet.overlaps(network.subnet)
-        };
+        let taken = |other: &NetworkState| other.network.vni == network.vni;
         // One that was here has been removed since.
         if recovery.networks.contains_key(&network.name) || self.state.networks.values().any(taken) {
             return false;

@@ -1,0 +1,176 @@
+//! The stored form of a workload.
+
+use std::path::PathBuf;
+
+use prost::Message;
+use sealane_proto::resource::Workload;
+
+use super::messages::WorkloadMessage;
+use super::records::{RecordError, unreadable};
+use crate::overlay::Local;
+use crate::seat::{Owner, Seat};
+use crate::sidecar::Key;
+
+/// The process that a workload ends with; it is another one after a reboot, whatever its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredProcess {
+    /// The process id.
+    pub(crate) pid: u32,
+    /// Its start time in clock ticks since boot.
+    pub(crate) started: u64,
+    /// The boot that it ran in (/proc/sys/kernel/random/boot_id).
+    pub(crate) boot: String,
+}
+
+/// The path that a workload ends with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredPath {
+    /// Where its namespace is bound.
+    pub(crate) path: PathBuf,
+    /// The namespace's inode.
+    pub(crate) inode: u64,
+    /// The boot that the inode is of.
+    pub(crate) boot: String,
+}
+
+/// What a workload ends with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoredAnchor {
+    /// The end of a process.
+    Process(StoredProcess),
+    /// The end of a path.
+    Path(StoredPath),
+}
+
+impl StoredAnchor {
+    /// The boot that it is of.
+    #[must_use]
+    pub(crate) fn boot(&self) -> &str {
+        match self {
+            Self::Process(process) => &process.boot,
+            Self::Path(path) => &path.boot,
+        }
+    }
+
+    /// The process, if it is one.
+    #[must_use]
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process(process) => Some(process.pid),
+            Self::Path(_) => None,
+        }
+    }
+}
+
+/// A workload on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredWorkload {
+    /// Its attachments, at least one, in the order of its networks.
+    pub(crate) attachments: Vec<Local>,
+    /// What it ends with.
+    pub(crate) anchor: StoredAnchor,
+}
+
+impl StoredWorkload {
+    /// The name of its record, which its first attachment gives.
+    #[must_use]
+    pub(crate) fn name(&self) -> Option<String> {
+        self.attachments.first().map(|local| Key::of(&local.workload).record_name())
+    }
+
+    /// For [`super::Folder::write`].
+    #[must_use]
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut workloads = self.attachments.iter().map(|local| (&local.workload).into());
+        let seat = |local: &Local| local.seat;
+        let mut message = WorkloadMessage {
+            workload: workloads.next(),
+            further: workloads.collect(),
+            seats: self.attachments.iter().map(|local| seat(local).number().into()).collect(),
+            given: self.attachments.iter().any(|local| seat(local).owner() == Owner::Other),
+            boot: self.anchor.boot().to_owned(),
+            ..WorkloadMessage::default()
+        };
+        match &self.anchor {
+            StoredAnchor::Process(process) => {
+                (message.pid, message.started) = (process.pid, process.started);
+            }
+            StoredAnchor::Path(path) => {
+                (message.path, message.inode) = (path.path.display().to_string(), path.inode);
+            }
+        }
+        message.encode_to_vec()
+    }
+
+    /// From [`super::Folder::read`].
+    ///
+    /// # Errors
+    /// When another version wrote it.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        let fail = unreadable("workload");
+        let message = WorkloadMessage::decode(bytes).map_err(|error| fail(&error))?;
+        let first = message.workload.ok_or_else(|| fail(&"no workload in it"))?;
+        let owner = if message.given { Owner::Other } else { Owner::Agent };
+        let numbers = message.seats.into_iter().map(Some).chain(std::iter::repeat(None));
+        let mut attachments = Vec::new();
+        for (workload, number) in std::iter::once(first).chain(message.further).zip(numbers) {
+            let workload = Workload::try_from(workload).map_err(|error| fail(&error))?;
+            let number = number.map_or(Ok(0), u8::try_from).map_err(|error| fail(&error))?;
+            attachments.push(Local { workload, seat: Seat::new(owner, number) });
+        }
+        let boot = message.boot;
+        let anchor = if message.path.is_empty() {
+            StoredAnchor::Process(StoredProcess { pid: message.pid, started: message.started, boot })
+        } else {
+            StoredAnchor::Path(StoredPath { path: message.path.into(), inode: message.inode, boot })
+        };
+        Ok(Self { attachments, anchor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(network: &str, seat: Seat) -> Local {
+        let workload = Workload {
+            name: "web".parse().unwrap(),
+            network: network.parse().unwrap(),
+            node: "host-1".parse().unwrap(),
+            address: "10.42.0.9".parse().unwrap(),
+            mac: "02:00:0a:2a:00:09".parse().unwrap(),
+            service: None,
+            ports: vec![],
+            sidecar: true,
+            ready: false,
+            weight: Default::default(),
+        };
+        Local { workload, seat }
+    }
+
+    #[test]
+    fn workloads_of_several_networks_are_read_back() {
+        let seats = Seat::all(Owner::Other).skip(1);
+        let attachments: Vec<Local> =
+            ["shop", "office"].into_iter().zip(seats).map(|(network, seat)| local(network, seat)).collect();
+        let path = StoredPath { path: "/run/netns/web".into(), inode: 7, boot: "b".into() };
+        let stored = StoredWorkload { attachments, anchor: StoredAnchor::Path(path) };
+        assert_eq!(stored.name().unwrap(), "shop.web");
+        assert_eq!(StoredWorkload::from_bytes(&stored.to_bytes()).unwrap(), stored);
+    }
+
+    #[test]
+    fn records_of_before_there_were_several_are_read() {
+        let workload = local("shop", Seat::default()).workload;
+        let old = WorkloadMessage {
+            workload: Some((&workload).into()),
+            pid: 17,
+            started: 4,
+            boot: "b".into(),
+            ..WorkloadMessage::default()
+        };
+        let stored = StoredWorkload::from_bytes(&old.encode_to_vec()).unwrap();
+        assert_eq!(stored.attachments, [local("shop", Seat::default())]);
+        assert_eq!(stored.anchor.pid(), Some(17));
+    }
+}

@@ -1,0 +1,141 @@
+//! What a workload ends with: a process, or a path that names its namespace.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sealane_sys::{NetNs, NetNsError, Process};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::AttachError;
+use crate::disk::{StoredAnchor, StoredPath, StoredProcess};
+use crate::readable;
+
+/// How often a path is looked at: it ends without an event.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What a workload ends with.
+#[derive(Debug)]
+pub(crate) enum Anchor {
+    /// The process has ended.
+    Process(AsyncFd<Process>),
+    /// The path is gone, or names another namespace.
+    Path {
+        /// Where the namespace is bound.
+        path: PathBuf,
+        /// What names it as long as it lives.
+        inode: u64,
+    },
+}
+
+impl Anchor {
+    /// The end of `process`.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub(crate) fn process(process: Process) -> Result<Self, AttachError> {
+        let watched = readable::process(process);
+        watched.map(Self::Process).map_err(|error| AttachError::Namespace(error.to_string()))
+    }
+
+    /// What the next agent needs to find it again.
+    #[must_use]
+    pub(super) fn stored(&self, boot: &str) -> StoredAnchor {
+        let boot = boot.to_owned();
+        match self {
+            Self::Process(process) => {
+                let (pid, started) = (process.get_ref().pid(), process.get_ref().started());
+                StoredAnchor::Process(StoredProcess { pid, started, boot })
+            }
+            Self::Path { path, inode } => {
+                StoredAnchor::Path(StoredPath { path: path.clone(), inode: *inode, boot })
+            }
+        }
+    }
+
+    /// Finds it again, as long as it has not ended.
+    ///
+    /// # Errors
+    /// With what has ended.
+    pub(super) fn reopen(stored: &StoredAnchor, boot: &str) -> Result<Self, String> {
+        if stored.boot() != boot {
+            return Err("the machine was started again".to_owned());
+        }
+        match stored {
+            StoredAnchor::Process(process) => {
+                let process = Process::reopen(process.pid, process.started);
+                let process = process.map_err(|error| error.to_string())?;
+                readable::process(process).map(Self::Process).map_err(|error| error.to_string())
+            }
+            StoredAnchor::Path(StoredPath { path, inode, .. }) => {
+                if inode_at(path) == Some(*inode) {
+                    Ok(Self::Path { path: path.clone(), inode: *inode })
+                } else {
+                    Err(format!("namespace {} is gone", path.display()))
+                }
+            }
+        }
+    }
+
+    /// The namespace that it names.
+    ///
+    /// # Errors
+    /// When it has just ended.
+    pub(super) fn netns(&self) -> Result<NetNs, NetNsError> {
+        match self {
+            Self::Process(process) => NetNs::open(format!("/proc/{}/ns/net", process.get_ref().pid())),
+            Self::Path { path, .. } => NetNs::open(path),
+        }
+    }
+
+    /// The process, if it is one.
+    #[must_use]
+    pub(super) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process(process) => Some(process.get_ref().pid()),
+            Self::Path { .. } => None,
+        }
+    }
+
+    /// Returns when it has ended. Cancel safe.
+    pub(super) async fn gone(&self) {
+        match self {
+            // An error of the descriptor cannot be told from the end, and is treated as it.
+            Self::Process(process) => drop(process.readable().await),
+            Self::Path { path, inode } => {
+                let mut look = tokio::time::interval(LOOK);
+                while inode_at(path) == Some(*inode) {
+                    look.tick().await;
+                }
+            }
+        }
+    }
+}
+
+/// Opened rather than only looked at: a file that is left where a namespace was mounted is none.
+fn inode_at(path: &Path) -> Option<u64> {
+    NetNs::open(path).ok()?.inode().ok()
+}
+
+/// The anchor, and whether somebody asked for the end before.
+#[derive(Debug)]
+pub(super) struct Lifeline {
+    pub(super) anchor: Anchor,
+    pub(super) dismissed: watch::Receiver<bool>,
+}
+
+impl Lifeline {
+    /// Returns when the workload is to end. Cancel safe.
+    pub(super) async fn ended(&self) {
+        let mut dismissed = self.dismissed.clone();
+        let asked = async {
+            if dismissed.wait_for(|dismissed| *dismissed).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.anchor.gone() => {}
+            () = asked => {}
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Which workloads are on this host, by name, from their admission to their last trace.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use sealane_proto::types::WorkloadRef;
+use sealane_proto::wire::v1;
+use sealane_sys::NetNs;
+use tokio::sync::watch;
+
+use super::plumbing::netns_path;
+use crate::overlay::Local;
+use crate::seat::Owner;
+use crate::sidecar::Key;
+
+/// How long a workload that is being attached is waited for by whoever wants to enter it.
+const ATTACHING: Duration = Duration::from_secs(10);
+/// How long the end of a workload is waited for by whoever asked for it.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// The workloads by their attachment in their first network.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    entries: watch::Sender<BTreeMap<Key, Entry>>,
+    /// Held while seats in a namespace are given.
+    pub(super) admitting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    attachments: Vec<Local>,
+    /// What it ends with, if that is a process.
+    pid: Option<u32>,
+    /// Once it may be entered.
+    location: Option<v1::Location>,
+    dismiss: watch::Sender<bool>,
+}
+
+impl Entry {
+    fn is(&self, wanted: &WorkloadRef) -> bool {
+        let in_network =
+            |local: &Local| wanted.network.as_ref().is_none_or(|network| local.workload.network == *network);
+        let mut own = self.attachments.iter();
+        own.any(|local| local.workload.name == wanted.name && in_network(local))
+    }
+
+    fn owner(&self) -> Owner {
+        self.attachments.first().map(|local| local.seat.owner()).unwrap_or_default()
+    }
+}
+
+impl Roster {
+    /// A workload is here from now on; says when somebody asks for its end.
+    #[must_use]
+    pub(super) fn enter(&self, attachments: Vec<Local>, pid: Option<u32>) -> watch::Receiver<bool> {
+        let (dismiss, dismissed) = watch::channel(false);
+        if let Some(first) = attachments.first() {
+            let key = Key::of(&first.workload);
+            let entry = Entry { attachments, pid, location: None, dismiss };
+            self.entries.send_modify(|entries| drop(entries.insert(key, entry)));
+        }
+        dismissed
+    }
+
+    /// It may be entered.
+    pub(super) fn set_up(&self, key: &Key, location: &v1::Location) {
+        self.entries.send_modify(|entries| {
+            if let Some(entry) = entries.get_mut(key) {
+                entry.location = Some(location.clone());
+            }
+        });
+    }
+
+    /// It is ending: nobody enters it any more.
+    pub(super) fn close(&self, key: &Key) {
+        self.entries.send_modify(|entries| {
+            if let Some(entry) = entries.get_mut(key) {
+                entry.location = None;
+            }
+        });
+    }
+
+    /// Nothing of it is left.
+    pub(super) fn leave(&self, key: &Key) {
+        self.entries.send_modify(|entries| drop(entries.remove(key)));
+    }
+
+    /// The attachments of other workloads in the namespace `netns`.
+    pub(super) fn sharing(&self, netns: &NetNs, run_dir: &Path) -> Vec<Local> {
+        let Ok(inode) = netns.inode() else { return Vec::new() };
+        let shares = |key: &Key| {
+            let other = NetNs::open(netns_path(run_dir, key)).ok();
+            other.and_then(|other| other.inode().ok()) == Some(inode)
+        };
+        let entries = self.entries.borrow();
+        let sharing = entries.iter().filter(|(key, _)| shares(key));
+        sharing.flat_map(|(_, entry)| entry.attachments.clone()).collect()
+    }
+
+    /// Where a workload lives; one that is still being attached is waited for.
+    ///
+    /// # Errors
+    /// A sentence, when there is none on this host or more than one.
+    pub(super) async fn locate(&self, wanted: &WorkloadRef, host: &str) -> Result<v1::Location, String> {
+        let key = self.find(wanted, host)?;
+        let mut entries = self.entries.subscribe();
+        let ready =
+            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.location.is_some()));
+        let found = match tokio::time::timeout(ATTACHING, ready).await {
+            Ok(Ok(entries)) => entries.get(&key).and_then(|entry| entry.location.clone()),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        found.ok_or_else(|| {
+            format!("workload {wanted} is just beginning or ending; the agent's log says what it waits for")
+        })
+    }
+
+    /// Ends a workload that was attached; answers whether nothing of it is left.
+    ///
+    /// # Errors
+    /// A sentence, when there is none to detach.
+    pub(super) async fn dismiss(&self, wanted: &WorkloadRef, host: &str) -> Result<bool, String> {
+        let key = self.find(wanted, host)?;
+        let Some(entry) = self.entries.borrow().get(&key).cloned() else { return Ok(true) };
+        if entry.owner() == Owner::Agent {
+            let process = entry.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            return Err(format!(
+                "workload {wanted} was started by `sealane run` and ends with its command{process}; hint: end that"
+            ));
+        }
+        entry.dismiss.send_replace(true);
+        let mut entries = self.entries.subscribe();
+        let gone = entries.wait_for(|entries| !entries.contains_key(&key));
+        Ok(tokio::time::timeout(ENDING, gone).await.is_ok())
+    }
+
+    fn find(&self, wanted: &WorkloadRef, host: &str) -> Result<Key, String> {
+        let entries = self.entries.borrow();
+        let mut found = entries.iter().filter(|(_, entry)| entry.is(wanted)).map(|(key, _)| key);
+        match (found.next(), found.next()) {
+            (Some(key), None) => Ok(key.clone()),
+            (Some(one), Some(other)) => Err(format!(
+                "there are several workloads {wanted} on host {host}; hint: say which, {}.{} or {}.{}",
+                one.workload, one.network, other.workload, other.network
+            )),
+            (None, _) => Err(format!(
+                "workload {wanted} is not on host {host}; hint: `sealane workload ls` says where it is"
+            )),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One workload from the request to the last trace: a namespace, and in it an attachment per network.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::{join_all, try_join_all};
+use sealane_proto::wire::v1;
+use sealane_sys::NetNs;
+use tokio::sync::{mpsc, watch};
+
+use super::admission::{self, Admitted};
+use super::anchor::{Anchor, Lifeline};
+use super::ground::{self, Ground};
+use super::life::{Life, Progress};
+use super::names::Names;
+use super::plumbing::{netns_path, resolv_path};
+use super::{AttachError, Context, RunSpec};
+use crate::disk::StoredWorkload;
+use crate::host::Effective;
+use crate::overlay::Local;
+use crate::seat::Owner;
+use crate::sidecar::Key;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The workload.
+    pub(super) spec: RunSpec,
+    /// What it ends with.
+    pub(super) anchor: Anchor,
+    /// Its namespace, if it is somebody else's.
+    pub(super) given: Option<NetNs>,
+}
+
+struct Sandbox {
+    context: Arc<Context>,
+    /// At least one.
+    lives: Vec<Life>,
+    names: Arc<Names>,
+    owner: Owner,
+    ground: Option<Ground>,
+}
+
+/// A new workload.
+pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Progress) {
+    let admitted = match admission::admit(&context, &request, &progress).await {
+        Ok(Some(admitted)) => admitted,
+        Ok(None) => return,
+        Err(error) => return drop(progress.0.send(Err(error)).await),
+    };
+    let Admitted { attachments, dismissed } = admitted;
+    let lifeline = Lifeline { anchor: request.anchor, dismissed };
+    let mut sandbox = Sandbox::new(&context, attachments, false);
+    let set_up = tokio::select! {
+        set_up = sandbox.set_up(request.given, &progress) => set_up,
+        () = lifeline.ended() => Err(AttachError::Ending),
+        () = progress.0.closed() => Err(AttachError::Ending),
+    };
+    match set_up {
+        Ok(()) => {
+            let location = sandbox.open();
+            tracing::info!(workload = %sandbox.name(), address = location.address, "workload attached");
+            progress.attached(location).await;
+            drop(progress);
+            sandbox.live(&lifeline, false).await;
+        }
+        Err(error) => drop(progress.0.send(Err(error)).await),
+    }
+    sandbox.tear_down().await;
+}
+
+/// A workload that an earlier agent attached; the host knows it already.
+pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
+    let pid = stored.anchor.pid();
+    let dismissed = context.roster.enter(stored.attachments.clone(), pid);
+    let mut attachments = Vec::new();
+    for local in stored.attachments {
+        let Some(effective) = admission::network(&context, &local.workload.network).await else { return };
+        attachments.push((local, effective));
+    }
+    let mut sandbox = Sandbox::new(&context, attachments, true);
+    match Anchor::reopen(&stored.anchor, &context.boot) {
+        Ok(anchor) => {
+            let lifeline = Lifeline { anchor, dismissed };
+            let adopted = tokio::select! {
+                adopted = sandbox.adopt(&lifeline.anchor) => adopted,
+                () = lifeline.ended() => Ok(()),
+            };
+            if let Err(error) = adopted {
+                tracing::error!(%error, workload = %sandbox.name(), "cannot take up a workload");
+            }
+            sandbox.open();
+            sandbox.live(&lifeline, true).await;
+        }
+        Err(reason) => tracing::warn!(workload = %sandbox.name(), reason, "a workload has ended meanwhile"),
+    }
+    sandbox.tear_down().await;
+}
+
+impl Sandbox {
+    fn new(
+        context: &Arc<Context>,
+        attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
+        registered: bool,
+    ) -> Self {
+        let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
+        let owner = attachments.first().map(|(local, _)| local.seat.owner()).unwrap_or_default();
+        let names = Names::new(zones);
+        let life = |(place, (local, effective))| {
+            Life::new(context.clone(), local, effective, (names.clone(), place), registered)
+        };
+        let lives = attachments.into_iter().enumerate().map(life).collect();
+        Self { context: context.clone(), lives, names, owner, ground: None }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.lives.iter().map(|life| life.key().clone()).collect()
+    }
+
+    /// How it is called in logs.
+    fn name(&self) -> String {
+        self.lives.iter().map(|life| life.key().to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    async fn set_up(&mut self, given: Option<NetNs>, progress: &Progress) -> Result<(), AttachError> {
+        self.stand(given).await?;
+        try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)
+    }
+
+    /// Takes up what runs: nothing is waited for that worked without this agent.
+    async fn adopt(&mut self, anchor: &Anchor) -> Result<(), AttachError> {
+        let keys = self.keys();
+        // Bound since it was attached; if somebody took that away, it is still there for the one it is of.
+        let bound = keys.first().and_then(|key| NetNs::open(netns_path(&self.context.run_dir, key)).ok());
+        let given = match (self.owner, bound) {
+            (Owner::Agent, _) => None,
+            (Owner::Other, Some(bound)) => Some(bound),
+            (Owner::Other, None) => {
+                Some(anchor.netns().map_err(|error| AttachError::Namespace(error.to_string()))?)
+            }
+        };
+        self.stand(given).await?;
+        let quiet = Progress(mpsc::channel(1).0);
+        try_join_all(self.lives.iter_mut().map(|life| life.adopt(&quiet))).await.map(drop)
+    }
+
+    async fn stand(&mut self, given: Option<NetNs>) -> Result<(), AttachError> {
+        let keys = self.keys();
+        let netns = ground::ensure_netns(&self.context, &keys, given)?;
+        try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
+        if let Some(first) = self.lives.first() {
+            let names = (&*self.names, first.gateway());
+            self.ground = Some(Ground::lay(&self.context, &keys, &netns, self.owner, names)?);
+        }
+        Ok(())
+    }
+
+    /// Lets people in.
+    fn open(&self) -> v1::Location {
+        let location = self.location();
+        if let Some(first) = self.lives.first() {
+            self.context.roster.set_up(first.key(), &location);
+        }
+        location
+    }
+
+    fn location(&self) -> v1::Location {
+        let attachment = |life: &Life| v1::Attachment {
+            network: life.key().network.to_string(),
+            address: life.local().workload.address.to_string(),
+            interface: life.local().seat.interface().to_string(),
+        };
+        let mut location =
+            v1::Location { attachments: self.lives.iter().map(attachment).collect(), ..Default::default() };
+        if let Some(first) = self.lives.first() {
+            location.workload = first.key().workload.to_string();
+            location.netns = netns_path(&self.context.run_dir, first.key()).display().to_string();
+            location.resolv_conf = resolv_path(&self.context.run_dir, first.key()).display().to_string();
+            location.address = first.local().workload.address.to_string();
+        }
+        if let Some(ground) = &self.ground {
+            location.nameserver = ground.nameserver.to_string();
+            location.notes.clone_from(&ground.notes);
+        }
+        location
+    }
+
+    async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
+        join_all(self.lives.iter_mut().map(|life| life.live(lifeline, adopted))).await;
+    }
+
+    /// Out of names and balancing, then out of the kernel, then out of memory.
+    async fn tear_down(mut self) {
+        let ended = SystemTime::now();
+        let (keys, name) = (self.keys(), self.name());
+        let Some(first) = keys.first() else { return };
+        self.context.roster.close(first);
+        join_all(self.lives.iter_mut().map(Life::retire)).await;
+        ground::clear(&self.context, &keys, self.ground.take());
+        if let Err(error) = self.context.folder.remove(&first.record_name()) {
+            tracing::error!(%error, workload = name, "cannot forget a workload that ended");
+        }
+        for life in &self.lives {
+            life.forget().await;
+        }
+        self.context.roster.leave(first);
+        let took = ended.elapsed().unwrap_or_default();
+        tracing::info!(workload = name, ?took, "workload gone");
+    }
+}

@@ -1,0 +1,107 @@
+//! What is in a namespace of somebody else's before anything of ours is.
+
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::Ipv4Net;
+use sealane_proto::types::{NetworkName, Subnet};
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use super::AttachError;
+use crate::netlink::{NetlinkError, Socket};
+use crate::overlay::Local;
+use crate::seat::{Owner, Seat};
+
+/// The interfaces of a namespace and what they can reach directly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Survey {
+    interfaces: Vec<String>,
+    nets: Vec<(String, Ipv4Net)>,
+}
+
+impl Survey {
+    /// Looks around in `netns`.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(super) fn of(hopper: &Hopper, netns: &NetNs) -> Result<Self, NetlinkError> {
+        let mut socket = Socket::open(hopper, netns)?;
+        let links = socket.links()?;
+        let name_of = |index| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+        let nets = socket.addresses()?.into_iter().filter_map(|known| {
+            let IpAddr::V4(address) = known.address else { return None };
+            Some((name_of(known.index)?, Ipv4Net::new(address, known.prefix_len).ok()?.trunc()))
+        });
+        let nets = nets.collect();
+        Ok(Self { interfaces: links.into_iter().map(|link| link.name).collect(), nets })
+    }
+
+    /// The first free seats beside those of `sharing`.
+    pub(super) fn seats(&self, sharing: &[Local], count: usize) -> Vec<Seat> {
+        let free = |seat: &Seat| {
+            sharing.iter().all(|other| other.seat.number() != seat.number())
+                && !self.interfaces.iter().any(|name| seat.interface().is_named(name))
+        };
+        Seat::all(Owner::Other).filter(free).take(count).collect()
+    }
+
+    /// Refuses a network that the namespace is in already, or could not tell from another.
+    pub(super) fn check(
+        &self,
+        network: &NetworkName,
+        subnet: Subnet,
+        sharing: &[Local],
+    ) -> Result<(), AttachError> {
+        if let Some(same) = sharing.iter().find(|other| other.workload.network == *network) {
+            return Err(AttachError::Namespace(format!(
+                "the namespace is in network {network} already, as workload {}; hint: detach that first",
+                same.workload.name
+            )));
+        }
+        let own = subnet.to_net();
+        let overlaps = |net: &Ipv4Net| own.contains(&net.network()) || net.contains(&own.network());
+        match self.nets.iter().find(|(_, net)| overlaps(net)) {
+            Some((interface, net)) => Err(AttachError::Namespace(format!(
+                "subnet {subnet} of network {network} overlaps {net} of interface {interface} in the namespace, \
+                 which could not tell them apart"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether somebody has a socket at `address` in the calling thread's namespace, whatever its port: Docker's
+/// resolver has one behind a port that its rules lead to.
+pub(super) fn is_used(address: std::net::Ipv4Addr) -> io::Result<bool> {
+    let [a, b, c, d] = address.octets();
+    // As the kernel prints it: a number in the host's byte order.
+    let local = format!("{:08X}:", u32::from_ne_bytes([a, b, c, d]));
+    for table in ["udp", "tcp"] {
+        let sockets = std::fs::read_to_string(format!("/proc/thread-self/net/{table}"))?;
+        if sockets.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|at| at.starts_with(&local)))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_with_interfaces_of_its_own_has_free_seats() {
+        let survey = Survey {
+            interfaces: ["lo", "eth0", "sl0"].map(str::to_owned).into(),
+            nets: vec![("eth0".to_owned(), "172.17.0.0/16".parse().unwrap())],
+        };
+        let names: Vec<_> = survey.seats(&[], 2).iter().map(|seat| seat.interface().to_string()).collect();
+        assert_eq!(names, ["sl1", "sl2"]);
+        let (shop, refused) = ("shop".parse().unwrap(), "172.17.128.0/17".parse().unwrap());
+        let error = survey.check(&shop, refused, &[]).unwrap_err().to_string();
+        assert!(error.contains("172.17.128.0/17 of network shop overlaps 172.17.0.0/16 of interface eth0"));
+        assert!(survey.check(&shop, "10.42.0.0/16".parse().unwrap(), &[]).is_ok());
+    }
+}

@@ -1,0 +1,80 @@
+//! Which namespace `attach` means, and what its attachment ends with.
+
+use std::io;
+use std::path::Path;
+
+use sealane_proto::wire::v1;
+use sealane_sys::{NetNs, Process};
+
+use super::anchor::Anchor;
+use super::{AttachError, Context};
+
+fn refused(reason: impl Into<String>) -> AttachError {
+    AttachError::Namespace(reason.into())
+}
+
+/// Opens the namespace of a request.
+///
+/// # Errors
+/// [`AttachError::Namespace`] when it is not there, not the one that the caller sees, or not one to attach.
+pub(super) fn find(context: &Context, request: &v1::AttachRequest) -> Result<(Anchor, NetNs), AttachError> {
+    let pid = if request.pid == 0 { pid_of(&request.netns) } else { Some(request.pid) };
+    let path = pid.map_or_else(|| request.netns.clone(), |pid| format!("/proc/{pid}/ns/net"));
+    if !Path::new(&path).is_absolute() {
+        return Err(refused(format!("the path of a namespace must be absolute, not {path:?}")));
+    }
+    // Opened before its namespace: a process that has ended meanwhile is seen to have.
+    let process = pid.map(Process::open).transpose()?;
+    let netns = NetNs::open(&path).map_err(|error| refused(error.to_string()))?;
+    let inode = inode(&netns)?;
+    if request.inode != 0 && request.inode != inode {
+        return Err(refused(format!(
+            "{path} is another namespace to the agent than to the caller; hint: name it as the agent's host sees it"
+        )));
+    }
+    refuse_ours(context, &path, inode)?;
+    let anchor = match process {
+        Some(process) => Anchor::process(process)?,
+        None => Anchor::Path { path: path.into(), inode },
+    };
+    Ok((anchor, netns))
+}
+
+fn inode(netns: &NetNs) -> Result<u64, AttachError> {
+    netns.inode().map_err(|error| refused(error.to_string()))
+}
+
+fn refuse_ours(context: &Context, path: &str, inode: u64) -> Result<(), AttachError> {
+    let same = |netns: Result<NetNs, sealane_sys::NetNsError>| {
+        netns.ok().and_then(|netns| netns.inode().ok()) == Some(inode)
+    };
+    if same(NetNs::open("/proc/self/ns/net")) || same(NetNs::open("/proc/1/ns/net")) {
+        return Err(refused(format!(
+            "{path} is the host's own network namespace, which cannot be attached; \
+             hint: `sealane run` makes a namespace for a command"
+        )));
+    }
+    let networks =
+        context.overlay.networks_on_disk().map_err(|error: io::Error| refused(error.to_string()))?;
+    match networks.into_iter().find(|network| same(context.overlay.network_netns(network))) {
+        Some(network) => Err(refused(format!("{path} is the namespace of network {network} itself"))),
+        None => Ok(()),
+    }
+}
+
+/// The process that a path below /proc names.
+fn pid_of(path: &str) -> Option<u32> {
+    path.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_process_is_the_process() {
+        assert_eq!(pid_of("/proc/17/ns/net"), Some(17));
+        assert_eq!(pid_of("/proc/self/ns/net"), None);
+        assert_eq!(pid_of("/run/netns/17"), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! `sealane attach` and `sealane detach`: namespaces that are there already.
+
+mod container;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sealane_proto::wire::v1;
+use sealane_proto::wire::v1::agent_client::AgentClient;
+use sealane_sys::NetNs;
+
+use crate::args::{AttachTo, Common, Detach, Target};
+use crate::client::{agent, answer, converse, refusal};
+use crate::failure::{Exit, Failure, require_root};
+use crate::printer::Printer;
+use crate::run::{follow, request};
+use crate::view::LocationView;
+
+/// A namespace that somebody named.
+struct Found {
+    path: PathBuf,
+    pid: u32,
+    /// What a workload's name may be made from.
+    stem: String,
+}
+
+/// `sealane attach`.
+pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    require_root("attach")?;
+    let found = find(&to.target, printer)?;
+    let netns = NetNs::open(&found.path).map_err(|error| {
+        Failure::new(error.to_string())
+            .hint("a network namespace is named by a path such as /run/netns/NAME or /proc/PID/ns/net")
+    })?;
+    let request = v1::AttachRequest {
+        workload: Some(request(&to.attach, found.stem)?),
+        netns: found.path.display().to_string(),
+        pid: found.pid,
+        inode: netns.inode().map_err(Failure::of("cannot look at the namespace"))?,
+    };
+    let location = converse(async {
+        let mut client = AgentClient::new(agent(common).await?);
+        let events = client.attach(request).await.map_err(|status| refusal(&status))?.into_inner();
+        follow(events, printer).await
+    })?;
+    for note in &location.notes {
+        printer.talk(note);
+    }
+    printer.sheet(&LocationView::from(location))
+}
+
+/// `sealane detach`.
+pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    require_root("detach")?;
+    let workload = detach.workload.to_string();
+    let request = v1::DetachRequest { workload: workload.clone() };
+    let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
+    printer.talk(&if detached.ending {
+        format!("workload {workload} is ending: it waits until every host has heard of it")
+    } else {
+        format!("workload {workload} detached")
+    });
+    Ok(())
+}
+
+fn find(target: &Target, printer: &Printer) -> Result<Found, Failure> {
+    if let Some(path) = &target.path {
+        let path = std::path::absolute(path).map_err(Failure::of("the path of the namespace"))?;
+        let stem = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // What /proc calls it says nothing.
+        let stem = if path.starts_with("/proc") { String::new() } else { stem };
+        return Ok(Found { path, pid: 0, stem });
+    }
+    if let Some(pid) = target.pid {
+        let folder = Path::new("/proc").join(pid.to_string());
+        let stem = fs::read_to_string(folder.join("comm"))
+            .map_err(|_| Failure::new(format!("there is no process {pid}")).exit(Exit::Failed))?;
+        return Ok(Found { path: folder.join("ns/net"), pid, stem: stem.trim().to_owned() });
+    }
+    let id = target.container.as_deref().unwrap_or_default();
+    let found = container::find(id)?;
+    printer.talk(&format!("container {} is process {}, found by {}", found.id, found.pid, found.by));
+    let stem = found.id.chars().take(12).collect();
+    Ok(Found { path: format!("/proc/{}/ns/net", found.pid).into(), pid: found.pid, stem })
+}

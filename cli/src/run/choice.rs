@@ -1,0 +1,94 @@
+//! Which network a `--ip` or `--mac` is for.
+
+use std::fmt::Display;
+
+use sealane_proto::types::NetworkName;
+use sealane_proto::wire::v1;
+
+use crate::args::{Attach, InNetwork};
+use crate::failure::{Exit, Failure};
+
+/// The networks with their addresses, in the order in which they were given.
+pub(super) fn networks(attach: &Attach) -> Result<Vec<v1::NetworkChoice>, Failure> {
+    let mut choices: Vec<v1::NetworkChoice> = attach
+        .networks
+        .iter()
+        .map(|network| v1::NetworkChoice { network: network.to_string(), ..Default::default() })
+        .collect();
+    for ip in &attach.ips {
+        place("--ip", ip, &attach.networks, &mut choices, |choice| &mut choice.address)?;
+    }
+    for mac in &attach.macs {
+        place("--mac", mac, &attach.networks, &mut choices, |choice| &mut choice.mac)?;
+    }
+    Ok(choices)
+}
+
+fn place<T: Display>(
+    flag: &str,
+    given: &InNetwork<T>,
+    networks: &[NetworkName],
+    choices: &mut [v1::NetworkChoice],
+    field: fn(&mut v1::NetworkChoice) -> &mut String,
+) -> Result<(), Failure> {
+    let value = &given.value;
+    let usage = |message: String| Failure::new(message).exit(Exit::Usage);
+    let network = match (&given.network, networks) {
+        (Some(network), _) => network,
+        (None, [only]) => only,
+        (None, _) => {
+            let example = networks.first().map(ToString::to_string).unwrap_or_default();
+            return Err(usage(format!("{flag} {value} does not say in which network"))
+                .hint(format!("{flag} {example}={value}")));
+        }
+    };
+    let Some(choice) = choices.iter_mut().find(|choice| choice.network == network.as_str()) else {
+        return Err(usage(format!("{flag} {network}={value}: the workload does not join network {network}"))
+            .hint(format!("add --network {network}")));
+    };
+    let place = field(choice);
+    if !place.is_empty() {
+        return Err(usage(format!("{flag} is given twice for network {network}: {place} and {value}")));
+    }
+    *place = value.to_string();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Verb};
+
+    fn of(flags: &str) -> Result<Vec<v1::NetworkChoice>, Failure> {
+        let line = format!("sealane run {flags} -- true");
+        let Verb::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().verb else {
+            panic!("not a run");
+        };
+        networks(&run.attach)
+    }
+
+    #[test]
+    fn an_address_goes_to_its_network() {
+        assert_eq!(of("--network shop --ip 10.42.0.9").unwrap()[0].address, "10.42.0.9");
+        let both = of("--network shop --network office --ip office=10.44.0.9 --ip shop=10.42.0.9").unwrap();
+        let both: Vec<_> = both.iter().map(|choice| (&*choice.network, &*choice.address)).collect();
+        assert_eq!(both, [("shop", "10.42.0.9"), ("office", "10.44.0.9")]);
+    }
+
+    #[test]
+    fn an_address_without_its_network_is_refused() {
+        let check = |flags: &str, expected: &str| {
+            let failure = of(flags).unwrap_err();
+            assert!(failure.message.contains(expected), "{failure:?}");
+            assert_eq!(failure.exit, Exit::Usage);
+        };
+        check(
+            "--network shop --network office --ip 10.42.0.9",
+            "--ip 10.42.0.9 does not say in which network",
+        );
+        check("--network shop --ip office=10.42.0.9", "does not join network office");
+        check("--network shop --ip 10.42.0.9 --ip shop=10.42.0.8", "given twice for network shop");
+    }
+}

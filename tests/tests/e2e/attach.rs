@@ -1,0 +1,177 @@
+//! Namespaces that somebody else made: attached, used, and given back as they were.
+
+use nix::sys::signal::Signal;
+use sealane_lab::isolated;
+use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, testapp};
+use serde_json::Value;
+
+/// A namespace with a network of its own, as a container has.
+fn make_namespace(site: &Site, name: &str) {
+    let script = format!(
+        "ip netns add {name} && ip -n {name} link add eth0 type bridge && \
+         ip -n {name} addr add 172.30.0.2/24 dev eth0 && ip -n {name} link set eth0 up && \
+         ip -n {name} route add default via 172.30.0.1"
+    );
+    let _ = site.command("sh", &["-c", &script]).ok();
+}
+
+fn attach(site: &Site, words: &[&str]) -> Finished {
+    site.sealane(&[&["attach"], words, &["-o", "json"]].concat())
+}
+
+fn attached(site: &Site, words: &[&str]) -> Value {
+    attach(site, words).ok().json()
+}
+
+/// Starts an HTTP server in a named namespace, by no means of Sealane's.
+fn serve_in(site: &Site, namespace: &str) -> Running {
+    let program = testapp();
+    let mut server = site.host.command("ip");
+    server.args(["netns", "exec", namespace, program.to_str().unwrap(), "http", "8080", namespace]);
+    let mut server = Running::start(server);
+    server.wait_for("listening");
+    server
+}
+
+fn await_gone(site: &Site, name: &str) {
+    eventually(PATIENCE, "the workload is gone", || site.workload(name).is_none().then_some(()));
+}
+
+/// What of Sealane is in a namespace.
+fn traces(site: &Site, namespace: &str) -> String {
+    let look = format!("ip -n {namespace} -br link | grep ^sl; ip netns exec {namespace} nft list tables");
+    site.command("sh", &["-c", &look]).stdout
+}
+
+#[test]
+fn a_namespace_is_attached_by_path_and_given_back_as_it_was() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(2);
+    let _api = mesh.site(2).serve("api", "api-1");
+    make_namespace(mesh.site(1), "legacy");
+    let routes =
+        |mesh: &Mesh| mesh.site(1).command("ip", &["-n", "legacy", "route", "show", "dev", "eth0"]).stdout;
+    let before = routes(&mesh);
+    let words =
+        ["/run/netns/legacy", "--network", "shop", "--service", "web", "--port", "8080", "--name", "legacy"];
+    let told = attached(mesh.site(1), &words);
+    assert_eq!(told["attachments"][0]["interface"], "sl0", "{told}");
+    assert_eq!(told["nameserver"], "127.0.0.11", "{told}");
+    let _server = serve_in(mesh.site(1), "legacy");
+    mesh.await_instances("web", 1);
+    mesh.await_instances("api", 1);
+    let check = |mesh: &Mesh| {
+        let call = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://web:8080/"]).wait().ok();
+        assert_eq!(call.stdout, "legacy");
+        let call = mesh.site(1).exec("legacy", &["curl", "-sS", "--max-time", "10", "http://api:8080/"]).ok();
+        assert_eq!(call.stdout, "api-1");
+        assert_eq!(routes(mesh), before, "what was there stays");
+    };
+    check(&mesh);
+
+    let again = attach(mesh.site(1), &words[..3]);
+    assert!(again.stderr.contains("in network shop already, as workload legacy"), "{again}");
+    let workload = mesh.site(1).workload("legacy").unwrap();
+    mesh.site_mut(1).agent.kill9();
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    check(&mesh);
+    assert_eq!(mesh.site(1).workload("legacy").unwrap(), workload);
+
+    let _ = mesh.site(1).sealane(&["detach", "legacy"]).ok();
+    assert_eq!((traces(mesh.site(1), "legacy"), mesh.site(1).workload("legacy")), (String::new(), None));
+    assert!(mesh.site(1).processes("proxy").is_empty(), "its sidecar has ended");
+    assert_eq!(routes(&mesh), before);
+
+    let told = attached(mesh.site(1), &words);
+    assert_eq!(told["workload"], "legacy", "{told}");
+    let _ = mesh.site(1).command("ip", &["netns", "del", "legacy"]).ok();
+    await_gone(mesh.site(1), "legacy");
+}
+
+#[test]
+fn an_attachment_by_pid_ends_with_its_process_also_while_the_agent_is_gone() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(1);
+    let start = |site: &Site| {
+        let mut alone = site.host.command("unshare");
+        alone.args(["-n", "sh", "-c", "echo there; exec sleep 1000"]);
+        let mut alone = Running::start(alone);
+        alone.wait_for("there");
+        alone
+    };
+    let (first, mut second) = (start(mesh.site(1)), start(mesh.site(1)));
+    let pid = first.pid().to_string();
+    let told = attached(mesh.site(1), &["--pid", &pid, "--network", "shop", "--name", "first"]);
+    assert_eq!(told["attachments"][0]["network"], "shop", "{told}");
+    // The path of a process means the process.
+    let path = format!("/proc/{}/ns/net", second.pid());
+    let _ = attached(mesh.site(1), &[&path, "--network", "shop", "--name", "second"]);
+    first.signal(Signal::SIGKILL);
+    await_gone(mesh.site(1), "first");
+    mesh.site_mut(1).agent.kill9();
+    second.kill9();
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    await_gone(mesh.site(1), "second");
+    eventually(PATIENCE, "no sidecar is left", || mesh.site(1).processes("proxy").is_empty().then_some(()));
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_by_name() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    make_namespace(site, "legacy");
+    let _ = mesh.sealane(&["network", "create", "near", "--subnet", "172.30.0.0/16"]).ok();
+    let _runner = site.serve("api", "api-1");
+    let table: [(&[&str], &str); 6] = [
+        (&["/proc/self/ns/net", "--network", "shop"], "the host's own network namespace"),
+        (&["/run/netns/nothing", "--network", "shop"], "cannot open network namespace /run/netns/nothing"),
+        (&["/etc/passwd", "--network", "shop"], "not a namespace"),
+        (&["/run/netns/legacy", "--network", "near"], "overlaps 172.30.0.0/24 of interface eth0"),
+        (&["/run/sealane/netns/net-shop", "--network", "shop"], "the namespace of network shop itself"),
+        (&["--container", "0123456789ab", "--network", "shop"], "no running container 0123456789ab"),
+    ];
+    for (words, expected) in table {
+        let refused = attach(site, words);
+        assert_eq!(refused.code(), 1, "{refused}");
+        assert!(refused.stderr.contains(expected), "{refused}");
+    }
+    let detach = site.sealane(&["detach", "api-1"]);
+    assert!(detach.stderr.contains("started by `sealane run`"), "{detach}");
+    assert_eq!(traces(site, "legacy"), "", "nothing stays of what was refused");
+}
+
+#[test]
+fn a_resolver_that_is_there_keeps_its_address() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    let _api = site.serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    make_namespace(site, "docker");
+    let _ = site.command("ip", &["-n", "docker", "link", "set", "lo", "up"]).ok();
+    let script = "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
+                  s.bind(('127.0.0.11',40053))\nprint('bound',flush=True)\ntime.sleep(1000)";
+    let mut resolver = site.host.command("ip");
+    resolver.args(["netns", "exec", "docker", "python3", "-c", script]);
+    let mut resolver = Running::start(resolver);
+    resolver.wait_for("bound");
+    let told = attach(site, &["/run/netns/docker", "--network", "shop", "--name", "web"]).ok();
+    assert!(told.stderr.contains("127.0.0.11 is in use in the namespace"), "{told}");
+    let told = told.json();
+    assert_eq!(told["nameserver"], "127.0.0.12", "{told}");
+    let resolv = site.command("cat", &[told["resolv_conf"].as_str().unwrap()]).ok().stdout;
+    assert!(resolv.starts_with("nameserver 127.0.0.12\n"), "{resolv}");
+    let call = site.exec("web", &["curl", "-sS", "--max-time", "10", "http://api:8080/"]).ok();
+    assert_eq!(call.stdout, "api-1");
+}
