@@ -66,7 +66,7 @@ BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haprox
 	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl
 BENCH_VENV := $(TARGET)/bench-venv
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
-	prometheus:prometheus systemd-analyze:systemd \
+	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
 	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime
 # Modules of Debian's python3, by the folder of each.

@@ -3,6 +3,7 @@
 mod backup;
 mod demo;
 mod dns;
+mod document;
 mod members;
 mod process;
 mod table;
@@ -20,6 +21,7 @@ use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
+pub(crate) use document::{Apply, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
 };
@@ -68,6 +70,14 @@ pub(crate) enum Verb {
     Detach(Detach),
     /// Run a command in the namespace of a workload of this host
     Exec(Exec),
+    /// Make the mesh what documents say
+    Apply(Apply),
+    /// Show the documents of what is there
+    Get(Get),
+    /// Show what applying documents would change: 0 nothing, 1 something, more when that is not known
+    Diff(Diff),
+    /// End what documents have made
+    Delete(Delete),
     /// Overlay networks
     Network(Network),
     /// Tokens that hosts join with
@@ -94,6 +104,12 @@ pub(crate) enum Verb {
     Demo(Demo),
     /// Remove every trace of Sealane from this host
     Clean(Clean),
+    /// Print the JSON Schema of documents
+    Schema(Schema),
+    /// Print a script that completes this command line in a shell
+    Completions(Completions),
+    /// Write the manual's pages
+    Man(Man),
     /// Hold what must outlive the agent (the agent starts it)
     #[command(hide = true)]
     Keep,
@@ -182,6 +198,16 @@ mod tests {
             ("sealane node rm", "<NODE>"),
             ("sealane service rm Api", "lower-case letters"),
             ("sealane nothing", "nothing"),
+            ("sealane apply", "--filename"),
+            ("sealane apply -f a --timeout 5s", "--wait"),
+            ("sealane apply -f a --wait --dry-run", "--dry-run"),
+            ("sealane apply -f a --wait --timeout soon", "--timeout"),
+            ("sealane get pods", "it must be Network or Service"),
+            ("sealane get servcie", "did you mean Service?"),
+            ("sealane delete", "<KIND>"),
+            ("sealane delete network", "<NAME>"),
+            ("sealane delete network shop -f a", "--filename"),
+            ("sealane completions tcsh", "possible values"),
         ];
         for (line, expected) in table {
             let said = refused(line);

@@ -34,14 +34,18 @@ pub(crate) fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Res
 
 /// Changes what the mesh should be: control alone does that.
 pub(crate) async fn admin(common: &Common) -> Result<AdminClient<Channel>, Failure> {
-    let channel = reach(&sockets(common, &[CONTROL_SOCKET])).await.map_err(|error| {
+    control(common).await.map(AdminClient::new)
+}
+
+/// A channel to control, which both changes and reads.
+pub(crate) async fn control(common: &Common) -> Result<Channel, Failure> {
+    reach(&sockets(common, &[CONTROL_SOCKET])).await.map_err(|error| {
         unreachable(
             &error,
             "sealane control",
             "run this on the control host, as root; `sealane control` or `sealane up` starts one",
         )
-    })?;
-    Ok(AdminClient::new(channel))
+    })
 }
 
 /// Reads what is there: from control, or where there is none, from the agent.
@@ -93,12 +97,19 @@ fn unreachable(error: &ConnectError, who: &str, hint: &str) -> Failure {
 pub(crate) async fn answer<T>(
     question: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, question).await {
+    answer_within(ANSWER_TIMEOUT, question).await
+}
+
+/// Waits for the answer to a question that may take its time.
+pub(crate) async fn answer_within<T>(
+    patience: Duration,
+    question: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(patience, question).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(refusal(&status)),
         Err(_) => {
-            Err(Failure::new(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
-                .exit(Exit::Unreachable))
+            Err(Failure::new(format!("no answer within {} s", patience.as_secs())).exit(Exit::Unreachable))
         }
     }
 }

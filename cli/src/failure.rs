@@ -52,6 +52,11 @@ impl Failure {
         move |error| Self::new(format!("{what}: {error}"))
     }
 
+    /// A status that is an answer: there is nothing to say.
+    pub(crate) fn unsaid() -> Self {
+        Self { exit: Exit::Failed, message: String::new(), hint: None }
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

@@ -7,6 +7,7 @@ mod check;
 mod clean;
 mod client;
 mod demo;
+mod document;
 mod failure;
 mod life;
 mod printer;
@@ -47,6 +48,13 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Clean(clean) => clean::clean(&clean, common, printer),
         Verb::Backup(backup) => verb::backup::take(&backup, common, printer),
         Verb::Restore(restore) => verb::backup::restore(&restore, printer),
+        Verb::Apply(apply) => verb::apply::apply(&apply, common, printer),
+        Verb::Get(get) => verb::get::get(&get, common, printer),
+        Verb::Diff(diff) => verb::get::diff(&diff, common, printer),
+        Verb::Delete(delete) => verb::apply::delete(&delete, common, printer),
+        Verb::Schema(schema) => verb::about::schema(&schema, printer),
+        Verb::Completions(completions) => verb::about::completions(&completions, printer),
+        Verb::Man(man) => verb::about::man(&man, printer),
         Verb::Token(token) => verb::token::call(&token, common, printer),
         Verb::Network(network) => verb::network::call(&network, common, printer),
         Verb::Service(service) => verb::members::services(&service, common, printer),

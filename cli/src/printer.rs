@@ -113,6 +113,11 @@ impl Printer {
         self.print(value, || text.to_owned())
     }
 
+    /// Prints what has one form only.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        written(text)
+    }
+
     /// Says something that is not data.
     pub(crate) fn talk(&self, text: &str) {
         // Nobody to talk to is no reason to fail.
@@ -121,6 +126,9 @@ impl Printer {
 
     /// Says what went wrong.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if failure.message.is_empty() {
+            return;
+        }
         self.talk(&format!("error: {}", failure.message));
         if let Some(hint) = &failure.hint {
             self.talk(&format!("hint: {hint}"));
@@ -133,11 +141,15 @@ impl Printer {
             Format::Json => serde_json::to_string_pretty(value).map_err(Failure::of("cannot write JSON"))?,
             Format::Yaml => serde_saphyr::to_string(value).map_err(Failure::of("cannot write YAML"))?,
         };
-        match writeln!(io::stdout(), "{}", text.trim_end()) {
-            // `sealane ... | head` has read enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            printed => printed.map_err(Failure::of("cannot write to standard output")),
-        }
+        written(&text)
+    }
+}
+
+fn written(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        // `sealane ... | head` has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(Failure::of("cannot write to standard output")),
     }
 }
 

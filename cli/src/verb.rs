@@ -1,7 +1,10 @@
 //! Verbs that ask control or an agent and print the answer.
 
+pub(crate) mod about;
+pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod dns;
+pub(crate) mod get;
 pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod network;

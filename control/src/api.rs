@@ -2,6 +2,7 @@
 
 mod admin;
 mod control;
+mod documents;
 mod members;
 mod read;
 mod status;

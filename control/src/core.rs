@@ -6,6 +6,7 @@
 
 mod carry;
 mod change;
+mod declare;
 mod ipam;
 mod join;
 mod network;
@@ -17,6 +18,8 @@ mod service;
 mod state;
 mod timestamp;
 mod token;
+mod vip;
+mod withdraw;
 
 #[cfg(test)]
 pub(crate) mod model;
@@ -25,6 +28,7 @@ use std::error::Error;
 
 pub use carry::{Carried, CarryNetwork, CarryRefusal};
 pub use change::{Change, Touched};
+pub use declare::{Apply, DocumentRefusal, Effect};
 pub use join::{JoinNode, JoinRefusal};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
 pub use recovery::{Readmit, ReadmitRefusal, Recall, RecallRefusal, Recovery};
@@ -37,6 +41,7 @@ pub use timestamp::{Span, Timestamp};
 pub use token::{
     CreateToken, CreateTokenRefusal, PurgeTokens, RevokeToken, RevokeTokenRefusal, TokenStanding,
 };
+pub use withdraw::{Withdraw, WithdrawRefusal, Withdrawn};
 
 /// Something that may change the state.
 pub trait Command: Send + 'static {

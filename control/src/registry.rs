@@ -56,6 +56,8 @@ pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
     hub: Mutex<Hub>,
     connected: IntGauge,
+    /// Told whenever somebody may have come closer to the newest state.
+    progress: watch::Sender<()>,
 }
 
 /// Who is connected. Locked for short, never across an await.
@@ -89,7 +91,12 @@ impl Registry {
         let mut hub = Hub::default();
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
         hub.take(&directory, &networks);
-        Arc::new(Self { directory: ArcSwap::from_pointee(directory), hub: Mutex::new(hub), connected })
+        Arc::new(Self {
+            directory: ArcSwap::from_pointee(directory),
+            hub: Mutex::new(hub),
+            connected,
+            progress: watch::Sender::new(()),
+        })
     }
 
     /// The newest committed state.
@@ -106,6 +113,7 @@ impl Registry {
         let directory = self.directory.load();
         hub.dismiss(&directory);
         hub.take(&directory, &changed);
+        self.progress.send_replace(());
     }
 
     /// Seats an agent that works by `applied` generations. Another stream of the same node loses its seat.
@@ -155,6 +163,29 @@ impl Registry {
         directory.resting.iter().filter_map(known).collect()
     }
 
+    /// Returns when every connected agent works by what these networks are at the time of the call.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn applied(&self, networks: &BTreeSet<NetworkName>) {
+        let mut progress = self.progress.subscribe();
+        let now = self.hub().tracker.revisions(networks);
+        while !self.hub().tracker.late(&now).is_empty() {
+            // The sender is this registry's: it does not go away.
+            let _ = progress.changed().await;
+        }
+    }
+
+    /// Who does not work by these networks' newest state: connected agents, and hosts that are not connected.
+    pub(crate) fn late(&self, networks: &BTreeSet<NetworkName>) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
+        let hub = self.hub();
+        let directory = self.directory.load();
+        let carriers = networks.iter().filter_map(|name| directory.networks.get(name));
+        let carriers = carriers.flat_map(|snapshot| snapshot.nodes.iter().map(|node| &node.name));
+        let away = carriers.filter(|name| !hub.agents.contains_key(*name)).cloned().collect();
+        (hub.tracker.late(&hub.tracker.revisions(networks)), away)
+    }
+
     fn hub(&self) -> MutexGuard<'_, Hub> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,6 +224,7 @@ impl Seat {
         if let Some(mut hub) = self.seated() {
             hub.tracker.acknowledge(&self.node, network, generation);
             hub.settle();
+            self.registry.progress.send_replace(());
         }
     }
 
@@ -217,6 +249,7 @@ impl Drop for Seat {
         let Some(mut hub) = self.seated() else { return };
         hub.agents.remove(&self.node);
         hub.tracker.disconnect(&self.node);
+        self.registry.progress.send_replace(());
         if let Some(seen) = hub.seen.get_mut(&self.node) {
             seen.connected = false;
         }

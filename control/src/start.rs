@@ -120,7 +120,6 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         writer: writer.clone(),
     };
     let upkeep = vec![accepting, task::spawn("upkeep", upkeep.run()), rests];
-    let servers = vec![hosts, people];
     tracing::info!(%local_addr, trust_domain = %authority.domain(), "control plane serves");
     Ok(Control {
         readiness,
@@ -131,7 +130,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         stopped,
         authority,
         drain,
-        servers,
+        servers: vec![hosts, people],
         upkeep,
         _socket: socket,
     })
@@ -211,7 +210,7 @@ fn serve_people(
     task::spawn_fallible("people", async move {
         part.ready();
         server()
-            .add_service(AdminServer::new(admin))
+            .add_service(AdminServer::new(admin).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(ReadServer::new(read))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), draining.begun())
             .await

@@ -6,6 +6,7 @@
 //! Agent, proxy and control never import each other; they meet here.
 
 pub mod client;
+pub mod document;
 pub mod identity;
 pub mod resource;
 

@@ -83,8 +83,11 @@ pub struct Service {
     pub name: ServiceName,
     /// Its virtual address.
     pub vip: OverlayIp,
-    /// The ports that any of its instances offers, sorted by number and transport.
+    /// The ports that its document declares or, without one, that any of its instances offers, sorted by number and
+    /// transport.
     pub ports: Vec<ServicePort>,
+    /// Whether a document declares it: then it is there without instances too.
+    pub declared: bool,
 }
 
 /// A workload: one network namespace with an address.

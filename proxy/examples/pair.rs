@@ -68,7 +68,8 @@ fn config(own: Workload) -> Result<Config, Failure> {
         mtu: None,
         egress: Egress::Allow,
     };
-    let api = Service { name: "api".parse()?, vip: VIP.into(), ports: vec!["8080/http".parse()?] };
+    let api =
+        Service { name: "api".parse()?, vip: VIP.into(), ports: vec!["8080/http".parse()?], declared: false };
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },

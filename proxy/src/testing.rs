@@ -6,7 +6,7 @@ use sealane_proto::types::{Generation, MacAddr, Vni};
 
 pub(crate) fn service(name: &str, vip: &str, ports: &[&str]) -> Service {
     let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
-    Service { name: name.parse().unwrap(), vip: vip.parse().unwrap(), ports }
+    Service { name: name.parse().unwrap(), vip: vip.parse().unwrap(), ports, declared: false }
 }
 
 pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: &[&str]) -> Workload {

@@ -77,6 +77,16 @@ impl Read for ReadApi {
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
     }
 
+    async fn list_documents(
+        &self,
+        request: Request<v1::ListDocumentsRequest>,
+    ) -> Answer<v1::ListDocumentsResponse> {
+        let v1::ListDocumentsRequest { kind, network } = request.into_inner();
+        let networks = self.networks(&network)?;
+        let documents = networks.iter().flat_map(|effective| effective.snapshot.documents());
+        v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
+    }
+
     async fn status(&self, _request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         let (networks, nodes) = (self.networks("")?, self.nodes()?);
         let link = self.views.link.borrow().clone();

@@ -42,6 +42,8 @@ pub(super) enum Entry {
         /// In wire format.
         name: Box<[u8]>,
         offers: Box<[Offer]>,
+        /// By a document: its address is known before its first instance, for programs that look names up as they start.
+        declared: bool,
     },
     Workload {
         address: Option<Ipv4Addr>,
@@ -88,6 +90,7 @@ impl Entry {
             ready: ready.iter().map(|workload| workload.address.to_ipv4()).collect(),
             name,
             offers: service.ports.iter().map(|port| Offer::new(port, ready)).collect(),
+            declared: service.declared,
         }
     }
 
@@ -103,7 +106,7 @@ impl Entry {
     /// Where the name leads an asker for whom service addresses are balanced or not; with no address, nowhere now.
     pub(super) fn addresses(&self, balanced: bool) -> &[Ipv4Addr] {
         match self {
-            Self::Service { ready, .. } if ready.is_empty() => &[],
+            Self::Service { declared: false, ready, .. } if ready.is_empty() => &[],
             Self::Service { vip, .. } if balanced => slice::from_ref(vip),
             Self::Service { ready, .. } => ready,
             Self::Workload { address } => address.as_slice(),

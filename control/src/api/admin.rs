@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE32_NOPAD;
+use sealane_base::drain::Draining;
 use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
 use sealane_proto::types::{NetworkName, NodeName, Subnet};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::{ControlApi, status_of};
+use super::{ControlApi, documents, status_of};
 use crate::ca::Authority;
 use crate::core::{
     CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, RevokeToken, Timestamp, TokenRecord,
@@ -29,6 +30,7 @@ pub(crate) struct AdminApi {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Metrics,
+    pub(crate) draining: Draining,
 }
 
 impl AdminApi {
@@ -39,6 +41,7 @@ impl AdminApi {
             registry: hosts.context.registry.clone(),
             authority: hosts.authority.clone(),
             metrics: hosts.context.metrics.clone(),
+            draining: hosts.context.draining.clone(),
         }
     }
 }
@@ -129,6 +132,25 @@ impl v1::admin_server::Admin for AdminApi {
             state: token.standing(now).to_string(),
         });
         Ok(Response::new(v1::ListTokensResponse { tokens: tokens.collect() }))
+    }
+
+    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
+        documents::apply(&self.writer, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        documents::delete(&self.writer, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn await_applied(
+        &self,
+        request: Request<v1::AwaitAppliedRequest>,
+    ) -> Result<Response<v1::AwaitAppliedResponse>, Status> {
+        let (draining, request) = (self.draining.clone(), request.into_inner());
+        documents::await_applied(&self.registry, draining, request).await.map(Response::new)
     }
 
     type BackupStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::BackupResponse, Status>>>;

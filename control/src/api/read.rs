@@ -91,6 +91,16 @@ impl v1::read_server::Read for ReadApi {
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
     }
 
+    async fn list_documents(
+        &self,
+        request: Request<v1::ListDocumentsRequest>,
+    ) -> Result<Response<v1::ListDocumentsResponse>, Status> {
+        let directory = self.registry.directory();
+        let v1::ListDocumentsRequest { kind, network } = request.into_inner();
+        let documents = select(&directory, &network)?.into_iter().flat_map(NetworkSnapshot::documents);
+        v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
+    }
+
     async fn status(
         &self,
         _request: Request<v1::StatusRequest>,

@@ -24,6 +24,12 @@ pub(crate) fn status_of<R: Coded>(error: SubmitError<R>) -> Status {
     Status::new(code, error.to_string())
 }
 
+impl Coded for std::convert::Infallible {
+    fn code(&self) -> Code {
+        match *self {}
+    }
+}
+
 impl Coded for CreateNetworkRefusal {
     fn code(&self) -> Code {
         match self {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sealane_proto::document::Document;
 use sealane_proto::resource::{Egress, Node, Workload};
 use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{MacAddr, OverlayIp};
@@ -23,6 +24,9 @@ pub(crate) enum Step {
     Drain(u8, bool),
     RemoveService(u8, u8),
     EndRests(u8),
+    /// A network and a service with one port of this protocol.
+    Apply(u8, u8, u8),
+    Withdraw(u8, u8),
 }
 
 /// Any step.
@@ -39,6 +43,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..4, any::<bool>()).prop_map(|(node, drained)| Step::Drain(node, drained)),
         1 => (0_u8..3, 1_u8..6).prop_map(|(network, service)| Step::RemoveService(network, service)),
         1 => (0_u8..3).prop_map(Step::EndRests),
+        2 => (0_u8..3, 0_u8..6, 0_u8..3).prop_map(|(net, service, port)| Step::Apply(net, service, port)),
+        1 => (0_u8..3, 0_u8..6).prop_map(|(net, service)| Step::Withdraw(net, service)),
     ]
 }
 
@@ -58,6 +64,7 @@ pub(crate) fn beginning() -> State {
 }
 
 /// The decision's changes; a refusal has none.
+#[allow(clippy::too_many_lines, reason = "an arm per command")]
 pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
     fn changes<C: Command>(command: C, state: &State) -> Vec<Change> {
         command.decide(state, Timestamp::from_unix(100)).map(|decision| decision.changes).unwrap_or_default()
@@ -117,7 +124,29 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
             changes(RemoveService { network: network(*net), name }, state)
         }
         Step::EndRests(name) => changes(EndRests { known: [(network(*name), u64::MAX)].into() }, state),
+        Step::Apply(net, service, port) => {
+            changes(Apply { documents: documents(*net, *service, *port), dry_run: false }, state)
+        }
+        Step::Withdraw(net, service) => {
+            let document = documents(*net, *service, 0).pop().unwrap().id();
+            changes(Withdraw { documents: vec![document], dry_run: false, ignore_not_found: true }, state)
+        }
     }
+}
+
+fn documents(net: u8, service: u8, port: u8) -> Vec<Document> {
+    let head = r#""apiVersion":"sealane.dev/v1""#;
+    let subnet = format!("10.0.0.{}/26", net * 64);
+    let protocol = ["auto", "http", "tcp"][usize::from(port)];
+    let texts = [
+        format!(
+            r#"{{{head},"kind":"Network","metadata":{{"name":"net-{net}"}},"spec":{{"subnets":["{subnet}"]}}}}"#
+        ),
+        format!(
+            r#"{{{head},"kind":"Service","metadata":{{"name":"svc-{service}","network":"net-{net}"}},"spec":{{"ports":[{{"port":80,"protocol":"{protocol}"}}]}}}}"#
+        ),
+    ];
+    texts.map(|text| Document::from_json(&text).unwrap()).to_vec()
 }
 
 fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> bool {

@@ -11,6 +11,7 @@ use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
 use super::{Change, Command, Decision, NetworkState, State, Timestamp};
 use draft::Draft;
+pub(super) use ports::Ports;
 pub use refusal::{AddressRefusal, WorkloadRefusal};
 
 /// All workloads of one host.

@@ -190,6 +190,23 @@ impl Tracker {
         all.then(|| track.floor())
     }
 
+    /// The newest revisions of these networks; what is not there has none.
+    pub(super) fn revisions(&self, networks: &BTreeSet<NetworkName>) -> BTreeMap<NetworkName, u64> {
+        let tracks = networks.iter().filter_map(|name| Some((name.clone(), self.networks.get(name)?)));
+        tracks.map(|(name, track)| (name, track.generation.revision)).collect()
+    }
+
+    /// The connected agents that do not work by one of these revisions yet.
+    pub(super) fn late(&self, revisions: &BTreeMap<NetworkName, u64>) -> BTreeSet<NodeName> {
+        let tracks =
+            revisions.iter().filter_map(|(name, &revision)| Some((self.networks.get(name)?, revision)));
+        tracks
+            .flat_map(|(track, revision)| {
+                track.levels.iter().filter(move |&(_, &level)| level < revision).map(|(node, _)| node.clone())
+            })
+            .collect()
+    }
+
     fn advance(&mut self, network: &NetworkName) {
         if let Some(track) = self.networks.get_mut(network) {
             let tickets = track.due();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A TCP or UDP port, 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u16")]
 pub struct Port(NonZeroU16);
 
 impl Port {
@@ -15,6 +16,12 @@ impl Port {
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0.get()
+    }
+}
+
+impl From<Port> for u16 {
+    fn from(port: Port) -> Self {
+        port.get()
     }
 }
 
@@ -54,6 +61,7 @@ impl fmt::Display for Port {
 /// The name of a port within its service: 1 to 15 lower-case letters, digits and inner hyphens, at least one
 /// letter (RFC 6335, section 5.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PortName(Box<str>);
 
 impl PortName {
@@ -75,6 +83,19 @@ impl FromStr for PortName {
             && !text.ends_with('-')
             && !text.contains("--");
         if good { Ok(Self(text.into())) } else { Err(ParseServicePortError::Name(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for PortName {
+    type Error = ParseServicePortError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PortName> for String {
+    fn from(name: PortName) -> Self {
+        name.0.into()
     }
 }
 

@@ -5,8 +5,10 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
+use tonic::Status;
 
 use super::v1;
+use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
 use crate::types::{Generation, Port, ServicePort, Vni, Weight, WeightError};
@@ -192,6 +194,26 @@ impl From<&Block> for v1::Block {
     }
 }
 
+impl v1::ListDocumentsResponse {
+    /// The answer to who asks for documents of a kind, or of all when it is empty.
+    ///
+    /// # Errors
+    /// When there is no such kind.
+    pub fn of(kind: &str, documents: impl Iterator<Item = Document>) -> Result<Self, Status> {
+        let wanted: Option<Kind> = match kind {
+            "" => None,
+            kind => {
+                Some(kind.parse().map_err(|error: KindError| Status::invalid_argument(error.to_string()))?)
+            }
+        };
+        let documents = documents.filter(|document| wanted.is_none_or(|kind| document.id().kind() == kind));
+        let texts = documents.map(|document| document.to_json());
+        let texts =
+            texts.collect::<Result<Vec<_>, _>>().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Self { documents: texts })
+    }
+}
+
 impl TryFrom<v1::Service> for Service {
     type Error = WireError;
     fn try_from(message: v1::Service) -> Result<Self, WireError> {
@@ -200,13 +222,19 @@ impl TryFrom<v1::Service> for Service {
             name: at.parse("name", &message.name)?,
             vip: at.parse("vip", &message.vip)?,
             ports: all(message.ports)?,
+            declared: message.declared,
         })
     }
 }
 
 impl From<&Service> for v1::Service {
     fn from(service: &Service) -> Self {
-        Self { name: service.name.to_string(), vip: service.vip.to_string(), ports: each(&service.ports) }
+        Self {
+            name: service.name.to_string(),
+            vip: service.vip.to_string(),
+            ports: each(&service.ports),
+            declared: service.declared,
+        }
     }
 }
 

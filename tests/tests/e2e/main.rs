@@ -12,6 +12,7 @@ mod clocks;
 mod command;
 mod control_gone;
 mod direct;
+mod documents;
 mod egress;
 mod freshness;
 mod identity;

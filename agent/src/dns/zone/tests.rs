@@ -52,7 +52,7 @@ pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>)
 
 pub(in crate::dns) fn service(name: &str, last: u8, port: &str) -> Service {
     let vip = std::net::Ipv4Addr::new(10, 42, 255, last).into();
-    Service { name: name.parse().unwrap(), vip, ports: vec![port.parse().unwrap()] }
+    Service { name: name.parse().unwrap(), vip, ports: vec![port.parse().unwrap()], declared: false }
 }
 
 pub(in crate::dns) fn workload(name: &str, low: [u8; 2], of: Option<&str>, ready: bool) -> Workload {

@@ -13,6 +13,7 @@ pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> Ne
             name: words.next().unwrap().parse().unwrap(),
             vip: words.next().unwrap().parse().unwrap(),
             ports: words.map(|port| port.parse().unwrap()).collect(),
+            declared: false,
         }
     };
     let workload = |text: &&str| {

@@ -8,7 +8,8 @@ use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, WorkloadNa
 
 use super::ports::Ports;
 use super::{AddressRefusal, WorkloadRefusal};
-use crate::core::{Change, NetworkState, ipam};
+use crate::core::declare::agree;
+use crate::core::{Change, NetworkState, ipam, vip};
 
 /// The future of one network, workload by workload.
 #[derive(Debug)]
@@ -174,6 +175,9 @@ impl<'a> Draft<'a> {
             let without = || WorkloadRefusal::PortsWithoutService(workload.name.clone());
             return if workload.ports.is_empty() { Ok(()) } else { Err(without()) };
         };
+        if let Some(declared) = self.network.services.get(service).filter(|service| service.declared) {
+            return self.check_declared(workload, declared);
+        }
         let mut ports = self.ports_of(service);
         ports.add(&workload.ports).map_err(|conflict| WorkloadRefusal::Protocol {
             port: conflict.port,
@@ -182,6 +186,31 @@ impl<'a> Draft<'a> {
             spoken: conflict.spoken,
             offered: conflict.offered,
         })
+    }
+
+    /// A document says which ports a service has. What was admitted before its ports were withdrawn stays.
+    fn check_declared(&self, workload: &Workload, declared: &Service) -> Result<(), WorkloadRefusal> {
+        let known = self.network.workloads.get(&workload.name);
+        if known.is_some_and(|known| known.service == workload.service && known.ports == workload.ports) {
+            return Ok(());
+        }
+        let (service, network) = (declared.name.clone(), self.network.network.name.clone());
+        for offered in &workload.ports {
+            let known = declared.ports.iter().find(|known| known.key() == offered.key());
+            let (port, offered) = (offered.port, offered.protocol);
+            match known.map(|known| known.protocol) {
+                Some(spoken) if agree(spoken, offered) => {}
+                Some(spoken) => {
+                    return Err(WorkloadRefusal::Protocol { port, service, network, spoken, offered });
+                }
+                None => {
+                    let declared: Vec<String> = declared.ports.iter().map(ToString::to_string).collect();
+                    let declared = declared.join(", ");
+                    return Err(WorkloadRefusal::Undeclared { port, service, network, declared });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The ports of a service's instances so far: other hosts' and those admitted.
@@ -221,15 +250,11 @@ impl<'a> Draft<'a> {
         let stored = self.network.services.values().map(|service| service.vip);
         let taken: BTreeSet<OverlayIp> = stored.chain(self.vips.values().copied()).collect();
         let own = self.network.blocks.iter().filter(|(_, holder)| holder.is_none()).map(|(&range, _)| range);
-        let mut blocks = own.rev().chain(self.blocks.iter().copied());
+        let held = own.rev().chain(self.blocks.iter().copied());
         let unusable = |address| taken.contains(&address) || self.network.resting_at(address).is_some();
-        let free = |block| ipam::free_address(subnet, block, unusable);
-        if let Some(vip) = blocks.find_map(free) {
-            return Some(vip);
-        }
-        let block = ipam::free_block(subnet, ipam::End::Top, |block| self.is_taken(block))?;
-        self.blocks.push(block);
-        free(block)
+        let (vip, block) = vip::free(subnet, held, unusable, |block| self.is_taken(block))?;
+        self.blocks.extend(block);
+        Some(vip)
     }
 
     fn is_taken(&self, block: Ipv4Net) -> bool {
@@ -249,9 +274,9 @@ impl<'a> Draft<'a> {
         concerned.into_iter().filter_map(|name| {
             let ports = self.ports_of(name).into_vec();
             match (self.network.services.get(name), self.vips.get(name)) {
-                (Some(known), _) if ports.is_empty() || known.ports == ports => None,
+                (Some(known), _) if known.declared || ports.is_empty() || known.ports == ports => None,
                 (Some(known), _) => Some(Service { ports, ..known.clone() }),
-                (None, Some(&vip)) => Some(Service { name: name.clone(), vip, ports }),
+                (None, Some(&vip)) => Some(Service { name: name.clone(), vip, ports, declared: false }),
                 (None, None) => None,
             }
         })

@@ -6,19 +6,19 @@ use sealane_proto::types::{Port, Protocol, ServicePort, Transport};
 
 /// Ports by number and transport.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ports(BTreeMap<(Port, Transport), ServicePort>);
+pub(in crate::core) struct Ports(BTreeMap<(Port, Transport), ServicePort>);
 
 /// One number over one transport, two protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Conflict {
-    pub(super) port: Port,
-    pub(super) spoken: Protocol,
-    pub(super) offered: Protocol,
+pub(in crate::core) struct Conflict {
+    pub(in crate::core) port: Port,
+    pub(in crate::core) spoken: Protocol,
+    pub(in crate::core) offered: Protocol,
 }
 
 impl Ports {
     /// Adds an instance's ports. An explicit protocol wins over `auto`, the first name over later ones.
-    pub(super) fn add(&mut self, offered: &[ServicePort]) -> Result<(), Conflict> {
+    pub(in crate::core) fn add(&mut self, offered: &[ServicePort]) -> Result<(), Conflict> {
         for port in offered {
             match self.0.get_mut(&port.key()) {
                 None => drop(self.0.insert(port.key(), port.clone())),
@@ -32,7 +32,7 @@ impl Ports {
     }
 
     /// Sorted by number and transport.
-    pub(super) fn into_vec(self) -> Vec<ServicePort> {
+    pub(in crate::core) fn into_vec(self) -> Vec<ServicePort> {
         self.0.into_values().collect()
     }
 }

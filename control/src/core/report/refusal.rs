@@ -67,6 +67,21 @@ pub enum WorkloadRefusal {
         /// By this one.
         offered: Protocol,
     },
+    /// A port that the service's document does not have.
+    #[error(
+        "port {port} of service {service} in network {network} is not declared; its document has {declared}: \
+         add the port there, or do without it"
+    )]
+    Undeclared {
+        /// The port.
+        port: Port,
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// The ports that are declared.
+        declared: String,
+    },
     /// No address for a new service.
     #[error(
         "network {network} ({subnet}) has no address left for the new service {service}; \

@@ -1,0 +1,180 @@
+//! `sealane apply` and `sealane delete`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sealane_proto::document::{DocumentId, Kind};
+use sealane_proto::types::NetworkName;
+use sealane_proto::wire::v1;
+use serde::Serialize;
+use tonic::transport::Channel;
+use v1::admin_client::AdminClient;
+use v1::document_result::Effect;
+
+use crate::args::{Apply, Common, Delete};
+use crate::client::{admin, answer, answer_within, converse};
+use crate::document::{self, Written};
+use crate::failure::{Exit, Failure};
+use crate::printer::Printer;
+
+/// What became of one document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Outcome {
+    kind: &'static str,
+    network: String,
+    name: String,
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// `sealane apply`.
+pub(crate) fn apply(apply: &Apply, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let written = document::read(&apply.files.files)?;
+    converse(async {
+        let mut control = admin(common).await?;
+        let results = submit(&mut control, &written, apply.dry_run).await?;
+        let ids = written.iter().map(|written| written.document.id());
+        show(ids.zip(results), apply.dry_run, printer)?;
+        if apply.wait {
+            wait(&mut control, &written, apply.timeout, printer).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Lets control decide about documents; a refusal of one is a failure of all.
+pub(super) async fn submit(
+    control: &mut AdminClient<Channel>,
+    written: &[Written],
+    dry_run: bool,
+) -> Result<Vec<v1::DocumentResult>, Failure> {
+    let documents = written.iter().map(|written| written.document.to_json()).collect::<Result<Vec<_>, _>>();
+    let documents = documents.map_err(Failure::of("cannot write JSON"))?;
+    let results = answer(control.apply(v1::ApplyRequest { documents, dry_run })).await?.results;
+    let places = written.iter().map(|written| format!("{}: {}", written.place, written.document.id()));
+    refused(places, &results)?;
+    Ok(results)
+}
+
+fn refused(places: impl Iterator<Item = String>, results: &[v1::DocumentResult]) -> Result<(), Failure> {
+    let flaws = places.zip(results).filter(|(_, result)| result.effect() == Effect::Refused);
+    let flaws: Vec<String> = flaws.map(|(place, result)| format!("{place}: {}", result.message)).collect();
+    let others = results.len() - flaws.len();
+    let refused = document::refuse(flaws);
+    if others > 0 { refused.map_err(|failure| failure.hint("nothing was changed")) } else { refused }
+}
+
+async fn wait(
+    control: &mut AdminClient<Channel>,
+    written: &[Written],
+    timeout: Duration,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let networks: BTreeSet<String> =
+        written.iter().map(|written| written.document.id().network().to_string()).collect();
+    let request = v1::AwaitAppliedRequest {
+        networks: networks.into_iter().collect(),
+        timeout_milliseconds: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+    };
+    let patience = timeout.saturating_add(Duration::from_secs(10));
+    let said = answer_within(patience, control.await_applied(request)).await.map_err(|failure| {
+        let message =
+            format!("applied, but it is not known whether the hosts work by it: {}", failure.message);
+        Failure { message, ..failure }
+    })?;
+    for host in &said.disconnected {
+        printer.talk(&format!("{host} is not connected: it gets the new state when it comes back"));
+    }
+    if said.behind.is_empty() {
+        return Ok(());
+    }
+    let timeout = humantime::format_duration(timeout);
+    Err(Failure::new(format!(
+        "applied, but after {timeout} not every host works by it: {}",
+        said.behind.join(", ")
+    ))
+    .hint("`sealane node ls` shows which hosts are behind; their agents' logs say why"))
+}
+
+/// `sealane delete`.
+pub(crate) fn delete(delete: &Delete, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let named: Vec<(String, DocumentId)> = match &delete.kind {
+        Some(kind) => {
+            let id = id(*kind, delete.name.as_deref().unwrap_or_default(), delete.network.as_ref())?;
+            vec![(String::new(), id)]
+        }
+        None => {
+            let written = document::read(&delete.files)?;
+            let place = |written: Written| (format!("{}: ", written.place), written.document.id());
+            written.into_iter().map(place).collect()
+        }
+    };
+    let references = named.iter().map(|(_, id)| v1::DocumentRef {
+        kind: id.kind().to_string(),
+        network: id.network().to_string(),
+        name: id.name().to_owned(),
+    });
+    let request = v1::DeleteRequest {
+        documents: references.collect(),
+        dry_run: delete.dry_run,
+        ignore_not_found: delete.ignore_not_found,
+    };
+    let results = converse(async { answer(admin(common).await?.delete(request)).await })?.results;
+    let flaws = named.iter().zip(&results).filter(|(_, result)| result.effect() == Effect::Refused);
+    let flaws: Vec<String> = flaws.map(|((place, _), result)| format!("{place}{}", result.message)).collect();
+    let others = results.len() > flaws.len();
+    document::refuse(flaws)
+        .map_err(|failure| if others { failure.hint("nothing was changed") } else { failure })?;
+    show(named.into_iter().map(|(_, id)| id).zip(results), delete.dry_run, printer)
+}
+
+fn id(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<DocumentId, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::new(error.to_string()).exit(Exit::Usage);
+    match (kind, network) {
+        (Kind::Network, None) => Ok(DocumentId::Network(name.parse().map_err(|error| usage(&error))?)),
+        (Kind::Network, Some(_)) => Err(usage(&"a network belongs to no network: leave --network out")),
+        (Kind::Service, Some(network)) => {
+            Ok(DocumentId::Service(network.clone(), name.parse().map_err(|error| usage(&error))?))
+        }
+        (Kind::Service, None) => Err(usage(&format!("service {name} of which network? say --network NAME"))),
+    }
+}
+
+fn show(
+    results: impl Iterator<Item = (DocumentId, v1::DocumentResult)>,
+    dry_run: bool,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let outcomes: Vec<Outcome> = results
+        .map(|(id, result)| Outcome {
+            kind: id.kind().name(),
+            network: id.network().to_string(),
+            name: id.name().to_owned(),
+            effect: effect(result.effect()),
+            message: Some(result.message).filter(|message| !message.is_empty()),
+        })
+        .collect();
+    let lines: Vec<String> = outcomes.iter().map(|outcome| line(outcome, dry_run)).collect();
+    printer.result(&outcomes, &lines.join("\n"))
+}
+
+fn line(outcome: &Outcome, dry_run: bool) -> String {
+    let Outcome { kind, network, name, effect, message } = outcome;
+    let of = if *kind == Kind::Network.name() { String::new() } else { format!(" in network {network}") };
+    let tried = if dry_run { " (dry run)" } else { "" };
+    let more = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    format!("{} {name}{of} {effect}{tried}{more}", kind.to_lowercase())
+}
+
+fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Unspecified => "of unknown effect",
+        Effect::Refused => "refused",
+        Effect::Unchanged => "unchanged",
+        Effect::Created => "created",
+        Effect::Configured => "configured",
+        Effect::Deleted => "deleted",
+        Effect::NotFound => "not found",
+    }
+}

@@ -1,0 +1,160 @@
+//! `sealane get` and `sealane diff`.
+
+use std::time::SystemTime;
+
+use sealane_proto::document::{Document, DocumentId, Kind};
+use sealane_proto::types::NetworkName;
+use sealane_proto::wire::v1;
+use serde::Serialize;
+use v1::admin_client::AdminClient;
+use v1::read_client::ReadClient;
+
+use super::apply::submit;
+use crate::args::{Common, Diff, Get};
+use crate::client::{answer, control, converse, read};
+use crate::document::{self, Written, difference};
+use crate::failure::{Exit, Failure};
+use crate::printer::{Format, Printer, Row};
+
+/// `sealane get`.
+pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let network = get.network.as_ref();
+    let request = v1::ListDocumentsRequest {
+        kind: get.kind.to_string(),
+        network: network.map(ToString::to_string).unwrap_or_default(),
+    };
+    let listed = converse(async { answer(read(common).await?.list_documents(request)).await })?;
+    let mut documents = understand(listed)?;
+    let Some(name) = &get.name else {
+        return show(get.kind, &documents, common.output, printer);
+    };
+    documents.retain(|document| document.id().name() == name);
+    match documents.as_slice() {
+        [] => Err(missing(get.kind, name, network)),
+        [one] => match common.output {
+            Format::Table => show(get.kind, &documents, common.output, printer),
+            Format::Json | Format::Yaml => printer.result(one, ""),
+        },
+        several => {
+            let networks: Vec<String> =
+                several.iter().map(|document| document.id().network().to_string()).collect();
+            let which = networks.join(", ");
+            Err(Failure::new(format!("service {name} is in several networks: {which}"))
+                .hint("say --network NAME"))
+        }
+    }
+}
+
+fn missing(kind: Kind, name: &str, network: Option<&NetworkName>) -> Failure {
+    let of = network.map(|network| format!(" in network {network}")).unwrap_or_default();
+    match kind {
+        Kind::Network => {
+            Failure::new(format!("there is no network {name}")).hint("`sealane get network` lists them")
+        }
+        Kind::Service => Failure::new(format!("there is no document of a service {name}{of}"))
+            .hint("`sealane service ls` lists services that are there by their instances alone, too"),
+    }
+}
+
+fn understand(listed: v1::ListDocumentsResponse) -> Result<Vec<Document>, Failure> {
+    let documents = listed.documents.iter().map(|text| Document::from_json(text));
+    documents.collect::<Result<_, _>>().map_err(|error| {
+        Failure::new(format!("control has a document that this program does not know: {error}"))
+            .hint("use the version of `sealane` that control has")
+    })
+}
+
+/// YAML as a stream that can be applied again, JSON as a list.
+fn show(kind: Kind, documents: &[Document], format: Format, printer: &Printer) -> Result<(), Failure> {
+    match format {
+        Format::Json => printer.result(&documents, ""),
+        Format::Yaml => {
+            let texts = documents.iter().map(yaml).collect::<Result<Vec<_>, _>>()?;
+            printer.text(&texts.join("---\n"))
+        }
+        Format::Table => match kind {
+            Kind::Network => printer.list(&documents.iter().map(NetworkRow).collect::<Vec<_>>()),
+            Kind::Service => printer.list(&documents.iter().map(ServiceRow).collect::<Vec<_>>()),
+        },
+    }
+}
+
+fn yaml(document: &Document) -> Result<String, Failure> {
+    let text = serde_saphyr::to_string(document).map_err(Failure::of("cannot write YAML"))?;
+    Ok(format!("{}\n", text.trim_end()))
+}
+
+#[derive(Serialize)]
+struct NetworkRow<'a>(&'a Document);
+
+#[derive(Serialize)]
+struct ServiceRow<'a>(&'a Document);
+
+impl Row for NetworkRow<'_> {
+    const HEADERS: &'static [&'static str] = &["NAME", "SUBNETS", "MTU"];
+    const NONE: &'static str =
+        "no networks yet: `sealane apply -f FILE` or `sealane network create` makes one";
+
+    fn cells(&self, _: SystemTime) -> Vec<String> {
+        let Document::Network(network) = self.0 else { return vec![] };
+        let mtu = network.spec.mtu.map_or_else(|| "by underlay".to_owned(), |mtu| mtu.get().to_string());
+        vec![network.metadata.name.to_string(), network.spec.subnets.first().to_string(), mtu]
+    }
+}
+
+impl Row for ServiceRow<'_> {
+    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "PORTS"];
+    const NONE: &'static str =
+        "no services have documents; `sealane service ls` lists those that instances make";
+
+    fn cells(&self, _: SystemTime) -> Vec<String> {
+        let Document::Service(service) = self.0 else { return vec![] };
+        let ports: Vec<String> = service.ports().iter().map(ToString::to_string).collect();
+        vec![service.metadata.network.to_string(), service.metadata.name.to_string(), ports.join(", ")]
+    }
+}
+
+/// `sealane diff`: like diff(1), 0 says that nothing differs, 1 that something does, and more that it is not known.
+pub(crate) fn diff(diff: &Diff, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let differs = compare(diff, common, printer)
+        .map_err(|failure| if failure.exit == Exit::Failed { failure.exit(Exit::Usage) } else { failure })?;
+    if differs { Err(Failure::unsaid()) } else { Ok(()) }
+}
+
+fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Failure> {
+    let written = document::read(&diff.files.files)?;
+    let (live, refused) = converse(async {
+        let request = v1::ListDocumentsRequest::default();
+        let control = control(common).await?;
+        let live = answer(ReadClient::new(control.clone()).list_documents(request)).await?;
+        // What differs is worth seeing even where it cannot be applied.
+        Ok((understand(live)?, submit(&mut AdminClient::new(control), &written, true).await.err()))
+    })?;
+    let mut shown = vec![];
+    for Written { document, place } in &written {
+        let id: DocumentId = document.id();
+        let old = live.iter().find(|live| live.id() == id).map(yaml).transpose()?.unwrap_or_default();
+        if let Some(lines) = difference(&old, &yaml(&canonical(document))?) {
+            shown.push(format!("--- {id}\n+++ {place}\n{lines}"));
+        }
+    }
+    if !shown.is_empty() {
+        printer.text(&shown.join("\n"))?;
+    }
+    match refused {
+        Some(failure) => Err(failure),
+        None => Ok(!shown.is_empty()),
+    }
+}
+
+/// As control keeps it: the order of ports does not matter.
+fn canonical(document: &Document) -> Document {
+    let mut document = document.clone();
+    match &mut document {
+        Document::Network(_) => {}
+        Document::Service(service) => {
+            service.spec.ports.sort_by_key(|port| (port.port, port.protocol.transport()))
+        }
+    }
+    document
+}

@@ -1,0 +1,139 @@
+//! Documents: from the wire to the commands and back.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sealane_base::drain::Draining;
+use sealane_proto::document::{Document, DocumentId, Kind};
+use sealane_proto::types::NetworkName;
+use sealane_proto::wire::v1;
+use tonic::Status;
+use v1::document_result::Effect as Said;
+
+use super::status_of;
+use crate::VERSION;
+use crate::core::{Apply, DocumentRefusal, Effect, Withdraw, WithdrawRefusal, Withdrawn};
+use crate::registry::Registry;
+use crate::store::Writer;
+
+/// How many documents may come at once.
+const DOCUMENTS: usize = 10_000;
+/// How long a client may let itself be waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
+pub(super) async fn apply(writer: &Writer, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
+    let v1::ApplyRequest { documents, dry_run } = request;
+    limit(documents.len())?;
+    let read: Vec<Result<Document, String>> = documents.iter().map(|text| read(text)).collect();
+    if read.iter().any(Result::is_err) {
+        let results = read.into_iter().map(|document| match document {
+            Ok(_) => result(Said::Unspecified, String::new()),
+            Err(reason) => result(Said::Refused, reason),
+        });
+        return Ok(v1::ApplyResponse { results: results.collect() });
+    }
+    let documents: Vec<Document> = read.into_iter().flatten().collect();
+    let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
+    let outcome = writer.submit(Apply { documents, dry_run }).await.map_err(status_of)?;
+    if !dry_run && outcome.iter().all(Result::is_ok) {
+        for (id, effect) in ids.iter().zip(&outcome) {
+            log(id, effect);
+        }
+    }
+    Ok(v1::ApplyResponse { results: outcome.into_iter().map(applied).collect() })
+}
+
+pub(super) async fn delete(
+    writer: &Writer,
+    request: v1::DeleteRequest,
+) -> Result<v1::DeleteResponse, Status> {
+    let v1::DeleteRequest { documents, dry_run, ignore_not_found } = request;
+    limit(documents.len())?;
+    let documents = documents.into_iter().map(id).collect::<Result<Vec<_>, _>>()?;
+    let ids = documents.clone();
+    let command = Withdraw { documents, dry_run, ignore_not_found };
+    let outcome = writer.submit(command).await.map_err(status_of)?;
+    if !dry_run && outcome.iter().all(Result::is_ok) {
+        ids.iter().for_each(|id| tracing::info!(object = %id, "document withdrawn"));
+    }
+    Ok(v1::DeleteResponse { results: outcome.into_iter().map(withdrawn).collect() })
+}
+
+/// Waits until the connected hosts work by what these networks are now, the deadline has come, or control ends.
+pub(super) async fn await_applied(
+    registry: &Registry,
+    mut draining: Draining,
+    request: v1::AwaitAppliedRequest,
+) -> Result<v1::AwaitAppliedResponse, Status> {
+    let names =
+        request.networks.iter().map(|name| name.parse()).collect::<Result<BTreeSet<NetworkName>, _>>();
+    let names = names.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let patience = Duration::from_millis(request.timeout_milliseconds).min(LONGEST_WAIT);
+    let waiting = tokio::time::timeout(patience, registry.applied(&names));
+    let in_time = tokio::select! {
+        waited = waiting => waited.is_ok(),
+        () = draining.begun() => return Err(Status::unavailable("the control plane is shutting down")),
+    };
+    let (behind, disconnected) = registry.late(&names);
+    // What changed meanwhile was not asked for.
+    let behind = if in_time { BTreeSet::new() } else { behind };
+    let texts = |names: BTreeSet<_>| names.iter().map(ToString::to_string).collect();
+    Ok(v1::AwaitAppliedResponse { behind: texts(behind), disconnected: texts(disconnected) })
+}
+
+fn limit(documents: usize) -> Result<(), Status> {
+    if documents <= DOCUMENTS {
+        return Ok(());
+    }
+    let reason = format!("{documents} documents at once are too many; apply at most {DOCUMENTS}");
+    Err(Status::invalid_argument(reason))
+}
+
+fn read(text: &str) -> Result<Document, String> {
+    Document::from_json(text).map_err(|error| format!("{error} (this control plane is Sealane {VERSION})"))
+}
+
+fn id(reference: v1::DocumentRef) -> Result<DocumentId, Status> {
+    let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
+    let v1::DocumentRef { kind, network, name } = reference;
+    match kind.parse().map_err(|error| invalid(&error))? {
+        Kind::Network => Ok(DocumentId::Network(name.parse().map_err(|error| invalid(&error))?)),
+        Kind::Service => {
+            let network = network.parse().map_err(|error| invalid(&error))?;
+            Ok(DocumentId::Service(network, name.parse().map_err(|error| invalid(&error))?))
+        }
+    }
+}
+
+fn log(id: &DocumentId, effect: &Result<Effect, DocumentRefusal>) {
+    match effect {
+        Ok(Effect::Created) => tracing::info!(object = %id, "document created"),
+        Ok(Effect::Configured) => tracing::info!(object = %id, "document changed"),
+        Ok(Effect::Unchanged) | Err(_) => {}
+    }
+}
+
+fn applied(outcome: Result<Effect, DocumentRefusal>) -> v1::DocumentResult {
+    match outcome {
+        Ok(Effect::Unchanged) => result(Said::Unchanged, String::new()),
+        Ok(Effect::Created) => result(Said::Created, String::new()),
+        Ok(Effect::Configured) => result(Said::Configured, String::new()),
+        Err(refusal) => result(Said::Refused, refusal.to_string()),
+    }
+}
+
+fn withdrawn(outcome: Result<Withdrawn, WithdrawRefusal>) -> v1::DocumentResult {
+    match outcome {
+        Ok(Withdrawn::Deleted) => result(Said::Deleted, String::new()),
+        Ok(Withdrawn::Kept(instances)) => result(
+            Said::Deleted,
+            format!("it goes on without a document while its instances run: {instances}"),
+        ),
+        Ok(Withdrawn::NotFound) => result(Said::NotFound, String::new()),
+        Err(refusal) => result(Said::Refused, refusal.to_string()),
+    }
+}
+
+fn result(effect: Said, message: String) -> v1::DocumentResult {
+    v1::DocumentResult { effect: effect.into(), message }
+}

@@ -1,0 +1,232 @@
+//! Documents that are applied: all of them are decided together, networks first, and either all take effect or none.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument};
+use sealane_proto::resource::{Network, Service};
+use sealane_proto::types::{NetworkName, NodeName, Port, Protocol, ServiceName, Subnet, WorkloadName};
+
+use super::{
+    Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkState, State, Timestamp, vip,
+};
+
+/// Makes the mesh what documents say. What they do not name stays as it is.
+///
+/// The outcome has an entry per document, in their order. When one is refused, or nothing but an answer is wanted,
+/// nothing changes. Safe to repeat: what is as its document says is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apply {
+    /// The documents, each of which is right in itself.
+    pub documents: Vec<Document>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// What a document leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it is as the document says.
+    Unchanged,
+    /// It is there from now on.
+    Created,
+    /// It was there and is another one now.
+    Configured,
+}
+
+/// Why a document is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentRefusal {
+    /// Two documents about one thing.
+    #[error("another document is about {0} too; keep one of them")]
+    Twice(DocumentId),
+    /// What cannot change has changed.
+    #[error(
+        "spec.subnets: network {network} has subnet {fixed}, which cannot be changed to {asked}; \
+         remove the network and create it again, or take another name"
+    )]
+    Subnet {
+        /// The network.
+        network: NetworkName,
+        /// What it has.
+        fixed: Subnet,
+        /// What the document says.
+        asked: Subnet,
+    },
+    /// The packets' size has changed: running workloads would keep what they have.
+    #[error(
+        "spec.mtu: the packet size of network {network} is {}, which cannot be changed to {}; \
+         remove the network and create it again", bytes(*.fixed), bytes(*.asked)
+    )]
+    Mtu {
+        /// The network.
+        network: NetworkName,
+        /// What it has, bytes.
+        fixed: Option<u16>,
+        /// What the document says, bytes.
+        asked: Option<u16>,
+    },
+    /// A new network is not to be had.
+    #[error("spec: {0}")]
+    Network(#[from] CreateNetworkRefusal),
+    /// No network for a service.
+    #[error(
+        "metadata.network: there is no network {0}; add a document for it, or create it with \
+         `sealane network create {0} --subnet CIDR`"
+    )]
+    NoNetwork(NetworkName),
+    /// No address for a new service.
+    #[error(
+        "network {network} ({subnet}) has no address left for the new service {service}; \
+         end workloads or create a larger network"
+    )]
+    NoServiceAddress {
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// Its addresses.
+        subnet: Subnet,
+    },
+    /// An instance speaks something else.
+    #[error(
+        "spec.ports: port {port} of service {service} is {declared}, but its instance {workload} on {node} \
+         speaks {spoken} there; declare {spoken}, or end the instance first"
+    )]
+    Protocol {
+        /// The service.
+        service: ServiceName,
+        /// The port.
+        port: Port,
+        /// What the document says.
+        declared: Protocol,
+        /// What the instance says.
+        spoken: Protocol,
+        /// The instance.
+        workload: WorkloadName,
+        /// Where it runs.
+        node: NodeName,
+    },
+}
+
+type Decided = Result<(Effect, Vec<Change>), DocumentRefusal>;
+
+impl Command for Apply {
+    type Outcome = Vec<Result<Effect, DocumentRefusal>>;
+    type Refusal = Infallible;
+
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Infallible> {
+        let Self { documents, dry_run } = self;
+        // Later documents rest on earlier ones, so they are decided against a copy on which those have been applied.
+        let mut draft = state.clone();
+        let (mut changes, mut seen) = (vec![], BTreeSet::new());
+        let mut outcome = vec![Ok(Effect::Unchanged); documents.len()];
+        let mut order: Vec<(DocumentId, usize)> =
+            documents.iter().enumerate().map(|(at, document)| (document.id(), at)).collect();
+        order.sort_by_key(|&(ref id, at)| (id.kind(), at));
+        for (id, at) in order {
+            let decided = if seen.insert(id.clone()) {
+                decide(&documents[at], &draft, now)
+            } else {
+                Err(DocumentRefusal::Twice(id))
+            };
+            outcome[at] = decided.map(|(effect, steps)| {
+                steps.iter().for_each(|change| draft.apply(change));
+                changes.extend(steps);
+                effect
+            });
+        }
+        if dry_run || outcome.iter().any(Result::is_err) {
+            changes.clear();
+        }
+        Ok(Decision { changes, outcome })
+    }
+}
+
+fn decide(document: &Document, draft: &State, now: Timestamp) -> Decided {
+    match document {
+        Document::Network(network) => decide_network(network, draft, now),
+        Document::Service(service) => decide_service(service, draft),
+    }
+}
+
+fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> Decided {
+    let (name, subnet) = (document.metadata.name.clone(), document.spec.subnets.first());
+    let mtu = document.spec.mtu.map(Into::into);
+    let egress = document.spec.egress.into();
+    let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
+        let created = CreateNetwork { name, subnet, mtu, egress }.decide(draft, now)?;
+        return Ok((Effect::Created, created.changes));
+    };
+    if known.subnet != subnet {
+        return Err(DocumentRefusal::Subnet { network: name, fixed: known.subnet, asked: subnet });
+    }
+    if known.mtu != mtu {
+        return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });
+    }
+    if known.egress == egress {
+        return Ok((Effect::Unchanged, vec![]));
+    }
+    let network = Network { egress, ..known.clone() };
+    Ok((Effect::Configured, vec![Change::PutNetwork { network, changed: *changed }]))
+}
+
+fn bytes(mtu: Option<u16>) -> String {
+    mtu.map_or_else(|| "by the underlay".to_owned(), |mtu| format!("{mtu} bytes"))
+}
+
+fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
+    let (name, network) = (&document.metadata.name, &document.metadata.network);
+    let Some(state) = draft.networks.get(network) else {
+        return Err(DocumentRefusal::NoNetwork(network.clone()));
+    };
+    check_instances(document, state)?;
+    let (known, ports) = (state.services.get(name), document.ports());
+    let (effect, vip, mut changes) = match known {
+        Some(known) if known.declared && known.ports == ports => return Ok((Effect::Unchanged, vec![])),
+        Some(known) if known.declared => (Effect::Configured, known.vip, vec![]),
+        // It is there by its instances: it keeps its address, and from now on has a document.
+        Some(known) => (Effect::Created, known.vip, vec![]),
+        None => {
+            let (vip, leased) = vip::lease(state).ok_or_else(|| DocumentRefusal::NoServiceAddress {
+                service: name.clone(),
+                network: network.clone(),
+                subnet: state.network.subnet,
+            })?;
+            (Effect::Created, vip, leased)
+        }
+    };
+    let service = Service { name: name.clone(), vip, ports, declared: true };
+    changes.push(Change::PutService { network: network.clone(), service });
+    Ok((effect, changes))
+}
+
+/// Instances may offer ports that are declared no longer (nobody is sent there), but not speak otherwise.
+fn check_instances(document: &ServiceDocument, state: &NetworkState) -> Result<(), DocumentRefusal> {
+    let declared = document.ports();
+    for instance in state.instances_of(&document.metadata.name) {
+        for offered in &instance.ports {
+            let known = declared.iter().find(|port| port.key() == offered.key());
+            let Some(declared) = known.filter(|known| !agree(known.protocol, offered.protocol)) else {
+                continue;
+            };
+            return Err(DocumentRefusal::Protocol {
+                service: document.metadata.name.clone(),
+                port: offered.port,
+                declared: declared.protocol,
+                spoken: offered.protocol,
+                workload: instance.name.clone(),
+                node: instance.node.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an instance that offers `offered` may stand behind a port that is declared as `declared`.
+pub(super) fn agree(declared: Protocol, offered: Protocol) -> bool {
+    declared == offered || declared == Protocol::Auto || offered == Protocol::Auto
+}
+
+#[cfg(test)]
+mod tests;

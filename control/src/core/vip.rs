@@ -1,0 +1,41 @@
+//! Addresses for services: from blocks that control itself holds, one more when those are full.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::Block;
+use sealane_proto::types::{OverlayIp, Subnet};
+
+use super::{Change, NetworkState, ipam};
+
+/// The next free address of these blocks, or of a new one, which then comes with it.
+pub(super) fn free(
+    subnet: Subnet,
+    mut held: impl Iterator<Item = Ipv4Net>,
+    unusable: impl Fn(OverlayIp) -> bool,
+    is_taken: impl Fn(Ipv4Net) -> bool,
+) -> Option<(OverlayIp, Option<Ipv4Net>)> {
+    let free = |block| ipam::free_address(subnet, block, &unusable);
+    if let Some(vip) = held.find_map(free) {
+        return Some((vip, None));
+    }
+    let block = ipam::free_block(subnet, ipam::End::Top, is_taken)?;
+    free(block).map(|vip| (vip, Some(block)))
+}
+
+/// An address for one more service of a network as it is, with what must change before it can be used.
+pub(super) fn lease(network: &NetworkState) -> Option<(OverlayIp, Vec<Change>)> {
+    let subnet = network.network.subnet;
+    let taken: BTreeSet<OverlayIp> = network.services.values().map(|service| service.vip).collect();
+    let unusable = |address| taken.contains(&address) || network.resting_at(address).is_some();
+    let held = network.blocks.iter().filter(|(_, holder)| holder.is_none()).map(|(&range, _)| range);
+    let is_taken = |block: Ipv4Net| {
+        network.blocks.contains_key(&block)
+            || network.rests_in(block)
+            || network.addresses.range(ipam::addresses(block)).next().is_some()
+    };
+    let (vip, block) = free(subnet, held.rev(), unusable, is_taken)?;
+    let name = &network.network.name;
+    let put = |range| Change::PutBlock { network: name.clone(), block: Block { node: None, range } };
+    Some((vip, block.map(put).into_iter().collect()))
+}

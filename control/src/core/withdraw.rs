@@ -1,0 +1,131 @@
+//! Documents that are withdrawn: services first, then networks; all of them or none.
+
+use std::cmp::Reverse;
+use std::convert::Infallible;
+
+use sealane_proto::document::DocumentId;
+use sealane_proto::resource::{Service, Workload};
+use sealane_proto::types::{NetworkName, ServiceName};
+
+use super::report::Ports;
+use super::{
+    Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, RemoveService, RemoveServiceRefusal,
+    State, Timestamp,
+};
+
+/// Ends what documents have made. The outcome has an entry per document; when one is refused, nothing changes.
+///
+/// A service with instances loses its document only: it goes on as its instances make it, at the same address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdraw {
+    /// What is to end.
+    pub documents: Vec<DocumentId>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// What is not there counts as ended.
+    pub ignore_not_found: bool,
+}
+
+/// What a withdrawal leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It is no more.
+    Deleted,
+    /// Its document is no more; these instances keep it.
+    Kept(String),
+    /// It was not there.
+    NotFound,
+}
+
+/// Why something stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WithdrawRefusal {
+    /// There is none.
+    #[error("there is no {0}; --ignore-not-found takes that for done")]
+    NotFound(DocumentId),
+    /// A service without a document, and with instances.
+    #[error(
+        "service {service} in network {network} has no document: it is there while its instances run ({instances}); end them"
+    )]
+    Undeclared {
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// Some of them.
+        instances: String,
+    },
+    /// A service that is in use.
+    #[error(transparent)]
+    Service(#[from] RemoveServiceRefusal),
+    /// A network that is in use.
+    #[error(transparent)]
+    Network(#[from] RemoveNetworkRefusal),
+}
+
+type Decided = Result<(Withdrawn, Vec<Change>), WithdrawRefusal>;
+
+impl Command for Withdraw {
+    type Outcome = Vec<Result<Withdrawn, WithdrawRefusal>>;
+    type Refusal = Infallible;
+
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Infallible> {
+        let Self { documents, dry_run, ignore_not_found } = self;
+        let mut draft = state.clone();
+        let mut changes = vec![];
+        let mut outcome = vec![Ok(Withdrawn::NotFound); documents.len()];
+        let mut order: Vec<(DocumentId, usize)> =
+            documents.into_iter().enumerate().map(|(at, id)| (id, at)).collect();
+        order.sort_by_key(|&(ref id, at)| (Reverse(id.kind()), at));
+        for (id, at) in order {
+            let decided = match decide(&id, &draft, now) {
+                Ok((Withdrawn::NotFound, _)) if !ignore_not_found => Err(WithdrawRefusal::NotFound(id)),
+                decided => decided,
+            };
+            outcome[at] = decided.map(|(effect, steps)| {
+                steps.iter().for_each(|change| draft.apply(change));
+                changes.extend(steps);
+                effect
+            });
+        }
+        if dry_run || outcome.iter().any(Result::is_err) {
+            changes.clear();
+        }
+        Ok(Decision { changes, outcome })
+    }
+}
+
+fn decide(id: &DocumentId, draft: &State, now: Timestamp) -> Decided {
+    match id {
+        DocumentId::Network(name) if !draft.networks.contains_key(name) => Ok((Withdrawn::NotFound, vec![])),
+        DocumentId::Network(name) => {
+            let removed = RemoveNetwork(name.clone()).decide(draft, now)?;
+            Ok((Withdrawn::Deleted, removed.changes))
+        }
+        DocumentId::Service(network, name) => decide_service(network, name, draft, now),
+    }
+}
+
+fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now: Timestamp) -> Decided {
+    let known = draft.networks.get(network).and_then(|state| Some((state, state.services.get(name)?)));
+    let Some((state, known)) = known else { return Ok((Withdrawn::NotFound, vec![])) };
+    let instances: Vec<&Workload> = state.instances_of(name).collect();
+    let network = network.clone();
+    if instances.is_empty() {
+        let removed = RemoveService { network, name: name.clone() }.decide(draft, now)?;
+        return Ok((Withdrawn::Deleted, removed.changes));
+    }
+    let some: Vec<String> =
+        instances.iter().take(3).map(|instance| format!("{} on {}", instance.name, instance.node)).collect();
+    let some = some.join(", ");
+    if !known.declared {
+        return Err(WithdrawRefusal::Undeclared { service: name.clone(), network, instances: some });
+    }
+    let mut ports = Ports::default();
+    for instance in instances {
+        // Under one document they may have said different things; the first one is right from now on.
+        let _ = ports.add(&instance.ports);
+    }
+    let service = Service { ports: ports.into_vec(), declared: false, ..known.clone() };
+    Ok((Withdrawn::Kept(some), vec![Change::PutService { network, service }]))
+}

@@ -1,0 +1,148 @@
+//! Which kinds of documents there are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::nearest;
+
+/// The version that all of Sealane's own kinds have.
+pub const API_VERSION: &str = "sealane.dev/v1";
+const GATEWAY_API: &str = "gateway.networking.k8s.io/";
+
+/// The version of a document's shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ApiVersion {
+    /// The only one.
+    #[default]
+    #[serde(rename = "sealane.dev/v1")]
+    V1,
+}
+
+/// A kind of documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Overlay networks.
+    Network,
+    /// Services of a network.
+    Service,
+}
+
+/// Why a document's kind is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KindError {
+    /// A field is missing or empty.
+    #[error("{0} is missing; a document begins with `apiVersion: {API_VERSION}` and its kind: {known}", known = Kind::names())]
+    Missing(&'static str),
+    /// Kubernetes' routes.
+    #[error("{api_version} {kind} is of the Gateway API, which is not supported yet; leave the document out")]
+    GatewayApi {
+        /// As it was written.
+        api_version: String,
+        /// As it was written.
+        kind: String,
+    },
+    /// Another version.
+    #[error("apiVersion {given:?} is not known{}", meant(.nearest.as_deref(), API_VERSION))]
+    ApiVersion {
+        /// As it was written.
+        given: String,
+        /// What it is like.
+        nearest: Option<String>,
+    },
+    /// Another kind.
+    #[error("kind {given:?} is not known{}", meant(.nearest.as_deref(), &Kind::names()))]
+    Kind {
+        /// As it was written.
+        given: String,
+        /// What it is like.
+        nearest: Option<String>,
+    },
+}
+
+impl KindError {
+    /// Whether the field `kind` is the wrong one, not `apiVersion`.
+    #[must_use]
+    pub fn is_of_kind(&self) -> bool {
+        match self {
+            Self::Missing(field) => *field == "kind",
+            Self::Kind { .. } => true,
+            Self::GatewayApi { .. } | Self::ApiVersion { .. } => false,
+        }
+    }
+}
+
+fn meant(nearest: Option<&str>, known: &str) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean {nearest}?"),
+        None => format!("; it must be {known}"),
+    }
+}
+
+impl Kind {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [Self; 2] = [Self::Network, Self::Service];
+
+    /// As documents have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Network => "Network",
+            Self::Service => "Service",
+        }
+    }
+
+    /// What documents say that have this version and kind.
+    ///
+    /// # Errors
+    /// When there is no such kind; names the nearest one.
+    pub fn find(api_version: &str, kind: &str) -> Result<Self, KindError> {
+        if api_version.is_empty() {
+            return Err(KindError::Missing("apiVersion"));
+        }
+        if api_version.starts_with(GATEWAY_API) {
+            let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+            return Err(KindError::GatewayApi { api_version, kind });
+        }
+        if api_version != API_VERSION {
+            let given = api_version.to_owned();
+            let nearest = nearest(api_version, [API_VERSION]).map(str::to_owned);
+            return Err(KindError::ApiVersion { given, nearest });
+        }
+        if kind.is_empty() {
+            return Err(KindError::Missing("kind"));
+        }
+        let found = Self::ALL.into_iter().find(|known| known.name() == kind);
+        found.ok_or_else(|| Self::unknown(kind))
+    }
+
+    fn unknown(given: &str) -> KindError {
+        let nearest = nearest(given, Self::ALL.map(Self::name)).map(str::to_owned);
+        KindError::Kind { given: given.to_owned(), nearest }
+    }
+
+    fn names() -> String {
+        Self::ALL.map(Self::name).join(" or ")
+    }
+}
+
+impl FromStr for Kind {
+    type Err = KindError;
+
+    /// As people type it: any case, one or many, `net` and `svc`.
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        match text.to_ascii_lowercase().as_str() {
+            "network" | "networks" | "net" => Ok(Self::Network),
+            "service" | "services" | "svc" => Ok(Self::Service),
+            _ => Err(Self::unknown(text)),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

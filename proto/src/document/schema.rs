@@ -1,0 +1,99 @@
+//! The JSON Schema (draft 2020-12) of documents, for editors and validators. It is made from the types that readers use;
+//! what those parse from text is said here as a pattern.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+
+use super::{Kind, Mtu, NetworkDocument, ServiceDocument};
+use crate::types::Protocol;
+
+/// The schema of the documents of a kind, or of any kind.
+#[must_use]
+pub fn schema(kind: Option<Kind>) -> Schema {
+    let mut generator =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
+    match kind {
+        Some(kind) => of(kind, &mut generator),
+        None => {
+            let kinds: Vec<Schema> =
+                Kind::ALL.into_iter().map(|kind| kind_schema(kind, &mut generator)).collect();
+            json_schema!({
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "title": "Document",
+                "description": "A document for `sealane apply`.",
+                "oneOf": kinds,
+            })
+        }
+    }
+}
+
+fn of(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = kind_schema(kind, generator);
+    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+    schema
+}
+
+fn kind_schema(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
+    match kind {
+        Kind::Network => NetworkDocument::json_schema(generator),
+        Kind::Service => ServiceDocument::json_schema(generator),
+    }
+}
+
+macro_rules! stands_for {
+    ($(#[$doc:meta])* $name:ident, $schema:tt) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+stands_for!(
+    /// A DNS label.
+    Label,
+    { "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" }
+);
+stands_for!(
+    /// The name of a port (RFC 6335, section 5.1).
+    PortLabel,
+    { "type": "string", "maxLength": 15, "pattern": "^(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$" }
+);
+stands_for!(
+    /// A port.
+    PortNumber,
+    { "type": "integer", "minimum": 1, "maximum": 65535 }
+);
+stands_for!(
+    /// What is spoken on a port.
+    ProtocolName,
+    { "type": "string", "enum": (Protocol::NAMES.map(|(name, _)| name)), "default": "auto" }
+);
+stands_for!(
+    /// A network's addresses.
+    OneSubnet,
+    {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 1,
+        "items": {
+            "type": "string",
+            "pattern": "^([0-9]{1,3}\\.){3}[0-9]{1,3}/([89]|1[0-9]|2[0-6])$",
+            "examples": ["10.42.0.0/16"],
+        },
+    }
+);
+stands_for!(
+    /// Bytes per packet.
+    MtuBytes,
+    { "type": "integer", "minimum": (Mtu::MIN), "maximum": (Mtu::MAX) }
+);

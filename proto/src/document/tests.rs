@@ -1,0 +1,61 @@
+use super::*;
+
+const NETWORK: &str = r#"{"apiVersion":"sealane.dev/v1","kind":"Network","metadata":{"name":"shop"},"spec":{"subnets":["10.42.0.0/16"]}}"#;
+const SERVICE: &str = r#"{"apiVersion":"sealane.dev/v1","kind":"Service","metadata":{"name":"api","network":"shop"},"spec":{"ports":[{"name":"web","port":80,"protocol":"http"},{"port":9090}]}}"#;
+
+#[test]
+fn documents_are_written_as_they_were_read() {
+    for text in [NETWORK, SERVICE] {
+        let document = Document::from_json(text).unwrap();
+        assert_eq!(document.to_json().unwrap(), text);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let table = [
+        (NETWORK, "10.42.0.0/16", "10.42.0.1/16", "did you mean 10.42.0.0/16"),
+        (NETWORK, r#"["10.42.0.0/16"]"#, "[]", "one subnet, not 0"),
+        (NETWORK, r#"["10.42.0.0/16"]"#, r#"["10.42.0.0/16"],"mtu":100"#, "mtu 100 must be from 576 to 9000"),
+        (NETWORK, r#"["10.42.0.0/16"]"#, r#"["10.42.0.0/16"],"replicas":1"#, "unknown field `replicas`"),
+        (NETWORK, "shop", "Shop", "network name \"Shop\""),
+        (NETWORK, "Network", "Netwrok", "kind \"Netwrok\" is not known; did you mean Network?"),
+        (NETWORK, "Network", "Pod", "kind \"Pod\" is not known; it must be Network or Service"),
+        (NETWORK, "sealane.dev/v1", "sealane.dev/v2", "did you mean sealane.dev/v1?"),
+        (NETWORK, "sealane.dev/v1", "v1", "apiVersion \"v1\" is not known; it must be sealane.dev/v1"),
+        (NETWORK, "sealane.dev/v1", "", "apiVersion is missing"),
+        (
+            NETWORK,
+            "sealane.dev/v1",
+            "gateway.networking.k8s.io/v1",
+            "Gateway API, which is not supported yet",
+        ),
+        (SERVICE, "9090", "80", "spec.ports[1].port: 80 is spec.ports[0].port already"),
+        (SERVICE, r#"{"port":9090}"#, r#"{"port":9090,"name":"web"}"#, "spec.ports[1].name: web is"),
+        (SERVICE, "9090", "70000", "port \"70000\" is not a number from 1 to 65535"),
+        (SERVICE, "http", "htp", "unknown variant `htp`"),
+    ];
+    for (text, from, to, expected) in table {
+        let error = Document::from_json(&text.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+}
+
+#[test]
+fn kinds_are_understood_as_people_type_them() {
+    for text in ["network", "Networks", "net"] {
+        assert_eq!(text.parse::<Kind>().unwrap(), Kind::Network);
+    }
+    assert_eq!("svc".parse::<Kind>().unwrap(), Kind::Service);
+    let error = "servcie".parse::<Kind>().unwrap_err().to_string();
+    assert!(error.contains("did you mean Service?"), "{error}");
+}
+
+#[test]
+fn schemas_know_each_kind_and_every_field() {
+    let all = serde_json::to_value(schema(None)).unwrap();
+    assert_eq!(all["oneOf"].as_array().unwrap().len(), Kind::ALL.len());
+    let service = serde_json::to_value(schema(Some(Kind::Service))).unwrap();
+    assert_eq!(service["additionalProperties"], false);
+    assert_eq!(service["properties"]["spec"]["properties"]["ports"]["minItems"], 1);
+}
