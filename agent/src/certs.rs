@@ -16,7 +16,7 @@ use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::sidecar;
 use sealane_proto::types::TrustDomain;
 use sealane_proto::wire::v1;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
 use crate::disk::{DiskError, Folder, RecordError, StoredIdentity};
@@ -87,13 +87,15 @@ pub(crate) struct Certs {
     folder: Folder,
     trust_domain: TrustDomain,
     current: Mutex<BTreeMap<Principal, Current>>,
+    /// Told when there is a certificate that may be due sooner than all others.
+    published: Notify,
 }
 
 impl Certs {
     /// The identities kept in `folder`.
     #[must_use]
     pub(crate) fn new(folder: Folder, trust_domain: TrustDomain) -> Self {
-        Self { folder, trust_domain, current: Mutex::default() }
+        Self { folder, trust_domain, current: Mutex::default(), published: Notify::new() }
     }
 
     /// The mesh.
@@ -168,6 +170,11 @@ impl Certs {
         due.map(|(principal, _)| principal.clone()).collect()
     }
 
+    /// Returns when there is a certificate that was not there when [`Self::next_look`] was asked.
+    pub(crate) async fn published(&self) {
+        self.published.notified().await;
+    }
+
     /// When to look next for certificates to renew.
     #[must_use]
     pub(crate) fn next_look(&self, now: SystemTime) -> Duration {
@@ -237,6 +244,7 @@ impl Certs {
                 sender.send_replace(identity.clone());
             })
             .or_insert_with(|| watch::Sender::new(identity));
+        self.published.notify_one();
         sender.subscribe()
     }
 

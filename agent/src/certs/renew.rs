@@ -57,7 +57,10 @@ pub(crate) async fn run(
                 }
             }
         }
-        tokio::time::sleep(certs.next_look(SystemTime::now())).await;
+        tokio::select! {
+            () = tokio::time::sleep(certs.next_look(SystemTime::now())) => {}
+            () = certs.published() => {}
+        }
     }
 }
 

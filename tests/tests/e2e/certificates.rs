@@ -1,7 +1,56 @@
-//! Certificates: what they say of a workload.
+//! Certificates: what they say, and that nobody notices their renewal.
 
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, eventually};
+
+fn renewals(mesh: &Mesh, number: usize) -> f64 {
+    let labels = [("kind", "workload"), ("result", "renewed")];
+    mesh.site(number).metrics().sum("sealane_certificate_renewals_total", &labels)
+}
+
+fn leaf(mesh: &Mesh, number: usize, workload: &str) -> serde_json::Value {
+    mesh.site(number).json(&["identity", workload])["chain"][0].clone()
+}
+
+#[test]
+fn certificates_are_renewed_under_load_and_no_request_or_connection_notices() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(2).control_flags(&["--certificate-lifetime", "20s"]).up();
+    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    let _server = mesh.site(1).serve("api", "api-1");
+    let redis = ["redis-server", "--save", "", "--protected-mode", "no", "--bind", "0.0.0.0"];
+    let mut redis = mesh.site(1).run(&["--network", "shop", "--service", "redis", "--port", "6379"], &redis);
+    redis.wait_for("Ready to accept connections");
+    mesh.await_instances("api", 1);
+    mesh.await_instances("redis", 1);
+    let load = mesh.site(2).load("web", &["http://api:8080/", "--concurrency", "4"]);
+    // One connection for all commands; it has a number of its own.
+    let mut connection = mesh.site(2).shop(&["redis-cli", "-h", "redis"]);
+    connection.say("CLIENT ID\n");
+    let before = leaf(&mesh, 1, "api-1");
+
+    // Three workloads' certificates: more than one whole life of each.
+    for number in [1, 2] {
+        let what = format!("host-{number} has renewed again and again");
+        let enough = renewals(&mesh, number) + if number == 1 { 12.0 } else { 6.0 };
+        eventually(PATIENCE * 2, &what, || (renewals(&mesh, number) >= enough).then_some(()));
+    }
+    let after = leaf(&mesh, 1, "api-1");
+    assert_ne!(after["serial"], before["serial"]);
+    assert!(after["not_before"].as_str() > before["not_after"].as_str(), "{before} {after}");
+    let serial = |leaf: &serde_json::Value| leaf["serial"].as_str().unwrap()[..16].to_owned();
+    assert_eq!(serial(&after), serial(&before), "one host's serial numbers begin alike");
+    load.await_further(100);
+    let _ = load.stop().ok();
+    connection.say("CLIENT ID\n");
+    let said = connection.wait().ok().stdout;
+    let ids: Vec<&str> = said.split_whitespace().collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "the connection broke: {said}");
+    let failed = [("kind", "workload"), ("result", "failed")];
+    assert_eq!(mesh.site(1).metrics().sum("sealane_certificate_renewals_total", &failed), 0.0);
+}
 
 #[test]
 fn a_workload_and_its_host_show_the_same_identity_with_its_runway() {
