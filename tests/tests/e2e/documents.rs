@@ -6,6 +6,7 @@ use std::process::Command;
 use sealane_lab::isolated;
 use sealane_tests::{Finished, Mesh, Running, sealane};
 use serde_json::json;
+use tempfile::TempDir;
 
 const SHOP: &str = "\
 apiVersion: sealane.dev/v1
@@ -30,10 +31,8 @@ spec:
 ";
 
 /// A file that every host of the lab sees.
-fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("sealane-documents-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
+fn file(folder: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
     path
 }
@@ -54,7 +53,8 @@ fn a_shop_is_applied_called_changed_and_deleted_and_survives_control() {
         return;
     }
     let mut mesh = Mesh::start(2);
-    let path = file("shop.yaml", SHOP);
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder, "shop.yaml", SHOP);
     let shop = path.to_str().unwrap();
     let apply = |mesh: &Mesh, more: &[&str]| mesh.sealane(&[&["apply", "-f", shop], more].concat());
 
@@ -87,7 +87,7 @@ fn a_shop_is_applied_called_changed_and_deleted_and_survives_control() {
         &["9090", "api", "not declared", "web=8080/http"],
     );
 
-    let more = file("more.yaml", SHOP.replace("6379", "6380"));
+    let more = file(&folder, "more.yaml", SHOP.replace("6379", "6380"));
     let more = more.to_str().unwrap();
     check(&mesh.sealane(&["diff", "-f", more]), 1, &["-  - port: 6379", "+  - port: 6380"], &[]);
     let changed = mesh.sealane(&["apply", "-f", more, "--wait"]);
@@ -100,7 +100,7 @@ fn a_shop_is_applied_called_changed_and_deleted_and_survives_control() {
     assert_eq!(call().ok().stdout, "api-1");
 
     let written = mesh.sealane(&["get", "service", "-o", "yaml"]).ok();
-    let again = file("again.yaml", &written.stdout);
+    let again = file(&folder, "again.yaml", &written.stdout);
     let same = mesh.sealane(&["apply", "-f", again.to_str().unwrap()]);
     assert_eq!(same.stdout.matches("unchanged").count(), 2, "{written}\n{same}");
 
@@ -126,36 +126,40 @@ fn bad_documents_are_refused_with_their_place_and_change_nothing() {
     let mut mesh = Mesh::hosts(1);
     mesh.control.start();
     mesh.await_control();
-    let _ = mesh.sealane(&["apply", "-f", file("shop.yaml", SHOP).to_str().unwrap()]).ok();
+    let folder = TempDir::new().unwrap();
+    let _ = mesh.sealane(&["apply", "-f", file(&folder, "shop.yaml", SHOP).to_str().unwrap()]).ok();
     let before = (mesh.json(&["get", "network"]), mesh.json(&["get", "service"]));
 
-    let empty = std::env::temp_dir().join(format!("sealane-empty-{}", std::process::id()));
-    std::fs::create_dir_all(&empty).unwrap();
-    let large = file("large.yaml", vec![b'#'; 10 << 20]);
+    let empty = folder.path().join("folder");
+    std::fs::create_dir(&empty).unwrap();
+    let large = file(&folder, "large.yaml", vec![b'#'; 10 << 20]);
     let table: [(PathBuf, &[&str]); 13] = [
         ("/nonexistent/shop.yaml".into(), &["/nonexistent/shop.yaml", "no such file"]),
         (empty, &["no documents", "ends in .yaml"]),
-        (file("empty.yaml", ""), &["no documents in"]),
-        (file("comment.yaml", "# nothing\n---\n"), &["no documents in"]),
-        (file("binary.yaml", b"\x7fELF\xff\xfe"), &["binary.yaml is no text", "byte 4"]),
-        (file("zero.yaml", b"a: \0"), &["zero.yaml is no text"]),
+        (file(&folder, "empty.yaml", ""), &["no documents in"]),
+        (file(&folder, "comment.yaml", "# nothing\n---\n"), &["no documents in"]),
+        (file(&folder, "binary.yaml", b"\x7fELF\xff\xfe"), &["binary.yaml is no text", "byte 4"]),
+        (file(&folder, "zero.yaml", b"a: \0"), &["zero.yaml is no text"]),
         (large, &["larger than 4 MiB"]),
         (
-            file("subnet.yaml", SHOP.replace("10.42.0.0/16", "10.43.0.0/16")),
-            &["subnet.yaml:13", "cannot be changed"],
+            file(&folder, "subnet.yaml", SHOP.replace("10.42.0.0/16", "10.43.0.0/16")),
+            &["subnet.yaml:15", "cannot be changed"],
         ),
         (
-            file("port.yaml", SHOP.replace("6379", "0")),
-            &["port.yaml:12:11: spec.ports[0].port", "1 to 65535"],
+            file(&folder, "port.yaml", SHOP.replace("6379", "0")),
+            &["port.yaml:13:11: spec.ports[0].port", "1 to 65535"],
         ),
         (
-            file("field.yaml", SHOP.replace("subnets", "subnet")),
-            &["field.yaml:17:3", "did you mean `subnets`"],
+            file(&folder, "field.yaml", SHOP.replace("subnets", "subnet")),
+            &["field.yaml:19:3", "did you mean `subnets`"],
         ),
-        (file("nowhere.yaml", SHOP.replace("network: shop", "network: nowhere")), &["no network nowhere"]),
-        (file("twice.yaml", format!("{SHOP}---\n{SHOP}")), &["network shop is there twice"]),
         (
-            file("long.yaml", SHOP.replace("name: api", &format!("name: {}", "x".repeat(64)))),
+            file(&folder, "nowhere.yaml", SHOP.replace("network: shop", "network: nowhere")),
+            &["no network nowhere"],
+        ),
+        (file(&folder, "twice.yaml", format!("{SHOP}---\n{SHOP}")), &["network shop is there twice"]),
+        (
+            file(&folder, "long.yaml", SHOP.replace("name: api", &format!("name: {}", "x".repeat(64)))),
             &["1 to 63 characters"],
         ),
     ];
@@ -179,14 +183,14 @@ fn bad_documents_are_refused_with_their_place_and_change_nothing() {
 
 #[test]
 fn the_schema_agrees_with_a_validator_of_its_own() {
-    let folder = file("schema.json", "").parent().unwrap().to_owned();
+    let folder = TempDir::new().unwrap();
     let schema = Running::start({
         let mut command = Command::new(sealane());
         command.arg("schema");
         command
     });
     let schema = schema.wait().ok();
-    std::fs::write(folder.join("schema.json"), &schema.stdout).unwrap();
+    std::fs::write(folder.path().join("schema.json"), &schema.stdout).unwrap();
     let documents: Vec<&str> = SHOP.split("---\n").collect();
     let good = json!({"apiVersion": "sealane.dev/v1", "kind": "Network", "metadata": {"name": "shop"}, "spec": {"subnets": ["10.42.0.0/16"], "mtu": 1400}});
     assert_eq!(documents.len(), 3);
@@ -209,9 +213,9 @@ fn the_schema_agrees_with_a_validator_of_its_own() {
         ),
     ];
     for (at, (document, valid)) in table.iter().enumerate() {
-        let path = file(&format!("document-{at}.json"), document.to_string());
+        let path = file(&folder, &format!("document-{at}.json"), document.to_string());
         let mut validator = Command::new("/usr/bin/jsonschema");
-        validator.arg("-i").arg(&path).arg(folder.join("schema.json"));
+        validator.arg("-i").arg(&path).arg(folder.path().join("schema.json"));
         let said = Running::start(validator).wait();
         assert_eq!(said.status.success(), *valid, "{document}: {said}");
     }
@@ -235,7 +239,8 @@ fn bash_completes_verbs_and_the_manual_is_clean() {
     for shell in ["zsh", "fish"] {
         assert!(run(sealane().to_str().unwrap(), &["completions", shell]).ok().stdout.contains("apply"));
     }
-    let folder = file("man", "").with_file_name("pages");
+    let temporary = TempDir::new().unwrap();
+    let folder = temporary.path().join("pages");
     let _ = run(sealane().to_str().unwrap(), &["man", "--out", folder.to_str().unwrap()]).ok();
     let pages: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
@@ -247,5 +252,5 @@ fn bash_completes_verbs_and_the_manual_is_clean() {
         assert!(said.status.success(), "{said}");
     }
     let shown = run("mandoc", &["-T", "utf8", folder.join("sealane-apply.1").to_str().unwrap()]).ok();
-    assert!(shown.stdout.contains("filename"), "{shown}");
+    assert!(shown.stdout.contains("Make the mesh what documents say"), "{shown}");
 }
