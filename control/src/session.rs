@@ -288,6 +288,7 @@ impl Session {
                 self.context.metrics.message("ack", "up");
                 let (network, generation) = acknowledgement(ack)?;
                 self.seat.acknowledged(&network, generation);
+                self.outbox.carries(network, generation);
                 Ok(())
             }
             Some(Up::Recall(recall)) => {

@@ -36,6 +36,12 @@ impl Outbox {
         self.held = false;
     }
 
+    /// The agent has this network, though Hello may have come too early to say so: a restarted agent acknowledges what
+    /// it took up from its disk. One that is no more has to go.
+    pub(super) fn carries(&mut self, network: NetworkName, generation: Generation) {
+        self.sent.entry(network).or_insert(generation);
+    }
+
     /// Sends an answer before anything else.
     pub(super) fn push(&mut self, answer: Message) {
         self.answers.push_back(answer);
@@ -153,6 +159,17 @@ mod tests {
         }
         assert!(outbox.next(view).is_none());
         all
+    }
+
+    #[test]
+    fn a_network_that_is_acknowledged_late_and_is_no_more_goes() {
+        let mut outbox = Outbox::new(BTreeMap::new());
+        let view = view(&[("shop", 5)], 0);
+        assert_eq!(drain(&mut outbox, &view), ["shop@5"]);
+        outbox.carries("shop".parse().unwrap(), Generation { epoch: 1, revision: 4 });
+        assert_eq!(drain(&mut outbox, &view), [""; 0], "what was sent stands");
+        outbox.carries("gone".parse().unwrap(), Generation { epoch: 1, revision: 4 });
+        assert_eq!(drain(&mut outbox, &view), ["-gone"]);
     }
 
     #[test]
