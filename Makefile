@@ -8,6 +8,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
+COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 
 .PHONY: build demo test lint bench install uninstall tools-demo tools-test tools-bench
 
@@ -15,19 +16,28 @@ BINARY ?= $(TARGET)/release/sealane
 build: tools-build
 	cargo build --release --locked --package sealane
 
-## The binary, units for systemd and their settings. DESTDIR and PREFIX as usual; nothing is started.
+## The binary, man pages, completions, units for systemd and their settings. DESTDIR and PREFIX as usual; nothing is started.
 install: $(BINARY)
 	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/sealane
 	for unit in deploy/systemd/*.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); \
 	done
+	$(BINARY) man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(foreach folder,$(COMPLETIONS),$(DESTDIR)$(PREFIX)/share/$(folder))
+	$(BINARY) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane
+	$(BINARY) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sealane
+	$(BINARY) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sealane.fish
 	[ -e $(DESTDIR)/etc/default/sealane ] || install -Dm600 deploy/systemd/default $(DESTDIR)/etc/default/sealane
 	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl daemon-reload
 
 ## What `install` installed, but for the settings. State stays: `sealane clean` removes that.
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/sealane $(DESTDIR)$(PREFIX)/lib/systemd/system/sealane-{control,agent}.service
+	rm -f $(DESTDIR)$(PREFIX)/bin/sealane $(DESTDIR)$(PREFIX)/lib/systemd/system/sealane-{control,agent}.service \
+		$(DESTDIR)$(PREFIX)/share/man/man1/sealane{,-*}.1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sealane \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sealane.fish
 
 $(TARGET)/release/sealane: build
 

@@ -81,7 +81,8 @@ fn a_namespace_is_attached_by_path_and_given_back_as_it_was() {
     assert_eq!(mesh.site(1).workload("legacy").unwrap(), workload);
 
     let _ = mesh.site(1).sealane(&["detach", "legacy"]).ok();
-    assert_eq!((traces(mesh.site(1), "legacy"), mesh.site(1).workload("legacy")), (String::new(), None));
+    assert_eq!(traces(mesh.site(1), "legacy"), "");
+    eventually(PATIENCE, "nobody lists it", || mesh.site(1).workload("legacy").is_none().then_some(()));
     assert!(mesh.site(1).processes("proxy").is_empty(), "its sidecar has ended");
     assert_eq!(routes(&mesh), before);
 

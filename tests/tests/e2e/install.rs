@@ -24,6 +24,14 @@ fn make_install_installs_a_binary_and_units_that_systemd_understands() {
     let at = |path: &str| root.path().join(path);
     let version = Command::new(at("usr/local/bin/sealane")).arg("--version").output().unwrap();
     assert!(version.status.success());
+    let shared = [
+        "man/man1/sealane-network-create.1",
+        "bash-completion/completions/sealane",
+        "zsh/site-functions/_sealane",
+        "fish/vendor_completions.d/sealane.fish",
+    ];
+    let shared = shared.map(|name| at(&format!("usr/local/share/{name}")));
+    assert!(shared.iter().all(|file| std::fs::metadata(file).unwrap().len() > 0));
     let units =
         ["control", "agent"].map(|name| at(&format!("usr/local/lib/systemd/system/sealane-{name}.service")));
     // The programs that the units start are looked for where they are now.
@@ -43,7 +51,8 @@ fn make_install_installs_a_binary_and_units_that_systemd_understands() {
     let kept = std::fs::read_to_string(at("etc/default/sealane")).unwrap();
     assert_eq!(kept, "SEALANE_CONTROL=192.0.2.10:7443\n", "settings are the host's own");
     make("uninstall", root.path());
-    assert!(!at("usr/local/bin/sealane").exists() && units.iter().all(|unit| !unit.exists()));
+    let gone = units.iter().chain(&shared).all(|file| !file.exists());
+    assert!(!at("usr/local/bin/sealane").exists() && gone);
 }
 
 /// Ends what is left of Sealane on a host as a reboot does: processes, namespaces, links, what is not on disk.
