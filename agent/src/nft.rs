@@ -10,6 +10,7 @@ mod kernel;
 mod network;
 mod program;
 mod rules;
+mod rules6;
 mod table;
 
 use std::sync::Arc;
@@ -23,8 +24,9 @@ pub(crate) use network::{
     Known, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, remove_host_rules,
 };
 pub use program::NftError;
-use program::{list, run, tables};
+use program::{list, list_table, run, tables};
 pub use rules::Path;
+pub use rules6::Path6;
 
 use crate::seat::Seat;
 
@@ -48,12 +50,40 @@ pub async fn ensure_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, path: Pat
     .await
 }
 
+/// The same for calls over IPv6.
+///
+/// # Errors
+/// As [`ensure_sidecar_rules`].
+///
+/// # Cancel safety
+/// As [`ensure_sidecar_rules`].
+pub async fn ensure_sidecar_rules6(
+    hopper: &Arc<Hopper>,
+    netns: &NetNs,
+    path: Path6,
+) -> Result<bool, NftError> {
+    blocking(hopper, netns, move |hopper, netns| {
+        let table = path.table();
+        let name = path.seat.table();
+        let there = list_table(hopper, netns, rules6::FAMILY, &name)?;
+        if there.is_some_and(|there| rules::same(&there, &table)) {
+            return Ok(false);
+        }
+        run(hopper, netns, table::replacing(rules6::FAMILY, &name, &table)).map(|()| true)
+    })
+    .await
+}
+
 /// Removes the rules; none there is no error.
 ///
 /// # Errors
 /// When nft is not installed or the kernel refuses.
 pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Seat) -> Result<(), NftError> {
-    blocking(hopper, netns, move |hopper, netns| run(hopper, netns, rules::removal(seat))).await
+    blocking(hopper, netns, move |hopper, netns| {
+        let ipv6 = table::removal(rules6::FAMILY, &seat.table());
+        run(hopper, netns, rules::removal(seat) + &ipv6)
+    })
+    .await
 }
 
 /// Removes all that this module ever puts into a workload's namespace. Blocks.

@@ -158,7 +158,7 @@ impl Overlay {
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
             let changed = guard.known.observe(announce::visible(&desired));
             let applied = pass.applied;
-            guard.announce(kernel, &snapshot.network.name, &carried, changed);
+            guard.announce(kernel, &snapshot.network, &carried, changed);
             Ok(applied)
         })
         .await
@@ -191,7 +191,7 @@ impl Overlay {
             pass.ensure_port_row(&port)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
             let applied = pass.applied;
-            guard.announce(kernel, &network.name, &carried, changed);
+            guard.announce(kernel, &network, &carried, changed);
             Ok(applied)
         })
         .await
@@ -340,7 +340,7 @@ impl Carried {
     fn announce(
         &mut self,
         kernel: Arc<Kernel>,
-        network: &NetworkName,
+        network: &Network,
         carried: &Arc<Mutex<Self>>,
         changed: Vec<(OverlayIp, MacAddr)>,
     ) {
@@ -348,9 +348,9 @@ impl Carried {
         if changed.is_empty() {
             return;
         }
-        tracing::debug!(%network, addresses = changed.len(), "announcing changed MACs");
-        let (path, carried) = (kernel.network_path(network), Arc::downgrade(carried));
-        let run = announce::run(kernel, path, carried, changed);
+        tracing::debug!(network = %network.name, addresses = changed.len(), "announcing changed MACs");
+        let (path, carried) = (kernel.network_path(&network.name), Arc::downgrade(carried));
+        let run = announce::run(kernel, path, carried, changed, network.subnet6);
         self.announcing.push(task::spawn_fallible("announce", run));
     }
 }

@@ -164,7 +164,11 @@ mod tests {
             ("sealane network create Shop --subnet 10.42.0.0/16", "lower-case letters"),
             ("sealane network create shop", "--subnet"),
             ("sealane network create shop --subnet 10.42.0.1/16", "did you mean 10.42.0.0/16"),
-            ("sealane network create shop --subnet 10.42.0.0/16 --subnet fd00::/64", "IPv6"),
+            (
+                "sealane network create shop --subnet 10.42.0.0/16 --subnet fd00::1/64",
+                "did you mean fd00::/64",
+            ),
+            ("sealane network create shop --subnet fe80::/64", "link-local"),
             (
                 "sealane network create shop --subnet 10.42.0.0/16 --encryption wireguard",
                 "possible values: none",

@@ -28,7 +28,7 @@ fn wrong_usage_exits_with_2() {
         check(line, 2, "error: ");
     }
     check("token create --ttl 1000d", 2, "longer than a year");
-    check("network create shop --subnet 10.42.0.0/16 --subnet 10.43.0.0/16", 2, "several subnets");
+    check("network create shop --subnet 10.42.0.0/16 --subnet 10.43.0.0/16", 2, "several IPv4 subnets");
     check("clean --yes --run-dir /usr --data-dir /nonexistent/data", 2, "does not look like");
 }
 

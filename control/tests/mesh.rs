@@ -41,8 +41,13 @@ async fn control(directory: &Path) -> Control {
 }
 
 async fn create_network(directory: &Path, name: &str, subnet: &str) -> Result<v1::Network, tonic::Status> {
-    let request =
-        v1::CreateNetworkRequest { name: name.into(), subnet: subnet.into(), mtu: 0, deny_egress: false };
+    let request = v1::CreateNetworkRequest {
+        name: name.into(),
+        subnet: subnet.into(),
+        mtu: 0,
+        deny_egress: false,
+        subnet6: String::new(),
+    };
     admin(directory).await.create_network(request).await.map(tonic::Response::into_inner)
 }
 

@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use crate::identity::SerialPrefix;
 use crate::types::{
-    Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet, Transport,
-    UnderlayAddr, Vni, Weight, WorkloadName,
+    Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet, Subnet6,
+    Transport, UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
 /// An overlay network.
@@ -23,6 +23,8 @@ pub struct Network {
     pub mtu: Option<u16>,
     /// What becomes of packets to the world outside.
     pub egress: Egress,
+    /// Its IPv6 addresses, each made from an IPv4 one; `None`: it has none.
+    pub subnet6: Option<Subnet6>,
 }
 
 /// What becomes of a network's packets to addresses outside it.

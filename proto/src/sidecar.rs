@@ -112,6 +112,29 @@ pub struct Listeners {
     pub inbound: OwnedFd,
     /// For tunnels.
     pub tunnel: OwnedFd,
+    /// For redirected calls over IPv6, of the workload and to it, where its network has that.
+    pub ipv6: Option<[OwnedFd; 2]>,
+}
+
+impl From<Listeners> for Vec<OwnedFd> {
+    /// In the order in which they are taken back.
+    fn from(listeners: Listeners) -> Self {
+        let Listeners { outbound, inbound, tunnel, ipv6 } = listeners;
+        [outbound, inbound, tunnel].into_iter().chain(ipv6.into_iter().flatten()).collect()
+    }
+}
+
+impl TryFrom<Vec<OwnedFd>> for Listeners {
+    type Error = ChannelError;
+
+    fn try_from(mut fds: Vec<OwnedFd>) -> Result<Self, ChannelError> {
+        let wrong =
+            |_| ChannelError::Malformed("a sidecar has three listeners, or five with IPv6".to_owned());
+        let ipv6 = fds.split_off(fds.len().min(3));
+        let ipv6 = if ipv6.is_empty() { None } else { Some(ipv6.try_into().map_err(wrong)?) };
+        let [outbound, inbound, tunnel] = fds.try_into().map_err(wrong)?;
+        Ok(Self { outbound, inbound, tunnel, ipv6 })
+    }
 }
 
 /// A certificate, its key and whom to trust.

@@ -5,6 +5,7 @@ mod generation;
 mod name;
 mod port;
 mod reference;
+mod subnet6;
 mod vni;
 mod weight;
 
@@ -13,5 +14,6 @@ pub use generation::Generation;
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
 pub use reference::WorkloadRef;
+pub use subnet6::{AnySubnet, AnySubnetError, Subnet6, Subnet6Error};
 pub use vni::{Vni, VniError};
 pub use weight::{Weight, WeightError};

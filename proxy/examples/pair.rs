@@ -67,6 +67,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         vni: Vni::try_from(0x10_0000_u32)?,
         mtu: None,
         egress: Egress::Allow,
+        subnet6: None,
     };
     let api =
         Service { name: "api".parse()?, vip: VIP.into(), ports: vec!["8080/http".parse()?], declared: false };
@@ -114,6 +115,7 @@ async fn sidecar(own: Workload, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result
         outbound: bind(PORTS.outbound)?,
         inbound: bind(PORTS.inbound)?,
         tunnel: bind(PORTS.tunnel)?,
+        ipv6: None,
     };
     core.listen(listeners).await?;
     Ok(core)

@@ -65,10 +65,13 @@ impl Core {
     /// # Errors
     /// When a descriptor cannot be duplicated.
     pub async fn listen(&mut self, listeners: Listeners) -> io::Result<()> {
-        let Listeners { outbound, inbound, tunnel } = listeners;
-        for (listener, socket) in
-            [(Listener::Outbound, outbound), (Listener::Inbound, inbound), (Listener::Tunnel, tunnel)]
-        {
+        let Listeners { outbound, inbound, tunnel, ipv6 } = listeners;
+        let mut sockets =
+            vec![(Listener::Outbound, outbound), (Listener::Inbound, inbound), (Listener::Tunnel, tunnel)];
+        if let Some([outbound, inbound]) = ipv6 {
+            sockets.extend([(Listener::Outbound, outbound), (Listener::Inbound, inbound)]);
+        }
+        for (listener, socket) in sockets {
             self.listen_on(listener, socket).await?;
         }
         self.listening = true;

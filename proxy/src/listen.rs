@@ -36,12 +36,17 @@ pub trait OriginalDst: Send + Sync {
     fn original(&self, stream: &TcpStream) -> io::Result<SocketAddr>;
 }
 
-/// Asks the kernel's connection tracking (SO_ORIGINAL_DST).
+/// Asks the kernel's connection tracking (SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST).
 #[derive(Clone, Copy, Debug)]
 pub struct Redirected;
 
 impl OriginalDst for Redirected {
     fn original(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        if stream.local_addr()?.is_ipv6() {
+            let raw = getsockopt(stream, sockopt::Ip6tOriginalDst)?;
+            let address = std::net::Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            return Ok(SocketAddr::new(address.into(), u16::from_be(raw.sin6_port)));
+        }
         let raw = getsockopt(stream, sockopt::OriginalDst)?;
         let address = u32::from_be(raw.sin_addr.s_addr);
         Ok(SocketAddr::new(std::net::Ipv4Addr::from(address).into(), u16::from_be(raw.sin_port)))
@@ -50,6 +55,9 @@ impl OriginalDst for Redirected {
 
 /// The destination of a redirected connection, unless serving it would lead back to the sidecar: it was not
 /// redirected, or goes to one of the sidecar's own ports. Such a connection is refused, and `None`.
+///
+/// An IPv6 address of the network is the same workload or service as the IPv4 one that it is made from: from here
+/// on there is only that.
 pub(crate) fn destination(worker: &Worker, stream: &TcpStream) -> Option<SocketAddr> {
     let found = worker.original.original(stream).ok().filter(|destination| {
         let redirected = stream.local_addr().is_ok_and(|local| local != *destination);
@@ -60,7 +68,7 @@ pub(crate) fn destination(worker: &Worker, stream: &TcpStream) -> Option<SocketA
         tracing::debug!(peer = ?stream.peer_addr().ok(), "refused a connection that no rule redirected");
         refuse(stream);
     }
-    found
+    found.map(|destination| worker.twin(destination))
 }
 
 /// Accepts until aborted; each connection is served by a task of its own.

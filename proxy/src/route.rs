@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::Config;
-use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, Transport, Weight};
+use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, Subnet6, Transport, Weight};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +22,7 @@ pub(crate) struct Snapshot {
     ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
     service_addresses: HashMap<Ipv4Addr, ServiceName>,
     workloads: HashMap<Ipv4Addr, Arc<WorkloadRoute>>,
+    subnet6: Option<Subnet6>,
 }
 
 /// The workload that the sidecar serves.
@@ -120,6 +121,7 @@ impl Snapshot {
             workloads: workloads
                 .map(|workload| (workload.address.to_ipv4(), Arc::new(WorkloadRoute::new(workload))))
                 .collect(),
+            subnet6: network.network.subnet6,
         }
     }
 
@@ -147,10 +149,17 @@ impl Snapshot {
         })
     }
 
+    /// The IPv4 address that one of the network's is or is made from; `None` for other IPv6 addresses.
+    pub(crate) fn ipv4_of(&self, address: IpAddr) -> Option<Ipv4Addr> {
+        match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(address) => self.subnet6?.to_ipv4(address),
+        }
+    }
+
     /// The name in metrics of whoever has this address.
     pub(crate) fn label_of(&self, address: IpAddr) -> Option<&str> {
-        let IpAddr::V4(address) = address else { return None };
-        self.workloads.get(&address).map(|route| route.label.as_str())
+        self.workloads.get(&self.ipv4_of(address)?).map(|route| route.label.as_str())
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
         vni: Vni::try_from(0x10_0000_u32).unwrap(),
         mtu: None,
         egress: Egress::Allow,
+        subnet6: None,
     };
     let generation = Generation { epoch: 1, revision: 1 };
     let (nodes, blocks) = (Vec::new(), Vec::new());

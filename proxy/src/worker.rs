@@ -106,6 +106,12 @@ impl Worker {
         self.snapshot.borrow().clone()
     }
 
+    /// The address of the network that this one is made from; any other as it is.
+    pub(crate) fn twin(&self, address: SocketAddr) -> SocketAddr {
+        let twin = self.snapshot.borrow().as_ref().and_then(|snapshot| snapshot.ipv4_of(address.ip()));
+        SocketAddr::new(twin.map_or(address.ip(), Into::into), address.port())
+    }
+
     /// What the workload's call to this address leads to.
     pub(crate) fn resolve(&self, destination: SocketAddr) -> Resolved {
         if let Some(upstream) = self.targets.borrow().get(&destination) {

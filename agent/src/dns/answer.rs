@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::message::{Apex, Query, QueryName, Rcode, RecordType, Refused, UDP_LIMIT, Writer, write_header};
-use super::targets::Targets;
+use super::targets::{Target, Targets};
 use super::view::View;
 use super::zone::Found;
 
@@ -40,7 +40,7 @@ pub enum Outcome {
 /// Instances are answered in an order that `seed` chooses. Where not all fit into a datagram, those that do are said
 /// (some resolvers look no further) and the answer is marked as truncated; over TCP it is whole.
 ///
-/// Other types than A, PTR and SRV of our names have no records (NOERROR and nothing, never NXDOMAIN, which would hide the A
+/// Other types than A, AAAA, PTR and SRV of our names have no records (NOERROR and nothing, never NXDOMAIN, which would hide the A
 /// records from resolvers that ask for AAAA first); ANY is answered like A (RFC 8482, section 4.1).
 pub fn answer(view: &View, query: &[u8], transport: Transport, seed: u64, out: &mut Vec<u8>) -> Outcome {
     let query = match Query::parse(query) {
@@ -87,7 +87,10 @@ fn write_found(found: Found<'_>, query: &Query<'_>, limit: u16, seed: u64, out: 
     let any = query.kind == RecordType::ANY;
     let answered = match found {
         Found::Addresses(addresses) if any || query.kind == RecordType::A => {
-            turned(addresses, seed).take_while(|&address| writer.a(address, TTL)).count() > 0
+            turned(addresses.v4, seed).take_while(|&address| writer.a(address, TTL)).count() > 0
+        }
+        Found::Addresses(addresses) if query.kind == RecordType::AAAA => {
+            addresses.v6(seed).take_while(|&address| writer.aaaa(address, TTL)).count() > 0
         }
         Found::Loopback if query.kind == RecordType::AAAA => writer.aaaa(Ipv6Addr::LOCALHOST, TTL),
         Found::Loopback if any || query.kind == RecordType::A => writer.a(Ipv4Addr::LOCALHOST, TTL),
@@ -114,12 +117,20 @@ fn write_targets(targets: Targets<'_>, seed: u64, writer: &mut Writer<'_>) -> bo
     let written =
         records.clone().take_while(|target| writer.srv(target.weight, target.port, target.name, TTL)).count();
     if written == count {
-        let addresses =
-            records.flat_map(|target| target.addresses.iter().map(move |address| (target.name, *address)));
-        let _fitted =
-            addresses.take_while(|&(name, address)| writer.additional_a(name, address, TTL)).count();
+        for target in records {
+            if !write_additional(target, writer) {
+                break;
+            }
+        }
     }
     written > 0
+}
+
+/// Writes the addresses of a target; returns whether they fitted.
+fn write_additional(target: Target<'_>, writer: &mut Writer<'_>) -> bool {
+    let Target { name, addresses, .. } = target;
+    addresses.v4.iter().all(|address| writer.additional(name, RecordType::A, TTL, &address.octets()))
+        && addresses.v6(0).all(|address| writer.additional(name, RecordType::AAAA, TTL, &address.octets()))
 }
 
 /// All of `addresses`, from a place that `seed` chooses.
@@ -136,7 +147,9 @@ fn apex(name: &QueryName, missing: bool) -> Apex {
         0 | 1 if missing => Apex::Root,
         0 | 1 => Apex::At(0),
         count if last == b"arpa" => {
-            let above = name.labels().nth(usize::from(count).saturating_sub(5));
+            // No more than the smallest network has: 24 bits of IPv4, 96 of IPv6.
+            let apex = if name.labels().any(|(_, label)| label == b"ip6") { 26 } else { 5 };
+            let above = name.labels().nth(usize::from(count).saturating_sub(apex));
             above.map_or(Apex::Root, |(offset, _)| Apex::At(offset))
         }
         _ => Apex::At(offset),

@@ -205,15 +205,15 @@ impl<'a> Writer<'a> {
         fits
     }
 
-    /// Adds an address record of another `name`, in wire format, beside the answer; returns whether it fitted, which
-    /// it need not.
-    pub(crate) fn additional_a(&mut self, name: &[u8], address: Ipv4Addr, ttl: u32) -> bool {
-        if self.out.len() + name.len() + 14 > self.limit {
+    /// Adds a record of another `name`, in wire format, beside the answer; returns whether it fitted, which it need
+    /// not.
+    pub(crate) fn additional(&mut self, name: &[u8], kind: RecordType, ttl: u32, data: &[u8]) -> bool {
+        if self.out.len() + name.len() + 10 + data.len() > self.limit {
             return false;
         }
         self.out.extend_from_slice(name);
-        self.record(RecordType::A, ttl, 4);
-        self.out.extend_from_slice(&address.octets());
+        self.record(kind, ttl, data.len());
+        self.out.extend_from_slice(data);
         self.additionals += 1;
         true
     }

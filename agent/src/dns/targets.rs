@@ -1,11 +1,12 @@
 //! The ports of services as SRV records name them (RFC 2782).
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::slice;
 
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{PortName, Protocol, ServicePort};
+
+use super::zone::{Addresses, Zone};
 
 /// What of a name is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,8 @@ pub(super) struct Offer {
     name: Option<PortName>,
     number: u16,
     datagrams: bool,
-    ready: Box<[Ipv4Addr]>,
+    /// With their weights.
+    ready: Box<[(Ipv4Addr, u16)]>,
 }
 
 /// The SRV records of a name.
@@ -42,18 +44,18 @@ pub(super) struct Offer {
 pub(crate) struct Targets<'a> {
     offers: &'a [Offer],
     ports: Ports<'a>,
-    itself: (&'a [u8], &'a [Ipv4Addr]),
-    names: &'a HashMap<Ipv4Addr, Box<[u8]>>,
+    itself: (&'a [u8], Addresses<'a>),
+    zone: &'a Zone,
 }
 
 /// One SRV record and the addresses of its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) weight: u16,
     pub(crate) port: u16,
     /// In wire format.
     pub(crate) name: &'a [u8],
-    pub(crate) addresses: &'a [Ipv4Addr],
+    pub(crate) addresses: Addresses<'a>,
 }
 
 impl<'a> Ports<'a> {
@@ -97,22 +99,22 @@ impl Offer {
             name: port.name.clone(),
             number: port.port.get(),
             datagrams: datagrams(port),
-            ready: ready.map(|workload| workload.address.to_ipv4()).collect(),
+            ready: ready.map(|workload| (workload.address.to_ipv4(), workload.weight.get())).collect(),
         }
     }
 }
 
 impl<'a> Targets<'a> {
     /// The records of those `offers` that are meant; `None` if there is no such port. `itself` is the service's name
-    /// and where it leads, `names` are its instances'.
+    /// and where it leads, in `zone`.
     pub(super) fn new(
         offers: &'a [Offer],
         ports: Ports<'a>,
-        itself: (&'a [u8], &'a [Ipv4Addr]),
-        names: &'a HashMap<Ipv4Addr, Box<[u8]>>,
+        itself: (&'a [u8], Addresses<'a>),
+        zone: &'a Zone,
     ) -> Option<Self> {
         let known = offers.iter().any(|offer| ports.meant(offer));
-        known.then_some(Self { offers, ports, itself, names })
+        known.then_some(Self { offers, ports, itself, zone })
     }
 
     /// The records: one per port and instance, or one per port whose target is the service, which balances by itself.
@@ -124,14 +126,15 @@ impl<'a> Targets<'a> {
         offers.flat_map(move |offer| {
             let ready =
                 if ports.instances { &*offer.ready } else { offer.ready.get(..1).unwrap_or_default() };
-            ready.iter().filter_map(move |address| self.target(offer.number, address))
+            ready.iter().filter_map(move |(address, weight)| self.target(offer.number, *weight, address))
         })
     }
 
-    fn target(&self, port: u16, address: &'a Ipv4Addr) -> Option<Target<'a>> {
+    fn target(&self, port: u16, weight: u16, address: &'a Ipv4Addr) -> Option<Target<'a>> {
         if self.ports.instances {
-            let name = self.names.get(address)?;
-            Some(Target { weight: 1, port, name, addresses: slice::from_ref(address) })
+            let name = self.zone.pointer(*address)?;
+            let addresses = self.zone.both(slice::from_ref(address));
+            Some(Target { weight, port, name, addresses })
         } else {
             // 0: nothing to choose from (RFC 2782, Weight).
             Some(Target { weight: 0, port, name: self.itself.0, addresses: self.itself.1 })

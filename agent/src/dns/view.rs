@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::message::QueryName;
 use super::reverse;
 use super::targets::{Ports, Wanted};
-use super::zone::{Entry, Found, Zone};
+use super::zone::{Addresses, Entry, Found, Zone};
 
 /// Names of ours have at most `_port._proto.tasks.service.network`.
 const MAX_LABELS: usize = 5;
@@ -62,7 +62,9 @@ impl View {
             [label] => Some(match bare(label) {
                 Some((zone, entry)) => found(zone, entry, wanted),
                 // There are names below it, so it exists (RFC 8020, section 2).
-                None if zone.is_some() && host.len() == labels.len() => Found::Addresses(&[]),
+                None if zone.is_some() && host.len() == labels.len() => {
+                    Found::Addresses(Addresses::default())
+                }
                 None => Found::Missing,
             }),
             [b"tasks", service, _] if zone.is_some() => {

@@ -1,11 +1,11 @@
 //! The names of a network, immutable.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::slice;
 
-use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
-use sealane_proto::types::{NetworkName, Subnet};
+use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::types::{NetworkName, Subnet, Subnet6};
 
 use super::targets::{Offer, Targets, Wanted};
 
@@ -14,24 +14,43 @@ use super::targets::{Offer, Targets, Wanted};
 pub struct Zone {
     network: NetworkName,
     pub(super) subnet: Subnet,
+    pub(super) subnet6: Option<Subnet6>,
     names: HashMap<Box<[u8]>, Entry>,
     /// Wire-format names by address.
-    pub(super) pointers: HashMap<Ipv4Addr, Box<[u8]>>,
+    pointers: HashMap<Ipv4Addr, Box<[u8]>>,
 }
 
 /// What a name is to an asker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Found<'a> {
     /// Ours, with these addresses; with none, nothing can be reached under it now.
-    Addresses(&'a [Ipv4Addr]),
+    Addresses(Addresses<'a>),
     /// `localhost` or a name under it (RFC 6761, section 6.3).
     Loopback,
-    /// An address of ours (in-addr.arpa) that belongs to this name, in wire format.
+    /// An address of ours (in-addr.arpa, ip6.arpa) that belongs to this name, in wire format.
     Pointer(&'a [u8]),
     /// The ports of a service (RFC 2782), offered by these instances or by none now.
     Targets(Targets<'a>),
     /// It would be ours, and does not exist.
     Missing,
+}
+
+/// Addresses of a network. A service's IPv6 ones are its ready instances': its own is nobody's there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addresses<'a> {
+    pub(crate) v4: &'a [Ipv4Addr],
+    /// What IPv6 addresses are made from, and into what.
+    twins: (&'a [Ipv4Addr], Option<Subnet6>),
+}
+
+impl Addresses<'_> {
+    /// The IPv6 addresses, from a place that `seed` chooses.
+    pub(crate) fn v6(&self, seed: u64) -> impl Iterator<Item = Ipv6Addr> {
+        let (twins, subnet6) = self.twins;
+        let start = usize::try_from(seed % twins.len().max(1) as u64).unwrap_or(0);
+        let turned = twins.iter().cycle().skip(start).take(twins.len());
+        subnet6.into_iter().flat_map(move |subnet6| turned.clone().map(move |&twin| subnet6.of_ipv4(twin)))
+    }
 }
 
 #[derive(Debug)]
@@ -71,11 +90,22 @@ impl Zone {
             pointers.insert(service.vip.to_ipv4(), name.clone());
             names.insert(key(service.name.as_str()), Entry::service(service, name, &ready));
         }
-        Self { network: network.clone(), subnet: snapshot.network.subnet, names, pointers }
+        let Network { subnet, subnet6, .. } = snapshot.network;
+        Self { network: network.clone(), subnet, subnet6, names, pointers }
     }
 
     pub(super) fn find(&self, label: &[u8]) -> Option<&Entry> {
         self.names.get(label)
+    }
+
+    /// These addresses, of both families.
+    pub(super) fn both<'a>(&self, v4: &'a [Ipv4Addr]) -> Addresses<'a> {
+        Addresses { v4, twins: (v4, self.subnet6) }
+    }
+
+    /// The name of whoever has the address, in wire format.
+    pub(super) fn pointer(&self, address: Ipv4Addr) -> Option<&[u8]> {
+        self.pointers.get(&address).map(|name| &**name)
     }
 
     pub(super) fn is_named(&self, label: &[u8]) -> bool {
@@ -113,14 +143,18 @@ impl Entry {
         }
     }
 
+    fn of_both<'a>(&'a self, zone: &Zone, balanced: bool) -> Addresses<'a> {
+        Addresses { v4: self.addresses(balanced), ..zone.both(self.addresses(false)) }
+    }
+
     /// What of the name is `wanted`; instances and ports are what services have.
     pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, balanced: bool) -> Found<'a> {
         match (self, wanted) {
-            (_, Wanted::Itself) => Found::Addresses(self.addresses(balanced)),
-            (Self::Service { ready, .. }, Wanted::Instances) => Found::Addresses(ready),
+            (_, Wanted::Itself) => Found::Addresses(self.of_both(zone, balanced)),
+            (Self::Service { ready, .. }, Wanted::Instances) => Found::Addresses(zone.both(ready)),
             (Self::Service { name, offers, .. }, Wanted::Ports(ports)) => {
-                let itself = (&**name, self.addresses(balanced));
-                Targets::new(offers, ports, itself, &zone.pointers).map_or(Found::Missing, Found::Targets)
+                let itself = (&**name, self.of_both(zone, balanced));
+                Targets::new(offers, ports, itself, zone).map_or(Found::Missing, Found::Targets)
             }
             (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_)) => Found::Missing,
         }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use sealane_proto::client::LinkReport;
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, Subnet, WorkloadName};
+use sealane_proto::resource::{Network, NetworkSnapshot, Node, Workload};
+use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
 use super::Spec;
 use crate::ipam::{Ipam, IpamError};
@@ -60,11 +61,11 @@ pub(crate) enum AdmitError {
         /// One of them.
         network: NetworkName,
         /// Its addresses.
-        subnet: Subnet,
+        subnet: IpNet,
         /// The other.
         other: NetworkName,
         /// Its addresses.
-        taken: Subnet,
+        taken: IpNet,
     },
     /// This host does not carry the network.
     #[error("network {0} is not carried by this host")]
@@ -223,9 +224,18 @@ impl Mesh {
 
     fn check_overlap(&self, specs: &[Spec]) -> Result<(), AdmitError> {
         let known = specs.iter().filter_map(|spec| self.snapshot(&spec.network));
-        let nets: Vec<_> = known.map(|known| (&known.network.name, known.network.subnet)).collect();
+        let nets = known.flat_map(|known| {
+            let Network { name, subnet, subnet6, .. } = &known.network;
+            let nets = [Some(IpNet::V4(subnet.to_net())), subnet6.map(|subnet6| subnet6.to_net().into())];
+            nets.into_iter().flatten().map(move |net| (name, net))
+        });
+        let nets: Vec<(&NetworkName, IpNet)> = nets.collect();
         for (at, &(network, subnet)) in nets.iter().enumerate() {
-            if let Some(&(other, taken)) = nets[..at].iter().find(|(_, taken)| taken.overlaps(subnet)) {
+            // Of two prefixes one contains the other, or they have nothing in common.
+            let overlaps = |&&(other, taken): &&(&NetworkName, IpNet)| {
+                other != network && (taken.contains(&subnet) || subnet.contains(&taken))
+            };
+            if let Some(&(other, taken)) = nets[..at].iter().find(overlaps) {
                 let (network, other) = (network.clone(), other.clone());
                 return Err(AdmitError::Overlap { network, subnet, other, taken });
             }
@@ -447,6 +457,7 @@ mod tests {
                 vni: Vni::FIRST,
                 mtu: None,
                 egress: Egress::Allow,
+                subnet6: None,
             },
             nodes: vec![],
             blocks: vec![block(Some("host-1"), "10.42.0.0/24"), block(Some("host-2"), "10.42.1.0/24")],

@@ -1,8 +1,8 @@
-//! IPv4 addresses of devices.
+//! Addresses of devices.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{NetlinkError, Request, Socket};
@@ -44,7 +44,11 @@ impl Address {
                 message.attributes.push(AddressAttribute::Broadcast(broadcast));
                 AddressFamily::Inet
             }
-            IpAddr::V6(_) => AddressFamily::Inet6,
+            IpAddr::V6(_) => {
+                // Nobody else has it: control gave it, and nothing is lost to probing first.
+                message.header.flags |= AddressHeaderFlags::Nodad;
+                AddressFamily::Inet6
+            }
         };
         message
     }

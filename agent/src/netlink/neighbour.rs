@@ -1,6 +1,6 @@
 //! Neighbours (address to MAC) and forwarding tables (MAC to port or host); the kernel keeps all three as neighbours.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -34,7 +34,7 @@ pub struct Neighbour {
     /// The device.
     pub index: u32,
     /// The neighbour's address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its Ethernet address.
     pub mac: MacAddr,
 }
@@ -60,10 +60,14 @@ pub fn bridge_fdb_entry(index: u32, mac: MacAddr) -> NeighbourMessage {
 
 /// `address` has `mac`, for ever, on device `index`.
 #[must_use]
-pub fn neighbour_entry(index: u32, address: Ipv4Addr, mac: MacAddr) -> NeighbourMessage {
-    let mut message = row(AddressFamily::Inet, index, mac);
+pub fn neighbour_entry(index: u32, address: IpAddr, mac: MacAddr) -> NeighbourMessage {
+    let (family, destination) = match address {
+        IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+    };
+    let mut message = row(family, index, mac);
     message.header.state = NeighbourState::Permanent;
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message.attributes.push(NeighbourAttribute::Destination(destination));
     message
 }
 
@@ -100,14 +104,18 @@ impl Socket {
         Ok(self.rows(message)?.iter().filter_map(read_fdb).collect())
     }
 
-    /// The permanent IPv4 neighbours of the namespace.
+    /// The permanent neighbours of the namespace, of both families.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, NetlinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
-        Ok(self.rows(message)?.iter().filter_map(read_neighbour).collect())
+        let mut neighbours = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = NeighbourMessage::default();
+            message.header.family = family;
+            neighbours.extend(self.rows(message)?.iter().filter_map(read_neighbour));
+        }
+        Ok(neighbours)
     }
 
     fn rows(&mut self, message: NeighbourMessage) -> Result<Vec<NeighbourMessage>, NetlinkError> {
@@ -145,10 +153,15 @@ fn read_fdb(message: &NeighbourMessage) -> Option<FdbEntry> {
     Some(entry)
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "neighbours of other families are none of ours")]
 fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     let address = message.attributes.iter().find_map(|attribute| {
-        let NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) = attribute else { return None };
-        Some(*address)
+        let NeighbourAttribute::Destination(address) = attribute else { return None };
+        match address {
+            NeighbourAddress::Inet(address) => Some(IpAddr::V4(*address)),
+            NeighbourAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+            _ => None,
+        }
     })?;
     let permanent = message.header.state == NeighbourState::Permanent;
     permanent.then_some(Neighbour { index: message.header.ifindex, address, mac: mac(message)? })

@@ -1,7 +1,8 @@
 //! What a port of a network's bridge lets in: frames of its workload's Ethernet and IP address, nothing else. Pure.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use sealane_proto::types::MacAddr;
 
@@ -19,18 +20,36 @@ pub(crate) struct Sender {
     pub(crate) mac: MacAddr,
     /// The IPv4 address.
     pub(crate) address: Ipv4Addr,
+    /// The IPv6 address, where the network has such.
+    pub(crate) address6: Option<Ipv6Addr>,
 }
 
-impl std::fmt::Display for Sender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "\"{}\" . {} . {}", self.port, self.mac, self.address)
+impl Sender {
+    /// The rows that let it send, each with its set.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let Self { port, mac, address, address6 } = self;
+        let rows6 = address6.iter().flat_map(move |address| {
+            let target = address.to_bits();
+            [
+                ("senders6", format!("\"{port}\" . {mac} . {address}")),
+                ("advertised", format!("\"{port}\" . {target:#034x}")),
+            ]
+        });
+        [("senders", format!("\"{port}\" . {mac} . {address}"))].into_iter().chain(rows6)
     }
 }
 
 /// The table with its set empty. ARP (RFC 826) is held to the same rows by both of its senders, so that nobody
 /// answers for another or for the gateway. The VXLAN device brings what other hosts have let in.
-pub(super) fn table() -> String {
-    let body = "    \
+pub(super) fn table(ipv6: bool) -> String {
+    if ipv6 {
+        table::stamped(FAMILY, TABLE, "guard", BOTH)
+    } else {
+        table::stamped(FAMILY, TABLE, "guard", IPV4)
+    }
+}
+
+const IPV4: &str = "    \
     counter spoofed {
     }
     counter unsupported {
@@ -47,12 +66,40 @@ pub(super) fn table() -> String {
         counter name \"unsupported\" drop
     }
 ";
-    table::stamped(FAMILY, TABLE, "guard", body)
-}
+
+/// Neighbour advertisements (RFC 4861, section 4.4) are about the sender; nobody else is a router. The kernel reports
+/// multicast groups before it has an address to do it with: that is no forgery.
+const BOTH: &str = "    \
+    counter spoofed {
+    }
+    counter unsupported {
+    }
+    set senders {
+        type ifname . ether_addr . ipv4_addr
+    }
+    set senders6 {
+        type ifname . ether_addr . ipv6_addr
+    }
+    set advertised {
+        typeof iifname . @th,64,128
+    }
+    chain prerouting {
+        type filter hook prerouting priority -200; policy drop;
+        iifname \"vxlan0\" accept
+        ether type ip iifname . ether saddr . ip saddr @senders accept
+        ether type arp iifname . ether saddr . arp saddr ip @senders iifname . arp saddr ether . arp saddr ip @senders accept
+        icmpv6 type { nd-router-advert, nd-redirect } counter name \"spoofed\" drop
+        icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @advertised counter name \"spoofed\" drop
+        ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept
+        icmpv6 type mld2-listener-report drop
+        ether type { ip, arp, ip6 } counter name \"spoofed\" drop
+        counter name \"unsupported\" drop
+    }
+";
 
 /// The script that puts the table with these rows in the place of what is there.
-pub(super) fn replacing(senders: &BTreeSet<Sender>) -> String {
-    let mut script = table::replacing(FAMILY, TABLE, &table());
+pub(super) fn replacing(senders: &BTreeSet<Sender>, ipv6: bool) -> String {
+    let mut script = table::replacing(FAMILY, TABLE, &table(ipv6));
     script.push_str(&change("add", senders));
     script
 }
@@ -63,29 +110,58 @@ pub(super) fn changing(from: &BTreeSet<Sender>, to: &BTreeSet<Sender>) -> String
 }
 
 fn change<'a>(verb: &str, senders: impl IntoIterator<Item = &'a Sender>) -> String {
-    let senders: Vec<String> = senders.into_iter().map(Sender::to_string).collect();
-    if senders.is_empty() {
-        return String::new();
+    let mut sets: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (set, row) in senders.into_iter().flat_map(Sender::rows) {
+        sets.entry(set).or_default().push(row);
     }
-    format!("{verb} element {FAMILY} {TABLE} senders {{ {} }}\n", senders.join(", "))
+    let change = |(set, rows): (&str, Vec<String>)| {
+        format!("{verb} element {FAMILY} {TABLE} {set} {{ {} }}\n", rows.join(", "))
+    };
+    sets.into_iter().map(change).collect()
 }
 
-/// The rows of the table that nft lists; `None` when the table is not this one.
-pub(super) fn listed(text: &str) -> Option<BTreeSet<Sender>> {
-    let (before, rows) = text.split_once("elements = {").unwrap_or((text, "}"));
-    let (rows, after) = rows.split_once('}')?;
-    if !same(&format!("{before}{after}"), &table()) {
+/// The rows of the table that nft lists; `None` when the table is not this one, or its sets contradict each other.
+pub(super) fn listed(text: &str, ipv6: bool) -> Option<BTreeSet<Sender>> {
+    let (mut bare, mut rest) = (String::new(), text);
+    let mut sets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    while let Some((before, after)) = rest.split_once("elements = {") {
+        let set = before.rsplit("set ").next()?.split_whitespace().next()?;
+        let (rows, after) = after.split_once('}')?;
+        sets.insert(set, rows.split(',').map(str::trim).filter(|row| !row.is_empty()).collect());
+        bare.push_str(before);
+        rest = after;
+    }
+    bare.push_str(rest);
+    if !same(&bare, &table(ipv6)) {
         return None;
     }
-    let rows = rows.split(',').map(str::trim).filter(|row| !row.is_empty());
-    rows.map(sender).collect()
+    let rows6: BTreeMap<String, Ipv6Addr> = rows(&sets, "senders6")
+        .map(|row| cut(row).map(|(port, _, address)| (port, address)))
+        .collect::<Option<_>>()?;
+    let senders = rows(&sets, "senders").map(|row| {
+        let (port, mac, address) = cut(row)?;
+        let address6 = rows6.get(&port).copied();
+        Some(Sender { port, mac, address, address6 })
+    });
+    let senders = senders.collect::<Option<BTreeSet<Sender>>>()?;
+    // What these rows would be listed as is what there is.
+    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (set, row) in senders.iter().flat_map(Sender::rows) {
+        wanted.entry(set).or_default().insert(row);
+    }
+    let there = sets.into_iter().map(|(set, rows)| (set, rows.into_iter().map(str::to_owned).collect()));
+    (there.collect::<BTreeMap<&str, BTreeSet<String>>>() == wanted).then_some(senders)
 }
 
-fn sender(row: &str) -> Option<Sender> {
+fn rows<'a>(sets: &BTreeMap<&str, BTreeSet<&'a str>>, set: &str) -> impl Iterator<Item = &'a str> {
+    sets.get(set).cloned().unwrap_or_default().into_iter()
+}
+
+fn cut<A: FromStr>(row: &str) -> Option<(String, MacAddr, A)> {
     let mut parts = row.split(" . ");
     let port = parts.next()?.trim_matches('"').to_owned();
     let (mac, address) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    parts.next().is_none().then_some(Sender { port, mac, address })
+    parts.next().is_none().then_some((port, mac, address))
 }
 
 #[cfg(test)]
@@ -97,19 +173,40 @@ mod tests {
             port: format!("w{last:012x}"),
             mac: MacAddr::new([2, 0, 0, 0, 0, last]),
             address: Ipv4Addr::new(10, 42, 0, last),
+            address6: None,
         };
         last.iter().map(sender).collect()
     }
 
     #[test]
     fn what_nft_lists_is_read_back() {
-        let lists = |rows: &str| table().replace("ipv4_addr\n", &format!("ipv4_addr\n{rows}"));
-        assert_eq!(listed(&lists("")), Some(senders(&[])));
+        let lists = |rows: &str| table(false).replace("ipv4_addr\n", &format!("ipv4_addr\n{rows}"));
+        assert_eq!(listed(&lists(""), false), Some(senders(&[])));
         let rows = "\t\telements = { \"w00000000000a\" . 02:00:00:00:00:0a . 10.42.0.10,\n\t\t\t     \
             \"w00000000000b\" . 02:00:00:00:00:0b . 10.42.0.11 }\n";
-        assert_eq!(listed(&lists(rows)), Some(senders(&[10, 11])));
-        assert_eq!(listed(&lists(rows).replace("policy drop", "policy drop;\n accept")), None);
-        assert_eq!(listed(""), None);
+        assert_eq!(listed(&lists(rows), false), Some(senders(&[10, 11])));
+        assert_eq!(listed(&lists(rows).replace("policy drop", "policy drop;\n accept"), false), None);
+        assert_eq!(listed("", false), None);
+    }
+
+    #[test]
+    fn the_sets_of_a_network_with_ipv6_agree() {
+        let row = "\"w00000000000a\" . 02:00:00:00:00:0a . ";
+        let set = |kind: &str, row: &str| format!("{kind}\n\t\telements = {{ {row} }}\n");
+        let lists = |target: &str| {
+            let text = table(true).replace("ipv4_addr\n", &set("ipv4_addr", &format!("{row}10.42.0.10")));
+            let text = text.replace("ipv6_addr\n", &set("ipv6_addr", &format!("{row}fd42::a2a:a")));
+            text.replace(
+                "128\n    }",
+                &format!("{}    }}", set("128", &format!("\"w00000000000a\" . {target}"))),
+            )
+        };
+        let sender =
+            senders(&[10]).into_iter().map(|one| Sender { address6: "fd42::a2a:a".parse().ok(), ..one });
+        let right = lists("0xfd42000000000000000000000a2a000a");
+        assert_eq!(listed(&right, true), Some(sender.collect()));
+        assert_eq!(listed(&lists("0xfd42000000000000000000000a2a000b"), true), None);
+        assert_eq!(listed(&right, false), None);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Wanted {
     pub(crate) senders: Senders,
     /// The network's addresses.
     pub(crate) subnet: Subnet,
+    /// Whether it has IPv6 addresses.
+    pub(crate) ipv6: bool,
     /// What becomes of packets to the world outside.
     pub(crate) egress: Egress,
     /// The UDP port of the tunnels between hosts.
@@ -76,12 +78,15 @@ pub(crate) fn ensure_network_rules(
     } else {
         let there = list_table(hopper, ns, guard::FAMILY, TABLE)?;
         let border_there = list_table(hopper, ns, border::FAMILY, TABLE)?;
-        (there.and_then(|text| guard::listed(&text)), border_there.is_some_and(|text| same(&text, &border)))
+        (
+            there.and_then(|text| guard::listed(&text, wanted.ipv6)),
+            border_there.is_some_and(|text| same(&text, &border)),
+        )
     };
     let senders = wanted.senders.beside(known.senders.as_ref().or(there.as_ref()));
     let (mut script, mut changes) = match &there {
         Some(there) => (guard::changing(there, &senders), there.symmetric_difference(&senders).count()),
-        None => (guard::replacing(&senders), 1),
+        None => (guard::replacing(&senders, wanted.ipv6), 1),
     };
     if !border_there {
         script += &table::replacing(border::FAMILY, TABLE, &border);
@@ -146,7 +151,9 @@ pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u6
 /// Tries all tables in `ns`, which may be any.
 pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
     let subnet = "10.0.0.0/8".parse().map_err(|_| NftError::Refused("no such subnet".to_owned()))?;
-    run(hopper, ns, guard::replacing(&BTreeSet::new()))?;
+    for ipv6 in [false, true] {
+        run(hopper, ns, guard::replacing(&BTreeSet::new(), ipv6))?;
+    }
     for table in [
         border::network(subnet, Egress::Allow, 4789),
         border::network(subnet, Egress::Deny, 4789),

@@ -33,7 +33,8 @@ pub(super) fn removal(seat: Seat) -> String {
 /// The script that removes what is ours of the tables that nft lists.
 pub(super) fn ours(tables: &str) -> String {
     let ours = tables.lines().map(str::trim).filter(|line| {
-        let name = line.strip_prefix("table inet ").unwrap_or_default();
+        let families = ["table inet ", "table ip6 "];
+        let name = families.iter().find_map(|family| line.strip_prefix(family)).unwrap_or_default();
         name == "sealane" || name.starts_with("sealane-")
     });
     ours.map(|line| format!("delete {line}\n")).collect()
@@ -118,8 +119,11 @@ mod tests {
 
     #[test]
     fn tables_of_others_stay() {
-        let tables = "table ip nat\ntable inet sealane\ntable inet sealaned\ntable inet sealane-1\n";
-        assert_eq!(ours(tables), "delete table inet sealane\ndelete table inet sealane-1\n");
+        let tables = "table ip nat\ntable inet sealane\ntable inet sealaned\ntable inet sealane-1\ntable ip6 sealane\n";
+        assert_eq!(
+            ours(tables),
+            "delete table inet sealane\ndelete table inet sealane-1\ndelete table ip6 sealane\n"
+        );
     }
 
     #[test]

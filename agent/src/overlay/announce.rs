@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use sealane_proto::types::{MacAddr, OverlayIp};
+use sealane_proto::types::{MacAddr, OverlayIp, Subnet6};
 use sealane_sys::NetNs;
 
-use super::plan::{Desired, Port};
+use super::plan::{Desired, NeighbourRow, Port};
 use super::{Carried, Kernel, lock};
 use crate::netlink::{PacketSocket, Socket};
 
@@ -63,8 +64,16 @@ impl Known {
 
 /// All addresses that local workloads can have in their caches.
 pub(super) fn visible(desired: &Desired) -> impl Iterator<Item = (OverlayIp, MacAddr)> + '_ {
-    let remote = desired.neighbours.iter().map(|row| (row.address.into(), row.mac));
+    let remote = desired.neighbours.iter().filter_map(announced);
     remote.chain(desired.ports.iter().map(|port: &Port| (port.address, port.mac)))
+}
+
+/// Of a workload's two addresses, the one that stands for both.
+pub(super) fn announced(row: &NeighbourRow) -> Option<(OverlayIp, MacAddr)> {
+    match row.address {
+        IpAddr::V4(address) => Some((address.into(), row.mac)),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// Announces `rows` on every local port, at once and twice again. Ends early when the network is gone.
@@ -73,6 +82,7 @@ pub(super) async fn run(
     path: PathBuf,
     carried: Weak<Mutex<Carried>>,
     rows: Vec<(OverlayIp, MacAddr)>,
+    subnet6: Option<Subnet6>,
 ) -> io::Result<()> {
     for wait in [Duration::ZERO].into_iter().chain(REPEATS) {
         tokio::time::sleep(wait).await;
@@ -84,14 +94,19 @@ pub(super) async fn run(
             // Held while sending: a pass that changes the address again comes before or after.
             let carried = lock(&carried);
             let current: Vec<_> = rows.into_iter().filter(|row| carried.known.is_current(*row)).collect();
-            send(&kernel, &path, &current)
+            send(&kernel, &path, &current, subnet6)
         })
         .await??;
     }
     Ok(())
 }
 
-fn send(kernel: &Kernel, path: &Path, rows: &[(OverlayIp, MacAddr)]) -> io::Result<()> {
+fn send(
+    kernel: &Kernel,
+    path: &Path,
+    rows: &[(OverlayIp, MacAddr)],
+    subnet6: Option<Subnet6>,
+) -> io::Result<()> {
     let ns = NetNs::open(path).map_err(io::Error::other)?;
     let links = Socket::open(&kernel.hopper, &ns).and_then(|mut socket| socket.links());
     let socket = PacketSocket::open(&kernel.hopper, &ns)?;
@@ -100,6 +115,9 @@ fn send(kernel: &Kernel, path: &Path, rows: &[(OverlayIp, MacAddr)]) -> io::Resu
             for operation in [Operation::Request, Operation::Reply] {
                 // A port that is just going needs no announcement.
                 let _ = socket.send(port.index, &gratuitous_arp(operation, address, mac));
+            }
+            if let Some(subnet6) = subnet6 {
+                let _ = socket.send(port.index, &unsolicited_advertisement(subnet6.address(address), mac));
             }
         }
     }
@@ -131,6 +149,46 @@ fn gratuitous_arp(operation: Operation, address: OverlayIp, mac: MacAddr) -> [u8
     frame
 }
 
+/// An unsolicited neighbour advertisement to all nodes that overrides what they have (RFC 4861, sections 4.4 and
+/// 7.2.6).
+fn unsolicited_advertisement(address: Ipv6Addr, mac: MacAddr) -> [u8; 86] {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+    const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+    // Version 6; 32 bytes of ICMPv6 (58); 255 hops.
+    const HEAD: [u8; 8] = [0x60, 0, 0, 0, 0, 32, 58, 255];
+    // Type 136, code 0, checksum to be, override.
+    const ADVERTISEMENT: [u8; 8] = [136, 0, 0, 0, 0x20, 0, 0, 0];
+    // Target link-layer address, of 8 bytes.
+    const TARGET_MAC: [u8; 2] = [2, 1];
+    let (mac, source, all) = (mac.octets(), address.octets(), ALL_NODES.octets());
+    let pieces: [&[u8]; 10] = [
+        &ALL_NODES_MAC,
+        &mac,
+        &ETHERTYPE_IPV6,
+        &HEAD,
+        &source,
+        &all,
+        &ADVERTISEMENT,
+        &source,
+        &TARGET_MAC,
+        &mac,
+    ];
+    let mut frame = [0; 86];
+    let mut at = 0;
+    for piece in pieces {
+        frame[at..at + piece.len()].copy_from_slice(piece);
+        at += piece.len();
+    }
+    // RFC 8200, section 8.1: over both addresses, the length, the next header and the message.
+    let words = frame[22..].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum::<u32>() + 32 + 58;
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    frame[56..58].copy_from_slice(&checksum.to_be_bytes());
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +207,22 @@ mod tests {
         assert!(known.observe([(address(5), FIRST)]).is_empty());
         assert_eq!(known.observe([(address(6), SECOND)]), [(address(6), SECOND)]);
         assert!(known.is_current((address(6), SECOND)) && !known.is_current((address(6), FIRST)));
+    }
+
+    #[test]
+    fn an_announcement_is_a_neighbour_advertisement_with_a_right_checksum() {
+        let address: Ipv6Addr = "fd42::a2a:5".parse().unwrap();
+        let frame = unsolicited_advertisement(address, FIRST);
+        let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
+        let Some(etherparse::NetHeaders::Ipv6(ip, _)) = &packet.net else { panic!("{packet:?}") };
+        let Some(etherparse::TransportHeader::Icmpv6(message)) = &packet.transport else {
+            panic!("{packet:?}")
+        };
+        let payload = packet.payload.slice();
+        let right = message.icmp_type.calc_checksum(ip.source, ip.destination, payload).unwrap();
+        assert_eq!(message.checksum, right);
+        assert_eq!((ip.source, ip.hop_limit), (address.octets(), 255));
+        assert_eq!(frame[62..78], address.octets());
     }
 
     #[test]

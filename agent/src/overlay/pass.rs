@@ -62,12 +62,16 @@ impl<'a> Pass<'a> {
 
     /// Makes the network's own devices what they should be.
     pub(super) fn ensure_base(&mut self, base: &Base) -> Result<Devices, OverlayError> {
-        // Nothing here speaks IPv6. What is forwarded is what leaves: inside, the bridge does it below IP, and nobody
+        // Addresses are what this agent gives, so nobody announces any; a VXLAN device without IPv6 answers for nobody.
+        // What is forwarded is what leaves: inside, the bridge does it below IP, and nobody
         // is told of a shorter way.
+        let no_ipv6 = if base.subnet6.is_some() { "0" } else { "1" };
         let forward = if base.egress.is_denied() { "0" } else { "1" };
         let settings = vec![
-            Sysctl::optional("net/ipv6/conf/all/disable_ipv6", "1"),
-            Sysctl::optional("net/ipv6/conf/default/disable_ipv6", "1"),
+            Sysctl::optional("net/ipv6/conf/default/addr_gen_mode", "1"),
+            Sysctl::optional("net/ipv6/conf/default/accept_ra", "0"),
+            Sysctl::optional("net/ipv6/conf/all/disable_ipv6", no_ipv6),
+            Sysctl::optional("net/ipv6/conf/default/disable_ipv6", no_ipv6),
             Sysctl::new("net/ipv4/ip_forward", forward),
             Sysctl::new("net/ipv4/conf/all/send_redirects", "0"),
             Sysctl::new("net/ipv4/conf/default/send_redirects", "0"),
@@ -176,10 +180,11 @@ impl<'a> Pass<'a> {
     }
 
     fn ensure_gateway(&mut self, base: &Base, bridge: u32) -> Result<(), OverlayError> {
-        let address = IpAddr::V4(base.gateway.to_ipv4());
-        let gateway = Address { index: bridge, address, prefix_len: base.prefix_len };
-        let changed = ensure_only_address(&mut self.socket, gateway, || format!("the gateway {address}"))?;
-        self.applied.count(Table::Address, changed);
+        for gateway in base.both(bridge, base.gateway) {
+            let what = || format!("the gateway {}", gateway.address);
+            let changed = ensure_only_address(&mut self.socket, gateway, what)?;
+            self.applied.count(Table::Address, changed);
+        }
         let route = Route::connected(bridge, base.gateway.to_ipv4(), base.subnet.to_net());
         let missing =
             self.socket.ensure_routes(&[route], |route| format!("add the route to {}", route.destination))?;
@@ -280,7 +285,7 @@ pub(super) fn remove_links(
     Ok(())
 }
 
-/// Gives the device this address and takes every other IPv4 address from it; answers how many were wrong.
+/// Gives the device this address and takes every other one of its family from it; answers how many were wrong.
 pub(super) fn ensure_only_address(
     socket: &mut Socket,
     wanted: Address,
@@ -289,7 +294,7 @@ pub(super) fn ensure_only_address(
     let addresses = socket.addresses()?;
     let (right, wrong): (Vec<Address>, Vec<Address>) = addresses
         .into_iter()
-        .filter(|known| known.index == wanted.index && known.address.is_ipv4())
+        .filter(|known| known.index == wanted.index && known.address.is_ipv4() == wanted.address.is_ipv4())
         .partition(|known| *known == wanted);
     for other in &wrong {
         socket

@@ -1,10 +1,12 @@
 //! What the kernel should have for a network, and how that differs from what it has. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Workload};
-use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Vni, WorkloadName};
+use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName};
+
+use crate::netlink::Address;
 
 use crate::seat::{Interface, Seat};
 
@@ -23,6 +25,8 @@ pub struct Base {
     pub gateway_mac: MacAddr,
     /// The network's addresses.
     pub subnet: Subnet,
+    /// Its IPv6 addresses.
+    pub subnet6: Option<Subnet6>,
     /// What becomes of packets to the world outside.
     pub egress: Egress,
 }
@@ -72,7 +76,7 @@ pub struct FdbRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NeighbourRow {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its MAC.
     pub mac: MacAddr,
 }
@@ -94,8 +98,8 @@ impl Row for FdbRow {
 }
 
 impl Row for NeighbourRow {
-    type Key = Ipv4Addr;
-    fn key(&self) -> Ipv4Addr {
+    type Key = IpAddr;
+    fn key(&self) -> IpAddr {
         self.address
     }
 }
@@ -143,8 +147,20 @@ impl Base {
             prefix_len: network.subnet.to_net().prefix_len(),
             gateway_mac: MacAddr::derived(network.vni, gateway),
             subnet: network.subnet,
+            subnet6: network.subnet6,
             egress: network.egress,
         }
+    }
+
+    /// One of the network's addresses on a device, and its twin where there is IPv6.
+    pub(super) fn both(&self, index: u32, address: OverlayIp) -> impl Iterator<Item = Address> + use<> {
+        let ipv4 = Address { index, address: address.to_ipv4().into(), prefix_len: self.prefix_len };
+        let twin = self.subnet6.map(|subnet6| Address {
+            index,
+            address: subnet6.address(address).into(),
+            prefix_len: subnet6.to_net().prefix_len(),
+        });
+        [Some(ipv4), twin].into_iter().flatten()
     }
 
     /// The metric of a workload's way to everywhere else through this network. Of a workload's networks one that
@@ -208,7 +224,10 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Local], mtu
         taken.insert(remote.address);
         taken_macs.insert(remote.mac);
         fdb.insert(FdbRow { mac: remote.mac, peer });
-        neighbours.insert(NeighbourRow { address: remote.address.to_ipv4(), mac: remote.mac });
+        let twin = snapshot.network.subnet6.map(|subnet6| subnet6.address(remote.address).into());
+        let addresses = [Some(remote.address.to_ipv4().into()), twin];
+        neighbours
+            .extend(addresses.into_iter().flatten().map(|address| NeighbourRow { address, mac: remote.mac }));
         peers.insert(peer);
     }
     Desired { base, ports, fdb, neighbours, peers: peers.len() }

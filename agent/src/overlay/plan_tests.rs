@@ -35,11 +35,11 @@ proptest! {
         prop_assert!(desired.fdb.iter().all(|row| row.peer != own));
         for own in &local {
             prop_assert!(desired.fdb.iter().all(|row| row.mac != own.workload.mac));
-            prop_assert!(desired.neighbours.iter().all(|row| row.address != own.workload.address.to_ipv4()));
+            prop_assert!(desired.neighbours.iter().all(|row| row.address != IpAddr::from(own.workload.address.to_ipv4())));
         }
-        prop_assert!(desired.neighbours.iter().all(|row| row.address != desired.base.gateway.to_ipv4()));
+        prop_assert!(desired.neighbours.iter().all(|row| row.address != IpAddr::from(desired.base.gateway.to_ipv4())));
         let macs: BTreeSet<MacAddr> = desired.fdb.iter().map(|row| row.mac).collect();
-        let addresses: BTreeSet<Ipv4Addr> = desired.neighbours.iter().map(|row| row.address).collect();
+        let addresses: BTreeSet<IpAddr> = desired.neighbours.iter().map(|row| row.address).collect();
         prop_assert_eq!(macs.len(), desired.fdb.len());
         prop_assert_eq!(addresses.len(), desired.neighbours.len());
         prop_assert!(desired.neighbours.iter().all(|row| macs.contains(&row.mac)));
@@ -52,7 +52,10 @@ fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
     snapshot.workloads = vec![workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)];
     let local = [local("new", "node-0", 5, 5)];
     let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
-    assert_eq!(desired.neighbours.iter().map(|row| row.address.octets()[3]).collect::<Vec<_>>(), [6]);
+    assert_eq!(
+        desired.neighbours.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(),
+        ["10.42.0.6"]
+    );
     assert_eq!((desired.ports.len(), desired.fdb.len(), desired.peers), (1, 1, 1));
 }
 
@@ -107,6 +110,7 @@ fn snapshot() -> NetworkSnapshot {
             vni: Vni::FIRST,
             mtu: None,
             egress: Egress::Allow,
+            subnet6: None,
         },
         nodes: (0..3).map(node).collect(),
         blocks: vec![],
@@ -126,7 +130,7 @@ fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {
         name: name.parse().unwrap(),
         network: "shop".parse().unwrap(),
         node: node.parse().unwrap(),
-        address: OverlayIp::from(Ipv4Addr::new(10, 42, 0, ip)),
+        address: OverlayIp::from(std::net::Ipv4Addr::new(10, 42, 0, ip)),
         mac: MacAddr::new([2, 0, 0, 0, 0, mac]),
         service: None,
         ports: vec![],

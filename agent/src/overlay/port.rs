@@ -1,16 +1,12 @@
 //! Ports: the veth pair between the bridge and a local workload.
 
-use std::net::IpAddr;
-
 use netlink_packet_route::link::{InfoBridgePort, InfoKind};
 use sealane_sys::{NetNs, NetNsError};
 
 use super::pass::{Devices, Pass, ensure_only_address};
 use super::plan::{Base, Desired, Port};
 use super::{OverlayError, Reason, Table};
-use crate::netlink::{
-    Address, Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry,
-};
+use crate::netlink::{Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry};
 use crate::nft::NETWORK_LINK;
 
 /// Whether a device of a network's namespace is a workload's port.
@@ -128,7 +124,7 @@ impl Pass<'_> {
         self.change(alias.change(), &port.name)
     }
 
-    /// The workload's side: loopback and interface up, its one address, no IPv6 (nothing here carries it).
+    /// The workload's side: loopback and interface up, its one address of each family.
     fn ensure_inside(
         &mut self,
         base: &Base,
@@ -138,13 +134,7 @@ impl Pass<'_> {
         links: &[Link],
     ) -> Result<(), OverlayError> {
         let interface = port.interface;
-        let settings = vec![
-            Sysctl::optional(format!("net/ipv6/conf/{interface}/disable_ipv6"), "1"),
-            // A workload of two networks does not join them; new namespaces have what the host has.
-            Sysctl::new(format!("net/ipv4/conf/{interface}/forwarding"), "0"),
-        ];
-        let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
-        self.applied.count(Table::Link, changed);
+        self.ensure_settings(base, port, netns)?;
         for link in links {
             let request = if interface.is_named(&link.name) {
                 let right = link.up && link.mtu == base.mtu && link.mac == Some(port.mac);
@@ -161,13 +151,30 @@ impl Pass<'_> {
         }
         let interface = links.iter().find(|link| port.interface.is_named(&link.name));
         let Some(index) = interface.map(|link| link.index) else { return Ok(()) };
-        let address = IpAddr::V4(port.address.to_ipv4());
-        let wanted = Address { index, address, prefix_len: base.prefix_len };
-        let changed = ensure_only_address(inside, wanted, || {
-            format!("the address {address} of workload {}", port.workload)
-        })?;
-        self.applied.count(Table::Address, changed);
+        for wanted in base.both(index, port.address) {
+            let what = || format!("the address {} of workload {}", wanted.address, port.workload);
+            let changed = ensure_only_address(inside, wanted, what)?;
+            self.applied.count(Table::Address, changed);
+        }
         self.ensure_routes_inside(base, port, index, inside)
+    }
+
+    /// IPv6 where the network has it, with the address that it is given and no other: none of the interface's own
+    /// making (addr_gen_mode 1), none by a router's word.
+    fn ensure_settings(&mut self, base: &Base, port: &Port, netns: &NetNs) -> Result<(), OverlayError> {
+        let interface = port.interface;
+        let disabled = if base.subnet6.is_some() { "0" } else { "1" };
+        let ipv6 = [("addr_gen_mode", "1"), ("accept_ra", "0"), ("disable_ipv6", disabled)];
+        let ipv6 = ipv6
+            .map(|(name, value)| Sysctl::optional(format!("net/ipv6/conf/{interface}/{name}"), value))
+            .into_iter();
+        // A workload of two networks does not join them; new namespaces have what the host has.
+        let forwarding = Sysctl::new(format!("net/ipv4/conf/{interface}/forwarding"), "0");
+        let forwarding6 = Sysctl::optional(format!("net/ipv6/conf/{interface}/forwarding"), "0");
+        let settings = ipv6.chain([forwarding, forwarding6]).collect();
+        let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
+        self.applied.count(Table::Link, changed);
+        Ok(())
     }
 
     /// The workload's ways: to its network, and to everywhere else by the gateway, which knows what may leave.

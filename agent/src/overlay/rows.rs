@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::announce::Known;
+use super::announce::{Known, announced};
 use super::pass::{Devices, Pass};
 use super::plan::{BridgeFdbRow, Desired, FdbRow, NeighbourRow, Row, diff};
 use super::{OverlayError, Table};
@@ -34,7 +34,7 @@ impl Pass<'_> {
             .filter(|row| row.index == devices.vxlan)
             .map(|row| NeighbourRow { address: row.address, mac: row.mac })
             .collect();
-        known.remember(neighbours.iter().map(|row| (row.address.into(), row.mac)));
+        known.remember(neighbours.iter().filter_map(announced));
 
         let ports = desired.ports.iter();
         let ports = ports.filter_map(|port| self.link(&port.name).map(|link| (port.mac, link.index)));

@@ -12,7 +12,8 @@ use crate::nft::{self, Known, Sender, Senders, Wanted};
 impl Pass<'_> {
     /// Lets every port's workload speak for itself and for nobody else.
     pub(super) fn ensure_rules(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
-        let senders: BTreeSet<Sender> = desired.ports.iter().map(sender).collect();
+        let senders: BTreeSet<Sender> =
+            desired.ports.iter().map(|port| sender(&desired.base, port)).collect();
         self.ensure_senders(&desired.base, Senders::Exactly(senders), known)
     }
 
@@ -23,7 +24,7 @@ impl Pass<'_> {
         port: &Port,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
-        self.ensure_senders(base, Senders::With(sender(port)), known)
+        self.ensure_senders(base, Senders::With(sender(base, port)), known)
     }
 
     fn ensure_senders(
@@ -33,15 +34,22 @@ impl Pass<'_> {
         known: &mut Known,
     ) -> Result<(), OverlayError> {
         let vxlan_port = self.kernel.config.vxlan_port;
-        let wanted = Wanted { senders, subnet: base.subnet, egress: base.egress, vxlan_port };
+        let wanted = Wanted {
+            senders,
+            subnet: base.subnet,
+            ipv6: base.subnet6.is_some(),
+            egress: base.egress,
+            vxlan_port,
+        };
         let changed = nft::ensure_network_rules(&self.kernel.hopper, &self.ns, wanted, known)?;
         self.applied.count(Table::Rules, changed);
         Ok(())
     }
 }
 
-fn sender(port: &Port) -> Sender {
-    Sender { port: port.name.clone(), mac: port.mac, address: port.address.to_ipv4() }
+fn sender(base: &Base, port: &Port) -> Sender {
+    let address6 = base.subnet6.map(|subnet6| subnet6.address(port.address));
+    Sender { port: port.name.clone(), mac: port.mac, address: port.address.to_ipv4(), address6 }
 }
 
 impl Overlay {

@@ -274,10 +274,7 @@ impl Run {
     fn listeners(&self) -> Result<Listeners, ChannelError> {
         let copies =
             self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
-        let [outbound, inbound, tunnel] = copies
-            .try_into()
-            .map_err(|_| ChannelError::Malformed("a sidecar has three listeners".to_owned()))?;
-        Ok(Listeners { outbound, inbound, tunnel })
+        copies.try_into()
     }
 
     /// Waits for the end, which was asked for or is asked for now; after deadline and grace it is made.

@@ -286,14 +286,16 @@ impl Life {
         let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.local.workload.sidecar) else {
             return;
         };
-        let path = nft::Path {
-            subnet: self.effective.borrow().snapshot.network.subnet,
-            address: self.local.workload.address,
-            seat: self.local.seat,
-            ports: self.context.ports,
-        };
+        let network = self.effective.borrow().snapshot.network.clone();
+        let (hopper, netns, ports) = (&self.context.hopper, &plumbed.netns, self.context.ports);
+        let (address, seat) = (self.local.workload.address, self.local.seat);
         let context = &self.context;
-        match nft::ensure_sidecar_rules(&context.hopper, &plumbed.netns, path).await {
+        let path = nft::Path { subnet: network.subnet, address, seat, ports };
+        let mut changed = nft::ensure_sidecar_rules(hopper, netns, path).await;
+        if let (&Ok(before), Some(path)) = (&changed, plumbing::path6(&network, &self.local, ports)) {
+            changed = nft::ensure_sidecar_rules6(hopper, netns, path).await.map(|changed| changed || before);
+        }
+        match changed {
             Ok(false) => {}
             Ok(true) => {
                 context.overlay.count_rules_drift();

@@ -1,7 +1,7 @@
 //! What an attachment consists of in its namespace: interface, sockets for its sidecar, rules. Safe to repeat.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,12 +60,17 @@ pub(super) async fn plumb(
     made.map_err(|error| fail(&error))?;
     let mut listeners = Vec::new();
     if workload.sidecar {
-        let bound = held(context, netns, listeners_key(&key), move || listen(address, seat, ports));
+        let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
+        let bound = held(context, netns, listeners_key(&key), move || listen(address, own6, seat, ports));
         listeners = bound.map_err(|error| fail(&error))?;
         // The listeners stand before the rules: nothing is refused, nothing passes by.
         let path = nft::Path { subnet: network.subnet, address, seat, ports };
         let rules = nft::ensure_sidecar_rules(&context.hopper, netns, path).await;
         rules.map_err(|error| fail(&error))?;
+        if let Some(path) = path6(network, local, ports) {
+            let rules = nft::ensure_sidecar_rules6(&context.hopper, netns, path).await;
+            rules.map_err(|error| fail(&error))?;
+        }
     }
     let services = ServiceRules::new(context.hopper.clone(), network.name.clone());
     let mut services = services.counted(context.service_metrics.clone());
@@ -120,18 +125,26 @@ pub(super) fn held(
     context.held.copies(&key).ok_or_else(|| io::Error::other("too many open files"))
 }
 
-/// Each attachment's sidecar has listeners of its own addresses, so that several fit into a namespace.
-fn listen(own: OverlayIp, seat: Seat, ports: SidecarPorts) -> io::Result<Vec<OwnedFd>> {
-    let own = own.to_ipv4();
-    [(seat.loopback(), ports.outbound), (own, ports.inbound), (own, ports.tunnel)]
-        .into_iter()
-        .map(|(address, port)| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
-            socket.bind(&SocketAddrV4::new(address, port).into())?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
-        })
-        .collect()
+/// The calls of a workload that go over IPv6 and through its sidecar.
+pub(super) fn path6(network: &Network, local: &Local, ports: SidecarPorts) -> Option<nft::Path6> {
+    let subnet6 = network.subnet6?;
+    Some(nft::Path6::new(subnet6, network.subnet, local.workload.address, local.seat, ports))
+}
+
+/// Each attachment's sidecar has listeners of its own addresses, so that several fit into a namespace. Tunnels are
+/// between IPv4 addresses; only what is redirected comes over IPv6.
+fn listen(own: OverlayIp, own6: Option<IpAddr>, seat: Seat, ports: SidecarPorts) -> io::Result<Vec<OwnedFd>> {
+    let (loopback, own) = (IpAddr::V4(seat.loopback()), IpAddr::V4(own.to_ipv4()));
+    let ipv4 = [(loopback, ports.outbound), (own, ports.inbound), (own, ports.tunnel)];
+    let ipv6 = own6.into_iter().flat_map(|own6| [(own6, ports.outbound), (own6, ports.inbound)]);
+    ipv4.into_iter().chain(ipv6).map(|place| listener(place.into())).collect()
+}
+
+fn listener(place: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(place), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&place.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }

@@ -74,7 +74,7 @@ async fn what_is_neither_ipv4_nor_arp_is_dropped_and_counted_apart() {
     let network = hosts.network.clone();
     let client = hosts.a.attach(&network, "client", 10, 10).await;
     hosts.converge().await;
-    sh(&client, "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+    sh(&client, "sysctl -qw net.ipv6.conf.eth0.addr_gen_mode=0 net.ipv6.conf.eth0.disable_ipv6=0");
     let listed = || hosts.a.in_network(&network, "nft list counter bridge sealane unsupported");
     let began = std::time::Instant::now();
     // Neighbour discovery of its own link-local address.

@@ -56,6 +56,7 @@ pub(crate) fn two_hosts() -> Hosts {
         vni: Vni::FIRST,
         mtu: None,
         egress: Egress::Allow,
+        subnet6: None,
     };
     Hosts {
         a: Host::start(a, "a", 1, "/tmp/a", VXLAN_PORT),

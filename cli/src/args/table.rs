@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use sealane_proto::types::{NetworkName, NodeName, Subnet};
+use sealane_proto::types::{AnySubnet, NetworkName, NodeName};
 
 /// `sealane network`.
 #[derive(Debug, Args)]
@@ -36,9 +36,9 @@ pub(crate) enum NetworkAction {
 pub(crate) struct CreateNetwork {
     /// Its name, the last part of its workloads' DNS names
     pub(crate) name: NetworkName,
-    /// Its addresses, such as 10.42.0.0/16
+    /// Its addresses, such as 10.42.0.0/16; a second one of IPv6, such as fd42::/64, gives every address a twin there
     #[arg(long, required = true, value_name = "CIDR")]
-    pub(crate) subnet: Vec<Subnet>,
+    pub(crate) subnet: Vec<AnySubnet>,
     /// How the overlay is encrypted; calls between sidecars always are
     #[arg(long, value_enum, default_value_t)]
     pub(crate) encryption: Encryption,

@@ -98,7 +98,7 @@ impl Row for NetworkRow<'_> {
     fn cells(&self, _: SystemTime) -> Vec<String> {
         let Document::Network(network) = self.0 else { return vec![] };
         let mtu = network.spec.mtu.map_or_else(|| "by underlay".to_owned(), |mtu| mtu.get().to_string());
-        vec![network.metadata.name.to_string(), network.spec.subnets.first().to_string(), mtu]
+        vec![network.metadata.name.to_string(), network.spec.subnets.to_string(), mtu]
     }
 }
 

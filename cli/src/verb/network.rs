@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{AnySubnet, NetworkName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use tonic::Code;
 
@@ -29,20 +29,41 @@ pub(crate) fn call(network: &Network, common: &Common, printer: &Printer) -> Res
 
 fn create(create: &CreateNetwork, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let Encryption::None = create.encryption;
-    let [subnet] = create.subnet.as_slice() else {
-        return Err(Failure::new(format!("network {} cannot have several subnets", create.name))
-            .exit(Exit::Usage)
-            .hint("create one network per --subnet"));
-    };
+    let (subnet, subnet6) = families(create)?;
     let request = v1::CreateNetworkRequest {
         name: create.name.to_string(),
         subnet: subnet.to_string(),
+        subnet6: subnet6.map(|subnet| subnet.to_string()).unwrap_or_default(),
         mtu: create.mtu.unwrap_or_default().into(),
         deny_egress: matches!(create.egress, Egress::Deny),
     };
     let created = converse(async { answer(admin(common).await?.create_network(request)).await })?;
-    let text = format!("network {} created: {}, VNI {}", created.name, created.subnet, created.vni);
+    let subnets = [created.subnet.as_str(), &created.subnet6];
+    let subnets = subnets.iter().filter(|subnet| !subnet.is_empty()).copied().collect::<Vec<_>>().join(", ");
+    let text = format!("network {} created: {subnets}, VNI {}", created.name, created.vni);
     printer.result(&NetworkView::from(created), &text)
+}
+
+/// A subnet of each family, in either order. IPv6 addresses are made from the IPv4 ones.
+fn families(create: &CreateNetwork) -> Result<(Subnet, Option<Subnet6>), Failure> {
+    let (mut subnet, mut subnet6) = (None, None);
+    for given in &create.subnet {
+        let twice = match *given {
+            AnySubnet::V4(given) => subnet.replace(given).is_some().then_some("IPv4"),
+            AnySubnet::V6(given) => subnet6.replace(given).is_some().then_some("IPv6"),
+        };
+        if let Some(family) = twice {
+            let message = format!("network {} cannot have several {family} subnets", create.name);
+            return Err(Failure::new(message).exit(Exit::Usage).hint("create one network per subnet"));
+        }
+    }
+    let Some(subnet) = subnet else {
+        let message = format!("network {} needs an IPv4 subnet beside the IPv6 one", create.name);
+        return Err(Failure::new(message)
+            .exit(Exit::Usage)
+            .hint("add one like --subnet 10.42.0.0/16: IPv6 addresses end in the IPv4 ones"));
+    };
+    Ok((subnet, subnet6))
 }
 
 fn list(common: &Common) -> Result<Vec<NetworkView>, Failure> {

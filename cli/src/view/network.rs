@@ -14,6 +14,8 @@ use crate::printer::{Row, Sheet};
 pub(crate) struct NetworkView {
     pub(crate) name: String,
     subnet: String,
+    /// Null: none.
+    subnet6: Option<String>,
     vni: u32,
     /// Null: by the underlay.
     mtu: Option<u32>,
@@ -40,6 +42,7 @@ impl From<v1::NetworkView> for NetworkView {
         Self {
             name: network.name,
             subnet: network.subnet,
+            subnet6: text(network.subnet6),
             vni: network.vni,
             mtu: Some(network.mtu).filter(|&mtu| mtu != 0),
             encryption: "none",
@@ -59,6 +62,11 @@ impl From<v1::Network> for NetworkView {
 }
 
 impl NetworkView {
+    fn subnets(&self) -> String {
+        let subnets = [Some(self.subnet.as_str()), self.subnet6.as_deref()];
+        subnets.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     fn mtu(&self) -> String {
         self.mtu.map_or_else(|| "by underlay".to_owned(), |mtu| mtu.to_string())
     }
@@ -71,7 +79,7 @@ impl Row for NetworkView {
     fn cells(&self, _: SystemTime) -> Vec<String> {
         let numbers =
             [self.vni.to_string(), self.mtu(), self.services.to_string(), self.workloads.to_string()];
-        [self.name.clone(), self.subnet.clone()].into_iter().chain(numbers).collect()
+        [self.name.clone(), self.subnets()].into_iter().chain(numbers).collect()
     }
 }
 
@@ -80,6 +88,7 @@ impl Sheet for NetworkView {
         let mut lines = vec![
             ("name", self.name.clone()),
             ("subnet", self.subnet.clone()),
+            ("subnet6", self.subnet6.clone().unwrap_or_else(|| "-".to_owned())),
             ("vni", self.vni.to_string()),
             ("mtu", self.mtu()),
             ("encryption", self.encryption.to_owned()),

@@ -7,7 +7,7 @@ use data_encoding::BASE32_NOPAD;
 use sealane_base::drain::Draining;
 use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
-use sealane_proto::types::{NetworkName, NodeName, Subnet};
+use sealane_proto::types::{NetworkName, NodeName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
@@ -77,12 +77,14 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateNetworkRequest>,
     ) -> Result<Response<v1::Network>, Status> {
-        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress } = request.into_inner();
+        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress, subnet6 } = request.into_inner();
         let name: NetworkName = name.parse().map_err(invalid)?;
         let subnet: Subnet = subnet.parse().map_err(invalid)?;
+        let subnet6 = Some(subnet6).filter(|text| !text.is_empty()).map(|text| text.parse());
+        let subnet6: Option<Subnet6> = subnet6.transpose().map_err(invalid)?;
         let mtu = u16::try_from(mtu).map_err(|_| invalid(format!("mtu {mtu} is above 65535")))?;
         let (mtu, egress) = ((mtu != 0).then_some(mtu), Egress::from_denied(deny_egress));
-        let command = CreateNetwork { name, subnet, mtu, egress };
+        let command = CreateNetwork { name, subnet, mtu, egress, subnet6 };
         let network = self.writer.submit(command).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
         Ok(Response::new((&network).into()))

@@ -136,8 +136,13 @@ mod tests {
             state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW, drained: false }));
         }
         let name = "shop".parse().unwrap();
-        let create =
-            CreateNetwork { name, subnet: subnet.parse().unwrap(), mtu: None, egress: Egress::Allow };
+        let create = CreateNetwork {
+            name,
+            subnet: subnet.parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+            subnet6: None,
+        };
         create.decide(&state, NOW).unwrap().changes.iter().for_each(|change| state.apply(change));
         state
     }

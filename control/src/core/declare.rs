@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument};
+use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument, Subnets};
 use sealane_proto::resource::{Network, Service};
 use sealane_proto::types::{NetworkName, NodeName, Port, Protocol, ServiceName, Subnet, WorkloadName};
 
@@ -49,9 +49,9 @@ pub enum DocumentRefusal {
         /// The network.
         network: NetworkName,
         /// What it has.
-        fixed: Subnet,
+        fixed: Subnets,
         /// What the document says.
-        asked: Subnet,
+        asked: Subnets,
     },
     /// The packets' size has changed: running workloads would keep what they have.
     #[error(
@@ -151,15 +151,17 @@ fn decide(document: &Document, draft: &State, now: Timestamp) -> Decided {
 }
 
 fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> Decided {
-    let (name, subnet) = (document.metadata.name.clone(), document.spec.subnets.first());
+    let (name, asked) = (document.metadata.name.clone(), document.spec.subnets);
     let mtu = document.spec.mtu.map(Into::into);
     let egress = document.spec.egress.into();
     let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
-        let created = CreateNetwork { name, subnet, mtu, egress }.decide(draft, now)?;
+        let created = CreateNetwork { name, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6 }
+            .decide(draft, now)?;
         return Ok((Effect::Created, created.changes));
     };
-    if known.subnet != subnet {
-        return Err(DocumentRefusal::Subnet { network: name, fixed: known.subnet, asked: subnet });
+    let fixed = Subnets { ipv4: known.subnet, ipv6: known.subnet6 };
+    if fixed != asked {
+        return Err(DocumentRefusal::Subnet { network: name, fixed, asked });
     }
     if known.mtu != mtu {
         return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });

@@ -74,7 +74,16 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
     match step {
         Step::CreateNetwork(name, subnet) => {
             let subnet = format!("10.0.0.{}/26", subnet * 64).parse().unwrap();
-            changes(CreateNetwork { name: network(*name), subnet, mtu: None, egress: Egress::Allow }, state)
+            changes(
+                CreateNetwork {
+                    name: network(*name),
+                    subnet,
+                    mtu: None,
+                    egress: Egress::Allow,
+                    subnet6: None,
+                },
+                state,
+            )
         }
         Step::RemoveNetwork(name) => changes(RemoveNetwork(network(*name)), state),
         Step::Join(name, underlay) => {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sealane_proto::resource::{Egress, Network};
-use sealane_proto::types::{NetworkName, NodeName, Subnet, UnderlayAddr, Vni};
+use sealane_proto::types::{NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
 use super::{Change, Command, Decision, State, Timestamp, ipam};
 
@@ -21,6 +21,8 @@ pub struct CreateNetwork {
     pub mtu: Option<u16>,
     /// What becomes of packets to the world outside.
     pub egress: Egress,
+    /// Its IPv6 addresses, if it has any.
+    pub subnet6: Option<Subnet6>,
 }
 
 /// Why a network cannot be created.
@@ -90,8 +92,8 @@ impl Command for CreateNetwork {
             return Err(CreateNetworkRefusal::Underlay { subnet: self.subnet, node, underlay, free });
         }
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
-        let Self { name, subnet, mtu, egress } = self;
-        let network = Network { name, subnet, vni, mtu, egress };
+        let Self { name, subnet, mtu, egress, subnet6 } = self;
+        let network = Network { name, subnet, vni, mtu, egress, subnet6 };
         let changes = vec![Change::PutNetwork { network: network.clone(), changed: 0 }];
         Ok(Decision { changes, outcome: network })
     }
@@ -203,6 +205,7 @@ mod tests {
             subnet: subnet.parse().unwrap(),
             mtu: None,
             egress: Egress::Allow,
+            subnet6: None,
         };
         let decision = command.decide(state, Timestamp::default())?;
         decision.changes.iter().for_each(|change| state.apply(change));
@@ -242,6 +245,7 @@ mod tests {
                 subnet: "10.1.0.0/16".parse().unwrap(),
                 mtu: Some(mtu),
                 egress: Egress::Allow,
+                subnet6: None,
             };
             let error = command.decide(&State::default(), Timestamp::default()).unwrap_err();
             assert_eq!(error, CreateNetworkRefusal::Mtu(mtu));

@@ -66,7 +66,13 @@ mod tests {
         let network: NetworkName = "shop".parse().unwrap();
         let subnet = "10.42.0.0/16".parse().unwrap();
         let mut state = State::default();
-        let create = CreateNetwork { name: network.clone(), subnet, mtu: None, egress: Default::default() };
+        let create = CreateNetwork {
+            name: network.clone(),
+            subnet,
+            mtu: None,
+            egress: Default::default(),
+            subnet6: None,
+        };
         create
             .decide(&state, Timestamp::default())
             .unwrap()

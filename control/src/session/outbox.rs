@@ -127,6 +127,7 @@ mod tests {
                 vni: Vni::FIRST,
                 mtu: None,
                 egress: Egress::Allow,
+                subnet6: None,
             };
             let snapshot = NetworkSnapshot {
                 generation: Generation { epoch: 1, revision: *revision },

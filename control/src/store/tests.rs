@@ -30,6 +30,7 @@ fn network(name: &str, subnet: &str) -> CreateNetwork {
         subnet: subnet.parse().unwrap(),
         mtu: None,
         egress: sealane_proto::resource::Egress::Allow,
+        subnet6: None,
     }
 }
 

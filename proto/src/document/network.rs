@@ -1,11 +1,13 @@
 //! `kind: Network`.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ApiVersion;
 use crate::resource::{Egress, Network};
-use crate::types::{NetworkName, Subnet};
+use crate::types::{AnySubnet, NetworkName, Subnet, Subnet6};
 
 /// An overlay network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,8 +45,9 @@ pub struct NetworkMetadata {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Its addresses: one IPv4 prefix from /8 to /26 without host bits. Fixed once the network is there.
-    #[schemars(with = "super::schema::OneSubnet")]
+    /// Its addresses: one IPv4 prefix from /8 to /26 without host bits, and at most one of IPv6 from /16 to /96. Fixed
+    /// once the network is there.
+    #[schemars(with = "super::schema::SubnetList")]
     pub subnets: Subnets,
     /// Bytes per packet inside; by the underlay when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,13 +108,13 @@ pub enum Encryption {
 
 impl From<&Network> for NetworkDocument {
     fn from(network: &Network) -> Self {
-        let Network { name, subnet, vni: _, mtu, egress } = network;
+        let Network { name, subnet, vni: _, mtu, egress, subnet6 } = network;
         Self {
             api_version: ApiVersion::V1,
             kind: NetworkKind::Network,
             metadata: NetworkMetadata { name: name.clone() },
             spec: NetworkSpec {
-                subnets: (*subnet).into(),
+                subnets: Subnets { ipv4: *subnet, ipv6: *subnet6 },
                 mtu: mtu.map(Mtu),
                 encryption: Encryption::None,
                 egress: (*egress).into(),
@@ -127,42 +130,55 @@ impl Encryption {
     }
 }
 
-/// The addresses of a network: a list, of which one is offered so far.
+/// The addresses of a network: a list of one IPv4 prefix and at most one of IPv6, in either order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Subnet>", into = "Vec<Subnet>")]
-pub struct Subnets(Subnet);
+#[serde(try_from = "Vec<AnySubnet>", into = "Vec<AnySubnet>")]
+pub struct Subnets {
+    /// Its addresses.
+    pub ipv4: Subnet,
+    /// Those made from them.
+    pub ipv6: Option<Subnet6>,
+}
 
-/// A list that is not one subnet.
+/// A list that is not one subnet, or one of each family.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a network has one subnet, not {0}")]
-pub struct SubnetsError(usize);
+pub enum SubnetsError {
+    /// IPv6 addresses end in IPv4 ones.
+    #[error("a network has one IPv4 subnet, not {0}")]
+    Ipv4(usize),
+    /// One is enough.
+    #[error("a network has at most one IPv6 subnet, not {0}")]
+    Ipv6(usize),
+}
 
-impl Subnets {
-    /// The only one.
-    #[must_use]
-    pub fn first(self) -> Subnet {
-        self.0
+impl fmt::Display for Subnets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ipv4)?;
+        self.ipv6.map_or(Ok(()), |ipv6| write!(f, ", {ipv6}"))
     }
 }
 
-impl From<Subnet> for Subnets {
-    fn from(subnet: Subnet) -> Self {
-        Self(subnet)
-    }
-}
-
-impl From<Subnets> for Vec<Subnet> {
+impl From<Subnets> for Vec<AnySubnet> {
     fn from(subnets: Subnets) -> Self {
-        vec![subnets.0]
+        [Some(AnySubnet::V4(subnets.ipv4)), subnets.ipv6.map(AnySubnet::V6)].into_iter().flatten().collect()
     }
 }
 
-impl TryFrom<Vec<Subnet>> for Subnets {
+impl TryFrom<Vec<AnySubnet>> for Subnets {
     type Error = SubnetsError;
-    fn try_from(subnets: Vec<Subnet>) -> Result<Self, SubnetsError> {
-        match subnets.as_slice() {
-            [subnet] => Ok(Self(*subnet)),
-            _ => Err(SubnetsError(subnets.len())),
+    fn try_from(subnets: Vec<AnySubnet>) -> Result<Self, SubnetsError> {
+        let (mut ipv4, mut ipv6) = (vec![], vec![]);
+        for subnet in subnets {
+            match subnet {
+                AnySubnet::V4(subnet) => ipv4.push(subnet),
+                AnySubnet::V6(subnet) => ipv6.push(subnet),
+            }
+        }
+        let [only] = ipv4.as_slice() else { return Err(SubnetsError::Ipv4(ipv4.len())) };
+        match ipv6.as_slice() {
+            [] => Ok(Self { ipv4: *only, ipv6: None }),
+            [twin] => Ok(Self { ipv4: *only, ipv6: Some(*twin) }),
+            several => Err(SubnetsError::Ipv6(several.len())),
         }
     }
 }

@@ -80,15 +80,15 @@ stands_for!(
 );
 stands_for!(
     /// A network's addresses.
-    OneSubnet,
+    SubnetList,
     {
         "type": "array",
         "minItems": 1,
-        "maxItems": 1,
+        "maxItems": 2,
         "items": {
             "type": "string",
-            "pattern": "^([0-9]{1,3}\\.){3}[0-9]{1,3}/([89]|1[0-9]|2[0-6])$",
-            "examples": ["10.42.0.0/16"],
+            "pattern": "^(([0-9]{1,3}\\.){3}[0-9]{1,3}/([89]|1[0-9]|2[0-6])|[0-9a-fA-F:]+/(1[6-9]|[2-8][0-9]|9[0-6]))$",
+            "examples": ["10.42.0.0/16", "fd42::/64"],
         },
     }
 );

@@ -15,7 +15,14 @@ fn documents_are_written_as_they_were_read() {
 fn what_is_wrong_is_named() {
     let table = [
         (NETWORK, "10.42.0.0/16", "10.42.0.1/16", "did you mean 10.42.0.0/16"),
-        (NETWORK, r#"["10.42.0.0/16"]"#, "[]", "one subnet, not 0"),
+        (NETWORK, r#"["10.42.0.0/16"]"#, "[]", "one IPv4 subnet, not 0"),
+        (NETWORK, r#"["10.42.0.0/16"]"#, r#"["fd42::/64"]"#, "one IPv4 subnet, not 0"),
+        (
+            NETWORK,
+            r#"["10.42.0.0/16"]"#,
+            r#"["10.42.0.0/16","fd42::/64","fd43::/64"]"#,
+            "one IPv6 subnet, not 2",
+        ),
         (NETWORK, r#"["10.42.0.0/16"]"#, r#"["10.42.0.0/16"],"mtu":100"#, "mtu 100 must be from 576 to 9000"),
         (NETWORK, r#"["10.42.0.0/16"]"#, r#"["10.42.0.0/16"],"replicas":1"#, "unknown field `replicas`"),
         (NETWORK, "shop", "Shop", "network name \"Shop\""),

@@ -187,7 +187,7 @@ mod tests {
         let mut agent = Channel::<Down, Up>::from(agent);
         let mut sidecar = Channel::<Up, Down>::from(sidecar);
         agent.sender.send(Down::Collect).await.unwrap();
-        let listeners = Listeners { outbound: fd(), inbound: fd(), tunnel: fd() };
+        let listeners = Listeners { outbound: fd(), inbound: fd(), tunnel: fd(), ipv6: None };
         agent.sender.send(Down::Listeners(listeners)).await.unwrap();
         agent.sender.send(Down::Collect).await.unwrap();
         drop(agent);

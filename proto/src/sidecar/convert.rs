@@ -88,8 +88,8 @@ impl Message for Down {
     fn pack(self) -> Result<(v1::SidecarDown, Vec<OwnedFd>), ChannelError> {
         use v1::sidecar_down::Message as M;
         let parcel = match self {
-            Self::Listeners(Listeners { outbound, inbound, tunnel }) => {
-                Parcel { message: M::Listeners(v1::Listeners {}), fds: vec![outbound, inbound, tunnel] }
+            Self::Listeners(listeners) => {
+                Parcel { message: M::Listeners(v1::Listeners {}), fds: listeners.into() }
             }
             Self::Identity(identity) => pack_identity(identity)?,
             Self::Config(config) => Parcel::bare(M::Config(v1::SidecarConfig {
@@ -110,11 +110,7 @@ impl Message for Down {
     fn unpack(wire: v1::SidecarDown, fds: Vec<OwnedFd>) -> Result<Self, ChannelError> {
         use v1::sidecar_down::Message as M;
         Ok(match wire.message.ok_or_else(|| malformed("an empty message"))? {
-            M::Listeners(v1::Listeners {}) => {
-                let [outbound, inbound, tunnel] =
-                    fds.try_into().map_err(|_| malformed("listeners need three descriptors"))?;
-                Self::Listeners(Listeners { outbound, inbound, tunnel })
-            }
+            M::Listeners(v1::Listeners {}) => Self::Listeners(Listeners::try_from(fds)?),
             M::Identity(identity) => Self::Identity(unpack_identity(identity, fds)?),
             M::Config(config) => {
                 let workload =

@@ -147,6 +147,7 @@ impl TryFrom<v1::Network> for Network {
             vni: Vni::try_from(message.vni).map_err(|error| at.invalid("vni", &error))?,
             mtu: (mtu != 0).then_some(mtu),
             egress: Egress::from_denied(message.deny_egress),
+            subnet6: at.parse_option("subnet6", &message.subnet6)?,
         })
     }
 }
@@ -158,6 +159,7 @@ impl From<&Network> for v1::Network {
             subnet: network.subnet.to_string(),
             vni: network.vni.get(),
             mtu: network.mtu.unwrap_or_default().into(),
+            subnet6: text(&network.subnet6),
             deny_egress: network.egress.is_denied(),
         }
     }

@@ -189,7 +189,12 @@ impl Mesh {
 
 pub(super) fn listeners(address: IpAddr) -> Listeners {
     let bind = |port| OwnedFd::from(std::net::TcpListener::bind((address, port)).unwrap());
-    Listeners { outbound: bind(PORTS.outbound), inbound: bind(PORTS.inbound), tunnel: bind(PORTS.tunnel) }
+    Listeners {
+        outbound: bind(PORTS.outbound),
+        inbound: bind(PORTS.inbound),
+        tunnel: bind(PORTS.tunnel),
+        ipv6: None,
+    }
 }
 
 impl Sidecar {

@@ -17,6 +17,7 @@ mod egress;
 mod freshness;
 mod identity;
 mod install;
+mod ipv6;
 mod joining;
 mod limits;
 mod names;

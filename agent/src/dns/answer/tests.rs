@@ -105,6 +105,39 @@ fn instances_and_ports_of_services_have_names() {
 }
 
 #[test]
+fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
+    let mut snapshot = shop();
+    snapshot.network.subnet6 = Some("fd42:0:0:7::/64".parse().unwrap());
+    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], balanced: true };
+    let api = "1.0.f.f.a.2.a.0.0.0.0.0.0.0.0.0.7.0.0.0.0.0.0.0.0.0.0.0.2.4.d.f.ip6.arpa";
+    let table = [
+        ("api", Kind::AAAA, "NoError fd42::7:0:0:a2a:2 fd42::7:0:0:a2a:3"),
+        ("api", Kind::A, "NoError 10.42.255.1"),
+        ("tasks.api", Kind::AAAA, "NoError fd42::7:0:0:a2a:2 fd42::7:0:0:a2a:3"),
+        ("tool.shop", Kind::AAAA, "NoError fd42::7:0:0:a2a:9"),
+        ("db", Kind::AAAA, "NoError SOA db. 2"),
+        ("nobody.shop", Kind::AAAA, "NXDomain SOA shop. 2"),
+        (
+            "_web._tcp.api",
+            Kind::SRV,
+            "NoError 0 0 8080 api.shop. + api.shop. 10.42.255.1 api.shop. fd42::7:0:0:a2a:2 api.shop. fd42::7:0:0:a2a:3",
+        ),
+        (api, Kind::PTR, "NoError api.shop."),
+        // The last address of the prefix, names in between, one behind the IPv4 part, another network.
+        (&api.replacen('1', "f", 1), Kind::PTR, "NXDomain SOA 0.0.0.0.0.0.0.0.7."),
+        ("0.0.0.0.7.0.0.0.0.0.0.0.0.0.0.0.2.4.d.f.ip6.arpa", Kind::PTR, "NoError SOA 0.0.0.0.7."),
+        (&format!("lb._dns-sd._udp.{api}"), Kind::PTR, "NXDomain SOA 0.0.0.0.0.0.0.0.7."),
+        ("2.4.d.f.ip6.arpa", Kind::PTR, "forward"),
+        ("0.0.0.0.8.0.0.0.0.0.0.0.0.0.0.0.2.4.d.f.ip6.arpa", Kind::PTR, "forward"),
+        (&format!("1.{}ip6.arpa", "0.".repeat(31)), Kind::PTR, "NoError localhost."),
+    ];
+    for (name, kind, expected) in table {
+        let said = summary(&view, &query(name, kind));
+        assert!(said.starts_with(expected), "{name} {kind}: {said}");
+    }
+}
+
+#[test]
 fn where_service_addresses_lead_nowhere_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
     let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: false };
     let query = query("api", Kind::A);

@@ -37,6 +37,7 @@ pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>)
         vni: Vni::FIRST,
         mtu: None,
         egress: Egress::Allow,
+        subnet6: None,
     };
     NetworkSnapshot {
         generation: Generation::default(),

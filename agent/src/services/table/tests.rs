@@ -40,6 +40,7 @@ pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> Ne
             vni: Vni::FIRST,
             mtu: None,
             egress: Default::default(),
+            subnet6: None,
         },
         nodes: vec![],
         blocks: vec![

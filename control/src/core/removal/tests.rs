@@ -33,7 +33,8 @@ fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {
 fn state() -> State {
     let mut state = State::default();
     let (name, subnet) = ("shop".parse().unwrap(), "10.42.0.0/16".parse().unwrap());
-    apply(&mut state, CreateNetwork { name, subnet, mtu: None, egress: Default::default() }).unwrap();
+    apply(&mut state, CreateNetwork { name, subnet, mtu: None, egress: Default::default(), subnet6: None })
+        .unwrap();
     for (node, last) in [("host-1", 1), ("host-2", 2)] {
         let underlay = format!("192.0.2.{last}").parse().unwrap();
         let node = Node { name: node.parse().unwrap(), underlay };

@@ -17,6 +17,7 @@ fn state() -> State {
             subnet: "10.42.0.0/16".parse().unwrap(),
             mtu: None,
             egress: Egress::Allow,
+            subnet6: None,
         },
     );
     for (node, last) in [("host-1", 1), ("host-2", 2)] {
@@ -190,6 +191,7 @@ fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
             subnet: "10.42.0.0/26".parse().unwrap(),
             mtu: None,
             egress: Egress::Allow,
+            subnet6: None,
         },
     );
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap() };

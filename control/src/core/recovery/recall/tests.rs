@@ -24,7 +24,16 @@ fn join(state: &mut State, number: u8) {
 
 fn create(state: &mut State, name: &str, subnet: &str) {
     let (name, subnet) = (name.parse().unwrap(), subnet.parse().unwrap());
-    run(state, CreateNetwork { name, subnet, mtu: None, egress: sealane_proto::resource::Egress::Allow });
+    run(
+        state,
+        CreateNetwork {
+            name,
+            subnet,
+            mtu: None,
+            egress: sealane_proto::resource::Egress::Allow,
+            subnet6: None,
+        },
+    );
 }
 
 fn carry(state: &mut State, node: &str, network: &str) -> String {

@@ -1,0 +1,85 @@
+//! The redirect rules of a workload's IPv6 calls as text. Pure.
+
+use std::net::Ipv6Addr;
+
+use sealane_proto::sidecar::{MARK, SidecarPorts};
+use sealane_proto::types::{OverlayIp, Subnet, Subnet6};
+
+use super::table;
+use crate::seat::Seat;
+
+pub(super) const FAMILY: &str = "ip6";
+
+/// The IPv6 calls that go through a sidecar. It listens at the workload's own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path6 {
+    subnet: Subnet6,
+    gateway: Ipv6Addr,
+    own: Ipv6Addr,
+    pub(super) seat: Seat,
+    ports: SidecarPorts,
+}
+
+impl Path6 {
+    /// Those of the workload at `address`, in its own table.
+    #[must_use]
+    pub fn new(
+        subnet6: Subnet6,
+        subnet: Subnet,
+        address: OverlayIp,
+        seat: Seat,
+        ports: SidecarPorts,
+    ) -> Self {
+        let (gateway, own) = (subnet6.address(subnet.gateway()), subnet6.address(address));
+        Self { subnet: subnet6, gateway, own, seat, ports }
+    }
+
+    /// The table: the same as over IPv4, one statement per line.
+    pub(super) fn table(&self) -> String {
+        let (subnet, gateway, own) = (self.subnet, self.gateway, self.own);
+        let SidecarPorts { outbound, inbound, tunnel } = self.ports;
+        let redirect_ports = format!("ip6 daddr {own} tcp dport {{ {outbound}, {inbound} }}");
+        let body = format!(
+            "    \
+    chain output {{
+        type nat hook output priority -100; policy accept;
+        meta mark 0x{MARK:08x} return
+        oifname \"lo\" return
+        ip6 daddr {gateway} return
+        ip6 daddr {subnet} meta l4proto tcp dnat to [{own}]:{outbound}
+    }}
+    chain prerouting {{
+        type nat hook prerouting priority -100; policy accept;
+        ip6 daddr {own} tcp dport {{ {outbound}, {inbound}, {tunnel} }} return
+        ip6 daddr {own} meta l4proto tcp dnat to [{own}]:{inbound}
+    }}
+    chain guard {{
+        type filter hook input priority 0; policy accept;
+        {redirect_ports} ct original proto-dst {outbound} reject with tcp reset
+        {redirect_ports} ct original proto-dst {inbound} reject with tcp reset
+        {redirect_ports} ct original proto-dst {tunnel} reject with tcp reset
+        {redirect_ports} ct status dnat accept
+        {redirect_ports} reject with tcp reset
+    }}
+"
+        );
+        table::stamped(FAMILY, &self.seat.table(), "sidecar", &body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sidecar_and_the_gateway_are_not_redirected() {
+        let (subnet6, subnet) = ("fd42::/64".parse().unwrap(), "10.42.0.0/16".parse().unwrap());
+        let address = "10.42.0.9".parse().unwrap();
+        let path = Path6::new(subnet6, subnet, address, Seat::default(), SidecarPorts::default());
+        let text = path.table();
+        let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap();
+        let redirect = "ip6 daddr fd42::/64 meta l4proto tcp dnat to [fd42::a2a:9]:15001";
+        assert!(line("meta mark 0x0005ea1a return") < line(redirect));
+        assert!(line("ip6 daddr fd42::a2a:1 return") < line(redirect));
+    }
+}
