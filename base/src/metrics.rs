@@ -1,7 +1,7 @@
 //! Metric families as plain values, so that one process can expose the series of many.
 //!
 //! Written in the Prometheus text format 0.0.4; [`merge`] joins families of the same name from several
-//! sources, which the format demands to stand together; [`sum`] adds up their series as well.
+//! sources, which the format demands to stand together; [`sum()`] adds up their series as well.
 
 mod sum;
 
