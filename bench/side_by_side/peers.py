@@ -179,7 +179,7 @@ listen bulk
 
 def _envoy_tls(side, other=None):
     common = {
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "tls_certificates": [{"certificate_chain": {"filename": f"{CERTIFICATES}/{side}.crt"},
                               "private_key": {"filename": f"{CERTIFICATES}/{side}.key"}}],
         "validation_context": {"trusted_ca": {"filename": f"{CERTIFICATES}/ca.pem"}},

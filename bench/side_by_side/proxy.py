@@ -71,6 +71,8 @@ def _round(contender, options):
     steady = load.steady(place, url, seconds)
     bulk = _costed(contender, lambda: load.bulk(place, *contender.bulk, seconds))
     for what, figures in (("requests", http), ("new connections", new)):
+        if figures["failed"] > figures["requests"] / 100:
+            raise RuntimeError(f"{contender.key}: {figures['failed']} of {figures['requests']} {what} failed")
         if figures["failed"]:
             print(f"note: {contender.key}: {figures['failed']} of {figures['requests']} {what} failed", file=sys.stderr)
     return {

@@ -18,6 +18,13 @@ def _ratio(value, reference):
     return f"{value / reference:.2f}" if value and reference else ""
 
 
+def _added(each, direct):
+    fields = ("steady_p50", "steady_p99")
+    if any(figures[field] is None for figures in (each, direct) for field in fields):
+        return "does not keep up"
+    return " / ".join(f"{each[field] - direct[field]:.0f}" for field in fields)
+
+
 def _proxy(figures):
     contenders = figures["contenders"]
     direct = next(each for each in contenders if each["name"] == "direct")
@@ -33,7 +40,7 @@ def _proxy(figures):
                 _number(each["requests_per_second"], 0), "" if free else _number(cost),
                 "" if free else _ratio(cost, reference["cpu_us_per_request"]),
                 f"{each['p50']:.0f} / {each['p99']:.0f}",
-                "" if free else f"{each['steady_p50'] - direct['steady_p50']:.0f} / {each['steady_p99'] - direct['steady_p99']:.0f}",
+                "" if free else _added(each, direct),
                 _number(each["connections_per_second"], 0), "" if free else _number(each["cpu_us_per_connection"], 0),
                 _number(each["gbits"]), "" if free else _number(each["cpu_seconds_per_gigabyte"], 2),
                 "" if free else f"{each['idle_mib']:.0f} / {each['resident_mib']:.0f}",

@@ -144,7 +144,9 @@ def resident_mib(pids):
 
 
 def median(values):
-    return statistics.median(values) if values else None
+    """Of what was measured; none when nothing was."""
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None
 
 
 def percentile(values, share):
