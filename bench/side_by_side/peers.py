@@ -235,7 +235,8 @@ def _envoy(binary, name, *parts):
 
 
 def _envoy_version(binary):
-    return site.shell(f"{binary} --version").strip().split("/")[1]
+    # "<path>  version: <commit>/<version>/<...>"
+    return site.shell(f"{binary} --version").split("version: ")[1].split("/")[1]
 
 
 def envoy_lone(binary, near, _far, server, port):

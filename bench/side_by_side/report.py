@@ -101,10 +101,11 @@ def page(figures):
         parts.append(f"## {TITLES[name]}\n\n{about}\n\nMedians of {found['rounds']} rounds, {found['seconds']} s a measurement.\n\n{part(name, found)}")
     return f"""# Benchmarks
 
-Sealane beside its public peers, all in one run on one machine. Absolute figures move from machine to machine and from run to
+Sealane beside its public peers, each part in one run on one machine. Absolute figures move from machine to machine and from run to
 run; the ratios say where we stand. Nothing else ran meanwhile.
 
-Made by `make bench` on {_machine()}; versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay` or
+Made by `make bench` on {_machine()};
+versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay` or
 `bench/run dns`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
 
 """ + "\n\n".join(parts) + "\n"
