@@ -7,6 +7,7 @@
 mod carry;
 mod change;
 mod declare;
+mod draft;
 mod ipam;
 mod join;
 mod network;
@@ -41,6 +42,7 @@ pub use timestamp::{Span, Timestamp};
 pub use token::{
     CreateToken, CreateTokenRefusal, PurgeTokens, RevokeToken, RevokeTokenRefusal, TokenStanding,
 };
+pub use vip::NoServiceAddress;
 pub use withdraw::{Withdraw, WithdrawRefusal, Withdrawn};
 
 /// Something that may change the state.

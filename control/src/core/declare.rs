@@ -5,11 +5,11 @@ use std::convert::Infallible;
 
 use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument, Subnets};
 use sealane_proto::resource::{Network, Service};
-use sealane_proto::types::{NetworkName, NodeName, Port, Protocol, ServiceName, Subnet, WorkloadName};
+use sealane_proto::types::{NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
 
-use super::{
-    Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkState, State, Timestamp, vip,
-};
+use super::draft::Draft;
+use super::vip::{self, NoServiceAddress};
+use super::{Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkState, State, Timestamp};
 
 /// Makes the mesh what documents say. What they do not name stays as it is.
 ///
@@ -76,18 +76,8 @@ pub enum DocumentRefusal {
     )]
     NoNetwork(NetworkName),
     /// No address for a new service.
-    #[error(
-        "network {network} ({subnet}) has no address left for the new service {service}; \
-         end workloads or create a larger network"
-    )]
-    NoServiceAddress {
-        /// The service.
-        service: ServiceName,
-        /// The network.
-        network: NetworkName,
-        /// Its addresses.
-        subnet: Subnet,
-    },
+    #[error(transparent)]
+    ServiceAddress(#[from] NoServiceAddress),
     /// An instance speaks something else.
     #[error(
         "spec.ports: port {port} of service {service} is {declared}, but its instance {workload} on {node} \
@@ -109,37 +99,26 @@ pub enum DocumentRefusal {
     },
 }
 
-type Decided = Result<(Effect, Vec<Change>), DocumentRefusal>;
+type Decided = Result<Decision<Effect>, DocumentRefusal>;
 
 impl Command for Apply {
     type Outcome = Vec<Result<Effect, DocumentRefusal>>;
     type Refusal = Infallible;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Infallible> {
-        let Self { documents, dry_run } = self;
-        // Later documents rest on earlier ones, so they are decided against a copy on which those have been applied.
-        let mut draft = state.clone();
-        let (mut changes, mut seen) = (vec![], BTreeSet::new());
-        let mut outcome = vec![Ok(Effect::Unchanged); documents.len()];
+        let (mut draft, mut seen) = (Draft::of(state), BTreeSet::new());
         let mut order: Vec<(DocumentId, usize)> =
-            documents.iter().enumerate().map(|(at, document)| (document.id(), at)).collect();
+            self.documents.iter().enumerate().map(|(at, document)| (document.id(), at)).collect();
         order.sort_by_key(|&(ref id, at)| (id.kind(), at));
         for (id, at) in order {
             let decided = if seen.insert(id.clone()) {
-                decide(&documents[at], &draft, now)
+                decide(&self.documents[at], draft.state(), now)
             } else {
                 Err(DocumentRefusal::Twice(id))
             };
-            outcome[at] = decided.map(|(effect, steps)| {
-                steps.iter().for_each(|change| draft.apply(change));
-                changes.extend(steps);
-                effect
-            });
+            draft.take(at, decided);
         }
-        if dry_run || outcome.iter().any(Result::is_err) {
-            changes.clear();
-        }
-        Ok(Decision { changes, outcome })
+        Ok(draft.into_decision(self.dry_run))
     }
 }
 
@@ -157,7 +136,7 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
         let created = CreateNetwork { name, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6 }
             .decide(draft, now)?;
-        return Ok((Effect::Created, created.changes));
+        return Ok(Decision { changes: created.changes, outcome: Effect::Created });
     };
     let fixed = Subnets { ipv4: known.subnet, ipv6: known.subnet6 };
     if fixed != asked {
@@ -167,10 +146,11 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
         return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });
     }
     if known.egress == egress {
-        return Ok((Effect::Unchanged, vec![]));
+        return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
     }
     let network = Network { egress, ..known.clone() };
-    Ok((Effect::Configured, vec![Change::PutNetwork { network, changed: *changed }]))
+    let changes = vec![Change::PutNetwork { network, changed: *changed }];
+    Ok(Decision { changes, outcome: Effect::Configured })
 }
 
 fn bytes(mtu: Option<u16>) -> String {
@@ -184,23 +164,21 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
     };
     check_instances(document, state)?;
     let (known, ports) = (state.services.get(name), document.ports());
-    let (effect, vip, mut changes) = match known {
-        Some(known) if known.declared && known.ports == ports => return Ok((Effect::Unchanged, vec![])),
+    let (outcome, vip, mut changes) = match known {
+        Some(known) if known.declared && known.ports == ports => {
+            return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
+        }
         Some(known) if known.declared => (Effect::Configured, known.vip, vec![]),
         // It is there by its instances: it keeps its address, and from now on has a document.
         Some(known) => (Effect::Created, known.vip, vec![]),
         None => {
-            let (vip, leased) = vip::lease(state).ok_or_else(|| DocumentRefusal::NoServiceAddress {
-                service: name.clone(),
-                network: network.clone(),
-                subnet: state.network.subnet,
-            })?;
+            let (vip, leased) = vip::lease(state, name)?;
             (Effect::Created, vip, leased)
         }
     };
     let service = Service { name: name.clone(), vip, ports, declared: true };
     changes.push(Change::PutService { network: network.clone(), service });
-    Ok((effect, changes))
+    Ok(Decision { changes, outcome })
 }
 
 /// Instances may offer ports that are declared no longer (nobody is sent there), but not speak otherwise.

@@ -3,10 +3,29 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::Block;
-use sealane_proto::types::{OverlayIp, Subnet};
+use sealane_proto::resource::{Block, Network};
+use sealane_proto::types::{NetworkName, OverlayIp, ServiceName, Subnet};
 
 use super::{Change, NetworkState, ipam};
+
+/// A network has no address left for one more service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "network {network} ({subnet}) has no address left for the new service {service}; \
+     end workloads or create a larger network"
+)]
+pub struct NoServiceAddress {
+    service: ServiceName,
+    network: NetworkName,
+    subnet: Subnet,
+}
+
+impl NoServiceAddress {
+    pub(super) fn new(network: &NetworkState, service: &ServiceName) -> Self {
+        let Network { name, subnet, .. } = &network.network;
+        Self { service: service.clone(), network: name.clone(), subnet: *subnet }
+    }
+}
 
 /// The next free address of these blocks, or of a new one, which then comes with it.
 pub(super) fn free(
@@ -23,8 +42,11 @@ pub(super) fn free(
     free(block).map(|vip| (vip, Some(block)))
 }
 
-/// An address for one more service of a network as it is, with what must change before it can be used.
-pub(super) fn lease(network: &NetworkState) -> Option<(OverlayIp, Vec<Change>)> {
+/// An address for a new service of a network as it is, with what must change before it can be used.
+pub(super) fn lease(
+    network: &NetworkState,
+    service: &ServiceName,
+) -> Result<(OverlayIp, Vec<Change>), NoServiceAddress> {
     let subnet = network.network.subnet;
     let taken: BTreeSet<OverlayIp> = network.services.values().map(|service| service.vip).collect();
     let unusable = |address| taken.contains(&address) || network.resting_at(address).is_some();
@@ -34,8 +56,9 @@ pub(super) fn lease(network: &NetworkState) -> Option<(OverlayIp, Vec<Change>)> 
             || network.rests_in(block)
             || network.addresses.range(ipam::addresses(block)).next().is_some()
     };
-    let (vip, block) = free(subnet, held.rev(), unusable, is_taken)?;
+    let (vip, block) = free(subnet, held.rev(), unusable, is_taken)
+        .ok_or_else(|| NoServiceAddress::new(network, service))?;
     let name = &network.network.name;
     let put = |range| Change::PutBlock { network: name.clone(), block: Block { node: None, range } };
-    Some((vip, block.map(put).into_iter().collect()))
+    Ok((vip, block.map(put).into_iter().collect()))
 }

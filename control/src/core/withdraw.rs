@@ -7,6 +7,7 @@ use sealane_proto::document::DocumentId;
 use sealane_proto::resource::{Service, Workload};
 use sealane_proto::types::{NetworkName, ServiceName};
 
+use super::draft::Draft;
 use super::report::Ports;
 use super::{
     Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, RemoveService, RemoveServiceRefusal,
@@ -63,7 +64,7 @@ pub enum WithdrawRefusal {
     Network(#[from] RemoveNetworkRefusal),
 }
 
-type Decided = Result<(Withdrawn, Vec<Change>), WithdrawRefusal>;
+type Decided = Result<Decision<Withdrawn>, WithdrawRefusal>;
 
 impl Command for Withdraw {
     type Outcome = Vec<Result<Withdrawn, WithdrawRefusal>>;
@@ -71,49 +72,45 @@ impl Command for Withdraw {
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Infallible> {
         let Self { documents, dry_run, ignore_not_found } = self;
-        let mut draft = state.clone();
-        let mut changes = vec![];
-        let mut outcome = vec![Ok(Withdrawn::NotFound); documents.len()];
-        let mut order: Vec<(DocumentId, usize)> =
-            documents.into_iter().enumerate().map(|(at, id)| (id, at)).collect();
-        order.sort_by_key(|&(ref id, at)| (Reverse(id.kind()), at));
-        for (id, at) in order {
-            let decided = match decide(&id, &draft, now) {
-                Ok((Withdrawn::NotFound, _)) if !ignore_not_found => Err(WithdrawRefusal::NotFound(id)),
+        let mut draft = Draft::of(state);
+        let mut order: Vec<(usize, DocumentId)> = documents.into_iter().enumerate().collect();
+        order.sort_by_key(|&(at, ref id)| (Reverse(id.kind()), at));
+        for (at, id) in order {
+            let decided = match decide(&id, draft.state(), now) {
+                Ok(Decision { outcome: Withdrawn::NotFound, .. }) if !ignore_not_found => {
+                    Err(WithdrawRefusal::NotFound(id))
+                }
                 decided => decided,
             };
-            outcome[at] = decided.map(|(effect, steps)| {
-                steps.iter().for_each(|change| draft.apply(change));
-                changes.extend(steps);
-                effect
-            });
+            draft.take(at, decided);
         }
-        if dry_run || outcome.iter().any(Result::is_err) {
-            changes.clear();
-        }
-        Ok(Decision { changes, outcome })
+        Ok(draft.into_decision(dry_run))
     }
 }
 
 fn decide(id: &DocumentId, draft: &State, now: Timestamp) -> Decided {
     match id {
-        DocumentId::Network(name) if !draft.networks.contains_key(name) => Ok((Withdrawn::NotFound, vec![])),
+        DocumentId::Network(name) if !draft.networks.contains_key(name) => Ok(not_found()),
         DocumentId::Network(name) => {
             let removed = RemoveNetwork(name.clone()).decide(draft, now)?;
-            Ok((Withdrawn::Deleted, removed.changes))
+            Ok(Decision { changes: removed.changes, outcome: Withdrawn::Deleted })
         }
         DocumentId::Service(network, name) => decide_service(network, name, draft, now),
     }
 }
 
+fn not_found() -> Decision<Withdrawn> {
+    Decision { changes: vec![], outcome: Withdrawn::NotFound }
+}
+
 fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now: Timestamp) -> Decided {
     let known = draft.networks.get(network).and_then(|state| Some((state, state.services.get(name)?)));
-    let Some((state, known)) = known else { return Ok((Withdrawn::NotFound, vec![])) };
+    let Some((state, known)) = known else { return Ok(not_found()) };
     let instances: Vec<&Workload> = state.instances_of(name).collect();
     let network = network.clone();
     if instances.is_empty() {
         let removed = RemoveService { network, name: name.clone() }.decide(draft, now)?;
-        return Ok((Withdrawn::Deleted, removed.changes));
+        return Ok(Decision { changes: removed.changes, outcome: Withdrawn::Deleted });
     }
     let some: Vec<String> =
         instances.iter().take(3).map(|instance| format!("{} on {}", instance.name, instance.node)).collect();
@@ -127,5 +124,6 @@ fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now:
         let _ = ports.add(&instance.ports);
     }
     let service = Service { ports: ports.into_vec(), declared: false, ..known.clone() };
-    Ok((Withdrawn::Kept(some), vec![Change::PutService { network, service }]))
+    let changes = vec![Change::PutService { network, service }];
+    Ok(Decision { changes, outcome: Withdrawn::Kept(some) })
 }

@@ -9,7 +9,8 @@ use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, WorkloadNa
 use super::ports::Ports;
 use super::{AddressRefusal, WorkloadRefusal};
 use crate::core::declare::agree;
-use crate::core::{Change, NetworkState, ipam, vip};
+use crate::core::vip::{self, NoServiceAddress};
+use crate::core::{Change, NetworkState, ipam};
 
 /// The future of one network, workload by workload.
 #[derive(Debug)]
@@ -233,13 +234,7 @@ impl<'a> Draft<'a> {
         if self.network.services.contains_key(service) || self.vips.contains_key(service) {
             return Ok(());
         }
-        let Some(vip) = self.next_vip() else {
-            return Err(WorkloadRefusal::NoServiceAddress {
-                service: service.clone(),
-                network: self.network.network.name.clone(),
-                subnet: self.network.network.subnet,
-            });
-        };
+        let vip = self.next_vip().ok_or_else(|| NoServiceAddress::new(self.network, service))?;
         self.vips.insert(service.clone(), vip);
         Ok(())
     }

@@ -5,6 +5,8 @@ use sealane_proto::types::{
     MacAddr, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
 };
 
+use crate::core::vip::NoServiceAddress;
+
 /// Why a reported workload is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkloadRefusal {
@@ -83,18 +85,8 @@ pub enum WorkloadRefusal {
         declared: String,
     },
     /// No address for a new service.
-    #[error(
-        "network {network} ({subnet}) has no address left for the new service {service}; \
-         end workloads or create a larger network"
-    )]
-    NoServiceAddress {
-        /// The service.
-        service: ServiceName,
-        /// The network.
-        network: NetworkName,
-        /// Its addresses.
-        subnet: Subnet,
-    },
+    #[error(transparent)]
+    ServiceAddress(#[from] NoServiceAddress),
 }
 
 /// Why an address is not for a workload.
