@@ -6,6 +6,8 @@
 
 mod address;
 mod conntrack;
+mod conversation;
+mod error;
 mod link;
 mod neighbour;
 pub mod netfilter;
@@ -16,9 +18,10 @@ mod sysctl;
 
 pub use address::Address;
 pub use conntrack::Flow;
+pub use error::{NetlinkError, Refusal};
 pub use link::{Link, LinkRequest};
 pub use neighbour::{FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
 pub use packet::PacketSocket;
 pub use route::Route;
-pub use socket::{NetlinkError, Refusal, Request, Socket};
+pub use socket::{Request, Socket};
 pub use sysctl::{Sysctl, SysctlError};

@@ -2,22 +2,15 @@
 
 use std::io;
 
-use netlink_packet_core::NetlinkBuffer;
-use netlink_sys::SocketAddr;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::sys::socket::{setsockopt, sockopt};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::socket::{Answers, RECEIVE_BUFFER, refusal};
+use super::conversation::Conversation;
 use super::{NetlinkError, Refusal};
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// nlmsghdr and nfgenmsg.
@@ -25,8 +18,6 @@ const HEADER_LEN: usize = 20;
 const NESTED: u16 = 0x8000;
 /// A transaction travels as one message: room for 100,000 rows.
 const SEND_BUFFER: usize = 16 << 20;
-/// How often a dump is repeated that the kernel says was torn by a change.
-const DUMP_ATTEMPTS: usize = 5;
 
 /// A part of netfilter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,10 +140,15 @@ impl Transaction {
 
 /// A NETLINK_NETFILTER socket. It keeps its namespace alive: open one per task, do not store it.
 #[derive(Debug)]
-pub struct NetfilterSocket {
-    inner: netlink_sys::Socket,
-    sequence: u32,
-    received: Vec<u8>,
+pub struct NetfilterSocket(Conversation);
+
+/// What stands before the attributes of a message.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    kind: u16,
+    flags: u16,
+    family: u8,
+    resource: u16,
 }
 
 impl NetfilterSocket {
@@ -161,19 +157,12 @@ impl NetfilterSocket {
     /// # Errors
     /// When the namespace cannot be entered, at the limit of open files, or in a kernel without netfilter.
     pub fn open(hopper: &Hopper, ns: &NetNs) -> Result<Self, NetlinkError> {
-        let inner = hopper.run(ns, || -> io::Result<netlink_sys::Socket> {
-            let mut socket = netlink_sys::Socket::new(NETLINK_NETFILTER)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            // Older kernels lack these: refusals are then longer or without words.
-            let _ = socket.set_cap_ack(true);
-            let _ = socket.set_ext_ack(true);
-            setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER)?;
+        let conversation = Conversation::open(hopper, ns, NETLINK_NETFILTER, |socket| {
+            setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER)?;
             // The kernel answers before send(2) returns, so there is nothing to wait for.
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        })??;
-        Ok(Self { inner, sequence: 0, received: Vec::with_capacity(RECEIVE_BUFFER) })
+            socket.set_non_blocking(true)
+        })?;
+        Ok(Self(conversation))
     }
 
     /// Does all of a transaction, or nothing; `what` names it in the error, as an infinitive.
@@ -183,16 +172,15 @@ impl NetfilterSocket {
     pub fn commit(&mut self, transaction: &Transaction, what: &str) -> Result<(), NetlinkError> {
         let Some((last, rest)) = transaction.0.split_last() else { return Ok(()) };
         let mut buffer = Vec::new();
-        let first = self.sequence;
-        let frame = Attributes::default();
-        self.encode(&mut buffer, BATCH_BEGIN, 0, 0, Subsystem::Tables as u16, &frame);
+        let first = self.0.sequence();
+        self.encode(&mut buffer, Header::frame(BATCH_BEGIN), &Attributes::default());
         for (verb, attributes) in rest {
-            self.encode(&mut buffer, verb.kind(), verb.flags, verb.family, 0, attributes);
+            self.encode(&mut buffer, verb.header(0), attributes);
         }
-        self.encode(&mut buffer, last.0.kind(), last.0.flags | NLM_F_ACK, last.0.family, 0, &last.1);
-        let answered = self.sequence;
-        self.encode(&mut buffer, BATCH_END, 0, 0, Subsystem::Tables as u16, &frame);
-        self.inner.send(&buffer, 0)?;
+        self.encode(&mut buffer, last.0.header(NLM_F_ACK), &last.1);
+        let answered = self.0.sequence();
+        self.encode(&mut buffer, Header::frame(BATCH_END), &Attributes::default());
+        self.0.send(&buffer)?;
         self.outcome(first, answered, what)
     }
 
@@ -202,10 +190,10 @@ impl NetfilterSocket {
     /// When the socket fails or the kernel refuses.
     pub fn request(&mut self, verb: Verb, attributes: &Attributes, what: &str) -> Result<(), NetlinkError> {
         let mut buffer = Vec::new();
-        let first = self.sequence;
-        self.encode(&mut buffer, verb.kind(), verb.flags | NLM_F_ACK, verb.family, 0, attributes);
-        self.inner.send(&buffer, 0)?;
-        self.outcome(first, self.sequence, what)
+        let first = self.0.sequence();
+        self.encode(&mut buffer, verb.header(NLM_F_ACK), attributes);
+        self.0.send(&buffer)?;
+        self.outcome(first, self.0.sequence(), what)
     }
 
     /// Hands the attributes of every entry of a kind to `take`.
@@ -218,108 +206,69 @@ impl NetfilterSocket {
         attributes: &Attributes,
         take: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
-        for _ in 1..DUMP_ATTEMPTS {
-            if let (entries, false) = self.dump_once(verb, attributes, &take)? {
-                return Ok(entries);
-            }
-        }
-        Ok(self.dump_once(verb, attributes, &take)?.0)
+        let ask = |sequence| {
+            let mut buffer = Vec::new();
+            verb.header(NLM_F_DUMP).encode(&mut buffer, sequence, attributes);
+            buffer
+        };
+        let take = |answer: &[u8]| answer.get(HEADER_LEN..).and_then(&take);
+        self.0.dump(ask, take, "list its netfilter state")
     }
 
-    fn dump_once<T>(
-        &mut self,
-        verb: Verb,
-        attributes: &Attributes,
-        take: &impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<(Vec<T>, bool), NetlinkError> {
-        let mut buffer = Vec::new();
-        self.encode(&mut buffer, verb.kind(), verb.flags | NLM_F_DUMP, verb.family, 0, attributes);
-        let sequence = self.sequence;
-        self.inner.send(&buffer, 0)?;
-        let (mut entries, mut torn) = (Vec::new(), false);
-        loop {
-            self.receive()?;
-            for answer in Answers(&self.received) {
-                let header = NetlinkBuffer::new(answer);
-                if header.sequence_number() != sequence {
-                    continue; // Left over from a dump that was given up.
-                }
-                torn |= header.flags() & NLM_F_DUMP_INTR != 0;
-                match header.message_type() {
-                    NLMSG_DONE => return Ok((entries, torn)),
-                    NLMSG_ERROR => {
-                        let refusal =
-                            refusal(answer).ok_or_else(|| io::Error::other("unexpected acknowledgement"))?;
-                        return Err(NetlinkError::Refused {
-                            what: "list its netfilter state".into(),
-                            refusal,
-                        });
-                    }
-                    _ => entries.extend(answer.get(HEADER_LEN..).and_then(take)),
-                }
-            }
-        }
-    }
-
-    fn encode(
-        &mut self,
-        buffer: &mut Vec<u8>,
-        kind: u16,
-        flags: u16,
-        family: u8,
-        resource: u16,
-        attributes: &Attributes,
-    ) {
-        self.sequence = self.sequence.wrapping_add(1);
-        let length = u32::try_from(HEADER_LEN + attributes.0.len()).unwrap_or(u32::MAX);
-        buffer.extend_from_slice(&length.to_ne_bytes());
-        buffer.extend_from_slice(&kind.to_ne_bytes());
-        buffer.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
-        buffer.extend_from_slice(&self.sequence.to_ne_bytes());
-        buffer.extend_from_slice(&[0; 4]);
-        // struct nfgenmsg: family, NFNETLINK_V0, resource.
-        buffer.extend_from_slice(&[family, 0]);
-        buffer.extend_from_slice(&resource.to_be_bytes());
-        buffer.extend_from_slice(&attributes.0);
+    fn encode(&mut self, buffer: &mut Vec<u8>, header: Header, attributes: &Attributes) {
+        header.encode(buffer, self.0.advance(), attributes);
     }
 
     /// Reads what the kernel says to the messages after `first`, of which `answered` asked for an answer.
     fn outcome(&mut self, first: u32, answered: u32, what: &str) -> Result<(), NetlinkError> {
         let (mut refused, mut done): (Option<Refusal>, bool) = (None, false);
         while !done {
-            match self.receive() {
-                Ok(()) => {}
+            let answers = match self.0.receive() {
+                Ok(answers) => answers,
                 // A transaction that fails as a whole is answered at its beginning alone.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && refused.is_some() => break,
                 Err(error) => return Err(error.into()),
-            }
-            for answer in Answers(&self.received) {
+            };
+            for answer in answers {
                 let header = NetlinkBuffer::new(answer);
                 let place = header.sequence_number().wrapping_sub(first);
                 if header.message_type() == NLMSG_ERROR && (1..u32::MAX / 2).contains(&place) {
                     done |= header.sequence_number() == answered;
-                    refused = refused.or(refusal(answer));
+                    refused = refused.or(Refusal::read(answer));
                 }
             }
         }
         refused.map_or(Ok(()), |refusal| Err(NetlinkError::Refused { what: what.to_owned(), refusal }))
     }
-
-    fn receive(&mut self) -> io::Result<()> {
-        loop {
-            self.received.clear();
-            match self.inner.recv(&mut self.received, 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
 }
 
 impl Verb {
-    fn kind(self) -> u16 {
-        (self.subsystem as u16) << 8 | u16::from(self.number)
+    /// The header of its message, with more flags.
+    fn header(self, flags: u16) -> Header {
+        let Self { subsystem, number, flags: own, family } = self;
+        let kind = (subsystem as u16) << 8 | u16::from(number);
+        Header { kind, flags: own | flags, family, resource: 0 }
+    }
+}
+
+impl Header {
+    /// Begins or ends a transaction.
+    fn frame(kind: u16) -> Self {
+        Self { kind, flags: 0, family: 0, resource: Subsystem::Tables as u16 }
+    }
+
+    fn encode(self, buffer: &mut Vec<u8>, sequence: u32, attributes: &Attributes) {
+        let Self { kind, flags, family, resource } = self;
+        let length = u32::try_from(HEADER_LEN + attributes.0.len()).unwrap_or(u32::MAX);
+        buffer.extend_from_slice(&length.to_ne_bytes());
+        buffer.extend_from_slice(&kind.to_ne_bytes());
+        buffer.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        buffer.extend_from_slice(&sequence.to_ne_bytes());
+        buffer.extend_from_slice(&[0; 4]);
+        // struct nfgenmsg: family, NFNETLINK_V0, resource.
+        buffer.extend_from_slice(&[family, 0]);
+        buffer.extend_from_slice(&resource.to_be_bytes());
+        buffer.extend_from_slice(&attributes.0);
     }
 }
 

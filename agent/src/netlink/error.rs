@@ -1,0 +1,69 @@
+//! What the kernel says no with.
+
+use std::io;
+
+use netlink_packet_core::NlasIterator;
+
+/// NLMSGERR_ATTR_MSG of linux/netlink.h: the kernel's own words.
+const ERROR_TEXT: u16 = 1;
+const HEADER_LEN: usize = 16;
+
+/// The kernel's no to one request.
+#[derive(Debug, thiserror::Error)]
+#[error("{errno}{}", .detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+pub struct Refusal {
+    errno: io::Error,
+    detail: Option<String>,
+}
+
+/// Why something could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The socket could not be made or used.
+    #[error("cannot talk to the kernel by netlink: {0}")]
+    Socket(#[from] io::Error),
+    /// The kernel said no.
+    #[error("the kernel refuses to {what}: {refusal}")]
+    Refused {
+        /// What was asked, as an infinitive.
+        what: String,
+        /// What it said.
+        refusal: Refusal,
+    },
+}
+
+impl Refusal {
+    /// Reads an NLMSG_ERROR; `None` when it is an acknowledgement.
+    pub(super) fn read(answer: &[u8]) -> Option<Self> {
+        let payload = answer.get(HEADER_LEN..)?;
+        let errno = i32::from_ne_bytes(*payload.first_chunk()?);
+        // Behind the number: the header of the request (capped) and then attributes.
+        let attributes = payload.get(4 + HEADER_LEN..).unwrap_or_default();
+        let text =
+            NlasIterator::new(attributes).find_map(|nla| nla.ok().filter(|nla| nla.kind() == ERROR_TEXT));
+        let detail = text.map(|nla| String::from_utf8_lossy(nla.value()).trim_end_matches('\0').to_owned());
+        (errno != 0).then(|| Self { errno: io::Error::from_raw_os_error(errno.saturating_neg()), detail })
+    }
+
+    fn is(&self, errnos: &[i32]) -> bool {
+        self.errno.raw_os_error().is_some_and(|errno| errnos.contains(&errno))
+    }
+
+    /// Whether the thing, or one that excludes it, is there already.
+    #[must_use]
+    pub fn is_already_there(&self) -> bool {
+        self.is(&[libc::EEXIST])
+    }
+
+    /// Whether the thing is gone already.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is(&[libc::ENOENT, libc::ENODEV, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENXIO])
+    }
+
+    /// Whether the kernel has no such kind of device.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.is(&[libc::EOPNOTSUPP])
+    }
+}
