@@ -1,0 +1,175 @@
+use sealane_proto::resource::{Block, Egress, Network};
+use sealane_proto::types::Vni;
+
+use super::*;
+
+fn snapshot(revision: u64) -> NetworkSnapshot {
+    let block = |node: Option<&str>, range: &str| Block {
+        node: node.map(|node| node.parse().unwrap()),
+        range: range.parse().unwrap(),
+    };
+    let remote = Workload {
+        name: "web".parse().unwrap(),
+        network: "shop".parse().unwrap(),
+        node: "host-2".parse().unwrap(),
+        address: "10.42.1.2".parse().unwrap(),
+        mac: "02:00:0a:2a:01:02".parse().unwrap(),
+        service: None,
+        ports: vec![],
+        sidecar: true,
+        ready: true,
+        weight: Default::default(),
+    };
+    NetworkSnapshot {
+        generation: Generation { epoch: 1, revision },
+        network: Network {
+            name: "shop".parse().unwrap(),
+            subnet: "10.42.0.0/16".parse().unwrap(),
+            vni: Vni::FIRST,
+            mtu: None,
+            egress: Egress::Allow,
+            subnet6: None,
+        },
+        nodes: vec![],
+        blocks: vec![block(Some("host-1"), "10.42.0.0/24"), block(Some("host-2"), "10.42.1.0/24")],
+        services: vec![],
+        workloads: vec![remote],
+        revoked: vec![],
+        drained: vec![],
+    }
+}
+
+fn mesh() -> Mesh {
+    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap() };
+    let mut mesh = Mesh::new(node);
+    assert!(mesh.accept(snapshot(1)));
+    mesh
+}
+
+fn spec(name: &str) -> Spec {
+    Spec {
+        network: "shop".parse().unwrap(),
+        name: name.parse().unwrap(),
+        service: None,
+        ports: vec![],
+        address: None,
+        mac: None,
+        sidecar: true,
+        weight: Default::default(),
+        seat: Seat::default(),
+    }
+}
+
+#[test]
+fn names_and_addresses_of_others_are_refused_by_name() {
+    let mut mesh = mesh();
+    let now = Instant::now();
+    let check = |mesh: &mut Mesh, spec: Spec, expected: &str| {
+        let version = mesh.version();
+        let error = mesh.admit(&spec, now).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(mesh.version(), version, "nothing is changed");
+    };
+    check(&mut mesh, spec("web"), "workload name web in network shop is in use on host-2");
+    let at = |address: &str| Spec { address: Some(address.parse().unwrap()), ..spec("new") };
+    check(&mut mesh, at("10.42.1.9"), "belongs to the block of host-2");
+    check(&mut mesh, at("10.43.0.1"), "not a workload address of subnet 10.42.0.0/16");
+    check(&mut mesh, at("10.42.1.2"), "in use");
+    let mac = Spec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
+    check(&mut mesh, mac, "in use by workload web");
+    check(&mut mesh, Spec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
+    assert!(mesh.admit(&at("10.42.77.7"), now).is_ok(), "an address outside every block is free");
+}
+
+#[test]
+fn a_workload_comes_into_all_of_its_networks_or_none() {
+    let mut mesh = mesh();
+    let mut second = snapshot(1);
+    second.network.name = "office".parse().unwrap();
+    second.network.subnet = "10.42.128.0/17".parse().unwrap();
+    assert!(mesh.accept(second.clone()));
+    let both = [spec("api"), Spec { network: "office".parse().unwrap(), ..spec("api") }];
+    let error = mesh.admit_all(&both, Instant::now()).unwrap_err().to_string();
+    assert!(error.contains("office (10.42.128.0/17) and network shop (10.42.0.0/16) overlap"), "{error}");
+
+    second.generation.revision = 2;
+    second.network.subnet = "10.44.0.0/16".parse().unwrap();
+    second.blocks.clear();
+    assert!(mesh.accept(second.clone()));
+    let version = mesh.version();
+    assert!(matches!(mesh.admit_all(&both, Instant::now()), Err(AdmitError::Address { .. })));
+    assert_eq!((mesh.version(), mesh.local(&"shop".parse().unwrap()).len()), (version, 0));
+
+    second.generation.revision = 3;
+    let range = "10.44.0.0/24".parse().unwrap();
+    second.blocks = vec![Block { node: Some("host-1".parse().unwrap()), range }];
+    assert!(mesh.accept(second));
+    let admitted = mesh.admit_all(&both, Instant::now()).unwrap();
+    let addresses: Vec<_> = admitted.iter().map(|local| local.workload.address.to_string()).collect();
+    assert_eq!(addresses.len(), 2);
+    assert!(addresses[0].starts_with("10.42.0.") && addresses[1].starts_with("10.44.0."), "{addresses:?}");
+}
+
+#[test]
+fn an_address_of_one_that_is_ending_is_waited_for_and_then_free() {
+    let (mut mesh, now) = (mesh(), Instant::now());
+    let at = Spec { address: Some("10.42.0.9".parse().unwrap()), ..spec("new") };
+    let old = mesh.admit(&Spec { name: "old".parse().unwrap(), ..at.clone() }, now).unwrap();
+    let key = Key { network: old.network.clone(), workload: old.name.clone() };
+    assert!(mesh.admit(&at, now).unwrap_err().to_string().contains("in use"));
+    mesh.end(&key);
+    assert!(matches!(mesh.admit(&at, now), Err(AdmitError::Ending(ending)) if ending == key));
+    mesh.remove(&key, now);
+    assert!(mesh.admit(&at, now).is_ok());
+}
+
+#[test]
+fn older_states_of_the_same_epoch_change_nothing_and_another_epoch_replaces() {
+    let mut mesh = mesh();
+    assert!(!mesh.accept(snapshot(1)));
+    assert!(mesh.accept(snapshot(2)));
+    assert!(!mesh.accept(snapshot(1)));
+    let mut restored = snapshot(1);
+    restored.generation.epoch = 2;
+    assert!(mesh.accept(restored));
+}
+
+#[test]
+fn own_workloads_stand_as_this_host_knows_them() {
+    let mut mesh = mesh();
+    let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
+    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+    mesh.set_ready(&key, true);
+    let mut stale = snapshot(2);
+    stale.workloads.push(workload);
+    mesh.accept(stale);
+    let effective = mesh.effective(&key.network).unwrap();
+    let names: Vec<_> = effective.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
+    assert_eq!(names, [("api", true), ("web", true)]);
+    mesh.end(&key);
+    assert_eq!(mesh.set_ready(&key, true), None, "what ends gets no calls again");
+    assert!(matches!(mesh.admit(&spec("api"), Instant::now()), Err(AdmitError::Ending(_))));
+    mesh.remove(&key, Instant::now());
+    assert_eq!(mesh.effective(&key.network).unwrap().workloads.len(), 1);
+}
+
+#[test]
+fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
+    let mut mesh = mesh();
+    let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
+    let key = Key { network: workload.network.clone(), workload: workload.name };
+    assert!(mesh.applied().is_empty());
+    mesh.set_applied(&key, DataPlane::Sidecar, Some(6));
+    mesh.set_published(&key.network, 7);
+    assert!(mesh.applied().is_empty());
+    mesh.set_applied(&key, DataPlane::Sidecar, Some(7));
+    mesh.set_applied(&key, DataPlane::Rules, Some(6));
+    assert!(mesh.applied().is_empty());
+    mesh.set_applied(&key, DataPlane::Rules, Some(8));
+    assert_eq!(mesh.applied()[&key.network].revision, 1);
+    mesh.accept(snapshot(2));
+    assert!(mesh.applied().is_empty(), "a newer state is not acknowledged before it is published");
+    mesh.set_published(&key.network, 8);
+    mesh.set_applied(&key, DataPlane::Sidecar, None);
+    assert_eq!(mesh.applied()[&key.network].revision, 2, "nobody waits for a sidecar that is not there");
+}
