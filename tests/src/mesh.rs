@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sealane_lab::{Capture, Lab};
 use serde_json::Value;
 
-use crate::{Daemon, Finished, PATIENCE, Site, eventually};
+use crate::{Daemon, Finished, PATIENCE, Running, Site, eventually};
 
 /// A mesh on hosts `host-1`, `host-2`, ... of a lab.
 #[derive(Debug)]
@@ -42,10 +42,20 @@ impl Mesh {
     /// When one does not come up.
     #[must_use]
     #[track_caller]
-    pub fn up(mut self) -> Self {
+    pub fn up(self) -> Self {
+        let hosts = self.sites.len();
+        self.up_to(hosts)
+    }
+
+    /// Starts control and the agents of the first hosts, until all of these are ready.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn up_to(mut self, hosts: usize) -> Self {
         self.control.start();
         self.await_control();
-        let hosts = self.sites.len();
         for number in 1..=hosts {
             self.join(number);
         }
@@ -65,6 +75,20 @@ impl Mesh {
         let mesh = Self::start(hosts);
         let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
         mesh
+    }
+
+    /// The same, with ready instances `api-1`, `api-2`, ... of `api`, one on each of the first hosts.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn serving(hosts: usize, instances: usize) -> (Self, Vec<Running>) {
+        let mesh = Self::shop(hosts);
+        let serve = |number| mesh.site(number).serve("api", &format!("api-{number}"));
+        let servers: Vec<Running> = (1..=instances).map(serve).collect();
+        mesh.await_instances("api", instances as u64);
+        (mesh, servers)
     }
 
     /// Hosts on which nothing runs yet.

@@ -40,9 +40,7 @@ fn nothing_is_lost_without_the_agent_and_its_successor_adopts_what_runs() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
     let remote = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let load = mesh.site(2).load("web", &["http://api:8080/"]);
     let fresh = ["http://api:8080/", "--fresh", "--concurrency", "2", "--pause-ms", "5"];
@@ -84,9 +82,7 @@ fn a_lost_keep_is_replaced_and_the_agent_may_still_be_killed_afterwards() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
     let load = mesh.site(2).load("web", &["http://api:8080/"]);
     let names = dns_load(&mesh, 2);
     let held = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
@@ -113,9 +109,7 @@ fn a_workload_that_ends_while_the_agent_is_gone_is_gone_when_it_returns() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let mut servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mut mesh, mut servers) = Mesh::serving(2, 2);
     let load = mesh.site(1).load("web", &["http://api:8080/"]);
     mesh.site_mut(2).agent.kill9();
     servers[1].kill9();
@@ -135,9 +129,7 @@ fn agents_and_control_that_are_stopped_and_started_in_order_disturb_nothing() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
     let load = mesh.site(2).load("web", &["http://api:8080/", "--fresh", "--pause-ms", "2"]);
     let sidecars = [1, 2].map(|n| mesh.site(n).processes("proxy"));
     for number in [1, 2] {
@@ -164,9 +156,7 @@ fn after_a_reboot_a_host_is_who_it_was_and_carries_nothing_that_ended_with_it() 
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let mut servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mut mesh, mut servers) = Mesh::serving(2, 2);
     let load = mesh.site(1).load("web", &["http://api:8080/"]);
 
     mesh.site_mut(2).agent.kill9();

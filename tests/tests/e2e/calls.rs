@@ -24,9 +24,7 @@ fn requests_reach_every_instance_and_are_counted_with_both_identities_and_cannot
         return;
     }
     const MARKER: &str = "a-marker-that-nobody-else-writes";
-    let mesh = Mesh::shop(3);
-    let _servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
+    let (mesh, _servers) = Mesh::serving(3, 3);
     let capture = mesh.capture();
 
     let program = testapp();

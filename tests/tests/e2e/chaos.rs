@@ -10,9 +10,7 @@ fn ten_thousand_requests_outlive_an_instance_control_and_an_agent() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(3);
-    let mut servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
+    let (mut mesh, mut servers) = Mesh::serving(3, 3);
     let load = mesh.site(2).load("web", &["http://api:8080/", "--concurrency", "8"]);
     load.await_further(1000);
 
@@ -78,9 +76,7 @@ fn an_agent_killed_at_any_moment_leaves_nothing_that_its_successor_does_not_know
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let _first = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mut mesh, _servers) = Mesh::serving(2, 1);
     let load = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
     let program = sealane_tests::testapp();
     let command = [program.to_str().unwrap(), "http", "8080", "x"];

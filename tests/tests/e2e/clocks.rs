@@ -25,9 +25,7 @@ fn a_host_whose_clock_is_off_does_not_join_and_hears_both_times() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(2);
-    mesh.control.start();
-    mesh.await_control();
+    let mesh = Mesh::hosts(2).up_to(0);
     // Behind by more than control's certificate is old; ahead; both named with the fix.
     for (offset, word) in [("FAKETIME=-3h", "begins at"), ("FAKETIME=+3h", "ahead (it says ")] {
         let refused = join(&mesh, offset);
@@ -44,9 +42,7 @@ fn a_clock_that_is_a_little_off_is_named_on_both_sides() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(2);
-    mesh.control.start();
-    mesh.await_control();
+    let mesh = Mesh::hosts(2).up_to(0);
     let (program, token) = (sealane(), mesh.token());
     let mut command = mesh.site(2).host.command("env");
     command.args(skewed("FAKETIME=-100s", program.to_str().unwrap(), &token));

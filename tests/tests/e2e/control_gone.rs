@@ -8,9 +8,7 @@ fn traffic_goes_on_without_control_and_nothing_is_forgotten() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(3);
-    let _servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
+    let (mut mesh, _servers) = Mesh::serving(3, 3);
     let load = mesh.site(2).load("web", &["http://api:8080/"]);
     eventually(PATIENCE, "control knows the client", || {
         mesh.json(&["workload", "ls"]).as_array().unwrap().len().eq(&4).then_some(())
@@ -40,9 +38,7 @@ fn without_control_a_known_service_grows_on_its_host_and_a_new_one_waits_and_say
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::shop(2);
-    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
     let mut load = mesh.site(2).load("web", &["http://api:8080/"]);
     mesh.control.kill9();
 

@@ -123,9 +123,7 @@ fn bad_documents_are_refused_with_their_place_and_change_nothing() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(1);
-    mesh.control.start();
-    mesh.await_control();
+    let mesh = Mesh::hosts(1).up_to(0);
     let folder = TempDir::new().unwrap();
     let _ = mesh.sealane(&["apply", "-f", file(&folder, "shop.yaml", SHOP).to_str().unwrap()]).ok();
     let before = (mesh.json(&["get", "network"]), mesh.json(&["get", "service"]));

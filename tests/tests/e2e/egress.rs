@@ -5,12 +5,9 @@ use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually};
 
 /// host-1 is the mesh; host-2 is the world outside and serves HTTP on port 8000.
 fn beside_the_world(prepare: impl FnOnce(&Site)) -> (Mesh, Running) {
-    let mut mesh = Mesh::hosts(2);
+    let mesh = Mesh::hosts(2);
     prepare(mesh.site(1));
-    mesh.control.start();
-    mesh.await_control();
-    mesh.join(1);
-    mesh.site_mut(1).await_ready();
+    let mesh = mesh.up_to(1);
     let mut server = mesh.site(2).host.command("python3");
     server.args(["-u", "-m", "http.server", "8000", "--directory", "/var/lib"]);
     let mut server = Running::start(server);
@@ -103,9 +100,7 @@ fn who_lies_about_its_address_is_not_heard_while_others_go_on() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(2, 1);
     let load = mesh.site(1).load("client", &["http://api:8080/", "--pause-ms", "2"]);
     let target = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let flags = ["--network", "shop", "--no-sidecar", "--name", "liar"];
@@ -122,9 +117,7 @@ fn a_workloads_routes_that_somebody_flushed_come_back() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(1);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(1, 1);
     let routes = || mesh.site(1).exec("api-1", &["ip", "route"]).ok().stdout;
     let before = routes();
     assert!(before.contains("default via 10.42.0.1"), "{before}");

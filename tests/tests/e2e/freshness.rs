@@ -35,9 +35,7 @@ fn an_instance_that_was_killed_costs_no_request_and_is_gone_from_names_and_lists
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(3);
-    let mut servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
+    let (mesh, mut servers) = Mesh::serving(3, 3);
     let load = mesh.site(2).load("web", &["http://api:8080/"]);
     assert_eq!(load.program().ask("api-3.shop", A).addresses.len(), 1);
 
@@ -61,9 +59,7 @@ fn idle_sidecars_are_small() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(2, 1);
     let idle = resident(&mesh);
     let program = sealane_tests::testapp();
     let flags = ["--network", "shop", "--name", "web"];

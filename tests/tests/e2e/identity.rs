@@ -81,9 +81,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(1);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(1, 1);
     let before = mesh.json(&["workload", "ls"]);
     let theirs = &before[0];
     let text = |field: &str| theirs[field].as_str().unwrap().to_owned();

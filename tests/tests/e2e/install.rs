@@ -124,7 +124,7 @@ fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(2);
+    let mesh = Mesh::hosts(2);
     let fresh = mesh.site(2).sealane(&["check"]);
     assert!(fresh.status.success(), "{fresh}");
     assert!(fresh.stdout.contains("neither control nor agent runs here yet"), "{fresh}");
@@ -149,12 +149,7 @@ fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
     );
     drop(taken);
 
-    mesh.control.start();
-    mesh.await_control();
-    for number in 1..=2 {
-        mesh.join(number);
-        mesh.site_mut(number).await_ready();
-    }
+    let mut mesh = mesh.up();
     let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
     let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
     mesh.await_instances("api", 2);

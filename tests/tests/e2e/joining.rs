@@ -29,9 +29,7 @@ fn a_token_that_is_not_good_is_refused_in_words_and_leaves_nothing() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(2);
-    mesh.control.start();
-    mesh.await_control();
+    let mut mesh = Mesh::hosts(2).up_to(0);
     let short = mesh.sealane(&["token", "create", "--ttl", "1s", "-o", "json"]).json();
     let (short, made) = (short["token"].as_str().unwrap().to_owned(), Instant::now());
     let good = mesh.token();
@@ -89,9 +87,7 @@ fn a_workload_name_is_the_first_ones_and_the_second_hears_whose_it_is() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
-    let _first = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(2, 1);
     let load = mesh.site(1).load("web", &["http://api:8080/"]);
     let flags = ["--network", "shop", "--service", "api", "--port", "8080", "--name", "api-1"];
     let program = testapp();

@@ -9,9 +9,7 @@ fn services_and_workloads_have_names_and_nothing_is_said_that_is_not_so() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(2, 1);
     let client = mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]);
     let client = entered(client);
     let service = mesh.json(&["service", "ls"])[0]["vip"].as_str().unwrap().parse().unwrap();

@@ -57,12 +57,9 @@ fn a_host_whose_processes_were_all_killed_is_cleaned_as_well() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(1);
+    let mesh = Mesh::hosts(1);
     let before = traces(&mesh);
-    mesh.control.start();
-    mesh.await_control();
-    mesh.join(1);
-    mesh.site_mut(1).await_ready();
+    let mut mesh = mesh.up_to(1);
     let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
     let mut server = mesh.site(1).serve("api", "api-1");
     mesh.await_instances("api", 1);

@@ -8,9 +8,7 @@ fn a_host_that_is_cut_off_goes_on_by_itself_and_comes_back_as_if_nothing_was() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(3);
-    let _servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
+    let (mesh, _servers) = Mesh::serving(3, 3);
     let inside = mesh.site(3).load("inside", &["http://api:8080/"]);
     let outside = mesh.site(2).load("outside", &["http://api:8080/"]);
 
@@ -43,9 +41,7 @@ fn what_changed_on_both_sides_of_a_cut_is_known_on_both_after_it() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(3);
-    let mut servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
+    let (mesh, mut servers) = Mesh::serving(3, 3);
     mesh.site(3).host.cut().unwrap();
     servers[1].kill9();
     servers[2].kill9();

@@ -47,10 +47,8 @@ fn prometheus_finds_every_host_and_tells_requests_per_second_by_service() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(3);
+    let (mesh, _servers) = Mesh::serving(3, 3);
     let control = mesh.site(1);
-    let _servers: Vec<_> = (1..=3).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 3);
     let load = mesh.site(2).load("web", &["http://api:8080/"]);
     let folder = configured();
     let _prometheus = start_prometheus(control, folder.path());
@@ -78,10 +76,8 @@ fn the_exposition_the_rules_and_the_board_are_what_prometheus_understands() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(1);
+    let (mesh, _servers) = Mesh::serving(1, 1);
     let site = mesh.site(1);
-    let _server = site.serve("api", "api-1");
-    mesh.await_instances("api", 1);
     let load = site.load("web", &["http://api:8080/"]);
     load.await_further(10);
     for port in ["9464", "9465"] {
@@ -112,10 +108,8 @@ fn what_one_shot_workloads_counted_is_kept_under_one_name() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(1);
+    let (mesh, _servers) = Mesh::serving(1, 1);
     let site = mesh.site(1);
-    let _server = site.serve("api", "api-1");
-    mesh.await_instances("api", 1);
     for _ in 0..3 {
         assert_eq!(
             site.shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok().stdout,

@@ -111,9 +111,7 @@ fn a_removed_hosts_workload_certificates_are_refused_by_sidecars_and_their_tunne
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(1);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(1, 1);
     let address = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let bare: Running =
         mesh.site(1).run(&["--network", "shop", "--no-sidecar", "--name", "bare"], &["sleep", "1000"]);
@@ -164,9 +162,7 @@ fn a_drained_hosts_instances_get_no_new_calls_until_it_is_taken_back() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
-    let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
-    mesh.await_instances("api", 2);
+    let (mesh, _servers) = Mesh::serving(2, 2);
     let loads: Vec<_> =
         (1..=2).map(|n| mesh.site(n).load(&format!("web-{n}"), &["http://api:8080/"])).collect();
     loads.iter().for_each(|load| load.await_further(100));

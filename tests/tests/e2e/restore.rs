@@ -32,13 +32,7 @@ fn blocks(mesh: &Mesh, network: &str) -> Vec<(String, String)> {
 
 /// Control with two hosts and `shop`, the third host not in it yet.
 fn two_of_three() -> Mesh {
-    let mut mesh = Mesh::hosts(3);
-    mesh.control.start();
-    mesh.await_control();
-    for number in 1..=2 {
-        mesh.join(number);
-        mesh.site_mut(number).await_ready();
-    }
+    let mesh = Mesh::hosts(3).up_to(2);
     let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
     mesh
 }
@@ -119,9 +113,7 @@ fn what_is_no_backup_is_refused_by_name_and_changes_nothing() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(1);
-    mesh.control.start();
-    mesh.await_control();
+    let mut mesh = Mesh::hosts(1).up_to(0);
     let _ = mesh.sealane(&["backup", BACKUP]).ok();
     mesh.control.kill9();
     let shell = |script: &str| mesh.site(1).command("sh", &["-c", script]).ok();

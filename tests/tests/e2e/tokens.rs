@@ -40,9 +40,7 @@ fn a_token_is_listed_without_its_secret_and_taken_back_by_its_id() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(2);
-    mesh.control.start();
-    mesh.await_control();
+    let mut mesh = Mesh::hosts(2).up_to(0);
     let (token, id) = create(&mesh, &["--uses", "3", "--ttl", "1h"]);
     let (good, other) = create(&mesh, &[]);
     let before = listed(&mesh, &id);
@@ -90,9 +88,7 @@ fn a_token_lets_in_as_many_hosts_as_it_was_made_for_however_many_come_at_once_an
     }
     const COME: usize = 8;
     const USES: usize = 3;
-    let mut mesh = Mesh::hosts(1);
-    mesh.control.start();
-    mesh.await_control();
+    let mut mesh = Mesh::hosts(1).up_to(0);
     let (token, id) = create(&mesh, &["--uses", &USES.to_string()]);
     let sealane = sealane_tests::sealane();
     let mut agents: Vec<Running> = (0..COME)

@@ -45,9 +45,7 @@ fn a_client_of_http2_is_told_that_its_server_speaks_http1_only() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
-    let _server = mesh.site(1).serve("api", "api-1");
-    mesh.await_instances("api", 1);
+    let (mesh, _servers) = Mesh::serving(2, 1);
     let curl = ["curl", "-sS", "--max-time", "20", "--http2-prior-knowledge", "http://api:8080/"];
     let answer = mesh.site(2).shop(&curl).wait().ok();
     assert!(answer.stdout.contains("api gave no answer: "), "{answer}");
