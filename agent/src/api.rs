@@ -4,15 +4,13 @@ mod identity;
 mod read;
 mod run;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use sealane_base::socket;
 use sealane_base::task::{self, Task};
 use sealane_proto::wire::v1::agent_server::AgentServer;
 use sealane_proto::wire::v1::read_server::ReadServer;
-use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -27,13 +25,7 @@ pub(crate) const SOCKET: &str = "agent.sock";
 /// # Errors
 /// When the socket cannot be bound.
 pub(crate) fn serve(run_dir: &Path, run: RunApi, read: ReadApi) -> io::Result<Task> {
-    let path = run_dir.join(SOCKET);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    let listener = socket::listen(&run_dir.join(SOCKET))?;
     let server = Server::builder().add_service(AgentServer::new(run)).add_service(ReadServer::new(read));
     let serving = server.serve_with_incoming(UnixListenerStream::new(listener));
     Ok(task::spawn_fallible("agent-api", serving))

@@ -1,4 +1,5 @@
-//! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics and the admin server.
+//! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics, private sockets and the admin
+//! server.
 //!
 //! It knows nothing of meshes: nothing here says network, service or identity. Each of Sealane's processes
 //! is put together from these pieces in one `main`.
@@ -8,5 +9,6 @@ pub mod backoff;
 pub mod drain;
 pub mod metrics;
 pub mod ready;
+pub mod socket;
 pub mod task;
 pub mod telemetry;

@@ -40,6 +40,27 @@ async fn control(directory: &Path) -> Control {
     control
 }
 
+/// A control plane of its own folder, and a token.
+struct Mesh {
+    directory: TempDir,
+    control: Control,
+    token: JoinToken,
+}
+
+async fn mesh() -> Mesh {
+    let directory = TempDir::new().unwrap();
+    let control = control(directory.path()).await;
+    let token = control.create_token(HOUR).await.unwrap();
+    Mesh { directory, control, token }
+}
+
+/// The same, with the network `shop`.
+async fn shop() -> Mesh {
+    let mesh = mesh().await;
+    create_network(mesh.directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    mesh
+}
+
 async fn create_network(directory: &Path, name: &str, subnet: &str) -> Result<v1::Network, tonic::Status> {
     let request = v1::CreateNetworkRequest {
         name: name.into(),
@@ -74,10 +95,7 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
 
 #[tokio::test]
 async fn a_change_walks_from_one_host_to_the_other_and_settles_when_both_have_it() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
-    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let Mesh { directory: _directory, control, token } = shop().await;
     let one = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let two = join(&control, &token, "host-2", "192.0.2.2").await.unwrap();
     assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
@@ -113,10 +131,7 @@ async fn a_change_walks_from_one_host_to_the_other_and_settles_when_both_have_it
 
 #[tokio::test]
 async fn a_host_that_went_away_is_not_waited_for_and_its_workloads_stay() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
-    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let Mesh { directory, control, token } = shop().await;
     let one = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let two = join(&control, &token, "host-2", "192.0.2.2").await.unwrap();
     one.carry("shop", 0).await.unwrap();
@@ -151,9 +166,7 @@ async fn a_host_that_went_away_is_not_waited_for_and_its_workloads_stay() {
 
 #[tokio::test]
 async fn each_reason_not_to_join_has_its_code_and_its_words() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
+    let Mesh { directory: _directory, control, token } = mesh().await;
     join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let unknown = JoinToken { id: "aaaaaaaa".into(), ..token.clone() };
     let wrong = JoinToken { secret: TokenSecret::new([1; 20]), ..token.clone() };
@@ -185,9 +198,7 @@ async fn each_reason_not_to_join_has_its_code_and_its_words() {
 
 #[tokio::test]
 async fn the_same_key_may_join_again() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
+    let Mesh { directory: _directory, control, token } = mesh().await;
     let key = host::key();
     for _ in 0..2 {
         join_with(&control, &token, request(&token, "host-1", "192.0.2.1", &key)).await.unwrap();
@@ -217,9 +228,7 @@ async fn control_at(directory: &Path) -> Control {
 
 #[tokio::test]
 async fn only_joining_is_for_anonymous_hosts() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
+    let Mesh { directory: _directory, control, token } = mesh().await;
     let anonymous = Host::anonymous(control.local_addr(), token.pin).await.unwrap();
     let status = anonymous.carry("shop", 0).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
@@ -228,10 +237,7 @@ async fn only_joining_is_for_anonymous_hosts() {
 
 #[tokio::test]
 async fn identities_are_signed_for_what_runs_on_the_asking_host_alone() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
-    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let Mesh { directory: _directory, control, token } = shop().await;
     let one = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let two = join(&control, &token, "host-2", "192.0.2.2").await.unwrap();
     one.carry("shop", 0).await.unwrap();
@@ -259,10 +265,7 @@ async fn identities_are_signed_for_what_runs_on_the_asking_host_alone() {
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_sends_nothing_that_the_host_has() {
-    let directory = TempDir::new().unwrap();
-    let first = control(directory.path()).await;
-    let token = first.create_token(HOUR).await.unwrap();
-    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let Mesh { directory, control: first, token } = shop().await;
     let host = join(&first, &token, "host-1", "192.0.2.1").await.unwrap();
     host.carry("shop", 0).await.unwrap();
     let mut stream = host.sync(vec![]).await;
@@ -289,10 +292,7 @@ async fn a_restart_keeps_everything_and_sends_nothing_that_the_host_has() {
 
 #[tokio::test]
 async fn a_network_goes_when_nothing_is_attached_and_its_carriers_hear_it() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
-    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let Mesh { directory, control, token } = shop().await;
     let host = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let underlay = create_network(directory.path(), "blog", "192.0.2.0/24").await.unwrap_err();
     let words = "subnet 192.0.2.0/24 contains the address 192.0.2.1 of host host-1; 10.0.0.0/24 is free";
@@ -320,9 +320,7 @@ async fn a_network_goes_when_nothing_is_attached_and_its_carriers_hear_it() {
 
 #[tokio::test]
 async fn streams_begin_with_hello_of_the_same_protocol_and_a_second_one_takes_over() {
-    let directory = TempDir::new().unwrap();
-    let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
+    let Mesh { directory: _directory, control, token } = mesh().await;
     let host = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let hello = v1::Hello { protocol: 9, version: "9.9.9".into(), ..v1::Hello::default() };
     let status = host.open(Up::Hello(hello)).await.end().await;

@@ -6,4 +6,5 @@ mod verify;
 
 pub use id::{ParseSpiffeIdError, Principal, SpiffeId};
 pub use serial::{SerialPrefix, SerialPrefixError};
+pub(crate) use verify::signatures;
 pub use verify::{Expected, PeerError, PeerVerifier, Trust, TrustError, peer_identity, peer_key};

@@ -4,6 +4,7 @@
 
 mod convert;
 mod protocols;
+mod view;
 
 /// The generated messages, clients and servers of package `sealane.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]

@@ -43,7 +43,8 @@ impl Read for ReadApi {
         &self,
         _request: Request<v1::ListNetworksRequest>,
     ) -> Answer<v1::ListNetworksResponse> {
-        let networks = self.networks("")?.iter().map(|effective| network_view(&effective.snapshot)).collect();
+        let networks =
+            self.networks("")?.iter().map(|effective| effective.snapshot.as_ref().into()).collect();
         Ok(Response::new(v1::ListNetworksResponse { networks }))
     }
 
@@ -57,7 +58,8 @@ impl Read for ReadApi {
         request: Request<v1::ListServicesRequest>,
     ) -> Answer<v1::ListServicesResponse> {
         let networks = self.networks(&request.into_inner().network)?;
-        let services = networks.iter().flat_map(|effective| service_views(&effective.snapshot)).collect();
+        let services =
+            networks.iter().flat_map(|effective| v1::ServiceView::all(&effective.snapshot)).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
     }
 
@@ -169,30 +171,6 @@ impl ReadApi {
         }
         Ok(views)
     }
-}
-
-fn network_view(snapshot: &NetworkSnapshot) -> v1::NetworkView {
-    v1::NetworkView {
-        network: Some((&snapshot.network).into()),
-        generation: Some(snapshot.generation.into()),
-        blocks: snapshot.blocks.iter().map(Into::into).collect(),
-        services: count(snapshot.services.len()),
-        workloads: count(snapshot.workloads.len()),
-    }
-}
-
-fn service_views(snapshot: &NetworkSnapshot) -> Vec<v1::ServiceView> {
-    let view = |service: &sealane_proto::resource::Service| {
-        let instances =
-            snapshot.workloads.iter().filter(|known| known.service.as_ref() == Some(&service.name));
-        v1::ServiceView {
-            network: snapshot.network.name.to_string(),
-            service: Some(service.into()),
-            ready: count(instances.clone().filter(|instance| instance.ready).count()),
-            instances: count(instances.count()),
-        }
-    };
-    snapshot.services.iter().map(view).collect()
 }
 
 fn certificate_view(identity: String, end: SystemTime) -> v1::CertificateView {

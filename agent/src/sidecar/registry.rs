@@ -1,14 +1,13 @@
 //! Where sidecars connect to, and which of them belongs to whom.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealane_base::metrics::Family;
+use sealane_base::socket;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::{Channel, Down, Hello, SOCKET, Up};
 use tokio::net::{UnixListener, UnixStream};
@@ -51,13 +50,7 @@ impl Registry {
     /// # Errors
     /// When the socket cannot be bound.
     pub(crate) fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
-        let path = run_dir.join(SOCKET);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let listener = socket::listen(&run_dir.join(SOCKET))?;
         let this = self.clone();
         Ok(task::spawn("sidecar-socket", async move { this.accept(listener).await }))
     }

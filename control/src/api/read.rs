@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
@@ -33,7 +33,7 @@ impl v1::read_server::Read for ReadApi {
         _request: Request<v1::ListNetworksRequest>,
     ) -> Result<Response<v1::ListNetworksResponse>, Status> {
         let directory = self.registry.directory();
-        let networks = directory.networks.values().map(|snapshot| network_view(snapshot)).collect();
+        let networks = directory.networks.values().map(|snapshot| snapshot.as_ref().into()).collect();
         Ok(Response::new(v1::ListNetworksResponse { networks }))
     }
 
@@ -69,9 +69,7 @@ impl v1::read_server::Read for ReadApi {
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
         let directory = self.registry.directory();
         let networks = select(&directory, &request.into_inner().network)?;
-        let services = networks.into_iter().flat_map(|snapshot| {
-            snapshot.services.iter().map(move |service| service_view(snapshot, service))
-        });
+        let services = networks.into_iter().flat_map(v1::ServiceView::all);
         Ok(Response::new(v1::ListServicesResponse { services: services.collect() }))
     }
 
@@ -121,29 +119,6 @@ fn select<'a>(directory: &'a Directory, name: &str) -> Result<Vec<&'a NetworkSna
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn network_view(snapshot: &NetworkSnapshot) -> v1::NetworkView {
-    v1::NetworkView {
-        network: Some((&snapshot.network).into()),
-        generation: Some(snapshot.generation.into()),
-        blocks: snapshot.blocks.iter().map(Into::into).collect(),
-        services: count(snapshot.services.len()),
-        workloads: count(snapshot.workloads.len()),
-    }
-}
-
-fn service_view(snapshot: &NetworkSnapshot, service: &Service) -> v1::ServiceView {
-    let instances = || {
-        let all = snapshot.workloads.iter();
-        all.filter(|workload| workload.service.as_ref() == Some(&service.name))
-    };
-    v1::ServiceView {
-        network: snapshot.network.name.to_string(),
-        service: Some(service.into()),
-        ready: count(instances().filter(|workload| workload.ready).count()),
-        instances: count(instances().count()),
-    }
 }
 
 fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {

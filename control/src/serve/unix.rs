@@ -1,10 +1,9 @@
 //! `control.sock`: a unix socket that only its owner may open.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
+use sealane_base::socket;
 use tokio::net::{UnixListener, UnixStream};
 
 const NAME: &str = "control.sock";
@@ -38,19 +37,7 @@ impl Socket {
         if UnixStream::connect(&path).await.is_ok() {
             return Err(SocketError::Alive(path));
         }
-        // Under another name until its mode is right: at no time may others open it.
-        let draft = directory.join(format!("{NAME}.{}", std::process::id()));
-        let bind = || {
-            match fs::remove_file(&draft) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-            let listener = UnixListener::bind(&draft)?;
-            fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
-            fs::rename(&draft, &path)?;
-            Ok(listener)
-        };
-        match bind() {
+        match socket::listen(&path) {
             Ok(listener) => Ok((listener, Self { path })),
             Err(source) => Err(SocketError::Io { path, source }),
         }

@@ -5,13 +5,12 @@ use std::time::SystemTime;
 
 use sealane_control::{Backup, restore};
 use sealane_proto::wire::{PROTOCOL, v1};
-use tempfile::TempDir;
 use tonic::Code;
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
 use super::host::{Stream, admin, join};
-use super::{HOUR, control, create_network, workload};
+use super::{Mesh, control, create_network, shop, workload};
 
 async fn backup(directory: &Path) -> Backup {
     let mut pieces = admin(directory).await.backup(v1::BackupRequest {}).await.unwrap().into_inner();
@@ -41,10 +40,7 @@ async fn welcomed(stream: &mut Stream) -> u64 {
 
 #[tokio::test]
 async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
-    let directory = TempDir::new().unwrap();
-    let first = control(directory.path()).await;
-    let token = first.create_token(HOUR).await.unwrap();
-    create_network(directory.path(), "shop", "10.42.0.0/16").await.unwrap();
+    let Mesh { directory, control: first, token } = shop().await;
     let one = join(&first, &token, "host-1", "192.0.2.1").await.unwrap();
     let backup = backup(directory.path()).await;
     let two = join(&first, &token, "host-2", "192.0.2.2").await.unwrap();

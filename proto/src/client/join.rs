@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use super::connect::{ConnectError, tls_channel};
-use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer_identity};
+use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer_identity, signatures};
 use crate::resource::{ControlAddr, Node};
 use crate::token::{JoinToken, Pin};
 use crate::types::TrustDomain;
@@ -169,27 +169,5 @@ impl ServerCertVerifier for PinVerifier {
         ServerCertVerifier::verify_server_cert(&*verifier, leaf, intermediates, name, ocsp, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    signatures!(provider.signature_verification_algorithms);
 }
