@@ -32,7 +32,7 @@ pub use change::{Change, Touched};
 pub use declare::{Apply, DocumentRefusal, Effect};
 pub use join::{JoinNode, JoinRefusal};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
-pub use recovery::{Readmit, ReadmitRefusal, Recall, RecallRefusal, Recovery};
+pub use recovery::{Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal};
 pub use removal::{DrainNode, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
 pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};

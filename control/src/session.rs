@@ -25,7 +25,7 @@ use v1::control_message::Message as Down;
 
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Readmit, Recall, Report, Reported, Span, Timestamp};
+use crate::core::{Readmit, Readmitted, Recall, Report, Reported, Span, Timestamp};
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry, Seat};
 use crate::serve::Proof;
@@ -141,9 +141,17 @@ async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: Stri
     let told = v1::Node { name: node.to_string(), underlay };
     let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
     let Proof { key, issued } = proof;
-    context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)?;
-    tracing::info!(%node, "taken in again by its certificate");
-    Ok(())
+    match context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)? {
+        Readmitted::Known => Ok(()),
+        Readmitted::TakenIn => {
+            tracing::info!(%node, "taken in again by its certificate");
+            Ok(())
+        }
+        Readmitted::Revoked => {
+            context.metrics.revocations.with_label_values(&["node"]).inc();
+            Err(not_a_node(&context.registry.directory(), &node, Some(key)))
+        }
+    }
 }
 
 /// What somebody hears whose certificate is good, but who is no host of the mesh (any more).

@@ -116,10 +116,18 @@ fn drain(name: &NodeName, drained: bool, common: &Common, printer: &Printer) -> 
 
 fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let request = v1::RemoveNodeRequest { name: name.to_string(), force };
-    converse(async { answer(admin(common).await?.remove_node(request)).await })?;
-    printer.talk(&format!(
-        "node {name} removed, its certificates are refused from now on; `sealane clean` on it ends what still runs there"
-    ));
+    let removed = converse(async { answer(admin(common).await?.remove_node(request)).await })?;
+    printer.talk(&if removed.key_unknown {
+        format!(
+            "node {name} removed; it has not come since control was restored, so nobody knows its key: should it \
+             come, it is not let in, and its certificates are refused from then on"
+        )
+    } else {
+        format!(
+            "node {name} removed, its certificates are refused from now on; `sealane clean` on it ends what still \
+             runs there"
+        )
+    });
     Ok(())
 }
 

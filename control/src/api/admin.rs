@@ -184,8 +184,7 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::RemoveNodeRequest>,
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
-        self.remove(request.into_inner()).await?;
-        Ok(Response::new(v1::RemoveNodeResponse {}))
+        self.remove(request.into_inner()).await.map(Response::new)
     }
 
     async fn drain_node(

@@ -9,14 +9,21 @@ use super::status_of;
 use crate::core::{DrainNode, RemoveNode, RemoveService};
 
 impl AdminApi {
-    pub(super) async fn remove(&self, request: v1::RemoveNodeRequest) -> Result<(), Status> {
+    pub(super) async fn remove(
+        &self,
+        request: v1::RemoveNodeRequest,
+    ) -> Result<v1::RemoveNodeResponse, Status> {
         let name: NodeName = request.name.parse().map_err(invalid)?;
         let connected = self.registry.seen().get(&name).is_some_and(|seen| seen.connected);
-        let command = RemoveNode { name, connected, force: request.force };
-        let removed = self.writer.submit(command).await.map_err(status_of)?;
-        self.metrics.revocations.with_label_values(&["node"]).inc();
-        tracing::info!(node = %removed.name, serials = %removed.serials(), "node removed, its certificates revoked");
-        Ok(())
+        let command = RemoveNode { name: name.clone(), connected, force: request.force };
+        let serials = self.writer.submit(command).await.map_err(status_of)?;
+        if let Some(serials) = &serials {
+            self.metrics.revocations.with_label_values(&["node"]).inc();
+            tracing::info!(node = %name, %serials, "node removed, its certificates revoked");
+        } else {
+            tracing::info!(node = %name, "node removed; its certificates are revoked when it comes");
+        }
+        Ok(v1::RemoveNodeResponse { key_unknown: serials.is_none() })
     }
 
     pub(super) async fn drain(&self, request: v1::DrainNodeRequest) -> Result<(), Status> {

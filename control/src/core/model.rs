@@ -48,7 +48,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A state with one token, which every joining host has.
+/// A restored state with one token, which every joining host has.
 pub(crate) fn beginning() -> State {
     let token = CreateToken {
         id: "abcd2345".into(),
@@ -60,6 +60,7 @@ pub(crate) fn beginning() -> State {
     let mut state = State::default();
     let decision = token.decide(&state, Timestamp::default()).unwrap();
     decision.changes.iter().for_each(|change| state.apply(change));
+    state.recovery = Some(Recovery { restored: Timestamp::from_unix(50), ..Recovery::default() });
     state
 }
 

@@ -15,7 +15,7 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 
 use super::{State, Timestamp};
 
-pub use readmit::{Readmit, ReadmitRefusal};
+pub use readmit::{Readmit, ReadmitRefusal, Readmitted};
 pub use recall::{Recall, RecallRefusal};
 
 /// How long hosts are believed what they carried: who comes later finds the store as it is.
@@ -38,6 +38,17 @@ pub struct Recovery {
     pub heard: BTreeSet<NodeName>,
     /// The hosts that were taken in again by their certificates, once each.
     pub readmitted: BTreeSet<NodeName>,
+    /// The hosts that were removed since: neither they nor others bring them back.
+    pub removed: BTreeMap<NodeName, Removal>,
+}
+
+/// The removal of a host whose key may not be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Since when it is no part of the mesh.
+    pub at: Timestamp,
+    /// The networks that it carried.
+    pub networks: BTreeSet<NetworkName>,
 }
 
 impl Recovery {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::types::{NetworkName, NodeName};
 
-use super::{Change, Command, Decision, NodeRecord, Report, Rest, State, Timestamp};
+use super::{Change, Command, Decision, NodeRecord, Removal, Report, Rest, State, Timestamp};
 
 /// A host that was part of the mesh: its key admits it no more, and its certificates are good for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,10 @@ impl RemovedNode {
 }
 
 /// A host is no part of the mesh any more. Its workloads leave names and balancing, its blocks rest.
+///
+/// The outcome has how the serial numbers of its certificates begin, all of which are revoked: `None` for a host
+/// that others have told of after a restoration, whose key nobody knows. It is not taken in when it comes, and
+/// revoked then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveNode {
     /// The host.
@@ -72,10 +76,14 @@ fn workloads(count: usize, examples: &str) -> String {
 }
 
 impl Command for RemoveNode {
-    type Outcome = RemovedNode;
+    type Outcome = Option<SerialPrefix>;
     type Refusal = RemoveNodeRefusal;
 
-    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<RemovedNode>, RemoveNodeRefusal> {
+    fn decide(
+        self,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<Decision<Option<SerialPrefix>>, RemoveNodeRefusal> {
         let Self { name, connected, force } = self;
         let Some(node) = state.nodes.get(&name) else {
             return Err(RemoveNodeRefusal::NotFound(name));
@@ -91,10 +99,18 @@ impl Command for RemoveNode {
         let mut changes = ended.map(|decision| decision.changes).unwrap_or_default();
         changes.extend(resting(state, node, now));
         changes.push(Change::RemoveNode(name.clone()));
-        let networks = state.carried_by(&name).cloned().collect();
+        let networks: BTreeSet<NetworkName> = state.carried_by(&name).cloned().collect();
+        if let Some(recovery) = state.recovery.as_ref().filter(|recovery| !recovery.is_over(now)) {
+            let mut recovery = recovery.clone();
+            recovery.removed.insert(name.clone(), Removal { at: now, networks: networks.clone() });
+            changes.push(Change::PutRecovery(recovery));
+        }
         let removed = RemovedNode { name, key: node.key, removed: now, networks };
-        changes.push(Change::PutRemoved(removed.clone()));
-        Ok(Decision { changes, outcome: removed })
+        let serials = node.is_admitted().then(|| removed.serials());
+        if serials.is_some() {
+            changes.push(Change::PutRemoved(removed));
+        }
+        Ok(Decision { changes, outcome: serials })
     }
 }
 

@@ -3,12 +3,12 @@
 
 use prost::Message;
 use sealane_proto::resource::{Block, Network, Node, Service, Workload};
-use sealane_proto::types::{NetworkName, TrustDomain};
+use sealane_proto::types::{NetworkName, NodeName, TrustDomain};
 use sealane_proto::wire::{WireError, v1};
 
 use super::{Image, Meta, Rows, SCHEMA};
 use crate::ca::AuthorityRecord;
-use crate::core::{Change, NodeRecord, Recovery, RemovedNode, Rest, State, Timestamp, TokenRecord};
+use crate::core::{Change, NodeRecord, Recovery, Removal, RemovedNode, Rest, State, Timestamp, TokenRecord};
 use crate::kv::Write;
 
 /// What all keys begin with.
@@ -116,6 +116,18 @@ struct RecoveryMessage {
     heard: Vec<String>,
     #[prost(string, repeated, tag = "7")]
     readmitted: Vec<String>,
+    #[prost(message, repeated, tag = "8")]
+    removed: Vec<RemovalMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RemovalMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    at: u64,
+    #[prost(string, repeated, tag = "3")]
+    networks: Vec<String>,
 }
 
 /// Why a record cannot be read.
@@ -253,6 +265,17 @@ impl From<&Recovery> for RecoveryMessage {
             networks: networks.collect(),
             heard: recovery.heard.iter().map(ToString::to_string).collect(),
             readmitted: recovery.readmitted.iter().map(ToString::to_string).collect(),
+            removed: recovery.removed.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<(&NodeName, &Removal)> for RemovalMessage {
+    fn from((name, removal): (&NodeName, &Removal)) -> Self {
+        Self {
+            name: name.to_string(),
+            at: removal.at.unix(),
+            networks: removal.networks.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -419,7 +442,18 @@ impl Row<'_> {
             networks: message.networks.into_iter().map(network).collect::<Result<_, _>>()?,
             heard: names(message.heard)?,
             readmitted: names(message.readmitted)?,
+            removed: message
+                .removed
+                .into_iter()
+                .map(|removal| self.removal(removal))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn removal(&self, message: RemovalMessage) -> Result<(NodeName, Removal), RecordError> {
+        let name = message.name.parse().map_err(|error| self.damaged(&error))?;
+        let networks = message.networks.iter().map(|name| self.network(name)).collect::<Result<_, _>>()?;
+        Ok((name, Removal { at: Timestamp::from_unix(message.at), networks }))
     }
 
     fn token(&self) -> Result<TokenRecord, RecordError> {

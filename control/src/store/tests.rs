@@ -199,7 +199,8 @@ proptest! {
     #[test]
     fn whatever_happened_the_records_load_to_the_same_state(steps in prop::collection::vec(model::step(), 1..40)) {
         let mut state = model::beginning();
-        let first = state.tokens.values().cloned().map(Change::PutToken).collect();
+        let first = state.tokens.values().cloned().map(Change::PutToken);
+        let first = first.chain(state.recovery.clone().map(Change::PutRecovery)).collect();
         let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
         let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
         let mut writes = vec![record::meta(&meta), record::authority(&authority)];

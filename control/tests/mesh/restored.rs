@@ -97,3 +97,40 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
     assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/24"]);
     second.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_host_that_is_removed_before_it_comes_back_is_refused_and_revoked_when_it_comes() {
+    let Mesh { directory, control: first, token } = shop().await;
+    let one = join(&first, &token, "host-1", "192.0.2.1").await.unwrap();
+    let backup = backup(directory.path()).await;
+    let two = join(&first, &token, "host-2", "192.0.2.2").await.unwrap();
+    one.carry("shop", 0).await.unwrap();
+    two.carry("shop", 0).await.unwrap();
+    let known = one.sync(vec![]).await.state().await;
+    first.shutdown().await;
+    restore(&backup, &directory.path().join("data"), true, SystemTime::now().into()).unwrap();
+    let second = control(directory.path()).await;
+
+    let one = one.elsewhere(second.local_addr()).await;
+    let applied = v1::Ack { network: "shop".into(), generation: known.generation };
+    let mut stream = one.open(hello("192.0.2.1", vec![applied])).await;
+    welcomed(&mut stream).await;
+    stream.send(Up::Recall(v1::Recall { networks: vec![known], last: true })).await;
+    let told = stream.state().await;
+    assert_eq!((told.nodes.len(), told.revoked_serials.len()), (2, 0), "{told:?}");
+    let remove = v1::RemoveNodeRequest { name: "host-2".into(), force: false };
+    let removed = admin(directory.path()).await.remove_node(remove).await.unwrap().into_inner();
+    assert!(removed.key_unknown);
+    let told = stream.state().await;
+    assert_eq!((told.nodes.len(), told.revoked_serials.len()), (1, 0), "{told:?}");
+
+    let two = two.elsewhere(second.local_addr()).await;
+    let refused = two.open(hello("192.0.2.2", vec![])).await.end().await;
+    let known_by_its_key = two.carry("shop", 1).await.unwrap_err();
+    for status in [refused, known_by_its_key] {
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(status.message().contains("node host-2 was removed from the mesh"), "{status:?}");
+    }
+    assert_eq!(stream.state().await.revoked_serials.len(), 1);
+    second.shutdown().await;
+}

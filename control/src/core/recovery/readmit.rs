@@ -3,13 +3,14 @@
 use sealane_proto::resource::Node;
 use sealane_proto::types::{NodeName, UnderlayAddr};
 
-use super::Recovery;
-use crate::core::{Change, Command, Decision, NodeRecord, State, Timestamp};
+use super::{Recovery, Removal};
+use crate::core::{Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp};
 
 /// A host with a good certificate, of which a restored store has no record.
 ///
 /// It is taken in when its certificate was issued after the backup was taken: it was part of the mesh then. One
-/// with an older certificate was removed before the backup was taken, or would be in it.
+/// with an older certificate was removed before the backup was taken, or would be in it. One that was removed since
+/// the restoration stays so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readmit {
     /// Its name by its certificate, and where it says that it is.
@@ -18,6 +19,17 @@ pub struct Readmit {
     pub key: [u8; 32],
     /// When its certificate was issued.
     pub issued: Timestamp,
+}
+
+/// What a host is from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readmitted {
+    /// It is part of the mesh already.
+    Known,
+    /// It is part of the mesh again.
+    TakenIn,
+    /// It was removed before it came back; its certificates are revoked.
+    Revoked,
 }
 
 /// Why a host is not taken in again.
@@ -49,24 +61,30 @@ impl Readmit {
 }
 
 impl Command for Readmit {
-    type Outcome = ();
+    type Outcome = Readmitted;
     type Refusal = ReadmitRefusal;
 
-    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, ReadmitRefusal> {
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Readmitted>, ReadmitRefusal> {
         let Self { node, key, issued } = self;
         let known = state.nodes.get(&node.name);
         if known.is_some_and(NodeRecord::is_admitted) {
-            return Ok(Decision { changes: vec![], outcome: () });
+            return Ok(Decision { changes: vec![], outcome: Readmitted::Known });
         }
         if state.removed.values().any(|removed| removed.key == key) {
             return Err(ReadmitRefusal::Unknown(node.name));
         }
-        let admits = |recovery: &&Recovery| {
-            !recovery.is_over(now) && issued >= recovery.taken && !recovery.readmitted.contains(&node.name)
-        };
-        let Some(recovery) = state.recovery.as_ref().filter(admits) else {
+        let believes = |recovery: &&Recovery| !recovery.is_over(now) && issued >= recovery.taken;
+        let Some(recovery) = state.recovery.as_ref().filter(believes) else {
             return Err(ReadmitRefusal::Unknown(node.name));
         };
+        if let Some(Removal { at, networks }) = recovery.removed.get(&node.name).cloned() {
+            // Now its key is known, and with it what its certificates are told by.
+            let removed = RemovedNode { name: node.name, key, removed: at, networks };
+            return Ok(Decision { changes: vec![Change::PutRemoved(removed)], outcome: Readmitted::Revoked });
+        }
+        if recovery.readmitted.contains(&node.name) {
+            return Err(ReadmitRefusal::Unknown(node.name));
+        }
         let (name, underlay) = (node.name.clone(), node.underlay);
         let mut others = state.nodes.values().map(|other| &other.node);
         if let Some(other) = others.find(|other| other.underlay == underlay && other.name != name) {
@@ -76,13 +94,14 @@ impl Command for Readmit {
         recovery.readmitted.insert(name);
         let (joined, drained) = known.map_or((issued, false), |known| (known.joined, known.drained));
         let record = NodeRecord { node, key, joined, drained };
-        Ok(Decision { changes: vec![Change::PutNode(record), Change::PutRecovery(recovery)], outcome: () })
+        let changes = vec![Change::PutNode(record), Change::PutRecovery(recovery)];
+        Ok(Decision { changes, outcome: Readmitted::TakenIn })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
@@ -95,6 +114,26 @@ mod tests {
         let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(issued) };
         let decided = readmit.decide(&state, Timestamp::from_unix(now));
         decided.map(|decision| decision.changes.len()).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn who_was_removed_since_the_restoration_is_revoked_when_it_comes() {
+        let networks = BTreeSet::from(["shop".parse().unwrap()]);
+        let at = Timestamp::from_unix(5_001);
+        let removed =
+            BTreeMap::from([("host-9".parse().unwrap(), Removal { at, networks: networks.clone() })]);
+        let (taken, restored) = (Timestamp::from_unix(1_000), Timestamp::from_unix(5_000));
+        let recovery = Recovery { taken, restored, removed, ..Recovery::default() };
+        let mut state = State { recovery: Some(recovery), ..State::default() };
+        let node = Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
+        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(2_000) };
+        let decided = readmit.clone().decide(&state, Timestamp::from_unix(5_060)).unwrap();
+        let name = "host-9".parse().unwrap();
+        let revoked = RemovedNode { name, key: [9; 32], removed: at, networks };
+        let expected = Decision { changes: vec![Change::PutRemoved(revoked)], outcome: Readmitted::Revoked };
+        assert_eq!(decided, expected);
+        decided.changes.iter().for_each(|change| state.apply(change));
+        assert!(readmit.decide(&state, Timestamp::from_unix(5_061)).is_err());
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Command for Recall {
         for told in news {
             let (name, before) = (told.network.name.clone(), future.changes.len());
             if future.ensure_network(&told, &recovery) {
-                future.take_over(&told, &recovery.heard, now);
+                future.take_over(&told, &recovery, now);
                 recovery.networks.insert(name.clone(), told.generation);
             }
             if future.changes.len() > before {
@@ -92,9 +92,9 @@ impl Future {
         true
     }
 
-    fn take_over(&mut self, told: &NetworkSnapshot, heard: &BTreeSet<NodeName>, now: Timestamp) {
+    fn take_over(&mut self, told: &NetworkSnapshot, recovery: &Recovery, now: Timestamp) {
         for node in &told.nodes {
-            self.take_node(node, now);
+            self.take_node(node, recovery, now);
         }
         for block in &told.blocks {
             self.take_block(told, block);
@@ -102,14 +102,15 @@ impl Future {
         for service in &told.services {
             self.take_service(told, service);
         }
-        self.take_workloads(told, heard);
+        self.take_workloads(told, &recovery.heard);
     }
 
     /// A host by hearsay: it is a carrier, and must prove itself when it comes.
-    fn take_node(&mut self, node: &Node, now: Timestamp) {
+    fn take_node(&mut self, node: &Node, recovery: &Recovery, now: Timestamp) {
         let mut others = self.state.nodes.values();
         let taken = others.any(|other| other.node.underlay == node.underlay);
-        if !taken && !self.state.nodes.contains_key(&node.name) {
+        let removed = recovery.removed.contains_key(&node.name);
+        if !taken && !removed && !self.state.nodes.contains_key(&node.name) {
             let record =
                 NodeRecord { node: node.clone(), key: NodeRecord::HEARSAY, joined: now, drained: false };
             self.put(Change::PutNode(record));

@@ -2,7 +2,7 @@ use sealane_proto::resource::Network;
 use sealane_proto::types::{Generation, MacAddr};
 
 use super::*;
-use crate::core::{CarryNetwork, CreateNetwork, Report};
+use crate::core::{CarryNetwork, CreateNetwork, RemoveNode, Report};
 
 const NOW: Timestamp = Timestamp::from_unix(10_000);
 /// The lifetime of the store that was lost.
@@ -195,4 +195,28 @@ fn a_block_of_a_host_that_is_not_back_yet_is_leased_to_nobody() {
     assert_eq!(carry(&mut state, "host-4", "shop"), "10.42.128.0/24");
     recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]);
     assert_eq!(carry(&mut state, "host-2", "shop"), "10.42.1.0/24", "it has its own again");
+}
+
+#[test]
+fn a_host_by_hearsay_that_is_removed_stays_so_whoever_tells_of_it() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    join(&mut lost, 3);
+    carry(&mut lost, "host-2", "shop");
+    carry(&mut lost, "host-3", "shop");
+    report(&mut lost, 3, "shop", &["api-3 10.42.2.2 api"]);
+    let mut state = restored(&backup);
+    recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]);
+    let name: NodeName = "host-3".parse().unwrap();
+    let remove = || RemoveNode { name: name.clone(), connected: false, force: false };
+    assert_eq!(run(&mut state, remove()), None, "nobody knows its key");
+    assert!(state.removed.is_empty());
+    let shop = |state: &State| state.networks[&"shop".parse().unwrap()].clone();
+    assert!(shop(&state).workloads.keys().all(|name| name.as_str() != "api-3"));
+
+    report(&mut lost, 3, "shop", &["api-3 10.42.2.2 api", "api-4 10.42.2.3 api"]);
+    recall(&mut state, "host-2", &[seen(&lost, "shop", 30)]);
+    assert!(!state.nodes.contains_key(&name));
+    assert!(!shop(&state).carried_by(&name) && shop(&state).workloads_of(&name).count() == 0);
+    assert_eq!(state.recovery.as_ref().unwrap().removed[&name].networks.len(), 1);
 }
