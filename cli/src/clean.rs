@@ -54,19 +54,39 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     Ok(())
 }
 
-/// A wrong --run-dir must not cost somebody their /run, nor --data-dir their home.
+/// A wrong --run-dir must not cost somebody their /run, nor --data-dir their home: a folder goes when it is called
+/// `sealane`, or holds nothing but what agent, control and keep write.
 fn refuse_shared(folder: &Path) -> Result<(), Failure> {
-    let known =
-        ["agent.pid", "control.pid", "keep.pid", "agent.sock", "control.sock", "netns", "agent", "control"];
-    let depth = folder.components().count();
-    let empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
-    let ours = empty || folder.ends_with("sealane") || known.iter().any(|name| folder.join(name).exists());
-    if folder.is_absolute() && depth > 2 && ours {
+    let refuse = |why: &str| {
+        Failure::new(format!("{} does not look like a folder of Sealane's alone{why}", folder.display()))
+            .exit(Exit::Usage)
+            .hint("name the --run-dir and --data-dir that the agent was started with, as absolute paths")
+    };
+    if !folder.is_absolute() || folder.components().count() <= 2 {
+        return Err(refuse(""));
+    }
+    if folder.ends_with("sealane") {
         return Ok(());
     }
-    Err(Failure::new(format!("{} does not look like a folder of Sealane's alone", folder.display()))
-        .exit(Exit::Usage)
-        .hint("name the --run-dir and --data-dir that the agent was started with, as absolute paths"))
+    let entries = listed(folder)?;
+    let names = entries.iter().map(|entry| entry.file_name().unwrap_or_default().to_string_lossy());
+    match names.into_iter().find(|name| !is_ours(name)) {
+        Some(name) => Err(refuse(&format!(": there is {name} in it"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether an entry of a run or data directory is one that Sealane makes.
+fn is_ours(name: &str) -> bool {
+    const RUN: [&str; 7] =
+        ["agent.pid", "control.pid", "keep.pid", "ip_forward-was-off", "netns", "resolv", "sidecars"];
+    const DATA: [&str; 6] = ["control.lock", "control.redb", "identities", "networks", "node", "workloads"];
+    const SOCKETS: [&str; 4] = ["agent.sock", "control.sock", "keep.sock", "sidecar.sock"];
+    // Stores of before, and what was being written when its writer was killed.
+    let beside = |name: &str, of: &[&str]| {
+        of.iter().any(|of| name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
+    RUN.contains(&name) || DATA.contains(&name) || beside(name, &SOCKETS) || beside(name, &["control.redb"])
 }
 
 fn confirm(run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result<(), Failure> {

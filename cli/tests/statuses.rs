@@ -59,6 +59,17 @@ fn help_and_version_are_data() {
 }
 
 #[test]
+fn a_folder_with_something_else_in_it_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["node", "networks", "control.redb", "control.redb.before-restore-7", "letters"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let line = format!("clean --yes --run-dir /nonexistent/run --data-dir {}", folder.path().display());
+    check(&line, 2, "a folder of Sealane's alone: there is letters in it");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5);
+}
+
+#[test]
 fn nothing_is_removed_when_there_is_nobody_to_ask() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("sealane");

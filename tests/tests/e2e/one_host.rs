@@ -72,6 +72,47 @@ fn a_host_whose_processes_were_all_killed_is_cleaned_as_well() {
 }
 
 #[test]
+fn folders_of_any_name_are_cleaned_as_long_as_nothing_else_is_in_them() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(1);
+    let before = traces(&mesh);
+    let program = sealane();
+    let line = |words: &[&str]| -> Vec<String> {
+        let own = ["SEALANE_RUN_DIR=/run/r1", "SEALANE_DATA_DIR=/run/d1", program.to_str().unwrap()];
+        own.iter().chain(words).map(ToString::to_string).collect()
+    };
+    let sealane = |words: &[&str]| {
+        let line = line(words);
+        mesh.site(1).command("env", &line.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let mut up = mesh.site(1).host.command("env");
+    up.args(line(&["up"]));
+    let mut up = Running::start(up);
+    eventually(PATIENCE, "the host is ready", || {
+        assert!(up.runs(), "{}", up.stderr());
+        mesh.site(1).http("/ready").is_some_and(|(status, _)| status == 200).then_some(())
+    });
+    let _ = sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    let mut web = mesh.site(1).host.command("env");
+    web.args(line(&["run", "--network", "shop", "--", "sh", "-c", "echo began; exec sleep infinity"]));
+    let mut web = Running::start(web);
+    web.wait_for("began");
+    let _ = sealane(&["backup", "/run/d1/of-mine"]).ok();
+
+    let refused = sealane(&["clean", "--yes"]);
+    assert!(refused.code() == 2 && refused.stderr.contains("there is of-mine in it"), "{refused}");
+    assert!(up.runs(), "nothing was touched");
+    let _ = mesh.site(1).command("rm", &["/run/d1/of-mine"]).ok();
+    let cleaned = sealane(&["clean", "--yes"]).ok();
+    assert_gone(&mesh, &before, &cleaned);
+    let left = mesh.site(1).command("ls", &["-d", "/run/r1", "/run/d1"]);
+    assert_eq!(left.stdout, "", "{left}");
+    assert!(sealane(&["clean", "--yes"]).status.success());
+}
+
+#[test]
 fn the_demo_shows_what_it_claims() {
     // In a network namespace of its own it does not meet a demo that runs on this machine.
     if !isolated() {
