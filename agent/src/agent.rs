@@ -210,6 +210,7 @@ impl Ground {
             tasks.push(metrics::serve(address, self.readiness.clone(), scrape.clone()).await?);
         }
         let read = ReadApi {
+            workloads: workloads.clone(),
             node: node.identity.node.clone(),
             trust_domain: node.identity.trust_domain.clone(),
             version: VERSION,

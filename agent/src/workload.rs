@@ -177,6 +177,12 @@ impl Workloads {
         self.own(async move { sandbox::begin(context, request, progress).await });
     }
 
+    /// What of earlier workloads somebody should see to.
+    #[must_use]
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.context.roster.complaints()
+    }
+
     /// Ends what was attached; answers whether nothing of it is left.
     ///
     /// # Errors

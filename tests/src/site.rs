@@ -184,6 +184,24 @@ impl Site {
         found
     }
 
+    /// Ends everything of Sealane on this host as a reboot does: processes, namespaces, links, rules, what is not on
+    /// disk. The next agent finds another boot.
+    ///
+    /// # Panics
+    /// When the agent does not run.
+    #[track_caller]
+    pub fn power_off(&mut self) {
+        self.agent.kill9();
+        for pid in ["keep", "proxy"].iter().flat_map(|verb| self.processes(verb)) {
+            Process::open(pid).unwrap().kill().unwrap();
+        }
+        let script = "for p in $(awk '{print $5}' /proc/self/mountinfo | grep -e ^/run/sealane -e ^/run/netns/ | tac); \
+                      do umount -l $p; done; rm -rf /run/sealane /run/netns/*; nft flush ruleset; \
+                      cat /proc/sys/kernel/random/uuid > /run/boot_id; \
+                      mount --bind /run/boot_id /proc/sys/kernel/random/boot_id";
+        let _ = self.command("sh", &["-ec", script]).ok();
+    }
+
     /// Kills the host's keep.
     ///
     /// # Panics

@@ -15,10 +15,13 @@ use tonic::{Request, Response, Status};
 use crate::certs::{Certs, key::Validity};
 use crate::host::{Effective, HostViews};
 use crate::sidecar::Key;
+use crate::workload::Workloads;
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct ReadApi {
+    /// What runs here.
+    pub(crate) workloads: Arc<Workloads>,
     /// This host.
     pub(crate) node: Node,
     /// The mesh.
@@ -106,6 +109,7 @@ impl Read for ReadApi {
                  as if they had ended or not begun"
             ));
         }
+        problems.extend(self.workloads.complaints());
         for refused in &self.views.reported.borrow().refused {
             problems.push(format!("workload {}/{}: {}", refused.network, refused.workload, refused.reason));
         }

@@ -122,7 +122,7 @@ fn seats(
     let sharing = context.roster.sharing(given, &context.run_dir);
     for effective in networks {
         let network = effective.borrow().snapshot.network.clone();
-        survey.check(&network.name, network.subnet, &sharing)?;
+        survey.check(&network, &sharing)?;
     }
     Ok(survey.seats(&sharing, count))
 }

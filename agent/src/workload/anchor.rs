@@ -28,6 +28,17 @@ pub(crate) enum Anchor {
     },
 }
 
+/// Why an anchor is not found again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Gone {
+    /// With everything else.
+    #[error("the machine was started again")]
+    Rebooted,
+    /// By itself.
+    #[error("{0}")]
+    Ended(String),
+}
+
 impl Anchor {
     /// The end of `process`.
     ///
@@ -57,21 +68,21 @@ impl Anchor {
     ///
     /// # Errors
     /// With what has ended.
-    pub(super) fn reopen(stored: &StoredAnchor, boot: &str) -> Result<Self, String> {
+    pub(super) fn reopen(stored: &StoredAnchor, boot: &str) -> Result<Self, Gone> {
         if stored.boot() != boot {
-            return Err("the machine was started again".to_owned());
+            return Err(Gone::Rebooted);
         }
+        let ended = |error: &dyn std::fmt::Display| Gone::Ended(error.to_string());
         match stored {
             StoredAnchor::Process(process) => {
-                let process = Process::reopen(process.pid, process.started);
-                let process = process.map_err(|error| error.to_string())?;
-                readable::process(process).map(Self::Process).map_err(|error| error.to_string())
+                let process = Process::reopen(process.pid, process.started).map_err(|error| ended(&error))?;
+                readable::process(process).map(Self::Process).map_err(|error| ended(&error))
             }
             StoredAnchor::Path(StoredPath { path, inode, .. }) => {
                 if inode_at(path) == Some(*inode) {
                     Ok(Self::Path { path: path.clone(), inode: *inode })
                 } else {
-                    Err(format!("namespace {} is gone", path.display()))
+                    Err(Gone::Ended(format!("namespace {} is gone", path.display())))
                 }
             }
         }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sealane_proto::types::WorkloadRef;
+use sealane_proto::types::{NetworkName, WorkloadRef};
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
 use super::plumbing::netns_path;
+use crate::disk::StoredAnchor;
 use crate::overlay::Local;
 use crate::seat::Owner;
 use crate::sidecar::Key;
@@ -23,6 +25,7 @@ const ENDING: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     entries: watch::Sender<BTreeMap<Key, Entry>>,
+    lost: Mutex<BTreeMap<Key, Lost>>,
     /// Held while seats in a namespace are given.
     pub(super) admitting: tokio::sync::Mutex<()>,
 }
@@ -35,6 +38,15 @@ struct Entry {
     /// Once it may be entered.
     location: Option<v1::Location>,
     dismiss: watch::Sender<bool>,
+}
+
+/// An attached workload that ended with the machine: nobody but who attached it can do so again.
+#[derive(Debug)]
+struct Lost {
+    /// All that it was attached to.
+    networks: Vec<NetworkName>,
+    /// What was attached.
+    what: String,
 }
 
 impl Entry {
@@ -57,6 +69,7 @@ impl Roster {
         let (dismiss, dismissed) = watch::channel(false);
         if let Some(first) = attachments.first() {
             let key = Key::of(&first.workload);
+            self.lost().remove(&key);
             let entry = Entry { attachments, pid, location: None, dismiss };
             self.entries.send_modify(|entries| drop(entries.insert(key, entry)));
         }
@@ -84,6 +97,46 @@ impl Roster {
     /// Nothing of it is left.
     pub(super) fn leave(&self, key: &Key) {
         self.entries.send_modify(|entries| drop(entries.remove(key)));
+    }
+
+    /// An attached workload was not found again when the machine had started anew.
+    pub(super) fn lose(&self, keys: &[Key], anchor: &StoredAnchor) {
+        let Some(first) = keys.first() else { return };
+        let what = match anchor {
+            StoredAnchor::Path(path) => path.path.display().to_string(),
+            StoredAnchor::Process(process) => format!("process {}", process.pid),
+        };
+        let networks = keys.iter().map(|key| key.network.clone()).collect();
+        self.lost().insert(first.clone(), Lost { networks, what });
+    }
+
+    /// What somebody should attach again.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let sentence = |(key, lost): (&Key, &Lost)| {
+            let networks: String =
+                lost.networks.iter().map(|network| format!(" --network {network}")).collect();
+            format!(
+                "workload {key} ({}) was attached before this host was started anew; attach it again \
+                 (`sealane attach NAMESPACE{networks} --name {}`), or forget it with `sealane detach {}`",
+                lost.what, key.workload, key.workload
+            )
+        };
+        self.lost().iter().map(sentence).collect()
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeMap<Key, Lost>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was a lost workload of this name, which is forgotten now.
+    fn forget(&self, wanted: &WorkloadRef) -> bool {
+        let mut lost = self.lost();
+        let before = lost.len();
+        lost.retain(|key, lost| {
+            key.workload != wanted.name
+                || wanted.network.as_ref().is_some_and(|network| !lost.networks.contains(network))
+        });
+        lost.len() < before
     }
 
     /// The attachments of other workloads in the namespace `netns`.
@@ -121,7 +174,11 @@ impl Roster {
     /// # Errors
     /// A sentence, when there is none to detach.
     pub(super) async fn dismiss(&self, wanted: &WorkloadRef, host: &str) -> Result<bool, String> {
-        let key = self.find(wanted, host)?;
+        let key = match self.find(wanted, host) {
+            Ok(key) => key,
+            Err(_) if self.forget(wanted) => return Ok(true),
+            Err(error) => return Err(error),
+        };
         let Some(entry) = self.entries.borrow().get(&key).cloned() else { return Ok(true) };
         if entry.owner() == Owner::Agent {
             let process = entry.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();

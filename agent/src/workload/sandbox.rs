@@ -9,7 +9,7 @@ use sealane_sys::NetNs;
 use tokio::sync::{mpsc, watch};
 
 use super::admission::{self, Admitted};
-use super::anchor::{Anchor, Lifeline};
+use super::anchor::{Anchor, Gone, Lifeline};
 use super::ground::{self, Ground};
 use super::life::{Life, Progress};
 use super::names::Names;
@@ -92,7 +92,12 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
             sandbox.open();
             sandbox.live(&lifeline, true).await;
         }
-        Err(reason) => tracing::warn!(workload = %sandbox.name(), reason, "a workload has ended meanwhile"),
+        Err(reason) => {
+            tracing::warn!(workload = %sandbox.name(), %reason, "a workload has ended meanwhile");
+            if reason == Gone::Rebooted && sandbox.owner == Owner::Other {
+                sandbox.context.roster.lose(&sandbox.keys(), &stored.anchor);
+            }
+        }
     }
     sandbox.tear_down().await;
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
-use sealane_proto::types::{NetworkName, Subnet};
+use ipnet::IpNet;
+use sealane_proto::resource::Network;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
@@ -17,7 +17,7 @@ use crate::seat::{Owner, Seat};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
     interfaces: Vec<String>,
-    nets: Vec<(String, Ipv4Net)>,
+    nets: Vec<(String, IpNet)>,
 }
 
 impl Survey {
@@ -30,8 +30,10 @@ impl Survey {
         let links = socket.links()?;
         let name_of = |index| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
         let nets = socket.addresses()?.into_iter().filter_map(|known| {
-            let IpAddr::V4(address) = known.address else { return None };
-            Some((name_of(known.index)?, Ipv4Net::new(address, known.prefix_len).ok()?.trunc()))
+            // Every interface has link-local addresses (RFC 4291, section 2.8); they tell nothing apart.
+            let linked = matches!(known.address, IpAddr::V6(address) if address.is_unicast_link_local());
+            let net = IpNet::new(known.address, known.prefix_len).ok().filter(|_| !linked)?;
+            Some((name_of(known.index)?, net.trunc()))
         });
         let nets = nets.collect();
         Ok(Self { interfaces: links.into_iter().map(|link| link.name).collect(), nets })
@@ -47,27 +49,26 @@ impl Survey {
     }
 
     /// Refuses a network that the namespace is in already, or could not tell from another.
-    pub(super) fn check(
-        &self,
-        network: &NetworkName,
-        subnet: Subnet,
-        sharing: &[Local],
-    ) -> Result<(), AttachError> {
+    pub(super) fn check(&self, network: &Network, sharing: &[Local]) -> Result<(), AttachError> {
+        let Network { name: network, subnet, subnet6, .. } = network;
         if let Some(same) = sharing.iter().find(|other| other.workload.network == *network) {
             return Err(AttachError::Namespace(format!(
                 "the namespace is in network {network} already, as workload {}; hint: detach that first",
                 same.workload.name
             )));
         }
-        let own = subnet.to_net();
-        let overlaps = |net: &Ipv4Net| own.contains(&net.network()) || net.contains(&own.network());
-        match self.nets.iter().find(|(_, net)| overlaps(net)) {
-            Some((interface, net)) => Err(AttachError::Namespace(format!(
-                "subnet {subnet} of network {network} overlaps {net} of interface {interface} in the namespace, \
-                 which could not tell them apart"
-            ))),
-            None => Ok(()),
+        let own = [Some(IpNet::V4(subnet.to_net())), subnet6.map(|subnet6| subnet6.to_net().into())];
+        for own in own.into_iter().flatten() {
+            // Of two prefixes one contains the other, or they have nothing in common.
+            let overlaps = |net: &IpNet| own.contains(net) || net.contains(&own);
+            if let Some((interface, net)) = self.nets.iter().find(|(_, net)| overlaps(net)) {
+                return Err(AttachError::Namespace(format!(
+                    "subnet {own} of network {network} overlaps {net} of interface {interface} in the namespace, \
+                     which could not tell them apart"
+                )));
+            }
         }
+        Ok(())
     }
 }
 
@@ -89,19 +90,36 @@ pub(super) fn is_used(address: std::net::Ipv4Addr) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::resource::Egress;
+    use sealane_proto::types::Vni;
+
     use super::*;
 
     #[test]
     fn a_namespace_with_interfaces_of_its_own_has_free_seats() {
         let survey = Survey {
             interfaces: ["lo", "eth0", "sl0"].map(str::to_owned).into(),
-            nets: vec![("eth0".to_owned(), "172.17.0.0/16".parse().unwrap())],
+            nets: [("eth0", "172.17.0.0/16"), ("eth0", "fd42:0:0:7::/64")]
+                .map(|(name, net)| (name.to_owned(), net.parse().unwrap()))
+                .into(),
         };
         let names: Vec<_> = survey.seats(&[], 2).iter().map(|seat| seat.interface().to_string()).collect();
         assert_eq!(names, ["sl1", "sl2"]);
-        let (shop, refused) = ("shop".parse().unwrap(), "172.17.128.0/17".parse().unwrap());
-        let error = survey.check(&shop, refused, &[]).unwrap_err().to_string();
+        let check = |subnet: &str, subnet6: Option<&str>| {
+            let network = Network {
+                name: "shop".parse().unwrap(),
+                subnet: subnet.parse().unwrap(),
+                vni: Vni::FIRST,
+                mtu: None,
+                egress: Egress::Allow,
+                subnet6: subnet6.map(|subnet6| subnet6.parse().unwrap()),
+            };
+            survey.check(&network, &[]).map_err(|error| error.to_string())
+        };
+        let error = check("172.17.128.0/17", None).unwrap_err();
         assert!(error.contains("172.17.128.0/17 of network shop overlaps 172.17.0.0/16 of interface eth0"));
-        assert!(survey.check(&shop, "10.42.0.0/16".parse().unwrap(), &[]).is_ok());
+        let error = check("10.42.0.0/16", Some("fd42:0:0:7::/64")).unwrap_err();
+        assert!(error.contains("fd42:0:0:7::/64 of network shop overlaps fd42:0:0:7::/64 of interface eth0"));
+        assert_eq!(check("10.42.0.0/16", Some("fd42:0:0:8::/64")), Ok(()));
     }
 }

@@ -159,15 +159,8 @@ fn after_a_reboot_a_host_is_who_it_was_and_carries_nothing_that_ended_with_it() 
     let (mut mesh, mut servers) = Mesh::serving(2, 2);
     let load = mesh.site(1).load("web", &["http://api:8080/"]);
 
-    mesh.site_mut(2).agent.kill9();
     servers.truncate(1);
-    let kill = |pid: u32| sealane_sys::Process::open(pid).unwrap().kill().unwrap();
-    let site = mesh.site(2);
-    ["keep", "proxy"].iter().flat_map(|verb| site.processes(verb)).for_each(kill);
-    let wipe = "for p in $(awk '{print $5}' /proc/self/mountinfo | grep ^/run/sealane | tac); do umount -l $p; done; \
-                rm -rf /run/sealane";
-    let _ = site.command("sh", &["-c", wipe]).ok();
-
+    mesh.site_mut(2).power_off();
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     mesh.await_instances("api", 1);

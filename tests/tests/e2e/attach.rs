@@ -123,6 +123,40 @@ fn an_attachment_by_pid_ends_with_its_process_also_while_the_agent_is_gone() {
 }
 
 #[test]
+fn what_was_attached_before_a_reboot_is_named_until_it_is_attached_again_or_forgotten() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(1);
+    for name in ["legacy", "other"] {
+        make_namespace(mesh.site(1), name);
+        let _ = attached(mesh.site(1), &[&format!("/run/netns/{name}"), "--network", "shop", "--name", name]);
+    }
+    let mut runner = mesh.site(1).shop(&["sh", "-c", "echo began; exec sleep infinity"]);
+    runner.wait_for("began");
+    mesh.site_mut(1).power_off();
+    drop(runner);
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    let told = |mesh: &Mesh| -> Vec<String> {
+        let status = mesh.site(1).json(&["status"]);
+        let problems = status["problems"].as_array().unwrap().iter().map(ToString::to_string);
+        problems.filter(|problem| problem.contains("workload ")).collect()
+    };
+    let [legacy, other] = eventually(PATIENCE, "both are named", || told(&mesh).try_into().ok());
+    let words = "workload shop/legacy (/run/netns/legacy) was attached before this host was started anew";
+    assert!(legacy.contains(words), "{legacy}");
+    assert!(legacy.contains("sealane attach NAMESPACE --network shop --name legacy"), "{legacy}");
+
+    make_namespace(mesh.site(1), "legacy");
+    let _ = attached(mesh.site(1), &["/run/netns/legacy", "--network", "shop", "--name", "legacy"]);
+    assert_eq!(told(&mesh), [other]);
+    await_gone(mesh.site(1), "other");
+    let _ = mesh.site(1).sealane(&["detach", "other"]).ok();
+    assert!(told(&mesh).is_empty());
+}
+
+#[test]
 fn what_cannot_be_attached_is_refused_by_name() {
     if !isolated() {
         return;

@@ -152,6 +152,30 @@ fn nobody_speaks_for_another_and_what_is_not_there_is_unreachable_at_once() {
 }
 
 #[test]
+fn networks_that_a_workload_could_not_tell_apart_are_refused_by_name() {
+    if !isolated() {
+        return;
+    }
+    let mesh = shop();
+    let create = ["network", "create", "wide", "--subnet", "10.44.0.0/16", "--subnet", "fd42::/56"];
+    let _ = mesh.sealane(&create).ok();
+    let refused = mesh.site(1).run(&["--network", "shop", "--network", "wide"], &["true"]).wait();
+    assert_eq!(refused.code(), 125, "{refused}");
+    let words = "network wide (fd42::/56) and network shop (fd42:0:0:7::/64) overlap";
+    assert!(refused.stderr.contains(words), "{refused}");
+    for network in ["shop", "wide"] {
+        let _ = mesh.site(1).run(&["--network", network], &["true"]).wait().ok();
+    }
+    // One after the other is no way in either.
+    let _ = mesh.site(1).command("ip", &["netns", "add", "legacy"]).ok();
+    let attach = |network| mesh.site(1).sealane(&["attach", "/run/netns/legacy", "--network", network]);
+    let _ = attach("shop").ok();
+    let refused = attach("wide");
+    let words = "subnet fd42::/56 of network wide overlaps fd42:0:0:7::/64 of interface sl0";
+    assert!(refused.code() == 1 && refused.stderr.contains(words), "{refused}");
+}
+
+#[test]
 fn subnets_are_one_of_each_family() {
     if !isolated() {
         return;
