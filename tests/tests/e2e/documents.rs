@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sealane_lab::isolated;
 use sealane_tests::{Finished, Mesh, Running, sealane};
 use serde_json::json;
@@ -106,6 +108,43 @@ fn a_shop_is_applied_called_changed_and_deleted_and_survives_control() {
 
     delete(&mesh, more);
     assert_eq!(call().ok().stdout, "api-1");
+}
+
+#[test]
+fn apply_wait_names_the_hosts_that_are_behind_when_the_time_is_over() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::start(2);
+    let folder = TempDir::new().unwrap();
+    let shop = file(&folder, "shop.yaml", SHOP);
+    let _ = mesh.sealane(&["apply", "-f", shop.to_str().unwrap(), "--wait"]).ok();
+    let _workloads = [1, 2].map(|number| {
+        let mut workload = mesh.site(number).shop(&["sh", "-c", "echo began; exec sleep infinity"]);
+        workload.wait_for("began");
+        workload
+    });
+    let agent = Pid::from_raw(mesh.site(2).agent.pid().cast_signed());
+    kill(agent, Signal::SIGSTOP).unwrap();
+    let more = file(&folder, "more.yaml", SHOP.replace("6379", "6380"));
+    let apply =
+        |timeout| mesh.sealane(&["apply", "-f", more.to_str().unwrap(), "--wait", "--timeout", timeout]);
+    let late = apply("2s");
+    check(
+        &late,
+        1,
+        &["store in network shop configured"],
+        &["after 2s not every host works by it: host-2\n"],
+    );
+    let behind = |mesh: &Mesh| -> Vec<(String, usize)> {
+        let nodes = mesh.json(&["node", "ls"]);
+        let nodes = nodes.as_array().unwrap().iter();
+        nodes.map(|node| (node["name"].to_string(), node["behind"].as_array().map_or(0, Vec::len))).collect()
+    };
+    assert_eq!(behind(&mesh), [("\"host-1\"".to_owned(), 0), ("\"host-2\"".to_owned(), 1)]);
+    kill(agent, Signal::SIGCONT).unwrap();
+    check(&apply("60s"), 0, &["store in network shop unchanged"], &[]);
+    assert!(behind(&mesh).iter().all(|(_, networks)| *networks == 0));
 }
 
 /// What is in use stays; a service goes on with its instances, and without any it is gone.

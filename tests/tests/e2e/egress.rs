@@ -75,6 +75,43 @@ fn a_host_whose_firewall_drops_what_is_forwarded_lets_workloads_out_and_forgets_
     eventually(PATIENCE, "the firewall is as it was", || (rules() == before).then_some(()));
 }
 
+#[test]
+fn a_document_that_changes_egress_changes_it_for_running_workloads() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _server) = beside_the_world(|_| {});
+    let folder = tempfile::TempDir::new().unwrap();
+    let apply = |egress: &str| {
+        let path = folder.path().join("shop.yaml");
+        let document = format!(
+            "apiVersion: sealane.dev/v1\nkind: Network\nmetadata: {{name: shop}}\n\
+             spec: {{subnets: [10.42.0.0/16], egress: {egress}}}\n"
+        );
+        std::fs::write(&path, document).unwrap();
+        mesh.sealane(&["apply", "-f", path.to_str().unwrap(), "--wait"]).ok().stdout
+    };
+    assert!(apply("allow").contains("network shop created"));
+    let clients: [(&str, &[&str]); 2] = [("plain", &["--no-sidecar"]), ("beside-a-sidecar", &[])];
+    let _running = clients.map(|(name, flags)| {
+        let flags = [&["--network", "shop", "--name", name], flags].concat();
+        let mut client = mesh.site(1).run(&flags, &["sh", "-c", "echo began; exec sleep infinity"]);
+        client.wait_for("began");
+        client
+    });
+    let check = |expected: i32| {
+        for (name, _) in clients {
+            let curl = ["curl", "-sS", "-o", "/dev/null", "--max-time", "25", WORLD];
+            assert_eq!(mesh.site(1).exec(name, &curl).code(), expected, "{name}");
+        }
+    };
+    check(0);
+    for (egress, code) in [("deny", 7), ("allow", 0), ("deny", 7)] {
+        assert!(apply(egress).contains("network shop configured"));
+        check(code);
+    }
+}
+
 /// Sends, from its interface, an ARP reply to everybody that 10.42.0.1 is here, and an echo request from an address
 /// that is not its own.
 const LIES: &str = r#"

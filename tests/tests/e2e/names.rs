@@ -40,6 +40,50 @@ fn services_and_workloads_have_names_and_nothing_is_said_that_is_not_so() {
 }
 
 #[test]
+fn dns_query_shows_what_a_workload_is_told() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 1);
+    let _client = entered(mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]));
+    let query = |name: &str, more: &[&str]| {
+        mesh.site(2).sealane(&[&["dns", "query", name, "--from", "client"], more].concat())
+    };
+    let vip = mesh.json(&["service", "ls"])[0]["vip"].as_str().unwrap().to_owned();
+    let instance = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
+    let reverse = instance.split('.').rev().collect::<Vec<_>>().join(".") + ".in-addr.arpa";
+    let table: [(&str, &str, &str); 5] = [
+        ("api", "A", &vip),
+        ("api.shop", "a", &vip),
+        ("tasks.api", "A", &instance),
+        ("_8080._tcp.api", "SRV", "8080 api.shop."),
+        (&reverse, "PTR", "api-1.shop."),
+    ];
+    for (name, kind, expected) in table {
+        let records = query(name, &["--type", kind, "-o", "json"]).ok().json();
+        let records = records.as_array().unwrap();
+        assert_eq!(records.len(), 1, "{name}: {records:?}");
+        assert_eq!(records[0]["type"], kind.to_uppercase(), "{records:?}");
+        assert!(records[0]["data"].as_str().unwrap().ends_with(expected), "{records:?}");
+        assert!(records[0]["ttl_seconds"].as_u64().unwrap() <= 5, "{records:?}");
+    }
+    let shown = query("api", &[]).ok().stdout;
+    assert!(shown.starts_with("NAME") && shown.contains(&vip), "{shown}");
+    let table: [(&str, &[&str], i32, &str); 4] = [
+        ("nobody", &[], 1, "there is no name nobody for workload client (NXDOMAIN)"),
+        ("api", &["--type", "MX"], 1, "api has no MX records for workload client now"),
+        ("api", &["--type", "B"], 2, "--type \"B\" is no type of records"),
+        ("a..b", &[], 2, "name \"a..b\""),
+    ];
+    for (name, more, code, expected) in table {
+        let said = query(name, more);
+        assert!(said.code() == code && said.stderr.contains(expected), "{said}");
+    }
+    let elsewhere = mesh.site(1).sealane(&["dns", "query", "api", "--from", "client"]);
+    assert!(elsewhere.code() == 1 && elsewhere.stderr.contains("is not on host host-1"), "{elsewhere}");
+}
+
+#[test]
 fn what_is_not_ours_is_asked_of_the_hosts_nameservers() {
     if !isolated() {
         return;
