@@ -2,6 +2,7 @@
 //! works. Changes nothing.
 
 mod firewall;
+mod forward;
 mod host;
 mod names;
 mod ports;
@@ -93,8 +94,12 @@ pub(crate) fn call(check: &Check, common: &Common, printer: &Printer) -> Result<
         findings.extend(host::underlay(check.underlay));
         findings.extend(ports::check(check, &common.run_dir));
         findings.extend(names::check());
-        findings.extend(firewall::check(check));
-        findings.extend(firewall::forwarding(running::runs(&common.run_dir, "agent")));
+        let rules = firewall::rules();
+        findings.extend(rules.iter().flat_map(|rules| firewall::check(check, rules)));
+        findings.extend(firewall::forwarding(
+            &rules.unwrap_or_default(),
+            running::runs(&common.run_dir, "agent"),
+        ));
         findings.extend(host::disk(&check.data.data_dir));
         findings.extend(running::check(common));
     }

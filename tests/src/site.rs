@@ -98,6 +98,18 @@ impl Site {
         Load::of(self.run(&["--network", "shop", "--name", name], &command))
     }
 
+    /// What `check` finds in an area: verdicts and words.
+    #[must_use]
+    #[track_caller]
+    pub fn findings(&self, area: &str) -> Vec<(String, String)> {
+        let checked = self.sealane(&["check", "-o", "json"]);
+        let all: Value =
+            serde_json::from_str(&checked.stdout).unwrap_or_else(|error| panic!("{error}: {checked}"));
+        let word = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+        let of = all.as_array().unwrap().iter().filter(|finding| finding["area"] == area);
+        of.map(|finding| (word(finding, "verdict"), word(finding, "finding"))).collect()
+    }
+
     /// Waits until the agent is ready.
     ///
     /// # Panics

@@ -12,7 +12,7 @@ use super::table;
 pub(super) const FAMILY: &str = "inet";
 
 /// What the host's ends of all networks' links to the world outside begin with.
-pub(crate) const HOST_LINK: &str = "sealane";
+pub const HOST_LINK: &str = "sealane";
 /// The network's end of its link.
 pub(crate) const NETWORK_LINK: &str = "egress0";
 

@@ -1,6 +1,7 @@
 //! Whether the host's own packet filter lets Sealane's outer packets in, and its workloads' packets out. Rules are read,
 //! never changed.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
@@ -10,30 +11,30 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::Finding;
+use super::forward::{self, Fate, Obstacle};
 use crate::args::Check;
 
-pub(super) fn check(check: &Check) -> Vec<Finding> {
-    let listed = Command::new("nft").args(["-j", "list", "ruleset"]).output();
-    let rules = match listed {
-        Ok(output) if output.status.success() => {
-            serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-        }
-        // The kernel check has said so.
-        Ok(_) | Err(_) => return Vec::new(),
-    };
+/// The host's ruleset as nft tells it.
+pub(super) fn rules() -> Option<Value> {
+    let listed = Command::new("nft").args(["-j", "list", "ruleset"]).output().ok()?;
+    // Where that fails, the kernel check says so.
+    listed.status.success().then(|| serde_json::from_slice(&listed.stdout).unwrap_or(Value::Null))
+}
+
+pub(super) fn check(check: &Check, rules: &Value) -> Vec<Finding> {
     let wanted = [
         ("udp", check.vxlan_port.get(), "VXLAN from the other hosts"),
         ("tcp", 7443, "hosts that join, on the control host"),
         ("tcp", check.metrics_port.get(), "Prometheus"),
     ];
-    let closed = closed_inputs(&rules);
+    let closed = closed_inputs(rules);
     if closed.is_empty() {
         return vec![Finding::ok("firewall", "no input chain drops by default")];
     }
     let mut findings = Vec::new();
     for chain in &closed {
         for (kind, port, what) in wanted {
-            if !mentions(&rules, kind, port) {
+            if !mentions(rules, kind, port) {
                 findings.push(Finding::warning(
                     "firewall",
                     format!("{chain} drops by default, and no rule speaks of {port}/{kind} ({what})"),
@@ -51,33 +52,67 @@ pub(super) fn check(check: &Check) -> Vec<Finding> {
     findings
 }
 
-/// Whether packets of workloads to the outside would be forwarded; the agent puts rules where they are needed.
-pub(super) fn forwarding(agent_runs: bool) -> Vec<Finding> {
+/// Whether packets of workloads to the outside would be forwarded; the agent puts rules into iptables where they are
+/// needed, and into no other's tables.
+pub(super) fn forwarding(rules: &Value, agent_runs: bool) -> Vec<Finding> {
     let asked = Hopper::start().map_err(|error| error.to_string()).and_then(|hopper| {
         let own = NetNs::current().map_err(|error| error.to_string())?;
         egress::inspect(&hopper, &own)
     });
-    vec![match asked {
-        Ok(Firewall::NoIptables | Firewall::Open) => {
-            Finding::ok("forwarding", "nothing drops what is forwarded")
+    let by_iptables = matches!(asked, Ok(Firewall::Open | Firewall::Passed(_) | Firewall::Closed(_)));
+    let mut findings: Vec<Finding> =
+        forward::obstacles(rules, &uplinks(), by_iptables).iter().map(in_the_way).collect();
+    match asked {
+        Ok(Firewall::NoIptables | Firewall::Open) if findings.is_empty() => {
+            findings.push(Finding::ok("forwarding", "nothing drops what is forwarded"));
         }
-        Ok(Firewall::Passed(chain)) => Finding::ok(
+        Ok(Firewall::NoIptables | Firewall::Open) => {}
+        Ok(Firewall::Passed(chain)) => findings.push(Finding::ok(
             "forwarding",
             format!("dropped by default; Sealane's rules in {chain} let its workloads out"),
-        ),
-        Ok(Firewall::Closed(chain)) if agent_runs => Finding::warning(
+        )),
+        Ok(Firewall::Closed(chain)) if agent_runs => findings.push(Finding::warning(
             "forwarding",
             format!("dropped by default, and no rules of Sealane's stand in {chain}"),
             "right if no network has --egress allow; otherwise the agent puts them there within a minute",
-        ),
-        Ok(Firewall::Closed(chain)) => Finding::ok(
+        )),
+        Ok(Firewall::Closed(chain)) => findings.push(Finding::ok(
             "forwarding",
             format!("dropped by default; the agent will let its workloads out by rules in {chain}"),
-        ),
-        Err(error) => {
-            Finding::warning("forwarding", format!("cannot be judged: {error}"), "see `iptables -S FORWARD`")
+        )),
+        Err(error) => findings.push(Finding::warning(
+            "forwarding",
+            format!("cannot be judged: {error}"),
+            "see `iptables -S FORWARD`",
+        )),
+    }
+    findings
+}
+
+fn in_the_way(obstacle: &Obstacle) -> Finding {
+    let Obstacle { chain, fate, firewalld } = obstacle;
+    let text = match fate {
+        Fate::Dropped => format!("{chain} drops what workloads send to the world outside, or the answers"),
+        Fate::Unsure => {
+            format!("it cannot be told whether {chain} lets through what workloads send to the world outside")
         }
-    }]
+    };
+    let remedy = if *firewalld {
+        "`firewall-cmd --permanent --zone=trusted --add-interface=sealane+`, then `firewall-cmd --reload`"
+    } else {
+        "let `iifname \"sealane*\"` and `oifname \"sealane*\" ct state established,related` through there"
+    };
+    Finding::warning("forwarding", text, format!("{remedy}; right as it is if no network has --egress allow"))
+}
+
+/// The devices that lead to the world outside.
+fn uplinks() -> Vec<String> {
+    let listed = Command::new("ip").args(["-4", "-o", "route", "show", "default"]).output();
+    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let devices: BTreeSet<&str> =
+        words.windows(2).filter(|pair| pair[0] == "dev").map(|pair| pair[1]).collect();
+    devices.into_iter().map(str::to_owned).collect()
 }
 
 /// Base chains on the input hook that drop what no rule accepts.

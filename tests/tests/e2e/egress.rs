@@ -76,6 +76,29 @@ fn a_host_whose_firewall_drops_what_is_forwarded_lets_workloads_out_and_forgets_
 }
 
 #[test]
+fn check_names_a_chain_that_drops_egress_and_its_remedy_helps() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _server) = beside_the_world(|site| {
+        let table = "nft add table inet fw; nft 'add chain inet fw onward { type filter hook forward priority 10; }'; \
+                     nft add rule inet fw onward reject";
+        let _ = site.command("sh", &["-ec", table]).ok();
+    });
+    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    assert_eq!(curl(&mesh, "shop", &[], WORLD), 7);
+    let findings = || mesh.site(1).findings("forwarding");
+    let words = "inet fw onward drops what workloads send to the world outside, or the answers".to_owned();
+    assert_eq!(findings(), [("warning".to_owned(), words)]);
+    for rule in ["iifname sealane*", "oifname sealane* ct state established,related"] {
+        let _ = mesh.site(1).command("nft", &["insert", "rule", "inet", "fw", "onward", rule, "accept"]).ok();
+    }
+    let open = ("ok".to_owned(), "nothing drops what is forwarded".to_owned());
+    assert_eq!(findings(), [open]);
+    assert_eq!(curl(&mesh, "shop", &[], WORLD), 0);
+}
+
+#[test]
 fn a_document_that_changes_egress_changes_it_for_running_workloads() {
     if !isolated() {
         return;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, Site, eventually, sealane};
-use serde_json::Value;
+use sealane_tests::{Mesh, PATIENCE, eventually, sealane};
 
 /// Runs one of the Makefile's targets about an installation below `root`.
 fn make(target: &str, root: &Path) {
@@ -98,16 +97,6 @@ fn a_mesh_comes_back_from_its_disks_when_every_host_was_rebooted() {
     assert_eq!(vip(&mesh), address);
 }
 
-/// The findings of `check` in an area: verdict and words.
-fn findings(site: &Site, area: &str) -> Vec<(String, String)> {
-    let checked = site.sealane(&["check", "-o", "json"]);
-    let all: Value =
-        serde_json::from_str(&checked.stdout).unwrap_or_else(|error| panic!("{error}: {checked}"));
-    let word = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
-    let of = all.as_array().unwrap().iter().filter(|finding| finding["area"] == area);
-    of.map(|finding| (word(finding, "verdict"), word(finding, "finding"))).collect()
-}
-
 #[test]
 fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
     if !isolated() {
@@ -122,16 +111,16 @@ fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
     let firewall = "nft add table inet fw; nft 'add chain inet fw in { type filter hook input priority 0; policy drop; }'; \
                     nft add rule inet fw in iif lo accept";
     let _ = mesh.site(2).command("sh", &["-c", firewall]).ok();
-    let closed = findings(mesh.site(2), "firewall");
+    let closed = mesh.site(2).findings("firewall");
     assert!(
         closed.iter().any(|(verdict, text)| verdict == "warning" && text.contains("4789/udp")),
         "{closed:?}"
     );
     let _ = mesh.site(2).command("nft", &["delete", "table", "inet", "fw"]).ok();
-    assert_eq!(findings(mesh.site(2), "firewall")[0].0, "ok");
+    assert_eq!(mesh.site(2).findings("firewall")[0].0, "ok");
 
     let taken = mesh.site(2).host.within(|| std::net::TcpListener::bind("0.0.0.0:9464").unwrap()).unwrap();
-    let ports = findings(mesh.site(2), "ports");
+    let ports = mesh.site(2).findings("ports");
     assert!(
         ports.iter().any(|(verdict, text)| verdict == "warning" && text.contains("9464/tcp is in use")),
         "{ports:?}"
@@ -151,7 +140,7 @@ fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
 
     mesh.control.kill9();
     eventually(PATIENCE, "a control plane that is gone is a problem", || {
-        let agent = findings(mesh.site(2), "agent");
+        let agent = mesh.site(2).findings("agent");
         agent
             .iter()
             .any(|(verdict, text)| verdict == "problem" && text.contains("control is not there"))
