@@ -10,14 +10,16 @@ mod forwarding;
 mod iptables;
 pub(crate) mod link;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use netlink_packet_route::link::InfoKind;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use crate::netlink::{LinkRequest, NetlinkError, Socket};
-use crate::nft::{self, NftError};
+use crate::netlink::{Link, LinkRequest, NetlinkError, Socket};
+use crate::nft::{self, NftError, Outside};
 
 pub use iptables::{Firewall, inspect};
 
@@ -56,8 +58,8 @@ pub(crate) struct Host {
     /// Whether this process has taken back what it or one before it left.
     released: bool,
     ready: bool,
-    /// The generation of the ruleset when it was right.
-    rules: Option<u32>,
+    /// The generation of the ruleset when it was right, and what for.
+    rules: Option<(u32, Outside)>,
 }
 
 impl Host {
@@ -81,21 +83,23 @@ impl Host {
         &mut self,
         hopper: &Hopper,
         host: &NetNs,
+        vxlan_port: u16,
         run_dir: &Path,
     ) -> (Mended, Result<(), EgressError>) {
         let mut mended = Mended::default();
-        let rules = nft::ensure_host_rules(hopper, host, &mut self.rules).map(|changed| {
-            mended.nft = u64::from(changed);
+        let rules = uplinks(hopper, host).map_err(EgressError::from).and_then(|uplinks| {
+            let outside = Outside { vxlan_port, uplinks };
+            mended.nft = u64::from(nft::ensure_host_rules(hopper, host, outside, &mut self.rules)?);
+            Ok(())
         });
         let forwarding = forwarding::ensure(hopper, host, run_dir).map(|changed| {
             mended.settings = u64::from(changed);
         });
         let firewall = iptables::ensure(hopper, host).map(|changed| mended.iptables = changed);
         let outcome = rules
-            .map_err(EgressError::from)
             .and(forwarding.map_err(EgressError::Forwarding))
             .and(firewall.map_err(EgressError::Iptables));
-        *self = Self { wanted: true, released: false, ready: outcome.is_ok(), rules: self.rules };
+        *self = Self { wanted: true, released: false, ready: outcome.is_ok(), rules: self.rules.take() };
         (mended, outcome)
     }
 
@@ -130,6 +134,20 @@ impl Host {
         self.released = true;
         Ok(done)
     }
+}
+
+/// The host's bridges that lead outside: somebody's beyond them is the next hop of a route, or one of their ports is
+/// neither a container's nor a virtual machine's.
+fn uplinks(hopper: &Hopper, host: &NetNs) -> Result<BTreeSet<String>, NetlinkError> {
+    let mut socket = Socket::open(hopper, host)?;
+    let (links, routes) = (socket.links()?, socket.routes()?);
+    let leads_outside = |bridge: &Link| {
+        let inward = |port: &Link| matches!(port.kind, Some(InfoKind::Veth | InfoKind::Tun));
+        routes.iter().any(|route| route.index == bridge.index && route.gateway.is_some())
+            || links.iter().any(|port| port.master == Some(bridge.index) && !inward(port))
+    };
+    let bridges = links.iter().filter(|link| link.kind == Some(InfoKind::Bridge));
+    Ok(bridges.filter(|bridge| leads_outside(bridge)).map(|bridge| bridge.name.clone()).collect())
 }
 
 /// Takes back what agents with this run directory did to the host for the sake of egress; says what that was. For a

@@ -4,6 +4,8 @@
 //! own; ports that lead nowhere are refused at once, pings are answered by the namespace itself. What is wanted is pure
 //! ([`ServiceTable`]); changes travel as one nf_tables transaction over netlink that touches only the ports that changed.
 //! Established connections are never touched; flows of datagrams leave an endpoint that is gone, by conntrack.
+//!
+//! The kernel reads the rules for the first packet of a flow alone, and there are none before the network has a service.
 
 mod expression;
 mod kernel;
@@ -142,7 +144,7 @@ fn ensure(
         namespace.put(known.as_deref(), wanted)?;
     }
     // Rules first: a flow that is freed may begin anew at once.
-    let stranded = known.is_none_or(|known| wanted.strands(&known));
+    let stranded = !wanted.is_idle() && known.is_none_or(|known| wanted.strands(&known));
     let freed = if stranded { namespace.free_flows(wanted)? } else { 0 };
     Ok((changed, freed))
 }

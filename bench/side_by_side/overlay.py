@@ -1,6 +1,7 @@
-"""Overlays side by side: two hosts on one cable, and between them nothing (plain veth), a VXLAN and bridge made by hand
-(bridge-nf-call 0), and Sealane's. Client and server have a CPU each; the rest of the machine does nothing else, so its whole
-CPU time is the path's."""
+"""Overlays side by side: between two hosts on one cable nothing (plain veth) or a VXLAN and bridge made by hand
+(bridge-nf-call 0), and, between two other hosts on another cable, Sealane's network: without services, and with one, when
+the kernel tracks the flows of workloads without a sidecar. So what Sealane's rules cost a host counts as Sealane's. Client
+and server have a CPU each; the rest of the machine does nothing else, so its whole CPU time is the path's."""
 
 import sys
 
@@ -20,20 +21,20 @@ class Path:
 def _by_hand(left, right):
     """A container on each host, behind a bridge with a VXLAN device without learning."""
     ends = []
-    for host, other, number in ((left, right, 1), (right, left, 2)):
+    for (host, underlay), (_, other), number in ((left, right, 1), (right, left, 2)):
         end, netns = site.place(f"hand{number}"), f"bridge{number}"
         site.place(netns)
-        there = host.where.rsplit("/", 1)[1]
+        there = host.rsplit("/", 1)[1]
         mac, peer = (f"02:00:00:00:00:0{each}" for each in (number, 3 - number))
         site.shell(f"""set -e
-            ip -n {there} link add vx mtu 1450 type vxlan id 77 local {host.underlay} dstport 4789 nolearning
+            ip -n {there} link add vx mtu 1450 type vxlan id 77 local {underlay} dstport 4789 nolearning
             ip -n {there} link set vx netns {netns}
             ip -n {netns} link add name br0 mtu 1450 type bridge
             ip -n {netns} link add port mtu 1450 type veth peer name eth0 mtu 1450 netns hand{number}
             for port in vx port; do ip -n {netns} link set $port master br0 up; done
             ip -n {netns} link set br0 up
             ip netns exec {netns} sysctl -qw net.bridge.bridge-nf-call-iptables=0 || true
-            bridge -n {netns} fdb replace {peer} dev vx dst {other.underlay} self
+            bridge -n {netns} fdb replace {peer} dev vx dst {other} self
             ip -n hand{number} link set eth0 address {mac} up
             ip -n hand{number} address add 10.77.0.{number}/24 dev eth0
             ip -n hand{number} neighbour replace 10.77.0.{3 - number} lladdr {peer} dev eth0
@@ -43,17 +44,23 @@ def _by_hand(left, right):
 
 
 def _paths(options):
+    bare = [(site.place("bare-left"), "192.0.2.11"), (site.place("bare-right"), "192.0.2.12")]
+    site.join(*bare[0], *bare[1])
+    yield Path("plain veth", bare[0][0], bare[1][0], bare[1][1])
+    yield _by_hand(*bare)
     left, right = mesh.pair(options.sealane)
-    yield Path("plain veth", left.where, right.where, right.underlay)
-    yield _by_hand(left, right)
     near, far = left.workload("near", "--no-sidecar"), right.workload("far", "--no-sidecar")
     yield Path("Sealane", near, far, right.address("far"))
+    left.say("network create served --subnet 10.43.0.0/16")
+    near = left.workload("near-served", "--no-sidecar", network="served")
+    far = right.workload("far-served", "--no-sidecar", "--service", "served", "--port", "80", network="served")
+    yield Path("Sealane, with a service", near, far, right.address("far-served"))
 
 
 def _serve(path):
     site.start(["iperf3", "-s", "-p", peers.BULK_PORT], path.far, SERVER_CPU)
     site.start(["sockperf", "server", "-i", path.server, "-p", ECHO_PORT], path.far, SERVER_CPU)
-    config = peers.FOLDER / f"overlay-{path.name.split()[0]}.conf"
+    config = peers.FOLDER / f"overlay-{'-'.join(path.name.split())}.conf"
     config.write_text(f"""worker_processes 1; pid {config}.pid; daemon off; error_log stderr crit;
         events {{ worker_connections 4096; }}
         http {{ access_log off; server {{ listen {peers.BACKEND_PORT} backlog=4096; return 200 "{peers.BODY}"; }} }}""")
@@ -88,7 +95,8 @@ def measure(options):
         _serve(path)
     rounds = {path.name: [] for path in paths}
     for number in range(options.rounds):
-        for path in paths[number % 3:] + paths[:number % 3]:
+        turn = number % len(paths)
+        for path in paths[turn:] + paths[:turn]:
             figures = _round(path, options)
             rounds[path.name].append(figures)
             print(f"overlay round {number + 1}: {path.name}: {figures['gbits_1']:.1f}/{figures['gbits_4']:.1f} Gbit/s, "

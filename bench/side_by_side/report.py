@@ -59,8 +59,8 @@ def _overlay(figures):
               ("cpu_seconds_per_gigabyte_4", "CPU s/GB x4", 2), ("packets_per_second", "UDP 64 B packets/s", 0),
               ("rtt_p50", "RTT us p50", 0), ("rtt_p99", "RTT us p99", 0), ("connections_per_second", "connections/s", 0)]
     rows = [[path["name"], *(_number(path[field], digits) for field, _, digits in fields)] for path in paths]
-    ours = next(path for path in paths if path["name"] == "Sealane")
-    rows.append(["**Sealane to by hand**", *(_ratio(ours[field], hand[field]) for field, _, _ in fields)])
+    for ours in (path for path in paths if path["name"].startswith("Sealane")):
+        rows.append([f"**{ours['name']}, to by hand**", *(_ratio(ours[field], hand[field]) for field, _, _ in fields)])
     return _table(["", *(title for _, title, _ in fields)], rows)
 
 

@@ -3,10 +3,12 @@
 //! Both masquerade: the first makes packets of networks whose subnets overlap different, the second gives them the
 //! host's address.
 
+use std::collections::BTreeSet;
+
 use sealane_proto::resource::Egress;
 use sealane_proto::types::Subnet;
 
-use super::rules::TABLE;
+use super::rules::{TABLE, same};
 use super::table;
 
 pub(super) const FAMILY: &str = "inet";
@@ -71,20 +73,42 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
 
 /// The table of the host: for the links of all networks, of every agent on it. Its own services answer nobody who
 /// comes by a link but for ping: such a packet passes by the rules that the host has for its real devices. Links
-/// do not reach each other, and nobody outside reaches into one.
-pub(super) fn host() -> String {
+/// do not reach each other, and nobody outside reaches into one. Nor do they reach into a bridge (of containers, of
+/// virtual machines) but by what that publishes: the bridge's own rules have come to trust FORWARD's policy.
+///
+/// Packets of others are let go by the first rule of every chain, and tunnels between hosts, of which every flow within
+/// has a port of its own (RFC 7348, section 5), are not tracked.
+fn host_table() -> String {
     let body = format!(
         "    \
+    set tunnels {{
+        type inet_service
+    }}
+    set uplinks {{
+        type ifname
+    }}
+    chain raw {{
+        type filter hook prerouting priority -300; policy accept;
+        udp dport @tunnels notrack
+    }}
+    chain output {{
+        type filter hook output priority -300; policy accept;
+        udp dport @tunnels notrack
+    }}
     chain input {{
         type filter hook input priority -10; policy accept;
-        iifname \"{HOST_LINK}*\" ct state {{ established, related }} accept
-        iifname \"{HOST_LINK}*\" icmp type echo-request accept
-        iifname \"{HOST_LINK}*\" reject with icmpx admin-prohibited
+        iifname != \"{HOST_LINK}*\" accept
+        ct state {{ established, related }} accept
+        icmp type echo-request accept
+        reject with icmpx admin-prohibited
     }}
     chain forward {{
         type filter hook forward priority -10; policy accept;
+        iifname != \"{HOST_LINK}*\" oifname != \"{HOST_LINK}*\" accept
         iifname \"{HOST_LINK}*\" oifname \"{HOST_LINK}*\" reject with icmpx admin-prohibited
         oifname \"{HOST_LINK}*\" ct state != {{ established, related }} drop
+        ct status dnat accept
+        meta oifkind \"bridge\" oifname != @uplinks reject with icmpx admin-prohibited
     }}
     chain postrouting {{
         type nat hook postrouting priority 100; policy accept;
@@ -95,9 +119,37 @@ pub(super) fn host() -> String {
     table::stamped(FAMILY, TABLE, "host", &body)
 }
 
+/// What an agent puts into the host's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// The UDP port of its tunnels.
+    pub(crate) vxlan_port: u16,
+    /// Bridges that lead outside.
+    pub(crate) uplinks: BTreeSet<String>,
+}
+
+/// The script that makes the host's table what it should be; empty when it is that already. Ports of other agents
+/// stay in it.
+pub(super) fn host(listed: Option<&str>, outside: &Outside) -> String {
+    let table = host_table();
+    let there = listed.and_then(table::without_rows).filter(|(bare, _)| same(bare, &table));
+    let mut script = match there {
+        Some(_) => String::new(),
+        None => table::replacing(FAMILY, TABLE, &table),
+    };
+    let known = there.map(|(_, rows)| rows).unwrap_or_default();
+    let known = |set: &str| known.get(set).cloned().unwrap_or_default();
+    let mut tunnels = known("tunnels");
+    tunnels.insert(outside.vxlan_port.to_string());
+    let uplinks = outside.uplinks.iter().map(|name| format!("\"{name}\"")).collect();
+    for (set, rows) in [("tunnels", tunnels), ("uplinks", uplinks)] {
+        script += &table::changing_rows([FAMILY, TABLE, set], &known(set), &rows);
+    }
+    script
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::rules::same;
     use super::*;
 
     #[test]
@@ -113,5 +165,32 @@ mod tests {
         let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap();
         assert!(line("169.254.0.0/16") < line("ip saddr 10.42.0.0/16 accept"));
         assert!(line("udp dport 14789") < line("ip saddr 10.42.0.0/16 accept"));
+    }
+
+    #[test]
+    fn what_other_agents_have_put_into_the_hosts_table_stays() {
+        let outside = |vxlan_port, uplinks: &[&str]| Outside {
+            vxlan_port,
+            uplinks: uplinks.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let (fresh, table) = (host(None, &outside(4789, &[])), host_table());
+        assert!(fresh.contains(&table) && fresh.ends_with("tunnels { 4789 }\n"), "{fresh}");
+        let set = |kind: &str, rows: &str| format!("{kind}\n\t\telements = {{ {rows} }}\n");
+        let lists = |ports: &str, uplinks: &str| {
+            let text = table.replace("inet_service\n", &set("inet_service", ports)).replace("    ", "\t");
+            if uplinks.is_empty() { text } else { text.replace("ifname\n", &set("ifname", uplinks)) }
+        };
+        let two = lists("4789,\n\t\t\t     4790", "\"br0\"");
+        assert_eq!(host(Some(&two), &outside(4790, &["br0"])), "");
+        let changed = host(Some(&two), &outside(4791, &["br1"]));
+        assert_eq!(
+            changed,
+            "add element inet sealane tunnels { 4791 }\ndelete element inet sealane uplinks { \"br0\" }\n\
+             add element inet sealane uplinks { \"br1\" }\n"
+        );
+        let emptied = host(Some(&table), &outside(4790, &[]));
+        assert_eq!(emptied, "add element inet sealane tunnels { 4790 }\n");
+        let broken = lists("4789", "").replace("\t\tudp dport @tunnels notrack\n", "");
+        assert_eq!(host(Some(&broken), &outside(4789, &[])), fresh);
     }
 }

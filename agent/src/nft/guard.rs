@@ -7,7 +7,7 @@ use std::str::FromStr;
 use sealane_proto::types::MacAddr;
 
 use super::rules::{TABLE, same};
-use super::table;
+use super::table::{self, Rows};
 
 pub(super) const FAMILY: &str = "bridge";
 
@@ -122,16 +122,7 @@ fn change<'a>(verb: &str, senders: impl IntoIterator<Item = &'a Sender>) -> Stri
 
 /// The rows of the table that nft lists; `None` when the table is not this one, or its sets contradict each other.
 pub(super) fn listed(text: &str, ipv6: bool) -> Option<BTreeSet<Sender>> {
-    let (mut bare, mut rest) = (String::new(), text);
-    let mut sets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    while let Some((before, after)) = rest.split_once("elements = {") {
-        let set = before.rsplit("set ").next()?.split_whitespace().next()?;
-        let (rows, after) = after.split_once('}')?;
-        sets.insert(set, rows.split(',').map(str::trim).filter(|row| !row.is_empty()).collect());
-        bare.push_str(before);
-        rest = after;
-    }
-    bare.push_str(rest);
+    let (bare, sets) = table::without_rows(text)?;
     if !same(&bare, &table(ipv6)) {
         return None;
     }
@@ -145,16 +136,15 @@ pub(super) fn listed(text: &str, ipv6: bool) -> Option<BTreeSet<Sender>> {
     });
     let senders = senders.collect::<Option<BTreeSet<Sender>>>()?;
     // What these rows would be listed as is what there is.
-    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut wanted = Rows::new();
     for (set, row) in senders.iter().flat_map(Sender::rows) {
-        wanted.entry(set).or_default().insert(row);
+        wanted.entry(set.to_owned()).or_default().insert(row);
     }
-    let there = sets.into_iter().map(|(set, rows)| (set, rows.into_iter().map(str::to_owned).collect()));
-    (there.collect::<BTreeMap<&str, BTreeSet<String>>>() == wanted).then_some(senders)
+    (sets == wanted).then_some(senders)
 }
 
-fn rows<'a>(sets: &BTreeMap<&str, BTreeSet<&'a str>>, set: &str) -> impl Iterator<Item = &'a str> {
-    sets.get(set).cloned().unwrap_or_default().into_iter()
+fn rows<'a>(sets: &'a Rows, set: &str) -> impl Iterator<Item = &'a str> {
+    sets.get(set).into_iter().flatten().map(String::as_str)
 }
 
 fn cut<A: FromStr>(row: &str) -> Option<(String, MacAddr, A)> {

@@ -8,6 +8,7 @@ use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+use super::border::Outside;
 use super::guard::Sender;
 use super::program::{list_table, run};
 use super::rules::{TABLE, same};
@@ -105,26 +106,28 @@ pub(crate) fn ensure_network_rules(
 }
 
 /// Makes the host's rules for the links of its networks what they should be; answers whether they were not.
-/// `known` is the generation at which they were right.
+/// `known` is the generation at which they were right, and for what.
 ///
 /// # Errors
 /// As [`ensure_network_rules`].
 pub(crate) fn ensure_host_rules(
     hopper: &Hopper,
     host: &NetNs,
-    known: &mut Option<u32>,
+    outside: Outside,
+    known: &mut Option<(u32, Outside)>,
 ) -> Result<bool, NftError> {
     let before = kernel::generation(hopper, host).map_err(NftError::Kernel)?;
-    if *known == Some(before) {
+    if known.as_ref() == Some(&(before, outside.clone())) {
         return Ok(false);
     }
     *known = None;
-    let table = border::host();
-    if list_table(hopper, host, border::FAMILY, TABLE)?.is_some_and(|text| same(&text, &table)) {
-        *known = Some(before);
+    let listed = list_table(hopper, host, border::FAMILY, TABLE)?;
+    let script = border::host(listed.as_deref(), &outside);
+    if script.is_empty() {
+        *known = Some((before, outside));
         return Ok(false);
     }
-    run(hopper, host, table::replacing(border::FAMILY, TABLE, &table)).map(|()| true)
+    run(hopper, host, script).map(|()| true)
 }
 
 /// Removes the host's rules; answers whether there were any.
@@ -154,13 +157,12 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
     for ipv6 in [false, true] {
         run(hopper, ns, guard::replacing(&BTreeSet::new(), ipv6))?;
     }
-    for table in [
-        border::network(subnet, Egress::Allow, 4789),
-        border::network(subnet, Egress::Deny, 4789),
-        border::host(),
-    ] {
+    for egress in [Egress::Allow, Egress::Deny] {
+        let table = border::network(subnet, egress, 4789);
         run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
     }
+    let outside = Outside { vxlan_port: 4789, uplinks: ["br0".to_owned()].into() };
+    run(hopper, ns, border::host(None, &outside))?;
     kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
     run(hopper, ns, table::removal(border::FAMILY, TABLE) + &table::removal(guard::FAMILY, TABLE))
 }

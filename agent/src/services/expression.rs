@@ -1,7 +1,7 @@
 //! Rules as the kernel takes them (linux/netfilter/nf_tables.h), laid out as the nft program does, so that it can show
 //! them. Pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -38,25 +38,13 @@ pub(super) struct Family {
     pub(super) length: u32,
     /// ICMP's number, and its echo request's.
     echo: (u8, u8),
-    /// NFT_CT_DST_IP: the destination that a flow was begun with.
-    original: u32,
-    /// What the kernel redirects to.
-    loopback: IpAddr,
     /// The nft program's number for the type of an address.
     pub(super) kind: u32,
 }
 
 impl Family {
     /// RFC 791 and RFC 792.
-    pub(super) const V4: Self = Self {
-        nfproto: 2,
-        destination: 16,
-        length: 4,
-        echo: (1, 8),
-        original: 20,
-        loopback: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        kind: 7,
-    };
+    pub(super) const V4: Self = Self { nfproto: 2, destination: 16, length: 4, echo: (1, 8), kind: 7 };
 }
 
 /// One rule.
@@ -124,16 +112,6 @@ impl Rule {
         self.destination(family).inside(family, net)
     }
 
-    /// `ct original ip daddr NET`
-    pub(super) fn original_destination_of(self, family: Family, net: IpNet) -> Self {
-        let loaded = self.expression("ct", |data| {
-            data.number(2, family.original);
-            data.number(1, FIRST);
-            data.bytes(3, &[0]);
-        });
-        loaded.inside(family, net)
-    }
-
     /// Whether the address in the first register is one of `net`.
     fn inside(self, family: Family, net: IpNet) -> Self {
         let (mask, network) = (octets(net.netmask()), octets(net.network()));
@@ -165,14 +143,18 @@ impl Rule {
         })
     }
 
-    /// `ip daddr 127.0.0.1`
-    pub(super) fn redirected(self, family: Family) -> Self {
-        self.destination(family).is(&octets(family.loopback))
-    }
-
     /// `redirect`: to the host itself.
     pub(super) fn redirect(self) -> Self {
         self.expression("redir", |_| {})
+    }
+
+    /// `redirect to :0`: to a port of the host's own at which nobody can listen.
+    pub(super) fn redirect_to_nobody(self) -> Self {
+        let port = self.expression("immediate", |data| {
+            data.number(1, FIRST);
+            data.nested(2, |data| data.bytes(DATA_VALUE, &[0, 0]));
+        });
+        port.expression("redir", |data| data.number(1, FIRST))
     }
 
     /// `reject with tcp reset`

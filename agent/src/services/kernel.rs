@@ -51,13 +51,14 @@ impl Namespace<'_> {
         NetfilterSocket::open(self.hopper, self.netns)
     }
 
-    /// Whether the kernel has just this table.
+    /// Whether the kernel has just this table, or none at all where none is needed: with the first table of its kind
+    /// the kernel begins to track every flow of the namespace.
     pub(super) fn has(&self, wanted: &ServiceTable) -> Result<bool, NetlinkError> {
         let name = ruleset::table_name(self.network);
         match read(&mut self.open()?, &name) {
             Ok(found) => Ok(found == Found::of(wanted)),
             // Its sets are not there, so it is not.
-            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(false),
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(wanted.is_idle()),
             Err(error) => Err(error),
         }
     }

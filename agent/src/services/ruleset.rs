@@ -21,12 +21,11 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 /// Elements that fit into one message, whose list is an attribute of at most 65,535 bytes.
 const ELEMENTS: usize = 500;
-/// NF_INET_LOCAL_IN and NF_INET_LOCAL_OUT of linux/netfilter.h.
-const INPUT: u32 = 1;
+/// NF_INET_LOCAL_OUT of linux/netfilter.h.
 const OUTPUT: u32 = 3;
-/// Before the sidecar's rules, which are at the usual -100 (dstnat).
+/// Before and after the sidecar's rules, which are at the usual -100 (dstnat).
 const BEFORE_DSTNAT: i32 = -110;
-const FILTER: i32 = 0;
+const AFTER_DSTNAT: i32 = -90;
 /// How the nft program calls types, by which it shows elements: of verdicts, ports, transports and numbers.
 const VERDICTS: u32 = 0xffff_ff00;
 const PORT: u32 = 13;
@@ -47,9 +46,9 @@ pub(super) fn fingerprint(rule: &Rule) -> String {
     format!("{:08x}", crc32fast::hash(rule.as_bytes()))
 }
 
-/// The rules of every chain, by fingerprints in their order.
+/// The rules of every chain that has any, by fingerprints in their order.
 pub(super) fn fingerprints(table: &ServiceTable) -> BTreeMap<String, Vec<String>> {
-    let base = base_chains(table).into_iter();
+    let base = base_chains(table).into_iter().filter(|chain| !chain.rules.is_empty());
     let mut chains: BTreeMap<String, Vec<String>> =
         base.map(|chain| (chain.name.to_owned(), chain.rules.iter().map(fingerprint).collect())).collect();
     for backends in table.ports.values() {
@@ -74,18 +73,12 @@ fn protocol(transport: Transport) -> u8 {
     }) as u8
 }
 
+/// A base chain of the kind `nat`: the kernel asks it for the first packet of a flow alone, and leaves it out as soon as
+/// another has translated that.
 struct Chain {
     name: &'static str,
-    hook: Option<Hook>,
-    rules: Vec<Rule>,
-}
-
-/// Where a base chain is asked.
-#[derive(Clone, Copy)]
-struct Hook {
-    kind: &'static str,
-    number: u32,
     priority: i32,
+    rules: Vec<Rule>,
 }
 
 fn base_chains(table: &ServiceTable) -> Vec<Chain> {
@@ -96,21 +89,15 @@ fn base_chains(table: &ServiceTable) -> Vec<Chain> {
         // The kernel answers pings to itself.
         Rule::default().destination_in(family, VIPS).echo_request(family).redirect(),
     ];
-    // A sender of datagrams is told by ICMP alone when they are refused on their way in: on their way out, send(2)
-    // would fail with EPERM as well. So they go round by the loopback.
-    let round = each(&|net| Rule::default().destination_of(family, net).carried_by(udp).redirect());
-    let refused = each(&|net| {
-        let came_round = Rule::default().redirected(family).carried_by(udp);
-        came_round.original_destination_of(family, net).unreachable()
-    });
+    // A sender of datagrams is told by ICMP alone when nobody is there to get them: where a rule refuses them on their
+    // way out, send(2) fails with EPERM as well.
+    let round = each(&|net| Rule::default().destination_of(family, net).carried_by(udp).redirect_to_nobody());
     let reset = each(&|net| Rule::default().destination_of(family, net).carried_by(tcp).reset());
     let other = each(&|net| Rule::default().destination_of(family, net).unreachable());
-    let hook = |kind, number, priority| Some(Hook { kind, number, priority });
     vec![
-        Chain { name: "balance", hook: hook("nat", OUTPUT, BEFORE_DSTNAT), rules: [mapped, round].concat() },
-        // What was mapped or redirected has another destination by now.
-        Chain { name: "unmapped", hook: hook("filter", OUTPUT, FILTER), rules: [reset, other].concat() },
-        Chain { name: "unmapped-datagrams", hook: hook("filter", INPUT, FILTER), rules: refused },
+        Chain { name: "balance", priority: BEFORE_DSTNAT, rules: [mapped, round].concat() },
+        // What was mapped or redirected, here or to the sidecar, does not come here.
+        Chain { name: "unmapped", priority: AFTER_DSTNAT, rules: [reset, other].concat() },
     ]
 }
 
@@ -133,7 +120,7 @@ pub(super) fn replacement(name: &str, wanted: &ServiceTable) -> Transaction {
     writer.put(0, NLM_F_CREATE, |_| {});
     writer.sets();
     for chain in base_chains(wanted) {
-        writer.chain(chain.name, chain.hook);
+        writer.chain(chain.name, Some(chain.priority));
         for rule in &chain.rules {
             writer.rule(chain.name, rule);
         }
@@ -218,15 +205,15 @@ impl Writer<'_> {
         });
     }
 
-    fn chain(&mut self, name: &str, hook: Option<Hook>) {
+    fn chain(&mut self, name: &str, priority: Option<i32>) {
         self.put(3, NLM_F_CREATE, |chain| {
             chain.text(3, name);
-            if let Some(Hook { kind, number, priority }) = hook {
+            if let Some(priority) = priority {
                 chain.nested(4, |hook| {
-                    hook.number(1, number);
+                    hook.number(1, OUTPUT);
                     hook.bytes(2, &priority.to_be_bytes());
                 });
-                chain.text(7, kind);
+                chain.text(7, "nat");
             }
         });
     }

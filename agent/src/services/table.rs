@@ -74,6 +74,9 @@ impl ServiceTable {
                 instances.entry(service).or_default().push(workload);
             }
         }
+        if snapshot.services.is_empty() {
+            return Self::default();
+        }
         let services = snapshot.blocks.iter().filter(|block| block.node.is_none());
         let mut table =
             Self { blocks: services.map(|block| block.range.into()).collect(), ..Self::default() };
@@ -104,6 +107,11 @@ impl ServiceTable {
         let backends = Backends { chain: "svc/probe".to_owned(), endpoints };
         let mapped = Mapped { vip, transport: Transport::Udp, port: 9 };
         Self { vips: [vip].into(), ports: [(mapped, backends)].into(), ..Self::default() }
+    }
+
+    /// Whether the network has no services.
+    pub(super) fn is_idle(&self) -> bool {
+        self.vips.is_empty()
     }
 
     /// How many ports can be reached.

@@ -1,8 +1,11 @@
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use sealane_agent::egress::{self, Firewall};
 use sealane_agent::overlay::Reason;
 use sealane_proto::resource::Egress;
+use sealane_sys::NetNs;
 
 use crate::hosts::{Host, answers, sh, try_sh, two_hosts};
 
@@ -108,6 +111,44 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
     sh(&hosts.b.ns, "ip route add 10.42.0.0/16 via 192.0.2.1");
     sh(&hosts.b.ns, "ip route replace 169.254.192.0/30 via 192.0.2.1");
     assert!(!answers(&hosts.b.ns, "10.42.0.10", 0.5) && !answers(&hosts.b.ns, "169.254.192.2", 0.5));
+}
+
+#[tokio::test]
+async fn bridges_of_containers_are_reached_by_what_they_publish_alone() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    let container = NetNs::anonymous().unwrap();
+    let fd = format!("/proc/{}/fd/{}", std::process::id(), container.as_fd().as_raw_fd());
+    sh(
+        &hosts.a.ns,
+        &format!(
+            "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up && \
+             ip link add inner type veth peer name eth0 netns {fd} && ip link set inner master docker0 up && \
+             nsenter --net={fd} ip link set eth0 up && nsenter --net={fd} ip addr add 172.17.0.2/16 dev eth0 && \
+             nsenter --net={fd} ip route add default via 172.17.0.1"
+        ),
+    );
+    hosts.converge().await;
+    let reaches = |target: &str| {
+        let line = format!("python3 -c 'import socket; socket.create_connection((\"{target}\", 80), 20)'");
+        let done = try_sh(&client, &line);
+        (done.status.success(), String::from_utf8(done.stderr).unwrap())
+    };
+    let listen = || TcpListener::bind("0.0.0.0:80");
+    let _listener = hosts.a.hopper.run(&container, listen).unwrap().unwrap();
+    let (reached, said) = reaches("172.17.0.2");
+    assert!(!reached && said.contains("No route to host"), "{said}");
+    sh(
+        &hosts.a.ns,
+        "nft 'table ip publish { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to 172.17.0.2; }; }'",
+    );
+    assert!(reaches("192.0.2.1").0, "published at the host's address");
+    // A way outside that is a bridge itself.
+    sh(&hosts.a.ns, "ip route add 198.51.100.0/24 via 172.17.0.2");
+    hosts.a.overlay.audit_egress().await.unwrap();
+    sh(&hosts.a.ns, "nft delete table ip publish");
+    assert!(reaches("172.17.0.2").0);
 }
 
 #[tokio::test]

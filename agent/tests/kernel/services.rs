@@ -171,6 +171,29 @@ async fn rules_are_known_again_and_what_somebody_changed_is_put_back() {
     assert_eq!(sh(client, "nft list ruleset"), "");
 }
 
+#[tokio::test]
+async fn a_network_without_services_costs_its_workloads_nothing() {
+    let mut scene = Scene::new().await;
+    let services = std::mem::take(&mut scene.snapshot.services);
+    assert!(!scene.ensure().await);
+    assert!(!scene.audit().await);
+    assert_eq!(sh(&scene.client, "nft list ruleset"), "", "no rule, so no flow is tracked");
+    scene.serve_as(11, 1, &services[0]);
+    scene.snapshot.services = services;
+    let listener = scene.listen(11);
+    assert!(scene.ensure().await);
+    let mut stream = scene.connect(80).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    // With its last service the address goes, and no connection.
+    scene.snapshot.services.clear();
+    assert!(scene.ensure().await);
+    io::Write::write_all(&mut stream, b"still").unwrap();
+    let mut bytes = [0; 5];
+    io::Read::read_exact(&mut far, &mut bytes).unwrap();
+    scene.restart();
+    assert!(!scene.ensure().await);
+}
+
 fn check_refusals(scene: &Scene, port: u16) {
     assert_eq!(scene.connect(port).unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{port}");
     check_udp_refusal(scene, port);
@@ -218,10 +241,15 @@ impl Scene {
 
     /// Adds an instance.
     fn serve(&mut self, last: u8, weight: u32) {
+        let service = self.snapshot.services[0].clone();
+        self.serve_as(last, weight, &service);
+    }
+
+    fn serve_as(&mut self, last: u8, weight: u32, service: &Service) {
         let workload = self.hosts.a.workload(&self.hosts.network, &format!("api-{last}"), last, last);
         self.snapshot.workloads.push(Workload {
-            service: Some("api".parse().unwrap()),
-            ports: self.snapshot.services[0].ports.clone(),
+            service: Some(service.name.clone()),
+            ports: service.ports.clone(),
             weight: weight.try_into().unwrap(),
             ..workload
         });
