@@ -16,8 +16,10 @@ COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_comple
 build: tools-build
 	cargo build --release --locked --package sealane
 
-## The binary, man pages, completions, units for systemd and their settings. DESTDIR and PREFIX as usual; nothing is started.
-install: $(BINARY)
+## The binary that was built, man pages, completions, units for systemd and their settings. DESTDIR and PREFIX as usual;
+## nothing is built or started, so that a host needs no compiler.
+install:
+	@[ -x "$(BINARY)" ] || { echo "error: there is no $(BINARY): run \`make build\`, or name one with BINARY=" >&2; exit 1; }
 	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/sealane
 	for unit in deploy/systemd/*.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
@@ -38,8 +40,6 @@ uninstall:
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sealane \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sealane.fish
-
-$(TARGET)/release/sealane: build
 
 ## A tour with real programs on hosts that are namespaces; ONCE=1 ends after it.
 demo: root tools-demo build

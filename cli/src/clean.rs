@@ -160,6 +160,11 @@ fn remove(folder: &Path, printer: &Printer) -> Result<(), Failure> {
     }
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A file system of its own is the administrator's; nothing is in it any more.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            printer.talk(&format!("emptied  {}, a mount", folder.display()));
+            Ok(())
+        }
         removed => {
             removed.map_err(fail())?;
             printer.talk(&format!("removed  {}", folder.display()));

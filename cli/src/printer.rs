@@ -6,11 +6,14 @@ use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 use crate::failure::Failure;
 pub(crate) use humane::{age, ago, instant, remaining};
+
+/// Between columns, in characters.
+const PADDING: u16 = 2;
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -189,11 +192,28 @@ fn table(headers: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>, widt
         table.set_header(headers);
     }
     table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    let words = longest_words(&table);
+    for (column, word) in table.column_iter_mut().zip(words) {
+        column.set_padding((0, PADDING));
+        // Prose is broken between words. Names and addresses stay whole, to be copied.
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(word + PADDING)));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
+}
+
+/// How long the longest word of every column is, in characters.
+fn longest_words(table: &Table) -> Vec<u16> {
+    let header = table.header().into_iter();
+    let rows = header.chain(table.row_iter());
+    let mut longest: Vec<u16> = vec![];
+    for (column, cell) in rows.flat_map(|row| row.cell_iter().enumerate()) {
+        let content = cell.content();
+        let word = content.split_whitespace().map(|word| word.chars().count()).max().unwrap_or_default();
+        longest.resize(longest.len().max(column + 1), 0);
+        longest[column] = u16::try_from(word).unwrap_or(u16::MAX / 2).max(longest[column]);
+    }
+    longest
 }
 
 #[cfg(test)]
@@ -210,8 +230,17 @@ mod tests {
         let tone = |word: &str| if word.starts_with("10.42") { Tone::Good } else { Tone::Plain };
         let text = painted(&text, "SUBNET", tone);
         assert_eq!(text, "NAME     SUBNET\nshop     \u{1b}[32m10.42.0.0/16\u{1b}[0m\nstorage  10.43.0.0/16");
-        let narrow = table(Some(&["NAME", "SUBNET"]), rows().into_iter(), Some(16));
-        assert!(narrow.lines().all(|line| line.len() <= 16), "{narrow}");
+        let told = [vec!["10.42.0.30".to_owned(), "its host cannot be reached".to_owned()]];
+        let narrow = table(Some(&["ADDRESS", "PROBLEM"]), told.into_iter(), Some(26));
+        assert_eq!(
+            narrow,
+            "ADDRESS     PROBLEM\n10.42.0.30  its host\n            cannot be\n            reached"
+        );
+        let narrow = table(Some(&["NAME", "SUBNET"]), rows().into_iter(), Some(12));
+        assert_eq!(
+            narrow, "NAME     SUBNET\nshop     10.42.0.0/16\nstorage  10.43.0.0/16",
+            "names stay whole"
+        );
         let sheet = table(None, [vec!["name".into(), "shop".into()]].into_iter(), None);
         assert_eq!(sheet, "name  shop");
     }

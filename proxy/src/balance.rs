@@ -20,9 +20,10 @@ use ewma::PeakEwma;
 /// What a failed or overloaded answer counts as at least.
 const PENALTY: Duration = Duration::from_secs(1);
 
-/// Who is drawn by weight is left for another only when that costs so many times less: small differences, such as that
-/// the latency of who is asked less is forgotten sooner, must not outweigh the weights.
-const NOTICEABLE: f64 = 1.5;
+/// Who is drawn by weight is left for another only when that costs so many times less. Who sets weights wants these
+/// shares: that an instance is on the next host, or the latency of who is asked less forgotten sooner, must not outweigh
+/// them; one that hangs or drowns must.
+const NOTICEABLE: f64 = 4.0;
 
 /// The endpoints of one target. `K` names an endpoint and survives configurations.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `sealane schema`, `completions` and `man`: what this program says of itself.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -45,13 +45,33 @@ fn pages(command: &clap::Command, folder: &Path) -> io::Result<usize> {
     let page = clap_mangen::Man::new(command.clone().disable_help_flag(false)).manual("Sealane");
     let mut text = vec![];
     page.render(&mut text)?;
-    fs::File::create(folder.join(page.get_filename()))?.write_all(&text)?;
+    let usage = command.clone().render_usage().to_string();
+    let text = with_synopsis(&String::from_utf8_lossy(&text), &usage);
+    fs::write(folder.join(page.get_filename()), text)?;
     Ok(written + 1)
+}
+
+/// The page with the usage as `--help` has it: the one that is made from the arguments knows neither their values nor
+/// the `--` before a command.
+fn with_synopsis(page: &str, usage: &str) -> String {
+    const HEAD: &str = ".SH SYNOPSIS\n";
+    let Some((before, after)) = page.split_once(HEAD) else { return page.to_owned() };
+    let rest = after.find(".SH ").map_or("", |at| &after[at..]);
+    let usage = usage.trim_start_matches("Usage: ").replace('\\', "\\e").replace('-', "\\-");
+    let lines: Vec<&str> = usage.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    format!("{before}{HEAD}{}\n{rest}", lines.join("\n.br\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_begins_with_the_usage_that_can_be_typed() {
+        let page = ".SH NAME\nrun\n.SH SYNOPSIS\nwrong\n.SH DESCRIPTION\nruns\n";
+        let right = ".SH NAME\nrun\n.SH SYNOPSIS\nrun [OPTIONS] \\-\\- <CMD>...\n.SH DESCRIPTION\nruns\n";
+        assert_eq!(with_synopsis(page, "Usage: run [OPTIONS] -- <CMD>..."), right);
+    }
 
     #[test]
     fn the_schema_in_the_documentation_is_this_one() {
