@@ -20,7 +20,9 @@ pub use address::Address;
 pub use conntrack::Flow;
 pub use error::{NetlinkError, Refusal};
 pub use link::{Link, LinkRequest};
-pub use neighbour::{FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
+pub use neighbour::{
+    FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
+};
 pub use packet::PacketSocket;
 pub use route::Route;
 pub use socket::{Request, Socket};

@@ -188,7 +188,7 @@ impl Overlay {
             let devices = pass.ensure_base(&base)?;
             pass.ensure_rules_with(&base, &port, &mut guard.rules)?;
             pass.ensure_port(&base, devices, &port, &netns)?;
-            pass.ensure_port_row(&port)?;
+            pass.ensure_port_row(&base, &port)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
             let applied = pass.applied;
             guard.announce(kernel, &network, &carried, changed);

@@ -1,6 +1,6 @@
 //! What a mesh consists of, as every part sees it. Wire messages become these in [`crate::wire`], once.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
@@ -25,6 +25,22 @@ pub struct Network {
     pub egress: Egress,
     /// Its IPv6 addresses, each made from an IPv4 one; `None`: it has none.
     pub subnet6: Option<Subnet6>,
+}
+
+impl Network {
+    /// The Ethernet address of whoever has this address and asked for no other.
+    #[must_use]
+    pub fn mac_of(&self, address: OverlayIp) -> MacAddr {
+        MacAddr::derived(self.vni, address)
+    }
+
+    /// The address that this Ethernet address goes with, the gateway's among them: nobody else may ask for it.
+    #[must_use]
+    pub fn address_of(&self, mac: MacAddr) -> Option<OverlayIp> {
+        let [_, _, a, b, c, d] = mac.octets();
+        let address = OverlayIp::from(Ipv4Addr::from([a, b, c, d]));
+        (self.subnet.contains(address) && self.mac_of(address) == mac).then_some(address)
+    }
 }
 
 /// What becomes of a network's packets to addresses outside it.

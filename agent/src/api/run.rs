@@ -109,7 +109,10 @@ fn status(error: &AttachError) -> Status {
             Status::not_found(text)
         }
         AttachError::Admit(
-            AdmitError::Address { .. } | AdmitError::ForeignBlock { .. } | AdmitError::Overlap { .. },
+            AdmitError::Address { .. }
+            | AdmitError::ForeignBlock { .. }
+            | AdmitError::Overlap { .. }
+            | AdmitError::MacReserved { .. },
         ) => Status::invalid_argument(text),
         AttachError::Admit(
             AdmitError::NameInUse { .. } | AdmitError::Ending(_) | AdmitError::MacInUse { .. },

@@ -115,6 +115,18 @@ pub(crate) enum AdmitError {
         /// Who has it.
         name: WorkloadName,
     },
+    /// The Ethernet address goes with another address.
+    #[error(
+        "MAC address {mac} in network {network} goes with address {address}; hint: choose another, or none at all"
+    )]
+    MacReserved {
+        /// The Ethernet address.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// The gateway's, a workload's, or one that a workload may get.
+        address: OverlayIp,
+    },
 }
 
 impl Mesh {
@@ -264,10 +276,13 @@ impl Mesh {
             }
             None => carried.ipam.next(&used, now).map_err(no_address)?,
         };
-        let mac = spec.mac.unwrap_or_else(|| MacAddr::derived(carried.snapshot.network.vni, address));
+        let mac = spec.mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
         if let Some(name) = taken_macs.get(&mac) {
             let (network, name) = (spec.network.clone(), name.clone());
             return Err(AdmitError::MacInUse { mac, network, name });
+        }
+        if let Some(owner) = carried.snapshot.network.address_of(mac).filter(|owner| *owner != address) {
+            return Err(AdmitError::MacReserved { mac, network: spec.network.clone(), address: owner });
         }
         let workload = Workload {
             name: spec.name.clone(),

@@ -24,7 +24,7 @@ pub struct FdbEntry {
     pub mac: MacAddr,
     /// The host to send to, in a VXLAN device's own table.
     pub peer: Option<IpAddr>,
-    /// Whether it stays until it is removed.
+    /// Whether it stays until it is removed and is not of a port's own address.
     pub fixed: bool,
 }
 
@@ -55,6 +55,15 @@ pub fn bridge_fdb_entry(index: u32, mac: MacAddr) -> NeighbourMessage {
     let mut message = row(AddressFamily::Bridge, index, mac);
     message.header.state = NeighbourState::Noarp;
     message.header.flags = NeighbourFlags::Controller;
+    message
+}
+
+/// `mac` is that of the bridge `index` itself: frames for it go up the stack.
+#[must_use]
+pub fn own_fdb_entry(index: u32, mac: MacAddr) -> NeighbourMessage {
+    let mut message = row(AddressFamily::Bridge, index, mac);
+    message.header.state = NeighbourState::Permanent;
+    message.header.flags = NeighbourFlags::Own;
     message
 }
 
@@ -141,7 +150,11 @@ fn read_fdb(message: &NeighbourMessage) -> Option<FdbEntry> {
         if let NeighbourAttribute::Controller(bridge) = attribute {
             entry.bridge = Some(*bridge);
             // A bridge marks what it owns itself (its ports' addresses) as permanent.
-            entry.fixed = state == libc::NUD_NOARP;
+            entry.fixed = state == libc::NUD_NOARP || entry.index == *bridge;
+        }
+        // A bridge keeps each row for its VLANs as well, and looks at none of them unless it filters by VLAN.
+        if let NeighbourAttribute::Vlan(_) = attribute {
+            return None;
         }
         if let NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) = attribute {
             entry.peer = match bytes.len() {

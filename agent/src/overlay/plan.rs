@@ -84,9 +84,9 @@ pub struct NeighbourRow {
 /// A MAC behind a port of the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BridgeFdbRow {
-    /// The local workload's.
+    /// The local workload's, or the gateway's.
     pub mac: MacAddr,
-    /// The port's device number.
+    /// The port's device number, or the bridge's own.
     pub port: u32,
 }
 
@@ -145,7 +145,7 @@ impl Base {
             mtu,
             gateway,
             prefix_len: network.subnet.to_net().prefix_len(),
-            gateway_mac: MacAddr::derived(network.vni, gateway),
+            gateway_mac: network.mac_of(gateway),
             subnet: network.subnet,
             subnet6: network.subnet6,
             egress: network.egress,
@@ -161,6 +161,12 @@ impl Base {
             prefix_len: subnet6.to_net().prefix_len(),
         });
         [Some(ipv4), twin].into_iter().flatten()
+    }
+
+    /// Whether the port's workload has the gateway's Ethernet address: it gets no frames, for the gateway would get
+    /// none otherwise.
+    pub(super) fn is_gateway(&self, port: &Port) -> bool {
+        port.mac == self.gateway_mac
     }
 
     /// The metric of a workload's way to everywhere else through this network. Of a workload's networks one that

@@ -73,7 +73,10 @@ impl Pass<'_> {
     }
 
     /// Lets frames for the workload through its port. A full pass does so with all rows.
-    pub(super) fn ensure_port_row(&mut self, port: &Port) -> Result<(), OverlayError> {
+    pub(super) fn ensure_port_row(&mut self, base: &Base, port: &Port) -> Result<(), OverlayError> {
+        if base.is_gateway(port) {
+            return Ok(());
+        }
         let row = Request::set_row(bridge_fdb_entry(self.index(&port.name)?, port.mac));
         self.socket.request(row, || format!("add {} behind port {}", port.mac, port.name))?;
         Ok(())

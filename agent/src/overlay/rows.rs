@@ -6,7 +6,9 @@ use super::announce::{Known, announced};
 use super::pass::{Devices, Pass};
 use super::plan::{BridgeFdbRow, Desired, FdbRow, NeighbourRow, Row, diff};
 use super::{OverlayError, Table};
-use crate::netlink::{NetlinkError, Request, bridge_fdb_entry, neighbour_entry, vxlan_fdb_entry};
+use crate::netlink::{
+    NetlinkError, Request, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
+};
 use netlink_packet_route::neighbour::NeighbourMessage;
 
 impl Pass<'_> {
@@ -36,10 +38,15 @@ impl Pass<'_> {
             .collect();
         known.remember(neighbours.iter().filter_map(announced));
 
-        let ports = desired.ports.iter();
+        let ports = desired.ports.iter().filter(|port| !desired.base.is_gateway(port));
         let ports = ports.filter_map(|port| self.link(&port.name).map(|link| (port.mac, link.index)));
-        let local: BTreeSet<BridgeFdbRow> = ports.map(|(mac, port)| BridgeFdbRow { mac, port }).collect();
-        self.mend(Table::BridgeFdb, &local, &bridge_fdb, |row| bridge_fdb_entry(row.port, row.mac))?;
+        // The kernel makes the bridge's own row, and takes it away with a port that had it for a while.
+        let own = (desired.base.gateway_mac, devices.bridge);
+        let local = ports.chain([own]).map(|(mac, port)| BridgeFdbRow { mac, port }).collect();
+        self.mend(Table::BridgeFdb, &local, &bridge_fdb, |row| {
+            let entry = if row.port == devices.bridge { own_fdb_entry } else { bridge_fdb_entry };
+            entry(row.port, row.mac)
+        })?;
         self.mend(Table::Fdb, &desired.fdb, &fdb, |row| vxlan_fdb_entry(devices.vxlan, row.mac, row.peer))?;
         self.mend(Table::Neighbour, &desired.neighbours, &neighbours, |row| {
             neighbour_entry(devices.vxlan, row.address, row.mac)

@@ -34,6 +34,7 @@ async fn what_others_change_is_mended_and_counted() {
     hosts.converge().await;
     let snapshot = hosts.snapshot();
     let port = sealane_agent::overlay::plan::port_name(&hosts.a.local[0].workload.name);
+    let gateway = network.mac_of(network.subnet.gateway());
     let table = [
         ("bridge fdb del 02:00:00:00:00:14 dev vxlan0 dst 192.0.2.2", Table::Fdb),
         ("bridge fdb replace 02:00:00:00:00:14 dev vxlan0 dst 192.0.2.9", Table::Fdb),
@@ -41,6 +42,8 @@ async fn what_others_change_is_mended_and_counted() {
         ("ip neigh del 10.42.0.20 dev vxlan0", Table::Neighbour),
         ("ip neigh add 10.42.0.66 lladdr 02:00:00:00:00:66 dev vxlan0 nud permanent", Table::Neighbour),
         (&format!("bridge fdb del 02:00:00:00:00:0a dev {port} master"), Table::BridgeFdb),
+        (&format!("bridge fdb replace {gateway} dev {port} master static"), Table::BridgeFdb),
+        (&format!("bridge fdb del {gateway} dev br0 self"), Table::BridgeFdb),
         ("ip addr del 10.42.0.1/16 dev br0", Table::Address),
         ("ip link set br0 down", Table::Link),
         ("ip link set br0 mtu 1300", Table::Link),
@@ -68,6 +71,7 @@ async fn what_others_change_is_mended_and_counted() {
         assert_eq!(hosts.a.drift(broken.label()), before + mended.changes(broken), "{line}");
         assert_eq!(hosts.a.ensure(&snapshot, Reason::Audit).await.unwrap().total(), 0, "{line}");
         assert!(answers(&client, "10.42.0.20", 5.0), "{line}");
+        assert!(answers(&client, "10.42.0.1", 5.0), "{line}");
     }
     sh(&client, "ip route flush table main");
     assert!(!answers(&client, "10.42.0.20", 1.0));
@@ -102,4 +106,20 @@ async fn a_local_workload_whose_namespace_is_nowhere_is_named() {
     hosts.a.local.push(lost);
     let applied = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
     assert_eq!(applied.unattached, ["lost".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_workload_with_the_gateways_own_mac_takes_nothing_from_it() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let mut impostor = hosts.a.local(&network, "impostor", 11, 11);
+    impostor.workload.mac = network.mac_of(network.subnet.gateway());
+    let ns = hosts.a.attach_local(&network, impostor).await;
+    hosts.converge().await;
+    assert!(answers(&client, "10.42.0.1", 5.0) && !answers(&ns, "10.42.0.1", 1.0));
+    hosts.a.local.pop();
+    hosts.converge().await;
+    assert!(answers(&client, "10.42.0.1", 5.0));
 }

@@ -95,7 +95,10 @@ impl Host {
 
     /// Attaches a workload with an address ending with `last` and the MAC that goes with `mac`.
     pub(crate) async fn attach(&mut self, network: &Network, name: &str, last: u8, mac: u8) -> NetNs {
-        let local = self.local(network, name, last, mac);
+        self.attach_local(network, self.local(network, name, last, mac)).await
+    }
+
+    pub(crate) async fn attach_local(&mut self, network: &Network, local: Local) -> NetNs {
         let ns = NetNs::ensure_at(self.overlay.workload_path(&network.name, &local.workload.name)).unwrap();
         self.overlay.ensure_workload(network, &local, &ns).await.unwrap();
         self.local.push(local);

@@ -77,8 +77,15 @@ fn names_and_addresses_of_others_are_refused_by_name() {
     check(&mut mesh, at("10.42.1.2"), "in use");
     let mac = Spec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
     check(&mut mesh, mac, "in use by workload web");
+    for (mac, address) in [("02:00:0a:2a:00:01", "10.42.0.1"), ("02:00:0a:2a:00:02", "10.42.0.2")] {
+        let other = Spec { mac: Some(mac.parse().unwrap()), ..at("10.42.0.9") };
+        check(&mut mesh, other, &format!("MAC address {mac} in network shop goes with address {address};"));
+    }
     check(&mut mesh, Spec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
     assert!(mesh.admit(&at("10.42.77.7"), now).is_ok(), "an address outside every block is free");
+    let own = Spec { mac: Some("02:00:0a:2a:00:09".parse().unwrap()), ..at("10.42.0.9") };
+    let own = Spec { name: "own".parse().unwrap(), ..own };
+    assert!(mesh.admit(&own, now).is_ok(), "the MAC of its own address is nobody else's");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl<'a> Draft<'a> {
         if self.network.workloads.get(&workload.name) != Some(&workload) {
             self.check_place(&workload)?;
             self.check_address(workload.address)?;
-            self.check_mac(workload.mac)?;
+            self.check_mac(&workload)?;
             self.check_ports(&workload)?;
         } else if self.accepted.contains_key(&workload.name) {
             return Err(self.name_in_use(&workload.name, self.node));
@@ -159,15 +159,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn check_mac(&self, mac: MacAddr) -> Result<(), WorkloadRefusal> {
+    fn check_mac(&self, workload: &Workload) -> Result<(), WorkloadRefusal> {
+        let (mac, network) = (workload.mac, &self.network.network);
         let stored = self.network.macs.get(&mac).and_then(|name| self.network.workloads.get(name));
         let foreign = stored.filter(|workload| workload.node != *self.node);
-        match self.macs.get(&mac).or(foreign.map(|workload| &workload.name)) {
-            Some(holder) => {
-                let network = self.network.network.name.clone();
-                Err(WorkloadRefusal::MacInUse { mac, network, holder: holder.clone() })
+        if let Some(holder) = self.macs.get(&mac).or(foreign.map(|workload| &workload.name)) {
+            let network = network.name.clone();
+            return Err(WorkloadRefusal::MacInUse { mac, network, holder: holder.clone() });
+        }
+        let known = self.network.workloads.get(&workload.name).is_some_and(|known| known.mac == mac);
+        match network.address_of(mac) {
+            Some(address) if address != workload.address && !known => {
+                Err(WorkloadRefusal::MacReserved { mac, network: network.name.clone(), address })
             }
-            None => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -52,6 +52,16 @@ pub enum WorkloadRefusal {
         /// Whose it is.
         holder: WorkloadName,
     },
+    /// Its Ethernet address goes with another address.
+    #[error("MAC {mac} in network {network} goes with address {address}; choose another")]
+    MacReserved {
+        /// The Ethernet address.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// The gateway's, or one that a workload has or may get.
+        address: OverlayIp,
+    },
     /// Ports that nobody can call.
     #[error("workload {0} offers ports without a service; name one with --service")]
     PortsWithoutService(WorkloadName),

@@ -126,12 +126,19 @@ fn what_is_no_ones_place_is_refused() {
     portly.service = None;
     let mut twin = workload("host-1", "d 10.42.0.5");
     twin.mac = workload("host-1", "e 10.42.0.6").mac;
+    let mut gateway = workload("host-1", "f 10.42.0.7");
+    gateway.mac = "02:00:0a:2a:00:01".parse().unwrap();
     elsewhere.node = "host-2".parse().unwrap();
-    let workloads = vec![elsewhere, nowhere, portly, workload("host-1", "e 10.42.0.6"), twin];
+    let workloads = vec![elsewhere, nowhere, portly, workload("host-1", "e 10.42.0.6"), twin, gateway];
     let reported = run(&mut state, Report { node: "host-1".parse().unwrap(), workloads });
     let reasons: Vec<String> = reported.refused.iter().map(|refused| refused.reason.to_string()).collect();
-    for expected in ["names host-2", "there is no network none", "without a service", "MAC 02:00:0a:2a:00:06"]
-    {
+    for expected in [
+        "names host-2",
+        "there is no network none",
+        "without a service",
+        "MAC 02:00:0a:2a:00:06 in network shop is in use by workload e",
+        "MAC 02:00:0a:2a:00:01 in network shop goes with address 10.42.0.1",
+    ] {
         assert!(reasons.iter().any(|reason| reason.contains(expected)), "{expected}: {reasons:?}");
     }
     assert_eq!(names(&state), ["e"]);
