@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
@@ -19,6 +20,8 @@ use crate::view::RecordView;
 
 /// How long the agent may take: longer than it gives the host's resolvers.
 const TIMEOUT: Duration = Duration::from_secs(6);
+/// The EDNS option of an Extended DNS Error.
+const EXTENDED_ERROR: u16 = 15;
 /// The largest datagram that is taken.
 const UDP_SIZE: u16 = 1232;
 
@@ -38,7 +41,7 @@ pub(crate) fn call(dns: &Dns, common: &Common, printer: &Printer) -> Result<(), 
         .map_err(Failure::of(format!("no answer from {server} of workload {workload}")))?;
     let records: Vec<RecordView> = said.answers.iter().map(RecordView::from).collect();
     if records.is_empty() {
-        return Err(Failure::new(nothing(query, said.metadata.response_code)));
+        return Err(Failure::new(nothing(query, &said)));
     }
     printer.list(&records)
 }
@@ -49,8 +52,17 @@ fn message(query: &DnsQuery) -> Result<Message, String> {
         .to_ascii_uppercase()
         .parse()
         .map_err(|_| format!("--type {:?} is no type of records like A, AAAA, SRV or PTR", query.kind))?;
-    let name = format!("{}.", query.name.trim_end_matches('.'));
-    let name = Name::from_ascii(name).map_err(|error| format!("name {:?}: {error}", query.name))?;
+    let name = match (query.name.parse::<IpAddr>(), kind) {
+        (Ok(address), RecordType::PTR) => Name::from(address),
+        (Ok(address), _) => {
+            return Err(format!("{address} is an address, not a name; hint: --type PTR asks for its name"));
+        }
+        (Err(_), _) if query.name.is_empty() => return Err("the name is empty".to_owned()),
+        (Err(_), _) => {
+            let name = format!("{}.", query.name.trim_end_matches('.'));
+            Name::from_ascii(name).map_err(|error| format!("name {:?}: {error}", query.name))?
+        }
+    };
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.queries.push(Query::query(name, kind));
@@ -103,17 +115,38 @@ fn read(bytes: &[u8], asked: &Message) -> io::Result<Message> {
     }
 }
 
-fn nothing(query: &DnsQuery, code: ResponseCode) -> String {
+/// What is said of an answer without records, with what is true of every name of that kind.
+fn nothing(query: &DnsQuery, said: &Message) -> String {
     let (name, kind, from) = (&query.name, query.kind.to_ascii_uppercase(), &query.from);
+    let code = said.metadata.response_code;
     if code == ResponseCode::NoError {
-        format!(
-            "{name} has no {kind} records for workload {from} now; a service has some while an instance is ready"
-        )
+        let hint = match kind.as_str() {
+            "A" => "a service has some while an instance of it is ready",
+            "AAAA" => {
+                "there are none in networks without IPv6, and of a service only while an instance is ready"
+            }
+            "SRV" if !name.starts_with('_') => "ask for a port of a service, such as _http._tcp.api",
+            "SRV" => "a service has some while an instance of it is ready",
+            "PTR" => "addresses have them: give one in place of the name",
+            _ => "names of the mesh have A, AAAA, SRV and PTR records alone",
+        };
+        format!("{name} has no {kind} records for workload {from}; hint: {hint}")
     } else if code == ResponseCode::NXDomain {
         format!("there is no name {name} for workload {from} (NXDOMAIN)")
     } else {
-        format!("{name} could not be found out for workload {from}: {code}")
+        let why = extended_error(said).unwrap_or_else(|| code.to_string());
+        format!("{name} could not be found out for workload {from}: {why}")
     }
+}
+
+/// What an Extended DNS Error (RFC 8914) of the answer says.
+fn extended_error(said: &Message) -> Option<String> {
+    let EdnsOption::Unknown(_, data) = said.edns.as_ref()?.option(EdnsCode::Unknown(EXTENDED_ERROR))? else {
+        return None;
+    };
+    let (code, text) = data.split_first_chunk()?;
+    let (code, text) = (u16::from_be_bytes(*code), String::from_utf8_lossy(text));
+    Some(if text.is_empty() { format!("extended DNS error {code}") } else { text.into_owned() })
 }
 
 #[cfg(test)]
@@ -126,12 +159,65 @@ mod tests {
 
     #[test]
     fn names_and_types_that_are_none_are_named() {
-        let table = [("api", "B", "--type \"B\""), ("a..b", "A", "name \"a..b\"")];
+        let table = [
+            ("api", "B", "--type \"B\""),
+            ("a..b", "A", "name \"a..b\""),
+            ("", "A", "the name is empty"),
+            ("10.42.0.3", "A", "10.42.0.3 is an address, not a name; hint: --type PTR"),
+        ];
         for (name, kind, expected) in table {
             let error = message(&query(name, kind)).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
         let asked = message(&query("_http._tcp.api", "srv")).unwrap();
         assert_eq!(asked.queries[0].to_string(), "_http._tcp.api. IN SRV");
+        let asked = message(&query("10.42.0.3", "ptr")).unwrap();
+        assert_eq!(asked.queries[0].to_string(), "3.0.42.10.in-addr.arpa. IN PTR");
+    }
+
+    #[test]
+    fn an_answer_without_records_says_why() {
+        let said = |code: ResponseCode, error: Option<&[u8]>| {
+            let mut said = Message::query();
+            said.metadata.response_code = code;
+            let mut edns = Edns::new();
+            let option = error.map(|error| EdnsOption::Unknown(EXTENDED_ERROR, error.to_vec()));
+            option.into_iter().for_each(|option| edns.options_mut().insert(option));
+            said.edns = Some(edns);
+            Message::from_vec(&said.to_vec().unwrap()).unwrap()
+        };
+        let table: [(&str, &str, Message, &str); 7] = [
+            (
+                "api",
+                "A",
+                said(ResponseCode::NoError, None),
+                "no A records for workload client; hint: a service",
+            ),
+            (
+                "api",
+                "txt",
+                said(ResponseCode::NoError, None),
+                "no TXT records for workload client; hint: names",
+            ),
+            ("api", "SRV", said(ResponseCode::NoError, None), "such as _http._tcp.api"),
+            ("api", "A", said(ResponseCode::NXDomain, None), "(NXDOMAIN)"),
+            ("a.example", "A", said(ResponseCode::ServFail, None), "for workload client: Server Failure"),
+            (
+                "a.example",
+                "A",
+                said(ResponseCode::ServFail, Some(b"\0\x16no resolver")),
+                "client: no resolver",
+            ),
+            (
+                "a.example",
+                "A",
+                said(ResponseCode::ServFail, Some(b"\0\x16")),
+                "client: extended DNS error 22",
+            ),
+        ];
+        for (name, kind, said, expected) in table {
+            let text = nothing(&query(name, kind), &said);
+            assert!(text.contains(expected), "{text}");
+        }
     }
 }

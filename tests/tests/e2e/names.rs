@@ -52,12 +52,13 @@ fn dns_query_shows_what_a_workload_is_told() {
     let vip = mesh.json(&["service", "ls"])[0]["vip"].as_str().unwrap().to_owned();
     let instance = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let reverse = instance.split('.').rev().collect::<Vec<_>>().join(".") + ".in-addr.arpa";
-    let table: [(&str, &str, &str); 5] = [
+    let table: [(&str, &str, &str); 6] = [
         ("api", "A", &vip),
         ("api.shop", "a", &vip),
         ("tasks.api", "A", &instance),
         ("_8080._tcp.api", "SRV", "8080 api.shop."),
         (&reverse, "PTR", "api-1.shop."),
+        (&instance, "PTR", "api-1.shop."),
     ];
     for (name, kind, expected) in table {
         let records = query(name, &["--type", kind, "-o", "json"]).ok().json();
@@ -71,7 +72,7 @@ fn dns_query_shows_what_a_workload_is_told() {
     assert!(shown.starts_with("NAME") && shown.contains(&vip), "{shown}");
     let table: [(&str, &[&str], i32, &str); 4] = [
         ("nobody", &[], 1, "there is no name nobody for workload client (NXDOMAIN)"),
-        ("api", &["--type", "MX"], 1, "api has no MX records for workload client now"),
+        ("api", &["--type", "MX"], 1, "api has no MX records for workload client"),
         ("api", &["--type", "B"], 2, "--type \"B\" is no type of records"),
         ("a..b", &[], 2, "name \"a..b\""),
     ];
