@@ -99,7 +99,9 @@ impl Read for ReadApi {
             count(networks.iter().map(|effective| of(&effective.snapshot)).sum())
         };
         let mut problems = self.views.complaints.borrow().clone();
-        if link.channel.is_none() {
+        if link.refused {
+            problems.push(link.problem.clone());
+        } else if link.channel.is_none() {
             let why = if link.problem.is_empty() { "connecting" } else { &link.problem };
             problems.push(format!("control is not there ({why}); what runs goes on, new services wait"));
         }
@@ -168,6 +170,8 @@ impl ReadApi {
             for node in &snapshot.nodes {
                 let view = views.entry(node.name.to_string()).or_default();
                 view.node = Some(node.into());
+                view.by_hearsay = node.name != self.node.name;
+                view.drained |= snapshot.drained.contains(&node.name);
                 view.networks.push(snapshot.network.name.to_string());
                 let here = snapshot.workloads.iter().filter(|workload| workload.node == node.name).count();
                 view.workloads += count(here);

@@ -13,7 +13,8 @@ use crate::printer::{self, Row, Sheet};
 pub(crate) struct NodeView {
     name: String,
     underlay: String,
-    connected: bool,
+    /// `None` where nobody knows that: an agent of other hosts.
+    connected: Option<bool>,
     version: Option<String>,
     workloads: u32,
     networks: Vec<String>,
@@ -68,7 +69,7 @@ impl From<v1::NodeView> for NodeView {
         Self {
             name: node.name,
             underlay: node.underlay,
-            connected: view.connected,
+            connected: (!view.by_hearsay).then_some(view.connected),
             version: text(view.version),
             workloads: view.workloads,
             networks: view.networks,
@@ -83,9 +84,10 @@ impl From<v1::NodeView> for NodeView {
 impl NodeView {
     fn state(&self, now: SystemTime) -> String {
         let state = match (self.connected, self.last_seen) {
-            (true, _) => "connected".to_owned(),
-            (false, Some(seen)) => format!("lost {}", printer::ago(seen, now)),
-            (false, None) => "not connected".to_owned(),
+            (Some(true), _) => "connected".to_owned(),
+            (Some(false), Some(seen)) => format!("lost {}", printer::ago(seen, now)),
+            (Some(false), None) => "not connected".to_owned(),
+            (None, _) => "unknown".to_owned(),
         };
         if self.drained { format!("{state}, drained") } else { state }
     }
@@ -106,5 +108,23 @@ impl Row for NodeView {
             self.workloads.to_string(),
             list(&self.behind),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_does_not_know_of_other_hosts_is_no_failure() {
+        let check = |view: v1::NodeView, state: &str, connected: serde_json::Value| {
+            let view = NodeView::from(view);
+            assert_eq!(view.cells(SystemTime::now())[2..4], [state, "-"]);
+            assert_eq!(serde_json::to_value(&view).unwrap()["connected"], connected);
+        };
+        let by_hearsay = v1::NodeView { by_hearsay: true, ..Default::default() };
+        check(by_hearsay.clone(), "unknown", serde_json::Value::Null);
+        check(v1::NodeView { drained: true, ..by_hearsay }, "unknown, drained", serde_json::Value::Null);
+        check(v1::NodeView::default(), "not connected", false.into());
     }
 }

@@ -30,7 +30,8 @@ pub(crate) struct StatusView {
     /// Of control: the newest.
     generation: Option<String>,
     nodes: u32,
-    nodes_connected: u32,
+    /// Of control: an agent knows of none but its own host.
+    nodes_connected: Option<u32>,
     networks: u32,
     services: u32,
     workloads: u32,
@@ -63,6 +64,7 @@ impl StatusView {
             identity: certificate.identity,
             expires: printer::instant(certificate.expires_unix_seconds),
         });
+        let is_agent = status.role == "agent";
         Self {
             role: status.role,
             version: status.version,
@@ -73,7 +75,7 @@ impl StatusView {
             control_connected: status.control_connected,
             generation: generation(status.generation),
             nodes: status.nodes,
-            nodes_connected: status.nodes_connected,
+            nodes_connected: (!is_agent).then_some(status.nodes_connected),
             networks: status.networks,
             services: status.services,
             workloads: status.workloads,
@@ -99,7 +101,10 @@ impl Sheet for StatusView {
                 lines.push(("control", format!("{address}, connected")))
             }
             Some(address) => lines.push(("control", format!("{address}, not connected"))),
-            None => lines.push(("nodes", format!("{} of {} connected", self.nodes_connected, self.nodes))),
+            None => lines.push(match self.nodes_connected {
+                Some(connected) => ("nodes", format!("{connected} of {} connected", self.nodes)),
+                None => ("control", "not connected".to_owned()),
+            }),
         }
         let counts =
             [("networks", self.networks), ("services", self.services), ("workloads", self.workloads)];

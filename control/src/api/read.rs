@@ -58,6 +58,7 @@ impl v1::read_server::Read for ReadApi {
                 last_seen_unix_seconds: seen.last.unix(),
                 joined_unix_seconds: record.joined.unix(),
                 drained: record.drained,
+                by_hearsay: false,
             }
         });
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))
