@@ -68,12 +68,15 @@ pub(crate) struct LinkState {
     pub(crate) address: Option<ControlAddr>,
     /// Why it is not.
     pub(crate) problem: String,
+    /// Whether control wants nothing of this host any more.
+    pub(crate) refused: bool,
 }
 
 /// How far control has come with this host's reports.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reported {
-    /// The newest report that is durable.
+    /// The newest report that the control plane of the present stream has made durable: one that was restored may not
+    /// know what another one knew.
     pub(crate) version: u64,
     /// What of it was not accepted.
     pub(crate) refused: Vec<Rejection>,

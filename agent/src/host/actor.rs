@@ -64,6 +64,7 @@ enum Request {
     Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),
     Ready(Key, bool, oneshot::Sender<u64>),
     End(Key, oneshot::Sender<u64>),
+    Detach(Key, oneshot::Sender<()>),
     Remove(Key, oneshot::Sender<u64>),
     Applied(Key, DataPlane, Option<u64>),
 }
@@ -89,6 +90,11 @@ impl HostHandle {
     /// Takes a workload out of names and balancing; returns the report that says so.
     pub(crate) async fn end(&self, key: Key) -> Option<u64> {
         self.ask(|answer| Request::End(key, answer)).await
+    }
+
+    /// Gives the workload's port up: from now on no pass makes it again, and none that would is under way.
+    pub(crate) async fn detach(&self, key: Key) -> Option<()> {
+        self.ask(|answer| Request::Detach(key, answer)).await
     }
 
     /// Forgets a workload; returns the report that says so.
@@ -254,6 +260,10 @@ impl Host {
                 let _ = answer.send(mesh.version());
                 self.dirty.insert(key.network);
             }
+            Request::Detach(key, answer) => {
+                mesh.detach(&key);
+                let _ = answer.send(());
+            }
             Request::Remove(key, answer) => {
                 mesh.remove(&key, Instant::now());
                 let _ = answer.send(mesh.version());
@@ -267,17 +277,18 @@ impl Host {
         match event {
             LinkEvent::Up { channel, address, roots: _ } => {
                 tracing::info!(control = %address, "connected to control");
+                self.reported.send_modify(|reported| reported.version = 0);
                 self.control.send_replace(Some(channel.clone()));
-                let state =
-                    LinkState { channel: Some(channel), address: Some(address), problem: String::new() };
-                self.link.send_replace(state);
+                let (channel, address) = (Some(channel), Some(address));
+                self.link.send_replace(LinkState { channel, address, ..LinkState::default() });
             }
-            LinkEvent::Down { reason } => {
+            LinkEvent::Down { reason, refused } => {
                 if self.link.borrow().channel.is_some() || self.link.borrow().problem.is_empty() {
                     tracing::warn!(%reason, "control is not there; everything goes on without it");
                 }
                 self.control.send_replace(None);
-                self.link.send_replace(LinkState { channel: None, address: None, problem: reason });
+                let state = LinkState { problem: reason, refused, ..LinkState::default() };
+                self.link.send_replace(state);
             }
             LinkEvent::Clocks(pair) => {
                 let known = self.clocks.send_replace(Some(pair));
@@ -348,7 +359,7 @@ impl Host {
             let Some(snapshot) = self.parts.mesh.effective(&network).map(Arc::new) else {
                 continue;
             };
-            let (local, node) = (self.parts.mesh.local(&network), &self.parts.mesh.node().name);
+            let (local, node) = (self.parts.mesh.attached(&network), &self.parts.mesh.node().name);
             let applied = match self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
                 Ok(applied) => applied,
                 Err(error) => {

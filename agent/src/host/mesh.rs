@@ -37,6 +37,8 @@ struct Hosted {
     workload: Workload,
     seat: Seat,
     ending: bool,
+    /// Whether its port goes, or is gone: none is made again.
+    detached: bool,
     /// The sequences that its data planes work by; one that is not there is not waited for.
     applied: BTreeMap<DataPlane, u64>,
 }
@@ -95,7 +97,8 @@ pub(crate) enum AdmitError {
     },
     /// The address is another host's to give.
     #[error(
-        "address {address} in network {network} belongs to the block of {owner}; hint: choose one outside every block, or run it there"
+        "address {address} in network {network} belongs to the block of {owner}; hint: choose one outside every block{}",
+        if *.of_services { "" } else { ", or run it there" }
     )]
     ForeignBlock {
         /// The address.
@@ -104,6 +107,8 @@ pub(crate) enum AdmitError {
         network: NetworkName,
         /// Whose block.
         owner: String,
+        /// Whether it is for services, and no host's.
+        of_services: bool,
     },
     /// The Ethernet address is taken.
     #[error("MAC address {mac} in network {network} is in use by workload {name}")]
@@ -188,18 +193,24 @@ impl Mesh {
         self.hosted.keys().any(|key| key.network == *network)
     }
 
-    /// This host's workloads in the network.
+    /// This host's workloads in the network that are to have a port.
     #[must_use]
-    pub(crate) fn local(&self, network: &NetworkName) -> Vec<Local> {
-        let local = self.hosted.iter().filter(|(key, _)| key.network == *network);
-        local.map(|(_, hosted)| Local { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
+    pub(crate) fn attached(&self, network: &NetworkName) -> Vec<Local> {
+        let attached = self.hosted_in(network).filter(|hosted| !hosted.detached);
+        attached.map(|hosted| Local { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
+    }
+
+    fn hosted_in(&self, network: &NetworkName) -> impl Iterator<Item = &Hosted> {
+        let network = network.clone();
+        self.hosted.iter().filter(move |(key, _)| key.network == network).map(|(_, hosted)| hosted)
     }
 
     /// Control's snapshot with this host's own workloads as they are now.
     #[must_use]
     pub(crate) fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
         let mut snapshot = self.snapshot(network)?.clone();
-        let mut local: Vec<Workload> = self.local(network).into_iter().map(|local| local.workload).collect();
+        let mut local: Vec<Workload> =
+            self.hosted_in(network).map(|hosted| hosted.workload.clone()).collect();
         if snapshot.drained.contains(&self.node.name) {
             local.iter_mut().filter(|own| own.service.is_some()).for_each(|own| own.ready = false);
         }
@@ -304,7 +315,8 @@ impl Mesh {
     pub(crate) fn host(&mut self, local: Local) {
         let Local { workload, seat } = local;
         let key = Key::of(&workload);
-        self.hosted.insert(key, Hosted { workload, seat, ending: false, applied: BTreeMap::new() });
+        let hosted = Hosted { workload, seat, ending: false, detached: false, applied: BTreeMap::new() };
+        self.hosted.insert(key, hosted);
         self.version += 1;
     }
 
@@ -325,6 +337,13 @@ impl Mesh {
         self.set_ready(key, false);
         if let Some(hosted) = self.hosted.get_mut(key) {
             hosted.ending = true;
+        }
+    }
+
+    /// The workload's port goes before its namespace does; until it is gone altogether, its address stays its own.
+    pub(crate) fn detach(&mut self, key: &Key) {
+        if let Some(hosted) = self.hosted.get_mut(key) {
+            hosted.detached = true;
         }
     }
 
@@ -434,6 +453,7 @@ impl Carried {
                     .node
                     .as_ref()
                     .map_or_else(|| "service addresses".to_owned(), ToString::to_string),
+                of_services: block.node.is_none(),
             }),
             Some(_) | None => Ok(()),
         }

@@ -251,7 +251,7 @@ impl<'a> Pass<'a> {
         self.refresh()
     }
 
-    fn refresh(&mut self) -> Result<(), OverlayError> {
+    pub(super) fn refresh(&mut self) -> Result<(), OverlayError> {
         self.links = self.socket.links()?;
         Ok(())
     }

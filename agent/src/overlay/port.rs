@@ -35,23 +35,52 @@ impl Pass<'_> {
             .map(|link| (link.index, link.name.clone()))
             .collect();
         for (index, name) in foreign {
-            self.change(LinkRequest::of(index).remove(), &name)?;
+            let removed = self.change(LinkRequest::of(index).remove(), &name);
+            self.unless_gone(&name, removed)?;
         }
         for port in &desired.ports {
             let there = self.link(&port.name).is_some();
-            if there && reason == Reason::Change {
-                self.ensure_bridge_port(&port.name, desired.base.mtu, devices.bridge, &port_settings())?;
-                continue;
-            }
-            match NetNs::open(self.kernel.workload_path(&self.network.name, &port.workload)) {
-                Ok(ns) => self.ensure_port(&desired.base, devices, port, &ns)?,
-                Err(NetNsError::Open { .. }) if there => {
-                    self.ensure_bridge_port(&port.name, desired.base.mtu, devices.bridge, &port_settings())?;
-                }
-                Err(_) => self.applied.unattached.push(port.workload.clone()),
+            let ensured = self.ensure_port_at(&desired.base, devices, port, reason);
+            let stands = if there { self.unless_gone(&port.name, ensured)? } else { ensured? };
+            if !stands {
+                self.applied.unattached.push(port.workload.clone());
             }
         }
         Ok(())
+    }
+
+    /// Makes one port what it should be; whether there is one, or what it could be made of.
+    fn ensure_port_at(
+        &mut self,
+        base: &Base,
+        devices: Devices,
+        port: &Port,
+        reason: Reason,
+    ) -> Result<bool, OverlayError> {
+        let there = self.link(&port.name).is_some();
+        if !there || reason == Reason::Audit {
+            match NetNs::open(self.kernel.workload_path(&self.network.name, &port.workload)) {
+                Ok(ns) => return self.ensure_port(base, devices, port, &ns).map(|()| true),
+                Err(NetNsError::Open { .. }) if there => {}
+                Err(_) => return Ok(false),
+            }
+        }
+        self.ensure_bridge_port(&port.name, base.mtu, devices.bridge, &port_settings()).map(|()| true)
+    }
+
+    /// A port goes by itself with the namespace of its other end, at any moment: what could not be done to it then is no
+    /// error.
+    fn unless_gone<T: Default>(
+        &mut self,
+        name: &str,
+        outcome: Result<T, OverlayError>,
+    ) -> Result<T, OverlayError> {
+        let Err(OverlayError::Netlink(NetlinkError::Refused { .. }) | OverlayError::Sysctl(_)) = outcome
+        else {
+            return outcome;
+        };
+        self.refresh()?;
+        if self.link(name).is_some() { outcome } else { Ok(T::default()) }
     }
 
     /// Makes one workload's port and interface what they should be, on both sides.

@@ -71,7 +71,7 @@ impl Pass<'_> {
         let mut first = None;
         let mut refused = 0;
         for (place, refusal) in refusals {
-            if place < removed && refusal.is_gone() {
+            if refusal.is_gone() && (place < removed || table == Table::BridgeFdb) {
                 continue; // With its port, or by another hand.
             }
             refused += 1;

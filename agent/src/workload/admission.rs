@@ -54,6 +54,7 @@ pub(super) async fn admit(
     loop {
         tokio::select! {
             overcome = obstacle.overcome(context, progress) => overcome?,
+            refusal = refused(context) => return Err(refusal),
             () = request.anchor.gone() => return Ok(None),
             () = progress.0.closed() => return Ok(None),
         }
@@ -88,6 +89,10 @@ async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted
     };
     let locals = match admitted {
         Ok(locals) => locals,
+        // It went between the two looks; there may be a new one of its name.
+        Err(AttachError::Admit(AdmitError::UnknownNetwork(network))) => {
+            return Ok(Err(Obstacle::Blocks(network, 0)));
+        }
         Err(AttachError::Admit(AdmitError::NameInUse { .. })) if !request.spec.is_named() => {
             return Ok(Err(Obstacle::Name));
         }
@@ -150,6 +155,15 @@ pub(super) async fn network(
     let mut networks = context.host.views.networks.clone();
     let networks = networks.wait_for(|networks| networks.contains_key(network)).await.ok()?;
     networks.get(network).cloned()
+}
+
+/// Returns once control wants nothing of this host any more, with its words: nothing is worth waiting for then.
+pub(super) async fn refused(context: &Context) -> AttachError {
+    let mut link = context.host.views.link.clone();
+    match link.wait_for(|link| link.refused).await {
+        Ok(link) => AttachError::Refused(link.problem.clone()),
+        Err(_) => AttachError::Ending,
+    }
 }
 
 /// A channel to control, as soon as there is one.

@@ -67,6 +67,8 @@ pub(super) struct Life {
     ruled: u64,
     /// Whether control may know of it.
     registered: bool,
+    /// The report that tells control of it.
+    report: u64,
 }
 
 impl Life {
@@ -78,7 +80,18 @@ impl Life {
         registered: bool,
     ) -> Self {
         let key = Key::of(&local.workload);
-        Self { context, key, local, effective, names, plumbed: None, supervisor: None, ruled: 0, registered }
+        Self {
+            context,
+            key,
+            local,
+            effective,
+            names,
+            plumbed: None,
+            supervisor: None,
+            ruled: 0,
+            registered,
+            report: 1,
+        }
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -134,21 +147,13 @@ impl Life {
 
     /// Waits until control knows the workload, or until it is clear that control is not there and not needed.
     async fn register(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        let version =
-            self.context.host.set_ready(self.key.clone(), false).await.ok_or(AttachError::Ending)?;
-        let mut reported = self.context.host.views.reported.clone();
+        let version = self.context.host.set_ready(self.key.clone(), false).await;
+        self.report = version.ok_or(AttachError::Ending)?;
         let mut told = false;
         loop {
-            let known = reported.wait_for(|reported| reported.version >= version);
-            match tokio::time::timeout(PATIENCE, known).await {
-                Ok(Ok(reported)) => {
-                    if let Some(reason) = reported.refusal(&self.key) {
-                        return Err(AttachError::Refused(reason.to_owned()));
-                    }
-                    break;
-                }
-                Ok(Err(_)) => return Err(AttachError::Ending),
-                Err(_) => {}
+            if let Ok(known) = tokio::time::timeout(PATIENCE, self.reported()).await {
+                known?;
+                break;
             }
             let link = self.context.host.views.link.borrow().clone();
             if link.channel.is_none() && self.can_go_alone()? {
@@ -164,6 +169,14 @@ impl Life {
         }
         self.registered = true;
         Ok(())
+    }
+
+    /// Waits until the control plane that the host is connected to knows the workload.
+    async fn reported(&self) -> Result<(), AttachError> {
+        let mut reported = self.context.host.views.reported.clone();
+        let known = reported.wait_for(|reported| reported.version >= self.report).await;
+        let known = known.map_err(|_| AttachError::Ending)?;
+        known.refusal(&self.key).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
     }
 
     /// Whether this host can start the workload by itself: it carries its service and has its identity.
@@ -183,17 +196,33 @@ impl Life {
         progress: &Progress,
     ) -> Result<watch::Receiver<Arc<WorkloadIdentity>>, AttachError> {
         let principal = self.principal();
+        let mut link = self.context.host.views.link.clone();
         loop {
             if let Some(known) = self.context.certs.known(&principal)? {
                 return Ok(known);
             }
+            link.mark_unchanged();
             let what_for = format!("the certificate of workload {}", self.key);
             let channel = admission::control(&self.context, &what_for, progress).await?;
+            // Control signs for what it knows: one that was restored meanwhile must hear of the workload first.
+            tokio::select! {
+                known = self.reported() => known?,
+                changed = link.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return Err(AttachError::Ending),
+                },
+            }
             match self.context.certs.sign(&principal, channel).await {
                 Ok(identity) => return Ok(identity),
                 Err(error @ CertError::Unreachable(_)) => {
                     progress.waiting(error.to_string()).await;
                     tokio::time::sleep(RETRY).await;
+                }
+                // Another control plane than the one that knows of it may have been asked: then the link changes.
+                Err(error @ CertError::Refused { .. }) => {
+                    if tokio::time::timeout(RETRY, link.changed()).await.is_err() {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -386,6 +415,8 @@ impl Life {
             let _ = supervisor.task.await;
         }
         self.stop_recorded_sidecar();
+        // An agent that ends removes it too, and makes no other.
+        let _ = self.context.host.detach(self.key.clone()).await;
         plumbing::unplumb(&self.context, &self.local, self.plumbed.take()).await;
     }
 

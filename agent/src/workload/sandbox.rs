@@ -53,6 +53,7 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
     let mut sandbox = Sandbox::new(&context, attachments, false);
     let set_up = tokio::select! {
         set_up = sandbox.set_up(request.given, &progress) => set_up,
+        refusal = admission::refused(&context) => Err(refusal),
         () = lifeline.ended() => Err(AttachError::Ending),
         () = progress.0.closed() => Err(AttachError::Ending),
     };

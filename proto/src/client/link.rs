@@ -88,6 +88,8 @@ pub enum LinkEvent {
     Down {
         /// Why.
         reason: String,
+        /// Whether control wants nothing of this host: it was removed, or control does not know it.
+        refused: bool,
     },
     /// What control's clock and this host's said at about the same moment.
     Clocks(ClockPair),
@@ -130,11 +132,11 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
             return;
         };
         let session = Session { inputs: &mut inputs, events: &events, address: &address };
-        let (reason, welcomed) = session.run(&provider).await;
+        let (Ending { reason, refused }, welcomed) = session.run(&provider).await;
         if welcomed {
             backoff.reset();
         }
-        if events.send(LinkEvent::Down { reason }).await.is_err() {
+        if events.send(LinkEvent::Down { reason, refused }).await.is_err() {
             return;
         }
         tokio::time::sleep(backoff.next_wait(rand::random())).await;
@@ -147,13 +149,38 @@ struct Session<'a> {
     address: &'a ControlAddr,
 }
 
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Ending {
+    reason: String,
+    refused: bool,
+}
+
+impl From<String> for Ending {
+    fn from(reason: String) -> Self {
+        Self { reason, refused: false }
+    }
+}
+
+impl Ending {
+    fn of(status: &tonic::Status, address: &ControlAddr) -> Self {
+        let message = status.message();
+        // What control itself says has no cause on this side.
+        if std::error::Error::source(status).is_some() {
+            return format!("the connection to control at {address} was lost: {message}").into();
+        }
+        let refused = status.code() == tonic::Code::PermissionDenied;
+        Self { reason: format!("control at {address} refuses: {message}"), refused }
+    }
+}
+
 impl Session<'_> {
-    /// One stream from connecting to its end; says why it ended and whether control welcomed us.
-    async fn run(mut self, provider: &Arc<CryptoProvider>) -> (String, bool) {
+    /// One stream from connecting to its end; says how it ended and whether control welcomed us.
+    async fn run(mut self, provider: &Arc<CryptoProvider>) -> (Ending, bool) {
         let identity = self.inputs.identity.borrow_and_update().clone();
         let channel = match control_channel(self.address, &identity, provider).await {
             Ok(channel) => channel,
-            Err(error) => return (error.to_string(), false),
+            Err(error) => return (error.to_string().into(), false),
         };
         let (up, outgoing) = mpsc::channel(16);
         let applied = self.inputs.applied.borrow_and_update().clone();
@@ -174,25 +201,25 @@ impl Session<'_> {
             .await;
         let mut incoming = match opened {
             Ok(response) => response.into_inner(),
-            Err(status) => return (self.refused(&status), false),
+            Err(status) => return (Ending::of(&status, self.address), false),
         };
         match tokio::time::timeout(SILENCE, incoming.next()).await {
             Ok(Some(Ok(v1::ControlMessage {
                 message: Some(v1::control_message::Message::Welcome(welcome)),
             }))) => {
                 if let Err(error) = agree(0, welcome.protocol) {
-                    return (self.misfit(&error, &welcome.version), false);
+                    return (self.misfit(&error, &welcome.version).into(), false);
                 }
                 if !self.recall(&up, welcome.epoch).await {
-                    return (format!("control at {} closed the stream", self.address), false);
+                    return (format!("control at {} closed the stream", self.address).into(), false);
                 }
                 let event = LinkEvent::Up { channel, address: self.address.clone(), roots: welcome.roots };
                 if self.events.send(event).await.is_err() {
-                    return ("the agent ended".to_owned(), true);
+                    return ("the agent ended".to_owned().into(), true);
                 }
             }
-            Ok(Some(Err(status))) => return (self.refused(&status), false),
-            _ => return (format!("control at {} did not welcome this host", self.address), false),
+            Ok(Some(Err(status))) => return (Ending::of(&status, self.address), false),
+            _ => return (format!("control at {} did not welcome this host", self.address).into(), false),
         }
         (self.converse(&up, incoming, applied).await, true)
     }
@@ -219,27 +246,23 @@ impl Session<'_> {
         )
     }
 
-    fn refused(&self, status: &tonic::Status) -> String {
-        format!("control at {} refuses: {}", self.address, status.message())
-    }
-
     /// Carries messages both ways until the stream or the agent ends; says why.
     async fn converse(
         &mut self,
         up: &mpsc::Sender<v1::AgentMessage>,
         mut incoming: tonic::Streaming<v1::ControlMessage>,
         acked: BTreeMap<NetworkName, Generation>,
-    ) -> String {
+    ) -> Ending {
         let mut progress = Progress { heartbeat: tokio::time::interval(HEARTBEAT), reported: 0, acked };
         self.inputs.report.mark_changed();
         loop {
             let parts = match self.turn(&mut incoming, &mut progress).await {
                 Ok(parts) => parts,
-                Err(reason) => return reason,
+                Err(ending) => return ending,
             };
             for part in parts {
                 if up.send(message(part)).await.is_err() {
-                    return format!("control at {} closed the stream", self.address);
+                    return format!("control at {} closed the stream", self.address).into();
                 }
             }
         }
@@ -250,13 +273,13 @@ impl Session<'_> {
         &mut self,
         incoming: &mut tonic::Streaming<v1::ControlMessage>,
         progress: &mut Progress,
-    ) -> Result<Vec<v1::agent_message::Message>, String> {
+    ) -> Result<Vec<v1::agent_message::Message>, Ending> {
         let ended = |_| "the agent ended".to_owned();
         tokio::select! {
             received = tokio::time::timeout(SILENCE, incoming.next()) => {
                 let received = received.map_err(|_| format!("control at {} fell silent", self.address))?;
                 let received = received.ok_or_else(|| format!("control at {} closed the stream", self.address))?;
-                self.deliver(received.map_err(|status| self.refused(&status))?).await?;
+                self.deliver(received.map_err(|status| Ending::of(&status, self.address))?).await?;
                 Ok(Vec::new())
             }
             changed = self.inputs.report.changed() => {
@@ -272,7 +295,7 @@ impl Session<'_> {
             }
             changed = self.inputs.identity.changed() => {
                 changed.map_err(ended)?;
-                Err("the node certificate was renewed".to_owned())
+                Err("the node certificate was renewed".to_owned().into())
             }
         }
     }
@@ -350,4 +373,32 @@ fn ack(network: &NetworkName, generation: Generation) -> v1::Ack {
 
 fn message(message: v1::agent_message::Message) -> v1::AgentMessage {
     v1::AgentMessage { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_control_s_own_word_and_a_broken_connection_is_none() {
+        let address: ControlAddr = "192.0.2.1:7443".parse().unwrap();
+        let check = |status: tonic::Status, reason: &str, refused: bool| {
+            assert_eq!(Ending::of(&status, &address), Ending { reason: reason.to_owned(), refused });
+        };
+        check(
+            tonic::Status::permission_denied("node host-4 was removed"),
+            "control at 192.0.2.1:7443 refuses: node host-4 was removed",
+            true,
+        );
+        check(
+            tonic::Status::unavailable("the control plane is shutting down"),
+            "control at 192.0.2.1:7443 refuses: the control plane is shutting down",
+            false,
+        );
+        check(
+            tonic::Status::from_error(std::io::Error::other("broken pipe").into()),
+            "the connection to control at 192.0.2.1:7443 was lost: broken pipe",
+            false,
+        );
+    }
 }

@@ -31,7 +31,11 @@ fn snapshot(revision: u64) -> NetworkSnapshot {
             subnet6: None,
         },
         nodes: vec![],
-        blocks: vec![block(Some("host-1"), "10.42.0.0/24"), block(Some("host-2"), "10.42.1.0/24")],
+        blocks: vec![
+            block(Some("host-1"), "10.42.0.0/24"),
+            block(Some("host-2"), "10.42.1.0/24"),
+            block(None, "10.42.255.0/24"),
+        ],
         services: vec![],
         workloads: vec![remote],
         revoked: vec![],
@@ -72,7 +76,13 @@ fn names_and_addresses_of_others_are_refused_by_name() {
     };
     check(&mut mesh, spec("web"), "workload name web in network shop is in use on host-2");
     let at = |address: &str| Spec { address: Some(address.parse().unwrap()), ..spec("new") };
-    check(&mut mesh, at("10.42.1.9"), "belongs to the block of host-2");
+    check(
+        &mut mesh,
+        at("10.42.1.9"),
+        "belongs to the block of host-2; hint: choose one outside every block, or run it there",
+    );
+    let services = mesh.admit(&at("10.42.255.9"), now).unwrap_err().to_string();
+    assert!(services.ends_with("of service addresses; hint: choose one outside every block"), "{services}");
     check(&mut mesh, at("10.43.0.1"), "not a workload address of subnet 10.42.0.0/16");
     check(&mut mesh, at("10.42.1.2"), "in use");
     let mac = Spec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
@@ -105,7 +115,7 @@ fn a_workload_comes_into_all_of_its_networks_or_none() {
     assert!(mesh.accept(second.clone()));
     let version = mesh.version();
     assert!(matches!(mesh.admit_all(&both, Instant::now()), Err(AdmitError::Address { .. })));
-    assert_eq!((mesh.version(), mesh.local(&"shop".parse().unwrap()).len()), (version, 0));
+    assert_eq!((mesh.version(), mesh.attached(&"shop".parse().unwrap()).len()), (version, 0));
 
     second.generation.revision = 3;
     let range = "10.44.0.0/24".parse().unwrap();
@@ -128,6 +138,19 @@ fn an_address_of_one_that_is_ending_is_waited_for_and_then_free() {
     assert!(matches!(mesh.admit(&at, now), Err(AdmitError::Ending(ending)) if ending == key));
     mesh.remove(&key, now);
     assert!(mesh.admit(&at, now).is_ok());
+}
+
+#[test]
+fn what_lets_go_of_its_port_gets_no_other_and_keeps_its_address_until_it_is_gone() {
+    let (mut mesh, now) = (mesh(), Instant::now());
+    let workload = mesh.admit(&spec("api"), now).unwrap();
+    let key = Key::of(&workload);
+    mesh.end(&key);
+    assert_eq!(mesh.attached(&key.network).len(), 1);
+    mesh.detach(&key);
+    assert_eq!(mesh.attached(&key.network), []);
+    assert!(mesh.effective(&key.network).unwrap().workloads.contains(&workload));
+    assert_eq!(mesh.report().workloads, [workload]);
 }
 
 #[test]
