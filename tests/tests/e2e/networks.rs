@@ -33,6 +33,31 @@ fn a_network_in_use_stays_and_an_unused_one_leaves_no_namespace_and_may_come_bac
 }
 
 #[test]
+fn a_network_that_is_made_again_at_once_is_waited_for_and_nothing_of_that_is_an_error() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    for round in 1..=6 {
+        let _ = mesh.sealane(&["network", "create", "brief", "--subnet", "10.80.0.0/16"]).ok();
+        let done = mesh.site(1).run(&["--network", "brief"], &["true"]).wait();
+        assert_eq!(done.code(), 0, "round {round}: {done}");
+        eventually(PATIENCE, "the network can be removed", || {
+            mesh.sealane(&["network", "rm", "brief"]).status.success().then_some(())
+        });
+    }
+    for _ in 0..20 {
+        let _ = mesh.site(1).shop(&["true"]).wait().ok();
+    }
+    eventually(PATIENCE, "all workloads are gone", || {
+        mesh.site(1).json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(())
+    });
+    let log = mesh.site(1).agent.log();
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[test]
 fn networks_do_not_hear_of_each_other() {
     if !isolated() {
         return;

@@ -11,6 +11,7 @@ use sealane_lab::isolated;
 use sealane_proto::identity::{Expected, PeerVerifier, Principal, Trust};
 use sealane_proto::wire::v1;
 use sealane_tests::{Mesh, PATIENCE, Running, eventually};
+use serde_json::Value;
 
 use crate::identity::{Intruder, report, request};
 
@@ -30,6 +31,9 @@ fn a_removed_host_is_out_of_names_balancing_and_reach_until_it_joins_anew() {
     let second = mesh.site(2).serve("api", "api-2");
     let lost = mesh.site(2).load("lost", &["http://api:8080/"]);
     mesh.await_instances("api", 2);
+    let hosts = mesh.site(2).json(&["node", "ls"]);
+    let connected: Vec<&Value> = hosts.as_array().unwrap().iter().map(|host| &host["connected"]).collect();
+    assert_eq!(connected, [&Value::Null, &Value::Bool(true)], "an agent knows of no host but its own");
     let held = blocks(&mesh, "host-2");
     assert_eq!(held.len(), 1);
     let address = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
@@ -54,6 +58,8 @@ fn a_removed_host_is_out_of_names_balancing_and_reach_until_it_joins_anew() {
         let told = status["problems"].to_string();
         (told.contains("was removed from the mesh") && told.contains("sealane clean")).then_some(())
     });
+    let late = mesh.site(2).shop(&["true"]).wait();
+    assert!(late.code() == 125 && late.stderr.contains("was removed from the mesh"), "{late}");
     // By name, which it still has, and by address.
     for url in [format!("http://{address}:8080/"), "http://api-1:8080/".to_owned()] {
         let call = mesh.site(2).exec("lost", &["curl", "-sS", "--fail", "--max-time", "3", &url]);

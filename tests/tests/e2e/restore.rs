@@ -172,3 +172,26 @@ fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so
         networks.as_array().unwrap().iter().all(|network| network["name"] != "fresh").then_some(())
     });
 }
+
+#[test]
+fn a_restored_control_plane_hears_of_a_workload_before_it_is_asked_for_its_certificate() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(1);
+    let _ = mesh.sealane(&["backup", BACKUP]).ok();
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.site_mut(1).agent.kill9();
+    mesh.control.kill9();
+    let _ = mesh.sealane(&["restore", BACKUP, "--force"]).ok();
+    let _ = mesh.site(1).command("rm", &["/var/lib/sealane/identities/shop.svc.api"]).ok();
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    mesh.control.start();
+    mesh.await_control();
+    eventually(PATIENCE, "the workload has a certificate", || {
+        mesh.site(1).sealane(&["identity", "api-1"]).status.success().then_some(())
+    });
+    let answer = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    assert_eq!(answer.stdout, "api-1");
+}
