@@ -99,6 +99,8 @@ impl Reported {
 /// What the host shows to the rest of the agent; each is published when it changes.
 #[derive(Clone, Debug)]
 pub(crate) struct HostViews {
+    /// Whether what was known at the start has been made, as far as it can be: before, `networks` are not all there.
+    pub(crate) begun: watch::Receiver<bool>,
     /// The networks that this host carries.
     pub(crate) networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
     /// The link.

@@ -194,7 +194,9 @@ impl Workloads {
     /// Takes up a workload that an earlier agent attached.
     pub(crate) fn adopt(self: &Arc<Self>, stored: StoredWorkload) {
         let context = self.context.clone();
-        self.own(async move { sandbox::resume(context, stored).await });
+        // Before anybody may ask for it.
+        let dismissed = context.roster.enter(stored.attachments.clone(), stored.anchor.pid());
+        self.own(async move { sandbox::resume(context, stored, dismissed).await });
     }
 
     /// Where the workload of this name lives; one that is still being attached is waited for.

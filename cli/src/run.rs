@@ -88,14 +88,20 @@ pub(crate) async fn follow(
     mut events: Streaming<v1::RunEvent>,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
-    while let Some(event) = events.message().await.map_err(|status| refusal(&status))? {
+    let ended =
+        || Failure::new("the agent ended before the workload was attached").hint("see the agent's log");
+    let refused = |status: tonic::Status| match refusal(&status) {
+        lost if lost.exit == Exit::Unreachable => ended().exit(Exit::Unreachable),
+        refused => refused,
+    };
+    while let Some(event) = events.message().await.map_err(refused)? {
         match event.event {
             Some(Event::Waiting(what)) => printer.talk(&format!("waiting for {what}")),
             Some(Event::Attached(location)) => return Ok(location),
             None => {}
         }
     }
-    Err(Failure::new("the agent ended before the workload was attached").hint("see the agent's log"))
+    Err(ended())
 }
 
 /// Executes the command in place of this process. Exec resets the signal mask and SIGPIPE; nothing else was changed.

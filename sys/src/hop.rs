@@ -7,9 +7,10 @@ use std::io;
 use std::sync::mpsc;
 use std::thread;
 
-use crate::netns::NetNs;
+use crate::netns::{NetNs, NetNsError};
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What is done in a namespace, or with the news that it cannot be entered.
+type Job = Box<dyn FnOnce(Result<(), NetNsError>) + Send>;
 
 /// The hopping thread. Jobs run one after another; each must be short and must not block on the network.
 #[derive(Debug)]
@@ -27,10 +28,11 @@ impl Hopper {
         let (jobs, queue) = mpsc::channel::<(NetNs, Job)>();
         thread::Builder::new().name("netns-hop".into()).spawn(move || {
             for (ns, job) in queue {
-                if ns.enter().is_err() {
-                    continue; // The job is dropped: its caller sees the closed channel.
+                if let Err(error) = ns.enter() {
+                    job(Err(error));
+                    continue;
                 }
-                job();
+                job(Ok(()));
                 if home.enter().is_err() {
                     return; // Never run a job in a namespace that it did not ask for.
                 }
@@ -49,16 +51,17 @@ impl Hopper {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         let (answer, wait) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        let job: Job = Box::new(move |entered| {
+            let result = entered.map(|()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).ok());
             // The caller waits below; it is gone only if its thread died.
-            let _ = answer.send(result.ok());
+            let _ = answer.send(result);
         });
         self.jobs.send((ns.try_clone()?, job)).map_err(|_| io::Error::other("the namespace thread ended"))?;
         match wait.recv() {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(io::Error::other("a job in a network namespace panicked")),
-            Err(_) => Err(io::Error::other("cannot enter the network namespace (needs CAP_SYS_ADMIN)")),
+            Ok(Ok(Some(value))) => Ok(value),
+            Ok(Ok(None)) => Err(io::Error::other("a job in a network namespace panicked")),
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(_) => Err(io::Error::other("the namespace thread ended")),
         }
     }
 }

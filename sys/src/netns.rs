@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -158,7 +159,13 @@ impl NetNs {
     /// # Errors
     /// Without CAP_SYS_ADMIN.
     pub fn enter(&self) -> Result<(), NetNsError> {
-        setns(&self.fd, CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError::Enter(errno.into()))
+        setns(&self.fd, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+            NetNsError::Enter(if errno == Errno::EINVAL {
+                io::Error::new(io::ErrorKind::InvalidInput, "it is a namespace of another kind")
+            } else {
+                errno.into()
+            })
+        })
     }
 
     /// The inode that names this namespace as long as it lives (`ip netns identify` compares the same).

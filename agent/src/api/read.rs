@@ -47,12 +47,12 @@ impl Read for ReadApi {
         _request: Request<v1::ListNetworksRequest>,
     ) -> Answer<v1::ListNetworksResponse> {
         let networks =
-            self.networks("")?.iter().map(|effective| effective.snapshot.as_ref().into()).collect();
+            self.networks("").await?.iter().map(|effective| effective.snapshot.as_ref().into()).collect();
         Ok(Response::new(v1::ListNetworksResponse { networks }))
     }
 
     async fn list_nodes(&self, _request: Request<v1::ListNodesRequest>) -> Answer<v1::ListNodesResponse> {
-        let nodes = self.nodes()?.into_values().collect();
+        let nodes = self.nodes().await?.into_values().collect();
         Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
@@ -60,7 +60,7 @@ impl Read for ReadApi {
         &self,
         request: Request<v1::ListServicesRequest>,
     ) -> Answer<v1::ListServicesResponse> {
-        let networks = self.networks(&request.into_inner().network)?;
+        let networks = self.networks(&request.into_inner().network).await?;
         let services =
             networks.iter().flat_map(|effective| v1::ServiceView::all(&effective.snapshot)).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
@@ -70,7 +70,7 @@ impl Read for ReadApi {
         &self,
         request: Request<v1::ListWorkloadsRequest>,
     ) -> Answer<v1::ListWorkloadsResponse> {
-        let networks = self.networks(&request.into_inner().network)?;
+        let networks = self.networks(&request.into_inner().network).await?;
         let reported = self.views.reported.borrow().clone();
         let view = |workload: &sealane_proto::resource::Workload| {
             let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
@@ -87,13 +87,13 @@ impl Read for ReadApi {
         request: Request<v1::ListDocumentsRequest>,
     ) -> Answer<v1::ListDocumentsResponse> {
         let v1::ListDocumentsRequest { kind, network } = request.into_inner();
-        let networks = self.networks(&network)?;
+        let networks = self.networks(&network).await?;
         let documents = networks.iter().flat_map(|effective| effective.snapshot.documents());
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 
     async fn status(&self, _request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        let (networks, nodes) = (self.networks("")?, self.nodes()?);
+        let (networks, nodes) = (self.networks("").await?, self.nodes().await?);
         let link = self.views.link.borrow().clone();
         let sum = |of: fn(&NetworkSnapshot) -> usize| -> u32 {
             count(networks.iter().map(|effective| of(&effective.snapshot)).sum())
@@ -141,8 +141,12 @@ impl Read for ReadApi {
 }
 
 impl ReadApi {
-    /// The networks that this host carries: all, or the one of this name.
-    fn networks(&self, name: &str) -> Result<Vec<Arc<Effective>>, Status> {
+    /// The networks that this host carries: all, or the one of this name. An agent that has just begun answers when it
+    /// has them all.
+    async fn networks(&self, name: &str) -> Result<Vec<Arc<Effective>>, Status> {
+        let mut begun = self.views.begun.clone();
+        let begun = begun.wait_for(|begun| *begun).await.map(drop);
+        begun.map_err(|_| Status::unavailable("the agent is ending"))?;
         let networks = self.views.networks.borrow();
         let wanted = networks.iter().filter(|(known, _)| name.is_empty() || known.as_str() == name);
         let found: Vec<_> = wanted.map(|(_, effective)| effective.borrow().clone()).collect();
@@ -156,7 +160,7 @@ impl ReadApi {
     }
 
     /// The hosts that share a network with this one.
-    fn nodes(&self) -> Result<BTreeMap<String, v1::NodeView>, Status> {
+    async fn nodes(&self) -> Result<BTreeMap<String, v1::NodeView>, Status> {
         let mut views: BTreeMap<String, v1::NodeView> = BTreeMap::new();
         let own = v1::NodeView {
             node: Some((&self.node).into()),
@@ -165,7 +169,7 @@ impl ReadApi {
             ..Default::default()
         };
         views.insert(self.node.name.to_string(), own);
-        for effective in self.networks("")? {
+        for effective in self.networks("").await? {
             let snapshot = &effective.snapshot;
             for node in &snapshot.nodes {
                 let view = views.entry(node.name.to_string()).or_default();

@@ -124,8 +124,10 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         watch::Sender::default(),
         watch::Sender::default(),
     );
-    let (complaints, clocks) = (watch::Sender::default(), watch::Sender::default());
+    let (complaints, clocks, begun) =
+        (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
     let views = HostViews {
+        begun: begun.subscribe(),
         networks: networks.subscribe(),
         link: link.subscribe(),
         control: control.subscribe(),
@@ -148,6 +150,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         problems: BTreeMap::new(),
         clocks,
         complaints,
+        begun,
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
 }
@@ -185,6 +188,7 @@ struct Host {
     problems: BTreeMap<(NetworkName, Trouble), String>,
     clocks: watch::Sender<Option<ClockPair>>,
     complaints: watch::Sender<Vec<String>>,
+    begun: watch::Sender<bool>,
 }
 
 /// What a network can be in trouble with.
@@ -206,6 +210,7 @@ impl Host {
             self.tell();
             self.save();
             self.complain();
+            self.begun.send_if_modified(|begun| !std::mem::replace(begun, true));
             if !said_ready && self.dirty.is_empty() {
                 self.parts.ready.ready();
                 said_ready = true;

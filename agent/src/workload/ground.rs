@@ -137,7 +137,8 @@ fn notes(nameserver: Ipv4Addr, gateway: Ipv4Addr) -> Vec<String> {
             .to_owned()
     } else {
         format!(
-            "{RESOLVER} is in use in the namespace, as by Docker's resolver: names are answered at {nameserver}"
+            "{RESOLVER} is in use in the namespace, by an attachment of before or Docker's resolver: names are answered \
+             at {nameserver}"
         )
     };
     vec![format!("{why}; hint: put `nameserver {nameserver}` first into the workload's /etc/resolv.conf")]

@@ -14,7 +14,7 @@ use super::ground::{self, Ground};
 use super::life::{Life, Progress};
 use super::names::Names;
 use super::plumbing::{netns_path, resolv_path};
-use super::{AttachError, Context, RunSpec};
+use super::{AttachError, Context, RunSpec, target};
 use crate::disk::StoredWorkload;
 use crate::host::Effective;
 use crate::overlay::Local;
@@ -71,9 +71,7 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
 }
 
 /// A workload that an earlier agent attached; the host knows it already.
-pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload) {
-    let pid = stored.anchor.pid();
-    let dismissed = context.roster.enter(stored.attachments.clone(), pid);
+pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismissed: watch::Receiver<bool>) {
     let mut attachments = Vec::new();
     for local in stored.attachments {
         let Some(effective) = admission::network(&context, &local.workload.network).await else { return };
@@ -139,7 +137,9 @@ impl Sandbox {
         // Bound since it was attached; if somebody took that away, it is still there for the one it is of.
         let bound = keys.first().and_then(|key| NetNs::open(netns_path(&self.context.run_dir, key)).ok());
         let given = match (self.owner, bound) {
-            (Owner::Agent, _) => None,
+            (Owner::Agent, Some(_)) => None,
+            // Of a command that has not entered it yet, nothing is lost with it.
+            (Owner::Agent, None) => anchor.netns().ok().filter(|netns| !target::is_host(netns)),
             (Owner::Other, Some(bound)) => Some(bound),
             (Owner::Other, None) => {
                 Some(anchor.netns().map_err(|error| AttachError::Namespace(error.to_string()))?)

@@ -3,11 +3,15 @@
 use std::io;
 use std::path::Path;
 
+use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
 use sealane_sys::{NetNs, Process};
 
 use super::anchor::Anchor;
 use super::{AttachError, Context};
+
+/// The agent's own network namespace, and the machine's.
+const HOST: [&str; 2] = ["/proc/self/ns/net", "/proc/1/ns/net"];
 
 fn refused(reason: impl Into<String>) -> AttachError {
     AttachError::Namespace(reason.into())
@@ -32,6 +36,8 @@ pub(super) fn find(context: &Context, request: &v1::AttachRequest) -> Result<(An
             "{path} is another namespace to the agent than to the caller; hint: name it as the agent's host sees it"
         )));
     }
+    let entered = context.hopper.run(&netns, || ());
+    entered.map_err(|error| refused(format!("{path}: {error}")))?;
     refuse_ours(context, &path, inode)?;
     let anchor = match process {
         Some(process) => Anchor::process(process)?,
@@ -45,10 +51,7 @@ fn inode(netns: &NetNs) -> Result<u64, AttachError> {
 }
 
 fn refuse_ours(context: &Context, path: &str, inode: u64) -> Result<(), AttachError> {
-    let same = |netns: Result<NetNs, sealane_sys::NetNsError>| {
-        netns.ok().and_then(|netns| netns.inode().ok()) == Some(inode)
-    };
-    if same(NetNs::open("/proc/self/ns/net")) || same(NetNs::open("/proc/1/ns/net")) {
+    if is_one_of(inode, &HOST) {
         return Err(refused(format!(
             "{path} is the host's own network namespace, which cannot be attached; \
              hint: `sealane run` makes a namespace for a command"
@@ -56,10 +59,22 @@ fn refuse_ours(context: &Context, path: &str, inode: u64) -> Result<(), AttachEr
     }
     let networks =
         context.overlay.networks_on_disk().map_err(|error: io::Error| refused(error.to_string()))?;
-    match networks.into_iter().find(|network| same(context.overlay.network_netns(network))) {
+    let is_of = |network: &NetworkName| is_one_of(inode, &[context.overlay.network_path(network)]);
+    match networks.into_iter().find(is_of) {
         Some(network) => Err(refused(format!("{path} is the namespace of network {network} itself"))),
         None => Ok(()),
     }
+}
+
+/// Whether it is the host's own.
+pub(super) fn is_host(netns: &NetNs) -> bool {
+    netns.inode().is_ok_and(|inode| is_one_of(inode, &HOST))
+}
+
+/// Whether a namespace is that of one of these paths.
+fn is_one_of(inode: u64, paths: &[impl AsRef<Path>]) -> bool {
+    let mut inodes = paths.iter().map(|path| NetNs::open(path).ok().and_then(|netns| netns.inode().ok()));
+    inodes.any(|other| other == Some(inode))
 }
 
 /// The process that a path below /proc names.

@@ -171,3 +171,54 @@ fn after_a_reboot_a_host_is_who_it_was_and_carries_nothing_that_ended_with_it() 
     assert_eq!(nodes.as_array().unwrap().len(), 2, "{nodes}");
     let _ = load.stop().ok();
 }
+
+#[test]
+fn an_agent_that_has_just_begun_lists_all_that_it_has() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::start(1);
+    let networks = ["a", "b", "c", "d"];
+    let sleepers: Vec<Running> = (1..)
+        .zip(networks)
+        .map(|(number, network)| {
+            let subnet = format!("10.{number}.0.0/16");
+            let _ = mesh.sealane(&["network", "create", network, "--subnet", &subnet]).ok();
+            let mut sleeper =
+                mesh.site(1).run(&["--network", network], &["sh", "-c", "echo here; sleep 1000"]);
+            sleeper.wait_for("here");
+            sleeper
+        })
+        .collect();
+    mesh.site_mut(1).agent.kill9();
+    mesh.site_mut(1).agent.start();
+    let ask = |what| {
+        let words = [what, "ls", "-o", "json", "--socket", "/run/sealane/agent.sock"];
+        eventually(PATIENCE, "the agent answers", || {
+            let said = mesh.site(1).sealane(&words);
+            said.status.success().then(|| said.json().as_array().unwrap().len())
+        })
+    };
+    assert_eq!(
+        ["workload", "network", "workload"].map(ask),
+        [sleepers.len(), networks.len(), sleepers.len()]
+    );
+}
+
+#[test]
+fn a_workload_that_outlives_a_clean_is_taken_up_where_its_command_is() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let namespace = |mesh: &Mesh| mesh.site(2).exec("api-2", &["readlink", "/proc/self/ns/net"]).ok().stdout;
+    let before = namespace(&mesh);
+    mesh.site_mut(2).agent.terminate();
+    let _ = mesh.site(2).sealane(&["clean", "--yes", "--keep-data"]).ok();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    mesh.await_instances("api", 2);
+    assert_eq!(namespace(&mesh), before);
+    let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api-2:8080/"]).wait().ok();
+    assert_eq!(call.stdout, "api-2");
+}

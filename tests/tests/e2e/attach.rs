@@ -73,6 +73,8 @@ fn a_namespace_is_attached_by_path_and_given_back_as_it_was() {
 
     let again = attach(mesh.site(1), &words[..3]);
     assert!(again.stderr.contains("in network shop already, as workload legacy"), "{again}");
+    let other = attach(mesh.site(1), &["/proc/1/ns/mnt", "--network", "shop"]);
+    assert!(other.stderr.contains("it is a namespace of another kind"), "{other}");
     let workload = mesh.site(1).workload("legacy").unwrap();
     mesh.site_mut(1).agent.kill9();
     mesh.site_mut(1).agent.start();
