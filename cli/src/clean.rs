@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `sealane clean`.
 pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("clean")?;
+    let joined = clean.data.data_dir.join("node").exists();
     let run_dir = common.run_dir.as_path();
     let data_dir = Some(clean.data.data_dir.as_path()).filter(|_| !clean.keep_data);
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
@@ -50,6 +51,9 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     }
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
+    }
+    if joined && data_dir.is_some() {
+        printer.talk("control knows this host still, with the workloads it had; hint: `sealane node rm HOST` where control is");
     }
     Ok(())
 }

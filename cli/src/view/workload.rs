@@ -49,9 +49,13 @@ impl WorkloadView {
     pub(super) fn line(&self) -> String {
         let service =
             self.service.as_ref().map(|service| format!(", instance of {service}")).unwrap_or_default();
+        let weight = if self.weight == 1 { String::new() } else { format!(", weight {}", self.weight) };
         let state =
             self.problem.clone().unwrap_or_else(|| if self.ready { "ready" } else { "not ready" }.to_owned());
-        format!("{} on {} at {} in {}{service}: {state}", self.name, self.node, self.address, self.network)
+        format!(
+            "{} on {} at {} in {}{service}{weight}: {state}",
+            self.name, self.node, self.address, self.network
+        )
     }
 }
 
@@ -66,6 +70,7 @@ impl Sheet for WorkloadView {
             ("service", dash(self.service.as_ref())),
             ("ports", if self.ports.is_empty() { "-".to_owned() } else { ports(&self.ports) }),
             ("sidecar", yes(self.sidecar)),
+            ("weight", self.weight.to_string()),
             ("ready", yes(self.ready)),
             ("problem", self.problem.clone().unwrap_or_else(|| "none".to_owned())),
         ]
@@ -74,7 +79,7 @@ impl Sheet for WorkloadView {
 
 impl Row for WorkloadView {
     const HEADERS: &'static [&'static str] =
-        &["NETWORK", "NAME", "NODE", "ADDRESS", "SERVICE", "PORTS", "SIDECAR", "READY", "PROBLEM"];
+        &["NETWORK", "NAME", "NODE", "ADDRESS", "SERVICE", "PORTS", "SIDECAR", "WEIGHT", "READY", "PROBLEM"];
     const NONE: &'static str = "no workloads yet: `sealane run --network N -- CMD` starts one";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
@@ -86,6 +91,7 @@ impl Row for WorkloadView {
             dash(self.service.as_ref()),
             if self.ports.is_empty() { "-".to_owned() } else { ports(&self.ports) },
             yes(self.sidecar),
+            if self.service.is_some() { self.weight.to_string() } else { "-".to_owned() },
             yes(self.ready),
             dash(self.problem.as_ref()),
         ]

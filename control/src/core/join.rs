@@ -84,7 +84,8 @@ pub enum JoinRefusal {
     /// Another host has the name.
     #[error(
         "node name {name} is in use by the host at {underlay}, which joined with another key; \
-         choose another with --name, or give this host the data directory of that node"
+         choose another with --name, or give this host the data directory of that node; if it is gone for good, as \
+         after `sealane clean`, `sealane node rm {name}` frees the name"
     )]
     NameInUse {
         /// The name.
@@ -93,7 +94,10 @@ pub enum JoinRefusal {
         underlay: UnderlayAddr,
     },
     /// Another host has the address.
-    #[error("underlay address {underlay} is in use by node {node}; choose another with --underlay")]
+    #[error(
+        "underlay address {underlay} is in use by node {node}; choose another with --underlay, or free it by \
+         `sealane node rm {node}` if that node is gone for good"
+    )]
     UnderlayInUse {
         /// The address.
         underlay: UnderlayAddr,

@@ -47,14 +47,11 @@ impl Framing {
         Ok(framing)
     }
 
-    /// RFC 9112, section 6.3: repeated lengths must agree.
+    /// RFC 9112, section 6.3: several lengths, even equal ones, may not be passed on as they came.
     fn add_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
-        for item in items(value) {
-            let length = decimal(item).ok_or(HeadError::AmbiguousLength)?;
-            if self.length.is_some_and(|known| known != length) {
-                return Err(HeadError::AmbiguousLength);
-            }
-            self.length = Some(length);
+        match (self.length, decimal(trim(value))) {
+            (None, Some(length)) => self.length = Some(length),
+            _ => return Err(HeadError::AmbiguousLength),
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ mod tests {
         check("HEAD / HTTP/1.1\r\nConnection: x, close\r\n\r\n", Ok((Head, Body::Empty, false)));
         check("CONNECT a:1 HTTP/1.1\r\n\r\n", Ok((Connect, Body::Empty, true)));
         check("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Ok((Other, Body::Length(5), true)));
-        check("PUT / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", Ok((Idempotent, Body::Length(5), true)));
+        check("PUT / HTTP/1.1\r\nContent-Length: \t5 \r\n\r\n", Ok((Idempotent, Body::Length(5), true)));
         check(
             "POST / HTTP/1.1\r\ntransfer-encoding: gzip,\tChunked\r\n\r\n",
             Ok((Other, Body::Chunked, true)),
@@ -140,6 +140,8 @@ mod tests {
             "Content-Length: 5\r\nTransfer-Encoding: chunked",
             "Content-Length: 5\r\nContent-Length: 6",
             "Content-Length: 5, 6",
+            "Content-Length: 5, 5",
+            "Content-Length: 5\r\nContent-Length: 5",
             "Content-Length: +5",
             "Content-Length: 5 5",
             "Content-Length: 0x5",
