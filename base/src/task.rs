@@ -38,10 +38,10 @@ pub fn spawn_fallible<E: Display + Send + 'static>(
     })
 }
 
-/// Starts `future` on the current thread's `LocalSet`, without a span: for per-connection work.
+/// Starts `future` on the current thread, without a span: for per-connection work.
 ///
 /// # Panics
-/// Outside a `LocalSet`.
+/// Outside a `LocalRuntime` or `LocalSet`.
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     tokio::task::spawn_local(future).into()
 }

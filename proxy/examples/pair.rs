@@ -40,7 +40,7 @@ const ANSWER_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 496\r\nServer: pai
 struct Fixed(SocketAddr);
 
 impl OriginalDst for Fixed {
-    fn original(&self, _: &TcpStream) -> io::Result<SocketAddr> {
+    fn original(&self, _: &TcpStream, _: SocketAddr) -> io::Result<SocketAddr> {
         Ok(self.0)
     }
 }

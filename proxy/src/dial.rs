@@ -4,6 +4,7 @@ mod idle;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,26 +17,41 @@ pub(crate) use idle::IdleConnections;
 /// How long a plain connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Who is going to say something first on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstWord {
+    /// We are, at once.
+    Ours,
+    /// That is not known.
+    Anyones,
+}
+
 /// Connects.
 ///
 /// # Errors
 /// What the kernel says; `TimedOut` after two seconds; `PermissionDenied` without CAP_NET_ADMIN, for the mark.
-pub(crate) async fn connect(address: SocketAddr) -> io::Result<Rc<TcpStream>> {
+pub(crate) async fn connect(address: SocketAddr, first_word: FirstWord) -> io::Result<Rc<TcpStream>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_mark(MARK)?;
+    tune(&socket)?;
+    if first_word == FirstWord::Ours {
+        // The last segment of the handshake waits for our first bytes and goes with them (TCP_QUICKACK in tcp(7)).
+        socket.set_tcp_quickack(false)?;
+    }
     let socket = TcpSocket::from_std_stream(socket.into());
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await??;
-    tune(&stream)?;
     Ok(Rc::new(stream))
 }
 
-/// What every connection has: no delay, and probes that keep an idle one alive through middleboxes.
+/// What every connection has: no delay, and probes that keep an idle one alive through middleboxes. Connections have what
+/// their listener had.
 ///
 /// # Errors
 /// When the socket is dead already.
-pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn tune(socket: &impl AsFd) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
 }

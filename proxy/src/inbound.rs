@@ -12,9 +12,9 @@ use sealane_base::task;
 use sealane_proto::identity::Principal;
 use tokio::net::TcpStream;
 
-use crate::dial;
+use crate::dial::{self, FirstWord};
 use crate::leg::{self, refuse};
-use crate::listen;
+use crate::listen::{self, Accepted};
 use crate::tcp::{self, Tap};
 use crate::telemetry::{Carried, Traffic};
 use crate::tunnel::{Incoming, Kind, ResetCode};
@@ -22,9 +22,9 @@ use crate::worker::Worker;
 use observe::Observed;
 
 /// Serves one tunnel to its end.
-pub(crate) async fn serve_tunnel(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
+pub(crate) async fn serve_tunnel(worker: Rc<Worker>, accepted: Accepted, draining: Draining) {
     let work = draining.clone();
-    let served = worker.acceptor.serve(stream, draining, |incoming| {
+    let served = worker.acceptor.serve(accepted.stream, draining, |incoming| {
         let (worker, work) = (worker.clone(), work.clone());
         task::spawn_local(async move {
             serve_stream(&worker, incoming, work).await;
@@ -55,7 +55,7 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
         }
         Kind::Opaque => {
             let mut near = leg::stream(stream);
-            let dialled = dial::connect(application).await;
+            let dialled = dial::connect(application, FirstWord::Anyones).await;
             match dialled {
                 Ok(stream) => relay(near, stream, &traffic, traffic.bytes()).await,
                 Err(error) => {
@@ -77,14 +77,14 @@ fn caller(principal: &Principal) -> Option<&str> {
 }
 
 /// Serves a redirected connection that came without a tunnel.
-pub(crate) async fn serve_plain(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
-    let Some(destination) = listen::destination(&worker, &stream) else { return };
-    let source = stream.peer_addr().ok().map(|peer| peer.ip());
+pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining: Draining) {
+    let Some(destination) = listen::destination(&worker, &accepted) else { return };
+    let Accepted { stream, peer } = accepted;
     let snapshot = worker.snapshot();
-    let label = snapshot.as_ref().zip(source).and_then(|(known, source)| known.label_of(source));
+    let label = snapshot.as_ref().and_then(|known| known.label_of(peer.ip()));
     let traffic = worker.caller(label);
     drop(snapshot);
-    let dialled = dial::connect(destination).await;
+    let dialled = dial::connect(destination, FirstWord::Anyones).await;
     match dialled {
         Ok(application) => {
             // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.

@@ -5,6 +5,7 @@ mod pipe;
 mod tape;
 mod tcp;
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -134,6 +135,22 @@ impl Input {
         Poll::Ready(Ok(bytes))
     }
 
+    /// What has come behind the last read already, in pieces, up to `limit` bytes of them.
+    pub(crate) fn read_along(&mut self, pieces: &mut VecDeque<Bytes>, limit: usize) {
+        // A read of TCP has taken what was there.
+        let From::Stream(stream) = &mut self.from else { return };
+        if self.tape.is_some() || self.ended || !self.surplus.is_empty() {
+            return;
+        }
+        let mut length: usize = pieces.iter().map(Bytes::len).sum();
+        while length < limit
+            && let Some(piece) = stream.try_recv()
+        {
+            length += piece.len();
+            pieces.push_back(piece);
+        }
+    }
+
     fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
         if !self.surplus.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.surplus))));
@@ -152,6 +169,12 @@ impl Input {
     /// Gives back what was read too much. It must be all that is left of the last read.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         self.surplus = bytes;
+    }
+
+    /// Whether nothing is there to be read, as far as is known: neither bytes nor the end.
+    pub(crate) fn is_silent(&self) -> bool {
+        let From::Tcp(tcp) = &self.from else { return false };
+        self.surplus.is_empty() && !self.ended && tcp.is_silent()
     }
 
     /// What was read ahead and not delivered yet.
@@ -216,6 +239,28 @@ impl Output {
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LegError> {
         match self {
             Self::Tcp(stream) => Ok(write_all(stream, bytes).await?),
+            Self::Stream(stream) => Ok(stream.send(bytes).await?),
+        }
+    }
+
+    /// Takes all `pieces`, when there is room for them.
+    pub(crate) async fn write_pieces(&mut self, pieces: &mut VecDeque<Bytes>) -> Result<(), LegError> {
+        match self {
+            Self::Tcp(stream) => Ok(tcp::write_pieces(stream, pieces).await?),
+            Self::Stream(stream) => {
+                while let Some(piece) = pieces.pop_front() {
+                    stream.send(piece).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Self::write`], for what [`Self::finish`] or a drop follows at once: on a connection it may wait for that, to go
+    /// in the same segment.
+    pub(crate) async fn write_last(&mut self, bytes: Bytes) -> Result<(), LegError> {
+        match self {
+            Self::Tcp(stream) => Ok(tcp::write_last(stream, bytes).await?),
             Self::Stream(stream) => Ok(stream.send(bytes).await?),
         }
     }

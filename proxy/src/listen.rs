@@ -12,7 +12,6 @@ use sealane_base::drain::Draining;
 use sealane_base::task;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::dial;
 use crate::leg::refuse;
 use crate::worker::Worker;
 
@@ -27,13 +26,22 @@ pub(crate) enum Listener {
     Tunnel,
 }
 
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// It.
+    pub(crate) stream: TcpStream,
+    /// Where it comes from.
+    pub(crate) peer: SocketAddr,
+}
+
 /// Where a connection was going before it was redirected.
 pub trait OriginalDst: Send + Sync {
-    /// The destination.
+    /// The destination of a connection from `peer`.
     ///
     /// # Errors
     /// When nobody knows.
-    fn original(&self, stream: &TcpStream) -> io::Result<SocketAddr>;
+    fn original(&self, stream: &TcpStream, peer: SocketAddr) -> io::Result<SocketAddr>;
 }
 
 /// Asks the kernel's connection tracking (SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST).
@@ -41,8 +49,8 @@ pub trait OriginalDst: Send + Sync {
 pub struct Redirected;
 
 impl OriginalDst for Redirected {
-    fn original(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        if stream.local_addr()?.is_ipv6() {
+    fn original(&self, stream: &TcpStream, peer: SocketAddr) -> io::Result<SocketAddr> {
+        if peer.is_ipv6() {
             let raw = getsockopt(stream, sockopt::Ip6tOriginalDst)?;
             let address = std::net::Ipv6Addr::from(raw.sin6_addr.s6_addr);
             return Ok(SocketAddr::new(address.into(), u16::from_be(raw.sin6_port)));
@@ -53,19 +61,18 @@ impl OriginalDst for Redirected {
     }
 }
 
-/// The destination of a redirected connection, unless serving it would lead back to the sidecar: it was not
-/// redirected, or goes to one of the sidecar's own ports. Such a connection is refused, and `None`.
+/// The destination of a redirected connection, unless serving it would lead back to the sidecar: it goes to one of the
+/// sidecar's own ports, as each does that was not redirected. Such a connection is refused, and `None`.
 ///
 /// An IPv6 address of the network is the same workload or service as the IPv4 one that it is made from: from here
 /// on there is only that.
-pub(crate) fn destination(worker: &Worker, stream: &TcpStream) -> Option<SocketAddr> {
-    let found = worker.original.original(stream).ok().filter(|destination| {
-        let redirected = stream.local_addr().is_ok_and(|local| local != *destination);
-        redirected && !worker.ports.contains(destination.port())
-    });
+pub(crate) fn destination(worker: &Worker, accepted: &Accepted) -> Option<SocketAddr> {
+    let Accepted { stream, peer } = accepted;
+    let found = worker.original.original(stream, *peer).ok();
+    let found = found.filter(|destination| !worker.ports.contains(destination.port()));
     if found.is_none() {
         worker.telemetry.refused.with_label_values(&["not_redirected"]).inc();
-        tracing::debug!(peer = ?stream.peer_addr().ok(), "refused a connection that no rule redirected");
+        tracing::debug!(%peer, "refused a connection that no rule redirected");
         refuse(stream);
     }
     found.map(|destination| worker.twin(destination))
@@ -77,7 +84,7 @@ pub(crate) fn destination(worker: &Worker, stream: &TcpStream) -> Option<SocketA
 pub(crate) async fn accept<F>(
     worker: &Rc<Worker>,
     listener: TcpListener,
-    serve: fn(Rc<Worker>, TcpStream, Draining) -> F,
+    serve: fn(Rc<Worker>, Accepted, Draining) -> F,
 ) where
     F: Future<Output = ()> + 'static,
 {
@@ -85,9 +92,8 @@ pub(crate) async fn accept<F>(
     loop {
         // The semaphore is never closed.
         let Ok(place) = worker.places.clone().acquire_owned().await else { return };
-        let accepted = listener.accept().await.and_then(|(stream, _)| dial::tune(&stream).map(|()| stream));
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let accepted = match listener.accept().await {
+            Ok((stream, peer)) => Accepted { stream, peer },
             Err(error) if is_of_the_connection(&error) => continue,
             Err(error) => {
                 worker.telemetry.refused.with_label_values(&["accept_failed"]).inc();
@@ -101,7 +107,7 @@ pub(crate) async fn accept<F>(
         let Some(draining) = worker.begin() else { return };
         let worker = worker.clone();
         task::spawn_local(async move {
-            serve(worker, stream, draining).await;
+            serve(worker, accepted, draining).await;
             drop(place);
         })
         .detach();

@@ -15,11 +15,10 @@ use std::time::Duration;
 
 use sealane_base::drain::Draining;
 use sealane_proto::types::Protocol;
-use tokio::net::TcpStream;
 
 use crate::detect::{self, Verdict};
 use crate::leg::{self, Input, LegError, Output, refuse};
-use crate::listen;
+use crate::listen::{self, Accepted};
 use crate::tunnel::ResetCode;
 use crate::upstream::Upstream;
 use crate::worker::{Resolved, Worker};
@@ -50,8 +49,9 @@ enum Spoken {
 }
 
 /// Serves one redirected connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, draining: Draining) {
-    let Some(destination) = listen::destination(&worker, &stream) else { return };
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted, draining: Draining) {
+    let Some(destination) = listen::destination(&worker, &accepted) else { return };
+    let stream = accepted.stream;
     let upstream = match worker.resolve(destination) {
         Resolved::Upstream(upstream) => upstream,
         Resolved::Unmapped(service) => {

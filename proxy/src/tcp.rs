@@ -1,5 +1,6 @@
 //! The copy loop of opaque connections: both ways at once, half-close passed on.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -10,6 +11,9 @@ use crate::leg::{Input, LegError, Output};
 
 /// A flow that moved so many bytes without waiting lets others go first.
 const FAIR_SHARE: usize = 1 << 20;
+
+/// How much of what has come is written at once.
+const AT_ONCE: usize = 256 * 1024;
 
 /// Sees what passes.
 pub(crate) trait Tap {
@@ -62,11 +66,15 @@ async fn one_way(
     source: fn(LegError) -> Broken,
     sink: fn(LegError) -> Broken,
 ) -> Result<(), Broken> {
-    let mut moved = 0;
+    let (mut moved, mut pieces) = (0, VecDeque::new());
     while let Some(bytes) = from.read().await.map_err(source)? {
-        moved += bytes.len();
-        tap(&bytes);
-        to.write(bytes).await.map_err(sink)?;
+        pieces.push_back(bytes);
+        from.read_along(&mut pieces, AT_ONCE);
+        for piece in &pieces {
+            moved += piece.len();
+            tap(piece);
+        }
+        to.write_pieces(&mut pieces).await.map_err(sink)?;
         if moved >= FAIR_SHARE {
             moved = 0;
             tokio::task::yield_now().await;

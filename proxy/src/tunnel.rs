@@ -3,7 +3,7 @@
 //! A tunnel is one TLS 1.3 connection on which the connecting side opens many streams; each carries one opaque
 //! connection or one HTTP/1 exchange as the application's own bytes. One task owns the connection and both of
 //! its directions, so frames of many streams share TLS records and system calls. Everything here lives on one
-//! thread (`Rc`, `RefCell`), in a `LocalSet`; only [`TlsSource`](crate::tls::TlsSource) is shared by workers.
+//! thread (`Rc`, `RefCell`); only [`TlsSource`](crate::tls::TlsSource) is shared by workers.
 //!
 //! The connecting side has a [`TunnelPool`], the accepting side an [`Acceptor`]; both deal in [`Stream`]s.
 //!
@@ -69,6 +69,7 @@ mod frame;
 mod link;
 mod liveness;
 mod open;
+mod piece;
 mod pool;
 mod settings;
 mod stats;
@@ -76,6 +77,7 @@ mod stream;
 
 pub use accept::{AcceptError, Acceptor, Incoming};
 pub use error::{OpenError, StreamError};
+pub(crate) use frame::DATA_SENT;
 pub use frame::ResetCode;
 pub use open::{Kind, OpenHeader};
 pub use pool::{PeerKey, TunnelPool};

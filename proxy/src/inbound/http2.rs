@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use sealane_base::drain::Draining;
 use sealane_base::task;
 
-use crate::dial;
+use crate::dial::{self, FirstWord};
 use crate::http2::{self, Account, Failure, Request, exchange};
 use crate::leg::{self, Input, Output, Pipe};
 use crate::route::{Endpoint, Reach};
@@ -88,7 +88,7 @@ async fn serve_request(
 }
 
 async fn connect(application: SocketAddr) -> Result<Pipe, OpenFailure> {
-    match dial::connect(application).await {
+    match dial::connect(application, FirstWord::Ours).await {
         Ok(stream) => Ok(Pipe::new(leg::tcp(stream), None)),
         Err(error) => Err(OpenFailure {
             text: format!("no connection to {application}: {error}"),

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 
-/// The sizes a buffer goes through, in bytes.
-const SIZES: [usize; 3] = [2 * 1024, 16 * 1024, 256 * 1024];
+use crate::tunnel::DATA_SENT;
+
+/// The sizes a buffer goes through, in bytes: the larger ones fill whole frames of a tunnel, and leave no small one over.
+const SIZES: [usize; 3] = [2 * 1024, DATA_SENT, 16 * DATA_SENT];
 const LARGEST: usize = SIZES.len() - 1;
 /// How many of the largest a worker keeps for the next flow that needs one.
 const KEPT: usize = 4;
@@ -78,11 +80,11 @@ mod tests {
         for _ in 0..4 {
             sizes.push(read(&mut buffer, 1 << 20));
         }
-        assert!(sizes[0] < 8 * 1024 && sizes[3] >= 256 * 1024, "{sizes:?}");
+        assert!(sizes[0] < 8 * 1024 && sizes[3] >= SIZES[LARGEST], "{sizes:?}");
         buffer.rest();
         assert_eq!(buffer.bytes.capacity(), 0);
         read(&mut buffer, 10);
         read(&mut buffer, 10);
-        assert!(buffer.room().capacity() < 256 * 1024 || buffer.step < LARGEST);
+        assert!(buffer.room().capacity() < SIZES[LARGEST] || buffer.step < LARGEST);
     }
 }

@@ -1,19 +1,24 @@
 //! TCP as a leg: readiness is awaited by one reader and one writer.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::LegError;
 use super::buffer::ReadBuffer;
+
+/// How many pieces are written with one system call.
+const PIECES: usize = 32;
 
 /// The reading half.
 #[derive(Debug)]
@@ -45,6 +50,11 @@ impl TcpInput {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Whether nothing has come since the last read.
+    pub(super) fn is_silent(&self) -> bool {
+        self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
 
@@ -95,10 +105,62 @@ pub(super) fn poll_write(
 ///
 /// # Errors
 /// When the peer is gone.
-pub(crate) async fn write_all(stream: &TcpStream, mut bytes: Bytes) -> io::Result<()> {
+pub(crate) async fn write_all(stream: &TcpStream, bytes: Bytes) -> io::Result<()> {
+    write(stream, bytes, |bytes| stream.try_write(bytes)).await
+}
+
+/// Writes all `pieces`, as many as can be with one system call.
+///
+/// # Errors
+/// When the peer is gone.
+pub(super) async fn write_pieces(stream: &TcpStream, pieces: &mut VecDeque<Bytes>) -> io::Result<()> {
+    poll_fn(|cx| {
+        while !pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let count =
+                slices.iter_mut().zip(&*pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+            match stream.try_write_vectored(&slices[..count]) {
+                Ok(sent) => skip(pieces, sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(stream.poll_write_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Takes the first `length` bytes off `pieces`.
+fn skip(pieces: &mut VecDeque<Bytes>, mut length: usize) {
+    while let Some(mut piece) = pieces.pop_front() {
+        if piece.len() > length {
+            piece.advance(length);
+            return pieces.push_front(piece);
+        }
+        length -= piece.len();
+    }
+}
+
+/// Writes all of `bytes`, of which a last segment that is not full is held back for up to 200 ms, for the end to go with
+/// it (MSG_MORE in send(2)).
+///
+/// # Errors
+/// When the peer is gone.
+pub(super) async fn write_last(stream: &TcpStream, bytes: Bytes) -> io::Result<()> {
+    let attempt = |bytes: &[u8]| Ok(send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
+    write(stream, bytes, |bytes| stream.try_io(Interest::WRITABLE, || attempt(bytes))).await
+}
+
+async fn write(
+    stream: &TcpStream,
+    mut bytes: Bytes,
+    attempt: impl Fn(&[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
     poll_fn(|cx| {
         while bytes.has_remaining() {
-            match stream.try_write(&bytes) {
+            match attempt(&bytes) {
                 Ok(sent) => bytes.advance(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(stream.poll_write_ready(cx))?;
@@ -109,4 +171,49 @@ pub(crate) async fn write_all(stream: &TcpStream, mut bytes: Bytes) -> io::Resul
         Poll::Ready(Ok(()))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (connected, accepted) = tokio::join!(connecting, listener.accept());
+        (connected.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_whole_and_in_order_however_many_there_are() {
+        let (near, mut far) = pair().await;
+        let mut pieces: VecDeque<Bytes> =
+            (0..5 * PIECES).map(|n| Bytes::from(vec![u8::try_from(n % 251).unwrap(); 7 * n])).collect();
+        let expected: Vec<u8> = pieces.iter().flatten().copied().collect();
+        // More than the socket takes at once.
+        pieces.push_back(Bytes::from(vec![7; 8 << 20]));
+        let mut seen = Vec::new();
+        let (written, read) = tokio::join!(
+            async {
+                write_pieces(&near, &mut pieces).await?;
+                shutdown(&near)
+            },
+            far.read_to_end(&mut seen),
+        );
+        assert_eq!((written.unwrap(), read.unwrap()), ((), expected.len() + (8 << 20)));
+        assert_eq!(seen[..expected.len()], expected);
+    }
+
+    #[tokio::test]
+    async fn last_bytes_go_out_with_the_end() {
+        let (near, mut far) = pair().await;
+        write_last(&near, Bytes::from_static(b"last words")).await.unwrap();
+        drop(near);
+        let mut seen = String::new();
+        far.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "last words");
+    }
 }

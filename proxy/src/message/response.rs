@@ -17,6 +17,8 @@ use crate::leg::{Input, LegError, Output};
 pub(crate) struct Progress {
     /// Something of the final response was passed on, or is just about to be.
     pub(crate) begun: Cell<bool>,
+    /// Nothing is to follow the response on the caller's connection: its last bytes may wait for the end, and go with it.
+    pub(crate) is_last: Cell<bool>,
 }
 
 /// A response that was passed on whole.
@@ -93,8 +95,9 @@ pub(crate) async fn receive(
         let surplus = end < bytes.len();
         bytes.truncate(end);
         count.inc_by(end as u64);
-        to.write(bytes).await.map_err(ResponseError::Sink)?;
-        let surplus = surplus | pass_body(from, to, &mut scanner, count).await?;
+        let is_last = || !head.keep_alive || progress.is_last.get();
+        pass(to, bytes, scanner.is_done() && is_last()).await?;
+        let surplus = surplus | pass_body(from, to, &mut scanner, count, is_last).await?;
         let mut received = received(false);
         // Bytes that belong to no response: the connection cannot be trusted with another one.
         received.keep_alive &= !surplus;
@@ -112,12 +115,19 @@ async fn next_head(from: &mut Input, method: Method) -> Result<Head<ResponseHead
     }
 }
 
+/// Passes a piece on; the connection's last one together with its end.
+async fn pass(to: &mut Output, bytes: Bytes, is_last: bool) -> Result<(), ResponseError> {
+    let written = if is_last { to.write_last(bytes).await } else { to.write(bytes).await };
+    written.map_err(ResponseError::Sink)
+}
+
 /// Returns whether bytes came behind the body.
 async fn pass_body(
     from: &mut Input,
     to: &mut Output,
     scanner: &mut BodyScanner,
     count: &IntCounter,
+    is_last: impl Fn() -> bool,
 ) -> Result<bool, ResponseError> {
     while !scanner.is_done() {
         let Some(mut bytes) = from.read().await.map_err(ResponseError::Source)? else {
@@ -126,7 +136,7 @@ async fn pass_body(
         let end = scanner.advance(&bytes)?;
         let surplus: Bytes = bytes.split_off(end);
         count.inc_by(end as u64);
-        to.write(bytes).await.map_err(ResponseError::Sink)?;
+        pass(to, bytes, scanner.is_done() && is_last()).await?;
         if !surplus.is_empty() {
             return Ok(true);
         }

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use prometheus::IntCounter;
 
 use super::exchange::{After, Request};
@@ -84,16 +85,21 @@ pub(super) async fn make(
         let (input, output) = &mut far.legs;
         let pieces = std::iter::once(first).chain(pieces);
         let back = pin!(receive(input, &mut near.1, head.method, &progress, &counts.1, on_head));
-        let forth = pin!(forward(&mut near.0, output, request, pieces, (&sent, &counts.0)));
+        let on_whole = || {
+            sent.whole.set(true);
+            // A client that has said so sends nothing more.
+            progress.is_last.set(!head.keep_alive);
+        };
+        let forth = pin!(forward(&mut near.0, output, request, pieces, &counts.0, (&sent, on_whole)));
         both(forth, back, &sent).await
     };
-    conclude(worker, work, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
+    conclude((worker, work), near, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
 }
 
 /// What an attempt has come to; `whole` tells whether the request was sent whole, `begun` whether the client got anything.
 async fn conclude(
-    worker: &Worker,
-    work: &Work,
+    (worker, work): (&Worker, &Work),
+    near: &mut (Input, Output),
     mut far: Far,
     head: &RequestHead,
     outcomes: Outcomes,
@@ -105,8 +111,12 @@ async fn conclude(
             if received.upgraded {
                 return Ended::Answered(After::Upgraded(far.legs));
             }
-            settle(worker, far, &received, whole).await;
-            Ended::Answered(if stays { After::NextRequest } else { After::Close })
+            settle(worker, far, &received, whole, if stays { None } else { Some(&mut near.1) }).await;
+            Ended::Answered(match stays {
+                true => After::NextRequest,
+                false if whole && !head.keep_alive && near.0.is_silent() => After::Leave,
+                false => After::Close,
+            })
         }
         Outcomes::Response(Err(error)) => {
             far.legs.1.reset(ResetCode::Cancelled);
@@ -139,7 +149,8 @@ async fn forward(
     to: &mut Output,
     request: &mut Request,
     pieces: impl Iterator<Item = Bytes>,
-    (sent, count): (&Sent, &IntCounter),
+    count: &IntCounter,
+    (sent, on_whole): (&Sent, impl Fn()),
 ) -> Result<(), BodyError> {
     for piece in pieces.filter(|piece| !piece.is_empty()) {
         count.inc_by(piece.len() as u64);
@@ -155,7 +166,7 @@ async fn forward(
     if !request.head.may_upgrade {
         to.end_message();
     }
-    sent.whole.set(true);
+    on_whole();
     poll_fn(|cx| {
         if sent.answered.get() {
             return Poll::Ready(Ok(()));
@@ -202,8 +213,8 @@ async fn both(
     .await
 }
 
-/// Puts away the far side after a complete response.
-async fn settle(worker: &Worker, far: Far, received: &Received, whole: bool) {
+/// Puts away the far side after a complete response; `parting` is a caller's side that ends with it.
+async fn settle(worker: &Worker, far: Far, received: &Received, whole: bool, parting: Option<&mut Output>) {
     let Far { legs: (mut input, mut output), plain } = far;
     match plain {
         Some((address, stream)) => {
@@ -214,7 +225,12 @@ async fn settle(worker: &Worker, far: Far, received: &Received, whole: bool) {
         None if whole => {
             output.end_message();
             // A stream that is dropped before its end resets the application's connection.
-            let _ = tokio::time::timeout(END, input.read()).await;
+            let mut end = pin!(input.read());
+            if end.as_mut().now_or_never().is_none() {
+                // The caller does not wait for it. One that is gone will be noticed.
+                let _ = parting.map(Output::finish);
+                let _ = tokio::time::timeout(END, end).await;
+            }
         }
         None => output.reset(ResetCode::Cancelled),
     }

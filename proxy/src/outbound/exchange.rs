@@ -34,6 +34,8 @@ pub(super) enum After {
     NextRequest,
     /// It is closed in order.
     Close,
+    /// It is over: the client has said that it sends nothing more.
+    Leave,
     /// It breaks off: the client must see that something is missing.
     Reset,
     /// It belongs to another protocol now.

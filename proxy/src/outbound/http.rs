@@ -56,6 +56,7 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
         match Box::pin(exchange::serve(&call.worker, &upstream, &mut call.near, request)).await {
             After::NextRequest => {}
             After::Close => return close(call.near).await,
+            After::Leave => return,
             After::Reset => return call.near.1.reset(ResetCode::Cancelled),
             After::Upgraded(mut far) => {
                 if crate::tcp::relay(&mut call.near, &mut far, upstream.traffic.bytes()).await.is_err() {

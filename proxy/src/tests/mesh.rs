@@ -44,7 +44,7 @@ pub(super) struct Sidecar {
 struct Fixed(SocketAddr);
 
 impl OriginalDst for Fixed {
-    fn original(&self, _: &TcpStream) -> io::Result<SocketAddr> {
+    fn original(&self, _: &TcpStream, _: SocketAddr) -> io::Result<SocketAddr> {
         Ok(self.0)
     }
 }

@@ -203,16 +203,18 @@ impl Core {
         self.streams.shrink_to_fit();
     }
 
-    /// Swaps the output with the (empty) `buffer` and lets waiting streams send again.
-    pub(super) fn take_output(&mut self, buffer: &mut Vec<u8>) {
+    /// Swaps the output with the (empty) `buffer` and lets waiting streams send again. Returns whether there are any.
+    pub(super) fn take_output(&mut self, buffer: &mut Vec<u8>) -> bool {
         self.taken += self.output.len() as u64;
         std::mem::swap(&mut self.output, buffer);
+        let waiting = !self.blocked.is_empty();
         while let Some(id) = self.blocked.pop_front() {
             if let Some(state) = self.streams.get_mut(&id) {
                 state.blocked = false;
                 state.wake_sender();
             }
         }
+        waiting
     }
 
     /// Why a stream fails on a dead tunnel.

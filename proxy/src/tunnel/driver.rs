@@ -12,6 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::core::{Core, Opened};
 use super::link::{Link, LinkError};
 use super::liveness::{Liveness, Verdict};
+use super::piece;
 use super::settings::Settings;
 use super::stats::TunnelStats;
 
@@ -40,6 +41,8 @@ pub(super) struct Driver {
     /// Output of the core on its way, of which `sealed` bytes are encrypted.
     plain: Vec<u8>,
     sealed: usize,
+    /// Whether streams wait to send more as soon as there is room.
+    more: bool,
 }
 
 impl Driver {
@@ -68,6 +71,7 @@ impl Driver {
             yielded: false,
             plain: Vec::new(),
             sealed: 0,
+            more: false,
         }
     }
 
@@ -85,7 +89,7 @@ impl Driver {
         }
         let farewell = async {
             link.close();
-            poll_fn(|cx| link.poll_flush(cx)).await?;
+            poll_fn(|cx| link.poll_flush(cx, false)).await?;
             link.shut_down().await;
             Ok::<_, LinkError>(())
         };
@@ -150,7 +154,8 @@ impl Driver {
     /// Writes what there is, but lets the tasks that are ready run first: their frames share our records.
     fn poll_writes(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), LinkError> {
         loop {
-            let flushed = link.poll_flush(cx);
+            let more = self.more || self.sealed < self.plain.len();
+            let flushed = link.poll_flush(cx, more);
             let sent = link.take_sent();
             if sent > 0 {
                 self.stats.bytes_sent.add(sent);
@@ -166,7 +171,7 @@ impl Driver {
                 continue;
             }
             let length = self.core.borrow().output_len();
-            if length == 0 {
+            if length == 0 && !self.more {
                 self.yielded = false;
                 return Ok(());
             }
@@ -174,9 +179,15 @@ impl Driver {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
+            self.yielded = false;
+            if length == 0 {
+                // Whoever waited sends nothing any more.
+                self.more = false;
+                return Ok(link.push()?);
+            }
             self.plain.clear();
             self.sealed = 0;
-            self.core.borrow_mut().take_output(&mut self.plain);
+            self.more = self.core.borrow_mut().take_output(&mut self.plain);
         }
     }
 
@@ -186,6 +197,7 @@ impl Driver {
         if !heard && core.output_len() == 0 && self.sealed == self.plain.len() {
             // Hundreds of idle tunnels should cost next to nothing.
             core.shrink();
+            piece::shrink();
             (self.plain, self.sealed) = (Vec::new(), 0);
         }
         let in_use = core.stream_count() > 0 || !core.is_connecting();

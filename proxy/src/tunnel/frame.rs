@@ -7,7 +7,7 @@ use super::open::{OpenHeader, OpenHeaderError};
 /// The size of a frame's header.
 pub(super) const HEADER: usize = 8;
 /// How much DATA we put into one frame: with its header it fills one TLS record.
-pub(super) const DATA_SENT: usize = 16_384 - HEADER;
+pub(crate) const DATA_SENT: usize = 16_384 - HEADER;
 /// How much DATA a frame may have.
 const MAX_DATA: usize = 16_384;
 /// How long the payload of any other frame may be.

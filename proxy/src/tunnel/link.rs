@@ -6,9 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustls::Connection;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::piece;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -78,7 +81,7 @@ impl Link {
                     let length = match reader.fill_buf() {
                         Ok([]) => break,
                         Ok(plain) => {
-                            handle(plain, &Bytes::copy_from_slice)?;
+                            handle(plain, &piece::keep)?;
                             plain.len()
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -109,10 +112,11 @@ impl Link {
         std::mem::take(&mut self.sent)
     }
 
-    /// Writes what is encrypted.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    /// Writes what is encrypted. When `more` follows at once, a last segment that is not full waits for that.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, more: bool) -> Poll<Result<(), LinkError>> {
+        let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Socket { tcp: &mut self.tcp, cx }) {
+            match self.tls.write_tls(&mut Socket { tcp: &self.tcp, cx, flags }) {
                 Ok(0) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
                 Ok(length) => self.sent += length as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
@@ -120,6 +124,11 @@ impl Link {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends what waits for more to follow (TCP_NODELAY in tcp(7): setting it flushes).
+    pub(super) fn push(&self) -> io::Result<()> {
+        self.tcp.set_nodelay(true)
     }
 
     /// Ends our direction of TCP and waits for the end of the peer's.
@@ -135,17 +144,26 @@ impl Link {
 
 /// A socket that is written to from inside a poll.
 struct Socket<'a, 'b> {
-    tcp: &'a mut TcpStream,
+    tcp: &'a TcpStream,
     cx: &'a mut Context<'b>,
+    flags: SendFlags,
 }
 
 impl Write for Socket<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        blocking(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        blocking(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, pieces))
+        let send = || Ok(sendmsg(self.tcp, pieces, &mut SendAncillaryBuffer::default(), self.flags)?);
+        loop {
+            match self.tcp.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    blocking(self.tcp.poll_write_ready(self.cx))?;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

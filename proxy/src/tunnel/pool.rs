@@ -28,7 +28,7 @@ pub struct PeerKey {
     pub expected: Principal,
 }
 
-/// The tunnels of one worker, made when they are needed. Cheap to clone; needs a `LocalSet`.
+/// The tunnels of one worker, made when they are needed. Cheap to clone; needs a `LocalRuntime` or `LocalSet`.
 #[derive(Clone, Debug)]
 pub struct TunnelPool(Rc<Pool>);
 

@@ -125,6 +125,11 @@ impl RecvHalf {
         self.0.tunnel.borrow_mut().poll_recv(self.0.id, cx)
     }
 
+    /// The next data if it is there, never empty.
+    pub fn try_recv(&mut self) -> Option<Bytes> {
+        self.0.tunnel.borrow_mut().try_recv(self.0.id)
+    }
+
     /// Ready when the stream is reset or its tunnel lost, also behind the end of the peer's direction.
     pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.tunnel.borrow_mut().poll_broken(self.0.id, cx)

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Upstream, Work};
 use crate::balance::Outcome;
-use crate::dial;
+use crate::dial::{self, FirstWord};
 use crate::leg::{self, Input, Output};
 use crate::route::Reach;
 use crate::telemetry::Carried;
@@ -76,7 +76,7 @@ pub(crate) async fn open(
             };
             let stream = match kept {
                 Some(stream) => stream,
-                None => dial::connect(address).await.map_err(|error| {
+                None => dial::connect(address, carried.first_word()).await.map_err(|error| {
                     work.report_failure(Outcome::Refused, "connect");
                     let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
                     OpenFailure {
@@ -87,6 +87,16 @@ pub(crate) async fn open(
                 })?,
             };
             Ok(Far { legs: leg::tcp(stream.clone()), plain: Some((address, stream)) })
+        }
+    }
+}
+
+impl Carried {
+    /// A client of HTTP has been heard already, or is passed on by a connection of our own that begins.
+    fn first_word(self) -> FirstWord {
+        match self {
+            Self::Http | Self::Http2 => FirstWord::Ours,
+            Self::Opaque => FirstWord::Anyones,
         }
     }
 }

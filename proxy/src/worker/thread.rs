@@ -9,8 +9,8 @@ use sealane_base::drain::Draining;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::SidecarPorts;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 
 use super::Worker;
 use crate::listen::{self, Listener, OriginalDst};
@@ -18,7 +18,7 @@ use crate::route::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::tls::TlsSource;
 use crate::tunnel::TunnelStats;
-use crate::{inbound, outbound};
+use crate::{dial, inbound, outbound};
 
 /// What a worker is made with.
 #[derive(Clone)]
@@ -54,11 +54,23 @@ impl WorkerThread {
     /// When there can be no thread or no event loop.
     pub(crate) fn start(index: usize, plan: Plan) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel(16);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (made, runtime) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, run(plan, inbox));
+            // Its tasks wake each other without a system call, which those of a `LocalSet` do not.
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let (runtime, outcome) = match runtime {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // The starting thread waits for it.
+            let _ = made.send(outcome);
+            if let Some(runtime) = runtime {
+                runtime.block_on(run(plan, inbox));
+            }
         })?;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
+        let worker = Self { commands: Some(commands), thread: Some(thread) };
+        runtime.recv().map_err(io::Error::other)??;
+        Ok(worker)
     }
 
     /// Tells the worker something; false when it has died.
@@ -123,7 +135,9 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
 
 fn listen_on(worker: &Rc<Worker>, listener: Listener, socket: StdListener) -> Option<Task> {
     let complain = |error| tracing::error!(%error, ?listener, "cannot listen on what the agent sent");
-    let (worker, socket) = (worker.clone(), TcpListener::from_std(socket).map_err(complain).ok()?);
+    // What is accepted has what its listener has.
+    let socket = dial::tune(&socket).and_then(|()| TcpListener::from_std(socket)).map_err(complain).ok()?;
+    let worker = worker.clone();
     Some(task::spawn_local(async move {
         match listener {
             Listener::Outbound => listen::accept(&worker, socket, outbound::serve).await,

@@ -94,27 +94,34 @@ impl Core {
         }
     }
 
+    /// The next data that is there. Returns credit.
+    pub(in crate::tunnel) fn try_recv(&mut self, id: StreamId) -> Option<Bytes> {
+        let state = self.streams.get_mut(&id)?;
+        let data = state.inbox.pop_front()?;
+        state.unreturned += u32::try_from(data.len()).unwrap_or(u32::MAX);
+        state.drained |= state.inbox.is_empty();
+        if !state.ended && state.reset.is_none() && state.unreturned >= state.window / 2 {
+            grow(state, &mut self.growth);
+            let credit = std::mem::take(&mut state.unreturned);
+            state.allowed += credit;
+            encode::window(&mut self.output, id, credit);
+            self.notify();
+        }
+        Some(data)
+    }
+
     /// The next data; `None` is the peer's END. Returns credit.
     pub(in crate::tunnel) fn poll_recv(
         &mut self,
         id: StreamId,
         cx: &Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        if let Some(data) = self.try_recv(id) {
+            return Poll::Ready(Ok(Some(data)));
+        }
         let Some(state) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(gone()));
         };
-        if let Some(data) = state.inbox.pop_front() {
-            state.unreturned += u32::try_from(data.len()).unwrap_or(u32::MAX);
-            state.drained |= state.inbox.is_empty();
-            if !state.ended && state.reset.is_none() && state.unreturned >= state.window / 2 {
-                grow(state, &mut self.growth);
-                let credit = std::mem::take(&mut state.unreturned);
-                state.allowed += credit;
-                encode::window(&mut self.output, id, credit);
-                self.notify();
-            }
-            return Poll::Ready(Ok(Some(data)));
-        }
         if state.ended {
             return Poll::Ready(Ok(None));
         }
