@@ -162,7 +162,7 @@ fn output_is_bounded_and_streams_go_on_when_it_is_taken() {
     assert!(pair.web.output_len() < OUTPUT_LIMIT + INITIAL_WINDOW as usize + 1024);
     let mut output = Vec::new();
     assert!(pair.web.take_output(&mut output), "there are streams that wait for room");
-    pair.api.handle(&output, &Bytes::copy_from_slice).unwrap();
+    pair.api.handle(&output, Bytes::copy_from_slice).unwrap();
     assert!(!pair.web.take_output(&mut Vec::new()), "they have been woken");
     assert!(write(&mut pair.web, ids[7], &data) > 0);
 }
