@@ -15,6 +15,7 @@ mod table;
 
 use std::sync::Arc;
 
+use sealane_base::task;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
@@ -115,6 +116,5 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, NftError> {
     let hopper = hopper.clone();
     let netns = netns.try_clone().map_err(NftError::Process)?;
-    let work = tokio::task::spawn_blocking(move || work(&hopper, &netns));
-    work.await.map_err(|error| NftError::Process(std::io::Error::other(error)))?
+    task::blocking(move || work(&hopper, &netns)).await.map_err(NftError::Process)?
 }

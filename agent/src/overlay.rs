@@ -245,9 +245,8 @@ impl Overlay {
     /// With the first thing that could not be mended.
     pub async fn audit_egress(&self) -> Result<(), EgressError> {
         let kernel = self.kernel.clone();
-        let work = tokio::task::spawn_blocking(move || kernel.ensure_host_egress(Reason::Audit));
-        let (mended, outcome) =
-            work.await.map_err(|error| EgressError::Forwarding(io::Error::other(error)))?;
+        let work = task::blocking(move || kernel.ensure_host_egress(Reason::Audit));
+        let (mended, outcome) = work.await.map_err(EgressError::Forwarding)?;
         let mut applied = Applied::default();
         applied.count(Table::Link, mended.settings as usize);
         applied.count(Table::Rules, mended.nft as usize);
@@ -359,7 +358,7 @@ impl Carried {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OverlayError> + Send + 'static,
 ) -> Result<T, OverlayError> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    task::blocking(work).await?
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

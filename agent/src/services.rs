@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use sealane_base::task;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -52,7 +53,7 @@ pub enum ServiceError {
     },
     /// The work could not be done away from the event loop.
     #[error("cannot wait for the kernel: {0}")]
-    Thread(#[from] tokio::task::JoinError),
+    Thread(#[source] std::io::Error),
     /// The namespace cannot be held.
     #[error("cannot enter the workload's namespace: {0}")]
     Namespace(#[from] std::io::Error),
@@ -126,10 +127,10 @@ impl ServiceRules {
     ) -> Result<T, ServiceError> {
         let (hopper, network) = (self.hopper.clone(), self.network.clone());
         let netns = netns.try_clone()?;
-        let done = tokio::task::spawn_blocking(move || {
-            work(&Namespace { hopper: &hopper, netns: &netns, network: &network })
-        });
-        done.await?.map_err(|source| ServiceError::Kernel { network: self.network.clone(), source })
+        let done =
+            task::blocking(move || work(&Namespace { hopper: &hopper, netns: &netns, network: &network }));
+        let done = done.await.map_err(ServiceError::Thread)?;
+        done.map_err(|source| ServiceError::Kernel { network: self.network.clone(), source })
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{NodeName, WorkloadRef};
+use sealane_proto::types::{NetworkName, NodeName, WorkloadRef};
 use sealane_proto::wire::v1;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{Process, ProcessError};
@@ -152,8 +152,18 @@ impl Workloads {
         process: Process,
         progress: Progress,
     ) -> Result<(), AttachError> {
-        let anchor = Anchor::process(process)?;
-        self.begin(Request { spec, anchor, given: None }, progress);
+        let pid = process.pid();
+        let request = Request { spec, anchor: Anchor::process(process)?, given: None };
+        let context = self.context.clone();
+        self.own(async move {
+            if request.spec.again {
+                let networks: Vec<&NetworkName> = request.spec.networks().collect();
+                if let Some(location) = context.roster.taken_up(pid, &networks, &progress).await {
+                    return progress.attached(location).await;
+                }
+            }
+            sandbox::begin(context, request, progress).await;
+        });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -44,6 +45,22 @@ pub fn spawn_fallible<E: Display + Send + 'static>(
 /// Outside a `LocalRuntime` or `LocalSet`.
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     tokio::task::spawn_local(future).into()
+}
+
+/// Runs `work`, which waits for the kernel or a disk, away from the event loop.
+///
+/// # Errors
+/// When `work` panicked.
+///
+/// # Cancel safety
+/// Work that has begun runs to its end.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        // Only the end of the process cancels such work, and whoever waits for it ends as well.
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 impl<T> Task<T> {

@@ -10,17 +10,26 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
 
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 use crate::args::{Attach, Common, Exec, Run};
 use crate::client::{agent, answer, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
+
+/// How long the next agent may take to come when one has ended.
+const NEXT_AGENT: Duration = Duration::from_secs(10);
+/// How often it is looked for meanwhile.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How many agents may end over one workload until something is wrong with it.
+const AGENTS: usize = 5;
 
 /// `sealane run`; returns only when the command could not be started.
 pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
@@ -69,18 +78,51 @@ pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest
         no_sidecar: attach.no_sidecar,
         weight: Some(attach.weight.get().into()),
         command,
+        again: false,
     })
 }
 
-/// Asks the agent for a workload and says what it waits for, until it is there.
+/// Asks the agent for a workload and says what it waits for, until it is there; when the agent ends meanwhile, the next
+/// one.
 async fn attach(
-    request: v1::RunRequest,
+    mut request: v1::RunRequest,
     common: &Common,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
     let mut client = AgentClient::new(agent(common).await?);
-    let events = client.run(request).await.map_err(|status| refusal(&status))?.into_inner();
+    for _ in 1..AGENTS {
+        match ask(&mut client, &request, printer).await {
+            Err(lost) if lost.exit == Exit::Unreachable => {}
+            attached => return attached,
+        }
+        if !request.again {
+            printer.talk("waiting for the next agent: the one that was asked has ended");
+        }
+        request.again = true;
+        client = AgentClient::new(next_agent(common).await?);
+    }
+    ask(&mut client, &request, printer).await
+}
+
+async fn ask(
+    client: &mut AgentClient<Channel>,
+    request: &v1::RunRequest,
+    printer: &Printer,
+) -> Result<v1::Location, Failure> {
+    let events = client.run(request.clone()).await.map_err(|status| refusal(&status))?.into_inner();
     follow(events, printer).await
+}
+
+async fn next_agent(common: &Common) -> Result<Channel, Failure> {
+    let since = Instant::now();
+    loop {
+        match agent(common).await {
+            Err(absent) if absent.exit == Exit::Unreachable && since.elapsed() < NEXT_AGENT => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            reached => return reached,
+        }
+    }
 }
 
 /// Says what the agent waits for, until the workload is there.
@@ -88,10 +130,12 @@ pub(crate) async fn follow(
     mut events: Streaming<v1::RunEvent>,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
-    let ended =
-        || Failure::new("the agent ended before the workload was attached").hint("see the agent's log");
+    let ended = || {
+        let ended = Failure::new("the agent ended before the workload was attached");
+        ended.exit(Exit::Unreachable).hint("see the agent's log")
+    };
     let refused = |status: tonic::Status| match refusal(&status) {
-        lost if lost.exit == Exit::Unreachable => ended().exit(Exit::Unreachable),
+        lost if lost.exit == Exit::Unreachable => ended(),
         refused => refused,
     };
     while let Some(event) = events.message().await.map_err(refused)? {

@@ -21,6 +21,8 @@ pub(crate) struct RunSpec {
     ports: Vec<ServicePort>,
     sidecar: bool,
     weight: Weight,
+    /// Whether an earlier agent may have taken it in.
+    pub(super) again: bool,
 }
 
 /// A network to join, and how.
@@ -123,6 +125,7 @@ impl RunSpec {
             sidecar,
             weight: weight(request.weight)
                 .map_err(|error| SpecError::Field { flag: "--weight", reason: error.to_string() })?,
+            again: request.again,
         })
     }
 

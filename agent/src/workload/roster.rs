@@ -10,6 +10,7 @@ use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
+use super::life::Progress;
 use super::plumbing::netns_path;
 use crate::disk::StoredAnchor;
 use crate::overlay::Local;
@@ -167,6 +168,27 @@ impl Roster {
         found.ok_or_else(|| {
             format!("workload {wanted} is just beginning or ending; the agent's log says what it waits for")
         })
+    }
+
+    /// The workload of these networks that an earlier agent took in for process `pid`, once it may be entered; `None` when
+    /// there is none.
+    pub(super) async fn taken_up(
+        &self,
+        pid: u32,
+        networks: &[&NetworkName],
+        progress: &Progress,
+    ) -> Option<v1::Location> {
+        let is_it = |entry: &Entry| {
+            let own = entry.attachments.iter().map(|local| &local.workload.network);
+            entry.pid == Some(pid) && entry.owner() == Owner::Agent && own.eq(networks.iter().copied())
+        };
+        let mut entries = self.entries.subscribe();
+        let found = entries.borrow().iter().find(|(_, entry)| is_it(entry)).map(|(key, _)| key.clone());
+        let key = found?;
+        progress.waiting(format!("workload {key}, which the agent before had begun")).await;
+        let there =
+            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.location.is_some()));
+        there.await.ok()?.get(&key)?.location.clone()
     }
 
     /// Ends a workload that was attached; answers whether nothing of it is left.

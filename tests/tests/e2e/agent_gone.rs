@@ -222,3 +222,30 @@ fn a_workload_that_outlives_a_clean_is_taken_up_where_its_command_is() {
     let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api-2:8080/"]).wait().ok();
     assert_eq!(call.stdout, "api-2");
 }
+
+#[test]
+fn what_one_agent_has_begun_the_next_one_brings_to_its_end() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(1);
+    for graceful in [true, false] {
+        let runs: Vec<Running> = (0..10).map(|_| mesh.site(1).shop(&["echo", "done"])).collect();
+        // Some are being attached, some are asked for, some are not yet.
+        eventually(PATIENCE, "the agent has begun", || {
+            mesh.site(1).json(&["workload", "ls"]).as_array().unwrap().first().map(drop)
+        });
+        if graceful {
+            mesh.site_mut(1).agent.terminate();
+        } else {
+            mesh.site_mut(1).agent.kill9();
+        }
+        mesh.site_mut(1).agent.start();
+        for run in runs {
+            assert_eq!(run.wait().ok().stdout, "done\n");
+        }
+    }
+    eventually(PATIENCE, "nothing is left", || {
+        mesh.site(1).json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(())
+    });
+}
