@@ -77,7 +77,7 @@ async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted
         networks.push(effective);
     }
     // Seats in a namespace are given one after another.
-    let _order = context.roster.admitting.lock().await;
+    let order = context.roster.admitting.lock().await;
     let seats = seats(context, request, &networks)?;
     let specs = request.spec.specs(rand::random(), &seats).ok_or_else(|| {
         AttachError::Namespace("the namespace has no room for another attachment".to_owned())
@@ -111,7 +111,17 @@ async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted
         let _ = given.bind_at(netns_path(&context.run_dir, &Key::of(&first.workload)));
     }
     let dismissed = context.roster.enter(locals.clone(), request.anchor.pid());
-    Ok(Ok(Admitted { attachments: locals.into_iter().zip(networks).collect(), dismissed }))
+    drop(order);
+    let mut attachments = Vec::new();
+    for (local, effective) in locals.into_iter().zip(networks) {
+        // A network that was made again meanwhile is published anew.
+        let current = match effective.has_changed() {
+            Ok(_) => Some(effective),
+            Err(_) => network(context, &local.workload.network).await,
+        };
+        attachments.push((local, current.ok_or(AttachError::Ending)?));
+    }
+    Ok(Ok(Admitted { attachments, dismissed }))
 }
 
 /// Where the attachments will sit.
