@@ -155,12 +155,16 @@ impl Call {
         }
     }
 
-    /// A declared port of TLS: opaque, whatever comes; the name of the server is read if it comes at once.
-    async fn hear_hello(&mut self, upstream: &Upstream) -> Spoken {
+    /// A declared port of TLS: opaque, whatever comes; the name of the server is read if the client speaks first.
+    async fn hear_hello(&mut self, upstream: &Rc<Upstream>) -> Spoken {
         match tokio::time::timeout(SILENCE, self.near.0.fill()).await {
             Ok(Err(_)) => return Spoken::Over,
             Ok(Ok(())) if self.near.0.ahead().first() == Some(&0x16) => self.read_server_name(upstream).await,
-            Ok(Ok(())) | Err(_) => {}
+            Ok(Ok(())) => {}
+            Err(_) => match Box::pin(self.detect_silent(upstream)).await {
+                Spoken::Http | Spoken::Http2 => {}
+                spoken @ (Spoken::Opaque(_) | Spoken::Over) => return spoken,
+            },
         }
         Spoken::Opaque(None)
     }

@@ -175,6 +175,8 @@ impl Mesh {
         F: Future<Output = ()> + Send + 'static,
     {
         let address = self.instances[n].address.to_ipv4();
+        // An application that was dropped listens until the runtime has come to its task.
+        tokio::task::yield_now().await;
         let listener = TcpListener::bind((address, self.port())).await.unwrap();
         task::spawn("application", async move {
             let mut connections = Vec::new();
