@@ -155,6 +155,10 @@ impl Input {
         if !self.surplus.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.surplus))));
         }
+        self.poll_source(cx)
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
         if self.ended {
             return Poll::Ready(Ok(None));
         }
@@ -203,17 +207,25 @@ impl Input {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads on behind what was read ahead, for whoever must see more before deciding. Not cancel safe.
+    /// Reads on behind what was read ahead, for whoever must see more before deciding. Cancel safe.
     pub(crate) async fn fill_more(&mut self) -> Result<(), LegError> {
-        let ahead = std::mem::take(&mut self.surplus);
-        self.fill().await?;
-        let more = std::mem::replace(&mut self.surplus, ahead);
-        if !more.is_empty() {
+        if let Some(more) = poll_fn(|cx| self.poll_source(cx)).await? {
             let mut joined = BytesMut::from(std::mem::take(&mut self.surplus));
             joined.extend_from_slice(&more);
             self.surplus = joined.freeze();
         }
         Ok(())
+    }
+
+    /// The sender is expected to go on with what it has begun. One that writes in pieces keeps the next back until the last
+    /// is acknowledged (RFC 896), which a kernel in turn puts off as long as an answer may go with it (RFC 1122, section
+    /// 4.2.3.2).
+    pub(crate) fn await_more(&self) {
+        if let From::Tcp(tcp) = &self.from
+            && self.is_silent()
+        {
+            tcp.acknowledge();
+        }
     }
 
     /// Ready with the error when the sender broke off, on a stream also behind its end. Bytes and an orderly end are

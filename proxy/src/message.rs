@@ -50,6 +50,7 @@ pub(crate) async fn read_head<T>(
     }
     let mut gathered = BytesMut::from(first);
     loop {
+        from.await_more();
         let Some(more) = from.read().await? else {
             return if gathered.is_empty() { Ok(None) } else { Err(ReadHeadError::Truncated) };
         };

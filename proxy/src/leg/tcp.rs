@@ -52,6 +52,12 @@ impl TcpInput {
         }
     }
 
+    /// Lets an acknowledgement go that waits for an answer to go with (TCP_QUICKACK in tcp(7)).
+    pub(super) fn acknowledge(&self) {
+        // That it failed is seen when it is read.
+        let _ = SockRef::from(&*self.stream).set_tcp_quickack(true);
+    }
+
     /// Whether nothing has come since the last read.
     pub(super) fn is_silent(&self) -> bool {
         self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()

@@ -33,6 +33,7 @@ pub(crate) async fn send_body(
     mut tap: impl FnMut(&Bytes),
 ) -> Result<(), BodyError> {
     while !scanner.is_done() {
+        from.await_more();
         let mut bytes = from.read().await.map_err(BodyError::Source)?.ok_or(BodyError::Truncated)?;
         let length = scanner.advance(&bytes)?;
         if length < bytes.len() {

@@ -130,6 +130,7 @@ async fn pass_body(
     is_last: impl Fn() -> bool,
 ) -> Result<bool, ResponseError> {
     while !scanner.is_done() {
+        from.await_more();
         let Some(mut bytes) = from.read().await.map_err(ResponseError::Source)? else {
             return if scanner.may_end_with_connection() { Ok(false) } else { Err(ResponseError::Truncated) };
         };

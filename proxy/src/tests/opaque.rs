@@ -54,6 +54,22 @@ async fn a_slow_http_client_is_still_http() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_after_what_could_begin_anything_known_is_answered() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh.application(0, echo).await;
+    let beginnings = ["P", "\x16\x03", "\r", "GET foo", "PRI * HTTP/2.0\r\n\r\nSM"];
+    let calls = beginnings.map(async |beginning| {
+        let mut stream = client.call().await;
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        let mut answer = vec![0; beginning.len()];
+        within(stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), beginning);
+    });
+    futures_util::future::join_all(calls).await;
+}
+
+#[tokio::test]
 async fn a_protocol_that_is_not_http_passes_with_its_half_close() {
     let mesh = Mesh::new("8080", 1);
     let (client, server) = (mesh.client().await, mesh.instance(0).await);
