@@ -70,7 +70,8 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
     let (interface, loopback) = (seat.interface(), seat.loopback());
     let SidecarPorts { outbound, inbound, tunnel } = ports;
     // The guard: a peer that connects to a redirect port itself would make the sidecar call itself. Only what
-    // a redirect brought may enter, and only if it was not for a sidecar's port to begin with.
+    // a redirect brought may enter, and only if it was not for a sidecar's port to begin with. Whether it may is settled
+    // by its first packet.
     let body = format!(
         "\
     chain output {{
@@ -87,11 +88,15 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
     }}
     chain guard {{
         type filter hook input priority 0; policy accept;
-        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {outbound} reject with tcp reset
-        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {inbound} reject with tcp reset
-        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct original proto-dst {tunnel} reject with tcp reset
-        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} ct status dnat accept
-        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} reject with tcp reset
+        ct state established accept
+        ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} goto redirected
+    }}
+    chain redirected {{
+        meta l4proto tcp ct original proto-dst {outbound} reject with tcp reset
+        meta l4proto tcp ct original proto-dst {inbound} reject with tcp reset
+        meta l4proto tcp ct original proto-dst {tunnel} reject with tcp reset
+        ct status dnat accept
+        meta l4proto tcp reject with tcp reset
     }}
 "
     );

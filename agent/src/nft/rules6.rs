@@ -38,7 +38,6 @@ impl Path6 {
     pub(super) fn table(&self) -> String {
         let (subnet, gateway, own) = (self.subnet, self.gateway, self.own);
         let SidecarPorts { outbound, inbound, tunnel } = self.ports;
-        let redirect_ports = format!("ip6 daddr {own} tcp dport {{ {outbound}, {inbound} }}");
         let body = format!(
             "    \
     chain output {{
@@ -55,11 +54,15 @@ impl Path6 {
     }}
     chain guard {{
         type filter hook input priority 0; policy accept;
-        {redirect_ports} ct original proto-dst {outbound} reject with tcp reset
-        {redirect_ports} ct original proto-dst {inbound} reject with tcp reset
-        {redirect_ports} ct original proto-dst {tunnel} reject with tcp reset
-        {redirect_ports} ct status dnat accept
-        {redirect_ports} reject with tcp reset
+        ct state established accept
+        ip6 daddr {own} tcp dport {{ {outbound}, {inbound} }} goto redirected
+    }}
+    chain redirected {{
+        meta l4proto tcp ct original proto-dst {outbound} reject with tcp reset
+        meta l4proto tcp ct original proto-dst {inbound} reject with tcp reset
+        meta l4proto tcp ct original proto-dst {tunnel} reject with tcp reset
+        ct status dnat accept
+        meta l4proto tcp reject with tcp reset
     }}
 "
         );
