@@ -15,11 +15,12 @@ use std::io;
 use std::path::Path;
 
 use netlink_packet_route::link::InfoKind;
+use sealane_proto::types::UnderlayAddr;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use crate::netlink::{Link, LinkRequest, NetlinkError, Socket};
-use crate::nft::{self, NftError, Outside};
+use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket};
+use crate::nft::{self, NftError};
 
 pub use iptables::{Firewall, inspect};
 
@@ -59,7 +60,7 @@ pub(crate) struct Host {
     released: bool,
     ready: bool,
     /// The generation of the ruleset when it was right, and what for.
-    rules: Option<(u32, Outside)>,
+    rules: Option<(u32, BTreeSet<String>)>,
 }
 
 impl Host {
@@ -83,13 +84,12 @@ impl Host {
         &mut self,
         hopper: &Hopper,
         host: &NetNs,
-        vxlan_port: u16,
+        underlay: UnderlayAddr,
         run_dir: &Path,
     ) -> (Mended, Result<(), EgressError>) {
         let mut mended = Mended::default();
-        let rules = uplinks(hopper, host).map_err(EgressError::from).and_then(|uplinks| {
-            let outside = Outside { vxlan_port, uplinks };
-            mended.nft = u64::from(nft::ensure_host_rules(hopper, host, outside, &mut self.rules)?);
+        let rules = uplinks(hopper, host, underlay).map_err(EgressError::from).and_then(|uplinks| {
+            mended.nft = u64::from(nft::ensure_host_rules(hopper, host, uplinks, &mut self.rules)?);
             Ok(())
         });
         let forwarding = forwarding::ensure(hopper, host, run_dir).map(|changed| {
@@ -136,18 +136,22 @@ impl Host {
     }
 }
 
-/// The host's bridges that lead outside: somebody's beyond them is the next hop of a route, or one of their ports is
-/// neither a container's nor a virtual machine's.
-fn uplinks(hopper: &Hopper, host: &NetNs) -> Result<BTreeSet<String>, NetlinkError> {
+/// The host's bridges and veths that lead outside: the device of the underlay, those that a default route leaves by, and
+/// bridges with a port that is neither a container's nor a virtual machine's.
+fn uplinks(hopper: &Hopper, host: &NetNs, underlay: UnderlayAddr) -> Result<BTreeSet<String>, NetlinkError> {
     let mut socket = Socket::open(hopper, host)?;
-    let (links, routes) = (socket.links()?, socket.routes()?);
-    let leads_outside = |bridge: &Link| {
+    let (links, ways_out) = (socket.links()?, socket.default_route_devices()?);
+    let addresses = socket.addresses()?;
+    let leads_outside = |link: &Link| {
         let inward = |port: &Link| matches!(port.kind, Some(InfoKind::Veth | InfoKind::Tun));
-        routes.iter().any(|route| route.index == bridge.index && route.gateway.is_some())
-            || links.iter().any(|port| port.master == Some(bridge.index) && !inward(port))
+        let is_underlay = |known: &Address| known.index == link.index && known.address == underlay.to_ip();
+        ways_out.contains(&link.index)
+            || addresses.iter().any(is_underlay)
+            || links.iter().any(|port| port.master == Some(link.index) && !inward(port))
     };
-    let bridges = links.iter().filter(|link| link.kind == Some(InfoKind::Bridge));
-    Ok(bridges.filter(|bridge| leads_outside(bridge)).map(|bridge| bridge.name.clone()).collect())
+    let doubtful = links.iter().filter(|link| matches!(link.kind, Some(InfoKind::Bridge | InfoKind::Veth)));
+    let outside = doubtful.filter(|link| leads_outside(link));
+    Ok(outside.filter(|link| !link::is_of_host(&link.name)).map(|link| link.name.clone()).collect())
 }
 
 /// Takes back what agents with this run directory did to the host for the sake of egress; says what that was. For a

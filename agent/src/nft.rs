@@ -20,7 +20,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 pub use border::HOST_LINK;
-pub(crate) use border::{NETWORK_LINK, Outside};
+pub(crate) use border::NETWORK_LINK;
 pub(crate) use guard::Sender;
 pub(crate) use network::{
     Known, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, remove_host_rules,

@@ -1,5 +1,6 @@
 //! IPv4 routes of the main table.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -89,6 +90,29 @@ impl Socket {
             read(&message)
         });
         Ok(routes.collect())
+    }
+
+    /// The devices that default routes of IPv4 leave by, of every table and with all their next hops.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn default_route_devices(&mut self) -> Result<BTreeSet<u32>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let entries = self.dump(RouteNetlinkMessage::GetRoute(message))?;
+        let routes = entries.into_iter().filter_map(|entry| {
+            let RouteNetlinkMessage::NewRoute(message) = entry else { return None };
+            let is_default =
+                message.header.destination_prefix_length == 0 && message.header.kind == RouteType::Unicast;
+            is_default.then_some(message.attributes)
+        });
+        let devices = routes.flatten().flat_map(|attribute| {
+            if let RouteAttribute::MultiPath(hops) = attribute {
+                return hops.iter().map(|hop| hop.interface_index).collect();
+            }
+            if let RouteAttribute::Oif(device) = attribute { vec![device] } else { vec![] }
+        });
+        Ok(devices.collect())
     }
 
     /// Makes those of `wanted` that are missing; answers how many were.

@@ -73,27 +73,14 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
 
 /// The table of the host: for the links of all networks, of every agent on it. Its own services answer nobody who
 /// comes by a link but for ping: such a packet passes by the rules that the host has for its real devices. Links
-/// do not reach each other, and nobody outside reaches into one. Nor do they reach into a bridge (of containers, of
-/// virtual machines) but by what that publishes: the bridge's own rules have come to trust FORWARD's policy.
-///
-/// Packets of others are let go by the first rule of every chain, and tunnels between hosts, of which every flow within
-/// has a port of its own (RFC 7348, section 5), are not tracked.
+/// do not reach each other, and nobody outside reaches into one. Nor do they reach into a bridge or a veth (of
+/// containers, of virtual machines) but by what that publishes: its own rules have come to trust FORWARD's policy.
+/// Packets of others are let go by the first rule of every chain.
 fn host_table() -> String {
     let body = format!(
         "    \
-    set tunnels {{
-        type inet_service
-    }}
     set uplinks {{
         type ifname
-    }}
-    chain raw {{
-        type filter hook prerouting priority -300; policy accept;
-        udp dport @tunnels notrack
-    }}
-    chain output {{
-        type filter hook output priority -300; policy accept;
-        udp dport @tunnels notrack
     }}
     chain input {{
         type filter hook input priority -10; policy accept;
@@ -106,9 +93,10 @@ fn host_table() -> String {
         type filter hook forward priority -10; policy accept;
         iifname != \"{HOST_LINK}*\" oifname != \"{HOST_LINK}*\" accept
         iifname \"{HOST_LINK}*\" oifname \"{HOST_LINK}*\" reject with icmpx admin-prohibited
-        oifname \"{HOST_LINK}*\" ct state != {{ established, related }} drop
+        oifname \"{HOST_LINK}*\" ct state {{ established, related }} accept
+        oifname \"{HOST_LINK}*\" drop
         ct status dnat accept
-        meta oifkind \"bridge\" oifname != @uplinks reject with icmpx admin-prohibited
+        meta oifkind {{ \"bridge\", \"veth\" }} oifname != @uplinks reject with icmpx admin-prohibited
     }}
     chain postrouting {{
         type nat hook postrouting priority 100; policy accept;
@@ -119,32 +107,18 @@ fn host_table() -> String {
     table::stamped(FAMILY, TABLE, "host", &body)
 }
 
-/// What an agent puts into the host's table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outside {
-    /// The UDP port of its tunnels.
-    pub(crate) vxlan_port: u16,
-    /// Bridges that lead outside.
-    pub(crate) uplinks: BTreeSet<String>,
-}
-
-/// The script that makes the host's table what it should be; empty when it is that already. Ports of other agents
-/// stay in it.
-pub(super) fn host(listed: Option<&str>, outside: &Outside) -> String {
+/// The script that makes the host's table what it should be, with these bridges and veths that lead outside; empty when
+/// it is that already.
+pub(super) fn host(listed: Option<&str>, uplinks: &BTreeSet<String>) -> String {
     let table = host_table();
     let there = listed.and_then(table::without_rows).filter(|(bare, _)| same(bare, &table));
     let mut script = match there {
         Some(_) => String::new(),
         None => table::replacing(FAMILY, TABLE, &table),
     };
-    let known = there.map(|(_, rows)| rows).unwrap_or_default();
-    let known = |set: &str| known.get(set).cloned().unwrap_or_default();
-    let mut tunnels = known("tunnels");
-    tunnels.insert(outside.vxlan_port.to_string());
-    let uplinks = outside.uplinks.iter().map(|name| format!("\"{name}\"")).collect();
-    for (set, rows) in [("tunnels", tunnels), ("uplinks", uplinks)] {
-        script += &table::changing_rows([FAMILY, TABLE, set], &known(set), &rows);
-    }
+    let known = there.and_then(|(_, mut rows)| rows.remove("uplinks")).unwrap_or_default();
+    let wanted = uplinks.iter().map(|name| format!("\"{name}\"")).collect();
+    script += &table::changing_rows([FAMILY, TABLE, "uplinks"], &known, &wanted);
     script
 }
 
@@ -168,29 +142,21 @@ mod tests {
     }
 
     #[test]
-    fn what_other_agents_have_put_into_the_hosts_table_stays() {
-        let outside = |vxlan_port, uplinks: &[&str]| Outside {
-            vxlan_port,
-            uplinks: uplinks.iter().map(|&name| name.to_owned()).collect(),
-        };
-        let (fresh, table) = (host(None, &outside(4789, &[])), host_table());
-        assert!(fresh.contains(&table) && fresh.ends_with("tunnels { 4789 }\n"), "{fresh}");
-        let set = |kind: &str, rows: &str| format!("{kind}\n\t\telements = {{ {rows} }}\n");
-        let lists = |ports: &str, uplinks: &str| {
-            let text = table.replace("inet_service\n", &set("inet_service", ports)).replace("    ", "\t");
-            if uplinks.is_empty() { text } else { text.replace("ifname\n", &set("ifname", uplinks)) }
-        };
-        let two = lists("4789,\n\t\t\t     4790", "\"br0\"");
-        assert_eq!(host(Some(&two), &outside(4790, &["br0"])), "");
-        let changed = host(Some(&two), &outside(4791, &["br1"]));
+    fn the_hosts_table_follows_its_uplinks() {
+        let uplinks = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let (fresh, table) = (host(None, &uplinks(&[])), host_table());
+        assert!(fresh.ends_with(&table), "{fresh}");
+        let row = "ifname\n\t\telements = { \"br0\" }\n";
+        let listed = table.replace("ifname\n", row).replace("    ", "\t");
+        assert_eq!(host(Some(&listed), &uplinks(&["br0"])), "");
+        let changed = host(Some(&listed), &uplinks(&["br1"]));
         assert_eq!(
             changed,
-            "add element inet sealane tunnels { 4791 }\ndelete element inet sealane uplinks { \"br0\" }\n\
-             add element inet sealane uplinks { \"br1\" }\n"
+            "delete element inet sealane uplinks { \"br0\" }\nadd element inet sealane uplinks { \"br1\" }\n"
         );
-        let emptied = host(Some(&table), &outside(4790, &[]));
-        assert_eq!(emptied, "add element inet sealane tunnels { 4790 }\n");
-        let broken = lists("4789", "").replace("\t\tudp dport @tunnels notrack\n", "");
-        assert_eq!(host(Some(&broken), &outside(4789, &[])), fresh);
+        assert_eq!(host(Some(&table), &uplinks(&[])), "");
+        let broken = listed.replace("\t\tct status dnat accept\n", "");
+        let added = format!("{fresh}add element inet sealane uplinks {{ \"br0\" }}\n");
+        assert_eq!(host(Some(&broken), &uplinks(&["br0"])), added);
     }
 }

@@ -8,7 +8,6 @@ use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::border::Outside;
 use super::guard::Sender;
 use super::program::{list_table, run};
 use super::rules::{TABLE, same};
@@ -113,18 +112,18 @@ pub(crate) fn ensure_network_rules(
 pub(crate) fn ensure_host_rules(
     hopper: &Hopper,
     host: &NetNs,
-    outside: Outside,
-    known: &mut Option<(u32, Outside)>,
+    uplinks: BTreeSet<String>,
+    known: &mut Option<(u32, BTreeSet<String>)>,
 ) -> Result<bool, NftError> {
     let before = kernel::generation(hopper, host).map_err(NftError::Kernel)?;
-    if known.as_ref() == Some(&(before, outside.clone())) {
+    if known.as_ref() == Some(&(before, uplinks.clone())) {
         return Ok(false);
     }
     *known = None;
     let listed = list_table(hopper, host, border::FAMILY, TABLE)?;
-    let script = border::host(listed.as_deref(), &outside);
+    let script = border::host(listed.as_deref(), &uplinks);
     if script.is_empty() {
-        *known = Some((before, outside));
+        *known = Some((before, uplinks));
         return Ok(false);
     }
     run(hopper, host, script).map(|()| true)
@@ -161,8 +160,7 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
         let table = border::network(subnet, egress, 4789);
         run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
     }
-    let outside = Outside { vxlan_port: 4789, uplinks: ["br0".to_owned()].into() };
-    run(hopper, ns, border::host(None, &outside))?;
+    run(hopper, ns, border::host(None, &["br0".to_owned()].into()))?;
     kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
     run(hopper, ns, table::removal(border::FAMILY, TABLE) + &table::removal(guard::FAMILY, TABLE))
 }

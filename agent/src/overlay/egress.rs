@@ -177,7 +177,7 @@ impl Kernel {
         if !doubtful {
             return (Mended::default(), Ok(()));
         }
-        egress.ensure(&self.hopper, &self.host, self.config.vxlan_port, &self.config.run_dir)
+        egress.ensure(&self.hopper, &self.host, self.config.underlay, &self.config.run_dir)
     }
 
     /// Takes it back when no network needs it any more.

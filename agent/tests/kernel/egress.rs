@@ -114,7 +114,7 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
 }
 
 #[tokio::test]
-async fn bridges_of_containers_are_reached_by_what_they_publish_alone() {
+async fn containers_of_others_are_reached_by_what_they_publish_alone() {
     let mut hosts = two_hosts();
     let network = hosts.network.clone();
     let client = hosts.a.attach(&network, "client", 10, 10).await;
@@ -145,10 +145,16 @@ async fn bridges_of_containers_are_reached_by_what_they_publish_alone() {
     );
     assert!(reaches("192.0.2.1").0, "published at the host's address");
     // A way outside that is a bridge itself.
-    sh(&hosts.a.ns, "ip route add 198.51.100.0/24 via 172.17.0.2");
+    sh(&hosts.a.ns, "ip route add default via 172.17.0.2 table 77");
     hosts.a.overlay.audit_egress().await.unwrap();
     sh(&hosts.a.ns, "nft delete table ip publish");
     assert!(reaches("172.17.0.2").0);
+    // A container without a bridge.
+    sh(&hosts.a.ns, "ip route del default table 77");
+    sh(&hosts.a.ns, "ip link set inner nomaster && ip route add 172.17.0.2/32 dev inner");
+    hosts.a.overlay.audit_egress().await.unwrap();
+    let (reached, said) = reaches("172.17.0.2");
+    assert!(!reached && said.contains("No route to host"), "{said}");
 }
 
 #[tokio::test]

@@ -73,7 +73,9 @@ impl Shared {
     /// Says once that the first answer came, each new answer, and from time to time how many there were.
     fn tell(&self) {
         let (mut told, mut seen) = (0, Vec::new());
-        while !self.ended.load(Ordering::Relaxed) {
+        loop {
+            // What came before the end is told as well.
+            let ended = self.ended.load(Ordering::Relaxed);
             let answered = self.tally.lock().map_or(0, |tally| {
                 tally.unseen(&mut seen).for_each(|answer| println!("seen {answer}"));
                 tally.answered()
@@ -84,6 +86,9 @@ impl Shared {
             if answered > told {
                 println!("answered {answered}");
                 told = answered;
+            }
+            if ended {
+                return;
             }
             thread::sleep(TELL);
         }
