@@ -1,7 +1,11 @@
 """Overlays side by side: between two hosts on one cable nothing (plain veth) or a VXLAN and bridge made by hand
 (bridge-nf-call 0), and, between two other hosts on another cable, Sealane's network: without services, and with one, when
 the kernel tracks the flows of workloads without a sidecar. So what Sealane's rules cost a host counts as Sealane's. Client
-and server have a CPU each; the rest of the machine does nothing else, so its whole CPU time is the path's."""
+and server have a CPU each; the rest of the machine does nothing else, so its whole CPU time is the path's.
+
+What Sealane's costs beside the one made by hand is netfilter: a host tracks connections as long as one of its networks
+allows egress, as a host with Docker or firewalld does anyway (networks with `--egress deny` need none of it), and a port's guard
+looks at every frame."""
 
 import sys
 
