@@ -82,12 +82,17 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
+        Ok(self.ipv4_routes()?.iter().filter_map(read).collect())
+    }
+
+    /// The IPv4 routes of all tables, as the kernel tells them.
+    fn ipv4_routes(&mut self) -> Result<Vec<RouteMessage>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let entries = self.dump(RouteNetlinkMessage::GetRoute(message))?;
         let routes = entries.into_iter().filter_map(|entry| {
             let RouteNetlinkMessage::NewRoute(message) = entry else { return None };
-            read(&message)
+            Some(message)
         });
         Ok(routes.collect())
     }
@@ -97,16 +102,10 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn default_route_devices(&mut self) -> Result<BTreeSet<u32>, NetlinkError> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let entries = self.dump(RouteNetlinkMessage::GetRoute(message))?;
-        let routes = entries.into_iter().filter_map(|entry| {
-            let RouteNetlinkMessage::NewRoute(message) = entry else { return None };
-            let is_default =
-                message.header.destination_prefix_length == 0 && message.header.kind == RouteType::Unicast;
-            is_default.then_some(message.attributes)
+        let routes = self.ipv4_routes()?.into_iter().filter(|route| {
+            route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
         });
-        let devices = routes.flatten().flat_map(|attribute| {
+        let devices = routes.flat_map(|route| route.attributes).flat_map(|attribute| {
             if let RouteAttribute::MultiPath(hops) = attribute {
                 return hops.iter().map(|hop| hop.interface_index).collect();
             }

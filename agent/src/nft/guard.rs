@@ -99,25 +99,27 @@ const BOTH: &str = "    \
 
 /// The script that puts the table with these rows in the place of what is there.
 pub(super) fn replacing(senders: &BTreeSet<Sender>, ipv6: bool) -> String {
-    let mut script = table::replacing(FAMILY, TABLE, &table(ipv6));
-    script.push_str(&change("add", senders));
-    script
+    table::replacing(FAMILY, TABLE, &table(ipv6)) + &changing(&BTreeSet::new(), senders)
 }
 
 /// The script that makes the rows `from` the rows `to`.
 pub(super) fn changing(from: &BTreeSet<Sender>, to: &BTreeSet<Sender>) -> String {
-    change("delete", from.difference(to)) + &change("add", to.difference(from))
-}
-
-fn change<'a>(verb: &str, senders: impl IntoIterator<Item = &'a Sender>) -> String {
-    let mut sets: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (set, row) in senders.into_iter().flat_map(Sender::rows) {
-        sets.entry(set).or_default().push(row);
-    }
-    let change = |(set, rows): (&str, Vec<String>)| {
-        format!("{verb} element {FAMILY} {TABLE} {set} {{ {} }}\n", rows.join(", "))
+    let (from, to) = (by_set(from), by_set(to));
+    let sets: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    let none = BTreeSet::new();
+    let change = |set: &String| {
+        let [from, to] = [&from, &to].map(|sets| sets.get(set).unwrap_or(&none));
+        table::changing_rows([FAMILY, TABLE, set], from, to)
     };
     sets.into_iter().map(change).collect()
+}
+
+fn by_set(senders: &BTreeSet<Sender>) -> Rows {
+    let mut sets = Rows::new();
+    for (set, row) in senders.iter().flat_map(Sender::rows) {
+        sets.entry(set.to_owned()).or_default().insert(row);
+    }
+    sets
 }
 
 /// The rows of the table that nft lists; `None` when the table is not this one, or its sets contradict each other.
@@ -136,11 +138,7 @@ pub(super) fn listed(text: &str, ipv6: bool) -> Option<BTreeSet<Sender>> {
     });
     let senders = senders.collect::<Option<BTreeSet<Sender>>>()?;
     // What these rows would be listed as is what there is.
-    let mut wanted = Rows::new();
-    for (set, row) in senders.iter().flat_map(Sender::rows) {
-        wanted.entry(set.to_owned()).or_default().insert(row);
-    }
-    (sets == wanted).then_some(senders)
+    (sets == by_set(&senders)).then_some(senders)
 }
 
 fn rows<'a>(sets: &'a Rows, set: &str) -> impl Iterator<Item = &'a str> {

@@ -69,9 +69,7 @@ pub(super) fn example(seat: Seat) -> String {
 fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: SidecarPorts) -> String {
     let (interface, loopback) = (seat.interface(), seat.loopback());
     let SidecarPorts { outbound, inbound, tunnel } = ports;
-    // The guard: a peer that connects to a redirect port itself would make the sidecar call itself. Only what
-    // a redirect brought may enter, and only if it was not for a sidecar's port to begin with. Whether it may is settled
-    // by its first packet.
+    let redirected = redirected(ports);
     let body = format!(
         "\
     chain output {{
@@ -91,6 +89,18 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
         ct state established accept
         ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} goto redirected
     }}
+{redirected}"
+    );
+    table::stamped("inet", &seat.table(), "sidecar", &body)
+}
+
+/// The end of the guard, of either family: a peer that connects to a redirect port itself would make the sidecar call
+/// itself. Only what a redirect brought may enter, and only if it was not for a sidecar's port to begin with. Whether it
+/// may is settled by its first packet.
+pub(super) fn redirected(ports: SidecarPorts) -> String {
+    let SidecarPorts { outbound, inbound, tunnel } = ports;
+    format!(
+        "    \
     chain redirected {{
         meta l4proto tcp ct original proto-dst {outbound} reject with tcp reset
         meta l4proto tcp ct original proto-dst {inbound} reject with tcp reset
@@ -99,8 +109,7 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
         meta l4proto tcp reject with tcp reset
     }}
 "
-    );
-    table::stamped("inet", &seat.table(), "sidecar", &body)
+    )
 }
 
 #[cfg(test)]

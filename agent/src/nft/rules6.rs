@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use sealane_proto::sidecar::{MARK, SidecarPorts};
 use sealane_proto::types::{OverlayIp, Subnet, Subnet6};
 
+use super::rules::redirected;
 use super::table;
 use crate::seat::Seat;
 
@@ -38,6 +39,7 @@ impl Path6 {
     pub(super) fn table(&self) -> String {
         let (subnet, gateway, own) = (self.subnet, self.gateway, self.own);
         let SidecarPorts { outbound, inbound, tunnel } = self.ports;
+        let redirected = redirected(self.ports);
         let body = format!(
             "    \
     chain output {{
@@ -57,14 +59,7 @@ impl Path6 {
         ct state established accept
         ip6 daddr {own} tcp dport {{ {outbound}, {inbound} }} goto redirected
     }}
-    chain redirected {{
-        meta l4proto tcp ct original proto-dst {outbound} reject with tcp reset
-        meta l4proto tcp ct original proto-dst {inbound} reject with tcp reset
-        meta l4proto tcp ct original proto-dst {tunnel} reject with tcp reset
-        ct status dnat accept
-        meta l4proto tcp reject with tcp reset
-    }}
-"
+{redirected}"
         );
         table::stamped(FAMILY, &self.seat.table(), "sidecar", &body)
     }
