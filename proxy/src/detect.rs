@@ -70,10 +70,8 @@ pub(crate) fn server_name(hello: &[u8]) -> Result<Option<String>, Incomplete> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Incomplete;
 
-/// `method SP target SP HTTP/1.` (RFC 9112, section 3).
-///
-/// A method that everybody knows, its blank and the beginning of a target are enough; an unknown word must
-/// show its whole line.
+/// `method SP target SP HTTP/` (RFC 9112, section 3): other protocols have verbs and paths as well, so that the version
+/// alone decides.
 fn http1(bytes: &[u8]) -> Verdict {
     // Empty lines before a request are to be ignored (RFC 9112, section 2.2).
     let bytes = &bytes[crate::http::empty_lines(bytes)..];
@@ -97,20 +95,21 @@ fn is_method(byte: u8) -> bool {
 fn target(method: &[u8], rest: &[u8]) -> Verdict {
     const KNOWN: [&[u8]; 9] =
         [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT"];
-    let length = rest.iter().take_while(|byte| byte.is_ascii_graphic() || !byte.is_ascii()).count();
-    if KNOWN.contains(&method) && rest.starts_with(b"/") {
-        return Verdict::Http1;
-    }
+    let is_target = |byte: &&u8| byte.is_ascii_graphic() || !byte.is_ascii();
+    let length = rest.iter().take(MAX_LINE + 1).take_while(is_target).count();
     match rest.get(length) {
-        None if length > MAX_LINE => Verdict::Opaque,
+        // Nobody else has lines so long; one of HTTP that is too long even for that is answered as such.
+        _ if length > MAX_LINE && KNOWN.contains(&method) && rest.starts_with(b"/") => Verdict::Http1,
+        _ if length > MAX_LINE => Verdict::Opaque,
         None => Verdict::Unclear,
         Some(b' ') if length > 0 => version(&rest[length + 1..]),
         Some(_) => Verdict::Opaque,
     }
 }
 
+/// Whichever version of HTTP it is: one that is not spoken here is answered as such.
 fn version(rest: &[u8]) -> Verdict {
-    const VERSION: &[u8] = b"HTTP/1.";
+    const VERSION: &[u8] = b"HTTP/";
     let seen = rest.len().min(VERSION.len());
     match (rest[..seen] == VERSION[..seen], seen == VERSION.len()) {
         (true, true) => Verdict::Http1,
@@ -132,9 +131,15 @@ mod tests {
             (b"", Unclear),
             (b"G", Unclear),
             (b"GET ", Unclear),
-            (b"GET /", Http1),
+            (b"GET /", Unclear),
+            (b"GET /x HT", Unclear),
+            (b"GET /x HTTP/", Http1),
             (b"GET /x HTTP/1.1\r\n", Http1),
+            (b"GET / HTTP/3\r\n", Http1),
             (b"GET key\r\n", Opaque),
+            (b"GET /\r\n", Opaque),
+            (b"POST / bar\r\n", Opaque),
+            (b"POST / HTTX", Opaque),
             (b"OPTIONS * HTTP/1.1\r\n", Http1),
             (b"CONNECT a:1 HTTP/1.1\r\n", Http1),
             (b"PROPFIND /", Unclear),
@@ -145,7 +150,7 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Http2),
             (b"PRI * HTTP/2.0\r\n\r\n", Unclear),
             (b"PRI * HTTP/", Unclear),
-            (b"PRI * HTTP/2.0\r\n\r\nXX", Opaque),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", Http1),
             (b"PRI * HTTP/1.1\r\n", Http1),
             (b"*1\r\n$4\r\nPING\r\n", Opaque),
             (b"PING\r\n", Opaque),
@@ -163,6 +168,17 @@ mod tests {
         ];
         for &(bytes, expected) in table {
             assert_eq!(client(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up_or_left_to_http() {
+        for (method, expected) in [("GET", Verdict::Http1), ("PROPFIND", Verdict::Opaque)] {
+            let line = |length| format!("{method} /{}", "x".repeat(length));
+            assert_eq!(client(line(MAX_LINE - 1).as_bytes()), Verdict::Unclear);
+            for end in ["", " HTTP/1.1\r\n", " bar\r\n"] {
+                assert_eq!(client((line(MAX_LINE) + end).as_bytes()), expected, "{method} {end}");
+            }
         }
     }
 
@@ -205,7 +221,10 @@ mod tests {
     proptest! {
         #[test]
         fn more_bytes_never_change_a_verdict(
-            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b' '), Just(b'G'), Just(b'/'), Just(0x16), Just(3), Just(1)], 0..60),
+            bytes in prop_oneof![
+                proptest::collection::vec(prop_oneof![any::<u8>(), Just(b' '), Just(b'G'), Just(b'/'), Just(0x16), Just(3), Just(1)], 0..60),
+                "(\r\n)?(GET|POST|PRI|X) [/*x]{1,3} (HTTP/)?[1-3.HT]{0,5}(\r\n)?".prop_map(String::into_bytes),
+            ],
         ) {
             let mut before = Verdict::Unclear;
             for cut in 0..=bytes.len() {

@@ -81,6 +81,25 @@ async fn a_protocol_that_is_not_http_passes_with_its_half_close() {
 }
 
 #[tokio::test]
+async fn what_merely_looks_like_http_passes_however_it_comes() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh.application(0, echo).await;
+    for pieces in
+        [&["POST / bar\r\n"][..], &["POST /", " ", "bar\r\n"], &["GET /\r\n"], &["PUT /a HT", "TX/1\r\n"]]
+    {
+        let mut stream = client.call().await;
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let said = pieces.concat();
+        assert_eq!(read_until(&mut stream, "\r\n").await, said);
+    }
+    assert_eq!(client.metric("sealane_detect_total", &[("outcome", "opaque")]), 4.0);
+}
+
+#[tokio::test]
 async fn a_server_that_has_said_everything_still_hears_its_client() {
     let mesh = Mesh::new("8080/tcp", 1);
     let (client, _server) = (mesh.client().await, mesh.instance(0).await);
