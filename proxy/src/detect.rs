@@ -17,7 +17,8 @@ pub(crate) enum Verdict {
     Unclear,
 }
 
-/// How long a client may take from an unclear first byte to a clear one; then it is taken for opaque.
+/// How long a client may take from an unclear first byte to a clear one, however many come between; then it is taken for
+/// opaque.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest TLS ClientHello whose server name is waited for.
 pub(crate) const MAX_HELLO: usize = 16 * 1024;

@@ -209,6 +209,7 @@ impl Input {
 
     /// Reads on behind what was read ahead, for whoever must see more before deciding. Cancel safe.
     pub(crate) async fn fill_more(&mut self) -> Result<(), LegError> {
+        self.hurry();
         if let Some(more) = poll_fn(|cx| self.poll_source(cx)).await? {
             let mut joined = BytesMut::from(std::mem::take(&mut self.surplus));
             joined.extend_from_slice(&more);
@@ -221,8 +222,15 @@ impl Input {
     /// is acknowledged (RFC 896), which a kernel in turn puts off as long as an answer may go with it (RFC 1122, section
     /// 4.2.3.2).
     pub(crate) fn await_more(&self) {
+        if self.surplus.is_empty() {
+            self.hurry();
+        }
+    }
+
+    fn hurry(&self) {
         if let From::Tcp(tcp) = &self.from
-            && self.is_silent()
+            && !self.ended
+            && tcp.is_silent()
         {
             tcp.acknowledge();
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use sealane_base::drain::Draining;
 use sealane_proto::types::Protocol;
+use tokio::time::Instant;
 
 use crate::detect::{self, Verdict};
 use crate::leg::{self, Input, LegError, Output, refuse};
@@ -101,26 +102,26 @@ impl Call {
         spoken
     }
 
-    /// Reads the client until its first bytes say what they are. A client that stops in between is taken as it is.
+    /// Reads the client until its first bytes, some of which are there, say what they are. A client that stops in between
+    /// or goes on too slowly is taken as it is.
     async fn read_on(&mut self, upstream: &Upstream, opened: Option<Box<Opened>>) -> Spoken {
+        let decided_by = Instant::now() + detect::PATIENCE;
         loop {
             let input = &mut self.near.0;
             match detect::client(input.ahead()) {
                 Verdict::Http1 => return Spoken::Http,
                 Verdict::Http2 => return Spoken::Http2,
                 Verdict::Tls => {
-                    self.read_server_name(upstream).await;
+                    self.read_server_name(upstream, decided_by).await;
                     return Spoken::Opaque(opened);
                 }
                 Verdict::Opaque => return Spoken::Opaque(opened),
                 Verdict::Unclear => {}
             }
-            let before = input.ahead().len();
-            let more = tokio::time::timeout(detect::PATIENCE, input.fill_more()).await;
-            match more {
-                Ok(Err(_)) => return Spoken::Over,
-                Ok(Ok(())) if input.ahead().len() > before => {}
-                Ok(Ok(())) | Err(_) => return Spoken::Opaque(opened),
+            match hear_more(input, decided_by).await {
+                Ok(true) => {}
+                Ok(false) => return Spoken::Opaque(opened),
+                Err(_) => return Spoken::Over,
             }
         }
     }
@@ -129,6 +130,7 @@ impl Call {
     /// let through.
     async fn hear_request(&mut self) -> Spoken {
         let mut draining = self.draining.clone();
+        let mut decided_by = None;
         loop {
             let verdict = detect::client(self.near.0.ahead());
             if verdict == Verdict::Http2 {
@@ -146,10 +148,11 @@ impl Call {
                     () = draining.begun() => return Spoken::Http,
                 }
             } else {
-                match tokio::time::timeout(detect::PATIENCE, self.near.0.fill_more()).await {
-                    Ok(Err(_)) => return Spoken::Over,
-                    Ok(Ok(())) if self.near.0.ahead().len() > read => {}
-                    Ok(Ok(())) | Err(_) => return Spoken::Http,
+                let decided_by = *decided_by.get_or_insert_with(|| Instant::now() + detect::PATIENCE);
+                match hear_more(&mut self.near.0, decided_by).await {
+                    Ok(true) => {}
+                    Ok(false) => return Spoken::Http,
+                    Err(_) => return Spoken::Over,
                 }
             }
         }
@@ -159,7 +162,9 @@ impl Call {
     async fn hear_hello(&mut self, upstream: &Rc<Upstream>) -> Spoken {
         match tokio::time::timeout(SILENCE, self.near.0.fill()).await {
             Ok(Err(_)) => return Spoken::Over,
-            Ok(Ok(())) if self.near.0.ahead().first() == Some(&0x16) => self.read_server_name(upstream).await,
+            Ok(Ok(())) if self.near.0.ahead().first() == Some(&0x16) => {
+                self.read_server_name(upstream, Instant::now() + detect::PATIENCE).await;
+            }
             Ok(Ok(())) => {}
             Err(_) => match Box::pin(self.detect_silent(upstream)).await {
                 Spoken::Http | Spoken::Http2 => {}
@@ -171,18 +176,17 @@ impl Call {
 
     /// Reads the application's TLS as far as the name of its server, to count it; a client cannot go on before its hello
     /// is answered, so this costs no time.
-    async fn read_server_name(&mut self, upstream: &Upstream) {
+    async fn read_server_name(&mut self, upstream: &Upstream, decided_by: Instant) {
         let input = &mut self.near.0;
         let name = loop {
-            let before = input.ahead().len();
             match detect::server_name(input.ahead()) {
                 Ok(name) => break name,
-                Err(detect::Incomplete) if before > detect::MAX_HELLO => break None,
+                Err(detect::Incomplete) if input.ahead().len() > detect::MAX_HELLO => break None,
                 Err(detect::Incomplete) => {}
             }
-            match tokio::time::timeout(detect::PATIENCE, input.fill_more()).await {
-                Ok(Ok(())) if input.ahead().len() > before => {}
-                Ok(Ok(()) | Err(_)) | Err(_) => break None,
+            match hear_more(input, decided_by).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => break None,
             }
         };
         tracing::debug!(target = %upstream.label, server_name = name.as_deref(), "TLS of the application");
@@ -242,6 +246,15 @@ impl Call {
         self.worker.telemetry.refused.with_label_values(&["no_endpoint"]).inc();
         self.near.1.reset(ResetCode::Cancelled);
         Spoken::Over
+    }
+}
+
+/// Waits for more of what has begun, `decided_by` then at the latest; whether more has come.
+async fn hear_more(input: &mut Input, decided_by: Instant) -> Result<bool, LegError> {
+    let before = input.ahead().len();
+    match tokio::time::timeout_at(decided_by, input.fill_more()).await {
+        Ok(filled) => filled.map(|()| input.ahead().len() > before),
+        Err(_) => Ok(false),
     }
 }
 

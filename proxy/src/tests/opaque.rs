@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -65,6 +65,36 @@ async fn a_client_that_waits_after_what_could_begin_anything_known_is_answered()
         let mut answer = vec![0; beginning.len()];
         within(stream.read_exact(&mut answer)).await.unwrap();
         assert_eq!(String::from_utf8(answer).unwrap(), beginning);
+    });
+    futures_util::future::join_all(calls).await;
+}
+
+#[tokio::test]
+async fn a_client_that_drips_is_decided_as_soon_as_one_that_stops() {
+    let mesh = Mesh::new("8080", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = mesh.application(0, echo).await;
+    // A long word, and a ClientHello of 8 KiB.
+    let calls = ["P", "\x16\x03\x01\x20\x04\x01\0\x20\0"].map(async |beginning| {
+        let mut stream = client.call().await;
+        let began = Instant::now();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let drip = async {
+            let mut drops = tokio::time::interval(Duration::from_millis(400));
+            loop {
+                drops.tick().await;
+                write.write_all(b"P").await.unwrap();
+            }
+        };
+        let mut answer = vec![0; beginning.len()];
+        tokio::select! {
+            heard = within(read.read_exact(&mut answer)) => assert_eq!(heard.unwrap(), answer.len()),
+            () = drip => {}
+        }
+        assert_eq!(answer, beginning.as_bytes());
+        // The word would be too long for a method after 10 s.
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     });
     futures_util::future::join_all(calls).await;
 }
