@@ -39,6 +39,9 @@ pub(crate) enum HeadError {
     /// Its body could be taken to end in two places.
     #[error("the length of the body is ambiguous")]
     AmbiguousLength,
+    /// It could be meant for two hosts (RFC 9112, section 3.2).
+    #[error("the head has more than one Host field")]
+    AmbiguousHost,
 }
 
 /// How many bytes of empty lines stand before a head; a server skips them (RFC 9112, section 2.2).

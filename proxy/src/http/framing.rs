@@ -15,6 +15,7 @@ pub(super) struct Framing {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
+    pub(super) hosts: usize,
 }
 
 /// What the transfer codings say.
@@ -41,6 +42,7 @@ impl Framing {
                 }
                 10 if field.name.eq_ignore_ascii_case("connection") => framing.add_options(field.value),
                 7 if field.name.eq_ignore_ascii_case("upgrade") => framing.upgrade = true,
+                4 if field.name.eq_ignore_ascii_case("host") => framing.hosts += 1,
                 _ => {}
             }
         }

@@ -53,7 +53,7 @@ impl Method {
 /// Parses the request head at the start of `bytes`.
 ///
 /// # Errors
-/// When it is too long, malformed (also: lines that end without CR, folded lines) or of ambiguous length.
+/// When it is too long, malformed (also: lines that end without CR, folded lines) or of ambiguous length or host.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<RequestHead>, HeadError> {
     let window = &bytes[..bytes.len().min(MAX_HEAD)];
     let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
@@ -72,6 +72,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<RequestHead>, HeadError> {
     let method = Method::of(request.method.unwrap_or_default());
     let minor = request.version.unwrap_or_default();
     let framing = Framing::of(request.headers)?;
+    if framing.hosts > 1 {
+        return Err(HeadError::AmbiguousHost);
+    }
     let head = RequestHead {
         method,
         body: body(&framing, minor)?,
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        use HeadError::{AmbiguousLength, Malformed};
+        use HeadError::{AmbiguousHost, AmbiguousLength, Malformed};
         let ambiguous = [
             "Content-Length: 5\r\nTransfer-Encoding: chunked",
             "Content-Length: 5\r\nContent-Length: 6",
@@ -158,6 +161,9 @@ mod tests {
             check(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(AmbiguousLength));
         }
         check("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Err(AmbiguousLength));
+        for fields in ["Host: a\r\nHost: b", "host: a\r\nx: y\r\nHOST: a"] {
+            check(&format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(AmbiguousHost));
+        }
         for fields in
             ["Content-Length : 5", "a: b\r\n folded: c", "a: b\rc: d", "a: b\nc: d", "a\0: b", ": b"]
         {

@@ -210,6 +210,7 @@ async fn what_could_smuggle_a_request_is_answered_with_400_and_reaches_nobody() 
     for request in [
         "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
     ] {
         let response = client.ask(request).await.unwrap();
