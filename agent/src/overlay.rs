@@ -186,8 +186,8 @@ impl Overlay {
             let base = Base::of(&network, kernel.mtu(&network)?);
             let mut pass = Pass::open(&kernel, &network)?;
             let devices = pass.ensure_base(&base)?;
+            pass.ensure_port(&base, devices, &port, &netns, &mut guard.rules)?;
             pass.ensure_rules_with(&base, &port, &mut guard.rules)?;
-            pass.ensure_port(&base, devices, &port, &netns)?;
             pass.ensure_port_row(&base, &port)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
             let applied = pass.applied;

@@ -1,21 +1,29 @@
 //! What a port of a network's bridge lets in: frames of its workload's Ethernet and IP address, nothing else. Pure.
+//!
+//! A port has a chain of its own at its device's ingress, before the bridge: what other hosts have let in comes by the
+//! VXLAN device and is not looked at again. Such a chain is bound to its device: kernels before 6.16 remove it with
+//! that, without a new generation of the ruleset, so a device that was made anew gets its chain anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use sealane_proto::types::MacAddr;
 
 use super::rules::{TABLE, same};
-use super::table::{self, Rows};
+use super::table;
 
-pub(super) const FAMILY: &str = "bridge";
+pub(super) const FAMILY: &str = "netdev";
+/// The family of the table that guarded all ports of a network at once. One that an older agent left would drop the
+/// frames of new ports.
+const FORMER_FAMILY: &str = "bridge";
 
-/// Who may send what through which port: a row of the guard's set.
+/// Who may send what through which port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Sender {
     /// The port's device.
     pub(crate) port: String,
+    /// Its number.
+    pub(crate) index: u32,
     /// The Ethernet address.
     pub(crate) mac: MacAddr,
     /// The IPv4 address.
@@ -25,186 +33,197 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// The rows that let it send, each with its set.
-    fn rows(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Self { port, mac, address, address6 } = self;
-        let rows6 = address6.iter().flat_map(move |address| {
+    /// The port's chain. ARP (RFC 826) is held to the same addresses by both of its senders, so that nobody answers for
+    /// another or for the gateway. Neighbour advertisements (RFC 4861, section 4.4) are about the sender; nobody else
+    /// is a router.
+    ///
+    /// The first rule's comment is a fingerprint of them all.
+    fn rules(&self) -> String {
+        let Self { mac, address, .. } = self;
+        let first = format!("ether saddr {mac} ip saddr {address} accept");
+        let mut rules =
+            vec![format!("ether saddr {mac} arp saddr ether {mac} arp saddr ip {address} accept")];
+        if let Some(address) = self.address6 {
             let target = address.to_bits();
-            [
-                ("senders6", format!("\"{port}\" . {mac} . {address}")),
-                ("advertised", format!("\"{port}\" . {target:#034x}")),
-            ]
-        });
-        [("senders", format!("\"{port}\" . {mac} . {address}"))].into_iter().chain(rows6)
+            rules.push("icmpv6 type { nd-router-advert, nd-redirect } goto strange".to_owned());
+            rules.push(format!("icmpv6 type nd-neighbor-advert @th,64,128 != {target:#034x} goto strange"));
+            rules.push(format!("ether saddr {mac} ip6 saddr {address} accept"));
+        }
+        rules.push("goto strange".to_owned());
+        let rules = rules.join("\n        ");
+        let fingerprint = crc32fast::hash(format!("{first}\n{rules}").as_bytes());
+        format!("        {first} comment \"port {fingerprint:08x}\"\n        {rules}\n")
     }
 }
 
-/// The table with its set empty. ARP (RFC 826) is held to the same rows by both of its senders, so that nobody
-/// answers for another or for the gateway. The VXLAN device brings what other hosts have let in.
-pub(super) fn table(ipv6: bool) -> String {
-    if ipv6 {
-        table::stamped(FAMILY, TABLE, "guard", BOTH)
+/// A port's chain, by what it is known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    fingerprint: String,
+    lines: usize,
+    /// The number of the device that it was bound to; `None` when that was before this agent's time.
+    device: Option<u32>,
+}
+
+/// The chains that are there, by their ports.
+pub(super) type Chains = BTreeMap<String, Chain>;
+
+impl Chain {
+    pub(super) fn of(sender: &Sender) -> Self {
+        Self { device: Some(sender.index), ..Self::read(&sender.rules()) }
+    }
+
+    /// The chain with these rules, whether this module's text or nft's.
+    fn read(rules: &str) -> Self {
+        let rules = rules.lines().filter(|line| !line.trim().is_empty());
+        let fingerprint = rules.clone().find_map(|rule| rule.split_once(" comment ")).unwrap_or_default().1;
+        Self { fingerprint: fingerprint.to_owned(), lines: rules.count(), device: None }
+    }
+
+    fn is(&self, wanted: &Self) -> bool {
+        let same_device = self.device.is_none() || self.device == wanted.device;
+        self.fingerprint == wanted.fingerprint && self.lines == wanted.lines && same_device
+    }
+}
+
+/// The table without its ports. The kernel reports multicast groups before it has an address to do it with: that is
+/// no forgery.
+fn bare_table(ipv6: bool) -> String {
+    let (reports, kinds) = if ipv6 {
+        ("        ip6 nexthdr ipv6-icmp icmpv6 type mld2-listener-report drop\n", "ip, arp, ip6")
     } else {
-        table::stamped(FAMILY, TABLE, "guard", IPV4)
-    }
-}
-
-const IPV4: &str = "    \
-    counter spoofed {
-    }
-    counter unsupported {
-    }
-    set senders {
-        type ifname . ether_addr . ipv4_addr
-    }
-    chain prerouting {
-        type filter hook prerouting priority -200; policy drop;
-        iifname \"vxlan0\" accept
-        ether type ip iifname . ether saddr . ip saddr @senders accept
-        ether type arp iifname . ether saddr . arp saddr ip @senders iifname . arp saddr ether . arp saddr ip @senders accept
-        ether type { ip, arp } counter name \"spoofed\" drop
-        counter name \"unsupported\" drop
-    }
-";
-
-/// Neighbour advertisements (RFC 4861, section 4.4) are about the sender; nobody else is a router. The kernel reports
-/// multicast groups before it has an address to do it with: that is no forgery.
-const BOTH: &str = "    \
-    counter spoofed {
-    }
-    counter unsupported {
-    }
-    set senders {
-        type ifname . ether_addr . ipv4_addr
-    }
-    set senders6 {
-        type ifname . ether_addr . ipv6_addr
-    }
-    set advertised {
-        typeof iifname . @th,64,128
-    }
-    chain prerouting {
-        type filter hook prerouting priority -200; policy drop;
-        iifname \"vxlan0\" accept
-        ether type ip iifname . ether saddr . ip saddr @senders accept
-        ether type arp iifname . ether saddr . arp saddr ip @senders iifname . arp saddr ether . arp saddr ip @senders accept
-        icmpv6 type { nd-router-advert, nd-redirect } counter name \"spoofed\" drop
-        icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @advertised counter name \"spoofed\" drop
-        ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept
-        icmpv6 type mld2-listener-report drop
-        ether type { ip, arp, ip6 } counter name \"spoofed\" drop
-        counter name \"unsupported\" drop
-    }
-";
-
-/// The script that puts the table with these rows in the place of what is there.
-pub(super) fn replacing(senders: &BTreeSet<Sender>, ipv6: bool) -> String {
-    table::replacing(FAMILY, TABLE, &table(ipv6)) + &changing(&BTreeSet::new(), senders)
-}
-
-/// The script that makes the rows `from` the rows `to`.
-pub(super) fn changing(from: &BTreeSet<Sender>, to: &BTreeSet<Sender>) -> String {
-    let (from, to) = (by_set(from), by_set(to));
-    let sets: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-    let none = BTreeSet::new();
-    let change = |set: &String| {
-        let [from, to] = [&from, &to].map(|sets| sets.get(set).unwrap_or(&none));
-        table::changing_rows([FAMILY, TABLE, set], from, to)
+        ("", "ip, arp")
     };
-    sets.into_iter().map(change).collect()
+    let body = format!(
+        "    \
+    counter spoofed {{
+    }}
+    counter unsupported {{
+    }}
+    chain strange {{
+{reports}        \
+        ether type {{ {kinds} }} counter name \"spoofed\" drop
+        counter name \"unsupported\" drop
+    }}
+"
+    );
+    table::stamped(FAMILY, TABLE, "guard", &body)
 }
 
-fn by_set(senders: &BTreeSet<Sender>) -> Rows {
-    let mut sets = Rows::new();
-    for (set, row) in senders.iter().flat_map(Sender::rows) {
-        sets.entry(set.to_owned()).or_default().insert(row);
+/// The script that puts the table, without ports, in the place of what is there.
+pub(super) fn replacing(ipv6: bool) -> String {
+    table::removal(FORMER_FAMILY, TABLE) + &table::replacing(FAMILY, TABLE, &bare_table(ipv6))
+}
+
+/// The script that gives the port its chain. It does not mind what there is of one.
+pub(super) fn guarding(sender: &Sender) -> String {
+    let (port, rules) = (&sender.port, sender.rules());
+    let hook = format!("type filter hook ingress device \"{port}\" priority -200; policy drop;");
+    format!(
+        "{}table {FAMILY} {TABLE} {{\n    chain {port} {{\n        {hook}\n{rules}    }}\n}}\n",
+        freeing(port)
+    )
+}
+
+/// The script that removes the port's chain, whether it is there or not.
+pub(super) fn freeing(port: &str) -> String {
+    let chain = format!("chain {FAMILY} {TABLE} {port}");
+    format!("add {chain}\nflush {chain}\ndelete {chain}\n")
+}
+
+/// The ports whose chains are not those that they should be.
+pub(super) fn wrong<'a>(there: &Chains, wanted: impl Iterator<Item = &'a Sender>) -> Vec<&'a Sender> {
+    wanted
+        .filter(|sender| !there.get(&sender.port).is_some_and(|chain| chain.is(&Chain::of(sender))))
+        .collect()
+}
+
+/// Any chain, on a device that every namespace has.
+pub(super) fn example() -> String {
+    guarding(&Sender {
+        port: "lo".to_owned(),
+        index: 1,
+        mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+        address: Ipv4Addr::new(10, 0, 0, 2),
+        address6: Some(Ipv6Addr::LOCALHOST),
+    })
+}
+
+/// Removes the table, whether it is there or not.
+pub(super) fn removal() -> String {
+    table::removal(FAMILY, TABLE)
+}
+
+/// The chains of ports in the table that nft lists; `None` when the table is not this one.
+pub(super) fn listed(text: &str, ipv6: bool) -> Option<Chains> {
+    let (mut bare, mut chains, mut rest) = (String::new(), Chains::new(), text);
+    while let Some((before, chain)) = rest.split_once("\tchain ") {
+        let (chain, after) = chain.split_once("\n\t}\n")?;
+        bare.push_str(before);
+        match chain.split_once(" hook ingress device ").zip(chain.split_once(" {\n")) {
+            Some(((_, hook), (port, _))) => {
+                let (_, rules) = hook.split_once('\n').unwrap_or_default();
+                chains.insert(port.to_owned(), Chain::read(rules));
+            }
+            None => bare.push_str(&format!("\tchain {chain}\n\t}}\n")),
+        }
+        rest = after;
     }
-    sets
-}
-
-/// The rows of the table that nft lists; `None` when the table is not this one, or its sets contradict each other.
-pub(super) fn listed(text: &str, ipv6: bool) -> Option<BTreeSet<Sender>> {
-    let (bare, sets) = table::without_rows(text)?;
-    if !same(&bare, &table(ipv6)) {
-        return None;
-    }
-    let rows6: BTreeMap<String, Ipv6Addr> = rows(&sets, "senders6")
-        .map(|row| cut(row).map(|(port, _, address)| (port, address)))
-        .collect::<Option<_>>()?;
-    let senders = rows(&sets, "senders").map(|row| {
-        let (port, mac, address) = cut(row)?;
-        let address6 = rows6.get(&port).copied();
-        Some(Sender { port, mac, address, address6 })
-    });
-    let senders = senders.collect::<Option<BTreeSet<Sender>>>()?;
-    // What these rows would be listed as is what there is.
-    (sets == by_set(&senders)).then_some(senders)
-}
-
-fn rows<'a>(sets: &'a Rows, set: &str) -> impl Iterator<Item = &'a str> {
-    sets.get(set).into_iter().flatten().map(String::as_str)
-}
-
-fn cut<A: FromStr>(row: &str) -> Option<(String, MacAddr, A)> {
-    let mut parts = row.split(" . ");
-    let port = parts.next()?.trim_matches('"').to_owned();
-    let (mac, address) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    parts.next().is_none().then_some((port, mac, address))
+    bare.push_str(rest);
+    same(&bare, &bare_table(ipv6)).then_some(chains)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn senders(last: &[u8]) -> BTreeSet<Sender> {
-        let sender = |&last: &u8| Sender {
-            port: format!("w{last:012x}"),
-            mac: MacAddr::new([2, 0, 0, 0, 0, last]),
-            address: Ipv4Addr::new(10, 42, 0, last),
-            address6: None,
+    fn sender(last: u8, index: u32) -> Sender {
+        let port = format!("w{last:012x}");
+        let mac = MacAddr::new([2, 0, 0, 0, 0, last]);
+        Sender { port, index, mac, address: Ipv4Addr::new(10, 42, 0, last), address6: None }
+    }
+
+    /// As nft lists the table with these ports' chains.
+    fn list(senders: &[Sender]) -> String {
+        let chain = |sender: &Sender| {
+            let chain = guarding(sender).lines().skip(4).map(|line| format!("{line}\n")).collect::<String>();
+            format!("\n{}", chain.strip_suffix("}\n").unwrap())
         };
-        last.iter().map(sender).collect()
+        let chains: String = senders.iter().map(chain).collect();
+        let bare = bare_table(true).replace("    }\n", "    }\n\n");
+        format!("{}{chains}}}\n", bare.strip_suffix("\n}\n").unwrap()).replace("    ", "\t")
     }
 
     #[test]
     fn what_nft_lists_is_read_back() {
-        let lists = |rows: &str| table(false).replace("ipv4_addr\n", &format!("ipv4_addr\n{rows}"));
-        assert_eq!(listed(&lists(""), false), Some(senders(&[])));
-        let rows = "\t\telements = { \"w00000000000a\" . 02:00:00:00:00:0a . 10.42.0.10,\n\t\t\t     \
-            \"w00000000000b\" . 02:00:00:00:00:0b . 10.42.0.11 }\n";
-        assert_eq!(listed(&lists(rows), false), Some(senders(&[10, 11])));
-        assert_eq!(listed(&lists(rows).replace("policy drop", "policy drop;\n accept"), false), None);
-        assert_eq!(listed("", false), None);
+        let six = Sender { address6: "fd42::a2a:b".parse().ok(), ..sender(11, 5) };
+        let senders = [sender(10, 4), six];
+        let there = listed(&list(&senders), true).unwrap();
+        assert_eq!(there.len(), 2);
+        assert!(wrong(&there, senders.iter()).is_empty());
+        let other = [sender(10, 4), sender(11, 5), sender(12, 6)];
+        let ports =
+            |wrong: Vec<&Sender>| wrong.iter().map(|sender| sender.address.octets()[3]).collect::<Vec<_>>();
+        assert_eq!(ports(wrong(&there, other.iter())), [11, 12]);
+        assert_eq!(listed(&list(&[]), true), Some(Chains::new()));
+        assert_eq!(listed("", true), None);
     }
 
     #[test]
-    fn the_sets_of_a_network_with_ipv6_agree() {
-        let row = "\"w00000000000a\" . 02:00:00:00:00:0a . ";
-        let set = |kind: &str, row: &str| format!("{kind}\n\t\telements = {{ {row} }}\n");
-        let lists = |target: &str| {
-            let text = table(true).replace("ipv4_addr\n", &set("ipv4_addr", &format!("{row}10.42.0.10")));
-            let text = text.replace("ipv6_addr\n", &set("ipv6_addr", &format!("{row}fd42::a2a:a")));
-            text.replace(
-                "128\n    }",
-                &format!("{}    }}", set("128", &format!("\"w00000000000a\" . {target}"))),
-            )
-        };
-        let sender =
-            senders(&[10]).into_iter().map(|one| Sender { address6: "fd42::a2a:a".parse().ok(), ..one });
-        let right = lists("0xfd42000000000000000000000a2a000a");
-        assert_eq!(listed(&right, true), Some(sender.collect()));
-        assert_eq!(listed(&lists("0xfd42000000000000000000000a2a000b"), true), None);
-        assert_eq!(listed(&right, false), None);
+    fn a_rule_more_or_less_is_seen() {
+        let senders = [sender(10, 4)];
+        let text = list(&senders);
+        let more = text.replace("\t\tgoto strange\n\t}", "\t\taccept\n\t\tgoto strange\n\t}");
+        assert_eq!(wrong(&listed(&more, true).unwrap(), senders.iter()).len(), 1, "{more}");
+        let last = "name \"unsupported\" drop\n";
+        assert_eq!(listed(&text.replace(last, &format!("{last}\t\taccept\n")), true), None);
+        assert_eq!(listed(&text, false), None);
     }
 
     #[test]
-    fn only_rows_that_differ_are_changed() {
-        assert_eq!(changing(&senders(&[10, 11]), &senders(&[10, 11])), "");
-        let script = changing(&senders(&[10, 11]), &senders(&[11, 12]));
-        assert_eq!(
-            script,
-            "delete element bridge sealane senders { \"w00000000000a\" . 02:00:00:00:00:0a . 10.42.0.10 }\n\
-             add element bridge sealane senders { \"w00000000000c\" . 02:00:00:00:00:0c . 10.42.0.12 }\n"
-        );
+    fn a_device_made_anew_is_guarded_anew() {
+        let there = Chains::from([(sender(10, 4).port, Chain::of(&sender(10, 4)))]);
+        assert!(wrong(&there, [sender(10, 4)].iter()).is_empty());
+        assert_eq!(wrong(&there, [sender(10, 9)].iter()).len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::guard::Sender;
+use super::guard::{Chain, Chains, Sender};
 use super::program::{list_table, run};
 use super::rules::{TABLE, same};
 use super::{NftError, border, guard, kernel, table};
@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
 #[derive(Clone, Debug)]
 pub(crate) enum Senders {
     /// These and no others.
-    Exactly(BTreeSet<Sender>),
+    Exactly(Vec<Sender>),
     /// This one, beside those that may already.
     With(Sender),
 }
@@ -42,21 +42,28 @@ pub(crate) enum Senders {
 pub(crate) struct Known {
     /// The ruleset's generation when it was right.
     generation: Option<u32>,
-    senders: Option<BTreeSet<Sender>>,
+    ports: Option<Chains>,
     border: String,
 }
 
 impl Senders {
-    fn beside(self, others: Option<&BTreeSet<Sender>>) -> BTreeSet<Sender> {
-        match self {
-            Self::Exactly(senders) => senders,
-            Self::With(sender) => {
-                let others = others.into_iter().flatten().filter(|other| other.port != sender.port).cloned();
-                let mut senders: BTreeSet<Sender> = others.collect();
-                senders.insert(sender);
-                senders
+    /// The script that makes the chains what they should be, and how many were not. `chains` become those.
+    fn settle(&self, chains: &mut Chains) -> (String, usize) {
+        let (wanted, unwanted) = match self {
+            Self::Exactly(senders) => {
+                let is_wanted = |port: &String| senders.iter().any(|sender| sender.port == *port);
+                let unwanted = chains.keys().filter(|port| !is_wanted(port)).cloned().collect();
+                (senders.iter().collect::<Vec<_>>(), unwanted)
             }
-        }
+            Self::With(sender) => (vec![sender], Vec::new()),
+        };
+        let wrong = guard::wrong(chains, wanted.iter().copied());
+        let mut script: String = unwanted.iter().map(|port| guard::freeing(port)).collect();
+        script.extend(wrong.iter().map(|sender| guard::guarding(sender)));
+        let changes = unwanted.len() + wrong.len();
+        chains.retain(|port, _| !unwanted.contains(port));
+        chains.extend(wanted.into_iter().map(|sender| (sender.port.clone(), Chain::of(sender))));
+        (script, changes)
     }
 }
 
@@ -74,7 +81,7 @@ pub(crate) fn ensure_network_rules(
     let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
     let border = border::network(wanted.subnet, wanted.egress, wanted.vxlan_port);
     let (there, border_there) = if known.generation == Some(before) {
-        (known.senders.clone(), known.border == border)
+        (known.ports.take(), known.border == border)
     } else {
         let there = list_table(hopper, ns, guard::FAMILY, TABLE)?;
         let border_there = list_table(hopper, ns, border::FAMILY, TABLE)?;
@@ -83,16 +90,17 @@ pub(crate) fn ensure_network_rules(
             border_there.is_some_and(|text| same(&text, &border)),
         )
     };
-    let senders = wanted.senders.beside(known.senders.as_ref().or(there.as_ref()));
-    let (mut script, mut changes) = match &there {
-        Some(there) => (guard::changing(there, &senders), there.symmetric_difference(&senders).count()),
-        None => (guard::replacing(&senders, wanted.ipv6), 1),
-    };
+    let mut script = if there.is_none() { guard::replacing(wanted.ipv6) } else { String::new() };
+    let mut changes = usize::from(there.is_none());
+    let mut ports = there.unwrap_or_default();
+    let (chains, changed) = wanted.senders.settle(&mut ports);
+    script += &chains;
+    changes += changed;
     if !border_there {
         script += &table::replacing(border::FAMILY, TABLE, &border);
         changes += 1;
     }
-    *known = Known { generation: None, senders: Some(senders), border };
+    *known = Known { generation: None, ports: Some(ports), border };
     let mut now = before;
     if !script.is_empty() {
         run(hopper, ns, script)?;
@@ -154,7 +162,7 @@ pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u6
 pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
     let subnet = "10.0.0.0/8".parse().map_err(|_| NftError::Refused("no such subnet".to_owned()))?;
     for ipv6 in [false, true] {
-        run(hopper, ns, guard::replacing(&BTreeSet::new(), ipv6))?;
+        run(hopper, ns, guard::replacing(ipv6) + &guard::example())?;
     }
     for egress in [Egress::Allow, Egress::Deny] {
         let table = border::network(subnet, egress, 4789);
@@ -162,5 +170,5 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
     }
     run(hopper, ns, border::host(None, &["br0".to_owned()].into()))?;
     kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    run(hopper, ns, table::removal(border::FAMILY, TABLE) + &table::removal(guard::FAMILY, TABLE))
+    run(hopper, ns, table::removal(border::FAMILY, TABLE) + &guard::removal())
 }

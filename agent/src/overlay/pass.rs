@@ -50,9 +50,8 @@ impl<'a> Pass<'a> {
         carried: &mut Carried,
     ) -> Result<(), OverlayError> {
         let devices = self.ensure_base(&desired.base)?;
-        // No port carries a frame before it is guarded.
         self.ensure_rules(desired, &mut carried.rules)?;
-        self.ensure_ports(desired, devices, reason)?;
+        self.ensure_ports(desired, devices, reason, &mut carried.rules)?;
         self.ensure_rows(desired, devices, &mut carried.known)?;
         if let Err(error) = self.ensure_egress(&desired.base) {
             self.applied.egress_problem = Some(error.to_string());

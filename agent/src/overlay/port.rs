@@ -7,7 +7,7 @@ use super::pass::{Devices, Pass, ensure_only_address};
 use super::plan::{Base, Desired, Port};
 use super::{OverlayError, Reason, Table};
 use crate::netlink::{Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry};
-use crate::nft::NETWORK_LINK;
+use crate::nft::{Known, NETWORK_LINK};
 
 /// Whether a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
@@ -27,6 +27,7 @@ impl Pass<'_> {
         desired: &Desired,
         devices: Devices,
         reason: Reason,
+        rules: &mut Known,
     ) -> Result<(), OverlayError> {
         let foreign: Vec<(u32, String)> = self
             .links
@@ -40,7 +41,7 @@ impl Pass<'_> {
         }
         for port in &desired.ports {
             let there = self.link(&port.name).is_some();
-            let ensured = self.ensure_port_at(&desired.base, devices, port, reason);
+            let ensured = self.ensure_port_at(&desired.base, devices, port, reason, rules);
             let stands = if there { self.unless_gone(&port.name, ensured)? } else { ensured? };
             if !stands {
                 self.applied.unattached.push(port.workload.clone());
@@ -56,11 +57,12 @@ impl Pass<'_> {
         devices: Devices,
         port: &Port,
         reason: Reason,
+        rules: &mut Known,
     ) -> Result<bool, OverlayError> {
         let there = self.link(&port.name).is_some();
         if !there || reason == Reason::Audit {
             match NetNs::open(self.kernel.workload_path(&self.network.name, &port.workload)) {
-                Ok(ns) => return self.ensure_port(base, devices, port, &ns).map(|()| true),
+                Ok(ns) => return self.ensure_port(base, devices, port, &ns, rules).map(|()| true),
                 Err(NetNsError::Open { .. }) if there => {}
                 Err(_) => return Ok(false),
             }
@@ -75,7 +77,12 @@ impl Pass<'_> {
         name: &str,
         outcome: Result<T, OverlayError>,
     ) -> Result<T, OverlayError> {
-        let Err(OverlayError::Netlink(NetlinkError::Refused { .. }) | OverlayError::Sysctl(_)) = outcome
+        let Err(
+            OverlayError::Netlink(NetlinkError::Refused { .. })
+            | OverlayError::Sysctl(_)
+            | OverlayError::Nft(_)
+            | OverlayError::Thread(_),
+        ) = outcome
         else {
             return outcome;
         };
@@ -90,12 +97,15 @@ impl Pass<'_> {
         devices: Devices,
         port: &Port,
         netns: &NetNs,
+        rules: &mut Known,
     ) -> Result<(), OverlayError> {
         let mut inside = Socket::open(&self.kernel.hopper, netns)?;
         let mut links = inside.links()?;
         if !self.is_pair(port, &links) {
             self.create_pair(base, devices, port, netns, &links)?;
             links = inside.links()?;
+            // No port carries a frame before it is guarded.
+            self.ensure_rules_with(base, port, rules)?;
         }
         self.ensure_bridge_port(&port.name, base.mtu, devices.bridge, &port_settings())?;
         self.ensure_inside(base, port, netns, &mut inside, &links)

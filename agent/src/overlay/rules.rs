@@ -1,6 +1,6 @@
 //! The network's rules, and what they have counted.
 
-use std::collections::BTreeSet;
+use std::io;
 
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 
@@ -12,19 +12,31 @@ use crate::nft::{self, Known, Sender, Senders, Wanted};
 impl Pass<'_> {
     /// Lets every port's workload speak for itself and for nobody else.
     pub(super) fn ensure_rules(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
-        let senders: BTreeSet<Sender> =
-            desired.ports.iter().map(|port| sender(&desired.base, port)).collect();
-        self.ensure_senders(&desired.base, Senders::Exactly(senders), known)
+        loop {
+            let ports = desired.ports.iter();
+            let senders: Vec<Sender> = ports.filter_map(|port| self.sender(&desired.base, port)).collect();
+            let outcome = self.ensure_senders(&desired.base, Senders::Exactly(senders.clone()), known);
+            if outcome.is_ok() {
+                return outcome;
+            }
+            // One may have gone by itself, with its workload.
+            self.refresh()?;
+            if senders.iter().all(|sender| self.link(&sender.port).is_some()) {
+                return outcome;
+            }
+        }
     }
 
-    /// The same for one more port.
+    /// The same for one more port, whose device is there.
     pub(super) fn ensure_rules_with(
         &mut self,
         base: &Base,
         port: &Port,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
-        self.ensure_senders(base, Senders::With(sender(base, port)), known)
+        let gone = || io::Error::other(format!("{} was removed while it was set up", port.name));
+        let sender = self.sender(base, port).ok_or_else(gone)?;
+        self.ensure_senders(base, Senders::With(sender), known)
     }
 
     fn ensure_senders(
@@ -45,11 +57,17 @@ impl Pass<'_> {
         self.applied.count(Table::Rules, changed);
         Ok(())
     }
-}
 
-fn sender(base: &Base, port: &Port) -> Sender {
-    let address6 = base.subnet6.map(|subnet6| subnet6.address(port.address));
-    Sender { port: port.name.clone(), mac: port.mac, address: port.address.to_ipv4(), address6 }
+    /// Who may send through the port; `None` while it has no device.
+    fn sender(&self, base: &Base, port: &Port) -> Option<Sender> {
+        Some(Sender {
+            port: port.name.clone(),
+            index: self.link(&port.name)?.index,
+            mac: port.mac,
+            address: port.address.to_ipv4(),
+            address6: base.subnet6.map(|subnet6| subnet6.address(port.address)),
+        })
+    }
 }
 
 impl Overlay {

@@ -57,9 +57,10 @@ async fn what_others_change_is_mended_and_counted() {
         ("ip addr flush dev egress0", Table::Address),
         ("ip route del default", Table::Route),
         ("ip route flush table main", Table::Route),
-        ("nft flush chain bridge sealane prerouting", Table::Rules),
-        ("nft flush set bridge sealane senders", Table::Rules),
-        ("nft add rule bridge sealane prerouting accept", Table::Rules),
+        (&format!("nft flush chain netdev sealane {port}"), Table::Rules),
+        (&format!("nft insert rule netdev sealane {port} accept"), Table::Rules),
+        ("nft insert rule netdev sealane strange accept", Table::Rules),
+        ("nft delete table netdev sealane", Table::Rules),
         ("nft delete table inet sealane", Table::Rules),
         ("nft flush ruleset", Table::Rules),
     ];

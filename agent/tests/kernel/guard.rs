@@ -5,7 +5,7 @@ use crate::hosts::{Host, answers, sh, two_hosts};
 
 /// What the guard of `shop` on this host has counted as spoofed.
 fn spoofed(host: &Host, network: &sealane_proto::resource::Network) -> u64 {
-    let listed = host.in_network(network, "nft list counter bridge sealane spoofed");
+    let listed = host.in_network(network, "nft list counter netdev sealane spoofed");
     let mut words = listed.split_whitespace().skip_while(|word| *word != "packets");
     words.nth(1).unwrap().parse().unwrap()
 }
@@ -75,7 +75,7 @@ async fn what_is_neither_ipv4_nor_arp_is_dropped_and_counted_apart() {
     let client = hosts.a.attach(&network, "client", 10, 10).await;
     hosts.converge().await;
     sh(&client, "sysctl -qw net.ipv6.conf.eth0.addr_gen_mode=0 net.ipv6.conf.eth0.disable_ipv6=0");
-    let listed = || hosts.a.in_network(&network, "nft list counter bridge sealane unsupported");
+    let listed = || hosts.a.in_network(&network, "nft list counter netdev sealane unsupported");
     let began = std::time::Instant::now();
     // Neighbour discovery of its own link-local address.
     while listed().contains("packets 0 ") {
