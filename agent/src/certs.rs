@@ -264,7 +264,7 @@ fn sign_request(principal: &Principal, csr: Vec<u8>) -> v1::SignRequest {
 }
 
 fn refused(principal: &Principal, status: &tonic::Status) -> CertError {
-    let reason = status.message().to_owned();
+    let reason = words(status);
     if is_passing(status.code()) {
         CertError::Unreachable(reason)
     } else {
@@ -276,6 +276,14 @@ fn refused(principal: &Principal, status: &tonic::Status) -> CertError {
 pub(crate) fn is_passing(code: tonic::Code) -> bool {
     use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, Unavailable, Unknown};
     matches!(code, Aborted | Cancelled | DeadlineExceeded | Unavailable | Unknown)
+}
+
+/// What control says of a call that failed, or gRPC where it says nothing.
+pub(crate) fn words(status: &tonic::Status) -> String {
+    match status.message() {
+        "" => status.code().description().to_owned(),
+        said => said.to_owned(),
+    }
 }
 
 fn file_name(principal: &Principal) -> String {

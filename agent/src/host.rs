@@ -72,6 +72,17 @@ pub(crate) struct LinkState {
     pub(crate) refused: bool,
 }
 
+impl LinkState {
+    /// What keeps control from answering, as far as is known; never empty.
+    pub(crate) fn why_silent(&self) -> &str {
+        match (&self.channel, self.problem.as_str()) {
+            (Some(_), _) => "it has not answered so far",
+            (None, "") => "connecting",
+            (None, problem) => problem,
+        }
+    }
+}
+
 /// How far control has come with this host's reports.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reported {

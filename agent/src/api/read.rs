@@ -102,7 +102,7 @@ impl Read for ReadApi {
         if link.refused {
             problems.push(link.problem.clone());
         } else if link.channel.is_none() {
-            let why = if link.problem.is_empty() { "connecting" } else { &link.problem };
+            let why = link.why_silent();
             problems.push(format!("control is not there ({why}); what runs goes on, new services wait"));
         }
         if let Some(pair) = self.views.clocks.borrow().filter(|pair| pair.is_off()) {

@@ -14,7 +14,7 @@ use super::plumbing::netns_path;
 use super::sandbox::Request;
 use super::survey::Survey;
 use super::{AttachError, Context};
-use crate::certs::is_passing;
+use crate::certs::{is_passing, words};
 use crate::host::{AdmitError, Effective};
 use crate::ipam::IpamError;
 use crate::overlay::Local;
@@ -222,14 +222,14 @@ async fn carry(
         match v1::control_client::ControlClient::new(channel).carry(request).await {
             Ok(_) => {}
             Err(status) if status.code() == tonic::Code::NotFound => {
-                return Err(AttachError::NoNetwork(status.message().to_owned()));
+                return Err(AttachError::NoNetwork(words(&status)));
             }
             Err(status) if is_passing(status.code()) => {
-                progress.waiting(format!("control: {}", status.message())).await;
+                progress.waiting(format!("control, for {what_for}: {}", words(&status))).await;
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
-            Err(status) => return Err(AttachError::Refused(status.message().to_owned())),
+            Err(status) => return Err(AttachError::Refused(words(&status))),
         }
         // The state follows the lease on the stream: for a new network among the networks, for a further block
         // within the network's own publication.

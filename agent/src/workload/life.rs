@@ -161,9 +161,10 @@ impl Life {
                 return Ok(());
             }
             if !told {
-                let what =
-                    format!("control, which does not know workload {} yet: {}", self.key, link.problem);
-                progress.waiting(what).await;
+                let why = link.why_silent();
+                progress
+                    .waiting(format!("control, which does not know workload {} yet: {why}", self.key))
+                    .await;
                 told = true;
             }
         }
@@ -214,8 +215,8 @@ impl Life {
             }
             match self.context.certs.sign(&principal, channel).await {
                 Ok(identity) => return Ok(identity),
-                Err(error @ CertError::Unreachable(_)) => {
-                    progress.waiting(error.to_string()).await;
+                Err(CertError::Unreachable(why)) => {
+                    progress.waiting(format!("control, for {what_for}: {why}")).await;
                     tokio::time::sleep(RETRY).await;
                 }
                 // Another control plane than the one that knows of it may have been asked: then the link changes.

@@ -1,5 +1,7 @@
 //! The control plane is gone for a while.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, eventually, testapp};
 
@@ -31,6 +33,22 @@ fn traffic_goes_on_without_control_and_nothing_is_forgotten() {
     load.await_further(500);
     assert_eq!(state(&mesh), before);
     let _ = load.stop().ok();
+}
+
+#[test]
+fn what_is_waited_for_is_named_while_control_is_there_and_does_not_answer() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(1, 1);
+    let control = Pid::from_raw(mesh.control.pid().cast_signed());
+    kill(control, Signal::SIGSTOP).unwrap();
+    let mut fresh = mesh.site(1).run(&["--network", "shop", "--name", "fresh"], &["echo", "began"]);
+    fresh.wait_for(
+        "waiting for control, which does not know workload shop/fresh yet: it has not answered so far\n",
+    );
+    kill(control, Signal::SIGCONT).unwrap();
+    assert_eq!(fresh.wait().ok().stdout, "began\n");
 }
 
 #[test]
