@@ -11,6 +11,9 @@ use crate::args::{Cli, Completions, Man, Schema};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
+/// The day of this version, as the changelog has it when it is out: pages are the same whenever they are made.
+const RELEASED: &str = "2026-11-23";
+
 /// `sealane schema`.
 pub(crate) fn schema(schema: &Schema, printer: &Printer) -> Result<(), Failure> {
     let text =
@@ -42,7 +45,10 @@ fn pages(command: &clap::Command, folder: &Path) -> io::Result<usize> {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         written += pages(verb, folder)?;
     }
-    let page = clap_mangen::Man::new(command.clone().disable_help_flag(false)).manual("Sealane");
+    let page = clap_mangen::Man::new(command.clone().disable_help_flag(false))
+        .date(RELEASED)
+        .source(concat!("Sealane ", env!("CARGO_PKG_VERSION")))
+        .manual("Sealane");
     let mut text = vec![];
     page.render(&mut text)?;
     let usage = command.clone().render_usage().to_string();
@@ -71,6 +77,19 @@ mod tests {
         let page = ".SH NAME\nrun\n.SH SYNOPSIS\nwrong\n.SH DESCRIPTION\nruns\n";
         let right = ".SH NAME\nrun\n.SH SYNOPSIS\nrun [OPTIONS] \\-\\- <CMD>...\n.SH DESCRIPTION\nruns\n";
         assert_eq!(with_synopsis(page, "Usage: run [OPTIONS] -- <CMD>..."), right);
+    }
+
+    #[test]
+    fn pages_are_of_the_day_of_the_release() {
+        let folder = tempfile::tempdir().unwrap();
+        pages(&Cli::command(), folder.path()).unwrap();
+        let page = fs::read_to_string(folder.path().join("sealane.1")).unwrap();
+        let (version, title) = (env!("CARGO_PKG_VERSION"), page.lines().find(|line| line.starts_with(".TH")));
+        assert_eq!(title.unwrap(), format!(".TH sealane 1 {RELEASED} \"Sealane {version}\" Sealane"));
+        let heads = include_str!("../../../CHANGELOG.md").lines().filter_map(|line| line.strip_prefix("## "));
+        for head in heads.filter(|head| head.split([' ', '[', ']']).any(|word| word == version)) {
+            assert!(head.ends_with(RELEASED), "{head}");
+        }
     }
 
     #[test]
