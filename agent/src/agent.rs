@@ -92,6 +92,13 @@ pub fn has_joined(data_dir: &Path) -> Result<bool, StartError> {
     Ok(Folder::open(data_dir.join("node"))?.read("node")?.is_some())
 }
 
+/// As which host this data directory has joined a mesh, as far as it still tells.
+#[must_use]
+pub fn joined_as(data_dir: &Path) -> Option<NodeName> {
+    let identity = Folder::open(data_dir.join("node")).ok()?.read("node").ok()??;
+    Some(NodeIdentity::from_bytes(&identity).ok()?.node.name)
+}
+
 /// Starts the agent: joins if it must, takes up what runs, connects.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ pub mod services;
 mod sidecar;
 mod workload;
 
-pub use agent::{Agent, Config, VERSION, has_joined, start};
+pub use agent::{Agent, Config, VERSION, has_joined, joined_as, start};
 pub use certs::key::KeyError;
 pub use disk::{DiskError, RecordError};
 pub use error::StartError;

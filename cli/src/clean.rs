@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `sealane clean`.
 pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("clean")?;
-    let joined = clean.data.data_dir.join("node").exists();
     let run_dir = common.run_dir.as_path();
     let data_dir = Some(clean.data.data_dir.as_path()).filter(|_| !clean.keep_data);
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
@@ -33,6 +32,10 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     if !clean.yes {
         confirm(run_dir, data_dir, printer)?;
     }
+    let data_of_host = data_dir.filter(|folder| folder.join("node").exists());
+    let host = data_of_host.map(|folder| {
+        sealane_agent::joined_as(folder).map_or_else(|| "HOST".to_owned(), |name| name.to_string())
+    });
     // The agent first, or it would start again what ends; then control, sidecars, and keep, which serves them.
     for what in ["agent", "control"] {
         end(what, running(&run_dir.join(format!("{what}.pid")))?, printer)?;
@@ -52,8 +55,10 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
     }
-    if joined && data_dir.is_some() {
-        printer.talk("control knows this host still, with the workloads it had; hint: `sealane node rm HOST` where control is");
+    if let Some(host) = host {
+        printer.talk(&format!(
+            "control knows this host still, with the workloads it had; hint: `sealane node rm {host}` where control is"
+        ));
     }
     Ok(())
 }

@@ -183,6 +183,15 @@ fn clean_leaves_nothing_and_may_be_repeated() {
     .unwrap();
     assert_eq!(sealanes(), [web.id().to_string()], "the workload's command is not Sealane's to end");
     assert!(output(&host, "clean --yes").status.success());
+    // A host whose name is lost.
+    host.within(|| {
+        std::fs::create_dir_all("/var/lib/sealane/node").unwrap();
+        std::fs::write("/var/lib/sealane/node/node", "no identity").unwrap();
+    })
+    .unwrap();
+    let cleaned = output(&host, "clean --yes");
+    let told = String::from_utf8(cleaned.stderr).unwrap();
+    assert!(cleaned.status.success() && told.contains("`sealane node rm HOST`"), "{told}");
     Process::open(web.id()).unwrap().kill().unwrap();
     stdout.read_to_end(&mut Vec::new()).unwrap();
 }
