@@ -4,6 +4,7 @@ mod exchange;
 mod http2;
 mod observe;
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -55,7 +56,7 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
         }
         Kind::Opaque => {
             let mut near = leg::stream(stream);
-            let dialled = dial::connect(application, FirstWord::Anyones).await;
+            let dialled = connect(worker, application, FirstWord::Anyones).await;
             match dialled {
                 Ok(stream) => relay(near, stream, &traffic, traffic.bytes()).await,
                 Err(error) => {
@@ -84,7 +85,7 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining
     let label = snapshot.as_ref().and_then(|known| known.label_of(peer.ip()));
     let traffic = worker.caller(label);
     drop(snapshot);
-    let dialled = dial::connect(destination, FirstWord::Anyones).await;
+    let dialled = connect(&worker, destination, FirstWord::Anyones).await;
     match dialled {
         Ok(application) => {
             // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
@@ -97,6 +98,25 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining
         }
     }
     drop(draining);
+}
+
+/// Connects to the application, at the IPv6 address when nobody listens at the other.
+///
+/// # Errors
+/// As [`dial::connect`].
+async fn connect(
+    worker: &Worker,
+    application: SocketAddr,
+    first_word: FirstWord,
+) -> io::Result<Rc<TcpStream>> {
+    match dial::connect(application, first_word).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let ipv6 = worker.snapshot().and_then(|snapshot| snapshot.own_ipv6(application.ip()));
+            let Some(ipv6) = ipv6 else { return Err(error) };
+            dial::connect((ipv6, application.port()).into(), first_word).await
+        }
+        dialled => dialled,
+    }
 }
 
 async fn relay(

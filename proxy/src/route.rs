@@ -3,7 +3,7 @@
 //! A [`Snapshot`] is built once per configuration and never changes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use sealane_proto::identity::Principal;
@@ -155,6 +155,11 @@ impl Snapshot {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(address) => self.subnet6?.to_ipv4(address),
         }
+    }
+
+    /// The IPv6 address that is made from the workload's own one, where the network has that.
+    pub(crate) fn own_ipv6(&self, address: IpAddr) -> Option<Ipv6Addr> {
+        self.subnet6.filter(|_| address == self.own.address).map(|subnet6| subnet6.of_ipv4(self.own.address))
     }
 
     /// The name in metrics of whoever has this address.

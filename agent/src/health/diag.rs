@@ -1,6 +1,6 @@
 //! The messages of sock_diag(7) that ask for one socket. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sealane_proto::types::Transport;
 
@@ -28,14 +28,13 @@ pub(crate) enum Answer {
 }
 
 /// Asks who gets what arrives at `address` and `port` from an address that nobody has.
-pub(crate) fn request(
-    sequence: u32,
-    transport: Transport,
-    address: Ipv4Addr,
-    port: u16,
-) -> [u8; REQUEST_LEN] {
+pub(crate) fn request(sequence: u32, transport: Transport, address: IpAddr, port: u16) -> [u8; REQUEST_LEN] {
+    let (family, nobody) = match address {
+        IpAddr::V4(_) => (libc::AF_INET, Ipv4Addr::UNSPECIFIED.into()),
+        IpAddr::V6(_) => (libc::AF_INET6, Ipv6Addr::UNSPECIFIED.into()),
+    };
     let (protocol, local, remote) = match transport {
-        Transport::Tcp => (libc::IPPROTO_TCP, (address, port), (Ipv4Addr::UNSPECIFIED, 0)),
+        Transport::Tcp => (libc::IPPROTO_TCP, (address, port), (nobody, 0)),
         // Where the receiver stands, source or destination, differs between TCP and UDP in the kernel. For a
         // socket that is not connected the other side is of no account, so both sides say the same.
         Transport::Udp => (libc::IPPROTO_UDP, (address, port), (address, port)),
@@ -48,19 +47,25 @@ pub(crate) fn request(
     message.put(&sequence.to_ne_bytes());
     message.put(&[0; 4]);
     // struct inet_diag_req_v2: family, protocol, extensions, padding, states.
-    message.put(&[libc::AF_INET as u8, protocol as u8, 0, 0]);
+    message.put(&[family as u8, protocol as u8, 0, 0]);
     message.put(&u32::MAX.to_ne_bytes());
     // struct inet_diag_sockid, in network order.
     message.put(&local.1.to_be_bytes());
     message.put(&remote.1.to_be_bytes());
-    message.put(&local.0.octets());
-    message.put(&[0; 12]);
-    message.put(&remote.0.octets());
-    message.put(&[0; 12]);
+    message.put(&octets(local.0));
+    message.put(&octets(remote.0));
     message.put(&[0; 4]);
     // INET_DIAG_NOCOOKIE: whichever socket it is.
     message.put(&[0xff; 8]);
     message.bytes
+}
+
+/// An address as inet_diag_sockid has it: one of IPv4 in the first of four words.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96).to_be_bytes(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// The answer to the request of this sequence; `None` for another one's.
@@ -115,12 +120,15 @@ mod tests {
 
     #[test]
     fn a_request_is_as_linux_lays_it_out() {
-        let bytes = request(7, Transport::Tcp, Ipv4Addr::new(10, 42, 0, 5), 8080);
+        let bytes = request(7, Transport::Tcp, Ipv4Addr::new(10, 42, 0, 5).into(), 8080);
         assert_eq!(bytes[..4], 72_u32.to_ne_bytes());
         assert_eq!(bytes[16..20], [2, 6, 0, 0]);
         assert_eq!(bytes[24..28], [0x1f, 0x90, 0, 0], "ports");
         assert_eq!(bytes[28..32], [10, 42, 0, 5], "source");
         assert_eq!(bytes[64..], [0xff; 8], "cookie");
+        let bytes = request(7, Transport::Tcp, "fd42::a2a:5".parse().unwrap(), 8080);
+        assert_eq!(bytes[16..20], [10, 6, 0, 0]);
+        assert_eq!(bytes[28..44], [0xfd, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a, 0x2a, 0, 5], "source");
     }
 
     #[test]

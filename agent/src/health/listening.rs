@@ -1,7 +1,7 @@
 //! One netlink socket in a workload's namespace.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
@@ -10,6 +10,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::diag::{self, Answer};
+use super::watch::Target;
 
 /// Answers are 72 bytes and attributes.
 const ANSWER_ROOM: usize = 4096;
@@ -47,15 +48,15 @@ impl Listening {
         Ok(Self { netlink: Mutex::new(netlink) })
     }
 
-    /// Whether every one of `ports` takes what comes to `address` now; true without ports. Never blocks: two system
-    /// calls and a look-up in a hash table per port, until the first that is closed.
+    /// Whether every one of the target's ports takes what comes now; true without ports. Never blocks: two system calls
+    /// and a look-up in a hash table per port, until the first that is closed.
     ///
     /// # Errors
     /// When the kernel does not answer, for example because it was built without this.
-    pub fn listening(&self, address: Ipv4Addr, ports: &[ServicePort]) -> io::Result<bool> {
+    pub fn listening(&self, target: &Target) -> io::Result<bool> {
         let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
-        for port in ports {
-            if !netlink.listens(port.protocol.transport(), address, port.port.get())? {
+        for port in &target.ports {
+            if !netlink.takes(target, port)? {
                 return Ok(false);
             }
         }
@@ -64,7 +65,17 @@ impl Listening {
 }
 
 impl Netlink {
-    fn listens(&mut self, transport: Transport, address: Ipv4Addr, port: u16) -> io::Result<bool> {
+    /// Datagrams pass no sidecar, that would find another address.
+    fn takes(&mut self, target: &Target, port: &ServicePort) -> io::Result<bool> {
+        let (transport, number) = (port.protocol.transport(), port.port.get());
+        if self.listens(transport, target.address.into(), number)? {
+            return Ok(true);
+        }
+        let found = target.sidecar.and(target.ipv6).filter(|_| transport == Transport::Tcp);
+        found.map_or(Ok(false), |address| self.listens(transport, address.into(), number))
+    }
+
+    fn listens(&mut self, transport: Transport, address: IpAddr, port: u16) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
         self.socket.send(&diag::request(self.sequence, transport, address, port), 0)?;
         loop {
@@ -101,7 +112,7 @@ pub fn check_kernel() -> io::Result<()> {
         (Transport::Tcp, tcp.local_addr()?.port(), "CONFIG_INET_DIAG and CONFIG_INET_TCP_DIAG"),
         (Transport::Udp, udp.local_addr()?.port(), "CONFIG_INET_UDP_DIAG"),
     ] {
-        match netlink.listens(transport, Ipv4Addr::LOCALHOST, port) {
+        match netlink.listens(transport, Ipv4Addr::LOCALHOST.into(), port) {
             Ok(true) => {}
             Ok(false) => return Err(missing(option, &"a socket that is there is not found")),
             Err(error) => return Err(missing(option, &error)),

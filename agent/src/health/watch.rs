@@ -1,7 +1,7 @@
 //! Keeps asking.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use sealane_base::task::{self, Task};
@@ -19,6 +19,8 @@ use super::pace::Pace;
 pub struct Target {
     /// The workload's address.
     pub address: Ipv4Addr,
+    /// The one that is made from it, where a sidecar finds what listens on IPv6 alone.
+    pub ipv6: Option<Ipv6Addr>,
     /// The ports it offers; without any it is ready at once.
     pub ports: Vec<ServicePort>,
     /// The ports of its sidecar, which listens on them from the start: they never make the application ready.
@@ -54,7 +56,7 @@ async fn keep_asking(listening: Listening, target: Target, ready: watch::Sender<
     let mut pace = Pace::new(Instant::now());
     let mut failing = false;
     loop {
-        let look = || listening.listening(target.address, &target.ports);
+        let look = || listening.listening(&target);
         let seen = if target.is_reachable() { look() } else { Ok(false) };
         match &seen {
             Err(error) if !failing => {

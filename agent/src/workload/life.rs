@@ -353,8 +353,11 @@ impl Life {
 
     fn watch_health(&self) -> Option<(watch::Receiver<bool>, Task)> {
         let netns = &self.plumbed.as_ref().filter(|_| !self.local.workload.ports.is_empty())?.netns;
+        let (address, subnet6) =
+            (self.local.workload.address, self.effective.borrow().snapshot.network.subnet6);
         let target = Target {
-            address: self.local.workload.address.to_ipv4(),
+            address: address.to_ipv4(),
+            ipv6: subnet6.map(|subnet6| subnet6.address(address)),
             ports: self.local.workload.ports.clone(),
             sidecar: self.local.workload.sidecar.then_some(self.context.ports),
         };

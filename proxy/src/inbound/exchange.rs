@@ -13,7 +13,7 @@ use std::time::Instant;
 use prometheus::IntCounter;
 use tokio::net::TcpStream;
 
-use crate::dial::{self, FirstWord};
+use crate::dial::FirstWord;
 use crate::http::{BodyScanner, RequestHead, request};
 use crate::leg::{self, Input, Output};
 use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, read_head};
@@ -72,7 +72,7 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAd
 async fn connect(worker: &Worker, application: SocketAddr, head: &RequestHead) -> io::Result<Rc<TcpStream>> {
     match worker.idle.take(application, head.method.is_idempotent()) {
         Some(kept) => Ok(kept),
-        None => dial::connect(application, FirstWord::Ours).await,
+        None => super::connect(worker, application, FirstWord::Ours).await,
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use sealane_base::drain::Draining;
 use sealane_base::task;
 
-use crate::dial::{self, FirstWord};
+use crate::dial::FirstWord;
 use crate::http2::{self, Account, Failure, Request, exchange};
 use crate::leg::{self, Input, Output, Pipe};
 use crate::route::{Endpoint, Reach};
@@ -69,7 +69,11 @@ async fn serve_request(
 ) {
     let endpoint = Endpoint { address: application, reach: Reach::Plain };
     for offer in 1.. {
-        let failure = match worker.http2.lease(&endpoint, || connect(application).boxed_local()).await {
+        let failure = match worker
+            .http2
+            .lease(&endpoint, || connect(worker.clone(), application).boxed_local())
+            .await
+        {
             Err(failure) => Failure::NotOpened(failure),
             Ok(lease) => {
                 let account = Account::new(traffic, None, request.began);
@@ -87,8 +91,8 @@ async fn serve_request(
     }
 }
 
-async fn connect(application: SocketAddr) -> Result<Pipe, OpenFailure> {
-    match dial::connect(application, FirstWord::Ours).await {
+async fn connect(worker: Rc<Worker>, application: SocketAddr) -> Result<Pipe, OpenFailure> {
+    match super::connect(&worker, application, FirstWord::Ours).await {
         Ok(stream) => Ok(Pipe::new(leg::tcp(stream), None)),
         Err(error) => Err(OpenFailure {
             text: format!("no connection to {application}: {error}"),

@@ -129,6 +129,48 @@ fn calls_over_ipv6_go_through_the_sidecars() {
 }
 
 #[test]
+fn an_application_that_listens_on_ipv6_alone_is_ready_and_called_over_either_family_by_its_sidecar() {
+    if !isolated() {
+        return;
+    }
+    let mesh = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().display();
+    let config = format!(
+        "daemon off; user root; worker_processes 1; pid {root}/pid; error_log stderr; events {{}}\n\
+         http {{ access_log off; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
+           fastcgi_temp_path {root}/fastcgi; uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;\n\
+           server {{ listen [::]:8080; listen [::]:8081; listen [::]:8082 http2; return 200 $server_addr; }} }}\n"
+    );
+    let path = folder.path().join("nginx.conf");
+    std::fs::write(&path, config).unwrap();
+    let ports = ["--service", "web", "--port", "8080", "--port", "8081/tcp", "--port", "8082"];
+    let flags = [&["--network", "shop", "--name", "web-1"][..], &ports].concat();
+    let _nginx = mesh.site(1).run(&flags, &["/usr/sbin/nginx", "-c", path.to_str().unwrap()]);
+    // Nobody would find it there.
+    let flags =
+        [&["--network", "shop", "--name", "bare-1", "--no-sidecar", "--service", "bare"], &ports[2..]]
+            .concat();
+    let _bare = mesh.site(1).run(&flags, &["/usr/sbin/nginx", "-c", path.to_str().unwrap()]);
+    mesh.await_instances("web", 1);
+    let own = address(mesh.site(1), "web-1");
+    for sidecar in [&[][..], &["--no-sidecar"]] {
+        for family in ["-4", "-6"] {
+            for (port, version) in
+                [("8080", "--http1.1"), ("8081", "--http1.1"), ("8082", "--http2-prior-knowledge")]
+            {
+                let url = format!("http://web:{port}/");
+                let curl = ["curl", family, version, "-sS", "--max-time", "10", &url];
+                let flags = [&["--network", "shop"], sidecar].concat();
+                let said = mesh.site(2).run(&flags, &curl).wait().ok().stdout;
+                assert_eq!(said, own, "{sidecar:?} {family} {port}");
+            }
+        }
+    }
+    assert_eq!(mesh.site(1).instances("bare"), 0);
+}
+
+#[test]
 fn nobody_speaks_for_another_and_what_is_not_there_is_unreachable_at_once() {
     if !isolated() {
         return;

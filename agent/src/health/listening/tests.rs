@@ -9,6 +9,7 @@ use crate::health::{Target, watch};
 use sealane_proto::sidecar::SidecarPorts;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 5);
+const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfd42, 0, 0, 0, 0, 0, 0x0a2a, 5);
 
 #[test]
 fn this_kernel_can_tell_who_listens() {
@@ -35,6 +36,23 @@ fn a_bind_counts_if_packets_to_the_address_reach_it() {
             assert!(!host.is_listening(ports));
         }
     }
+}
+
+#[test]
+fn what_listens_on_ipv6_alone_counts_where_a_sidecar_finds_it() {
+    let host = Host::new();
+    let mut target = target("8080");
+    target.ipv6 = Some(ADDRESS6);
+    for (bound, found) in [(Ipv6Addr::UNSPECIFIED, true), (ADDRESS6, true), (Ipv6Addr::LOCALHOST, false)] {
+        let _socket = host.bind(Type::STREAM, (bound, 8080).into(), true);
+        for (sidecar, expected) in [(None, false), (Some(SidecarPorts::default()), found)] {
+            target.sidecar = sidecar;
+            assert_eq!(host.listening.listening(&target).unwrap(), expected, "{bound}, {sidecar:?}");
+        }
+    }
+    let _datagrams = host.bind(Type::DGRAM, (ADDRESS6, 9000).into(), true);
+    target.ports = vec!["9000/udp".parse().unwrap()];
+    assert!(!host.listening.listening(&target).unwrap());
 }
 
 #[test]
@@ -131,21 +149,20 @@ impl Host {
     }
 
     fn is_listening(&self, ports: &str) -> bool {
-        self.listening.listening(ADDRESS, &target(ports).ports).unwrap()
+        self.listening.listening(&target(ports)).unwrap()
     }
 }
 
 fn add_address() {
     for arguments in
-        [["link", "set", "lo", "up", "", ""], ["address", "add", "10.42.0.5/32", "dev", "lo", ""]]
+        ["link set lo up", "address add 10.42.0.5/32 dev lo", "address add fd42::a2a:5/128 dev lo nodad"]
     {
-        let arguments = arguments.iter().filter(|argument| !argument.is_empty());
-        let status = std::process::Command::new("ip").args(arguments).status().unwrap();
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
         assert!(status.success());
     }
 }
 
 fn target(ports: &str) -> Target {
     let ports = ports.split_whitespace().map(|port| port.parse().unwrap()).collect();
-    Target { address: ADDRESS, ports, sidecar: None }
+    Target { address: ADDRESS, ipv6: None, ports, sidecar: None }
 }
