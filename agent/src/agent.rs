@@ -206,6 +206,9 @@ impl Ground {
         let (name, underlay) = (node.identity.node.name.clone(), node.identity.node.underlay);
         let workloads = Workloads::new(context.clone());
         let mut tasks = vec![self.host_task, context.held.guard(), context.sidecars.listen(&config.run_dir)?];
+        let overlay = context.overlay.clone();
+        let watch = async move { overlay.watch_egress().await };
+        tasks.push(task::spawn_fallible("host-watch", watch));
         for stored in self.stored {
             workloads.adopt(stored);
         }

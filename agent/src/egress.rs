@@ -9,6 +9,7 @@ mod firewall;
 mod forwarding;
 mod iptables;
 pub(crate) mod link;
+mod tracking;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,7 +21,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket};
-use crate::nft::{self, NftError};
+use crate::nft::{self, KnownHost, NftError, Surroundings};
 
 pub use iptables::{Firewall, inspect};
 
@@ -52,6 +53,15 @@ pub(crate) struct Mended {
     pub(crate) iptables: u64,
 }
 
+/// How the host's tunnels travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnels {
+    /// From this address.
+    pub(crate) underlay: UnderlayAddr,
+    /// To this UDP port.
+    pub(crate) port: u16,
+}
+
 /// What the host needs while it carries a network whose egress is allowed.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -59,8 +69,7 @@ pub(crate) struct Host {
     /// Whether this process has taken back what it or one before it left.
     released: bool,
     ready: bool,
-    /// The generation of the ruleset when it was right, and what for.
-    rules: Option<(u32, BTreeSet<String>)>,
+    rules: Option<KnownHost>,
 }
 
 impl Host {
@@ -79,28 +88,58 @@ impl Host {
         self.released
     }
 
-    /// Makes everything so. What can be done is done, whatever else cannot.
+    /// Makes everything so. What can be done is done, whatever else cannot. The host's iptables are looked at when its
+    /// rules have changed since, and whenever the look is `thorough`: old ones change without a notice.
     pub(crate) fn ensure(
         &mut self,
         hopper: &Hopper,
         host: &NetNs,
-        underlay: UnderlayAddr,
+        tunnels: Tunnels,
         run_dir: &Path,
+        thorough: bool,
     ) -> (Mended, Result<(), EgressError>) {
         let mut mended = Mended::default();
-        let rules = uplinks(hopper, host, underlay).map_err(EgressError::from).and_then(|uplinks| {
-            mended.nft = u64::from(nft::ensure_host_rules(hopper, host, uplinks, &mut self.rules)?);
+        let generation = nft::generation(hopper, host);
+        let changed = generation.as_ref().ok() != self.rules.as_ref().map(|known| &known.generation);
+        let rules = generation.map_err(EgressError::from).and_then(|generation| {
+            let drifted = self.ensure_rules(hopper, host, tunnels, generation)?;
+            mended.nft = u64::from(drifted);
             Ok(())
         });
         let forwarding = forwarding::ensure(hopper, host, run_dir).map(|changed| {
             mended.settings = u64::from(changed);
         });
-        let firewall = iptables::ensure(hopper, host).map(|changed| mended.iptables = changed);
+        let firewall = if thorough || changed || !self.ready {
+            iptables::ensure(hopper, host).map(|changed| mended.iptables = changed)
+        } else {
+            Ok(())
+        };
         let outcome = rules
             .and(forwarding.map_err(EgressError::Forwarding))
             .and(firewall.map_err(EgressError::Iptables));
         *self = Self { wanted: true, released: false, ready: outcome.is_ok(), rules: self.rules.take() };
         (mended, outcome)
+    }
+
+    /// Answers whether somebody had changed the rules.
+    fn ensure_rules(
+        &mut self,
+        hopper: &Hopper,
+        host: &NetNs,
+        tunnels: Tunnels,
+        generation: u32,
+    ) -> Result<bool, EgressError> {
+        let untracked = match self.rules.as_ref().filter(|known| known.generation == generation) {
+            Some(known) => known.surroundings.untracked,
+            None => may_go_untracked(hopper, host),
+        };
+        let uplinks = uplinks(hopper, host, tunnels.underlay)?;
+        let surroundings = Surroundings { uplinks, tunnel: tunnels.port, untracked };
+        if self.rules.as_ref().is_some_and(|known| known.surroundings.untracked != untracked) {
+            let now = if untracked { "no longer" } else { "again" };
+            tracing::info!("the host's rules have changed: packets of tunnels are tracked {now}");
+        }
+        Ok(nft::ensure_host_rules(hopper, host, generation, surroundings, &mut self.rules)?)
     }
 
     /// Takes everything back, unless there is a link still, of whatever agent.
@@ -134,6 +173,29 @@ impl Host {
         self.released = true;
         Ok(done)
     }
+}
+
+/// Whether no rule of the host needs to know the state of tunnels' packets. One that cannot be read might.
+fn may_go_untracked(hopper: &Hopper, host: &NetNs) -> bool {
+    let needed_by = nft::ruleset(hopper, host).map(|rules| tracking::needed_by(&rules));
+    match needed_by {
+        Ok(None) => !has_legacy_iptables(hopper, host),
+        Ok(Some(chain)) => {
+            tracing::debug!(chain, "tunnels are tracked: this chain asks for the state of connections");
+            false
+        }
+        Err(error) => {
+            tracing::debug!(%error, "tunnels are tracked: the host's rules cannot be read");
+            false
+        }
+    }
+}
+
+/// Whether there are rules that nft does not list: iptables' own tables, of before nf_tables.
+fn has_legacy_iptables(hopper: &Hopper, host: &NetNs) -> bool {
+    let read = |family: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{family}_tables_names"));
+    let names = hopper.run(host, move || ["ip", "ip6"].map(read));
+    names.is_ok_and(|names| names.iter().flatten().any(|names| !names.trim().is_empty()))
 }
 
 /// The host's bridges and veths that lead outside: the device of the underlay, those that a default route leaves by, and

@@ -11,6 +11,7 @@ mod error;
 mod link;
 mod neighbour;
 pub mod netfilter;
+mod notices;
 mod packet;
 mod route;
 mod socket;
@@ -23,6 +24,7 @@ pub use link::{Link, LinkRequest};
 pub use neighbour::{
     FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
 };
+pub use notices::{Notices, Subject};
 pub use packet::PacketSocket;
 pub use route::Route;
 pub use socket::{Request, Socket};

@@ -20,10 +20,11 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 pub use border::HOST_LINK;
-pub(crate) use border::NETWORK_LINK;
+pub(crate) use border::{NETWORK_LINK, Surroundings};
 pub(crate) use guard::Sender;
 pub(crate) use network::{
-    Known, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, remove_host_rules,
+    Known, KnownHost, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, generation,
+    remove_host_rules, ruleset,
 };
 pub use program::NftError;
 use program::{list, list_table, run, tables};

@@ -23,7 +23,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::{Network, NetworkSnapshot};
@@ -36,13 +36,19 @@ pub use error::OverlayError;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 
 use crate::egress::EgressError;
-use crate::netlink::Socket;
+use crate::netlink::{NetlinkError, Notices, Socket, Subject};
 use crate::nft;
 use announce::Known;
+use egress::Look;
 use metrics::Metrics;
 use pass::Pass;
 pub use plan::Local;
 use plan::{Base, Port};
+
+/// How long changes of the host's count as one.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// The pause between looks at a host that changes all the time, as one with short-lived containers does.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
@@ -244,8 +250,35 @@ impl Overlay {
     /// # Errors
     /// With the first thing that could not be mended.
     pub async fn audit_egress(&self) -> Result<(), EgressError> {
+        self.look_at_egress(Look::Thorough).await
+    }
+
+    /// The same, at once, whenever the kernel says that the host's rules, links, addresses or routes have changed.
+    ///
+    /// # Errors
+    /// When the kernel cannot be listened to.
+    pub async fn watch_egress(&self) -> Result<(), EgressError> {
+        let open = |subject| Notices::open(&self.kernel.hopper, &self.kernel.host, subject);
+        let failed = |error| EgressError::Netlink(NetlinkError::from(error));
+        let mut rules = open(Subject::Rules).map_err(failed)?;
+        let mut links = open(Subject::Links).map_err(failed)?;
+        loop {
+            tokio::select! {
+                told = rules.changed() => told.map_err(failed)?,
+                told = links.changed() => told.map_err(failed)?,
+            }
+            // Who changes one thing changes another: what follows at once is part of it.
+            tokio::time::sleep(TOGETHER).await;
+            if let Err(error) = self.look_at_egress(Look::Told).await {
+                tracing::error!(%error, "workloads may not reach the world outside");
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    async fn look_at_egress(&self, look: Look) -> Result<(), EgressError> {
         let kernel = self.kernel.clone();
-        let work = task::blocking(move || kernel.ensure_host_egress(Reason::Audit));
+        let work = task::blocking(move || kernel.ensure_host_egress(look));
         let (mended, outcome) = work.await.map_err(EgressError::Forwarding)?;
         let mut applied = Applied::default();
         applied.count(Table::Link, mended.settings as usize);

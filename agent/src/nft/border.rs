@@ -56,6 +56,7 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
+        ct state invalid drop
         iifname \"{NETWORK_LINK}\" oifname \"br0\" ct state {{ established, related }} accept
         iifname \"br0\" ip daddr 169.254.0.0/16 {refuse}
         iifname \"br0\" udp dport {vxlan_port} {refuse}
@@ -76,16 +77,30 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
 /// do not reach each other, and nobody outside reaches into one. Nor do they reach into a bridge or a veth (of
 /// containers, of virtual machines) but by what that publishes: its own rules have come to trust FORWARD's policy.
 /// Packets of others are let go by the first rule of every chain.
+///
+/// With masquerade begins conntrack. Tunnels of those ports are exempt from it (`egress/tracking`), and what is asked
+/// of every flow once is asked by chains of the kind nat: the namespaces of networks pass on no packet
+/// that belongs to no flow.
 fn host_table() -> String {
     let body = format!(
         "    \
     set uplinks {{
         type ifname
     }}
+    set tunnels {{
+        type inet_service
+    }}
+    chain prerouting {{
+        type filter hook prerouting priority -300; policy accept;
+        udp dport @tunnels iifname != \"{HOST_LINK}*\" notrack
+    }}
+    chain output {{
+        type filter hook output priority -300; policy accept;
+        udp dport @tunnels notrack
+    }}
     chain input {{
-        type filter hook input priority -10; policy accept;
+        type nat hook input priority 90; policy accept;
         iifname != \"{HOST_LINK}*\" accept
-        ct state {{ established, related }} accept
         icmp type echo-request accept
         reject with icmpx admin-prohibited
     }}
@@ -107,18 +122,38 @@ fn host_table() -> String {
     table::stamped(FAMILY, TABLE, "host", &body)
 }
 
-/// The script that makes the host's table what it should be, with these bridges and veths that lead outside; empty when
-/// it is that already.
-pub(super) fn host(listed: Option<&str>, uplinks: &BTreeSet<String>) -> String {
+/// What a host is like for its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// The bridges and veths that lead outside.
+    pub(crate) uplinks: BTreeSet<String>,
+    /// The UDP port of this agent's tunnels.
+    pub(crate) tunnel: u16,
+    /// Whether tunnels may go untracked.
+    pub(crate) untracked: bool,
+}
+
+/// The script that makes the host's table what it should be; empty when it is that already. Ports of other agents'
+/// tunnels stay.
+pub(super) fn host(listed: Option<&str>, surroundings: &Surroundings) -> String {
     let table = host_table();
     let there = listed.and_then(table::without_rows).filter(|(bare, _)| same(bare, &table));
     let mut script = match there {
         Some(_) => String::new(),
         None => table::replacing(FAMILY, TABLE, &table),
     };
-    let known = there.and_then(|(_, mut rows)| rows.remove("uplinks")).unwrap_or_default();
-    let wanted = uplinks.iter().map(|name| format!("\"{name}\"")).collect();
-    script += &table::changing_rows([FAMILY, TABLE, "uplinks"], &known, &wanted);
+    let mut rows = there.map(|(_, rows)| rows).unwrap_or_default();
+    let [uplinks, tunnels] = ["uplinks", "tunnels"].map(|set| rows.remove(set).unwrap_or_default());
+    let wanted = surroundings.uplinks.iter().map(|name| format!("\"{name}\"")).collect();
+    script += &table::changing_rows([FAMILY, TABLE, "uplinks"], &uplinks, &wanted);
+    let mut wanted = tunnels.clone();
+    let port = surroundings.tunnel.to_string();
+    if surroundings.untracked {
+        wanted.insert(port)
+    } else {
+        wanted.remove(&port)
+    };
+    script += &table::changing_rows([FAMILY, TABLE, "tunnels"], &tunnels, &wanted);
     script
 }
 
@@ -142,21 +177,28 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_table_follows_its_uplinks() {
-        let uplinks = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let (fresh, table) = (host(None, &uplinks(&[])), host_table());
+    fn the_hosts_table_follows_its_surroundings() {
+        let like = |names: &[&str], untracked| Surroundings {
+            uplinks: names.iter().map(|&name| name.to_owned()).collect(),
+            tunnel: 4789,
+            untracked,
+        };
+        let (fresh, table) = (host(None, &like(&[], false)), host_table());
         assert!(fresh.ends_with(&table), "{fresh}");
         let row = "ifname\n\t\telements = { \"br0\" }\n";
         let listed = table.replace("ifname\n", row).replace("    ", "\t");
-        assert_eq!(host(Some(&listed), &uplinks(&["br0"])), "");
-        let changed = host(Some(&listed), &uplinks(&["br1"]));
+        assert_eq!(host(Some(&listed), &like(&["br0"], false)), "");
         assert_eq!(
-            changed,
-            "delete element inet sealane uplinks { \"br0\" }\nadd element inet sealane uplinks { \"br1\" }\n"
+            host(Some(&listed), &like(&["br1"], true)),
+            "delete element inet sealane uplinks { \"br0\" }\nadd element inet sealane uplinks { \"br1\" }\n\
+             add element inet sealane tunnels { 4789 }\n"
         );
-        assert_eq!(host(Some(&table), &uplinks(&[])), "");
+        assert_eq!(host(Some(&table), &like(&[], false)), "");
+        let both = table.replace("inet_service\n", "inet_service\n\t\telements = { 4789, 14789 }\n");
+        assert_eq!(host(Some(&both), &like(&[], true)), "");
+        assert_eq!(host(Some(&both), &like(&[], false)), "delete element inet sealane tunnels { 4789 }\n");
         let broken = listed.replace("\t\tct status dnat accept\n", "");
         let added = format!("{fresh}add element inet sealane uplinks {{ \"br0\" }}\n");
-        assert_eq!(host(Some(&broken), &uplinks(&["br0"])), added);
+        assert_eq!(host(Some(&broken), &like(&["br0"], false)), added);
     }
 }

@@ -1,15 +1,16 @@
 //! The rules of a network's namespace in the kernel: the guard of its ports and its border.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use sealane_proto::resource::Egress;
 use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use serde_json::Value;
 
+use super::border::Surroundings;
 use super::guard::{Chain, Chains, Sender};
-use super::program::{list_table, run};
+use super::program::{list_ruleset, list_table, run};
 use super::rules::{TABLE, same};
 use super::{NftError, border, guard, kernel, table};
 
@@ -112,29 +113,59 @@ pub(crate) fn ensure_network_rules(
     Ok(changes)
 }
 
-/// Makes the host's rules for the links of its networks what they should be; answers whether they were not.
-/// `known` is the generation at which they were right, and for what.
+/// What is known of the host's rules: they were right at this generation, for these surroundings.
+#[derive(Debug)]
+pub(crate) struct KnownHost {
+    /// The generation.
+    pub(crate) generation: u32,
+    /// What they were made for.
+    pub(crate) surroundings: Surroundings,
+}
+
+/// The generation of a namespace's rules, whoever they belong to.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> Result<u32, NftError> {
+    kernel::generation(hopper, ns).map_err(NftError::Kernel)
+}
+
+/// All rules of a namespace as JSON, without the rows of sets.
+///
+/// # Errors
+/// When nft is not installed, cannot write JSON, or the kernel refuses.
+pub(crate) fn ruleset(hopper: &Hopper, ns: &NetNs) -> Result<Value, NftError> {
+    let text = list_ruleset(hopper, ns)?;
+    serde_json::from_str(&text).map_err(|error| NftError::Refused(format!("its list is no JSON: {error}")))
+}
+
+/// Makes the host's rules for the links of its networks what they should be; answers whether somebody had changed
+/// them. `generation` is from before the look at the surroundings.
 ///
 /// # Errors
 /// As [`ensure_network_rules`].
 pub(crate) fn ensure_host_rules(
     hopper: &Hopper,
     host: &NetNs,
-    uplinks: BTreeSet<String>,
-    known: &mut Option<(u32, BTreeSet<String>)>,
+    generation: u32,
+    surroundings: Surroundings,
+    known: &mut Option<KnownHost>,
 ) -> Result<bool, NftError> {
-    let before = kernel::generation(hopper, host).map_err(NftError::Kernel)?;
-    if known.as_ref() == Some(&(before, uplinks.clone())) {
+    let before = known.take();
+    let same = before.as_ref().is_none_or(|known| known.surroundings == surroundings);
+    if same && before.is_some_and(|known| known.generation == generation) {
+        *known = Some(KnownHost { generation, surroundings });
         return Ok(false);
     }
-    *known = None;
     let listed = list_table(hopper, host, border::FAMILY, TABLE)?;
-    let script = border::host(listed.as_deref(), &uplinks);
-    if script.is_empty() {
-        *known = Some((before, uplinks));
-        return Ok(false);
+    let script = border::host(listed.as_deref(), &surroundings);
+    let changes = !script.is_empty();
+    if changes {
+        run(hopper, host, script)?;
     }
-    run(hopper, host, script).map(|()| true)
+    // One's own change is one generation; any other number says that somebody else was at it, too.
+    *known = Some(KnownHost { generation: generation.wrapping_add(u32::from(changes)), surroundings });
+    Ok(same && changes)
 }
 
 /// Removes the host's rules; answers whether there were any.
@@ -168,7 +199,8 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
         let table = border::network(subnet, egress, 4789);
         run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
     }
-    run(hopper, ns, border::host(None, &["br0".to_owned()].into()))?;
+    let everything = Surroundings { uplinks: ["br0".to_owned()].into(), tunnel: 4789, untracked: true };
+    run(hopper, ns, border::host(None, &everything))?;
     kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
     run(hopper, ns, table::removal(border::FAMILY, TABLE) + &guard::removal())
 }

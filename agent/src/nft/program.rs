@@ -68,6 +68,11 @@ pub(super) fn tables(hopper: &Hopper, netns: &NetNs) -> Result<String, NftError>
     answer(spawn(hopper, netns, &["list", "tables"])?)
 }
 
+/// All rules as JSON, without the rows of sets.
+pub(super) fn list_ruleset(hopper: &Hopper, netns: &NetNs) -> Result<String, NftError> {
+    answer(spawn(hopper, netns, &["-j", "-s", "-t", "list", "ruleset"])?)
+}
+
 /// Started by the hopping thread, a child lives in `netns`.
 fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &[&str]) -> Result<Child, NftError> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();

@@ -8,11 +8,22 @@ use sealane_proto::types::Vni;
 
 use super::pass::{Pass, ensure_only_address};
 use super::plan::Base;
-use super::{Kernel, OverlayError, Reason, Table, lock};
+use super::{Kernel, OverlayError, Table, lock};
 use crate::egress::link::{self, Ends};
-use crate::egress::{EgressError, Mended};
+use crate::egress::{EgressError, Mended, Tunnels};
 use crate::netlink::{Address, Link, LinkRequest, Route, Socket, Sysctl};
 use crate::nft::NETWORK_LINK;
+
+/// Why the host is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A network needs it.
+    Needed,
+    /// The kernel says that something has changed.
+    Told,
+    /// It is time, whatever the kernel says or does not say.
+    Thorough,
+}
 
 /// A link's devices.
 struct Devices {
@@ -158,7 +169,7 @@ impl Pass<'_> {
         let outcome = if base.egress.is_denied() {
             self.kernel.release_host_egress()
         } else {
-            self.kernel.ensure_host_egress(Reason::Change).1
+            self.kernel.ensure_host_egress(Look::Needed).1
         };
         if let Err(error) = outcome {
             self.applied.egress_problem.get_or_insert(error.to_string());
@@ -168,16 +179,17 @@ impl Pass<'_> {
 
 impl Kernel {
     /// What the host itself needs for the egress of its networks. Looked at when there is a reason to doubt it.
-    pub(super) fn ensure_host_egress(&self, reason: Reason) -> (Mended, Result<(), EgressError>) {
+    pub(super) fn ensure_host_egress(&self, look: Look) -> (Mended, Result<(), EgressError>) {
         let mut egress = lock(&self.egress);
-        let doubtful = match reason {
-            Reason::Change => !egress.is_ready(),
-            Reason::Audit => egress.is_wanted(),
+        let doubtful = match look {
+            Look::Needed => !egress.is_ready(),
+            Look::Told | Look::Thorough => egress.is_wanted(),
         };
         if !doubtful {
             return (Mended::default(), Ok(()));
         }
-        egress.ensure(&self.hopper, &self.host, self.config.underlay, &self.config.run_dir)
+        let tunnels = Tunnels { underlay: self.config.underlay, port: self.config.vxlan_port };
+        egress.ensure(&self.hopper, &self.host, tunnels, &self.config.run_dir, look != Look::Told)
     }
 
     /// Takes it back when no network needs it any more.

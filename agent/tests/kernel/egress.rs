@@ -86,6 +86,74 @@ async fn a_firewall_that_drops_what_is_forwarded_gets_a_rule_and_loses_it_again(
     assert!(after.starts_with(before.split("net.ipv4").next().unwrap()), "{before}\nis now\n{after}");
 }
 
+/// What a firewall asks of tunnels: the state of their packets.
+const STATEFUL: &str = "add table inet fw; \
+    add chain inet fw input { type filter hook input priority 0; policy drop; }; \
+    add rule inet fw input ct state established,related accept; \
+    add rule inet fw input ct state new udp dport 4789 accept; \
+    add rule inet fw input icmp type echo-request accept";
+
+#[tokio::test]
+async fn tunnels_are_tracked_only_on_hosts_whose_firewall_asks_for_it() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    let untracked = |host: &Host| sh(&host.ns, "nft list set inet sealane tunnels").contains("{ 4789 }");
+    assert!(untracked(&hosts.a) && answers(&client, "10.42.0.20", 5.0));
+    for host in [&hosts.a, &hosts.b] {
+        sh(&host.ns, &format!("nft '{STATEFUL}'"));
+        host.overlay.audit_egress().await.unwrap();
+        assert!(!untracked(host));
+    }
+    assert!(answers(&client, "10.42.0.20", 5.0), "its firewall lets new tunnels in");
+    sh(
+        &hosts.a.ns,
+        "nft delete rule inet fw input handle $(nft -a list chain inet fw input | sed -n 's/.*4789.*handle //p')",
+    );
+    hosts.a.overlay.audit_egress().await.unwrap();
+    assert!(untracked(&hosts.a), "what is established is none of the tunnels' business");
+    assert!(!answers(&client, "10.42.0.20", 0.5), "nor does our table let in what the firewall drops");
+    assert_eq!(hosts.a.drift("nft"), 0, "nobody has touched our rules");
+}
+
+#[tokio::test]
+async fn what_happens_to_the_hosts_rules_is_mended_at_once() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let host = &hosts.a;
+    let broken_and_mended = async {
+        // The watch listens once it has been polled.
+        tokio::task::yield_now().await;
+        for (line, wanted) in [
+            ("nft delete table inet sealane", "nft list table inet sealane | grep masquerade"),
+            ("iptables -P FORWARD DROP", "iptables -S FORWARD | grep sealane"),
+            (
+                "ip link add br9 type bridge && ip link set br9 up && ip addr add 192.0.2.99/32 dev br9 && \
+                 ip route add default dev br9",
+                "nft list set inet sealane uplinks | grep br9",
+            ),
+        ] {
+            sh(&host.ns, line);
+            let began = Instant::now();
+            while !try_sh(&host.ns, wanted).status.success() {
+                assert!(began.elapsed() < Duration::from_secs(20), "{line}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(answers(&client, "192.0.2.2", 5.0), "{line}");
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = host.overlay.watch_egress() => panic!("{ended:?}"),
+        () = broken_and_mended => {}
+    }
+    assert_eq!((host.drift("nft"), host.drift("iptables")), (1, 2), "a new uplink is no drift");
+}
+
 #[tokio::test]
 async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() {
     let mut hosts = two_hosts();
