@@ -25,7 +25,7 @@ class Host:
         return site.shell(f"{env} {self.sealane} {line}", self.where)
 
     def control(self):
-        self.start("control", "--listen", f"{self.underlay}:7443", log="control")
+        self.start("control", "--listen", f"{self.underlay}:7443", log=f"control-{self.name}")
         return self
 
     def join(self, control):
@@ -41,7 +41,7 @@ class Host:
 
     def workload(self, name, *flags, network="bench"):
         """A workload that does nothing itself; returns its place, for programs to be started in."""
-        self.start("run", "--network", network, "--name", name, *flags, "--", "sleep", "infinity", log=f"run-{name}")
+        self.start("run", "--network", network, "--name", name, *flags, "--", "sleep", "infinity", log=f"run-{self.name}-{name}")
         path = self.run_dir / "netns" / f"{network}.{name}"
         site.await_true(f"workload {name}", lambda: self._attached(name))
         return str(path)
@@ -79,15 +79,13 @@ def single(sealane):
     return host
 
 
-def pair(sealane):
-    """A mesh of two hosts on one cable, with network `bench`."""
-    places = [site.place("left"), site.place("right")]
-    site.join(places[0], "192.0.2.1", places[1], "192.0.2.2")
-    left = Host(sealane, "left", places[0], "192.0.2.1").control()
-    right = Host(sealane, "right", places[1], "192.0.2.2")
+def pair(sealane, ends, *flags):
+    """A mesh of two hosts in these places, with these underlay addresses, and network `bench` made with `flags`."""
+    left, right = (Host(sealane, where.rsplit("/", 1)[1], where, underlay) for where, underlay in ends)
+    left.control()
     left.join(left)
     right.join(left)
-    left.say("network create bench --subnet 10.42.0.0/16")
+    left.say(" ".join(["network create bench --subnet 10.42.0.0/16", *flags]))
     return left, right
 
 

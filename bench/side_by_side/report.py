@@ -54,13 +54,14 @@ def _proxy(figures):
 
 def _overlay(figures):
     paths = figures["paths"]
-    hand = next(path for path in paths if "hand" in path["name"])
+    named = {path["name"]: path for path in paths}
     fields = [("gbits_1", "TCP x1 Gbit/s", 1), ("gbits_4", "TCP x4 Gbit/s", 1), ("cpu_seconds_per_gigabyte_1", "CPU s/GB x1", 2),
               ("cpu_seconds_per_gigabyte_4", "CPU s/GB x4", 2), ("packets_per_second", "UDP 64 B packets/s", 0),
               ("rtt_p50", "RTT us p50", 0), ("rtt_p99", "RTT us p99", 0), ("connections_per_second", "connections/s", 0)]
     rows = [[path["name"], *(_number(path[field], digits) for field, _, digits in fields)] for path in paths]
-    for ours in (path for path in paths if path["name"].startswith("Sealane")):
-        rows.append([f"**{ours['name']}, to by hand**", *(_ratio(ours[field], hand[field]) for field, _, _ in fields)])
+    for ours, other in ((path, named[other]) for path in paths for other in path["beside"]):
+        name = f"**{ours['name']}**: to {other['name']}"
+        rows.append([name, *(_ratio(ours[field], other[field]) for field, _, _ in fields)])
     return _table(["", *(title for _, title, _ in fields)], rows)
 
 
