@@ -4,6 +4,7 @@
 //! send. Trailers, interim responses, early answers, RST_STREAM codes and half-closed streams pass as they came; PING,
 //! SETTINGS, GOAWAY and windows belong to each connection. HTTP/1 is not translated into HTTP/2 nor the other way round.
 
+mod accept;
 mod account;
 pub(crate) mod answer;
 pub(crate) mod exchange;
@@ -16,7 +17,9 @@ use bytes::Bytes;
 use h2::Reason;
 
 use crate::http::MAX_HEAD;
+use crate::leg::Pipe;
 
+pub(crate) use accept::accept_all;
 pub(crate) use account::Account;
 pub(crate) use exchange::Request;
 pub(crate) use failure::Failure;
@@ -77,4 +80,5 @@ fn reason_of(error: &h2::Error) -> Reason {
     error.reason().unwrap_or(Reason::INTERNAL_ERROR)
 }
 
+type Connection = h2::server::Connection<Pipe, Bytes>;
 type SendBody = h2::SendStream<Bytes>;

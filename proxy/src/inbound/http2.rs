@@ -1,13 +1,11 @@
 //! An HTTP/2 connection that came by a tunnel: its requests go to the application, on connections that all callers share.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use sealane_base::drain::Draining;
-use sealane_base::task;
 
 use crate::dial::FirstWord;
 use crate::http2::{self, Account, Failure, Request, exchange};
@@ -31,33 +29,16 @@ pub(super) async fn serve(
 ) {
     let _open = traffic.connected(Carried::Http2);
     let pipe = Pipe::new(near, Some(traffic.bytes()));
-    let mut connection = match http2::server().handshake(pipe).await {
+    let connection = match http2::server().handshake(pipe).await {
         Ok(connection) => connection,
         Err(error) => return tracing::debug!(%application, %error, "no HTTP/2 with the caller's sidecar"),
     };
-    let mut draining_begun = draining.clone();
-    let mut begun = pin!(async move { draining_begun.begun().await }.fuse());
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = connection.accept() => accepted,
-            () = &mut begun => {
-                connection.graceful_shutdown();
-                continue;
-            }
-        };
-        let (request, respond) = match accepted {
-            Some(Ok(accepted)) => accepted,
-            Some(Err(error)) => return tracing::debug!(%application, %error, "connection of HTTP/2"),
-            None => return,
-        };
-        let (worker, traffic, work) = (worker.clone(), traffic.clone(), draining.clone());
-        task::spawn_local(async move {
-            let request = Request::new(request, respond);
-            Box::pin(serve_request(&worker, application, &traffic, request)).await;
-            drop(work);
-        })
-        .detach();
+    let serve = |request| {
+        let (worker, traffic) = (worker.clone(), traffic.clone());
+        async move { serve_request(&worker, application, &traffic, request).await }
+    };
+    if let Err(error) = http2::accept_all(connection, &draining, serve).await {
+        tracing::debug!(%application, %error, "connection of HTTP/2");
     }
 }
 

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use sealane_base::drain::Draining;
-use sealane_base::task;
 
 use super::Call;
 use super::failure::{MAX_REFUSALS, MAX_RETRIES};
@@ -27,44 +25,25 @@ const PREFACE: Duration = Duration::from_secs(60);
 pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
     let _open = upstream.traffic.connected(Carried::Http2);
     let Call { worker, mut near, destination, draining } = call;
+    let mut drain = draining.clone();
     tokio::select! {
         biased;
         filled = near.0.fill() => if filled.is_err() { return },
-        () = begun(draining.clone()) => return,
+        () = drain.begun() => return,
     }
     let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
-    let mut connection = match tokio::time::timeout(PREFACE, http2::server().handshake(pipe)).await {
+    let connection = match tokio::time::timeout(PREFACE, http2::server().handshake(pipe)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%destination, %error, "no HTTP/2 with the client"),
         Err(_) => return,
     };
-    let mut begun = pin!(begun(draining.clone()).fuse());
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = connection.accept() => accepted,
-            // The client is told by GOAWAY; what it has sent before is served.
-            () = &mut begun => {
-                connection.graceful_shutdown();
-                continue;
-            }
-        };
-        let (request, respond) = match accepted {
-            Some(Ok(accepted)) => accepted,
-            Some(Err(error)) => return tracing::debug!(%destination, %error, "connection of HTTP/2"),
-            None => return,
-        };
-        let (worker, work) = (worker.clone(), draining.clone());
-        task::spawn_local(async move {
-            Box::pin(serve_request(&worker, destination, Request::new(request, respond))).await;
-            drop(work);
-        })
-        .detach();
+    let serve = |request| {
+        let worker = worker.clone();
+        async move { serve_request(&worker, destination, request).await }
+    };
+    if let Err(error) = http2::accept_all(connection, &draining, serve).await {
+        tracing::debug!(%destination, %error, "connection of HTTP/2");
     }
-}
-
-async fn begun(mut draining: Draining) {
-    draining.begun().await;
 }
 
 async fn serve_request(worker: &Rc<Worker>, destination: SocketAddr, mut request: Request) {
