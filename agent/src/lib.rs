@@ -25,6 +25,8 @@ mod readable;
 pub mod seat;
 pub mod services;
 mod sidecar;
+#[cfg(test)]
+mod testing;
 mod workload;
 
 pub use agent::{Agent, Config, VERSION, has_joined, joined_as, start};

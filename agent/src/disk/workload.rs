@@ -131,20 +131,11 @@ impl StoredWorkload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     fn local(network: &str, seat: Seat) -> Local {
-        let workload = Workload {
-            name: "web".parse().unwrap(),
-            network: network.parse().unwrap(),
-            node: "host-1".parse().unwrap(),
-            address: "10.42.0.9".parse().unwrap(),
-            mac: "02:00:0a:2a:00:09".parse().unwrap(),
-            service: None,
-            ports: vec![],
-            sidecar: true,
-            ready: false,
-            weight: Default::default(),
-        };
+        let workload =
+            Workload { network: network.parse().unwrap(), ..testing::workload("web", "10.42.0.9") };
         Local { workload, seat }
     }
 

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
-use sealane_proto::resource::{Egress, Node};
-use sealane_proto::types::{Generation, UnderlayAddr};
+use sealane_proto::resource::Node;
+use sealane_proto::types::UnderlayAddr;
 
 use super::*;
+use crate::testing;
 
 proptest! {
     #[test]
@@ -102,23 +103,7 @@ fn snapshot() -> NetworkSnapshot {
         name: format!("node-{at}").parse().unwrap(),
         underlay: UnderlayAddr::from(IpAddr::from([192, 0, 2, at + 1])),
     };
-    NetworkSnapshot {
-        generation: Generation { epoch: 1, revision: 1 },
-        network: Network {
-            name: "shop".parse().unwrap(),
-            subnet: "10.42.0.0/16".parse().unwrap(),
-            vni: Vni::FIRST,
-            mtu: None,
-            egress: Egress::Allow,
-            subnet6: None,
-        },
-        nodes: (0..3).map(node).collect(),
-        blocks: vec![],
-        services: vec![],
-        workloads: vec![],
-        revoked: vec![],
-        drained: vec![],
-    }
+    NetworkSnapshot { nodes: (0..3).map(node).collect(), ..testing::snapshot() }
 }
 
 fn local(name: &str, node: &str, ip: u8, mac: u8) -> Local {
@@ -127,15 +112,9 @@ fn local(name: &str, node: &str, ip: u8, mac: u8) -> Local {
 
 fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {
     Workload {
-        name: name.parse().unwrap(),
-        network: "shop".parse().unwrap(),
         node: node.parse().unwrap(),
-        address: OverlayIp::from(std::net::Ipv4Addr::new(10, 42, 0, ip)),
         mac: MacAddr::new([2, 0, 0, 0, 0, mac]),
-        service: None,
-        ports: vec![],
         sidecar: false,
-        ready: true,
-        weight: Default::default(),
+        ..testing::workload(name, &format!("10.42.0.{ip}"))
     }
 }

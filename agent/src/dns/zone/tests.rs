@@ -1,7 +1,8 @@
 //! A network to ask for.
 
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Service, Workload};
-use sealane_proto::types::{Generation, MacAddr, Vni};
+use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
+
+use crate::testing;
 
 /// The network `shop`: `api` with two ready instances and one that is not, `stats` for datagrams, `db` with nothing
 /// ready, `both` as service and workload, and the workload `tool` of no service.
@@ -31,42 +32,17 @@ pub(in crate::dns) fn shop() -> NetworkSnapshot {
 }
 
 pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>) -> NetworkSnapshot {
-    let network = Network {
-        name: "shop".parse().unwrap(),
-        subnet: "10.42.0.0/16".parse().unwrap(),
-        vni: Vni::FIRST,
-        mtu: None,
-        egress: Egress::Allow,
-        subnet6: None,
-    };
-    NetworkSnapshot {
-        generation: Generation::default(),
-        network,
-        nodes: vec![],
-        blocks: vec![],
-        services,
-        workloads,
-        revoked: vec![],
-        drained: vec![],
-    }
+    NetworkSnapshot { services, workloads, ..testing::snapshot() }
 }
 
 pub(in crate::dns) fn service(name: &str, last: u8, port: &str) -> Service {
-    let vip = std::net::Ipv4Addr::new(10, 42, 255, last).into();
-    Service { name: name.parse().unwrap(), vip, ports: vec![port.parse().unwrap()], declared: false }
+    testing::service(name, &format!("10.42.255.{last}"), std::iter::once(port))
 }
 
-pub(in crate::dns) fn workload(name: &str, low: [u8; 2], of: Option<&str>, ready: bool) -> Workload {
+pub(in crate::dns) fn workload(name: &str, [high, low]: [u8; 2], of: Option<&str>, ready: bool) -> Workload {
     Workload {
-        name: name.parse().unwrap(),
-        network: "shop".parse().unwrap(),
-        node: "n1".parse().unwrap(),
-        address: std::net::Ipv4Addr::new(10, 42, low[0], low[1]).into(),
-        mac: MacAddr::new([2, 0, 0, 0, low[0], low[1]]),
         service: of.map(|name| name.parse().unwrap()),
-        ports: vec![],
-        sidecar: true,
         ready,
-        weight: sealane_proto::types::Weight::default(),
+        ..testing::workload(name, &format!("10.42.{high}.{low}"))
     }
 }

@@ -1,45 +1,17 @@
-use sealane_proto::resource::{Block, Egress, Network};
-use sealane_proto::types::Vni;
-
 use super::*;
+use crate::testing;
 
 fn snapshot(revision: u64) -> NetworkSnapshot {
-    let block = |node: Option<&str>, range: &str| Block {
-        node: node.map(|node| node.parse().unwrap()),
-        range: range.parse().unwrap(),
-    };
-    let remote = Workload {
-        name: "web".parse().unwrap(),
-        network: "shop".parse().unwrap(),
-        node: "host-2".parse().unwrap(),
-        address: "10.42.1.2".parse().unwrap(),
-        mac: "02:00:0a:2a:01:02".parse().unwrap(),
-        service: None,
-        ports: vec![],
-        sidecar: true,
-        ready: true,
-        weight: Default::default(),
-    };
+    let remote = Workload { node: "host-2".parse().unwrap(), ..testing::workload("web", "10.42.1.2") };
     NetworkSnapshot {
         generation: Generation { epoch: 1, revision },
-        network: Network {
-            name: "shop".parse().unwrap(),
-            subnet: "10.42.0.0/16".parse().unwrap(),
-            vni: Vni::FIRST,
-            mtu: None,
-            egress: Egress::Allow,
-            subnet6: None,
-        },
-        nodes: vec![],
         blocks: vec![
-            block(Some("host-1"), "10.42.0.0/24"),
-            block(Some("host-2"), "10.42.1.0/24"),
-            block(None, "10.42.255.0/24"),
+            testing::block(Some("host-1"), "10.42.0.0/24"),
+            testing::block(Some("host-2"), "10.42.1.0/24"),
+            testing::block(None, "10.42.255.0/24"),
         ],
-        services: vec![],
         workloads: vec![remote],
-        revoked: vec![],
-        drained: vec![],
+        ..testing::snapshot()
     }
 }
 
@@ -118,8 +90,7 @@ fn a_workload_comes_into_all_of_its_networks_or_none() {
     assert_eq!((mesh.version(), mesh.attached(&"shop".parse().unwrap()).len()), (version, 0));
 
     second.generation.revision = 3;
-    let range = "10.44.0.0/24".parse().unwrap();
-    second.blocks = vec![Block { node: Some("host-1".parse().unwrap()), range }];
+    second.blocks = vec![testing::block(Some("host-1"), "10.44.0.0/24")];
     assert!(mesh.accept(second));
     let admitted = mesh.admit_all(&both, Instant::now()).unwrap();
     let addresses: Vec<_> = admitted.iter().map(|local| local.workload.address.to_string()).collect();

@@ -1,56 +1,31 @@
 use std::net::Ipv4Addr;
 
-use sealane_proto::resource::{Block, Network};
-use sealane_proto::types::{Generation, MacAddr, Vni};
-
 use super::*;
+use crate::testing;
 
 /// `name ADDRESS service WEIGHT ports...`; a name that ends with `-` is not ready.
 pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> NetworkSnapshot {
     let service = |text: &&str| {
         let mut words = text.split(' ');
-        Service {
-            name: words.next().unwrap().parse().unwrap(),
-            vip: words.next().unwrap().parse().unwrap(),
-            ports: words.map(|port| port.parse().unwrap()).collect(),
-            declared: false,
-        }
+        testing::service(words.next().unwrap(), words.next().unwrap(), words)
     };
     let workload = |text: &&str| {
         let mut words = text.split(' ');
-        let name = words.next().unwrap();
+        let mut word = || words.next().unwrap();
+        let (name, address, service, weight) = (word(), word(), word(), word());
         Workload {
-            name: name.trim_end_matches('-').parse().unwrap(),
-            network: "shop".parse().unwrap(),
-            node: "host-1".parse().unwrap(),
-            address: words.next().unwrap().parse().unwrap(),
-            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
-            service: Some(words.next().unwrap().parse().unwrap()),
-            weight: words.next().unwrap().parse().unwrap(),
+            service: Some(service.parse().unwrap()),
+            weight: weight.parse().unwrap(),
             ports: words.map(|port| port.parse().unwrap()).collect(),
-            sidecar: true,
             ready: !name.ends_with('-'),
+            ..testing::workload(name.trim_end_matches('-'), address)
         }
     };
     NetworkSnapshot {
-        generation: Generation::default(),
-        network: Network {
-            name: "shop".parse().unwrap(),
-            subnet: "10.42.0.0/16".parse().unwrap(),
-            vni: Vni::FIRST,
-            mtu: None,
-            egress: Default::default(),
-            subnet6: None,
-        },
-        nodes: vec![],
-        blocks: vec![
-            Block { node: None, range: "10.42.255.0/24".parse().unwrap() },
-            Block { node: Some("host-1".parse().unwrap()), range: "10.42.0.0/24".parse().unwrap() },
-        ],
+        blocks: vec![testing::block(None, "10.42.255.0/24"), testing::block(Some("host-1"), "10.42.0.0/24")],
         services: services.iter().map(service).collect(),
         workloads: workloads.iter().map(workload).collect(),
-        revoked: vec![],
-        drained: vec![],
+        ..testing::snapshot()
     }
 }
 
