@@ -5,6 +5,7 @@
 
 mod actor;
 mod mesh;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

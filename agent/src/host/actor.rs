@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
 use super::mesh::{DataPlane, Mesh};
+use super::trouble::Trouble;
 use super::{Effective, HostViews, LinkState, Reported, Spec};
 use crate::disk::{Folder, StoredAnchor, StoredWorkload, network_to_bytes};
 use crate::dns::Zone;
@@ -191,15 +192,6 @@ struct Host {
     begun: watch::Sender<bool>,
 }
 
-/// What a network can be in trouble with.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
-    Kernel,
-    Egress,
-    Disk,
-    Unknown,
-}
-
 impl Host {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
@@ -375,7 +367,9 @@ impl Host {
                 }
             };
             self.problems.remove(&(network.clone(), Trouble::Kernel));
-            self.note_egress(&network, applied.egress_problem);
+            self.note(&network, Trouble::Egress, applied.egress_problem);
+            let cut_off = self.parts.mesh.cut_off(&network, &applied.unattached);
+            self.note(&network, Trouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
                 published.snapshot.generation == snapshot.generation
@@ -387,14 +381,14 @@ impl Host {
         }
     }
 
-    /// Nobody waits for the way out: it is looked at again with the next change or audit.
-    fn note_egress(&mut self, network: &NetworkName, problem: Option<String>) {
-        let key = (network.clone(), Trouble::Egress);
+    /// What nobody waits for: it is looked at again with the next change or audit.
+    fn note(&mut self, network: &NetworkName, trouble: Trouble, problem: Option<String>) {
+        let key = (network.clone(), trouble);
         match problem {
             None => drop(self.problems.remove(&key)),
             Some(problem) => {
                 if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
-                    tracing::error!(problem, %network, "workloads cannot reach the world outside");
+                    tracing::error!("{}", trouble.sentence(network, &problem));
                 }
             }
         }
@@ -424,18 +418,9 @@ impl Host {
 
     /// Shows what is wrong.
     fn complain(&self) {
-        let sentences = self.problems.iter().map(|((network, trouble), error)| match trouble {
-            Trouble::Kernel => format!("network {network} cannot be set up: {error}"),
-            Trouble::Egress => {
-                format!("workloads of network {network} may not reach the world outside: {error}")
-            }
-            Trouble::Disk => format!("what control said of network {network} cannot be kept: {error}"),
-            Trouble::Unknown => format!(
-                "control knows no network {network}; its workloads here go on as they are and hear of no others: \
-                 end them, or create the network again"
-            ),
-        });
-        let sentences: Vec<String> = sentences.collect();
+        let problems = self.problems.iter();
+        let sentences: Vec<String> =
+            problems.map(|((network, trouble), error)| trouble.sentence(network, error)).collect();
         self.complaints.send_if_modified(|known| {
             let news = *known != sentences;
             *known = sentences;

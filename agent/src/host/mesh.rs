@@ -200,6 +200,14 @@ impl Mesh {
         attached.map(|hosted| Local { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
     }
 
+    /// Those of the workloads `unattached` that were attached before; the others are still on their way.
+    pub(crate) fn cut_off(&self, network: &NetworkName, unattached: &[WorkloadName]) -> Vec<String> {
+        let attached_before =
+            |hosted: &&Hosted| hosted.applied.contains_key(&DataPlane::Rules) && !hosted.ending;
+        let known = self.hosted_in(network).filter(attached_before).map(|hosted| &hosted.workload.name);
+        known.filter(|name| unattached.contains(name)).map(ToString::to_string).collect()
+    }
+
     fn hosted_in(&self, network: &NetworkName) -> impl Iterator<Item = &Hosted> {
         let network = network.clone();
         self.hosted.iter().filter(move |(key, _)| key.network == network).map(|(_, hosted)| hosted)

@@ -212,3 +212,34 @@ fn a_resolver_that_is_there_keeps_its_address() {
     let call = site.exec("web", &["curl", "-sS", "--max-time", "10", "http://api:8080/"]).ok();
     assert_eq!(call.stdout, "api-1");
 }
+
+#[test]
+fn a_workload_whose_interface_and_handle_somebody_removed_is_named_until_it_ends() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    let mut web =
+        site.run(&["--network", "shop", "--name", "web"], &["sh", "-c", "echo began; exec sleep infinity"]);
+    web.wait_for("began");
+    let problems = || {
+        let status = site.json(&["status"]);
+        let problems = status["problems"].as_array().unwrap().iter();
+        problems.map(|problem| problem.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(), [""; 0]);
+    let script =
+        format!("umount -l /run/sealane/netns/shop.web; nsenter -t {} -n ip link del eth0", web.pid());
+    let _ = site.command("sh", &["-ec", &script]).ok();
+    // A change of the network, for its state to be looked at.
+    let _ = site.shop(&["true"]).wait().ok();
+    eventually(PATIENCE, "the workload is named", || {
+        problems()
+            .iter()
+            .any(|problem| problem.contains("network shop are cut off") && problem.contains(": web;"))
+            .then_some(())
+    });
+    web.kill9();
+    eventually(PATIENCE, "nothing is wrong any more", || problems().is_empty().then_some(()));
+}

@@ -174,3 +174,16 @@ fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
     mesh.set_applied(&key, DataPlane::Sidecar, None);
     assert_eq!(mesh.applied()[&key.network].revision, 2, "nobody waits for a sidecar that is not there");
 }
+
+#[test]
+fn who_was_attached_and_is_not_any_more_is_cut_off() {
+    let mut mesh = mesh();
+    let [lost, coming] = ["lost", "coming"].map(|name| mesh.admit(&spec(name), Instant::now()).unwrap());
+    let (key, unattached) = (Key::of(&lost), [lost.name.clone(), coming.name]);
+    assert!(mesh.cut_off(&key.network, &unattached).is_empty());
+    mesh.set_applied(&key, DataPlane::Rules, Some(1));
+    assert_eq!(mesh.cut_off(&key.network, &unattached), ["lost"]);
+    assert!(mesh.cut_off(&key.network, &unattached[1..]).is_empty());
+    mesh.end(&key);
+    assert!(mesh.cut_off(&key.network, &unattached).is_empty());
+}

@@ -1,0 +1,39 @@
+//! What is wrong with a network of this host, in words.
+
+use sealane_proto::types::NetworkName;
+
+/// What a network can be in trouble with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    /// It cannot be set up.
+    Kernel,
+    /// There is no way out of it.
+    Egress,
+    /// Workloads have lost their way into it.
+    CutOff,
+    /// It cannot be kept.
+    Disk,
+    /// Control knows nothing of it.
+    Unknown,
+}
+
+impl Trouble {
+    /// What `status` says of it.
+    pub(super) fn sentence(self, network: &NetworkName, error: &str) -> String {
+        match self {
+            Self::Kernel => format!("network {network} cannot be set up: {error}"),
+            Self::Egress => {
+                format!("workloads of network {network} may not reach the world outside: {error}")
+            }
+            Self::CutOff => format!(
+                "workloads of network {network} are cut off, somebody removed their interfaces and the handles of \
+                 their namespaces: {error}; end them and start them again"
+            ),
+            Self::Disk => format!("what control said of network {network} cannot be kept: {error}"),
+            Self::Unknown => format!(
+                "control knows no network {network}; its workloads here go on as they are and hear of no others: \
+                 end them, or create the network again"
+            ),
+        }
+    }
+}
