@@ -129,12 +129,14 @@ impl Host {
         tunnels: Tunnels,
         generation: u32,
     ) -> Result<bool, EgressError> {
-        let untracked = match self.rules.as_ref().filter(|known| known.generation == generation) {
-            Some(known) => known.surroundings.untracked,
-            None => may_go_untracked(hopper, host),
+        let known = self.rules.as_ref().filter(|known| known.generation == generation);
+        let asked = match known.and_then(|known| known.surroundings.asked) {
+            None => asks_for_states(hopper, host),
+            known => known,
         };
+        let untracked = asked == Some(false) && !has_legacy_iptables(hopper, host);
         let uplinks = uplinks(hopper, host, tunnels.underlay)?;
-        let surroundings = Surroundings { uplinks, tunnel: tunnels.port, untracked };
+        let surroundings = Surroundings { uplinks, tunnel: tunnels.port, asked, untracked };
         if self.rules.as_ref().is_some_and(|known| known.surroundings.untracked != untracked) {
             let now = if untracked { "no longer" } else { "again" };
             tracing::info!("the host's rules have changed: packets of tunnels are tracked {now}");
@@ -175,18 +177,19 @@ impl Host {
     }
 }
 
-/// Whether no rule of the host needs to know the state of tunnels' packets. One that cannot be read might.
-fn may_go_untracked(hopper: &Hopper, host: &NetNs) -> bool {
-    let needed_by = nft::ruleset(hopper, host).map(|rules| tracking::needed_by(&rules));
-    match needed_by {
-        Ok(None) => !has_legacy_iptables(hopper, host),
-        Ok(Some(chain)) => {
-            tracing::debug!(chain, "tunnels are tracked: this chain asks for the state of connections");
-            false
+/// Whether a rule of the host asks for the state of tunnels' packets; `None` when the rules cannot be read: they may be
+/// changing.
+fn asks_for_states(hopper: &Hopper, host: &NetNs) -> Option<bool> {
+    match nft::ruleset(hopper, host).map(|rules| tracking::needed_by(&rules)) {
+        Ok(asking) => {
+            if let Some(chain) = &asking {
+                tracing::debug!(chain, "tunnels are tracked: this chain asks for the state of connections");
+            }
+            Some(asking.is_some())
         }
         Err(error) => {
             tracing::debug!(%error, "tunnels are tracked: the host's rules cannot be read");
-            false
+            None
         }
     }
 }

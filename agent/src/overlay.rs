@@ -47,8 +47,9 @@ use plan::{Base, Port};
 
 /// How long changes of the host's count as one.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// The pause between looks at a host that changes all the time, as one with short-lived containers does.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// On a host that changes all the time, as one with short-lived containers does, looks take one part in so many of a
+/// processor's time.
+const REST: u32 = 10;
 
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
@@ -269,10 +270,11 @@ impl Overlay {
             }
             // Who changes one thing changes another: what follows at once is part of it.
             tokio::time::sleep(TOGETHER).await;
+            let began = Instant::now();
             if let Err(error) = self.look_at_egress(Look::Told).await {
                 tracing::error!(%error, "workloads may not reach the world outside");
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(began.elapsed() * REST).await;
         }
     }
 

@@ -85,6 +85,12 @@ impl fmt::Display for Interface {
 }
 
 impl Interface {
+    /// That of its seat.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0.number
+    }
+
     /// Whether a device of this name is the one.
     #[must_use]
     pub fn is_named(self, name: &str) -> bool {

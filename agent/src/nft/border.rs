@@ -78,9 +78,9 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
 /// containers, of virtual machines) but by what that publishes: its own rules have come to trust FORWARD's policy.
 /// Packets of others are let go by the first rule of every chain.
 ///
-/// With masquerade begins conntrack. Tunnels of those ports are exempt from it (`egress/tracking`), and what is asked
-/// of every flow once is asked by chains of the kind nat: the namespaces of networks pass on no packet
-/// that belongs to no flow.
+/// With masquerade begins conntrack; tunnels to those ports are exempt from it (`egress/tracking`). What may enter is
+/// asked of every packet, not of flows alone: one that conntrack finds invalid (a FIN of no connection) has none, and the
+/// host's TCP would answer it.
 fn host_table() -> String {
     let body = format!(
         "    \
@@ -99,8 +99,9 @@ fn host_table() -> String {
         udp dport @tunnels notrack
     }}
     chain input {{
-        type nat hook input priority 90; policy accept;
+        type filter hook input priority -10; policy accept;
         iifname != \"{HOST_LINK}*\" accept
+        ct state {{ established, related }} accept
         icmp type echo-request accept
         reject with icmpx admin-prohibited
     }}
@@ -129,7 +130,9 @@ pub(crate) struct Surroundings {
     pub(crate) uplinks: BTreeSet<String>,
     /// The UDP port of this agent's tunnels.
     pub(crate) tunnel: u16,
-    /// Whether tunnels may go untracked.
+    /// Whether rules that nft lists ask for the state of tunnels' packets; `None` when that is to be found out again.
+    pub(crate) asked: Option<bool>,
+    /// Whether tunnels go untracked.
     pub(crate) untracked: bool,
 }
 
@@ -178,9 +181,10 @@ mod tests {
 
     #[test]
     fn the_hosts_table_follows_its_surroundings() {
-        let like = |names: &[&str], untracked| Surroundings {
+        let like = |names: &[&str], untracked: bool| Surroundings {
             uplinks: names.iter().map(|&name| name.to_owned()).collect(),
             tunnel: 4789,
+            asked: Some(!untracked),
             untracked,
         };
         let (fresh, table) = (host(None, &like(&[], false)), host_table());

@@ -199,7 +199,12 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
         let table = border::network(subnet, egress, 4789);
         run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
     }
-    let everything = Surroundings { uplinks: ["br0".to_owned()].into(), tunnel: 4789, untracked: true };
+    let everything = Surroundings {
+        uplinks: ["br0".to_owned()].into(),
+        tunnel: 4789,
+        asked: Some(false),
+        untracked: true,
+    };
     run(hopper, ns, border::host(None, &everything))?;
     kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
     run(hopper, ns, table::removal(border::FAMILY, TABLE) + &guard::removal())

@@ -169,14 +169,16 @@ impl Base {
         port.mac == self.gateway_mac
     }
 
-    /// The metric of a workload's way to everywhere else through this network. Of a workload's networks one that
-    /// lets packets out comes first; a route that somebody else gave the namespace, without a metric, before all.
+    /// The metric of a workload's way to everywhere else through this network. Of a workload's networks the first one that
+    /// lets packets out comes first; a route that somebody else gave the namespace, without a metric, before all. No two
+    /// are alike: the kernel would take the second for the first in its place.
     #[must_use]
-    pub fn default_metric(&self) -> u32 {
-        match self.egress {
+    pub fn default_metric(&self, port: &Port) -> u32 {
+        let of_network = match self.egress {
             Egress::Allow => 1000,
             Egress::Deny => 2000,
-        }
+        };
+        of_network + u32::from(port.interface.number())
     }
 }
 

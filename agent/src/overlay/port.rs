@@ -227,7 +227,7 @@ impl Pass<'_> {
         index: u32,
         inside: &mut Socket,
     ) -> Result<(), OverlayError> {
-        let default = Route::default_via(index, base.gateway.to_ipv4(), base.default_metric());
+        let default = Route::default_via(index, base.gateway.to_ipv4(), base.default_metric(port));
         let wanted = [Route::connected(index, port.address.to_ipv4(), base.subnet.to_net()), default];
         let what =
             |route: &Route| format!("add the route to {} of workload {}", route.destination, port.workload);

@@ -84,7 +84,7 @@ impl Overlay {
             (
                 "unsupported",
                 "sealane_unsupported_packets_total",
-                "Packets of workloads that are neither IPv4 nor ARP; dropped.",
+                "Packets of workloads of no family that the network has; dropped.",
             ),
             (
                 "refused",

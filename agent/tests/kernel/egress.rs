@@ -86,6 +86,26 @@ async fn a_firewall_that_drops_what_is_forwarded_gets_a_rule_and_loses_it_again(
     assert!(after.starts_with(before.split("net.ipv4").next().unwrap()), "{before}\nis now\n{after}");
 }
 
+/// Sends ACK and FIN to the host without a connection, and tells of which of them ICMP says that they are prohibited.
+const STRAY_SEGMENTS: &str = r#"
+import socket, struct
+icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+icmp.settimeout(10)
+tcp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+ends = socket.inet_aton("10.42.0.10") + socket.inet_aton("192.0.2.1")
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+for flags in (0x10, 0x11):
+    segment = struct.pack("!HHIIBBHHH", 31001, 7443, 1000, 1, 5 << 4, flags, 65535, 0, 0)
+    whole = ends + struct.pack("!BBH", 0, 6, len(segment)) + segment
+    tcp.sendto(segment[:16] + struct.pack("!H", checksum(whole)) + segment[18:], ("192.0.2.1", 0))
+    answer = icmp.recv(2000)[20:]
+    assert answer[:2] == bytes([3, 13]), (hex(flags), answer)
+    print("refused", hex(flags), flush=True)
+"#;
+
 /// What a firewall asks of tunnels: the state of their packets.
 const STATEFUL: &str = "add table inet fw; \
     add chain inet fw input { type filter hook input priority 0; policy drop; }; \
@@ -116,6 +136,17 @@ async fn tunnels_are_tracked_only_on_hosts_whose_firewall_asks_for_it() {
     assert!(untracked(&hosts.a), "what is established is none of the tunnels' business");
     assert!(!answers(&client, "10.42.0.20", 0.5), "nor does our table let in what the firewall drops");
     assert_eq!(hosts.a.drift("nft"), 0, "nobody has touched our rules");
+    sh(&hosts.a.ns, "nft delete table inet fw");
+    // What iptables say, by nf_tables or by themselves, nft cannot read.
+    for iptables in ["iptables-nft", "iptables-legacy"] {
+        hosts.a.overlay.audit_egress().await.unwrap();
+        assert!(untracked(&hosts.a), "{iptables}");
+        let rule = "INPUT -p udp --dport 4789 -m conntrack --ctstate NEW -j ACCEPT";
+        sh(&hosts.a.ns, &format!("{iptables} -A {rule}"));
+        hosts.a.overlay.audit_egress().await.unwrap();
+        assert!(!untracked(&hosts.a), "{iptables}");
+        sh(&hosts.a.ns, &format!("{iptables} -D {rule}"));
+    }
 }
 
 #[tokio::test]
@@ -175,6 +206,9 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
         s.settimeout(10); s.connect((\"192.0.2.2\", 4789)); s.send(b\"x\"); s.recv(1)'";
     let said = String::from_utf8(try_sh(&client, line).stderr).unwrap();
     assert!(said.contains("No route to host"), "{said}");
+    // Nor by segments of no connection, which a host would answer with RST.
+    let said = try_sh(&client, &format!("python3 -c '{STRAY_SEGMENTS}' 2>&1"));
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), "refused 0x10\nrefused 0x11\n");
     // Nobody outside reaches in.
     sh(&hosts.b.ns, "ip route add 10.42.0.0/16 via 192.0.2.1");
     sh(&hosts.b.ns, "ip route replace 169.254.192.0/30 via 192.0.2.1");

@@ -67,6 +67,12 @@ fn a_workload_of_two_networks_calls_and_is_called_in_both() {
     check(&mesh);
     let links = mesh.site(2).exec("gate-1", &["ip", "-4", "-br", "addr"]).ok().stdout;
     assert!(links.contains("eth0") && links.contains("eth1"), "{links}");
+    let routes = mesh.site(2).exec("gate-1", &["ip", "route", "show", "default"]).ok().stdout;
+    for way in
+        ["via 10.42.0.1 dev eth0 proto static metric 1000", "via 10.44.0.1 dev eth1 proto static metric 1001"]
+    {
+        assert!(routes.contains(way), "the first network's way comes first: {routes}");
+    }
     assert_eq!(mesh.site(2).processes("proxy").len(), 2, "a sidecar per network, with its identity alone");
 
     mesh.site_mut(2).agent.kill9();
