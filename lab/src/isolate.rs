@@ -7,7 +7,10 @@
 mod init;
 mod test;
 
+use std::env;
+use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -24,7 +27,7 @@ pub(crate) const VARIABLE: &str = "SEALANE_LAB";
 /// The label of the isolation that this process runs in, if it does.
 #[must_use]
 pub fn label() -> Option<String> {
-    std::env::var(VARIABLE).ok().filter(|label| !label.is_empty())
+    env::var(VARIABLE).ok().filter(|label| !label.is_empty())
 }
 
 /// A program in namespaces of its own. Dropping it does not end it; the end of this process does.
@@ -34,7 +37,17 @@ pub struct Isolated {
     owner: JoinHandle<io::Result<ExitStatus>>,
 }
 
-/// Starts `command` in namespaces of its own, in a process group of its own, so that Ctrl-C reaches the caller alone.
+/// Folders to look for programs in: the system's, and only then those of this process's `PATH`. Shims that stand in front of the
+/// system's programs (pyenv's, for one) need homes and working folders that a host of the lab does not have.
+#[must_use]
+pub fn search_path() -> OsString {
+    let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    let own = env::var_os("PATH").unwrap_or_default();
+    let folders = system.into_iter().chain(env::split_paths(&own));
+    env::join_paths(folders).unwrap_or(own)
+}
+
+/// Starts `command` in namespaces of its own, with [`search_path`], in a process group of its own, so that Ctrl-C reaches the caller alone.
 ///
 /// Inside, `label` is what [`label`] returns.
 ///
@@ -44,7 +57,7 @@ pub fn start(mut command: Command, label: &str) -> Result<Isolated, LabError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError::NeedsRoot);
     }
-    command.env(VARIABLE, label);
+    command.env(VARIABLE, label).env("PATH", search_path());
     let own = Process::open(std::process::id()).map_err(|error| LabError::System {
         what: "watch this process".into(),
         source: io::Error::other(error),

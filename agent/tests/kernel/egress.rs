@@ -194,7 +194,8 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
     assert!(answers(&client, "192.0.2.1", 5.0), "the host answers ping");
     let refused = |target: &str| {
         let began = Instant::now();
-        let line = format!("python3 -c 'import socket; socket.create_connection((\"{target}\", 22), 20)'");
+        let line =
+            format!("/usr/bin/python3 -c 'import socket; socket.create_connection((\"{target}\", 22), 20)'");
         let said = String::from_utf8(try_sh(&client, &line).stderr).unwrap();
         assert!(said.contains("No route to host") || said.contains("EHOSTUNREACH"), "{target}: {said}");
         assert!(began.elapsed() < Duration::from_secs(10), "{target}: at once");
@@ -202,12 +203,12 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
     refused("192.0.2.1");
     refused("169.254.192.1");
     refused("169.254.169.254");
-    let line = "python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+    let line = "/usr/bin/python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         s.settimeout(10); s.connect((\"192.0.2.2\", 4789)); s.send(b\"x\"); s.recv(1)'";
     let said = String::from_utf8(try_sh(&client, line).stderr).unwrap();
     assert!(said.contains("No route to host"), "{said}");
     // Nor by segments of no connection, which a host would answer with RST.
-    let said = try_sh(&client, &format!("python3 -c '{STRAY_SEGMENTS}' 2>&1"));
+    let said = try_sh(&client, &format!("/usr/bin/python3 -c '{STRAY_SEGMENTS}' 2>&1"));
     assert_eq!(String::from_utf8(said.stdout).unwrap(), "refused 0x10\nrefused 0x11\n");
     // Nobody outside reaches in.
     sh(&hosts.b.ns, "ip route add 10.42.0.0/16 via 192.0.2.1");
@@ -233,7 +234,8 @@ async fn containers_of_others_are_reached_by_what_they_publish_alone() {
     );
     hosts.converge().await;
     let reaches = |target: &str| {
-        let line = format!("python3 -c 'import socket; socket.create_connection((\"{target}\", 80), 20)'");
+        let line =
+            format!("/usr/bin/python3 -c 'import socket; socket.create_connection((\"{target}\", 80), 20)'");
         let done = try_sh(&client, &line);
         (done.status.success(), String::from_utf8(done.stderr).unwrap())
     };

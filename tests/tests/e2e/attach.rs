@@ -200,7 +200,7 @@ fn a_resolver_that_is_there_keeps_its_address() {
     let script = "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
                   s.bind(('127.0.0.11',40053))\nprint('bound',flush=True)\ntime.sleep(1000)";
     let mut resolver = site.host.command("ip");
-    resolver.args(["netns", "exec", "docker", "python3", "-c", script]);
+    resolver.args(["netns", "exec", "docker", "/usr/bin/python3", "-c", script]);
     let mut resolver = Running::start(resolver);
     resolver.wait_for("bound");
     let told = attach(site, &["/run/netns/docker", "--network", "shop", "--name", "web"]).ok();

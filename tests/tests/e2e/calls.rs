@@ -12,7 +12,7 @@ fn the_quick_start_of_the_readme_works_word_by_word() {
     let created = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]);
     let _ = created.ok();
     let serve = ["--network", "shop", "--service", "api", "--port", "8080"];
-    let _server = mesh.site(1).run(&serve, &["python3", "-m", "http.server", "8080"]);
+    let _server = mesh.site(1).run(&serve, &["/usr/bin/python3", "-m", "http.server", "8080"]);
     mesh.await_instances("api", 1);
     let answer = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
     assert!(answer.stdout.contains("Directory listing"), "{answer}");

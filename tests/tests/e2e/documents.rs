@@ -266,7 +266,7 @@ fn bash_completes_verbs_and_the_manual_is_clean() {
         Running::start(command).wait()
     };
     let script = format!(
-        "source <({0} completions bash); COMP_WORDS=(sealane app); COMP_CWORD=1; _sealane sealane app sealane; \
+        "source <('{0}' completions bash); COMP_WORDS=(sealane app); COMP_CWORD=1; _sealane sealane app sealane; \
          echo \"${{COMPREPLY[@]}}\"; COMP_WORDS=(sealane network cr); COMP_CWORD=2; _sealane sealane cr network; \
          echo \"${{COMPREPLY[@]}}\"",
         sealane().display()

@@ -8,7 +8,7 @@ fn beside_the_world(prepare: impl FnOnce(&Site)) -> (Mesh, Running) {
     let mesh = Mesh::hosts(2);
     prepare(mesh.site(1));
     let mesh = mesh.up_to(1);
-    let mut server = mesh.site(2).host.command("python3");
+    let mut server = mesh.site(2).host.command("/usr/bin/python3");
     server.args(["-u", "-m", "http.server", "8000", "--directory", "/var/lib"]);
     let mut server = Running::start(server);
     server.wait_for("Serving HTTP");
@@ -164,7 +164,7 @@ fn who_lies_about_its_address_is_not_heard_while_others_go_on() {
     let load = mesh.site(1).load("client", &["http://api:8080/", "--pause-ms", "2"]);
     let target = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let flags = ["--network", "shop", "--no-sidecar", "--name", "liar"];
-    let told = mesh.site(1).run(&flags, &["python3", "-c", LIES, &target]).wait().ok();
+    let told = mesh.site(1).run(&flags, &["/usr/bin/python3", "-c", LIES, &target]).wait().ok();
     assert_eq!(told.stdout.trim(), "told");
     let spoofed = mesh.site(1).metrics().sum("sealane_spoofed_packets_total", &[("network", "shop")]);
     assert!(spoofed >= 20.0, "{spoofed}");

@@ -51,7 +51,7 @@ for attempt in range(20):
 
 fn serve(site: &Site, flags: &[&str], name: &str, program: &str) -> Running {
     let flags = [&["--network", "shop", "--name", name][..], flags].concat();
-    site.run(&flags, &["python3", "-c", program, name])
+    site.run(&flags, &["/usr/bin/python3", "-c", program, name])
 }
 
 fn address(site: &Site, name: &str) -> String {
@@ -89,7 +89,7 @@ fn names_calls_and_datagrams_go_over_ipv6_with_and_without_a_sidecar() {
             assert_eq!(curl("raw"), "raw-1\n");
             assert_eq!(curl("api-2.shop"), "api-2\n");
             assert_eq!(curl(&format!("[{direct}]")), "api-1\n");
-            assert_eq!(run(&["python3", "-c", UDP_CLIENT, "echo"]).ok().stdout, "echo-1\n");
+            assert_eq!(run(&["/usr/bin/python3", "-c", UDP_CLIENT, "echo"]).ok().stdout, "echo-1\n");
             let _ = run(&["ping", "-6", "-c", "1", "-W", "5", &direct]).ok();
             let said = run(&["dig", "+short", "-x", &direct]).ok().stdout;
             assert_eq!(said, "api-1.shop.\n");

@@ -91,14 +91,15 @@ fn a_command_tells_its_service_manager_that_it_is_ready() {
     let site = mesh.site(1);
     let script = "import socket,os\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
                   s.bind('/run/notify')\nprint('bound',flush=True)\nprint(s.recv(100).decode(),flush=True)";
-    let mut manager = site.host.command("python3");
+    let mut manager = site.host.command("/usr/bin/python3");
     manager.args(["-c", script]);
     let mut manager = Running::start(manager);
     manager.wait_for("bound");
     let tell = "import socket,os\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
                 s.sendto(b'READY=1',os.environ['NOTIFY_SOCKET'])";
     let mut run = site.host.command(sealane().to_str().unwrap());
-    run.args(["run", "--network", "shop", "--", "python3", "-c", tell]).env("NOTIFY_SOCKET", "/run/notify");
+    run.args(["run", "--network", "shop", "--", "/usr/bin/python3", "-c", tell])
+        .env("NOTIFY_SOCKET", "/run/notify");
     let _ = Running::start(run).wait().ok();
     manager.wait_for("READY=1");
 }

@@ -3,6 +3,8 @@
 use std::env;
 use std::path::Path;
 
+use sealane_lab::isolate;
+
 use crate::failure::Failure;
 
 /// Programs and the packages they are in.
@@ -18,7 +20,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 
 /// Refuses when one is missing, and says how to get them all.
 pub(super) fn require() -> Result<(), Failure> {
-    let path = env::var_os("PATH").unwrap_or_default();
+    let path = isolate::search_path();
     let there =
         |program: &str| env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file());
     let missing: Vec<(&str, &str)> = PROGRAMS.into_iter().filter(|(program, _)| !there(program)).collect();
