@@ -5,6 +5,7 @@
 
 mod actor;
 mod mesh;
+mod rest;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -29,12 +30,35 @@ pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) struct Effective {
     /// Grows with every one that this agent process publishes for the network.
     pub(crate) sequence: u64,
+    /// The sequence of the first one that said the same: whoever works by that works by this.
+    pub(crate) content: u64,
     /// Control's snapshot with this host's own workloads as they are now.
     pub(crate) snapshot: Arc<NetworkSnapshot>,
     /// The names.
     pub(crate) zone: Arc<Zone>,
     /// What leads to the services' endpoints in workloads' namespaces.
     pub(crate) services: ServiceTables,
+}
+
+impl Effective {
+    /// What the snapshot means; what it has in common with the one before is shared with that.
+    fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
+        match before {
+            Some(same) if same.snapshot.same_content(&snapshot) => {
+                let Self { content, zone, services, .. } = same;
+                Self { sequence, content: *content, snapshot, zone: zone.clone(), services: services.clone() }
+            }
+            _ => {
+                let zone = Arc::new(Zone::build(&snapshot));
+                let services = ServiceTables::build(&snapshot);
+                let services = match before {
+                    Some(before) => services.after(&before.services),
+                    None => services,
+                };
+                Self { sequence, content: sequence, snapshot, zone, services }
+            }
+        }
+    }
 }
 
 /// What a new workload is to be.

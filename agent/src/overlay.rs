@@ -16,6 +16,7 @@ mod port;
 pub mod preflight;
 mod rows;
 mod rules;
+mod settled;
 mod underlay;
 
 use std::collections::HashMap;
@@ -43,7 +44,8 @@ use egress::Look;
 use metrics::Metrics;
 use pass::Pass;
 pub use plan::Local;
-use plan::{Base, Port};
+use plan::{Base, Desired, Port};
+use settled::Settled;
 
 /// How long changes of the host's count as one.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -98,6 +100,7 @@ struct Kernel {
 struct Carried {
     known: Known,
     rules: nft::Known,
+    settled: Option<Settled>,
     announcing: Vec<Task>,
 }
 
@@ -131,7 +134,8 @@ impl Overlay {
         })
     }
 
-    /// Brings the kernel to the snapshot's state. `local` is every workload of this host that has a port or
+    /// Brings the kernel to the snapshot's state: by a whole pass, or, where a change follows one, by what that changes.
+    /// `local` is every workload of this host that has a port or
     /// shall have one: others' ports are removed, missing ones are made again where the workload's namespace
     /// is bound at [`Overlay::workload_path`].
     ///
@@ -155,16 +159,16 @@ impl Overlay {
             let started = Instant::now();
             let mtu = kernel.mtu(&snapshot.network)?;
             let desired = plan::desired(&snapshot, &node, &local, mtu);
-            let mut pass = Pass::open(&kernel, &snapshot.network)?;
-            let outcome = pass.run(&desired, reason, &mut guard);
-            pass.settle_host_egress(&desired.base);
-            if reason == Reason::Audit {
-                metrics.count_drift(&pass.applied);
-            }
-            outcome?;
+            let step = match reason {
+                Reason::Change => guard.advance(&kernel, &snapshot, &desired),
+                Reason::Audit => None,
+            };
+            let applied = match step {
+                Some(applied) => applied,
+                None => guard.pass(&kernel, &metrics, &snapshot.network, &desired, reason)?,
+            };
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
             let changed = guard.known.observe(announce::visible(&desired));
-            let applied = pass.applied;
             guard.announce(kernel, &snapshot.network, &carried, changed);
             Ok(applied)
         })
@@ -191,13 +195,8 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             let base = Base::of(&network, kernel.mtu(&network)?);
-            let mut pass = Pass::open(&kernel, &network)?;
-            let devices = pass.ensure_base(&base)?;
-            pass.ensure_port(&base, devices, &port, &netns, &mut guard.rules)?;
-            pass.ensure_rules_with(&base, &port, &mut guard.rules)?;
-            pass.ensure_port_row(&base, &port)?;
+            let applied = guard.attach(&kernel, &network, &base, &port, &netns)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
-            let applied = pass.applied;
             guard.announce(kernel, &network, &carried, changed);
             Ok(applied)
         })
@@ -216,8 +215,11 @@ impl Overlay {
         let (kernel, carried) = (self.kernel.clone(), self.carried(network));
         let (path, name) = (self.network_path(network), plan::port_name(workload));
         blocking(move || {
-            let _guard = lock(&carried);
-            pass::remove_links(&kernel, &path, |link| link.name == name)
+            let mut guard = lock(&carried);
+            if let Some(settled) = &mut guard.settled {
+                settled.leave(&name);
+            }
+            pass::remove_link(&kernel, &path, &name)
         })
         .await
     }
@@ -233,6 +235,7 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             guard.announcing.clear();
+            guard.settled = None;
             pass::remove_links(&kernel, &path, |link| link.kind.is_some())?;
             if let Err(error) = kernel.release_host_egress() {
                 tracing::error!(%error, "cannot take back what egress needed of the host");
@@ -371,6 +374,55 @@ impl Kernel {
 }
 
 impl Carried {
+    /// Looks at everything, and mends it.
+    fn pass(
+        &mut self,
+        kernel: &Kernel,
+        metrics: &Metrics,
+        network: &Network,
+        desired: &Desired,
+        reason: Reason,
+    ) -> Result<Applied, OverlayError> {
+        self.settled = None;
+        let mut pass = Pass::open(kernel, network)?;
+        let outcome = pass.run(desired, reason, self);
+        pass.settle_host_egress(&desired.base);
+        if reason == Reason::Audit {
+            metrics.count_drift(&pass.applied);
+        }
+        self.settled = Settled::of(&pass, desired.clone(), outcome?);
+        Ok(pass.applied)
+    }
+
+    /// Gives a workload its port; what stands already is looked at only where nothing is known of it.
+    fn attach(
+        &mut self,
+        kernel: &Kernel,
+        network: &Network,
+        base: &Base,
+        port: &Port,
+        netns: &NetNs,
+    ) -> Result<Applied, OverlayError> {
+        let mut settled = self.settled.take();
+        let (mut pass, devices) = match settled.as_ref().and_then(|settled| settled.devices(base)) {
+            Some(devices) => (Pass::resume(kernel, network, &[&port.name])?, devices),
+            None => {
+                settled = None;
+                let mut pass = Pass::open(kernel, network)?;
+                let devices = pass.ensure_base(base)?;
+                (pass, devices)
+            }
+        };
+        pass.ensure_port(base, devices, port, netns, &mut self.rules)?;
+        pass.ensure_rules_with(base, port, &mut self.rules)?;
+        pass.ensure_port_row(base, port)?;
+        if let Some(settled) = &mut settled {
+            settled.enter(port.clone());
+        }
+        self.settled = settled;
+        Ok(pass.applied)
+    }
+
     fn announce(
         &mut self,
         kernel: Arc<Kernel>,

@@ -21,11 +21,15 @@ use sealane_base::task;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use tokio::sync::Semaphore;
 
 use crate::netlink::NetlinkError;
 use kernel::Namespace;
 pub(crate) use metrics::ServiceMetrics;
 pub use table::{ServiceTable, ServiceTables};
+
+/// How many namespaces change at once: a change of a network concerns them all, and others wait for the kernel, too.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// The rules of one network in one workload's namespace. It keeps no descriptor: the namespace is told each time.
 #[derive(Debug)]
@@ -127,6 +131,8 @@ impl ServiceRules {
     ) -> Result<T, ServiceError> {
         let (hopper, network) = (self.hopper.clone(), self.network.clone());
         let netns = netns.try_clone()?;
+        // Never closed.
+        let _turn = TURNS.acquire().await;
         let done =
             task::blocking(move || work(&Namespace { hopper: &hopper, netns: &netns, network: &network }));
         let done = done.await.map_err(ServiceError::Thread)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sealane_base::telemetry;
+use sealane_sys::resident;
 use tokio::runtime::Runtime;
 
 use crate::args;
@@ -17,12 +18,15 @@ use ending::Ending;
 use pidfile::PidFile;
 pub(crate) use pidfile::{recorded, running};
 
+/// How many threads wait for the kernel, at most: a change that concerns every workload's namespace is done by these.
+const BLOCKING: usize = 4;
 /// How long a sidecar that is told to end lets work in progress run.
 const SIDECAR_DRAIN: Duration = Duration::from_secs(30);
 
 /// `sealane keep`. It keeps its own pid file, in the same manner, and needs this process to have one thread.
 pub(crate) fn keep(run_dir: &Path) -> Result<(), Failure> {
     require_root("keep")?;
+    forbid_core_dumps();
     sealane_keep::serve(run_dir).map_err(|error| Failure::new(error.to_string()))
 }
 
@@ -97,10 +101,24 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
 
 /// Starts logging and a runtime for a process that stays.
 fn begin() -> Result<Runtime, Failure> {
+    // Before there are threads.
+    resident::bound_heaps();
     telemetry::init();
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    forbid_core_dumps();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build();
     runtime.map_err(Failure::of("cannot start the runtime"))
+}
+
+/// Keys are in this memory, and in sockets' buffers what is said: neither is for a disk.
+fn forbid_core_dumps() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!(%error, "a crash may leave a core dump");
+    }
 }
 
 /// As many descriptors as may be had: each network and workload takes some.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+/// The first wait while it starts; each one after it is twice as long, up to [`STARTING`].
+const FIRST: Duration = Duration::from_millis(1);
 /// While it starts: a service is callable this long after it listens.
 const STARTING: Duration = Duration::from_millis(20);
 /// While it starts slowly.
@@ -15,23 +17,28 @@ const START: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     unready_since: Instant,
+    next: Duration,
     ready: bool,
 }
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { unready_since: now, ready: false }
+        Self { unready_since: now, next: FIRST, ready: false }
     }
 
     /// Takes what was seen; returns how long to wait.
     pub(crate) fn handle(&mut self, ready: bool, now: Instant) -> Duration {
         if self.ready && !ready {
-            self.unready_since = now;
+            (self.unready_since, self.next) = (now, FIRST);
         }
         self.ready = ready;
         match ready {
             true => READY,
-            false if now.saturating_duration_since(self.unready_since) < START => STARTING,
+            false if now.saturating_duration_since(self.unready_since) < START => {
+                let wait = self.next;
+                self.next = (wait * 2).min(STARTING);
+                wait
+            }
             false => SLOW,
         }
     }
@@ -41,23 +48,23 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const STARTED: [u64; 7] = [1, 2, 4, 8, 16, 20, 20];
+
     #[test]
-    fn a_start_is_watched_closely_and_one_that_takes_long_or_is_done_less() {
+    fn a_start_is_watched_closely_at_first_and_one_that_takes_long_or_is_done_less() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        let table = [
-            (0, false, STARTING),
-            (29, false, STARTING),
-            (30, false, SLOW),
-            (31, true, READY),
-            (100, true, READY),
-            // Stopped, to be started again.
-            (101, false, STARTING),
-            (130, false, STARTING),
-            (131, false, SLOW),
-        ];
-        for (seconds, ready, expected) in table {
+        let mut check = |seconds, ready, expected: Duration| {
             assert_eq!(pace.handle(ready, start + Duration::from_secs(seconds)), expected, "{seconds}");
-        }
+        };
+        STARTED.into_iter().for_each(|wait| check(0, false, Duration::from_millis(wait)));
+        check(29, false, STARTING);
+        check(30, false, SLOW);
+        check(31, true, READY);
+        check(100, true, READY);
+        // Stopped, to be started again.
+        STARTED.into_iter().for_each(|wait| check(101, false, Duration::from_millis(wait)));
+        check(130, false, STARTING);
+        check(131, false, SLOW);
     }
 }

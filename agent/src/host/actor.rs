@@ -13,12 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
 use super::mesh::{DataPlane, Mesh};
+use super::rest::Rest;
 use super::trouble::Trouble;
 use super::{Effective, HostViews, LinkState, Reported, Spec};
 use crate::disk::{Folder, StoredAnchor, StoredWorkload, network_to_bytes};
-use crate::dns::Zone;
 use crate::overlay::{Local, Overlay, Reason};
-use crate::services::ServiceTables;
 use crate::sidecar::Key;
 use crate::workload::AttachError;
 
@@ -152,6 +151,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         clocks,
         complaints,
         begun,
+        rest: Rest::default(),
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
 }
@@ -190,6 +190,7 @@ struct Host {
     clocks: watch::Sender<Option<ClockPair>>,
     complaints: watch::Sender<Vec<String>>,
     begun: watch::Sender<bool>,
+    rest: Rest,
 }
 
 impl Host {
@@ -222,6 +223,7 @@ impl Host {
                     self.refresh(Reason::Audit).await;
                 }
                 () = tokio::time::sleep(RETRY), if retry => {}
+                () = self.rest.over() => self.rest.release().await,
             }
             for _ in 0..BATCH {
                 if let Ok(event) = self.parts.events.try_recv() {
@@ -396,9 +398,9 @@ impl Host {
 
     fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
         self.sequence += 1;
-        let zone = Arc::new(Zone::build(&snapshot));
-        let services = ServiceTables::build(&snapshot);
-        let effective = Arc::new(Effective { sequence: self.sequence, snapshot, zone, services });
+        let before = self.published.get(&network).map(|published| published.borrow().clone());
+        let effective = Arc::new(Effective::new(self.sequence, snapshot, before.as_deref()));
+        self.rest.disturb();
         self.parts.mesh.set_published(&network, self.sequence);
         match self.published.get(&network) {
             Some(published) => {

@@ -208,4 +208,19 @@ impl Socket {
         });
         Ok(links.collect())
     }
+
+    /// The device of this name; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let found = self.find(RouteNetlinkMessage::GetLink(message))?;
+        Ok(found.and_then(|found| {
+            let RouteNetlinkMessage::NewLink(link) = found else { return None };
+            Some(Link::from(link))
+        }))
+    }
 }

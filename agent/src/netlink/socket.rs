@@ -117,6 +117,34 @@ impl Socket {
         self.0.dump(ask, entry, "list its network state")
     }
 
+    /// The one thing that the message names; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn find(
+        &mut self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
+        let sequence = self.0.advance();
+        let mut buffer = Vec::new();
+        encode(&mut buffer, sequence, message, 0);
+        self.0.send(&buffer)?;
+        loop {
+            for answer in self.0.receive()? {
+                let header = NetlinkBuffer::new(answer);
+                if header.sequence_number() != sequence {
+                    continue;
+                }
+                if header.message_type() != NLMSG_ERROR {
+                    return Ok(entry(answer));
+                }
+                let refusal = Refusal::read(answer).filter(|refusal| !refusal.is_gone());
+                let what = "show what it has".to_owned();
+                return refusal.map_or(Ok(None), |refusal| Err(NetlinkError::Refused { what, refusal }));
+            }
+        }
+    }
+
     /// Reads until the request of the current sequence is answered; `first` is the sequence before the batch.
     fn await_answers(
         &mut self,

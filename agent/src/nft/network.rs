@@ -36,6 +36,8 @@ pub(crate) enum Senders {
     Exactly(Vec<Sender>),
     /// This one, beside those that may already.
     With(Sender),
+    /// Those that may already, but for these ports.
+    Without(Vec<String>),
 }
 
 /// What is known of the rules that are there. Forgetting it costs a look, nothing else.
@@ -45,6 +47,13 @@ pub(crate) struct Known {
     generation: Option<u32>,
     ports: Option<Chains>,
     border: String,
+}
+
+impl Known {
+    /// The ports that are guarded, as far as is known.
+    pub(crate) fn guarded(&self) -> impl Iterator<Item = &String> {
+        self.ports.iter().flat_map(Chains::keys)
+    }
 }
 
 impl Senders {
@@ -57,6 +66,10 @@ impl Senders {
                 (senders.iter().collect::<Vec<_>>(), unwanted)
             }
             Self::With(sender) => (vec![sender], Vec::new()),
+            Self::Without(ports) => {
+                let unwanted = ports.iter().filter(|port| chains.contains_key(*port)).cloned().collect();
+                (Vec::new(), unwanted)
+            }
         };
         let wrong = guard::wrong(chains, wanted.iter().copied());
         let mut script: String = unwanted.iter().map(|port| guard::freeing(port)).collect();

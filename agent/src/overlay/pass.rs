@@ -42,13 +42,26 @@ impl<'a> Pass<'a> {
         Ok(Self { kernel, network, socket, links, applied: Applied::default(), ns })
     }
 
-    /// Brings everything to its state.
+    /// Goes on in a namespace that a pass has left as it should be: of what is in it, only these devices are read.
+    pub(super) fn resume(
+        kernel: &'a Kernel,
+        network: &'a Network,
+        names: &[&str],
+    ) -> Result<Self, OverlayError> {
+        let ns = NetNs::open(kernel.network_path(&network.name))?;
+        let socket = Socket::open(&kernel.hopper, &ns)?;
+        let mut pass = Self { kernel, network, socket, links: Vec::new(), applied: Applied::default(), ns };
+        names.iter().try_for_each(|name| pass.refresh_link(name))?;
+        Ok(pass)
+    }
+
+    /// Brings everything to its state; answers the network's own devices.
     pub(super) fn run(
         &mut self,
         desired: &Desired,
         reason: Reason,
         carried: &mut Carried,
-    ) -> Result<(), OverlayError> {
+    ) -> Result<Devices, OverlayError> {
         let devices = self.ensure_base(&desired.base)?;
         self.ensure_rules(desired, &mut carried.rules)?;
         self.ensure_ports(desired, devices, reason, &mut carried.rules)?;
@@ -56,7 +69,7 @@ impl<'a> Pass<'a> {
         if let Err(error) = self.ensure_egress(&desired.base) {
             self.applied.egress_problem = Some(error.to_string());
         }
-        Ok(())
+        Ok(devices)
     }
 
     /// Makes the network's own devices what they should be.
@@ -161,7 +174,7 @@ impl<'a> Pass<'a> {
             Err(error) => return Err(error.into()),
         }
         self.applied.count(Table::Link, 1);
-        self.refresh()
+        self.refresh_link(VXLAN)
     }
 
     fn vxlan_settings(&self, base: &Base) -> Vec<InfoVxlan> {
@@ -237,7 +250,7 @@ impl<'a> Pass<'a> {
             outcome => outcome?,
         }
         self.applied.count(Table::Link, 1);
-        self.refresh()
+        self.refresh_link(name)
     }
 
     pub(super) fn change(
@@ -247,12 +260,43 @@ impl<'a> Pass<'a> {
     ) -> Result<(), OverlayError> {
         self.socket.request(request, || format!("change {name} of network {}", self.network.name))?;
         self.applied.count(Table::Link, 1);
-        self.refresh()
+        self.refresh_link(name)
     }
 
     pub(super) fn refresh(&mut self) -> Result<(), OverlayError> {
         self.links = self.socket.links()?;
         Ok(())
+    }
+
+    /// Reads one device anew.
+    pub(super) fn refresh_link(&mut self, name: &str) -> Result<(), OverlayError> {
+        self.links.retain(|link| link.name != name);
+        self.links.extend(self.socket.link(name)?);
+        Ok(())
+    }
+}
+
+/// A socket in the namespace that is bound at `path`; `None` when there is none.
+fn socket_at(kernel: &Kernel, path: &Path) -> Result<Option<Socket>, OverlayError> {
+    match NetNs::open(path) {
+        Ok(ns) => Ok(Some(Socket::open(&kernel.hopper, &ns)?)),
+        // No file, or a file that never became a namespace (kill -9 between the two).
+        Err(NetNsError::Open { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a device of a network; one that is gone, or whose namespace is, is no error.
+pub(super) fn remove_link(kernel: &Kernel, path: &Path, name: &str) -> Result<(), OverlayError> {
+    let Some(mut socket) = socket_at(kernel, path)? else { return Ok(()) };
+    let what = || format!("remove {name} in {}", path.display());
+    match socket.request(LinkRequest::named(name).remove(), what) {
+        Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(()),
+        outcome => Ok(outcome?),
     }
 }
 
@@ -262,17 +306,7 @@ pub(super) fn remove_links(
     path: &Path,
     matches: impl Fn(&Link) -> bool,
 ) -> Result<(), OverlayError> {
-    let ns = match NetNs::open(path) {
-        Ok(ns) => ns,
-        // No file, or a file that never became a namespace (kill -9 between the two).
-        Err(NetNsError::Open { source, .. })
-            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
-        {
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut socket = Socket::open(&kernel.hopper, &ns)?;
+    let Some(mut socket) = socket_at(kernel, path)? else { return Ok(()) };
     let links: Vec<Link> = socket.links()?.into_iter().filter(matches).collect();
     let refusals = socket.batch(links.iter().map(|link| LinkRequest::of(link.index).remove()))?;
     for (place, refusal) in refusals {

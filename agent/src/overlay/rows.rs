@@ -53,7 +53,7 @@ impl Pass<'_> {
         })
     }
 
-    fn mend<R: Row + std::fmt::Debug>(
+    pub(super) fn mend<R: Row + std::fmt::Debug>(
         &mut self,
         table: Table,
         desired: &BTreeSet<R>,

@@ -39,6 +39,16 @@ impl Pass<'_> {
         self.ensure_senders(base, Senders::With(sender), known)
     }
 
+    /// Removes what guarded ports that are gone.
+    pub(super) fn free_ports(
+        &mut self,
+        base: &Base,
+        gone: Vec<String>,
+        known: &mut Known,
+    ) -> Result<(), OverlayError> {
+        self.ensure_senders(base, Senders::Without(gone), known)
+    }
+
     fn ensure_senders(
         &mut self,
         base: &Base,

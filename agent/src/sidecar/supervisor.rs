@@ -77,7 +77,8 @@ impl Supervisor {
         let (commands, orders) = mpsc::channel(4);
         registry.enter(parts.key.clone(), connections, commands.clone());
         let (applied, seen) = watch::channel(None);
-        let run = Run { parts, incoming, orders, applied, collecting: Vec::new(), last: Vec::new() };
+        let run =
+            Run { parts, incoming, orders, applied, sent: None, collecting: Vec::new(), last: Vec::new() };
         let task = task::spawn("sidecar", async move {
             let key = run.parts.key.clone();
             let last = run.supervise().await;
@@ -92,9 +93,20 @@ struct Run {
     incoming: mpsc::Receiver<Connected>,
     orders: mpsc::Receiver<Command>,
     applied: watch::Sender<Option<u64>>,
+    /// What the connected sidecar was told last.
+    sent: Option<Sent>,
     collecting: Vec<oneshot::Sender<Vec<Family>>>,
     /// What a drained sidecar counted at last.
     last: Vec<Family>,
+}
+
+/// A configuration on its way.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// Its sequence.
+    sequence: u64,
+    /// The newest sequence that says the same.
+    means: u64,
 }
 
 /// How a stretch of a sidecar's life ended.
@@ -169,6 +181,7 @@ impl Run {
         connected: Connected,
     ) -> Result<End, ChannelError> {
         let Connected { hello, mut channel } = connected;
+        self.sent = None;
         // Listeners last: a sidecar that accepts calls must know where they go, and who it is.
         let identity = self.parts.identity.borrow_and_update().to_message();
         channel.sender.send(Down::Identity(identity)).await?;
@@ -237,7 +250,8 @@ impl Run {
     fn handle(&mut self, message: Up) {
         match message {
             Up::Applied { sequence } => {
-                self.applied.send_replace(Some(sequence));
+                let sent = self.sent.filter(|sent| sent.sequence == sequence);
+                self.applied.send_replace(Some(sent.map_or(sequence, |sent| sent.means)));
             }
             Up::Metrics(families) => {
                 // Answers come in the order of the questions; one asker that left loses only its own. What comes
@@ -254,8 +268,25 @@ impl Run {
 
     async fn configure(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
         let effective = self.parts.effective.borrow_and_update().clone();
+        let sequence = effective.sequence;
+        if let Some(sent) = self.sent.as_mut().filter(|sent| effective.content <= sent.sequence) {
+            // It knows all this, or is just told so.
+            sent.means = sequence;
+            let sent = sent.sequence;
+            self.applied.send_if_modified(|applied| {
+                let follows = applied.is_some_and(|applied| applied >= sent);
+                if follows {
+                    *applied = Some(sequence);
+                }
+                follows
+            });
+            return Ok(());
+        }
         match self.config(&effective) {
-            Some(config) => channel.sender.send(Down::Config(Box::new(config))).await,
+            Some(config) => {
+                self.sent = Some(Sent { sequence, means: sequence });
+                channel.sender.send(Down::Config(Box::new(config))).await
+            }
             None => Ok(()),
         }
     }

@@ -124,3 +124,44 @@ async fn a_workload_with_the_gateways_own_mac_takes_nothing_from_it() {
     hosts.converge().await;
     assert!(answers(&client, "10.42.0.1", 5.0));
 }
+
+#[tokio::test]
+async fn a_change_after_a_whole_pass_touches_what_it_concerns_and_leaves_the_rest_to_the_next_look() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    hosts.a.in_network(&network, "ip neigh add 10.42.0.66 lladdr 02:00:00:00:00:66 dev vxlan0 nud permanent");
+    hosts.b.attach(&network, "server", 20, 20).await;
+    let second = hosts.a.attach(&network, "second", 11, 11).await;
+    let applied = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert_eq!((applied.changes(Table::Fdb), applied.changes(Table::Neighbour), applied.total()), (1, 1, 2));
+    hosts.b.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert!(answers(&client, "10.42.0.20", 5.0) && answers(&second, "10.42.0.20", 5.0));
+    assert!(answers(&client, "10.42.0.11", 5.0));
+
+    hosts.a.local.pop();
+    let applied = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert_eq!((applied.changes(Table::Link), applied.changes(Table::Rules), applied.total()), (1, 1, 2));
+    assert!(!sh(&second, "ip link").contains("eth0"));
+    let again = hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert_eq!(again, Default::default());
+
+    let mended = hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+    assert_eq!((mended.changes(Table::Neighbour), mended.total()), (1, 1), "what somebody else had added");
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_made_is_made_by_a_whole_pass() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    hosts.a.in_network(&network, "ip link del vxlan0");
+    let mut other = hosts.b.local(&network, "other", 21, 21);
+    std::mem::swap(&mut hosts.b.local[0], &mut other);
+    hosts.b.local.push(other);
+    hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert!(answers(&client, "10.42.0.20", 5.0));
+}

@@ -51,7 +51,8 @@ async fn what_a_killed_agent_left_half_made_is_completed() {
     hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
     // Killed between device and settings.
     hosts.a.in_network(&hosts.network, "ip link del vxlan0; ip link set br0 down; ip addr flush dev br0");
-    hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    let next = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 4789);
+    next.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
     assert_eq!(hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap().total(), 0);
 }
 

@@ -1,0 +1,129 @@
+//! What a whole pass has left in the kernel, by which the next change costs what it changes and not what there is.
+//!
+//! The kernel is read as a whole by the first pass, by every look ([`Reason::Audit`](super::Reason)) and after an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_sys::NetNs;
+
+use super::pass::{Devices, Pass};
+use super::plan::{Base, Desired, Port};
+use super::{Applied, Carried, Kernel, OverlayError, Table};
+use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
+
+/// What is there, as far as this process knows.
+#[derive(Debug)]
+pub(super) struct Settled {
+    desired: Desired,
+    devices: Devices,
+    /// The ports that have a device.
+    ports: BTreeMap<String, Port>,
+}
+
+impl Settled {
+    /// What a pass has left; `None` when something of it is to be tried again.
+    pub(super) fn of(pass: &Pass<'_>, desired: Desired, devices: Devices) -> Option<Self> {
+        let made = desired.ports.iter().filter(|port| pass.link(&port.name).is_some());
+        let ports = made.map(|port| (port.name.clone(), port.clone())).collect();
+        pass.applied.egress_problem.is_none().then_some(Self { desired, devices, ports })
+    }
+
+    /// The network's own devices, if they are of this shape.
+    pub(super) fn devices(&self, base: &Base) -> Option<Devices> {
+        (self.desired.base == *base).then_some(self.devices)
+    }
+
+    /// A port has its device.
+    pub(super) fn enter(&mut self, port: Port) {
+        self.ports.insert(port.name.clone(), port);
+    }
+
+    /// A port's device is gone.
+    pub(super) fn leave(&mut self, name: &str) {
+        self.ports.remove(name);
+    }
+
+    /// The ports whose devices are to go; `None` when the difference is not one of ports and rows alone.
+    fn gone(&self, desired: &Desired) -> Option<Vec<Port>> {
+        let of_name: BTreeMap<&str, &Port> =
+            desired.ports.iter().map(|port| (port.name.as_str(), port)).collect();
+        let mut gone = Vec::new();
+        for port in self.ports.values() {
+            match of_name.get(port.name.as_str()) {
+                Some(wanted) if *wanted == port => {}
+                None if !desired.base.is_gateway(port) => gone.push(port.clone()),
+                // Another address, or a row of the bridge's own that comes back.
+                Some(_) | None => return None,
+            }
+        }
+        (self.desired.base == desired.base).then_some(gone)
+    }
+}
+
+impl Carried {
+    /// Leads from what the last pass has left to `desired`, without a look at what is there; `None` when that takes a
+    /// whole pass.
+    pub(super) fn advance(
+        &mut self,
+        kernel: &Kernel,
+        snapshot: &NetworkSnapshot,
+        desired: &Desired,
+    ) -> Option<Applied> {
+        let mut settled = self.settled.take()?;
+        let gone = settled.gone(desired)?;
+        let names: BTreeSet<&String> = desired.ports.iter().map(|port| &port.name).collect();
+        let freed: Vec<String> = self.rules.guarded().filter(|port| !names.contains(port)).cloned().collect();
+        let mut applied = Applied::default();
+        let same_rows =
+            settled.desired.fdb == desired.fdb && settled.desired.neighbours == desired.neighbours;
+        if !(gone.is_empty() && freed.is_empty() && same_rows) {
+            let changed = Pass::resume(kernel, &snapshot.network, &[]).and_then(|mut pass| {
+                pass.remove_ports(&gone)?;
+                if !freed.is_empty() {
+                    pass.free_ports(&desired.base, freed, &mut self.rules)?;
+                }
+                pass.change_rows(&settled, desired)?;
+                Ok(pass.applied)
+            });
+            applied = changed
+                .inspect_err(|error| {
+                    tracing::debug!(%error, network = %snapshot.network.name, "a change takes a whole pass");
+                })
+                .ok()?;
+        }
+        gone.iter().for_each(|port| settled.leave(&port.name));
+        let missing = desired.ports.iter().filter(|port| !settled.ports.contains_key(&port.name));
+        let nowhere = missing.filter(|port| {
+            NetNs::open(kernel.workload_path(&snapshot.network.name, &port.workload)).is_err()
+        });
+        applied.unattached = nowhere.map(|port| port.workload.clone()).collect();
+        settled.desired = desired.clone();
+        self.settled = Some(settled);
+        Some(applied)
+    }
+}
+
+impl Pass<'_> {
+    fn remove_ports(&mut self, gone: &[Port]) -> Result<(), OverlayError> {
+        let refusals = self.socket.batch(gone.iter().map(|port| LinkRequest::named(&port.name).remove()))?;
+        self.applied.count(Table::Link, gone.len() - refusals.len());
+        match refusals.into_iter().find(|(_, refusal)| !refusal.is_gone()) {
+            None => Ok(()),
+            Some((place, refusal)) => {
+                let what = format!("remove {} of network {}", gone[place].name, self.network.name);
+                Err(NetlinkError::Refused { what, refusal }.into())
+            }
+        }
+    }
+
+    fn change_rows(&mut self, before: &Settled, desired: &Desired) -> Result<(), OverlayError> {
+        let vxlan = before.devices.vxlan;
+        self.mend(Table::Fdb, &desired.fdb, &before.desired.fdb, |row| {
+            vxlan_fdb_entry(vxlan, row.mac, row.peer)
+        })?;
+        self.mend(Table::Neighbour, &desired.neighbours, &before.desired.neighbours, |row| {
+            neighbour_entry(vxlan, row.address, row.mac)
+        })
+    }
+}
