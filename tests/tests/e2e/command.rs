@@ -70,7 +70,7 @@ fn ctrl_c_on_the_terminal_reaches_the_command_itself() {
     let mesh = Mesh::shop(1);
     let inner = r#"trap "echo interrupted; exit 7" INT; echo waiting; while :; do sleep 0.05; done"#;
     // `exec`: a shell that stayed in between would die of the signal itself.
-    let line = format!("exec {} run --network shop --name typed -- sh -c '{inner}'", sealane().display());
+    let line = format!("exec '{}' run --network shop --name typed -- sh -c '{inner}'", sealane().display());
     let mut script = mesh.site(1).host.command("script");
     script.args(["-qec", &line, "/dev/null"]);
     let mut terminal = Running::start(script);

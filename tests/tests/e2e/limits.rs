@@ -57,7 +57,7 @@ fn a_command_keeps_its_control_group_and_its_sidecar_is_not_in_it() {
         fs::write(limit, "268435456").unwrap();
     }
     let script = format!(
-        "read go; exec {} run --network shop --name limited --service api --port 8080 -- {} http 8080 limited",
+        "read go; exec '{}' run --network shop --name limited --service api --port 8080 -- '{}' http 8080 limited",
         sealane().display(),
         testapp().display()
     );

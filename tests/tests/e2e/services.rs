@@ -96,7 +96,7 @@ fn an_instance_reaches_itself_and_what_leads_nowhere_is_refused_at_once() {
     // One number over both transports; only TCP is served on 9001.
     let ports = ["--port", "9000", "--port", "9001/tcp"];
     let script = "testapp udp 9000 echo & testapp http 9000 http & exec testapp http 9001 x";
-    let script = script.replace("testapp", testapp().to_str().unwrap());
+    let script = script.replace("testapp", &format!("'{}'", testapp().display()));
     let flags =
         ["--network", "shop", "--service", "echo", "--name", "echo", "--no-sidecar", "--port", "9000/udp"];
     let _server = mesh.site(1).run(&[&flags[..], &ports].concat(), &["sh", "-c", &script]);
