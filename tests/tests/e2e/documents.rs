@@ -208,7 +208,7 @@ fn bad_documents_are_refused_with_their_place_and_change_nothing() {
         }
     }
     check(&mesh.sealane(&["apply", "-f", "-"]), 1, &[], &["no documents in standard input"]);
-    let closed = format!("{} apply -f - <&-", sealane().display());
+    let closed = format!("'{}' apply -f - <&-", sealane().display());
     check(&mesh.site(1).command("sh", &["-c", &closed]), 1, &[], &["standard input"]);
     check(&mesh.sealane(&["get", "network", "nowhere"]), 1, &[], &["no network nowhere"]);
     check(&mesh.sealane(&["get", "service", "--network", "nowhere"]), 1, &[], &["no network nowhere"]);
