@@ -9,6 +9,8 @@ pub mod backoff;
 pub mod drain;
 pub mod metrics;
 pub mod ready;
+pub mod seldom;
 pub mod socket;
 pub mod task;
 pub mod telemetry;
+pub mod text;

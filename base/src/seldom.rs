@@ -1,0 +1,55 @@
+//! Log lines that others can cause: so many a second, and a count of the rest.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Lets so many through in each period.
+#[derive(Debug)]
+pub struct Seldom {
+    most: u32,
+    period: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    since: Instant,
+    passed: u32,
+    withheld: u64,
+}
+
+impl Seldom {
+    /// So many in each period.
+    #[must_use]
+    pub fn new(most: u32, period: Duration) -> Self {
+        let state = State { since: Instant::now(), passed: 0, withheld: 0 };
+        Self { most, period, state: Mutex::new(state) }
+    }
+
+    /// Whether this one is to be said; then with how many were withheld since the last one that was.
+    pub fn pass(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(state.since) >= self.period {
+            state.since = now;
+            state.passed = 0;
+        }
+        if state.passed >= self.most {
+            state.withheld += 1;
+            return None;
+        }
+        state.passed += 1;
+        Some(std::mem::take(&mut state.withheld))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_withheld_is_counted_until_the_next_one_passes() {
+        let (seldom, now) = (Seldom::new(2, Duration::from_secs(1)), Instant::now());
+        assert_eq!([0; 5].map(|_| seldom.pass(now)), [Some(0), Some(0), None, None, None]);
+        assert_eq!(seldom.pass(now + Duration::from_secs(2)), Some(3));
+    }
+}
