@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sealane_base::text::one_line;
 use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::sidecar;
 use sealane_proto::types::TrustDomain;
@@ -282,7 +283,7 @@ pub(crate) fn is_passing(code: tonic::Code) -> bool {
 pub(crate) fn words(status: &tonic::Status) -> String {
     match status.message() {
         "" => status.code().description().to_owned(),
-        said => said.to_owned(),
+        said => one_line(said, 2_048).into_owned(),
     }
 }
 

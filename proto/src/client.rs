@@ -2,6 +2,7 @@
 
 mod clock;
 mod connect;
+mod ending;
 mod join;
 mod link;
 

@@ -8,6 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use sealane_base::text::one_line;
 
 use super::connect::{ConnectError, tls_channel};
 use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer_identity, signatures};
@@ -118,7 +119,7 @@ fn refused(address: &ControlAddr, node: &Node, status: &tonic::Status) -> JoinEr
     JoinError::Refused {
         address: address.clone(),
         node: node.name.to_string(),
-        reason: status.message().to_owned(),
+        reason: one_line(status.message(), 2_048).into_owned(),
         retry,
     }
 }

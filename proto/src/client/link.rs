@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
+use sealane_base::text::one_line;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,13 +18,19 @@ use tonic::transport::Channel;
 
 use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
+use super::ending::{Ending, LONGEST_REASON};
 use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
 use crate::types::{Generation, NetworkName, UnderlayAddr, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// Control that comes back has its hosts back within this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long to wait when another agent has taken this host's place: it holds that, and has reasons of its own.
+const DISPLACED_WAIT: Duration = Duration::from_secs(30);
+/// A stream that lasted so long was a success: what follows it begins again.
+const LASTING: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Without a word from control for this long, the stream is given up.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -132,14 +139,20 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
             return;
         };
         let session = Session { inputs: &mut inputs, events: &events, address: &address };
-        let (Ending { reason, refused }, welcomed) = session.run(&provider).await;
-        if welcomed {
+        let begun = Instant::now();
+        let (Ending { reason, refused, displaced }, welcomed) = session.run(&provider).await;
+        if welcomed && begun.elapsed() >= LASTING {
             backoff.reset();
         }
         if events.send(LinkEvent::Down { reason, refused }).await.is_err() {
             return;
         }
-        tokio::time::sleep(backoff.next_wait(rand::random())).await;
+        let wait = if displaced {
+            Backoff::new(DISPLACED_WAIT, DISPLACED_WAIT).next_wait(rand::random())
+        } else {
+            backoff.next_wait(rand::random())
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -147,31 +160,6 @@ struct Session<'a> {
     inputs: &'a mut LinkInputs,
     events: &'a mpsc::Sender<LinkEvent>,
     address: &'a ControlAddr,
-}
-
-/// How a stream ended.
-#[derive(Debug, PartialEq, Eq)]
-struct Ending {
-    reason: String,
-    refused: bool,
-}
-
-impl From<String> for Ending {
-    fn from(reason: String) -> Self {
-        Self { reason, refused: false }
-    }
-}
-
-impl Ending {
-    fn of(status: &tonic::Status, address: &ControlAddr) -> Self {
-        let message = status.message();
-        // What control itself says has no cause on this side.
-        if std::error::Error::source(status).is_some() {
-            return format!("the connection to control at {address} was lost: {message}").into();
-        }
-        let refused = status.code() == tonic::Code::PermissionDenied;
-        Self { reason: format!("control at {address} refuses: {message}"), refused }
-    }
 }
 
 impl Session<'_> {
@@ -241,6 +229,7 @@ impl Session<'_> {
 
     fn misfit(&self, error: &ProtocolError, theirs: &str) -> String {
         let (address, ours) = (self.address, &self.inputs.version);
+        let theirs = one_line(theirs, 64);
         format!(
             "control at {address} is Sealane {theirs}, this agent is {ours}: {error}; run the same version on both"
         )
@@ -363,7 +352,7 @@ fn rejection(refusal: v1::Refusal) -> Result<Rejection, crate::types::NameError>
     Ok(Rejection {
         network: refusal.network.parse()?,
         workload: refusal.workload.parse()?,
-        reason: refusal.reason,
+        reason: one_line(&refusal.reason, LONGEST_REASON).into_owned(),
     })
 }
 
@@ -373,32 +362,4 @@ fn ack(network: &NetworkName, generation: Generation) -> v1::Ack {
 
 fn message(message: v1::agent_message::Message) -> v1::AgentMessage {
     v1::AgentMessage { message: Some(message) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_control_s_own_word_and_a_broken_connection_is_none() {
-        let address: ControlAddr = "192.0.2.1:7443".parse().unwrap();
-        let check = |status: tonic::Status, reason: &str, refused: bool| {
-            assert_eq!(Ending::of(&status, &address), Ending { reason: reason.to_owned(), refused });
-        };
-        check(
-            tonic::Status::permission_denied("node host-4 was removed"),
-            "control at 192.0.2.1:7443 refuses: node host-4 was removed",
-            true,
-        );
-        check(
-            tonic::Status::unavailable("the control plane is shutting down"),
-            "control at 192.0.2.1:7443 refuses: the control plane is shutting down",
-            false,
-        );
-        check(
-            tonic::Status::from_error(std::io::Error::other("broken pipe").into()),
-            "the connection to control at 192.0.2.1:7443 was lost: broken pipe",
-            false,
-        );
-    }
 }

@@ -1,0 +1,77 @@
+//! How a stream to control ended, in words for people and as a reason to wait.
+
+use sealane_base::text::one_line;
+
+use crate::resource::ControlAddr;
+
+/// How much is shown of a reason that control gives.
+pub(super) const LONGEST_REASON: usize = 2_048;
+
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) reason: String,
+    /// Whether control wants nothing of this host.
+    pub(super) refused: bool,
+    /// Whether another agent has taken this host's place.
+    pub(super) displaced: bool,
+}
+
+impl From<String> for Ending {
+    fn from(reason: String) -> Self {
+        Self { reason, refused: false, displaced: false }
+    }
+}
+
+impl Ending {
+    pub(super) fn of(status: &tonic::Status, address: &ControlAddr) -> Self {
+        let message = &one_line(status.message(), LONGEST_REASON);
+        // What control itself says has no cause on this side.
+        if std::error::Error::source(status).is_some() {
+            return format!("the connection to control at {address} was lost: {message}").into();
+        }
+        let refused = status.code() == tonic::Code::PermissionDenied;
+        let displaced = status.code() == tonic::Code::Aborted;
+        Self { reason: format!("control at {address} refuses: {message}"), refused, displaced }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_control_s_own_word_and_a_broken_connection_is_none() {
+        let address: ControlAddr = "192.0.2.1:7443".parse().unwrap();
+        let check = |status: tonic::Status, reason: &str, refused: bool| {
+            let ending = Ending::of(&status, &address);
+            assert_eq!(ending, Ending { reason: reason.to_owned(), refused, displaced: false });
+        };
+        check(
+            tonic::Status::permission_denied("node host-4 was removed"),
+            "control at 192.0.2.1:7443 refuses: node host-4 was removed",
+            true,
+        );
+        check(
+            tonic::Status::unavailable("the control plane is shutting down"),
+            "control at 192.0.2.1:7443 refuses: the control plane is shutting down",
+            false,
+        );
+        check(
+            tonic::Status::from_error(std::io::Error::other("broken pipe").into()),
+            "the connection to control at 192.0.2.1:7443 was lost: broken pipe",
+            false,
+        );
+    }
+
+    #[test]
+    fn who_was_displaced_by_another_agent_knows_it_and_nobody_writes_its_lines() {
+        let address: ControlAddr = "192.0.2.1:7443".parse().unwrap();
+        let status = tonic::Status::aborted("another stream of node host-4 has taken over\n\u{1b}[2J");
+        let ending = Ending::of(&status, &address);
+        assert!(
+            ending.displaced && !ending.refused && !ending.reason.contains(['\n', '\u{1b}']),
+            "{ending:?}"
+        );
+    }
+}
