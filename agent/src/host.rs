@@ -4,6 +4,7 @@
 //! [`Effective`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
 
 mod actor;
+mod again;
 mod mesh;
 mod rest;
 mod trouble;

@@ -12,6 +12,7 @@ use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
+use super::again::Again;
 use super::mesh::{DataPlane, Mesh};
 use super::rest::Rest;
 use super::trouble::Trouble;
@@ -149,6 +150,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         reported,
         problems: BTreeMap::new(),
         clocks,
+        again: Again::default(),
         complaints,
         begun,
         rest: Rest::default(),
@@ -188,6 +190,7 @@ struct Host {
     reported: watch::Sender<Reported>,
     problems: BTreeMap<(NetworkName, Trouble), String>,
     clocks: watch::Sender<Option<ClockPair>>,
+    again: Again,
     complaints: watch::Sender<Vec<String>>,
     begun: watch::Sender<bool>,
     rest: Rest,
@@ -299,6 +302,9 @@ impl Host {
                 let name = snapshot.network.name.clone();
                 self.problems.remove(&(name.clone(), Trouble::Unknown));
                 if self.parts.mesh.accept(*snapshot) {
+                    if self.again.arrives(&name) {
+                        self.parts.mesh.tell_anew();
+                    }
                     self.dirty.insert(name.clone());
                     self.unsaved.insert(name);
                 }
@@ -309,6 +315,7 @@ impl Host {
                     tracing::warn!(network = %refused.network, workload = %refused.workload,
                         reason = refused.reason, "control does not accept a workload");
                 }
+                self.again.ask(&refused, self.link.borrow().channel.as_ref(), Instant::now());
                 self.reported.send_modify(|reported| {
                     reported.version = reported.version.max(version);
                     reported.refused = refused;

@@ -382,6 +382,11 @@ impl Mesh {
         }
     }
 
+    /// What control knows of this host may be told to it again.
+    pub(crate) fn tell_anew(&mut self) {
+        self.version += 1;
+    }
+
     /// Counts the changes that control should hear of.
     #[must_use]
     pub(crate) fn version(&self) -> u64 {

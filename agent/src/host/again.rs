@@ -1,0 +1,94 @@
+//! Networks in which control does not accept this host's workloads: perhaps because it knows no more that the host carries
+//! them, as after a restoration. Then carrying them is asked for again, and the report is told anew.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sealane_base::task;
+use sealane_proto::client::Rejection;
+use sealane_proto::types::NetworkName;
+use sealane_proto::wire::v1::{CarryRequest, control_client::ControlClient};
+use tonic::Request;
+use tonic::transport::Channel;
+
+use crate::certs::words;
+
+/// How often it is asked for one network: most refusals have other reasons, which asking does not change.
+const SELDOM: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    asked: BTreeMap<NetworkName, Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    at: Instant,
+    /// Whether the network's state has come since.
+    arrived: bool,
+}
+
+impl Again {
+    /// Asks for the networks of these workloads. A host that carries one already gets what it has.
+    pub(super) fn ask(&mut self, refused: &[Rejection], channel: Option<&Channel>, now: Instant) {
+        self.asked.retain(|network, _| refused.iter().any(|refused| refused.network == *network));
+        let Some(channel) = channel else { return };
+        for network in self.due(refused, now) {
+            let channel = channel.clone();
+            let asking = async move {
+                let mut request = Request::new(CarryRequest { network: network.to_string(), blocks_held: 0 });
+                request.set_timeout(PATIENCE);
+                if let Err(status) = ControlClient::new(channel).carry(request).await {
+                    tracing::debug!(%network, reason = words(&status), "the network is not carried again");
+                }
+            };
+            // It ends by its patience.
+            task::spawn("carry-again", asking).detach();
+        }
+    }
+
+    fn due(&mut self, refused: &[Rejection], now: Instant) -> Vec<NetworkName> {
+        let mut due = vec![];
+        for Rejection { network, .. } in refused {
+            let recent = self.asked.get(network).is_some_and(|asked| now - asked.at < SELDOM);
+            if !recent {
+                self.asked.insert(network.clone(), Asked { at: now, arrived: false });
+                due.push(network.clone());
+            }
+        }
+        due
+    }
+
+    /// Whether this network's state is the first since it was asked for: then the report is to be told anew.
+    pub(super) fn arrives(&mut self, network: &NetworkName) -> bool {
+        let asked = self.asked.get_mut(network);
+        asked.is_some_and(|asked| !std::mem::replace(&mut asked.arrived, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(network: &str, workload: &str) -> Rejection {
+        let (network, workload) = (network.parse().unwrap(), workload.parse().unwrap());
+        Rejection { network, workload, reason: "node host-1 holds no block of network shop yet".to_owned() }
+    }
+
+    #[test]
+    fn a_network_is_asked_for_once_in_a_while_and_its_state_tells_the_report_anew_once() {
+        let (mut again, now) = (Again::default(), Instant::now());
+        let both = [refused("shop", "a"), refused("shop", "b"), refused("blog", "c")];
+        let due: Vec<String> = again.due(&both, now).iter().map(ToString::to_string).collect();
+        assert_eq!(due, ["shop", "blog"]);
+        assert!(again.due(&both, now + Duration::from_secs(29)).is_empty());
+        let shop = "shop".parse().unwrap();
+        assert!(again.arrives(&shop) && !again.arrives(&shop));
+        assert!(!again.arrives(&"other".parse().unwrap()));
+        assert_eq!(again.due(&both[..1], now + SELDOM).len(), 1);
+        assert!(again.arrives(&shop));
+    }
+}
