@@ -9,6 +9,7 @@ pub(crate) fn snapshot() -> NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },
         network: Network {
             name: "shop".parse().unwrap(),
+            hosts: Default::default(),
             subnet: "10.42.0.0/16".parse().unwrap(),
             vni: Vni::FIRST,
             mtu: None,
@@ -32,7 +33,13 @@ pub(crate) fn block(node: Option<&str>, range: &str) -> Block {
 /// A service with these ports.
 pub(crate) fn service<'a>(name: &str, vip: &str, ports: impl Iterator<Item = &'a str>) -> Service {
     let ports = ports.map(|port| port.parse().unwrap()).collect();
-    Service { name: name.parse().unwrap(), vip: vip.parse().unwrap(), ports, declared: false }
+    Service {
+        name: name.parse().unwrap(),
+        hosts: Default::default(),
+        vip: vip.parse().unwrap(),
+        ports,
+        declared: false,
+    }
 }
 
 /// A ready workload of no service, with a sidecar, on `host-1`; its MAC address ends as its IP address does.

@@ -61,6 +61,11 @@ fn dash(text: Option<&String>) -> String {
     text.cloned().unwrap_or_else(|| "-".to_owned())
 }
 
+/// Those that something is for; none named: all.
+fn hosts(names: &[String]) -> String {
+    if names.is_empty() { "all".to_owned() } else { names.join(", ") }
+}
+
 fn list(texts: &[String]) -> String {
     if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
 }

@@ -29,7 +29,7 @@ const ROOT_LIFETIME: Duration = DAY.saturating_mul(3_653);
 /// How long certificates of control and of hosts live; they renew them long before.
 pub(crate) const HOST_LIFETIME: Duration = DAY.saturating_mul(30);
 /// How long certificates of services and workloads live: control may be away for a day and more.
-pub(crate) const WORKLOAD_LIFETIME: Duration = DAY.saturating_mul(3);
+const WORKLOAD_LIFETIME: Duration = DAY.saturating_mul(3);
 /// How far a host's clock may be behind control's.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
@@ -135,14 +135,9 @@ impl Authority {
         Ok(Self { domain, issuer, root, expires, workload_lifetime: WORKLOAD_LIFETIME })
     }
 
-    /// The same authority with another lifetime of services' and workloads' certificates.
+    /// The same authority with another lifetime of services' and workloads' certificates, no longer than that of a host's.
     pub(crate) fn with_workload_lifetime(self, lifetime: Option<Duration>) -> Self {
-        Self { workload_lifetime: lifetime.unwrap_or(WORKLOAD_LIFETIME), ..self }
-    }
-
-    /// How long certificates of services and workloads live.
-    pub(crate) fn workload_lifetime(&self) -> Duration {
-        self.workload_lifetime
+        Self { workload_lifetime: lifetime.unwrap_or(WORKLOAD_LIFETIME).min(HOST_LIFETIME), ..self }
     }
 
     /// The trust domain.

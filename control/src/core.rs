@@ -8,6 +8,7 @@ mod carry;
 mod change;
 mod declare;
 mod draft;
+mod hosts;
 mod ipam;
 mod join;
 mod network;
@@ -30,10 +31,13 @@ use std::error::Error;
 pub use carry::{Carried, CarryNetwork, CarryRefusal};
 pub use change::{Change, Touched};
 pub use declare::{Apply, DocumentRefusal, Effect};
+pub use hosts::{HostInUse, NotForHost};
 pub use join::{JoinNode, JoinRefusal};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
-pub use recovery::{Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal};
-pub use removal::{DrainNode, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
+pub use recovery::{
+    Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
+};
+pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
 pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};
 pub use service::{RemoveService, RemoveServiceRefusal};

@@ -9,6 +9,7 @@ pub mod kv;
 
 mod api;
 mod ca;
+mod guard;
 mod metrics;
 mod registry;
 mod renewal;
@@ -102,12 +103,12 @@ impl Control {
         move || targets::json(&directory.directory().nodes, &directory.seen())
     }
 
-    /// A new join token, durable when this returns.
+    /// A new join token for so many hosts (`None`: any number), durable when this returns.
     ///
     /// # Errors
     /// When `ttl` is not from a second to a year or the store cannot be written.
-    pub async fn create_token(&self, ttl: Duration) -> Result<JoinToken, TokenError> {
-        let wanted = api::WantedToken { ttl, uses: None, node: None };
+    pub async fn create_token(&self, ttl: Duration, uses: Option<u32>) -> Result<JoinToken, TokenError> {
+        let wanted = api::WantedToken { ttl, uses, node: None, networks: Default::default() };
         let made = api::create_token(&self.writer, &self.authority, wanted).await;
         made.map(|(token, _)| token).map_err(|error| TokenError { reason: error.to_string() })
     }

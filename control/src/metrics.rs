@@ -18,8 +18,14 @@ pub(crate) struct Metrics {
     pub(crate) certificates_signed: IntCounterVec,
     /// By `result`.
     pub(crate) handshakes: IntCounterVec,
+    /// By `reason`: connections that control has ended.
+    pub(crate) connections_ended: IntCounterVec,
+    /// By `reason`: calls that went no further than the guard.
+    pub(crate) calls_refused: IntCounterVec,
     /// By `result`: `joined`, or why not.
     pub(crate) joins: IntCounterVec,
+    /// Networks that a host began to carry.
+    pub(crate) first_carries: IntCounter,
     /// By `kind` of what was taken back.
     pub(crate) revocations: IntCounterVec,
     certificate_expiry: GaugeVec,
@@ -62,6 +68,16 @@ impl Metrics {
         )?;
         let handshakes =
             counters("sealane_control_handshakes_total", "TLS handshakes by result.", &["result"])?;
+        let connections_ended = counters(
+            "sealane_control_connections_ended_total",
+            "Connections that control ended after their handshake, because of who or what they were.",
+            &["reason"],
+        )?;
+        let calls_refused = counters(
+            "sealane_control_calls_refused_total",
+            "Calls that were refused before they were read, or while.",
+            &["reason"],
+        )?;
         let joins = counters(
             "sealane_control_joins_total",
             "Hosts that asked to join: joined, or the reason for which they were refused.",
@@ -72,6 +88,11 @@ impl Metrics {
             "Tokens revoked and nodes removed with their certificates.",
             &["kind"],
         )?;
+        let first_carries = IntCounter::new(
+            "sealane_control_first_carries_total",
+            "Times that a host began to carry a network which it did not carry before.",
+        )?;
+        registry.register(Box::new(first_carries.clone()))?;
         let opts = Opts::new("sealane_certificate_expiry_timestamp_seconds", "When a certificate ends.");
         let certificate_expiry = GaugeVec::new(opts, &["identity"])?;
         register(Box::new(certificate_expiry.clone()))?;
@@ -83,7 +104,10 @@ impl Metrics {
             stream_messages,
             certificates_signed,
             handshakes,
+            connections_ended,
+            calls_refused,
             joins,
+            first_carries,
             revocations,
             certificate_expiry,
         })

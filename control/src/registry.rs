@@ -8,7 +8,9 @@ mod directory;
 mod tracker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::IntGauge;
@@ -48,6 +50,49 @@ pub(crate) struct Seen {
     pub(crate) connected: bool,
     /// What its clock and ours said last.
     pub(crate) clocks: Option<ClockPair>,
+    /// The last time that one stream took the place of another that was there.
+    pub(crate) takeover: Option<Takeover>,
+}
+
+/// A stream that took the place of another one of the same node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Takeover {
+    /// Where the one was, and where the other.
+    pub(crate) peers: [SocketAddr; 2],
+    /// When.
+    pub(crate) at: Timestamp,
+    /// How many there have been, each soon after the one before.
+    pub(crate) times: u32,
+}
+
+impl Takeover {
+    /// How long one is remembered: longer than an agent waits that was displaced.
+    const MEMORY: Duration = Duration::from_secs(300);
+
+    fn after(previous: Option<Self>, peers: [SocketAddr; 2], now: Timestamp) -> Self {
+        let times = previous.filter(|previous| previous.is_recent(now)).map_or(0, |previous| previous.times);
+        Self { peers, at: now, times: times.saturating_add(1) }
+    }
+
+    fn is_recent(&self, now: Timestamp) -> bool {
+        now.since(self.at) < Self::MEMORY
+    }
+
+    /// Whether two agents take the node's place from each other: once, a host may just have lost a connection.
+    pub(crate) fn is_contest(&self, now: Timestamp) -> bool {
+        self.times > 1 && self.is_recent(now)
+    }
+}
+
+/// What is known of an agent that comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    /// What it runs.
+    pub(crate) version: String,
+    /// Where it connects from.
+    pub(crate) peer: SocketAddr,
+    /// When.
+    pub(crate) now: Timestamp,
 }
 
 /// Shared by the writer, the streams and the API.
@@ -72,6 +117,7 @@ struct Hub {
 #[derive(Debug)]
 struct Agent {
     stream: u64,
+    peer: SocketAddr,
     view: watch::Sender<View>,
 }
 
@@ -120,9 +166,8 @@ impl Registry {
     pub(crate) fn seat(
         self: &Arc<Self>,
         node: NodeName,
-        version: String,
+        Arrival { version, peer, now }: Arrival,
         applied: &BTreeMap<NetworkName, Generation>,
-        now: Timestamp,
     ) -> Seat {
         let mut hub = self.hub();
         let directory = self.directory.load();
@@ -132,12 +177,15 @@ impl Registry {
         let removed = !directory.nodes.contains_key(&node);
         let view = View { networks: directory.carried_by(&node), removed, ..View::default() };
         let (sender, view) = watch::channel(view);
-        if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, view: sender }) {
+        let known = hub.seen.get(&node).cloned().unwrap_or_default();
+        let mut takeover = known.takeover;
+        if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, peer, view: sender }) {
             old.view.send_modify(|view| view.replaced = true);
+            takeover = Some(Takeover::after(takeover, [old.peer, peer], now));
         }
-        let metrics_port = hub.seen.get(&node).and_then(|seen| seen.metrics_port);
-        hub.seen
-            .insert(node.clone(), Seen { version, metrics_port, last: now, connected: true, clocks: None });
+        let metrics_port = known.metrics_port;
+        let seen = Seen { version, metrics_port, last: now, connected: true, clocks: None, takeover };
+        hub.seen.insert(node.clone(), seen);
         hub.tracker.disconnect(&node);
         hub.tracker.connect(node.clone(), applied);
         hub.settle();
@@ -154,6 +202,24 @@ impl Registry {
     /// The networks whose newest state each connected agent has not acknowledged.
     pub(crate) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
         self.hub().tracker.behind()
+    }
+
+    /// The networks that connected agents have not come closer to for so long that nobody waits for them.
+    pub(crate) fn given_up(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        self.hub().tracker.given_up()
+    }
+
+    /// What each connected agent that is behind works by.
+    pub(crate) fn late_levels(&self) -> BTreeMap<(NodeName, NetworkName), u64> {
+        self.hub().tracker.late_levels()
+    }
+
+    /// Waits for an agent no longer, as far as a network is concerned.
+    pub(crate) fn give_up(&self, node: &NodeName, network: &NetworkName) {
+        let mut hub = self.hub();
+        hub.tracker.give_up(node, network);
+        hub.settle();
+        self.progress.send_replace(());
     }
 
     /// Per network in which addresses rest: the revision that every host which carries it works by.

@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use sealane_proto::identity::{Principal, SpiffeId};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::ca::{Authority, HOST_LIFETIME, OwnCertificate, WORKLOAD_LIFETIME};
+use crate::ca::{Authority, CLOCK_SKEW, HOST_LIFETIME, OwnCertificate};
 use crate::core::{PurgeRemoved, PurgeTokens};
 use crate::metrics::Metrics;
 use crate::store::Writer;
@@ -43,11 +43,8 @@ impl Upkeep {
             if let Err(error) = self.writer.submit(PurgeTokens).await {
                 tracing::warn!(%error, "expired tokens cannot be removed");
             }
-            let forget = PurgeRemoved {
-                // A shorter one may have been set since the removal.
-                workload_lifetime: self.authority.workload_lifetime().max(WORKLOAD_LIFETIME),
-                host_lifetime: HOST_LIFETIME,
-            };
+            // No certificate lives longer than a host's, and hosts' clocks may be behind.
+            let forget = PurgeRemoved { longest_lifetime: HOST_LIFETIME + CLOCK_SKEW };
             if let Err(error) = self.writer.submit(forget).await {
                 tracing::warn!(%error, "removed nodes cannot be forgotten");
             }

@@ -4,42 +4,49 @@
 //! taken from the agent's `View` when there is room to send. So a slow agent costs nothing and gets the
 //! newest state only.
 
+mod greeting;
 mod outbox;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::drain::Draining;
+use sealane_base::seldom::Seldom;
+use sealane_base::text::one_line;
 use sealane_proto::client::ClockPair;
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{Generation, NetworkName, NodeName};
-use sealane_proto::wire::{agree, v1};
+use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::types::NodeName;
+use sealane_proto::wire::v1;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tonic::{Status, Streaming};
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Readmit, Readmitted, Recall, Report, Reported, Span, Timestamp};
+use crate::core::{Recall, Report, Reported, TakenOver};
+use crate::guard::Pace;
 use crate::metrics::Metrics;
-use crate::registry::{Directory, Registry, Seat};
-use crate::serve::Proof;
+use crate::registry::{Arrival, Registry, Seat};
+use crate::serve::CertifiedHost;
 use crate::store::Writer;
+use greeting::{Greeting, acknowledgement, greet};
+pub(crate) use greeting::{check_protocol, check_version, not_a_node};
 use outbox::Outbox;
 
-/// How long an agent may take for its first message.
-const HELLO: Duration = Duration::from_secs(5);
 /// How often each side says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// An agent that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
 /// An agent that takes nothing of what waits for it for so long is stuck: nobody should wait for it.
 const STUCK: Duration = Duration::from_secs(30);
+/// Reports: one every 20 ms in the long run, and those of a start.
+const REPORTS: Pace = Pace::new(Duration::from_millis(20), 100);
+/// How many networks a host may say that it carries.
+const NETWORKS: usize = 4_096;
 /// How many answers may wait until nothing more is read from the agent.
 const ANSWERS: usize = 16;
 
@@ -52,44 +59,28 @@ pub(crate) struct Context {
     /// The trust bundle, DER.
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) draining: Draining,
+    /// How often it is logged that somebody was refused.
+    pub(crate) refusals: Arc<Seldom>,
 }
 
 /// Where messages to the agent go; the stream ends when this is dropped.
 pub(crate) type Sender = mpsc::Sender<Result<v1::ControlMessage, Status>>;
 
-/// Who opens a stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Opener {
-    pub(crate) node: NodeName,
-    /// SHA-256 of its certificate's public key.
-    pub(crate) key: Option<[u8; 32]>,
-    /// Of a host without a record: what it proves itself by.
-    pub(crate) newcomer: Option<Proof>,
-}
-
-/// What an agent says first.
-struct Greeting {
-    version: String,
-    protocol: u32,
-    applied: BTreeMap<NetworkName, Generation>,
-    recalls: bool,
-    metrics_port: Option<u16>,
-}
-
 /// Serves one stream until it ends.
 pub(crate) async fn serve(
     context: Context,
-    opener: Opener,
+    opener: CertifiedHost,
     mut incoming: Streaming<v1::AgentMessage>,
     down: Sender,
 ) {
-    let (node, key) = (opener.node.clone(), opener.key);
+    let (node, key, peer) = (opener.node.clone(), opener.key, opener.addr);
+    let refusals = context.refusals.clone();
     let ended = match greet(&context, opener, &mut incoming).await {
         Ok(greeting) => {
             let version = greeting.version.clone();
-            tracing::info!(%node, version, "agent connected");
-            let now = SystemTime::now().into();
-            let seat = context.registry.seat(node.clone(), version, &greeting.applied, now);
+            tracing::info!(%node, version, %peer, "agent connected");
+            let arrival = Arrival { version, peer, now: SystemTime::now().into() };
+            let seat = context.registry.seat(node.clone(), arrival, &greeting.applied);
             seat.serves_metrics(greeting.metrics_port);
             let session = Session::new(context, node.clone(), key, seat, greeting);
             let ended = session.run(incoming, &down).await;
@@ -97,83 +88,14 @@ pub(crate) async fn serve(
             ended
         }
         Err(refused) => {
-            tracing::warn!(%node, reason = refused.message(), "agent refused");
+            if let Some(withheld) = refusals.pass(std::time::Instant::now()) {
+                tracing::warn!(%node, reason = refused.message(), withheld, "agent refused");
+            }
             refused
         }
     };
     // Without room the agent does not read: then it does not read this either.
     let _ = down.try_send(Err(ended));
-}
-
-/// Waits for Hello: what the agent runs, where its metrics are, and which generations it works by.
-async fn greet(
-    context: &Context,
-    opener: Opener,
-    incoming: &mut Streaming<v1::AgentMessage>,
-) -> Result<Greeting, Status> {
-    let first = timeout(HELLO, incoming.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("no Hello came within 5 s"))??;
-    let Some(v1::AgentMessage { message: Some(Up::Hello(hello)) }) = first else {
-        return Err(Status::invalid_argument("the first message of a stream must be Hello"));
-    };
-    context.metrics.message("hello", "up");
-    let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
-    if let Some(proof) = opener.newcomer {
-        readmit(context, opener.node, proof, hello.underlay).await?;
-    }
-    let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
-    let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
-    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
-}
-
-/// The protocol to speak. Peers that have none in common refuse each other, with both versions.
-pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<u32, Status> {
-    agree(oldest, newest).map_err(|error| {
-        Status::failed_precondition(format!(
-            "the agent is Sealane {version}, this control plane is {VERSION}: {error}; run the same version on both"
-        ))
-    })
-}
-
-/// Takes in a host that joined after the backup was taken that this store was restored from.
-async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: String) -> Result<(), Status> {
-    let unknown = || Readmit::unknown(&node).to_string();
-    let told = v1::Node { name: node.to_string(), underlay };
-    let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
-    let Proof { key, issued } = proof;
-    match context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)? {
-        Readmitted::Known => Ok(()),
-        Readmitted::TakenIn => {
-            tracing::info!(%node, "taken in again by its certificate");
-            Ok(())
-        }
-        Readmitted::Revoked => {
-            context.metrics.revocations.with_label_values(&["node"]).inc();
-            Err(not_a_node(&context.registry.directory(), &node, Some(key)))
-        }
-    }
-}
-
-/// What somebody hears whose certificate is good, but who is no host of the mesh (any more).
-pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8; 32]>) -> Status {
-    let removed = directory.removed.values().find(|removed| match key {
-        Some(key) => removed.key == key,
-        None => removed.name == *node,
-    });
-    Status::permission_denied(match removed {
-        Some(removed) => format!(
-            "node {node} was removed from the mesh {} ago; run `sealane clean` on it, then join again with a new token",
-            Span(Timestamp::from(SystemTime::now()).since(removed.removed))
-        ),
-        None => format!("node {node} is not known to this control plane; let it join again with a new token"),
-    })
-}
-
-fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {
-    let network =
-        ack.network.parse().map_err(|error| Status::invalid_argument(format!("Ack.network: {error}")))?;
-    let generation = ack.generation.ok_or_else(|| Status::invalid_argument("Ack.generation is missing"))?;
-    Ok((network, generation.into()))
 }
 
 /// A report under way.
@@ -197,17 +119,19 @@ struct Session {
     context: Context,
     node: NodeName,
     /// SHA-256 of the node's public key.
-    key: Option<[u8; 32]>,
+    key: [u8; 32],
     seat: Seat,
     outbox: Outbox,
     pending: Option<Pending>,
     heard: Instant,
     /// When the agent last took a message, or had none to take.
     taken: Instant,
+    /// How often it may report.
+    pace: Pace,
 }
 
 impl Session {
-    fn new(context: Context, node: NodeName, key: Option<[u8; 32]>, seat: Seat, greeting: Greeting) -> Self {
+    fn new(context: Context, node: NodeName, key: [u8; 32], seat: Seat, greeting: Greeting) -> Self {
         let mut outbox = Outbox::new(greeting.applied);
         if greeting.recalls {
             outbox.hold();
@@ -219,7 +143,7 @@ impl Session {
             roots: context.roots.clone(),
         }));
         let now = Instant::now();
-        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now }
+        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now, pace: REPORTS }
     }
 
     /// Runs until either side ends; says why.
@@ -234,7 +158,7 @@ impl Session {
                 return Status::aborted(format!("another stream of node {} has taken over", self.node));
             }
             if view.removed {
-                return not_a_node(&self.context.registry.directory(), &self.node, self.key);
+                return not_a_node(&self.context.registry.directory(), &self.node, Some(self.key));
             }
             let sending = self.outbox.has_news(&view);
             if !sending {
@@ -289,20 +213,24 @@ impl Session {
             Some(Up::Hello(_)) => Err(Status::invalid_argument("Hello comes once, at the start of a stream")),
             Some(Up::Report(report)) => {
                 self.context.metrics.message("report", "up");
-                self.pending = Some(Box::pin(submit(self.context.writer.clone(), self.node.clone(), report)));
+                let report = submit(self.context.writer.clone(), self.node.clone(), report);
+                self.pending = Some(self.in_turn(report));
                 Ok(())
             }
             Some(Up::Ack(ack)) => {
                 self.context.metrics.message("ack", "up");
                 let (network, generation) = acknowledgement(ack)?;
                 self.seat.acknowledged(&network, generation);
+                if self.outbox.networks() >= NETWORKS {
+                    return Err(Status::invalid_argument(format!("Acks name more than {NETWORKS} networks")));
+                }
                 self.outbox.carries(network, generation);
                 Ok(())
             }
             Some(Up::Recall(recall)) => {
                 self.context.metrics.message("recall", "up");
-                self.pending =
-                    Some(Box::pin(take_over(self.context.writer.clone(), self.node.clone(), recall)));
+                let taken = take_over(self.context.writer.clone(), self.node.clone(), recall);
+                self.pending = Some(self.in_turn(taken));
                 Ok(())
             }
             Some(Up::Heartbeat(heartbeat)) => {
@@ -317,6 +245,18 @@ impl Session {
         }
     }
 
+    /// One after the other, and not faster than a host can need: each may be a transaction, and news for all hosts.
+    fn in_turn(&mut self, message: impl Future<Output = Result<Done, Status>> + Send + 'static) -> Pending {
+        // Nothing is read meanwhile: nobody comes so early that it would be refused.
+        let wait = self.pace.next(Instant::now()).unwrap_or_default();
+        Box::pin(async move {
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+            message.await
+        })
+    }
+
     fn answer(&mut self, answer: Answer) {
         let Answer { sequence, reported, unreadable: mut refused } = answer;
         refused.extend(reported.refused.into_iter().map(|refusal| v1::Refusal {
@@ -326,7 +266,9 @@ impl Session {
         }));
         for refusal in &refused {
             let v1::Refusal { network, workload, reason } = refusal;
-            tracing::warn!(node = %self.node, network, workload, reason, "workload refused");
+            if let Some(withheld) = self.context.refusals.pass(std::time::Instant::now()) {
+                tracing::warn!(node = %self.node, network, workload, reason, withheld, "workload refused");
+            }
         }
         // What came while the report was under way is read now: silence counts from here.
         self.heard = Instant::now();
@@ -354,7 +296,10 @@ async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<Do
         let (network, workload) = (message.network.clone(), message.name.clone());
         match Workload::try_from(message) {
             Ok(workload) => readable.push(workload),
-            Err(error) => unreadable.push(v1::Refusal { network, workload, reason: error.to_string() }),
+            Err(error) => {
+                let [network, workload] = [network, workload].map(|name| one_line(&name, 80).into_owned());
+                unreadable.push(v1::Refusal { network, workload, reason: error.to_string() });
+            }
         }
     }
     let reported = writer.submit(Report { node, workloads: readable }).await.map_err(status_of)?;
@@ -372,8 +317,8 @@ async fn take_over(writer: Writer, node: NodeName, recall: v1::Recall) -> Result
     }
     if !networks.is_empty() {
         let recalled = writer.submit(Recall { node: node.clone(), networks }).await.map_err(status_of)?;
-        for network in recalled {
-            tracing::info!(%node, %network, "taken over what the backup did not know");
+        for TakenOver { network, what } in recalled {
+            tracing::info!(%node, %network, what, "taken over what the backup did not know");
         }
     }
     Ok(Done::Recalled(recall.last))

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sealane_base::drain::{Drain, Draining};
 use sealane_base::ready::{Part, Readiness};
+use sealane_base::seldom::Seldom;
 use sealane_base::task::{self, Task};
 use sealane_proto::types::Generation;
 use sealane_proto::wire::v1;
@@ -24,11 +25,12 @@ use v1::read_server::ReadServer;
 use crate::api::{AdminApi, ControlApi, ReadApi};
 use crate::ca::{Authority, OwnCertificate};
 use crate::core::{State, Timestamp, Touched};
+use crate::guard::Guarded;
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
 use crate::renewal::Upkeep;
 use crate::rests;
-use crate::serve::{self, Socket};
+use crate::serve::{self, Acceptor, Connection, Ready, Socket};
 use crate::session::Context;
 use crate::store::{self, Health, Image, Meta, Publish, Stopped, Store, Writer};
 use crate::{Config, Control};
@@ -37,10 +39,19 @@ use crate::{Config, Control};
 const TRUST_DOMAIN: &str = "sealane";
 /// Pings on idle connections: a dead host is noticed within interval and timeout.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// The largest message from a host: a report of tens of thousands of workloads.
+/// How many refusals are logged in so long: the metrics count all.
+const REFUSALS: u32 = 20;
+const REFUSALS_EVERY: Duration = Duration::from_secs(10);
+/// The largest message of an administrator: thousands of documents.
 const LARGEST_MESSAGE: usize = 64 << 20;
-/// How many calls one connection may have under way.
+/// How many calls one connection of an administrator or a host may have under way.
 const CALLS: u32 = 256;
+/// How many one may have that joins: it makes one.
+const STRANGERS_CALLS: u32 = 2;
+/// How many bytes may come on such a connection before they are asked for (RFC 9113, section 6.9.2, has no less).
+const STRANGERS_WINDOW: u32 = 65_535;
+/// How much their request's heads may say.
+const STRANGERS_HEADERS: u32 = 8 << 10;
 
 /// Why control does not start. Each names what is in the way and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -102,12 +113,18 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         metrics: metrics.clone(),
         roots,
         draining: drain.handle(),
+        refusals: Arc::new(Seldom::new(REFUSALS, REFUSALS_EVERY)),
     };
-    let (ready, connections) = mpsc::channel(64);
-    let accepting = task::spawn("accept", serve::accept(listener, tls, metrics.clone(), ready));
+    let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
+    let ready = Ready { hosts: to_hosts, strangers: to_strangers };
+    let acceptor = Acceptor::new(tls, registry.clone(), metrics.clone(), ready);
+    let accepting = task::spawn("accept", acceptor.run(listener));
     let hosts = ControlApi { context, authority: authority.clone() };
     let admin = AdminApi::beside(&hosts);
-    let hosts = serve_hosts(hosts, connections, drain.handle(), readiness.part("hosts"));
+    let strangers = strangers_server();
+    let strangers =
+        serve_hosts(strangers, hosts.clone(), from_strangers, drain.handle(), readiness.part("joining"));
+    let hosts = serve_hosts(server(), hosts, from_hosts, drain.handle(), readiness.part("hosts"));
     let shown = registry.clone();
     let rests = task::spawn("rests", rests::run(registry.clone(), writer.clone()));
     let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), health, started };
@@ -130,7 +147,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         stopped,
         authority,
         drain,
-        servers: vec![hosts, people],
+        servers: vec![hosts, strangers, people],
         upkeep,
         _socket: socket,
     })
@@ -186,17 +203,30 @@ fn server() -> Server {
         .max_concurrent_streams(CALLS)
 }
 
+/// For connections without a certificate, each of which may hold little.
+fn strangers_server() -> Server {
+    server()
+        .max_concurrent_streams(STRANGERS_CALLS)
+        .initial_connection_window_size(STRANGERS_WINDOW)
+        .initial_stream_window_size(STRANGERS_WINDOW)
+        .http2_max_header_list_size(STRANGERS_HEADERS)
+}
+
 fn serve_hosts(
+    mut server: Server,
     api: ControlApi,
-    connections: mpsc::Receiver<io::Result<serve::Connection>>,
+    connections: mpsc::Receiver<io::Result<Connection>>,
     mut draining: Draining,
     part: Part,
 ) -> Task {
     task::spawn_fallible("hosts", async move {
         part.ready();
-        let service = ControlServer::new(api).max_decoding_message_size(LARGEST_MESSAGE);
+        let (registry, refused) = (api.context.registry.clone(), api.context.metrics.calls_refused.clone());
+        // How large a message may be depends on who sends it: the guard knows.
+        let service = ControlServer::new(api).max_decoding_message_size(usize::MAX);
+        let service = Guarded::new(service, registry, refused);
         let incoming = ReceiverStream::new(connections);
-        server().add_service(service).serve_with_incoming_shutdown(incoming, draining.begun()).await
+        server.add_service(service).serve_with_incoming_shutdown(incoming, draining.begun()).await
     })
 }
 

@@ -2,7 +2,7 @@
 //! (<https://prometheus.io/docs/prometheus/latest/http_sd/>). Pure.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sealane_proto::types::NodeName;
 use serde::Serialize;
@@ -12,6 +12,9 @@ use crate::registry::Seen;
 
 /// Where an agent serves its metrics as long as it has not said otherwise.
 const USUAL_PORT: u16 = 9464;
+
+/// Ports below are for other services than a metrics listener, which hosts could otherwise have called.
+const FIRST_PORT: u16 = 1_024;
 
 /// A target group of one host; labels that Prometheus drops unless they are relabelled begin with `__meta_`.
 #[derive(Debug, Serialize)]
@@ -31,9 +34,10 @@ struct Labels {
 
 /// The target groups, as JSON.
 pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeName, Seen>) -> String {
-    let targets = nodes.iter().map(|(name, record)| {
+    let nodes = nodes.iter().filter(|(_, record)| is_a_hosts(record.node.underlay.to_ip()));
+    let targets = nodes.map(|(name, record)| {
         let seen = seen.get(name).cloned().unwrap_or_default();
-        let port = seen.metrics_port.unwrap_or(USUAL_PORT);
+        let port = seen.metrics_port.filter(|&port| port >= FIRST_PORT).unwrap_or(USUAL_PORT);
         Target {
             targets: [SocketAddr::new(record.node.underlay.to_ip(), port).to_string()],
             labels: Labels {
@@ -47,6 +51,16 @@ pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeN
     serde_json::to_string(&targets.collect::<Vec<_>>()).unwrap_or_else(|_| "[]".to_owned())
 }
 
+/// Whether an address can be one that a host has beneath its networks: hosts say what theirs is, and who scrapes it must
+/// not be led to itself, nor to the metadata service of its cloud.
+fn is_a_hosts(address: IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !(local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
 #[cfg(test)]
 mod tests {
     use sealane_proto::resource::Node;
@@ -55,7 +69,7 @@ mod tests {
 
     fn node(name: &str, underlay: &str) -> (NodeName, NodeRecord) {
         let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() };
-        (node.name.clone(), NodeRecord { node, key: [0; 32], joined: Default::default(), drained: false })
+        (node.name.clone(), NodeRecord::new(node, [0; 32], Default::default()))
     }
 
     #[test]
@@ -70,5 +84,20 @@ mod tests {
         assert_eq!(json[0]["labels"]["__meta_sealane_version"], "1.2.3");
         assert_eq!(json[0]["labels"]["__meta_sealane_connected"], "true");
         assert_eq!(json[1]["targets"], serde_json::json!(["[2001:db8::2]:9464"]));
+    }
+
+    #[test]
+    fn nobody_is_sent_anywhere_but_to_hosts() {
+        let nodes = BTreeMap::from([
+            node("host-1", "127.0.0.1"),
+            node("host-2", "169.254.169.254"),
+            node("host-3", "ff02::1"),
+            node("host-4", "192.0.2.4"),
+        ]);
+        let told = Seen { metrics_port: Some(22), ..Seen::default() };
+        let seen = BTreeMap::from([("host-4".parse().unwrap(), told)]);
+        let json: serde_json::Value = serde_json::from_str(&json(&nodes, &seen)).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), 1);
+        assert_eq!(json[0]["targets"], serde_json::json!(["192.0.2.4:9464"]));
     }
 }

@@ -50,7 +50,7 @@ struct Mesh {
 async fn mesh() -> Mesh {
     let directory = TempDir::new().unwrap();
     let control = control(directory.path()).await;
-    let token = control.create_token(HOUR).await.unwrap();
+    let token = control.create_token(HOUR, None).await.unwrap();
     Mesh { directory, control, token }
 }
 
@@ -68,6 +68,7 @@ async fn create_network(directory: &Path, name: &str, subnet: &str) -> Result<v1
         mtu: 0,
         deny_egress: false,
         subnet6: String::new(),
+        hosts: vec![],
     };
     admin(directory).await.create_network(request).await.map(tonic::Response::into_inner)
 }
@@ -210,7 +211,7 @@ async fn the_same_key_may_join_again() {
 async fn a_host_finds_out_that_a_token_is_of_another_mesh_before_it_says_anything() {
     let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (control, foreign) = (control(one.path()).await, control_at(other.path()).await);
-    let token = foreign.create_token(HOUR).await.unwrap();
+    let token = foreign.create_token(HOUR, None).await.unwrap();
     let error = Host::anonymous(control.local_addr(), token.pin).await.unwrap_err();
     assert!(error.contains("pinned"), "{error}");
 
@@ -344,7 +345,7 @@ async fn a_client_that_never_ends_its_handshake_stops_nobody() {
     for _ in 0..20 {
         idle.push(tokio::net::TcpStream::connect(control.local_addr()).await.unwrap());
     }
-    let token = control.create_token(HOUR).await.unwrap();
+    let token = control.create_token(HOUR, None).await.unwrap();
     join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     control.shutdown().await;
 }

@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use crate::identity::SerialPrefix;
 use crate::types::{
-    Generation, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet, Subnet6,
-    Transport, UnderlayAddr, Vni, Weight, WorkloadName,
+    Generation, Hosts, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet,
+    Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
 /// An overlay network.
@@ -15,6 +15,8 @@ use crate::types::{
 pub struct Network {
     /// Its name, unique in the mesh.
     pub name: NetworkName,
+    /// The hosts that may carry it.
+    pub hosts: Hosts,
     /// Its addresses.
     pub subnet: Subnet,
     /// Its VXLAN network identifier, unique in the mesh.
@@ -99,6 +101,8 @@ pub struct Block {
 pub struct Service {
     /// Its name, unique in the network.
     pub name: ServiceName,
+    /// The hosts that may run its instances, as far as they may carry the network; only a document says so.
+    pub hosts: Hosts,
     /// Its virtual address.
     pub vip: OverlayIp,
     /// The ports that its document declares or, without one, that any of its instances offers, sorted by number and

@@ -86,6 +86,12 @@ pub struct JoinToken {
 #[error("the join token is malformed (it reads slt1.ID.SECRET.PIN, as `sealane token create` prints it)")]
 pub struct ParseTokenError;
 
+/// Whether a text may be a token's public name.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
 impl FromStr for JoinToken {
     type Err = ParseTokenError;
     fn from_str(text: &str) -> Result<Self, ParseTokenError> {
@@ -93,7 +99,7 @@ impl FromStr for JoinToken {
         let [PREFIX, id, secret, pin] = parts.as_slice() else {
             return Err(ParseTokenError);
         };
-        if id.len() != 8 || !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        if !is_id(id) {
             return Err(ParseTokenError);
         }
         let pin = decode(pin).map(Pin).ok_or(ParseTokenError)?;

@@ -2,6 +2,7 @@
 
 mod address;
 mod generation;
+mod hosts;
 mod name;
 mod port;
 mod reference;
@@ -11,6 +12,7 @@ mod weight;
 
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
 pub use generation::Generation;
+pub use hosts::Hosts;
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
 pub use reference::WorkloadRef;

@@ -63,14 +63,20 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
 fn config(own: Workload) -> Result<Config, Failure> {
     let network = Network {
         name: "shop".parse()?,
+        hosts: Default::default(),
         subnet: "10.42.0.0/16".parse()?,
         vni: Vni::try_from(0x10_0000_u32)?,
         mtu: None,
         egress: Egress::Allow,
         subnet6: None,
     };
-    let api =
-        Service { name: "api".parse()?, vip: VIP.into(), ports: vec!["8080/http".parse()?], declared: false };
+    let api = Service {
+        name: "api".parse()?,
+        hosts: Default::default(),
+        vip: VIP.into(),
+        ports: vec!["8080/http".parse()?],
+        declared: false,
+    };
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },

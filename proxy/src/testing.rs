@@ -6,7 +6,13 @@ use sealane_proto::types::{Generation, MacAddr, Vni};
 
 pub(crate) fn service(name: &str, vip: &str, ports: &[&str]) -> Service {
     let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
-    Service { name: name.parse().unwrap(), vip: vip.parse().unwrap(), ports, declared: false }
+    Service {
+        name: name.parse().unwrap(),
+        hosts: Default::default(),
+        vip: vip.parse().unwrap(),
+        ports,
+        declared: false,
+    }
 }
 
 pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: &[&str]) -> Workload {
@@ -27,6 +33,7 @@ pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: 
 pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workload>) -> Config {
     let network = Network {
         name: "shop".parse().unwrap(),
+        hosts: Default::default(),
         subnet: "10.42.0.0/16".parse().unwrap(),
         vni: Vni::try_from(0x10_0000_u32).unwrap(),
         mtu: None,

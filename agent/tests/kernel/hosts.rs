@@ -52,6 +52,7 @@ pub(crate) fn two_hosts() -> Hosts {
     }
     let network = Network {
         name: "shop".parse().unwrap(),
+        hosts: Default::default(),
         subnet: "10.42.0.0/16".parse().unwrap(),
         vni: Vni::FIRST,
         mtu: None,

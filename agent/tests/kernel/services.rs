@@ -233,8 +233,13 @@ impl Scene {
         snapshot.workloads.clear();
         snapshot.blocks = vec![Block { node: None, range: "10.42.255.0/24".parse().unwrap() }];
         let ports = ["80", "53/udp"].map(|port| port.parse().unwrap()).to_vec();
-        snapshot.services =
-            vec![Service { name: "api".parse().unwrap(), vip: VIP.parse().unwrap(), ports, declared: false }];
+        snapshot.services = vec![Service {
+            name: "api".parse().unwrap(),
+            hosts: Default::default(),
+            vip: VIP.parse().unwrap(),
+            ports,
+            declared: false,
+        }];
         let rules = ServiceRules::new(hosts.a.hopper.clone(), network.name.clone());
         Self { hosts, client, servers, snapshot, sidecar: false, rules }
     }

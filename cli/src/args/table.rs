@@ -45,6 +45,9 @@ pub(crate) struct CreateNetwork {
     /// Bytes per packet inside; by the underlay when not given
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..=65485))]
     pub(crate) mtu: Option<u16>,
+    /// The hosts that may carry it; all when not given
+    #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
+    pub(crate) hosts: Vec<NodeName>,
     /// Whether workloads reach the world outside, through their hosts
     #[arg(long, value_enum, default_value_t)]
     pub(crate) egress: Egress,
@@ -83,12 +86,15 @@ pub(crate) enum TokenAction {
         /// How long it can be used
         #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = lifetime)]
         ttl: Duration,
-        /// How many hosts may join by it; any number when not given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        uses: Option<u32>,
+        /// How many hosts may join by it, or `unlimited`
+        #[arg(long, value_name = "N", default_value = "1", value_parser = uses)]
+        uses: u32,
         /// The one name that a host may join with by it; any when not given
         #[arg(long, value_name = "NAME")]
         node: Option<NodeName>,
+        /// The networks that a host which joins by it may carry; all when not given
+        #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+        networks: Vec<NetworkName>,
     },
     /// List the tokens, without what proves them; one that has ended is shown for a week
     Ls,
@@ -102,6 +108,17 @@ pub(crate) enum TokenAction {
 
 /// A year, a leap year too: control makes no token that lives longer.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+/// A number of hosts; 0 stands for any number.
+fn uses(text: &str) -> Result<u32, String> {
+    match text {
+        "unlimited" => Ok(0),
+        text => match text.parse() {
+            Ok(0) | Err(_) => Err("it must be a number of hosts from 1 on, or unlimited".to_owned()),
+            Ok(number) => Ok(number),
+        },
+    }
+}
 
 fn lifetime(text: &str) -> Result<Duration, String> {
     let length =

@@ -88,7 +88,7 @@ pub(super) async fn own_agent(
     let token = if sealane_agent::has_joined(data_dir).map_err(failed)? {
         None
     } else {
-        Some(control.create_token(OWN_TOKEN).await.map_err(failed)?)
+        Some(control.create_token(OWN_TOKEN, Some(1)).await.map_err(failed)?)
     };
     let mut address = control.local_addr();
     if address.ip().is_unspecified() {

@@ -128,6 +128,12 @@ fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer)
              runs there"
         )
     });
+    if !removed.token.is_empty() {
+        printer.talk(&format!(
+            "token {} that it joined by is revoked: hosts that were to join by it too need another one",
+            removed.token
+        ));
+    }
     Ok(())
 }
 

@@ -34,6 +34,7 @@ fn create(create: &CreateNetwork, common: &Common, printer: &Printer) -> Result<
         name: create.name.to_string(),
         subnet: subnet.to_string(),
         subnet6: subnet6.map(|subnet| subnet.to_string()).unwrap_or_default(),
+        hosts: create.hosts.iter().map(ToString::to_string).collect(),
         mtu: create.mtu.unwrap_or_default().into(),
         deny_egress: matches!(create.egress, Egress::Deny),
     };

@@ -14,10 +14,11 @@ use crate::view::{NewToken, TokenView};
 /// `sealane token create|ls|revoke`.
 pub(crate) fn call(token: &Token, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &token.action {
-        TokenAction::Create { ttl, uses, node } => {
+        TokenAction::Create { ttl, uses, node, networks } => {
             let node = node.as_ref().map(ToString::to_string).unwrap_or_default();
-            let uses = uses.unwrap_or_default();
-            create(v1::CreateTokenRequest { ttl_seconds: ttl.as_secs(), uses, node }, common, printer)
+            let networks = networks.iter().map(ToString::to_string).collect();
+            let request = v1::CreateTokenRequest { ttl_seconds: ttl.as_secs(), uses: *uses, node, networks };
+            create(request, common, printer)
         }
         TokenAction::Ls => list(common, printer),
         TokenAction::Revoke { id } => revoke(id, common, printer),
@@ -25,12 +26,18 @@ pub(crate) fn call(token: &Token, common: &Common, printer: &Printer) -> Result<
 }
 
 fn create(request: v1::CreateTokenRequest, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let uses = request.uses;
     let created = converse(async { answer(admin(common).await?.create_token(request)).await })?;
     let created = NewToken::from(created);
     if let Some(expires) = created.expires {
         let expires = printer::remaining(expires, SystemTime::now());
+        let hosts = match uses {
+            0 => "any number of hosts join".to_owned(),
+            1 => "one host joins".to_owned(),
+            several => format!("{several} hosts join"),
+        };
         printer.talk(&format!(
-            "a host joins with `sealane agent --control HOST:PORT --token ...`; expires {expires}:"
+            "{hosts} with `sealane agent --control HOST:PORT --token ...`; expires {expires}:"
         ));
     }
     let text = created.token.clone();

@@ -6,7 +6,7 @@ use sealane_proto::resource::Egress;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{generation, text};
+use super::{generation, hosts, text};
 use crate::printer::{Row, Sheet};
 
 /// A network as `network ls` and `network inspect` show it.
@@ -22,6 +22,8 @@ pub(crate) struct NetworkView {
     encryption: &'static str,
     /// `allow` or `deny`.
     egress: &'static str,
+    /// Those that may carry it; none: all.
+    hosts: Vec<String>,
     generation: Option<String>,
     services: u32,
     workloads: u32,
@@ -47,6 +49,7 @@ impl From<v1::NetworkView> for NetworkView {
             mtu: Some(network.mtu).filter(|&mtu| mtu != 0),
             encryption: "none",
             egress: Egress::from_denied(network.deny_egress).as_str(),
+            hosts: network.hosts,
             generation: generation(view.generation),
             services: view.services,
             workloads: view.workloads,
@@ -93,6 +96,7 @@ impl Sheet for NetworkView {
             ("mtu", self.mtu()),
             ("encryption", self.encryption.to_owned()),
             ("egress", self.egress.to_owned()),
+            ("hosts", hosts(&self.hosts)),
             ("generation", self.generation.clone().unwrap_or_else(|| "-".to_owned())),
             ("services", self.services.to_string()),
             ("workloads", self.workloads.to_string()),

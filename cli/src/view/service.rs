@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{PortView, WorkloadView, ports};
+use super::{PortView, WorkloadView, hosts, ports};
 use crate::printer::{Row, Sheet};
 
 /// A service as `service ls` shows it.
@@ -15,6 +15,8 @@ pub(crate) struct ServiceView {
     name: String,
     vip: String,
     ports: Vec<PortView>,
+    /// Those that may run its instances; none: all that may carry the network.
+    hosts: Vec<String>,
     ready: u32,
     instances: u32,
 }
@@ -42,6 +44,7 @@ impl Sheet for ServiceSheet {
             ("network", service.network.clone()),
             ("address", service.vip.clone()),
             ("ports", ports(&service.ports)),
+            ("hosts", hosts(&service.hosts)),
             ("ready", format!("{} of {}", service.ready, service.instances)),
         ];
         lines.extend(self.endpoints.iter().map(|endpoint| ("endpoint", endpoint.line())));
@@ -57,6 +60,7 @@ impl From<v1::ServiceView> for ServiceView {
             name: service.name,
             vip: service.vip,
             ports: service.ports.into_iter().map(Into::into).collect(),
+            hosts: service.hosts,
             ready: view.ready,
             instances: view.instances,
         }

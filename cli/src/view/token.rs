@@ -23,6 +23,8 @@ pub(crate) struct TokenView {
     uses_left: Option<u32>,
     /// Null: any.
     node: Option<String>,
+    /// Those that hosts which join by it may carry; none: all.
+    networks: Vec<String>,
     /// `good`, `used up`, `expired` or `revoked`.
     state: String,
 }
@@ -46,6 +48,7 @@ impl From<v1::Token> for TokenView {
             used: token.used,
             uses_left: uses.map(|uses| uses.saturating_sub(token.used)),
             node: text(token.node),
+            networks: token.networks,
             state: token.state,
         }
     }
@@ -59,7 +62,7 @@ impl From<v1::CreateTokenResponse> for NewToken {
 
 impl Row for TokenView {
     const HEADERS: &'static [&'static str] =
-        &["ID", "STATE", "CREATED", "EXPIRES", "USED", "USES LEFT", "NODE"];
+        &["ID", "STATE", "CREATED", "EXPIRES", "USED", "USES LEFT", "NODE", "NETWORKS"];
     const NONE: &'static str = "no tokens: `sealane token create` makes one";
 
     fn cells(&self, now: SystemTime) -> Vec<String> {
@@ -68,6 +71,16 @@ impl Row for TokenView {
         let expires = self.expires.map_or_else(never, |expires| printer::remaining(expires, now));
         let left = self.uses_left.map_or_else(|| "any".to_owned(), |left| left.to_string());
         let node = dash(self.node.as_ref());
-        vec![self.id.clone(), self.state.clone(), created, expires, self.used.to_string(), left, node]
+        let networks = if self.networks.is_empty() { "any".to_owned() } else { self.networks.join(", ") };
+        vec![
+            self.id.clone(),
+            self.state.clone(),
+            created,
+            expires,
+            self.used.to_string(),
+            left,
+            node,
+            networks,
+        ]
     }
 }

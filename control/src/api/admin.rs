@@ -1,5 +1,6 @@
 //! The service for people and scripts, on control.sock alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,10 +8,11 @@ use data_encoding::BASE32_NOPAD;
 use sealane_base::drain::Draining;
 use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
-use sealane_proto::types::{NetworkName, NodeName, Subnet, Subnet6};
+use sealane_proto::types::{Hosts, NetworkName, NodeName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
+use super::status::invalid;
 use super::{ControlApi, documents, status_of};
 use crate::ca::Authority;
 use crate::core::{
@@ -55,6 +57,8 @@ pub(crate) struct WantedToken {
     pub(crate) uses: Option<u32>,
     /// The one that may join by it; `None`: any.
     pub(crate) node: Option<NodeName>,
+    /// The networks that hosts which join by it may carry; none: any.
+    pub(crate) networks: BTreeSet<NetworkName>,
 }
 
 /// Makes a token; its secret exists in the result alone.
@@ -65,8 +69,8 @@ pub(crate) async fn create_token(
 ) -> Result<(JoinToken, TokenRecord), SubmitError<CreateTokenRefusal>> {
     let secret = TokenSecret::new(rand::random());
     let id = BASE32_NOPAD.encode(&rand::random::<[u8; 5]>()).to_ascii_lowercase();
-    let WantedToken { ttl, uses, node } = wanted;
-    let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl, uses, node };
+    let WantedToken { ttl, uses, node, networks } = wanted;
+    let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl, uses, node, networks };
     let record = writer.submit(command).await?;
     Ok((JoinToken { id, secret, pin: authority.pin() }, record))
 }
@@ -77,14 +81,16 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateNetworkRequest>,
     ) -> Result<Response<v1::Network>, Status> {
-        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress, subnet6 } = request.into_inner();
+        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress, subnet6, hosts } =
+            request.into_inner();
         let name: NetworkName = name.parse().map_err(invalid)?;
         let subnet: Subnet = subnet.parse().map_err(invalid)?;
         let subnet6 = Some(subnet6).filter(|text| !text.is_empty()).map(|text| text.parse());
         let subnet6: Option<Subnet6> = subnet6.transpose().map_err(invalid)?;
         let mtu = u16::try_from(mtu).map_err(|_| invalid(format!("mtu {mtu} is above 65535")))?;
         let (mtu, egress) = ((mtu != 0).then_some(mtu), Egress::from_denied(deny_egress));
-        let command = CreateNetwork { name, subnet, mtu, egress, subnet6 };
+        let hosts = hosts.iter().map(|name| name.parse()).collect::<Result<Hosts, _>>().map_err(invalid)?;
+        let command = CreateNetwork { name, hosts, subnet, mtu, egress, subnet6 };
         let network = self.writer.submit(command).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
         Ok(Response::new((&network).into()))
@@ -104,13 +110,14 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let v1::CreateTokenRequest { ttl_seconds, uses, node } = request.into_inner();
+        let v1::CreateTokenRequest { ttl_seconds, uses, node, networks } = request.into_inner();
         let node = match node.as_str() {
             "" => None,
             name => Some(name.parse().map_err(invalid)?),
         };
         let ttl = Duration::from_secs(ttl_seconds);
-        let wanted = WantedToken { ttl, uses: Some(uses).filter(|&uses| uses != 0), node };
+        let networks = networks.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(invalid)?;
+        let wanted = WantedToken { ttl, uses: Some(uses).filter(|&uses| uses != 0), node, networks };
         let (token, record) = create_token(&self.writer, &self.authority, wanted).await.map_err(status_of)?;
         tracing::info!(token = token.id, "token created");
         Ok(Response::new(v1::CreateTokenResponse {
@@ -132,6 +139,7 @@ impl v1::admin_server::Admin for AdminApi {
             used: token.used,
             node: token.node.as_ref().map(ToString::to_string).unwrap_or_default(),
             state: token.standing(now).to_string(),
+            networks: token.networks.iter().map(ToString::to_string).collect(),
         });
         Ok(Response::new(v1::ListTokensResponse { tokens: tokens.collect() }))
     }
@@ -207,9 +215,4 @@ impl v1::admin_server::Admin for AdminApi {
 #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
 fn unavailable(error: impl std::fmt::Display) -> Status {
     Status::unavailable(error.to_string())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
-pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
-    Status::invalid_argument(error.to_string())
 }

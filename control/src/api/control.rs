@@ -1,23 +1,25 @@
 //! The service for hosts. Who asks is known by the certificate; what the request says about that is not used.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sealane_base::task;
 use sealane_proto::client::ClockPair;
 use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::resource::Node;
+use sealane_proto::token::{ParseTokenError, is_id};
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 use sealane_proto::wire::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::status::invalid;
 use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
 use crate::core::{CarryNetwork, JoinNode, JoinRefusal, NodeRecord, Timestamp};
 use crate::serve::Peer;
-use crate::session::{self, Context, Opener};
+use crate::session::{self, Context};
 use crate::store::SubmitError;
 
 /// How far a host's clock may be ahead: certificates would soon look expired to it.
@@ -35,45 +37,7 @@ pub(crate) struct ControlApi {
 impl ControlApi {
     /// The host that asks, if it is still part of the mesh.
     fn node<T>(&self, request: &Request<T>) -> Result<NodeName, Status> {
-        let peer = request.extensions().get::<Peer>();
-        let identity = peer.and_then(|peer| peer.identity.as_ref());
-        let Some(Principal::Node(name)) = identity.map(|identity| &identity.principal) else {
-            return Err(Status::unauthenticated(
-                "this call needs a node certificate; join with a token first",
-            ));
-        };
-        // By key, not by name alone: a removed host's certificate names whoever has its name now.
-        let key = peer.and_then(|peer| peer.proof).map(|proof| proof.key);
-        let directory = self.context.registry.directory();
-        match directory.nodes.get(name) {
-            Some(record) if key == Some(record.key) => Ok(name.clone()),
-            Some(_) | None => Err(session::not_a_node(&directory, name, key)),
-        }
-    }
-
-    /// Whether nobody is known by this name, and this key was not revoked.
-    fn is_new(&self, name: &NodeName, key: [u8; 32]) -> bool {
-        let directory = self.context.registry.directory();
-        let known = directory.nodes.get(name).is_some_and(NodeRecord::is_admitted);
-        !known && !directory.removed.values().any(|removed| removed.key == key)
-    }
-
-    /// Who opens a stream: one that is not known may be one that a restored store has no record of.
-    fn opener<T>(&self, request: &Request<T>) -> Result<Opener, Status> {
-        let peer = request.extensions().get::<Peer>();
-        let named = peer.and_then(|peer| match (&peer.identity.as_ref()?.principal, peer.proof) {
-            (Principal::Node(name), Some(proof)) => Some((name.clone(), proof)),
-            (_, _) => None,
-        });
-        match named {
-            Some((node, proof)) if self.is_new(&node, proof.key) => {
-                Ok(Opener { node, key: Some(proof.key), newcomer: Some(proof) })
-            }
-            Some(_) | None => {
-                let key = peer.and_then(|peer| peer.proof).map(|proof| proof.key);
-                Ok(Opener { node: self.node(request)?, key, newcomer: None })
-            }
-        }
+        peer(request)?.member(&self.context.registry.directory())
     }
 
     /// How the serial numbers of a host's certificates begin.
@@ -112,6 +76,7 @@ impl v1::control_server::Control for ControlApi {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let from = request.extensions().get::<Peer>().map(|peer| peer.addr);
         let request = request.into_inner();
+        session::check_version(&request.version)?;
         session::check_protocol(request.oldest_protocol, request.protocol, &request.version)?;
         let now = Timestamp::from(SystemTime::now());
         check_clock(request.unix_seconds, now)
@@ -119,13 +84,19 @@ impl v1::control_server::Control for ControlApi {
         let node = v1::Node { name: request.node, underlay: request.underlay };
         let node = Node::try_from(node).map_err(invalid)?;
         let key = ProvenKey::of_request(&request.csr).map_err(invalid)?;
+        if !is_id(&request.token_id) {
+            self.context.metrics.joins.with_label_values(&["malformed_token"]).inc();
+            return Err(Status::unauthenticated(ParseTokenError.to_string()));
+        }
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
         let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint() };
         let decided = self.context.writer.submit(command).await;
         self.context.metrics.joins.with_label_values(&[result(&decided)]).inc();
         let record = decided.map_err(|error| {
-            tracing::warn!(?from, %error, "join refused");
+            if let Some(withheld) = self.context.refusals.pass(Instant::now()) {
+                tracing::warn!(?from, %error, withheld, "join refused");
+            }
             status_of(error)
         })?;
         tracing::info!(?from, node = %record.node.name, underlay = %record.node.underlay, "node joined");
@@ -157,8 +128,12 @@ impl v1::control_server::Control for ControlApi {
         let v1::CarryRequest { network, blocks_held } = request.into_inner();
         let network: NetworkName = network.parse().map_err(invalid)?;
         let blocks_held = usize::try_from(blocks_held).unwrap_or(usize::MAX);
-        let command = CarryNetwork { node, network, blocks_held };
+        let command = CarryNetwork { node: node.clone(), network: network.clone(), blocks_held };
         let carried = self.context.writer.submit(command).await.map_err(status_of)?;
+        if carried.first {
+            tracing::info!(%node, %network, "node carries a network that it did not carry before");
+            self.context.metrics.first_carries.inc();
+        }
         Ok(Response::new(v1::CarryResponse {
             network: Some((&carried.network).into()),
             blocks: carried.blocks.iter().map(Into::into).collect(),
@@ -188,7 +163,8 @@ impl v1::control_server::Control for ControlApi {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
-        let opener = self.opener(&request)?;
+        // One that is not known may be one that a restored store has no record of.
+        let opener = peer(&request)?.host(&self.context.registry.directory())?;
         let (down, messages) = mpsc::channel(CHANNEL);
         let session = session::serve(self.context.clone(), opener, request.into_inner(), down);
         // It ends with the stream or the drain.
@@ -197,9 +173,10 @@ impl v1::control_server::Control for ControlApi {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn invalid(error: impl std::fmt::Display) -> Status {
-    Status::invalid_argument(error.to_string())
+/// Who makes a call.
+fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
+    let peer = request.extensions().get::<Peer>();
+    peer.ok_or_else(|| Status::internal("the connection does not say who it is from"))
 }
 
 /// How a join went, in a word.

@@ -4,9 +4,10 @@ use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 use sealane_proto::wire::v1;
 use tonic::Status;
 
-use super::admin::{AdminApi, invalid};
+use super::admin::AdminApi;
+use super::status::invalid;
 use super::status_of;
-use crate::core::{DrainNode, RemoveNode, RemoveService};
+use crate::core::{DrainNode, NodeRemoved, RemoveNode, RemoveService};
 
 impl AdminApi {
     pub(super) async fn remove(
@@ -16,14 +17,18 @@ impl AdminApi {
         let name: NodeName = request.name.parse().map_err(invalid)?;
         let connected = self.registry.seen().get(&name).is_some_and(|seen| seen.connected);
         let command = RemoveNode { name: name.clone(), connected, force: request.force };
-        let serials = self.writer.submit(command).await.map_err(status_of)?;
+        let NodeRemoved { serials, token } = self.writer.submit(command).await.map_err(status_of)?;
+        if let Some(token) = &token {
+            self.metrics.revocations.with_label_values(&["token"]).inc();
+            tracing::info!(node = %name, token, "the token that the node came by is revoked");
+        }
         if let Some(serials) = &serials {
             self.metrics.revocations.with_label_values(&["node"]).inc();
             tracing::info!(node = %name, %serials, "node removed, its certificates revoked");
         } else {
             tracing::info!(node = %name, "node removed; its certificates are revoked when it comes");
         }
-        Ok(v1::RemoveNodeResponse { key_unknown: serials.is_none() })
+        Ok(v1::RemoveNodeResponse { key_unknown: serials.is_none(), token: token.unwrap_or_default() })
     }
 
     pub(super) async fn drain(&self, request: v1::DrainNodeRequest) -> Result<(), Status> {

@@ -1,5 +1,6 @@
 //! Refusals as gRPC statuses: the text is the refusal's own, the code says what kind of answer it is.
 
+use sealane_base::text::one_line;
 use tonic::{Code, Status};
 
 use crate::core::{
@@ -7,6 +8,9 @@ use crate::core::{
     RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal, ReportRefusal, RevokeTokenRefusal,
 };
 use crate::store::SubmitError;
+
+/// The longest text of an answer, which travels as a header: what is refused may be part of it.
+const LONGEST: usize = 2_048;
 
 /// What kind of answer a refusal is.
 pub(crate) trait Coded: std::error::Error {
@@ -21,7 +25,13 @@ pub(crate) fn status_of<R: Coded>(error: SubmitError<R>) -> Status {
         SubmitError::Commit(commit) if commit.is_full() => Code::ResourceExhausted,
         SubmitError::Commit(_) | SubmitError::Busy | SubmitError::Stopped => Code::Unavailable,
     };
-    Status::new(code, error.to_string())
+    Status::new(code, one_line(&error.to_string(), LONGEST))
+}
+
+/// The status of a request that does not say what it should.
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(one_line(&error.to_string(), LONGEST))
 }
 
 impl Coded for std::convert::Infallible {
@@ -53,6 +63,7 @@ impl Coded for CreateTokenRefusal {
     fn code(&self) -> Code {
         match self {
             Self::Lifetime(_) | Self::NoUses => Code::InvalidArgument,
+            Self::NoNetwork(_) => Code::NotFound,
             Self::Exists(_) => Code::Unavailable,
         }
     }
@@ -104,7 +115,10 @@ impl Coded for CarryRefusal {
         match self {
             Self::UnknownNode(_) => Code::PermissionDenied,
             Self::NotFound(_) => Code::NotFound,
-            Self::Exhausted { .. } => Code::ResourceExhausted,
+            Self::Host(_) => Code::FailedPrecondition,
+            // What the host has started is reported in a moment.
+            Self::Unused { .. } => Code::Aborted,
+            Self::Kept { .. } | Self::Exhausted { .. } => Code::ResourceExhausted,
         }
     }
 }

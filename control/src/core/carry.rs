@@ -2,8 +2,9 @@
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Block, Network};
-use sealane_proto::types::{NetworkName, NodeName, Subnet};
+use sealane_proto::types::{NetworkName, NodeName, OverlayIp, Subnet};
 
+use super::hosts::{self, NotForHost};
 use super::{Change, Command, Decision, NetworkState, State, Timestamp, ipam};
 
 /// A host carries a network from now on and needs (more) addresses.
@@ -26,6 +27,8 @@ pub struct Carried {
     pub network: Network,
     /// All blocks of the host, sorted.
     pub blocks: Vec<Block>,
+    /// Whether the host did not carry the network before.
+    pub first: bool,
 }
 
 /// Why a host gets no block.
@@ -37,6 +40,41 @@ pub enum CarryRefusal {
     /// There is none.
     #[error("there is no network {0}; create it with `sealane network create {0} --subnet CIDR`")]
     NotFound(NetworkName),
+    /// The network is not for the host.
+    #[error(transparent)]
+    Host(#[from] NotForHost),
+    /// The host hardly uses what it has.
+    #[error(
+        "node {node} holds {held} blocks of network {network}, of whose {addresses} addresses its workloads use \
+         {used}; it gets more when they use half"
+    )]
+    Unused {
+        /// The host.
+        node: NodeName,
+        /// The network.
+        network: NetworkName,
+        /// How many blocks it holds.
+        held: usize,
+        /// How many addresses are in them.
+        addresses: usize,
+        /// How many addresses its workloads have, as it last reported.
+        used: usize,
+    },
+    /// What is left is for others.
+    #[error(
+        "the last {} of network {network} {} kept for hosts that have none yet, and node {node} holds {held}; \
+         create a larger network", free_blocks(*.free), if *.free == 1 { "is" } else { "are" }
+    )]
+    Kept {
+        /// The network.
+        network: NetworkName,
+        /// How many blocks are free.
+        free: usize,
+        /// The host.
+        node: NodeName,
+        /// How many blocks it holds.
+        held: usize,
+    },
     /// All blocks are leased.
     #[error(
         "network {network} ({subnet}) has no free block of addresses: {leased} of {total} blocks are held by its \
@@ -59,6 +97,10 @@ pub enum CarryRefusal {
     },
 }
 
+fn free_blocks(free: usize) -> String {
+    if free == 1 { "free block".to_owned() } else { format!("{free} free blocks") }
+}
+
 fn at_rest(resting: usize) -> String {
     match resting {
         0 => String::new(),
@@ -71,23 +113,58 @@ impl Command for CarryNetwork {
     type Refusal = CarryRefusal;
 
     fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Carried>, CarryRefusal> {
-        if !state.nodes.contains_key(&self.node) {
+        let Some(record) = state.nodes.get(&self.node) else {
             return Err(CarryRefusal::UnknownNode(self.node));
-        }
+        };
         let Some(network) = state.networks.get(&self.network) else {
             return Err(CarryRefusal::NotFound(self.network));
         };
+        hosts::check_network(record, network)?;
         let mut blocks = blocks_of(network, &self.node);
-        let mut changes = vec![];
+        let (mut changes, first) = (vec![], blocks.is_empty());
         if blocks.len() <= self.blocks_held {
+            check_use(state, network, &self.node, &blocks)?;
             let range = lease(state, network, &self.node).ok_or_else(|| exhausted(network))?;
             let block = Block { node: Some(self.node), range };
             changes.push(Change::PutBlock { network: self.network, block: block.clone() });
             blocks.push(block);
             blocks.sort_by_key(|block| block.range);
         }
-        Ok(Decision { changes, outcome: Carried { network: network.network.clone(), blocks } })
+        Ok(Decision { changes, outcome: Carried { network: network.network.clone(), blocks, first } })
     }
+}
+
+/// How many blocks a host may hold beyond those that it uses: workloads are reported a moment after they have their
+/// addresses.
+const AHEAD: usize = 4;
+
+/// Whether a host that has these blocks may have one more. What the host says of itself does not count: its workloads do.
+fn check_use(
+    state: &State,
+    network: &NetworkState,
+    node: &NodeName,
+    blocks: &[Block],
+) -> Result<(), CarryRefusal> {
+    let held = blocks.len();
+    if held == 0 {
+        return Ok(());
+    }
+    let (subnet, name) = (network.network.subnet, || network.network.name.clone());
+    let size = 1_usize << (32 - ipam::block_prefix(subnet));
+    let inside = |address: OverlayIp| blocks.iter().any(|block| block.range.contains(&address.to_ipv4()));
+    let used = network.workloads_of(node).filter(|workload| inside(workload.address)).count();
+    if held >= AHEAD + (2 * used).div_ceil(size) {
+        let addresses = held * size;
+        return Err(CarryRefusal::Unused { node: node.clone(), network: name(), held, addresses, used });
+    }
+    let total = ipam::block_count(subnet) as usize;
+    let free = total.saturating_sub(network.blocks.len());
+    let without = state.nodes.values().filter(|record| hosts::check_network(record, network).is_ok());
+    let without = without.filter(|record| !network.carried_by(&record.node.name)).count();
+    if free > 0 && free <= without.min(total / 4) {
+        return Err(CarryRefusal::Kept { network: name(), free, node: node.clone(), held });
+    }
+    Ok(())
 }
 
 fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
@@ -121,7 +198,8 @@ fn exhausted(network: &NetworkState) -> CarryRefusal {
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::{Egress, Node};
+    use sealane_proto::resource::{Egress, Node, Workload};
+    use sealane_proto::types::MacAddr;
 
     use super::*;
     use crate::core::{CreateNetwork, NodeRecord};
@@ -133,11 +211,12 @@ mod tests {
         for (name, last) in [("host-1", 1), ("host-2", 2)] {
             let underlay = format!("192.0.2.{last}").parse().unwrap();
             let node = Node { name: name.parse().unwrap(), underlay };
-            state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW, drained: false }));
+            state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], NOW)));
         }
         let name = "shop".parse().unwrap();
         let create = CreateNetwork {
             name,
+            hosts: Default::default(),
             subnet: subnet.parse().unwrap(),
             mtu: None,
             egress: Egress::Allow,
@@ -166,12 +245,65 @@ mod tests {
     #[test]
     fn exhaustion_names_the_network_and_its_use() {
         let mut state = state("10.42.0.0/26");
-        for held in 0..4 {
-            carry(&mut state, "host-1", held).unwrap();
+        carry(&mut state, "host-1", 0).unwrap();
+        let services: Vec<_> = (1..4).map(|index| format!("10.42.0.{}/28", index * 16)).collect();
+        for range in services {
+            let block = Block { node: None, range: range.parse().unwrap() };
+            state.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
         }
         let error = carry(&mut state, "host-2", 0).unwrap_err().to_string();
         assert!(error.contains("network shop (10.42.0.0/26)"), "{error}");
         assert!(error.contains("4 of 4 blocks") && error.contains("0 addresses are used"), "{error}");
+    }
+
+    #[test]
+    fn whatever_a_host_says_that_it_holds_it_gets_few_blocks_ahead_of_what_it_uses() {
+        let mut state = state("10.42.0.0/20");
+        let greedy = |state: &mut State| {
+            let granted = (0..100).take_while(|_| carry(state, "host-1", usize::MAX).is_ok());
+            let _ = granted.count();
+            state.networks[&"shop".parse().unwrap()].blocks.len()
+        };
+        assert_eq!(greedy(&mut state), AHEAD);
+        let error = carry(&mut state, "host-1", usize::MAX).unwrap_err().to_string();
+        assert!(
+            error.contains("node host-1 holds 4 blocks of network shop, of whose 256 addresses"),
+            "{error}"
+        );
+        assert_eq!(carry(&mut state, "host-2", 0).unwrap(), ["10.42.1.0/26"]);
+        // Half of two blocks are used: they are paid for.
+        for last in 2..66_u8 {
+            let address = OverlayIp::from(std::net::Ipv4Addr::new(10, 42, 0, last));
+            state.apply(&Change::PutWorkload(workload(address)));
+        }
+        assert_eq!(greedy(&mut state), AHEAD + 2 + 1);
+    }
+
+    #[test]
+    fn the_last_blocks_are_kept_for_hosts_that_have_none() {
+        let mut state = state("10.42.0.0/26");
+        for held in 0..3 {
+            carry(&mut state, "host-1", held).unwrap();
+        }
+        let error = carry(&mut state, "host-1", 3).unwrap_err().to_string();
+        assert!(error.contains("the last free block of network shop is kept"), "{error}");
+        assert_eq!(carry(&mut state, "host-2", 0).unwrap(), ["10.42.0.48/28"]);
+    }
+
+    fn workload(address: OverlayIp) -> Workload {
+        let last = address.to_ipv4().octets()[3];
+        Workload {
+            name: format!("w-{last}").parse().unwrap(),
+            network: "shop".parse().unwrap(),
+            node: "host-1".parse().unwrap(),
+            address,
+            mac: MacAddr::new([2, 0, 0, 0, 0, last]),
+            service: None,
+            ports: vec![],
+            sidecar: true,
+            ready: true,
+            weight: Default::default(),
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sealane_proto::resource::{Network, Service};
 use sealane_proto::types::{NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
 
 use super::draft::Draft;
+use super::hosts::{self, HostInUse};
 use super::vip::{self, NoServiceAddress};
 use super::{Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkState, State, Timestamp};
 
@@ -78,6 +79,9 @@ pub enum DocumentRefusal {
     /// No address for a new service.
     #[error(transparent)]
     ServiceAddress(#[from] NoServiceAddress),
+    /// A host that is not named has workloads.
+    #[error(transparent)]
+    Hosts(#[from] HostInUse),
     /// An instance speaks something else.
     #[error(
         "spec.ports: port {port} of service {service} is {declared}, but its instance {workload} on {node} \
@@ -134,7 +138,8 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     let mtu = document.spec.mtu.map(Into::into);
     let egress = document.spec.egress.into();
     let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
-        let created = CreateNetwork { name, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6 }
+        let hosts = document.spec.hosts.clone();
+        let created = CreateNetwork { name, hosts, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6 }
             .decide(draft, now)?;
         return Ok(Decision { changes: created.changes, outcome: Effect::Created });
     };
@@ -145,11 +150,12 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     if known.mtu != mtu {
         return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });
     }
-    if known.egress == egress {
+    let network = Network { egress, hosts: document.spec.hosts.clone(), ..known.clone() };
+    if network == *known {
         return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
     }
-    let network = Network { egress, ..known.clone() };
-    let changes = vec![Change::PutNetwork { network, changed: *changed }];
+    let mut changes = hosts::excluded(draft, &name, &network.hosts, now)?;
+    changes.push(Change::PutNetwork { network, changed: *changed });
     Ok(Decision { changes, outcome: Effect::Configured })
 }
 
@@ -163,9 +169,10 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
         return Err(DocumentRefusal::NoNetwork(network.clone()));
     };
     check_instances(document, state)?;
+    hosts::check_instances(state, name, &document.spec.hosts)?;
     let (known, ports) = (state.services.get(name), document.ports());
     let (outcome, vip, mut changes) = match known {
-        Some(known) if known.declared && known.ports == ports => {
+        Some(known) if known.declared && known.ports == ports && known.hosts == document.spec.hosts => {
             return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
         }
         Some(known) if known.declared => (Effect::Configured, known.vip, vec![]),
@@ -176,7 +183,8 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
             (Effect::Created, vip, leased)
         }
     };
-    let service = Service { name: name.clone(), vip, ports, declared: true };
+    let hosts = document.spec.hosts.clone();
+    let service = Service { name: name.clone(), hosts, vip, ports, declared: true };
     changes.push(Change::PutService { network: network.clone(), service });
     Ok(Decision { changes, outcome })
 }

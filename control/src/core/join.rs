@@ -157,7 +157,8 @@ impl Command for JoinNode {
         }
         let joined = known.map_or(now, |known| known.joined);
         let drained = known.is_some_and(|known| known.drained);
-        let record = NodeRecord { node: self.node, key: self.key, joined, drained };
+        let (by, networks) = (Some(token.id.clone()), token.networks.clone());
+        let record = NodeRecord { node: self.node, key: self.key, joined, drained, token: by, networks };
         let mut changes = vec![];
         if known != Some(&record) {
             changes.push(Change::PutNode(record.clone()));
@@ -215,6 +216,7 @@ mod tests {
             uses: None,
             used: 0,
             node: None,
+            networks: Default::default(),
             revoked: None,
         };
         let named = Some("host-9".parse().unwrap());

@@ -56,6 +56,7 @@ pub(crate) fn beginning() -> State {
         ttl: Duration::from_secs(3_600),
         uses: None,
         node: None,
+        networks: BTreeSet::new(),
     };
     let mut state = State::default();
     let decision = token.decide(&state, Timestamp::default()).unwrap();
@@ -78,6 +79,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
             changes(
                 CreateNetwork {
                     name: network(*name),
+                    hosts: Default::default(),
                     subnet,
                     mtu: None,
                     egress: Egress::Allow,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sealane_proto::resource::{Egress, Network};
-use sealane_proto::types::{NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
+use sealane_proto::types::{Hosts, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
 use super::{Change, Command, Decision, State, Timestamp, ipam};
 
@@ -15,6 +15,8 @@ const MTU: std::ops::RangeInclusive<u16> = 576..=9_000;
 pub struct CreateNetwork {
     /// Its name.
     pub name: NetworkName,
+    /// The hosts that may carry it.
+    pub hosts: Hosts,
     /// Its addresses.
     pub subnet: Subnet,
     /// Its inner MTU in bytes; `None`: by the underlay.
@@ -79,24 +81,39 @@ impl Command for CreateNetwork {
             let subnet = existing.network.subnet;
             return Err(CreateNetworkRefusal::Exists { name: self.name, subnet });
         }
-        if let Some(mtu) = self.mtu.filter(|mtu| !MTU.contains(mtu)) {
-            return Err(CreateNetworkRefusal::Mtu(mtu));
-        }
-        if let Some(reserved) = reserved(self.name.as_str()) {
-            return Err(CreateNetworkRefusal::Reserved { name: self.name, reserved });
-        }
-        let mut hosts = state.nodes.values().map(|record| &record.node);
-        if let Some(host) = hosts.find(|host| contains(self.subnet, host.underlay)) {
-            let (node, underlay) = (host.name.clone(), host.underlay);
-            let free = free_subnet(state, self.subnet);
-            return Err(CreateNetworkRefusal::Underlay { subnet: self.subnet, node, underlay, free });
-        }
+        check_new(state, &self.name, self.subnet, self.mtu)?;
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
-        let Self { name, subnet, mtu, egress, subnet6 } = self;
-        let network = Network { name, subnet, vni, mtu, egress, subnet6 };
+        let Self { name, hosts, subnet, mtu, egress, subnet6 } = self;
+        let network = Network { name, hosts, subnet, vni, mtu, egress, subnet6 };
         let changes = vec![Change::PutNetwork { network: network.clone(), changed: 0 }];
         Ok(Decision { changes, outcome: network })
     }
+}
+
+/// Whether a network that is not there yet may be like this.
+pub(super) fn check_new(
+    state: &State,
+    name: &NetworkName,
+    subnet: Subnet,
+    mtu: Option<u16>,
+) -> Result<(), CreateNetworkRefusal> {
+    if let Some(mtu) = mtu.filter(|mtu| !MTU.contains(mtu)) {
+        return Err(CreateNetworkRefusal::Mtu(mtu));
+    }
+    if let Some(reserved) = reserved(name.as_str()) {
+        return Err(CreateNetworkRefusal::Reserved { name: name.clone(), reserved });
+    }
+    let mut hosts = state.nodes.values().map(|record| &record.node);
+    if let Some(host) = hosts.find(|host| contains(subnet, host.underlay)) {
+        let (node, underlay) = (host.name.clone(), host.underlay);
+        return Err(CreateNetworkRefusal::Underlay {
+            subnet,
+            node,
+            underlay,
+            free: free_subnet(state, subnet),
+        });
+    }
+    Ok(())
 }
 
 /// Names that resolvers, libraries or the first top-level domains have taken for themselves.
@@ -111,7 +128,8 @@ fn reserved(name: &str) -> Option<&'static str> {
     }
 }
 
-fn contains(subnet: Subnet, underlay: UnderlayAddr) -> bool {
+/// Whether a host's address is one of the network's.
+pub(super) fn contains(subnet: Subnet, underlay: UnderlayAddr) -> bool {
     match underlay.to_ip() {
         IpAddr::V4(address) => subnet.contains(address.into()),
         IpAddr::V6(_) => false,
@@ -202,6 +220,7 @@ mod tests {
     fn create(state: &mut State, name: &str, subnet: &str) -> Result<Network, CreateNetworkRefusal> {
         let command = CreateNetwork {
             name: name.parse().unwrap(),
+            hosts: Default::default(),
             subnet: subnet.parse().unwrap(),
             mtu: None,
             egress: Egress::Allow,
@@ -242,6 +261,7 @@ mod tests {
             let name = "a".parse().unwrap();
             let command = CreateNetwork {
                 name,
+                hosts: Default::default(),
                 subnet: "10.1.0.0/16".parse().unwrap(),
                 mtu: Some(mtu),
                 egress: Egress::Allow,

@@ -16,7 +16,7 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 use super::{State, Timestamp};
 
 pub use readmit::{Readmit, ReadmitRefusal, Readmitted};
-pub use recall::{Recall, RecallRefusal};
+pub use recall::{Recall, RecallRefusal, TakenOver};
 
 /// How long hosts are believed what they carried: who comes later finds the store as it is.
 const WINDOW: Duration = Duration::from_secs(24 * 3_600);
@@ -32,7 +32,7 @@ pub struct Recovery {
     pub taken: Timestamp,
     /// When it was restored.
     pub restored: Timestamp,
-    /// Which state of each network is here.
+    /// The networks that are or were here, each with the state that it was first known by.
     pub networks: BTreeMap<NetworkName, Generation>,
     /// The hosts that have reported since: of them, nobody else is believed anything.
     pub heard: BTreeSet<NodeName>,
@@ -47,8 +47,6 @@ pub struct Recovery {
 pub struct Removal {
     /// Since when it is no part of the mesh.
     pub at: Timestamp,
-    /// The networks that it carried.
-    pub networks: BTreeSet<NetworkName>,
 }
 
 impl Recovery {
@@ -74,9 +72,7 @@ impl Recovery {
     }
 
     /// Whether a host's state of a network may hold what is not known here.
-    fn is_news(&self, network: &NetworkName, generation: Generation) -> bool {
-        self.epochs.contains(&generation.epoch)
-            && generation.revision > self.revision
-            && self.networks.get(network).is_none_or(|known| generation.replaces(*known))
+    fn is_news(&self, generation: Generation) -> bool {
+        self.epochs.contains(&generation.epoch) && generation.revision > self.revision
     }
 }

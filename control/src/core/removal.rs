@@ -1,12 +1,11 @@
 //! Hosts that leave the mesh, by their own will or by somebody else's.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::types::NodeName;
 
-use super::{Change, Command, Decision, NodeRecord, Removal, Report, Rest, State, Timestamp};
+use super::{Change, Command, Decision, NodeRecord, Removal, Report, Rest, State, Timestamp, TokenStanding};
 
 /// A host that was part of the mesh: its key admits it no more, and its certificates are good for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +16,6 @@ pub struct RemovedNode {
     pub key: [u8; 32],
     /// Since when.
     pub removed: Timestamp,
-    /// The networks whose sidecars must refuse its certificates: those that it carried. Empty when the last
-    /// of them has ended.
-    pub networks: BTreeSet<NetworkName>,
 }
 
 impl RemovedNode {
@@ -34,7 +30,7 @@ impl RemovedNode {
 ///
 /// The outcome has how the serial numbers of its certificates begin, all of which are revoked: `None` for a host
 /// that others have told of after a restoration, whose key nobody knows. It is not taken in when it comes, and
-/// revoked then.
+/// revoked then. The token that it came by admits nobody else: whoever has the host's disk may have that as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveNode {
     /// The host.
@@ -75,15 +71,20 @@ fn workloads(count: usize, examples: &str) -> String {
     }
 }
 
+/// What became of a host's removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRemoved {
+    /// How the serial numbers of its certificates begin; `None`: nobody knows its key.
+    pub serials: Option<SerialPrefix>,
+    /// The token that it came by, if that admitted hosts until now.
+    pub token: Option<String>,
+}
+
 impl Command for RemoveNode {
-    type Outcome = Option<SerialPrefix>;
+    type Outcome = NodeRemoved;
     type Refusal = RemoveNodeRefusal;
 
-    fn decide(
-        self,
-        state: &State,
-        now: Timestamp,
-    ) -> Result<Decision<Option<SerialPrefix>>, RemoveNodeRefusal> {
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<NodeRemoved>, RemoveNodeRefusal> {
         let Self { name, connected, force } = self;
         let Some(node) = state.nodes.get(&name) else {
             return Err(RemoveNodeRefusal::NotFound(name));
@@ -94,24 +95,34 @@ impl Command for RemoveNode {
             let examples = some.collect::<Vec<_>>().join(", ");
             return Err(RemoveNodeRefusal::InUse { name, count: own.len(), examples });
         }
-        // What the host would report without workloads: services keep the ports of other hosts' instances.
-        let ended = Report { node: name.clone(), workloads: vec![] }.decide(state, now);
-        let mut changes = ended.map(|decision| decision.changes).unwrap_or_default();
-        changes.extend(resting(state, node, now));
-        changes.push(Change::RemoveNode(name.clone()));
-        let networks: BTreeSet<NetworkName> = state.carried_by(&name).cloned().collect();
+        let mut changes = leaving(state, node, now);
         if let Some(recovery) = state.recovery.as_ref().filter(|recovery| !recovery.is_over(now)) {
             let mut recovery = recovery.clone();
-            recovery.removed.insert(name.clone(), Removal { at: now, networks: networks.clone() });
+            recovery.removed.insert(name.clone(), Removal { at: now });
             changes.push(Change::PutRecovery(recovery));
         }
-        let removed = RemovedNode { name, key: node.key, removed: now, networks };
+        let token = node.token.as_ref().and_then(|id| state.tokens.get(id));
+        let token = token.filter(|token| token.standing(now) == TokenStanding::Good);
+        changes.extend(token.map(|token| Change::PutToken(token.revoked_at(now))));
+        let token = token.map(|token| token.id.clone());
+        let removed = RemovedNode { name, key: node.key, removed: now };
         let serials = node.is_admitted().then(|| removed.serials());
         if serials.is_some() {
             changes.push(Change::PutRemoved(removed));
         }
-        Ok(Decision { changes, outcome: serials })
+        Ok(Decision { changes, outcome: NodeRemoved { serials, token } })
     }
+}
+
+/// Ends a host's workloads and lets its addresses rest.
+pub(super) fn leaving(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<Change> {
+    let name = &node.node.name;
+    // What the host would report without workloads: services keep the ports of other hosts' instances.
+    let ended = Report { node: name.clone(), workloads: vec![] }.decide(state, now);
+    let mut changes = ended.map(|decision| decision.changes).unwrap_or_default();
+    changes.extend(resting(state, node, now));
+    changes.push(Change::RemoveNode(name.clone()));
+    changes
 }
 
 /// Lets a host's blocks rest, and the addresses of its workloads that lie outside of them.
@@ -137,13 +148,11 @@ fn resting(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<Change> {
     changes
 }
 
-/// Forgets what nobody asks for any more of removed hosts.
+/// Forgets hosts that were removed so long ago that no certificate of theirs can be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurgeRemoved {
-    /// How long a certificate of a workload may be good.
-    pub workload_lifetime: Duration,
-    /// How long a host's own may be.
-    pub host_lifetime: Duration,
+    /// How long any certificate may be good, by any host's clock.
+    pub longest_lifetime: Duration,
 }
 
 impl Command for PurgeRemoved {
@@ -151,17 +160,9 @@ impl Command for PurgeRemoved {
     type Refusal = std::convert::Infallible;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
-        let changes = state.removed.values().filter_map(|removed| {
-            let past = |lifetime| removed.removed.after(lifetime) < now;
-            if past(self.host_lifetime.max(self.workload_lifetime)) {
-                Some(Change::ForgetRemoved(removed.serials()))
-            } else if past(self.workload_lifetime) && !removed.networks.is_empty() {
-                let networks = BTreeSet::new();
-                Some(Change::PutRemoved(RemovedNode { networks, ..removed.clone() }))
-            } else {
-                None
-            }
-        });
+        let past = |removed: &&RemovedNode| removed.removed.after(self.longest_lifetime) < now;
+        let changes = state.removed.values().filter(past);
+        let changes = changes.map(|removed| Change::ForgetRemoved(removed.serials()));
         Ok(Decision { changes: changes.collect(), outcome: () })
     }
 }

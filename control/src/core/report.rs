@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
-use super::{Change, Command, Decision, NetworkState, State, Timestamp};
+use super::{Change, Command, Decision, NetworkState, State, Timestamp, hosts};
 use draft::Draft;
 pub(super) use ports::Ports;
 pub use refusal::{AddressRefusal, WorkloadRefusal};
@@ -51,26 +51,35 @@ pub enum ReportRefusal {
     UnknownNode(NodeName),
 }
 
+impl Reported {
+    fn refuse_all(&mut self, workloads: Vec<Workload>, reason: &WorkloadRefusal) {
+        self.refused.extend(workloads.into_iter().map(|workload| RefusedWorkload {
+            network: workload.network,
+            workload: workload.name,
+            reason: reason.clone(),
+        }));
+    }
+}
+
 impl Command for Report {
     type Outcome = Reported;
     type Refusal = ReportRefusal;
 
     fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Reported>, ReportRefusal> {
         let Self { node, workloads } = self;
-        if !state.nodes.contains_key(&node) {
+        let Some(record) = state.nodes.get(&node) else {
             return Err(ReportRefusal::UnknownNode(node));
-        }
+        };
         let (mut changes, mut outcome) = (vec![], Reported::default());
-        for (name, workloads) in by_network(state, &node, workloads) {
+        for (name, mut workloads) in by_network(state, &node, workloads) {
             let Some(network) = state.networks.get(&name) else {
-                let reason = WorkloadRefusal::NoNetwork(name.clone());
-                outcome.refused.extend(workloads.into_iter().map(|workload| RefusedWorkload {
-                    network: name.clone(),
-                    workload: workload.name,
-                    reason: reason.clone(),
-                }));
+                outcome.refuse_all(workloads, &WorkloadRefusal::NoNetwork(name));
                 continue;
             };
+            if let Err(refusal) = hosts::check_network(record, network) {
+                // What the host had there goes.
+                outcome.refuse_all(std::mem::take(&mut workloads), &refusal.into());
+            }
             let (drafted, refused) = place(network, &node, workloads);
             outcome.refused.extend(refused.into_iter().map(|(workload, reason)| RefusedWorkload {
                 network: name.clone(),

@@ -68,6 +68,7 @@ mod tests {
         let mut state = State::default();
         let create = CreateNetwork {
             name: network.clone(),
+            hosts: Default::default(),
             subnet,
             mtu: None,
             egress: Default::default(),

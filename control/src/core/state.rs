@@ -37,6 +37,10 @@ pub struct NodeRecord {
     pub joined: Timestamp,
     /// Whether its services' instances get no new calls.
     pub drained: bool,
+    /// The token that it last joined by, as far as that is known.
+    pub token: Option<String>,
+    /// The networks that it may carry by that token; none: all that are for it.
+    pub networks: BTreeSet<NetworkName>,
 }
 
 /// A join token, of which control keeps the secret's hash alone.
@@ -56,6 +60,8 @@ pub struct TokenRecord {
     pub used: u32,
     /// The one name that a host may join with by it; `None`: any.
     pub node: Option<NodeName>,
+    /// The networks that hosts which join by it may carry; none: any.
+    pub networks: BTreeSet<NetworkName>,
     /// When somebody took it back.
     pub revoked: Option<Timestamp>,
 }
@@ -91,6 +97,12 @@ pub struct NetworkState {
 impl NodeRecord {
     /// The key of a host that others have told of after a restoration, until it comes itself.
     pub const HEARSAY: [u8; 32] = [0; 32];
+
+    /// A host of which no more is known.
+    #[must_use]
+    pub fn new(node: Node, key: [u8; 32], joined: Timestamp) -> Self {
+        Self { node, key, joined, drained: false, token: None, networks: BTreeSet::new() }
+    }
 
     /// Whether the host itself has been here.
     #[must_use]
@@ -191,15 +203,10 @@ impl State {
                 let carried = self.networks.iter().filter(|(_, state)| state.carried_by(name));
                 touched.networks.extend(carried.map(|(network, _)| network.clone()));
             }
-            Change::PutRemoved(removed) => {
+            // Revoked everywhere: a certificate of a network that is no more names one that is made again.
+            Change::PutRemoved(_) | Change::ForgetRemoved(_) => {
                 touched.nodes = true;
-                let before = self.removed.get(&removed.serials()).into_iter().flat_map(|old| &old.networks);
-                touched.networks.extend(removed.networks.iter().chain(before).cloned());
-            }
-            Change::ForgetRemoved(serials) => {
-                touched.nodes = true;
-                let before = self.removed.get(serials).into_iter().flat_map(|old| &old.networks);
-                touched.networks.extend(before.cloned());
+                touched.networks.extend(self.networks.keys().cloned());
             }
             Change::PutRest { network, .. }
             | Change::RemoveRest { network, .. }
@@ -245,12 +252,7 @@ impl State {
             blocks: state.blocks.iter().map(block).collect(),
             services: state.services.values().cloned().collect(),
             workloads: state.workloads.values().map(|workload| self.offered(workload)).collect(),
-            revoked: self
-                .removed
-                .iter()
-                .filter(|(_, removed)| removed.networks.contains(name))
-                .map(|(serials, _)| *serials)
-                .collect(),
+            revoked: self.removed.keys().copied().collect(),
             drained: state
                 .blocks
                 .values()

@@ -1,9 +1,10 @@
 //! Join tokens: made, taken back, and forgotten some time after their end.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use sealane_proto::types::NodeName;
+use sealane_proto::types::{NetworkName, NodeName};
 
 use super::{Change, Command, Decision, State, Timestamp, TokenRecord};
 
@@ -26,6 +27,8 @@ pub struct CreateToken {
     pub uses: Option<u32>,
     /// The one name that a host may join with by it; `None`: any.
     pub node: Option<NodeName>,
+    /// The networks that hosts which join by it may carry; none: any.
+    pub networks: BTreeSet<NetworkName>,
 }
 
 /// Why a token cannot be made.
@@ -37,6 +40,9 @@ pub enum CreateTokenRefusal {
     /// A token for nobody.
     #[error("uses of the token must be at least 1, or left out")]
     NoUses,
+    /// No such network: its name may be wrong.
+    #[error("there is no network {0}; see `sealane network ls`")]
+    NoNetwork(NetworkName),
     /// The random id is taken.
     #[error("token {0} exists already; try again")]
     Exists(String),
@@ -53,6 +59,9 @@ impl Command for CreateToken {
         if self.uses == Some(0) {
             return Err(CreateTokenRefusal::NoUses);
         }
+        if let Some(unknown) = self.networks.iter().find(|name| !state.networks.contains_key(*name)) {
+            return Err(CreateTokenRefusal::NoNetwork(unknown.clone()));
+        }
         if state.tokens.contains_key(&self.id) {
             return Err(CreateTokenRefusal::Exists(self.id));
         }
@@ -64,6 +73,7 @@ impl Command for CreateToken {
             uses: self.uses,
             used: 0,
             node: self.node,
+            networks: self.networks,
             revoked: None,
         };
         Ok(Decision { changes: vec![Change::PutToken(token.clone())], outcome: token })
@@ -96,6 +106,12 @@ impl TokenRecord {
         } else {
             TokenStanding::Good
         }
+    }
+
+    /// The same token, taken back.
+    #[must_use]
+    pub fn revoked_at(&self, now: Timestamp) -> Self {
+        Self { revoked: Some(now), ..self.clone() }
     }
 
     /// From when on it admits nobody, as far as that is a time.
@@ -135,8 +151,8 @@ impl Command for RevokeToken {
         let Some(token) = state.tokens.get(&self.0) else {
             return Err(RevokeTokenRefusal::NotFound(self.0));
         };
-        let revoked = TokenRecord { revoked: Some(now), ..token.clone() };
-        let changes = if token.revoked.is_some() { vec![] } else { vec![Change::PutToken(revoked)] };
+        let changes =
+            if token.revoked.is_some() { vec![] } else { vec![Change::PutToken(token.revoked_at(now))] };
         Ok(Decision { changes, outcome: () })
     }
 }
@@ -168,6 +184,7 @@ mod tests {
             ttl: Duration::from_secs(seconds),
             uses: None,
             node: None,
+            networks: BTreeSet::new(),
         };
         let now = Timestamp::from_unix(1_000);
         for seconds in [0, 367 * 24 * 3_600] {
@@ -186,6 +203,7 @@ mod tests {
             uses: Some(2),
             used: 0,
             node: None,
+            networks: BTreeSet::new(),
             revoked: None,
         }
     }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use sealane_proto::document::DocumentId;
 use sealane_proto::resource::{Service, Workload};
-use sealane_proto::types::{NetworkName, ServiceName};
+use sealane_proto::types::{Hosts, NetworkName, ServiceName};
 
 use super::draft::Draft;
 use super::report::Ports;
@@ -123,7 +123,8 @@ fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now:
         // Under one document they may have said different things; the first one is right from now on.
         let _ = ports.add(&instance.ports);
     }
-    let service = Service { ports: ports.into_vec(), declared: false, ..known.clone() };
+    let service =
+        Service { ports: ports.into_vec(), hosts: Hosts::default(), declared: false, ..known.clone() };
     let changes = vec![Change::PutService { network, service }];
     Ok(Decision { changes, outcome: Withdrawn::Kept(some) })
 }

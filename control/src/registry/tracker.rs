@@ -35,6 +35,8 @@ struct Track {
     levels: BTreeMap<NodeName, u64>,
     /// How many connected carriers work by a revision: the first key is what all of them have.
     counts: BTreeMap<u64, usize>,
+    /// Connected carriers that work by nothing newer for so long that nobody waits for them.
+    given_up: BTreeSet<NodeName>,
     /// Reports that wait until all have a revision.
     waiting: BTreeMap<u64, Vec<Ticket>>,
 }
@@ -93,9 +95,11 @@ impl Tracker {
         let gone: Vec<NodeName> =
             track.levels.keys().filter(|node| !carriers.contains(*node)).cloned().collect();
         gone.iter().for_each(|node| track.clear_level(node));
+        track.given_up.retain(|node| carriers.contains(node));
         for node in &carriers {
             let Some(agent) = self.agents.get(node) else { continue };
-            if new_epoch || !track.levels.contains_key(node) {
+            let waited_for = !track.given_up.contains(node);
+            if waited_for && (new_epoch || !track.levels.contains_key(node)) {
                 track.set_level(node, level(agent, network, generation));
             }
         }
@@ -127,10 +131,11 @@ impl Tracker {
         if self.agents.remove(node).is_none() {
             return;
         }
-        let carried = self.networks.iter_mut().filter(|(_, track)| track.levels.contains_key(node));
+        let carried = self.networks.iter_mut().filter(|(_, track)| track.carriers.contains(node));
         let carried: Vec<NetworkName> = carried
             .map(|(name, track)| {
                 track.clear_level(node);
+                track.given_up.remove(node);
                 name.clone()
             })
             .collect();
@@ -144,9 +149,38 @@ impl Tracker {
         agent.acknowledged.insert(network.clone(), generation);
         if track.carriers.contains(node) {
             let level = level(agent, network, track.generation);
+            track.given_up.remove(node);
             track.set_level(node, level);
             self.advance(network);
         }
+    }
+
+    /// Waits for a connected agent no longer, until it acknowledges something again.
+    pub(super) fn give_up(&mut self, node: &NodeName, network: &NetworkName) {
+        let Some(track) = self.networks.get_mut(network) else { return };
+        if track.levels.contains_key(node) {
+            track.clear_level(node);
+            track.given_up.insert(node.clone());
+            self.advance(network);
+        }
+    }
+
+    /// What each connected agent that is behind works by.
+    pub(super) fn late_levels(&self) -> BTreeMap<(NodeName, NetworkName), u64> {
+        let late = self.networks.iter().flat_map(|(name, track)| {
+            let late = track.levels.iter().filter(|&(_, &level)| level < track.generation.revision);
+            late.map(|(node, &level)| ((node.clone(), name.clone()), level))
+        });
+        late.collect()
+    }
+
+    /// The connected agents that nobody waits for, with the networks.
+    pub(super) fn given_up(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        let mut all: BTreeMap<NodeName, Vec<NetworkName>> = BTreeMap::new();
+        for (name, track) in &self.networks {
+            track.given_up.iter().for_each(|node| all.entry(node.clone()).or_default().push(name.clone()));
+        }
+        all
     }
 
     /// An agent's report is part of what was published last.
@@ -186,7 +220,8 @@ impl Tracker {
     /// The revision of a network that every host which carries it works by; `None` while one is not connected.
     pub(super) fn known_to_all(&self, network: &NetworkName) -> Option<u64> {
         let track = self.networks.get(network)?;
-        let all = track.carriers.iter().all(|carrier| track.levels.contains_key(carrier));
+        let counts = |carrier| track.levels.contains_key(carrier) || track.given_up.contains(carrier);
+        let all = track.carriers.iter().all(counts);
         all.then(|| track.floor())
     }
 

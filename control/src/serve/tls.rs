@@ -1,33 +1,41 @@
-//! TLS 1.3 for hosts: handshakes beside each other, each within a deadline, so many at once and no more.
+//! TLS 1.3 for hosts: handshakes beside each other, each within deadlines; who says nothing gives place to who does.
 
 use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use sealane_base::task;
 use sealane_proto::identity::{Expected, PeerVerifier, Trust, TrustError, peer_identity};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
+use super::connection::{Connection, Seat};
+use super::places::{Limits, Place, Places};
+use super::source::{Known, Source};
 use super::{Peer, Proof};
 use crate::ca::{Authority, OwnCertificate};
 use crate::metrics::Metrics;
+use crate::registry::Registry;
 
-/// How long a client may take for its handshake.
+/// How long a client may be silent at first: clients speak first, and have nothing to wait for.
+const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// How long it may take for its handshake then.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How many handshakes may be under way; one more is refused.
-const HANDSHAKES: usize = 512;
-/// How many connections may be open; one more is refused.
-const CONNECTIONS: usize = 16_384;
+/// Handshakes under way.
+const HANDSHAKES: Limits = Limits { total: 1_024, each: 128 };
+/// Beside them, those from addresses of hosts of the mesh.
+const KNOWN_HANDSHAKES: Limits = Limits { total: 1_024, each: 32 };
+/// Connections of hosts, each of which needs one, and two while it makes a new one.
+const HOSTS: Limits = Limits { total: 16_384, each: 8 };
+/// Connections without a certificate: hosts that join.
+const STRANGERS: Limits = Limits { total: 256, each: 32 };
+/// And from addresses of hosts of the mesh, which may join again.
+const KNOWN_STRANGERS: Limits = Limits { total: 256, each: 8 };
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +48,13 @@ pub(crate) enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// A host's connection, with who it is.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TlsStream<TcpStream>,
-    peer: Peer,
-    _place: OwnedSemaphorePermit,
+/// Where connections go whose handshake is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    /// Those of hosts.
+    pub(crate) hosts: mpsc::Sender<io::Result<Connection>>,
+    /// Those of anybody else.
+    pub(crate) strangers: mpsc::Sender<io::Result<Connection>>,
 }
 
 /// TLS 1.3 with control's own certificate, for hosts of the mesh and for anonymous ones that want to join.
@@ -66,105 +75,117 @@ pub(crate) fn config(
     Ok(Arc::new(config))
 }
 
-/// Accepts until aborted; connections whose handshake is done arrive in `ready`.
-pub(crate) async fn accept(
-    listener: TcpListener,
+/// Accepts connections and shakes hands.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
     config: Arc<ServerConfig>,
+    registry: Arc<Registry>,
     metrics: Metrics,
-    ready: mpsc::Sender<io::Result<Connection>>,
-) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let count = |result: &str| metrics.handshakes.with_label_values(&[result]).inc();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // No descriptors, most likely: give those who hold some time to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let places = (handshakes.clone().try_acquire_owned(), connections.clone().try_acquire_owned());
-        let (Ok(handshake), Ok(place)) = places else {
-            count("refused");
-            continue;
-        };
-        let (config, metrics, ready) = (config.clone(), metrics.clone(), ready.clone());
-        let greeting = async move {
-            let result = match timeout(HANDSHAKE, greet(stream, config, place)).await {
-                Ok(Ok(connection)) => {
-                    drop(handshake);
-                    // An error means that the server has ended.
-                    let _ = ready.send(Ok(connection)).await;
-                    "ok"
+    ready: Ready,
+    handshakes: [Places<Source>; 2],
+    hosts: Places<[u8; 32]>,
+    strangers: [Places<Source>; 2],
+}
+
+/// A connection that was accepted just now.
+struct Newcomer {
+    stream: TcpStream,
+    addr: SocketAddr,
+    /// Whether a host of the mesh is at its address.
+    known: bool,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        config: Arc<ServerConfig>,
+        registry: Arc<Registry>,
+        metrics: Metrics,
+        ready: Ready,
+    ) -> Self {
+        Self {
+            config,
+            registry,
+            metrics,
+            ready,
+            handshakes: [HANDSHAKES, KNOWN_HANDSHAKES].map(Places::new),
+            hosts: Places::new(HOSTS),
+            strangers: [STRANGERS, KNOWN_STRANGERS].map(Places::new),
+        }
+    }
+
+    /// Accepts until aborted; connections whose handshake is done arrive where they are ready.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let (this, mut known) = (Arc::new(self), Known::default());
+        loop {
+            let (stream, addr) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // No descriptors, most likely: give those who hold some time to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
                 }
+            };
+            let source = Source::from(addr.ip());
+            let known = known.has(&this.registry.directory(), source);
+            let place = this.handshakes[usize::from(known)].enter(source);
+            let newcomer = Newcomer { stream, addr, known };
+            let greeting = this.clone().greet(newcomer, place);
+            task::spawn("handshake", Box::pin(greeting)).detach();
+        }
+    }
+
+    async fn greet(self: Arc<Self>, newcomer: Newcomer, mut place: Place<Source>) {
+        let spoke = place.spoke().clone();
+        let shaking = async {
+            match timeout(FIRST_BYTE, newcomer.stream.readable()).await {
+                Ok(Ok(())) => spoke.note(),
+                Ok(Err(_)) => return Err("failed"),
+                Err(_) => return Err("silent"),
+            }
+            match timeout(HANDSHAKE, self.shake_hands(newcomer)).await {
+                Ok(Ok(connection)) => Ok(connection),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "handshake failed");
-                    "failed"
+                    Err("failed")
                 }
-                Err(_) => "timeout",
-            };
-            metrics.handshakes.with_label_values(&[result]).inc();
+                Err(_) => Err("timeout"),
+            }
         };
-        task::spawn("handshake", Box::pin(greeting)).detach();
-    }
-}
-
-async fn greet(
-    stream: TcpStream,
-    config: Arc<ServerConfig>,
-    place: OwnedSemaphorePermit,
-) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
-    let addr = stream.peer_addr()?;
-    let stream = TlsAcceptor::from(config).accept(stream).await?;
-    let chain = stream.get_ref().1.peer_certificates();
-    let (identity, proof) = (peer_identity(chain), Proof::of(chain));
-    Ok(Connection { stream, peer: Peer { addr, identity, proof }, _place: place })
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
+        let shaken = tokio::select! {
+            shaken = shaking => shaken,
+            () = place.taken() => Err("displaced"),
+        };
+        drop(place);
+        let result = *shaken.as_ref().map_or_else(|result| result, |_| &"ok");
+        self.metrics.handshakes.with_label_values(&[result]).inc();
+        if let Ok(connection) = shaken {
+            let ready = if connection.is_stranger() { &self.ready.strangers } else { &self.ready.hosts };
+            // An error means that the server has ended.
+            let _ = ready.send(Ok(connection)).await;
+        }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    async fn shake_hands(&self, newcomer: Newcomer) -> io::Result<Connection> {
+        let Newcomer { stream, addr, known } = newcomer;
+        stream.set_nodelay(true)?;
+        let stream = TlsAcceptor::from(self.config.clone()).accept(stream).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        let (identity, proof) = (peer_identity(chain), Proof::of(chain));
+        let peer = Peer { addr, identity, proof, spoke: Default::default() };
+        let ended = self.metrics.connections_ended.clone();
+        let (seat, spoke) = match peer.host(&self.registry.directory()) {
+            Ok(host) => {
+                let place = self.hosts.enter(host.key);
+                let spoke = place.spoke().clone();
+                (Seat::Host(place), spoke)
+            }
+            Err(_) => {
+                let place = self.strangers[usize::from(known)].enter(addr.ip().into());
+                let spoke = place.spoke().clone();
+                (Seat::Stranger(place), spoke)
+            }
+        };
+        Ok(Connection::new(stream, Peer { spoke, ..peer }, seat, ended))
     }
 }

@@ -47,6 +47,11 @@ impl Outbox {
         self.answers.push_back(answer);
     }
 
+    /// How many networks the agent has, as far as it says or was sent them.
+    pub(super) fn networks(&self) -> usize {
+        self.sent.len()
+    }
+
     /// How many answers wait.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
@@ -123,6 +128,7 @@ mod tests {
         let networks = networks.iter().map(|(name, revision)| {
             let network = Network {
                 name: name.parse().unwrap(),
+                hosts: Default::default(),
                 subnet: "10.42.0.0/16".parse().unwrap(),
                 vni: Vni::FIRST,
                 mtu: None,

@@ -1,6 +1,8 @@
 //! Records as rows: `/sealane/v1/<kind>/<names...>`, values prost messages (wire messages where they fit, own
 //! ones for what never leaves control) that only gain fields; what cannot be said so is a new [`SCHEMA`].
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use sealane_proto::resource::{Block, Network, Node, Service, Workload};
 use sealane_proto::types::{NetworkName, NodeName, TrustDomain};
@@ -55,6 +57,11 @@ struct NodeMessage {
     joined: u64,
     #[prost(bool, tag = "4")]
     drained: bool,
+    /// Empty: not known.
+    #[prost(string, tag = "5")]
+    token: String,
+    #[prost(string, repeated, tag = "6")]
+    networks: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,8 +72,6 @@ struct RemovedMessage {
     key: Vec<u8>,
     #[prost(uint64, tag = "3")]
     removed: u64,
-    #[prost(string, repeated, tag = "4")]
-    networks: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -97,6 +102,8 @@ struct TokenMessage {
     /// 0: never.
     #[prost(uint64, tag = "8")]
     revoked: u64,
+    #[prost(string, repeated, tag = "9")]
+    networks: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -126,8 +133,6 @@ struct RemovalMessage {
     name: String,
     #[prost(uint64, tag = "2")]
     at: u64,
-    #[prost(string, repeated, tag = "3")]
-    networks: Vec<String>,
 }
 
 /// Why a record cannot be read.
@@ -200,7 +205,14 @@ pub(super) fn change(change: &Change) -> Write {
         Change::PutNode(record) => {
             let node = Some((&record.node).into());
             let (key, joined) = (record.key.into(), record.joined.unix());
-            let message = NodeMessage { node, key, joined, drained: record.drained };
+            let message = NodeMessage {
+                node,
+                key,
+                joined,
+                drained: record.drained,
+                token: record.token.clone().unwrap_or_default(),
+                networks: texts(&record.networks),
+            };
             put(format!("nodes/{}", record.node.name), &message)
         }
         Change::RemoveNode(name) => remove(format!("nodes/{name}")),
@@ -227,6 +239,7 @@ pub(super) fn change(change: &Change) -> Write {
                 used: token.used,
                 node: token.node.as_ref().map(ToString::to_string).unwrap_or_default(),
                 revoked: token.revoked.map(Timestamp::unix).unwrap_or_default(),
+                networks: texts(&token.networks),
             };
             put(format!("tokens/{}", token.id), &message)
         }
@@ -238,7 +251,6 @@ pub(super) fn change(change: &Change) -> Write {
                 name: removed.name.to_string(),
                 key: removed.key.into(),
                 removed: removed.removed.unix(),
-                networks: removed.networks.iter().map(ToString::to_string).collect(),
             };
             put(format!("removed/{}", removed.serials()), &message)
         }
@@ -272,12 +284,12 @@ impl From<&Recovery> for RecoveryMessage {
 
 impl From<(&NodeName, &Removal)> for RemovalMessage {
     fn from((name, removal): (&NodeName, &Removal)) -> Self {
-        Self {
-            name: name.to_string(),
-            at: removal.at.unix(),
-            networks: removal.networks.iter().map(ToString::to_string).collect(),
-        }
+        Self { name: name.to_string(), at: removal.at.unix() }
     }
+}
+
+fn texts(names: &BTreeSet<NetworkName>) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 fn put(key: String, message: &impl Message) -> Write {
@@ -381,6 +393,10 @@ impl Row<'_> {
         name.parse().map_err(|error| self.damaged(&error))
     }
 
+    fn networks(&self, names: &[String]) -> Result<BTreeSet<NetworkName>, RecordError> {
+        names.iter().map(|name| self.network(name)).collect()
+    }
+
     fn hash(&self, bytes: Vec<u8>) -> Result<[u8; 32], RecordError> {
         bytes.try_into().map_err(|_| self.damaged(&"a hash has not 32 bytes"))
     }
@@ -401,17 +417,22 @@ impl Row<'_> {
         let message: NodeMessage = self.decode()?;
         let node: Node = self.domain(message.node.unwrap_or_default())?;
         let joined = Timestamp::from_unix(message.joined);
-        Ok(NodeRecord { node, key: self.hash(message.key)?, joined, drained: message.drained })
+        Ok(NodeRecord {
+            node,
+            key: self.hash(message.key)?,
+            joined,
+            drained: message.drained,
+            token: Some(message.token).filter(|token| !token.is_empty()),
+            networks: self.networks(&message.networks)?,
+        })
     }
 
     fn removed(&self) -> Result<RemovedNode, RecordError> {
         let message: RemovedMessage = self.decode()?;
-        let networks = message.networks.iter().map(|name| self.network(name));
         Ok(RemovedNode {
             name: message.name.parse().map_err(|error| self.damaged(&error))?,
             key: self.hash(message.key)?,
             removed: Timestamp::from_unix(message.removed),
-            networks: networks.collect::<Result<_, _>>()?,
         })
     }
 
@@ -452,8 +473,7 @@ impl Row<'_> {
 
     fn removal(&self, message: RemovalMessage) -> Result<(NodeName, Removal), RecordError> {
         let name = message.name.parse().map_err(|error| self.damaged(&error))?;
-        let networks = message.networks.iter().map(|name| self.network(name)).collect::<Result<_, _>>()?;
-        Ok((name, Removal { at: Timestamp::from_unix(message.at), networks }))
+        Ok((name, Removal { at: Timestamp::from_unix(message.at) }))
     }
 
     fn token(&self) -> Result<TokenRecord, RecordError> {
@@ -464,6 +484,7 @@ impl Row<'_> {
         };
         Ok(TokenRecord {
             hash: self.hash(message.hash)?,
+            networks: self.networks(&message.networks)?,
             id: message.id,
             created: Timestamp::from_unix(message.created),
             expires: Timestamp::from_unix(message.expires),

@@ -27,6 +27,7 @@ fn start(store: Store, image: Image) -> (Writer, Stopped, Health) {
 fn network(name: &str, subnet: &str) -> CreateNetwork {
     CreateNetwork {
         name: name.parse().unwrap(),
+        hosts: Default::default(),
         subnet: subnet.parse().unwrap(),
         mtu: None,
         egress: sealane_proto::resource::Egress::Allow,
@@ -44,7 +45,8 @@ async fn a_store_opened_again_has_the_same_state_epoch_revision_and_authority() 
     writer.submit(network("b", "10.2.0.0/16")).await.unwrap();
     writer.submit(RemoveNetwork("a".parse().unwrap())).await.unwrap();
     let ttl = Duration::from_secs(60);
-    let token = CreateToken { id: "abcd2345".into(), hash: [7; 32], ttl, uses: None, node: None };
+    let networks = ["b".parse().unwrap()].into();
+    let token = CreateToken { id: "abcd2345".into(), hash: [7; 32], ttl, uses: None, node: None, networks };
     let token = writer.submit(token).await.unwrap();
     writer.submit(PurgeTokens).await.unwrap();
     writer.stop().await;

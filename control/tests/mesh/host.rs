@@ -20,6 +20,7 @@ use sealane_proto::wire::{PROTOCOL, v1};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -118,15 +119,7 @@ impl std::fmt::Debug for Host {
 impl Host {
     /// Without a certificate, as long as the server's chain holds the pinned authority.
     pub(crate) async fn anonymous(address: SocketAddr, pin: Pin) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Arc::new(Pinned { pin, provider: provider.clone() });
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(Self { channel: channel(address, config).await?, identity: None })
+        Ok(Self { channel: channel(address, pinned(pin)).await?, identity: None })
     }
 
     async fn new(address: SocketAddr, key: KeyPair, certificate: v1::Certificate) -> Self {
@@ -299,12 +292,31 @@ fn identified(key: &KeyPair, certificate: &v1::Certificate, strict: bool) -> Cli
         .unwrap()
 }
 
-async fn channel(address: SocketAddr, mut config: ClientConfig) -> Result<Channel, String> {
+/// Without a certificate, trusting the pinned authority.
+pub(crate) fn pinned(pin: Pin) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(Pinned { pin, provider: provider.clone() });
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth()
+}
+
+pub(crate) async fn connected(
+    address: SocketAddr,
+    mut config: ClientConfig,
+) -> Result<TlsStream<TcpStream>, String> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let tcp = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let name = ServerName::try_from("sealane").unwrap();
     let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-    let tls = Mutex::new(Some(tls.map_err(|error| error.to_string())?));
+    tls.map_err(|error| error.to_string())
+}
+
+async fn channel(address: SocketAddr, config: ClientConfig) -> Result<Channel, String> {
+    let tls = Mutex::new(Some(connected(address, config).await?));
     let connector = tower::service_fn(move |_| {
         let stream = tls.lock().unwrap().take().ok_or_else(|| std::io::Error::other("one connection only"));
         std::future::ready(stream.map(TokioIo::new))

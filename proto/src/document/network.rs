@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiVersion;
 use crate::resource::{Egress, Network};
-use crate::types::{AnySubnet, NetworkName, Subnet, Subnet6};
+use crate::types::{AnySubnet, Hosts, NetworkName, Subnet, Subnet6};
 
 /// An overlay network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,10 @@ pub struct NetworkSpec {
     /// once the network is there.
     #[schemars(with = "super::schema::SubnetList")]
     pub subnets: Subnets,
+    /// The hosts that may carry it, by name; all when none is named.
+    #[serde(default, skip_serializing_if = "Hosts::are_all")]
+    #[schemars(with = "Vec<super::schema::Label>")]
+    pub hosts: Hosts,
     /// Bytes per packet inside; by the underlay when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtuBytes>")]
@@ -108,13 +112,14 @@ pub enum Encryption {
 
 impl From<&Network> for NetworkDocument {
     fn from(network: &Network) -> Self {
-        let Network { name, subnet, vni: _, mtu, egress, subnet6 } = network;
+        let Network { name, hosts, subnet, vni: _, mtu, egress, subnet6 } = network;
         Self {
             api_version: ApiVersion::V1,
             kind: NetworkKind::Network,
             metadata: NetworkMetadata { name: name.clone() },
             spec: NetworkSpec {
                 subnets: Subnets { ipv4: *subnet, ipv6: *subnet6 },
+                hosts: hosts.clone(),
                 mtu: mtu.map(Mtu),
                 encryption: Encryption::None,
                 egress: (*egress).into(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ApiVersion, FieldError};
 use crate::resource::Service;
-use crate::types::{NetworkName, Port, PortName, Protocol, ServiceName, ServicePort};
+use crate::types::{Hosts, NetworkName, Port, PortName, Protocol, ServiceName, ServicePort};
 
 /// How many ports a service may have.
 pub const PORTS: usize = 256;
@@ -54,6 +54,10 @@ pub struct ServiceSpec {
     /// Its ports, at least one. An instance may offer some of them, and no other ones.
     #[schemars(length(min = 1, max = 256))]
     pub ports: Vec<PortSpec>,
+    /// The hosts that may run its instances, by name; all that may carry the network when none is named.
+    #[serde(default, skip_serializing_if = "Hosts::are_all")]
+    #[schemars(with = "Vec<super::schema::Label>")]
+    pub hosts: Hosts,
 }
 
 /// A port of a service, the same at the service's address and at its instances.
@@ -88,7 +92,7 @@ impl ServiceDocument {
             api_version: ApiVersion::V1,
             kind: ServiceKind::Service,
             metadata,
-            spec: ServiceSpec { ports },
+            spec: ServiceSpec { ports, hosts: service.hosts.clone() },
         }
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
+use sealane_base::text::one_line;
 use tonic::Status;
 
 use super::v1;
@@ -12,6 +13,9 @@ use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
 use crate::types::{Generation, Port, ServicePort, Vni, Weight, WeightError};
+
+/// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
+const LONGEST_REASON: usize = 512;
 
 /// A message whose field does not say what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +55,17 @@ impl In {
         if text.is_empty() { Ok(None) } else { self.parse(field, text).map(Some) }
     }
 
+    fn names<T: FromStr<Err: fmt::Display>, A: FromIterator<T>>(
+        &self,
+        field: &'static str,
+        texts: &[String],
+    ) -> Result<A, WireError> {
+        texts.iter().map(|text| self.parse(field, text)).collect()
+    }
+
     fn invalid(&self, field: &'static str, reason: &dyn fmt::Display) -> WireError {
-        WireError::Invalid { message: self.0, field, reason: reason.to_string() }
+        let reason = one_line(&reason.to_string(), LONGEST_REASON).into_owned();
+        WireError::Invalid { message: self.0, field, reason }
     }
 
     fn required<T>(&self, field: &'static str, value: Option<T>) -> Result<T, WireError> {
@@ -143,6 +156,7 @@ impl TryFrom<v1::Network> for Network {
         let mtu = u16::try_from(message.mtu).map_err(|error| at.invalid("mtu", &error))?;
         Ok(Self {
             name: at.parse("name", &message.name)?,
+            hosts: at.names("hosts", &message.hosts)?,
             subnet: at.parse("subnet", &message.subnet)?,
             vni: Vni::try_from(message.vni).map_err(|error| at.invalid("vni", &error))?,
             mtu: (mtu != 0).then_some(mtu),
@@ -156,6 +170,7 @@ impl From<&Network> for v1::Network {
     fn from(network: &Network) -> Self {
         Self {
             name: network.name.to_string(),
+            hosts: network.hosts.iter().map(ToString::to_string).collect(),
             subnet: network.subnet.to_string(),
             vni: network.vni.get(),
             mtu: network.mtu.unwrap_or_default().into(),
@@ -222,6 +237,7 @@ impl TryFrom<v1::Service> for Service {
         let at = In("Service");
         Ok(Self {
             name: at.parse("name", &message.name)?,
+            hosts: at.names("hosts", &message.hosts)?,
             vip: at.parse("vip", &message.vip)?,
             ports: all(message.ports)?,
             declared: message.declared,
@@ -233,6 +249,7 @@ impl From<&Service> for v1::Service {
     fn from(service: &Service) -> Self {
         Self {
             name: service.name.to_string(),
+            hosts: service.hosts.iter().map(ToString::to_string).collect(),
             vip: service.vip.to_string(),
             ports: each(&service.ports),
             declared: service.declared,
@@ -304,11 +321,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 .iter()
                 .map(|octets| serial(&at, octets))
                 .collect::<Result<_, _>>()?,
-            drained: message
-                .drained
-                .iter()
-                .map(|name| at.parse("drained", name))
-                .collect::<Result<_, _>>()?,
+            drained: at.names("drained", &message.drained)?,
         })
     }
 }

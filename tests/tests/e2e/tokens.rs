@@ -48,7 +48,9 @@ fn a_token_is_listed_without_its_secret_and_taken_back_by_its_id() {
         (&before["state"], &before["uses_left"], &before["used"]),
         (&"good".into(), &3.into(), &0.into())
     );
-    assert_eq!(listed(&mesh, &other)["uses_left"], Value::Null);
+    assert_eq!(listed(&mesh, &other)["uses_left"], 1);
+    let (_, many) = create(&mesh, &["--uses", "unlimited"]);
+    assert_eq!(listed(&mesh, &many)["uses_left"], Value::Null);
     let secret = token.split('.').nth(2).unwrap();
     for format in ["table", "json", "yaml"] {
         let shown = mesh.sealane(&["token", "ls", "-o", format]).ok().stdout;

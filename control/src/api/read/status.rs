@@ -9,7 +9,8 @@ use sealane_proto::wire::v1;
 use super::{ReadApi, count};
 use crate::VERSION;
 use crate::core::{Span, Timestamp};
-use crate::registry::Directory;
+use crate::registry::{Directory, Takeover};
+use crate::rests;
 
 pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let directory = api.registry.directory();
@@ -79,6 +80,15 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
         let networks = networks.join(", ");
         format!("node {name} has not applied the newest state of {networks} yet; if it stays so, see its log")
     });
+    let given_up = api.registry.given_up().into_iter().map(|(name, networks)| {
+        let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
+        let networks = networks.join(", ");
+        format!(
+            "node {name} is connected, but has not come closer to the newest state of {networks} for {} or more: nobody \
+             waits for it any longer; see its log",
+            Span(rests::PATIENCE)
+        )
+    });
     let own = api.own.expires();
     let expired = (own <= now).then(|| {
         format!(
@@ -90,8 +100,24 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
         let pair = seen.clocks.filter(|pair| seen.connected && pair.is_off())?;
         Some(format!("the clock of node {name} {pair}; set it right (NTP)"))
     });
+    let contests = seen.iter().filter_map(|(name, seen)| {
+        let Takeover { peers: [one, other], times, .. } = seen.takeover.filter(|it| it.is_contest(now))?;
+        Some(format!(
+            "two agents are node {name}, at {one} and at {other}, and have taken its place from each other {times} times: \
+             one host is a copy of the other; run `sealane clean` on the copy and let it join by a token of its own"
+        ))
+    });
     let root = authority_problem(api.authority.expires(), now);
-    store.into_iter().chain(nodes).chain(behind).chain(clocks).chain(expired).chain(root).collect()
+    store
+        .into_iter()
+        .chain(nodes)
+        .chain(behind)
+        .chain(given_up)
+        .chain(clocks)
+        .chain(contests)
+        .chain(expired)
+        .chain(root)
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use sealane_proto::resource::Node;
 use sealane_proto::types::{NodeName, UnderlayAddr};
 
 use super::{Recovery, Removal};
-use crate::core::{Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp};
+use crate::core::{Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp, removal};
 
 /// A host with a good certificate, of which a restored store has no record.
 ///
@@ -77,24 +77,33 @@ impl Command for Readmit {
         let Some(recovery) = state.recovery.as_ref().filter(believes) else {
             return Err(ReadmitRefusal::Unknown(node.name));
         };
-        if let Some(Removal { at, networks }) = recovery.removed.get(&node.name).cloned() {
+        if let Some(&Removal { at }) = recovery.removed.get(&node.name) {
             // Now its key is known, and with it what its certificates are told by.
-            let removed = RemovedNode { name: node.name, key, removed: at, networks };
+            let removed = RemovedNode { name: node.name, key, removed: at };
             return Ok(Decision { changes: vec![Change::PutRemoved(removed)], outcome: Readmitted::Revoked });
         }
         if recovery.readmitted.contains(&node.name) {
             return Err(ReadmitRefusal::Unknown(node.name));
         }
         let (name, underlay) = (node.name.clone(), node.underlay);
-        let mut others = state.nodes.values().map(|other| &other.node);
-        if let Some(other) = others.find(|other| other.underlay == underlay && other.name != name) {
-            return Err(ReadmitRefusal::UnderlayInUse { underlay, node: name, other: other.name.clone() });
+        let mut others = state.nodes.values();
+        let mut changes = vec![];
+        if let Some(other) = others.find(|other| other.node.underlay == underlay && other.node.name != name) {
+            if other.is_admitted() {
+                let other = other.node.name.clone();
+                return Err(ReadmitRefusal::UnderlayInUse { underlay, node: name, other });
+            }
+            // Somebody has told of another host there: this one is there.
+            changes.extend(removal::leaving(state, other, now));
         }
         let mut recovery = recovery.clone();
         recovery.readmitted.insert(name);
         let (joined, drained) = known.map_or((issued, false), |known| (known.joined, known.drained));
-        let record = NodeRecord { node, key, joined, drained };
-        let changes = vec![Change::PutNode(record), Change::PutRecovery(recovery)];
+        // Which token it came by, and for which networks that was, went with the store.
+        let (token, networks) =
+            known.map_or_else(Default::default, |known| (known.token.clone(), known.networks.clone()));
+        let record = NodeRecord { node, key, joined, drained, token, networks };
+        changes.extend([Change::PutNode(record), Change::PutRecovery(recovery)]);
         Ok(Decision { changes, outcome: Readmitted::TakenIn })
     }
 }
@@ -118,10 +127,8 @@ mod tests {
 
     #[test]
     fn who_was_removed_since_the_restoration_is_revoked_when_it_comes() {
-        let networks = BTreeSet::from(["shop".parse().unwrap()]);
         let at = Timestamp::from_unix(5_001);
-        let removed =
-            BTreeMap::from([("host-9".parse().unwrap(), Removal { at, networks: networks.clone() })]);
+        let removed = BTreeMap::from([("host-9".parse().unwrap(), Removal { at })]);
         let (taken, restored) = (Timestamp::from_unix(1_000), Timestamp::from_unix(5_000));
         let recovery = Recovery { taken, restored, removed, ..Recovery::default() };
         let mut state = State { recovery: Some(recovery), ..State::default() };
@@ -129,7 +136,7 @@ mod tests {
         let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(2_000) };
         let decided = readmit.clone().decide(&state, Timestamp::from_unix(5_060)).unwrap();
         let name = "host-9".parse().unwrap();
-        let revoked = RemovedNode { name, key: [9; 32], removed: at, networks };
+        let revoked = RemovedNode { name, key: [9; 32], removed: at };
         let expected = Decision { changes: vec![Change::PutRemoved(revoked)], outcome: Readmitted::Revoked };
         assert_eq!(decided, expected);
         decided.changes.iter().for_each(|change| state.apply(change));
@@ -150,12 +157,7 @@ mod tests {
         assert!(check(2_000, 5_001, again).unwrap_err().contains(unknown), "somebody removed it since");
         let taken = |state: &mut State| {
             let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
-            state.apply(&Change::PutNode(NodeRecord {
-                node,
-                key: [1; 32],
-                joined: Timestamp::default(),
-                drained: false,
-            }));
+            state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
         };
         assert!(
             check(2_000, 5_001, taken)

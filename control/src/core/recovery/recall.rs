@@ -1,20 +1,40 @@
 //! What a host carried when its state was of another lifetime than the store's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sealane_proto::resource::{Block, NetworkSnapshot, Node, Service, Workload};
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::types::{NetworkName, NodeName, Vni};
 
 use super::Recovery;
-use crate::core::{Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, ipam, report};
+use crate::core::network::{self, check_new};
+use crate::core::{
+    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, hosts, ipam, report,
+};
+
+/// How many networks hosts may bring back in all.
+const NETWORKS: usize = 1_000;
+/// How many hosts they may bring back that have not come themselves.
+const HEARSAY: usize = 10_000;
 
 /// A host tells what it works by, network by network, before it reports.
+///
+/// What contradicts nothing is taken over, from every host, whatever another one has told before. A host is believed
+/// about itself; about others it is believed what they have more than is known, and only until they come themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recall {
     /// The host.
     pub node: NodeName,
     /// The networks that it carries, as control last said.
     pub networks: Vec<NetworkSnapshot>,
+}
+
+/// Something that a host has brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// The network that it belongs to.
+    pub network: NetworkName,
+    /// What it is, in words.
+    pub what: String,
 }
 
 /// Why a host is not listened to.
@@ -26,38 +46,31 @@ pub enum RecallRefusal {
 }
 
 impl Command for Recall {
-    /// The networks of which something was taken over.
-    type Outcome = BTreeSet<NetworkName>;
+    type Outcome = Vec<TakenOver>;
     type Refusal = RecallRefusal;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, RecallRefusal> {
         if !state.nodes.contains_key(&self.node) {
             return Err(RecallRefusal::UnknownNode(self.node));
         }
-        let mut decision = Decision { changes: vec![], outcome: BTreeSet::new() };
+        let nothing = Decision { changes: vec![], outcome: vec![] };
         let Some(recovery) = state.recovery.as_ref().filter(|recovery| !recovery.is_over(now)) else {
-            return Ok(decision);
+            return Ok(nothing);
         };
-        let is_news = |told: &NetworkSnapshot| recovery.is_news(&told.network.name, told.generation);
-        let news: Vec<NetworkSnapshot> = self.networks.into_iter().filter(is_news).collect();
-        if news.is_empty() {
-            return Ok(decision);
-        }
-        let mut future = Future { state: state.clone(), changes: vec![] };
+        let mut future =
+            Future { state: state.clone(), changes: vec![], taken: vec![], teller: self.node, now };
         let mut recovery = recovery.clone();
-        for told in news {
-            let (name, before) = (told.network.name.clone(), future.changes.len());
-            if future.ensure_network(&told, &recovery) {
-                future.take_over(&told, &recovery, now);
-                recovery.networks.insert(name.clone(), told.generation);
-            }
-            if future.changes.len() > before {
-                decision.outcome.insert(name);
+        for told in self.networks {
+            if recovery.is_news(told.generation) && future.ensure_network(&told, &recovery) {
+                recovery.networks.entry(told.network.name.clone()).or_insert(told.generation);
+                future.take_over(&told, &recovery);
             }
         }
-        future.put(Change::PutRecovery(recovery));
-        decision.changes = future.changes;
-        Ok(decision)
+        if future.changes.is_empty() {
+            return Ok(nothing);
+        }
+        future.changes.push(Change::PutRecovery(recovery));
+        Ok(Decision { changes: future.changes, outcome: future.taken })
     }
 }
 
@@ -65,19 +78,24 @@ impl Command for Recall {
 struct Future {
     state: State,
     changes: Vec<Change>,
+    taken: Vec<TakenOver>,
+    teller: NodeName,
+    now: Timestamp,
 }
 
 impl Future {
-    fn put(&mut self, change: Change) {
+    fn put(&mut self, network: &NetworkName, what: String, change: Change) {
         self.state.apply(&change);
         self.changes.push(change);
+        self.taken.push(TakenOver { network: network.clone(), what });
     }
 
     fn network(&self, told: &NetworkSnapshot) -> Option<&NetworkState> {
         self.state.networks.get(&told.network.name)
     }
 
-    /// Whether the network is the one that is told of, made again where that contradicts nothing.
+    /// Whether the network is the one that is told of, made again where that contradicts nothing and could be
+    /// created.
     fn ensure_network(&mut self, told: &NetworkSnapshot, recovery: &Recovery) -> bool {
         let network = &told.network;
         if let Some(known) = self.network(told) {
@@ -85,52 +103,84 @@ impl Future {
         }
         let taken = |other: &NetworkState| other.network.vni == network.vni;
         // One that was here has been removed since.
-        if recovery.networks.contains_key(&network.name) || self.state.networks.values().any(taken) {
-            return false;
+        let removed = recovery.networks.contains_key(&network.name);
+        let misfit = removed
+            || self.state.networks.len() >= NETWORKS
+            || network.vni < Vni::FIRST
+            || self.state.networks.values().any(taken)
+            || check_new(&self.state, &network.name, network.subnet, network.mtu).is_err();
+        if !misfit {
+            let what = format!("network with subnet {} and VNI {}", network.subnet, network.vni);
+            let change = Change::PutNetwork { network: network.clone(), changed: 0 };
+            self.put(&network.name, what, change);
         }
-        self.put(Change::PutNetwork { network: network.clone(), changed: 0 });
-        true
+        !misfit
     }
 
-    fn take_over(&mut self, told: &NetworkSnapshot, recovery: &Recovery, now: Timestamp) {
+    fn take_over(&mut self, told: &NetworkSnapshot, recovery: &Recovery) {
         for node in &told.nodes {
-            self.take_node(node, recovery, now);
+            self.take_node(told, node, recovery);
         }
         for block in &told.blocks {
-            self.take_block(told, block);
+            self.take_block(told, block, recovery);
         }
         for service in &told.services {
             self.take_service(told, service);
         }
-        self.take_workloads(told, &recovery.heard);
+        self.take_workloads(told, recovery);
     }
 
     /// A host by hearsay: it is a carrier, and must prove itself when it comes.
-    fn take_node(&mut self, node: &Node, recovery: &Recovery, now: Timestamp) {
+    fn take_node(&mut self, told: &NetworkSnapshot, node: &Node, recovery: &Recovery) {
         let mut others = self.state.nodes.values();
         let taken = others.any(|other| other.node.underlay == node.underlay);
-        let removed = recovery.removed.contains_key(&node.name);
-        if !taken && !removed && !self.state.nodes.contains_key(&node.name) {
-            let record =
-                NodeRecord { node: node.clone(), key: NodeRecord::HEARSAY, joined: now, drained: false };
-            self.put(Change::PutNode(record));
+        let inside = |other: &NetworkState| network::contains(other.network.subnet, node.underlay);
+        let misfit = taken
+            || recovery.removed.contains_key(&node.name)
+            || self.state.nodes.contains_key(&node.name)
+            || self.state.nodes.len() >= HEARSAY
+            || self.state.networks.values().any(inside);
+        if !misfit {
+            let record = NodeRecord::new(node.clone(), NodeRecord::HEARSAY, self.now);
+            let what = format!("node {} at {}, until it comes itself", node.name, node.underlay);
+            self.put(&told.network.name, what, Change::PutNode(record));
         }
     }
 
-    fn take_block(&mut self, told: &NetworkSnapshot, block: &Block) {
+    /// Whether the host may carry the network, and what is told of it counts.
+    fn is_believed(&self, told: &NetworkSnapshot, node: &NodeName, recovery: &Recovery) -> bool {
+        let (Some(network), Some(record)) = (self.network(told), self.state.nodes.get(node)) else {
+            return false;
+        };
+        hosts::check_network(record, network).is_ok()
+            && (*node == self.teller || !recovery.heard.contains(node))
+    }
+
+    fn take_block(&mut self, told: &NetworkSnapshot, block: &Block, recovery: &Recovery) {
         let Some(network) = self.network(told) else { return };
-        let subnet = told.network.subnet;
-        let fits = block.range.prefix_len() == ipam::block_prefix(subnet)
-            && block.range == block.range.trunc()
-            && subnet.to_net().contains(&block.range);
-        let known = block.node.as_ref().is_none_or(|node| self.state.nodes.contains_key(node));
-        let mut inside = network.addresses.range(ipam::addresses(block.range));
+        let (subnet, range) = (told.network.subnet, block.range);
+        let fits = range.prefix_len() == ipam::block_prefix(subnet)
+            && range == range.trunc()
+            && subnet.to_net().contains(&range);
+        let mut inside = network.addresses.range(ipam::addresses(range));
         let foreign = inside.any(|(_, name)| {
             network.workloads.get(name).map(|workload| &workload.node) != block.node.as_ref()
         });
-        if fits && known && !foreign && !network.blocks.contains_key(&block.range) {
-            let (network, block) = (told.network.name.clone(), block.clone());
-            self.put(Change::PutBlock { network, block });
+        let wanted = match &block.node {
+            Some(node) => self.is_believed(told, node, recovery),
+            // Control's own are for services' addresses.
+            None => told.services.iter().any(|service| range.contains(&service.vip.to_ipv4())),
+        };
+        // Nobody tells the last addresses away from others.
+        let total = ipam::block_count(subnet) as usize;
+        let left = total.saturating_sub(network.blocks.len() + 1);
+        let first = block.node.as_ref().is_some_and(|node| !network.carried_by(node));
+        let room = left >= total / 4 || first;
+        if fits && wanted && room && !foreign && !network.blocks.contains_key(&range) {
+            let holder = block.node.as_ref().map_or("services".to_owned(), |node| format!("node {node}"));
+            let name = told.network.name.clone();
+            let change = Change::PutBlock { network: name.clone(), block: block.clone() };
+            self.put(&name, format!("block {range} of {holder}"), change);
         }
     }
 
@@ -142,24 +192,49 @@ impl Future {
             && network.blocks.get(&ipam::block_of(subnet, service.vip)) == Some(&None);
         let taken = network.services.values().any(|other| other.vip == service.vip);
         if own && !taken && !network.services.contains_key(&service.name) {
-            let (network, service) = (told.network.name.clone(), service.clone());
-            self.put(Change::PutService { network, service });
+            let name = told.network.name.clone();
+            let what = format!("service {} at {}", service.name, service.vip);
+            self.put(&name, what, Change::PutService { network: name.clone(), service: service.clone() });
         }
     }
 
-    /// Hosts that have not reported yet are taken to run what they last did.
-    fn take_workloads(&mut self, told: &NetworkSnapshot, heard: &BTreeSet<NodeName>) {
+    /// Hosts that have not reported yet are taken to run what is known of them and what they last did.
+    fn take_workloads(&mut self, told: &NetworkSnapshot, recovery: &Recovery) {
         let mut by_node: BTreeMap<NodeName, Vec<Workload>> =
             told.nodes.iter().map(|node| (node.name.clone(), vec![])).collect();
         for workload in &told.workloads {
             by_node.entry(workload.node.clone()).or_default().push(workload.clone());
         }
-        for (node, workloads) in by_node.into_iter().filter(|(node, _)| !heard.contains(node)) {
+        for (node, mut workloads) in by_node {
+            if recovery.heard.contains(&node) || !self.is_believed(told, &node, recovery) {
+                continue;
+            }
             let Some(network) = self.network(told) else { return };
+            if node != self.teller {
+                let named = |known: &&Workload| workloads.iter().any(|told| told.name == known.name);
+                let more: Vec<Workload> =
+                    network.workloads_of(&node).filter(|known| !named(known)).cloned().collect();
+                workloads.extend(more);
+            }
             // What does not fit is refused when its host reports it, in words that its owner sees.
             let (changes, _) = report::place(network, &node, workloads);
-            changes.into_iter().for_each(|change| self.put(change));
+            for change in changes {
+                let what = said(&change);
+                self.put(&told.network.name, what, change);
+            }
         }
+    }
+}
+
+/// What a change of a report's is, in words.
+fn said(change: &Change) -> String {
+    match change {
+        Change::PutWorkload(workload) => {
+            format!("workload {} of node {} at {}", workload.name, workload.node, workload.address)
+        }
+        Change::RemoveWorkload { name, .. } => format!("the end of workload {name}"),
+        Change::PutService { service, .. } => format!("service {} at {}", service.name, service.vip),
+        other => format!("{other:?}"),
     }
 }
 

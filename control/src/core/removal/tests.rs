@@ -1,8 +1,13 @@
 use sealane_proto::resource::{Node, Workload};
-use sealane_proto::types::MacAddr;
+use sealane_proto::token::TokenSecret;
+use sealane_proto::types::{MacAddr, NetworkName};
+
+use std::collections::BTreeSet;
 
 use super::*;
-use crate::core::{CarryNetwork, CreateNetwork, RemoveService};
+use crate::core::{
+    CarryNetwork, CreateNetwork, CreateToken, JoinNode, RemoveNetwork, RemoveService, Touched,
+};
 
 const NOW: Timestamp = Timestamp::from_unix(1_000);
 
@@ -29,17 +34,28 @@ fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {
     }
 }
 
+fn create(state: &mut State, name: &NetworkName) {
+    let create = CreateNetwork {
+        name: name.clone(),
+        hosts: Default::default(),
+        subnet: "10.42.0.0/16".parse().unwrap(),
+        mtu: None,
+        egress: Default::default(),
+        subnet6: None,
+    };
+    apply(state, create).unwrap();
+}
+
 /// Two hosts; the second has an instance in its block and one at an address of its own choice.
 fn state() -> State {
     let mut state = State::default();
-    let (name, subnet) = ("shop".parse().unwrap(), "10.42.0.0/16".parse().unwrap());
-    apply(&mut state, CreateNetwork { name, subnet, mtu: None, egress: Default::default(), subnet6: None })
-        .unwrap();
+    let name = "shop".parse().unwrap();
+    create(&mut state, &name);
     for (node, last) in [("host-1", 1), ("host-2", 2)] {
         let underlay = format!("192.0.2.{last}").parse().unwrap();
         let node = Node { name: node.parse().unwrap(), underlay };
         let name = node.name.clone();
-        state.apply(&Change::PutNode(NodeRecord { node, key: [last; 32], joined: NOW, drained: false }));
+        state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], NOW)));
         apply(&mut state, CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 })
             .unwrap();
     }
@@ -76,6 +92,63 @@ fn a_host_leaves_nothing_but_its_rest_and_its_revocation() {
 }
 
 #[test]
+fn a_removed_host_is_revoked_in_every_network_those_made_again_under_an_old_name_included() {
+    let mut state = state();
+    let (shop, pay): (NetworkName, NetworkName) = ("shop".parse().unwrap(), "pay".parse().unwrap());
+    // The host has had certificates of it, and there is nobody left in it.
+    for node in ["host-1", "host-2"] {
+        apply(&mut state, Report { node: node.parse().unwrap(), workloads: vec![] }).unwrap();
+    }
+    apply(&mut state, RemoveNetwork(shop.clone())).unwrap();
+    create(&mut state, &shop);
+    let mut touched = Touched::default();
+    let decision = remove(false, false).decide(&state, NOW).unwrap();
+    decision.changes.iter().for_each(|change| state.touch(change, &mut touched));
+    decision.changes.iter().for_each(|change| state.apply(change));
+    assert!(touched.networks.contains(&shop), "its hosts hear of it");
+    create(&mut state, &pay);
+    for network in [shop, pay] {
+        assert_eq!(state.snapshot(&network, 1).unwrap().revoked, [SerialPrefix::of_key(&[2; 32])]);
+    }
+}
+
+#[test]
+fn the_token_that_a_removed_host_came_by_admits_nobody_else() {
+    let mut state = state();
+    let token = |id: &str, uses| CreateToken {
+        id: id.into(),
+        hash: TokenSecret::new([7; 20]).hash(),
+        ttl: Duration::from_secs(3_600),
+        uses,
+        node: None,
+        networks: BTreeSet::new(),
+    };
+    apply(&mut state, token("manymany", None)).unwrap();
+    apply(&mut state, token("oneonone", Some(1))).unwrap();
+    let join = |token: &str, number: u8| JoinNode {
+        token: token.into(),
+        secret: TokenSecret::new([7; 20]),
+        node: Node {
+            name: format!("host-{number}").parse().unwrap(),
+            underlay: format!("192.0.2.{number}").parse().unwrap(),
+        },
+        key: [number; 32],
+    };
+    apply(&mut state, join("manymany", 3)).unwrap();
+    apply(&mut state, join("oneonone", 4)).unwrap();
+    let remove = |number: u8| RemoveNode {
+        name: format!("host-{number}").parse().unwrap(),
+        connected: false,
+        force: false,
+    };
+    assert_eq!(apply(&mut state, remove(4)).unwrap().token, None, "it was used up");
+    assert_eq!(apply(&mut state, remove(3)).unwrap().token.as_deref(), Some("manymany"));
+    assert_eq!(apply(&mut state, remove(2)).unwrap().token, None, "nobody knows which it was");
+    let refusal = apply(&mut state, join("manymany", 9)).unwrap_err();
+    assert_eq!(refusal.reason(), "token_revoked");
+}
+
+#[test]
 fn a_block_at_rest_is_neither_leased_nor_taken_from() {
     let mut state = state();
     apply(&mut state, remove(false, false)).unwrap();
@@ -105,8 +178,7 @@ fn a_host_that_works_is_removed_by_force_alone() {
 fn a_removed_host_is_forgotten_after_its_certificates_have_ended() {
     let mut state = state();
     apply(&mut state, remove(false, false)).unwrap();
-    let hour = Duration::from_secs(3_600);
-    let purge = PurgeRemoved { workload_lifetime: hour, host_lifetime: hour * 10 };
+    let purge = PurgeRemoved { longest_lifetime: Duration::from_secs(3_600) };
     let mut purged = |seconds: u64| {
         let changes = purge.decide(&state, NOW.after(Duration::from_secs(seconds))).unwrap().changes;
         changes.iter().for_each(|change| state.apply(change));
@@ -114,8 +186,7 @@ fn a_removed_host_is_forgotten_after_its_certificates_have_ended() {
         (snapshot.revoked.len(), state.removed.len())
     };
     assert_eq!(purged(3_600), (1, 1));
-    assert_eq!(purged(3_601), (0, 1));
-    assert_eq!(purged(36_001), (0, 0));
+    assert_eq!(purged(3_601), (0, 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::ports::Ports;
 use super::{AddressRefusal, WorkloadRefusal};
 use crate::core::declare::agree;
 use crate::core::vip::{self, NoServiceAddress};
-use crate::core::{Change, NetworkState, ipam};
+use crate::core::{Change, NetworkState, hosts, ipam};
 
 /// The future of one network, workload by workload.
 #[derive(Debug)]
@@ -105,6 +105,9 @@ impl<'a> Draft<'a> {
         if workload.node != *self.node {
             let (reporter, node) = (self.node.clone(), workload.node.clone());
             return Err(WorkloadRefusal::OtherNode { reporter, node });
+        }
+        if let Some(service) = &workload.service {
+            hosts::check_service(self.network, service, self.node)?;
         }
         if !self.network.carried_by(self.node) {
             let network = self.network.network.name.clone();
@@ -276,7 +279,13 @@ impl<'a> Draft<'a> {
             match (self.network.services.get(name), self.vips.get(name)) {
                 (Some(known), _) if known.declared || ports.is_empty() || known.ports == ports => None,
                 (Some(known), _) => Some(Service { ports, ..known.clone() }),
-                (None, Some(&vip)) => Some(Service { name: name.clone(), vip, ports, declared: false }),
+                (None, Some(&vip)) => Some(Service {
+                    name: name.clone(),
+                    hosts: Default::default(),
+                    vip,
+                    ports,
+                    declared: false,
+                }),
                 (None, None) => None,
             }
         })

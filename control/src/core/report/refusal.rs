@@ -5,6 +5,7 @@ use sealane_proto::types::{
     MacAddr, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
 };
 
+use crate::core::hosts::NotForHost;
 use crate::core::vip::NoServiceAddress;
 
 /// Why a reported workload is refused.
@@ -21,6 +22,9 @@ pub enum WorkloadRefusal {
         /// Where it is said to run.
         node: NodeName,
     },
+    /// The network or the service is for other hosts.
+    #[error(transparent)]
+    Host(#[from] NotForHost),
     /// The host has no block.
     #[error("node {node} holds no block of network {network} yet; it must carry the network first")]
     NotCarried {

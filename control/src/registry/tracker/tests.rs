@@ -116,3 +116,25 @@ fn what_an_old_stream_reported_does_not_settle_the_new_ones_reports() {
     tracker.acknowledge(&node("b"), &network("shop"), at(6));
     assert_eq!(settled(&mut tracker), None);
 }
+
+#[test]
+fn who_is_given_up_is_not_waited_for_until_it_acknowledges_again() {
+    let mut tracker = tracker();
+    let shop = network("shop");
+    change(&mut tracker, 6, 1);
+    tracker.acknowledge(&node("a"), &shop, at(6));
+    assert_eq!(settled(&mut tracker), None);
+    assert_eq!(tracker.late_levels().into_keys().collect::<Vec<_>>(), [(node("b"), shop.clone())]);
+    tracker.give_up(&node("b"), &shop);
+    assert_eq!((settled(&mut tracker), tracker.known_to_all(&shop)), (Some(1), Some(6)));
+    assert_eq!(tracker.given_up().into_keys().collect::<Vec<_>>(), [node("b")]);
+
+    change(&mut tracker, 7, 2);
+    tracker.acknowledge(&node("a"), &shop, at(7));
+    assert_eq!(settled(&mut tracker), Some(2), "nor for what comes then");
+    tracker.acknowledge(&node("b"), &shop, at(6));
+    assert!(tracker.given_up().is_empty() && tracker.known_to_all(&shop) == Some(6));
+    tracker.give_up(&node("b"), &shop);
+    tracker.disconnect(&node("b"));
+    assert!(tracker.given_up().is_empty() && tracker.known_to_all(&shop).is_none(), "it is away");
+}

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use sealane_proto::resource::Network;
 use sealane_proto::types::{Generation, MacAddr};
 
@@ -19,7 +21,7 @@ fn join(state: &mut State, number: u8) {
         name: format!("host-{number}").parse().unwrap(),
         underlay: format!("192.0.2.{number}").parse().unwrap(),
     };
-    state.apply(&Change::PutNode(NodeRecord { node, key: [number; 32], joined: NOW, drained: false }));
+    state.apply(&Change::PutNode(NodeRecord::new(node, [number; 32], NOW)));
 }
 
 fn create(state: &mut State, name: &str, subnet: &str) {
@@ -28,6 +30,7 @@ fn create(state: &mut State, name: &str, subnet: &str) {
         state,
         CreateNetwork {
             name,
+            hosts: Default::default(),
             subnet,
             mtu: None,
             egress: sealane_proto::resource::Egress::Allow,
@@ -86,7 +89,8 @@ fn restored(state: &State) -> State {
 
 fn recall(state: &mut State, node: &str, networks: &[NetworkSnapshot]) -> Vec<String> {
     let recalled = run(state, Recall { node: node.parse().unwrap(), networks: networks.to_vec() });
-    recalled.iter().map(ToString::to_string).collect()
+    let networks: BTreeSet<String> = recalled.iter().map(|taken| taken.network.to_string()).collect();
+    networks.into_iter().collect()
 }
 
 /// The backup: `shop` on two hosts.
@@ -209,7 +213,7 @@ fn a_host_by_hearsay_that_is_removed_stays_so_whoever_tells_of_it() {
     recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]);
     let name: NodeName = "host-3".parse().unwrap();
     let remove = || RemoveNode { name: name.clone(), connected: false, force: false };
-    assert_eq!(run(&mut state, remove()), None, "nobody knows its key");
+    assert_eq!(run(&mut state, remove()).serials, None, "nobody knows its key");
     assert!(state.removed.is_empty());
     let shop = |state: &State| state.networks[&"shop".parse().unwrap()].clone();
     assert!(shop(&state).workloads.keys().all(|name| name.as_str() != "api-3"));
@@ -218,5 +222,71 @@ fn a_host_by_hearsay_that_is_removed_stays_so_whoever_tells_of_it() {
     recall(&mut state, "host-2", &[seen(&lost, "shop", 30)]);
     assert!(!state.nodes.contains_key(&name));
     assert!(!shop(&state).carried_by(&name) && shop(&state).workloads_of(&name).count() == 0);
-    assert_eq!(state.recovery.as_ref().unwrap().removed[&name].networks.len(), 1);
+}
+
+#[test]
+fn nobody_shuts_out_what_others_have_to_tell() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    carry(&mut lost, "host-2", "shop");
+    report(&mut lost, 1, "shop", &["api-1 10.42.0.2 api", "v-1 10.42.0.3 v"]);
+    let mut state = restored(&backup);
+    let empty = NetworkSnapshot {
+        nodes: vec![],
+        blocks: vec![],
+        services: vec![],
+        workloads: vec![],
+        ..seen(&lost, "shop", 1 << 62)
+    };
+    assert_eq!(recall(&mut state, "host-2", &[empty]), [""; 0]);
+    let shop = |state: &State| state.networks[&"shop".parse().unwrap()].clone();
+    assert_eq!(shop(&state).workloads.len(), 1, "what is known of others stays");
+    assert_eq!(recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]), ["shop"]);
+    let names: Vec<String> = shop(&state).workloads.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["api-1", "v-1"]);
+    assert!(shop(&state).services.contains_key(&"v".parse().unwrap()));
+}
+
+#[test]
+fn what_could_not_be_created_is_not_brought_back() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    create(&mut lost, "new", "10.43.0.0/16");
+    carry(&mut lost, "host-1", "new");
+    let told = seen(&lost, "new", 20);
+    let network = |change: fn(&mut Network)| {
+        let mut network = told.network.clone();
+        change(&mut network);
+        NetworkSnapshot { network, ..told.clone() }
+    };
+    let cases = [
+        network(|network| network.name = "localhost".parse().unwrap()),
+        network(|network| network.subnet = "192.0.2.0/24".parse().unwrap()),
+        network(|network| network.mtu = Some(9_999)),
+        network(|network| network.vni = sealane_proto::types::Vni::try_from(7).unwrap()),
+    ];
+    for case in cases {
+        let mut state = restored(&backup);
+        assert_eq!(recall(&mut state, "host-1", std::slice::from_ref(&case)), [""; 0], "{:?}", case.network);
+    }
+    let mut state = restored(&backup);
+    assert_eq!(recall(&mut state, "host-1", &[told]), ["new"]);
+}
+
+#[test]
+fn nobody_tells_all_addresses_away_nor_hosts_into_networks() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    for third in 0..=255_u8 {
+        let range = format!("10.42.{third}.0/24").parse().unwrap();
+        let block = Block { node: Some("host-2".parse().unwrap()), range };
+        lost.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
+    }
+    let mut told = seen(&lost, "shop", 20);
+    told.nodes.push(Node { name: "host-9".parse().unwrap(), underlay: "10.42.7.7".parse().unwrap() });
+    let mut state = restored(&backup);
+    recall(&mut state, "host-2", &[told]);
+    let shop = &state.networks[&"shop".parse().unwrap()];
+    assert!(shop.blocks.len() <= 193, "{}", shop.blocks.len());
+    assert!(!state.nodes.contains_key(&"host-9".parse().unwrap()), "it would be at a workload's address");
 }

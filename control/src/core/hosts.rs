@@ -1,0 +1,142 @@
+//! Which hosts may carry a network and run a service's instances: what documents name, and what tokens were made for.
+
+use std::collections::BTreeSet;
+
+use sealane_proto::types::{Hosts, NetworkName, NodeName, ServiceName, WorkloadName};
+
+use super::{Change, NetworkState, NodeRecord, Rest, State, Timestamp};
+
+/// A document leaves out a host that has workloads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "spec.hosts: node {node} is not named, but runs {workload} {of}; end that first, or name the node; \
+     `sealane node rm {node} --force` ends all that a node may"
+)]
+pub struct HostInUse {
+    node: NodeName,
+    workload: WorkloadName,
+    of: String,
+}
+
+/// A network is not for a host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotForHost {
+    /// Its document names others.
+    #[error(
+        "network {network} is for {hosts}, not for node {node}; name the node in spec.hosts of the network's document"
+    )]
+    Network {
+        /// The network.
+        network: NetworkName,
+        /// Whom it is for.
+        hosts: Hosts,
+        /// Who asks.
+        node: NodeName,
+    },
+    /// The host joined by a token for other networks.
+    #[error(
+        "node {node} joined by a token for {}, not for network {network}; let it join again by a token for that", networks(.only)
+    )]
+    Token {
+        /// Who asks.
+        node: NodeName,
+        /// What the token was made for.
+        only: BTreeSet<NetworkName>,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The service's document names others.
+    #[error(
+        "service {service} in network {network} is for {hosts}, not for node {node}; name the node in spec.hosts of \
+         the service's document"
+    )]
+    Service {
+        /// The service.
+        service: ServiceName,
+        /// Its network.
+        network: NetworkName,
+        /// Whom it is for.
+        hosts: Hosts,
+        /// Who asks.
+        node: NodeName,
+    },
+}
+
+fn networks(only: &BTreeSet<NetworkName>) -> String {
+    let names: Vec<&str> = only.iter().map(NetworkName::as_str).collect();
+    let word = if names.len() == 1 { "network" } else { "networks" };
+    format!("{word} {}", names.join(", "))
+}
+
+/// Whether a host may carry a network.
+pub(super) fn check_network(record: &NodeRecord, network: &NetworkState) -> Result<(), NotForHost> {
+    let (node, name, hosts) = (&record.node.name, &network.network.name, &network.network.hosts);
+    if !hosts.admit(node) {
+        let (network, hosts, node) = (name.clone(), hosts.clone(), node.clone());
+        return Err(NotForHost::Network { network, hosts, node });
+    }
+    if !record.networks.is_empty() && !record.networks.contains(name) {
+        let (node, only, network) = (node.clone(), record.networks.clone(), name.clone());
+        return Err(NotForHost::Token { node, only, network });
+    }
+    Ok(())
+}
+
+/// Whether a host may run instances of a service of a network that it may carry.
+pub(super) fn check_service(
+    network: &NetworkState,
+    service: &ServiceName,
+    node: &NodeName,
+) -> Result<(), NotForHost> {
+    match network.services.get(service).map(|service| &service.hosts) {
+        Some(hosts) if !hosts.admit(node) => Err(NotForHost::Service {
+            service: service.clone(),
+            network: network.network.name.clone(),
+            hosts: hosts.clone(),
+            node: node.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What becomes of a network's hosts when only these may carry it: others give their blocks back, which rest.
+pub(super) fn excluded(
+    state: &State,
+    name: &NetworkName,
+    hosts: &Hosts,
+    now: Timestamp,
+) -> Result<Vec<Change>, HostInUse> {
+    let Some(network) = state.networks.get(name) else { return Ok(vec![]) };
+    if let Some(workload) = network.workloads.values().find(|workload| !hosts.admit(&workload.node)) {
+        let (node, of) = (workload.node.clone(), format!("in network {name}"));
+        return Err(HostInUse { node, workload: workload.name.clone(), of });
+    }
+    let rest = Rest { after: network.changed, since: now };
+    let theirs =
+        network.blocks.iter().filter(|(_, holder)| holder.as_ref().is_some_and(|node| !hosts.admit(node)));
+    let given_back = theirs.flat_map(|(&range, _)| {
+        [
+            Change::RemoveBlock { network: name.clone(), range },
+            Change::PutRest { network: name.clone(), range, rest },
+        ]
+    });
+    Ok(given_back.collect())
+}
+
+/// Whether a service's instances are all on hosts that may run them.
+pub(super) fn check_instances(
+    network: &NetworkState,
+    service: &ServiceName,
+    hosts: &Hosts,
+) -> Result<(), HostInUse> {
+    match network.instances_of(service).find(|instance| !hosts.admit(&instance.node)) {
+        Some(instance) => {
+            let of = format!("of service {service} in network {}", network.network.name);
+            Err(HostInUse { node: instance.node.clone(), workload: instance.name.clone(), of })
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Places for connections: so many in all, and so many for each source. Nobody waits and no newcomer is refused: at a
+//! limit the source's oldest silent place is taken away. So who comes to talk gets in, however many sit there and
+//! say nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+/// A limited number of places.
+#[derive(Clone, Debug)]
+pub(crate) struct Places<S> {
+    limits: Limits,
+    inner: Arc<Mutex<Inner<S>>>,
+}
+
+/// How many places there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// In all.
+    pub(crate) total: usize,
+    /// For one source.
+    pub(crate) each: usize,
+}
+
+/// What is held while one is at its place; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Place<S: Ord + Clone> {
+    id: u64,
+    source: S,
+    spoke: Spoke,
+    taken_away: oneshot::Receiver<()>,
+    inner: Arc<Mutex<Inner<S>>>,
+}
+
+/// Whether somebody has said what they came for: then others lose their places first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spoke(Arc<AtomicBool>);
+
+#[derive(Debug)]
+struct Inner<S> {
+    next: u64,
+    seats: BTreeMap<u64, Seat>,
+    sources: BTreeMap<S, BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    spoke: Spoke,
+    take_away: oneshot::Sender<()>,
+}
+
+impl Spoke {
+    /// Notes it.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<S: Ord + Clone> Places<S> {
+    /// So many places, all free.
+    pub(crate) fn new(limits: Limits) -> Self {
+        let inner = Inner { next: 0, seats: BTreeMap::new(), sources: BTreeMap::new() };
+        Self { limits, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// A place for somebody from there.
+    pub(crate) fn enter(&self, source: S) -> Place<S> {
+        let mut inner = lock(&self.inner);
+        if inner.sources.get(&source).is_some_and(|own| own.len() >= self.limits.each) {
+            inner.vacate(&source);
+        } else if inner.seats.len() >= self.limits.total
+            && let Some(largest) = inner.largest()
+        {
+            inner.vacate(&largest);
+        }
+        let id = inner.next;
+        inner.next += 1;
+        let (take_away, taken_away) = oneshot::channel();
+        let spoke = Spoke::default();
+        inner.seats.insert(id, Seat { spoke: spoke.clone(), take_away });
+        inner.sources.entry(source.clone()).or_default().insert(id);
+        Place { id, source, spoke, taken_away, inner: self.inner.clone() }
+    }
+}
+
+impl<S: Ord + Clone> Inner<S> {
+    /// Who has the most places.
+    fn largest(&self) -> Option<S> {
+        let largest = self.sources.iter().max_by_key(|(_, own)| own.len());
+        largest.map(|(source, _)| source.clone())
+    }
+
+    /// Takes a place from a source: the oldest where nothing has been said, or else the oldest.
+    fn vacate(&mut self, source: &S) {
+        let Some(own) = self.sources.get(source) else { return };
+        let silent = |id: &&u64| self.seats.get(id).is_some_and(|seat| !seat.spoke.is_noted());
+        let Some(id) = own.iter().find(silent).or_else(|| own.first()).copied() else { return };
+        if let Some(seat) = self.remove(source, id) {
+            // Its holder may be leaving already.
+            let _ = seat.take_away.send(());
+        }
+    }
+
+    fn remove(&mut self, source: &S, id: u64) -> Option<Seat> {
+        let own = self.sources.get_mut(source)?;
+        own.remove(&id);
+        if own.is_empty() {
+            self.sources.remove(source);
+        }
+        self.seats.remove(&id)
+    }
+}
+
+impl<S: Ord + Clone> Place<S> {
+    /// What notes that its holder has spoken.
+    pub(crate) fn spoke(&self) -> &Spoke {
+        &self.spoke
+    }
+
+    /// Ready when the place has been taken away.
+    pub(crate) fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.taken_away).poll(cx).map(|_| ())
+    }
+
+    /// Returns when the place has been taken away.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn taken(&mut self) {
+        std::future::poll_fn(|cx| self.poll_taken(cx)).await;
+    }
+}
+
+impl<S: Ord + Clone> Drop for Place<S> {
+    fn drop(&mut self) {
+        lock(&self.inner).remove(&self.source, self.id);
+    }
+}
+
+fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_taken(place: &mut Place<u8>) -> bool {
+        place.poll_taken(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn at_its_limit_a_source_loses_its_oldest_silent_place() {
+        let places = Places::new(Limits { total: 8, each: 2 });
+        let (mut first, mut second) = (places.enter(1), places.enter(1));
+        first.spoke().note();
+        let mut other = places.enter(2);
+        let third = places.enter(1);
+        assert!(is_taken(&mut second) && !is_taken(&mut first) && !is_taken(&mut other));
+        third.spoke().note();
+        let _fourth = places.enter(1);
+        assert!(is_taken(&mut first), "when all have spoken, the oldest goes");
+    }
+
+    #[test]
+    fn when_all_places_are_taken_whoever_has_most_loses_one() {
+        let places = Places::new(Limits { total: 4, each: 4 });
+        let mut quiet = places.enter(1);
+        let mut many: Vec<_> = (0..3).map(|_| places.enter(2)).collect();
+        let _newcomer = places.enter(3);
+        assert!(is_taken(&mut many[0]) && !is_taken(&mut quiet));
+        assert_eq!(lock(&places.inner).seats.len(), 4);
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let places = Places::new(Limits { total: 2, each: 1 });
+        for _ in 0..5 {
+            let mut place = places.enter(1);
+            assert!(!is_taken(&mut place));
+        }
+        let inner = lock(&places.inner);
+        assert!(inner.seats.is_empty() && inner.sources.is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! How a stream begins: who says hello, and what becomes of somebody who is not welcome.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use sealane_base::text::one_line;
+use sealane_proto::resource::Node;
+use sealane_proto::types::{Generation, NameError, NetworkName, NodeName};
+use sealane_proto::wire::{agree, v1};
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+use v1::agent_message::Message as Up;
+
+use super::{Context, NETWORKS};
+use crate::VERSION;
+use crate::api::status_of;
+use crate::core::{Readmit, Readmitted, Span, Timestamp};
+use crate::registry::Directory;
+use crate::serve::{CertifiedHost, Proof};
+
+/// How long an agent may take for its first message.
+const HELLO: Duration = Duration::from_secs(5);
+/// How long a version may be.
+const LONGEST_VERSION: usize = 64;
+/// What an agent says first.
+pub(super) struct Greeting {
+    pub(super) version: String,
+    pub(super) protocol: u32,
+    pub(super) applied: BTreeMap<NetworkName, Generation>,
+    pub(super) recalls: bool,
+    pub(super) metrics_port: Option<u16>,
+}
+
+/// Waits for Hello: what the agent runs, where its metrics are, and which generations it works by.
+pub(super) async fn greet(
+    context: &Context,
+    opener: CertifiedHost,
+    incoming: &mut Streaming<v1::AgentMessage>,
+) -> Result<Greeting, Status> {
+    let first = timeout(HELLO, incoming.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no Hello came within 5 s"))??;
+    let Some(v1::AgentMessage { message: Some(Up::Hello(hello)) }) = first else {
+        return Err(Status::invalid_argument("the first message of a stream must be Hello"));
+    };
+    context.metrics.message("hello", "up");
+    check_version(&hello.version)?;
+    let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
+    if let Some(proof) = opener.newcomer {
+        readmit(context, opener.node, proof, hello.underlay).await?;
+    }
+    if hello.applied.len() > NETWORKS {
+        return Err(Status::invalid_argument(format!("Hello.applied names more than {NETWORKS} networks")));
+    }
+    let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
+    let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
+    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
+}
+
+/// Whether a text may be a peer's version: it is shown to people, and compared.
+pub(crate) fn check_version(text: &str) -> Result<(), Status> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
+    if text.len() <= LONGEST_VERSION && text.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "version must have at most {LONGEST_VERSION} letters, digits and .-+_"
+    )))
+}
+
+/// The protocol to speak. Peers that have none in common refuse each other, with both versions.
+pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<u32, Status> {
+    agree(oldest, newest).map_err(|error| {
+        Status::failed_precondition(format!(
+            "the agent is Sealane {version}, this control plane is {VERSION}: {error}; run the same version on both"
+        ))
+    })
+}
+
+/// Takes in a host that joined after the backup was taken that this store was restored from.
+async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: String) -> Result<(), Status> {
+    let unknown = || Readmit::unknown(&node).to_string();
+    let told = v1::Node { name: node.to_string(), underlay };
+    let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
+    let Proof { key, issued } = proof;
+    match context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)? {
+        Readmitted::Known => Ok(()),
+        Readmitted::TakenIn => {
+            tracing::info!(%node, "taken in again by its certificate");
+            Ok(())
+        }
+        Readmitted::Revoked => {
+            context.metrics.revocations.with_label_values(&["node"]).inc();
+            Err(not_a_node(&context.registry.directory(), &node, Some(key)))
+        }
+    }
+}
+
+/// What somebody hears whose certificate is good, but who is no host of the mesh (any more).
+pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8; 32]>) -> Status {
+    let removed = directory.removed.values().find(|removed| match key {
+        Some(key) => removed.key == key,
+        None => removed.name == *node,
+    });
+    Status::permission_denied(match removed {
+        Some(removed) => format!(
+            "node {node} was removed from the mesh {} ago; run `sealane clean` on it, then join again with a new token",
+            Span(Timestamp::from(SystemTime::now()).since(removed.removed))
+        ),
+        None => format!("node {node} is not known to this control plane; let it join again with a new token"),
+    })
+}
+
+pub(super) fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {
+    let network = ack.network.parse().map_err(|error: NameError| {
+        Status::invalid_argument(one_line(&format!("Ack.network: {error}"), 512))
+    })?;
+    let generation = ack.generation.ok_or_else(|| Status::invalid_argument("Ack.generation is missing"))?;
+    Ok((network, generation.into()))
+}
