@@ -12,7 +12,7 @@ use sealane_proto::sidecar::MARK;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-pub(crate) use idle::IdleConnections;
+pub(crate) use idle::{IdleConnections, IdleKey};
 
 /// How long a plain connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use sealane_base::task;
 use sealane_proto::identity::Principal;
 use tokio::net::TcpStream;
 
-use crate::dial::{self, FirstWord};
+use crate::dial::{self, FirstWord, IdleKey};
 use crate::leg::{self, refuse};
 use crate::listen::{self, Accepted};
 use crate::tcp::{self, Tap};
@@ -49,7 +49,10 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
     drop(snapshot);
     let traffic = worker.caller(caller(&peer.principal));
     match header.kind {
-        Kind::Http1 => exchange::serve(worker, stream, application, &traffic).await,
+        Kind::Http1 => {
+            let application = IdleKey { caller: Some(peer), address: application };
+            exchange::serve(worker, stream, application, &traffic).await;
+        }
         Kind::Opaque if header.http2 => {
             let near = leg::stream(stream);
             Box::pin(http2::serve(worker, near, application, &traffic, draining)).await;
@@ -82,6 +85,12 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining
     let Some(destination) = listen::destination(&worker, &accepted) else { return };
     let Accepted { stream, peer } = accepted;
     let snapshot = worker.snapshot();
+    if snapshot.as_ref().is_none_or(|known| destination.ip() != known.own.address) {
+        // What a peer wrote into a packet opens no way to loopback, to other networks or to the world.
+        worker.telemetry.refused.with_label_values(&["not_own_address"]).inc();
+        tracing::debug!(%peer, %destination, "refused a connection that is not meant for the workload");
+        return refuse(&stream);
+    }
     let label = snapshot.as_ref().and_then(|known| known.label_of(peer.ip()));
     let traffic = worker.caller(label);
     drop(snapshot);

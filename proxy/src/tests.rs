@@ -3,6 +3,7 @@
 
 mod agent;
 mod bulk;
+mod callers;
 mod failure;
 mod http;
 mod http2;

@@ -3,8 +3,10 @@
 //! An application may close an idle connection at any moment, also at that at which a request is sent. A request
 //! that may be repeated then simply is; for one that may not, only a connection that was used within half a second is taken,
 //! which is less than any server's idle time.
+//!
+//! What one caller has left on a connection is nobody else's: connections are kept per caller.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -12,19 +14,32 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use sealane_proto::identity::SpiffeId;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 const MAX_IDLE: Duration = Duration::from_secs(3);
 const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
-/// How many are kept per address.
-const MAX_PER_ADDRESS: usize = 128;
+/// How many are kept for one caller of one address.
+const MAX_PER_KEY: usize = 128;
+/// How many are kept in all.
+const MAX_IN_ALL: usize = 4096;
 
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct IdleConnections {
-    by_address: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    by_key: RefCell<HashMap<IdleKey, Vec<Idle>>>,
+    count: Cell<usize>,
     filled: Notify,
+}
+
+/// Whose requests a connection carries, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct IdleKey {
+    /// The caller as its certificate names it; `None` for the workload itself.
+    pub(crate) caller: Option<Rc<SpiffeId>>,
+    /// The called address.
+    pub(crate) address: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -35,12 +50,13 @@ struct Idle {
 
 impl IdleConnections {
     /// Takes the connection that was used last, if it is fit for a request that may be repeated or not.
-    pub(crate) fn take(&self, address: SocketAddr, repeatable: bool) -> Option<Rc<TcpStream>> {
+    pub(crate) fn take(&self, key: &IdleKey, repeatable: bool) -> Option<Rc<TcpStream>> {
         let limit = if repeatable { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
-        let mut by_address = self.by_address.borrow_mut();
-        let idle = by_address.get_mut(&address)?;
+        let mut by_key = self.by_key.borrow_mut();
+        let idle = by_key.get_mut(key)?;
         let now = Instant::now();
         while let Some(last) = idle.pop_if(|last| now.saturating_duration_since(last.since) < limit) {
+            self.count.update(|count| count - 1);
             if is_silent(&last.stream) {
                 return Some(last.stream);
             }
@@ -49,13 +65,17 @@ impl IdleConnections {
     }
 
     /// Keeps a connection whose last message is complete on both sides.
-    pub(crate) fn put(&self, address: SocketAddr, stream: Rc<TcpStream>) {
-        let mut by_address = self.by_address.borrow_mut();
-        let idle = by_address.entry(address).or_default();
-        if idle.len() < MAX_PER_ADDRESS {
-            idle.push(Idle { stream, since: Instant::now() });
+    pub(crate) fn put(&self, key: IdleKey, stream: Rc<TcpStream>) {
+        if self.count.get() >= MAX_IN_ALL {
+            return;
         }
-        drop(by_address);
+        let mut by_key = self.by_key.borrow_mut();
+        let idle = by_key.entry(key).or_default();
+        if idle.len() < MAX_PER_KEY {
+            idle.push(Idle { stream, since: Instant::now() });
+            self.count.update(|count| count + 1);
+        }
+        drop(by_key);
         self.filled.notify_one();
     }
 
@@ -63,13 +83,16 @@ impl IdleConnections {
     pub(crate) async fn sweep(&self) {
         loop {
             self.filled.notified().await;
-            while !self.by_address.borrow().is_empty() {
+            while !self.by_key.borrow().is_empty() {
                 tokio::time::sleep(MAX_IDLE / 3).await;
                 let now = Instant::now();
-                self.by_address.borrow_mut().retain(|_, idle| {
+                let mut left = 0;
+                self.by_key.borrow_mut().retain(|_, idle| {
                     idle.retain(|one| now.saturating_duration_since(one.since) < MAX_IDLE);
+                    left += idle.len();
                     !idle.is_empty()
                 });
+                self.count.set(left);
             }
         }
     }

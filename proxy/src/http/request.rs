@@ -29,6 +29,8 @@ pub(crate) struct RequestHead {
     pub(crate) keep_alive: bool,
     /// Whether the connection may become something else: an Upgrade field, or CONNECT.
     pub(crate) may_upgrade: bool,
+    /// Whether the method calls for a body: POST, PUT and PATCH do.
+    pub(crate) takes_body: bool,
 }
 
 impl Method {
@@ -75,9 +77,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<RequestHead>, HeadError> {
     if framing.hosts > 1 {
         return Err(HeadError::AmbiguousHost);
     }
+    let takes_body = matches!(request.method, Some("POST" | "PUT" | "PATCH"));
     let head = RequestHead {
         method,
         body: body(&framing, minor)?,
+        takes_body,
         keep_alive: framing.persists(minor),
         may_upgrade: framing.upgrade || method == Method::Connect,
     };

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::time::Instant;
 use prometheus::IntCounter;
 use tokio::net::TcpStream;
 
-use crate::dial::FirstWord;
+use crate::dial::{FirstWord, IdleKey};
 use crate::http::{BodyScanner, RequestHead, request};
 use crate::leg::{self, Input, Output};
 use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, read_head};
@@ -23,28 +22,29 @@ use crate::tunnel::{ResetCode, Stream};
 use crate::worker::Worker;
 
 /// Serves one exchange to its end.
-pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAddr, traffic: &Arc<Traffic>) {
+pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey, traffic: &Arc<Traffic>) {
     let mut near = leg::stream(stream);
     let head = match read_head(&mut near.0, request::parse).await {
         Ok(Some(head)) => head,
         Ok(None) | Err(_) => return near.1.reset(ResetCode::ProtocolError),
     };
     let began = Instant::now();
-    let connection = match connect(worker, application, &head.head).await {
+    let connection = match connect(worker, &application, &head.head).await {
         Ok(connection) => connection,
         Err(error) => {
-            tracing::debug!(%application, %error, "the application takes no connection");
+            tracing::debug!(application = %application.address, %error, "the application takes no connection");
             return near.1.reset(ResetCode::Unreachable);
         }
     };
     let mut far = leg::tcp(connection.clone());
     let (progress, whole) = (Progress::default(), Cell::new(false));
-    let method = head.head.method;
+    let asked = head.head;
     let (sent, received) = traffic.bytes();
     let result = {
-        let back = pin!(message::receive(&mut far.0, &mut near.1, method, &progress, received, |status| {
-            traffic.answered(status, began.elapsed());
-        }));
+        let back =
+            pin!(message::receive(&mut far.0, &mut near.1, asked.method, &progress, received, |status| {
+                traffic.answered(status, began.elapsed());
+            }));
         let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &whole));
         both(forth, back, &whole).await
     };
@@ -57,7 +57,7 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAd
         }
         Ok(received) => {
             near.1.end_message();
-            if received.keep_alive && whole.get() && !far.0.is_over() {
+            if received.leaves_reusable(&asked) && whole.get() && !far.0.is_over() {
                 worker.idle.put(application, connection);
             }
         }
@@ -69,10 +69,10 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: SocketAd
     }
 }
 
-async fn connect(worker: &Worker, application: SocketAddr, head: &RequestHead) -> io::Result<Rc<TcpStream>> {
+async fn connect(worker: &Worker, application: &IdleKey, head: &RequestHead) -> io::Result<Rc<TcpStream>> {
     match worker.idle.take(application, head.method.is_idempotent()) {
         Some(kept) => Ok(kept),
-        None => super::connect(worker, application, FirstWord::Ours).await,
+        None => super::connect(worker, application.address, FirstWord::Ours).await,
     }
 }
 
@@ -134,7 +134,7 @@ async fn both(
             && let Poll::Ready(received) = back.as_mut().poll(cx)
         {
             match received {
-                Ok(received) => response = Some(received),
+                Ok(received) => response = Some(Received { early: !whole.get(), ..received }),
                 Err(ResponseError::Sink(_)) => return Poll::Ready(Err(ResetCode::Cancelled)),
                 Err(ResponseError::Malformed(error)) => {
                     tracing::debug!(%error, "the application's answer is refused");

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use prometheus::IntCounter;
 
 use super::{Head, ReadHeadError, read_head};
-use crate::http::ResponseHead;
 use crate::http::body::ChunkError;
 use crate::http::response::{self, Next};
+use crate::http::{Body, RequestHead, ResponseHead};
 use crate::http::{BodyScanner, Method};
 use crate::leg::{Input, LegError, Output};
 
@@ -24,10 +24,26 @@ pub(crate) struct Progress {
 /// A response that was passed on whole.
 #[derive(Debug)]
 pub(crate) struct Received {
+    /// Its status code.
+    pub(crate) status: u16,
     /// Whether the called side would take another request on the same connection.
     pub(crate) keep_alive: bool,
     /// Whether it turned the connection into something else.
     pub(crate) upgraded: bool,
+    /// Whether it was complete before its request was.
+    pub(crate) early: bool,
+}
+
+impl Received {
+    /// Whether the called side's connection may carry another request behind this one.
+    ///
+    /// An application that leaves a body unread takes it for the next request. So the body must be one that the method
+    /// calls for, the request must have been whole before the answer was, and the answer must not be an error, which is often given
+    /// by what reads no bodies.
+    pub(crate) fn leaves_reusable(&self, request: &RequestHead) -> bool {
+        let bodiless = request.body == Body::Empty;
+        self.keep_alive && !self.early && (bodiless || (request.takes_body && self.status < 400))
+    }
 }
 
 /// Why a response was not passed on whole.
@@ -81,7 +97,8 @@ pub(crate) async fn receive(
             progress.begun.set(true);
             on_head(head.status);
         }
-        let received = |upgraded| Received { keep_alive: head.keep_alive, upgraded };
+        let received =
+            |upgraded| Received { status: head.status, keep_alive: head.keep_alive, upgraded, early: false };
         let Some(body) = body else {
             count.inc_by(bytes.len() as u64);
             to.write(bytes).await.map_err(ResponseError::Sink)?;

@@ -13,6 +13,7 @@ use prometheus::IntCounter;
 use super::exchange::{After, Request};
 use super::failure::Failure;
 use crate::balance::Outcome;
+use crate::dial::IdleKey;
 use crate::http::RequestHead;
 use crate::leg::{Input, Output};
 use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
@@ -111,7 +112,8 @@ async fn conclude(
             if received.upgraded {
                 return Ended::Answered(After::Upgraded(far.legs));
             }
-            settle(worker, far, &received, whole, if stays { None } else { Some(&mut near.1) }).await;
+            let parting = if stays { None } else { Some(&mut near.1) };
+            settle(worker, far, (&received, head), whole, parting).await;
             Ended::Answered(match stays {
                 true => After::NextRequest,
                 false if whole && !head.keep_alive && near.0.is_silent() => After::Leave,
@@ -189,10 +191,10 @@ async fn both(
             && let Poll::Ready(result) = back.as_mut().poll(cx)
         {
             sent.answered.set(true);
-            let goes_on = !sent.whole.get() && !stuck;
+            let early = !sent.whole.get();
             match result {
-                Ok(received) if goes_on && received.keep_alive && !received.upgraded => {
-                    response = Some(received)
+                Ok(received) if early && !stuck && received.keep_alive && !received.upgraded => {
+                    response = Some(Received { early, ..received });
                 }
                 result => return Poll::Ready(Outcomes::Response(result)),
             }
@@ -214,12 +216,18 @@ async fn both(
 }
 
 /// Puts away the far side after a complete response; `parting` is a caller's side that ends with it.
-async fn settle(worker: &Worker, far: Far, received: &Received, whole: bool, parting: Option<&mut Output>) {
+async fn settle(
+    worker: &Worker,
+    far: Far,
+    (received, head): (&Received, &RequestHead),
+    whole: bool,
+    parting: Option<&mut Output>,
+) {
     let Far { legs: (mut input, mut output), plain } = far;
     match plain {
         Some((address, stream)) => {
-            if received.keep_alive && whole && !input.is_over() {
-                worker.idle.put(address, stream);
+            if received.leaves_reusable(head) && whole && !input.is_over() {
+                worker.idle.put(IdleKey { caller: None, address }, stream);
             }
         }
         None if whole => {

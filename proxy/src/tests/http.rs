@@ -185,14 +185,14 @@ async fn an_early_answer_arrives_while_the_request_goes_on() {
             read_until(&mut stream, "\r\n\r\n").await;
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await.unwrap();
             assert_eq!(read_until(&mut stream, "late").await, "late");
-            answer_with(stream, "next").await;
         })
         .await;
     let mut stream = client.call().await;
-    stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n").await.unwrap();
-    assert!(read_until(&mut stream, "early").await.ends_with("early"));
-    stream.write_all(b"lateGET / HTTP/1.1\r\n\r\n").await.unwrap();
-    assert!(read_until(&mut stream, "next").await.ends_with("next"));
+    for _ in 0..2 {
+        stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n").await.unwrap();
+        assert!(read_until(&mut stream, "early").await.ends_with("early"));
+        stream.write_all(b"late").await.unwrap();
+    }
 }
 
 #[tokio::test]

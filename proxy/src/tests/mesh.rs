@@ -33,6 +33,8 @@ pub(super) struct Mesh {
     ports: &'static str,
     instances: Vec<Workload>,
     client: Workload,
+    /// Another caller.
+    other: Workload,
 }
 
 /// A sidecar and where its listeners are.
@@ -71,6 +73,7 @@ impl Mesh {
             ports: port,
             instances: (0..instances).map(instance).collect(),
             client: workload("web", &loopback(1).to_string(), None, &[]),
+            other: workload("other", &loopback(2).to_string(), None, &[]),
         }
     }
 
@@ -85,7 +88,7 @@ impl Mesh {
         for (n, instance) in instances.iter_mut().enumerate() {
             instance.ready = ready.contains(&n);
         }
-        instances.push(self.client.clone());
+        instances.extend([self.client.clone(), self.other.clone()]);
         config(own.clone(), vec![service("api", VIP, &[self.ports])], instances)
     }
 
@@ -121,6 +124,11 @@ impl Mesh {
         self.client_to(SocketAddr::new(VIP.parse().unwrap(), self.port())).await
     }
 
+    /// The sidecar of another caller of the service.
+    pub(super) async fn other_client(&self) -> Sidecar {
+        self.sidecar(&self.other, SocketAddr::new(VIP.parse().unwrap(), self.port())).await
+    }
+
     /// The sidecar of instance `n`.
     pub(super) async fn instance(&self, n: usize) -> Sidecar {
         self.sidecar(&self.instances[n], SocketAddr::from(([127, 0, 0, 1], 1))).await
@@ -139,7 +147,12 @@ impl Mesh {
     /// The sidecar of instance `n`, which is called by its own address and not by a sidecar.
     pub(super) async fn instance_called_plainly(&self, n: usize) -> Sidecar {
         let address = self.instances[n].address.to_ipv4().into();
-        self.sidecar(&self.instances[n], SocketAddr::new(address, self.port())).await
+        self.instance_called_at(n, SocketAddr::new(address, self.port())).await
+    }
+
+    /// The sidecar of instance `n`, to which a peer without a sidecar sends connections for `destination`.
+    pub(super) async fn instance_called_at(&self, n: usize, destination: SocketAddr) -> Sidecar {
+        self.sidecar(&self.instances[n], destination).await
     }
 
     async fn sidecar(&self, own: &Workload, destination: SocketAddr) -> Sidecar {
@@ -150,6 +163,11 @@ impl Mesh {
         let address = own.address.to_ipv4().into();
         core.listen(listeners(address)).await.unwrap();
         Sidecar { core, address }
+    }
+
+    /// The address of instance `n`.
+    pub(super) fn address(&self, n: usize) -> IpAddr {
+        self.instances[n].address.to_ipv4().into()
     }
 
     pub(super) fn client_workload(&self) -> &Workload {

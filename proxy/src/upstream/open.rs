@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Upstream, Work};
 use crate::balance::Outcome;
-use crate::dial::{self, FirstWord};
+use crate::dial::{self, FirstWord, IdleKey};
 use crate::leg::{self, Input, Output};
 use crate::route::Reach;
 use crate::telemetry::Carried;
@@ -71,7 +71,7 @@ pub(crate) async fn open(
         }
         Reach::Plain => {
             let kept = match carried {
-                Carried::Http => worker.idle.take(address, repeatable),
+                Carried::Http => worker.idle.take(&IdleKey { caller: None, address }, repeatable),
                 Carried::Http2 | Carried::Opaque => None,
             };
             let stream = match kept {

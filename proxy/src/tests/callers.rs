@@ -1,0 +1,104 @@
+//! What one caller does to its connection with the application is never another's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sealane_base::task::Task;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::mesh::{Mesh, PORTS, Sidecar, answer_with, read_until, within};
+
+const GET: &str = "GET /own-page HTTP/1.1\r\n\r\n";
+
+/// An application that reads no body, and tells which of its connections a request came by and what it asked for.
+async fn bodies_unread(mesh: &Mesh, status: &'static str) -> Task {
+    let connections = Arc::<AtomicUsize>::default();
+    mesh.application(0, move |mut stream| {
+        let number = connections.fetch_add(1, Ordering::SeqCst);
+        async move {
+            loop {
+                let request = read_until(&mut stream, "\r\n\r\n").await;
+                let Some(path) = request.split(' ').nth(1) else { return };
+                let told = format!("{number} {path}\n");
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", told.len());
+                let _ = stream.write_all((head + &told).as_bytes()).await;
+            }
+        }
+    })
+    .await
+}
+
+/// The number of the connection that the application got the request by, and the path that it saw.
+async fn told(sidecar: &Sidecar, request: &str) -> (usize, String) {
+    let mut stream = sidecar.call().await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await;
+    let line = read_until(&mut stream, "\n").await;
+    let (number, path) = line.trim().split_once(' ').unwrap();
+    (number.parse().unwrap(), path.to_owned())
+}
+
+#[tokio::test]
+async fn a_connection_to_the_application_serves_one_caller() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, other) = (mesh.client().await, mesh.other_client().await);
+    let _server = mesh.instance(0).await;
+    let _application = bodies_unread(&mesh, "200 OK").await;
+    assert_eq!(told(&client, GET).await.0, 0);
+    assert_eq!(told(&client, GET).await.0, 0, "the caller's own is used again");
+    assert_eq!(told(&other, GET).await.0, 1);
+    assert_eq!(told(&client, GET).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_the_application_need_not_read_ends_its_connection() {
+    let hidden = "GET /hidden HTTP/1.1\r\nX: ";
+    let length = hidden.len();
+    let bodies = [
+        format!("Content-Length: {length}\r\n\r\n{hidden}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"),
+    ];
+    for bare in [false, true] {
+        let mesh = if bare { Mesh::new("8080/http", 1).bare(0) } else { Mesh::new("8080/http", 1) };
+        let client = mesh.client().await;
+        let _server = if bare { None } else { Some(mesh.instance(0).await) };
+        let _application = bodies_unread(&mesh, "200 OK").await;
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "X"] {
+            for body in &bodies {
+                let mut stream = client.call().await;
+                stream.write_all(format!("{method} / HTTP/1.1\r\n{body}").as_bytes()).await.unwrap();
+                read_until(&mut stream, "\r\n\r\n").await;
+                assert_eq!(told(&client, GET).await.1, "/own-page", "behind {method}, bare: {bare}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_answer_to_a_body_ends_its_connection() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = bodies_unread(&mesh, "501 Not Implemented").await;
+    let post = "POST / HTTP/1.1\r\nContent-Length: 25\r\n\r\nGET /hidden HTTP/1.1\r\n\r\n\r\n";
+    assert_eq!(told(&client, post).await, (0, "/".to_owned()));
+    assert_eq!(told(&client, GET).await, (1, "/own-page".to_owned()));
+}
+
+#[tokio::test]
+async fn a_peer_reaches_the_workload_and_nothing_else_through_its_sidecar() {
+    let mesh = Mesh::new("8080", 1);
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = mesh.instance_called_at(0, elsewhere.local_addr().unwrap()).await;
+    let mut stream = TcpStream::connect((server.address, PORTS.inbound)).await.unwrap();
+    assert!(matches!(within(stream.read(&mut [0])).await, Ok(0) | Err(_)));
+    assert_eq!(server.metric("sealane_connections_refused_total", &[("reason", "not_own_address")]), 1.0);
+    drop(server);
+    let own = SocketAddr::new(mesh.address(0), 8080);
+    let server = mesh.instance_called_at(0, own).await;
+    let _application = mesh.application(0, |stream| answer_with(stream, "own")).await;
+    let mut stream = TcpStream::connect((server.address, PORTS.inbound)).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut stream, "own").await.ends_with("own"));
+}
