@@ -1,6 +1,6 @@
 //! The agent put together: what starts in which order, and how it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,7 +31,7 @@ use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::overlay::{Overlay, OverlayConfig, preflight};
 use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Key, Registry};
-use crate::workload::{Context, Workloads, boot_id};
+use crate::workload::{self, Context, Workloads, boot_id};
 use crate::{gateway, health, metrics, node, orphans};
 
 /// The program's version.
@@ -140,8 +140,8 @@ impl Ground {
         let identities = Folder::open(config.data_dir.join("identities"))?;
         let registry = metrics::registry()?;
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
-        let (mesh, stored) = recall(&networks, &folder, identity, &overlay, &config.run_dir).await?;
+        let (held, boot) = (Held::start(config.run_dir.clone(), config.binary.clone())?, boot_id()?);
+        let (mesh, stored) = recall(&networks, &folder, identity, &overlay, (&config.run_dir, &boot)).await?;
         let certs = certs_of(identities, identity, &stored);
         held.retain(|key| belongs(key, &mesh, &stored))?;
         let readiness = Readiness::default();
@@ -178,7 +178,7 @@ impl Ground {
             service_metrics: ServiceMetrics::register(&registry)?,
             host,
             folder,
-            boot: boot_id()?,
+            boot,
             roster: Default::default(),
         });
         Ok(Self {
@@ -215,9 +215,14 @@ impl Ground {
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
-        for address in BTreeSet::from([IpAddr::V4(Ipv4Addr::LOCALHOST), underlay.to_ip()]) {
-            let address = SocketAddr::new(address, config.metrics_port);
-            tasks.push(metrics::serve(address, self.readiness.clone(), scrape.clone()).await?);
+        let own = SocketAddr::from((Ipv4Addr::LOCALHOST, config.metrics_port));
+        tasks.push(metrics::serve(own, self.readiness.clone(), scrape.clone()).await?);
+        let unserved = watch::Sender::new(None);
+        let metrics_problem = unserved.subscribe();
+        if underlay.to_ip() != own.ip() {
+            let outer = SocketAddr::new(underlay.to_ip(), config.metrics_port);
+            let serving = metrics::serve_when_possible(outer, self.readiness.clone(), scrape, unserved);
+            tasks.push(task::spawn("metrics-underlay", serving));
         }
         let read = ReadApi {
             workloads: workloads.clone(),
@@ -228,6 +233,9 @@ impl Ground {
             identity: identities.clone(),
             views: context.host.views.clone(),
             certs: context.certs.clone(),
+            sidecars: context.sidecars.clone(),
+            metrics_problem,
+            overlay: context.overlay.clone(),
         };
         tasks.push(api::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
         let inputs = LinkInputs {
@@ -320,7 +328,7 @@ async fn recall(
     workloads: &Folder,
     identity: &NodeIdentity,
     overlay: &Overlay,
-    run_dir: &Path,
+    (run_dir, boot): (&Path, &str),
 ) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
     let mut mesh = Mesh::new(identity.node.clone());
     for name in networks.names()? {
@@ -337,6 +345,7 @@ async fn recall(
             continue;
         };
         let mut record = StoredWorkload::from_bytes(&bytes)?;
+        let gone = !workload::is_there(&record.anchor, boot);
         for local in &mut record.attachments {
             // The name stays published over a restart: readiness is what it last was, until it is read anew.
             let workload = &mut local.workload;
@@ -344,6 +353,10 @@ async fn recall(
             let mut known = known.filter(|known| known.node == identity.node.name);
             workload.ready = known.any(|known| known.name == workload.name && known.ready);
             mesh.host(local.clone());
+            if gone {
+                // Its port need not be made again, and is nobody's to miss.
+                mesh.end(&Key::of(&local.workload));
+            }
             // What ended meanwhile must leave its rules before that is acknowledged.
             mesh.set_applied(&Key::of(&local.workload), DataPlane::Rules, Some(0));
         }

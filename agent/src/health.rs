@@ -8,9 +8,11 @@
 //! Main types: [`Listening`] asks once, [`watch()`] keeps asking.
 
 mod diag;
+mod idle;
 mod listening;
 mod pace;
 mod watch;
 
+pub(crate) use idle::reason;
 pub use listening::{Listening, check_kernel};
 pub use watch::{Target, watch};

@@ -11,10 +11,13 @@ mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
-use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName};
+use sealane_proto::types::{
+    MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
+};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -96,6 +99,8 @@ pub(crate) struct LinkState {
     pub(crate) problem: String,
     /// Whether control wants nothing of this host any more.
     pub(crate) refused: bool,
+    /// The hosts that control has lost, and since when, where it knows; `None` while it is not there or does not tell.
+    pub(crate) lost: Option<BTreeMap<NodeName, Option<SystemTime>>>,
 }
 
 impl LinkState {

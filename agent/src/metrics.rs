@@ -1,17 +1,20 @@
 //! The host's /metrics: the agent's own series and all its sidecars'.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use sealane_base::admin::{self, Gather};
 use sealane_base::metrics::{Family, Kind, Reading, Series, gather, merge};
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
+use sealane_proto::census;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::peer_identity;
 use sealane_proto::types::NodeName;
+use sealane_proto::wire::v1::ServiceView;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -20,6 +23,9 @@ use crate::certs::{Certs, key::Validity};
 use crate::error::StartError;
 use crate::host::HostViews;
 use crate::workload::Context;
+
+/// How often an address that cannot be had is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// A registry that says which build this is.
 ///
@@ -68,12 +74,13 @@ pub(crate) fn gatherer(
             connected(&context.host.views),
             clock(&context.host.views),
             workloads(&context.host.views, &context.node),
-            services(&context.host.views),
+            service_ports(&context.host.views),
         ];
+        let services = services(&context.host.views);
         Box::pin(async move {
             let theirs = sidecars.collect().await;
             let counted = overlay.counted().await;
-            merge(gather(&registry).into_iter().chain(own).chain(counted).chain(theirs))
+            merge(gather(&registry).into_iter().chain(own).chain(services).chain(counted).chain(theirs))
         })
     })
 }
@@ -90,6 +97,45 @@ pub(crate) async fn serve(
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| StartError::Metrics { address, source })?;
     Ok(task::spawn_fallible("metrics", admin::serve(listener, readiness, gather, Vec::new())))
+}
+
+/// Serves the same at an address that this host may not have yet, or not have any more: tried for as long as it takes;
+/// `problem` says why it is not served meanwhile.
+pub(crate) async fn serve_when_possible(
+    address: SocketAddr,
+    readiness: Readiness,
+    gather: Gather,
+    problem: watch::Sender<Option<String>>,
+) {
+    loop {
+        let served = match TcpListener::bind(address).await {
+            Ok(listener) => {
+                problem.send_replace(None);
+                admin::serve(listener, readiness.clone(), gather.clone(), Vec::new()).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            let said = unserved(address, &error);
+            if problem.send_replace(Some(said.clone())).as_ref() != Some(&said) {
+                tracing::warn!("{said}");
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn unserved(address: SocketAddr, error: &std::io::Error) -> String {
+    let fix = match error.kind() {
+        ErrorKind::AddrNotAvailable => {
+            "no device of this host has that address: give one that `ip addr` shows to --underlay, others hear of it"
+        }
+        ErrorKind::AddrInUse => {
+            "`ss -ltnp` says who listens there: end that, or choose another --metrics-port"
+        }
+        _ => "it is tried again",
+    };
+    format!("metrics are not served on {address}: {error}; {fix}")
 }
 
 fn gauge(name: &str, help: &str, series: Vec<Series>) -> Family {
@@ -118,7 +164,15 @@ fn workloads(views: &HostViews, node: &NodeName) -> Family {
     gauge("sealane_workloads", "Workloads of this host.", series.collect())
 }
 
-fn services(views: &HostViews) -> Family {
+/// The services of the networks that this host carries, as it knows them.
+fn services(views: &HostViews) -> [Family; 2] {
+    let networks = views.networks.borrow();
+    let known = networks.values().map(|effective| effective.borrow().snapshot.clone());
+    let all = known.flat_map(|snapshot| ServiceView::all(&snapshot, |one| one.ready).collect::<Vec<_>>());
+    census::services("sealane", all)
+}
+
+fn service_ports(views: &HostViews) -> Family {
     let networks = views.networks.borrow();
     let series = networks.iter().map(|(name, effective)| {
         let ports = effective.borrow().services.of(false).len();

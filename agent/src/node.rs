@@ -22,6 +22,9 @@ const FILE: &str = "node";
 /// The key, until the host has joined with it.
 const KEY: &str = "node.key";
 
+/// How long resolvers may take until that is named.
+const LOOKUP: Duration = Duration::from_secs(1);
+
 /// What the command line says about this host.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -40,27 +43,32 @@ pub(crate) struct Wanted {
 pub enum NodeError {
     /// It has not joined and has no token.
     #[error(
-        "this host has not joined a mesh yet; hint: pass --token, made by `sealane token create` on the control host"
+        "this host has not joined a mesh yet; hint: `sealane token create` on the control host prints a token; give it by --token-file, \
+         by --token - on standard input, or as SEALANE_TOKEN"
     )]
     NoToken,
     /// It joined as somebody else.
     #[error(
-        "this host joined the mesh as {field} {joined}, not {wanted}; hint: leave the flag out, or remove the data directory and join anew"
+        "this host joined the mesh as {joined}, not {wanted}; hint: leave --name out; to join as another host, end this one first \
+         (`sealane clean`, and `sealane node rm {joined}` on the control host)"
     )]
     Other {
-        /// What differs.
-        field: &'static str,
         /// What it joined as.
-        joined: String,
+        joined: NodeName,
         /// What the command line says.
-        wanted: String,
+        wanted: NodeName,
     },
+    /// Control's name has no address.
+    #[error(
+        "cannot look up {0}, where control should be: {1}; hint: name control by its address in --control, or see resolv.conf(5)"
+    )]
+    Lookup(ControlAddr, #[source] io::Error),
     /// The host's name is no node name.
     #[error("{0}; hint: pass --name")]
     HostName(#[from] NameError),
-    /// No address that control could be reached from.
-    #[error("cannot find this host's underlay address: {0}; hint: pass --underlay")]
-    Underlay(#[source] io::Error),
+    /// The host's name cannot be read.
+    #[error("cannot read this host's name: {0}; hint: pass --name")]
+    NoHostName(#[source] io::Error),
     /// No way to control.
     #[error("{0}; hint: pass --underlay")]
     Route(#[from] UnderlayError),
@@ -89,15 +97,16 @@ pub(crate) fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdenti
     let Some(bytes) = folder.read(FILE)? else {
         return Ok(None);
     };
-    let identity = NodeIdentity::from_bytes(&bytes)?;
-    let node = &identity.node;
+    let mut identity = NodeIdentity::from_bytes(&bytes)?;
+    let node = &mut identity.node;
     if let Some(name) = wanted.name.as_ref().filter(|name| **name != node.name) {
-        let (joined, wanted) = (node.name.to_string(), name.to_string());
-        return Err(NodeError::Other { field: "node", joined, wanted });
+        return Err(NodeError::Other { joined: node.name.clone(), wanted: name.clone() });
     }
     if let Some(underlay) = wanted.underlay.filter(|underlay| *underlay != node.underlay.to_ip()) {
-        let (joined, wanted) = (node.underlay.to_string(), underlay.to_string());
-        return Err(NodeError::Other { field: "underlay", joined, wanted });
+        // The host is its key, wherever it is: control hears of it, and tells the others.
+        tracing::info!(before = %node.underlay, now = %underlay, "this host has another underlay address");
+        node.underlay = underlay.into();
+        store(folder, &identity)?;
     }
     Ok(Some(identity))
 }
@@ -181,15 +190,28 @@ async fn underlay(wanted: &Wanted, control: &ControlAddr) -> Result<IpAddr, Node
     if let Some(address) = wanted.underlay {
         return Ok(address);
     }
-    let resolved = tokio::net::lookup_host(&control.text).await.map_err(NodeError::Underlay)?;
-    let target: Vec<SocketAddr> = resolved.collect();
+    let lookup = |error| NodeError::Lookup(control.clone(), error);
+    let target: Vec<SocketAddr> = resolve(control).await.map_err(lookup)?;
     let target = target.iter().find(|address| address.is_ipv4()).or(target.first());
-    let target = target.ok_or_else(|| NodeError::Underlay(io::ErrorKind::NotFound.into()))?;
+    let target = target.ok_or_else(|| lookup(io::ErrorKind::NotFound.into()))?;
     Ok(source_towards(*target)?.to_ip())
+}
+
+/// Looks control's name up; a resolver that does not answer is named before it gives up.
+async fn resolve(control: &ControlAddr) -> io::Result<Vec<SocketAddr>> {
+    let mut lookup = std::pin::pin!(tokio::net::lookup_host(&control.text));
+    let resolved = match tokio::time::timeout(LOOKUP, lookup.as_mut()).await {
+        Ok(resolved) => resolved,
+        Err(_) => {
+            tracing::warn!(%control, "the resolvers of this host (resolv.conf) do not answer for control's name yet");
+            lookup.await
+        }
+    };
+    Ok(resolved?.collect())
 }
 
 fn host_name() -> Result<String, NodeError> {
     let full =
-        std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::Underlay)?;
+        std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::NoHostName)?;
     Ok(full.trim().split('.').next().unwrap_or_default().to_ascii_lowercase())
 }

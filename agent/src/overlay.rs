@@ -7,6 +7,7 @@
 
 mod announce;
 mod applied;
+mod drift;
 mod egress;
 mod error;
 mod metrics;
@@ -289,13 +290,19 @@ impl Overlay {
         applied.count(Table::Link, mended.settings as usize);
         applied.count(Table::Rules, mended.nft as usize);
         applied.count(Table::Iptables, mended.iptables as usize);
-        self.metrics.count_drift(&applied);
+        self.metrics.count_drift("this host", &applied);
         outcome
     }
 
-    /// Counts a workload's rules that somebody changed and that were mended.
-    pub fn count_rules_drift(&self) {
-        self.metrics.count_rules();
+    /// Counts the rules of `workload` that somebody changed and that were mended.
+    pub fn count_rules_drift(&self, workload: &dyn std::fmt::Display) {
+        self.metrics.count_rules(&format!("workload {workload}"));
+    }
+
+    /// What somebody else changed lately and was mended, a sentence each.
+    #[must_use]
+    pub fn recent_drift(&self) -> Vec<String> {
+        self.metrics.recent.sentences(Instant::now())
     }
 
     /// The namespace of a network that this host carries.
@@ -388,7 +395,7 @@ impl Carried {
         let outcome = pass.run(desired, reason, self);
         pass.settle_host_egress(&desired.base);
         if reason == Reason::Audit {
-            metrics.count_drift(&pass.applied);
+            metrics.count_drift(&format!("network {}", network.name), &pass.applied);
         }
         self.settled = Settled::of(&pass, desired.clone(), outcome?);
         Ok(pass.applied)

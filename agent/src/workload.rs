@@ -21,24 +21,28 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sealane_base::task::{self, Task};
+use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NetworkName, NodeName, WorkloadRef};
 use sealane_proto::wire::v1;
 use sealane_sys::hop::Hopper;
-use sealane_sys::{Process, ProcessError};
+use sealane_sys::{NetNs, Process, ProcessError};
 
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
 use crate::dns::{DnsMetrics, Forwarder};
+use crate::health;
 use crate::held::Held;
 use crate::host::{AdmitError, HostHandle};
 use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry};
 use anchor::Anchor;
+use plumbing::netns_path;
 use roster::Roster;
 use sandbox::Request;
 
+pub(crate) use anchor::is_there;
 pub(crate) use life::Progress;
 pub(crate) use request::RunSpec;
 
@@ -191,6 +195,20 @@ impl Workloads {
     #[must_use]
     pub(crate) fn complaints(&self) -> Vec<String> {
         self.context.roster.complaints()
+    }
+
+    /// Why an instance on this host is not ready, in words; empty when that cannot be told.
+    pub(crate) async fn why_idle(&self, workload: &Workload) -> String {
+        let netns = NetNs::open(netns_path(&self.context.run_dir, &Key::of(workload)));
+        let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
+        let target = health::Target {
+            address: workload.address.to_ipv4(),
+            ipv6: None,
+            ports: workload.ports.clone(),
+            sidecar: None,
+        };
+        let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
+        looked.and_then(|reason| reason).unwrap_or_default()
     }
 
     /// Ends what was attached; answers whether nothing of it is left.

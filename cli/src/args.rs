@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
@@ -25,7 +25,7 @@ pub(crate) use document::{Apply, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
 };
-pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, Up};
+pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up};
 pub(crate) use table::{CreateNetwork, Egress, Encryption, Network, NetworkAction, Token, TokenAction};
 pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target};
 
@@ -92,7 +92,7 @@ pub(crate) enum Verb {
     Dns(Dns),
     /// Show the certificate of a workload of this host, and how long it lasts
     Identity(NamedWorkload),
-    /// How control or this host's agent is doing
+    /// How control and this host's agent are doing: 0 nothing is wrong, 1 something is, 3 nobody answers
     Status,
     /// All that control must remember, in one file; the authority's key is in it: keep it like one
     Backup(Backup),
@@ -132,6 +132,33 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
             Exit::Usage.into()
         }
     })
+}
+
+/// Refuses a format for verbs that print no data, or only in one format: what is asked for and not done is said.
+///
+/// # Errors
+/// Names the verb.
+pub(crate) fn refuse_format(cli: &Cli) -> Result<(), Failure> {
+    let format = cli.common.output;
+    let verb = match (&cli.verb, format) {
+        (_, Format::Table) | (Verb::Schema(_), Format::Json) => return Ok(()),
+        (Verb::Up(_), _) => "up",
+        (Verb::Control(_), _) => "control",
+        (Verb::Agent(_), _) => "agent",
+        (Verb::Run(_), _) => "run",
+        (Verb::Exec(_), _) => "exec",
+        (Verb::Backup(_), _) => "backup",
+        (Verb::Restore(_), _) => "restore",
+        (Verb::Demo(_), _) => "demo",
+        (Verb::Clean(_), _) => "clean",
+        (Verb::Schema(_), _) => "schema",
+        (Verb::Completions(_), _) => "completions",
+        (Verb::Man(_), _) => "man",
+        (_, Format::Json | Format::Yaml) => return Ok(()),
+    };
+    let exit = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { Exit::NotStarted } else { Exit::Usage };
+    let text = format!("`sealane {verb}` prints nothing in the format {}", format.name());
+    Err(Failure::new(text).exit(exit).hint("leave -o out"))
 }
 
 /// Whether the verb is one whose status is otherwise that of a command.
@@ -197,7 +224,11 @@ mod tests {
             ("sealane agent --control nowhere", "HOST:PORT"),
             ("sealane agent --control 192.0.2.1:7443 --token slt1.x", "malformed"),
             ("sealane agent --control 192.0.2.1:7443 --name Host_1", "lower-case letters"),
-            ("sealane control --listen 7443", "--listen"),
+            ("sealane agent --control 192.0.2.1:7443 --token - --token-file /t", "cannot be used with"),
+            ("sealane agent --control 192.0.2.1:7443 --underlay eth0", "like 192.0.2.11"),
+            ("sealane control --listen 7443", "like 0.0.0.0:7443"),
+            ("sealane up --listen foo", "like 0.0.0.0:7443"),
+            ("sealane control --metrics foo", "IP:PORT"),
             ("sealane control --store etcd", "possible values: redb"),
             ("sealane demo --hosts 1", "2..=9"),
             ("sealane status -o xml", "table, json, yaml"),
@@ -241,6 +272,21 @@ mod tests {
                 (Format::Json, PathBuf::from("/r")),
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn a_format_that_a_verb_does_not_have_is_refused() {
+        let check = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            refuse_format(&cli).map_err(|failure| (failure.exit, failure.message))
+        };
+        let no = |verb: &str| format!("`sealane {verb}` prints nothing in the format json");
+        assert_eq!(check("sealane clean --yes -o json"), Err((Exit::Usage, no("clean"))));
+        assert_eq!(check("sealane man --out x -o json"), Err((Exit::Usage, no("man"))));
+        assert_eq!(check("sealane run -o json --network a -- true"), Err((Exit::NotStarted, no("run"))));
+        for line in ["sealane schema -o json", "sealane diff -f a -o yaml", "sealane node rm a -o json"] {
+            assert_eq!(check(line), Ok(()), "{line}");
         }
     }
 

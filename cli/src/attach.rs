@@ -14,7 +14,7 @@ use crate::client::{agent, answer, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 use crate::run::{follow, request};
-use crate::view::LocationView;
+use crate::view::{Done, LocationView};
 
 /// A namespace that somebody named.
 struct Found {
@@ -55,12 +55,13 @@ pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Res
     let workload = detach.workload.to_string();
     let request = v1::DetachRequest { workload: workload.clone() };
     let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
-    printer.talk(&if detached.ending {
+    let text = if detached.ending {
         format!("workload {workload} is ending: it waits until every host has heard of it")
     } else {
         format!("workload {workload} detached")
-    });
-    Ok(())
+    };
+    let effect = if detached.ending { "ending" } else { "detached" };
+    printer.done(&Done::of("Workload", &workload, effect), &text)
 }
 
 fn find(target: &Target, printer: &Printer) -> Result<Found, Failure> {

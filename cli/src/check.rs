@@ -91,7 +91,7 @@ pub(crate) fn call(check: &Check, common: &Common, printer: &Printer) -> Result<
         findings.extend(host::kernel());
         findings.extend(host::limits());
         findings.extend(host::clock());
-        findings.extend(host::underlay(check.underlay));
+        findings.extend(host::underlay(check.underlay.or_else(|| running::underlay(common))));
         findings.extend(ports::check(check, &common.run_dir));
         findings.extend(names::check());
         let rules = firewall::rules();

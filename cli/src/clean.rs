@@ -3,6 +3,8 @@
 //! What runs is told by its pid files, what stands by the run directory; both may be half there or gone, and each
 //! step may be repeated.
 
+mod stake;
+
 use std::fs;
 use std::io::{self, BufRead, IsTerminal};
 use std::os::fd::AsFd;
@@ -17,6 +19,7 @@ use crate::args::{Clean, Common};
 use crate::failure::{Exit, Failure, require_root};
 use crate::life::{recorded, running};
 use crate::printer::Printer;
+use stake::Stake;
 
 /// How long a process may take to end when asked, before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,13 +32,10 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
         refuse_shared(folder)?;
     }
+    let stake = Stake::of(run_dir, data_dir)?;
     if !clean.yes {
-        confirm(run_dir, data_dir, printer)?;
+        confirm(&stake, run_dir, data_dir, printer)?;
     }
-    let data_of_host = data_dir.filter(|folder| folder.join("node").exists());
-    let host = data_of_host.map(|folder| {
-        sealane_agent::joined_as(folder).map_or_else(|| "HOST".to_owned(), |name| name.to_string())
-    });
     // The agent first, or it would start again what ends; then control, sidecars, and keep, which serves them.
     for what in ["agent", "control"] {
         end(what, running(&run_dir.join(format!("{what}.pid")))?, printer)?;
@@ -55,10 +55,8 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
     }
-    if let Some(host) = host {
-        printer.talk(&format!(
-            "control knows this host still, with the workloads it had; hint: `sealane node rm {host}` where control is"
-        ));
+    if let Some(word) = stake.parting() {
+        printer.talk(&word);
     }
     Ok(())
 }
@@ -98,21 +96,29 @@ fn is_ours(name: &str) -> bool {
     RUN.contains(&name) || DATA.contains(&name) || beside(name, &SOCKETS) || beside(name, &["control.redb"])
 }
 
-fn confirm(run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result<(), Failure> {
+fn confirm(stake: &Stake, run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result<(), Failure> {
+    let warnings = stake.warnings();
     if !io::stdin().is_terminal() {
-        return Err(Failure::new("nobody is there to ask whether everything should be removed")
-            .exit(Exit::Usage)
-            .hint("sealane clean --yes"));
+        let stakes: String = warnings.iter().map(|warning| format!("; {warning}")).collect();
+        return Err(Failure::new(format!(
+            "nobody is there to ask whether everything should be removed{stakes}"
+        ))
+        .exit(Exit::Usage)
+        .hint("sealane clean --yes"));
     }
     let data = data_dir.map(|folder| format!(" and {}", folder.display())).unwrap_or_default();
     printer.talk(&format!(
-        "Every process of Sealane on this host ends, its networks, {}{data} are removed. Go on? [y/N]",
+        "Every process of Sealane on this host ends, its networks, {}{data} are removed.",
         run_dir.display()
     ));
+    warnings.iter().for_each(|warning| printer.talk(&format!("Note: {warning}.")));
+    let loud = stake.ends_the_mesh();
+    printer.talk(if loud { "Type `yes` to go on:" } else { "Go on? [y/N]" });
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(Failure::of("cannot read the answer"))?;
     match line.trim() {
-        "y" | "Y" | "yes" => Ok(()),
+        "yes" => Ok(()),
+        "y" | "Y" if !loud => Ok(()),
         _ => Err(Failure::new("nothing was removed")),
     }
 }

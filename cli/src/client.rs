@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure, as_root};
-use reach::reach;
+use reach::{lives, reach};
 
 /// Control's socket in the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -65,6 +65,24 @@ pub(crate) async fn agent(common: &Common) -> Result<Channel, Failure> {
     reach(&sockets(common, &[AGENT_SOCKET])).await.map_err(|error| {
         unreachable(&error, "sealane agent", "`sealane agent` or `sealane up` starts one on this host")
     })
+}
+
+/// A channel to the agent of this host beside control, if there is one and nobody named a certain socket.
+///
+/// # Errors
+/// When an agent runs and cannot be asked.
+pub(crate) async fn agent_beside(common: &Common) -> Result<Option<Channel>, Failure> {
+    let socket = common.run_dir.join(AGENT_SOCKET);
+    if common.socket.is_some() || !(socket.exists() || lives(&socket)) {
+        return Ok(None);
+    }
+    match reach(std::slice::from_ref(&socket)).await {
+        Ok(channel) => Ok(Some(channel)),
+        Err(_) if !lives(&socket) => Err(Failure::new(
+            "the agent of this host has ended: what runs goes on, and nothing new starts; see its log, then start it again",
+        )),
+        Err(error) => Err(unreachable(&error, "sealane agent", "see its log")),
+    }
 }
 
 /// The socket that the user names, or these in the run directory.
@@ -122,7 +140,14 @@ pub(crate) fn refusal(status: &Status) -> Failure {
     };
     // A status that the other side sent has no cause on this one.
     if std::error::Error::source(status).is_some() {
-        return Failure::new(format!("the connection was lost: {message}")).exit(Exit::Unreachable);
+        let failure = Failure::new(format!("the connection was lost: {message}")).exit(Exit::Unreachable);
+        return match std::env::var("SEALANE_SOCKET") {
+            // Sockets of sidecars and keep speak another language.
+            Ok(socket) => failure.hint(format!(
+                "SEALANE_SOCKET is {socket}: only control.sock and agent.sock answer verbs; unset it to use those in the run directory"
+            )),
+            Err(_) => failure,
+        };
     }
     match status.code() {
         Code::Unavailable | Code::Cancelled => {

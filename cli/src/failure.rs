@@ -39,12 +39,20 @@ impl Failure {
     /// It was tried and failed. A hint that the message ends with becomes the failure's.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message: String = message.into();
-        match message.split_once("; hint: ") {
+        let hinted = message.split_once("; hint: ").map(|(message, hint)| (message, hint.to_owned()));
+        let pointed =
+            || message.rsplit_once("; see `").map(|(message, verb)| (message, format!("see `{verb}")));
+        match hinted.or_else(pointed) {
             Some((message, hint)) => {
-                Self { exit: Exit::Failed, message: message.to_owned(), hint: Some(hint.to_owned()) }
+                Self { exit: Exit::Failed, message: message.to_owned(), hint: Some(hint) }
             }
             None => Self { exit: Exit::Failed, message, hint: None },
         }
+    }
+
+    /// There is no such thing; `list` is the command line that says which there are.
+    pub(crate) fn missing(what: impl Display, list: &str) -> Self {
+        Self::new(format!("there is no {what}")).hint(format!("see `{list}`"))
     }
 
     /// Words for [`Result::map_err`]: `what: error`.
@@ -55,6 +63,14 @@ impl Failure {
     /// A status that is an answer: there is nothing to say.
     pub(crate) fn unsaid() -> Self {
         Self { exit: Exit::Failed, message: String::new(), hint: None }
+    }
+
+    /// All of it in one sentence.
+    pub(crate) fn sentence(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message.clone(),
+        }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
@@ -94,6 +110,13 @@ pub(crate) fn as_root(line: impl IntoIterator<Item = OsString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_in_one_form_whoever_says_it() {
+        let own = Failure::missing("network shop", "sealane network ls");
+        assert_eq!(Failure::new("there is no network shop; see `sealane network ls`"), own);
+        assert_eq!(Failure::new("there is no network shop; hint: see `sealane network ls`"), own);
+    }
 
     #[test]
     fn the_command_line_for_root_does_not_tell_the_token() {

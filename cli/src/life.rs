@@ -3,6 +3,7 @@
 mod ending;
 mod pidfile;
 mod start;
+mod token;
 
 use std::path::Path;
 use std::time::Duration;
@@ -63,7 +64,8 @@ pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
     require_root("agent")?;
     let runtime = begin()?;
     let _claimed = PidFile::new(run_dir, "agent").claim()?;
-    let config = start::agent_config(args.control, args.token, &args.data.data_dir, run_dir, args.host)?;
+    let token = token::read(&args)?;
+    let config = start::agent_config(args.control, token, &args.data.data_dir, run_dir, args.host)?;
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let agent = ending.unless_asked(Box::pin(start::agent(config))).await??;

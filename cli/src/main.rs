@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     let printer = Printer::new(cli.common.output);
-    match call(cli, &printer) {
+    match args::refuse_format(&cli).and_then(|()| call(cli, &printer)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             printer.failure(&failure);

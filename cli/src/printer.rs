@@ -27,6 +27,17 @@ pub(crate) enum Format {
     Yaml,
 }
 
+impl Format {
+    /// As it is asked for.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+        }
+    }
+}
+
 /// One kind of thing that is listed.
 pub(crate) trait Row: Serialize {
     /// What the columns are called.
@@ -114,6 +125,15 @@ impl Printer {
     /// Prints a result that people read as `text`.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
         self.print(value, || text.to_owned())
+    }
+
+    /// Says what was done: to people as talk, to programs as data.
+    pub(crate) fn done<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            self.talk(text);
+            return Ok(());
+        }
+        self.print(value, String::new)
     }
 
     /// Prints what has one form only.

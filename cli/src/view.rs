@@ -2,6 +2,7 @@
 //! written down here and does not follow the wire by itself.
 
 mod dns;
+mod done;
 mod identity;
 mod location;
 mod network;
@@ -17,6 +18,7 @@ use sealane_proto::wire::v1;
 use serde::{Serialize, Serializer};
 
 pub(crate) use dns::RecordView;
+pub(crate) use done::Done;
 pub(crate) use identity::IdentityView;
 pub(crate) use location::LocationView;
 pub(crate) use network::NetworkView;

@@ -13,6 +13,7 @@ mod ipam;
 mod join;
 mod network;
 mod recovery;
+mod relocate;
 mod removal;
 mod report;
 mod rest;
@@ -37,6 +38,7 @@ pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetw
 pub use recovery::{
     Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };
+pub use relocate::{Relocate, RelocateRefusal};
 pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
 pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};

@@ -9,6 +9,7 @@ pub mod kv;
 
 mod api;
 mod ca;
+mod census;
 mod guard;
 mod metrics;
 mod registry;
@@ -23,10 +24,10 @@ mod targets;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use prometheus::Registry as MetricsRegistry;
 use sealane_base::drain::Drain;
+use sealane_base::metrics::{Family, gather, merge};
 use sealane_base::ready::Readiness;
 use sealane_base::task::Task;
 use sealane_proto::token::JoinToken;
@@ -91,10 +92,14 @@ impl Control {
         self.local_addr
     }
 
-    /// What control measures.
-    #[must_use]
-    pub fn registry(&self) -> &MetricsRegistry {
-        &self.metrics.registry
+    /// What control measures, of itself and of the mesh; gathered anew each time.
+    pub fn gather(&self) -> impl Fn() -> Vec<Family> + Send + Sync + use<> {
+        let (own, shown) = (self.metrics.registry.clone(), self.shown.clone());
+        move || {
+            let lost = shown.lost(SystemTime::now().into());
+            let mesh = census::families(&shown.directory(), &shown.seen(), &lost);
+            merge(gather(&own).into_iter().chain(mesh))
+        }
     }
 
     /// What Prometheus should scrape, as JSON for its HTTP service discovery; asked anew each time.

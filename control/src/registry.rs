@@ -95,10 +95,15 @@ pub(crate) struct Arrival {
     pub(crate) now: Timestamp,
 }
 
+/// How long a host may be without a stream until it counts as lost: an agent that is restarted needs a moment.
+const LOST: Duration = Duration::from_secs(5);
+
 /// Shared by the writer, the streams and the API.
 #[derive(Debug)]
 pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
+    /// When this control plane began to wait for its hosts.
+    began: Timestamp,
     hub: Mutex<Hub>,
     connected: IntGauge,
     /// Told whenever somebody may have come closer to the newest state.
@@ -133,12 +138,13 @@ pub(crate) struct Seat {
 
 impl Registry {
     /// A registry that shows this state to nobody yet.
-    pub(crate) fn new(directory: Directory, connected: IntGauge) -> Arc<Self> {
+    pub(crate) fn new(directory: Directory, connected: IntGauge, now: Timestamp) -> Arc<Self> {
         let mut hub = Hub::default();
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
         hub.take(&directory, &networks);
         Arc::new(Self {
             directory: ArcSwap::from_pointee(directory),
+            began: now,
             hub: Mutex::new(hub),
             connected,
             progress: watch::Sender::new(()),
@@ -197,6 +203,16 @@ impl Registry {
     /// What is known of each node's agent.
     pub(crate) fn seen(&self) -> BTreeMap<NodeName, Seen> {
         self.hub().seen.clone()
+    }
+
+    /// The hosts that have had no stream for so long that nobody should count on what they run.
+    pub(crate) fn lost(&self, now: Timestamp) -> BTreeSet<NodeName> {
+        let (directory, seen) = (self.directory(), self.seen());
+        let is_lost = |name: &&NodeName| match seen.get(*name) {
+            Some(seen) => !seen.connected && now.since(seen.last) >= LOST,
+            None => now.since(self.began) >= LOST,
+        };
+        directory.nodes.keys().filter(is_lost).cloned().collect()
     }
 
     /// The networks whose newest state each connected agent has not acknowledged.

@@ -30,7 +30,7 @@ use crate::api::status_of;
 use crate::core::{Recall, Report, Reported, TakenOver};
 use crate::guard::Pace;
 use crate::metrics::Metrics;
-use crate::registry::{Arrival, Registry, Seat};
+use crate::registry::{Arrival, Directory, Registry, Seat, View};
 use crate::serve::CertifiedHost;
 use crate::store::Writer;
 use greeting::{Greeting, acknowledgement, greet};
@@ -47,6 +47,8 @@ const STUCK: Duration = Duration::from_secs(30);
 const REPORTS: Pace = Pace::new(Duration::from_millis(20), 100);
 /// How many networks a host may say that it carries.
 const NETWORKS: usize = 4_096;
+/// How many lost hosts an agent hears of.
+const MOST_LOST: usize = 256;
 /// How many answers may wait until nothing more is read from the agent.
 const ANSWERS: usize = 16;
 
@@ -169,7 +171,7 @@ impl Session {
                 permit = down.reserve(), if sending => match (permit, self.outbox.next(&view)) {
                     (Ok(permit), Some(mut message)) => {
                         if let Down::Heartbeat(heartbeat) = &mut message {
-                            *heartbeat = v1::Heartbeat::now();
+                            *heartbeat = self.heartbeat(&view);
                         }
                         self.context.metrics.message(kind(&message), "down");
                         permit.send(Ok(v1::ControlMessage { message: Some(message) }));
@@ -204,6 +206,18 @@ impl Session {
                 () = draining.begun() => return Status::unavailable("the control plane is shutting down"),
             }
         }
+    }
+
+    /// What control says when it has nothing to say: its clock, and which hosts of the agent's networks are lost.
+    fn heartbeat(&self, view: &View) -> v1::Heartbeat {
+        let registry = &self.context.registry;
+        let (lost, seen) = (registry.lost(SystemTime::now().into()), registry.seen());
+        let shares = |name: &&NodeName| view.networks.values().any(|known| Directory::carries(known, name));
+        let lost = lost.iter().filter(shares).take(MOST_LOST).map(|name| v1::LostHost {
+            name: name.to_string(),
+            since_unix_seconds: seen.get(name).map_or(0, |seen| seen.last.unix()),
+        });
+        v1::Heartbeat { lost: lost.collect(), tells_lost: true, ..v1::Heartbeat::now() }
     }
 
     fn receive(&mut self, message: v1::AgentMessage) -> Result<(), Status> {

@@ -185,7 +185,7 @@ fn begin(
     let generation = |meta: &Meta| Generation { epoch: meta.epoch, revision: meta.revision };
     metrics.commits.revision(meta.revision);
     let directory = Directory::first(&state, generation(&meta));
-    let registry = Registry::new(directory, metrics.agents_connected.clone());
+    let registry = Registry::new(directory, metrics.agents_connected.clone(), clock());
     let shown = registry.clone();
     let publish: Publish = Box::new(move |state: &State, meta: &Meta, touched: &Touched| {
         let next = shown.directory().next(state, generation(meta), touched);

@@ -394,7 +394,7 @@ async fn tokens_are_listed_without_their_secrets_and_metrics_count() {
         .unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
-    let text = sealane_base::metrics::encode(&sealane_base::metrics::gather(control.registry()));
+    let text = sealane_base::metrics::encode(&control.gather()());
     for line in [
         "sealane_control_commits_total 2",
         "sealane_control_generation 2",

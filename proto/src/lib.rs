@@ -5,11 +5,11 @@
 //! It decides nothing: whoever receives a [`resource::NetworkSnapshot`] may trust its form, not its wisdom.
 //! Agent, proxy and control never import each other; they meet here.
 
+pub mod census;
 pub mod client;
 pub mod document;
 pub mod identity;
 pub mod resource;
-
 pub mod sidecar;
 pub mod token;
 pub mod types;

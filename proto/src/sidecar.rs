@@ -7,6 +7,7 @@
 mod channel;
 mod convert;
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
@@ -67,9 +68,31 @@ pub enum Up {
         sequence: u64,
     },
     /// The answer to [`Down::Collect`].
-    Metrics(Vec<Family>),
+    Metrics(Measured),
     /// The answer to [`Down::Drain`], right before the sidecar ends.
     Drained,
+}
+
+/// What a sidecar has counted, and what it has trouble with now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Its series.
+    pub families: Vec<Family>,
+    /// Endpoints at which the newest attempts failed.
+    pub troubles: Vec<EndpointTrouble>,
+}
+
+/// An endpoint at which the newest attempts failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTrouble {
+    /// Its address in the network.
+    pub address: IpAddr,
+    /// Why the newest one failed, in the words of metrics.
+    pub reason: String,
+    /// How many failed since one last succeeded.
+    pub failures: u64,
+    /// How long ago the first of them failed, in whole seconds on the wire.
+    pub lasting: Duration,
 }
 
 /// Who connects.

@@ -141,7 +141,7 @@ async fn handle(message: Down, core: &mut Core) -> Option<Up> {
             release_start();
             Some(Up::Applied { sequence: config.sequence })
         }
-        Down::Collect => Some(Up::Metrics(core.metrics())),
+        Down::Collect => Some(Up::Metrics(core.counts()())),
         // Taken before, since it ends the connection's loop.
         Down::Drain { .. } => None,
     }

@@ -4,11 +4,11 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealane_base::drain::Drain;
 use sealane_base::metrics::Family;
-use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
+use sealane_proto::sidecar::{Config, Identity, Listeners, Measured, SidecarPorts};
 use tokio::sync::oneshot;
 
 use crate::RunError;
@@ -130,18 +130,18 @@ impl Core {
     /// Everything that was counted.
     #[must_use]
     pub fn metrics(&self) -> Vec<Family> {
-        self.counts()()
+        self.counts()().families
     }
 
     /// Everything that will have been counted whenever this is asked, even when the sidecar has drained.
-    pub(crate) fn counts(&self) -> impl Fn() -> Vec<Family> + Send + use<> {
+    pub(crate) fn counts(&self) -> impl Fn() -> Measured + Send + use<> {
         let (stats, telemetry) = (self.stats.clone(), self.telemetry.clone());
         move || {
             let open = stats.tunnels_opened.value().saturating_sub(stats.tunnels_closed.value());
             telemetry.tunnels_open.set(i64::try_from(open).unwrap_or(i64::MAX));
             let failures = &telemetry.handshake_failures;
             failures.inc_by(stats.handshakes_failed.value().saturating_sub(failures.get()));
-            telemetry.gather()
+            Measured { families: telemetry.gather(), troubles: telemetry.troubles.list(Instant::now()) }
         }
     }
 

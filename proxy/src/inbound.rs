@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::dial::{self, FirstWord, IdleKey};
 use crate::leg::{self, refuse};
 use crate::listen::{self, Accepted};
+use crate::route;
 use crate::tcp::{self, Tap};
 use crate::telemetry::{Carried, Traffic};
 use crate::tunnel::{Incoming, Kind, ResetCode};
@@ -71,11 +72,11 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
     }
 }
 
-/// The caller's name in metrics: of its service, or its own.
+/// The caller's name in metrics: of its service, or what all callers without one share.
 fn caller(principal: &Principal) -> Option<&str> {
     match principal {
-        Principal::Service(_, service) => Some(service.as_str()),
-        Principal::Workload(_, workload) => Some(workload.as_str()),
+        Principal::Service(_, service) => Some(route::party(Some(service))),
+        Principal::Workload(..) => Some(route::party(None)),
         Principal::Control | Principal::Node(_) => None,
     }
 }

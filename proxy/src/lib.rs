@@ -30,6 +30,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod trouble;
 pub mod tunnel;
 mod upstream;
 mod worker;

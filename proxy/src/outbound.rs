@@ -190,7 +190,7 @@ impl Call {
             }
         };
         tracing::debug!(target = %upstream.label, server_name = name.as_deref(), "TLS of the application");
-        self.worker.telemetry.tls_connection(&upstream.label, name.as_deref());
+        self.worker.telemetry.tls_connection(&upstream.party, name.as_deref());
     }
 
     async fn detect_silent(&mut self, upstream: &Rc<Upstream>) -> Spoken {

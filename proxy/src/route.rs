@@ -11,6 +11,8 @@ use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::Config;
 use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, Subnet6, Transport, Weight};
 
+use crate::telemetry::NO_SERVICE;
+
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +32,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Own {
     /// Its address.
     pub(crate) address: Ipv4Addr,
-    /// Its name in metrics: its service's, else its own.
+    /// Its name in metrics.
     pub(crate) label: String,
 }
 
@@ -115,7 +117,10 @@ impl Snapshot {
         let addresses = network.services.iter().map(|service| (service.vip.to_ipv4(), service.name.clone()));
         let workloads = network.workloads.iter();
         Self {
-            own: Own { address: config.workload.address.to_ipv4(), label: label(&config.workload) },
+            own: Own {
+                address: config.workload.address.to_ipv4(),
+                label: party(config.workload.service.as_ref()).to_owned(),
+            },
             ports,
             service_addresses: addresses.collect(),
             workloads: workloads
@@ -164,7 +169,7 @@ impl Snapshot {
 
     /// The name in metrics of whoever has this address.
     pub(crate) fn label_of(&self, address: IpAddr) -> Option<&str> {
-        self.workloads.get(&self.ipv4_of(address)?).map(|route| route.label.as_str())
+        self.workloads.get(&self.ipv4_of(address)?).map(|route| party(route.service.as_ref()))
     }
 }
 
@@ -213,6 +218,11 @@ fn reach(workload: &Workload) -> Reach {
     } else {
         Reach::Plain
     }
+}
+
+/// What a workload is called in metrics: by its service.
+pub(crate) fn party(service: Option<&ServiceName>) -> &str {
+    service.map_or(NO_SERVICE, ServiceName::as_str)
 }
 
 fn label(workload: &Workload) -> String {

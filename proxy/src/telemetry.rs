@@ -13,10 +13,15 @@ use prometheus::{
 use sealane_base::metrics::{self, Family};
 use sealane_proto::identity::SpiffeId;
 
+use crate::trouble::Troubles;
+
 pub(crate) use traffic::{Carried, Direction, Parties, Traffic};
 
 /// The name of a party that no configuration knows.
 pub(crate) const UNKNOWN: &str = "unknown";
+/// The name that all callers without a service share: their own names come and go with each run. No service's or
+/// workload's name has an underscore.
+pub(crate) const NO_SERVICE: &str = "_none";
 /// The most pairs of parties that have series of their own; further ones share those of `other`.
 const MAX_PARTIES: usize = 2000;
 /// How long a pair's series are kept when nothing passes between them any more and no route leads there.
@@ -52,6 +57,8 @@ pub(crate) struct Telemetry {
     /// TLS handshakes that failed, on either side. A gauge to us, since it is copied; a counter to readers.
     pub(crate) handshake_failures: IntCounter,
     certificate_expiry: IntGaugeVec,
+    /// Endpoints that fail now; not shown among metrics.
+    pub(crate) troubles: Troubles,
 }
 
 /// A pair of parties that has series.
@@ -67,6 +74,7 @@ struct Known {
 #[derive(Debug)]
 struct Families {
     requests: IntCounterVec,
+    first_byte: HistogramVec,
     duration: HistogramVec,
     connections: IntCounterVec,
     open: IntGaugeVec,
@@ -94,12 +102,12 @@ impl Families {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
         let parties = ["direction", "source_service", "destination_service"];
         let with = |label| [parties[0], parties[1], parties[2], label];
-        let duration = HistogramOpts::new(
-            "sealane_request_duration_seconds",
-            "From a request's head to the first byte of its response.",
-        );
-        let duration = HistogramVec::new(duration.buckets(BUCKETS.to_vec()), &parties)?;
-        registry.register(Box::new(duration.clone()))?;
+        let histogram = |name, help| -> prometheus::Result<HistogramVec> {
+            let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+            let family = HistogramVec::new(opts, &parties)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
         Ok(Self {
             requests: counter(
                 registry,
@@ -107,7 +115,14 @@ impl Families {
                 "HTTP requests that were answered.",
                 &with("code_class"),
             )?,
-            duration,
+            first_byte: histogram(
+                "sealane_request_first_byte_seconds",
+                "From a request's head to the first byte of its response.",
+            )?,
+            duration: histogram(
+                "sealane_request_duration_seconds",
+                "From a request's head to the last byte of its response; responses that broke off are left out.",
+            )?,
             connections: counter(
                 registry,
                 "sealane_connections_total",
@@ -120,7 +135,13 @@ impl Families {
                 "Connections that are open.",
                 &with("protocol"),
             )?,
-            bytes: counter(registry, "sealane_bytes_total", "Application bytes.", &with("flow"))?,
+            bytes: counter(
+                registry,
+                "sealane_bytes_total",
+                "Application bytes, sent and received as the caller sees it in both directions: requests are sent, \
+                 responses are received.",
+                &with("flow"),
+            )?,
         })
     }
 }
@@ -168,6 +189,7 @@ impl Telemetry {
                 &["identity"],
             )?,
             tunnels_open,
+            troubles: Troubles::default(),
             traffic: Mutex::default(),
             identity: Mutex::default(),
             tls_names: Mutex::default(),

@@ -12,7 +12,7 @@ use sealane_proto::types::{Port, Protocol, ServiceName, Weight};
 
 use crate::balance::{Balancer, Outcome, Pick};
 use crate::budget::RetryBudget;
-use crate::route::{Endpoint, Reach, Target};
+use crate::route::{self, Endpoint, Reach, Target};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
 
 pub(crate) use open::{Far, OpenFailure, open};
@@ -22,6 +22,8 @@ pub(crate) use open::{Far, OpenFailure, open};
 pub(crate) struct Upstream {
     /// Its name for people.
     pub(crate) label: String,
+    /// Its name in metrics.
+    pub(crate) party: String,
     /// The called service, if it is one.
     pub(crate) service: Option<ServiceName>,
     /// What the workload called.
@@ -61,13 +63,18 @@ impl Upstream {
             Target::Passthrough => (UNKNOWN.to_owned(), None),
             Target::Unmapped(_) => return None,
         };
+        let party = match target {
+            Target::Workload(_) => route::party(service.as_ref()).to_owned(),
+            Target::Service(_) | Target::Passthrough | Target::Unmapped(_) => label.clone(),
+        };
         let parties = Parties {
             direction: Direction::Outbound,
             source: own_label.to_owned(),
-            destination: label.clone(),
+            destination: party.clone(),
         };
         Some(Rc::new(Self {
             label,
+            party,
             service,
             destination,
             port,
@@ -125,6 +132,9 @@ impl Upstream {
 impl Work {
     /// What the work has shown of its endpoint.
     pub(crate) fn report(&self, outcome: Outcome) {
+        if matches!(outcome, Outcome::Answered(_) | Outcome::Overloaded(_)) {
+            self.upstream.telemetry.troubles.handle_success(self.endpoint.address.ip());
+        }
         if self.upstream.balancer.borrow_mut().report(self.pick, outcome, Instant::now()) {
             self.upstream.telemetry.ejections.inc();
             tracing::debug!(target = %self.upstream.label, endpoint = %self.endpoint.address, "ejected");
@@ -134,6 +144,10 @@ impl Work {
     /// The endpoint failed.
     pub(crate) fn report_failure(&self, outcome: Outcome, reason: &str) {
         self.upstream.telemetry.endpoint_failures.with_label_values(&[reason]).inc();
+        if matches!(outcome, Outcome::Broken | Outcome::Refused) {
+            let troubles = &self.upstream.telemetry.troubles;
+            troubles.handle_failure(self.endpoint.address.ip(), reason, Instant::now());
+        }
         self.report(outcome);
     }
 }

@@ -119,7 +119,7 @@ impl Mesh {
     pub fn await_control(&mut self) {
         eventually(PATIENCE, "control answers", || {
             self.control.assert_runs();
-            self.sealane(&["status"]).status.success().then_some(())
+            self.sealane(&["node", "ls"]).status.success().then_some(())
         });
     }
 

@@ -204,15 +204,15 @@ impl Finished {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
-    /// What it wrote, as JSON.
+    /// What it wrote, as JSON; a status with problems exits with 1 and is one all the same.
     ///
     /// # Panics
-    /// When it failed or is none.
+    /// When it is none.
     #[must_use]
     #[track_caller]
     pub fn json(self) -> serde_json::Value {
-        let this = self.ok();
-        serde_json::from_str(&this.stdout).unwrap_or_else(|error| panic!("{error}: {this}"))
+        assert!(matches!(self.code(), 0 | 1), "{self}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 }
 

@@ -1,12 +1,14 @@
 //! What this host knows, whether control is there or not.
 
+mod others;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_proto::client::TlsIdentity;
-use sealane_proto::resource::{NetworkSnapshot, Node};
-use sealane_proto::types::TrustDomain;
+use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::types::{NodeName, TrustDomain};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_server::Read;
 use tokio::sync::watch;
@@ -14,8 +16,10 @@ use tonic::{Request, Response, Status};
 
 use crate::certs::{Certs, key::Validity};
 use crate::host::{Effective, HostViews};
-use crate::sidecar::Key;
+use crate::overlay::Overlay;
+use crate::sidecar::{Key, Registry};
 use crate::workload::Workloads;
+use others::Unreached;
 
 /// The service.
 #[derive(Debug)]
@@ -36,7 +40,16 @@ pub(crate) struct ReadApi {
     pub(crate) views: HostViews,
     /// The workloads' certificates.
     pub(crate) certs: Arc<Certs>,
+    /// The sidecars, which know what calls come to.
+    pub(crate) sidecars: Arc<Registry>,
+    /// The kernel, and what somebody else changed of it.
+    pub(crate) overlay: Arc<Overlay>,
+    /// Why metrics are not served at the underlay address, while they are not.
+    pub(crate) metrics_problem: watch::Receiver<Option<String>>,
 }
+
+/// How many instances are looked into when somebody asks why they are not ready.
+const MOST_IDLE: usize = 50;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -52,7 +65,9 @@ impl Read for ReadApi {
     }
 
     async fn list_nodes(&self, _request: Request<v1::ListNodesRequest>) -> Answer<v1::ListNodesResponse> {
-        let nodes = self.nodes().await?.into_values().collect();
+        let networks = self.networks("").await?;
+        let unreached = self.unreached(&networks).await;
+        let nodes = self.views_of_nodes(&networks, &unreached).into_values().collect();
         Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
@@ -61,8 +76,11 @@ impl Read for ReadApi {
         request: Request<v1::ListServicesRequest>,
     ) -> Answer<v1::ListServicesResponse> {
         let networks = self.networks(&request.into_inner().network).await?;
+        let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
+        let is_ready = |workload: &Workload| workload.ready && !lost.contains_key(&workload.node);
+        let services = networks.iter();
         let services =
-            networks.iter().flat_map(|effective| v1::ServiceView::all(&effective.snapshot)).collect();
+            services.flat_map(|effective| v1::ServiceView::all(&effective.snapshot, is_ready)).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
     }
 
@@ -72,11 +90,20 @@ impl Read for ReadApi {
     ) -> Answer<v1::ListWorkloadsResponse> {
         let networks = self.networks(&request.into_inner().network).await?;
         let reported = self.views.reported.borrow().clone();
-        let view = |workload: &sealane_proto::resource::Workload| {
-            let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
+        let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
+        let lost = lost.unwrap_or_default();
+        let idle = self.idle(&networks).await;
+        let view = |workload: &Workload| {
+            let key = Key::of(workload);
             let own = workload.node == self.node.name;
-            let problem = own.then(|| reported.refusal(&key)).flatten().unwrap_or_default().to_owned();
-            v1::WorkloadView { workload: Some(workload.into()), problem }
+            let refused = own.then(|| reported.refusal(&key)).flatten().map(str::to_owned);
+            let gone = lost.contains_key(&workload.node);
+            let gone = gone.then(|| format!("its node {} is lost, control says", workload.node));
+            let silent = || unreached.iter().find(|one| one.to == key).map(Unreached::words);
+            let problem = refused.or(gone.clone()).or_else(|| idle.get(&key).cloned()).or_else(silent);
+            let problem = problem.unwrap_or_default();
+            let ready = workload.ready && gone.is_none();
+            v1::WorkloadView { workload: Some(v1::Workload { ready, ..workload.into() }), problem }
         };
         let workloads = networks.iter().flat_map(|effective| effective.snapshot.workloads.iter().map(view));
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
@@ -93,28 +120,13 @@ impl Read for ReadApi {
     }
 
     async fn status(&self, _request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        let (networks, nodes) = (self.networks("").await?, self.nodes().await?);
+        let networks = self.networks("").await?;
+        let unreached = self.unreached(&networks).await;
+        let nodes = self.views_of_nodes(&networks, &unreached);
         let link = self.views.link.borrow().clone();
         let sum = |of: fn(&NetworkSnapshot) -> usize| -> u32 {
             count(networks.iter().map(|effective| of(&effective.snapshot)).sum())
         };
-        let mut problems = self.views.complaints.borrow().clone();
-        if link.refused {
-            problems.push(link.problem.clone());
-        } else if link.channel.is_none() {
-            let why = link.why_silent();
-            problems.push(format!("control is not there ({why}); what runs goes on, new services wait"));
-        }
-        if let Some(pair) = self.views.clocks.borrow().filter(|pair| pair.is_off()) {
-            problems.push(format!(
-                "this host's clock {pair}, compared with control's; set it right (NTP), or certificates will look \
-                 as if they had ended or not begun"
-            ));
-        }
-        problems.extend(self.workloads.complaints());
-        for refused in &self.views.reported.borrow().refused {
-            problems.push(format!("workload {}/{}: {}", refused.network, refused.workload, refused.reason));
-        }
         let leaf = self.identity.borrow().chain.first().map(|leaf| Validity::of(leaf));
         let own_end = leaf.and_then(Result::ok).map_or(UNIX_EPOCH, |validity| validity.not_after);
         let own = (format!("spiffe://{}/node/{}", self.trust_domain, self.node.name), own_end);
@@ -135,7 +147,8 @@ impl Read for ReadApi {
             networks: count(networks.len()),
             services: sum(|snapshot| snapshot.services.len()),
             workloads: sum(|snapshot| snapshot.workloads.len()),
-            problems,
+            problems: self.problems(&networks, &unreached),
+            removed: link.refused,
         }))
     }
 }
@@ -159,8 +172,78 @@ impl ReadApi {
         Ok(found)
     }
 
+    /// What is wrong on this host, and what it sees wrong at others.
+    fn problems(&self, networks: &[Arc<Effective>], unreached: &[Unreached]) -> Vec<String> {
+        let link = self.views.link.borrow().clone();
+        let mut problems = self.views.complaints.borrow().clone();
+        if link.refused {
+            problems.push(link.problem.clone());
+        } else if link.channel.is_none() {
+            let why = link.why_silent();
+            problems.push(format!(
+                "control is not there ({why}); what runs goes on, other hosts do not learn of what starts or ends here now, and \
+                 new services wait"
+            ));
+        }
+        if let Some(pair) = self.views.clocks.borrow().filter(|pair| pair.is_off()) {
+            problems.push(format!(
+                "this host's clock {pair}, compared with control's; set it right (NTP), or certificates will look \
+                 as if they had ended or not begun"
+            ));
+        }
+        problems.extend(self.metrics_problem.borrow().clone());
+        problems.extend(self.overlay.recent_drift());
+        let others = networks.iter().flat_map(|effective| &effective.snapshot.nodes);
+        let others = others.filter(|node| node.name != self.node.name).count();
+        if self.node.underlay.to_ip().is_loopback() && others > 0 {
+            problems.push(format!(
+                "this host's underlay address is {}, where no other host reaches it; start its agent again with --underlay and \
+                 an address that others reach",
+                self.node.underlay
+            ));
+        }
+        problems.extend(self.workloads.complaints());
+        for refused in &self.views.reported.borrow().refused {
+            problems.push(format!("workload {}/{}: {}", refused.network, refused.workload, refused.reason));
+        }
+        let now = SystemTime::now();
+        let shared = |name: &NodeName| {
+            let mut nodes = networks.iter().flat_map(|effective| &effective.snapshot.nodes);
+            nodes.any(|node| node.name == *name)
+        };
+        let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name));
+        problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));
+        problems.extend(others::sentences(unreached, &self.node.name));
+        problems
+    }
+
+    /// Why instances on this host are not ready, of the first so many.
+    async fn idle(&self, networks: &[Arc<Effective>]) -> BTreeMap<Key, String> {
+        let all = networks.iter().flat_map(|effective| &effective.snapshot.workloads);
+        let idle = all.filter(|one| one.node == self.node.name && !one.ready && !one.ports.is_empty());
+        let mut reasons = BTreeMap::new();
+        for workload in idle.take(MOST_IDLE) {
+            let reason = self.workloads.why_idle(workload).await;
+            if !reason.is_empty() {
+                reasons.insert(Key::of(workload), reason);
+            }
+        }
+        reasons
+    }
+
+    /// The instances that calls of this host's workloads do not reach now.
+    async fn unreached(&self, networks: &[Arc<Effective>]) -> Vec<Unreached> {
+        let troubles = self.sidecars.troubles().await;
+        others::unreached(&troubles, networks.iter().map(|effective| effective.snapshot.as_ref()))
+    }
+
     /// The hosts that share a network with this one.
-    async fn nodes(&self) -> Result<BTreeMap<String, v1::NodeView>, Status> {
+    fn views_of_nodes(
+        &self,
+        networks: &[Arc<Effective>],
+        unreached: &[Unreached],
+    ) -> BTreeMap<String, v1::NodeView> {
+        let lost = self.views.link.borrow().lost.clone();
         let mut views: BTreeMap<String, v1::NodeView> = BTreeMap::new();
         let own = v1::NodeView {
             node: Some((&self.node).into()),
@@ -169,25 +252,35 @@ impl ReadApi {
             ..Default::default()
         };
         views.insert(self.node.name.to_string(), own);
-        for effective in self.networks("").await? {
+        for effective in networks {
             let snapshot = &effective.snapshot;
             for node in &snapshot.nodes {
                 let view = views.entry(node.name.to_string()).or_default();
                 view.node = Some(node.into());
-                view.by_hearsay = node.name != self.node.name;
+                if node.name != self.node.name {
+                    let since = lost.as_ref().map(|lost| lost.get(&node.name));
+                    view.by_hearsay = since.is_none();
+                    view.connected = since.is_some_and(|since| since.is_none());
+                    view.last_seen_unix_seconds = since.flatten().copied().flatten().map_or(0, unix_seconds);
+                    let silent = unreached.iter().find(|one| one.node == node.name);
+                    view.unreached = silent.map(Unreached::words).unwrap_or_default();
+                }
                 view.drained |= snapshot.drained.contains(&node.name);
                 view.networks.push(snapshot.network.name.to_string());
                 let here = snapshot.workloads.iter().filter(|workload| workload.node == node.name).count();
                 view.workloads += count(here);
             }
         }
-        Ok(views)
+        views
     }
 }
 
 fn certificate_view(identity: String, end: SystemTime) -> v1::CertificateView {
-    let expires_unix_seconds = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    v1::CertificateView { identity, expires_unix_seconds }
+    v1::CertificateView { identity, expires_unix_seconds: unix_seconds(end) }
+}
+
+fn unix_seconds(instant: SystemTime) -> u64 {
+    instant.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn count(number: usize) -> u32 {

@@ -298,6 +298,9 @@ impl Host {
                     tracing::warn!("this host's clock {pair}, as control sees it; set it right (NTP)");
                 }
             }
+            LinkEvent::Lost(lost) => {
+                self.link.send_if_modified(|link| link.lost.replace(lost.clone()) != Some(lost));
+            }
             LinkEvent::State(snapshot) => {
                 let name = snapshot.network.name.clone();
                 self.problems.remove(&(name.clone(), Trouble::Unknown));
@@ -369,8 +372,10 @@ impl Host {
             let applied = match self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
                 Ok(applied) => applied,
                 Err(error) => {
-                    tracing::error!(%error, %network, "cannot set up the network, trying again");
-                    self.problems.insert((network.clone(), Trouble::Kernel), error.to_string());
+                    let (key, problem) = ((network.clone(), Trouble::Kernel), error.to_string());
+                    if self.problems.insert(key, problem.clone()) != Some(problem) {
+                        tracing::error!(%error, %network, "cannot set up the network, trying again each second");
+                    }
                     self.dirty.insert(network);
                     continue;
                 }

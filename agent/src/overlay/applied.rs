@@ -36,6 +36,21 @@ impl Table {
         Self::Iptables,
     ];
 
+    /// What is in it, for people.
+    #[must_use]
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Link => "devices and settings",
+            Self::Address => "addresses",
+            Self::Fdb => "forwarding rows",
+            Self::Neighbour => "neighbour rows",
+            Self::BridgeFdb => "bridge rows",
+            Self::Route => "routes",
+            Self::Rules => "nft rules",
+            Self::Iptables => "iptables rules",
+        }
+    }
+
     /// The label of its series.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -1,9 +1,13 @@
 //! What the overlay says of itself.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
 use sealane_proto::types::NetworkName;
 
 use super::applied::{Applied, Table};
+use super::drift::Drift;
 use super::plan::Desired;
 
 /// The overlay's series.
@@ -14,6 +18,8 @@ pub(super) struct Metrics {
     fdb_rows: IntGaugeVec,
     neighbours: IntGaugeVec,
     apply_seconds: Histogram,
+    /// What was mended lately.
+    pub(super) recent: Arc<Drift>,
 }
 
 impl Metrics {
@@ -51,6 +57,7 @@ impl Metrics {
             fdb_rows: of_network("sealane_overlay_fdb_rows", "Remote Ethernet addresses of the network.")?,
             neighbours: of_network("sealane_overlay_neighbours", "Remote IP addresses of the network.")?,
             apply_seconds,
+            recent: Arc::default(),
         })
     }
 
@@ -64,13 +71,16 @@ impl Metrics {
         self.apply_seconds.observe(seconds);
     }
 
-    pub(super) fn count_drift(&self, applied: &Applied) {
+    /// `whose` state it was, such as `network shop`.
+    pub(super) fn count_drift(&self, whose: &str, applied: &Applied) {
+        self.recent.handle(whose, applied, Instant::now());
         for table in Table::ALL {
             self.drift.with_label_values(&[table.label()]).inc_by(applied.changes(table));
         }
     }
 
-    pub(super) fn count_rules(&self) {
+    pub(super) fn count_rules(&self, whose: &str) {
+        self.recent.handle_one(whose, Table::Rules, 1, Instant::now());
         self.drift.with_label_values(&[Table::Rules.label()]).inc();
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sealane_base::metrics::Family;
 use sealane_base::socket;
 use sealane_base::task::{self, Task};
-use sealane_proto::sidecar::{Channel, Down, Hello, SOCKET, Up};
+use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, SOCKET, Up};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -105,6 +105,21 @@ impl Registry {
     /// The series of all sidecars, each with its network and workload, bounded in number; those of sidecars that do
     /// not answer are left out.
     pub(crate) async fn collect(&self) -> Vec<Family> {
+        let live = self.ask_all().await.into_iter().map(|(key, measured)| (key, measured.families));
+        self.ledger().expose(live.collect(), Instant::now())
+    }
+
+    /// The endpoints that the sidecars have trouble with now, by sidecar.
+    pub(crate) async fn troubles(&self) -> Vec<(Key, EndpointTrouble)> {
+        let all = self.ask_all().await.into_iter();
+        all.flat_map(|(key, measured)| {
+            measured.troubles.into_iter().map(move |trouble| (key.clone(), trouble))
+        })
+        .collect()
+    }
+
+    /// What each sidecar that answers says.
+    async fn ask_all(&self) -> Vec<(Key, Measured)> {
         let all: Vec<_> =
             self.lock().iter().map(|(key, entry)| (key.clone(), entry.commands.clone())).collect();
         let asked = all.into_iter().map(|(key, commands)| async move {
@@ -112,8 +127,7 @@ impl Registry {
             commands.try_send(Command::Collect(answer)).ok()?;
             Some((key, tokio::time::timeout(COLLECT, wait).await.ok()?.ok()?))
         });
-        let live = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
-        self.ledger().expose(live, Instant::now())
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {

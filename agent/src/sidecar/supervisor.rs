@@ -8,7 +8,7 @@ use std::time::Duration;
 use sealane_base::backoff::Backoff;
 use sealane_base::metrics::Family;
 use sealane_base::task::{self, Task};
-use sealane_proto::sidecar::{Channel, ChannelError, Config, Down, Listeners, Up};
+use sealane_proto::sidecar::{Channel, ChannelError, Config, Down, Listeners, Measured, Up};
 use sealane_proto::types::TrustDomain;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -26,8 +26,8 @@ const GRACE: Duration = Duration::from_millis(500);
 /// What somebody wants of a sidecar.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Its series.
-    Collect(oneshot::Sender<Vec<Family>>),
+    /// Its series, and its trouble.
+    Collect(oneshot::Sender<Measured>),
     /// Its end: no new work, then whatever is left after the deadline is cut off.
     Drain {
         /// How long work in progress may take.
@@ -95,7 +95,7 @@ struct Run {
     applied: watch::Sender<Option<u64>>,
     /// What the connected sidecar was told last.
     sent: Option<Sent>,
-    collecting: Vec<oneshot::Sender<Vec<Family>>>,
+    collecting: Vec<oneshot::Sender<Measured>>,
     /// What a drained sidecar counted at last.
     last: Vec<Family>,
 }
@@ -253,13 +253,13 @@ impl Run {
                 let sent = self.sent.filter(|sent| sent.sequence == sequence);
                 self.applied.send_replace(Some(sent.map_or(sequence, |sent| sent.means)));
             }
-            Up::Metrics(families) => {
+            Up::Metrics(measured) => {
                 // Answers come in the order of the questions; one asker that left loses only its own. What comes
                 // without a question is what a draining sidecar counted at last.
                 if self.collecting.is_empty() {
-                    self.last = families;
+                    self.last = measured.families;
                 } else {
-                    let _ = self.collecting.remove(0).send(families);
+                    let _ = self.collecting.remove(0).send(measured);
                 }
             }
             Up::Drained | Up::Hello(_) => {}

@@ -123,6 +123,12 @@ impl Anchor {
     }
 }
 
+/// Whether what a workload ends with has not ended yet.
+#[must_use]
+pub(crate) fn is_there(stored: &StoredAnchor, boot: &str) -> bool {
+    Anchor::reopen(stored, boot).is_ok()
+}
+
 /// Opened rather than only looked at: a file that is left where a namespace was mounted is none.
 fn inode_at(path: &Path) -> Option<u64> {
     NetNs::open(path).ok()?.inode().ok()

@@ -328,8 +328,7 @@ impl Life {
         match changed {
             Ok(false) => {}
             Ok(true) => {
-                context.overlay.count_rules_drift();
-                tracing::warn!(workload = %self.key, "the sidecar's rules were changed by somebody else; mended");
+                context.overlay.count_rules_drift(&self.key);
             }
             Err(error) => tracing::error!(%error, workload = %self.key, "cannot see to the sidecar's rules"),
         }
@@ -341,8 +340,7 @@ impl Life {
         match plumbed.services.audit(&plumbed.netns).await {
             Ok(false) => {}
             Ok(true) => {
-                self.context.overlay.count_rules_drift();
-                tracing::warn!(workload = %self.key, "the rules of service addresses were changed by somebody else; mended");
+                self.context.overlay.count_rules_drift(&self.key);
             }
             Err(error) => {
                 self.ruled = 0;

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::token::JoinToken;
+use sealane_proto::token::{JoinToken, ParseTokenError};
 use sealane_proto::types::{NetworkName, NodeName, Port, TrustDomain, WorkloadName};
 
 /// Where state lives that outlives a reboot.
@@ -35,8 +36,8 @@ pub(crate) struct Clean {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// The address that other hosts' packets will be sent to [default: the one of the default route]
-    #[arg(long, value_name = "IP")]
+    /// The address that other hosts' packets will be sent to [default: the agent's, else the one of the default route]
+    #[arg(long, value_name = "IP", value_parser = ip_address)]
     pub(crate) underlay: Option<IpAddr>,
     /// The port of the agent's /metrics
     #[arg(long, value_name = "PORT", default_value = "9464")]
@@ -52,7 +53,7 @@ pub(crate) struct Control {
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// Where hosts connect to
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443")]
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443", value_parser = socket_address)]
     pub(crate) listen: SocketAddr,
     /// The mesh's name in its identities; `sealane` for a new store, fixed from then on
     #[arg(long, value_name = "NAME")]
@@ -61,11 +62,19 @@ pub(crate) struct Control {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) store: Store,
     /// Where control's own /metrics, /live and /ready are served
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465", value_parser = socket_address)]
     pub(crate) metrics: SocketAddr,
     /// How long certificates of services and workloads live; hosts renew them from a third of that on
     #[arg(long, hide = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) certificate_lifetime: Option<std::time::Duration>,
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it must be IP:PORT, like 0.0.0.0:7443 or [::]:7443".to_owned())
+}
+
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "it must be an IP address, like 192.0.2.11 or 2001:db8::11".to_owned())
 }
 
 /// Where desired state is kept.
@@ -84,11 +93,37 @@ pub(crate) struct Agent {
     /// Where control is; several are tried one after another
     #[arg(long, env = "SEALANE_CONTROL", value_name = "HOST:PORT", value_delimiter = ',', required = true)]
     pub(crate) control: Vec<ControlAddr>,
-    /// What lets this host into the mesh, once; `sealane token create` on the control host prints one
-    #[arg(long, env = "SEALANE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub(crate) token: Option<JoinToken>,
+    /// What lets this host into the mesh, once; `sealane token create` on the control host prints one. - reads it from standard
+    /// input; on the command line itself every user of this host can see it
+    #[arg(
+        long,
+        env = "SEALANE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN|-",
+        conflicts_with = "token_file"
+    )]
+    pub(crate) token: Option<TokenArg>,
+    /// A file with the token in its last line; not read once the host has joined
+    #[arg(long, env = "SEALANE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+}
+
+/// A token, or where it comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum TokenArg {
+    /// The token itself.
+    Here(JoinToken),
+    /// Standard input.
+    Stdin,
+}
+
+impl FromStr for TokenArg {
+    type Err = ParseTokenError;
+    fn from_str(text: &str) -> Result<Self, ParseTokenError> {
+        if text == "-" { Ok(Self::Stdin) } else { text.parse().map(Self::Here) }
+    }
 }
 
 /// `sealane up`.
@@ -97,10 +132,10 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// Where further hosts may connect to
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7443")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7443", value_parser = socket_address)]
     pub(crate) listen: SocketAddr,
     /// Where control's own /metrics, /live and /ready are served
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465", value_parser = socket_address)]
     pub(crate) metrics: SocketAddr,
     #[command(flatten)]
     pub(crate) host: HostArgs,
@@ -112,8 +147,8 @@ pub(crate) struct HostArgs {
     /// The host's name in the mesh [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<NodeName>,
-    /// The address that other hosts' packets are sent to [default: the one towards control]
-    #[arg(long, value_name = "IP")]
+    /// The address that other hosts' packets are sent to [default: where it joined, at first the one towards control]
+    #[arg(long, value_name = "IP", value_parser = ip_address)]
     pub(crate) underlay: Option<IpAddr>,
     /// The port of /metrics, /live and /ready, on loopback and the underlay address
     #[arg(long, value_name = "PORT", default_value = "9464")]

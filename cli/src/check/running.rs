@@ -1,5 +1,6 @@
 //! What is installed: control and agent of this host, and what they know to be wrong.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -36,6 +37,20 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
     findings
 }
 
+/// Where the agent of this host has its packets sent to, if it runs.
+pub(super) fn underlay(common: &Common) -> Option<IpAddr> {
+    if !runs(&common.run_dir, "agent") {
+        return None;
+    }
+    let common = Common { socket: Some(common.run_dir.join(AGENT_SOCKET)), ..common.clone() };
+    let asked = converse(async {
+        let mut client = read(&common).await?;
+        let own = answer(client.status(v1::StatusRequest {})).await?.node;
+        Ok(peers(&mut client).await?.into_iter().find(|node| node.name == own))
+    });
+    asked.ok()??.underlay.parse().ok()
+}
+
 /// Whether control or the agent of this run directory runs.
 pub(super) fn runs(run_dir: &Path, what: &str) -> bool {
     running(&run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some())
@@ -67,9 +82,13 @@ fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -
 /// Whether packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
 /// large packets of the overlay.
 fn path_to(peer: &v1::Node) -> Finding {
-    let Some(mtu) = mtu_towards(&peer.underlay) else {
-        let hint = "see `ip route get` towards it";
-        return Finding::warning("mtu", format!("no route to {} ({})", peer.name, peer.underlay), hint);
+    let mtu = match mtu_towards(&peer.underlay) {
+        Ok(mtu) => mtu,
+        Err(why) => {
+            let text =
+                format!("cannot tell how long packets to {} ({}) may be: {why}", peer.name, peer.underlay);
+            return Finding::warning("mtu", text, format!("see `ip route get {}`", peer.underlay));
+        }
     };
     // IPv4 header 20 bytes, ICMP header 8.
     let size = (mtu.saturating_sub(28)).to_string();
@@ -95,11 +114,18 @@ fn path_to(peer: &v1::Node) -> Finding {
     }
 }
 
-fn mtu_towards(address: &str) -> Option<u32> {
-    let output = Command::new("ip").args(["-o", "route", "get", address]).output().ok()?;
+/// The MTU of the device that packets to an address leave by.
+///
+/// # Errors
+/// Says in words whether the route is missing or the device cannot be looked at.
+fn mtu_towards(address: &str) -> Result<u32, String> {
+    let asked = Command::new("ip").args(["-o", "route", "get", address]).output();
+    let output = asked.map_err(|error| format!("ip(8) cannot be run: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut words = text.split_whitespace();
-    words.find(|word| *word == "dev")?;
-    let device = words.next()?;
-    std::fs::read_to_string(format!("/sys/class/net/{device}/mtu")).ok()?.trim().parse().ok()
+    let device = words.find(|word| *word == "dev").and_then(|_| words.next());
+    let device = device.ok_or("this host has no route there")?;
+    let path = format!("/sys/class/net/{device}/mtu");
+    let mtu = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    mtu.trim().parse().map_err(|error| format!("{path}: {error}"))
 }

@@ -62,7 +62,7 @@ fn may_come(error: &ConnectError) -> bool {
 }
 
 /// Whether the process of a socket lives: the pid file stands beside it.
-fn lives(socket: &Path) -> bool {
+pub(super) fn lives(socket: &Path) -> bool {
     running(&socket.with_extension("pid")).is_ok_and(|process| process.is_some())
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_agent::Agent;
+use sealane_base::admin;
 use sealane_base::task::{self, Task};
-use sealane_base::{admin, metrics};
 use sealane_control::Control;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
@@ -33,9 +33,9 @@ pub(super) async fn control(
         failed(format!("cannot serve metrics on {address}: {error}; hint: choose another --metrics"))
     })?;
     let control = sealane_control::start(config).await.map_err(failed)?;
-    let registry = control.registry().clone();
+    let measured = control.gather();
     let gather: admin::Gather = Arc::new(move || {
-        let families = metrics::gather(&registry);
+        let families = measured();
         Box::pin(async move { families })
     });
     let targets = admin::Page {

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use sealane_proto::document::schema as schema_of;
 
 use crate::args::{Cli, Completions, Man, Schema};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 
 /// The day of this version, as the changelog has it when it is out: pages are the same whenever they are made.
@@ -31,6 +31,11 @@ pub(crate) fn completions(completions: &Completions, printer: &Printer) -> Resul
 /// `sealane man`: a page per verb.
 pub(crate) fn man(man: &Man, printer: &Printer) -> Result<(), Failure> {
     let folder = &man.out;
+    if folder.as_os_str() == "-" {
+        return Err(Failure::new("pages are several files, which standard output cannot hold")
+            .exit(Exit::Usage)
+            .hint("name a folder, such as `sealane man --out /usr/local/share/man/man1`"));
+    }
     let failed = |error: io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
     fs::create_dir_all(folder).map_err(failed)?;
     let mut command = Cli::command().disable_help_subcommand(true);

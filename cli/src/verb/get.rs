@@ -48,9 +48,7 @@ pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), F
 fn missing(kind: Kind, name: &str, network: Option<&NetworkName>) -> Failure {
     let of = network.map(|network| format!(" in network {network}")).unwrap_or_default();
     match kind {
-        Kind::Network => {
-            Failure::new(format!("there is no network {name}")).hint("`sealane get network` lists them")
-        }
+        Kind::Network => Failure::missing(format_args!("network {name}"), "sealane get network"),
         Kind::Service => Failure::new(format!("there is no document of a service {name}{of}"))
             .hint("`sealane service ls` lists services that are there by their instances alone, too"),
     }
@@ -114,6 +112,27 @@ impl Row for ServiceRow<'_> {
     }
 }
 
+/// How one document differs from what is there.
+#[derive(Clone, Debug, Serialize)]
+struct Difference {
+    kind: String,
+    network: String,
+    name: String,
+    /// Where it is written.
+    place: String,
+    /// Lines with what goes (-), what comes (+) and what is around that.
+    diff: String,
+    #[serde(skip)]
+    id: String,
+}
+
+impl Difference {
+    fn new(id: &DocumentId, place: &impl std::fmt::Display, diff: String) -> Self {
+        let (kind, network, name) = (id.kind().to_string(), id.network().to_string(), id.name().to_owned());
+        Self { kind, network, name, place: place.to_string(), diff, id: id.to_string() }
+    }
+}
+
 /// `sealane diff`: like diff(1), 0 says that nothing differs, 1 that something does, and more that it is not known.
 pub(crate) fn diff(diff: &Diff, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let differs = compare(diff, common, printer)
@@ -135,11 +154,13 @@ fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Fail
         let id: DocumentId = document.id();
         let old = live.iter().find(|live| live.id() == id).map(yaml).transpose()?.unwrap_or_default();
         if let Some(lines) = difference(&old, &yaml(&canonical(document))?) {
-            shown.push(format!("--- {id}\n+++ {place}\n{lines}"));
+            shown.push(Difference::new(&id, place, lines));
         }
     }
-    if !shown.is_empty() {
-        printer.text(&shown.join("\n"))?;
+    let text = shown.iter().map(|one| format!("--- {}\n+++ {}\n{}", one.id, one.place, one.diff));
+    let text = text.collect::<Vec<_>>().join("\n");
+    if !shown.is_empty() || common.output != Format::Table {
+        printer.result(&shown, &text)?;
     }
     match refused {
         Some(failure) => Err(failure),

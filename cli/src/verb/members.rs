@@ -7,7 +7,7 @@ use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
-use crate::view::{NodeSheet, NodeView, ServiceSheet, ServiceView, WorkloadView};
+use crate::view::{Done, NodeSheet, NodeView, ServiceSheet, ServiceView, WorkloadView};
 
 /// `sealane node ls|inspect|drain|undrain|rm`.
 pub(crate) fn nodes(node: &Node, common: &Common, printer: &Printer) -> Result<(), Failure> {
@@ -83,7 +83,7 @@ fn text(network: Option<&NetworkName>) -> String {
 /// The one that was found; names of networks tell several apart.
 fn only<T>(what: &str, list: &str, mut found: Vec<T>, network: impl Fn(&T) -> String) -> Result<T, Failure> {
     match found.pop() {
-        None => Err(Failure::new(format!("there is no {what}")).hint(format!("see `{list}`"))),
+        None => Err(Failure::missing(what, list)),
         Some(last) if found.is_empty() => Ok(last),
         Some(last) => {
             let networks: Vec<String> = found.iter().chain([&last]).map(network).collect();
@@ -106,18 +106,20 @@ fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(
 fn drain(name: &NodeName, drained: bool, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let request = v1::DrainNodeRequest { name: name.to_string(), drained };
     converse(async { answer(admin(common).await?.drain_node(request)).await })?;
-    printer.talk(&if drained {
-        format!("node {name} drained: new calls to its services go elsewhere; `sealane node undrain {name}` ends that")
+    let text = if drained {
+        format!(
+            "node {name} drained: new calls to its services go elsewhere; `sealane node undrain {name}` ends that"
+        )
     } else {
         format!("node {name}: its services get calls again")
-    });
-    Ok(())
+    };
+    printer.done(&Done::of("Node", name, if drained { "drained" } else { "undrained" }), &text)
 }
 
 fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let request = v1::RemoveNodeRequest { name: name.to_string(), force };
     let removed = converse(async { answer(admin(common).await?.remove_node(request)).await })?;
-    printer.talk(&if removed.key_unknown {
+    let text = if removed.key_unknown {
         format!(
             "node {name} removed; it has not come since control was restored, so nobody knows its key: should it \
              come, it is not let in, and its certificates are refused from then on"
@@ -127,7 +129,8 @@ fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer)
             "node {name} removed, its certificates are refused from now on; `sealane clean` on it ends what still \
              runs there"
         )
-    });
+    };
+    printer.done(&Done::of("Node", name, "deleted"), &text)?;
     if !removed.token.is_empty() {
         printer.talk(&format!(
             "token {} that it joined by is revoked: hosts that were to join by it too need another one",
@@ -161,6 +164,6 @@ fn remove_service(named: &NamedService, common: &Common, printer: &Printer) -> R
     };
     let request = v1::RemoveServiceRequest { network: network.clone(), name: named.name.to_string() };
     converse(async { answer(admin(common).await?.remove_service(request)).await })?;
-    printer.talk(&format!("service {} of network {network} removed", named.name));
-    Ok(())
+    let text = format!("service {} of network {network} removed", named.name);
+    printer.done(&Done::of("Service", &named.name, "deleted").in_network(network), &text)
 }

@@ -10,7 +10,7 @@ use crate::args::{Common, CreateNetwork, Egress, Encryption, Network, NetworkAct
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
-use crate::view::NetworkView;
+use crate::view::{Done, NetworkView};
 
 /// How long a removal waits for workloads that are just ending: control hears of it a moment after their commands.
 const ENDING: Duration = Duration::from_secs(3);
@@ -74,14 +74,8 @@ fn list(common: &Common) -> Result<Vec<NetworkView>, Failure> {
 }
 
 fn find(name: &NetworkName, common: &Common) -> Result<NetworkView, Failure> {
-    let networks = list(common)?;
-    let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
-    let known = match names.as_slice() {
-        [] => "there is none yet".to_owned(),
-        names => format!("there is {}", names.join(", ")),
-    };
-    let missing = Failure::new(format!("no network {name}: {known}"));
-    networks.into_iter().find(|network| network.name == name.as_str()).ok_or(missing)
+    let found = list(common)?.into_iter().find(|network| network.name == name.as_str());
+    found.ok_or_else(|| Failure::missing(format_args!("network {name}"), "sealane network ls"))
 }
 
 fn remove(name: &NetworkName, common: &Common, printer: &Printer) -> Result<(), Failure> {
@@ -101,6 +95,5 @@ fn remove(name: &NetworkName, common: &Common, printer: &Printer) -> Result<(), 
         };
         answer(removed).await
     })?;
-    printer.talk(&format!("network {name} removed"));
-    Ok(())
+    printer.done(&Done::of("Network", name, "deleted"), &format!("network {name} removed"))
 }

@@ -9,7 +9,7 @@ use crate::args::{Common, Token, TokenAction};
 use crate::client::{admin, answer, converse};
 use crate::failure::Failure;
 use crate::printer::{self, Printer};
-use crate::view::{NewToken, TokenView};
+use crate::view::{Done, NewToken, TokenView};
 
 /// `sealane token create|ls|revoke`.
 pub(crate) fn call(token: &Token, common: &Common, printer: &Printer) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ fn create(request: v1::CreateTokenRequest, common: &Common, printer: &Printer) -
             several => format!("{several} hosts join"),
         };
         printer.talk(&format!(
-            "{hosts} with `sealane agent --control HOST:PORT --token ...`; expires {expires}:"
+            "{hosts} with `SEALANE_TOKEN=... sealane agent --control HOST:PORT`; the token expires {expires}:"
         ));
     }
     let text = created.token.clone();
@@ -55,6 +55,6 @@ fn revoke(id: &str, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let id = id.parse::<JoinToken>().map_or_else(|_| id.to_owned(), |token| token.id);
     let request = v1::RevokeTokenRequest { id: id.clone() };
     converse(async { answer(admin(common).await?.revoke_token(request)).await })?;
-    printer.talk(&format!("token {id} revoked; hosts that joined by it stay"));
-    Ok(())
+    let text = format!("token {id} revoked; hosts that joined by it stay");
+    printer.done(&Done::of("Token", &id, "revoked"), &text)
 }

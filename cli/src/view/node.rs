@@ -26,6 +26,8 @@ pub(crate) struct NodeView {
     joined: Option<SystemTime>,
     /// Whether its services' instances get no new calls.
     drained: bool,
+    /// Of an agent: what calls from its workloads to this host came to, when they fail.
+    unreached: Option<String>,
 }
 
 /// A host with what runs on it, as `node inspect` shows it.
@@ -77,6 +79,7 @@ impl From<v1::NodeView> for NodeView {
             last_seen: printer::instant(view.last_seen_unix_seconds),
             joined: printer::instant(view.joined_unix_seconds),
             drained: view.drained,
+            unreached: text(view.unreached),
         }
     }
 }
@@ -87,9 +90,11 @@ impl NodeView {
             (Some(true), _) => "connected".to_owned(),
             (Some(false), Some(seen)) => format!("lost {}", printer::ago(seen, now)),
             (Some(false), None) => "not connected".to_owned(),
-            (None, _) => "unknown".to_owned(),
+            (None, _) => "unknown while control is away".to_owned(),
         };
-        if self.drained { format!("{state}, drained") } else { state }
+        let drained = if self.drained { ", drained" } else { "" };
+        let unreached = self.unreached.as_ref().map_or("", |_| ", calls to it fail");
+        format!("{state}{drained}{unreached}")
     }
 }
 
@@ -123,8 +128,12 @@ mod tests {
             assert_eq!(serde_json::to_value(&view).unwrap()["connected"], connected);
         };
         let by_hearsay = v1::NodeView { by_hearsay: true, ..Default::default() };
-        check(by_hearsay.clone(), "unknown", serde_json::Value::Null);
-        check(v1::NodeView { drained: true, ..by_hearsay }, "unknown, drained", serde_json::Value::Null);
+        let unknown = "unknown while control is away";
+        check(by_hearsay.clone(), unknown, serde_json::Value::Null);
+        let drained = v1::NodeView { drained: true, ..by_hearsay.clone() };
+        check(drained, &format!("{unknown}, drained"), serde_json::Value::Null);
+        let silent = v1::NodeView { unreached: "calls to api-1 fail: timeout".into(), ..by_hearsay };
+        check(silent, &format!("{unknown}, calls to it fail"), serde_json::Value::Null);
         check(v1::NodeView::default(), "not connected", false.into());
     }
 }

@@ -8,6 +8,7 @@ use sealane_proto::wire::v1;
 use serde::Serialize;
 
 use super::{generation, rfc3339, text};
+use crate::failure::Failure;
 use crate::printer::{self, Sheet};
 pub(crate) use details::Details;
 
@@ -38,6 +39,8 @@ pub(crate) struct StatusView {
     certificates: Vec<CertificateView>,
     problems: Vec<String>,
     details: Details,
+    /// Of control: the agent that runs on the same host.
+    agent: Option<Box<StatusView>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,7 +85,49 @@ impl StatusView {
             certificates: certificates.collect(),
             problems,
             details,
+            agent: None,
         }
+    }
+
+    /// Whether control says this.
+    pub(crate) fn is_control(&self) -> bool {
+        self.nodes_connected.is_some()
+    }
+
+    /// Whether nothing is wrong.
+    pub(crate) fn is_well(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Adds what the agent of the same host says of itself. Of the mesh, control knows more.
+    pub(crate) fn beside(&mut self, agent: Result<Self, Failure>) {
+        match agent {
+            Ok(mut agent) => {
+                agent.problems.retain(|problem| !agent.details.problems().any(|known| known == problem));
+                agent.details = Details::default();
+                self.problems.extend(agent.problems.iter().cloned());
+                self.agent = Some(Box::new(agent));
+            }
+            Err(failure) => self.problems.push(failure.sentence()),
+        }
+    }
+
+    fn certificate_lines(&self, now: SystemTime) -> impl Iterator<Item = (&'static str, String)> {
+        self.certificates.iter().map(move |certificate| {
+            let ends = certificate.expires.map_or_else(|| "-".to_owned(), |end| printer::remaining(end, now));
+            // The trust domain's own is the authority's: nobody renews it.
+            let authority = certificate.identity.matches('/').count() == 2;
+            let how = if authority { "authority, ends" } else { "renewed before it ends" };
+            ("certificate", format!("{}, {how} {ends}", certificate.identity))
+        })
+    }
+
+    fn agent_line(&self) -> String {
+        let node = self.node.as_deref().unwrap_or("this host's");
+        let up = printer::age(Duration::from_secs(self.uptime_seconds));
+        let connected =
+            if self.control_connected { "connected to control" } else { "not connected to control" };
+        format!("{node}, version {}, up {up}, {connected}", self.version)
     }
 }
 
@@ -110,12 +155,10 @@ impl Sheet for StatusView {
             [("networks", self.networks), ("services", self.services), ("workloads", self.workloads)];
         lines.extend(counts.map(|(name, count)| (name, count.to_string())));
         lines.extend(self.details.lines(now));
-        for certificate in &self.certificates {
-            let ends = certificate.expires.map_or_else(|| "-".to_owned(), |end| printer::remaining(end, now));
-            // The trust domain's own is the authority's: nobody renews it.
-            let authority = certificate.identity.matches('/').count() == 2;
-            let how = if authority { "authority, ends" } else { "renewed before it ends" };
-            lines.push(("certificate", format!("{}, {how} {ends}", certificate.identity)));
+        lines.extend(self.certificate_lines(now));
+        if let Some(agent) = &self.agent {
+            lines.push(("agent", agent.agent_line()));
+            lines.extend(agent.certificate_lines(now));
         }
         match self.problems.as_slice() {
             [] => lines.push(("problems", "none".to_owned())),

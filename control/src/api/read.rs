@@ -12,6 +12,7 @@ use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
 use crate::ca::{Authority, OwnCertificate};
+use crate::census::is_ready;
 use crate::core::{Span, Timestamp};
 use crate::registry::{Directory, Registry, Seen};
 use crate::store::Health;
@@ -59,6 +60,7 @@ impl v1::read_server::Read for ReadApi {
                 joined_unix_seconds: record.joined.unix(),
                 drained: record.drained,
                 by_hearsay: false,
+                unreached: String::new(),
             }
         });
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))
@@ -70,7 +72,10 @@ impl v1::read_server::Read for ReadApi {
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
         let directory = self.registry.directory();
         let networks = select(&directory, &request.into_inner().network)?;
-        let services = networks.into_iter().flat_map(v1::ServiceView::all);
+        let lost = self.registry.lost(SystemTime::now().into());
+        let services = networks
+            .into_iter()
+            .flat_map(|snapshot| v1::ServiceView::all(snapshot, |workload| is_ready(workload, &lost)));
         Ok(Response::new(v1::ListServicesResponse { services: services.collect() }))
     }
 
@@ -81,10 +86,11 @@ impl v1::read_server::Read for ReadApi {
         let directory = self.registry.directory();
         let networks = select(&directory, &request.into_inner().network)?;
         let (seen, now) = (self.registry.seen(), SystemTime::now().into());
+        let lost = self.registry.lost(now);
         let workloads = networks.into_iter().flat_map(|snapshot| &snapshot.workloads);
         let drained = |node| directory.nodes.get(node).is_some_and(|record| record.drained);
         let workloads = workloads.map(|workload| v1::WorkloadView {
-            workload: Some(workload.into()),
+            workload: Some(v1::Workload { ready: is_ready(workload, &lost), ..workload.into() }),
             problem: problem(workload, drained(&workload.node), seen.get(&workload.node), now),
         });
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
@@ -133,19 +139,22 @@ fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
 fn problem(workload: &Workload, drained: bool, seen: Option<&Seen>, now: Timestamp) -> String {
     match seen {
         Some(seen) if !seen.connected => format!(
-            "its node {} has been disconnected for {}; it is shown as last reported",
-            workload.node,
-            Span(now.since(seen.last))
+            "its node {node} has been disconnected for {}, so whether it runs is not known; `sealane node drain {node}` \
+             keeps new calls away from it",
+            Span(now.since(seen.last)),
+            node = workload.node
         ),
         None => format!(
-            "its node {} has not connected since this control plane started; it is shown as last reported",
-            workload.node
+            "its node {node} has not connected since this control plane started, so whether it runs is not known; \
+             `sealane node drain {node}` keeps new calls away from it",
+            node = workload.node
         ),
         Some(_) if drained && workload.service.is_some() => {
             format!("its node {} is drained: new calls go elsewhere", workload.node)
         }
         Some(_) if !workload.ready && workload.service.is_some() => {
-            "not ready: nothing listens on its ports, or it is ending".to_owned()
+            "not ready: nothing listens on all its ports at its own address (0.0.0.0 counts, 127.0.0.1 does not), or it is ending"
+                .to_owned()
         }
         Some(_) => String::new(),
     }

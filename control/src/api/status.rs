@@ -5,7 +5,8 @@ use tonic::{Code, Status};
 
 use crate::core::{
     CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, ReadmitRefusal, RecallRefusal,
-    RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal, ReportRefusal, RevokeTokenRefusal,
+    RelocateRefusal, RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal, ReportRefusal,
+    RevokeTokenRefusal,
 };
 use crate::store::SubmitError;
 
@@ -106,6 +107,16 @@ impl Coded for JoinRefusal {
             | Self::OtherNode { .. } => Code::Unauthenticated,
             Self::Removed { .. } => Code::PermissionDenied,
             Self::NameInUse { .. } | Self::UnderlayInUse { .. } => Code::AlreadyExists,
+            Self::Loopback { .. } | Self::LoopbackOf { .. } => Code::FailedPrecondition,
+        }
+    }
+}
+
+impl Coded for RelocateRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::InUse { .. } => Code::AlreadyExists,
+            Self::Loopback { .. } => Code::FailedPrecondition,
         }
     }
 }

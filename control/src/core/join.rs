@@ -93,6 +93,28 @@ pub enum JoinRefusal {
         /// Where its holder is.
         underlay: UnderlayAddr,
     },
+    /// Others could not reach this host.
+    #[error(
+        "underlay address {underlay} of node {name} leads back to whoever uses it, and the mesh has other hosts; join with \
+         --underlay and an address that they reach"
+    )]
+    Loopback {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Who came.
+        name: NodeName,
+    },
+    /// This host could not reach another.
+    #[error(
+        "node {node} has the underlay address {underlay}, where no other host reaches it; start its agent (or `sealane up`) \
+         again with --underlay and an address that others reach, then join"
+    )]
+    LoopbackOf {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Whose it is.
+        node: NodeName,
+    },
     /// Another host has the address.
     #[error(
         "underlay address {underlay} is in use by node {node}; choose another with --underlay, or free it by \
@@ -124,6 +146,7 @@ impl JoinRefusal {
             Self::Removed { .. } => "removed",
             Self::NameInUse { .. } => "name_in_use",
             Self::UnderlayInUse { .. } => "underlay_in_use",
+            Self::Loopback { .. } | Self::LoopbackOf { .. } => "loopback_underlay",
         }
     }
 }
@@ -148,6 +171,7 @@ impl Command for JoinNode {
         if let Some(known) = known.filter(|known| known.key != self.key) {
             return Err(JoinRefusal::NameInUse { name: self.node.name, underlay: known.node.underlay });
         }
+        self.check_reach(state)?;
         let there = |other: &&NodeRecord| {
             other.node.underlay == self.node.underlay && other.node.name != self.node.name
         };
@@ -173,6 +197,22 @@ impl Command for JoinNode {
 }
 
 impl JoinNode {
+    /// A mesh of one host may live on loopback; with a second one, each must reach the other.
+    fn check_reach(&self, state: &State) -> Result<(), JoinRefusal> {
+        let others =
+            || state.nodes.values().map(|other| &other.node).filter(|other| other.name != self.node.name);
+        let Node { name, underlay } = self.node.clone();
+        if underlay.to_ip().is_loopback() && others().next().is_some() {
+            return Err(JoinRefusal::Loopback { underlay, name });
+        }
+        match others().find(|other| other.underlay.to_ip().is_loopback()) {
+            Some(Node { name, underlay }) => {
+                Err(JoinRefusal::LoopbackOf { underlay: *underlay, node: name.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether the token admits this host. One that it has admitted `again` already takes no further use.
     fn check_token(&self, token: &TokenRecord, again: bool, now: Timestamp) -> Result<(), JoinRefusal> {
         let id = || self.token.clone();
@@ -265,6 +305,21 @@ mod tests {
             let error = command.decide(&state(), NOW).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_host_on_loopback_is_alone() {
+        let refused = |state: &State, command: JoinNode| command.decide(state, NOW).unwrap_err().to_string();
+        let said = refused(&state(), join("goodgood", 7, "host-2", "127.0.0.1", 2));
+        assert!(said.contains("127.0.0.1 of node host-2 leads back"), "{said}");
+        let mut alone = State { nodes: Default::default(), ..state() };
+        let first = join("goodgood", 7, "host-1", "127.0.0.1", 1).decide(&alone, NOW).unwrap();
+        first.changes.iter().for_each(|change| alone.apply(change));
+        let said = refused(&alone, join("goodgood", 7, "host-2", "192.0.2.2", 2));
+        assert!(
+            said.contains("node host-1 has the underlay address 127.0.0.1") && said.contains("--underlay"),
+            "{said}"
+        );
     }
 
     #[test]

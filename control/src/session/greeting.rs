@@ -14,7 +14,7 @@ use v1::agent_message::Message as Up;
 use super::{Context, NETWORKS};
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Readmit, Readmitted, Span, Timestamp};
+use crate::core::{Readmit, Readmitted, Relocate, Span, Timestamp};
 use crate::registry::Directory;
 use crate::serve::{CertifiedHost, Proof};
 
@@ -45,8 +45,9 @@ pub(super) async fn greet(
     context.metrics.message("hello", "up");
     check_version(&hello.version)?;
     let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
-    if let Some(proof) = opener.newcomer {
-        readmit(context, opener.node, proof, hello.underlay).await?;
+    match opener.newcomer {
+        Some(proof) => readmit(context, opener.node, proof, hello.underlay).await?,
+        None => relocate(context, opener.node, &hello.underlay).await?,
     }
     if hello.applied.len() > NETWORKS {
         return Err(Status::invalid_argument(format!("Hello.applied names more than {NETWORKS} networks")));
@@ -93,6 +94,24 @@ async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: Stri
             Err(not_a_node(&context.registry.directory(), &node, Some(key)))
         }
     }
+}
+
+/// Takes over where a known host is now. Agents from before they said so are where they were.
+async fn relocate(context: &Context, name: NodeName, underlay: &str) -> Result<(), Status> {
+    if underlay.is_empty() {
+        return Ok(());
+    }
+    let bad = |error| Status::invalid_argument(one_line(&format!("Hello.underlay: {error}"), 512));
+    let underlay = underlay.parse().map_err(bad)?;
+    let directory = context.registry.directory();
+    if directory.nodes.get(&name).is_none_or(|known| known.node.underlay == underlay) {
+        return Ok(());
+    }
+    let moved = context.writer.submit(Relocate { name: name.clone(), underlay }).await.map_err(status_of)?;
+    if let Some(before) = moved {
+        tracing::info!(node = %name, %before, now = %underlay, "the host has another underlay address");
+    }
+    Ok(())
 }
 
 /// What somebody hears whose certificate is good, but who is no host of the mesh (any more).

@@ -157,6 +157,11 @@ fn in_words(error: io::Error) -> io::Error {
         Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
             io::Error::new(error.kind(), out_of_time("ended", *time, *not_after))
         }
+        Some(rustls::Error::InvalidMessage(_)) => io::Error::new(
+            error.kind(),
+            "what answers there speaks no TLS, so it is not control's port; hint: control listens for hosts on 7443 unless its \
+             --listen says otherwise",
+        ),
         Some(_) | None => error,
     }
 }

@@ -20,7 +20,7 @@ use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use super::ending::{Ending, LONGEST_REASON};
 use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
-use crate::types::{Generation, NetworkName, UnderlayAddr, WorkloadName};
+use crate::types::{Generation, NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 
@@ -100,6 +100,8 @@ pub enum LinkEvent {
     },
     /// What control's clock and this host's said at about the same moment.
     Clocks(ClockPair),
+    /// The hosts of this host's networks that control has lost, and since when, where it knows.
+    Lost(BTreeMap<NodeName, Option<SystemTime>>),
     /// A network's newest state.
     State(Box<NetworkSnapshot>),
     /// A network that this host carried is no more.
@@ -295,10 +297,18 @@ impl Session<'_> {
         let event = match message.message {
             // A kind of message that this version does not know is left out: protocols of one number only add.
             None | Some(v1::control_message::Message::Welcome(_)) => return Ok(()),
-            Some(v1::control_message::Message::Heartbeat(heartbeat)) => match heartbeat.instant() {
-                Some(reference) => LinkEvent::Clocks(ClockPair { clock: SystemTime::now(), reference }),
-                None => return Ok(()),
-            },
+            Some(v1::control_message::Message::Heartbeat(heartbeat)) => {
+                if let Some(lost) = heartbeat.lost_hosts() {
+                    self.events
+                        .send(LinkEvent::Lost(lost))
+                        .await
+                        .map_err(|_| "the agent ended".to_owned())?;
+                }
+                match heartbeat.instant() {
+                    Some(reference) => LinkEvent::Clocks(ClockPair { clock: SystemTime::now(), reference }),
+                    None => return Ok(()),
+                }
+            }
             Some(v1::control_message::Message::State(state)) => {
                 LinkEvent::State(Box::new(state.try_into().map_err(|error| bad(&error))?))
             }

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_sys::memfd;
 
-use super::{ChannelError, Config, Down, Hello, Identity, Listeners, Up};
+use super::{ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Up};
 use crate::wire::v1;
 
 /// A message and the descriptors that go with it.
@@ -54,10 +54,10 @@ impl Message for Up {
                 has_listeners: hello.has_listeners,
             }),
             Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
-            Self::Metrics(families) => {
-                let families = families.into_iter().map(family_to_wire).collect();
-                M::Metrics(v1::MetricFamilies { families })
-            }
+            Self::Metrics(Measured { families, troubles }) => M::Metrics(v1::MetricFamilies {
+                families: families.into_iter().map(family_to_wire).collect(),
+                troubles: troubles.into_iter().map(trouble_to_wire).collect(),
+            }),
             Self::Drained => M::Drained(v1::Drained {}),
         };
         Ok((v1::SidecarUp { message: Some(message) }, Vec::new()))
@@ -73,9 +73,13 @@ impl Message for Up {
                 has_listeners: hello.has_listeners,
             }),
             M::Applied(applied) => Self::Applied { sequence: applied.sequence },
-            M::Metrics(families) => {
-                let families = families.families.into_iter().map(family_from_wire);
-                Self::Metrics(families.collect::<Result<_, _>>()?)
+            M::Metrics(measured) => {
+                let families = measured.families.into_iter().map(family_from_wire);
+                let troubles = measured.troubles.into_iter().map(trouble_from_wire);
+                Self::Metrics(Measured {
+                    families: families.collect::<Result<_, _>>()?,
+                    troubles: troubles.collect::<Result<_, _>>()?,
+                })
             }
             M::Drained(v1::Drained {}) => Self::Drained,
         })
@@ -151,6 +155,24 @@ fn unpack_identity(wire: v1::SidecarIdentity, fds: Vec<OwnedFd>) -> Result<Ident
         roots: certs(wire.roots),
         key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(memfd::read(key)?)),
         not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(wire.not_after_unix_seconds),
+    })
+}
+
+fn trouble_to_wire(trouble: EndpointTrouble) -> v1::EndpointTrouble {
+    v1::EndpointTrouble {
+        address: trouble.address.to_string(),
+        reason: trouble.reason,
+        failures: trouble.failures,
+        for_seconds: trouble.lasting.as_secs(),
+    }
+}
+
+fn trouble_from_wire(wire: v1::EndpointTrouble) -> Result<EndpointTrouble, ChannelError> {
+    Ok(EndpointTrouble {
+        address: parsed(&wire.address)?,
+        reason: wire.reason,
+        failures: wire.failures,
+        lasting: Duration::from_secs(wire.for_seconds),
     })
 }
 

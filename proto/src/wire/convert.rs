@@ -1,5 +1,6 @@
 //! Messages to domain types and back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use super::v1;
 use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
-use crate::types::{Generation, Port, ServicePort, Vni, Weight, WeightError};
+use crate::types::{Generation, NodeName, Port, ServicePort, Vni, Weight, WeightError};
 
 /// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
 const LONGEST_REASON: usize = 512;
@@ -102,7 +103,7 @@ impl v1::Heartbeat {
     #[must_use]
     pub fn now() -> Self {
         let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self { unix_millis: millis.try_into().unwrap_or(u64::MAX) }
+        Self { unix_millis: millis.try_into().unwrap_or(u64::MAX), ..Self::default() }
     }
 
     /// What the sender's clock said; `None`: it did not say.
@@ -110,6 +111,16 @@ impl v1::Heartbeat {
     pub fn instant(&self) -> Option<SystemTime> {
         let instant = UNIX_EPOCH.checked_add(Duration::from_millis(self.unix_millis));
         instant.filter(|_| self.unix_millis != 0)
+    }
+
+    /// The hosts that control has lost, and since when, as far as it knows; `None`: it does not tell. What is no name
+    /// is left out.
+    #[must_use]
+    pub fn lost_hosts(&self) -> Option<BTreeMap<NodeName, Option<SystemTime>>> {
+        let instant = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| seconds != 0);
+        let lost = self.lost.iter();
+        let lost = lost.filter_map(|host| Some((host.name.parse().ok()?, instant(host.since_unix_seconds))));
+        self.tells_lost.then(|| lost.collect())
     }
 }
 

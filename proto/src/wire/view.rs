@@ -1,7 +1,7 @@
 //! What control and agents show of a network alike.
 
 use super::v1;
-use crate::resource::{NetworkSnapshot, Service};
+use crate::resource::{NetworkSnapshot, Service, Workload};
 
 impl From<&NetworkSnapshot> for v1::NetworkView {
     fn from(snapshot: &NetworkSnapshot) -> Self {
@@ -16,18 +16,21 @@ impl From<&NetworkSnapshot> for v1::NetworkView {
 }
 
 impl v1::ServiceView {
-    /// The services of a network.
-    pub fn all(snapshot: &NetworkSnapshot) -> impl Iterator<Item = Self> {
-        snapshot.services.iter().map(|service| Self::of(snapshot, service))
+    /// The services of a network; `is_ready` says which of their instances count as ready.
+    pub fn all(
+        snapshot: &NetworkSnapshot,
+        is_ready: impl Fn(&Workload) -> bool,
+    ) -> impl Iterator<Item = Self> {
+        snapshot.services.iter().map(move |service| Self::of(snapshot, service, &is_ready))
     }
 
-    fn of(snapshot: &NetworkSnapshot, service: &Service) -> Self {
+    fn of(snapshot: &NetworkSnapshot, service: &Service, is_ready: impl Fn(&Workload) -> bool) -> Self {
         let all = snapshot.workloads.iter();
         let instances = all.filter(|workload| workload.service.as_ref() == Some(&service.name));
         Self {
             network: snapshot.network.name.to_string(),
             service: Some(service.into()),
-            ready: count(instances.clone().filter(|instance| instance.ready).count()),
+            ready: count(instances.clone().filter(|instance| is_ready(instance)).count()),
             instances: count(instances.count()),
         }
     }

@@ -52,6 +52,11 @@ impl<'a> Account<'a> {
         self.judge(status);
     }
 
+    /// All of the response was passed on.
+    pub(super) fn finished(&self) {
+        self.traffic.finished(self.asked.elapsed());
+    }
+
     /// The client has given the request up.
     pub(super) fn abandoned(&self) {
         if let Some(latency) = self.call.take() {

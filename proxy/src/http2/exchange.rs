@@ -137,10 +137,10 @@ async fn answer(
     let near = respond.send_response(Response::from_parts(head, ()), only);
     let mut near = near.map_err(|error| Broke::Near(reason_of(&error)))?;
     if only {
-        return Ok(());
+        return Ok(account.finished());
     }
     match pump(&mut body, &mut near, |_| {}, |trailers| account.end(trailers)).await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(account.finished()),
         Err(PumpError::Sink(reason)) => Err(Broke::Near(reason)),
         Err(PumpError::Source(error)) => {
             let reason = reason_of(&error);

@@ -57,6 +57,7 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey,
         }
         Ok(received) => {
             near.1.end_message();
+            traffic.finished(began.elapsed());
             if received.leaves_reusable(&asked) && whole.get() && !far.0.is_over() {
                 worker.idle.put(application, connection);
             }

@@ -26,6 +26,17 @@ struct Exchanges {
     requests: Messages,
     responses: Messages,
     unanswered: VecDeque<(Method, Instant)>,
+    /// When the request came whose response is under way.
+    answering: Option<Instant>,
+}
+
+/// What is seen of a response, and how long after its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// The head of a final response with this status.
+    Head(u16, Duration),
+    /// Its last byte.
+    End(Duration),
 }
 
 /// The messages of one direction.
@@ -112,10 +123,17 @@ impl Exchanges {
         });
     }
 
-    /// `on_answer` hears the status of every final response, and how long after its request it came.
-    fn handle_received(&mut self, bytes: &[u8], now: Instant, mut on_answer: impl FnMut(u16, Duration)) {
-        let unanswered = &mut self.unanswered;
+    /// `on_seen` hears of every final response's head, and of its end where that can be followed.
+    fn handle_received(&mut self, bytes: &[u8], now: Instant, mut on_seen: impl FnMut(Seen)) {
+        let Self { unanswered, answering, .. } = self;
+        let end = |answering: &mut Option<Instant>, on_seen: &mut dyn FnMut(Seen)| {
+            if let Some(asked) = answering.take() {
+                on_seen(Seen::End(now.saturating_duration_since(asked)));
+            }
+        };
         self.responses.advance(bytes, |bytes| {
+            // Another head begins only behind the whole of the one before.
+            end(answering, &mut on_seen);
             let Some(&(method, asked)) = unanswered.front() else { return Err(HeadError::Malformed) };
             let Parsed::Complete(head, length) = response::parse(bytes, method)? else {
                 return Ok(Parsed::Partial);
@@ -124,15 +142,17 @@ impl Exchanges {
                 return Ok(Parsed::Complete(Some(Body::Empty), length));
             }
             unanswered.pop_front();
-            on_answer(head.status, now.saturating_duration_since(asked));
-            Ok(Parsed::Complete(
-                match head.next {
-                    Next::Body(body) => Some(body),
-                    Next::Head | Next::Upgrade => None,
-                },
-                length,
-            ))
+            on_seen(Seen::Head(head.status, now.saturating_duration_since(asked)));
+            let body = match head.next {
+                Next::Body(body) => Some(body),
+                Next::Head | Next::Upgrade => None,
+            };
+            *answering = body.is_some().then_some(asked);
+            Ok(Parsed::Complete(body, length))
         });
+        if matches!(&self.responses, Messages::Head(gathered) if gathered.is_empty()) {
+            end(&mut self.answering, &mut on_seen);
+        }
     }
 }
 
@@ -151,8 +171,11 @@ impl Tap for Observed<'_> {
 
     fn received(&self, bytes: &[u8]) {
         self.traffic.bytes().received(bytes);
-        let answered = |status, latency| self.traffic.answered(status, latency);
-        self.exchanges.borrow_mut().handle_received(bytes, Instant::now(), answered);
+        let count = |seen| match seen {
+            Seen::Head(status, latency) => self.traffic.answered(status, latency),
+            Seen::End(took) => self.traffic.finished(took),
+        };
+        self.exchanges.borrow_mut().handle_received(bytes, Instant::now(), count);
     }
 }
 
@@ -165,7 +188,11 @@ mod tests {
         let (mut exchanges, mut seen, now) = (Exchanges::default(), Vec::new(), Instant::now());
         sent.as_bytes().chunks(size).for_each(|piece| exchanges.handle_sent(piece, now));
         for piece in received.as_bytes().chunks(size) {
-            exchanges.handle_received(piece, now, |status, _| seen.push(status));
+            exchanges.handle_received(piece, now, |what| {
+                if let Seen::Head(status, _) = what {
+                    seen.push(status);
+                }
+            });
         }
         seen
     }
@@ -179,6 +206,32 @@ mod tests {
         for size in 1..sent.len() {
             assert_eq!(statuses(sent, received, size), [201, 200, 404], "{size}");
         }
+    }
+
+    #[test]
+    fn a_response_ends_with_its_last_byte() {
+        let (mut exchanges, mut seen, asked) = (Exchanges::default(), Vec::new(), Instant::now());
+        let after = |millis| asked + Duration::from_millis(millis);
+        exchanges.handle_sent(b"GET / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", asked);
+        let pieces: [(u64, &[u8]); 4] = [
+            (2, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab"),
+            (5, b"cdHTTP/1.1 204 No Content\r\n\r\n"),
+            (7, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
+            (9, b"0\r\n\r\n"),
+        ];
+        for (millis, piece) in pieces {
+            exchanges.handle_received(piece, after(millis), |what| seen.push(what));
+        }
+        let millis = Duration::from_millis;
+        let expected = [
+            Seen::Head(200, millis(2)),
+            Seen::End(millis(5)),
+            Seen::Head(204, millis(5)),
+            Seen::End(millis(5)),
+            Seen::Head(200, millis(7)),
+            Seen::End(millis(9)),
+        ];
+        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -94,6 +94,9 @@ pub(super) async fn make(
         let forth = pin!(forward(&mut near.0, output, request, pieces, &counts.0, (&sent, on_whole)));
         both(forth, back, &sent).await
     };
+    if let Outcomes::Response(Ok(Received { upgraded: false, .. })) = &outcomes {
+        upstream.traffic.finished(asked.elapsed());
+    }
     conclude((worker, work), near, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
 }
 

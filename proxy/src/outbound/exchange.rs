@@ -119,7 +119,7 @@ async fn answer(
     text: &str,
 ) -> After {
     tracing::debug!(target = %upstream.label, status = status.code(), "{text}");
-    upstream.traffic.answered(status.code(), request.began.elapsed());
+    upstream.traffic.answered_here(status.code(), request.began.elapsed());
     // Behind a body that was not read to its end there is no next request.
     let close = !request.scanner.is_done() || !request.head.keep_alive;
     let bodiless = request.head.method == crate::http::Method::Head;

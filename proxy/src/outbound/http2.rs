@@ -142,7 +142,7 @@ async fn say(upstream: Option<&Rc<Upstream>>, request: &mut Request, status: Sta
     let Request { head, respond, began, .. } = request;
     if let Some(upstream) = upstream {
         tracing::debug!(target = %upstream.label, status = status.code(), "{text}");
-        upstream.traffic.answered(answer::counted(head.headers(), status), began.elapsed());
+        upstream.traffic.answered_here(answer::counted(head.headers(), status), began.elapsed());
     }
     answer::local(respond, head.headers(), status, text).await;
 }

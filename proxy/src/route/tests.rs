@@ -53,6 +53,8 @@ fn workloads_are_reached_by_their_own_address_and_strangers_passed_through() {
     let expected = Principal::Workload("shop".parse().unwrap(), "web".parse().unwrap());
     assert_eq!(route.reach, Reach::Tunnel(expected));
     assert_eq!(route.label, "web");
+    let called = snapshot.label_of("10.42.2.1".parse().unwrap());
+    assert_eq!(called, Some(NO_SERVICE), "names of workloads come and go, and would be labels without end");
     for stranger in ["10.42.9.9:80", "[::1]:80"] {
         assert!(matches!(snapshot.target(stranger.parse().unwrap()), Target::Passthrough));
     }

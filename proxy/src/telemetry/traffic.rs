@@ -30,7 +30,7 @@ pub(crate) enum Direction {
 pub(crate) struct Parties {
     /// Which of them is the sidecar's workload.
     pub(crate) direction: Direction,
-    /// The caller's service.
+    /// The caller's service, or what all callers without one share.
     pub(crate) source: String,
     /// The called service.
     pub(crate) destination: String,
@@ -53,6 +53,7 @@ pub(crate) struct Traffic {
     families: Families,
     labels: [String; 3],
     requests: [OnceLock<IntCounter>; 6],
+    first_byte: OnceLock<Histogram>,
     duration: OnceLock<Histogram>,
     connections: [OnceLock<(IntCounter, IntGauge)>; 3],
     bytes: OnceLock<(IntCounter, IntCounter)>,
@@ -83,6 +84,7 @@ impl Traffic {
         };
         let families = Families {
             requests: families.requests.clone(),
+            first_byte: families.first_byte.clone(),
             duration: families.duration.clone(),
             connections: families.connections.clone(),
             open: families.open.clone(),
@@ -92,6 +94,7 @@ impl Traffic {
             families,
             labels: [direction.to_owned(), parties.source.clone(), parties.destination.clone()],
             requests: Default::default(),
+            first_byte: OnceLock::new(),
             duration: OnceLock::new(),
             connections: Default::default(),
             bytes: OnceLock::new(),
@@ -113,8 +116,21 @@ impl Traffic {
         let class = usize::from(status / 100);
         let class = if class < CLASSES.len() { class } else { 0 };
         self.requests[class].get_or_init(|| self.counter(&self.families.requests, CLASSES[class])).inc();
+        let family = &self.families.first_byte;
+        let first_byte = self.first_byte.get_or_init(|| family.with_label_values(&self.labels));
+        first_byte.observe(latency.as_secs_f64());
+    }
+
+    /// The response came to its end, this long after the request's head.
+    pub(crate) fn finished(&self, took: Duration) {
         let duration = self.duration.get_or_init(|| self.families.duration.with_label_values(&self.labels));
-        duration.observe(latency.as_secs_f64());
+        duration.observe(took.as_secs_f64());
+    }
+
+    /// The sidecar answered in place of the service, this long after the request's head.
+    pub(crate) fn answered_here(&self, status: u16, took: Duration) {
+        self.answered(status, took);
+        self.finished(took);
     }
 
     /// A connection was opened.
@@ -150,7 +166,9 @@ impl Traffic {
         for class in CLASSES {
             let _ = families.requests.remove_label_values(&with(class));
         }
-        let _ = families.duration.remove_label_values(&[direction, source, destination]);
+        for family in [&families.first_byte, &families.duration] {
+            let _ = family.remove_label_values(&[direction, source, destination]);
+        }
         for protocol in PROTOCOLS {
             let _ = families.connections.remove_label_values(&with(protocol));
             let _ = families.open.remove_label_values(&with(protocol));
@@ -186,7 +204,8 @@ mod tests {
             Parties { direction: Direction::Outbound, source: "web".into(), destination: "api".into() };
         let traffic = telemetry.traffic(parties.clone());
         traffic.answered(204, Duration::from_millis(3));
-        telemetry.traffic(parties).answered(204, Duration::from_millis(3));
+        telemetry.traffic(parties).answered_here(204, Duration::from_millis(3));
+        traffic.finished(Duration::from_millis(30));
         let open = traffic.connected(Carried::Opaque);
         traffic.bytes().0.inc_by(7);
         let labels = "direction=\"outbound\"";
@@ -202,7 +221,13 @@ mod tests {
                 "sealane_bytes_total{{destination_service=\"api\",{labels},flow=\"sent\",source_service=\"web\"}} 7"
             ),
             format!(
-                "sealane_request_duration_seconds_bucket{{destination_service=\"api\",{labels},source_service=\"web\",le=\"0.005\"}} 2"
+                "sealane_request_first_byte_seconds_bucket{{destination_service=\"api\",{labels},source_service=\"web\",le=\"0.005\"}} 2"
+            ),
+            format!(
+                "sealane_request_duration_seconds_bucket{{destination_service=\"api\",{labels},source_service=\"web\",le=\"0.005\"}} 1"
+            ),
+            format!(
+                "sealane_request_duration_seconds_sum{{destination_service=\"api\",{labels},source_service=\"web\"}} 0.033"
             ),
         ] {
             assert!(text.contains(&expected), "{expected}\n{text}");

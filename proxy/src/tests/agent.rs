@@ -42,9 +42,9 @@ async fn a_sidecar_is_told_works_on_without_its_agent_and_drains() {
     let applied = within(agent.receiver.recv()).await.unwrap();
     assert!(matches!(applied, Up::Applied { sequence: 1 }), "{applied:?}");
     agent.sender.send(Down::Collect).await.unwrap();
-    let Up::Metrics(families) = within(agent.receiver.recv()).await.unwrap() else { panic!() };
+    let Up::Metrics(measured) = within(agent.receiver.recv()).await.unwrap() else { panic!() };
     let expiry = "sealane_certificate_expiry_timestamp_seconds";
-    assert!(families.iter().any(|family| family.name == expiry));
+    assert!(measured.families.iter().any(|family| family.name == expiry));
 
     drop(agent);
     let (mut agent, hello) = accept(&listener).await;

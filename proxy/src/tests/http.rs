@@ -149,7 +149,7 @@ async fn pipelined_requests_are_answered_in_order_on_one_connection() {
     assert_eq!(response, format!("{}/1{}{}/333", head(2), head(3), head(4)));
     let labels = [("direction", "outbound"), ("destination_service", "api"), ("code_class", "2xx")];
     assert_eq!(client.metric("sealane_requests_total", &labels), 3.0);
-    let labels = [("direction", "inbound"), ("source_service", "web")];
+    let labels = [("direction", "inbound"), ("source_service", "_none")];
     assert_eq!(_server.metric("sealane_requests_total", &labels), 3.0);
 }
 

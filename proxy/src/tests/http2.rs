@@ -108,7 +108,7 @@ async fn requests_of_one_connection_reach_every_instance() {
     }
     assert_eq!(seen, BTreeSet::from(["zero".to_owned(), "one".to_owned()]));
     assert_eq!(client.metric("sealane_requests_total", &[("code_class", "2xx")]), 40.0);
-    let inbound = [("direction", "inbound"), ("source_service", "web"), ("code_class", "2xx")];
+    let inbound = [("direction", "inbound"), ("source_service", "_none"), ("code_class", "2xx")];
     let received = |sidecar: &Sidecar| sidecar.metric("sealane_requests_total", &inbound);
     assert_eq!(received(&first) + received(&second), 40.0);
     let connections = [("direction", "outbound"), ("protocol", "http2")];

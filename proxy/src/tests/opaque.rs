@@ -106,7 +106,7 @@ async fn a_protocol_that_is_not_http_passes_with_its_half_close() {
     let _application = mesh.application(0, echo).await;
     let response = client.ask("*1\r\n$4\r\nPING\r\n").await.unwrap();
     assert_eq!(response, "*1\r\n$4\r\nPING\r\n");
-    let labels = [("direction", "inbound"), ("flow", "sent"), ("source_service", "web")];
+    let labels = [("direction", "inbound"), ("flow", "sent"), ("source_service", "_none")];
     assert_eq!(server.metric("sealane_bytes_total", &labels), 14.0);
 }
 

@@ -119,7 +119,7 @@ fn a_full_disk_is_named_and_control_goes_on_when_there_is_room_again() {
     let mut control = sealane_tests::Running::start(control);
     eventually(PATIENCE, "control answers", || {
         assert!(control.runs(), "{}", control.stderr());
-        mesh.sealane(&["status"]).status.success().then_some(())
+        mesh.sealane(&["node", "ls"]).status.success().then_some(())
     });
     let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
     let fill = "dd if=/dev/zero of=/var/lib/small/fill bs=4k 2>/dev/null; true";

@@ -51,7 +51,9 @@ fn requests_reach_every_instance_and_are_counted_with_both_identities_and_cannot
         (1..=3).map(received).sum::<f64>().eq(&300.0).then_some(())
     });
     let buckets = [("destination_service", "api"), ("direction", "inbound"), ("le", "+Inf")];
-    assert!(mesh.site(1).metrics().sum("sealane_request_duration_seconds_bucket", &buckets) > 0.0);
+    for family in ["sealane_request_first_byte_seconds_bucket", "sealane_request_duration_seconds_bucket"] {
+        assert_eq!(mesh.site(1).metrics().sum(family, &buckets), received(1), "{family}");
+    }
 }
 
 #[test]

@@ -68,6 +68,16 @@ fn prometheus_finds_every_host_and_tells_requests_per_second_by_service() {
     });
     let control_scraped = ask(control, r#"sealane_control_agents_connected{job="sealane-control"}"#);
     assert_eq!(control_scraped.iter().map(value).collect::<Vec<_>>(), [3.0]);
+    let versions = ask(control, r#"{version!="",__name__!="sealane_build_info"}"#);
+    assert_eq!(versions, [] as [Value; 0], "an upgrade would give every series another name");
+    for question in [
+        r#"max by (network, service) (sealane_control_service_ready_instances) == 3"#,
+        r#"min by (network, service) (sealane_service_ready_instances) == 3"#,
+    ] {
+        let ready = ask(control, question);
+        assert_eq!(ready.len(), 1, "{question}: {ready:?}");
+        assert_eq!(ready[0]["metric"], serde_json::json!({"network": "shop", "service": "api"}));
+    }
     let _ = load.stop().ok();
 }
 
@@ -88,6 +98,8 @@ fn the_exposition_the_rules_and_the_board_are_what_prometheus_understands() {
     let _ = load.stop().ok();
     let rules = shipped("prometheus/alerts.yml").display().to_string();
     let _ = site.command("promtool", &["check", "rules", &rules]).ok();
+    let cases = shipped("prometheus/alerts.test.yml").display().to_string();
+    let _ = site.command("promtool", &["test", "rules", &cases]).ok();
     let folder = configured();
     let config = folder.path().join("prometheus.yml").display().to_string();
     let _ = site.command("promtool", &["check", "config", &config]).ok();

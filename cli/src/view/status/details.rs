@@ -32,7 +32,7 @@ impl Details {
     ) -> Self {
         let known = workloads.iter().filter_map(|view| view.workload.as_ref());
         Self {
-            problems: services.iter().filter_map(without_instances).collect(),
+            problems: services.iter().filter_map(down).collect(),
             hosts: hosts.into_iter().map(Into::into).collect(),
             networks: networks.into_iter().map(Into::into).collect(),
             services: services.into_iter().map(Into::into).collect(),
@@ -77,14 +77,21 @@ fn some<R: Row>(
     lines
 }
 
-fn without_instances(view: &v1::ServiceView) -> Option<String> {
-    let name = &view.service.as_ref()?.name;
-    (view.instances > 0 && view.ready == 0).then(|| {
-        format!(
-            "service {}/{name} has no ready instance: none of its {} listens on all of its ports; see `sealane workload ls`",
-            view.network, view.instances
-        )
-    })
+/// What is said of a service whose calls are all refused.
+fn down(view: &v1::ServiceView) -> Option<String> {
+    let v1::ServiceView { network, service, ready: 0, instances } = view else { return None };
+    let v1::Service { name, declared, .. } = service.as_ref()?;
+    if *instances > 0 {
+        return Some(format!(
+            "service {network}/{name} has no ready instance, so its calls are refused: none of its {instances} is known to \
+             listen on all of its ports; see `sealane workload ls --network {network}`"
+        ));
+    }
+    let end = if *declared { "delete service" } else { "service rm" };
+    Some(format!(
+        "service {network}/{name} has no instance, so its calls are refused; start one, or end the service by `sealane \
+         {end} {name} --network {network}` on the control host"
+    ))
 }
 
 #[cfg(test)]
@@ -97,12 +104,23 @@ mod tests {
     }
 
     #[test]
-    fn a_service_whose_instances_are_all_unready_is_a_problem_and_one_without_any_is_none() {
-        let services = vec![service("api", 1, 2), service("db", 0, 3), service("old", 0, 0)];
+    fn a_service_that_nobody_serves_is_a_problem_whether_it_has_instances_or_not() {
+        let mut declared = service("new", 0, 0);
+        declared.service.as_mut().unwrap().declared = true;
+        let services = vec![service("api", 1, 2), service("db", 0, 3), service("old", 0, 0), declared];
         let details = Details::new(vec![], vec![], services, &[]);
         let problems: Vec<_> = details.problems().collect();
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with("service shop/db has no ready instance: none of its 3"));
+        assert_eq!(problems.len(), 3);
+        assert!(
+            problems[0].starts_with(
+                "service shop/db has no ready instance, so its calls are refused: none of its 3"
+            )
+        );
+        assert!(
+            problems[1].contains("shop/old has no instance")
+                && problems[1].contains("`sealane service rm old")
+        );
+        assert!(problems[2].contains("`sealane delete service new --network shop`"));
         let lines = details.lines(SystemTime::now());
         assert_eq!(lines[0], ("service", "shop  api  10.42.0.9  1/2".to_owned()));
     }

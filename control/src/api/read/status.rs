@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
 use super::{ReadApi, count};
@@ -68,12 +68,24 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
     let nodes = directory.nodes.keys().filter_map(|name| match seen.get(name) {
         Some(seen) if seen.connected => None,
         Some(seen) => Some(format!(
-            "node {name} has been disconnected for {}; see that its agent runs and reaches this control plane",
+            "node {name} has been disconnected for {}; see that its agent runs and reaches this control plane; if the \
+             host is dead, `sealane node drain {name}` keeps new calls away from it and `sealane node rm {name}` ends it",
             Span(now.since(seen.last))
         )),
         None => Some(format!(
-            "node {name} has not connected since this control plane started; see that its agent runs and reaches it"
+            "node {name} has not connected since this control plane started; see that its agent runs and reaches it; if \
+             the host is dead, `sealane node drain {name}` keeps new calls away from it and `sealane node rm {name}` ends it"
         )),
+    });
+    let alone = |name: &NodeName| directory.nodes.len() == 1 && directory.nodes.contains_key(name);
+    let unreachable = directory.nodes.values().map(|record| &record.node);
+    let unreachable = unreachable.filter(|node| node.underlay.to_ip().is_loopback() && !alone(&node.name));
+    let unreachable = unreachable.map(|node| {
+        format!(
+            "node {} has the underlay address {}, where no other host reaches it; start its agent again with --underlay and an \
+             address that others reach",
+            node.name, node.underlay
+        )
     });
     let behind = api.registry.behind().into_iter().map(|(name, networks)| {
         let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
@@ -111,6 +123,7 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
     store
         .into_iter()
         .chain(nodes)
+        .chain(unreachable)
         .chain(behind)
         .chain(given_up)
         .chain(clocks)

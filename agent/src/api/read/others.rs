@@ -1,0 +1,161 @@
+//! What this host knows of the others: by control's word, and by what its own workloads' calls came to. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::sidecar::EndpointTrouble;
+use sealane_proto::types::{NodeName, WorkloadName};
+
+use crate::sidecar::Key;
+
+/// How many instances a status names.
+const NAMED: usize = 12;
+
+/// An instance that calls of this host do not reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreached {
+    /// The instance.
+    pub(super) to: Key,
+    /// Its host.
+    pub(super) node: NodeName,
+    /// Whose calls fail.
+    from: BTreeSet<WorkloadName>,
+    reason: String,
+    failures: u64,
+    lasting: Duration,
+}
+
+impl Unreached {
+    /// What is said of the instance, in its line of a list.
+    pub(super) fn words(&self) -> String {
+        format!("calls from this host to {} fail: {}", self.to.workload, self.reason)
+    }
+
+    fn sentence(&self, own: &NodeName) -> String {
+        let first = self.from.first().map(ToString::to_string).unwrap_or_default();
+        let from = match self.from.len() {
+            0 | 1 => first,
+            2 => format!("{first} and another workload"),
+            many => format!("{first} and {} other workloads", many - 1),
+        };
+        let (network, to, node) = (&self.to.network, &self.to.workload, &self.node);
+        let (host, fix) = if node == own {
+            ("this host".to_owned(), "see the log of its application".to_owned())
+        } else {
+            let fix = format!("see that {node} is up and that VXLAN (UDP, 4789 by default) passes both ways");
+            (format!("host {node}"), fix)
+        };
+        let (reason, failures, seconds) = (&self.reason, self.failures, self.lasting.as_secs());
+        format!(
+            "calls from {from} in network {network} to {to} on {host} fail: {reason}, {failures} in {seconds} s and no success \
+             since; {fix}"
+        )
+    }
+}
+
+/// The instances that the sidecars' calls do not reach; what is not there any more is left out.
+pub(super) fn unreached<'a>(
+    troubles: &[(Key, EndpointTrouble)],
+    networks: impl Iterator<Item = &'a NetworkSnapshot>,
+) -> Vec<Unreached> {
+    let mut found: BTreeMap<Key, Unreached> = BTreeMap::new();
+    for snapshot in networks {
+        let own = troubles.iter().filter(|(from, _)| from.network == snapshot.network.name);
+        for (from, trouble) in own {
+            let is_there = |known: &&Workload| trouble.address == known.address.to_ipv4();
+            let Some(to) = snapshot.workloads.iter().find(is_there) else { continue };
+            let entry = found.entry(Key::of(to)).or_insert_with(|| Unreached {
+                to: Key::of(to),
+                node: to.node.clone(),
+                from: BTreeSet::new(),
+                reason: trouble.reason.clone(),
+                failures: 0,
+                lasting: Duration::ZERO,
+            });
+            entry.from.insert(from.workload.clone());
+            entry.failures += trouble.failures;
+            entry.lasting = entry.lasting.max(trouble.lasting);
+        }
+    }
+    found.into_values().collect()
+}
+
+/// What is said of them.
+pub(super) fn sentences(unreached: &[Unreached], own: &NodeName) -> Vec<String> {
+    let mut sentences: Vec<String> = unreached.iter().take(NAMED).map(|one| one.sentence(own)).collect();
+    if unreached.len() > NAMED {
+        let more = unreached.len() - NAMED;
+        sentences
+            .push(format!("calls to {more} further instances fail; `sealane workload ls` names them all"));
+    }
+    sentences
+}
+
+/// What is said of a host that control has lost.
+pub(super) fn lost(name: &NodeName, since: Option<SystemTime>, now: SystemTime) -> String {
+    let ago = since.and_then(|since| now.duration_since(since).ok());
+    let state = match ago {
+        Some(ago) => format!("disconnected for {} s", ago.as_secs()),
+        None => "not connected since control started".to_owned(),
+    };
+    format!(
+        "node {name} is {state}, control says: its instances do not count as ready here; if the host is dead, `sealane node \
+         drain {name}` on the control host keeps new calls away from it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{snapshot, workload};
+
+    fn trouble(address: &str, failures: u64, seconds: u64) -> EndpointTrouble {
+        EndpointTrouble {
+            address: address.parse().unwrap(),
+            reason: "timeout".to_owned(),
+            failures,
+            lasting: Duration::from_secs(seconds),
+        }
+    }
+
+    fn key(workload: &str) -> Key {
+        Key { network: "shop".parse().unwrap(), workload: workload.parse().unwrap() }
+    }
+
+    #[test]
+    fn failing_calls_are_named_once_per_instance_with_its_host() {
+        let mut shop = snapshot();
+        let mut api = workload("api-1", "10.42.1.3");
+        api.node = "host-3".parse().unwrap();
+        shop.workloads = vec![api];
+        let troubles = [
+            (key("web-1"), trouble("10.42.1.3", 2, 9)),
+            (key("web-2"), trouble("10.42.1.3", 1, 4)),
+            (key("web-1"), trouble("10.42.9.9", 5, 5)),
+        ];
+        let found = unreached(&troubles, std::iter::once(&shop));
+        assert_eq!(found.len(), 1, "an address that nobody has any more is nobody's trouble: {found:?}");
+        assert_eq!(found[0].words(), "calls from this host to api-1 fail: timeout");
+        let said = sentences(&found, &"host-1".parse().unwrap());
+        let expected = "calls from web-1 and another workload in network shop to api-1 on host host-3 fail: timeout, 3 in 9 s \
+                        and no success since; see that host-3 is up";
+        assert!(said[0].starts_with(expected), "{said:?}");
+        let own = sentences(&found, &"host-3".parse().unwrap());
+        assert!(
+            own[0].contains("on this host fail") && own[0].ends_with("log of its application"),
+            "{own:?}"
+        );
+    }
+
+    #[test]
+    fn a_lost_host_is_named_with_what_ends_its_calls() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let said = lost(&"host-3".parse().unwrap(), Some(now - Duration::from_secs(40)), now);
+        assert!(
+            said.starts_with("node host-3 is disconnected for 40 s")
+                && said.contains("`sealane node drain host-3`")
+        );
+        assert!(lost(&"host-3".parse().unwrap(), None, now).contains("since control started"));
+    }
+}

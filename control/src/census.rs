@@ -1,0 +1,42 @@
+//! What there is in the mesh, as series: hosts by state, services with their instances. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_proto::census;
+use sealane_proto::resource::Workload;
+use sealane_proto::types::NodeName;
+use sealane_proto::wire::v1::ServiceView;
+
+use crate::registry::{Directory, Seen};
+
+/// The families of one scrape.
+pub(crate) fn families(
+    directory: &Directory,
+    seen: &BTreeMap<NodeName, Seen>,
+    lost: &BTreeSet<NodeName>,
+) -> Vec<Family> {
+    let connected = directory.nodes.keys().filter(|name| seen.get(name).is_some_and(|seen| seen.connected));
+    let connected = connected.count();
+    let states = [("connected", connected), ("lost", directory.nodes.len() - connected)];
+    let hosts = Family {
+        name: "sealane_control_hosts".to_owned(),
+        help: "Hosts of the mesh: connected to this control plane, or lost.".to_owned(),
+        kind: Kind::Gauge,
+        series: states
+            .map(|(state, count)| Series {
+                labels: vec![("state".to_owned(), state.to_owned())],
+                reading: Reading::Value(count as f64),
+            })
+            .into(),
+    };
+    let snapshots = directory.networks.values();
+    let services =
+        snapshots.flat_map(|snapshot| ServiceView::all(snapshot, |workload| is_ready(workload, lost)));
+    std::iter::once(hosts).chain(census::services("sealane_control", services)).collect()
+}
+
+/// Whether a workload counts as ready: on a lost host nobody knows.
+pub(crate) fn is_ready(workload: &Workload, lost: &BTreeSet<NodeName>) -> bool {
+    workload.ready && !lost.contains(&workload.node)
+}
