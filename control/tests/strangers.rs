@@ -47,7 +47,7 @@ fn config(directory: &Path) -> Config {
 }
 
 fn metric(control: &Control, series: &str) -> f64 {
-    let text = sealane_base::metrics::encode(&sealane_base::metrics::gather(control.registry()));
+    let text = sealane_base::metrics::encode(&control.gather()());
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     line.map_or(0.0, |value| value.trim().parse().unwrap())
 }
