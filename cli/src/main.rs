@@ -21,6 +21,10 @@ use args::{Cli, Verb};
 use failure::Failure;
 use printer::Printer;
 
+/// Counts what sidecars hold, by thread.
+#[global_allocator]
+static ALLOCATOR: sealane_sys::heap::Counted = sealane_sys::heap::Counted;
+
 fn main() -> ExitCode {
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,

@@ -30,7 +30,8 @@ enum End {
 /// Serves until drained, by the agent or by SIGTERM.
 pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Worker)?;
-    let mut core = Core::start(settings.ports, settings.workers, Arc::new(Redirected))?;
+    let mut core =
+        Core::start_within(settings.memory, settings.ports, settings.workers, Arc::new(Redirected))?;
     let _rest = task::spawn("rest", rest::watch(core.activity()));
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sealane_base::drain::Drain;
 use sealane_base::metrics::Family;
 use sealane_proto::sidecar::{Config, Identity, Listeners, Measured, SidecarPorts};
+use sealane_sys::heap;
 use tokio::sync::oneshot;
 
 use crate::RunError;
@@ -18,6 +19,9 @@ use crate::telemetry::Telemetry;
 use crate::tls::{TlsError, TlsSource};
 use crate::tunnel::TunnelStats;
 use crate::worker::{Command, Plan, WorkerThread};
+
+/// How much a worker may hold for requests in progress, where nothing else is said.
+const MEMORY: usize = 128 * 1024 * 1024;
 
 /// A running sidecar. Dropping it ends everything at once; [`Core::drain`] ends it in order.
 pub struct Core {
@@ -39,6 +43,19 @@ impl Core {
         workers: usize,
         original: Arc<dyn OriginalDst>,
     ) -> Result<Self, RunError> {
+        Self::start_within(MEMORY, ports, workers, original)
+    }
+
+    /// As [`Core::start`], with workers that hold no more than so many bytes each for requests in progress.
+    ///
+    /// # Errors
+    /// When there can be no threads.
+    pub fn start_within(
+        memory: usize,
+        ports: SidecarPorts,
+        workers: usize,
+        original: Arc<dyn OriginalDst>,
+    ) -> Result<Self, RunError> {
         let telemetry = Telemetry::new().map_err(RunError::Metrics)?;
         let (stats, tls, drain) = (Arc::<TunnelStats>::default(), TlsSource::new(), Drain::new());
         let plan = Plan {
@@ -47,8 +64,10 @@ impl Core {
             telemetry: telemetry.clone(),
             tls: tls.clone(),
             stats: stats.clone(),
+            memory,
             draining: drain.handle(),
         };
+        telemetry.memory.limit.set(i64::try_from(memory * workers.max(1)).unwrap_or(i64::MAX));
         let workers = (0..workers.max(1)).map(|index| WorkerThread::start(index, plan.clone()));
         let workers = workers.collect::<io::Result<_>>().map_err(RunError::Worker)?;
         Ok(Self { workers, telemetry, stats, tls, drain, listening: false })
@@ -138,6 +157,7 @@ impl Core {
         let (stats, telemetry) = (self.stats.clone(), self.telemetry.clone());
         move || {
             let open = stats.tunnels_opened.value().saturating_sub(stats.tunnels_closed.value());
+            telemetry.memory.held.set(i64::try_from(heap::total()).unwrap_or(i64::MAX));
             telemetry.tunnels_open.set(i64::try_from(open).unwrap_or(i64::MAX));
             let failures = &telemetry.handshake_failures;
             failures.inc_by(stats.handshakes_failed.value().saturating_sub(failures.get()));

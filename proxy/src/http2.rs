@@ -7,23 +7,29 @@
 mod accept;
 mod account;
 pub(crate) mod answer;
+mod conduct;
 pub(crate) mod exchange;
 mod failure;
 mod grpc;
 mod pool;
 mod pump;
+mod screen;
+mod window;
 
 use bytes::Bytes;
 use h2::Reason;
 
 use crate::http::MAX_HEAD;
-use crate::leg::Pipe;
 
-pub(crate) use accept::accept_all;
+pub(crate) use accept::serve_all;
 pub(crate) use account::Account;
+pub(crate) use conduct::{Conduct, Unrest};
 pub(crate) use exchange::Request;
 pub(crate) use failure::Failure;
-pub(crate) use pool::{Lease, Pool};
+pub(crate) use pool::{Bundle, Connector, Lease, Pool};
+pub(crate) use screen::{Cause, Peer};
+use screen::{Screen, Turn};
+pub(crate) use window::Window;
 
 /// How many requests a connection to an endpoint carries before another one is made.
 const STREAMS_PER_CONNECTION: usize = 64;
@@ -31,45 +37,68 @@ const STREAMS_PER_CONNECTION: usize = 64;
 const CONNECTIONS_PER_ENDPOINT: usize = 16;
 /// How many bytes of one message wait here for a reader that is slower than its writer.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for all messages of a connection: slow readers of full windows do not hold up the other requests.
+/// The same for all messages of a connection, as far as the worker's memory allows it: slow readers of full windows do not
+/// hold up the other requests.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION as u32;
+/// What a connection has of that whatever happens.
+const LEAST_WINDOW: usize = 1024 * 1024;
+/// How much the small DATA frames that wait here may cost beyond their bytes.
+const DATA_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
 /// How many requests a client may have in progress on one connection.
 const MAX_CLIENT_STREAMS: u32 = 1000;
 /// The longest DATA frame that is read in one piece.
 const MAX_FRAME: u32 = 64 * 1024;
 /// How many bytes of one message wait to be written.
-const SEND_BUFFER: usize = 256 * 1024;
-/// How many requests that were reset before they were served may pile up: more is an attack (CVE-2023-44487).
-const PENDING_RESETS: usize = 100;
+const SEND_BUFFER: usize = 64 * 1024;
+/// How large a head may be that is read, so that it can be answered in the words of whoever sent it.
+const MAX_HEAD_READ: usize = 4 * MAX_HEAD;
+/// How many requests of a client that were reset before they were served may pile up: more is an attack (CVE-2023-44487).
+const PENDING_RESETS: usize = MAX_CLIENT_STREAMS as usize;
+/// The same between sidecars, where the resets of all clients of a workload come together, which are bounded already.
+const PENDING_RESETS_OF_ALL: usize = 64 * PENDING_RESETS;
 
 /// Between sidecars: no connection to the application, nothing was processed.
 pub(crate) const UNREACHABLE: u32 = 0x5ea1_0001;
 /// Between sidecars: the connection to the application was lost before it answered.
 pub(crate) const LOST: u32 = 0x5ea1_0002;
 
-/// How connections of clients are served.
-pub(crate) fn server() -> h2::server::Builder {
+/// Between sidecars: the application's answer breaks the rules of HTTP/2.
+pub(crate) const MALFORMED: u32 = 0x5ea1_0003;
+/// Between sidecars: the head of the application's answer is too large.
+pub(crate) const TOO_LARGE: u32 = 0x5ea1_0004;
+
+/// How connections are served that this peer makes.
+fn server(peer: Peer) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(u32::try_from(LEAST_WINDOW).unwrap_or(CONNECTION_WINDOW))
         .max_frame_size(MAX_FRAME)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(MAX_HEAD_READ).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_CLIENT_STREAMS)
+        .data_frame_budget(DATA_FRAMES)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_send_buffer_size(SEND_BUFFER);
+    if let Peer::Sidecar { .. } = peer {
+        // Many clients share it: what one of them does must not end it.
+        builder
+            .max_pending_accept_reset_streams(PENDING_RESETS_OF_ALL)
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(usize::MAX);
+    }
     builder
 }
 
-/// How connections to endpoints are made.
-pub(crate) fn client() -> h2::client::Builder {
+/// How connections to endpoints are made. Many clients share them: no number of requests that go wrong ends one.
+fn client() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(u32::try_from(LEAST_WINDOW).unwrap_or(CONNECTION_WINDOW))
         .max_frame_size(MAX_FRAME)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .initial_max_send_streams(STREAMS_PER_CONNECTION)
+        .max_header_list_size(u32::try_from(MAX_HEAD_READ).unwrap_or(u32::MAX))
+        .max_local_error_reset_streams(None)
+        .data_frame_budget(usize::MAX)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false);
     builder
@@ -80,5 +109,5 @@ fn reason_of(error: &h2::Error) -> Reason {
     error.reason().unwrap_or(Reason::INTERNAL_ERROR)
 }
 
-type Connection = h2::server::Connection<Pipe, Bytes>;
+type Connection = h2::server::Connection<Screen, Bytes>;
 type SendBody = h2::SendStream<Bytes>;

@@ -46,6 +46,10 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
         worker.telemetry.refused.with_label_values(&["own_port"]).inc();
         return stream.reset(ResetCode::Denied);
     }
+    if worker.memory.is_exhausted() {
+        worker.telemetry.memory.refusals.inc();
+        return stream.reset(ResetCode::Refused);
+    }
     let application = SocketAddr::new(snapshot.own.address.into(), port);
     drop(snapshot);
     let traffic = worker.caller(caller(&peer.principal));
@@ -56,7 +60,8 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
         }
         Kind::Opaque if header.http2 => {
             let near = leg::stream(stream);
-            Box::pin(http2::serve(worker, near, application, &traffic, draining)).await;
+            let served = http2::serve(worker, near, application, &peer.principal, &traffic, draining);
+            Box::pin(served).await;
         }
         Kind::Opaque => {
             let mut near = leg::stream(stream);

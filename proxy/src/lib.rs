@@ -6,7 +6,7 @@
 //!
 //! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `balance` -> `upstream` ->
 //! `tunnel` -> the other sidecar's `tunnel` -> `inbound` -> the application. `http2` carries what was
-//! HTTP/2 on either side. `http`, `route`, `balance`, `budget` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
+//! HTTP/2 on either side. `http`, `route`, `balance`, `budget`, `memory` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
 mod agent;
 mod balance;
@@ -19,6 +19,7 @@ mod http2;
 mod inbound;
 mod leg;
 mod listen;
+mod memory;
 mod message;
 mod outbound;
 mod rest;
@@ -42,6 +43,11 @@ use std::time::Duration;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NetworkName, WorkloadName};
 
+/// The allocator of the tests, as the binary's.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: sealane_sys::heap::Counted = sealane_sys::heap::Counted;
+
 pub use self::core::Core;
 pub use listen::{OriginalDst, Redirected};
 
@@ -58,6 +64,8 @@ pub struct Settings {
     pub ports: SidecarPorts,
     /// How many threads serve connections; 0 is taken for 1.
     pub workers: usize,
+    /// How much a worker may hold for requests in progress, in bytes.
+    pub memory: usize,
     /// How long work in progress may take after SIGTERM.
     pub drain_deadline: Duration,
 }

@@ -104,6 +104,11 @@ pub(crate) async fn accept<F>(
         };
         backoff.reset();
         worker.telemetry.accepted.inc();
+        if worker.memory.is_exhausted() {
+            worker.telemetry.memory.refusals.inc();
+            refuse(&accepted.stream);
+            continue;
+        }
         let Some(draining) = worker.begin() else { return };
         let worker = worker.clone();
         task::spawn_local(async move {

@@ -1,6 +1,7 @@
 //! What the sidecar counts. Label values are names of the configuration, or `unknown`; handles are looked up once per
 //! route and kept, so that a request costs no look-up. Shared by the workers.
 
+mod memory;
 mod traffic;
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +15,7 @@ use sealane_base::metrics::{self, Family};
 use sealane_proto::identity::SpiffeId;
 
 use crate::trouble::Troubles;
-
+use memory::MemoryMetrics;
 pub(crate) use traffic::{Carried, Direction, Parties, Traffic};
 
 /// The name of a party that no configuration knows.
@@ -52,6 +53,8 @@ pub(crate) struct Telemetry {
     pub(crate) refused: IntCounterVec,
     /// Connections that were accepted, to see whether anything happens; not shown.
     pub(crate) accepted: IntCounter,
+    /// The sidecar's memory.
+    pub(crate) memory: MemoryMetrics,
     /// Tunnels that are up.
     pub(crate) tunnels_open: IntGauge,
     /// TLS handshakes that failed, on either side. A gauge to us, since it is copied; a counter to readers.
@@ -188,6 +191,7 @@ impl Telemetry {
                 "When the workload's certificate ends.",
                 &["identity"],
             )?,
+            memory: MemoryMetrics::new(&registry)?,
             tunnels_open,
             troubles: Troubles::default(),
             traffic: Mutex::default(),

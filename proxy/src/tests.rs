@@ -3,9 +3,11 @@
 
 mod agent;
 mod bulk;
+mod burst;
 mod callers;
 mod failure;
 mod http;
 mod http2;
 mod mesh;
 mod opaque;
+mod shared;

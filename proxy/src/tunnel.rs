@@ -37,7 +37,8 @@
 //! TLVs of OPEN: 1 the called service's name; 2 the original destination, address (4 or 16 bytes) and port u16;
 //! 3 the client's address in the same form; 4 what is spoken on an opaque stream, by its ALPN name: `h2` alone means
 //! something, the receiver may then serve the requests of the HTTP/2 connection one by one, and says by RST_STREAM
-//! 0x5ea10001 that it does not reach the application, by 0x5ea10002 that it lost it. Of repeated ones the last stands. **Unknown frame types, unknown TLVs
+//! 0x5ea10001 that it does not reach the application, by 0x5ea10002 that it lost it, by 0x5ea10003 that its answer breaks
+//! the rules of HTTP/2, by 0x5ea10004 that the answer's head is too large. Of repeated ones the last stands. **Unknown frame types, unknown TLVs
 //! and payload behind what is described here are ignored**: that is how the format grows.
 //!
 //! Rules:
@@ -49,7 +50,7 @@
 //! - Every direction of every stream starts with 65,536 bytes of credit. The receiver returns credit as its
 //!   application takes data, at the latest when half of the window is unreturned, and may return more than was taken
 //!   (the window grows up to 1 MiB while the reader keeps up, within 16 MiB of growth per tunnel). So a tunnel
-//!   holds at most `max_streams` x 64 KiB + 16 MiB of unread data.
+//!   holds at most `max_streams` x 64 KiB + 16 MiB of unread data itself; what is spoken on its streams has windows of its own.
 //! - After RESET nothing more is said about a stream; frames about streams that are over are ignored, for they
 //!   may cross a RESET. Data that arrived before a RESET is still delivered, and an END before it stands.
 //! - A malformed OPEN resets its stream (PROTOCOL_ERROR). These end the tunnel: a frame beyond its length limit, a

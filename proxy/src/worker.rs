@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::dial::IdleConnections;
 use crate::http2;
 use crate::listen::OriginalDst;
+use crate::memory::Memory;
 use crate::route::{Snapshot, Target};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
 use crate::tls::TlsSource;
@@ -45,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) idle: IdleConnections,
     /// Connections of HTTP/2: to the own application, and to endpoints.
     pub(crate) http2: Rc<http2::Pool>,
+    /// What it may hold for requests in progress.
+    pub(crate) memory: Rc<Memory>,
     /// Places for connections.
     pub(crate) places: Arc<Semaphore>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
@@ -72,8 +75,10 @@ impl Worker {
         telemetry: Arc<Telemetry>,
         tls: &TlsSource,
         stats: &Arc<TunnelStats>,
+        memory: usize,
         draining: Draining,
     ) -> Rc<Self> {
+        let memory = Rc::new(Memory::new(memory));
         Rc::new(Self {
             ports,
             original,
@@ -81,7 +86,8 @@ impl Worker {
             tunnels: TunnelPool::new(tls.clone(), Settings::default(), stats.clone()),
             acceptor: Acceptor::new(tls.clone(), Settings::default(), stats.clone()),
             idle: IdleConnections::default(),
-            http2: Rc::default(),
+            http2: Rc::new(http2::Pool::new(memory.clone())),
+            memory,
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             snapshot: RefCell::default(),
             targets: RefCell::default(),

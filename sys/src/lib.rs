@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod fdpass;
+pub mod heap;
 pub mod hop;
 pub mod memfd;
 pub mod mounts;

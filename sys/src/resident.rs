@@ -55,6 +55,17 @@ pub fn release_heap() {
     };
 }
 
+/// How many bytes of this process are resident that are no file's.
+///
+/// # Errors
+/// When /proc is not mounted.
+pub fn anonymous() -> io::Result<usize> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no RssAnon in /proc/self/status"))
+}
+
 /// The read-only private mappings of files in which no page was ever written.
 fn clean_file_ranges(smaps: &str) -> Vec<std::ops::Range<usize>> {
     let mut ranges = Vec::new();
@@ -106,5 +117,12 @@ mod tests {
         release_heap();
         let text: String = (0..100).map(|number| number.to_string()).collect();
         assert_eq!(text.len(), 190);
+    }
+
+    #[test]
+    fn memory_that_is_no_files_is_known() {
+        let before = anonymous().unwrap();
+        let taken = vec![1_u8; 32 << 20];
+        assert!(anonymous().unwrap() > before + (30 << 20), "{}", taken.len());
     }
 }

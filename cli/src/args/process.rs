@@ -173,6 +173,10 @@ pub(crate) struct Proxy {
     /// How many threads serve connections
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) workers: usize,
+    /// How much memory each of them may hold for requests in progress; beyond it further ones are refused. The
+    /// agent's own environment is that of its sidecars
+    #[arg(long, env = "SEALANE_SIDECAR_MEMORY", value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub(crate) memory: u32,
 }
 
 impl Proxy {
@@ -184,6 +188,7 @@ impl Proxy {
             workload: self.workload,
             ports: SidecarPorts::default(),
             workers: self.workers,
+            memory: (self.memory as usize) << 20,
             drain_deadline,
         }
     }

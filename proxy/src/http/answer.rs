@@ -11,6 +11,8 @@ pub(crate) enum Status {
     RequestTimeout,
     /// The request's head is too long.
     HeadTooLarge,
+    /// The head of the service's answer is too long.
+    AnswerTooLarge,
     /// The service failed to answer.
     BadGateway,
     /// Nobody is there to answer.
@@ -26,7 +28,7 @@ impl Status {
             Self::BadRequest => 400,
             Self::RequestTimeout => 408,
             Self::HeadTooLarge => 431,
-            Self::BadGateway => 502,
+            Self::AnswerTooLarge | Self::BadGateway => 502,
             Self::Unavailable => 503,
             Self::Timeout => 504,
         }
@@ -37,7 +39,7 @@ impl Status {
             Self::BadRequest => "Bad Request",
             Self::RequestTimeout => "Request Timeout",
             Self::HeadTooLarge => "Request Header Fields Too Large",
-            Self::BadGateway => "Bad Gateway",
+            Self::AnswerTooLarge | Self::BadGateway => "Bad Gateway",
             Self::Unavailable => "Service Unavailable",
             Self::Timeout => "Gateway Timeout",
         }

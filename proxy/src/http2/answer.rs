@@ -39,9 +39,8 @@ pub(crate) async fn local(
 /// What gRPC calls it.
 fn grpc_status(status: Status) -> u16 {
     match status {
-        Status::BadRequest | Status::RequestTimeout | Status::HeadTooLarge | Status::BadGateway => {
-            grpc::INTERNAL
-        }
+        Status::HeadTooLarge | Status::AnswerTooLarge => grpc::RESOURCE_EXHAUSTED,
+        Status::BadRequest | Status::RequestTimeout | Status::BadGateway => grpc::INTERNAL,
         Status::Unavailable | Status::Timeout => grpc::UNAVAILABLE,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http::{Response, Version, response};
 
 use super::pump::{self, PumpError, pump};
 use super::{Account, Failure, Lease, SendBody, reason_of};
+use crate::http::MAX_HEAD;
 use crate::leg::Tape;
 
 /// A request of a client, as far as it was read.
@@ -21,7 +22,10 @@ pub(crate) struct Request {
     /// Answers it.
     pub(crate) respond: SendResponse<Bytes>,
     pub(crate) began: Instant,
+    /// Whether the sidecar holds too much to take it.
+    pub(crate) is_too_much: bool,
     body: RecvStream,
+    given_up: bool,
     /// What was read of the body, as long as it may be sent again.
     tape: Tape,
 }
@@ -45,7 +49,15 @@ impl Request {
             head.version = Version::HTTP_11;
         }
         let head = http::Request::from_parts(head, ());
-        Self { head, respond, began: Instant::now(), body, tape: Tape::new() }
+        Self {
+            head,
+            respond,
+            began: Instant::now(),
+            is_too_much: false,
+            body,
+            given_up: false,
+            tape: Tape::new(),
+        }
     }
 
     /// Whether another attempt could send everything again.
@@ -53,9 +65,30 @@ impl Request {
         self.tape.pieces().is_some()
     }
 
+    /// Whether the client has given the request up.
+    pub(crate) fn is_abandoned(&mut self) -> bool {
+        self.poll_abandoned(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Whether it ended because the client wanted no more of it.
+    pub(crate) fn was_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// Whether its fields are larger than is passed on (RFC 9113, section 6.5.2).
+    pub(crate) fn is_too_large(&self) -> bool {
+        let fields = self.head.headers().iter();
+        let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        let path = self.head.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        let authority = self.head.uri().authority().map_or(0, |authority| authority.as_str().len());
+        fields + path + authority >= MAX_HEAD
+    }
+
     /// Ready when the client gives the request up.
     pub(crate) fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.respond.poll_reset(cx).map(|_| ())
+        let given_up = self.respond.poll_reset(cx).map(|_| ());
+        self.given_up |= given_up.is_ready();
+        given_up
     }
 }
 
@@ -74,6 +107,7 @@ pub(crate) async fn attempt(
     // What cannot be sent was not sent, whatever the error.
     let opened = lease.open(request.head.clone(), ended).await;
     let (response, mut upload) = opened.map_err(|error| lease.refused(&error))?;
+    let stream = response.stream_id().as_u32();
     let Request { respond, body, tape, .. } = request;
     let broke = {
         let forth = pin!(forward(pieces, body, &mut upload, tape, ended));
@@ -84,6 +118,7 @@ pub(crate) async fn attempt(
         Ok(()) => Ok(()),
         Err(Broke::Near(reason)) => {
             upload.send_reset(reason);
+            request.given_up = true;
             account.abandoned();
             Ok(())
         }
@@ -91,7 +126,7 @@ pub(crate) async fn attempt(
             upload.send_reset(Reason::CANCEL);
             Ok(())
         }
-        Err(Broke::Far(error)) => Err(Failure::of(&error, &story)),
+        Err(Broke::Far(error)) => Err(Failure::of(&error, &story, stream)),
     }
 }
 

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderValue, header};
 pub(super) const UNAVAILABLE: u16 = 14;
 /// `INTERNAL`: something is wrong on the way.
 pub(super) const INTERNAL: u16 = 13;
+/// `RESOURCE_EXHAUSTED`: too large to be passed on.
+pub(super) const RESOURCE_EXHAUSTED: u16 = 8;
 /// `CANCELLED`, for calls that the client gave up.
 pub(super) const CANCELLED: u16 = 1;
 /// `UNKNOWN`, which also stands for a call that ended without a status.
@@ -34,7 +36,7 @@ pub(super) fn http_status(status: Option<u16>) -> u16 {
         7 => 403,
         5 => 404,
         6 | 10 => 409,
-        8 => 429,
+        RESOURCE_EXHAUSTED => 429,
         CANCELLED => 499,
         12 => 501,
         UNAVAILABLE => 503,

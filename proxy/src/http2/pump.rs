@@ -1,13 +1,20 @@
 //! One body, from one stream to another, no faster than it is read.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream};
 use http::HeaderMap;
 
 use super::{SendBody, reason_of};
+
+/// Pieces shorter than this are joined when they wait, to pieces of so many bytes.
+const SMALL: usize = 1024;
+const JOINED: usize = 16 * 1024;
+/// How many pieces wait here at most.
+const PIECES: usize = 16;
 
 /// Which side a body was broken off by.
 #[derive(Debug)]
@@ -20,23 +27,31 @@ pub(super) enum PumpError {
 
 /// Passes on what is left of a body and its trailers, and ends the stream; `tap` sees every piece before it is sent.
 ///
-/// At most one frame is held here: the window is given back to the sender with each.
+/// At most one frame is held here whose window was given back to the sender, and what came while the receiver had no room.
 pub(super) async fn pump(
     from: &mut RecvStream,
     to: &mut SendBody,
     mut tap: impl FnMut(&Bytes),
     on_end: impl FnOnce(Option<&HeaderMap>),
 ) -> Result<(), PumpError> {
-    while let Some(piece) = next(from, to).await? {
-        tap(&piece);
+    let mut behind = Behind::default();
+    loop {
+        let piece = match behind.take() {
+            Some(piece) => piece,
+            None => {
+                let Some(piece) = next(from, to).await? else { break };
+                tap(&piece);
+                piece
+            }
+        };
         // Fails only for a stream that is over, as the next read says.
         let _ = from.flow_control().release_capacity(piece.len());
-        let last = from.is_end_stream();
+        let last = from.is_end_stream() && behind.is_empty();
         if last {
             on_end(None);
             return send(to, piece, true).await.map_err(PumpError::Sink);
         }
-        send(to, piece, false).await.map_err(PumpError::Sink)?;
+        pass(from, to, piece, &mut behind, &mut tap).await.map_err(PumpError::Sink)?;
     }
     let trailers = poll_fn(|cx| or_reset(to, cx, |cx| from.poll_trailers(cx))).await;
     let trailers = trailers.map_err(PumpError::Sink)?.map_err(PumpError::Source)?;
@@ -46,6 +61,66 @@ pub(super) async fn pump(
         None => to.send_data(Bytes::new(), true),
     };
     sent.map_err(|error| PumpError::Sink(reason_of(&error)))
+}
+
+/// What came while its receiver had no room: small pieces are joined, since each costs more than its bytes.
+#[derive(Default)]
+struct Behind {
+    pieces: VecDeque<Bytes>,
+    small: BytesMut,
+}
+
+impl Behind {
+    /// Takes what is there.
+    fn gather(&mut self, from: &mut RecvStream, cx: &mut Context<'_>, mut tap: impl FnMut(&Bytes)) {
+        while self.pieces.len() < PIECES
+            && let Poll::Ready(Some(Ok(piece))) = from.poll_data(cx)
+        {
+            tap(&piece);
+            let small = piece.len() < SMALL;
+            if small {
+                self.small.extend_from_slice(&piece);
+            }
+            if !self.small.is_empty() && (!small || self.small.len() >= JOINED) {
+                self.pieces.push_back(self.small.split().freeze());
+            }
+            if !small {
+                self.pieces.push_back(piece);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let small = |small: &mut BytesMut| (!small.is_empty()).then(|| small.split().freeze());
+        self.pieces.pop_front().or_else(|| small(&mut self.small))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.small.is_empty()
+    }
+}
+
+/// Sends all of `piece` as the receiver makes room for it, and takes meanwhile what comes behind it.
+async fn pass(
+    from: &mut RecvStream,
+    to: &mut SendBody,
+    mut piece: Bytes,
+    behind: &mut Behind,
+    tap: &mut impl FnMut(&Bytes),
+) -> Result<(), Reason> {
+    while !piece.is_empty() {
+        to.reserve_capacity(piece.len());
+        let room = poll_fn(|cx| {
+            let room = poll_room(to, cx, piece.len());
+            if room.is_pending() {
+                behind.gather(from, cx, &mut *tap);
+            }
+            room
+        });
+        let room = room.await?;
+        to.send_data(piece.split_to(room), false).map_err(|error| reason_of(&error))?;
+    }
+    Ok(())
 }
 
 /// Sends all of `piece`, as the receiver makes room for it.

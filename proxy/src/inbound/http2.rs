@@ -1,14 +1,18 @@
-//! An HTTP/2 connection that came by a tunnel: its requests go to the application, on connections that all callers share.
+//! An HTTP/2 connection that came by a tunnel: its requests go to the application, on connections that those of
+//! the same caller share.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
+use h2::Reason;
 use sealane_base::drain::Draining;
+use sealane_proto::identity::Principal;
 
 use crate::dial::FirstWord;
-use crate::http2::{self, Account, Failure, Request, exchange};
+use crate::http2::{self, Account, Bundle, Conduct, Connector, Failure, Peer, Request, Window, exchange};
 use crate::leg::{self, Input, Output, Pipe};
 use crate::route::{Endpoint, Reach};
 use crate::telemetry::{Carried, Traffic};
@@ -19,46 +23,60 @@ use crate::worker::Worker;
 /// as it likes, and says so only when a request is under way.
 const OFFERS: usize = 3;
 
-/// Serves the connection to its end.
+/// Serves the connection of this caller to its end.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     near: (Input, Output),
     application: SocketAddr,
+    caller: &Principal,
     traffic: &Arc<Traffic>,
     draining: Draining,
 ) {
     let _open = traffic.connected(Carried::Http2);
     let pipe = Pipe::new(near, Some(traffic.bytes()));
-    let connection = match http2::server().handshake(pipe).await {
-        Ok(connection) => connection,
-        Err(error) => return tracing::debug!(%application, %error, "no HTTP/2 with the caller's sidecar"),
+    let endpoint = Endpoint { address: application, reach: Reach::Plain };
+    let bundle = worker.http2.of(caller, endpoint.clone());
+    let window = Window::new(&worker.memory, bundle.usage());
+    let conduct = Rc::new(Conduct::new(&worker.memory, bundle.unrest(), Instant::now()));
+    let serve = |mut request| {
+        let (worker, traffic, conduct) = (worker.clone(), traffic.clone(), conduct.clone());
+        let bundle = match conduct.apart(&request) {
+            Some(pool) => pool.of(caller, endpoint.clone()),
+            None => bundle.clone(),
+        };
+        async move {
+            serve_request(&worker, &bundle, application, &traffic, &mut request).await;
+            conduct.handle_end(&request);
+        }
     };
-    let serve = |request| {
-        let (worker, traffic) = (worker.clone(), traffic.clone());
-        async move { serve_request(&worker, application, &traffic, request).await }
-    };
-    if let Err(error) = http2::accept_all(connection, &draining, serve).await {
+    if let Err(error) = http2::serve_all(pipe, Peer::Sidecar { calls: true }, &window, &draining, serve).await
+    {
         tracing::debug!(%application, %error, "connection of HTTP/2");
     }
 }
 
 async fn serve_request(
     worker: &Rc<Worker>,
+    bundle: &Rc<Bundle>,
     application: SocketAddr,
     traffic: &Traffic,
-    mut request: Request,
+    request: &mut Request,
 ) {
-    let endpoint = Endpoint { address: application, reach: Reach::Plain };
+    if request.is_too_much {
+        worker.telemetry.memory.refusals.inc();
+        return request.respond.send_reset(Reason::REFUSED_STREAM);
+    }
     for offer in 1.. {
-        let failure = match worker
-            .http2
-            .lease(&endpoint, || connect(worker.clone(), application).boxed_local())
-            .await
-        {
-            Err(failure) => Failure::NotOpened(failure),
+        let leased = tokio::select! {
+            biased;
+            leased = bundle.lease(|| connector(worker, application)) => leased,
+            () = std::future::poll_fn(|cx| request.poll_abandoned(cx)) => return,
+        };
+        let failure = match leased {
+            Err(failure) => failure,
             Ok(lease) => {
                 let account = Account::new(traffic, None, request.began);
-                match exchange::attempt(&mut request, lease, &account).await {
+                match exchange::attempt(request, lease, &account).await {
                     Ok(()) => return,
                     Err(failure) => failure,
                 }
@@ -70,6 +88,11 @@ async fn serve_request(
             return request.respond.send_reset(failure.to_reset());
         }
     }
+}
+
+fn connector(worker: &Rc<Worker>, application: SocketAddr) -> Connector {
+    let worker = worker.clone();
+    Rc::new(move || connect(worker.clone(), application).boxed_local())
 }
 
 async fn connect(worker: Rc<Worker>, application: SocketAddr) -> Result<Pipe, OpenFailure> {

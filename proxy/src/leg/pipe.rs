@@ -1,24 +1,24 @@
 //! A leg as one byte stream, for protocols that are spoken by the sidecar itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use prometheus::IntCounter;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::{Input, LegError, Output};
+use crate::http2::Cause;
 
-/// Both halves of a leg as [`AsyncRead`] and [`AsyncWrite`].
+/// Both halves of a leg, of which the output is [`AsyncWrite`].
 #[derive(Debug)]
 pub(crate) struct Pipe {
     input: Input,
     output: Output,
-    /// Read from the input and not delivered yet.
-    ahead: Bytes,
     story: Rc<Story>,
     counters: Option<(IntCounter, IntCounter)>,
 }
@@ -34,17 +34,59 @@ pub(crate) struct Story {
     pub(crate) never_processed: Cell<bool>,
     /// How it broke, for metrics.
     pub(crate) reason: Cell<Option<&'static str>>,
+    /// The last messages that were not let pass, by stream.
+    condemned: RefCell<VecDeque<(u32, Cause)>>,
+}
+
+/// How many messages are remembered that were not let pass.
+const CONDEMNED: usize = 64;
+
+impl Story {
+    /// This stream's message was not let pass.
+    pub(crate) fn condemn(&self, stream: u32, cause: Cause) {
+        let mut condemned = self.condemned.borrow_mut();
+        if condemned.len() >= CONDEMNED {
+            condemned.pop_front();
+        }
+        condemned.push_back((stream, cause));
+    }
+
+    /// Why this stream's message was not let pass, as far as it is known.
+    pub(crate) fn cause(&self, stream: u32) -> Option<Cause> {
+        let condemned = self.condemned.borrow();
+        condemned.iter().rev().find(|(known, _)| *known == stream).map(|&(_, cause)| cause)
+    }
 }
 
 impl Pipe {
     /// A pipe over both halves; what is read and written is added to `counters`, in this order.
     pub(crate) fn new((input, output): (Input, Output), counters: Option<&(IntCounter, IntCounter)>) -> Self {
-        Self { input, output, ahead: Bytes::new(), story: Rc::default(), counters: counters.cloned() }
+        Self { input, output, story: Rc::default(), counters: counters.cloned() }
     }
 
     /// What will be known of it.
     pub(crate) fn story(&self) -> Rc<Story> {
         self.story.clone()
+    }
+
+    /// The next bytes, or `None` at their end.
+    ///
+    /// # Errors
+    /// How it broke.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        match ready!(self.input.poll_read(cx)) {
+            Ok(Some(bytes)) => {
+                if !self.story.heard.replace(true) {
+                    self.story.speaks_http1.set(bytes.starts_with(b"HTTP/1."));
+                }
+                if let Some((read, _)) = &self.counters {
+                    read.inc_by(bytes.len() as u64);
+                }
+                Poll::Ready(Ok(Some(bytes)))
+            }
+            Ok(None) => Poll::Ready(Ok(None)),
+            Err(error) => Poll::Ready(Err(self.broken(error))),
+        }
     }
 
     /// The error as the traits have it; what it means is kept.
@@ -55,32 +97,6 @@ impl Pipe {
             LegError::Tcp(error) => error,
             LegError::Stream(error) => io::Error::new(io::ErrorKind::ConnectionReset, error.to_string()),
         }
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            match ready!(self.input.poll_read(cx)) {
-                Ok(Some(bytes)) => self.ahead = bytes,
-                Ok(None) => return Poll::Ready(Ok(())),
-                Err(error) => return Poll::Ready(Err(self.broken(error))),
-            }
-            if !self.story.heard.replace(true) {
-                self.story.speaks_http1.set(self.ahead.starts_with(b"HTTP/1."));
-            }
-            if let Some((read, _)) = &self.counters {
-                read.inc_by(self.ahead.len() as u64);
-            }
-        }
-        let length = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead[..length]);
-        self.ahead.advance(length);
-        Poll::Ready(Ok(()))
     }
 }
 

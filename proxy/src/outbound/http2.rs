@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -11,15 +11,15 @@ use futures_util::FutureExt as _;
 use super::Call;
 use super::failure::{MAX_REFUSALS, MAX_RETRIES};
 use crate::balance::{Outcome, Pick};
+use crate::http::MAX_HEAD;
 use crate::http::answer::Status;
-use crate::http2::{self, Account, Failure, Lease, Request, answer, exchange};
+use crate::http2::{
+    self, Account, Conduct, Connector, Failure, Lease, Peer, Request, Window, answer, exchange,
+};
 use crate::leg::Pipe;
 use crate::telemetry::Carried;
-use crate::upstream::{self, OpenFailure, Upstream, Work};
+use crate::upstream::{self, Upstream, Work};
 use crate::worker::{Resolved, Worker};
-
-/// How long a client may take from its first byte to the end of its preface.
-const PREFACE: Duration = Duration::from_secs(60);
 
 /// Serves one connection to its end.
 pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
@@ -32,36 +32,58 @@ pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
         () = drain.begun() => return,
     }
     let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
-    let connection = match tokio::time::timeout(PREFACE, http2::server().handshake(pipe)).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%destination, %error, "no HTTP/2 with the client"),
-        Err(_) => return,
+    let window = Window::new(&worker.memory, &Rc::default());
+    let conduct = Rc::new(Conduct::new(&worker.memory, worker.http2.unrest(), Instant::now()));
+    let serve = |mut request| {
+        let (worker, conduct) = (worker.clone(), conduct.clone());
+        async move {
+            serve_request(&worker, destination, &conduct, &mut request).await;
+            conduct.handle_end(&request);
+        }
     };
-    let serve = |request| {
-        let worker = worker.clone();
-        async move { serve_request(&worker, destination, request).await }
-    };
-    if let Err(error) = http2::accept_all(connection, &draining, serve).await {
+    if let Err(error) = http2::serve_all(pipe, Peer::Client, &window, &draining, serve).await {
         tracing::debug!(%destination, %error, "connection of HTTP/2");
     }
 }
 
-async fn serve_request(worker: &Rc<Worker>, destination: SocketAddr, mut request: Request) {
+async fn serve_request(
+    worker: &Rc<Worker>,
+    destination: SocketAddr,
+    conduct: &Conduct,
+    request: &mut Request,
+) {
+    if request.is_too_much {
+        worker.telemetry.memory.refusals.inc();
+        let text = format!(
+            "this sidecar holds more than it may for requests in progress ({} MiB)",
+            worker.memory.budget() >> 20
+        );
+        return say(None, request, Status::Unavailable, &text).await;
+    }
+    if request.is_too_large() {
+        let text = format!("the request's head is larger than {} KiB", MAX_HEAD / 1024);
+        return say(None, request, Status::HeadTooLarge, &text).await;
+    }
     match worker.resolve(destination) {
-        Resolved::Upstream(upstream) => make_attempts(worker, &upstream, &mut request).await,
+        Resolved::Upstream(upstream) => make_attempts(worker, &upstream, conduct, request).await,
         Resolved::Unmapped(service) => {
             let text = format!("{service} has no port {} any more", destination.port());
-            say(None, &mut request, Status::Unavailable, &text).await;
+            say(None, request, Status::Unavailable, &text).await;
         }
         Resolved::Nowhere => {
             let text = format!("nothing is known of {destination}");
-            say(None, &mut request, Status::Unavailable, &text).await;
+            say(None, request, Status::Unavailable, &text).await;
         }
     }
 }
 
 /// Tries endpoints until one answers.
-async fn make_attempts(worker: &Rc<Worker>, upstream: &Rc<Upstream>, request: &mut Request) {
+async fn make_attempts(
+    worker: &Rc<Worker>,
+    upstream: &Rc<Upstream>,
+    conduct: &Conduct,
+    request: &mut Request,
+) {
     upstream.deposit();
     let mut tried: Vec<Pick> = Vec::new();
     loop {
@@ -71,9 +93,9 @@ async fn make_attempts(worker: &Rc<Worker>, upstream: &Rc<Upstream>, request: &m
         };
         tried.push(work.pick);
         let work = Rc::new(work);
-        let failure = match lease(worker, upstream, &work, request).await {
+        let failure = match lease(worker, upstream, &work, conduct, request).await {
             None => return work.report(Outcome::Abandoned),
-            Some(Err(failure)) => Failure::NotOpened(failure),
+            Some(Err(failure)) => failure,
             Some(Ok(lease)) => {
                 let account = Account::new(&upstream.traffic, Some(&work), request.began);
                 match exchange::attempt(request, lease, &account).await {
@@ -103,18 +125,24 @@ async fn lease(
     worker: &Rc<Worker>,
     upstream: &Rc<Upstream>,
     work: &Rc<Work>,
+    conduct: &Conduct,
     request: &mut Request,
-) -> Option<Result<Lease, OpenFailure>> {
-    let connect = || {
+) -> Option<Result<Lease, Failure>> {
+    let connect = || -> Connector {
         let (worker, upstream, work) = (worker.clone(), upstream.clone(), work.clone());
-        let connecting = async move {
-            let far =
-                upstream::open(&worker, &upstream, &work, Carried::Http2, true, &mut Bytes::new()).await?;
-            Ok(Pipe::new(far.legs, None))
-        };
-        connecting.boxed_local()
+        Rc::new(move || {
+            let (worker, upstream, work) = (worker.clone(), upstream.clone(), work.clone());
+            let connecting = async move {
+                let mut nothing = Bytes::new();
+                let far =
+                    upstream::open(&worker, &upstream, &work, Carried::Http2, true, &mut nothing).await?;
+                Ok(Pipe::new(far.legs, None))
+            };
+            connecting.boxed_local()
+        })
     };
-    let mut leased = pin!(worker.http2.lease(&work.endpoint, connect));
+    let bundle = conduct.apart(request).unwrap_or(&worker.http2).to(&work.endpoint);
+    let mut leased = pin!(bundle.lease(connect));
     tokio::select! {
         biased;
         leased = &mut leased => Some(leased),
@@ -129,11 +157,14 @@ fn blame(work: &Work, failure: &Failure) {
         Failure::NotOpened(_) => {}
         // It only wants another connection.
         Failure::Gone => work.report(Outcome::Abandoned),
+        Failure::Stillborn(_) => work.report_failure(Outcome::Refused, reason),
         Failure::Refused => work.report_failure(Outcome::Overloaded(Duration::ZERO), reason),
         Failure::Unreachable => work.report_failure(Outcome::Refused, reason),
-        Failure::Lost { .. } | Failure::Http1 | Failure::Reset(_) => {
-            work.report_failure(Outcome::Broken, reason)
-        }
+        Failure::Lost { .. }
+        | Failure::Malformed
+        | Failure::TooLarge
+        | Failure::Http1
+        | Failure::Reset(_) => work.report_failure(Outcome::Broken, reason),
     }
 }
 

@@ -28,6 +28,7 @@ async fn a_sidecar_is_told_works_on_without_its_agent_and_drains() {
         workload: own.name.clone(),
         ports: PORTS,
         workers: 1,
+        memory: 128 << 20,
         drain_deadline: Duration::from_secs(1),
     };
     let sidecar = std::thread::spawn(move || crate::run(settings));

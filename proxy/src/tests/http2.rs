@@ -17,17 +17,21 @@ use tokio::net::TcpStream;
 
 use super::mesh::{Mesh, Sidecar, answer_with, within};
 
-type Asked = (Request<RecvStream>, SendResponse<Bytes>);
+pub(super) type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// An application of HTTP/2: `handle` gets every request.
-async fn application<F>(mesh: &Mesh, n: usize, handle: impl Fn(Asked) -> F + Clone + Send + 'static) -> Task
+pub(super) async fn application<F>(
+    mesh: &Mesh,
+    n: usize,
+    handle: impl Fn(Asked) -> F + Clone + Send + 'static,
+) -> Task
 where
     F: Future<Output = ()> + Send + 'static,
 {
     mesh.application(n, move |stream| serve(stream, handle.clone())).await
 }
 
-async fn serve<F>(stream: TcpStream, handle: impl Fn(Asked) -> F)
+pub(super) async fn serve<F>(stream: TcpStream, handle: impl Fn(Asked) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -39,7 +43,7 @@ where
 }
 
 /// A client's connection through the sidecar.
-async fn connect(sidecar: &Sidecar) -> (SendRequest<Bytes>, Task) {
+pub(super) async fn connect(sidecar: &Sidecar) -> (SendRequest<Bytes>, Task) {
     let (send, connection) = h2::client::handshake(sidecar.call().await).await.unwrap();
     let task = task::spawn("client", async move {
         // How it ends shows in its requests.
@@ -48,15 +52,15 @@ async fn connect(sidecar: &Sidecar) -> (SendRequest<Bytes>, Task) {
     (send, task)
 }
 
-fn get() -> Request<()> {
+pub(super) fn get() -> Request<()> {
     Request::get("http://api/").body(()).unwrap()
 }
 
-fn call() -> Request<()> {
+pub(super) fn call() -> Request<()> {
     Request::post("http://api/shop.Cart/Add").header("content-type", "application/grpc").body(()).unwrap()
 }
 
-async fn text(body: &mut RecvStream) -> String {
+pub(super) async fn text(body: &mut RecvStream) -> String {
     let mut all = Vec::new();
     while let Some(data) = within(body.data()).await {
         let data = data.unwrap();
@@ -66,14 +70,17 @@ async fn text(body: &mut RecvStream) -> String {
     String::from_utf8(all).unwrap()
 }
 
-async fn ask(send: &SendRequest<Bytes>, request: Request<()>) -> Result<(Response<()>, String), h2::Error> {
+pub(super) async fn ask(
+    send: &SendRequest<Bytes>,
+    request: Request<()>,
+) -> Result<(Response<()>, String), h2::Error> {
     let mut send = within(send.clone().ready()).await?;
     let (response, _) = send.send_request(request, true)?;
     let (head, mut body) = within(response).await?.into_parts();
     Ok((Response::from_parts(head, ()), text(&mut body).await))
 }
 
-fn say(mut respond: SendResponse<Bytes>, words: &'static str) -> std::future::Ready<()> {
+pub(super) fn say(mut respond: SendResponse<Bytes>, words: &'static str) -> std::future::Ready<()> {
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
     stream.send_data(Bytes::from_static(words.as_bytes()), true).unwrap();
     std::future::ready(())

@@ -28,6 +28,7 @@ pub(crate) struct Plan {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tls: TlsSource,
     pub(crate) stats: Arc<TunnelStats>,
+    pub(crate) memory: usize,
     pub(crate) draining: Draining,
 }
 
@@ -93,8 +94,8 @@ impl Drop for WorkerThread {
 }
 
 async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
-    let Plan { ports, original, telemetry, tls, stats, mut draining } = plan;
-    let worker = Worker::new(ports, original, telemetry, &tls, &stats, draining.clone());
+    let Plan { ports, original, telemetry, tls, stats, memory, mut draining } = plan;
+    let worker = Worker::new(ports, original, telemetry, &tls, &stats, memory, draining.clone());
     let idle = worker.clone();
     let _sweep = task::spawn_local(async move { idle.idle.sweep().await });
     let idle = worker.http2.clone();

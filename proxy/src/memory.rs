@@ -1,0 +1,126 @@
+//! How much one worker holds of what nobody has read yet: a budget of bytes, and what follows from it. Pure but for the
+//! question how much is held.
+//!
+//! Half of the budget is for windows: an HTTP/2 connection begins with a small one, which grows with its requests as long
+//! as there is something left, and no peer gets more than half of that. What is held is asked of the allocator, so that
+//! nothing is forgotten: from half of the budget on a peer may have only so many requests in progress, beyond all of it
+//! none may begin.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use sealane_sys::heap;
+
+/// How many requests a peer may have in progress from half of the budget on.
+const FEW: usize = 64;
+
+/// The memory of one worker.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    budget: usize,
+    held: fn() -> usize,
+    /// What windows have grown by.
+    grown: Cell<usize>,
+}
+
+/// What one peer uses.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    /// What its windows have grown by.
+    grown: Cell<usize>,
+    requests: Cell<usize>,
+}
+
+/// A request in progress, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InProgress(Rc<Usage>);
+
+impl Usage {
+    /// Another request begins.
+    pub(crate) fn begin(self: &Rc<Self>) -> InProgress {
+        self.requests.set(self.requests.get() + 1);
+        InProgress(self.clone())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+    }
+}
+
+impl Memory {
+    /// The memory of the worker that asks, of so many bytes.
+    pub(crate) fn new(budget: usize) -> Self {
+        Self { budget, held: heap::held, grown: Cell::new(0) }
+    }
+
+    /// The budget.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Whether nothing may begin any more.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        (self.held)() > self.budget
+    }
+
+    /// Whether this peer may begin no further request.
+    pub(crate) fn refuses(&self, peer: &Usage) -> bool {
+        let held = (self.held)();
+        held > self.budget || (held > self.budget / 2 && peer.requests.get() > FEW)
+    }
+
+    /// The size that a window of this peer has from now on, which is `now` and should be `wanted`, neither less than
+    /// `least`: it grows as far as there is something left.
+    pub(crate) fn window(&self, peer: &Usage, now: usize, wanted: usize, least: usize) -> usize {
+        let wanted = wanted.max(least);
+        if wanted > now {
+            let left = (self.budget / 2).saturating_sub(self.grown.get());
+            let own = (self.budget / 4).saturating_sub(peer.grown.get());
+            let more = (wanted - now).min(left).min(own);
+            self.move_by(peer, more, 0);
+            now + more
+        } else {
+            self.move_by(peer, 0, now - wanted);
+            wanted
+        }
+    }
+
+    fn move_by(&self, peer: &Usage, more: usize, less: usize) {
+        for sum in [&self.grown, &peer.grown] {
+            sum.set((sum.get() + more).saturating_sub(less));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_peer_is_refused_before_a_quiet_one_and_both_beyond_the_budget() {
+        let memory = |held| Memory { budget: 1000, held, grown: Cell::new(0) };
+        for (held, in_progress, expected) in [
+            ((|| 400) as fn() -> usize, 1000, false),
+            (|| 600, 64, false),
+            (|| 600, 65, true),
+            (|| 1001, 0, true),
+        ] {
+            let peer = Usage { requests: Cell::new(in_progress), ..Usage::default() };
+            assert_eq!(memory(held).refuses(&peer), expected, "{in_progress}");
+        }
+    }
+
+    #[test]
+    fn windows_grow_by_half_of_the_budget_and_those_of_one_peer_by_a_quarter() {
+        let memory = Memory { budget: 1000, held: || 0, grown: Cell::new(0) };
+        let shares = [Usage::default(), Usage::default(), Usage::default()];
+        let grown = shares.each_ref().map(|share| memory.window(share, 10, 400, 10));
+        assert_eq!(grown, [260, 260, 10]);
+        // What one gives back, another may have.
+        assert_eq!(memory.window(&shares[0], grown[0], 0, 10), 10);
+        assert_eq!(memory.window(&shares[2], 10, 100, 10), 100);
+        assert_eq!(memory.window(&shares[1], 260, 300, 10), 260);
+    }
+}
