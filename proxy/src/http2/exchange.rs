@@ -172,10 +172,14 @@ async fn answer(
     let near = respond.send_response(Response::from_parts(head, ()), only);
     let mut near = near.map_err(|error| Broke::Near(reason_of(&error)))?;
     if only {
-        return Ok(account.finished());
+        account.finished();
+        return Ok(());
     }
     match pump(&mut body, &mut near, |_| {}, |trailers| account.end(trailers)).await {
-        Ok(()) => Ok(account.finished()),
+        Ok(()) => {
+            account.finished();
+            Ok(())
+        }
         Err(PumpError::Sink(reason)) => Err(Broke::Near(reason)),
         Err(PumpError::Source(error)) => {
             let reason = reason_of(&error);
