@@ -207,7 +207,7 @@ impl Ground {
         let workloads = Workloads::new(context.clone());
         let mut tasks = vec![self.host_task, context.held.guard(), context.sidecars.listen(&config.run_dir)?];
         let overlay = context.overlay.clone();
-        let watch = async move { overlay.watch_egress().await };
+        let watch = async move { overlay.watch_host().await };
         tasks.push(task::spawn_fallible("host-watch", watch));
         for stored in self.stored {
             workloads.adopt(stored);

@@ -5,13 +5,16 @@
 //! table's comment is a fingerprint of its text, by which one that is there already is recognised.
 
 mod border;
+pub(crate) mod expression;
+pub(crate) mod gate;
 mod guard;
-mod kernel;
+pub(crate) mod kernel;
 mod network;
 mod program;
 mod rules;
 mod rules6;
 mod table;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 
@@ -21,7 +24,7 @@ use sealane_sys::hop::Hopper;
 
 pub use border::HOST_LINK;
 pub(crate) use border::{NETWORK_LINK, Surroundings};
-pub(crate) use guard::Sender;
+pub(crate) use guard::{Addresses, Sender, Tunnel};
 pub(crate) use network::{
     Known, KnownHost, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, generation,
     remove_host_rules, ruleset,

@@ -28,6 +28,7 @@ pub(crate) async fn remove(
             overlay.remove_network(&network).await?;
         }
     }
+    overlay.forget_carriers_but(carried).await?;
     let entries = match fs::read_dir(run_dir.join("netns")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,

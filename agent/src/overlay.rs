@@ -10,6 +10,7 @@ mod applied;
 mod drift;
 mod egress;
 mod error;
+mod gate;
 mod metrics;
 mod pass;
 pub mod plan;
@@ -19,13 +20,14 @@ mod rows;
 mod rules;
 mod settled;
 mod underlay;
+mod watch;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::{Network, NetworkSnapshot};
@@ -35,24 +37,19 @@ use sealane_sys::{NetNs, NetNsError};
 
 pub use applied::{Applied, Table};
 pub use error::OverlayError;
+pub use gate::remove_gate;
 pub use underlay::{Underlay, UnderlayError, source_towards};
+pub use watch::HostError;
 
-use crate::egress::EgressError;
-use crate::netlink::{NetlinkError, Notices, Socket, Subject};
+use crate::netlink::Socket;
 use crate::nft;
 use announce::Known;
-use egress::Look;
+use gate::HostGate;
 use metrics::Metrics;
 use pass::Pass;
 pub use plan::Local;
 use plan::{Base, Desired, Port};
 use settled::Settled;
-
-/// How long changes of the host's count as one.
-const TOGETHER: Duration = Duration::from_millis(50);
-/// On a host that changes all the time, as one with short-lived containers does, looks take one part in so many of a
-/// processor's time.
-const REST: u32 = 10;
 
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
@@ -94,6 +91,8 @@ struct Kernel {
     host: NetNs,
     /// What the host needs so that packets of its networks leave.
     egress: Mutex<crate::egress::Host>,
+    /// Who may send into its networks.
+    gate: Mutex<HostGate>,
 }
 
 /// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
@@ -128,8 +127,9 @@ impl Overlay {
     ) -> Result<Self, StartError> {
         let host = NetNs::current()?;
         let metrics = Metrics::new(registry)?;
+        let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
         Ok(Self {
-            kernel: Arc::new(Kernel { config, hopper, host, egress: Mutex::default() }),
+            kernel: Arc::new(Kernel { config, hopper, host, egress: Mutex::default(), gate }),
             carried: Mutex::default(),
             metrics,
         })
@@ -160,6 +160,7 @@ impl Overlay {
             let started = Instant::now();
             let mtu = kernel.mtu(&snapshot.network)?;
             let desired = plan::desired(&snapshot, &node, &local, mtu);
+            kernel.admit_carriers(&snapshot.network, &desired)?;
             let step = match reason {
                 Reason::Change => guard.advance(&kernel, &snapshot, &desired),
                 Reason::Audit => None,
@@ -196,6 +197,7 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             let base = Base::of(&network, kernel.mtu(&network)?);
+            kernel.close_to_strangers(&network)?;
             let applied = guard.attach(&kernel, &network, &base, &port, &netns)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
             guard.announce(kernel, &network, &carried, changed);
@@ -232,12 +234,14 @@ impl Overlay {
     /// When the kernel refuses.
     pub async fn remove_network(&self, network: &NetworkName) -> Result<(), OverlayError> {
         let (kernel, carried) = (self.kernel.clone(), self.carried(network));
-        let path = self.network_path(network);
+        let (path, name) = (self.network_path(network), network.clone());
         blocking(move || {
             let mut guard = lock(&carried);
             guard.announcing.clear();
             guard.settled = None;
             pass::remove_links(&kernel, &path, |link| link.kind.is_some())?;
+            // Its devices are gone: whatever comes for it now is nobody's.
+            kernel.forget_carriers(|kept| *kept != name)?;
             if let Err(error) = kernel.release_host_egress() {
                 tracing::error!(%error, "cannot take back what egress needed of the host");
             }
@@ -247,51 +251,6 @@ impl Overlay {
         self.metrics.forget(network);
         lock(&self.carried).remove(network);
         Ok(())
-    }
-
-    /// Looks at what the host itself needs so that packets of its networks leave, and mends it: drift, as
-    /// [`Reason::Audit`] has it. Nothing is looked at before a network needed it.
-    ///
-    /// # Errors
-    /// With the first thing that could not be mended.
-    pub async fn audit_egress(&self) -> Result<(), EgressError> {
-        self.look_at_egress(Look::Thorough).await
-    }
-
-    /// The same, at once, whenever the kernel says that the host's rules, links, addresses or routes have changed.
-    ///
-    /// # Errors
-    /// When the kernel cannot be listened to.
-    pub async fn watch_egress(&self) -> Result<(), EgressError> {
-        let open = |subject| Notices::open(&self.kernel.hopper, &self.kernel.host, subject);
-        let failed = |error| EgressError::Netlink(NetlinkError::from(error));
-        let mut rules = open(Subject::Rules).map_err(failed)?;
-        let mut links = open(Subject::Links).map_err(failed)?;
-        loop {
-            tokio::select! {
-                told = rules.changed() => told.map_err(failed)?,
-                told = links.changed() => told.map_err(failed)?,
-            }
-            // Who changes one thing changes another: what follows at once is part of it.
-            tokio::time::sleep(TOGETHER).await;
-            let began = Instant::now();
-            if let Err(error) = self.look_at_egress(Look::Told).await {
-                tracing::error!(%error, "workloads may not reach the world outside");
-            }
-            tokio::time::sleep(began.elapsed() * REST).await;
-        }
-    }
-
-    async fn look_at_egress(&self, look: Look) -> Result<(), EgressError> {
-        let kernel = self.kernel.clone();
-        let work = task::blocking(move || kernel.ensure_host_egress(look));
-        let (mended, outcome) = work.await.map_err(EgressError::Forwarding)?;
-        let mut applied = Applied::default();
-        applied.count(Table::Link, mended.settings as usize);
-        applied.count(Table::Rules, mended.nft as usize);
-        applied.count(Table::Iptables, mended.iptables as usize);
-        self.metrics.count_drift("this host", &applied);
-        outcome
     }
 
     /// Counts the rules of `workload` that somebody changed and that were mended.
@@ -416,7 +375,7 @@ impl Carried {
             None => {
                 settled = None;
                 let mut pass = Pass::open(kernel, network)?;
-                let devices = pass.ensure_base(base)?;
+                let devices = pass.ensure_base(base, &mut self.rules)?;
                 (pass, devices)
             }
         };

@@ -7,7 +7,6 @@
 //!
 //! The kernel reads the rules for the first packet of a flow alone, and there are none before the network has a service.
 
-mod expression;
 mod kernel;
 mod metrics;
 mod ruleset;

@@ -6,6 +6,8 @@
 mod drift;
 #[path = "kernel/egress.rs"]
 mod egress;
+#[path = "kernel/gate.rs"]
+mod gate;
 #[path = "kernel/guard.rs"]
 mod guard;
 #[path = "kernel/hosts.rs"]

@@ -52,6 +52,10 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         forget_rules(&namespace, printer);
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }
+    // Not before the last tunnel is gone.
+    if sealane_agent::overlay::remove_gate(run_dir).map_err(Failure::of("clean"))? {
+        printer.talk("removed  the gate of tunnels");
+    }
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
     }

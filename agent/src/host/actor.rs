@@ -220,8 +220,8 @@ impl Host {
                 },
                 _ = audit.tick() => {
                     self.dirty.extend(self.parts.mesh.networks());
-                    if let Err(error) = self.parts.overlay.audit_egress().await {
-                        tracing::error!(%error, "workloads may not reach the world outside");
+                    if let Err(error) = self.parts.overlay.audit_host().await {
+                        tracing::error!("{error}");
                     }
                     self.refresh(Reason::Audit).await;
                 }

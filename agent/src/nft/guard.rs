@@ -1,13 +1,17 @@
-//! What a port of a network's bridge lets in: frames of its workload's Ethernet and IP address, nothing else. Pure.
+//! What a network's bridge lets in. Pure.
 //!
-//! A port has a chain of its own at its device's ingress, before the bridge: what other hosts have let in comes by the
-//! VXLAN device and is not looked at again. Such a chain is bound to its device: kernels before 6.16 remove it with
-//! that, without a new generation of the ruleset, so a device that was made anew gets its chain anew.
+//! By a port: frames of its workload's Ethernet and IP address, nothing else. By the VXLAN device: packets from addresses of
+//! the network's, but the gateway's and those of this host's own workloads. ARP and neighbour discovery never come by a
+//! tunnel, as every host answers its own workloads' questions: what comes by the device is the kernel's own answer, which is
+//! marked as for the host, while others' frames are for somebody behind the bridge.
+//!
+//! Each device has a chain of its own at its ingress, before the bridge. Such a chain is bound to its device: kernels before
+//! 6.16 remove it with that, without a new generation of the ruleset, so a device that was made anew gets its chain anew.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sealane_proto::types::MacAddr;
+use sealane_proto::types::{MacAddr, Subnet, Subnet6};
 
 use super::rules::{TABLE, same};
 use super::table;
@@ -32,12 +36,71 @@ pub(crate) struct Sender {
     pub(crate) address6: Option<Ipv6Addr>,
 }
 
+/// The device that other hosts' frames come by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    /// The device.
+    pub(crate) device: String,
+    /// Its number.
+    pub(crate) index: u32,
+}
+
+/// The addresses of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    /// IPv4.
+    pub(crate) subnet: Subnet,
+    /// IPv6, where it has such.
+    pub(crate) subnet6: Option<Subnet6>,
+}
+
+/// The chain of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Guarded {
+    pub(super) device: String,
+    index: u32,
+    rules: String,
+}
+
+impl Tunnel {
+    pub(super) fn guarded(&self, Addresses { subnet, subnet6 }: Addresses) -> Guarded {
+        let (net, gateway) = (subnet.to_net(), subnet.gateway());
+        let first = format!("ip saddr {net} ip saddr != {gateway} ip saddr != @local accept");
+        let mut rules = vec!["meta pkttype host arp operation reply accept".to_owned()];
+        if let Some(subnet6) = subnet6 {
+            let gateway = subnet6.address(gateway);
+            rules.push("meta pkttype host icmpv6 type nd-neighbor-advert accept".to_owned());
+            rules.push(
+                "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto foreign"
+                    .to_owned(),
+            );
+            rules.push(format!("ip6 saddr {subnet6} ip6 saddr != {gateway} ip6 saddr != @local6 accept"));
+        }
+        rules.push("goto foreign".to_owned());
+        Guarded { device: self.device.clone(), index: self.index, rules: stamped(&first, &rules) }
+    }
+}
+
+/// The first rule's comment is a fingerprint of them all.
+fn stamped(first: &str, rules: &[String]) -> String {
+    let rules = rules.join("\n        ");
+    let fingerprint = crc32fast::hash(format!("{first}\n{rules}").as_bytes());
+    format!("        {first} comment \"port {fingerprint:08x}\"\n        {rules}\n")
+}
+
 impl Sender {
+    /// What is its own.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [Some(self.address.into()), self.address6.map(IpAddr::from)].into_iter().flatten()
+    }
+
+    pub(super) fn guarded(&self) -> Guarded {
+        Guarded { device: self.port.clone(), index: self.index, rules: self.rules() }
+    }
+
     /// The port's chain. ARP (RFC 826) is held to the same addresses by both of its senders, so that nobody answers for
     /// another or for the gateway. Neighbour advertisements (RFC 4861, section 4.4) are about the sender; nobody else
     /// is a router.
-    ///
-    /// The first rule's comment is a fingerprint of them all.
     fn rules(&self) -> String {
         let Self { mac, address, .. } = self;
         let first = format!("ether saddr {mac} ip saddr {address} accept");
@@ -50,13 +113,11 @@ impl Sender {
             rules.push(format!("ether saddr {mac} ip6 saddr {address} accept"));
         }
         rules.push("goto strange".to_owned());
-        let rules = rules.join("\n        ");
-        let fingerprint = crc32fast::hash(format!("{first}\n{rules}").as_bytes());
-        format!("        {first} comment \"port {fingerprint:08x}\"\n        {rules}\n")
+        stamped(&first, &rules)
     }
 }
 
-/// A port's chain, by what it is known again.
+/// A device's chain, by what it is known again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     fingerprint: String,
@@ -65,12 +126,20 @@ pub(super) struct Chain {
     device: Option<u32>,
 }
 
-/// The chains that are there, by their ports.
+/// The chains that are there, by their devices.
 pub(super) type Chains = BTreeMap<String, Chain>;
 
+/// What is there beside the bare table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct There {
+    pub(super) chains: Chains,
+    /// The addresses of this host's workloads.
+    pub(super) local: BTreeSet<IpAddr>,
+}
+
 impl Chain {
-    pub(super) fn of(sender: &Sender) -> Self {
-        Self { device: Some(sender.index), ..Self::read(&sender.rules()) }
+    pub(super) fn of(guarded: &Guarded) -> Self {
+        Self { device: Some(guarded.index), ..Self::read(&guarded.rules) }
     }
 
     /// The chain with these rules, whether this module's text or nft's.
@@ -86,19 +155,32 @@ impl Chain {
     }
 }
 
-/// The table without its ports. The kernel reports multicast groups before it has an address to do it with: that is
+/// The table without its devices. The kernel reports multicast groups before it has an address to do it with: that is
 /// no forgery.
 fn bare_table(ipv6: bool) -> String {
-    let (reports, kinds) = if ipv6 {
-        ("        ip6 nexthdr ipv6-icmp icmpv6 type mld2-listener-report drop\n", "ip, arp, ip6")
+    let (reports, kinds, local6) = if ipv6 {
+        (
+            "        ip6 nexthdr ipv6-icmp icmpv6 type mld2-listener-report drop\n",
+            "ip, arp, ip6",
+            "    set local6 {\n        type ipv6_addr\n    }\n",
+        )
     } else {
-        ("", "ip, arp")
+        ("", "ip, arp", "")
     };
     let body = format!(
         "    \
     counter spoofed {{
     }}
+    counter foreign {{
+    }}
     counter unsupported {{
+    }}
+    set local {{
+        type ipv4_addr
+    }}
+{local6}    \
+    chain foreign {{
+        counter name \"foreign\" drop
     }}
     chain strange {{
 {reports}        \
@@ -110,43 +192,55 @@ fn bare_table(ipv6: bool) -> String {
     table::stamped(FAMILY, TABLE, "guard", &body)
 }
 
-/// The script that puts the table, without ports, in the place of what is there.
+/// The script that puts the table, without devices, in the place of what is there.
 pub(super) fn replacing(ipv6: bool) -> String {
     table::removal(FORMER_FAMILY, TABLE) + &table::replacing(FAMILY, TABLE, &bare_table(ipv6))
 }
 
-/// The script that gives the port its chain. It does not mind what there is of one.
-pub(super) fn guarding(sender: &Sender) -> String {
-    let (port, rules) = (&sender.port, sender.rules());
-    let hook = format!("type filter hook ingress device \"{port}\" priority -200; policy drop;");
+/// The script that gives the device its chain. It does not mind what there is of one.
+pub(super) fn guarding(Guarded { device, rules, .. }: &Guarded) -> String {
+    let hook = format!("type filter hook ingress device \"{device}\" priority -200; policy drop;");
     format!(
-        "{}table {FAMILY} {TABLE} {{\n    chain {port} {{\n        {hook}\n{rules}    }}\n}}\n",
-        freeing(port)
+        "{}table {FAMILY} {TABLE} {{\n    chain {device} {{\n        {hook}\n{rules}    }}\n}}\n",
+        freeing(device)
     )
 }
 
-/// The script that removes the port's chain, whether it is there or not.
+/// The script that makes the addresses of this host's workloads `to` what they were.
+pub(super) fn localising(from: &BTreeSet<IpAddr>, to: &BTreeSet<IpAddr>) -> String {
+    let of = |addresses: &BTreeSet<IpAddr>, ipv4: bool| -> BTreeSet<String> {
+        let of_family = addresses.iter().filter(|address| address.is_ipv4() == ipv4);
+        of_family.map(ToString::to_string).collect()
+    };
+    let change = |set, ipv4| table::changing_rows([FAMILY, TABLE, set], &of(from, ipv4), &of(to, ipv4));
+    change("local", true) + &change("local6", false)
+}
+
+/// The script that removes the device's chain, whether it is there or not.
 pub(super) fn freeing(port: &str) -> String {
     let chain = format!("chain {FAMILY} {TABLE} {port}");
     format!("add {chain}\nflush {chain}\ndelete {chain}\n")
 }
 
-/// The ports whose chains are not those that they should be.
-pub(super) fn wrong<'a>(there: &Chains, wanted: impl Iterator<Item = &'a Sender>) -> Vec<&'a Sender> {
-    wanted
-        .filter(|sender| !there.get(&sender.port).is_some_and(|chain| chain.is(&Chain::of(sender))))
-        .collect()
+/// The devices whose chains are not those that they should be.
+pub(super) fn wrong<'a>(there: &Chains, wanted: &'a [Guarded]) -> Vec<&'a Guarded> {
+    let is_right =
+        |guarded: &Guarded| there.get(&guarded.device).is_some_and(|chain| chain.is(&Chain::of(guarded)));
+    wanted.iter().filter(|guarded| !is_right(guarded)).collect()
 }
 
-/// Any chain, on a device that every namespace has.
-pub(super) fn example() -> String {
-    guarding(&Sender {
-        port: "lo".to_owned(),
-        index: 1,
+/// Any chain of either kind, on a device that every namespace has.
+pub(super) fn examples(addresses: Addresses) -> String {
+    let (device, index) = ("lo".to_owned(), 1);
+    let sender = Sender {
+        port: device.clone(),
+        index,
         mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
         address: Ipv4Addr::new(10, 0, 0, 2),
-        address6: Some(Ipv6Addr::LOCALHOST),
-    })
+        address6: addresses.subnet6.map(|_| Ipv6Addr::LOCALHOST),
+    };
+    let local = localising(&BTreeSet::new(), &sender.addresses().collect());
+    local + &guarding(&sender.guarded()) + &guarding(&Tunnel { device, index }.guarded(addresses))
 }
 
 /// Removes the table, whether it is there or not.
@@ -154,23 +248,25 @@ pub(super) fn removal() -> String {
     table::removal(FAMILY, TABLE)
 }
 
-/// The chains of ports in the table that nft lists; `None` when the table is not this one.
-pub(super) fn listed(text: &str, ipv6: bool) -> Option<Chains> {
-    let (mut bare, mut chains, mut rest) = (String::new(), Chains::new(), text);
+/// What is there in the table that nft lists; `None` when the table is not this one.
+pub(super) fn listed(text: &str, ipv6: bool) -> Option<There> {
+    let (text, rows) = table::without_rows(text)?;
+    let local = rows.into_values().flatten().map(|row| row.parse().ok()).collect::<Option<_>>()?;
+    let (mut bare, mut chains, mut rest) = (String::new(), Chains::new(), text.as_str());
     while let Some((before, chain)) = rest.split_once("\tchain ") {
         let (chain, after) = chain.split_once("\n\t}\n")?;
         bare.push_str(before);
         match chain.split_once(" hook ingress device ").zip(chain.split_once(" {\n")) {
-            Some(((_, hook), (port, _))) => {
+            Some(((_, hook), (device, _))) => {
                 let (_, rules) = hook.split_once('\n').unwrap_or_default();
-                chains.insert(port.to_owned(), Chain::read(rules));
+                chains.insert(device.to_owned(), Chain::read(rules));
             }
             None => bare.push_str(&format!("\tchain {chain}\n\t}}\n")),
         }
         rest = after;
     }
     bare.push_str(rest);
-    same(&bare, &bare_table(ipv6)).then_some(chains)
+    same(&bare, &bare_table(ipv6)).then_some(There { chains, local })
 }
 
 #[cfg(test)]
@@ -183,10 +279,18 @@ mod tests {
         Sender { port, index, mac, address: Ipv4Addr::new(10, 42, 0, last), address6: None }
     }
 
+    fn guarded(senders: &[Sender]) -> Vec<Guarded> {
+        senders.iter().map(Sender::guarded).collect()
+    }
+
     /// As nft lists the table with these ports' chains.
     fn list(senders: &[Sender]) -> String {
         let chain = |sender: &Sender| {
-            let chain = guarding(sender).lines().skip(4).map(|line| format!("{line}\n")).collect::<String>();
+            let chain = guarding(&sender.guarded())
+                .lines()
+                .skip(4)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>();
             format!("\n{}", chain.strip_suffix("}\n").unwrap())
         };
         let chains: String = senders.iter().map(chain).collect();
@@ -198,14 +302,15 @@ mod tests {
     fn what_nft_lists_is_read_back() {
         let six = Sender { address6: "fd42::a2a:b".parse().ok(), ..sender(11, 5) };
         let senders = [sender(10, 4), six];
-        let there = listed(&list(&senders), true).unwrap();
-        assert_eq!(there.len(), 2);
-        assert!(wrong(&there, senders.iter()).is_empty());
-        let other = [sender(10, 4), sender(11, 5), sender(12, 6)];
-        let ports =
-            |wrong: Vec<&Sender>| wrong.iter().map(|sender| sender.address.octets()[3]).collect::<Vec<_>>();
-        assert_eq!(ports(wrong(&there, other.iter())), [11, 12]);
-        assert_eq!(listed(&list(&[]), true), Some(Chains::new()));
+        let rows = "type ipv4_addr\n\t\telements = { 10.42.0.10,\n\t\t\t     10.42.0.11 }\n";
+        let there = listed(&list(&senders).replace("type ipv4_addr\n", rows), true).unwrap();
+        assert_eq!(there.chains.len(), 2);
+        assert_eq!(there.local, ["10.42.0.10", "10.42.0.11"].map(|row| row.parse().unwrap()).into());
+        assert!(wrong(&there.chains, &guarded(&senders)).is_empty());
+        let other = guarded(&[sender(10, 4), sender(11, 5), sender(12, 6)]);
+        let ports = |wrong: Vec<&Guarded>| wrong.iter().map(|one| one.index).collect::<Vec<_>>();
+        assert_eq!(ports(wrong(&there.chains, &other)), [5, 6]);
+        assert_eq!(listed(&list(&[]), true), Some(There::default()));
         assert_eq!(listed("", true), None);
     }
 
@@ -214,7 +319,7 @@ mod tests {
         let senders = [sender(10, 4)];
         let text = list(&senders);
         let more = text.replace("\t\tgoto strange\n\t}", "\t\taccept\n\t\tgoto strange\n\t}");
-        assert_eq!(wrong(&listed(&more, true).unwrap(), senders.iter()).len(), 1, "{more}");
+        assert_eq!(wrong(&listed(&more, true).unwrap().chains, &guarded(&senders)).len(), 1, "{more}");
         let last = "name \"unsupported\" drop\n";
         assert_eq!(listed(&text.replace(last, &format!("{last}\t\taccept\n")), true), None);
         assert_eq!(listed(&text, false), None);
@@ -222,8 +327,18 @@ mod tests {
 
     #[test]
     fn a_device_made_anew_is_guarded_anew() {
-        let there = Chains::from([(sender(10, 4).port, Chain::of(&sender(10, 4)))]);
-        assert!(wrong(&there, [sender(10, 4)].iter()).is_empty());
-        assert_eq!(wrong(&there, [sender(10, 9)].iter()).len(), 1);
+        let there = Chains::from([(sender(10, 4).port, Chain::of(&sender(10, 4).guarded()))]);
+        assert!(wrong(&there, &guarded(&[sender(10, 4)])).is_empty());
+        assert_eq!(wrong(&there, &guarded(&[sender(10, 9)])).len(), 1);
+    }
+
+    #[test]
+    fn addresses_of_this_hosts_workloads_are_changed_by_their_differences() {
+        let set = |addresses: &[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let (from, to) = (set(&["10.42.0.9", "fd42::a2a:9"]), set(&["10.42.0.9", "10.42.0.10"]));
+        assert_eq!(
+            localising(&from, &to),
+            "add element netdev sealane local { 10.42.0.10 }\ndelete element netdev sealane local6 { fd42::a2a:9 }\n"
+        );
     }
 }

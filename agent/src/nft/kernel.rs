@@ -8,8 +8,6 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::rules::TABLE;
-
 const SUBSYSTEM: u16 = 10; // NFNL_SUBSYS_NFTABLES
 const NEW_GENERATION: u16 = 15;
 const GET_GENERATION: u16 = 16;
@@ -38,11 +36,11 @@ pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> io::Result<u32> {
     id.map(u32::from_be_bytes).ok_or_else(|| io::Error::other("nf_tables has no generation"))
 }
 
-/// Packets that each named counter of our tables in `ns` has counted.
+/// Packets that each named counter of the tables of this name in `ns` has counted.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(crate) fn counters(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u64)>> {
+pub(crate) fn counters(hopper: &Hopper, ns: &NetNs, table: &str) -> io::Result<Vec<(String, u64)>> {
     let answers = ask(
         hopper,
         ns,
@@ -57,7 +55,7 @@ pub(crate) fn counters(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u
         };
         let packets = find(&find(&answer.attributes, OBJECT_DATA)?, COUNTER_PACKETS)?;
         let packets = <[u8; 8]>::try_from(packets.as_slice()).ok().map(u64::from_be_bytes)?;
-        (text(OBJECT_TABLE)? == TABLE).then_some((text(OBJECT_NAME)?, packets))
+        (text(OBJECT_TABLE)? == table).then_some((text(OBJECT_NAME)?, packets))
     });
     Ok(counters.collect())
 }

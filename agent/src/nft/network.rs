@@ -1,15 +1,16 @@
 //! The rules of a network's namespace in the kernel: the guard of its ports and its border.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 
 use sealane_proto::resource::Egress;
-use sealane_proto::types::Subnet;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use serde_json::Value;
 
 use super::border::Surroundings;
-use super::guard::{Chain, Chains, Sender};
+use super::guard::{Addresses, Chain, Guarded, Sender, There, Tunnel};
 use super::program::{list_ruleset, list_table, run};
 use super::rules::{TABLE, same};
 use super::{NftError, border, guard, kernel, table};
@@ -19,10 +20,10 @@ use super::{NftError, border, guard, kernel, table};
 pub(crate) struct Wanted {
     /// Who may send.
     pub(crate) senders: Senders,
+    /// The device of the tunnels, once it is there.
+    pub(crate) tunnel: Option<Tunnel>,
     /// The network's addresses.
-    pub(crate) subnet: Subnet,
-    /// Whether it has IPv6 addresses.
-    pub(crate) ipv6: bool,
+    pub(crate) addresses: Addresses,
     /// What becomes of packets to the world outside.
     pub(crate) egress: Egress,
     /// The UDP port of the tunnels between hosts.
@@ -34,10 +35,10 @@ pub(crate) struct Wanted {
 pub(crate) enum Senders {
     /// These and no others.
     Exactly(Vec<Sender>),
-    /// This one, beside those that may already.
-    With(Sender),
-    /// Those that may already, but for these ports.
-    Without(Vec<String>),
+    /// These, beside those that may already.
+    With(Vec<Sender>),
+    /// Those that may already, but for these ports; what is this host's own is still these addresses.
+    Without(Vec<String>, BTreeSet<IpAddr>),
 }
 
 /// What is known of the rules that are there. Forgetting it costs a look, nothing else.
@@ -45,38 +46,48 @@ pub(crate) enum Senders {
 pub(crate) struct Known {
     /// The ruleset's generation when it was right.
     generation: Option<u32>,
-    ports: Option<Chains>,
+    there: Option<There>,
     border: String,
 }
 
 impl Known {
-    /// The ports that are guarded, as far as is known.
+    /// The devices that are guarded, as far as is known.
     pub(crate) fn guarded(&self) -> impl Iterator<Item = &String> {
-        self.ports.iter().flat_map(Chains::keys)
+        self.there.iter().flat_map(|there| there.chains.keys())
     }
 }
 
-impl Senders {
-    /// The script that makes the chains what they should be, and how many were not. `chains` become those.
-    fn settle(&self, chains: &mut Chains) -> (String, usize) {
-        let (wanted, unwanted) = match self {
-            Self::Exactly(senders) => {
-                let is_wanted = |port: &String| senders.iter().any(|sender| sender.port == *port);
-                let unwanted = chains.keys().filter(|port| !is_wanted(port)).cloned().collect();
-                (senders.iter().collect::<Vec<_>>(), unwanted)
+impl Wanted {
+    /// The script that makes the chains and addresses what they should be, and how many were not. `there` becomes those.
+    fn settle(&self, there: &mut There) -> (String, usize) {
+        let senders: &[Sender] = match &self.senders {
+            Senders::Exactly(senders) | Senders::With(senders) => senders,
+            Senders::Without(..) => &[],
+        };
+        let tunnel = self.tunnel.iter().map(|tunnel| tunnel.guarded(self.addresses));
+        let guarded: Vec<Guarded> = tunnel.chain(senders.iter().map(Sender::guarded)).collect();
+        let own = senders.iter().flat_map(Sender::addresses);
+        let (unwanted, local): (Vec<String>, BTreeSet<IpAddr>) = match &self.senders {
+            Senders::Exactly(_) => {
+                let is_wanted = |device: &&String| guarded.iter().any(|one| one.device == **device);
+                let others = there.chains.keys().filter(|device| !is_wanted(device));
+                (others.cloned().collect(), own.collect())
             }
-            Self::With(sender) => (vec![sender], Vec::new()),
-            Self::Without(ports) => {
-                let unwanted = ports.iter().filter(|port| chains.contains_key(*port)).cloned().collect();
-                (Vec::new(), unwanted)
+            Senders::With(_) => (Vec::new(), own.chain(there.local.iter().copied()).collect()),
+            Senders::Without(ports, staying) => {
+                let known = ports.iter().filter(|port| there.chains.contains_key(*port));
+                (known.cloned().collect(), staying.clone())
             }
         };
-        let wrong = guard::wrong(chains, wanted.iter().copied());
-        let mut script: String = unwanted.iter().map(|port| guard::freeing(port)).collect();
-        script.extend(wrong.iter().map(|sender| guard::guarding(sender)));
-        let changes = unwanted.len() + wrong.len();
-        chains.retain(|port, _| !unwanted.contains(port));
-        chains.extend(wanted.into_iter().map(|sender| (sender.port.clone(), Chain::of(sender))));
+        let wrong = guard::wrong(&there.chains, &guarded);
+        let mut script: String = unwanted.iter().map(|device| guard::freeing(device)).collect();
+        // An address is nobody else's before its workload can send.
+        script += &guard::localising(&there.local, &local);
+        script.extend(wrong.iter().map(|guarded| guard::guarding(guarded)));
+        let changes = unwanted.len() + wrong.len() + usize::from(there.local != local);
+        there.chains.retain(|device, _| !unwanted.contains(device));
+        there.chains.extend(guarded.iter().map(|guarded| (guarded.device.clone(), Chain::of(guarded))));
+        there.local = local;
         (script, changes)
     }
 }
@@ -93,28 +104,30 @@ pub(crate) fn ensure_network_rules(
     known: &mut Known,
 ) -> Result<usize, NftError> {
     let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    let border = border::network(wanted.subnet, wanted.egress, wanted.vxlan_port);
+    let Wanted { addresses, egress, vxlan_port, .. } = wanted;
+    let border = border::network(addresses.subnet, egress, vxlan_port);
+    let ipv6 = addresses.subnet6.is_some();
     let (there, border_there) = if known.generation == Some(before) {
-        (known.ports.take(), known.border == border)
+        (known.there.take(), known.border == border)
     } else {
         let there = list_table(hopper, ns, guard::FAMILY, TABLE)?;
         let border_there = list_table(hopper, ns, border::FAMILY, TABLE)?;
         (
-            there.and_then(|text| guard::listed(&text, wanted.ipv6)),
+            there.and_then(|text| guard::listed(&text, ipv6)),
             border_there.is_some_and(|text| same(&text, &border)),
         )
     };
-    let mut script = if there.is_none() { guard::replacing(wanted.ipv6) } else { String::new() };
+    let mut script = if there.is_none() { guard::replacing(ipv6) } else { String::new() };
     let mut changes = usize::from(there.is_none());
-    let mut ports = there.unwrap_or_default();
-    let (chains, changed) = wanted.senders.settle(&mut ports);
+    let mut there = there.unwrap_or_default();
+    let (chains, changed) = wanted.settle(&mut there);
     script += &chains;
     changes += changed;
     if !border_there {
         script += &table::replacing(border::FAMILY, TABLE, &border);
         changes += 1;
     }
-    *known = Known { generation: None, ports: Some(ports), border };
+    *known = Known { generation: None, there: Some(there), border };
     let mut now = before;
     if !script.is_empty() {
         run(hopper, ns, script)?;
@@ -193,20 +206,22 @@ pub(crate) fn remove_host_rules(hopper: &Hopper, host: &NetNs) -> Result<bool, N
     }
 }
 
-/// Packets that a network's rules have dropped or refused, by the rules' counters: `spoofed`, `unsupported`,
-/// `refused`.
+/// Packets that a network's rules have dropped or refused, by the rules' counters: `spoofed`, `foreign`,
+/// `unsupported`, `refused`.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
 pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u64)>> {
-    kernel::counters(hopper, ns)
+    kernel::counters(hopper, ns, TABLE)
 }
 
 /// Tries all tables in `ns`, which may be any.
 pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
-    let subnet = "10.0.0.0/8".parse().map_err(|_| NftError::Refused("no such subnet".to_owned()))?;
-    for ipv6 in [false, true] {
-        run(hopper, ns, guard::replacing(ipv6) + &guard::example())?;
+    let wrong = || NftError::Refused("no such subnet".to_owned());
+    let subnet = "10.0.0.0/8".parse().map_err(|_| wrong())?;
+    for subnet6 in [None, Some("fd00::/64".parse().map_err(|_| wrong())?)] {
+        let examples = guard::examples(Addresses { subnet, subnet6 });
+        run(hopper, ns, guard::replacing(subnet6.is_some()) + &examples)?;
     }
     for egress in [Egress::Allow, Egress::Deny] {
         let table = border::network(subnet, egress, 4789);

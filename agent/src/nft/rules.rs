@@ -81,12 +81,14 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
     }}
     chain prerouting {{
         type nat hook prerouting priority -100; policy accept;
-        iifname \"{interface}\" tcp dport {{ {outbound}, {inbound}, {tunnel} }} return
-        iifname \"{interface}\" meta nfproto ipv4 meta l4proto tcp redirect to :{inbound}
+        iifname \"{interface}\" ip daddr {address} tcp dport {{ {outbound}, {inbound}, {tunnel} }} return
+        iifname \"{interface}\" ip daddr {address} meta l4proto tcp redirect to :{inbound}
     }}
     chain guard {{
         type filter hook input priority 0; policy accept;
-        ct state established accept
+        ct state {{ established, related }} accept
+        iifname \"{interface}\" meta nfproto ipv4 ip saddr != {subnet} counter drop
+        iifname \"{interface}\" meta pkttype host ip daddr != {address} counter drop
         ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} goto redirected
     }}
 {redirected}"

@@ -38,6 +38,7 @@ impl Path6 {
     /// The table: the same as over IPv4, one statement per line.
     pub(super) fn table(&self) -> String {
         let (subnet, gateway, own) = (self.subnet, self.gateway, self.own);
+        let interface = self.seat.interface();
         let SidecarPorts { outbound, inbound, tunnel } = self.ports;
         let redirected = redirected(self.ports);
         let body = format!(
@@ -56,7 +57,10 @@ impl Path6 {
     }}
     chain guard {{
         type filter hook input priority 0; policy accept;
-        ct state established accept
+        ct state {{ established, related }} accept
+        iifname \"{interface}\" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+        iifname \"{interface}\" ip6 saddr != {subnet} counter drop
+        iifname \"{interface}\" meta pkttype host ip6 daddr != {own} counter drop
         ip6 daddr {own} tcp dport {{ {outbound}, {inbound} }} goto redirected
     }}
 {redirected}"

@@ -12,9 +12,10 @@ use sealane_sys::{NetNs, NetNsError};
 use super::plan::{Base, Desired};
 use super::{Applied, Carried, Kernel, OverlayError, Reason, Table};
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Route, Socket, Sysctl};
+use crate::nft::Known;
 
 const BRIDGE: &str = "br0";
-const VXLAN: &str = "vxlan0";
+pub(super) const VXLAN: &str = "vxlan0";
 
 /// A pass under way: the network's namespace, what is in it, and what was changed so far.
 pub(super) struct Pass<'a> {
@@ -62,7 +63,7 @@ impl<'a> Pass<'a> {
         reason: Reason,
         carried: &mut Carried,
     ) -> Result<Devices, OverlayError> {
-        let devices = self.ensure_base(&desired.base)?;
+        let devices = self.ensure_base(&desired.base, &mut carried.rules)?;
         self.ensure_rules(desired, &mut carried.rules)?;
         self.ensure_ports(desired, devices, reason, &mut carried.rules)?;
         self.ensure_rows(desired, devices, &mut carried.known)?;
@@ -73,7 +74,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Makes the network's own devices what they should be.
-    pub(super) fn ensure_base(&mut self, base: &Base) -> Result<Devices, OverlayError> {
+    pub(super) fn ensure_base(&mut self, base: &Base, rules: &mut Known) -> Result<Devices, OverlayError> {
         // Addresses are what this agent gives, so nobody announces any; a VXLAN device without IPv6 answers for nobody.
         // What is forwarded is what leaves: inside, the bridge does it below IP, and nobody
         // is told of a shorter way.
@@ -101,7 +102,7 @@ impl<'a> Pass<'a> {
             self.applied.count(Table::Link, 1);
         }
         let bridge = self.ensure_bridge(base)?;
-        let vxlan = self.ensure_vxlan(base, bridge)?;
+        let vxlan = self.ensure_vxlan(base, bridge, rules)?;
         self.ensure_gateway(base, bridge)?;
         Ok(Devices { bridge, vxlan })
     }
@@ -133,7 +134,7 @@ impl<'a> Pass<'a> {
         Ok(index)
     }
 
-    fn ensure_vxlan(&mut self, base: &Base, bridge: u32) -> Result<u32, OverlayError> {
+    fn ensure_vxlan(&mut self, base: &Base, bridge: u32, rules: &mut Known) -> Result<u32, OverlayError> {
         let settings = self.vxlan_settings(base);
         let known = self.link(VXLAN).map(|link| {
             let data = if let Some(InfoData::Vxlan(data)) = &link.data { data.as_slice() } else { &[] };
@@ -145,7 +146,10 @@ impl<'a> Pass<'a> {
             self.change(LinkRequest::of(index).remove(), VXLAN)?;
         }
         if !matches!(known, Some((_, true))) {
+            self.kernel.ensure_gate()?;
             self.create_vxlan(base, settings)?;
+            // Nobody's frame comes in before it is looked at.
+            self.ensure_tunnel_rules(base, rules)?;
         }
         self.ensure_bridge_port(VXLAN, base.mtu, bridge, &vxlan_port_settings())?;
         self.index(VXLAN)

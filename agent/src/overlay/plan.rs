@@ -124,6 +124,8 @@ pub struct Desired {
     pub neighbours: BTreeSet<NeighbourRow>,
     /// How many other hosts are sent to.
     pub peers: usize,
+    /// The other hosts that carry the network: whose packets are let in.
+    pub carriers: BTreeSet<IpAddr>,
 }
 
 /// Changes that make one set of rows another: first remove, then add, where adding replaces the row of its key.
@@ -238,7 +240,9 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Local], mtu
             .extend(addresses.into_iter().flatten().map(|address| NeighbourRow { address, mac: remote.mac }));
         peers.insert(peer);
     }
-    Desired { base, ports, fdb, neighbours, peers: peers.len() }
+    let others = snapshot.nodes.iter().filter(|other| other.name != *node);
+    let carriers = others.map(|other| other.underlay.to_ip()).collect();
+    Desired { base, ports, fdb, neighbours, peers: peers.len(), carriers }
 }
 
 /// How to make `actual` into `desired`. A row that stands alone under its key is replaced, not removed, so that

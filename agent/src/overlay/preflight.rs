@@ -7,6 +7,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+use super::gate;
 use crate::netlink::{LinkRequest, NetlinkError, Socket};
 use crate::nft::{self, NftError};
 use crate::services::{self, ServiceError};
@@ -30,6 +31,11 @@ pub enum Missing {
     /// nftables, the program or the kernel's part.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// What keeps strangers out of tunnels.
+    #[error(
+        "the gate of tunnels cannot be made: {0}; load what it needs with `modprobe nf_tables nft_fib_inet nft_objref`"
+    )]
+    Gate(#[source] NetlinkError),
     /// What balances service addresses.
     #[error(transparent)]
     Services(#[from] ServiceError),
@@ -61,6 +67,7 @@ pub fn check(hopper: &Hopper) -> Result<(), Vec<Missing>> {
         })
         .collect();
     missing.extend(nft::probe(hopper, &ns).err().map(Missing::from));
+    missing.extend(gate::probe(hopper, &ns).err().map(Missing::Gate));
     missing.extend(services::probe(hopper, &ns).err().map(Missing::from));
     let writable = hopper
         .run(&ns, || OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ip_forward").map(drop))

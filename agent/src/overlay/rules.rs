@@ -1,13 +1,17 @@
 //! The network's rules, and what they have counted.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 
 use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_base::task;
 
-use super::pass::Pass;
+use super::pass::{Pass, VXLAN};
 use super::plan::{Base, Desired, Port};
 use super::{Overlay, OverlayError, Table};
-use crate::nft::{self, Known, Sender, Senders, Wanted};
+use crate::nft::gate::Refused;
+use crate::nft::{self, Addresses, Known, Sender, Senders, Tunnel, Wanted};
 
 impl Pass<'_> {
     /// Lets every port's workload speak for itself and for nobody else.
@@ -36,17 +40,23 @@ impl Pass<'_> {
     ) -> Result<(), OverlayError> {
         let gone = || io::Error::other(format!("{} was removed while it was set up", port.name));
         let sender = self.sender(base, port).ok_or_else(gone)?;
-        self.ensure_senders(base, Senders::With(sender), known)
+        self.ensure_senders(base, Senders::With(vec![sender]), known)
     }
 
-    /// Removes what guarded ports that are gone.
+    /// The same for the tunnels' device alone.
+    pub(super) fn ensure_tunnel_rules(&mut self, base: &Base, known: &mut Known) -> Result<(), OverlayError> {
+        self.ensure_senders(base, Senders::With(Vec::new()), known)
+    }
+
+    /// Removes what guarded ports that are gone; addresses of this host's workloads are those that stay.
     pub(super) fn free_ports(
         &mut self,
         base: &Base,
         gone: Vec<String>,
+        staying: BTreeSet<IpAddr>,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
-        self.ensure_senders(base, Senders::Without(gone), known)
+        self.ensure_senders(base, Senders::Without(gone, staying), known)
     }
 
     fn ensure_senders(
@@ -55,11 +65,14 @@ impl Pass<'_> {
         senders: Senders,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
+        if self.link(VXLAN).is_none() {
+            self.refresh_link(VXLAN)?;
+        }
         let vxlan_port = self.kernel.config.vxlan_port;
         let wanted = Wanted {
             senders,
-            subnet: base.subnet,
-            ipv6: base.subnet6.is_some(),
+            tunnel: self.link(VXLAN).map(|link| Tunnel { device: link.name.clone(), index: link.index }),
+            addresses: Addresses { subnet: base.subnet, subnet6: base.subnet6 },
             egress: base.egress,
             vxlan_port,
         };
@@ -80,46 +93,76 @@ impl Pass<'_> {
     }
 }
 
+/// Counters of a network's rules, their series, and what these say.
+const OF_NETWORKS: [(&str, &str, &str); 4] = [
+    (
+        "spoofed",
+        "sealane_spoofed_packets_total",
+        "Packets of workloads with the Ethernet or IP address of somebody else; dropped.",
+    ),
+    (
+        "foreign",
+        "sealane_tunnel_spoofed_packets_total",
+        "Packets of other hosts' tunnels from an address that none of their workloads can have; dropped.",
+    ),
+    (
+        "unsupported",
+        "sealane_unsupported_packets_total",
+        "Packets of workloads of no family that the network has; dropped.",
+    ),
+    (
+        "refused",
+        "sealane_egress_refused_packets_total",
+        "Packets of workloads that may not leave their network; refused with ICMP.",
+    ),
+];
+
 impl Overlay {
-    /// What the rules of every network on this host have dropped and refused, as series.
+    /// What the rules of every network on this host, and its gate, have dropped and refused, as series.
     pub(crate) async fn counted(&self) -> Vec<Family> {
         let kernel = self.kernel.clone();
-        let counted = tokio::task::spawn_blocking(move || kernel.counted()).await.unwrap_or_default();
-        let families = [
-            (
-                "spoofed",
-                "sealane_spoofed_packets_total",
-                "Packets of workloads with the Ethernet or IP address of somebody else; dropped.",
-            ),
-            (
-                "unsupported",
-                "sealane_unsupported_packets_total",
-                "Packets of workloads of no family that the network has; dropped.",
-            ),
-            (
-                "refused",
-                "sealane_egress_refused_packets_total",
-                "Packets of workloads that may not leave their network; refused with ICMP.",
-            ),
-        ];
-        let family = |(counter, name, help): (&str, &str, &str)| {
+        let counting = move || (kernel.counted(), kernel.refused());
+        let (counted, refused) = task::blocking(counting).await.unwrap_or_default();
+        let of_networks = OF_NETWORKS.into_iter().map(|(counter, name, help)| {
             let of = counted.iter().filter(|(_, known, _)| known == counter);
-            let series = of.map(|(network, _, packets)| Series {
-                labels: vec![("network".to_owned(), network.clone())],
-                reading: Reading::Value(*packets as f64),
-            });
-            Family {
-                name: name.to_owned(),
-                help: help.to_owned(),
-                kind: Kind::Counter,
-                series: series.collect(),
-            }
-        };
-        families.into_iter().map(family).collect()
+            let series = of.map(|(network, _, packets)| (vec![("network", network.clone())], *packets));
+            family(name, help, series)
+        });
+        let help = "VXLAN packets that no host of their network has sent, by reason (stranger, forged, malformed); dropped.";
+        let refused = refused.into_iter().map(|(why, packets)| {
+            let (reason, network) = match why {
+                Refused::Stranger(network) => ("stranger", network.to_string()),
+                Refused::Forged => ("forged", String::new()),
+                Refused::Malformed => ("malformed", String::new()),
+            };
+            (vec![("network", network), ("reason", reason.to_owned())], packets)
+        });
+        of_networks.chain([family("sealane_tunnel_refused_packets_total", help, refused)]).collect()
     }
 }
 
+fn family(
+    name: &str,
+    help: &str,
+    series: impl Iterator<Item = (Vec<(&'static str, String)>, u64)>,
+) -> Family {
+    let series = series.map(|(labels, packets)| Series {
+        labels: labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect(),
+        reading: Reading::Value(packets as f64),
+    });
+    Family { name: name.to_owned(), help: help.to_owned(), kind: Kind::Counter, series: series.collect() }
+}
+
 impl super::Kernel {
+    /// What the gate has refused; nothing while there is none.
+    fn refused(&self) -> Vec<(Refused, u64)> {
+        let counted = self.gate_counters().unwrap_or_default();
+        counted
+            .into_iter()
+            .filter_map(|(name, packets)| Some((Refused::of_counter(&name)?, packets)))
+            .collect()
+    }
+
     /// Network, counter and packets. A network that is just coming or going counts nothing.
     fn counted(&self) -> Vec<(String, String, u64)> {
         let networks = self.networks_on_disk().unwrap_or_default();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_sys::NetNs;
 
-use super::pass::{Devices, Pass};
+use super::pass::{Devices, Pass, VXLAN};
 use super::plan::{Base, Desired, Port};
 use super::{Applied, Carried, Kernel, OverlayError, Table};
 use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
@@ -73,7 +73,8 @@ impl Carried {
         let mut settled = self.settled.take()?;
         let gone = settled.gone(desired)?;
         let names: BTreeSet<&String> = desired.ports.iter().map(|port| &port.name).collect();
-        let freed: Vec<String> = self.rules.guarded().filter(|port| !names.contains(port)).cloned().collect();
+        let is_gone = |device: &&String| *device != VXLAN && !names.contains(device);
+        let freed: Vec<String> = self.rules.guarded().filter(is_gone).cloned().collect();
         let mut applied = Applied::default();
         let same_rows =
             settled.desired.fdb == desired.fdb && settled.desired.neighbours == desired.neighbours;
@@ -81,7 +82,10 @@ impl Carried {
             let changed = Pass::resume(kernel, &snapshot.network, &[]).and_then(|mut pass| {
                 pass.remove_ports(&gone)?;
                 if !freed.is_empty() {
-                    pass.free_ports(&desired.base, freed, &mut self.rules)?;
+                    let ports = desired.ports.iter();
+                    let staying = ports.flat_map(|port| desired.base.both(0, port.address));
+                    let staying = staying.map(|both| both.address).collect();
+                    pass.free_ports(&desired.base, freed, staying, &mut self.rules)?;
                 }
                 pass.change_rows(&settled, desired)?;
                 Ok(pass.applied)

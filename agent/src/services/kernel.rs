@@ -7,14 +7,12 @@ use sealane_proto::types::{NetworkName, Transport};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::expression::{Family, NFPROTO_INET};
 use super::ruleset::{self, SERVICES, VIPS};
 use super::table::{Mapped, ServiceTable};
 use crate::netlink::NetlinkError;
-use crate::netlink::netfilter::{Attributes, NetfilterSocket, Subsystem, Verb, attribute, text};
-
-const GET_RULE: u8 = 7;
-const GET_ELEMENTS: u8 = 13;
+use crate::netlink::netfilter::NetfilterSocket;
+use crate::nft::expression::{Family, octets};
+use crate::nft::writer::{self, elements};
 
 /// The table of one network in one namespace.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Found {
             services: services
                 .map(|(&mapped, backends)| (ruleset::key(mapped), backends.chain.clone()))
                 .collect(),
-            vips: table.vips.iter().map(|&vip| (super::expression::octets(vip), String::new())).collect(),
+            vips: table.vips.iter().map(|&vip| (octets(vip), String::new())).collect(),
         }
     }
 }
@@ -86,7 +84,7 @@ impl Namespace<'_> {
 
     /// Takes the table away; one that is gone already is no error.
     pub(super) fn remove(&self) -> Result<(), NetlinkError> {
-        let removal = ruleset::removal(&ruleset::table_name(self.network));
+        let removal = writer::removal(&ruleset::table_name(self.network));
         self.open()?.commit(&removal, "remove the rules of service addresses")
     }
 
@@ -108,47 +106,6 @@ impl Namespace<'_> {
 fn read(socket: &mut NetfilterSocket, name: &str) -> Result<Found, NetlinkError> {
     let services = elements(socket, name, SERVICES)?;
     let vips = elements(socket, name, VIPS)?;
-    let of_table = Attributes::of(|attributes| attributes.text(1, name));
-    let rules = socket.dump(verb(GET_RULE), &of_table, |rule| {
-        let field = |kind| attribute(rule, kind).map(text);
-        (field(1)? == name).then(|| (field(2).unwrap_or_default(), comment(rule).unwrap_or_default()))
-    })?;
-    let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (chain, rule) in rules {
-        chains.entry(chain).or_default().push(rule);
-    }
+    let chains = writer::rules(socket, name)?;
     Ok(Found { chains, services, vips })
-}
-
-fn verb(number: u8) -> Verb {
-    Verb { subsystem: Subsystem::Tables, number, flags: 0, family: NFPROTO_INET }
-}
-
-/// What was kept beside a rule: a type, the length, the text.
-fn comment(rule: &[u8]) -> Option<String> {
-    attribute(rule, 7)?.get(2..).map(text)
-}
-
-/// The elements of a set with the chains that they lead to.
-fn elements(
-    socket: &mut NetfilterSocket,
-    table: &str,
-    set: &str,
-) -> Result<BTreeMap<Vec<u8>, String>, NetlinkError> {
-    let of_set = Attributes::of(|attributes| {
-        attributes.text(1, table);
-        attributes.text(2, set);
-    });
-    let lists = socket.dump(verb(GET_ELEMENTS), &of_set, |list| {
-        let elements = crate::netlink::netfilter::attributes(attribute(list, 3)?);
-        Some(elements.filter_map(|(_, element)| parse(element)).collect::<Vec<_>>())
-    })?;
-    Ok(lists.into_iter().flatten().collect())
-}
-
-fn parse(element: &[u8]) -> Option<(Vec<u8>, String)> {
-    let key = attribute(attribute(element, 1)?, 1)?.to_vec();
-    let verdict = attribute(element, 2).and_then(|data| attribute(data, 2));
-    let chain = verdict.and_then(|verdict| attribute(verdict, 2));
-    Some((key, chain.map(text).unwrap_or_default()))
 }

@@ -9,18 +9,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sealane_proto::types::{NetworkName, Transport};
 
-use super::expression::{Family, NFPROTO_INET, Rule, octets, value, verdict};
 use super::table::{Backends, Mapped, ServiceTable};
-use crate::netlink::netfilter::{Attributes, Subsystem, Transaction, Verb};
+use crate::netlink::netfilter::{Attributes, Transaction};
+use crate::nft::expression::{Family, Rule, octets, value};
+use crate::nft::writer::{Hook, NLM_F_CREATE, Writer, element, fingerprint};
 
 /// The map from ports to their chains.
 pub(super) const SERVICES: &str = "services";
 /// The set of services' addresses.
 pub(super) const VIPS: &str = "vips";
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
-/// Elements that fit into one message, whose list is an attribute of at most 65,535 bytes.
-const ELEMENTS: usize = 500;
 /// NF_INET_LOCAL_OUT of linux/netfilter.h.
 const OUTPUT: u32 = 3;
 /// Before and after the sidecar's rules, which are at the usual -100 (dstnat).
@@ -39,11 +36,6 @@ const MAP: u32 = 8;
 /// The name of a network's table.
 pub(super) fn table_name(network: &NetworkName) -> String {
     format!("sealane-services-{network}")
-}
-
-/// What tells a rule from every other: its content's checksum, kept beside it in the kernel as its comment.
-pub(super) fn fingerprint(rule: &Rule) -> String {
-    format!("{:08x}", crc32fast::hash(rule.as_bytes()))
 }
 
 /// The rules of every chain that has any, by fingerprints in their order.
@@ -107,26 +99,18 @@ fn choice(backends: &Backends, id: u32) -> Rule {
     Rule::default().choose(Family::V4, total, "__map%d", id)
 }
 
-/// Messages about one table.
-struct Writer<'a> {
-    table: &'a str,
-    maps: u32,
-    transaction: Transaction,
-}
-
 /// The transaction that puts the table in the place of what is there.
 pub(super) fn replacement(name: &str, wanted: &ServiceTable) -> Transaction {
-    let mut writer = Writer { table: name, maps: 0, transaction: removal(name) };
-    writer.put(0, NLM_F_CREATE, |_| {});
+    let mut writer = Writer::replacing(name);
     writer.sets();
     for chain in base_chains(wanted) {
-        writer.chain(chain.name, Some(chain.priority));
+        writer.chain(chain.name, Some(&Hook { kind: "nat", number: OUTPUT, priority: chain.priority }));
         for rule in &chain.rules {
             writer.rule(chain.name, rule);
         }
     }
     writer.advance(&ServiceTable::default(), wanted);
-    writer.transaction
+    writer.done()
 }
 
 /// The transaction that leads from the table as it is known to be to the one that is wanted.
@@ -134,30 +118,12 @@ pub(super) fn difference(name: &str, known: &ServiceTable, wanted: &ServiceTable
     if known.blocks != wanted.blocks {
         return replacement(name, wanted);
     }
-    let mut writer = Writer { table: name, maps: 0, transaction: Transaction::default() };
+    let mut writer = Writer::of(name);
     writer.advance(known, wanted);
-    writer.transaction
-}
-
-/// The transaction that leaves nothing, whether the table is there or not.
-pub(super) fn removal(name: &str) -> Transaction {
-    let mut writer = Writer { table: name, maps: 0, transaction: Transaction::default() };
-    writer.put(0, NLM_F_CREATE, |_| {});
-    writer.put(2, 0, |_| {});
-    writer.transaction
+    writer.done()
 }
 
 impl Writer<'_> {
-    /// Adds a message that begins with the table's name.
-    fn put(&mut self, number: u8, flags: u16, fill: impl FnOnce(&mut Attributes)) {
-        let verb = Verb { subsystem: Subsystem::Tables, number, flags, family: NFPROTO_INET };
-        let attributes = Attributes::of(|attributes| {
-            attributes.text(1, self.table);
-            fill(attributes);
-        });
-        self.transaction.push(verb, attributes);
-    }
-
     fn advance(&mut self, known: &ServiceTable, wanted: &ServiceTable) {
         let other = |a: &ServiceTable, b: &ServiceTable| -> Vec<(Mapped, Backends)> {
             let ports = a.ports.iter().filter(|(mapped, backends)| b.ports.get(mapped) != Some(backends));
@@ -172,9 +138,7 @@ impl Writer<'_> {
         let leads = |(mapped, backends): &(Mapped, Backends)| element(&key(*mapped), Some(&backends.chain));
         self.elements(true, SERVICES, new.iter().map(leads));
         for (_, backends) in &gone {
-            // All rules of the chain, then the chain.
-            self.put(8, 0, |rules| rules.text(2, &backends.chain));
-            self.put(5, 0, |chain| chain.text(3, &backends.chain));
+            self.remove_chain(&backends.chain);
         }
         let only = |a: &ServiceTable, b: &ServiceTable| -> Vec<IpAddr> {
             a.vips.difference(&b.vips).copied().collect()
@@ -186,7 +150,7 @@ impl Writer<'_> {
 
     fn sets(&mut self) {
         let Family { kind, length, .. } = Family::V4;
-        self.maps += 2;
+        let id = self.next_set();
         self.put(9, NLM_F_CREATE, |map| {
             map.text(2, SERVICES);
             map.number(3, MAP);
@@ -194,48 +158,14 @@ impl Writer<'_> {
             map.number(5, length + 8);
             map.number(6, VERDICTS);
             map.number(7, 0);
-            map.number(10, 1);
+            map.number(10, id);
         });
-        self.put(9, NLM_F_CREATE, |set| {
-            set.text(2, VIPS);
-            set.number(3, 0);
-            set.number(4, kind);
-            set.number(5, length);
-            set.number(10, 2);
-        });
-    }
-
-    fn chain(&mut self, name: &str, priority: Option<i32>) {
-        self.put(3, NLM_F_CREATE, |chain| {
-            chain.text(3, name);
-            if let Some(priority) = priority {
-                chain.nested(4, |hook| {
-                    hook.number(1, OUTPUT);
-                    hook.bytes(2, &priority.to_be_bytes());
-                });
-                chain.text(7, "nat");
-            }
-        });
-    }
-
-    fn rule(&mut self, chain: &str, rule: &Rule) {
-        self.named_rule(chain, rule, &fingerprint(rule));
-    }
-
-    fn named_rule(&mut self, chain: &str, rule: &Rule, name: &str) {
-        self.put(6, NLM_F_CREATE | NLM_F_APPEND, |message| {
-            message.text(2, chain);
-            message.nested_bytes(4, rule.as_bytes());
-            // As nft keeps comments: a type, the length, the text with its end.
-            let length = u8::try_from(name.len() + 1).unwrap_or(u8::MAX);
-            message.bytes(7, &[&[0, length], name.as_bytes(), b"\0"].concat());
-        });
+        self.set(VIPS, kind, length);
     }
 
     /// A port's rule: every endpoint has as many of the numbers as it weighs.
     fn choice(&mut self, backends: &Backends) {
-        self.maps += 1;
-        let (id, Family { kind, length, .. }) = (self.maps, Family::V4);
+        let (id, Family { kind, length, .. }) = (self.next_set(), Family::V4);
         self.put(9, NLM_F_CREATE, |map| {
             map.text(2, "__map%d");
             map.number(3, ANONYMOUS | CONSTANT | INTERVAL | MAP);
@@ -252,37 +182,11 @@ impl Writer<'_> {
             first += u32::from(weight.get());
         }
         ranges.push(end(first));
-        for part in ranges.chunks(ELEMENTS) {
-            self.put(12, NLM_F_CREATE, |list| {
-                list.text(2, "__map%d");
-                list.number(4, id);
-                list.nested(3, |list| part.iter().for_each(|one| list.nested_bytes(1, one.as_bytes())));
-            });
-        }
+        self.elements_of(id, "__map%d", &ranges);
         // The number differs from one transaction to the next; the name must not.
         let name = fingerprint(&choice(backends, 0));
         self.named_rule(&backends.chain, &choice(backends, id), &name);
     }
-
-    fn elements(&mut self, add: bool, set: &str, elements: impl Iterator<Item = Attributes>) {
-        let elements: Vec<Attributes> = elements.collect();
-        for part in elements.chunks(ELEMENTS) {
-            let (number, flags) = if add { (12, NLM_F_CREATE) } else { (14, 0) };
-            self.put(number, flags, |list| {
-                list.text(2, set);
-                list.nested(3, |list| part.iter().for_each(|one| list.nested_bytes(1, one.as_bytes())));
-            });
-        }
-    }
-}
-
-fn element(key: &[u8], chain: Option<&str>) -> Attributes {
-    Attributes::of(|element| {
-        element.nested(1, |data| value(data, key));
-        if let Some(chain) = chain {
-            element.nested(2, |data| verdict(data, chain));
-        }
-    })
 }
 
 /// The numbers from `first` on, up to the next element, choose `address`.

@@ -75,11 +75,12 @@ pub(crate) fn isolate() {
 impl Host {
     /// An agent's overlay on the host in `ns`, whose underlay address ends with `last`.
     pub(crate) fn start(ns: NetNs, name: &str, last: u8, run_dir: &str, vxlan_port: u16) -> Self {
-        let config = OverlayConfig {
-            run_dir: run_dir.into(),
-            underlay: IpAddr::from([192, 0, 2, last]).into(),
-            vxlan_port,
-        };
+        Self::start_at(ns, name, IpAddr::from([192, 0, 2, last]), run_dir, vxlan_port)
+    }
+
+    /// The same, with any underlay address.
+    pub(crate) fn start_at(ns: NetNs, name: &str, underlay: IpAddr, run_dir: &str, vxlan_port: u16) -> Self {
+        let config = OverlayConfig { run_dir: run_dir.into(), underlay: underlay.into(), vxlan_port };
         let registry = prometheus::Registry::new();
         // Hopper and overlay take the namespace of the thread they are started by for the host's.
         let (hopper, overlay) = std::thread::scope(|scope| {

@@ -10,7 +10,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::hosts::{Hosts, sh, two_hosts};
+use crate::hosts::{Hosts, sh, try_sh, two_hosts};
 
 const PORTS: SidecarPorts = SidecarPorts { outbound: 15001, inbound: 15006, tunnel: 15008 };
 
@@ -50,6 +50,34 @@ async fn redirect_ports_refuse_what_was_not_redirected() {
         assert_eq!(refusal(call), io::ErrorKind::ConnectionRefused, "{port} from within");
     }
     connect(hopper, client, "10.42.0.11:15008", Some(MARK)).unwrap();
+}
+
+#[tokio::test]
+async fn nobody_reaches_another_address_of_a_workload_nor_comes_from_outside_its_network() {
+    let scene = Scene::new().await;
+    let Scene { hosts, client, server, hopper, .. } = &scene;
+    let inbound = listen(hopper, server, 15006);
+    let _application = listen(hopper, server, 8080);
+    sh(
+        server,
+        "ip link add other type veth peer name further && ip addr add 172.30.0.2/24 dev other && ip link set other up",
+    );
+    sh(client, "ip route add 172.30.0.2/32 via 10.42.0.11");
+    let network = hosts.a.overlay.network_netns(&hosts.network.name).unwrap();
+    sh(&network, "ip addr add 198.51.100.1/32 dev lo");
+    let dropped = || {
+        let rules = sh(server, "nft list chain inet sealane guard");
+        let counted = rules.split("counter packets ").skip(1);
+        counted.map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let ping = |from: &NetNs, line: &str| try_sh(from, &format!("ping -n -c1 -W0.5 {line}")).status.success();
+    assert!(ping(client, "10.42.0.11"));
+    assert!(!ping(client, "172.30.0.2") && !ping(&network, "-I 198.51.100.1 10.42.0.11"));
+    let call = "timeout 2 bash -c \"exec 3<>/dev/tcp/172.30.0.2/8080\"";
+    assert!(!try_sh(client, call).status.success(), "not even by the sidecar");
+    inbound.set_nonblocking(true).unwrap();
+    assert!(inbound.accept().is_err());
+    assert!(dropped() >= 3, "{}", dropped());
 }
 
 #[tokio::test]

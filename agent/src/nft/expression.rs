@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::netlink::netfilter::Attributes;
 
-pub(super) const NFPROTO_INET: u8 = 1;
+pub(crate) const NFPROTO_INET: u8 = 1;
 const LIST_ELEM: u16 = 1;
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
@@ -16,6 +16,13 @@ const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 const GOTO: i32 = -4;
+const RETURN: i32 = -5;
+const DROP: i32 = 0; // NF_DROP
+const ACCEPT: i32 = 1; // NF_ACCEPT
+const NOT_EQUAL: u32 = 1; // NFT_CMP_NEQ
+const COUNTER: u32 = 1; // NFT_OBJECT_COUNTER
+const FIB_OF_SOURCE_BY_INTERFACE: u32 = 1 | 8; // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF
+const FIB_DEVICE: u32 = 1; // NFT_FIB_RESULT_OIF
 /// Where a verdict is put.
 const VERDICT: u32 = 0;
 /// The first of the registers of four bytes, by its older name.
@@ -24,36 +31,45 @@ const FIRST: u32 = 1;
 const NEXT: [u32; 2] = [9, 10];
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
+const META_IIFKIND: u32 = 26;
+/// IFNAMSIZ: what a kind of device is compared as.
+const KIND_LENGTH: usize = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
 /// What differs between the families of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Family {
+pub(crate) struct Family {
     /// NFPROTO_IPV4.
-    pub(super) nfproto: u8,
-    /// Where the destination begins in the IP header.
+    pub(crate) nfproto: u8,
+    /// Where the source begins in the IP header.
+    source: u32,
+    /// Where the destination begins.
     destination: u32,
     /// How long an address is, in bytes.
-    pub(super) length: u32,
+    pub(crate) length: u32,
     /// ICMP's number, and its echo request's.
     echo: (u8, u8),
     /// The nft program's number for the type of an address.
-    pub(super) kind: u32,
+    pub(crate) kind: u32,
 }
 
 impl Family {
     /// RFC 791 and RFC 792.
-    pub(super) const V4: Self = Self { nfproto: 2, destination: 16, length: 4, echo: (1, 8), kind: 7 };
+    pub(crate) const V4: Self =
+        Self { nfproto: 2, source: 12, destination: 16, length: 4, echo: (1, 8), kind: 7 };
+    /// RFC 8200 and RFC 4443.
+    pub(crate) const V6: Self =
+        Self { nfproto: 10, source: 8, destination: 24, length: 16, echo: (58, 128), kind: 8 };
 }
 
 /// One rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rule(Attributes);
+pub(crate) struct Rule(Attributes);
 
 impl Rule {
     /// The value of the message's list of expressions.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
@@ -81,15 +97,19 @@ impl Rule {
     }
 
     fn is(self, value: &[u8]) -> Self {
+        self.compare(0, value)
+    }
+
+    fn compare(self, operator: u32, value: &[u8]) -> Self {
         self.expression("cmp", |data| {
             data.number(1, FIRST);
-            data.number(2, 0);
+            data.number(2, operator);
             data.nested(3, |data| data.bytes(DATA_VALUE, value));
         })
     }
 
     /// `meta l4proto PROTOCOL`
-    pub(super) fn carried_by(self, protocol: u8) -> Self {
+    pub(crate) fn carried_by(self, protocol: u8) -> Self {
         self.meta(META_L4PROTO, FIRST).is(&[protocol])
     }
 
@@ -100,7 +120,7 @@ impl Rule {
     }
 
     /// `ip daddr @SET`
-    pub(super) fn destination_in(self, family: Family, set: &str) -> Self {
+    pub(crate) fn destination_in(self, family: Family, set: &str) -> Self {
         self.destination(family).expression("lookup", |data| {
             data.text(1, set);
             data.number(2, FIRST);
@@ -108,7 +128,7 @@ impl Rule {
     }
 
     /// `ip daddr NET`
-    pub(super) fn destination_of(self, family: Family, net: IpNet) -> Self {
+    pub(crate) fn destination_of(self, family: Family, net: IpNet) -> Self {
         self.destination(family).inside(family, net)
     }
 
@@ -126,14 +146,104 @@ impl Rule {
         masked.is(&network)
     }
 
+    /// `ip saddr @SET`
+    pub(crate) fn source_in(self, family: Family, set: &str) -> Self {
+        let of_family = self.meta(META_NFPROTO, FIRST).is(&[family.nfproto]);
+        let source = of_family.payload(NETWORK_HEADER, family.source, family.length, FIRST);
+        source.expression("lookup", |data| {
+            data.text(1, set);
+            data.number(2, FIRST);
+        })
+    }
+
+    /// `udp dport PORT`
+    pub(crate) fn datagram_to(self, port: u16) -> Self {
+        let udp = self.carried_by(libc::IPPROTO_UDP as u8);
+        udp.payload(TRANSPORT_HEADER, 2, 2, FIRST).is(&port.to_be_bytes())
+    }
+
+    /// `meta iifkind KIND`
+    pub(crate) fn comes_by(self, kind: &str) -> Self {
+        let mut name = kind.as_bytes().to_vec();
+        name.resize(KIND_LENGTH, 0);
+        self.meta(META_IIFKIND, FIRST).is(&name)
+    }
+
+    /// `fib saddr . iif oif missing`: answers would not leave by where the packet came from.
+    pub(crate) fn source_is_elsewhere(self) -> Self {
+        let device = self.expression("fib", |data| {
+            data.number(1, FIRST);
+            data.number(2, FIB_DEVICE);
+            data.number(3, FIB_OF_SOURCE_BY_INTERFACE);
+        });
+        device.is(&0_u32.to_ne_bytes())
+    }
+
+    /// `@th,OFFSET,LENGTH vmap { ... }` (in bits), with the transaction's map of this number.
+    pub(crate) fn header_mapped_by(self, [offset, length]: [u32; 2], set: &str, id: u32) -> Self {
+        self.payload(TRANSPORT_HEADER, offset, length, FIRST).expression("lookup", |data| {
+            data.text(1, set);
+            data.number(4, id);
+            data.number(2, FIRST);
+            data.number(3, VERDICT);
+        })
+    }
+
+    /// `@th,OFFSET,8 != VALUE`: the byte is there, and another.
+    pub(crate) fn header_byte_is_not(self, offset: u32, value: u8) -> Self {
+        self.payload(TRANSPORT_HEADER, offset, 1, FIRST).compare(NOT_EQUAL, &[value])
+    }
+
+    /// `counter name NAME`
+    pub(crate) fn count(self, counter: &str) -> Self {
+        self.expression("objref", |data| {
+            data.number(1, COUNTER);
+            data.text(2, counter);
+        })
+    }
+
+    /// `accept`
+    pub(crate) fn accept(self) -> Self {
+        self.verdict(ACCEPT, None)
+    }
+
+    /// `drop`
+    pub(crate) fn drop(self) -> Self {
+        self.verdict(DROP, None)
+    }
+
+    /// `return`
+    pub(crate) fn leave(self) -> Self {
+        self.verdict(RETURN, None)
+    }
+
+    /// `goto CHAIN`
+    pub(crate) fn go_to(self, chain: &str) -> Self {
+        self.verdict(GOTO, Some(chain))
+    }
+
+    fn verdict(self, code: i32, chain: Option<&str>) -> Self {
+        self.expression("immediate", |data| {
+            data.number(1, VERDICT);
+            data.nested(2, |data| {
+                data.nested(DATA_VERDICT, |verdict| {
+                    verdict.bytes(VERDICT_CODE, &code.to_be_bytes());
+                    if let Some(chain) = chain {
+                        verdict.text(VERDICT_CHAIN, chain);
+                    }
+                });
+            });
+        })
+    }
+
     /// `icmp type echo-request`
-    pub(super) fn echo_request(self, family: Family) -> Self {
+    pub(crate) fn echo_request(self, family: Family) -> Self {
         let (protocol, kind) = family.echo;
         self.carried_by(protocol).payload(TRANSPORT_HEADER, 0, 1, FIRST).is(&[kind])
     }
 
     /// `ip daddr . meta l4proto . th dport vmap @MAP`
-    pub(super) fn mapped_by(self, family: Family, map: &str) -> Self {
+    pub(crate) fn mapped_by(self, family: Family, map: &str) -> Self {
         let [protocol, port] = NEXT;
         let key = self.destination(family).meta(META_L4PROTO, protocol);
         key.payload(TRANSPORT_HEADER, 2, 2, port).expression("lookup", |data| {
@@ -144,12 +254,12 @@ impl Rule {
     }
 
     /// `redirect`: to the host itself.
-    pub(super) fn redirect(self) -> Self {
+    pub(crate) fn redirect(self) -> Self {
         self.expression("redir", |_| {})
     }
 
     /// `redirect to :0`: to a port of the host's own at which nobody can listen.
-    pub(super) fn redirect_to_nobody(self) -> Self {
+    pub(crate) fn redirect_to_nobody(self) -> Self {
         let port = self.expression("immediate", |data| {
             data.number(1, FIRST);
             data.nested(2, |data| data.bytes(DATA_VALUE, &[0, 0]));
@@ -158,12 +268,12 @@ impl Rule {
     }
 
     /// `reject with tcp reset`
-    pub(super) fn reset(self) -> Self {
+    pub(crate) fn reset(self) -> Self {
         self.reject(1, 0)
     }
 
     /// `reject with icmpx port-unreachable`
-    pub(super) fn unreachable(self) -> Self {
+    pub(crate) fn unreachable(self) -> Self {
         self.reject(2, 1)
     }
 
@@ -175,7 +285,7 @@ impl Rule {
     }
 
     /// `dnat to numgen random mod MODULUS map { ... }`, with the transaction's set of this number.
-    pub(super) fn choose(self, family: Family, modulus: u32, set: &str, id: u32) -> Self {
+    pub(crate) fn choose(self, family: Family, modulus: u32, set: &str, id: u32) -> Self {
         let number = self.expression("numgen", |data| {
             data.number(1, FIRST);
             data.number(2, modulus);
@@ -203,7 +313,7 @@ impl Rule {
 }
 
 /// The value of an element that leads to a chain.
-pub(super) fn verdict(data: &mut Attributes, chain: &str) {
+pub(crate) fn verdict(data: &mut Attributes, chain: &str) {
     data.nested(DATA_VERDICT, |verdict| {
         verdict.bytes(VERDICT_CODE, &GOTO.to_be_bytes());
         verdict.text(VERDICT_CHAIN, chain);
@@ -211,12 +321,12 @@ pub(super) fn verdict(data: &mut Attributes, chain: &str) {
 }
 
 /// The value of an element or a part of it.
-pub(super) fn value(data: &mut Attributes, value: &[u8]) {
+pub(crate) fn value(data: &mut Attributes, value: &[u8]) {
     data.bytes(DATA_VALUE, value);
 }
 
 /// An address as packets carry it.
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

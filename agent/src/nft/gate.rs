@@ -1,0 +1,327 @@
+//! The gate of a host's tunnels: a VXLAN packet of a network enters only from a host that carries the network. Pure.
+//!
+//! VXLAN itself (RFC 7348, section 7) takes frames from whoever can send UDP to a host. Every agent has a table of its own,
+//! which judges the VNIs of its networks and no others: the port may serve other VXLANs as well.
+//!
+//! What is for the host itself is judged on the input hook, before every other table: by then IPv4 fragments are one packet
+//! again. Of IPv6 ones the first alone has a UDP header, and without a VNI behind it is refused. What the host forwards is
+//! judged alike: a container's packets would get the host's own address on their way out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use sealane_proto::types::{NetworkName, Vni};
+
+use super::expression::{Family, Rule, octets};
+use super::writer::{Hook, NLM_F_CREATE, Writer, element, fingerprint};
+use crate::netlink::netfilter::Transaction;
+
+/// The counter of packets with the address of somebody who is elsewhere.
+const FORGED: &str = "forged";
+/// The counter of packets without a VNI.
+const MALFORMED: &str = "malformed";
+const TUNNELS: &str = "tunnels";
+const ORIGIN: &str = "origin";
+/// NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN and NF_INET_FORWARD of linux/netfilter.h.
+const HOOKS: [(&str, u32, &str); 3] =
+    [("prerouting", 0, ORIGIN), ("input", 1, TUNNELS), ("forward", 2, TUNNELS)];
+/// That of `raw`: before conntrack and every usual table.
+const PRIORITY: i32 = -300;
+/// Devices behind which containers and virtual machines are, or the underlay itself.
+const VIRTUAL: [&str; 3] = ["bridge", "veth", "tun"];
+/// Where the VXLAN header has the VNI, and its last, reserved byte, which is zero: from the beginning of UDP's, in bytes.
+const VNI: [u32; 2] = [12, 3];
+const RESERVED: u32 = 15;
+const ANONYMOUS_MAP: u32 = 1 | 2 | 8; // NFT_SET_ANONYMOUS, NFT_SET_CONSTANT, NFT_SET_MAP
+const INTEGER: u32 = 4;
+const VERDICTS: u32 = 0xffff_ff00;
+
+/// Who may send what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The UDP port of the tunnels.
+    pub(crate) port: u16,
+    /// The networks by their names.
+    pub(crate) networks: BTreeMap<NetworkName, Carriers>,
+}
+
+/// The other hosts that carry a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Carriers {
+    /// The network's number.
+    pub(crate) vni: Vni,
+    /// Their underlay addresses.
+    pub(crate) hosts: BTreeSet<IpAddr>,
+}
+
+/// Why packets were refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Their sender is no host of this network.
+    Stranger(NetworkName),
+    /// Their sender's address is not where they came from.
+    Forged,
+    /// They have no VNI.
+    Malformed,
+}
+
+impl Refused {
+    /// The reason of a counter.
+    pub(crate) fn of_counter(name: &str) -> Option<Self> {
+        match name {
+            FORGED => Some(Self::Forged),
+            MALFORMED => Some(Self::Malformed),
+            name => Place::parse(name, "strangers").map(|(_, network)| Self::Stranger(network)),
+        }
+    }
+}
+
+/// What belongs to a network has its number and its name.
+struct Place<'a>(&'a NetworkName, Vni);
+
+impl Place<'_> {
+    fn name(&self, what: &str) -> String {
+        format!("{what}-{:06x}-{}", self.1.get(), self.0)
+    }
+
+    fn chain(&self) -> String {
+        self.name("network")
+    }
+
+    fn counter(&self) -> String {
+        self.name("strangers")
+    }
+
+    fn sets(&self) -> [(Family, String); 2] {
+        [(Family::V4, self.name("hosts")), (Family::V6, self.name("hosts6"))]
+    }
+
+    fn parse(name: &str, what: &str) -> Option<(Vni, NetworkName)> {
+        let (vni, network) = name.strip_prefix(what)?.strip_prefix('-')?.split_once('-')?;
+        let vni = u32::from_str_radix(vni, 16).ok().and_then(|vni| Vni::try_from(vni).ok())?;
+        Some((vni, network.parse().ok()?))
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let known =
+            self.sets().into_iter().map(|(family, set)| Rule::default().source_in(family, &set).accept());
+        known.chain([Rule::default().count(&self.counter()).drop()]).collect()
+    }
+}
+
+/// The network of a chain of the table.
+pub(crate) fn network_of(chain: &str) -> Option<(Vni, NetworkName)> {
+    Place::parse(chain, "network")
+}
+
+/// The sets of a network's hosts.
+pub(crate) fn sets_of(network: &NetworkName, vni: Vni) -> [String; 2] {
+    Place(network, vni).sets().map(|(_, set)| set)
+}
+
+impl Gate {
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.networks.iter().map(|(network, carriers)| Place(network, carriers.vni))
+    }
+
+    /// The chains that are the same for every network.
+    fn fixed_rules(&self) -> Vec<(&'static str, Rule)> {
+        let entries =
+            HOOKS.map(|(chain, _, next)| (chain, Rule::default().datagram_to(self.port).go_to(next)));
+        let forged =
+            VIRTUAL.map(|kind| Rule::default().comes_by(kind).source_is_elsewhere().count(FORGED).drop());
+        entries.into_iter().chain(forged.map(|rule| (ORIGIN, rule))).collect()
+    }
+
+    /// The chain that leads to the networks' own: a map, when there are any, then what has a VNI goes its way.
+    fn ways(&self, map: u32) -> (Option<Rule>, [Rule; 2]) {
+        let mapped = Rule::default().header_mapped_by(VNI, "__map%d", map);
+        let foreign = Rule::default().header_byte_is_not(RESERVED, 0xff).leave();
+        let malformed = Rule::default().count(MALFORMED).drop();
+        ((!self.networks.is_empty()).then_some(mapped), [foreign, malformed])
+    }
+
+    /// The map's rule says everything that the map does.
+    fn name_of_map(&self) -> String {
+        let ways: Vec<String> = self.places().map(|place| place.chain()).collect();
+        format!("{:08x}", crc32fast::hash(ways.join(" ").as_bytes()))
+    }
+
+    /// The rules of every chain, by fingerprints in their order.
+    pub(crate) fn fingerprints(&self) -> BTreeMap<String, Vec<String>> {
+        let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (chain, rule) in self.fixed_rules() {
+            chains.entry(chain.to_owned()).or_default().push(fingerprint(&rule));
+        }
+        let (map, rest) = self.ways(0);
+        let map = map.map(|_| self.name_of_map());
+        chains.insert(TUNNELS.to_owned(), map.into_iter().chain(rest.iter().map(fingerprint)).collect());
+        for place in self.places() {
+            chains.insert(place.chain(), place.rules().iter().map(fingerprint).collect());
+        }
+        chains
+    }
+
+    /// The transaction that puts the table in the place of what is there.
+    pub(crate) fn replacement(&self, table: &str) -> Transaction {
+        let mut writer = Writer::replacing(table);
+        writer.counter(FORGED);
+        writer.counter(MALFORMED);
+        for chain in [ORIGIN, TUNNELS] {
+            writer.chain(chain, None);
+        }
+        for (chain, number, _) in HOOKS {
+            writer.chain(chain, Some(&Hook { kind: "filter", number, priority: PRIORITY }));
+        }
+        for (chain, rule) in self.fixed_rules() {
+            writer.rule(chain, &rule);
+        }
+        for (network, carriers) in &self.networks {
+            writer.add_network(network, carriers);
+        }
+        writer.lead(self);
+        writer.done()
+    }
+
+    /// The transaction that leads from the table as it is known to be to this one.
+    pub(crate) fn difference(&self, table: &str, known: &Self) -> Transaction {
+        if known.port != self.port {
+            return self.replacement(table);
+        }
+        let mut writer = Writer::of(table);
+        let of = |gate: &Self, network: &NetworkName, vni: Vni| {
+            gate.networks.get(network).filter(|other| other.vni == vni).cloned()
+        };
+        let gone: Vec<_> =
+            known.networks.iter().filter(|(name, there)| of(self, name, there.vni).is_none()).collect();
+        let mut others = !gone.is_empty();
+        for (network, wanted) in &self.networks {
+            match of(known, network, wanted.vni) {
+                None => {
+                    others = true;
+                    writer.add_network(network, wanted);
+                }
+                Some(there) => writer.change_hosts(&Place(network, wanted.vni), &there.hosts, &wanted.hosts),
+            }
+        }
+        if others {
+            writer.flush_chain(TUNNELS);
+            writer.lead(self);
+        }
+        for (network, carriers) in gone {
+            let place = Place(network, carriers.vni);
+            writer.remove_chain(&place.chain());
+            for (_, set) in place.sets() {
+                writer.remove_set(&set);
+            }
+            writer.remove_counter(&place.counter());
+        }
+        writer.done()
+    }
+}
+
+impl Writer<'_> {
+    fn add_network(&mut self, network: &NetworkName, carriers: &Carriers) {
+        let place = Place(network, carriers.vni);
+        self.counter(&place.counter());
+        for (Family { kind, length, .. }, set) in place.sets() {
+            self.set(&set, kind, length);
+        }
+        self.change_hosts(&place, &BTreeSet::new(), &carriers.hosts);
+        self.chain(&place.chain(), None);
+        for rule in place.rules() {
+            self.rule(&place.chain(), &rule);
+        }
+    }
+
+    fn change_hosts(&mut self, place: &Place<'_>, from: &BTreeSet<IpAddr>, to: &BTreeSet<IpAddr>) {
+        for (family, set) in place.sets() {
+            let of_family = |host: &&IpAddr| octets(**host).len() == family.length as usize;
+            let only = |a: &BTreeSet<IpAddr>, b: &BTreeSet<IpAddr>| -> Vec<IpAddr> {
+                a.difference(b).filter(of_family).copied().collect()
+            };
+            for (add, hosts) in [(false, only(from, to)), (true, only(to, from))] {
+                self.elements(add, &set, hosts.iter().map(|&host| element(&octets(host), None)));
+            }
+        }
+    }
+
+    /// Fills the chain that leads to the networks'.
+    fn lead(&mut self, gate: &Gate) {
+        let id = self.next_set();
+        let (map, rest) = gate.ways(id);
+        if let Some(rule) = map {
+            self.put(9, NLM_F_CREATE, |map| {
+                map.text(2, "__map%d");
+                for (kind, value) in
+                    [(3, ANONYMOUS_MAP), (4, INTEGER), (5, VNI[1]), (6, VERDICTS), (7, 0), (10, id)]
+                {
+                    map.number(kind, value);
+                }
+            });
+            let key = |vni: Vni| vni.get().to_be_bytes()[1..].to_vec();
+            let ways: Vec<_> =
+                gate.places().map(|place| element(&key(place.1), Some(&place.chain()))).collect();
+            self.elements_of(id, "__map%d", &ways);
+            self.named_rule(TUNNELS, &rule, &gate.name_of_map());
+        }
+        for rule in &rest {
+            self.rule(TUNNELS, rule);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(networks: &[(&str, u32, &[&str])]) -> Gate {
+        let networks = networks.iter().map(|(name, vni, hosts)| {
+            let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            (name.parse().unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
+        });
+        Gate { port: 4789, networks: networks.collect() }
+    }
+
+    fn numbers(transaction: &Transaction) -> Vec<u8> {
+        transaction.messages().iter().map(|(verb, _)| verb.number).collect()
+    }
+
+    #[test]
+    fn a_host_more_or_less_changes_nothing_but_its_element() {
+        let before = gate(&[("shop", 7, &["192.0.2.2", "192.0.2.3"]), ("lab", 8, &["2001:db8::1"])]);
+        let after = gate(&[("shop", 7, &["192.0.2.2", "192.0.2.4"]), ("lab", 8, &["2001:db8::1"])]);
+        assert_eq!(numbers(&after.difference("t", &before)), [14, 12]);
+        assert!(after.difference("t", &after).is_empty());
+        assert_eq!(before.fingerprints(), after.fingerprints());
+    }
+
+    #[test]
+    fn a_network_that_goes_leaves_nothing_and_one_with_another_number_is_another() {
+        let (one, none) = (gate(&[("shop", 7, &["192.0.2.2"])]), gate(&[]));
+        // The chain that leads to the networks', then the network's own rules and chain, its sets, its counter.
+        assert_eq!(numbers(&none.difference("t", &one)), [8, 6, 6, 8, 5, 11, 11, 20]);
+        let other = gate(&[("shop", 9, &["192.0.2.2"])]);
+        let change = numbers(&other.difference("t", &one));
+        assert!(
+            change.starts_with(&[18, 9, 9, 12, 3]) && change.ends_with(&[8, 5, 11, 11, 20]),
+            "{change:?}"
+        );
+        assert_ne!(one.fingerprints(), other.fingerprints());
+        let elsewhere = Gate { port: 14789, ..one.clone() };
+        assert_eq!(elsewhere.difference("t", &one), elsewhere.replacement("t"));
+    }
+
+    #[test]
+    fn names_tell_what_belongs_to_which_network() {
+        let (name, vni): (NetworkName, Vni) = ("shop-2".parse().unwrap(), Vni::FIRST);
+        let place = Place(&name, vni);
+        assert_eq!(network_of(&place.chain()), Some((vni, name.clone())));
+        assert_eq!(Refused::of_counter(&place.counter()), Some(Refused::Stranger(name.clone())));
+        assert_eq!(Refused::of_counter(FORGED), Some(Refused::Forged));
+        for other in ["input", "network-", "network-zz-shop", "network-1000000-shop", "strangers-100000-Shop"]
+        {
+            assert_eq!((network_of(other), Refused::of_counter(other)), (None, None), "{other}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The gate of this host's tunnels in the kernel: who may send into which network.
+//!
+//! What is there from an agent before this one stays until this one knows better: no network is open in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use sealane_proto::resource::Network;
+use sealane_proto::types::{NetworkName, Vni};
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use super::plan::Desired;
+use super::{Kernel, lock};
+use crate::netlink::NetlinkError;
+use crate::netlink::netfilter::NetfilterSocket;
+use crate::nft::gate::{self, Carriers, Gate};
+use crate::nft::{kernel, writer};
+
+const WHAT: &str = "let nobody but the hosts of a network into its tunnels";
+
+/// The table of the agent with this run directory: every agent of a host has its own.
+fn table_name(run_dir: &Path) -> String {
+    let run_dir: std::path::PathBuf = run_dir.components().collect();
+    format!("sealane-tunnels-{:08x}", crc32fast::hash(run_dir.as_os_str().as_encoded_bytes()))
+}
+
+/// The gate of one agent.
+#[derive(Debug)]
+pub(super) struct HostGate {
+    table: String,
+    wanted: Gate,
+    /// Whether it was seen what an agent before this one has left.
+    adopted: bool,
+    /// What the kernel has; nothing is known after a start or a failure.
+    known: Option<Gate>,
+    /// The ruleset's generation when that was so.
+    generation: Option<u32>,
+}
+
+/// The host whose tunnels are guarded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) hopper: &'a Hopper,
+    pub(super) host: &'a NetNs,
+}
+
+impl HostGate {
+    pub(super) fn new(run_dir: &Path, port: u16) -> Self {
+        let wanted = Gate { port, networks: BTreeMap::new() };
+        Self { table: table_name(run_dir), wanted, adopted: false, known: None, generation: None }
+    }
+
+    /// Lets these hosts into the network, and nobody else. What is known to be so is not looked at.
+    pub(super) fn admit(
+        &mut self,
+        ground: Ground<'_>,
+        network: &NetworkName,
+        carriers: Carriers,
+    ) -> Result<(), NetlinkError> {
+        self.adopt(ground)?;
+        self.wanted.networks.insert(network.clone(), carriers);
+        if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(ground).map(drop) }
+    }
+
+    /// Lets nobody into a network of which no hosts are known yet.
+    pub(super) fn close(
+        &mut self,
+        ground: Ground<'_>,
+        network: &NetworkName,
+        vni: Vni,
+    ) -> Result<(), NetlinkError> {
+        self.adopt(ground)?;
+        let known = self.wanted.networks.get(network).filter(|known| known.vni == vni);
+        let hosts = known.map(|known| known.hosts.clone()).unwrap_or_default();
+        self.admit(ground, network, Carriers { vni, hosts })
+    }
+
+    /// Forgets the networks that are none of `kept`; with the last one the table goes.
+    pub(super) fn retain(
+        &mut self,
+        ground: Ground<'_>,
+        kept: impl Fn(&NetworkName) -> bool,
+    ) -> Result<(), NetlinkError> {
+        self.adopt(ground)?;
+        self.wanted.networks.retain(|network, _| kept(network));
+        if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(ground).map(drop) }
+    }
+
+    /// Makes the table what it should be, unless it is that by the ruleset's generation; answers whether somebody else had
+    /// changed it.
+    pub(super) fn ensure(&mut self, ground: Ground<'_>) -> Result<bool, NetlinkError> {
+        self.adopt(ground)?;
+        let Ground { hopper, host } = ground;
+        let before = kernel::generation(hopper, host)?;
+        // Nothing is known until all is done.
+        let known = self.known.take();
+        let unchanged = self.generation == Some(before);
+        if unchanged && known.as_ref() == Some(&self.wanted) {
+            self.known = known;
+            return Ok(false);
+        }
+        let (there, drifted) = if unchanged && known.is_some() {
+            (known, false)
+        } else {
+            let found = self.read(&mut NetfilterSocket::open(hopper, host)?)?;
+            let drifted = known.is_some() && known != found;
+            (found, drifted)
+        };
+        let changes = there.as_ref() != Some(&self.wanted);
+        if changes {
+            self.put(ground, there)?;
+        }
+        let now = kernel::generation(hopper, host)?;
+        self.known = Some(self.wanted.clone());
+        // Any other number says that somebody else was at it, too.
+        self.generation = (now == before.wrapping_add(u32::from(changes))).then_some(now);
+        Ok(drifted)
+    }
+
+    fn put(&self, Ground { hopper, host }: Ground<'_>, there: Option<Gate>) -> Result<(), NetlinkError> {
+        let open = || NetfilterSocket::open(hopper, host);
+        if self.wanted.networks.is_empty() {
+            return open()?.commit(&writer::removal(&self.table), "remove the gate of tunnels");
+        }
+        if let Some(there) = there.filter(|there| !there.networks.is_empty()) {
+            match open()?.commit(&self.wanted.difference(&self.table, &there), WHAT) {
+                Err(NetlinkError::Refused { refusal, .. }) => {
+                    tracing::debug!(%refusal, "the gate of tunnels is made anew");
+                }
+                outcome => return outcome,
+            }
+        }
+        open()?.commit(&self.wanted.replacement(&self.table), WHAT)
+    }
+
+    /// Takes over what an agent before this one has left: those networks stay guarded until they are told of, or forgotten.
+    fn adopt(&mut self, Ground { hopper, host }: Ground<'_>) -> Result<(), NetlinkError> {
+        if self.adopted {
+            return Ok(());
+        }
+        let mut socket = NetfilterSocket::open(hopper, host)?;
+        let chains = writer::rules(&mut socket, &self.table)?;
+        for (network, carriers) in self.networks(&mut socket, &chains)? {
+            self.wanted.networks.entry(network).or_insert(carriers);
+        }
+        self.adopted = true;
+        Ok(())
+    }
+
+    /// What the kernel has, when it is a gate and nothing else; none at all is one without networks.
+    fn read(&self, socket: &mut NetfilterSocket) -> Result<Option<Gate>, NetlinkError> {
+        let chains = writer::rules(socket, &self.table)?;
+        let found = Gate { port: self.wanted.port, networks: self.networks(socket, &chains)? };
+        Ok((chains.is_empty() || chains == found.fingerprints()).then_some(found))
+    }
+
+    fn networks(
+        &self,
+        socket: &mut NetfilterSocket,
+        chains: &BTreeMap<String, Vec<String>>,
+    ) -> Result<BTreeMap<NetworkName, Carriers>, NetlinkError> {
+        let mut networks = BTreeMap::new();
+        for (vni, network) in chains.keys().filter_map(|chain| gate::network_of(chain)) {
+            let mut hosts = BTreeSet::new();
+            for set in gate::sets_of(&network, vni) {
+                match writer::elements(socket, &self.table, &set) {
+                    Ok(elements) => hosts.extend(elements.keys().filter_map(|key| address(key))),
+                    // Somebody is taking it away; the rules will not be those that they should be.
+                    Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            networks.insert(network, Carriers { vni, hosts });
+        }
+        Ok(networks)
+    }
+}
+
+fn address(key: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(key).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(key).ok().map(IpAddr::from))
+}
+
+impl Kernel {
+    fn ground(&self) -> Ground<'_> {
+        Ground { hopper: &self.hopper, host: &self.host }
+    }
+
+    /// Lets the hosts that carry the network into it, before there is a way.
+    pub(super) fn admit_carriers(&self, network: &Network, desired: &Desired) -> Result<(), NetlinkError> {
+        let carriers = Carriers { vni: network.vni, hosts: desired.carriers.clone() };
+        lock(&self.gate).admit(self.ground(), &network.name, carriers)
+    }
+
+    /// Lets nobody into the network of whom nothing was said.
+    pub(super) fn close_to_strangers(&self, network: &Network) -> Result<(), NetlinkError> {
+        lock(&self.gate).close(self.ground(), &network.name, network.vni)
+    }
+
+    pub(super) fn forget_carriers(&self, kept: impl Fn(&NetworkName) -> bool) -> Result<(), NetlinkError> {
+        lock(&self.gate).retain(self.ground(), kept)
+    }
+
+    /// Packets that were refused so far, by their counters.
+    pub(super) fn gate_counters(&self) -> io::Result<Vec<(String, u64)>> {
+        let table = lock(&self.gate).table.clone();
+        kernel::counters(&self.hopper, &self.host, &table)
+    }
+
+    /// Makes the gate what it should be; answers whether somebody else had changed it.
+    pub(super) fn ensure_gate(&self) -> Result<bool, NetlinkError> {
+        lock(&self.gate).ensure(self.ground())
+    }
+}
+
+/// Removes the gate of the agent with this run directory from the host whose namespace the calling thread is in; answers
+/// whether there was one. For a host that is cleaned: no network of that agent may be there any more.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_gate(run_dir: &Path) -> Result<bool, NetlinkError> {
+    let hopper = Hopper::start()?;
+    let host = NetNs::current().map_err(io::Error::other)?;
+    let table = table_name(run_dir);
+    let mut socket = NetfilterSocket::open(&hopper, &host)?;
+    if writer::rules(&mut socket, &table)?.is_empty() {
+        return Ok(false);
+    }
+    socket.commit(&writer::removal(&table), "remove the gate of tunnels").map(|()| true)
+}
+
+/// Tries in `ns` whether the kernel has everything that the gate uses; leaves nothing behind.
+///
+/// # Errors
+/// With what is missing.
+pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NetlinkError> {
+    let Ok(network) = "probe".parse::<NetworkName>() else { return Ok(()) };
+    let mut gate = HostGate::new(Path::new("/probe"), super::VXLAN_PORT);
+    let ground = Ground { hopper, host: ns };
+    gate.close(ground, &network, Vni::FIRST)?;
+    gate.retain(ground, |_| false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_with_different_run_directories_have_different_tables() {
+        let name = |path: &str| table_name(Path::new(path));
+        assert_eq!(name("/run/sealane"), name("/run//sealane/"));
+        assert_ne!(name("/run/sealane"), name("/run/sealane-2"));
+    }
+}
