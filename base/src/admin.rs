@@ -1,10 +1,11 @@
 //! The admin server: `/metrics`, `/live`, `/ready` and what else a process shows, over HTTP/1.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,12 +14,13 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::metrics::{self, Family};
+use crate::places::{Places, Taken, Ticket};
 use crate::ready::Readiness;
-use crate::task;
+use crate::task::{self, Task};
 
 /// Gathers the families to expose; called once per scrape.
 pub type Gather = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Send>> + Send + Sync>;
@@ -34,8 +36,10 @@ pub struct Page {
     pub body: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
-/// How many connections are served at once; further ones wait in the accept queue.
+/// How many connections are served at once. Who comes then gets the place of the oldest one, of the source that has most.
 const MAX_CONNECTIONS: usize = 64;
+/// How many of them one source may have.
+const MAX_OF_SOURCE: usize = 16;
 /// How long a client may take for its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,33 +53,65 @@ pub async fn serve(
     gather: Gather,
     pages: Vec<Page>,
 ) -> io::Result<()> {
-    let pages: Arc<[Page]> = pages.into();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let desk = Arc::new(Desk { readiness, gather, pages: pages.into() });
+    let mut places = Places::new(MAX_CONNECTIONS, MAX_OF_SOURCE);
+    let mut served: BTreeMap<Ticket, Task> = BTreeMap::new();
+    let (ended, mut ends) = mpsc::unbounded_channel();
     loop {
-        let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "admin server cannot accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let (stream, peer) = tokio::select! {
+            Some(ticket) = ends.recv() => {
+                places.leave(ticket);
+                served.remove(&ticket);
                 continue;
             }
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "admin server cannot accept");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
         };
-        let (readiness, gather, pages) = (readiness.clone(), gather.clone(), pages.clone());
-        task::spawn("admin-connection", async move {
-            let answer =
-                service_fn(|request| respond(request, readiness.clone(), gather.clone(), pages.clone()));
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "admin connection");
+        let ticket = match places.take(peer.ip(), Instant::now()) {
+            Taken::Free(ticket) => ticket,
+            Taken::InPlaceOf(ticket, silent) => {
+                // Aborted, and with that closed.
+                served.remove(&silent);
+                ticket
             }
-            drop(place);
-        })
-        .detach();
+            Taken::Full => continue,
+        };
+        let (desk, ended) = (desk.clone(), ended.clone());
+        let serving = task::spawn("admin-connection", async move {
+            desk.converse(stream).await;
+            // Nobody listens any more when the server has ended.
+            let _ = ended.send(ticket);
+        });
+        served.insert(ticket, serving);
+    }
+}
+
+/// What every connection needs.
+struct Desk {
+    readiness: Readiness,
+    gather: Gather,
+    pages: Arc<[Page]>,
+}
+
+impl Desk {
+    async fn converse(&self, stream: TcpStream) {
+        let answer = service_fn(|request| {
+            respond(request, self.readiness.clone(), self.gather.clone(), self.pages.clone())
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), answer)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "admin connection");
+        }
     }
 }
 

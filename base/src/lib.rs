@@ -8,6 +8,7 @@ pub mod admin;
 pub mod backoff;
 pub mod drain;
 pub mod metrics;
+pub mod places;
 pub mod ready;
 pub mod seldom;
 pub mod socket;
