@@ -11,7 +11,7 @@ use sealane_base::task::{self, Task};
 use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
-use crate::dns::{self, DnsSockets, View};
+use crate::dns::{self, Askers, DnsSockets, View};
 use crate::host::Effective;
 use crate::workload::Context;
 
@@ -61,7 +61,7 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
     };
     let view = Arc::new(ArcSwap::from_pointee(view(&effective.borrow_and_update())));
     let metrics = context.dns_metrics.network(&network);
-    let _server = match dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics) {
+    let _server = match dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics, Askers::Many) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, %network, "cannot serve DNS at the gateway address");

@@ -9,6 +9,8 @@ use super::zone::Found;
 
 /// How long our answers may be remembered, in seconds: an instance that ended is asked for no longer than this.
 pub(crate) const TTL: u32 = 2;
+/// What who asks for a foreign name is told where nothing may leave (RFC 8914, section 4.19).
+const PROHIBITED: (u16, &str) = (18, "the network lets nothing out (egress: deny)");
 /// The class of the Internet.
 const IN: u16 = 1;
 
@@ -61,6 +63,10 @@ pub fn answer(view: &View, query: &[u8], transport: Transport, seed: u64, out: &
             rcode
         }
         None => match view.lookup(&query.name) {
+            None if view.is_closed() => {
+                Writer::new(out, &query, Rcode::Refused, false, limit).finish(Some(PROHIBITED));
+                Rcode::Refused
+            }
             None => return Outcome::Forward,
             Some(found) => write_found(found, &query, limit, seed, out),
         },

@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::time;
 
 use super::answer::{self, Transport};
 use super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode, TC};
 use super::metrics::{DnsMetrics, ForwardFailure};
 use super::resolv::{Resolv, ResolvFile};
+use super::shares::{Place, Share, Waiting};
 use super::sockets::PORT;
 
 /// How long a question may take in all: less than the 5 s after which resolvers ask again.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
-/// How many questions may wait at once, on this host; each takes a descriptor.
-const MAX_IN_FLIGHT: usize = 1024;
 
 /// Whom to ask.
 #[derive(Clone, Debug)]
@@ -48,7 +46,7 @@ impl ForwardConfig {
 #[derive(Debug)]
 pub struct Forwarder {
     resolv: ResolvFile,
-    places: Semaphore,
+    waiting: Waiting,
     metrics: DnsMetrics,
 }
 
@@ -57,22 +55,26 @@ impl Forwarder {
     #[must_use]
     pub fn new(config: ForwardConfig, metrics: DnsMetrics) -> Self {
         let resolv = ResolvFile::new(config.resolv_conf, config.port, config.own);
-        Self { resolv, places: Semaphore::new(MAX_IN_FLIGHT), metrics }
+        Self { resolv, waiting: Waiting::default(), metrics }
+    }
+
+    /// A place for one more question of this asker, if there is any for it.
+    pub(super) fn take(&self, share: &Share) -> Option<Place> {
+        self.waiting.take(share)
     }
 
     /// The answer to `query`, a well-formed query message: the servers', or SERVFAIL with an Extended DNS Error that
     /// says why, within 4 s. Cancel safe.
-    pub async fn forward(&self, query: &[u8], transport: Transport) -> (Vec<u8>, Rcode) {
+    pub(super) async fn forward(
+        &self,
+        query: &[u8],
+        transport: Transport,
+        _place: Place,
+    ) -> (Vec<u8>, Rcode) {
         let started = Instant::now();
-        let asked = match self.places.try_acquire() {
-            Ok(_place) => {
-                let resolv = self.resolv.current(started);
-                let deadline = time::Instant::now() + TOTAL_TIMEOUT;
-                ask_all(&resolv, query, transport, deadline).await
-            }
-            Err(_) => Err(ForwardFailure::Overload),
-        };
-        match asked {
+        let resolv = self.resolv.current(started);
+        let deadline = time::Instant::now() + TOTAL_TIMEOUT;
+        match ask_all(&resolv, query, transport, deadline).await {
             Ok(answer) => {
                 self.metrics.forward_duration.observe(started.elapsed().as_secs_f64());
                 let rcode = Rcode::of(&answer);
@@ -83,7 +85,7 @@ impl Forwarder {
     }
 
     /// SERVFAIL for a question that there is no room for.
-    pub(crate) fn overloaded(&self, query: &[u8]) -> (Vec<u8>, Rcode) {
+    pub(super) fn overloaded(&self, query: &[u8]) -> (Vec<u8>, Rcode) {
         (self.fail(query, ForwardFailure::Overload), Rcode::ServFail)
     }
 

@@ -11,6 +11,7 @@ pub struct DnsMetrics {
     queries: IntCounterVec,
     pub(crate) forward_duration: Histogram,
     forward_failures: IntCounterVec,
+    replaced: IntCounterVec,
 }
 
 /// The counters of one network's askers: handles, so that no label is looked up per query.
@@ -18,6 +19,8 @@ pub struct DnsMetrics {
 pub struct NetworkMetrics {
     own: [IntCounter; Rcode::ALL.len()],
     forwarded: [IntCounter; Rcode::ALL.len()],
+    /// TCP connections that made room for others.
+    pub(super) replaced: IntCounter,
 }
 
 /// Why a foreign name could not be asked for.
@@ -49,14 +52,20 @@ impl DnsMetrics {
             "sealane_dns_forward_failures_total",
             "Foreign names that none of the host's resolvers answered.",
         );
+        let replaced = Opts::new(
+            "sealane_dns_connections_replaced_total",
+            "TCP connections of askers that were closed while they were silent, to make room for others.",
+        );
         let metrics = Self {
             queries: IntCounterVec::new(queries, &["network", "kind", "rcode"])?,
             forward_duration: Histogram::with_opts(duration.buckets(buckets))?,
             forward_failures: IntCounterVec::new(failures, &["reason"])?,
+            replaced: IntCounterVec::new(replaced, &["network"])?,
         };
         registry.register(Box::new(metrics.queries.clone()))?;
         registry.register(Box::new(metrics.forward_duration.clone()))?;
         registry.register(Box::new(metrics.forward_failures.clone()))?;
+        registry.register(Box::new(metrics.replaced.clone()))?;
         Ok(metrics)
     }
 
@@ -66,14 +75,16 @@ impl DnsMetrics {
         let of = |kind| {
             Rcode::ALL.map(|rcode| self.queries.with_label_values(&[network.as_str(), kind, rcode.as_str()]))
         };
-        NetworkMetrics { own: of("own"), forwarded: of("forwarded") }
+        let replaced = self.replaced.with_label_values(&[network.as_str()]);
+        NetworkMetrics { own: of("own"), forwarded: of("forwarded"), replaced }
     }
 
     /// Forgets the series of a network that this host no longer carries.
     pub fn remove(&self, network: &NetworkName) {
+        // They may never have been there.
+        let _ = self.replaced.remove_label_values(&[network.as_str()]);
         for kind in ["own", "forwarded"] {
             for rcode in Rcode::ALL {
-                // It may never have been there.
                 let _ = self.queries.remove_label_values(&[network.as_str(), kind, rcode.as_str()]);
             }
         }

@@ -14,15 +14,13 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::answer::{Outcome, Transport, answer};
 use super::forward::Forwarder;
-use super::message::Rcode;
 use super::metrics::NetworkMetrics;
+use super::shares::{Askers, Place, Shares};
 use super::sockets::DnsSockets;
 use super::view::View;
 
 /// How many datagrams are taken before others have their turn.
 const BATCH: usize = 64;
-/// How many questions of one workload may wait for the host's resolvers.
-const MAX_FORWARDS: usize = 128;
 /// Queries are short: names of 255 bytes and options.
 const QUERY_ROOM: usize = 4096;
 
@@ -33,7 +31,8 @@ pub struct DnsServer {
     _tcp: Task,
 }
 
-/// Serves `sockets`: each query by what `view` holds at that moment, foreign names by `forwarder`.
+/// Serves `sockets`: each query by what `view` holds at that moment, foreign names by `forwarder`. None of the `askers` keeps
+/// another from being answered.
 ///
 /// # Errors
 /// When the sockets cannot be watched.
@@ -45,13 +44,14 @@ pub fn serve(
     view: Arc<ArcSwap<View>>,
     forwarder: Arc<Forwarder>,
     metrics: NetworkMetrics,
+    askers: Askers,
 ) -> io::Result<DnsServer> {
     sockets.udp.set_nonblocking(true)?;
     sockets.tcp.set_nonblocking(true)?;
     let (udp, tcp) = (UdpSocket::from_std(sockets.udp)?, TcpListener::from_std(sockets.tcp)?);
-    let desk = Desk { view, forwarder, metrics };
+    let desk = Desk { view, forwarder, metrics, shares: Shares::new(askers) };
     Ok(DnsServer {
-        _tcp: task::spawn("dns-tcp", tcp::serve(tcp, desk.clone())),
+        _tcp: task::spawn("dns-tcp", tcp::serve(tcp, desk.clone(), askers)),
         _udp: task::spawn("dns-udp", serve_udp(udp, desk)),
     })
 }
@@ -62,11 +62,23 @@ struct Desk {
     view: Arc<ArcSwap<View>>,
     forwarder: Arc<Forwarder>,
     metrics: NetworkMetrics,
+    shares: Shares,
 }
 
 impl Desk {
-    async fn forward(&self, query: &[u8], transport: Transport) -> Vec<u8> {
-        let (answer, rcode) = self.forwarder.forward(query, transport).await;
+    /// A place for one more question of this asker to others, if there is any for it.
+    fn take(&self, asker: SocketAddr) -> Option<Place> {
+        self.forwarder.take(&self.shares.of(asker.ip()))
+    }
+
+    async fn forward(&self, query: &[u8], transport: Transport, place: Place) -> Vec<u8> {
+        let (answer, rcode) = self.forwarder.forward(query, transport, place).await;
+        self.metrics.forwarded(rcode);
+        answer
+    }
+
+    fn overloaded(&self, query: &[u8]) -> Vec<u8> {
+        let (answer, rcode) = self.forwarder.overloaded(query);
         self.metrics.forwarded(rcode);
         answer
     }
@@ -82,7 +94,7 @@ async fn serve_udp(socket: UdpSocket, desk: Desk) {
                     tracing::error!(%error, "a DNS socket cannot be watched");
                     return;
                 }
-                let foreign = answer_batch(&socket, &desk, &mut buffers, MAX_FORWARDS - forwards.len());
+                let foreign = answer_batch(&socket, &desk, &mut buffers);
                 forwards.extend(foreign.into_iter().map(|foreign| forward(&socket, &desk, foreign)));
             }
             Some(()) = forwards.next() => {}
@@ -90,19 +102,19 @@ async fn serve_udp(socket: UdpSocket, desk: Desk) {
     }
 }
 
-/// A query for others, and who asked.
-type Foreign = (Vec<u8>, SocketAddr);
+/// A query for others, who asked, and its place.
+type Foreign = (Vec<u8>, SocketAddr, Place);
 
-async fn forward(socket: &UdpSocket, desk: &Desk, (query, asker): Foreign) {
-    let answer = desk.forward(&query, Transport::Udp).await;
+async fn forward(socket: &UdpSocket, desk: &Desk, (query, asker, place): Foreign) {
+    let answer = desk.forward(&query, Transport::Udp, place).await;
     if let Err(error) = socket.send_to(&answer, asker).await {
         tracing::debug!(%asker, %error, "an answer could not be sent");
     }
 }
 
-/// Answers what waits, at most [`BATCH`] queries; returns those for others, at most `room`. Allocates nothing for our
-/// own names.
-fn answer_batch(socket: &UdpSocket, desk: &Desk, buffers: &mut Buffers, room: usize) -> Vec<Foreign> {
+/// Answers what waits, at most [`BATCH`] queries; returns those for others, as far as there are places for them. Allocates
+/// nothing for our own names.
+fn answer_batch(socket: &UdpSocket, desk: &Desk, buffers: &mut Buffers) -> Vec<Foreign> {
     let view = desk.view.load();
     let mut foreign = Vec::new();
     for _ in 0..BATCH {
@@ -121,15 +133,16 @@ fn answer_batch(socket: &UdpSocket, desk: &Desk, buffers: &mut Buffers, room: us
                 desk.metrics.answered(rcode);
                 &buffers.answer
             }
-            Outcome::Forward if foreign.len() < room => {
-                foreign.push((query.to_vec(), asker));
-                continue;
-            }
-            Outcome::Forward => {
-                desk.metrics.forwarded(Rcode::ServFail);
-                buffers.answer = desk.forwarder.overloaded(query).0;
-                &buffers.answer
-            }
+            Outcome::Forward => match desk.take(asker) {
+                Some(place) => {
+                    foreign.push((query.to_vec(), asker, place));
+                    continue;
+                }
+                None => {
+                    buffers.answer = desk.overloaded(query);
+                    &buffers.answer
+                }
+            },
             Outcome::Drop => continue,
         };
         // An asker whose answer is lost asks again.

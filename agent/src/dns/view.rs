@@ -21,6 +21,11 @@ pub struct View {
 }
 
 impl View {
+    /// Whether none of the asker's networks lets anything out: a question to others would carry words there and back.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.zones.is_empty() && self.zones.iter().all(|zone| zone.closed)
+    }
+
     /// What `name` is to this asker; `None` if it is for others to answer.
     ///
     /// A name without a dot is ours even if nobody has it: forwarded, it would tell the world's root servers the

@@ -13,6 +13,8 @@ use super::targets::{Offer, Targets, Wanted};
 #[derive(Debug)]
 pub struct Zone {
     network: NetworkName,
+    /// Whether nothing leaves the network, questions included.
+    pub(super) closed: bool,
     pub(super) subnet: Subnet,
     pub(super) subnet6: Option<Subnet6>,
     names: HashMap<Box<[u8]>, Entry>,
@@ -90,8 +92,8 @@ impl Zone {
             pointers.insert(service.vip.to_ipv4(), name.clone());
             names.insert(key(service.name.as_str()), Entry::service(service, name, &ready));
         }
-        let Network { subnet, subnet6, .. } = snapshot.network;
-        Self { network: network.clone(), subnet, subnet6, names, pointers }
+        let Network { subnet, subnet6, egress, .. } = snapshot.network;
+        Self { network: network.clone(), closed: egress.is_denied(), subnet, subnet6, names, pointers }
     }
 
     pub(super) fn find(&self, label: &[u8]) -> Option<&Entry> {

@@ -11,7 +11,7 @@ use sealane_sys::NetNs;
 use super::names::Names;
 use super::plumbing::{held, netns_path, resolv_path};
 use super::{AttachError, Context, survey};
-use crate::dns::{self, DnsServer, DnsSockets};
+use crate::dns::{self, Askers, DnsServer, DnsSockets};
 use crate::seat::Owner;
 use crate::sidecar::Key;
 
@@ -76,7 +76,7 @@ impl Ground {
         write_resolv(&resolv, nameserver, &networks).map_err(|error| fail(&error))?;
         let serve = |sockets| {
             let metrics = context.dns_metrics.network(&key.network);
-            dns::serve(sockets, names.view(), context.forwarder.clone(), metrics)
+            dns::serve(sockets, names.view(), context.forwarder.clone(), metrics, Askers::One)
         };
         let dns = sockets.map(serve).transpose().map_err(|error| fail(&error))?;
         Ok(Self { nameserver, notes: notes(nameserver, gateway), _dns: dns })

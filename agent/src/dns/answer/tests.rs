@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::zone::tests::{service, shop, snapshot, workload};
 use super::*;
 use crate::dns::Zone;
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{Egress, Workload};
 
 #[test]
 fn names_of_the_network_are_answered_and_others_are_not() {
@@ -64,6 +64,28 @@ fn names_of_the_network_are_answered_and_others_are_not() {
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
+}
+
+#[test]
+fn a_network_that_lets_nothing_out_asks_nobody() {
+    let zone = |egress| {
+        let mut snapshot = shop();
+        snapshot.network.egress = egress;
+        Arc::new(Zone::build(&snapshot))
+    };
+    let (closed, open) = (zone(Egress::Deny), zone(Egress::Allow));
+    let view = |zones: &[&Arc<Zone>]| View {
+        zones: zones.iter().map(|&zone| zone.clone()).collect(),
+        balanced: true,
+    };
+    for name in ["example.com", "secret.evil.example", "tasks.com", "1.2.0.192.in-addr.arpa", ""] {
+        for kind in [Kind::A, Kind::TXT, Kind::PTR] {
+            assert_eq!(summary(&view(&[&closed]), &query(name, kind)), "Refused", "{name} {kind}");
+        }
+        // Who is in another network besides may ask there.
+        assert_eq!(summary(&view(&[&closed, &open]), &query(name, Kind::A)), "forward", "{name}");
+    }
+    assert_eq!(summary(&view(&[&closed]), &query("api", Kind::A)), "NoError 10.42.255.1");
 }
 
 #[test]

@@ -1,20 +1,28 @@
 //! DNS over TCP (RFC 7766): messages with their length before them, several to a connection, each answered when its
 //! answer is there.
 
+use std::collections::HashMap;
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use sealane_base::places::{Places, Taken, Ticket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
 use tokio::time;
 
-use super::{Desk, Outcome, Seeds, Transport, answer};
+use super::{Askers, Desk, Outcome, Place, Seeds, Transport, answer};
 
-/// How many connections one workload may have; more wait in the backlog.
+/// How many connections an address has. Who comes then gets the place of the longest silent one (RFC 7766, section 6.2.2, lets
+/// servers close those), or waits while there is none.
 const MAX_CONNECTIONS: usize = 64;
+/// How many of them one of many askers may have.
+const MAX_OF_ASKER: usize = 16;
 /// How many questions of one connection may wait for the host's resolvers; more are not read before.
 const MAX_FORWARDS: usize = 32;
 /// How many bytes of answers are collected before they are written.
@@ -24,38 +32,100 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long accepting rests after it failed (at the limit of open files).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(listener: TcpListener, desk: Desk) {
+/// Who has which place.
+struct Room {
+    places: Mutex<Places>,
+    /// Somebody became silent.
+    quiet: Notify,
+}
+
+/// A connection's place.
+struct Seat<'a> {
+    room: &'a Room,
+    ticket: Ticket,
+    asker: SocketAddr,
+}
+
+impl Room {
+    fn places<T>(&self, of: impl FnOnce(&mut Places) -> T) -> T {
+        of(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Seat<'_> {
+    /// The asker said or took something, and waits for others' answers or for nothing.
+    fn touch(&self, busy: bool) {
+        self.room.places(|places| places.touch(self.ticket, busy, Instant::now()));
+        if !busy {
+            self.room.quiet.notify_one();
+        }
+    }
+}
+
+pub(super) async fn serve(listener: TcpListener, desk: Desk, askers: Askers) {
+    let of_asker = match askers {
+        Askers::One => MAX_CONNECTIONS,
+        Askers::Many => MAX_OF_ASKER,
+    };
+    let room = Room { places: Mutex::new(Places::new(MAX_CONNECTIONS, of_asker)), quiet: Notify::new() };
     let mut connections = FuturesUnordered::new();
+    let mut ends: HashMap<Ticket, oneshot::Sender<()>> = HashMap::new();
+    let mut waiting: Option<(TcpStream, SocketAddr)> = None;
     loop {
-        let room = connections.len() < MAX_CONNECTIONS;
         tokio::select! {
-            accepted = listener.accept(), if room => match accepted {
-                Ok((stream, _)) => connections.push(converse(stream, &desk)),
+            accepted = listener.accept(), if waiting.is_none() => match accepted {
+                Ok(newcomer) => waiting = Some(newcomer),
                 Err(error) => {
                     tracing::debug!(%error, "a DNS connection could not be accepted");
                     time::sleep(ACCEPT_REST).await;
                 }
             },
-            Some(()) = connections.next() => {}
+            Some(ticket) = connections.next() => {
+                ends.remove(&ticket);
+                room.places(|places| places.leave(ticket));
+            }
+            () = room.quiet.notified(), if waiting.is_some() => {}
         }
+        let Some((stream, asker)) = waiting.take() else { continue };
+        let ticket = match room.places(|places| places.take(asker.ip(), Instant::now())) {
+            Taken::Free(ticket) => ticket,
+            Taken::InPlaceOf(ticket, silent) => {
+                ends.remove(&silent);
+                desk.metrics.replaced.inc();
+                ticket
+            }
+            Taken::Full => {
+                // One of many does not make the others wait behind it.
+                waiting = (askers == Askers::One).then_some((stream, asker));
+                continue;
+            }
+        };
+        let (end, ended) = oneshot::channel();
+        ends.insert(ticket, end);
+        connections.push(converse(stream, &desk, Seat { room: &room, ticket, asker }, ended));
     }
 }
 
-/// Serves one connection to its end.
-async fn converse(stream: TcpStream, desk: &Desk) {
-    if let Err(error) = exchange(stream, desk).await {
-        tracing::debug!(%error, "a DNS connection ended");
+/// Serves one connection to its end, or until its place is another's.
+async fn converse(stream: TcpStream, desk: &Desk, seat: Seat<'_>, ended: oneshot::Receiver<()>) -> Ticket {
+    tokio::select! {
+        outcome = exchange(stream, desk, &seat) => if let Err(error) = outcome {
+            tracing::debug!(%error, "a DNS connection ended");
+        },
+        _ = ended => tracing::debug!(asker = %seat.asker, "a silent DNS connection made room for another"),
     }
+    seat.ticket
 }
 
-async fn exchange(mut stream: TcpStream, desk: &Desk) -> io::Result<()> {
+async fn exchange(mut stream: TcpStream, desk: &Desk, seat: &Seat<'_>) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let mut exchange = Exchange::default();
     let mut forwards = FuturesUnordered::new();
     let mut open = true;
     loop {
-        let more = exchange.answer_own(desk, MAX_FORWARDS - forwards.len())?;
-        forwards.extend(exchange.foreign.drain(..).map(|query| forward(query, desk)));
+        let more = exchange.answer_own(desk, seat.asker, MAX_FORWARDS - forwards.len())?;
+        forwards.extend(exchange.foreign.drain(..).map(|(query, place)| forward(query, place, desk)));
+        seat.touch(more || !forwards.is_empty());
         if !exchange.output.is_empty() {
             time::timeout(IDLE, writer.write_all(&exchange.output)).await??;
             exchange.output.clear();
@@ -76,8 +146,8 @@ async fn exchange(mut stream: TcpStream, desk: &Desk) -> io::Result<()> {
     }
 }
 
-async fn forward(query: Vec<u8>, desk: &Desk) -> Vec<u8> {
-    desk.forward(&query, Transport::Tcp).await
+async fn forward(query: Vec<u8>, place: Place, desk: &Desk) -> Vec<u8> {
+    desk.forward(&query, Transport::Tcp, place).await
 }
 
 /// What came and what goes, between two waits.
@@ -86,7 +156,7 @@ struct Exchange {
     input: BytesMut,
     output: Vec<u8>,
     /// Queries for others.
-    foreign: Vec<Vec<u8>>,
+    foreign: Vec<(Vec<u8>, Place)>,
     answer: Vec<u8>,
     seeds: Seeds,
 }
@@ -94,7 +164,7 @@ struct Exchange {
 impl Exchange {
     /// Answers the queries that are here, until `room` of them are for others or the output is full; returns whether
     /// it stopped for the latter.
-    fn answer_own(&mut self, desk: &Desk, room: usize) -> io::Result<bool> {
+    fn answer_own(&mut self, desk: &Desk, asker: SocketAddr, room: usize) -> io::Result<bool> {
         let view = desk.view.load();
         while self.foreign.len() < room {
             if self.output.len() >= OUTPUT {
@@ -108,7 +178,10 @@ impl Exchange {
                     self.push(&answer)?;
                     self.answer = answer;
                 }
-                Outcome::Forward => self.foreign.push(query.to_vec()),
+                Outcome::Forward => match desk.take(asker) {
+                    Some(place) => self.foreign.push((query.to_vec(), place)),
+                    None => self.push(&desk.overloaded(&query))?,
+                },
                 Outcome::Drop => return Err(io::ErrorKind::InvalidData.into()),
             }
         }

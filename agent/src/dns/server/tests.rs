@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::Command;
 
+use super::super::message::Rcode;
+use super::super::shares::MAX_OF_ASKER;
 use super::super::zone::tests::shop;
 use super::*;
 use crate::dns::{DnsMetrics, ForwardConfig, Zone};
@@ -145,7 +147,7 @@ async fn own_names_do_not_wait_for_foreign_ones_and_too_many_of_those_are_refuse
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(host.address).await.unwrap();
     let mut buffer = [0; 512];
-    for id in 0..=u16::try_from(MAX_FORWARDS).unwrap() {
+    for id in 0..=u16::try_from(MAX_OF_ASKER).unwrap() {
         client.send(&query(id, b"\x03www\x07example\x03com\x00")).await.unwrap();
     }
     let len = client.recv(&mut buffer).await.unwrap();
@@ -169,7 +171,7 @@ async fn what_is_asked_while_nobody_serves_is_answered_late() {
         stream.write_u16(query.len() as u16).await.unwrap();
         stream.write_all(&query).await.unwrap();
     }
-    let _host = Host::serve(sockets, Upstream::None);
+    let _host = Host::serve(sockets, Upstream::None, Askers::One);
     let mut buffer = [0; 512];
     client.recv(&mut buffer).await.unwrap();
     assert_eq!(buffer[..2], [0, 7]);
@@ -178,6 +180,66 @@ async fn what_is_asked_while_nobody_serves_is_answered_late() {
         stream.read_exact(&mut buffer[..len.into()]).await.unwrap();
         assert_eq!(buffer[..2], [0, id]);
     }
+}
+
+/// A connection to the server from this address of the loopback network.
+async fn connect_from(host: &Host, last: u8) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(host.address).await.unwrap()
+}
+
+/// Asks for a name of ours; whether there is an answer.
+async fn answers_over(stream: &mut TcpStream) -> std::io::Result<()> {
+    let query = query(7, b"\x03api\x00");
+    stream.write_all(&[&[0, query.len() as u8], &query[..]].concat()).await?;
+    let len: usize = stream.read_u16().await?.into();
+    stream.read_exact(&mut vec![0; len]).await.map(drop)
+}
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_from_asking_over_tcp() {
+    for askers in [Askers::One, Askers::Many] {
+        let host = Host::serve(DnsSockets::on_loopback(), Upstream::None, askers);
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(connect_from(&host, 1).await);
+        }
+        // Its own, and another's that was there before more of the silent ones came.
+        answers_over(&mut connect_from(&host, 1).await).await.unwrap();
+        let mut other = connect_from(&host, 2).await;
+        answers_over(&mut other).await.unwrap();
+        for _ in 0..200 {
+            silent.push(connect_from(&host, 1).await);
+        }
+        answers_over(&mut connect_from(&host, 3).await).await.unwrap();
+        answers_over(&mut other).await.unwrap();
+        let metrics = host.metrics();
+        assert!(metrics.contains("sealane_dns_connections_replaced_total{network=\"shop\"} "), "{metrics}");
+        assert!(!metrics.contains("sealane_dns_connections_replaced_total{network=\"shop\"} 0"), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn one_asker_at_the_gateway_leaves_room_for_the_others_foreign_names() {
+    let host = Host::serve(DnsSockets::on_loopback(), Upstream::Silent, Askers::Many);
+    let client = |last: u8| async move {
+        let client = UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 0, last), 0)).await.unwrap();
+        client.connect(host.address).await.unwrap();
+        client
+    };
+    let (greedy, other) = (client(1).await, client(2).await);
+    let mut buffer = [0; 512];
+    for id in 0..=u16::try_from(MAX_OF_ASKER).unwrap() {
+        greedy.send(&query(id, b"\x03www\x07example\x03com\x00")).await.unwrap();
+    }
+    let len = greedy.recv(&mut buffer).await.unwrap();
+    assert_eq!(Rcode::of(&buffer[..len]), Rcode::ServFail, "too many");
+    other.send(&query(1, b"\x03www\x07example\x03com\x00")).await.unwrap();
+    other.send(&query(2, b"\x03api\x00")).await.unwrap();
+    other.recv(&mut buffer).await.unwrap();
+    assert_eq!(buffer[..2], [0, 2], "the first one is asked");
+    assert!(host.metrics().contains("sealane_dns_forward_failures_total{reason=\"overload\"} 1"));
 }
 
 /// What stands at the address in the host's resolv.conf.
@@ -208,11 +270,10 @@ struct Host {
 
 impl Host {
     fn start(upstream: Upstream) -> Self {
-        let sockets = DnsSockets::on_loopback();
-        Self::serve(sockets, upstream)
+        Self::serve(DnsSockets::on_loopback(), upstream, Askers::One)
     }
 
-    fn serve(sockets: DnsSockets, upstream: Upstream) -> Self {
+    fn serve(sockets: DnsSockets, upstream: Upstream, askers: Askers) -> Self {
         let address = sockets.udp.local_addr().unwrap();
         // Its own socket pair, so that both transports have one port.
         let below = DnsSockets::on_loopback();
@@ -245,7 +306,7 @@ impl Host {
         let config = ForwardConfig { port, ..ForwardConfig::new(resolv_conf) };
         let network = metrics.network(&"shop".parse().unwrap());
         let forwarder = Arc::new(Forwarder::new(config, metrics));
-        let server = super::serve(sockets, view.clone(), forwarder, network).unwrap();
+        let server = super::serve(sockets, view.clone(), forwarder, network, askers).unwrap();
         Self { address, view, registry, _server: server, _upstream: task, _dir: dir }
     }
 

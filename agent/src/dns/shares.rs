@@ -1,0 +1,114 @@
+//! How many questions may wait for the host's resolvers: of one asker, and of all.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many may wait at once, on this host; each takes a descriptor.
+const MAX_IN_FLIGHT: usize = 1024;
+/// How many of one asker.
+pub(super) const MAX_OF_ASKER: usize = 128;
+/// One asker gets at most this part of what is free, so that there is always something for the next one.
+const PART: usize = 4;
+/// How many askers of a shared socket are remembered before idle ones are forgotten.
+const MAX_ASKERS: usize = 1024;
+
+/// Who asks at one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Askers {
+    /// One workload.
+    One,
+    /// Many, by their addresses.
+    Many,
+}
+
+/// All questions under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+/// Those of one asker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Share(Arc<AtomicUsize>);
+
+/// The shares of everybody who asks at one address, whatever the transport.
+#[derive(Clone, Debug)]
+pub(super) enum Shares {
+    One(Share),
+    Many(Arc<Mutex<HashMap<IpAddr, Share>>>),
+}
+
+/// One question under way, until dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+impl Waiting {
+    /// A place for one more question of this asker, if there is any for it.
+    pub(super) fn take(&self, share: &Share) -> Option<Place> {
+        let others = self.0.fetch_add(1, Ordering::Relaxed);
+        let own = share.0.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.0.clone(), share.0.clone());
+        let free = MAX_IN_FLIGHT.saturating_sub(others);
+        (own < MAX_OF_ASKER.min(free.div_ceil(PART))).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for count in [&self.0, &self.1] {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shares {
+    pub(super) fn new(askers: Askers) -> Self {
+        match askers {
+            Askers::One => Self::One(Share::default()),
+            Askers::Many => Self::Many(Arc::default()),
+        }
+    }
+
+    pub(super) fn of(&self, asker: IpAddr) -> Share {
+        match self {
+            Self::One(share) => share.clone(),
+            Self::Many(shares) => {
+                let mut shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
+                if shares.len() >= MAX_ASKERS {
+                    shares.retain(|_, share| share.0.load(Ordering::Relaxed) > 0);
+                }
+                shares.entry(asker).or_default().clone()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_are_greedy_the_next_one_gets_something() {
+        let waiting = Waiting::default();
+        let mut places = Vec::new();
+        for _ in 0..20 {
+            let share = Share::default();
+            let taken: Vec<Place> = std::iter::from_fn(|| waiting.take(&share)).collect();
+            assert!((1..=MAX_OF_ASKER).contains(&taken.len()), "{}", taken.len());
+            places.extend(taken);
+        }
+        assert!(places.len() <= MAX_IN_FLIGHT);
+        drop(places);
+        assert_eq!(waiting.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn askers_of_a_shared_socket_do_not_take_each_others_places() {
+        let (waiting, shares) = (Waiting::default(), Shares::new(Askers::Many));
+        let [one, other] = [1, 2].map(|last| shares.of([10, 42, 0, last].into()));
+        let taken: Vec<Place> = std::iter::from_fn(|| waiting.take(&one)).collect();
+        assert_eq!(taken.len(), MAX_OF_ASKER);
+        assert!(waiting.take(&shares.of([10, 42, 0, 1].into())).is_none());
+        assert!(waiting.take(&other).is_some());
+    }
+}
