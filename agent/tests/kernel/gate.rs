@@ -174,7 +174,7 @@ async fn a_restarted_agent_keeps_every_network_closed_and_forgets_those_that_are
     assert_eq!(heard(&service), "host");
     assert_eq!(counter(&hosts.a.ns, STRANGERS), 1);
 
-    restarted.overlay.forget_carriers_but(&[hosts.network.name.clone()]).await.unwrap();
+    restarted.overlay.forget_carriers_but(std::slice::from_ref(&hosts.network.name)).await.unwrap();
     let lines = |text: &str| {
         text.lines().filter(|line| !line.contains("packets")).map(str::to_owned).collect::<Vec<_>>()
     };
