@@ -266,8 +266,11 @@ fn overlay(
         run_dir: config.run_dir.clone(),
         underlay: identity.node.underlay,
         vxlan_port: config.vxlan_port,
+        metrics_port: config.metrics_port,
     };
-    Ok(Arc::new(Overlay::new(overlay, hopper, registry)?))
+    let overlay = Overlay::new(overlay, hopper, registry)?;
+    overlay.learn_control(config.control.iter().filter_map(|control| control.literal));
+    Ok(Arc::new(overlay))
 }
 
 /// The stored identities, without those of nobody.

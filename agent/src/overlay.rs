@@ -11,6 +11,7 @@ mod drift;
 mod egress;
 mod error;
 mod gate;
+mod mesh;
 mod metrics;
 mod pass;
 pub mod plan;
@@ -22,9 +23,10 @@ mod settled;
 mod underlay;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -63,6 +65,8 @@ pub struct OverlayConfig {
     pub underlay: UnderlayAddr,
     /// The UDP port of the tunnels, the same on every host.
     pub vxlan_port: u16,
+    /// The port of this host's metrics, and of others' most likely.
+    pub metrics_port: u16,
 }
 
 /// Why a pass is made.
@@ -93,6 +97,8 @@ struct Kernel {
     egress: Mutex<crate::egress::Host>,
     /// Who may send into its networks.
     gate: Mutex<HostGate>,
+    /// Where control is, as far as this host knows.
+    control: Mutex<BTreeSet<SocketAddr>>,
 }
 
 /// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
@@ -129,7 +135,14 @@ impl Overlay {
         let metrics = Metrics::new(registry)?;
         let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
         Ok(Self {
-            kernel: Arc::new(Kernel { config, hopper, host, egress: Mutex::default(), gate }),
+            kernel: Arc::new(Kernel {
+                config,
+                hopper,
+                host,
+                egress: Mutex::default(),
+                gate,
+                control: Mutex::default(),
+            }),
             carried: Mutex::default(),
             metrics,
         })

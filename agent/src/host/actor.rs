@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
-use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
@@ -279,6 +279,7 @@ impl Host {
         match event {
             LinkEvent::Up { channel, address, roots: _ } => {
                 tracing::info!(control = %address, "connected to control");
+                self.find_control(&address);
                 self.reported.send_modify(|reported| reported.version = 0);
                 self.control.send_replace(Some(channel.clone()));
                 let (channel, address) = (Some(channel), Some(address));
@@ -327,6 +328,21 @@ impl Host {
             LinkEvent::Settled { version } => {
                 self.reported.send_modify(|reported| reported.settled = reported.settled.max(version));
             }
+        }
+    }
+
+    /// Workloads do not reach control, wherever its name leads.
+    fn find_control(&self, address: &ControlAddr) {
+        if address.literal.is_none() {
+            let (overlay, text) = (self.parts.overlay.clone(), address.text.clone());
+            let find = async move {
+                match tokio::net::lookup_host(&text).await {
+                    Ok(found) => overlay.learn_control(found),
+                    Err(error) => tracing::debug!(%error, control = text, "cannot look up where control is"),
+                }
+            };
+            // The look-up ends by itself.
+            task::spawn("find-control", find).detach();
         }
     }
 

@@ -4,6 +4,7 @@
 //! host's address.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use sealane_proto::resource::Egress;
 use sealane_proto::types::Subnet;
@@ -18,13 +19,27 @@ pub const HOST_LINK: &str = "sealane";
 /// The network's end of its link.
 pub(crate) const NETWORK_LINK: &str = "egress0";
 
+/// Where clouds keep what is meant for their hosts alone, and link-local addresses (RFC 3927, section 2.7), behind which are
+/// also the hosts' ends of the links: Alibaba Cloud, Azure, everybody else, Oracle Cloud.
+const METADATA: &str = "100.100.100.200, 168.63.129.16, 169.254.0.0/16, 192.0.0.192";
+
+/// The ports of the mesh itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MeshPorts {
+    /// VXLAN, over UDP.
+    pub(crate) tunnel: u16,
+    /// Control, metrics and what hosts say to each other.
+    pub(crate) services: BTreeSet<u16>,
+}
+
 /// The table of a network's namespace. What is refused is refused at once (RFC 1812, section 5.2.7.1: code 13).
 ///
-/// Link-local addresses are not forwarded (RFC 3927, section 2.7): behind them are the hosts' ends of the links, and
-/// in clouds the credentials of the host. Nor is VXLAN: the host's address would be on it, and other hosts would
-/// take it for the host's own.
-pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String {
-    let (gateway, net) = (subnet.gateway(), subnet.to_net());
+/// VXLAN is not forwarded: the host's address would be on it, and other hosts would take it for the host's own. Nor is
+/// what the hosts of the mesh offer each other, for the same reason.
+pub(super) fn network(subnet: Subnet, egress: Egress, ports: &MeshPorts) -> String {
+    let (gateway, net, vxlan_port) = (subnet.gateway(), subnet.to_net(), ports.tunnel);
+    let services: Vec<String> = ports.services.iter().map(ToString::to_string).collect();
+    let services = services.join(", ");
     let refuse = "counter name \"refused\" reject with icmp admin-prohibited";
     let body = match egress {
         Egress::Deny => format!(
@@ -42,6 +57,9 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
             "    \
     counter refused {{
     }}
+    set hosts {{
+        type ipv4_addr
+    }}
     chain raw {{
         type filter hook prerouting priority -300; policy accept;
         iifname \"br0\" ip daddr {gateway} notrack
@@ -58,8 +76,9 @@ pub(super) fn network(subnet: Subnet, egress: Egress, vxlan_port: u16) -> String
         type filter hook forward priority 0; policy drop;
         ct state invalid drop
         iifname \"{NETWORK_LINK}\" oifname \"br0\" ct state {{ established, related }} accept
-        iifname \"br0\" ip daddr 169.254.0.0/16 {refuse}
+        iifname \"br0\" ip daddr {{ {METADATA} }} {refuse}
         iifname \"br0\" udp dport {vxlan_port} {refuse}
+        iifname \"br0\" ip daddr @hosts meta l4proto {{ tcp, udp }} th dport {{ {services} }} {refuse}
         iifname \"br0\" oifname \"{NETWORK_LINK}\" ip saddr {net} accept
     }}
     chain postrouting {{
@@ -123,6 +142,58 @@ fn host_table() -> String {
     table::stamped(FAMILY, TABLE, "host", &body)
 }
 
+/// The script that makes the table of a network's namespace what it should be, and how many tables and rows were not. Of the
+/// mesh's hosts, those that are there stay where none are told.
+pub(super) fn settle(
+    there: &mut Option<Border>,
+    wanted: Border,
+    hosts: Option<&BTreeSet<Ipv4Addr>>,
+) -> (String, usize) {
+    let known = there.take().filter(|known| known.is(&wanted));
+    let mut script = match &known {
+        Some(_) => String::new(),
+        None => table::replacing(FAMILY, TABLE, &wanted.text),
+    };
+    let from = known.as_ref().map(|known| known.hosts.clone()).unwrap_or_default();
+    let to = match hosts {
+        // A denied network forwards nothing, and has no such set.
+        _ if !wanted.text.contains("set hosts") => BTreeSet::new(),
+        Some(hosts) => hosts.clone(),
+        None => from.clone(),
+    };
+    let rows = |hosts: &BTreeSet<Ipv4Addr>| hosts.iter().map(ToString::to_string).collect();
+    script += &table::changing_rows([FAMILY, TABLE, "hosts"], &rows(&from), &rows(&to));
+    let changes = usize::from(known.is_none()) + usize::from(from != to);
+    *there = Some(Border { hosts: to, ..wanted });
+    (script, changes)
+}
+
+/// A table of a network's namespace, and the hosts that it keeps workloads from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Border {
+    text: String,
+    hosts: BTreeSet<Ipv4Addr>,
+}
+
+impl Border {
+    /// One without hosts.
+    pub(super) fn of(text: String) -> Self {
+        Self { text, hosts: BTreeSet::new() }
+    }
+
+    /// What nft lists.
+    pub(super) fn listed(text: &str) -> Option<Self> {
+        let (text, mut rows) = table::without_rows(text)?;
+        let hosts = rows.remove("hosts").unwrap_or_default();
+        let hosts = hosts.iter().map(|row| row.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { text, hosts })
+    }
+
+    fn is(&self, wanted: &Self) -> bool {
+        same(&self.text, &wanted.text)
+    }
+}
+
 /// What a host is like for its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Surroundings {
@@ -164,19 +235,47 @@ pub(super) fn host(listed: Option<&str>, surroundings: &Surroundings) -> String 
 mod tests {
     use super::*;
 
+    fn ports(tunnel: u16) -> MeshPorts {
+        MeshPorts { tunnel, services: [7443, 9464].into() }
+    }
+
+    #[test]
+    fn hosts_of_the_mesh_are_rows_that_come_and_go() {
+        let subnet = "10.42.0.0/16".parse().unwrap();
+        let [allow, deny] =
+            [Egress::Allow, Egress::Deny].map(|egress| Border::of(network(subnet, egress, &ports(4789))));
+        let hosts =
+            |last: &[u8]| last.iter().map(|&last| Ipv4Addr::new(192, 0, 2, last)).collect::<BTreeSet<_>>();
+        let mut there = None;
+        let (script, changes) = settle(&mut there, allow.clone(), Some(&hosts(&[1, 2])));
+        assert!(
+            script.ends_with("add element inet sealane hosts { 192.0.2.1, 192.0.2.2 }\n") && changes == 2
+        );
+        assert_eq!(settle(&mut there, allow.clone(), None), (String::new(), 0));
+        let change =
+            "delete element inet sealane hosts { 192.0.2.1 }\nadd element inet sealane hosts { 192.0.2.3 }\n";
+        assert_eq!(settle(&mut there, allow.clone(), Some(&hosts(&[2, 3]))), (change.to_owned(), 1));
+        let rows = "type ipv4_addr\n\t\telements = { 192.0.2.2, 192.0.2.3 }\n";
+        let mut listed = Border::listed(&allow.text.replace("type ipv4_addr\n", rows));
+        assert_eq!(settle(&mut listed, allow, None), (String::new(), 0));
+        let (script, _) = settle(&mut there, deny, Some(&hosts(&[2])));
+        assert!(!script.contains("element"), "{script}");
+    }
+
     #[test]
     fn a_denied_network_has_another_table() {
-        let table = |egress| network("10.42.0.0/16".parse().unwrap(), egress, 4789);
+        let table = |egress| network("10.42.0.0/16".parse().unwrap(), egress, &ports(4789));
         assert!(!same(&table(Egress::Allow), &table(Egress::Deny)));
         assert!(same(&table(Egress::Deny).replace("    ", "\t"), &table(Egress::Deny)));
     }
 
     #[test]
     fn what_is_refused_comes_before_what_leaves() {
-        let text = network("10.42.0.0/16".parse().unwrap(), Egress::Allow, 14789);
+        let text = network("10.42.0.0/16".parse().unwrap(), Egress::Allow, &ports(14789));
         let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap();
         assert!(line("169.254.0.0/16") < line("ip saddr 10.42.0.0/16 accept"));
         assert!(line("udp dport 14789") < line("ip saddr 10.42.0.0/16 accept"));
+        assert!(line("@hosts") < line("ip saddr 10.42.0.0/16 accept"));
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sealane_proto::resource::Egress;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use serde_json::Value;
 
-use super::border::Surroundings;
+use super::border::{Border, MeshPorts, Surroundings};
 use super::guard::{Addresses, Chain, Guarded, Sender, There, Tunnel};
 use super::program::{list_ruleset, list_table, run};
-use super::rules::{TABLE, same};
+use super::rules::TABLE;
 use super::{NftError, border, guard, kernel, table};
 
 /// What a network's rules should say.
@@ -26,8 +26,10 @@ pub(crate) struct Wanted {
     pub(crate) addresses: Addresses,
     /// What becomes of packets to the world outside.
     pub(crate) egress: Egress,
-    /// The UDP port of the tunnels between hosts.
-    pub(crate) vxlan_port: u16,
+    /// The ports of the mesh itself.
+    pub(crate) ports: MeshPorts,
+    /// The hosts of the mesh, at which those are nobody's business; `None`: those that were told before.
+    pub(crate) hosts: Option<BTreeSet<Ipv4Addr>>,
 }
 
 /// Who may send.
@@ -47,7 +49,7 @@ pub(crate) struct Known {
     /// The ruleset's generation when it was right.
     generation: Option<u32>,
     there: Option<There>,
-    border: String,
+    border: Option<Border>,
 }
 
 impl Known {
@@ -104,18 +106,15 @@ pub(crate) fn ensure_network_rules(
     known: &mut Known,
 ) -> Result<usize, NftError> {
     let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    let Wanted { addresses, egress, vxlan_port, .. } = wanted;
-    let border = border::network(addresses.subnet, egress, vxlan_port);
+    let Wanted { addresses, egress, ref ports, ref hosts, .. } = wanted;
+    let border = Border::of(border::network(addresses.subnet, egress, ports));
     let ipv6 = addresses.subnet6.is_some();
-    let (there, border_there) = if known.generation == Some(before) {
-        (known.there.take(), known.border == border)
+    let (there, mut border_there) = if known.generation == Some(before) {
+        (known.there.take(), known.border.take())
     } else {
         let there = list_table(hopper, ns, guard::FAMILY, TABLE)?;
         let border_there = list_table(hopper, ns, border::FAMILY, TABLE)?;
-        (
-            there.and_then(|text| guard::listed(&text, ipv6)),
-            border_there.is_some_and(|text| same(&text, &border)),
-        )
+        (there.and_then(|text| guard::listed(&text, ipv6)), border_there.as_deref().and_then(Border::listed))
     };
     let mut script = if there.is_none() { guard::replacing(ipv6) } else { String::new() };
     let mut changes = usize::from(there.is_none());
@@ -123,11 +122,10 @@ pub(crate) fn ensure_network_rules(
     let (chains, changed) = wanted.settle(&mut there);
     script += &chains;
     changes += changed;
-    if !border_there {
-        script += &table::replacing(border::FAMILY, TABLE, &border);
-        changes += 1;
-    }
-    *known = Known { generation: None, there: Some(there), border };
+    let (borders, changed) = border::settle(&mut border_there, border, hosts.as_ref());
+    script += &borders;
+    changes += changed;
+    *known = Known { generation: None, there: Some(there), border: border_there };
     let mut now = before;
     if !script.is_empty() {
         run(hopper, ns, script)?;
@@ -224,7 +222,8 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
         run(hopper, ns, guard::replacing(subnet6.is_some()) + &examples)?;
     }
     for egress in [Egress::Allow, Egress::Deny] {
-        let table = border::network(subnet, egress, 4789);
+        let ports = MeshPorts { tunnel: 4789, services: [7443].into() };
+        let table = border::network(subnet, egress, &ports);
         run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
     }
     let everything = Surroundings {

@@ -1,12 +1,17 @@
 //! Running `nft` inside a namespace.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use crate::seat::Seat;
+
+/// What is read of a table, in bytes: that of a network with 10,000 workloads has 4 MB.
+const LONGEST: u64 = 16 << 20;
+/// What is read of all rules of a host.
+const LONGEST_OF_HOST: u64 = 256 << 20;
 
 /// Why rules could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,9 @@ pub enum NftError {
     /// nft said no.
     #[error("nft refuses the rules: {0}")]
     Refused(String),
+    /// It lists more than is read.
+    #[error("nft lists more than {0} bytes of rules; somebody has added to them")]
+    TooLong(u64),
     /// The program could not be started or talked to.
     #[error("cannot run nft: {0}")]
     Process(#[source] io::Error),
@@ -37,7 +45,7 @@ pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), 
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script.as_bytes()).map_err(NftError::Process)?;
     }
-    answer(child).map(drop)
+    answer(child, LONGEST).map(drop)
 }
 
 /// The table that is there; `None` when there is none.
@@ -52,25 +60,27 @@ pub(super) fn list_table(
     family: &str,
     table: &str,
 ) -> Result<Option<String>, NftError> {
-    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", family, table])?) {
+    match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", family, table])?, LONGEST) {
         Ok(text) => Ok(Some(text)),
         Err(NftError::Refused(words) | NftError::Unsupported(words))
             if words.contains("No such file or directory") =>
         {
             Ok(None)
         }
+        // It is there, and not as it should be.
+        Err(NftError::TooLong(_)) => Ok(Some(String::new())),
         Err(error) => Err(error),
     }
 }
 
 /// The names of all tables, a line each.
 pub(super) fn tables(hopper: &Hopper, netns: &NetNs) -> Result<String, NftError> {
-    answer(spawn(hopper, netns, &["list", "tables"])?)
+    answer(spawn(hopper, netns, &["list", "tables"])?, LONGEST)
 }
 
 /// All rules as JSON, without the rows of sets.
 pub(super) fn list_ruleset(hopper: &Hopper, netns: &NetNs) -> Result<String, NftError> {
-    answer(spawn(hopper, netns, &["-j", "-s", "-t", "list", "ruleset"])?)
+    answer(spawn(hopper, netns, &["-j", "-s", "-t", "list", "ruleset"])?, LONGEST_OF_HOST)
 }
 
 /// Started by the hopping thread, a child lives in `netns`.
@@ -92,10 +102,20 @@ fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &[&str]) -> Result<Child, Nf
     }
 }
 
-fn answer(child: Child) -> Result<String, NftError> {
+/// Reads at most `longest` bytes of what nft says: who may change rules in a namespace may make its list as long as the
+/// memory that reads it. What is longer is none of ours.
+fn answer(mut child: Child, longest: u64) -> Result<String, NftError> {
+    let mut said = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(longest + 1).read_to_end(&mut said).map_err(NftError::Process)?;
+    }
+    if said.len() as u64 > longest {
+        child.kill().and_then(|()| child.wait()).map_err(NftError::Process)?;
+        return Err(NftError::TooLong(longest));
+    }
     let output = child.wait_with_output().map_err(NftError::Process)?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(String::from_utf8_lossy(&said).into_owned());
     }
     let words = String::from_utf8_lossy(&output.stderr);
     // The first line says it; the others show the script.

@@ -35,7 +35,9 @@ pub(super) fn ours(tables: &str) -> String {
     let ours = tables.lines().map(str::trim).filter(|line| {
         let families = ["table inet ", "table ip6 "];
         let name = families.iter().find_map(|family| line.strip_prefix(family)).unwrap_or_default();
-        name == "sealane" || name.starts_with("sealane-")
+        // A name may hold anything, also another command; ours do not.
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_plain && (name == "sealane" || name.starts_with("sealane-"))
     });
     ours.map(|line| format!("delete {line}\n")).collect()
 }
@@ -135,7 +137,8 @@ mod tests {
 
     #[test]
     fn tables_of_others_stay() {
-        let tables = "table ip nat\ntable inet sealane\ntable inet sealaned\ntable inet sealane-1\ntable ip6 sealane\n";
+        let tables = "table ip nat\ntable inet sealane\ntable inet sealaned\ntable inet sealane-1\ntable ip6 sealane\n\
+            table inet sealane-;flush ruleset\n";
         assert_eq!(
             ours(tables),
             "delete table inet sealane\ndelete table inet sealane-1\ndelete table ip6 sealane\n"

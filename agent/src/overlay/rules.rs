@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_base::task;
@@ -19,7 +19,8 @@ impl Pass<'_> {
         loop {
             let ports = desired.ports.iter();
             let senders: Vec<Sender> = ports.filter_map(|port| self.sender(&desired.base, port)).collect();
-            let outcome = self.ensure_senders(&desired.base, Senders::Exactly(senders.clone()), known);
+            let hosts = Some(self.kernel.hosts_of_mesh(&desired.carriers));
+            let outcome = self.ensure_senders(&desired.base, Senders::Exactly(senders.clone()), hosts, known);
             if outcome.is_ok() {
                 return outcome;
             }
@@ -40,12 +41,18 @@ impl Pass<'_> {
     ) -> Result<(), OverlayError> {
         let gone = || io::Error::other(format!("{} was removed while it was set up", port.name));
         let sender = self.sender(base, port).ok_or_else(gone)?;
-        self.ensure_senders(base, Senders::With(vec![sender]), known)
+        self.ensure_senders(base, Senders::With(vec![sender]), None, known)
     }
 
     /// The same for the tunnels' device alone.
     pub(super) fn ensure_tunnel_rules(&mut self, base: &Base, known: &mut Known) -> Result<(), OverlayError> {
-        self.ensure_senders(base, Senders::With(Vec::new()), known)
+        self.ensure_senders(base, Senders::With(Vec::new()), None, known)
+    }
+
+    /// Keeps workloads from what these hosts, and control, offer the mesh.
+    pub(super) fn ensure_hosts(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
+        let hosts = Some(self.kernel.hosts_of_mesh(&desired.carriers));
+        self.ensure_senders(&desired.base, Senders::With(Vec::new()), hosts, known)
     }
 
     /// Removes what guarded ports that are gone; addresses of this host's workloads are those that stay.
@@ -56,25 +63,26 @@ impl Pass<'_> {
         staying: BTreeSet<IpAddr>,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
-        self.ensure_senders(base, Senders::Without(gone, staying), known)
+        self.ensure_senders(base, Senders::Without(gone, staying), None, known)
     }
 
     fn ensure_senders(
         &mut self,
         base: &Base,
         senders: Senders,
+        hosts: Option<BTreeSet<Ipv4Addr>>,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
         if self.link(VXLAN).is_none() {
             self.refresh_link(VXLAN)?;
         }
-        let vxlan_port = self.kernel.config.vxlan_port;
         let wanted = Wanted {
             senders,
             tunnel: self.link(VXLAN).map(|link| Tunnel { device: link.name.clone(), index: link.index }),
             addresses: Addresses { subnet: base.subnet, subnet6: base.subnet6 },
             egress: base.egress,
-            vxlan_port,
+            ports: self.kernel.mesh_ports(),
+            hosts,
         };
         let changed = nft::ensure_network_rules(&self.kernel.hopper, &self.ns, wanted, known)?;
         self.applied.count(Table::Rules, changed);

@@ -78,7 +78,8 @@ impl Carried {
         let mut applied = Applied::default();
         let same_rows =
             settled.desired.fdb == desired.fdb && settled.desired.neighbours == desired.neighbours;
-        if !(gone.is_empty() && freed.is_empty() && same_rows) {
+        let same_hosts = settled.desired.carriers == desired.carriers;
+        if !(gone.is_empty() && freed.is_empty() && same_rows && same_hosts) {
             let changed = Pass::resume(kernel, &snapshot.network, &[]).and_then(|mut pass| {
                 pass.remove_ports(&gone)?;
                 if !freed.is_empty() {
@@ -88,6 +89,9 @@ impl Carried {
                     pass.free_ports(&desired.base, freed, staying, &mut self.rules)?;
                 }
                 pass.change_rows(&settled, desired)?;
+                if !same_hosts {
+                    pass.ensure_hosts(desired, &mut self.rules)?;
+                }
                 Ok(pass.applied)
             });
             applied = changed

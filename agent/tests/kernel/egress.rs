@@ -207,11 +207,24 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
     };
     refused("192.0.2.1");
     refused("169.254.192.1");
-    refused("169.254.169.254");
+    for metadata in ["169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192"] {
+        refused(metadata);
+    }
     let line = "/usr/bin/python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         s.settimeout(10); s.connect((\"192.0.2.2\", 4789)); s.send(b\"x\"); s.recv(1)'";
     let said = String::from_utf8(try_sh(&client, line).stderr).unwrap();
     assert!(said.contains("No route to host"), "{said}");
+    // Nor what hosts offer each other, at control and at a host that carries the network.
+    hosts.a.overlay.learn_control(["192.0.2.7:17443".parse().unwrap()]);
+    hosts.converge().await;
+    for (target, port) in
+        [("192.0.2.7", 17443), ("192.0.2.7", 9465), ("192.0.2.2", 7443), ("192.0.2.2", 9464)]
+    {
+        let line =
+            format!("python3 -c 'import socket; socket.create_connection((\"{target}\", {port}), 20)'");
+        let said = String::from_utf8(try_sh(&client, &line).stderr).unwrap();
+        assert!(said.contains("No route to host"), "{target}:{port}: {said}");
+    }
     // Nor by segments of no connection, which a host would answer with RST.
     let said = try_sh(&client, &format!("/usr/bin/python3 -c '{STRAY_SEGMENTS}' 2>&1"));
     assert_eq!(String::from_utf8(said.stdout).unwrap(), "refused 0x10\nrefused 0x11\n");

@@ -80,7 +80,12 @@ impl Host {
 
     /// The same, with any underlay address.
     pub(crate) fn start_at(ns: NetNs, name: &str, underlay: IpAddr, run_dir: &str, vxlan_port: u16) -> Self {
-        let config = OverlayConfig { run_dir: run_dir.into(), underlay: underlay.into(), vxlan_port };
+        let config = OverlayConfig {
+            run_dir: run_dir.into(),
+            underlay: underlay.into(),
+            vxlan_port,
+            metrics_port: 9464,
+        };
         let registry = prometheus::Registry::new();
         // Hopper and overlay take the namespace of the thread they are started by for the host's.
         let (hopper, overlay) = std::thread::scope(|scope| {

@@ -1,0 +1,47 @@
+//! What workloads must not reach of the mesh itself: control, metrics, what hosts say to each other.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{Kernel, Overlay, lock};
+use crate::nft::MeshPorts;
+
+/// Control, and its metrics (TCP), hosts among themselves (TCP and UDP), and a host's metrics: as they are unless somebody
+/// chose others.
+const USUAL: [u16; 4] = [7443, 7444, 9464, 9465];
+
+/// How many addresses of control are kept in mind.
+const MAX_CONTROL: usize = 64;
+
+impl Kernel {
+    /// The hosts of the mesh that this host knows: those of a network, and where control is.
+    pub(super) fn hosts_of_mesh(&self, carriers: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Addr> {
+        let control = lock(&self.control);
+        let known = carriers.iter().copied().chain(control.iter().map(SocketAddr::ip));
+        let ipv4 = known.filter_map(|address| match address.to_canonical() {
+            IpAddr::V4(address) => Some(address),
+            // Nothing of IPv6 leaves a network.
+            IpAddr::V6(_) => None,
+        });
+        ipv4.filter(|address| !address.is_loopback()).collect()
+    }
+
+    pub(super) fn mesh_ports(&self) -> MeshPorts {
+        let mut services = BTreeSet::from(USUAL);
+        services.insert(self.config.metrics_port);
+        services.extend(lock(&self.control).iter().map(SocketAddr::port));
+        MeshPorts { tunnel: self.config.vxlan_port, services }
+    }
+}
+
+impl Overlay {
+    /// Control is at these addresses as well: from the next pass on workloads do not reach it there.
+    pub fn learn_control(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let mut control = lock(&self.kernel.control);
+        for address in addresses {
+            if control.len() < MAX_CONTROL {
+                control.insert(address);
+            }
+        }
+    }
+}
