@@ -200,7 +200,7 @@ mod tests {
                 "sealane network create shop --subnet 10.42.0.0/16 --encryption wireguard",
                 "possible values: none",
             ),
-            ("sealane network create shop --subnet 10.42.0.0/16 --mtu 100", "1280"),
+            ("sealane network create shop --subnet 10.42.0.0/16 --mtu 100", "576 to 9000"),
             ("sealane run --network shop", "<CMD>"),
             ("sealane run -- true", "--network"),
             ("sealane run --network shop --port 80 -- true", "--service"),

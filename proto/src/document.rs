@@ -20,8 +20,7 @@ use crate::types::NetworkName;
 pub use kind::{API_VERSION, ApiVersion, Kind, KindError};
 pub use nearest::nearest;
 pub use network::{
-    EgressSpec, Encryption, Mtu, MtuError, NetworkDocument, NetworkKind, NetworkMetadata, NetworkSpec,
-    Subnets, SubnetsError,
+    EgressSpec, Encryption, NetworkDocument, NetworkKind, NetworkMetadata, NetworkSpec, Subnets, SubnetsError,
 };
 pub use schema::schema;
 pub use service::{PORTS, PortSpec, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec};

@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use crate::identity::SerialPrefix;
 use crate::types::{
-    Generation, Hosts, MacAddr, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort, Subnet,
-    Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
+    Generation, Hosts, MacAddr, Mtu, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort,
+    Subnet, Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
 /// An overlay network.
@@ -22,7 +22,7 @@ pub struct Network {
     /// Its VXLAN network identifier, unique in the mesh.
     pub vni: Vni,
     /// The inner MTU in bytes; `None` takes the underlay's minus the VXLAN headers (50 bytes over IPv4).
-    pub mtu: Option<u16>,
+    pub mtu: Option<Mtu>,
     /// What becomes of packets to the world outside.
     pub egress: Egress,
     /// Its IPv6 addresses, each made from an IPv4 one; `None`: it has none.

@@ -3,6 +3,7 @@
 mod address;
 mod generation;
 mod hosts;
+mod mtu;
 mod name;
 mod port;
 mod reference;
@@ -13,6 +14,7 @@ mod weight;
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
 pub use generation::Generation;
 pub use hosts::Hosts;
+pub use mtu::{Mtu, MtuError};
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
 pub use reference::WorkloadRef;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use sealane_proto::types::{AnySubnet, NetworkName, NodeName};
+use sealane_proto::types::{AnySubnet, Mtu, NetworkName, NodeName};
 
 /// `sealane network`.
 #[derive(Debug, Args)]
@@ -42,9 +42,9 @@ pub(crate) struct CreateNetwork {
     /// How the overlay is encrypted; calls between sidecars always are
     #[arg(long, value_enum, default_value_t)]
     pub(crate) encryption: Encryption,
-    /// Bytes per packet inside; by the underlay when not given
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..=65485))]
-    pub(crate) mtu: Option<u16>,
+    /// Bytes per packet inside, 576 to 9000, with IPv6 at least 1280; by the underlay when not given
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<Mtu>,
     /// The hosts that may carry it; all when not given
     #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
     pub(crate) hosts: Vec<NodeName>,

@@ -35,7 +35,7 @@ fn create(create: &CreateNetwork, common: &Common, printer: &Printer) -> Result<
         subnet: subnet.to_string(),
         subnet6: subnet6.map(|subnet| subnet.to_string()).unwrap_or_default(),
         hosts: create.hosts.iter().map(ToString::to_string).collect(),
-        mtu: create.mtu.unwrap_or_default().into(),
+        mtu: create.mtu.map_or(0, Into::into),
         deny_egress: matches!(create.egress, Egress::Deny),
     };
     let created = converse(async { answer(admin(common).await?.create_network(request)).await })?;

@@ -8,7 +8,7 @@ use data_encoding::BASE32_NOPAD;
 use sealane_base::drain::Draining;
 use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
-use sealane_proto::types::{Hosts, NetworkName, NodeName, Subnet, Subnet6};
+use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
@@ -87,8 +87,8 @@ impl v1::admin_server::Admin for AdminApi {
         let subnet: Subnet = subnet.parse().map_err(invalid)?;
         let subnet6 = Some(subnet6).filter(|text| !text.is_empty()).map(|text| text.parse());
         let subnet6: Option<Subnet6> = subnet6.transpose().map_err(invalid)?;
-        let mtu = u16::try_from(mtu).map_err(|_| invalid(format!("mtu {mtu} is above 65535")))?;
-        let (mtu, egress) = ((mtu != 0).then_some(mtu), Egress::from_denied(deny_egress));
+        let mtu = Some(mtu).filter(|&mtu| mtu != 0).map(Mtu::try_from).transpose().map_err(invalid)?;
+        let egress = Egress::from_denied(deny_egress);
         let hosts = hosts.iter().map(|name| name.parse()).collect::<Result<Hosts, _>>().map_err(invalid)?;
         let command = CreateNetwork { name, hosts, subnet, mtu, egress, subnet6 };
         let network = self.writer.submit(command).await.map_err(status_of)?;

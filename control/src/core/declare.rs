@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument, Subnets};
 use sealane_proto::resource::{Network, Service};
-use sealane_proto::types::{NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
+use sealane_proto::types::{Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
 
 use super::draft::Draft;
 use super::hosts::{self, HostInUse};
@@ -63,9 +63,9 @@ pub enum DocumentRefusal {
         /// The network.
         network: NetworkName,
         /// What it has, bytes.
-        fixed: Option<u16>,
+        fixed: Option<Mtu>,
         /// What the document says, bytes.
-        asked: Option<u16>,
+        asked: Option<Mtu>,
     },
     /// A new network is not to be had.
     #[error("spec: {0}")]
@@ -135,7 +135,7 @@ fn decide(document: &Document, draft: &State, now: Timestamp) -> Decided {
 
 fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> Decided {
     let (name, asked) = (document.metadata.name.clone(), document.spec.subnets);
-    let mtu = document.spec.mtu.map(Into::into);
+    let mtu = document.spec.mtu;
     let egress = document.spec.egress.into();
     let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
         let hosts = document.spec.hosts.clone();
@@ -159,7 +159,7 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     Ok(Decision { changes, outcome: Effect::Configured })
 }
 
-fn bytes(mtu: Option<u16>) -> String {
+fn bytes(mtu: Option<Mtu>) -> String {
     mtu.map_or_else(|| "by the underlay".to_owned(), |mtu| format!("{mtu} bytes"))
 }
 

@@ -3,12 +3,9 @@
 use std::net::IpAddr;
 
 use sealane_proto::resource::{Egress, Network};
-use sealane_proto::types::{Hosts, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
+use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
 use super::{Change, Command, Decision, State, Timestamp, ipam};
-
-/// Inner MTUs that make sense: what every IPv4 host must take (RFC 791), and jumbo frames.
-const MTU: std::ops::RangeInclusive<u16> = 576..=9_000;
 
 /// A new network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +17,7 @@ pub struct CreateNetwork {
     /// Its addresses.
     pub subnet: Subnet,
     /// Its inner MTU in bytes; `None`: by the underlay.
-    pub mtu: Option<u16>,
+    pub mtu: Option<Mtu>,
     /// What becomes of packets to the world outside.
     pub egress: Egress,
     /// Its IPv6 addresses, if it has any.
@@ -60,9 +57,12 @@ pub enum CreateNetworkRefusal {
         /// By what.
         reserved: &'static str,
     },
-    /// Not a sensible MTU.
-    #[error("mtu {0} of the network must be from {min} to {max} bytes, or left out", min = MTU.start(), max = MTU.end())]
-    Mtu(u16),
+    /// Its packets are too short for IPv6.
+    #[error(
+        "mtu {0} of the network is too small for IPv6, which needs {least}; take that, or leave out the mtu or the IPv6 subnet",
+        least = Mtu::MIN_IPV6
+    )]
+    Mtu(Mtu),
     /// All 24-bit numbers from the first one are taken.
     #[error("all VXLAN network identifiers from {first} on are taken; remove a network", first = Vni::FIRST)]
     NoVni,
@@ -81,7 +81,7 @@ impl Command for CreateNetwork {
             let subnet = existing.network.subnet;
             return Err(CreateNetworkRefusal::Exists { name: self.name, subnet });
         }
-        check_new(state, &self.name, self.subnet, self.mtu)?;
+        check_new(state, &self.name, (self.subnet, self.subnet6), self.mtu)?;
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
         let Self { name, hosts, subnet, mtu, egress, subnet6 } = self;
         let network = Network { name, hosts, subnet, vni, mtu, egress, subnet6 };
@@ -94,10 +94,10 @@ impl Command for CreateNetwork {
 pub(super) fn check_new(
     state: &State,
     name: &NetworkName,
-    subnet: Subnet,
-    mtu: Option<u16>,
+    (subnet, subnet6): (Subnet, Option<Subnet6>),
+    mtu: Option<Mtu>,
 ) -> Result<(), CreateNetworkRefusal> {
-    if let Some(mtu) = mtu.filter(|mtu| !MTU.contains(mtu)) {
+    if let Some(mtu) = mtu.filter(|mtu| subnet6.is_some() && !mtu.carries_ipv6()) {
         return Err(CreateNetworkRefusal::Mtu(mtu));
     }
     if let Some(reserved) = reserved(name.as_str()) {
@@ -256,19 +256,24 @@ mod tests {
     }
 
     #[test]
-    fn a_senseless_mtu_is_refused() {
-        for mtu in [1, 575, 9_001, u16::MAX] {
-            let name = "a".parse().unwrap();
+    fn packets_too_short_for_ipv6_are_refused_where_there_is_ipv6() {
+        for (bytes, subnet6, fits) in [
+            (576, None, true),
+            (600, Some("fd42::/64"), false),
+            (1_279, Some("fd42::/64"), false),
+            (1_280, Some("fd42::/64"), true),
+        ] {
+            let mtu = Mtu::try_from(bytes).unwrap();
             let command = CreateNetwork {
-                name,
+                name: "a".parse().unwrap(),
                 hosts: Default::default(),
                 subnet: "10.1.0.0/16".parse().unwrap(),
                 mtu: Some(mtu),
                 egress: Egress::Allow,
-                subnet6: None,
+                subnet6: subnet6.map(|subnet6| subnet6.parse().unwrap()),
             };
-            let error = command.decide(&State::default(), Timestamp::default()).unwrap_err();
-            assert_eq!(error, CreateNetworkRefusal::Mtu(mtu));
+            let decided = command.decide(&State::default(), Timestamp::default());
+            assert_eq!(decided.err(), (!fits).then_some(CreateNetworkRefusal::Mtu(mtu)), "{bytes}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiVersion;
 use crate::resource::{Egress, Network};
-use crate::types::{AnySubnet, Hosts, NetworkName, Subnet, Subnet6};
+use crate::types::{AnySubnet, Hosts, Mtu, NetworkName, Subnet, Subnet6};
 
 /// An overlay network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -120,7 +120,7 @@ impl From<&Network> for NetworkDocument {
             spec: NetworkSpec {
                 subnets: Subnets { ipv4: *subnet, ipv6: *subnet6 },
                 hosts: hosts.clone(),
-                mtu: mtu.map(Mtu),
+                mtu: *mtu,
                 encryption: Encryption::None,
                 egress: (*egress).into(),
             },
@@ -185,42 +185,5 @@ impl TryFrom<Vec<AnySubnet>> for Subnets {
             [twin] => Ok(Self { ipv4: *only, ipv6: Some(*twin) }),
             several => Err(SubnetsError::Ipv6(several.len())),
         }
-    }
-}
-
-/// An inner MTU: what every IPv4 host must take (RFC 791) to jumbo frames, 576 to 9000 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u16")]
-pub struct Mtu(u16);
-
-/// A number that is no sensible MTU.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("mtu {0} must be from {min} to {max} bytes, or left out", min = Mtu::MIN, max = Mtu::MAX)]
-pub struct MtuError(u32);
-
-impl Mtu {
-    /// The smallest.
-    pub const MIN: u16 = 576;
-    /// The largest.
-    pub const MAX: u16 = 9_000;
-
-    /// Bytes.
-    #[must_use]
-    pub fn get(self) -> u16 {
-        self.0
-    }
-}
-
-impl TryFrom<u32> for Mtu {
-    type Error = MtuError;
-    fn try_from(bytes: u32) -> Result<Self, MtuError> {
-        let sensible = u16::try_from(bytes).ok().filter(|bytes| (Self::MIN..=Self::MAX).contains(bytes));
-        sensible.map(Self).ok_or(MtuError(bytes))
-    }
-}
-
-impl From<Mtu> for u16 {
-    fn from(mtu: Mtu) -> Self {
-        mtu.0
     }
 }

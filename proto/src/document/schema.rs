@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
-use super::{Kind, Mtu, NetworkDocument, ServiceDocument};
-use crate::types::Protocol;
+use super::{Kind, NetworkDocument, ServiceDocument};
+use crate::types::{Mtu, Protocol};
 
 /// The schema of the documents of a kind, or of any kind.
 #[must_use]

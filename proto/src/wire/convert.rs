@@ -13,7 +13,7 @@ use super::v1;
 use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
-use crate::types::{Generation, NodeName, Port, ServicePort, Vni, Weight, WeightError};
+use crate::types::{Generation, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError};
 
 /// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
 const LONGEST_REASON: usize = 512;
@@ -164,13 +164,13 @@ impl TryFrom<v1::Network> for Network {
     type Error = WireError;
     fn try_from(message: v1::Network) -> Result<Self, WireError> {
         let at = In("Network");
-        let mtu = u16::try_from(message.mtu).map_err(|error| at.invalid("mtu", &error))?;
+        let mtu = Some(message.mtu).filter(|&mtu| mtu != 0).map(Mtu::try_from).transpose();
         Ok(Self {
             name: at.parse("name", &message.name)?,
             hosts: at.names("hosts", &message.hosts)?,
             subnet: at.parse("subnet", &message.subnet)?,
             vni: Vni::try_from(message.vni).map_err(|error| at.invalid("vni", &error))?,
-            mtu: (mtu != 0).then_some(mtu),
+            mtu: mtu.map_err(|error| at.invalid("mtu", &error))?,
             egress: Egress::from_denied(message.deny_egress),
             subnet6: at.parse_option("subnet6", &message.subnet6)?,
         })
@@ -184,7 +184,7 @@ impl From<&Network> for v1::Network {
             hosts: network.hosts.iter().map(ToString::to_string).collect(),
             subnet: network.subnet.to_string(),
             vni: network.vni.get(),
-            mtu: network.mtu.unwrap_or_default().into(),
+            mtu: network.mtu.map_or(0, Into::into),
             subnet6: text(&network.subnet6),
             deny_egress: network.egress.is_denied(),
         }

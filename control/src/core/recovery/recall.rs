@@ -108,7 +108,7 @@ impl Future {
             || self.state.networks.len() >= NETWORKS
             || network.vni < Vni::FIRST
             || self.state.networks.values().any(taken)
-            || check_new(&self.state, &network.name, network.subnet, network.mtu).is_err();
+            || check_new(&self.state, &network.name, (network.subnet, network.subnet6), network.mtu).is_err();
         if !misfit {
             let what = format!("network with subnet {} and VNI {}", network.subnet, network.vni);
             let change = Change::PutNetwork { network: network.clone(), changed: 0 };

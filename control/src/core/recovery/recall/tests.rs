@@ -262,7 +262,10 @@ fn what_could_not_be_created_is_not_brought_back() {
     let cases = [
         network(|network| network.name = "localhost".parse().unwrap()),
         network(|network| network.subnet = "192.0.2.0/24".parse().unwrap()),
-        network(|network| network.mtu = Some(9_999)),
+        network(|network| {
+            network.mtu = sealane_proto::types::Mtu::try_from(600).ok();
+            network.subnet6 = "fd42::/64".parse().ok();
+        }),
         network(|network| network.vni = sealane_proto::types::Vni::try_from(7).unwrap()),
     ];
     for case in cases {
