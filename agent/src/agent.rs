@@ -245,6 +245,7 @@ impl Ground {
             applied: self.acks,
             carried: self.carried,
             underlay,
+            mtu: context.overlay.mtu(),
             version: VERSION.to_owned(),
             metrics_port: config.metrics_port,
         };

@@ -26,6 +26,6 @@ pub use neighbour::{
 };
 pub use notices::{Notices, Subject};
 pub use packet::PacketSocket;
-pub use route::Route;
+pub use route::{Route, Way};
 pub use socket::{Request, Socket};
 pub use sysctl::{Sysctl, SysctlError};

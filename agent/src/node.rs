@@ -136,7 +136,7 @@ pub(crate) async fn join_mesh(
         let Some(control) = wanted.control.get(attempt % wanted.control.len().max(1)) else {
             break;
         };
-        let node = Node { name: name.clone(), underlay: underlay(wanted, control).await?.into() };
+        let node = Node { name: name.clone(), underlay: underlay(wanted, control).await?.into(), mtu: None };
         match join(control, token, &node, key.request()?, version, provider).await {
             Ok(joined) => {
                 let identity = NodeIdentity {

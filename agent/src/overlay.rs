@@ -22,6 +22,7 @@ mod rules;
 mod settled;
 mod underlay;
 mod watch;
+mod ways;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -33,7 +34,7 @@ use std::time::Instant;
 
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, UnderlayAddr, WorkloadName};
+use sealane_proto::types::{MacAddr, Mtu, NetworkName, NodeName, OverlayIp, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError};
 
@@ -52,6 +53,7 @@ use pass::Pass;
 pub use plan::Local;
 use plan::{Base, Desired, Port};
 use settled::Settled;
+use ways::Ways;
 
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
@@ -99,6 +101,8 @@ struct Kernel {
     gate: Mutex<HostGate>,
     /// Where control is, as far as this host knows.
     control: Mutex<BTreeSet<SocketAddr>>,
+    /// How long packets to the other hosts may be.
+    ways: Mutex<Ways>,
 }
 
 /// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
@@ -107,6 +111,8 @@ struct Carried {
     known: Known,
     rules: nft::Known,
     settled: Option<Settled>,
+    /// The least that other hosts allow, as they told.
+    others: Option<Mtu>,
     announcing: Vec<Task>,
 }
 
@@ -142,6 +148,7 @@ impl Overlay {
                 egress: Mutex::default(),
                 gate,
                 control: Mutex::default(),
+                ways: Mutex::default(),
             }),
             carried: Mutex::default(),
             metrics,
@@ -171,7 +178,9 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             let started = Instant::now();
-            let mtu = kernel.mtu(&snapshot.network)?;
+            kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, &node));
+            guard.others = ways::least_of_others(&snapshot, &node);
+            let mtu = kernel.mtu(&snapshot.network, guard.others)?;
             let desired = plan::desired(&snapshot, &node, &local, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
             let step = match reason {
@@ -209,7 +218,7 @@ impl Overlay {
         let (network, port) = (network.clone(), Port::of(local));
         blocking(move || {
             let mut guard = lock(&carried);
-            let base = Base::of(&network, kernel.mtu(&network)?);
+            let base = Base::of(&network, kernel.mtu(&network, guard.others)?);
             kernel.close_to_strangers(&network)?;
             let applied = guard.attach(&kernel, &network, &base, &port, &netns)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
@@ -255,6 +264,7 @@ impl Overlay {
             pass::remove_links(&kernel, &path, |link| link.kind.is_some())?;
             // Its devices are gone: whatever comes for it now is nobody's.
             kernel.forget_carriers(|kept| *kept != name)?;
+            kernel.forget_peers(&name);
             if let Err(error) = kernel.release_host_egress() {
                 tracing::error!(%error, "cannot take back what egress needed of the host");
             }
@@ -340,15 +350,6 @@ impl Kernel {
 
     fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
         self.netns_dir().join(format!("{network}.{workload}"))
-    }
-
-    /// The network's MTU: as given, or what fits into the underlay's now.
-    fn mtu(&self, network: &Network) -> Result<u32, OverlayError> {
-        if let Some(mtu) = network.mtu {
-            return Ok(mtu.into());
-        }
-        let mut socket = Socket::open(&self.hopper, &self.host)?;
-        Ok(Underlay::find(&mut socket, self.config.underlay)?.inner_mtu())
     }
 }
 

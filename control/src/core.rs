@@ -12,6 +12,7 @@ mod hosts;
 mod ipam;
 mod join;
 mod network;
+mod packets;
 mod recovery;
 mod relocate;
 mod removal;
@@ -35,6 +36,7 @@ pub use declare::{Apply, DocumentRefusal, Effect};
 pub use hosts::{HostInUse, NotForHost};
 pub use join::{JoinNode, JoinRefusal};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
+pub use packets::TellMtu;
 pub use recovery::{
     Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };

@@ -17,7 +17,7 @@ use sealane_base::seldom::Seldom;
 use sealane_base::text::one_line;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
-use sealane_proto::types::NodeName;
+use sealane_proto::types::{Mtu, NodeName};
 use sealane_proto::wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -27,7 +27,7 @@ use v1::control_message::Message as Down;
 
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Recall, Report, Reported, TakenOver};
+use crate::core::{Recall, Report, Reported, TakenOver, TellMtu};
 use crate::guard::Pace;
 use crate::metrics::Metrics;
 use crate::registry::{Arrival, Directory, Registry, Seat, View};
@@ -108,6 +108,8 @@ enum Done {
     Reported(Answer),
     /// Whether that was all.
     Recalled(bool),
+    /// How long packets to the host may be.
+    Resized,
 }
 
 struct Answer {
@@ -130,6 +132,8 @@ struct Session {
     taken: Instant,
     /// How often it may report.
     pace: Pace,
+    /// How long packets to the host may be, as it last told.
+    mtu: Option<Mtu>,
 }
 
 impl Session {
@@ -145,7 +149,8 @@ impl Session {
             roots: context.roots.clone(),
         }));
         let now = Instant::now();
-        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now, pace: REPORTS }
+        let mtu = greeting.mtu;
+        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now, pace: REPORTS, mtu }
     }
 
     /// Runs until either side ends; says why.
@@ -187,6 +192,7 @@ impl Session {
                 },
                 answer = settle(&mut self.pending) => match answer {
                     Ok(Done::Reported(answer)) => self.answer(answer),
+                    Ok(Done::Resized) => {}
                     Ok(Done::Recalled(last)) => {
                         self.heard = Instant::now();
                         if last {
@@ -251,6 +257,12 @@ impl Session {
                 self.context.metrics.message("heartbeat", "up");
                 if let Some(clock) = heartbeat.instant() {
                     self.seat.clocks(ClockPair { clock, reference: SystemTime::now() });
+                }
+                let told = Mtu::try_from(heartbeat.mtu).ok();
+                if let Some(mtu) = told.filter(|_| told != self.mtu) {
+                    self.mtu = told;
+                    let resized = resize(self.context.writer.clone(), self.node.clone(), mtu);
+                    self.pending = Some(self.in_turn(resized));
                 }
                 Ok(())
             }
@@ -318,6 +330,11 @@ async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<Do
     }
     let reported = writer.submit(Report { node, workloads: readable }).await.map_err(status_of)?;
     Ok(Done::Reported(Answer { sequence, reported, unreadable }))
+}
+
+async fn resize(writer: Writer, node: NodeName, mtu: Mtu) -> Result<Done, Status> {
+    writer.submit(TellMtu { node, mtu }).await.map_err(status_of)?;
+    Ok(Done::Resized)
 }
 
 async fn take_over(writer: Writer, node: NodeName, recall: v1::Recall) -> Result<Done, Status> {

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn node(name: &str, underlay: &str) -> (NodeName, NodeRecord) {
-        let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() };
+        let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None };
         (node.name.clone(), NodeRecord::new(node, [0; 32], Default::default()))
     }
 

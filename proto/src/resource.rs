@@ -21,7 +21,8 @@ pub struct Network {
     pub subnet: Subnet,
     /// Its VXLAN network identifier, unique in the mesh.
     pub vni: Vni,
-    /// The inner MTU in bytes; `None` takes the underlay's minus the VXLAN headers (50 bytes over IPv4).
+    /// The inner MTU in bytes; `None` takes what fits into the underlay's of every host, with the VXLAN headers (50 bytes
+    /// over IPv4).
     pub mtu: Option<Mtu>,
     /// What becomes of packets to the world outside.
     pub egress: Egress,
@@ -85,6 +86,8 @@ pub struct Node {
     pub name: NodeName,
     /// Where its VXLAN packets are sent to.
     pub underlay: UnderlayAddr,
+    /// What its ways to the other hosts allow inside a tunnel, as far as that is known.
+    pub mtu: Option<Mtu>,
 }
 
 /// Addresses of a network that one host assigns without asking; for services, control itself holds such blocks.

@@ -85,6 +85,7 @@ impl NodeIdentity {
             node: Node {
                 name: message.name.parse().map_err(|error| fail(&error))?,
                 underlay: message.underlay.parse().map_err(|error| fail(&error))?,
+                mtu: None,
             },
             trust_domain: message.trust_domain.parse().map_err(|error| fail(&error))?,
             key: PrivatePkcs8KeyDer::from(message.key).into(),

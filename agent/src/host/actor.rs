@@ -200,6 +200,7 @@ impl Host {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut said_ready = false;
+        let mut mtu = self.parts.overlay.mtu();
         loop {
             self.drop_forsaken().await;
             self.refresh(Reason::Change).await;
@@ -225,6 +226,7 @@ impl Host {
                     }
                     self.refresh(Reason::Audit).await;
                 }
+                Ok(()) = mtu.changed() => self.dirty.extend(self.parts.mesh.networks()),
                 () = tokio::time::sleep(RETRY), if retry => {}
                 () = self.rest.over() => self.rest.release().await,
             }

@@ -1,11 +1,12 @@
 //! IPv4 routes of the main table.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -76,7 +77,48 @@ impl Route {
     }
 }
 
+/// How packets get to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// By this device.
+    pub device: u32,
+    /// With this MTU, where the route has one of its own.
+    pub mtu: Option<u32>,
+}
+
 impl Socket {
+    /// How packets of this host get to `address`; `None` when they do not.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn way_to(&mut self, address: IpAddr) -> Result<Option<Way>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        let (family, length, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        message.attributes.push(RouteAttribute::Destination(destination));
+        let found = match self.find(RouteNetlinkMessage::GetRoute(message)) {
+            // Unreachable, in one of several ways.
+            Err(NetlinkError::Refused { .. }) => return Ok(None),
+            found => found?,
+        };
+        let Some(RouteNetlinkMessage::NewRoute(route)) = found else { return Ok(None) };
+        let (mut device, mut mtu) = (None, None);
+        for attribute in route.attributes {
+            if let RouteAttribute::Oif(index) = attribute {
+                device = Some(index);
+            } else if let RouteAttribute::Metrics(metrics) = attribute {
+                mtu = metrics
+                    .iter()
+                    .find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None });
+            }
+        }
+        Ok(device.map(|device| Way { device, mtu }))
+    }
+
     /// The unicast IPv4 routes of the namespace's main table that have one next hop.
     ///
     /// # Errors

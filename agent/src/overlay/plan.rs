@@ -240,9 +240,14 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Local], mtu
             .extend(addresses.into_iter().flatten().map(|address| NeighbourRow { address, mac: remote.mac }));
         peers.insert(peer);
     }
+    Desired { base, ports, fdb, neighbours, peers: peers.len(), carriers: carriers(snapshot, node) }
+}
+
+/// The other hosts that carry the snapshot's network.
+#[must_use]
+pub fn carriers(snapshot: &NetworkSnapshot, node: &NodeName) -> BTreeSet<IpAddr> {
     let others = snapshot.nodes.iter().filter(|other| other.name != *node);
-    let carriers = others.map(|other| other.underlay.to_ip()).collect();
-    Desired { base, ports, fdb, neighbours, peers: peers.len(), carriers }
+    others.map(|other| other.underlay.to_ip()).collect()
 }
 
 /// How to make `actual` into `desired`. A row that stands alone under its key is replaced, not removed, so that

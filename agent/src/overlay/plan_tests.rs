@@ -102,6 +102,7 @@ fn snapshot() -> NetworkSnapshot {
     let node = |at: u8| Node {
         name: format!("node-{at}").parse().unwrap(),
         underlay: UnderlayAddr::from(IpAddr::from([192, 0, 2, at + 1])),
+        mtu: None,
     };
     NetworkSnapshot { nodes: (0..3).map(node).collect(), ..testing::snapshot() }
 }

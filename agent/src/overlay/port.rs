@@ -60,7 +60,8 @@ impl Pass<'_> {
         rules: &mut Known,
     ) -> Result<bool, OverlayError> {
         let there = self.link(&port.name).is_some();
-        if !there || reason == Reason::Audit {
+        let resized = self.link(&port.name).is_some_and(|link| link.mtu != base.mtu);
+        if !there || resized || reason == Reason::Audit {
             match NetNs::open(self.kernel.workload_path(&self.network.name, &port.workload)) {
                 Ok(ns) => return self.ensure_port(base, devices, port, &ns, rules).map(|()| true),
                 Err(NetNsError::Open { .. }) if there => {}

@@ -36,6 +36,7 @@ impl Overlay {
     /// With the first thing that could not be mended.
     pub async fn audit_host(&self) -> Result<(), HostError> {
         self.look_at_gate().await?;
+        self.look_at_ways().await;
         Ok(self.look_at_egress(Look::Thorough).await?)
     }
 
@@ -47,10 +48,10 @@ impl Overlay {
         let open = |subject| Notices::open(&self.kernel.hopper, &self.kernel.host, subject);
         let (mut rules, mut links) = (open(Subject::Rules)?, open(Subject::Links)?);
         loop {
-            tokio::select! {
-                told = rules.changed() => told?,
-                told = links.changed() => told?,
-            }
+            let of_links = tokio::select! {
+                told = rules.changed() => told.map(|()| false)?,
+                told = links.changed() => told.map(|()| true)?,
+            };
             let began = Instant::now();
             if let Err(error) = self.look_at_gate().await {
                 tracing::error!("{}", HostError::from(error));
@@ -59,6 +60,9 @@ impl Overlay {
             tokio::time::sleep(TOGETHER).await;
             if let Err(error) = self.look_at_egress(Look::Told).await {
                 tracing::error!("{}", HostError::from(error));
+            }
+            if of_links {
+                self.look_at_ways().await;
             }
             tokio::time::sleep(began.elapsed().saturating_sub(TOGETHER) * REST).await;
         }
@@ -71,6 +75,14 @@ impl Overlay {
     pub async fn forget_carriers_but(&self, carried: &[NetworkName]) -> Result<(), OverlayError> {
         let (kernel, carried) = (self.kernel.clone(), carried.to_vec());
         blocking(move || Ok(kernel.forget_carriers(|network| carried.contains(network))?)).await
+    }
+
+    /// Networks follow when they hear of it.
+    async fn look_at_ways(&self) {
+        let kernel = self.kernel.clone();
+        if let Err(error) = blocking(move || kernel.measure_ways()).await {
+            tracing::debug!(%error, "the ways to other hosts cannot be looked at");
+        }
     }
 
     async fn look_at_gate(&self) -> Result<(), NetlinkError> {

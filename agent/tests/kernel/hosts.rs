@@ -159,6 +159,7 @@ impl Hosts {
         let node = |host: &Host, last: u8| Node {
             name: host.node.clone(),
             underlay: IpAddr::from([192, 0, 2, last]).into(),
+            mtu: None,
         };
         Arc::new(NetworkSnapshot {
             generation: Generation { epoch: 1, revision: 1 },

@@ -3,11 +3,55 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_agent::overlay::{OverlayError, Reason, Table, preflight};
-use sealane_proto::resource::Workload;
-use sealane_proto::types::MacAddr;
+use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::types::{MacAddr, Mtu};
 use sealane_sys::NetNs;
 
-use crate::hosts::{Host, sh, two_hosts};
+use crate::hosts::{Host, Hosts, sh, two_hosts};
+
+#[tokio::test]
+async fn packets_are_as_long_as_the_ways_of_all_hosts_allow() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    // Its address is on loopback, and reached by a route.
+    sh(&hosts.a.ns, "ip addr add 198.51.100.1/32 dev lo");
+    let loopback = "198.51.100.1".parse().unwrap();
+    let mut a = Host::start_at(hosts.a.ns.try_clone().unwrap(), "c", loopback, "/tmp/c", 4789);
+    let client = a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    let told = |hosts: &Hosts, bytes: u32| {
+        let mut snapshot = NetworkSnapshot::clone(&hosts.snapshot());
+        for node in snapshot.nodes.iter_mut().filter(|node| node.name == hosts.b.node) {
+            node.mtu = Mtu::try_from(bytes).ok();
+        }
+        Arc::new(snapshot)
+    };
+    let inside = |ns: &NetNs| {
+        let shown = sh(ns, "ip -o link show eth0");
+        let mtu = shown.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next());
+        mtu.unwrap_or_default().to_owned()
+    };
+    a.ensure(&told(&hosts, 0), Reason::Change).await.unwrap();
+    assert_eq!(inside(&client), "1450");
+    // Another host's way is narrower; then its own.
+    a.ensure(&told(&hosts, 1380), Reason::Change).await.unwrap();
+    assert_eq!(inside(&client), "1380");
+    assert_eq!(a.ensure(&told(&hosts, 1380), Reason::Audit).await.unwrap().total(), 0);
+    let mut mtu = a.overlay.mtu();
+    mtu.borrow_and_update();
+    let narrowed = async {
+        tokio::task::yield_now().await;
+        sh(&hosts.a.ns, "ip link set under0 mtu 1400");
+        mtu.changed().await.unwrap();
+    };
+    tokio::select! {
+        biased;
+        ended = a.overlay.watch_host() => panic!("{ended:?}"),
+        () = narrowed => {}
+    }
+    a.ensure(&told(&hosts, 1380), Reason::Change).await.unwrap();
+    assert_eq!(inside(&client), "1350");
+}
 
 #[tokio::test]
 async fn two_agents_with_one_vni_on_one_host_are_told_apart_by_an_error() {

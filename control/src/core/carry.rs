@@ -210,7 +210,7 @@ mod tests {
         let mut state = State::default();
         for (name, last) in [("host-1", 1), ("host-2", 2)] {
             let underlay = format!("192.0.2.{last}").parse().unwrap();
-            let node = Node { name: name.parse().unwrap(), underlay };
+            let node = Node { name: name.parse().unwrap(), underlay, mtu: None };
             state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], NOW)));
         }
         let name = "shop".parse().unwrap();

@@ -180,9 +180,10 @@ impl Command for JoinNode {
             return Err(JoinRefusal::UnderlayInUse { underlay: self.node.underlay, node });
         }
         let joined = known.map_or(now, |known| known.joined);
+        let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
         let drained = known.is_some_and(|known| known.drained);
         let (by, networks) = (Some(token.id.clone()), token.networks.clone());
-        let record = NodeRecord { node: self.node, key: self.key, joined, drained, token: by, networks };
+        let record = NodeRecord { node, key: self.key, joined, drained, token: by, networks };
         let mut changes = vec![];
         if known != Some(&record) {
             changes.push(Change::PutNode(record.clone()));
@@ -201,12 +202,12 @@ impl JoinNode {
     fn check_reach(&self, state: &State) -> Result<(), JoinRefusal> {
         let others =
             || state.nodes.values().map(|other| &other.node).filter(|other| other.name != self.node.name);
-        let Node { name, underlay } = self.node.clone();
+        let Node { name, underlay, mtu: _ } = self.node.clone();
         if underlay.to_ip().is_loopback() && others().next().is_some() {
             return Err(JoinRefusal::Loopback { underlay, name });
         }
         match others().find(|other| other.underlay.to_ip().is_loopback()) {
-            Some(Node { name, underlay }) => {
+            Some(Node { name, underlay, mtu: _ }) => {
                 Err(JoinRefusal::LoopbackOf { underlay: *underlay, node: name.clone() })
             }
             None => Ok(()),
@@ -278,7 +279,7 @@ mod tests {
         JoinNode {
             token: token.to_owned(),
             secret: TokenSecret::new([secret; 20]),
-            node: Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() },
+            node: Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None },
             key: [key; 32],
         }
     }

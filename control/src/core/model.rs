@@ -92,7 +92,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
         Step::Join(name, underlay) => {
             let underlay = format!("192.0.2.{underlay}").parse().unwrap();
             let (token, secret) = ("abcd2345".to_owned(), TokenSecret::new([7; 20]));
-            let node = Node { name: node(*name), underlay };
+            let node = Node { name: node(*name), underlay, mtu: None };
             changes(JoinNode { token, secret, node, key: [*name + 1; 32] }, state)
         }
         Step::Carry(name, net, blocks_held) => {

@@ -81,7 +81,7 @@ mod tests {
         let mut state = State::default();
         for n in 1..=2_u8 {
             let name = format!("host-{n}").parse().unwrap();
-            let node = Node { name, underlay: format!("192.0.2.{n}").parse().unwrap() };
+            let node = Node { name, underlay: format!("192.0.2.{n}").parse().unwrap(), mtu: None };
             let joined = Timestamp::default();
             state.apply(&Change::PutNode(NodeRecord { node, key: [n; 32], joined, drained: n == 2 }));
         }

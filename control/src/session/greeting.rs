@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use sealane_base::text::one_line;
 use sealane_proto::resource::Node;
-use sealane_proto::types::{Generation, NameError, NetworkName, NodeName};
+use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName};
 use sealane_proto::wire::{agree, v1};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
@@ -14,7 +14,7 @@ use v1::agent_message::Message as Up;
 use super::{Context, NETWORKS};
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Readmit, Readmitted, Relocate, Span, Timestamp};
+use crate::core::{Readmit, Readmitted, Relocate, Span, TellMtu, Timestamp};
 use crate::registry::Directory;
 use crate::serve::{CertifiedHost, Proof};
 
@@ -29,6 +29,7 @@ pub(super) struct Greeting {
     pub(super) applied: BTreeMap<NetworkName, Generation>,
     pub(super) recalls: bool,
     pub(super) metrics_port: Option<u16>,
+    pub(super) mtu: Option<Mtu>,
 }
 
 /// Waits for Hello: what the agent runs, where its metrics are, and which generations it works by.
@@ -45,16 +46,22 @@ pub(super) async fn greet(
     context.metrics.message("hello", "up");
     check_version(&hello.version)?;
     let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
+    let node = opener.node;
     match opener.newcomer {
-        Some(proof) => readmit(context, opener.node, proof, hello.underlay).await?,
-        None => relocate(context, opener.node, &hello.underlay).await?,
+        Some(proof) => readmit(context, node.clone(), proof, hello.underlay).await?,
+        None => relocate(context, node.clone(), &hello.underlay).await?,
+    }
+    // What is no sensible one says as much as none.
+    let mtu = Mtu::try_from(hello.mtu).ok();
+    if let Some(mtu) = mtu {
+        context.writer.submit(TellMtu { node, mtu }).await.map_err(status_of)?;
     }
     if hello.applied.len() > NETWORKS {
         return Err(Status::invalid_argument(format!("Hello.applied names more than {NETWORKS} networks")));
     }
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
-    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
+    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port, mtu })
 }
 
 /// Whether a text may be a peer's version: it is shown to people, and compared.
@@ -80,7 +87,7 @@ pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<
 /// Takes in a host that joined after the backup was taken that this store was restored from.
 async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: String) -> Result<(), Status> {
     let unknown = || Readmit::unknown(&node).to_string();
-    let told = v1::Node { name: node.to_string(), underlay };
+    let told = v1::Node { name: node.to_string(), underlay, ..v1::Node::default() };
     let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
     let Proof { key, issued } = proof;
     match context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)? {

@@ -20,7 +20,7 @@ use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use super::ending::{Ending, LONGEST_REASON};
 use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
-use crate::types::{Generation, NetworkName, NodeName, UnderlayAddr, WorkloadName};
+use crate::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 
@@ -59,6 +59,8 @@ pub struct LinkInputs {
     pub carried: watch::Receiver<Carried>,
     /// Where this host is.
     pub underlay: UnderlayAddr,
+    /// What its ways to the other hosts allow inside a tunnel, as far as that is known.
+    pub mtu: watch::Receiver<Option<Mtu>>,
     /// The program's version.
     pub version: String,
     /// Where the host serves its metrics, on its underlay address.
@@ -182,6 +184,7 @@ impl Session<'_> {
             oldest_protocol: OLDEST_PROTOCOL,
             underlay: self.inputs.underlay.to_string(),
             recalls: true,
+            mtu: self.mtu(),
         };
         // The queue is empty: this cannot wait.
         let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;
@@ -281,14 +284,25 @@ impl Session<'_> {
                 changed.map_err(ended)?;
                 Ok(progress.acks(&self.inputs.applied.borrow_and_update()))
             }
-            _ = progress.heartbeat.tick() => {
-                Ok(vec![v1::agent_message::Message::Heartbeat(v1::Heartbeat::now())])
+            _ = progress.heartbeat.tick() => Ok(vec![self.heartbeat()]),
+            changed = self.inputs.mtu.changed() => {
+                changed.map_err(ended)?;
+                Ok(vec![self.heartbeat()])
             }
             changed = self.inputs.identity.changed() => {
                 changed.map_err(ended)?;
                 Err("the node certificate was renewed".to_owned().into())
             }
         }
+    }
+
+    fn mtu(&mut self) -> u32 {
+        self.inputs.mtu.borrow_and_update().map_or(0, Into::into)
+    }
+
+    fn heartbeat(&mut self) -> v1::agent_message::Message {
+        let mtu = self.mtu();
+        v1::agent_message::Message::Heartbeat(v1::Heartbeat { mtu, ..v1::Heartbeat::now() })
     }
 
     async fn deliver(&self, message: v1::ControlMessage) -> Result<(), String> {

@@ -198,13 +198,16 @@ impl TryFrom<v1::Node> for Node {
         Ok(Self {
             name: at.parse("name", &message.name)?,
             underlay: at.parse("underlay", &message.underlay)?,
+            // What is no sensible one says as much as none.
+            mtu: Mtu::try_from(message.mtu).ok(),
         })
     }
 }
 
 impl From<&Node> for v1::Node {
     fn from(node: &Node) -> Self {
-        Self { name: node.name.to_string(), underlay: node.underlay.to_string() }
+        let mtu = node.mtu.map_or(0, Into::into);
+        Self { name: node.name.to_string(), underlay: node.underlay.to_string(), mtu }
     }
 }
 

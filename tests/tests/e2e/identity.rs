@@ -29,7 +29,7 @@ impl Intruder {
         let control: ControlAddr = "192.0.2.11:7443".parse().unwrap();
         let token: JoinToken = token.parse().unwrap();
         let underlay: std::net::IpAddr = "192.0.2.1".parse().unwrap();
-        let node = Node { name: name.parse().unwrap(), underlay: underlay.into() };
+        let node = Node { name: name.parse().unwrap(), underlay: underlay.into(), mtu: None };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let joined = join(&control, &token, &node, request(&key), "test", &provider).await.unwrap();
         let trust = Trust::new(joined.trust_domain, &joined.roots).unwrap();

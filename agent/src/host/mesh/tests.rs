@@ -16,7 +16,7 @@ fn snapshot(revision: u64) -> NetworkSnapshot {
 }
 
 fn mesh() -> Mesh {
-    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap() };
+    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
     let mut mesh = Mesh::new(node);
     assert!(mesh.accept(snapshot(1)));
     mesh

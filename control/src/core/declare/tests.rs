@@ -48,7 +48,7 @@ fn withdraw(state: &mut State, documents: &[Document]) -> Vec<Result<Withdrawn, 
 fn report(state: &mut State, instances: &[(&str, &str)]) -> Vec<String> {
     let node: NodeName = "host-1".parse().unwrap();
     if !state.nodes.contains_key(&node) {
-        let record = Node { name: node.clone(), underlay: "192.0.2.1".parse().unwrap() };
+        let record = Node { name: node.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
         state.apply(&Change::PutNode(NodeRecord::new(record, [1; 32], NOW)));
         let block = Block { node: Some(node.clone()), range: "10.42.0.0/24".parse().unwrap() };
         state.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });

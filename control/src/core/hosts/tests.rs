@@ -47,6 +47,7 @@ fn join(state: &mut State, number: u8, networks: &[&str]) {
     let node = Node {
         name: format!("host-{number}").parse().unwrap(),
         underlay: format!("192.0.2.{number}").parse().unwrap(),
+        mtu: None,
     };
     run(state, JoinNode { token: id, secret: TokenSecret::new([7; 20]), node, key: [number; 32] }).unwrap();
 }

@@ -119,7 +119,8 @@ mod tests {
         let recovery = Recovery { taken, restored, ..Recovery::default() };
         let mut state = State { recovery: Some(recovery), ..State::default() };
         change(&mut state);
-        let node = Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
+        let node =
+            Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
         let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(issued) };
         let decided = readmit.decide(&state, Timestamp::from_unix(now));
         decided.map(|decision| decision.changes.len()).map_err(|refusal| refusal.to_string())
@@ -132,7 +133,8 @@ mod tests {
         let (taken, restored) = (Timestamp::from_unix(1_000), Timestamp::from_unix(5_000));
         let recovery = Recovery { taken, restored, removed, ..Recovery::default() };
         let mut state = State { recovery: Some(recovery), ..State::default() };
-        let node = Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
+        let node =
+            Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
         let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(2_000) };
         let decided = readmit.clone().decide(&state, Timestamp::from_unix(5_060)).unwrap();
         let name = "host-9".parse().unwrap();
@@ -156,7 +158,8 @@ mod tests {
         };
         assert!(check(2_000, 5_001, again).unwrap_err().contains(unknown), "somebody removed it since");
         let taken = |state: &mut State| {
-            let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap() };
+            let node =
+                Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
             state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
         };
         assert!(

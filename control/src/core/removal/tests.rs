@@ -53,7 +53,7 @@ fn state() -> State {
     create(&mut state, &name);
     for (node, last) in [("host-1", 1), ("host-2", 2)] {
         let underlay = format!("192.0.2.{last}").parse().unwrap();
-        let node = Node { name: node.parse().unwrap(), underlay };
+        let node = Node { name: node.parse().unwrap(), underlay, mtu: None };
         let name = node.name.clone();
         state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], NOW)));
         apply(&mut state, CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 })
@@ -131,6 +131,7 @@ fn the_token_that_a_removed_host_came_by_admits_nobody_else() {
         node: Node {
             name: format!("host-{number}").parse().unwrap(),
             underlay: format!("192.0.2.{number}").parse().unwrap(),
+            mtu: None,
         },
         key: [number; 32],
     };

@@ -20,6 +20,7 @@ fn join(state: &mut State, number: u8) {
     let node = Node {
         name: format!("host-{number}").parse().unwrap(),
         underlay: format!("192.0.2.{number}").parse().unwrap(),
+        mtu: None,
     };
     state.apply(&Change::PutNode(NodeRecord::new(node, [number; 32], NOW)));
 }
@@ -286,7 +287,11 @@ fn nobody_tells_all_addresses_away_nor_hosts_into_networks() {
         lost.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
     }
     let mut told = seen(&lost, "shop", 20);
-    told.nodes.push(Node { name: "host-9".parse().unwrap(), underlay: "10.42.7.7".parse().unwrap() });
+    told.nodes.push(Node {
+        name: "host-9".parse().unwrap(),
+        underlay: "10.42.7.7".parse().unwrap(),
+        mtu: None,
+    });
     let mut state = restored(&backup);
     recall(&mut state, "host-2", &[told]);
     let shop = &state.networks[&"shop".parse().unwrap()];

@@ -1,0 +1,126 @@
+//! How long packets to the other hosts may be: by the ways to them, not by the device that has the address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use sealane_proto::resource::{Network, NetworkSnapshot};
+use sealane_proto::types::{Mtu, NetworkName, NodeName};
+use tokio::sync::watch;
+
+use super::{Kernel, Overlay, OverlayError, Underlay, lock};
+use crate::netlink::{Link, Socket};
+
+/// How many ways are looked at: they differ by device, not by host.
+const MOST: usize = 256;
+
+/// The ways of this host.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    /// The other hosts of its networks.
+    peers: BTreeMap<NetworkName, BTreeSet<IpAddr>>,
+    /// What they allow inside a tunnel, until something changes.
+    inner: Option<u32>,
+    told: watch::Sender<Option<Mtu>>,
+}
+
+impl Overlay {
+    /// What this host's ways to the others allow inside a tunnel, as far as that was looked at.
+    #[must_use]
+    pub fn mtu(&self) -> watch::Receiver<Option<Mtu>> {
+        lock(&self.kernel.ways).told.subscribe()
+    }
+}
+
+impl Kernel {
+    /// The network's MTU: as given, or what fits into the ways of this host and of the `others`.
+    pub(super) fn mtu(&self, network: &Network, others: Option<Mtu>) -> Result<u32, OverlayError> {
+        if let Some(mtu) = network.mtu {
+            return Ok(mtu.into());
+        }
+        let own = self.inner_mtu()?;
+        Ok(others.map_or(own, |others| own.min(others.into())))
+    }
+
+    /// Remembers whom a network's packets go to.
+    pub(super) fn note_peers(&self, network: &NetworkName, peers: BTreeSet<IpAddr>) {
+        let mut ways = lock(&self.ways);
+        let known = ways.peers.insert(network.clone(), peers);
+        if known.as_ref() != ways.peers.get(network) {
+            ways.inner = None;
+        }
+    }
+
+    pub(super) fn forget_peers(&self, network: &NetworkName) {
+        lock(&self.ways).peers.remove(network);
+    }
+
+    /// Looks at the ways again: they may have changed.
+    pub(super) fn measure_ways(&self) -> Result<u32, OverlayError> {
+        lock(&self.ways).inner = None;
+        self.inner_mtu()
+    }
+
+    fn inner_mtu(&self) -> Result<u32, OverlayError> {
+        let mut ways = lock(&self.ways);
+        if let Some(inner) = ways.inner {
+            return Ok(inner);
+        }
+        let mut socket = Socket::open(&self.hopper, &self.host)?;
+        let underlay = Underlay::find(&mut socket, self.config.underlay)?;
+        let links = socket.links()?;
+        let peers: BTreeSet<IpAddr> = ways.peers.values().flatten().copied().collect();
+        let mut allowed = Vec::new();
+        for peer in peers.into_iter().take(MOST) {
+            if let Some(way) = socket.way_to(peer)? {
+                let device = links.iter().find(|link| link.index == way.device && !is_loopback(link));
+                allowed.extend(device.map(|device| way.mtu.map_or(device.mtu, |mtu| mtu.min(device.mtu))));
+            }
+        }
+        let least = allowed.into_iter().min().unwrap_or_else(|| without_peers(&underlay, &links));
+        let inner = Underlay { mtu: least, ..underlay }.inner_mtu().min(Mtu::MAX.into());
+        ways.inner = Some(inner);
+        let told = Mtu::try_from(inner).ok();
+        ways.told.send_if_modified(|known| std::mem::replace(known, told) != told);
+        Ok(inner)
+    }
+}
+
+/// The least that the other hosts told.
+pub(super) fn least_of_others(snapshot: &NetworkSnapshot, node: &NodeName) -> Option<Mtu> {
+    snapshot.nodes.iter().filter(|other| other.name != *node).filter_map(|other| other.mtu).min()
+}
+
+/// The MTU of the device with the underlay address or, where that is loopback, the least of those that packets may leave by.
+fn without_peers(underlay: &Underlay, links: &[Link]) -> u32 {
+    let own = links.iter().find(|link| link.name == underlay.device);
+    if !own.is_some_and(is_loopback) {
+        return underlay.mtu;
+    }
+    let others = links.iter().filter(|link| link.up && !is_loopback(link) && link.kind.is_none());
+    others.map(|link| link.mtu).min().unwrap_or(1500)
+}
+
+fn is_loopback(link: &Link) -> bool {
+    link.name == "lo"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_least_that_any_other_host_told_counts() {
+        let mut snapshot = testing::snapshot();
+        let told = |name: &str, bytes: u32| sealane_proto::resource::Node {
+            name: name.parse().unwrap(),
+            underlay: "192.0.2.1".parse().unwrap(),
+            mtu: Mtu::try_from(bytes).ok(),
+        };
+        snapshot.nodes = vec![told("a", 1400), told("b", 8950), told("c", 1450), told("old", 0)];
+        let least = |node: &str| least_of_others(&snapshot, &node.parse().unwrap()).map(Mtu::get);
+        assert_eq!((least("a"), least("b")), (Some(1450), Some(1400)));
+        snapshot.nodes.truncate(1);
+        assert_eq!(least_of_others(&snapshot, &"a".parse().unwrap()), None);
+    }
+}
