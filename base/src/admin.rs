@@ -156,3 +156,35 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_leaves_connections_open_keeps_nobody_else_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gather: Gather = Arc::new(|| Box::pin(async { Vec::new() }));
+        let _server = task::spawn("admin", serve(listener, Readiness::default(), gather, Vec::new()));
+        let from = |last: u8| async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+            socket.connect(address).await.unwrap()
+        };
+        let mut idle = Vec::new();
+        for number in 0..3 * MAX_CONNECTIONS as u8 {
+            idle.push(from(1 + number % 8).await);
+        }
+        for last in [1, 9] {
+            let mut asking = from(last).await;
+            asking.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            asking.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{last}: {answer}");
+        }
+    }
+}

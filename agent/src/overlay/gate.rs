@@ -61,6 +61,8 @@ impl HostGate {
         carriers: Carriers,
     ) -> Result<(), NetlinkError> {
         self.adopt(ground)?;
+        // A number is one network's: of an older one that is still here, packets are not told apart.
+        self.wanted.networks.retain(|other, known| other == network || known.vni != carriers.vni);
         self.wanted.networks.insert(network.clone(), carriers);
         if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(ground).map(drop) }
     }
