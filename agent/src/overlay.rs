@@ -44,7 +44,6 @@ pub use gate::remove_gate;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 
-use crate::netlink::Socket;
 use crate::nft;
 use announce::Known;
 use gate::HostGate;
