@@ -108,6 +108,7 @@ mod tests {
         let check = |subnet: &str, subnet6: Option<&str>| {
             let network = Network {
                 name: "shop".parse().unwrap(),
+                hosts: Default::default(),
                 subnet: subnet.parse().unwrap(),
                 vni: Vni::FIRST,
                 mtu: None,
