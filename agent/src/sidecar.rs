@@ -3,6 +3,7 @@
 //! A sidecar outlives the agent and connects again to the next one; what it needs to work on without an agent,
 //! it has.
 
+mod leaving;
 mod ledger;
 mod process;
 mod registry;

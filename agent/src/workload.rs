@@ -27,6 +27,8 @@ use sealane_proto::types::{NetworkName, NodeName, WorkloadRef};
 use sealane_proto::wire::v1;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process, ProcessError};
+use tokio::sync::mpsc;
+use tonic::Status;
 
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
@@ -194,7 +196,19 @@ impl Workloads {
     /// What of earlier workloads somebody should see to.
     #[must_use]
     pub(crate) fn complaints(&self) -> Vec<String> {
-        self.context.roster.complaints()
+        let mut complaints = self.context.roster.complaints();
+        let others = self.context.sidecars.others();
+        if let Some((first, version)) = others.first() {
+            let further = match others.len() - 1 {
+                0 => String::new(),
+                count => format!(" and of {count} more"),
+            };
+            complaints.push(format!(
+                "the sidecar of workload {first}{further} runs another build than the agent (version {version}); \
+                 `sealane sidecar restart --all` replaces such sidecars without breaking a connection"
+            ));
+        }
+        complaints
     }
 
     /// Why an instance on this host is not ready, in words; empty when that cannot be told.
@@ -217,6 +231,43 @@ impl Workloads {
     /// A sentence, when there is no such workload.
     pub(crate) async fn detach(&self, name: &WorkloadRef) -> Result<bool, String> {
         self.context.roster.dismiss(name, self.context.node.as_str()).await
+    }
+
+    /// Puts new sidecars in the place of those of `wanted`, or of all, one after another, and tells of each.
+    ///
+    /// # Errors
+    /// A sentence, when there is no such sidecar.
+    pub(crate) fn restart_sidecars(
+        &self,
+        wanted: Option<&WorkloadRef>,
+    ) -> Result<mpsc::Receiver<Result<v1::SidecarRestarted, Status>>, String> {
+        let is_wanted = |key: &Key| {
+            wanted.is_none_or(|wanted| {
+                let in_network = wanted.network.as_ref().is_none_or(|network| *network == key.network);
+                key.workload == wanted.name && in_network
+            })
+        };
+        let keys = self.context.sidecars.served(is_wanted);
+        if let (Some(wanted), []) = (wanted, keys.as_slice()) {
+            let host = &self.context.node;
+            return Err(format!(
+                "workload {wanted} has no sidecar on host {host}; hint: `sealane workload ls` says where it is"
+            ));
+        }
+        let (tell, told) = mpsc::channel(1);
+        let sidecars = self.context.sidecars.clone();
+        task::spawn("restart-sidecars", async move {
+            for key in keys {
+                let problem = sidecars.restart(&key).await.err().unwrap_or_default();
+                let (workload, network) = (key.workload.to_string(), key.network.to_string());
+                // Who asked for them and left wants no more.
+                if tell.send(Ok(v1::SidecarRestarted { workload, network, problem })).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .detach();
+        Ok(told)
     }
 
     /// Takes up a workload that an earlier agent attached.

@@ -1,4 +1,4 @@
-//! Unix sockets that only their owner may open.
+//! Unix sockets for their owner, or for whoever reaches them.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -7,11 +7,23 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-/// Listens at `path`; what somebody left there is replaced.
+/// Listens at `path` for its owner alone; what somebody left there is replaced.
 ///
 /// # Errors
 /// When the file system does not let us.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    listen_for(path, 0o600)
+}
+
+/// Listens at `path` for everybody who reaches it: who connects is to be asked of the kernel.
+///
+/// # Errors
+/// When the file system does not let us.
+pub fn listen_to_all(path: &Path) -> io::Result<UnixListener> {
+    listen_for(path, 0o666)
+}
+
+fn listen_for(path: &Path, mode: u32) -> io::Result<UnixListener> {
     // Under another name until its mode is right: at no time may others open it.
     let draft = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     match fs::remove_file(&draft) {
@@ -19,7 +31,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(&draft)?;
-    fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
+    fs::set_permissions(&draft, Permissions::from_mode(mode))?;
     fs::rename(&draft, path)?;
     Ok(listener)
 }

@@ -6,6 +6,7 @@ mod dns;
 mod document;
 mod members;
 mod process;
+mod sidecar;
 mod table;
 mod workload;
 
@@ -26,6 +27,7 @@ pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
 };
 pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up};
+pub(crate) use sidecar::{Sidecar, SidecarAction};
 pub(crate) use table::{CreateNetwork, Egress, Encryption, Network, NetworkAction, Token, TokenAction};
 pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target};
 
@@ -88,6 +90,8 @@ pub(crate) enum Verb {
     Node(Node),
     /// Workloads
     Workload(Workload),
+    /// Sidecars of this host
+    Sidecar(Sidecar),
     /// Names as workloads see them
     Dns(Dns),
     /// Show the certificate of a workload of this host, and how long it lasts
@@ -250,6 +254,12 @@ mod tests {
             let said = refused(line);
             assert!(said.contains(expected), "{line}: {said}");
         }
+    }
+
+    #[test]
+    fn sidecars_are_restarted_by_name_or_all() {
+        assert!(refused("sealane sidecar restart").contains("--all"));
+        assert!(refused("sealane sidecar restart web --all").contains("cannot be used with"));
     }
 
     #[test]

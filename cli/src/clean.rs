@@ -89,8 +89,16 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
 
 /// Whether an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
-    const RUN: [&str; 7] =
-        ["agent.pid", "control.pid", "keep.pid", "ip_forward-was-off", "netns", "resolv", "sidecars"];
+    const RUN: [&str; 8] = [
+        "agent.pid",
+        "channel",
+        "control.pid",
+        "keep.pid",
+        "ip_forward-was-off",
+        "netns",
+        "resolv",
+        "sidecars",
+    ];
     const DATA: [&str; 6] = ["control.lock", "control.redb", "identities", "networks", "node", "workloads"];
     const SOCKETS: [&str; 4] = ["agent.sock", "control.sock", "keep.sock", "sidecar.sock"];
     // Stores of before, and what was being written when its writer was killed.

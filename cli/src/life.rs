@@ -34,7 +34,10 @@ pub(crate) fn keep(run_dir: &Path) -> Result<(), Failure> {
 /// `sealane proxy`.
 pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
     telemetry::init();
-    sealane_proxy::run(args.settings(SIDECAR_DRAIN)).map_err(|error| Failure::new(error.to_string()))
+    let settings = sealane_proxy::confine(args.settings(SIDECAR_DRAIN));
+    let settings = settings
+        .map_err(|error| Failure::new(format!("a sidecar does not run with all privileges: {error}")))?;
+    sealane_proxy::run(settings).map_err(|error| Failure::new(error.to_string()))
 }
 
 /// `sealane control`.

@@ -65,6 +65,7 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Node(node) => verb::members::nodes(&node, common, printer),
         Verb::Workload(workload) => verb::members::workloads(&workload, common, printer),
         Verb::Identity(workload) => verb::identity::call(&workload, common, printer),
+        Verb::Sidecar(sidecar) => verb::sidecar::call(&sidecar, common, printer),
         Verb::Dns(dns) => verb::dns::call(&dns, common, printer),
         Verb::Check(check) => check::call(&check, common, printer),
         Verb::Status => verb::status::call(common, printer),

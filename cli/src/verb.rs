@@ -8,5 +8,6 @@ pub(crate) mod get;
 pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod network;
+pub(crate) mod sidecar;
 pub(crate) mod status;
 pub(crate) mod token;

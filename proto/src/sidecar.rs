@@ -1,6 +1,6 @@
 //! What agent and sidecar say to each other: messages and descriptors over one unix stream socket.
 //!
-//! The sidecar connects to `<run-dir>/sidecar.sock` and says [`Hello`]; the agent answers with listeners (unless
+//! The sidecar connects to `<run-dir>/channel/sidecar.sock` and says [`Hello`]; the agent answers with listeners (unless
 //! the sidecar has them), an identity and a configuration, and again whenever one changes. The sidecar goes on
 //! with what it has when the agent is gone, and connects again.
 
@@ -20,8 +20,12 @@ use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadNam
 
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
 
-/// The name of the socket in the run directory.
+/// The name of the agent's socket for sidecars.
 pub const SOCKET: &str = "sidecar.sock";
+
+/// The folder of the run directory that holds the socket, and nothing else: all of the file system that a sidecar sees.
+/// (Sidecars of before know the socket in the run directory itself.)
+pub const ROOM: &str = "channel";
 
 /// The mark (SO_MARK) on everything a sidecar sends, by which the redirect rules let it pass.
 pub const MARK: u32 = 0x0005_ea1a;
@@ -106,6 +110,8 @@ pub struct Hello {
     pub version: String,
     /// Whether it has its listeners already.
     pub has_listeners: bool,
+    /// Whether it knows [`Down::Leave`].
+    pub leaves: bool,
 }
 
 /// From the agent.
@@ -121,6 +127,12 @@ pub enum Down {
     Collect,
     /// No new work; end when the work in progress is done, at most after this long.
     Drain {
+        /// How long work in progress may take.
+        deadline: Duration,
+    },
+    /// Another sidecar takes what is new from now on; what runs goes on here, with new identities and configurations, and
+    /// connections between two requests stay. End when it is done, at most after this long.
+    Leave {
         /// How long work in progress may take.
         deadline: Duration,
     },

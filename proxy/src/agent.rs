@@ -12,10 +12,14 @@ use sealane_base::task;
 use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Sender, Up};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::listen::Redirected;
 use crate::{RunError, Settings, rest};
+
+/// How long what rests may take to close in the end, when everything else has had its time.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What ends a connection to the agent.
 enum End {
@@ -23,6 +27,8 @@ enum End {
     Lost(ChannelError),
     /// The sidecar drains, and says so here when it has.
     Drain(Duration, Sender<Up>),
+    /// The connection, while another sidecar takes what is new: nobody waits for this one any more.
+    Left,
     /// The sidecar was told to end by a signal.
     Signal,
 }
@@ -54,6 +60,11 @@ pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
                 }
                 return Ok(());
             }
+            End::Left => {
+                leave(&mut core, settings.drain_deadline, &mut terminate).await;
+                finish(core, LAST).await;
+                return Ok(());
+            }
             End::Lost(error) => tracing::debug!(%error, "no agent; going on as configured"),
         }
         tokio::select! {
@@ -63,6 +74,15 @@ pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Waits for what is in progress, in vain after `deadline` or a signal.
+async fn leave(core: &mut Core, deadline: Duration, terminate: &mut Signal) {
+    tokio::select! {
+        () = core.left() => {}
+        () = tokio::time::sleep(deadline) => {}
+        _ = terminate.recv() => {}
     }
 }
 
@@ -90,18 +110,28 @@ async fn serve(
         network: settings.network.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         has_listeners: core.is_listening(),
+        leaves: true,
     };
     if let Err(error) = sender.send(Up::Hello(hello)).await {
         return End::Lost(error);
     }
+    let mut leaving: Option<Instant> = None;
     loop {
         let message = tokio::select! {
             message = receiver.recv() => message,
             _ = terminate.recv() => return End::Signal,
+            () = gone(core, leaving), if leaving.is_some() => return End::Drain(LAST, sender),
         };
         let answer = match message {
             Ok(Down::Drain { deadline }) => return End::Drain(deadline, sender),
+            Ok(Down::Leave { deadline }) => {
+                tracing::info!(?deadline, "another sidecar takes what is new");
+                core.leave();
+                leaving.get_or_insert(Instant::now() + deadline);
+                None
+            }
             Ok(message) => handle(message, core).await,
+            Err(_) if leaving.is_some() => return End::Left,
             Err(error) => return End::Lost(error),
         };
         backoff.reset();
@@ -110,6 +140,15 @@ async fn serve(
         {
             return End::Lost(error);
         }
+    }
+}
+
+/// Returns when nothing is in progress any more, or the time for it is over.
+async fn gone(core: &mut Core, leaving: Option<Instant>) {
+    let Some(deadline) = leaving else { return };
+    tokio::select! {
+        () = core.left() => {}
+        () = tokio::time::sleep_until(deadline) => {}
     }
 }
 
@@ -144,6 +183,6 @@ async fn handle(message: Down, core: &mut Core) -> Option<Up> {
         }
         Down::Collect => Some(Up::Metrics(core.counts()())),
         // Taken before, since it ends the connection's loop.
-        Down::Drain { .. } => None,
+        Down::Drain { .. } | Down::Leave { .. } => None,
     }
 }

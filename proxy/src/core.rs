@@ -165,6 +165,16 @@ impl Core {
         }
     }
 
+    /// Takes no new work; what is in progress goes on, and what rests between two requests stays.
+    pub fn leave(&mut self) {
+        self.drain.leave();
+    }
+
+    /// Returns when nothing is in progress any more, after [`Core::leave`]. Cancel safe.
+    pub async fn left(&mut self) {
+        self.drain.left().await;
+    }
+
     /// Takes no new work, waits for the work in progress, at most so long, and ends. Returns whether all of it ended.
     pub async fn drain(self, deadline: Duration) -> bool {
         let Self { workers, drain, .. } = self;

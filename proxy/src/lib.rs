@@ -11,6 +11,7 @@
 mod agent;
 mod balance;
 mod budget;
+mod confine;
 mod core;
 mod detect;
 mod dial;
@@ -48,6 +49,7 @@ use sealane_proto::types::{NetworkName, WorkloadName};
 #[global_allocator]
 static ALLOCATOR: sealane_sys::heap::Counted = sealane_sys::heap::Counted;
 
+pub use self::confine::confine;
 pub use self::core::Core;
 pub use listen::{OriginalDst, Redirected};
 

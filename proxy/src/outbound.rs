@@ -137,7 +137,7 @@ impl Call {
                 return Spoken::Http2;
             }
             let read = self.near.0.ahead().len();
-            if verdict != Verdict::Unclear || self.near.0.is_over() || (read > 0 && draining.has_begun()) {
+            if verdict != Verdict::Unclear || self.near.0.is_over() || (read > 0 && draining.is_ending()) {
                 // Also what is no request at all, which is answered as such.
                 return Spoken::Http;
             }
@@ -145,7 +145,7 @@ impl Call {
                 tokio::select! {
                     biased;
                     filled = self.near.0.fill() => if filled.is_err() { return Spoken::Over },
-                    () = draining.begun() => return Spoken::Http,
+                    () = draining.ending() => return Spoken::Http,
                 }
             } else {
                 let decided_by = *decided_by.get_or_insert_with(|| Instant::now() + detect::PATIENCE);

@@ -153,9 +153,9 @@ impl Worker {
         traffic
     }
 
-    /// A handle for one piece of work; `None` when the drain has begun and no work is taken any more.
+    /// A handle for one piece of work; `None` when no work is taken any more.
     pub(crate) fn begin(&self) -> Option<Draining> {
-        self.draining.borrow().clone().filter(|draining| !draining.has_begun())
+        self.draining.borrow().clone().filter(|draining| !draining.is_ending())
     }
 
     /// Takes no more work, so that the drain ends with the last piece.

@@ -5,6 +5,7 @@
 //! (that is the agent's netlink module). Main type: [`NetNs`].
 
 pub mod clock;
+pub mod confine;
 pub mod fdpass;
 pub mod heap;
 pub mod hop;

@@ -22,18 +22,20 @@ pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Reads all of a descriptor made by [`sealed`].
+/// Reads all of a descriptor made by [`sealed`]; the caller overwrites it after use.
 ///
 /// # Errors
 /// When it holds more than [`MAX_LEN`] bytes or cannot be read.
 pub fn read(fd: OwnedFd) -> io::Result<Vec<u8>> {
     let mut file = File::from(fd);
+    let length = file.metadata()?.len();
+    let length = usize::try_from(length).ok().filter(|_| length <= MAX_LEN);
+    let length =
+        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "more than 64 KiB in a secret"))?;
     file.rewind()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_LEN + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_LEN {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "more than 64 KiB in a secret"));
-    }
+    // One that grew would leave what it had before behind.
+    let mut bytes = vec![0; length];
+    file.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -9,10 +9,13 @@
     reason = "madvise(2) on ranges that are shown to hold nothing but pages of a file; mallopt(3), malloc_trim(3)"
 )]
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::mm::{Advice, madvise};
+
+const SMAPS: &str = "/proc/self/smaps";
 
 /// Unmaps every page of this process that is a clean, read-only page of a file. Returns how many KiB of mappings
 /// were gone through. The process goes on as before; what it touches next is mapped again from the page cache.
@@ -20,7 +23,7 @@ use rustix::mm::{Advice, madvise};
 /// # Errors
 /// When /proc is not mounted or the kernel refuses.
 pub fn release_file_pages() -> io::Result<u64> {
-    let smaps = fs::read_to_string("/proc/self/smaps")?;
+    let smaps = mappings()?;
     let mut released = 0;
     for range in clean_file_ranges(&smaps) {
         let (start, length) = (range.start, range.end - range.start);
@@ -32,6 +35,26 @@ pub fn release_file_pages() -> io::Result<u64> {
         released += length as u64 / 1024;
     }
     Ok(released)
+}
+
+/// What [`mappings`] reads where /proc is out of sight.
+static SIGHT: OnceLock<Mutex<File>> = OnceLock::new();
+
+/// Lets [`release_file_pages`] work on when /proc is out of sight later.
+pub fn keep_sight() {
+    if let Ok(file) = File::open(SMAPS) {
+        // Another call has opened the same.
+        let _ = SIGHT.set(Mutex::new(file));
+    }
+}
+
+fn mappings() -> io::Result<String> {
+    let Some(sight) = SIGHT.get() else { return fs::read_to_string(SMAPS) };
+    let mut sight = sight.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut smaps = String::new();
+    sight.rewind()?;
+    sight.read_to_string(&mut smaps)?;
+    Ok(smaps)
 }
 
 /// The most heaps of the process: with one per thread, as glibc has it, what many threads have freed stays with each.
@@ -112,6 +135,9 @@ mod tests {
 
     #[test]
     fn a_process_goes_on_after_its_pages_were_given_back() {
+        assert!(release_file_pages().unwrap() > 0);
+        keep_sight();
+        assert!(release_file_pages().unwrap() > 0);
         assert!(release_file_pages().unwrap() > 0);
         bound_heaps();
         release_heap();

@@ -17,6 +17,9 @@ pub trait SpawnExt {
     /// Is killed when the thread that started it ends.
     fn die_with_parent(&mut self) -> &mut Self;
 
+    /// Has no descriptors but those it is given: whatever its starter has open is closed by exec.
+    fn closed(&mut self) -> &mut Self;
+
     /// Leads a session of its own: no terminal, no signals of its starter's process group.
     fn detached(&mut self) -> &mut Self;
 }
@@ -36,6 +39,17 @@ impl SpawnExt for Command {
     fn die_with_parent(&mut self) -> &mut Self {
         let hook = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
         // SAFETY: prctl(2) only.
+        unsafe { self.pre_exec(hook) }
+    }
+
+    fn closed(&mut self) -> &mut Self {
+        let hook = || {
+            // Kernels before 5.11 do not have it; what is ours is closed by exec anyway.
+            // SAFETY: close_range(2) changes flags of descriptors alone.
+            unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+            Ok(())
+        };
+        // SAFETY: close_range(2) only.
         unsafe { self.pre_exec(hook) }
     }
 

@@ -43,6 +43,7 @@ type Events = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::RunEv
 impl Agent for RunApi {
     type RunStream = Events;
     type AttachStream = Events;
+    type RestartSidecarsStream = ReceiverStream<Result<v1::SidecarRestarted, Status>>;
 
     async fn run(&self, request: Request<v1::RunRequest>) -> Result<Response<Events>, Status> {
         let process = caller(&request)?;
@@ -67,6 +68,16 @@ impl Agent for RunApi {
         let name = reference(&request.into_inner().workload)?;
         let gone = self.workloads.detach(&name).await.map_err(Status::not_found)?;
         Ok(Response::new(v1::DetachResponse { ending: !gone }))
+    }
+
+    async fn restart_sidecars(
+        &self,
+        request: Request<v1::RestartSidecarsRequest>,
+    ) -> Result<Response<Self::RestartSidecarsStream>, Status> {
+        let wanted = request.into_inner().workload;
+        let wanted = if wanted.is_empty() { None } else { Some(reference(&wanted)?) };
+        let told = self.workloads.restart_sidecars(wanted.as_ref()).map_err(Status::not_found)?;
+        Ok(Response::new(ReceiverStream::new(told)))
     }
 
     async fn locate(&self, request: Request<v1::LocateRequest>) -> Result<Response<v1::Location>, Status> {

@@ -9,10 +9,13 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 const SUBSYSTEM: u16 = 10; // NFNL_SUBSYS_NFTABLES
+const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
 const NEW_GENERATION: u16 = 15;
 const GET_GENERATION: u16 = 16;
 const NEW_OBJECT: u16 = 18;
 const GET_OBJECT: u16 = 19;
+const TABLE_NAME: u16 = 1; // NFTA_TABLE_NAME
 const GENERATION_ID: u16 = 1; // NFTA_GEN_ID
 const OBJECT_TABLE: u16 = 1; // NFTA_OBJ_TABLE
 const OBJECT_NAME: u16 = 2;
@@ -34,6 +37,17 @@ pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> io::Result<u32> {
     let id = answer.and_then(|answer| find(&answer.attributes, GENERATION_ID));
     let id = id.and_then(|id| <[u8; 4]>::try_from(id.as_slice()).ok());
     id.map(u32::from_be_bytes).ok_or_else(|| io::Error::other("nf_tables has no generation"))
+}
+
+/// Whether `ns` has a table of this name, of whatever family.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn has_table(hopper: &Hopper, ns: &NetNs, name: &str) -> io::Result<bool> {
+    let answers = ask(hopper, ns, GET_TABLE, libc::NLM_F_DUMP as u16, &[])?;
+    let mut tables = answers.iter().filter(|answer| answer.kind == NEW_TABLE);
+    let is_named = |found: Vec<u8>| found.strip_suffix(b"\0").unwrap_or(&found) == name.as_bytes();
+    Ok(tables.any(|table| find(&table.attributes, TABLE_NAME).is_some_and(is_named)))
 }
 
 /// Packets that each named counter of the tables of this name in `ns` has counted.

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+use super::kernel;
 use crate::seat::Seat;
 
 /// What is read of a table, in bytes: that of a network with 10,000 workloads has 4 MB.
@@ -60,6 +61,10 @@ pub(super) fn list_table(
     family: &str,
     table: &str,
 ) -> Result<Option<String>, NftError> {
+    // Most namespaces that are asked were made a moment ago: the kernel says so in no time.
+    if !kernel::has_table(hopper, netns, table).unwrap_or(true) {
+        return Ok(None);
+    }
     match answer(spawn(hopper, netns, &["-s", "-n", "list", "table", family, table])?, LONGEST) {
         Ok(text) => Ok(Some(text)),
         Err(NftError::Refused(words) | NftError::Unsupported(words))

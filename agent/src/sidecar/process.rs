@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use sealane_proto::sidecar::SOCKET;
+use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::hop::Hopper;
 use sealane_sys::spawn::SpawnExt;
 use sealane_sys::{NetNs, Process};
@@ -49,11 +50,11 @@ impl SidecarProcess {
             fs::create_dir_all(parent)?;
         }
         let mut command = Command::new(binary);
-        command.arg("proxy").arg("--agent-socket").arg(run_dir.join(SOCKET));
+        command.arg("proxy").arg("--agent-socket").arg(run_dir.join(ROOM).join(SOCKET));
         command.args(["--network", key.network.as_str(), "--workload", key.workload.as_str()]);
         // A token that the agent was given is nobody else's.
         command.env_remove("SEALANE_TOKEN");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).detached();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).detached().closed();
         let child = hopper.run(netns, move || command.spawn())??;
         let process = Process::open(child.id()).map_err(io::Error::other)?;
         let line = format!("{} {}\n", process.pid(), process.started());
@@ -85,6 +86,32 @@ impl SidecarProcess {
     /// Ends it at once.
     pub(super) fn kill(&self) -> io::Result<()> {
         self.process.get_ref().kill()
+    }
+
+    /// Makes room for the record of the one that follows it. Whoever finds both ends this one.
+    pub(super) fn set_aside(&mut self) -> io::Result<()> {
+        let name = self.record.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.move_record(&format!("{name}.leaving-{}.pid", self.pid()))
+    }
+
+    /// It is not followed after all.
+    pub(super) fn come_back(&mut self, key: &Key) -> io::Result<()> {
+        self.move_record(&format!("{}.pid", key.record_name()))
+    }
+
+    fn move_record(&mut self, name: &str) -> io::Result<()> {
+        let moved = self.record.with_file_name(name);
+        fs::rename(&self.record, &moved)?;
+        self.record = moved;
+        Ok(())
+    }
+
+    /// Whether it runs the program that this agent does: another file is another build.
+    pub(super) fn is_of_this_program(&self) -> io::Result<bool> {
+        let [own, other] = ["self".to_owned(), self.pid().to_string()]
+            .map(|process| fs::metadata(Path::new("/proc").join(process).join("exe")));
+        let (own, other) = (own?, other?);
+        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
     }
 
     /// Forgets it.

@@ -1,7 +1,9 @@
 //! Where sidecars connect to, and which of them belongs to whom.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +11,8 @@ use std::time::{Duration, Instant};
 use sealane_base::metrics::Family;
 use sealane_base::socket;
 use sealane_base::task::{self, Task};
-use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, SOCKET, Up};
+use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, ROOM, SOCKET, Up};
+use sealane_sys::confine;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,12 +32,16 @@ pub(crate) struct Connected {
     pub(crate) hello: Hello,
     /// The connection.
     pub(crate) channel: Channel<Down, Up>,
+    /// Its process, by the kernel's word.
+    pub(crate) pid: u32,
 }
 
 #[derive(Debug)]
 struct Entry {
     connections: mpsc::Sender<Connected>,
     commands: mpsc::Sender<Command>,
+    /// Its version, when it runs another program than this agent.
+    other: Option<String>,
 }
 
 /// The supervisors of this host's sidecars.
@@ -45,22 +52,33 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Listens on the run directory's sidecar socket, which only root may open.
+    /// Listens where sidecars connect: in a room of its own for those that have a user of their own, in the run directory
+    /// for those of before, which are root's.
     ///
     /// # Errors
     /// When the socket cannot be bound.
     pub(crate) fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
-        let listener = socket::listen(&run_dir.join(SOCKET))?;
+        let room = run_dir.join(ROOM);
+        fs::create_dir_all(&room)?;
+        fs::set_permissions(&room, Permissions::from_mode(0o711))?;
+        let (own, former) =
+            (socket::listen_to_all(&room.join(SOCKET))?, socket::listen(&run_dir.join(SOCKET))?);
         let this = self.clone();
-        Ok(task::spawn("sidecar-socket", async move { this.accept(listener).await }))
+        Ok(task::spawn("sidecar-socket", async move {
+            tokio::join!(this.clone().accept(own), this.accept(former));
+        }))
     }
 
     async fn accept(self: Arc<Self>, listener: UnixListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    let Some(pid) = sidecar_at(&stream) else {
+                        tracing::debug!("something that is no sidecar connected");
+                        continue;
+                    };
                     let this = self.clone();
-                    task::spawn("sidecar-hello", async move { this.greet(stream).await }).detach();
+                    task::spawn("sidecar-hello", async move { this.greet(stream, pid).await }).detach();
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept sidecars");
@@ -70,7 +88,7 @@ impl Registry {
         }
     }
 
-    async fn greet(&self, stream: UnixStream) {
+    async fn greet(&self, stream: UnixStream, pid: u32) {
         let mut channel = Channel::<Down, Up>::from(stream);
         let first = tokio::time::timeout(HELLO, channel.receiver.recv()).await;
         let Ok(Ok(Up::Hello(hello))) = first else {
@@ -81,7 +99,7 @@ impl Registry {
         let known = self.lock().get(&key).map(|entry| entry.connections.clone());
         match known {
             // A supervisor that is gone closes the connection, and the sidecar tries again.
-            Some(connections) => drop(connections.send(Connected { hello, channel }).await),
+            Some(connections) => drop(connections.send(Connected { hello, channel, pid }).await),
             None => tracing::debug!(%key, "a sidecar of no workload on this host connected"),
         }
     }
@@ -93,13 +111,49 @@ impl Registry {
         connections: mpsc::Sender<Connected>,
         commands: mpsc::Sender<Command>,
     ) {
-        self.lock().insert(key, Entry { connections, commands });
+        self.lock().insert(key, Entry { connections, commands, other: None });
     }
 
     /// The sidecar of `key` is gone for good, having counted this at last.
     pub(super) fn leave(&self, key: &Key, last: Vec<Family>) {
         self.lock().remove(key);
+        self.retire(key, last);
+    }
+
+    /// A sidecar of `key` that another one has followed counted this at last.
+    pub(super) fn retire(&self, key: &Key, last: Vec<Family>) {
         self.ledger().retire(key, last, Instant::now());
+    }
+
+    /// The sidecar of `key` runs this agent's program, or another of this version.
+    pub(super) fn note_program(&self, key: &Key, other: Option<String>) {
+        if let Some(entry) = self.lock().get_mut(key) {
+            entry.other = other;
+        }
+    }
+
+    /// The sidecars that run another program than this agent, with its version.
+    pub(crate) fn others(&self) -> Vec<(Key, String)> {
+        let entries = self.lock();
+        let others = entries.iter().filter_map(|(key, entry)| Some((key.clone(), entry.other.clone()?)));
+        others.collect()
+    }
+
+    /// The workloads with a sidecar: those that `wanted` says yes to.
+    pub(crate) fn served(&self, wanted: impl Fn(&Key) -> bool) -> Vec<Key> {
+        self.lock().keys().filter(|key| wanted(key)).cloned().collect()
+    }
+
+    /// Puts a new sidecar in the place of that of `key`; what the old one carries goes on in it.
+    ///
+    /// # Errors
+    /// A sentence, when the old one goes on.
+    pub(crate) async fn restart(&self, key: &Key) -> Result<(), String> {
+        let commands = self.lock().get(key).map(|entry| entry.commands.clone());
+        let gone = || "it has ended".to_owned();
+        let (answer, wait) = oneshot::channel();
+        commands.ok_or_else(gone)?.send(Command::Restart(answer)).await.map_err(|_| gone())?;
+        wait.await.map_err(|_| gone())?
     }
 
     /// The series of all sidecars, each with its network and workload, bounded in number; those of sidecars that do
@@ -137,4 +191,11 @@ impl Registry {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The process at the other end, if its user is one that a sidecar has.
+fn sidecar_at(stream: &UnixStream) -> Option<u32> {
+    let peer = stream.peer_cred().ok()?;
+    let pid = u32::try_from(peer.pid()?).ok()?;
+    (peer.uid() == 0 || confine::is_user_of(peer.uid(), pid)).then_some(pid)
 }

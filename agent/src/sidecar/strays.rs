@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use sealane_proto::sidecar::SOCKET;
+use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::Process;
 
 use super::process::recorded_pids;
@@ -18,14 +18,16 @@ use super::process::recorded_pids;
 /// When processes or records cannot be listed.
 pub(crate) fn stop_unrecorded(run_dir: &Path) -> io::Result<()> {
     let recorded = recorded_pids(run_dir)?;
-    let socket = run_dir.join(SOCKET);
+    // That of before, too.
+    let sockets = [run_dir.join(SOCKET), run_dir.join(ROOM).join(SOCKET)];
     let own = fs::read_link("/proc/self/ns/mnt")?;
     for entry in fs::read_dir("/proc")? {
         let folder = entry?.path();
         let Some(pid) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
             continue;
         };
-        if !is_stray(pid, &recorded, &fs::read(folder.join("cmdline")).unwrap_or_default(), &socket) {
+        let line = fs::read(folder.join("cmdline")).unwrap_or_default();
+        if !sockets.iter().any(|socket| is_stray(pid, &recorded, &line, socket)) {
             continue;
         }
         // Opened before its namespace is read: were the pid another's by now, nobody is ended by mistake.

@@ -8,7 +8,7 @@ use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admission::{self, RETRY};
 use super::anchor::Lifeline;
@@ -117,10 +117,12 @@ impl Life {
 
     /// From what stands in the kernel to what works.
     pub(super) async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        // Its process starts while control hears of the workload.
+        let waiting = self.local.workload.sidecar.then(|| self.start_sidecar());
         self.register(progress).await?;
-        if self.local.workload.sidecar {
-            let identity = self.identity(progress).await?;
-            self.start_sidecar(identity);
+        if let Some(waiting) = waiting {
+            // One that does not wait any more does not start.
+            let _ = waiting.send(self.identity(progress).await?);
             self.await_sidecar().await?;
         }
         self.follow().await;
@@ -131,7 +133,8 @@ impl Life {
     pub(super) async fn adopt(&mut self, quiet: &Progress) -> Result<(), AttachError> {
         if self.local.workload.sidecar {
             let identity = self.identity(quiet).await?;
-            self.start_sidecar(identity);
+            // One that does not wait any more does not start.
+            let _ = self.start_sidecar().send(identity);
         }
         Ok(())
     }
@@ -230,12 +233,14 @@ impl Life {
         }
     }
 
-    fn start_sidecar(&mut self, identity: watch::Receiver<Arc<WorkloadIdentity>>) {
+    /// Starts the sidecar, which waits for its identity.
+    fn start_sidecar(&mut self) -> oneshot::Sender<watch::Receiver<Arc<WorkloadIdentity>>> {
+        let (sender, identity) = oneshot::channel();
         let Some(plumbed) = &mut self.plumbed else {
-            return;
+            return sender;
         };
         let Ok(netns) = plumbed.netns.try_clone() else {
-            return;
+            return sender;
         };
         let parts = SidecarParts {
             key: self.key.clone(),
@@ -249,6 +254,7 @@ impl Life {
             effective: self.effective.clone(),
         };
         self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.clone()));
+        sender
     }
 
     async fn await_sidecar(&mut self) -> Result<(), AttachError> {

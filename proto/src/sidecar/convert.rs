@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_sys::memfd;
+use zeroize::Zeroize;
 
 use super::{ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Up};
 use crate::wire::v1;
@@ -52,6 +53,7 @@ impl Message for Up {
                 network: hello.network.to_string(),
                 version: hello.version,
                 has_listeners: hello.has_listeners,
+                leaves: hello.leaves,
             }),
             Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
             Self::Metrics(Measured { families, troubles }) => M::Metrics(v1::MetricFamilies {
@@ -71,6 +73,7 @@ impl Message for Up {
                 network: parsed(&hello.network)?,
                 version: hello.version,
                 has_listeners: hello.has_listeners,
+                leaves: hello.leaves,
             }),
             M::Applied(applied) => Self::Applied { sequence: applied.sequence },
             M::Metrics(measured) => {
@@ -104,8 +107,10 @@ impl Message for Down {
             })),
             Self::Collect => Parcel::bare(M::Collect(v1::Collect {})),
             Self::Drain { deadline } => {
-                let deadline_millis = deadline.as_millis().try_into().unwrap_or(u32::MAX);
-                Parcel::bare(M::Drain(v1::Drain { deadline_millis }))
+                Parcel::bare(M::Drain(v1::Drain { deadline_millis: millis(deadline) }))
+            }
+            Self::Leave { deadline } => {
+                Parcel::bare(M::Leave(v1::Leave { deadline_millis: millis(deadline) }))
             }
         };
         Ok((v1::SidecarDown { message: Some(parcel.message) }, parcel.fds))
@@ -129,12 +134,20 @@ impl Message for Down {
             }
             M::Collect(v1::Collect {}) => Self::Collect,
             M::Drain(drain) => Self::Drain { deadline: Duration::from_millis(drain.deadline_millis.into()) },
+            M::Leave(leave) => Self::Leave { deadline: Duration::from_millis(leave.deadline_millis.into()) },
         })
     }
 }
 
+fn millis(deadline: Duration) -> u32 {
+    deadline.as_millis().try_into().unwrap_or(u32::MAX)
+}
+
 fn pack_identity(identity: Identity) -> Result<Parcel<v1::sidecar_down::Message>, ChannelError> {
-    let key = memfd::sealed("sealane-key", identity.key.secret_der())?;
+    let mut secret = identity.key;
+    let key = memfd::sealed("sealane-key", secret.secret_der());
+    secret.zeroize();
+    let key = key?;
     let not_after = identity.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
     let bytes = |certs: Vec<CertificateDer<'_>>| certs.iter().map(|cert| cert.to_vec()).collect();
     let message = v1::SidecarIdentity {

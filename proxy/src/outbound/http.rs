@@ -27,7 +27,7 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
     let draining = call.draining.clone();
     let mut draining = pin!(async move {
         let mut draining = draining;
-        draining.begun().await;
+        draining.ending().await;
     });
     loop {
         // Between two requests a drain may close the connection; a client that had sent one already sends it again.

@@ -29,7 +29,7 @@ pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
     tokio::select! {
         biased;
         filled = near.0.fill() => if filled.is_err() { return },
-        () = drain.begun() => return,
+        () = drain.ending() => return,
     }
     let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
     let window = Window::new(&worker.memory, &Rc::default());

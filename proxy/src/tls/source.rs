@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, InconsistentKeys, ServerConfig};
 use sealane_proto::identity::{Expected, Principal, SerialPrefix, SpiffeId, Trust, TrustError};
 use sealane_proto::sidecar::Identity;
 use tokio::sync::watch;
+use zeroize::Zeroize;
 
 use super::config;
 
@@ -89,10 +91,16 @@ impl TlsSource {
     /// # Errors
     /// When key, chain or roots cannot be used; then the previous identity stays.
     pub fn set(&self, identity: Identity) -> Result<(), TlsError> {
-        let Identity { spiffe_id: id, chain, roots, key, not_after } = identity;
+        let Identity { spiffe_id: id, chain, roots, mut key, not_after } = identity;
+        let signing = any_supported_type(&key);
+        key.zeroize();
         let trust = Trust::new(id.trust_domain.clone(), &roots)
             .map_err(|source| TlsError::Trust { id: id.clone().into(), source })?;
-        let key = CertifiedKey::from_der(chain, key, &self.0.provider);
+        let key =
+            signing.map(|signing| CertifiedKey::new(chain, signing)).and_then(|key| match key.keys_match() {
+                Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(key),
+                Err(error) => Err(error),
+            });
         let key = key.map_err(|source| TlsError::Key { id: id.clone().into(), source })?;
         self.install(id, not_after, &trust, Arc::new(SingleCertAndKey::from(key)))
     }

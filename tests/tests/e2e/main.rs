@@ -31,5 +31,6 @@ mod resolvers;
 mod restore;
 mod services;
 mod several_networks;
+mod sidecars;
 mod tcp;
 mod tokens;

@@ -1,0 +1,112 @@
+//! A sidecar that another one has followed: it carries what it had begun to its end, and still hears what changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_base::metrics::Family;
+use sealane_proto::sidecar::{Config, Down, Up};
+use sealane_proto::types::TrustDomain;
+use tokio::sync::{oneshot, watch};
+
+use super::Key;
+use super::process::SidecarProcess;
+use super::registry::Connected;
+use super::supervisor::GRACE;
+use crate::certs::WorkloadIdentity;
+use crate::host::Effective;
+
+/// How long connections may stay with a sidecar that another one has followed.
+const LEAVE: Duration = Duration::from_secs(600);
+/// How much longer it may take to say that it has left.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What a sidecar of a workload is told.
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    pub(super) key: Key,
+    pub(super) trust_domain: TrustDomain,
+    pub(super) identity: watch::Receiver<Arc<WorkloadIdentity>>,
+    pub(super) effective: watch::Receiver<Arc<Effective>>,
+}
+
+impl Feed {
+    /// Its newest identity.
+    pub(super) fn identity(&mut self) -> Down {
+        Down::Identity(self.identity.borrow_and_update().to_message())
+    }
+
+    /// The newest state as a configuration; `None` once the workload is not in it any more.
+    pub(super) fn config(&self, effective: &Effective) -> Option<Down> {
+        let own = &self.key.workload;
+        let workload = effective.snapshot.workloads.iter().find(|workload| workload.name == *own)?.clone();
+        Some(Down::Config(Box::new(Config {
+            sequence: effective.sequence,
+            trust_domain: self.trust_domain.clone(),
+            workload,
+            network: (*effective.snapshot).clone(),
+        })))
+    }
+}
+
+/// A sidecar whose work another one has taken over.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) process: SidecarProcess,
+    pub(super) connected: Connected,
+    pub(super) feed: Feed,
+}
+
+impl Leaving {
+    /// Accompanies it to its end, which comes with its last connection, with its deadline, or with the word of `end`: how
+    /// long it may take from then on. Returns what it counted.
+    pub(super) async fn accompany(mut self, end: oneshot::Receiver<Duration>) -> Vec<Family> {
+        let mut last = Vec::new();
+        let farewell = tokio::time::timeout(LEAVE + LATE, self.farewell(end, &mut last)).await;
+        let deadline = farewell.ok().flatten().unwrap_or_default();
+        if let Err(error) = self.process.terminate() {
+            tracing::warn!(%error, pid = self.process.pid(), "cannot signal the sidecar");
+        }
+        if tokio::time::timeout(deadline + GRACE, self.process.ended()).await.is_err() {
+            // It has ended meanwhile, or the next line waits for what cannot fail to come.
+            let _ = self.process.kill();
+            self.process.ended().await;
+        }
+        tracing::info!(pid = self.process.pid(), key = %self.feed.key, "the sidecar of before has ended");
+        self.process.forget();
+        last
+    }
+
+    /// Returns when it has nothing more to say, or with the time that it has left.
+    async fn farewell(
+        &mut self,
+        mut end: oneshot::Receiver<Duration>,
+        last: &mut Vec<Family>,
+    ) -> Option<Duration> {
+        let Connected { hello, channel, .. } = &mut self.connected;
+        // One of before closes what rests between two requests.
+        let leave =
+            if hello.leaves { Down::Leave { deadline: LEAVE } } else { Down::Drain { deadline: LEAVE } };
+        let mut message = leave;
+        loop {
+            channel.sender.send(message).await.ok()?;
+            message = loop {
+                tokio::select! {
+                    Ok(()) = self.feed.identity.changed() => break self.feed.identity(),
+                    Ok(()) = self.feed.effective.changed() => {
+                        let effective = self.feed.effective.borrow_and_update().clone();
+                        if let Some(config) = self.feed.config(&effective) {
+                            break config;
+                        }
+                    }
+                    received = channel.receiver.recv() => match received {
+                        Ok(Up::Metrics(measured)) => *last = measured.families,
+                        Ok(Up::Applied { .. } | Up::Hello(_)) => {}
+                        Ok(Up::Drained) | Err(_) => return None,
+                    },
+                    () = self.process.ended() => return None,
+                    Ok(deadline) = &mut end => return Some(deadline),
+                }
+            };
+        }
+    }
+}
