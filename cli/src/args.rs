@@ -22,7 +22,7 @@ use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
-pub(crate) use document::{Apply, Completions, Delete, Diff, Get, Man, Schema};
+pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
 };
@@ -114,6 +114,9 @@ pub(crate) enum Verb {
     Completions(Completions),
     /// Write the manual's pages
     Man(Man),
+    /// Names that complete a command line (scripts of `completions` call it)
+    #[command(name = "__complete", hide = true)]
+    Complete(Complete),
     /// Hold what must outlive the agent (the agent starts it)
     #[command(hide = true)]
     Keep,

@@ -140,13 +140,17 @@ pub(crate) fn refusal(status: &Status) -> Failure {
     };
     // A status that the other side sent has no cause on this one.
     if std::error::Error::source(status).is_some() {
-        let failure = Failure::new(format!("the connection was lost: {message}")).exit(Exit::Unreachable);
-        return match std::env::var("SEALANE_SOCKET") {
-            // Sockets of sidecars and keep speak another language.
-            Ok(socket) => failure.hint(format!(
-                "SEALANE_SOCKET is {socket}: only control.sock and agent.sock answer verbs; unset it to use those in the run directory"
-            )),
-            Err(_) => failure,
+        let message = message.trim_start_matches("the connection was lost").trim_start_matches(": ");
+        let why = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let failure = Failure::new(format!("the connection was lost{why}")).exit(Exit::Unreachable);
+        let named = std::env::args().any(|word| word.starts_with("--socket"));
+        // Sockets of sidecars and keep speak another language.
+        return if named || std::env::var_os("SEALANE_SOCKET").is_some() {
+            failure.hint(
+                "only control.sock and agent.sock in the run directory answer verbs: see what --socket or SEALANE_SOCKET names",
+            )
+        } else {
+            failure
         };
     }
     match status.code() {

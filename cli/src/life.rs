@@ -1,6 +1,7 @@
 //! Sealane's own processes: from their start to the signal that ends them.
 
 mod ending;
+mod notify;
 mod pidfile;
 mod start;
 mod token;
@@ -56,6 +57,7 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
+        notify::ready();
         ending.asked().await;
         ending.end(control.shutdown()).await;
         Ok(())
@@ -72,6 +74,7 @@ pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let agent = ending.unless_asked(Box::pin(start::agent(config))).await??;
+        notify::ready();
         ending.asked().await;
         drop(agent);
         Ok(())
@@ -97,6 +100,7 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
         let joining = Box::pin(start::own_agent(&control, &args.data.data_dir, run_dir, args.host));
         let joined = ending.unless_asked(joining).await.and_then(|joined| joined);
         if joined.is_ok() {
+            notify::ready();
             ending.asked().await;
         }
         ending.end(control.shutdown()).await;

@@ -58,6 +58,7 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Delete(delete) => verb::apply::delete(&delete, common, printer),
         Verb::Schema(schema) => verb::about::schema(&schema, printer),
         Verb::Completions(completions) => verb::about::completions(&completions, printer),
+        Verb::Complete(complete) => verb::complete::call(&complete, common, printer),
         Verb::Man(man) => verb::about::man(&man, printer),
         Verb::Token(token) => verb::token::call(&token, common, printer),
         Verb::Network(network) => verb::network::call(&network, common, printer),

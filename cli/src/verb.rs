@@ -3,6 +3,7 @@
 pub(crate) mod about;
 pub(crate) mod apply;
 pub(crate) mod backup;
+pub(crate) mod complete;
 pub(crate) mod dns;
 pub(crate) mod get;
 pub(crate) mod identity;

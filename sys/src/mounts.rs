@@ -1,11 +1,12 @@
 //! Mount namespaces of workloads: the one file that differs from the host's is /etc/resolv.conf.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// Gives the calling process a mount namespace of its own in which nothing propagates to the host.
 ///
@@ -15,6 +16,23 @@ pub fn unshare_mounts() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     Ok(())
+}
+
+/// Whether the caller's root folder is another than its mount namespace's, as in a chroot(2): whoever enters a mount
+/// namespace (setns(2)) is taken out of such a folder.
+///
+/// # Errors
+/// Without CAP_SYS_ADMIN, or without /proc.
+pub fn is_root_changed() -> io::Result<bool> {
+    let root = || fs::metadata("/").map(|root| (root.dev(), root.ino()));
+    let before = root()?;
+    let looked = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(File::open("/proc/thread-self/ns/mnt")?, CloneFlags::CLONE_NEWNS)?;
+        root()
+    });
+    let after = looked.join().map_err(|_| io::Error::other("looking at the root folder failed"))??;
+    Ok(before != after)
 }
 
 /// Lets `source` stand at `target` in the calling process's mount namespace; a symbolic link at `target`

@@ -145,6 +145,17 @@ impl Mesh {
         site.agent.start();
     }
 
+    /// Starts the agent of a host with these flags, beside where control is unless they say so.
+    pub fn restart_agent(&mut self, number: usize, flags: &[&str]) {
+        let log = self.lab.directory().join(format!("agent-{number}.log"));
+        let site = self.site_mut(number);
+        let control: &[&str] =
+            if flags.contains(&"--control") { &[] } else { &["--control", "192.0.2.11:7443"] };
+        let arguments = [&["agent"], control, flags].concat();
+        site.agent = Daemon::new(site.host.clone(), log, &arguments);
+        site.agent.start();
+    }
+
     /// The host with this number, from 1 on.
     #[must_use]
     #[track_caller]

@@ -88,6 +88,14 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
+/// `sealane __complete`.
+#[derive(Debug, Args)]
+pub(crate) struct Complete {
+    /// The words of the command line, the last one as far as it is typed
+    #[arg(last = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
+}
+
 /// `sealane man`.
 #[derive(Debug, Args)]
 pub(crate) struct Man {

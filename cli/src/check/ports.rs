@@ -31,12 +31,24 @@ pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
     if !agent {
         let port = check.vxlan_port.get();
         let bound = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop);
-        findings.push(judged(port, "udp", User::Agent, bound));
+        findings.push(match bound {
+            // Networks stand while their agent is away.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && carries_networks(run_dir) => {
+                Finding::ok("ports", format!("{port}/udp is used by the networks of this host"))
+            }
+            bound => judged(port, "udp", User::Agent, bound),
+        });
     }
     if findings.is_empty() {
         findings.push(Finding::ok("ports", "used by this host's control plane and agent"));
     }
     findings
+}
+
+/// Whether an agent of this run directory has set networks up.
+fn carries_networks(run_dir: &Path) -> bool {
+    let handles = std::fs::read_dir(run_dir.join("netns")).into_iter().flatten().flatten();
+    handles.into_iter().any(|handle| handle.file_name().to_string_lossy().starts_with("net-"))
 }
 
 fn judged(port: u16, kind: &str, user: User, bound: io::Result<()>) -> Finding {

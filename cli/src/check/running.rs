@@ -82,6 +82,17 @@ fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -
 /// Whether packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
 /// large packets of the overlay.
 fn path_to(peer: &v1::Node) -> Finding {
+    if peer.underlay.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        let text = format!(
+            "{} has the underlay address {}, where no other host reaches it",
+            peer.name, peer.underlay
+        );
+        return Finding::problem(
+            "underlay",
+            text,
+            "start its agent again with --underlay and an address that others reach",
+        );
+    }
     let mtu = match mtu_towards(&peer.underlay) {
         Ok(mtu) => mtu,
         Err(why) => {

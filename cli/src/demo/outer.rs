@@ -30,6 +30,14 @@ pub(super) fn socket_address() -> io::Result<SocketAddr> {
 
 /// Runs the tour inside, and waits for its end or for the user's.
 pub(super) fn run(tour: &Tour) -> Result<(), Failure> {
+    let changed = sealane_sys::mounts::is_root_changed();
+    if changed.map_err(Failure::of("cannot tell whether this is a chroot (is /proc mounted?)"))? {
+        return Err(Failure::new("the demo cannot run in a chroot: its hosts would be outside of it")
+            .exit(Exit::Usage)
+            .hint(
+                "make the folder the root of a mount namespace, for example with `systemd-nspawn -D FOLDER`",
+            ));
+    }
     programs::require()?;
     let shells = socket_address().and_then(|address| UnixListener::bind_addr(&address)).map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_agent::Agent;
+use sealane_agent::overlay::source_towards;
 use sealane_base::admin;
 use sealane_base::task::{self, Task};
 use sealane_control::Control;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
+use sealane_proto::types::UnderlayAddr;
 use tokio::net::TcpListener;
 
 use crate::args::HostArgs;
@@ -18,6 +20,9 @@ use crate::failure::Failure;
 
 /// How long the token lives that `up` makes for its own agent.
 const OWN_TOKEN: Duration = Duration::from_secs(60);
+
+/// Some address far away (RFC 5737); nothing is sent there.
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 7443);
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(error.to_string())
@@ -83,7 +88,7 @@ pub(super) async fn own_agent(
     control: &Control,
     data_dir: &Path,
     run_dir: &Path,
-    host: HostArgs,
+    mut host: HostArgs,
 ) -> Result<Agent, Failure> {
     let token = if sealane_agent::has_joined(data_dir).map_err(failed)? {
         None
@@ -92,6 +97,10 @@ pub(super) async fn own_agent(
     };
     let mut address = control.local_addr();
     if address.ip().is_unspecified() {
+        // Others are to join: they reach this host where its packets to elsewhere come from, not on its loopback.
+        if token.is_some() && host.underlay.is_none() {
+            host.underlay = source_towards(ELSEWHERE).ok().map(UnderlayAddr::to_ip);
+        }
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),

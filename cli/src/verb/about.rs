@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use clap::CommandFactory;
+use clap_complete::Shell;
 use sealane_proto::document::schema as schema_of;
 
 use crate::args::{Cli, Completions, Man, Schema};
@@ -25,8 +26,54 @@ pub(crate) fn schema(schema: &Schema, printer: &Printer) -> Result<(), Failure> 
 pub(crate) fn completions(completions: &Completions, printer: &Printer) -> Result<(), Failure> {
     let mut script = vec![];
     clap_complete::generate(completions.shell, &mut Cli::command(), "sealane", &mut script);
-    printer.text(&String::from_utf8_lossy(&script))
+    printer.text(&with_names(completions.shell, &String::from_utf8_lossy(&script)))
 }
+
+/// The script, which completes names of the mesh first and verbs and flags otherwise.
+fn with_names(shell: Shell, script: &str) -> String {
+    match shell {
+        Shell::Bash => script.replace("complete -F _sealane ", "complete -F _sealane_names ") + BASH_NAMES,
+        Shell::Zsh => {
+            let (body, tail) = script.rsplit_once("\nif [ ").unwrap_or((script, ""));
+            let tail = tail
+                .replace(
+                    "    _sealane \"$@\"",
+                    "    compdef _sealane_names sealane\n    _sealane_names \"$@\"",
+                )
+                .replace("compdef _sealane sealane", "compdef _sealane_names sealane");
+            format!("{body}\n{ZSH_NAMES}\nif [ {tail}")
+        }
+        Shell::Fish => format!("{script}{FISH_NAMES}"),
+        _ => script.to_owned(),
+    }
+}
+
+const BASH_NAMES: &str = r#"
+_sealane_names() {
+    local names
+    names=$(sealane __complete -- "${COMP_WORDS[@]:0:COMP_CWORD+1}" 2>/dev/null)
+    if [[ -n "$names" ]]; then
+        mapfile -t COMPREPLY <<<"$names"
+        return 0
+    fi
+    _sealane "$@"
+}
+"#;
+
+const ZSH_NAMES: &str = r#"
+_sealane_names() {
+    local names
+    names="$(sealane __complete -- "${(@)words[1,CURRENT]}" 2>/dev/null)"
+    if [[ -n "$names" ]]; then
+        compadd -- "${(@f)names}"
+        return 0
+    fi
+    _sealane "$@"
+}
+"#;
+
+const FISH_NAMES: &str = r#"complete -c sealane -a "(sealane __complete -- (commandline -opc) (commandline -ct) 2>/dev/null)"
+"#;
 
 /// `sealane man`: a page per verb.
 pub(crate) fn man(man: &Man, printer: &Printer) -> Result<(), Failure> {
@@ -95,6 +142,24 @@ mod tests {
         for head in heads.filter(|head| head.split([' ', '[', ']']).any(|word| word == version)) {
             assert!(head.ends_with(RELEASED), "{head}");
         }
+    }
+
+    #[test]
+    fn scripts_ask_for_names_before_anything_else() {
+        let script = |shell| {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "sealane", &mut script);
+            with_names(shell, &String::from_utf8_lossy(&script))
+        };
+        let bash = script(Shell::Bash);
+        assert_eq!(bash.matches("complete -F _sealane_names ").count(), 2);
+        assert!(!bash.contains("complete -F _sealane "));
+        let zsh = script(Shell::Zsh);
+        assert!(
+            zsh.contains("compdef _sealane_names sealane") && zsh.contains("    _sealane_names \"$@\"\nelse")
+        );
+        assert!(zsh.find("_sealane_names() {") < zsh.find("compdef _sealane_names"));
+        assert!(script(Shell::Fish).contains("sealane __complete"));
     }
 
     #[test]

@@ -32,5 +32,6 @@ mod restore;
 mod services;
 mod several_networks;
 mod sidecars;
+mod status;
 mod tcp;
 mod tokens;

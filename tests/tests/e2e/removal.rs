@@ -73,9 +73,8 @@ fn a_removed_host_is_out_of_names_balancing_and_reach_until_it_joins_anew() {
     assert_eq!(mesh.json(&["node", "ls"]).as_array().unwrap().len(), 1);
 
     drop((second, lost));
-    mesh.site_mut(2).agent.terminate();
     let cleaned = mesh.site(2).sealane(&["clean", "--yes"]).ok();
-    assert!(cleaned.stderr.contains("hint: `sealane node rm host-2` where control is"), "{cleaned}");
+    assert!(!cleaned.stderr.contains("hint:"), "it was removed already, as its agent knows: {cleaned}");
     mesh.join(2);
     mesh.site_mut(2).await_ready();
     let _second = mesh.site(2).serve("api", "api-2");

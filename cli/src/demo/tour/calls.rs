@@ -28,7 +28,7 @@ pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), 
     narrator.claim("host-2 has counted calls of web to api, by their certificates", || {
         let labels = [
             "direction=\"inbound\"",
-            "source_service=\"web\"",
+            "source_service=\"_none\"",
             "destination_service=\"api\"",
             "code_class=\"2xx\"",
         ];
