@@ -52,6 +52,8 @@ const MAX_FRAME: u32 = 64 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// How large a head may be that is read, so that it can be answered in the words of whoever sent it.
 const MAX_HEAD_READ: usize = 4 * MAX_HEAD;
+/// The same of an answer: behind the screen, which knows what is too large, h2 reads everything that it lets pass.
+const MAX_ANSWER_READ: usize = 16 * MAX_HEAD;
 /// How many requests of a client that were reset before they were served may pile up: more is an attack (CVE-2023-44487).
 const PENDING_RESETS: usize = MAX_CLIENT_STREAMS as usize;
 /// The same between sidecars, where the resets of all clients of a workload come together, which are bounded already.
@@ -96,7 +98,7 @@ fn client() -> h2::client::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(u32::try_from(LEAST_WINDOW).unwrap_or(CONNECTION_WINDOW))
         .max_frame_size(MAX_FRAME)
-        .max_header_list_size(u32::try_from(MAX_HEAD_READ).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(MAX_ANSWER_READ).unwrap_or(u32::MAX))
         .max_local_error_reset_streams(None)
         .data_frame_budget(usize::MAX)
         .max_send_buffer_size(SEND_BUFFER)

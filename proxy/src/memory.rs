@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use sealane_sys::heap;
 
-/// How many requests a peer may have in progress from half of the budget on.
+/// How many requests a peer may have in progress from half of the budget on, and on connections that it shares.
 const FEW: usize = 64;
 
 /// The memory of one worker.
@@ -36,6 +36,11 @@ pub(crate) struct Usage {
 pub(crate) struct InProgress(Rc<Usage>);
 
 impl Usage {
+    /// Whether it has more requests in progress than it may have when memory is short, or others would wait behind it.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.requests.get() > FEW
+    }
+
     /// Another request begins.
     pub(crate) fn begin(self: &Rc<Self>) -> InProgress {
         self.requests.set(self.requests.get() + 1);
@@ -68,7 +73,7 @@ impl Memory {
     /// Whether this peer may begin no further request.
     pub(crate) fn refuses(&self, peer: &Usage) -> bool {
         let held = (self.held)();
-        held > self.budget || (held > self.budget / 2 && peer.requests.get() > FEW)
+        held > self.budget || (held > self.budget / 2 && peer.is_heavy())
     }
 
     /// The size that a window of this peer has from now on, which is `now` and should be `wanted`, neither less than

@@ -1,14 +1,17 @@
-//! Whose requests are given up so fast that they get connections of their own.
+//! Whose requests get connections of their own.
 //!
 //! A server that is asked and left over and over protects itself by ending the connection (CVE-2023-44487), with everybody
-//! on it. So whoever does that is served apart from the others, for as long as it goes on.
+//! on it; and whoever asks for much and reads nothing fills the windows of a connection. So who gives up many requests is served
+//! apart from the others, for as long as it goes on, and so is what somebody asks for beyond some tens of requests at a time.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use sealane_base::task::{self, Task};
+
 use super::{Pool, Request};
-use crate::memory::Memory;
+use crate::memory::{Memory, Usage};
 
 /// How many requests may be given up at once, and how many per second.
 const AT_ONCE: f64 = 16.0;
@@ -43,26 +46,37 @@ pub(crate) struct Conduct {
     apart_until: Cell<Option<Instant>>,
     unrest: Unrest,
     memory: Rc<Memory>,
-    apart: OnceCell<Rc<Pool>>,
+    client: Rc<Usage>,
+    /// Its own connections, and what lets go of those that are idle.
+    apart: OnceCell<(Rc<Pool>, Task)>,
 }
 
 impl Conduct {
-    /// Nothing is known of a new connection, except that it may be one more of somebody's.
-    pub(crate) fn new(memory: &Rc<Memory>, unrest: &Unrest, now: Instant) -> Self {
+    /// Nothing is known of a new connection of this client, except that it may be one more of somebody's.
+    pub(crate) fn new(memory: &Rc<Memory>, client: &Rc<Usage>, unrest: &Unrest, now: Instant) -> Self {
         let seen = unrest.get().filter(|&at| now.saturating_duration_since(at) < APART);
         Self {
             given: RefCell::default(),
             apart_until: Cell::new(seen.map(|_| now + APART)),
             unrest: unrest.clone(),
             memory: memory.clone(),
+            client: client.clone(),
             apart: OnceCell::new(),
         }
     }
 
     /// The connections for this request, where it may not have those that all share.
     pub(crate) fn apart(&self, request: &Request) -> Option<&Rc<Pool>> {
-        self.apart_until.get().filter(|&until| request.began < until)?;
-        Some(self.apart.get_or_init(|| Rc::new(Pool::new(self.memory.clone()))))
+        let rowdy = self.apart_until.get().is_some_and(|until| request.began < until);
+        if !rowdy && !self.client.is_heavy() {
+            return None;
+        }
+        let (pool, _) = self.apart.get_or_init(|| {
+            let pool = Rc::new(Pool::new(self.memory.clone()));
+            let swept = pool.clone();
+            (pool, task::spawn_local(async move { swept.sweep().await }))
+        });
+        Some(pool)
     }
 
     /// A request has ended.

@@ -6,7 +6,7 @@ mod demand;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::{Failure, Unrest};
 use crate::leg::Pipe;
-use crate::memory::Memory;
+use crate::memory::{Memory, Usage};
 use crate::route::Endpoint;
 use crate::upstream::OpenFailure;
 
@@ -31,8 +31,8 @@ pub(crate) struct Pool {
     memory: Rc<Memory>,
     /// Those of the own workload's requests.
     own: RefCell<HashMap<Endpoint, Rc<Bundle>>>,
-    /// Those to the own application, by caller: none can spoil what another one uses.
-    callers: RefCell<HashMap<(Endpoint, Principal), Rc<Bundle>>>,
+    /// What callers of the own application use of the sidecar.
+    callers: RefCell<HashMap<Principal, Weak<Usage>>>,
     filled: Rc<Notify>,
     unrest: Unrest,
 }
@@ -57,7 +57,7 @@ impl Pool {
         if let Some(bundle) = self.own.borrow().get(endpoint) {
             return bundle.clone();
         }
-        let bundle = Bundle::new(endpoint.clone(), self.memory.clone(), self.filled.clone());
+        let bundle = Bundle::new(endpoint.clone(), self.memory.clone(), Rc::default(), self.filled.clone());
         self.own.borrow_mut().insert(endpoint.clone(), bundle.clone());
         bundle
     }
@@ -67,25 +67,26 @@ impl Pool {
         &self.unrest
     }
 
-    /// The connections of this caller's requests to the own application.
+    /// Connections of one caller's to the own application, shared with nobody: none can spoil what another one uses.
     pub(crate) fn of(&self, caller: &Principal, endpoint: Endpoint) -> Rc<Bundle> {
         let mut callers = self.callers.borrow_mut();
-        let bundle = callers.entry((endpoint, caller.clone()));
-        let new = |(endpoint, _): &(Endpoint, Principal)| {
-            Bundle::new(endpoint.clone(), self.memory.clone(), self.filled.clone())
-        };
-        bundle.or_insert_with_key(new).clone()
+        let known = callers.get(caller).and_then(Weak::upgrade);
+        let usage = known.unwrap_or_else(|| {
+            callers.retain(|_, usage| usage.strong_count() > 0);
+            let usage = Rc::default();
+            callers.insert(caller.clone(), Rc::downgrade(&usage));
+            usage
+        });
+        Bundle::new(endpoint, self.memory.clone(), usage, self.filled.clone())
     }
 
     /// Lets go of what is idle, old or over, as long as it is polled; requests in progress go on.
     pub(crate) async fn sweep(&self) {
         loop {
             self.filled.notified().await;
-            while !(self.own.borrow().is_empty() && self.callers.borrow().is_empty()) {
+            while !self.own.borrow().is_empty() {
                 tokio::time::sleep(MAX_IDLE / 3).await;
-                let is_needed = |bundle: &Rc<Bundle>| bundle.sweep() || Rc::strong_count(bundle) > 1;
-                self.own.borrow_mut().retain(|_, bundle| is_needed(bundle));
-                self.callers.borrow_mut().retain(|_, bundle| is_needed(bundle));
+                self.own.borrow_mut().retain(|_, bundle| bundle.sweep() || Rc::strong_count(bundle) > 1);
             }
         }
     }

@@ -1,10 +1,9 @@
-//! An HTTP/2 connection that came by a tunnel: its requests go to the application, on connections that those of
-//! the same caller share.
+//! An HTTP/2 connection that came by a tunnel: its requests go to the application, on connections that it
+//! shares with no other.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use h2::Reason;
@@ -12,7 +11,7 @@ use sealane_base::drain::Draining;
 use sealane_proto::identity::Principal;
 
 use crate::dial::FirstWord;
-use crate::http2::{self, Account, Bundle, Conduct, Connector, Failure, Peer, Request, Window, exchange};
+use crate::http2::{self, Account, Bundle, Connector, Failure, Peer, Request, Window, exchange};
 use crate::leg::{self, Input, Output, Pipe};
 use crate::route::{Endpoint, Reach};
 use crate::telemetry::{Carried, Traffic};
@@ -34,20 +33,11 @@ pub(super) async fn serve(
 ) {
     let _open = traffic.connected(Carried::Http2);
     let pipe = Pipe::new(near, Some(traffic.bytes()));
-    let endpoint = Endpoint { address: application, reach: Reach::Plain };
-    let bundle = worker.http2.of(caller, endpoint.clone());
+    let bundle = worker.http2.of(caller, Endpoint { address: application, reach: Reach::Plain });
     let window = Window::new(&worker.memory, bundle.usage());
-    let conduct = Rc::new(Conduct::new(&worker.memory, bundle.unrest(), Instant::now()));
-    let serve = |mut request| {
-        let (worker, traffic, conduct) = (worker.clone(), traffic.clone(), conduct.clone());
-        let bundle = match conduct.apart(&request) {
-            Some(pool) => pool.of(caller, endpoint.clone()),
-            None => bundle.clone(),
-        };
-        async move {
-            serve_request(&worker, &bundle, application, &traffic, &mut request).await;
-            conduct.handle_end(&request);
-        }
+    let serve = |request| {
+        let (worker, bundle, traffic) = (worker.clone(), bundle.clone(), traffic.clone());
+        async move { serve_request(&worker, &bundle, application, &traffic, request).await }
     };
     if let Err(error) = http2::serve_all(pipe, Peer::Sidecar { calls: true }, &window, &draining, serve).await
     {
@@ -60,7 +50,7 @@ async fn serve_request(
     bundle: &Rc<Bundle>,
     application: SocketAddr,
     traffic: &Traffic,
-    request: &mut Request,
+    mut request: Request,
 ) {
     if request.is_too_much {
         worker.telemetry.memory.refusals.inc();
@@ -76,7 +66,7 @@ async fn serve_request(
             Err(failure) => failure,
             Ok(lease) => {
                 let account = Account::new(traffic, None, request.began);
-                match exchange::attempt(request, lease, &account).await {
+                match exchange::attempt(&mut request, lease, &account).await {
                     Ok(()) => return,
                     Err(failure) => failure,
                 }

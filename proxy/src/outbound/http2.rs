@@ -32,8 +32,9 @@ pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
         () = drain.ending() => return,
     }
     let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
-    let window = Window::new(&worker.memory, &Rc::default());
-    let conduct = Rc::new(Conduct::new(&worker.memory, worker.http2.unrest(), Instant::now()));
+    let client = Rc::default();
+    let window = Window::new(&worker.memory, &client);
+    let conduct = Rc::new(Conduct::new(&worker.memory, &client, worker.http2.unrest(), Instant::now()));
     let serve = |mut request| {
         let (worker, conduct) = (worker.clone(), conduct.clone());
         async move {

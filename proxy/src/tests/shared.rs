@@ -276,7 +276,7 @@ async fn small_messages_that_nobody_reads_break_off_nothing() {
         .await;
     // A client that takes any number of small frames itself.
     let mut builder = h2::client::Builder::new();
-    builder.data_frame_budget(usize::MAX);
+    builder.data_frame_budget(usize::MAX).initial_connection_window_size(1 << 24);
     let (send, connection) = builder.handshake::<_, bytes::Bytes>(client.call().await).await.unwrap();
     let _task = task::spawn("client", async move { drop(connection.await) });
     let mut unread = Vec::new();

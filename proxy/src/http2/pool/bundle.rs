@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use super::connection::{Connection, Lease};
 use super::demand::Demand;
 use super::{Connector, ending};
-use crate::http2::{CONNECTIONS_PER_ENDPOINT, Failure, STREAMS_PER_CONNECTION, Unrest, Window};
+use crate::http2::{CONNECTIONS_PER_ENDPOINT, Failure, STREAMS_PER_CONNECTION, Window};
 use crate::leg::Story;
 use crate::memory::{Memory, Usage};
 use crate::route::Endpoint;
@@ -35,7 +35,6 @@ pub(crate) struct Bundle {
     endpoint: Endpoint,
     memory: Rc<Memory>,
     usage: Rc<Usage>,
-    unrest: Unrest,
     state: RefCell<State>,
     /// Whether any request waits.
     crowded: Cell<bool>,
@@ -66,7 +65,12 @@ struct Waiting {
 }
 
 impl Bundle {
-    pub(super) fn new(endpoint: Endpoint, memory: Rc<Memory>, filled: Rc<Notify>) -> Rc<Self> {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        memory: Rc<Memory>,
+        usage: Rc<Usage>,
+        filled: Rc<Notify>,
+    ) -> Rc<Self> {
         let state = State {
             connections: Vec::new(),
             connecting: 0,
@@ -77,16 +81,7 @@ impl Bundle {
             refused: None,
         };
         let (crowded, serving) = (Cell::new(false), Cell::new(false));
-        Rc::new(Self {
-            endpoint,
-            memory,
-            usage: Rc::default(),
-            unrest: Rc::default(),
-            state: RefCell::new(state),
-            crowded,
-            serving,
-            filled,
-        })
+        Rc::new(Self { endpoint, memory, usage, state: RefCell::new(state), crowded, serving, filled })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -96,11 +91,6 @@ impl Bundle {
     /// What its caller uses of the sidecar.
     pub(crate) fn usage(&self) -> &Rc<Usage> {
         &self.usage
-    }
-
-    /// When its caller was last seen to give up too many requests.
-    pub(crate) fn unrest(&self) -> &Unrest {
-        &self.unrest
     }
 
     /// The window of a new connection.

@@ -128,8 +128,10 @@ impl Frames {
                     self.lost = bytes.len() - at > MAX_BLOCK;
                     break;
                 };
-                frames += block.frames;
-                match self.judge(&block, &mut condemn) {
+                let (instead, size) = self.judge(&block, &mut condemn);
+                // What it says takes its time, too, however short it is said.
+                frames += block.frames + size / 1024;
+                match instead {
                     None => at += block.end,
                     Some(instead) => {
                         self.put(bytes.split_to(at), frames);
@@ -170,21 +172,22 @@ impl Frames {
         !matches!(self.peer, Peer::Sidecar { .. })
     }
 
-    /// What passes instead of this block, if anything.
-    fn judge(&mut self, block: &Block, condemn: &mut impl FnMut(u32, Cause)) -> Option<Bytes> {
+    /// What passes instead of this block, if anything, and the size of what it says.
+    fn judge(&mut self, block: &Block, condemn: &mut impl FnMut(u32, Cause)) -> (Option<Bytes>, usize) {
         let Some(found) = self.fields.read(&block.fragment) else {
             self.lost = true;
-            return None;
+            return (None, 0);
         };
         let cause = if !found.sound {
             Cause::Malformed
         } else if found.size >= self.limit {
             Cause::TooLarge
         } else {
-            return (block.frames > 1).then(|| block.head.frames(&block.fragment));
+            let joined = (block.frames > 1).then(|| block.head.frames(&block.fragment));
+            return (joined, found.size);
         };
         condemn(block.head.stream, cause);
-        Some(block.head.frames(&self.fields.condemned(&block.fragment)))
+        (Some(block.head.frames(&self.fields.condemned(&block.fragment))), found.size)
     }
 }
 

@@ -32,6 +32,8 @@ struct Codes {
     /// Where in `symbols` those of each length begin.
     offset: [usize; LONGEST + 1],
     symbols: [u16; EOS + 1],
+    /// The octet whose code is at the beginning of these eight bits, and its length; 0 where it is longer.
+    short: [(u8, u8); 256],
 }
 
 static CODES: Codes = codes();
@@ -42,6 +44,7 @@ const fn codes() -> Codes {
         limit: [0; LONGEST + 1],
         offset: [0; LONGEST + 1],
         symbols: [0; EOS + 1],
+        short: [(0, 0); 256],
     };
     let (mut code, mut filled, mut length) = (0, 0, 1);
     while length <= LONGEST {
@@ -53,6 +56,11 @@ const fn codes() -> Codes {
             let own = if symbol == EOS { LONGEST } else { LENGTHS[symbol] as usize };
             if own == length {
                 codes.symbols[filled] = symbol as u16;
+                let mut bits = 0;
+                while length <= 8 && bits < 1 << (8 - length) {
+                    codes.short[(code as usize) << (8 - length) | bits] = (symbol as u8, length as u8);
+                    bits += 1;
+                }
                 filled += 1;
                 code += 1;
             }
@@ -75,6 +83,14 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
         {
             bits |= u64::from(byte) << (56 - held);
             held += 8;
+        }
+        let (octet, length) = CODES.short[(bits >> 56) as usize];
+        let length = usize::from(length);
+        if 0 < length && length <= held {
+            text.push(octet);
+            bits <<= length;
+            held -= length;
+            continue;
         }
         let found =
             (SHORTEST..=LONGEST.min(held)).find(|&length| bits >> (64 - length) < CODES.limit[length]);
