@@ -86,7 +86,8 @@ impl Wanted {
         // An address is nobody else's before its workload can send.
         script += &guard::localising(&there.local, &local);
         script.extend(wrong.iter().map(|guarded| guard::guarding(guarded)));
-        let changes = unwanted.len() + wrong.len() + usize::from(there.local != local);
+        // An address comes and goes with its chain.
+        let changes = (unwanted.len() + wrong.len()).max(usize::from(there.local != local));
         there.chains.retain(|device, _| !unwanted.contains(device));
         there.chains.extend(guarded.iter().map(|guarded| (guarded.device.clone(), Chain::of(guarded))));
         there.local = local;

@@ -97,7 +97,7 @@ async fn what_a_killed_agent_left_half_made_is_completed() {
     hosts.a.in_network(&hosts.network, "ip link del vxlan0; ip link set br0 down; ip addr flush dev br0");
     let next = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 4789);
     next.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
-    assert_eq!(hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap().total(), 0);
+    assert_eq!(next.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap().total(), 0);
 }
 
 #[tokio::test]
