@@ -186,10 +186,11 @@ impl Overlay {
                 Reason::Change => guard.advance(&kernel, &snapshot, &desired),
                 Reason::Audit => None,
             };
-            let applied = match step {
+            let mut applied = match step {
                 Some(applied) => applied,
                 None => guard.pass(&kernel, &metrics, &snapshot.network, &desired, reason)?,
             };
+            applied.too_long = kernel.too_long(&snapshot.network);
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
             let changed = guard.known.observe(announce::visible(&desired));
             guard.announce(kernel, &snapshot.network, &carried, changed);

@@ -9,6 +9,8 @@ pub(super) enum Trouble {
     Kernel,
     /// There is no way out of it.
     Egress,
+    /// Its packets are too long for this host's ways to the others.
+    Packets,
     /// Workloads have lost their way into it.
     CutOff,
     /// It cannot be kept.
@@ -25,6 +27,10 @@ impl Trouble {
             Self::Egress => {
                 format!("workloads of network {network} may not reach the world outside: {error}")
             }
+            Self::Packets => format!(
+                "packets of network {network} are too long for this host's ways to the others: {error}; large ones are \
+                 lost: raise the MTU beneath, or create the network again with a smaller --mtu or without"
+            ),
             Self::CutOff => format!(
                 "workloads of network {network} are cut off, somebody removed their interfaces and the handles of \
                  their namespaces: {error}; end them and start them again"

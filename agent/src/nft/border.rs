@@ -4,8 +4,8 @@
 //! host's address.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::Egress;
 use sealane_proto::types::Subnet;
 
@@ -59,6 +59,7 @@ pub(super) fn network(subnet: Subnet, egress: Egress, ports: &MeshPorts) -> Stri
     }}
     set hosts {{
         type ipv4_addr
+        flags interval
     }}
     chain raw {{
         type filter hook prerouting priority -300; policy accept;
@@ -147,7 +148,7 @@ fn host_table() -> String {
 pub(super) fn settle(
     there: &mut Option<Border>,
     wanted: Border,
-    hosts: Option<&BTreeSet<Ipv4Addr>>,
+    hosts: Option<&BTreeSet<Ipv4Net>>,
 ) -> (String, usize) {
     let known = there.take().filter(|known| known.is(&wanted));
     let mut script = match &known {
@@ -161,18 +162,27 @@ pub(super) fn settle(
         Some(hosts) => hosts.clone(),
         None => from.clone(),
     };
-    let rows = |hosts: &BTreeSet<Ipv4Addr>| hosts.iter().map(ToString::to_string).collect();
+    let rows = |hosts: &BTreeSet<Ipv4Net>| hosts.iter().map(row).collect();
     script += &table::changing_rows([FAMILY, TABLE, "hosts"], &rows(&from), &rows(&to));
     let changes = usize::from(known.is_none()) + usize::from(from != to);
     *there = Some(Border { hosts: to, ..wanted });
     (script, changes)
 }
 
+/// As nft lists it.
+fn row(net: &Ipv4Net) -> String {
+    if net.prefix_len() == 32 { net.addr().to_string() } else { net.to_string() }
+}
+
+fn net(row: &str) -> Option<Ipv4Net> {
+    row.parse().ok().or_else(|| Some(Ipv4Net::from(row.parse::<std::net::Ipv4Addr>().ok()?)))
+}
+
 /// A table of a network's namespace, and the hosts that it keeps workloads from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Border {
     text: String,
-    hosts: BTreeSet<Ipv4Addr>,
+    hosts: BTreeSet<Ipv4Net>,
 }
 
 impl Border {
@@ -185,7 +195,7 @@ impl Border {
     pub(super) fn listed(text: &str) -> Option<Self> {
         let (text, mut rows) = table::without_rows(text)?;
         let hosts = rows.remove("hosts").unwrap_or_default();
-        let hosts = hosts.iter().map(|row| row.parse().ok()).collect::<Option<_>>()?;
+        let hosts = hosts.iter().map(|row| net(row)).collect::<Option<_>>()?;
         Some(Self { text, hosts })
     }
 
@@ -244,8 +254,11 @@ mod tests {
         let subnet = "10.42.0.0/16".parse().unwrap();
         let [allow, deny] =
             [Egress::Allow, Egress::Deny].map(|egress| Border::of(network(subnet, egress, &ports(4789))));
-        let hosts =
-            |last: &[u8]| last.iter().map(|&last| Ipv4Addr::new(192, 0, 2, last)).collect::<BTreeSet<_>>();
+        let hosts = |last: &[u8]| {
+            last.iter()
+                .map(|&last| Ipv4Net::from(std::net::Ipv4Addr::new(192, 0, 2, last)))
+                .collect::<BTreeSet<_>>()
+        };
         let mut there = None;
         let (script, changes) = settle(&mut there, allow.clone(), Some(&hosts(&[1, 2])));
         assert!(
@@ -255,9 +268,13 @@ mod tests {
         let change =
             "delete element inet sealane hosts { 192.0.2.1 }\nadd element inet sealane hosts { 192.0.2.3 }\n";
         assert_eq!(settle(&mut there, allow.clone(), Some(&hosts(&[2, 3]))), (change.to_owned(), 1));
-        let rows = "type ipv4_addr\n\t\telements = { 192.0.2.2, 192.0.2.3 }\n";
-        let mut listed = Border::listed(&allow.text.replace("type ipv4_addr\n", rows));
-        assert_eq!(settle(&mut listed, allow, None), (String::new(), 0));
+        let rows = "flags interval\n\t\telements = { 192.0.2.2, 192.0.2.3 }\n";
+        let mut listed = Border::listed(&allow.text.replace("flags interval\n", rows));
+        assert_eq!(settle(&mut listed, allow.clone(), None), (String::new(), 0));
+        let lan = ["198.51.100.0/24".parse().unwrap()].into();
+        let (script, _) = settle(&mut listed, allow, Some(&lan));
+        assert!(script.ends_with("add element inet sealane hosts { 198.51.100.0/24 }\n"), "{script}");
+        assert_eq!(net(&row(&"198.51.100.0/24".parse().unwrap())), "198.51.100.0/24".parse().ok());
         let (script, _) = settle(&mut there, deny, Some(&hosts(&[2])));
         assert!(!script.contains("element"), "{script}");
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::Egress;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -29,7 +30,7 @@ pub(crate) struct Wanted {
     /// The ports of the mesh itself.
     pub(crate) ports: MeshPorts,
     /// The hosts of the mesh, at which those are nobody's business; `None`: those that were told before.
-    pub(crate) hosts: Option<BTreeSet<Ipv4Addr>>,
+    pub(crate) hosts: Option<BTreeSet<Ipv4Net>>,
 }
 
 /// Who may send.

@@ -1,7 +1,9 @@
 //! What workloads must not reach of the mesh itself: control, metrics, what hosts say to each other.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::Ipv4Net;
 
 use super::{Kernel, Overlay, lock};
 use crate::nft::MeshPorts;
@@ -14,16 +16,19 @@ const USUAL: [u16; 4] = [7443, 7444, 9464, 9465];
 const MAX_CONTROL: usize = 64;
 
 impl Kernel {
-    /// The hosts of the mesh that this host knows: those of a network, and where control is.
-    pub(super) fn hosts_of_mesh(&self, carriers: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Addr> {
+    /// Where hosts of the mesh are, as far as this host knows: those of a network, control, and whoever is on the network
+    /// beneath with this one.
+    pub(super) fn hosts_of_mesh(&self, carriers: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Net> {
         let control = lock(&self.control);
         let known = carriers.iter().copied().chain(control.iter().map(SocketAddr::ip));
-        let ipv4 = known.filter_map(|address| match address.to_canonical() {
-            IpAddr::V4(address) => Some(address),
+        let known = known.filter_map(|address| match address.to_canonical() {
+            IpAddr::V4(address) => Some(Ipv4Net::from(address)),
             // Nothing of IPv6 leaves a network.
             IpAddr::V6(_) => None,
         });
-        ipv4.filter(|address| !address.is_loopback()).collect()
+        let nets: Vec<Ipv4Net> =
+            known.chain(self.beneath()).filter(|net| !net.addr().is_loopback()).collect();
+        Ipv4Net::aggregate(&nets).into_iter().collect()
     }
 
     pub(super) fn mesh_ports(&self) -> MeshPorts {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use ipnet::Ipv4Net;
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_base::task;
 
@@ -70,7 +71,7 @@ impl Pass<'_> {
         &mut self,
         base: &Base,
         senders: Senders,
-        hosts: Option<BTreeSet<Ipv4Addr>>,
+        hosts: Option<BTreeSet<Ipv4Net>>,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
         if self.link(VXLAN).is_none() {

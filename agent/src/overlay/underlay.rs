@@ -21,6 +21,8 @@ pub struct Underlay {
     pub device: String,
     /// The device's MTU in bytes.
     pub mtu: u32,
+    /// The length of the address's prefix.
+    pub prefix_len: u8,
 }
 
 /// Why there is no underlay.
@@ -54,7 +56,7 @@ impl Underlay {
         let owner = owner.ok_or(UnderlayError::NotHere(address))?;
         let link = socket.links()?.into_iter().find(|link| link.index == owner.index);
         let link = link.ok_or(UnderlayError::NotHere(address))?;
-        Ok(Self { address, device: link.name, mtu: link.mtu })
+        Ok(Self { address, device: link.name, mtu: link.mtu, prefix_len: owner.prefix_len })
     }
 
     /// The MTU inside the overlay when it is not given: what fits into the device's with the outer headers.
@@ -97,7 +99,12 @@ mod tests {
 
     #[test]
     fn outer_headers_are_taken_off_the_mtu() {
-        let underlay = |ip: &str| Underlay { address: ip.parse().unwrap(), device: "eth0".into(), mtu: 1500 };
+        let underlay = |ip: &str| Underlay {
+            address: ip.parse().unwrap(),
+            device: "eth0".into(),
+            mtu: 1500,
+            prefix_len: 24,
+        };
         assert_eq!((underlay("192.0.2.1").inner_mtu(), underlay("2001:db8::1").inner_mtu()), (1450, 1430));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{Mtu, NetworkName, NodeName};
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ pub(super) struct Ways {
     peers: BTreeMap<NetworkName, BTreeSet<IpAddr>>,
     /// What they allow inside a tunnel, until something changes.
     inner: Option<u32>,
+    /// The network beneath, as the underlay address has it.
+    beneath: Option<Ipv4Net>,
     told: watch::Sender<Option<Mtu>>,
 }
 
@@ -39,6 +42,18 @@ impl Kernel {
         }
         let own = self.inner_mtu()?;
         Ok(others.map_or(own, |others| own.min(others.into())))
+    }
+
+    /// How the network's packets do not fit into this host's ways, if they do not.
+    pub(super) fn too_long(&self, network: &Network) -> Option<String> {
+        let (mtu, own) = (network.mtu?, self.inner_mtu().ok()?);
+        (u32::from(mtu) > own).then(|| format!("{mtu} bytes, and {own} fit"))
+    }
+
+    /// The network beneath, of IPv4.
+    pub(super) fn beneath(&self) -> Option<Ipv4Net> {
+        self.inner_mtu().ok()?;
+        lock(&self.ways).beneath
     }
 
     /// Remembers whom a network's packets go to.
@@ -68,6 +83,10 @@ impl Kernel {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
         let underlay = Underlay::find(&mut socket, self.config.underlay)?;
         let links = socket.links()?;
+        ways.beneath = match underlay.address.to_ip() {
+            IpAddr::V4(address) => Ipv4Net::new(address, underlay.prefix_len).ok().map(|net| net.trunc()),
+            IpAddr::V6(_) => None,
+        };
         let peers: BTreeSet<IpAddr> = ways.peers.values().flatten().copied().collect();
         let mut allowed = Vec::new();
         for peer in peers.into_iter().take(MOST) {

@@ -217,9 +217,13 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
     // Nor what hosts offer each other, at control and at a host that carries the network.
     hosts.a.overlay.learn_control(["192.0.2.7:17443".parse().unwrap()]);
     hosts.converge().await;
-    for (target, port) in
-        [("192.0.2.7", 17443), ("192.0.2.7", 9465), ("192.0.2.2", 7443), ("192.0.2.2", 9464)]
-    {
+    for (target, port) in [
+        ("192.0.2.7", 17443),
+        ("192.0.2.7", 9465),
+        ("192.0.2.2", 7443),
+        ("192.0.2.2", 9464),
+        ("192.0.2.200", 9465),
+    ] {
         let line =
             format!("python3 -c 'import socket; socket.create_connection((\"{target}\", {port}), 20)'");
         let said = String::from_utf8(try_sh(&client, &line).stderr).unwrap();

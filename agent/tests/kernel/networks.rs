@@ -51,6 +51,13 @@ async fn packets_are_as_long_as_the_ways_of_all_hosts_allow() {
     }
     a.ensure(&told(&hosts, 1380), Reason::Change).await.unwrap();
     assert_eq!(inside(&client), "1350");
+    // What somebody asked for is what it is, and said when it does not fit.
+    for (bytes, said) in [(1300, None), (1400, Some("1400 bytes, and 1350 fit".to_owned()))] {
+        let mut asked = NetworkSnapshot::clone(&told(&hosts, 1200));
+        asked.network.mtu = Mtu::try_from(bytes).ok();
+        assert_eq!(a.ensure(&Arc::new(asked), Reason::Change).await.unwrap().too_long, said);
+        assert_eq!(inside(&client), bytes.to_string());
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use crate::printer::{self, Row, Sheet};
 pub(crate) struct NodeView {
     name: String,
     underlay: String,
+    /// Bytes inside a tunnel that its ways to the other hosts allow, as far as it told.
+    mtu: Option<u32>,
     /// `None` where nobody knows that: an agent of other hosts.
     connected: Option<bool>,
     version: Option<String>,
@@ -53,6 +55,7 @@ impl Sheet for NodeSheet {
         let mut lines = vec![
             ("name", node.name.clone()),
             ("underlay", node.underlay.clone()),
+            ("mtu", node.mtu.map_or_else(|| "-".to_owned(), |mtu| format!("{mtu} inside"))),
             ("state", node.state(now)),
             ("version", dash(node.version.as_ref())),
             ("joined", at(node.joined)),
@@ -71,6 +74,7 @@ impl From<v1::NodeView> for NodeView {
         Self {
             name: node.name,
             underlay: node.underlay,
+            mtu: Some(node.mtu).filter(|&mtu| mtu != 0),
             connected: (!view.by_hearsay).then_some(view.connected),
             version: text(view.version),
             workloads: view.workloads,

@@ -83,7 +83,8 @@ mod tests {
             let name = format!("host-{n}").parse().unwrap();
             let node = Node { name, underlay: format!("192.0.2.{n}").parse().unwrap(), mtu: None };
             let joined = Timestamp::default();
-            state.apply(&Change::PutNode(NodeRecord { node, key: [n; 32], joined, drained: n == 2 }));
+            let known = NodeRecord::new(node, [n; 32], joined);
+            state.apply(&Change::PutNode(NodeRecord { drained: n == 2, ..known }));
         }
         let relocate = Relocate { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() };
         relocate.decide(&state, Timestamp::default()).map_err(|refusal| refusal.to_string())
