@@ -70,7 +70,7 @@ pub enum NodeError {
     #[error("cannot read this host's name: {0}; hint: pass --name")]
     NoHostName(#[source] io::Error),
     /// No way to control.
-    #[error("{0}; hint: pass --underlay")]
+    #[error(transparent)]
     Route(#[from] UnderlayError),
     /// Control does not let it in.
     #[error(transparent)]

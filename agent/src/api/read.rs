@@ -165,7 +165,7 @@ impl ReadApi {
         let found: Vec<_> = wanted.map(|(_, effective)| effective.borrow().clone()).collect();
         if found.is_empty() && !name.is_empty() {
             return Err(Status::not_found(format!(
-                "network {name} is not carried by host {}",
+                "there is no network {name} on host {}; see `sealane network ls`",
                 self.node.name
             )));
         }

@@ -34,7 +34,7 @@ pub enum UnderlayError {
     )]
     NotHere(UnderlayAddr),
     /// The host has no route.
-    #[error("no route from this host to {to}: {source}; give the host's address to --underlay")]
+    #[error("no route from this host to {to}: {source}; hint: give this host's address to --underlay")]
     NoRoute {
         /// Where to.
         to: SocketAddr,

@@ -223,9 +223,9 @@ impl Roster {
                 "there are several workloads {wanted} on host {host}; hint: say which, {}.{} or {}.{}",
                 one.workload, one.network, other.workload, other.network
             )),
-            (None, _) => Err(format!(
-                "workload {wanted} is not on host {host}; hint: `sealane workload ls` says where it is"
-            )),
+            (None, _) => {
+                Err(format!("there is no workload {wanted} on host {host}; see `sealane workload ls`"))
+            }
         }
     }
 }

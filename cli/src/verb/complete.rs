@@ -65,7 +65,9 @@ fn kind_of(words: &[String]) -> Option<Kind> {
         ["node", "inspect" | "drain" | "undrain" | "rm"] => Some(Kind::Node),
         ["service", "inspect" | "endpoints" | "rm"] | ["get" | "delete", "service"] => Some(Kind::Service),
         ["network", "inspect" | "rm"] | ["get" | "delete", "network"] => Some(Kind::Network),
-        ["workload", "inspect"] | ["exec" | "detach" | "identity"] => Some(Kind::Workload),
+        ["workload", "inspect"] | ["exec" | "detach" | "identity"] | ["sidecar", "restart"] => {
+            Some(Kind::Workload)
+        }
         _ => None,
     }
 }

@@ -81,7 +81,10 @@ fn dns_query_shows_what_a_workload_is_told() {
         assert!(said.code() == code && said.stderr.contains(expected), "{said}");
     }
     let elsewhere = mesh.site(1).sealane(&["dns", "query", "api", "--from", "client"]);
-    assert!(elsewhere.code() == 1 && elsewhere.stderr.contains("is not on host host-1"), "{elsewhere}");
+    assert!(
+        elsewhere.code() == 1 && elsewhere.stderr.contains("on host host-1\nhint: see `sealane workload ls`"),
+        "{elsewhere}"
+    );
 }
 
 #[test]
