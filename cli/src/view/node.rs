@@ -89,6 +89,16 @@ impl From<v1::NodeView> for NodeView {
 }
 
 impl NodeView {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is known not to be connected.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.connected == Some(false)
+    }
+
     fn state(&self, now: SystemTime) -> String {
         let state = match (self.connected, self.last_seen) {
             (Some(true), _) => "connected".to_owned(),

@@ -103,7 +103,11 @@ impl StatusView {
     pub(crate) fn beside(&mut self, agent: Result<Self, Failure>) {
         match agent {
             Ok(mut agent) => {
-                agent.problems.retain(|problem| !agent.details.problems().any(|known| known == problem));
+                let of_the_mesh = |problem: &String| agent.details.problems().any(|known| known == problem);
+                let of_a_lost_host = |problem: &String| {
+                    self.details.lost().any(|name| problem.starts_with(&format!("node {name} is ")))
+                };
+                agent.problems.retain(|problem| !of_the_mesh(problem) && !of_a_lost_host(problem));
                 agent.details = Details::default();
                 self.problems.extend(agent.problems.iter().cloned());
                 self.agent = Some(Box::new(agent));

@@ -46,6 +46,11 @@ impl Details {
         self.problems.iter()
     }
 
+    /// The hosts that are known not to be connected.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter(|host| host.is_lost()).map(NodeView::name)
+    }
+
     pub(super) fn lines(&self, now: SystemTime) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         lines.extend(some("host", &self.hosts, now, &["NAME", "UNDERLAY", "STATE", "VERSION"]));
