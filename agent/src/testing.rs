@@ -15,6 +15,7 @@ pub(crate) fn snapshot() -> NetworkSnapshot {
             mtu: None,
             egress: Default::default(),
             subnet6: None,
+            mtls: None,
         },
         nodes: vec![],
         blocks: vec![],
@@ -39,6 +40,7 @@ pub(crate) fn service<'a>(name: &str, vip: &str, ports: impl Iterator<Item = &'a
         vip: vip.parse().unwrap(),
         ports,
         declared: false,
+        mtls: None,
     }
 }
 

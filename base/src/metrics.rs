@@ -94,7 +94,8 @@ fn family(from: &proto::MetricFamily) -> Option<Family> {
 }
 
 fn series(kind: Kind, metric: &proto::Metric) -> Series {
-    let labels = metric.get_label().iter();
+    // One without a value is none, by Prometheus' data model.
+    let labels = metric.get_label().iter().filter(|pair| !pair.value().is_empty());
     let labels = labels.map(|pair| (pair.name().to_owned(), pair.value().to_owned())).collect();
     let reading = match kind {
         Kind::Counter => Reading::Value(metric.get_counter().get_value()),

@@ -28,7 +28,9 @@ pub(crate) use members::{
 };
 pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up};
 pub(crate) use sidecar::{Sidecar, SidecarAction};
-pub(crate) use table::{CreateNetwork, Egress, Encryption, Network, NetworkAction, Token, TokenAction};
+pub(crate) use table::{
+    CreateNetwork, Egress, Encryption, Network, NetworkAction, SetNetwork, Token, TokenAction,
+};
 pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target};
 
 /// Private networks for the containers and processes of many Linux hosts: names, balancing, mTLS, metrics.

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use sealane_proto::types::{Mtls, ServicePort, Transport};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
@@ -36,7 +37,9 @@ pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
     let located = require_root("run").and_then(|()| {
         let request = request(&run.attach, program_of(&run.command))?;
         notify::check(printer);
-        converse(attach(request, common, printer))
+        let located = converse(attach(request, common, printer))?;
+        located.notes.iter().for_each(|note| printer.talk(note));
+        Ok(located)
     });
     start(located, run.command)
 }
@@ -73,13 +76,19 @@ pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest
         mac: only.mac,
         networks,
         service: attach.service.as_ref().map(ToString::to_string).unwrap_or_default(),
-        ports: attach.ports.iter().map(Into::into).collect(),
+        ports: attach.ports.iter().map(|port| offered(port, attach.mtls)).collect(),
         name: attach.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         no_sidecar: attach.no_sidecar,
         weight: Some(attach.weight.get().into()),
         command,
         again: false,
     })
+}
+
+/// Datagrams pass no sidecar: there is no mode for them.
+fn offered(port: &ServicePort, mtls: Option<Mtls>) -> v1::ServicePort {
+    let mtls = mtls.filter(|_| port.protocol.transport() == Transport::Tcp);
+    (&ServicePort { mtls, ..port.clone() }).into()
 }
 
 /// Asks the agent for a workload and says what it waits for, until it is there; when the agent ends meanwhile, the next

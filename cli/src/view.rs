@@ -35,11 +35,14 @@ pub(crate) struct PortView {
     name: Option<String>,
     port: u32,
     protocol: String,
+    /// What the port says itself; null: as its service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtls: Option<String>,
 }
 
 impl From<v1::ServicePort> for PortView {
     fn from(port: v1::ServicePort) -> Self {
-        Self { name: text(port.name), port: port.port, protocol: port.protocol }
+        Self { name: text(port.name), port: port.port, protocol: port.protocol, mtls: text(port.mtls) }
     }
 }
 
@@ -51,6 +54,15 @@ fn ports(ports: &[PortView]) -> String {
         format!("{name}{}{protocol}", port.port)
     });
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// The mode of ports that say nothing else, and which of them differ: `strict; 9090 permissive`.
+fn modes(mode: &str, ports: &[PortView]) -> String {
+    let other = |port: &PortView| {
+        let own = port.mtls.as_ref().filter(|own| *own != mode)?;
+        Some(format!("; {} {own}", port.port))
+    };
+    std::iter::once(mode.to_owned()).chain(ports.iter().filter_map(other)).collect()
 }
 
 /// On the wire, an empty text is none.

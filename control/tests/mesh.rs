@@ -67,8 +67,7 @@ async fn create_network(directory: &Path, name: &str, subnet: &str) -> Result<v1
         subnet: subnet.into(),
         mtu: 0,
         deny_egress: false,
-        subnet6: String::new(),
-        hosts: vec![],
+        ..Default::default()
     };
     admin(directory).await.create_network(request).await.map(tonic::Response::into_inner)
 }
@@ -76,7 +75,12 @@ async fn create_network(directory: &Path, name: &str, subnet: &str) -> Result<v1
 fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workload {
     let ports = match service {
         "" => vec![],
-        _ => vec![v1::ServicePort { name: String::new(), port: 8080, protocol: "auto".into() }],
+        _ => vec![v1::ServicePort {
+            name: String::new(),
+            port: 8080,
+            protocol: "auto".into(),
+            ..Default::default()
+        }],
     };
     let last: u8 = address.rsplit('.').next().unwrap().parse().unwrap();
     let third: u8 = address.rsplit('.').nth(1).unwrap().parse().unwrap();

@@ -54,7 +54,7 @@ mod tests {
 
     fn view(network: &str, name: &str, ready: u32, instances: u32) -> ServiceView {
         let service = Some(Service { name: name.to_owned(), ..Service::default() });
-        ServiceView { network: network.to_owned(), service, ready, instances }
+        ServiceView { network: network.to_owned(), service, ready, instances, ..Default::default() }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::identity::SerialPrefix;
 use crate::types::{
-    Generation, Hosts, MacAddr, Mtu, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort,
+    Generation, Hosts, MacAddr, Mtls, Mtu, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort,
     Subnet, Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
@@ -28,9 +28,31 @@ pub struct Network {
     pub egress: Egress,
     /// Its IPv6 addresses, each made from an IPv4 one; `None`: it has none.
     pub subnet6: Option<Subnet6>,
+    /// Whose calls its services take that say nothing else; `None`: nobody has chosen, as in networks from before there
+    /// was a choice.
+    pub mtls: Option<Mtls>,
 }
 
 impl Network {
+    /// Whose calls its services take that say nothing else.
+    #[must_use]
+    pub fn mtls(&self) -> Mtls {
+        self.mtls.unwrap_or(Mtls::Permissive)
+    }
+
+    /// What there is to decide, in words for whoever runs the mesh; `None` once somebody has.
+    #[must_use]
+    pub fn undecided(&self) -> Option<String> {
+        let name = &self.name;
+        self.mtls.is_none().then(|| {
+            format!(
+                "network {name} is permissive because nobody has chosen: its sidecars take plain calls from anybody in \
+                 it, at any port; on the control host, `sealane network set {name} --mtls strict` ends that, and \
+                 `sealane network set {name} --mtls permissive` keeps it so"
+            )
+        })
+    }
+
     /// The Ethernet address of whoever has this address and asked for no other.
     #[must_use]
     pub fn mac_of(&self, address: OverlayIp) -> MacAddr {
@@ -113,6 +135,23 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Whether a document declares it: then it is there without instances too.
     pub declared: bool,
+    /// Whose calls its ports take that say nothing else; `None`: as its network says.
+    pub mtls: Option<Mtls>,
+}
+
+impl Service {
+    /// Whose calls its ports take in `network`, unless they say something else.
+    #[must_use]
+    pub fn mtls_in(&self, network: &Network) -> Mtls {
+        self.mtls.unwrap_or(network.mtls())
+    }
+
+    /// Whose calls this port takes in `network`.
+    #[must_use]
+    pub fn port_mtls_in(&self, network: &Network, port: (Port, Transport)) -> Mtls {
+        let known = self.ports.iter().find(|known| known.key() == port);
+        known.and_then(|known| known.mtls).unwrap_or(self.mtls_in(network))
+    }
 }
 
 /// A workload: one network namespace with an address.
@@ -182,6 +221,27 @@ impl NetworkSnapshot {
                 && workload.service.as_ref() == Some(service)
                 && workload.ports.iter().any(|offered| offered.key() == port)
         })
+    }
+
+    /// Whose calls a workload's ports take that say nothing else: as its service says, or its network.
+    #[must_use]
+    pub fn mtls_of(&self, workload: &Workload) -> Mtls {
+        self.service_of(workload).map_or(self.network.mtls(), |service| service.mtls_in(&self.network))
+    }
+
+    /// The ports that a workload offers, each with the mode that is in effect there.
+    pub fn offered<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = ServicePort> + 'a {
+        let service = self.service_of(workload);
+        let mode = move |port: &ServicePort| match service {
+            Some(service) => service.port_mtls_in(&self.network, port.key()),
+            None => self.network.mtls(),
+        };
+        workload.ports.iter().map(move |port| ServicePort { mtls: Some(mode(port)), ..port.clone() })
+    }
+
+    fn service_of(&self, workload: &Workload) -> Option<&Service> {
+        let name = workload.service.as_ref()?;
+        self.services.iter().find(|service| service.name == *name)
     }
 
     /// Whether both say the same, whatever their generations are.

@@ -3,6 +3,7 @@
 mod address;
 mod generation;
 mod hosts;
+mod mtls;
 mod mtu;
 mod name;
 mod port;
@@ -14,6 +15,7 @@ mod weight;
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
 pub use generation::Generation;
 pub use hosts::Hosts;
+pub use mtls::{Mtls, MtlsError};
 pub use mtu::{Mtu, MtuError};
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};

@@ -69,6 +69,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         mtu: None,
         egress: Egress::Allow,
         subnet6: None,
+        mtls: None,
     };
     let api = Service {
         name: "api".parse()?,
@@ -76,6 +77,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         vip: VIP.into(),
         ports: vec!["8080/http".parse()?],
         declared: false,
+        mtls: None,
     };
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {

@@ -1,6 +1,7 @@
 //! Calls to the workload: streams of tunnels, and plain connections from peers without a sidecar.
 
 mod exchange;
+mod explain;
 mod http2;
 mod observe;
 
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use crate::dial::{self, FirstWord, IdleKey};
 use crate::leg::{self, refuse};
 use crate::listen::{self, Accepted};
+use crate::policy::{self, Denial};
 use crate::route;
 use crate::tcp::{self, Tap};
 use crate::telemetry::{Carried, Traffic};
@@ -46,13 +48,18 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
         worker.telemetry.refused.with_label_values(&["own_port"]).inc();
         return stream.reset(ResetCode::Denied);
     }
+    let call = policy::Call { caller: Some(&peer.principal), port };
+    if let Err(denial) = snapshot.policy.decide(call) {
+        note(worker, denial);
+        return stream.reset(ResetCode::Denied);
+    }
     if worker.memory.is_exhausted() {
         worker.telemetry.memory.refusals.inc();
         return stream.reset(ResetCode::Refused);
     }
     let application = SocketAddr::new(snapshot.own.address.into(), port);
     drop(snapshot);
-    let traffic = worker.caller(caller(&peer.principal));
+    let traffic = worker.caller(caller(&peer.principal), true);
     match header.kind {
         Kind::Http1 => {
             let application = IdleKey { caller: Some(peer), address: application };
@@ -90,22 +97,32 @@ fn caller(principal: &Principal) -> Option<&str> {
 pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining: Draining) {
     let Some(destination) = listen::destination(&worker, &accepted) else { return };
     let Accepted { stream, peer } = accepted;
-    let snapshot = worker.snapshot();
-    if snapshot.as_ref().is_none_or(|known| destination.ip() != known.own.address) {
+    let Some(snapshot) = worker.snapshot() else { return refuse(&stream) };
+    if destination.ip() != snapshot.own.address {
         // What a peer wrote into a packet opens no way to loopback, to other networks or to the world.
         worker.telemetry.refused.with_label_values(&["not_own_address"]).inc();
         tracing::debug!(%peer, %destination, "refused a connection that is not meant for the workload");
         return refuse(&stream);
     }
-    let label = snapshot.as_ref().and_then(|known| known.label_of(peer.ip()));
-    let traffic = worker.caller(label);
+    let port = destination.port();
+    let call = policy::Call { caller: None, port };
+    if let Err(denial) = snapshot.policy.decide(call) {
+        note(&worker, denial);
+        let text = denial.text(&snapshot.own.name, port);
+        return Box::pin(explain::refuse(&worker, leg::tcp(Rc::new(stream)), &text)).await;
+    }
+    let traffic = worker.caller(snapshot.label_of(peer.ip()), false);
     drop(snapshot);
     let dialled = connect(&worker, destination, FirstWord::Anyones).await;
     match dialled {
         Ok(application) => {
             // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
             let near = leg::tcp(Rc::new(stream));
-            relay(near, application, &traffic, &Observed::new(&traffic)).await;
+            let observed = Observed::new(&traffic);
+            tokio::select! {
+                () = relay(near, application, &traffic, &observed) => {}
+                denial = worker.forbidden(call) => note(&worker, denial),
+            }
         }
         Err(error) => {
             tracing::debug!(%destination, %error, "the application takes no connection");
@@ -113,6 +130,10 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining
         }
     }
     drop(draining);
+}
+
+fn note(worker: &Worker, denial: Denial) {
+    worker.telemetry.refused.with_label_values(&[denial.reason()]).inc();
 }
 
 /// Connects to the application, at the IPv6 address when nobody listens at the other.

@@ -21,6 +21,9 @@ pub(crate) use pipe::{Pipe, Story};
 pub(crate) use tape::Tape;
 pub(crate) use tcp::{refuse, write_all};
 
+/// The reason, for metrics, of what the called side's rules forbid.
+pub(crate) const DENIED: &str = "denied";
+
 /// How a leg broke.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LegError {
@@ -41,6 +44,11 @@ impl LegError {
         }
     }
 
+    /// Whether the called side's rules forbid the call: no other attempt would fare better.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Stream(StreamError::Reset(ResetCode::Denied)))
+    }
+
     /// The kind of failure, for metrics: a bounded set.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -49,7 +57,7 @@ impl LegError {
                 ResetCode::Refused => "refused",
                 ResetCode::Unreachable => "unreachable",
                 ResetCode::Gone => "gone",
-                ResetCode::Denied => "denied",
+                ResetCode::Denied => DENIED,
                 ResetCode::ResetBeforeResponse | ResetCode::Cancelled => "reset",
                 ResetCode::ProtocolError | ResetCode::Internal => "protocol",
             },

@@ -5,8 +5,8 @@
 //! sidecar without its agent.
 //!
 //! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `balance` -> `upstream` ->
-//! `tunnel` -> the other sidecar's `tunnel` -> `inbound` -> the application. `http2` carries what was
-//! HTTP/2 on either side. `http`, `route`, `balance`, `budget`, `memory` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
+//! `tunnel` -> the other sidecar's `tunnel` -> `inbound` (`policy`) -> the application. `http2` carries what was
+//! HTTP/2 on either side. `http`, `route`, `policy`, `balance`, `budget`, `memory` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
 mod agent;
 mod balance;
@@ -23,6 +23,7 @@ mod listen;
 mod memory;
 mod message;
 mod outbound;
+mod policy;
 mod rest;
 mod route;
 mod tcp;

@@ -23,6 +23,7 @@ use crate::listen::{self, Accepted};
 use crate::tunnel::ResetCode;
 use crate::upstream::Upstream;
 use crate::worker::{Resolved, Worker};
+pub(crate) use http::close;
 use opaque::Opened;
 
 /// How long a client may be silent before the server is given a chance to speak first.

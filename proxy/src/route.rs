@@ -11,6 +11,7 @@ use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::Config;
 use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, Subnet6, Transport, Weight};
 
+use crate::policy::Policy;
 use crate::telemetry::NO_SERVICE;
 
 #[cfg(test)]
@@ -21,6 +22,8 @@ mod tests;
 pub(crate) struct Snapshot {
     /// The sidecar's own workload.
     pub(crate) own: Own,
+    /// Which calls to it may pass.
+    pub(crate) policy: Policy,
     ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
     service_addresses: HashMap<Ipv4Addr, ServiceName>,
     workloads: HashMap<Ipv4Addr, Arc<WorkloadRoute>>,
@@ -34,6 +37,8 @@ pub(crate) struct Own {
     pub(crate) address: Ipv4Addr,
     /// Its name in metrics.
     pub(crate) label: String,
+    /// Its name for people: its service's, else its own.
+    pub(crate) name: String,
 }
 
 /// A port of a service.
@@ -120,7 +125,9 @@ impl Snapshot {
             own: Own {
                 address: config.workload.address.to_ipv4(),
                 label: party(config.workload.service.as_ref()).to_owned(),
+                name: label(&config.workload),
             },
+            policy: Policy::new(config),
             ports,
             service_addresses: addresses.collect(),
             workloads: workloads

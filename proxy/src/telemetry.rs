@@ -103,8 +103,8 @@ fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> promet
 
 impl Families {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let parties = ["direction", "source_service", "destination_service"];
-        let with = |label| [parties[0], parties[1], parties[2], label];
+        let parties = ["direction", "source_service", "destination_service", "tls"];
+        let with = |label| [parties[0], parties[1], parties[2], parties[3], label];
         let histogram = |name, help| -> prometheus::Result<HistogramVec> {
             let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
             let family = HistogramVec::new(opts, &parties)?;

@@ -12,6 +12,7 @@ pub(crate) fn service(name: &str, vip: &str, ports: &[&str]) -> Service {
         vip: vip.parse().unwrap(),
         ports,
         declared: false,
+        mtls: None,
     }
 }
 
@@ -39,6 +40,7 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
         mtu: None,
         egress: Egress::Allow,
         subnet6: None,
+        mtls: None,
     };
     let generation = Generation { epoch: 1, revision: 1 };
     let (nodes, blocks) = (Vec::new(), Vec::new());

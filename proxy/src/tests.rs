@@ -11,3 +11,4 @@ mod http2;
 mod mesh;
 mod opaque;
 mod shared;
+mod strict;

@@ -101,6 +101,15 @@ impl Upstream {
         true
     }
 
+    /// What a client is told whose call the called side's rules forbid, in one line.
+    pub(crate) fn denial(&self) -> String {
+        let Self { label, port, .. } = self;
+        format!(
+            "{label} does not let calls to port {port} pass: with mtls: strict only offered ports are reachable; offer it \
+             with --port {port}, or set mtls: permissive on the service or its network"
+        )
+    }
+
     /// What is spoken there.
     pub(crate) fn protocol(&self) -> Protocol {
         self.protocol.get()

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use sealane_base::drain::Draining;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::ServiceName;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::dial::IdleConnections;
 use crate::http2;
 use crate::listen::OriginalDst;
 use crate::memory::Memory;
+use crate::policy::{Call, Denial};
 use crate::route::{Snapshot, Target};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
 use crate::tls::TlsSource;
@@ -51,8 +52,11 @@ pub(crate) struct Worker {
     /// Places for connections.
     pub(crate) places: Arc<Semaphore>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
+    /// Whoever waits for another configuration.
+    applied: Notify,
     targets: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
-    callers: RefCell<HashMap<String, Arc<Traffic>>>,
+    /// Of plain calls, and of those by mutual TLS.
+    callers: RefCell<[HashMap<String, Arc<Traffic>>; 2]>,
     draining: RefCell<Option<Draining>>,
 }
 
@@ -90,6 +94,7 @@ impl Worker {
             memory,
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             snapshot: RefCell::default(),
+            applied: Notify::new(),
             targets: RefCell::default(),
             callers: RefCell::default(),
             draining: RefCell::new(Some(draining)),
@@ -103,8 +108,21 @@ impl Worker {
             .retain(|&destination, upstream| upstream.update(&snapshot.target(destination)));
         self.tunnels.retain(|peer| snapshot.has_sidecar(peer.address.ip(), &peer.expected));
         // The workload's own name may have changed.
-        self.callers.borrow_mut().clear();
+        *self.callers.borrow_mut() = Default::default();
         *self.snapshot.borrow_mut() = Some(snapshot);
+        self.applied.notify_waiters();
+    }
+
+    /// Returns when a configuration forbids what `call` began. Cancel safe.
+    pub(crate) async fn forbidden(&self, call: Call<'_>) -> Denial {
+        loop {
+            let applied = self.applied.notified();
+            let denied = self.snapshot().and_then(|snapshot| snapshot.policy.decide(call).err());
+            match denied {
+                Some(denial) => return denial,
+                None => applied.await,
+            }
+        }
     }
 
     /// The configuration, once there is one.
@@ -139,17 +157,17 @@ impl Worker {
         Resolved::Upstream(upstream)
     }
 
-    /// The metrics of what this caller sends to the workload.
-    pub(crate) fn caller(&self, source: Option<&str>) -> Arc<Traffic> {
+    /// The metrics of what this caller sends to the workload, by mutual TLS or plain.
+    pub(crate) fn caller(&self, source: Option<&str>, tls: bool) -> Arc<Traffic> {
         let source = source.unwrap_or(UNKNOWN);
-        if let Some(traffic) = self.callers.borrow().get(source) {
+        if let Some(traffic) = self.callers.borrow()[usize::from(tls)].get(source) {
             return traffic.clone();
         }
         let destination = self.snapshot().map_or_else(|| UNKNOWN.to_owned(), |known| known.own.label.clone());
         let source = source.to_owned();
-        let parties = Parties { direction: Direction::Inbound, source: source.clone(), destination };
+        let parties = Parties { direction: Direction::Inbound { tls }, source: source.clone(), destination };
         let traffic = self.telemetry.traffic(parties);
-        self.callers.borrow_mut().insert(source, traffic.clone());
+        self.callers.borrow_mut()[usize::from(tls)].insert(source, traffic.clone());
         traffic
     }
 

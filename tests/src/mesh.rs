@@ -77,6 +77,17 @@ impl Mesh {
         mesh
     }
 
+    /// Lets sidecars of `shop` take plain calls as well, at any port.
+    ///
+    /// # Panics
+    /// When that is refused.
+    #[must_use]
+    #[track_caller]
+    pub fn permissive(self) -> Self {
+        let _ = self.sealane(&["network", "set", "shop", "--mtls", "permissive"]).ok();
+        self
+    }
+
     /// The same, with ready instances `api-1`, `api-2`, ... of `api`, one on each of the first hosts.
     ///
     /// # Panics

@@ -1,9 +1,10 @@
 //! `identity`: which certificate a workload shows, and how long it lasts.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealane_proto::identity::Principal;
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::wire::v1;
 use tonic::Status;
 
@@ -15,7 +16,7 @@ use crate::workload::Context;
 /// # Errors
 /// When there is no such workload, several, or one without a certificate.
 pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Result<v1::IdentityView, Status> {
-    let workload = find(context, request)?;
+    let (workload, snapshot) = find(context, request)?;
     if !workload.sidecar {
         return Err(Status::failed_precondition(format!(
             "workload {} has no sidecar, so it has no certificate; start it without --no-sidecar",
@@ -45,16 +46,26 @@ pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Resu
         chain,
         renew_unix_seconds: unix(identity.validity.due()),
         control_connected: context.host.views.control.borrow().is_some(),
+        mtls: snapshot.mtls_of(&workload).to_string(),
+        ports: snapshot.offered(&workload).map(|port| (&port).into()).collect(),
     })
 }
 
-fn find(context: &Context, request: &v1::IdentityRequest) -> Result<Workload, Status> {
+fn find(
+    context: &Context,
+    request: &v1::IdentityRequest,
+) -> Result<(Workload, Arc<NetworkSnapshot>), Status> {
     let networks = context.host.views.networks.borrow();
-    let mut found: Vec<Workload> = networks
+    let mut found: Vec<(Workload, Arc<NetworkSnapshot>)> = networks
         .iter()
         .filter(|(name, _)| request.network.is_empty() || name.as_str() == request.network)
-        .flat_map(|(_, effective)| effective.borrow().snapshot.workloads.clone())
-        .filter(|known| known.node == context.node && known.name.as_str() == request.workload)
+        .flat_map(|(_, effective)| {
+            let snapshot = effective.borrow().snapshot.clone();
+            let own =
+                |known: &&Workload| known.node == context.node && known.name.as_str() == request.workload;
+            let own = snapshot.workloads.iter().find(own).cloned();
+            own.map(|workload| (workload, snapshot))
+        })
         .collect();
     match (found.pop(), found.is_empty()) {
         (None, _) => Err(Status::not_found(format!(

@@ -149,6 +149,7 @@ impl Read for ReadApi {
             workloads: sum(|snapshot| snapshot.workloads.len()),
             problems: self.problems(&networks, &unreached),
             removed: link.refused,
+            notes: networks.iter().filter_map(|effective| effective.snapshot.network.undecided()).collect(),
         }))
     }
 }

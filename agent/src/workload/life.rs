@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
+use sealane_proto::resource::Workload;
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -105,6 +106,18 @@ impl Life {
     /// The network's own address.
     pub(super) fn gateway(&self) -> Ipv4Addr {
         self.effective.borrow().snapshot.network.subnet.gateway().to_ipv4()
+    }
+
+    /// What whoever attached it should know of its network.
+    pub(super) fn note(&self) -> Option<String> {
+        let Workload { name, network, sidecar, .. } = &self.local.workload;
+        let strict = self.effective.borrow().snapshot.network.mtls().is_strict();
+        (strict && !sidecar).then(|| {
+            format!(
+                "network {network} is strict (mtls), and workload {name} has no sidecar: services of others refuse its \
+                 calls, and what it serves itself is open to all of the network, in plain text"
+            )
+        })
     }
 
     fn principal(&self) -> Principal {

@@ -44,9 +44,6 @@ pub(crate) enum SpecError {
         /// What is wrong, in the words of its type.
         reason: String,
     },
-    /// A service without ports.
-    #[error("--service {0} needs at least one --port: the ports that this instance listens on")]
-    NoPorts(ServiceName),
     /// Ports without a service.
     #[error("--port needs --service: the service whose port it is")]
     NoService,
@@ -103,10 +100,8 @@ impl RunSpec {
         let mut ports =
             ports.map_err(|error| SpecError::Field { flag: "--port", reason: error.to_string() })?;
         ports.sort_by_key(ServicePort::key);
-        match &service {
-            Some(service) if ports.is_empty() => return Err(SpecError::NoPorts(service.clone())),
-            None if !ports.is_empty() => return Err(SpecError::NoService),
-            Some(_) | None => {}
+        if service.is_none() && !ports.is_empty() {
+            return Err(SpecError::NoService);
         }
         if let Some([twice, _]) = ports.array_windows().find(|[a, b]| a.key() == b.key()) {
             return Err(SpecError::Twice(twice.port.get(), twice.protocol.transport()));
@@ -208,16 +203,20 @@ mod tests {
     }
 
     #[test]
+    fn a_service_needs_no_port() {
+        let worker = v1::RunRequest { service: "worker".into(), ..request() };
+        let worker = RunSpec::parse(worker, SidecarPorts::default()).unwrap();
+        let spec = &worker.specs(0, &[Seat::default()]).unwrap()[0];
+        assert_eq!((spec.service.as_ref().unwrap().as_str(), spec.ports.len()), ("worker", 0));
+    }
+
+    #[test]
     fn wrong_requests_name_the_flag() {
         let check = |request: v1::RunRequest, expected: &str| {
             let error = RunSpec::parse(request, SidecarPorts::default()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
         check(v1::RunRequest { network: "No".into(), ..request() }, "--network: network name");
-        check(
-            v1::RunRequest { service: "api".into(), ..request() },
-            "--service api needs at least one --port",
-        );
         check(v1::RunRequest { ports: vec![port(80)], ..request() }, "--port needs --service");
         let api = |ports| v1::RunRequest { service: "api".into(), ports, ..request() };
         check(api(vec![port(80), port(80)]), "--port 80/tcp is given twice");

@@ -188,6 +188,7 @@ impl Sandbox {
             location.nameserver = ground.nameserver.to_string();
             location.notes.clone_from(&ground.notes);
         }
+        location.notes.extend(self.lives.iter().filter_map(Life::note));
         location
     }
 

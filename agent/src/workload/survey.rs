@@ -114,6 +114,7 @@ mod tests {
                 mtu: None,
                 egress: Egress::Allow,
                 subnet6: subnet6.map(|subnet6| subnet6.parse().unwrap()),
+                mtls: None,
             };
             survey.check(&network, &[]).map_err(|error| error.to_string())
         };

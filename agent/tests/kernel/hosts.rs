@@ -58,6 +58,7 @@ pub(crate) fn two_hosts() -> Hosts {
         mtu: None,
         egress: Egress::Allow,
         subnet6: None,
+        mtls: None,
     };
     Hosts {
         a: Host::start(a, "a", 1, "/tmp/a", VXLAN_PORT),

@@ -239,6 +239,7 @@ impl Scene {
             vip: VIP.parse().unwrap(),
             ports,
             declared: false,
+            mtls: None,
         }];
         let rules = ServiceRules::new(hosts.a.hopper.clone(), network.name.clone());
         Self { hosts, client, servers, snapshot, sidecar: false, rules }

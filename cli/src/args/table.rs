@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
-use sealane_proto::types::{AnySubnet, Mtu, NetworkName, NodeName};
+use sealane_proto::types::{AnySubnet, Mtls, Mtu, NetworkName, NodeName};
 
 /// `sealane network`.
 #[derive(Debug, Args)]
@@ -24,6 +25,8 @@ pub(crate) enum NetworkAction {
         /// Its name
         name: NetworkName,
     },
+    /// Change what can change while a network is there
+    Set(SetNetwork),
     /// Remove a network that has no workloads
     Rm {
         /// Its name
@@ -51,6 +54,26 @@ pub(crate) struct CreateNetwork {
     /// Whether workloads reach the world outside, through their hosts
     #[arg(long, value_enum, default_value_t)]
     pub(crate) egress: Egress,
+    /// Whose calls its services take: strict, by mutual TLS alone and at offered ports alone; permissive, plain calls and
+    /// other ports as well
+    #[arg(long, value_name = "MODE", default_value_t = Mtls::Strict, value_parser = mode())]
+    pub(crate) mtls: Mtls,
+}
+
+/// `sealane network set`.
+#[derive(Debug, Args)]
+pub(crate) struct SetNetwork {
+    /// Its name
+    pub(crate) name: NetworkName,
+    /// Whose calls its services take: strict, by mutual TLS alone and at offered ports alone; permissive, plain calls and
+    /// other ports as well
+    #[arg(long, value_name = "MODE", value_parser = mode())]
+    pub(crate) mtls: Mtls,
+}
+
+/// Reads a mode, and lists both in help and completions.
+pub(super) fn mode() -> impl TypedValueParser<Value = Mtls> {
+    PossibleValuesParser::new(Mtls::NAMES.map(|(name, _)| name)).try_map(|text| text.parse::<Mtls>())
 }
 
 /// What becomes of packets to the world outside.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use sealane_proto::types::{
-    MacAddr, NetworkName, ServiceName, ServicePort, Weight, WorkloadName, WorkloadRef,
+    MacAddr, Mtls, NetworkName, ServiceName, ServicePort, Weight, WorkloadName, WorkloadRef,
 };
 
 /// `sealane run`.
@@ -26,12 +26,15 @@ pub(crate) struct Attach {
     /// A network it joins; of several, the first one's names stand before the others'
     #[arg(long = "network", value_name = "NAME", required = true)]
     pub(crate) networks: Vec<NetworkName>,
-    /// The service that it is an instance of, in each of its networks
-    #[arg(long, value_name = "NAME", requires = "ports")]
+    /// The service that it is an instance of, in each of its networks; without --port, one that nobody calls
+    #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<ServiceName>,
     /// A port of the service that it listens on
     #[arg(long = "port", id = "ports", value_name = "[NAME=]PORT[/PROTO]", requires = "service")]
     pub(crate) ports: Vec<ServicePort>,
+    /// Whose calls these ports take; as the network says when not given. A document of the service has the last word
+    #[arg(long, value_name = "MODE", requires = "ports", value_parser = super::table::mode())]
+    pub(crate) mtls: Option<Mtls>,
     /// Its own name; made from the service or the command when not given
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<WorkloadName>,

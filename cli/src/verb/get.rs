@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use sealane_proto::document::{Document, DocumentId, Kind};
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{Mtls, NetworkName};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 use v1::admin_client::AdminClient;
@@ -152,8 +152,9 @@ fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Fail
     let mut shown = vec![];
     for Written { document, place } in &written {
         let id: DocumentId = document.id();
-        let old = live.iter().find(|live| live.id() == id).map(yaml).transpose()?.unwrap_or_default();
-        if let Some(lines) = difference(&old, &yaml(&canonical(document))?) {
+        let known = live.iter().find(|live| live.id() == id);
+        let old = known.map(yaml).transpose()?.unwrap_or_default();
+        if let Some(lines) = difference(&old, &yaml(&canonical(document, known))?) {
             shown.push(Difference::new(&id, place, lines));
         }
     }
@@ -168,11 +169,17 @@ fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Fail
     }
 }
 
-/// As control keeps it: the order of ports does not matter.
-fn canonical(document: &Document) -> Document {
+/// As control keeps it: the order of ports does not matter, and a network's mode stays what it is when none is given.
+fn canonical(document: &Document, known: Option<&Document>) -> Document {
     let mut document = document.clone();
     match &mut document {
-        Document::Network(_) => {}
+        Document::Network(network) => {
+            let kept = match known {
+                Some(Document::Network(known)) => known.spec.mtls,
+                _ => Some(Mtls::Strict),
+            };
+            network.spec.mtls = network.spec.mtls.or(kept);
+        }
         Document::Service(service) => {
             service.spec.ports.sort_by_key(|port| (port.port, port.protocol.transport()))
         }

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use sealane_proto::document::{Document, Kind};
 use sealane_proto::types::{AnySubnet, NetworkName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
+use sealane_proto::wire::v1::{admin_client::AdminClient, read_client::ReadClient};
 use tonic::Code;
+use v1::document_result::Effect;
 
-use crate::args::{Common, CreateNetwork, Egress, Encryption, Network, NetworkAction};
-use crate::client::{admin, answer, converse, read};
+use crate::args::{Common, CreateNetwork, Egress, Encryption, Network, NetworkAction, SetNetwork};
+use crate::client::{admin, answer, control, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 use crate::view::{Done, NetworkView};
@@ -17,12 +20,13 @@ const ENDING: Duration = Duration::from_secs(3);
 /// How often it looks meanwhile.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// `sealane network create|ls|inspect|rm`.
+/// `sealane network create|ls|inspect|set|rm`.
 pub(crate) fn call(network: &Network, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &network.action {
         NetworkAction::Create(create) => self::create(create, common, printer),
         NetworkAction::Ls => printer.list(&list(common)?),
         NetworkAction::Inspect { name } => printer.sheet(&find(name, common)?),
+        NetworkAction::Set(set) => self::set(set, common, printer),
         NetworkAction::Rm { name } => remove(name, common, printer),
     }
 }
@@ -37,6 +41,7 @@ fn create(create: &CreateNetwork, common: &Common, printer: &Printer) -> Result<
         hosts: create.hosts.iter().map(ToString::to_string).collect(),
         mtu: create.mtu.map_or(0, Into::into),
         deny_egress: matches!(create.egress, Egress::Deny),
+        mtls: create.mtls.to_string(),
     };
     let created = converse(async { answer(admin(common).await?.create_network(request)).await })?;
     let subnets = [created.subnet.as_str(), &created.subnet6];
@@ -65,6 +70,32 @@ fn families(create: &CreateNetwork) -> Result<(Subnet, Option<Subnet6>), Failure
             .hint("add one like --subnet 10.42.0.0/16: IPv6 addresses end in the IPv4 ones"));
     };
     Ok((subnet, subnet6))
+}
+
+/// Applies the network's own document with what is changed in it.
+fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let SetNetwork { name, mtls } = set;
+    let network = name.to_string();
+    let changed = converse(async {
+        let channel = control(common).await?;
+        let request = v1::ListDocumentsRequest { kind: Kind::Network.to_string(), network };
+        let listed = answer(ReadClient::new(channel.clone()).list_documents(request)).await?;
+        let text = listed.documents.first().map(String::as_str).unwrap_or_default();
+        let mut document = Document::from_json(text).map_err(Failure::of("control's document"))?;
+        if let Document::Network(network) = &mut document {
+            network.spec.mtls = Some(*mtls);
+        }
+        let documents = vec![document.to_json().map_err(Failure::of("cannot write JSON"))?];
+        let applied = v1::ApplyRequest { documents, dry_run: false };
+        answer(AdminClient::new(channel).apply(applied)).await
+    })?;
+    let result = changed.results.into_iter().next().unwrap_or_default();
+    match result.effect() {
+        Effect::Refused => return Err(Failure::new(result.message)),
+        Effect::Unchanged => printer.talk(&format!("network {name} is {mtls} already")),
+        _ => printer.talk(&format!("network {name} is {mtls} from now on")),
+    }
+    Ok(())
 }
 
 fn list(common: &Common) -> Result<Vec<NetworkView>, Failure> {

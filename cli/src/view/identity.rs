@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{rfc3339, text};
+use super::{PortView, modes, rfc3339, text};
 use crate::printer::{self, Sheet};
 
 /// What `identity` shows.
@@ -20,6 +20,10 @@ pub(crate) struct IdentityView {
     #[serde(serialize_with = "rfc3339")]
     renewed_from: Option<SystemTime>,
     control_connected: bool,
+    /// For the ports that say nothing else: `strict` or `permissive`.
+    mtls: String,
+    /// The ports that it offers, each with the mode in effect.
+    ports: Vec<PortView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +49,8 @@ impl From<v1::IdentityView> for IdentityView {
             chain: view.chain.into_iter().map(Into::into).collect(),
             renewed_from: printer::instant(view.renew_unix_seconds),
             control_connected: view.control_connected,
+            mtls: view.mtls,
+            ports: view.ports.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -90,6 +96,7 @@ impl Sheet for IdentityView {
             ("workload", self.workload.clone()),
             ("network", self.network.clone()),
             ("spiffe id", self.spiffe_id.clone()),
+            ("mtls", modes(&self.mtls, &self.ports)),
         ];
         lines.extend(self.chain.iter().flat_map(|certificate| certificate.lines(now)));
         let due = self.renewed_from.is_some_and(|from| from <= now);

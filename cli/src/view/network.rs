@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use sealane_proto::resource::Egress;
+use sealane_proto::types::Mtls;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
@@ -24,6 +25,8 @@ pub(crate) struct NetworkView {
     egress: &'static str,
     /// Those that may carry it; none: all.
     hosts: Vec<String>,
+    /// `strict` or `permissive`.
+    mtls: String,
     generation: Option<String>,
     services: u32,
     workloads: u32,
@@ -50,6 +53,7 @@ impl From<v1::NetworkView> for NetworkView {
             encryption: "none",
             egress: Egress::from_denied(network.deny_egress).as_str(),
             hosts: network.hosts,
+            mtls: text(network.mtls).unwrap_or_else(|| Mtls::Permissive.to_string()),
             generation: generation(view.generation),
             services: view.services,
             workloads: view.workloads,
@@ -76,13 +80,20 @@ impl NetworkView {
 }
 
 impl Row for NetworkView {
-    const HEADERS: &'static [&'static str] = &["NAME", "SUBNET", "VNI", "MTU", "SERVICES", "WORKLOADS"];
+    const HEADERS: &'static [&'static str] =
+        &["NAME", "SUBNET", "VNI", "MTU", "MTLS", "SERVICES", "WORKLOADS"];
     const NONE: &'static str = "no networks yet: `sealane network create NAME --subnet CIDR` makes one";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
-        let numbers =
-            [self.vni.to_string(), self.mtu(), self.services.to_string(), self.workloads.to_string()];
-        [self.name.clone(), self.subnets()].into_iter().chain(numbers).collect()
+        vec![
+            self.name.clone(),
+            self.subnets(),
+            self.vni.to_string(),
+            self.mtu(),
+            self.mtls.clone(),
+            self.services.to_string(),
+            self.workloads.to_string(),
+        ]
     }
 }
 
@@ -97,6 +108,7 @@ impl Sheet for NetworkView {
             ("encryption", self.encryption.to_owned()),
             ("egress", self.egress.to_owned()),
             ("hosts", hosts(&self.hosts)),
+            ("mtls", self.mtls.clone()),
             ("generation", self.generation.clone().unwrap_or_else(|| "-".to_owned())),
             ("services", self.services.to_string()),
             ("workloads", self.workloads.to_string()),

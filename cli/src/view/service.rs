@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
+use sealane_proto::types::Mtls;
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{PortView, WorkloadView, hosts, ports};
+use super::{PortView, WorkloadView, hosts, modes, ports, text};
 use crate::printer::{Row, Sheet};
 
 /// A service as `service ls` shows it.
@@ -17,6 +18,8 @@ pub(crate) struct ServiceView {
     ports: Vec<PortView>,
     /// Those that may run its instances; none: all that may carry the network.
     hosts: Vec<String>,
+    /// For the ports that say nothing else: `strict` or `permissive`.
+    mtls: String,
     ready: u32,
     instances: u32,
 }
@@ -43,8 +46,9 @@ impl Sheet for ServiceSheet {
             ("name", service.name.clone()),
             ("network", service.network.clone()),
             ("address", service.vip.clone()),
-            ("ports", ports(&service.ports)),
+            ("ports", if service.ports.is_empty() { "-".to_owned() } else { ports(&service.ports) }),
             ("hosts", hosts(&service.hosts)),
+            ("mtls", modes(&service.mtls, &service.ports)),
             ("ready", format!("{} of {}", service.ready, service.instances)),
         ];
         lines.extend(self.endpoints.iter().map(|endpoint| ("endpoint", endpoint.line())));
@@ -61,6 +65,7 @@ impl From<v1::ServiceView> for ServiceView {
             vip: service.vip,
             ports: service.ports.into_iter().map(Into::into).collect(),
             hosts: service.hosts,
+            mtls: text(view.mtls).unwrap_or_else(|| Mtls::Permissive.to_string()),
             ready: view.ready,
             instances: view.instances,
         }

@@ -38,6 +38,8 @@ pub(crate) struct StatusView {
     workloads: u32,
     certificates: Vec<CertificateView>,
     problems: Vec<String>,
+    /// What should be decided or known, though nothing is wrong.
+    notes: Vec<String>,
     details: Details,
     /// Of control: the agent that runs on the same host.
     agent: Option<Box<StatusView>>,
@@ -84,6 +86,7 @@ impl StatusView {
             workloads: status.workloads,
             certificates: certificates.collect(),
             problems,
+            notes: status.notes,
             details,
             agent: None,
         }
@@ -168,6 +171,7 @@ impl Sheet for StatusView {
             [] => lines.push(("problems", "none".to_owned())),
             problems => lines.extend(problems.iter().map(|problem| ("problem", problem.clone()))),
         }
+        lines.extend(self.notes.iter().map(|note| ("note", note.clone())));
         lines
     }
 }

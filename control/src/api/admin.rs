@@ -8,7 +8,7 @@ use data_encoding::BASE32_NOPAD;
 use sealane_base::drain::Draining;
 use sealane_proto::resource::Egress;
 use sealane_proto::token::{JoinToken, TokenSecret};
-use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName, Subnet, Subnet6};
+use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
@@ -81,16 +81,18 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateNetworkRequest>,
     ) -> Result<Response<v1::Network>, Status> {
-        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress, subnet6, hosts } =
+        let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress, subnet6, hosts, mtls } =
             request.into_inner();
         let name: NetworkName = name.parse().map_err(invalid)?;
         let subnet: Subnet = subnet.parse().map_err(invalid)?;
         let subnet6 = Some(subnet6).filter(|text| !text.is_empty()).map(|text| text.parse());
         let subnet6: Option<Subnet6> = subnet6.transpose().map_err(invalid)?;
+        let mtls = Some(mtls).filter(|text| !text.is_empty()).map(|text| text.parse());
+        let mtls: Option<Mtls> = mtls.transpose().map_err(invalid)?;
         let mtu = Some(mtu).filter(|&mtu| mtu != 0).map(Mtu::try_from).transpose().map_err(invalid)?;
         let egress = Egress::from_denied(deny_egress);
         let hosts = hosts.iter().map(|name| name.parse()).collect::<Result<Hosts, _>>().map_err(invalid)?;
-        let command = CreateNetwork { name, hosts, subnet, mtu, egress, subnet6 };
+        let command = CreateNetwork { name, hosts, subnet, mtu, egress, subnet6, mtls };
         let network = self.writer.submit(command).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
         Ok(Response::new((&network).into()))

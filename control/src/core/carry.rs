@@ -221,6 +221,7 @@ mod tests {
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
+            mtls: None,
         };
         create.decide(&state, NOW).unwrap().changes.iter().for_each(|change| state.apply(change));
         state

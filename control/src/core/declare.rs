@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument, Subnets};
 use sealane_proto::resource::{Network, Service};
-use sealane_proto::types::{Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
+use sealane_proto::types::{Mtls, Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
 
 use super::draft::Draft;
 use super::hosts::{self, HostInUse};
@@ -139,9 +139,10 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     let egress = document.spec.egress.into();
     let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
         let hosts = document.spec.hosts.clone();
-        let created = CreateNetwork { name, hosts, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6 }
-            .decide(draft, now)?;
-        return Ok(Decision { changes: created.changes, outcome: Effect::Created });
+        let mtls = document.spec.mtls.or(Some(Mtls::Strict));
+        let create =
+            CreateNetwork { name, hosts, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6, mtls };
+        return Ok(Decision { changes: create.decide(draft, now)?.changes, outcome: Effect::Created });
     };
     let fixed = Subnets { ipv4: known.subnet, ipv6: known.subnet6 };
     if fixed != asked {
@@ -150,7 +151,9 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     if known.mtu != mtu {
         return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });
     }
-    let network = Network { egress, hosts: document.spec.hosts.clone(), ..known.clone() };
+    // One that says nothing of it makes no network of before stricter than its callers can bear.
+    let mtls = document.spec.mtls.or(known.mtls);
+    let network = Network { egress, mtls, hosts: document.spec.hosts.clone(), ..known.clone() };
     if network == *known {
         return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
     }
@@ -170,9 +173,10 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
     };
     check_instances(document, state)?;
     hosts::check_instances(state, name, &document.spec.hosts)?;
-    let (known, ports) = (state.services.get(name), document.ports());
+    let (known, ports, mtls) = (state.services.get(name), document.ports(), document.spec.mtls);
+    let (hosts, same) = (&document.spec.hosts, |known: &Service| known.ports == ports && known.mtls == mtls);
     let (outcome, vip, mut changes) = match known {
-        Some(known) if known.declared && known.ports == ports && known.hosts == document.spec.hosts => {
+        Some(known) if known.declared && same(known) && known.hosts == *hosts => {
             return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
         }
         Some(known) if known.declared => (Effect::Configured, known.vip, vec![]),
@@ -183,8 +187,8 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
             (Effect::Created, vip, leased)
         }
     };
-    let hosts = document.spec.hosts.clone();
-    let service = Service { name: name.clone(), hosts, vip, ports, declared: true };
+    let hosts = hosts.clone();
+    let service = Service { name: name.clone(), hosts, vip, ports, declared: true, mtls };
     changes.push(Change::PutService { network: network.clone(), service });
     Ok(Decision { changes, outcome })
 }

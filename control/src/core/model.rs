@@ -84,6 +84,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
                     mtu: None,
                     egress: Egress::Allow,
                     subnet6: None,
+                    mtls: None,
                 },
                 state,
             )

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sealane_proto::resource::{Egress, Network};
-use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
+use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
 use super::{Change, Command, Decision, State, Timestamp, ipam};
 
@@ -22,6 +22,8 @@ pub struct CreateNetwork {
     pub egress: Egress,
     /// Its IPv6 addresses, if it has any.
     pub subnet6: Option<Subnet6>,
+    /// Whose calls its services take that say nothing else; `None`: whoever asks has not chosen.
+    pub mtls: Option<Mtls>,
 }
 
 /// Why a network cannot be created.
@@ -83,8 +85,8 @@ impl Command for CreateNetwork {
         }
         check_new(state, &self.name, (self.subnet, self.subnet6), self.mtu)?;
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
-        let Self { name, hosts, subnet, mtu, egress, subnet6 } = self;
-        let network = Network { name, hosts, subnet, vni, mtu, egress, subnet6 };
+        let Self { name, hosts, subnet, mtu, egress, subnet6, mtls } = self;
+        let network = Network { name, hosts, subnet, vni, mtu, egress, subnet6, mtls };
         let changes = vec![Change::PutNetwork { network: network.clone(), changed: 0 }];
         Ok(Decision { changes, outcome: network })
     }
@@ -225,6 +227,7 @@ mod tests {
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
+            mtls: None,
         };
         let decision = command.decide(state, Timestamp::default())?;
         decision.changes.iter().for_each(|change| state.apply(change));
@@ -271,6 +274,7 @@ mod tests {
                 mtu: Some(mtu),
                 egress: Egress::Allow,
                 subnet6: subnet6.map(|subnet6| subnet6.parse().unwrap()),
+                mtls: None,
             };
             let decided = command.decide(&State::default(), Timestamp::default());
             assert_eq!(decided.err(), (!fits).then_some(CreateNetworkRefusal::Mtu(mtu)), "{bytes}");

@@ -73,6 +73,7 @@ mod tests {
             mtu: None,
             egress: Default::default(),
             subnet6: None,
+            mtls: None,
         };
         create
             .decide(&state, Timestamp::default())

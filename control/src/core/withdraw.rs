@@ -123,8 +123,13 @@ fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now:
         // Under one document they may have said different things; the first one is right from now on.
         let _ = ports.add(&instance.ports);
     }
-    let service =
-        Service { ports: ports.into_vec(), hosts: Hosts::default(), declared: false, ..known.clone() };
+    let service = Service {
+        ports: ports.into_vec(),
+        hosts: Hosts::default(),
+        declared: false,
+        mtls: None,
+        ..known.clone()
+    };
     let changes = vec![Change::PutService { network, service }];
     Ok(Decision { changes, outcome: Withdrawn::Kept(some) })
 }

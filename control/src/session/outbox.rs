@@ -134,6 +134,7 @@ mod tests {
                 mtu: None,
                 egress: Egress::Allow,
                 subnet6: None,
+                mtls: None,
             };
             let snapshot = NetworkSnapshot {
                 generation: Generation { epoch: 1, revision: *revision },

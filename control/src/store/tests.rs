@@ -32,6 +32,7 @@ fn network(name: &str, subnet: &str) -> CreateNetwork {
         mtu: None,
         egress: sealane_proto::resource::Egress::Allow,
         subnet6: None,
+        mtls: None,
     }
 }
 
@@ -244,6 +245,8 @@ async fn a_store_of_the_first_version_is_upgraded_and_a_copy_is_kept() {
     let workloads: Vec<&str> = shop.workloads.keys().map(|name| name.as_str()).collect();
     assert_eq!(workloads, ["api-1", "api-2", "client-1", "client-2"]);
     assert_eq!((shop.blocks.len(), shop.services.len(), shop.changed), (3, 1, 9));
+    assert_eq!(shop.network.mtls, None, "nobody could choose then");
+    assert!(shop.network.undecided().unwrap().contains("network set shop --mtls strict"));
     assert_eq!((image.state.networks.len(), image.state.nodes.len(), image.state.tokens.len()), (2, 2, 1));
     crate::ca::Authority::load(image.meta.trust_domain.clone(), image.authority.clone()).unwrap();
     let kept = Database::open(directory.path().join("control.redb.v1")).unwrap();

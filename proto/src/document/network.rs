@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiVersion;
 use crate::resource::{Egress, Network};
-use crate::types::{AnySubnet, Hosts, Mtu, NetworkName, Subnet, Subnet6};
+use crate::types::{AnySubnet, Hosts, Mtls, Mtu, NetworkName, Subnet, Subnet6};
 
 /// An overlay network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +63,11 @@ pub struct NetworkSpec {
     /// Whether workloads reach the world outside; they do when not given.
     #[serde(default, skip_serializing_if = "EgressSpec::is_default")]
     pub egress: EgressSpec,
+    /// Whose calls its services take: by mutual TLS alone and at offered ports alone (strict), or anybody's of the network
+    /// (permissive). When not given, a new network is strict, and one that is there stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::schema::MtlsMode>")]
+    pub mtls: Option<Mtls>,
 }
 
 /// Whether workloads reach the world outside.
@@ -112,7 +117,7 @@ pub enum Encryption {
 
 impl From<&Network> for NetworkDocument {
     fn from(network: &Network) -> Self {
-        let Network { name, hosts, subnet, vni: _, mtu, egress, subnet6 } = network;
+        let Network { name, hosts, subnet, vni: _, mtu, egress, subnet6, mtls } = network;
         Self {
             api_version: ApiVersion::V1,
             kind: NetworkKind::Network,
@@ -123,6 +128,7 @@ impl From<&Network> for NetworkDocument {
                 mtu: *mtu,
                 encryption: Encryption::None,
                 egress: (*egress).into(),
+                mtls: *mtls,
             },
         }
     }

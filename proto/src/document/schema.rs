@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
 use super::{Kind, NetworkDocument, ServiceDocument};
-use crate::types::{Mtu, Protocol};
+use crate::types::{Mtls, Mtu, Protocol};
 
 /// The schema of the documents of a kind, or of any kind.
 #[must_use]
@@ -77,6 +77,11 @@ stands_for!(
     /// What is spoken on a port.
     ProtocolName,
     { "type": "string", "enum": (Protocol::NAMES.map(|(name, _)| name)), "default": "auto" }
+);
+stands_for!(
+    /// Whose calls are taken.
+    MtlsMode,
+    { "type": "string", "enum": (Mtls::NAMES.map(|(name, _)| name)) }
 );
 stands_for!(
     /// A network's addresses.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ApiVersion, FieldError};
 use crate::resource::Service;
-use crate::types::{Hosts, NetworkName, Port, PortName, Protocol, ServiceName, ServicePort};
+use crate::types::{Hosts, Mtls, NetworkName, Port, PortName, Protocol, ServiceName, ServicePort, Transport};
 
 /// How many ports a service may have.
 pub const PORTS: usize = 256;
@@ -58,6 +58,11 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Hosts::are_all")]
     #[schemars(with = "Vec<super::schema::Label>")]
     pub hosts: Hosts,
+    /// Whose calls its ports take: by mutual TLS alone and at offered ports alone (strict), or anybody's of the network
+    /// (permissive); as the network says when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::schema::MtlsMode>")]
+    pub mtls: Option<Mtls>,
 }
 
 /// A port of a service, the same at the service's address and at its instances.
@@ -75,6 +80,10 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "is_auto")]
     #[schemars(with = "super::schema::ProtocolName")]
     pub protocol: Protocol,
+    /// Whose calls it takes; as the service says when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::schema::MtlsMode>")]
+    pub mtls: Option<Mtls>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -92,7 +101,7 @@ impl ServiceDocument {
             api_version: ApiVersion::V1,
             kind: ServiceKind::Service,
             metadata,
-            spec: ServiceSpec { ports, hosts: service.hosts.clone() },
+            spec: ServiceSpec { ports, hosts: service.hosts.clone(), mtls: service.mtls },
         }
     }
 
@@ -108,6 +117,11 @@ impl ServiceDocument {
         }
         let (mut numbers, mut names) = (BTreeMap::new(), BTreeMap::new());
         for (at, port) in ports.iter().enumerate() {
+            if port.mtls.is_some() && port.protocol.transport() == Transport::Udp {
+                let reason =
+                    format!("port {} carries datagrams, which pass no sidecar; leave it out", port.port);
+                return Err(FieldError { path: format!("spec.ports[{at}].mtls"), reason });
+            }
             if let Some(first) = numbers.insert((port.port, port.protocol.transport()), at) {
                 return Err(twice(at, "port", &port.port.to_string(), first));
             }
@@ -136,14 +150,14 @@ fn twice(at: usize, field: &str, value: &str, first: usize) -> FieldError {
 
 impl From<PortSpec> for ServicePort {
     fn from(spec: PortSpec) -> Self {
-        let PortSpec { name, port, protocol } = spec;
-        Self { name, port, protocol }
+        let PortSpec { name, port, protocol, mtls } = spec;
+        Self { name, port, protocol, mtls }
     }
 }
 
 impl From<ServicePort> for PortSpec {
     fn from(offered: ServicePort) -> Self {
-        let ServicePort { name, port, protocol } = offered;
-        Self { name, port, protocol }
+        let ServicePort { name, port, protocol, mtls } = offered;
+        Self { name, port, protocol, mtls }
     }
 }

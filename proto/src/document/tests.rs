@@ -40,6 +40,13 @@ fn what_is_wrong_is_named() {
         (SERVICE, "9090", "80", "spec.ports[1].port: 80 is spec.ports[0].port already"),
         (SERVICE, r#"{"port":9090}"#, r#"{"port":9090,"name":"web"}"#, "spec.ports[1].name: web is"),
         (SERVICE, "9090", "70000", "port \"70000\" is not a number from 1 to 65535"),
+        (SERVICE, r#"9090"#, r#"9090,"mtls":"lax""#, "unknown variant `lax`"),
+        (
+            SERVICE,
+            r#"9090"#,
+            r#"9090,"protocol":"udp","mtls":"strict""#,
+            "spec.ports[1].mtls: port 9090 carries",
+        ),
         (SERVICE, "http", "htp", "unknown variant `htp`"),
     ];
     for (text, from, to, expected) in table {

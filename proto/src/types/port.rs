@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Mtls;
+
 /// A TCP or UDP port, 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u16")]
@@ -186,6 +188,9 @@ pub struct ServicePort {
     pub port: Port,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// Whose calls it takes; `None`: as its service says.
+    #[serde(default)]
+    pub mtls: Option<Mtls>,
 }
 
 impl ServicePort {
@@ -221,7 +226,7 @@ impl FromStr for ServicePort {
             Some((port, protocol)) => (port, protocol.parse()?),
             None => (rest, Protocol::Auto),
         };
-        Ok(Self { name, port: port.parse()?, protocol })
+        Ok(Self { name, port: port.parse()?, protocol, mtls: None })
     }
 }
 

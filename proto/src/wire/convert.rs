@@ -146,7 +146,8 @@ impl TryFrom<v1::ServicePort> for ServicePort {
             "" => None,
             name => Some(at.parse("name", name)?),
         };
-        Ok(Self { name, port, protocol })
+        let mtls = at.parse_option("mtls", &message.mtls)?;
+        Ok(Self { name, port, protocol, mtls })
     }
 }
 
@@ -156,6 +157,7 @@ impl From<&ServicePort> for v1::ServicePort {
             name: port.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
             port: port.port.get().into(),
             protocol: port.protocol.to_string(),
+            mtls: text(&port.mtls),
         }
     }
 }
@@ -173,6 +175,7 @@ impl TryFrom<v1::Network> for Network {
             mtu: mtu.map_err(|error| at.invalid("mtu", &error))?,
             egress: Egress::from_denied(message.deny_egress),
             subnet6: at.parse_option("subnet6", &message.subnet6)?,
+            mtls: at.parse_option("mtls", &message.mtls)?,
         })
     }
 }
@@ -187,6 +190,7 @@ impl From<&Network> for v1::Network {
             mtu: network.mtu.map_or(0, Into::into),
             subnet6: text(&network.subnet6),
             deny_egress: network.egress.is_denied(),
+            mtls: text(&network.mtls),
         }
     }
 }
@@ -255,6 +259,7 @@ impl TryFrom<v1::Service> for Service {
             vip: at.parse("vip", &message.vip)?,
             ports: all(message.ports)?,
             declared: message.declared,
+            mtls: at.parse_option("mtls", &message.mtls)?,
         })
     }
 }
@@ -267,6 +272,7 @@ impl From<&Service> for v1::Service {
             vip: service.vip.to_string(),
             ports: each(&service.ports),
             declared: service.declared,
+            mtls: text(&service.mtls),
         }
     }
 }

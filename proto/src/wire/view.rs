@@ -32,6 +32,7 @@ impl v1::ServiceView {
             service: Some(service.into()),
             ready: count(instances.clone().filter(|instance| is_ready(instance)).count()),
             instances: count(instances.count()),
+            mtls: service.mtls_in(&snapshot.network).to_string(),
         }
     }
 }

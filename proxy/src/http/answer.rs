@@ -7,6 +7,8 @@ use bytes::Bytes;
 pub(crate) enum Status {
     /// The request cannot be read in one way only.
     BadRequest,
+    /// The call may not pass.
+    Forbidden,
     /// The request's head took too long.
     RequestTimeout,
     /// The request's head is too long.
@@ -26,6 +28,7 @@ impl Status {
     pub(crate) fn code(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::Forbidden => 403,
             Self::RequestTimeout => 408,
             Self::HeadTooLarge => 431,
             Self::AnswerTooLarge | Self::BadGateway => 502,
@@ -37,6 +40,7 @@ impl Status {
     fn reason(self) -> &'static str {
         match self {
             Self::BadRequest => "Bad Request",
+            Self::Forbidden => "Forbidden",
             Self::RequestTimeout => "Request Timeout",
             Self::HeadTooLarge => "Request Header Fields Too Large",
             Self::AnswerTooLarge | Self::BadGateway => "Bad Gateway",

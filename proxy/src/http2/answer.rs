@@ -41,6 +41,7 @@ fn grpc_status(status: Status) -> u16 {
     match status {
         Status::HeadTooLarge | Status::AnswerTooLarge => grpc::RESOURCE_EXHAUSTED,
         Status::BadRequest | Status::RequestTimeout | Status::BadGateway => grpc::INTERNAL,
+        Status::Forbidden => grpc::PERMISSION_DENIED,
         Status::Unavailable | Status::Timeout => grpc::UNAVAILABLE,
     }
 }

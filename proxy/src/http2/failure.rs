@@ -8,7 +8,7 @@ use http::Method;
 use super::{Cause, LOST, MALFORMED, TOO_LARGE, UNREACHABLE};
 use crate::http::MAX_HEAD;
 use crate::http::answer::Status;
-use crate::leg::Story;
+use crate::leg::{DENIED, Story};
 use crate::upstream::OpenFailure;
 
 /// Why one attempt brought no answer; nothing was passed on to the client.
@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     /// The endpoint cannot take the request now, and has not processed it.
     #[error("it refuses the request")]
     Refused,
+    /// The endpoint's rules forbid the call.
+    #[error("its rules forbid the call")]
+    Denied,
     /// The endpoint's sidecar does not reach the application.
     #[error("the application takes no connection")]
     Unreachable,
@@ -76,6 +79,7 @@ impl Failure {
             Some(reason) if u32::from(reason) == MALFORMED => Self::Malformed,
             Some(reason) if u32::from(reason) == TOO_LARGE => Self::TooLarge,
             Some(reason) => Self::Reset(reason),
+            None if story.reason.get() == Some(DENIED) => Self::Denied,
             None if story.never_processed.get() => Self::Gone,
             None => Self::Lost { reason: story.reason.get().unwrap_or("connection_lost") },
         }
@@ -86,7 +90,7 @@ impl Failure {
         match self {
             Self::NotOpened(_) | Self::Stillborn(_) | Self::Gone | Self::Refused | Self::Unreachable => true,
             Self::Lost { .. } => method.is_idempotent(),
-            Self::Malformed | Self::TooLarge | Self::Http1 | Self::Reset(_) => false,
+            Self::Denied | Self::Malformed | Self::TooLarge | Self::Http1 | Self::Reset(_) => false,
         }
     }
 
@@ -94,7 +98,7 @@ impl Failure {
     pub(crate) fn is_cheap(&self) -> bool {
         match self {
             Self::NotOpened(failure) => !failure.timed_out,
-            Self::Stillborn(_) | Self::Gone | Self::Refused | Self::Unreachable => true,
+            Self::Stillborn(_) | Self::Gone | Self::Refused | Self::Denied | Self::Unreachable => true,
             Self::Lost { .. } | Self::Malformed | Self::TooLarge | Self::Http1 | Self::Reset(_) => false,
         }
     }
@@ -106,6 +110,7 @@ impl Failure {
             Self::Stillborn(_) => "connection_lost",
             Self::Gone => "gone",
             Self::Refused => "refused",
+            Self::Denied => DENIED,
             Self::Unreachable => "unreachable",
             Self::Lost { reason } => reason,
             Self::Malformed | Self::TooLarge => "malformed",
@@ -121,6 +126,7 @@ impl Failure {
             Self::NotOpened(_) | Self::Stillborn(_) | Self::Gone | Self::Refused | Self::Unreachable => {
                 Status::Unavailable
             }
+            Self::Denied => Status::Forbidden,
             Self::TooLarge => Status::AnswerTooLarge,
             Self::Lost { .. } | Self::Malformed | Self::Http1 | Self::Reset(_) => Status::BadGateway,
         }
@@ -129,7 +135,7 @@ impl Failure {
     /// How the receiving sidecar says it to the calling one.
     pub(crate) fn to_reset(&self) -> Reason {
         match self {
-            Self::NotOpened(_) | Self::Stillborn(_) | Self::Unreachable => UNREACHABLE.into(),
+            Self::NotOpened(_) | Self::Stillborn(_) | Self::Unreachable | Self::Denied => UNREACHABLE.into(),
             Self::Gone | Self::Refused => Reason::REFUSED_STREAM,
             Self::Lost { .. } => LOST.into(),
             Self::Malformed => MALFORMED.into(),

@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// `UNAVAILABLE`: the call may be made again.
 pub(super) const UNAVAILABLE: u16 = 14;
+/// `PERMISSION_DENIED`: the call may not pass.
+pub(super) const PERMISSION_DENIED: u16 = 7;
 /// `INTERNAL`: something is wrong on the way.
 pub(super) const INTERNAL: u16 = 13;
 /// `RESOURCE_EXHAUSTED`: too large to be passed on.
@@ -33,7 +35,7 @@ pub(super) fn http_status(status: Option<u16>) -> u16 {
         0 => 200,
         3 | 9 | 11 => 400,
         16 => 401,
-        7 => 403,
+        PERMISSION_DENIED => 403,
         5 => 404,
         6 | 10 => 409,
         RESOURCE_EXHAUSTED => 429,

@@ -93,7 +93,10 @@ pub(super) async fn serve(
                 pieces = sent;
             }
             Some(_) | None => {
-                let text = format!("{} gave no answer: {failure}", upstream.label);
+                let text = match failure.is_denied() {
+                    true => upstream.denial(),
+                    false => format!("{} gave no answer: {failure}", upstream.label),
+                };
                 return answer(upstream, near, &request, failure.status(), &text).await;
             }
         }
@@ -103,6 +106,8 @@ pub(super) async fn serve(
 fn blame(work: &crate::upstream::Work, failure: &Failure) {
     match failure {
         Failure::NotOpened(_) => {}
+        // It does what it should.
+        Failure::NoAnswer(_) if failure.is_denied() => work.report(Outcome::Abandoned),
         Failure::NoAnswer(_) if failure.is_refusal() => {
             work.report_failure(Outcome::Refused, failure.reason());
         }

@@ -24,6 +24,7 @@ impl Failure {
     pub(super) fn may_retry(&self, method: Method) -> bool {
         match self {
             Self::NotOpened(_) => true,
+            Self::NoAnswer(_) if self.is_denied() => false,
             Self::NoAnswer(ResponseError::Source(error)) => error.never_processed() || method.is_idempotent(),
             Self::NoAnswer(ResponseError::NoAnswer | ResponseError::Truncated) => method.is_idempotent(),
             Self::NoAnswer(ResponseError::Malformed(_) | ResponseError::Sink(_)) => false,
@@ -55,9 +56,14 @@ impl Failure {
         match self {
             // The endpoint was blamed when the way to it was not opened.
             Self::NotOpened(_) => false,
-            Self::NoAnswer(ResponseError::Source(error)) => error.never_processed(),
+            Self::NoAnswer(ResponseError::Source(error)) => error.never_processed() && !error.is_denied(),
             Self::NoAnswer(_) => false,
         }
+    }
+
+    /// Whether the called side's rules forbid the call.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::NoAnswer(ResponseError::Source(error)) if error.is_denied())
     }
 
     /// The status that says it best.
@@ -65,6 +71,7 @@ impl Failure {
         match self {
             Self::NotOpened(failure) if failure.timed_out => Status::Timeout,
             Self::NotOpened(_) => Status::Unavailable,
+            Self::NoAnswer(_) if self.is_denied() => Status::Forbidden,
             Self::NoAnswer(ResponseError::Source(error)) if error.never_processed() => Status::Unavailable,
             Self::NoAnswer(_) => Status::BadGateway,
         }

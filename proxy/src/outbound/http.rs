@@ -109,7 +109,7 @@ async fn refuse(mut call: Call, status: Status, text: &str) {
 }
 
 /// Says the end, and waits for the client's.
-async fn close((mut input, mut output): (Input, Output)) {
+pub(crate) async fn close((mut input, mut output): (Input, Output)) {
     if output.finish().is_err() {
         return;
     }

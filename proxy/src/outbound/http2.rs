@@ -116,7 +116,11 @@ async fn make_attempts(
             // Codes mean something to clients, such as those of gRPC.
             return request.respond.send_reset(reason);
         }
-        let text = format!("{} gave no answer: {failure}", upstream.label);
+        let text = if matches!(failure, Failure::Denied) {
+            upstream.denial()
+        } else {
+            format!("{} gave no answer: {failure}", upstream.label)
+        };
         return say(Some(upstream), request, failure.status(), &text).await;
     }
 }
@@ -156,8 +160,8 @@ fn blame(work: &Work, failure: &Failure) {
     match failure {
         // The endpoint was blamed when the way to it was not opened.
         Failure::NotOpened(_) => {}
-        // It only wants another connection.
-        Failure::Gone => work.report(Outcome::Abandoned),
+        // It only wants another connection, or does what it should.
+        Failure::Gone | Failure::Denied => work.report(Outcome::Abandoned),
         Failure::Stillborn(_) => work.report_failure(Outcome::Refused, reason),
         Failure::Refused => work.report_failure(Outcome::Overloaded(Duration::ZERO), reason),
         Failure::Unreachable => work.report_failure(Outcome::Refused, reason),

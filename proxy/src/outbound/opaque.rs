@@ -66,6 +66,10 @@ fn limit(error: &OpenFailure) -> usize {
 impl Opened {
     /// Takes note of how it broke before a byte came back; whether another endpoint may be asked.
     pub(super) fn may_try_again(&self, error: &LegError, upstream: &Upstream, tried: &[Pick]) -> bool {
+        if error.is_denied() {
+            self.work.report(Outcome::Abandoned);
+            return false;
+        }
         let untouched = error.never_processed();
         let outcome = if untouched { Outcome::Refused } else { Outcome::Broken };
         self.work.report_failure(outcome, error.reason());

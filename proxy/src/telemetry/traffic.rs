@@ -20,7 +20,10 @@ const FLOWS: [&str; 2] = ["sent", "received"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Direction {
     /// To the workload.
-    Inbound,
+    Inbound {
+        /// By mutual TLS, so that it is known who calls.
+        tls: bool,
+    },
     /// From the workload.
     Outbound,
 }
@@ -51,7 +54,7 @@ pub(crate) enum Carried {
 #[derive(Debug)]
 pub(crate) struct Traffic {
     families: Families,
-    labels: [String; 3],
+    labels: [String; 4],
     requests: [OnceLock<IntCounter>; 6],
     first_byte: OnceLock<Histogram>,
     duration: OnceLock<Histogram>,
@@ -78,9 +81,11 @@ impl Parties {
 
 impl Traffic {
     pub(super) fn new(families: &Families, parties: &Parties) -> Self {
-        let direction = match parties.direction {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
+        // A label without a value is none.
+        let (direction, tls) = match parties.direction {
+            Direction::Inbound { tls: true } => ("inbound", "true"),
+            Direction::Inbound { tls: false } => ("inbound", "false"),
+            Direction::Outbound => ("outbound", ""),
         };
         let families = Families {
             requests: families.requests.clone(),
@@ -92,7 +97,7 @@ impl Traffic {
         };
         Self {
             families,
-            labels: [direction.to_owned(), parties.source.clone(), parties.destination.clone()],
+            labels: [direction, &parties.source, &parties.destination, tls].map(str::to_owned),
             requests: Default::default(),
             first_byte: OnceLock::new(),
             duration: OnceLock::new(),
@@ -102,13 +107,16 @@ impl Traffic {
     }
 
     fn counter(&self, family: &IntCounterVec, last: &str) -> IntCounter {
-        let [direction, source, destination] = &self.labels;
-        family.with_label_values(&[direction.as_str(), source, destination, last])
+        family.with_label_values(&self.labels_and(last))
+    }
+
+    fn labels_and<'a>(&'a self, last: &'a str) -> [&'a str; 5] {
+        let [direction, source, destination, tls] = self.labels.each_ref().map(String::as_str);
+        [direction, source, destination, tls, last]
     }
 
     fn gauge(&self, family: &IntGaugeVec, last: &str) -> IntGauge {
-        let [direction, source, destination] = &self.labels;
-        family.with_label_values(&[direction.as_str(), source, destination, last])
+        family.with_label_values(&self.labels_and(last))
     }
 
     /// A request was answered with this status, the first byte of it after `latency`.
@@ -159,15 +167,14 @@ impl Traffic {
 
     /// Takes the series out of their families.
     pub(super) fn forget(&self) {
-        let [direction, source, destination] = self.labels.each_ref().map(String::as_str);
-        let with = |last| [direction, source, destination, last];
+        let with = |last| self.labels_and(last);
         // What was never made is not there to be removed.
         let families = &self.families;
         for class in CLASSES {
             let _ = families.requests.remove_label_values(&with(class));
         }
         for family in [&families.first_byte, &families.duration] {
-            let _ = family.remove_label_values(&[direction, source, destination]);
+            let _ = family.remove_label_values(&self.labels.each_ref());
         }
         for protocol in PROTOCOLS {
             let _ = families.connections.remove_label_values(&with(protocol));
@@ -237,10 +244,28 @@ mod tests {
     }
 
     #[test]
+    fn calls_by_mutual_tls_are_told_apart_from_plain_ones() {
+        let telemetry = Telemetry::new().unwrap();
+        for tls in [true, false] {
+            let direction = Direction::Inbound { tls };
+            let parties = Parties { direction, source: "web".into(), destination: "api".into() };
+            telemetry.traffic(parties).answered(200, Duration::ZERO);
+        }
+        let text = encode(&telemetry.gather());
+        for tls in ["true", "false"] {
+            let series = format!(
+                "sealane_requests_total{{code_class=\"2xx\",destination_service=\"api\",direction=\"inbound\",\
+                 source_service=\"web\",tls=\"{tls}\"}} 1"
+            );
+            assert!(text.contains(&series), "{series}\n{text}");
+        }
+    }
+
+    #[test]
     fn series_end_when_nobody_holds_them_and_nothing_passes_for_long() {
         let telemetry = Telemetry::new().unwrap();
         let parties = |source: &str| Parties {
-            direction: Direction::Inbound,
+            direction: Direction::Inbound { tls: true },
             source: source.into(),
             destination: "api".into(),
         };
@@ -265,7 +290,7 @@ mod tests {
         for n in 0..super::super::MAX_PARTIES + 100 {
             let (source, destination) = (format!("s{n}"), "api".to_owned());
             telemetry
-                .traffic(Parties { direction: Direction::Inbound, source, destination })
+                .traffic(Parties { direction: Direction::Inbound { tls: false }, source, destination })
                 .answered(200, Duration::ZERO);
         }
         let requests = telemetry.gather().into_iter().find(|family| family.name == "sealane_requests_total");

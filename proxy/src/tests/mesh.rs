@@ -15,6 +15,7 @@ use sealane_base::task::{self, Task};
 use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
+use sealane_proto::types::Mtls;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -35,6 +36,7 @@ pub(super) struct Mesh {
     client: Workload,
     /// Another caller.
     other: Workload,
+    mtls: Option<Mtls>,
 }
 
 /// A sidecar and where its listeners are.
@@ -74,7 +76,14 @@ impl Mesh {
             instances: (0..instances).map(instance).collect(),
             client: workload("web", &loopback(1).to_string(), None, &[]),
             other: workload("other", &loopback(2).to_string(), None, &[]),
+            mtls: None,
         }
+    }
+
+    /// The network is strict.
+    pub(super) fn strict(mut self) -> Self {
+        self.mtls = Some(Mtls::Strict);
+        self
     }
 
     /// Instance `n` has no sidecar.
@@ -89,7 +98,9 @@ impl Mesh {
             instance.ready = ready.contains(&n);
         }
         instances.extend([self.client.clone(), self.other.clone()]);
-        config(own.clone(), vec![service("api", VIP, &[self.ports])], instances)
+        let mut config = config(own.clone(), vec![service("api", VIP, &[self.ports])], instances);
+        config.network.network.mtls = self.mtls;
+        config
     }
 
     pub(super) fn identity(&self, own: &Workload) -> Identity {
@@ -170,6 +181,11 @@ impl Mesh {
         self.instances[n].address.to_ipv4().into()
     }
 
+    /// A port of instance `n`.
+    pub(super) fn place(&self, n: usize, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(n), port)
+    }
+
     pub(super) fn client_workload(&self) -> &Workload {
         &self.client
     }
@@ -177,6 +193,11 @@ impl Mesh {
     /// Only these instances are ready from now on, as `sidecar` sees it.
     pub(super) async fn set_ready(&self, sidecar: &Sidecar, ready: &[usize]) {
         sidecar.core.apply(&self.config(&self.client, ready)).await;
+    }
+
+    /// The sidecar of instance `n` hears how the mesh is now.
+    pub(super) async fn tell_instance(&self, sidecar: &Sidecar, n: usize) {
+        sidecar.core.apply(&self.config(&self.instances[n], &[n])).await;
     }
 
     fn port(&self) -> u16 {

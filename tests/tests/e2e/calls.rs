@@ -62,7 +62,7 @@ fn what_has_no_sidecar_is_read_underway_so_a_capture_would_show_it() {
         return;
     }
     const MARKER: &str = "a-marker-that-nobody-else-writes";
-    let mesh = Mesh::shop(2);
+    let mesh = Mesh::shop(2).permissive();
     let server = mesh.site(1).serve("api", "api-1");
     mesh.await_instances("api", 1);
     let url = format!("http://{}:8080/", server.within(own_address));

@@ -19,6 +19,7 @@ fn the_sidecars_own_ports_refuse_whoever_was_not_redirected_to_them() {
         return;
     }
     let (mesh, _servers) = Mesh::serving(2, 1);
+    let mesh = mesh.permissive();
     let address = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
     let sidecar = mesh.site(1).processes("proxy")[0];
     assert!(connect(mesh.site(2), &format!("{address}:8080")).starts_with("answered HTTP/1.1 200"));

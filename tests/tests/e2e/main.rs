@@ -33,5 +33,6 @@ mod services;
 mod several_networks;
 mod sidecars;
 mod status;
+mod strict;
 mod tcp;
 mod tokens;

@@ -58,7 +58,7 @@ fn calls_without_a_sidecar_are_spread_by_weight_as_are_those_with_one() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::shop(2);
+    let mesh = Mesh::shop(2).permissive();
     let program = testapp();
     let serve = |site: usize, name: &str, weight: &str| {
         let flags =

@@ -84,7 +84,7 @@ fn some<R: Row>(
 
 /// What is said of a service whose calls are all refused.
 fn down(view: &v1::ServiceView) -> Option<String> {
-    let v1::ServiceView { network, service, ready: 0, instances } = view else { return None };
+    let v1::ServiceView { network, service, ready: 0, instances, .. } = view else { return None };
     let v1::Service { name, declared, .. } = service.as_ref()?;
     if *instances > 0 {
         return Some(format!(
@@ -105,7 +105,13 @@ mod tests {
 
     fn service(name: &str, ready: u32, instances: u32) -> v1::ServiceView {
         let service = v1::Service { name: name.into(), vip: "10.42.0.9".into(), ..Default::default() };
-        v1::ServiceView { network: "shop".into(), service: Some(service), ready, instances }
+        v1::ServiceView {
+            network: "shop".into(),
+            service: Some(service),
+            ready,
+            instances,
+            ..Default::default()
+        }
     }
 
     #[test]

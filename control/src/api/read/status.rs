@@ -38,6 +38,7 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         services: count(snapshots().map(|snapshot| snapshot.services.len()).sum()),
         workloads: count(snapshots().map(|snapshot| snapshot.workloads.len()).sum()),
         problems: problems(api, &directory, now),
+        notes: snapshots().filter_map(|snapshot| snapshot.network.undecided()).collect(),
         ..v1::StatusResponse::default()
     }
 }

@@ -1,5 +1,6 @@
 use sealane_proto::document::DocumentId;
 use sealane_proto::resource::{Block, Node, Workload};
+use sealane_proto::types::ServicePort;
 
 use super::*;
 use crate::core::{NodeRecord, Report, Withdraw, WithdrawRefusal, Withdrawn};
@@ -53,7 +54,14 @@ fn report(state: &mut State, instances: &[(&str, &str)]) -> Vec<String> {
         let block = Block { node: Some(node.clone()), range: "10.42.0.0/24".parse().unwrap() };
         state.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
     }
-    let workloads = instances.iter().enumerate().map(|(at, (name, port))| Workload {
+    let workloads = instances.iter().enumerate().map(|(at, (name, port))| instance(&node, at, name, port));
+    let decision = Report { node: node.clone(), workloads: workloads.collect() }.decide(state, NOW).unwrap();
+    decision.changes.iter().for_each(|change| state.apply(change));
+    decision.outcome.refused.into_iter().map(|refused| refused.reason.to_string()).collect()
+}
+
+fn instance(node: &NodeName, at: usize, name: &str, port: &str) -> Workload {
+    Workload {
         name: name.parse().unwrap(),
         network: "shop".parse().unwrap(),
         node: node.clone(),
@@ -64,10 +72,7 @@ fn report(state: &mut State, instances: &[(&str, &str)]) -> Vec<String> {
         sidecar: true,
         ready: true,
         weight: sealane_proto::types::Weight::default(),
-    });
-    let decision = Report { node: node.clone(), workloads: workloads.collect() }.decide(state, NOW).unwrap();
-    decision.changes.iter().for_each(|change| state.apply(change));
-    decision.outcome.refused.into_iter().map(|refused| refused.reason.to_string()).collect()
+    }
 }
 
 fn ports(state: &State) -> Vec<String> {
@@ -173,4 +178,62 @@ fn a_network_goes_with_its_services_and_stays_while_it_is_used() {
     assert!(report(&mut state, &[]).is_empty());
     assert_eq!(withdraw(&mut state, &documents), [Ok(Withdrawn::Deleted), Ok(Withdrawn::Deleted)]);
     assert!(state.networks.is_empty());
+}
+
+#[test]
+fn a_new_network_is_strict_and_one_that_is_there_keeps_its_mode_until_a_document_names_another() {
+    let mut state = State::default();
+    let mode = |state: &State| state.networks[&"shop".parse().unwrap()].network.mtls;
+    let shop = |rest: &str| [network("shop", "10.42.0.0/16", rest)];
+    assert_eq!(apply(&mut state, &shop("")), ["created"]);
+    assert_eq!(mode(&state), Some(Mtls::Strict));
+    assert_eq!(apply(&mut state, &shop(r#","mtls":"permissive""#)), ["configured"]);
+    assert_eq!(apply(&mut state, &shop("")), ["unchanged"]);
+    assert_eq!(mode(&state), Some(Mtls::Permissive));
+
+    // One from before there was a choice.
+    let mut old = state.clone();
+    let mut before = old.networks[&"shop".parse().unwrap()].network.clone();
+    before.mtls = None;
+    old.apply(&Change::PutNetwork { network: before, changed: 0 });
+    assert_eq!(apply(&mut old, &shop("")), ["unchanged"]);
+    assert_eq!(apply(&mut old, &shop(r#","mtls":"permissive""#)), ["configured"], "now somebody has chosen");
+}
+
+#[test]
+fn a_documents_modes_are_the_services_and_an_instance_cannot_ask_for_others() {
+    let mut state = State::default();
+    apply(&mut state, &[network("shop", "10.42.0.0/16", "")]);
+    let document = |spec: &str| {
+        Document::from_json(&format!(
+            r#"{{"apiVersion":"sealane.dev/v1","kind":"Service","metadata":{{"name":"api","network":"shop"}},"spec":{{{spec}}}}}"#
+        ))
+        .unwrap()
+    };
+    let ports = r#""ports":[{"port":80,"mtls":"strict"},{"port":81}]"#;
+    assert_eq!(apply(&mut state, &[document(ports)]), ["created"]);
+    let permissive = format!(r#"{ports},"mtls":"permissive""#);
+    assert_eq!(apply(&mut state, &[document(&permissive)]), ["configured"]);
+    assert_eq!(apply(&mut state, &[document(&permissive)]), ["unchanged"]);
+    let known = &state.networks[&"shop".parse().unwrap()];
+    let modes = |port: &str| {
+        let port: ServicePort = port.parse().unwrap();
+        known.services[&"api".parse().unwrap()].port_mtls_in(&known.network, port.key())
+    };
+    assert_eq!((modes("80"), modes("81"), modes("82")), (Mtls::Strict, Mtls::Permissive, Mtls::Permissive));
+
+    let ask = |state: &State, port: &str, mtls| {
+        let node: NodeName = "host-1".parse().unwrap();
+        let workload = Workload {
+            ports: vec![ServicePort { mtls, ..port.parse().unwrap() }],
+            ..instance(&node, 0, "api-1", port)
+        };
+        let decision = Report { node, workloads: vec![workload] }.decide(state, NOW).unwrap();
+        decision.outcome.refused.into_iter().map(|refused| refused.reason.to_string()).next()
+    };
+    report(&mut state, &[]);
+    assert_eq!(ask(&state, "80", None), None);
+    assert_eq!(ask(&state, "80", Some(Mtls::Strict)), None);
+    let refused = ask(&state, "80", Some(Mtls::Permissive)).unwrap();
+    assert!(refused.starts_with("port 80 of service api in network shop is strict by"), "{refused}");
 }

@@ -42,6 +42,7 @@ fn create(state: &mut State, name: &NetworkName) {
         mtu: None,
         egress: Default::default(),
         subnet6: None,
+        mtls: None,
     };
     apply(state, create).unwrap();
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Block, Service, Workload};
-use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, WorkloadName};
+use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName};
 
 use super::ports::Ports;
 use super::{AddressRefusal, WorkloadRefusal};
@@ -205,6 +205,7 @@ impl<'a> Draft<'a> {
         }
         let (service, network) = (declared.name.clone(), self.network.network.name.clone());
         for offered in &workload.ports {
+            self.check_mtls(offered, declared)?;
             let known = declared.ports.iter().find(|known| known.key() == offered.key());
             let (port, offered) = (offered.port, offered.protocol);
             match known.map(|known| known.protocol) {
@@ -220,6 +221,21 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(())
+    }
+
+    fn check_mtls(&self, offered: &ServicePort, declared: &Service) -> Result<(), WorkloadRefusal> {
+        let network = &self.network.network;
+        let known = declared.port_mtls_in(network, offered.key());
+        match offered.mtls {
+            Some(asked) if asked != known => Err(WorkloadRefusal::Mtls {
+                port: offered.port,
+                service: declared.name.clone(),
+                network: network.name.clone(),
+                declared: known,
+                asked,
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The ports of a service's instances so far: other hosts' and those admitted.
@@ -285,6 +301,7 @@ impl<'a> Draft<'a> {
                     vip,
                     ports,
                     declared: false,
+                    mtls: None,
                 }),
                 (None, None) => None,
             }

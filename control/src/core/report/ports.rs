@@ -17,13 +17,15 @@ pub(in crate::core) struct Conflict {
 }
 
 impl Ports {
-    /// Adds an instance's ports. An explicit protocol wins over `auto`, the first name over later ones.
+    /// Adds an instance's ports. An explicit protocol wins over `auto`, the first name over later ones, and of two modes
+    /// the strict one.
     pub(in crate::core) fn add(&mut self, offered: &[ServicePort]) -> Result<(), Conflict> {
         for port in offered {
             match self.0.get_mut(&port.key()) {
                 None => drop(self.0.insert(port.key(), port.clone())),
                 Some(known) => {
                     known.protocol = agree(port.port, known.protocol, port.protocol)?;
+                    known.mtls = known.mtls.max(port.mtls);
                     known.name = known.name.take().or_else(|| port.name.clone());
                 }
             }
@@ -49,6 +51,8 @@ fn agree(port: Port, spoken: Protocol, offered: Protocol) -> Result<Protocol, Co
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::types::Mtls;
+
     use super::*;
 
     fn union(instances: &[&[&str]]) -> Result<Vec<String>, Conflict> {
@@ -71,6 +75,24 @@ mod tests {
         ];
         for (instances, expected) in table {
             assert_eq!(union(instances).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn of_two_modes_the_strict_one_counts() {
+        let port = |mtls| ServicePort { mtls, .."80".parse().unwrap() };
+        let (strict, permissive) = (Some(Mtls::Strict), Some(Mtls::Permissive));
+        let table = [
+            ([None, None], None),
+            ([None, permissive], permissive),
+            ([permissive, None], permissive),
+            ([permissive, strict], strict),
+            ([strict, permissive], strict),
+        ];
+        for (instances, expected) in table {
+            let mut ports = Ports::default();
+            instances.iter().for_each(|&mtls| ports.add(&[port(mtls)]).unwrap());
+            assert_eq!(ports.into_vec()[0].mtls, expected, "{instances:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use ipnet::Ipv4Net;
 use sealane_proto::types::{
-    MacAddr, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
+    MacAddr, Mtls, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
 };
 
 use crate::core::hosts::NotForHost;
@@ -97,6 +97,23 @@ pub enum WorkloadRefusal {
         network: NetworkName,
         /// The ports that are declared.
         declared: String,
+    },
+    /// Another mode than the service's document has.
+    #[error(
+        "port {port} of service {service} in network {network} is {declared} by the service's document, not {asked}: \
+         change mtls there, or leave --mtls out"
+    )]
+    Mtls {
+        /// The port.
+        port: Port,
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// What the document leads to.
+        declared: Mtls,
+        /// What the instance asks for.
+        asked: Mtls,
     },
     /// No address for a new service.
     #[error(transparent)]

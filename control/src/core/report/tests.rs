@@ -19,6 +19,7 @@ fn state() -> State {
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
+            mtls: None,
         },
     );
     for (node, last) in [("host-1", 1), ("host-2", 2)] {
@@ -200,6 +201,7 @@ fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
+            mtls: None,
         },
     );
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };

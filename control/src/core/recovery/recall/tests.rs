@@ -36,6 +36,7 @@ fn create(state: &mut State, name: &str, subnet: &str) {
             mtu: None,
             egress: sealane_proto::resource::Egress::Allow,
             subnet6: None,
+            mtls: None,
         },
     );
 }

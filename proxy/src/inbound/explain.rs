@@ -1,0 +1,87 @@
+//! Refusing a plain call: a caller of HTTP is told why, any other sees the connection broken off.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use sealane_base::drain::Drain;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::detect::{self, Verdict};
+use crate::http::answer::{self, Manner, Status};
+use crate::http::{Method, request};
+use crate::http2::{self, Peer, Request, Window};
+use crate::leg::{Input, LegError, Output, Pipe};
+use crate::message::read_head;
+use crate::outbound;
+use crate::tunnel::ResetCode;
+use crate::worker::Worker;
+
+/// How long a caller has to say what it speaks.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+/// How long it has to ask, and to hear why there is no other answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Says `text` to whoever asks by HTTP/1, HTTP/2 or gRPC, and closes. Takes [`FIRST_WORDS`] and [`PATIENCE`] at most.
+pub(super) async fn refuse(worker: &Worker, mut near: (Input, Output), text: &str) {
+    match hear(&mut near.0).await {
+        Ok(Verdict::Http1) => {
+            let _ = timeout(PATIENCE, answer_http1(near, text)).await;
+        }
+        Ok(Verdict::Http2) => {
+            answer_http2(worker, near, text).await;
+        }
+        Ok(Verdict::Tls | Verdict::Opaque | Verdict::Unclear) | Err(_) => near.1.reset(ResetCode::Denied),
+    }
+}
+
+/// What the caller speaks, as far as it says so in time.
+async fn hear(input: &mut Input) -> Result<Verdict, LegError> {
+    let decided_by = Instant::now() + FIRST_WORDS;
+    loop {
+        let before = input.ahead().len();
+        match (detect::client(input.ahead()), timeout_at(decided_by, input.fill_more())) {
+            (Verdict::Unclear, more) => match more.await {
+                Ok(filled) => filled?,
+                Err(_) => return Ok(Verdict::Unclear),
+            },
+            (verdict, _) => return Ok(verdict),
+        }
+        if input.ahead().len() == before {
+            return Ok(Verdict::Unclear);
+        }
+    }
+}
+
+async fn answer_http1(mut near: (Input, Output), text: &str) {
+    let Ok(Some(head)) = read_head(&mut near.0, request::parse).await else {
+        return near.1.reset(ResetCode::Denied);
+    };
+    let manner = Manner { bodiless: head.head.method == Method::Head, close: true };
+    if near.1.write(answer::local(Status::Forbidden, text, manner)).await.is_ok() {
+        outbound::close(near).await;
+    }
+}
+
+/// Answers what is asked, and soon says that there will be no other answer here.
+async fn answer_http2(worker: &Worker, near: (Input, Output), text: &str) {
+    let (window, drain) = (Window::new(&worker.memory, &Rc::default()), Drain::new());
+    let leaving = drain.handle();
+    let serve = |mut asked: Request| {
+        let text = text.to_owned();
+        async move {
+            let Request { head, respond, .. } = &mut asked;
+            http2::answer::local(respond, head.headers(), Status::Forbidden, &text).await;
+        }
+    };
+    let served = http2::serve_all(Pipe::new(near, None), Peer::Client, &window, &leaving, serve);
+    let leave = async {
+        tokio::time::sleep(FIRST_WORDS).await;
+        drain.drain(PATIENCE).await
+    };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "a plain caller of HTTP/2");
+        },
+        _ = leave => {}
+    }
+}

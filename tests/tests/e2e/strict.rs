@@ -1,0 +1,198 @@
+//! Mutual TLS asked for: who is let in, who is told what, and who was never asked to choose.
+
+use sealane_lab::isolated;
+use sealane_tests::{Finished, Mesh, PATIENCE, Site, eventually, testapp};
+
+/// What `curl` gets: the status and the body.
+fn get(site: &Site, flags: &[&str], url: &str) -> (String, Finished) {
+    let flags = [&["--network", "shop"], flags].concat();
+    let curl = ["curl", "-sS", "--max-time", "10", "-w", "\n%{http_code}", url];
+    let said = site.run(&flags, &curl).wait();
+    let status = said.stdout.rsplit('\n').next().unwrap_or_default().to_owned();
+    (status, said)
+}
+
+fn address(site: &Site, name: &str) -> String {
+    site.workload(name).unwrap()["address"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_new_network_takes_calls_by_mutual_tls_alone_and_tells_plain_callers_why() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 1);
+    assert_eq!(mesh.json(&["network", "inspect", "shop"])["mtls"], "strict");
+    let identity = mesh.site(1).json(&["identity", "api-1"]);
+    assert_eq!((&identity["mtls"], &identity["ports"][0]["mtls"]), (&"strict".into(), &"strict".into()));
+    assert_eq!(mesh.json(&["service", "inspect", "api"])["mtls"], "strict");
+
+    let by_address = format!("http://{}:8080/", address(mesh.site(1), "api-1"));
+    for url in ["http://api:8080/", &by_address] {
+        assert_eq!(get(mesh.site(2), &[], url).0, "200", "{url}");
+        let (status, said) = get(mesh.site(2), &["--no-sidecar"], url);
+        assert_eq!(status, "403", "{said}");
+        let words = "api takes calls to port 8080 by mutual TLS alone (mtls: strict)";
+        assert!(said.stdout.contains(words), "{said}");
+        assert!(said.stderr.contains("network shop is strict (mtls)"), "{said}");
+    }
+    let refused =
+        |reason: &str| mesh.site(1).metrics().sum("sealane_connections_refused_total", &[("reason", reason)]);
+    assert_eq!(refused("plain"), 2.0);
+
+    // From the moment that somebody chooses otherwise, and told apart from the others.
+    let _ = mesh.sealane(&["network", "set", "shop", "--mtls", "permissive"]).ok();
+    eventually(PATIENCE, "a plain call is served", || {
+        (get(mesh.site(2), &["--no-sidecar"], "http://api:8080/").0 == "200").then_some(())
+    });
+    let served = |tls: &str| {
+        let labels = [("direction", "inbound"), ("destination_service", "api"), ("tls", tls)];
+        mesh.site(1).metrics().sum("sealane_requests_total", &labels)
+    };
+    eventually(PATIENCE, "both kinds are counted", || {
+        (served("true") == 2.0 && served("false") >= 1.0).then_some(())
+    });
+}
+
+#[test]
+fn only_offered_ports_are_reachable_in_a_strict_network_and_the_callers_sidecar_says_so() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let script = "testapp http 9999 hidden & exec testapp http 8080 api";
+    let script = script.replace("testapp", testapp().to_str().unwrap());
+    let flags = ["--network", "shop", "--service", "api", "--port", "8080", "--name", "api-1"];
+    let _server = mesh.site(1).run(&flags, &["sh", "-c", &script]);
+    let mut lone = mesh.site(1).run(
+        &["--network", "shop", "--name", "lone"],
+        &[testapp().to_str().unwrap(), "http", "8080", "lone"],
+    );
+    lone.wait_for("listening");
+    mesh.await_instances("api", 1);
+    let hidden = format!("http://{}:9999/", address(mesh.site(1), "api-1"));
+    let lone = format!("http://{}:8080/", address(mesh.site(1), "lone"));
+    for (url, whose, port) in [(&hidden, "api", "9999"), (&lone, "lone", "8080")] {
+        let (status, said) = get(mesh.site(2), &[], url);
+        assert_eq!(status, "403", "{said}");
+        assert!(said.stdout.contains(&format!("{whose} does not let calls to port {port} pass")), "{said}");
+        let (status, said) = get(mesh.site(2), &["--no-sidecar"], url);
+        assert_eq!(status, "403", "{said}");
+        assert!(said.stdout.contains(&format!("{whose} does not offer port {port}")), "{said}");
+    }
+    let _ = mesh.sealane(&["network", "set", "shop", "--mtls", "permissive"]).ok();
+    eventually(PATIENCE, "any port is reachable again", || {
+        (get(mesh.site(2), &[], &hidden).1.stdout.starts_with("hidden")).then_some(())
+    });
+    assert!(get(mesh.site(2), &["--no-sidecar"], &lone).1.stdout.starts_with("lone"));
+}
+
+#[test]
+fn a_port_says_otherwise_than_its_network_by_flag_and_a_document_has_the_last_word() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let program = testapp();
+    let serve = [program.to_str().unwrap(), "http", "8080", "open"];
+    let open = ["--network", "shop", "--service", "open", "--port", "8080", "--mtls", "permissive"];
+    let mut server = mesh.site(1).run(&open, &serve);
+    server.wait_for("listening");
+    mesh.await_instances("open", 1);
+    let plainly = || get(mesh.site(2), &["--no-sidecar"], "http://open:8080/").0;
+    assert_eq!(plainly(), "200");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("open.yaml");
+    let document = "apiVersion: sealane.dev/v1\nkind: Service\nmetadata: {name: open, network: shop}\n\
+                    spec: {ports: [{port: 8080, mtls: strict}]}\n";
+    std::fs::write(&path, document).unwrap();
+    let _ = mesh.sealane(&["apply", "--wait", "-f", path.to_str().unwrap()]).ok();
+    assert_eq!(plainly(), "403");
+    let said = mesh.sealane(&["get", "service", "open", "-o", "yaml"]).ok();
+    assert!(said.stdout.contains("mtls: strict"), "{said}");
+    let refused = mesh.site(2).run(&open, &serve).wait();
+    assert_eq!(refused.code(), 125, "{refused}");
+    let words =
+        "port 8080 of service open in network shop is strict by the service's document, not permissive";
+    assert!(refused.stderr.contains(words), "{refused}");
+}
+
+#[test]
+fn a_service_without_ports_has_an_identity_and_names_and_is_counted_by_its_name() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 1);
+    let flags = ["--network", "shop", "--service", "worker", "--name", "worker-1"];
+    let calls = "for n in 1 2 3; do curl -sS http://api:8080/; done; echo called; exec sleep infinity";
+    let mut worker = mesh.site(2).run(&flags, &["sh", "-c", calls]);
+    worker.wait_for("called");
+    mesh.await_instances("worker", 1);
+    let identity = mesh.site(2).json(&["identity", "worker-1"]);
+    assert_eq!(identity["spiffe_id"], "spiffe://sealane/net/shop/svc/worker");
+    let labels = [("direction", "inbound"), ("source_service", "worker"), ("tls", "true")];
+    eventually(PATIENCE, "its calls are counted under its service's name", || {
+        (mesh.site(1).metrics().sum("sealane_requests_total", &labels) == 3.0).then_some(())
+    });
+    let named = mesh.site(1).shop(&["getent", "ahostsv4", "tasks.worker"]).wait().ok();
+    assert!(named.stdout.contains(&address(mesh.site(2), "worker-1")), "{named}");
+    let called = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://worker:80/"]).wait();
+    assert_eq!(called.code(), 7, "refused at once: {called}");
+    let sheet = mesh.sealane(&["service", "inspect", "worker"]).ok();
+    assert!(sheet.stdout.contains("1 of 1"), "{sheet}");
+    let _ = mesh.sealane(&["status"]).ok();
+}
+
+/// A store that the first version wrote, with networks `shop` and `blog` and two hosts.
+const FIRST_VERSION: &[u8] = include_bytes!("../../../control/tests/fixtures/control-v1.redb");
+
+#[test]
+fn networks_from_before_there_was_a_choice_stay_permissive_and_status_says_how_to_choose() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::hosts(2);
+    let host = mesh.site(1).host.clone();
+    host.within(|| {
+        std::fs::create_dir_all("/var/lib/sealane").unwrap();
+        std::fs::write("/var/lib/sealane/control.redb", FIRST_VERSION).unwrap();
+    })
+    .unwrap();
+    mesh.control.start();
+    mesh.await_control();
+    mesh.join(2);
+    mesh.site_mut(2).await_ready();
+    let mut server = mesh.site(2).serve("fresh", "fresh-1");
+    let notes = |mesh: &Mesh, site: usize| -> Vec<String> {
+        // It exits with 1: the hosts of that store are gone.
+        let said = mesh.site(site).sealane(&["status", "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        let notes = status["notes"].as_array().unwrap().iter();
+        notes.map(|note| note.as_str().unwrap().to_owned()).collect()
+    };
+    let told = notes(&mesh, 1);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].starts_with("network shop is permissive because nobody has chosen"), "{told:?}");
+    assert_eq!(notes(&mesh, 2), told[1..], "an agent tells of the networks that it carries");
+    let plain = || get(mesh.site(2), &["--no-sidecar"], "http://fresh:8080/").0;
+    eventually(PATIENCE, "plain calls are served as before", || (plain() == "200").then_some(()));
+
+    // What is applied again as it was written then changes nothing.
+    let written = mesh.sealane(&["get", "network", "shop", "-o", "yaml"]).ok().stdout;
+    assert!(!written.contains("mtls"), "{written}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.yaml");
+    std::fs::write(&path, &written).unwrap();
+    let again = mesh.sealane(&["apply", "-f", path.to_str().unwrap()]).ok();
+    assert!(again.stdout.contains("network shop unchanged"), "{again}");
+
+    // The way that the sentence names.
+    let fix = told[1].split('`').nth(1).unwrap().to_owned();
+    assert_eq!(fix, "sealane network set shop --mtls strict");
+    let _ = mesh.sealane(&fix.split(' ').skip(1).collect::<Vec<_>>()).ok();
+    assert_eq!(notes(&mesh, 1), told[..1]);
+    eventually(PATIENCE, "plain calls are refused", || (plain() == "403").then_some(()));
+    assert!(notes(&mesh, 2).is_empty());
+    server.kill9();
+}
