@@ -382,3 +382,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

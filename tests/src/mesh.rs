@@ -149,9 +149,15 @@ impl Mesh {
     #[track_caller]
     pub fn join(&mut self, number: usize) {
         let token = self.token();
+        self.join_by(number, &token);
+    }
+
+    /// Starts the agent of a host with this token.
+    #[track_caller]
+    pub fn join_by(&mut self, number: usize, token: &str) {
         let log = self.lab.directory().join(format!("agent-{number}.log"));
         let site = self.site_mut(number);
-        let arguments = ["agent", "--control", "192.0.2.11:7443", "--token", &token];
+        let arguments = ["agent", "--control", "192.0.2.11:7443", "--token", token];
         site.agent = Daemon::new(site.host.clone(), log, &arguments);
         site.agent.start();
     }

@@ -200,7 +200,7 @@ fn own_blocks(context: &Context, effective: &Effective) -> usize {
     own.count()
 }
 
-/// Returns when this host carries the network with more than `held` blocks of addresses.
+/// Returns when this host carries the network with more than `held` blocks of addresses, or may have a free one of these.
 async fn carry(
     context: &Context,
     network: &NetworkName,
@@ -227,6 +227,10 @@ async fn carry(
             Err(status) if is_passing(status.code()) => {
                 progress.waiting(format!("control, for {what_for}: {}", words(&status))).await;
                 tokio::time::sleep(RETRY).await;
+                if held > 0 {
+                    // An address of its own blocks may be free by now.
+                    return Ok(());
+                }
                 continue;
             }
             Err(status) => return Err(AttachError::Refused(words(&status))),

@@ -30,6 +30,10 @@ pub(crate) struct NodeView {
     drained: bool,
     /// Of an agent: what calls from its workloads to this host came to, when they fail.
     unreached: Option<String>,
+    /// The token that it last joined by; null: not known here.
+    token: Option<String>,
+    /// The networks that it may carry by that token; none: all.
+    allowed: Vec<String>,
 }
 
 /// A host with what runs on it, as `node inspect` shows it.
@@ -60,6 +64,11 @@ impl Sheet for NodeSheet {
             ("version", dash(node.version.as_ref())),
             ("joined", at(node.joined)),
             ("last seen", at(node.last_seen)),
+            ("token", dash(node.token.as_ref())),
+            (
+                "may carry",
+                if node.allowed.is_empty() { "any network".to_owned() } else { list(&node.allowed) },
+            ),
             ("networks", list(&node.networks)),
             ("behind", list(&node.behind)),
         ];
@@ -84,6 +93,8 @@ impl From<v1::NodeView> for NodeView {
             joined: printer::instant(view.joined_unix_seconds),
             drained: view.drained,
             unreached: text(view.unreached),
+            token: text(view.token),
+            allowed: view.allowed,
         }
     }
 }

@@ -61,6 +61,8 @@ impl v1::read_server::Read for ReadApi {
                 drained: record.drained,
                 by_hearsay: false,
                 unreached: String::new(),
+                token: record.token.clone().unwrap_or_default(),
+                allowed: record.networks.iter().map(ToString::to_string).collect(),
             }
         });
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))

@@ -111,16 +111,30 @@ pub(super) fn excluded(
         let (node, of) = (workload.node.clone(), format!("in network {name}"));
         return Err(HostInUse { node, workload: workload.name.clone(), of });
     }
-    let rest = Rest { after: network.changed, since: now };
-    let theirs =
-        network.blocks.iter().filter(|(_, holder)| holder.as_ref().is_some_and(|node| !hosts.admit(node)));
-    let given_back = theirs.flat_map(|(&range, _)| {
+    Ok(given_back(network, |node| !hosts.admit(node), now))
+}
+
+/// What a host gives back that joins by a token for other networks than it carries, where nothing of its own runs. Where
+/// something does, its next report ends that.
+pub(super) fn given_up(state: &State, record: &NodeRecord, now: Timestamp) -> Vec<Change> {
+    let name = &record.node.name;
+    let left = state.networks.values().filter(|network| {
+        check_network(record, network).is_err() && network.workloads_of(name).next().is_none()
+    });
+    left.flat_map(|network| given_back(network, |node| node == name, now)).collect()
+}
+
+/// The blocks of these hosts come back, and rest.
+fn given_back(network: &NetworkState, of: impl Fn(&NodeName) -> bool, now: Timestamp) -> Vec<Change> {
+    let (name, rest) = (&network.network.name, Rest { after: network.changed, since: now });
+    let theirs = network.blocks.iter().filter(|(_, holder)| holder.as_ref().is_some_and(&of));
+    let both = theirs.flat_map(|(&range, _)| {
         [
             Change::RemoveBlock { network: name.clone(), range },
             Change::PutRest { network: name.clone(), range, rest },
         ]
     });
-    Ok(given_back.collect())
+    both.collect()
 }
 
 /// Whether a service's instances are all on hosts that may run them.

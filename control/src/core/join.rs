@@ -7,6 +7,7 @@ use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{NodeName, UnderlayAddr};
 use subtle::ConstantTimeEq;
 
+use super::hosts;
 use super::timestamp::Span;
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp, TokenRecord, TokenStanding};
 
@@ -184,7 +185,7 @@ impl Command for JoinNode {
         let drained = known.is_some_and(|known| known.drained);
         let (by, networks) = (Some(token.id.clone()), token.networks.clone());
         let record = NodeRecord { node, key: self.key, joined, drained, token: by, networks };
-        let mut changes = vec![];
+        let mut changes = hosts::given_up(state, &record, now);
         if known != Some(&record) {
             changes.push(Change::PutNode(record.clone()));
         }

@@ -61,6 +61,6 @@ impl Allowance {
 
     /// What grants room to this host's messages.
     pub(super) fn meter(&self, all: &Allowances) -> Meter {
-        Meter::new(vec![self.kibibytes.clone(), all.all.clone()])
+        Meter::new(self.kibibytes.clone(), all.all.clone())
     }
 }

@@ -13,31 +13,34 @@ use tonic::body::Body;
 use tonic::codegen::Bytes;
 
 /// Messages up to this size take no room: there are only so many calls.
-const FREE: usize = super::SMALL;
+const FREE: usize = 4 << 10;
+/// Up to this size they take room of their sender's alone.
+const OWN: usize = super::SMALL;
 /// A gRPC message begins with a flag and its length.
 const HEADER: usize = 5;
 
-/// Grants room to messages, in KiB. Without budgets all there is goes.
+/// Grants room to messages, in KiB: of a sender's, and of everybody's. Without these, whatever is not too large goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
-    budgets: Vec<Arc<Semaphore>>,
+    own: Option<Arc<Semaphore>>,
+    all: Option<Arc<Semaphore>>,
 }
 
 type Granted = Vec<OwnedSemaphorePermit>;
 type Granting = Pin<Box<dyn Future<Output = Granted> + Send>>;
 
 impl Meter {
-    pub(super) fn new(budgets: Vec<Arc<Semaphore>>) -> Self {
-        Self { budgets }
+    pub(super) fn new(own: Arc<Semaphore>, all: Arc<Semaphore>) -> Self {
+        Self { own: Some(own), all: Some(all) }
     }
 
-    /// Waits for room in every budget, in their order.
+    /// Waits for room, its own first.
     fn grant(&self, bytes: usize) -> Granting {
-        let budgets = self.budgets.clone();
+        let budgets = [self.own.clone(), self.all.clone().filter(|_| bytes > OWN)];
         let kibibytes = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         Box::pin(async move {
             let mut granted = vec![];
-            for budget in budgets {
+            for budget in budgets.into_iter().flatten() {
                 // Nobody closes them.
                 granted.extend(budget.acquire_many_owned(kibibytes).await.ok());
             }
@@ -184,7 +187,8 @@ mod tests {
 
     fn metered(pieces: Vec<Vec<u8>>, budget: &Arc<Semaphore>, largest: usize) -> Metered {
         let refused = IntCounterVec::new(Opts::new("refused", "Refused."), &["reason"]).unwrap();
-        Metered::new(Body::new(Pieces(pieces.into())), Meter::new(vec![budget.clone()]), largest, refused)
+        let all = Arc::new(Semaphore::new(1 << 20));
+        Metered::new(Body::new(Pieces(pieces.into())), Meter::new(budget.clone(), all), largest, refused)
     }
 
     fn poll(body: &mut Metered) -> Poll<Option<Result<usize, String>>> {

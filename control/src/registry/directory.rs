@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{Generation, NetworkName, NodeName};
+use sealane_proto::types::{Generation, NetworkName, NodeName, ServiceName};
 
 use crate::core::{NodeRecord, RemovedNode, State, TokenRecord, Touched};
 
@@ -80,14 +80,25 @@ impl Directory {
         carried.map(|(name, snapshot)| (name.clone(), snapshot.clone())).collect()
     }
 
-    /// Whether a service's instance or a workload without a service is registered on a host.
+    /// Whether a network, and a service of it, are for a host.
+    fn admits(&self, snapshot: &NetworkSnapshot, service: Option<&ServiceName>, node: &NodeName) -> bool {
+        let by_token = self.nodes.get(node).is_some_and(|record| {
+            record.networks.is_empty() || record.networks.contains(&snapshot.network.name)
+        });
+        let known = |name: &ServiceName| snapshot.services.iter().find(|service| service.name == *name);
+        let by_service = service.and_then(known).is_none_or(|service| service.hosts.admit(node));
+        by_token && snapshot.network.hosts.admit(node) && by_service
+    }
+
+    /// Whether a service's instance or a workload without a service is registered on a host that may run it.
     pub(crate) fn runs(&self, node: &NodeName, principal: &Principal) -> bool {
         let (network, service, workload) = match principal {
             Principal::Service(network, service) => (network, Some(service), None),
             Principal::Workload(network, workload) => (network, None, Some(workload)),
             Principal::Control | Principal::Node(_) => return false,
         };
-        self.networks.get(network).is_some_and(|snapshot| {
+        let network = self.networks.get(network);
+        network.filter(|snapshot| self.admits(snapshot, service, node)).is_some_and(|snapshot| {
             snapshot.workloads.iter().any(|candidate| {
                 candidate.node == *node
                     && candidate.service.as_ref() == service

@@ -1,6 +1,7 @@
 //! A host becomes part of the mesh: with a token that pins the authority.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,9 +67,8 @@ impl JoinError {
         match self {
             Self::Connect(ConnectError::Tcp { .. } | ConnectError::Http { .. }) => true,
             Self::Refused { retry, .. } => *retry,
-            Self::Connect(
-                ConnectError::Unix { .. } | ConnectError::Tls { .. } | ConnectError::Identity(_),
-            )
+            Self::Connect(ConnectError::Tls { source, .. }) => is_lost(source.kind()),
+            Self::Connect(ConnectError::Unix { .. } | ConnectError::Identity(_))
             | Self::Answer { .. }
             | Self::Trust(_) => false,
         }
@@ -111,11 +111,19 @@ pub async fn join(
     accept(answer).map_err(|what| JoinError::Answer { address: address.clone(), what })
 }
 
+/// Whether a handshake ended because the connection did: control has much to do. What TLS itself refuses stays so.
+fn is_lost(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
+}
+
 fn refused(address: &ControlAddr, node: &Node, status: &tonic::Status) -> JoinError {
-    let retry = matches!(
+    let passing = matches!(
         status.code(),
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Aborted
     );
+    // What has a cause is no word of control's: the connection was lost.
+    let retry = passing || std::error::Error::source(status).is_some();
     JoinError::Refused {
         address: address.clone(),
         node: node.name.to_string(),
@@ -171,4 +179,29 @@ impl ServerCertVerifier for PinVerifier {
     }
 
     signatures!(provider.signature_verification_algorithms);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_loses_the_connection_while_joining_tries_again_and_who_is_refused_does_not() {
+        let address: ControlAddr = "192.0.2.1:7443".parse().unwrap();
+        let tls = |kind: io::ErrorKind| {
+            let source = io::Error::new(kind, "as TLS says");
+            JoinError::Connect(ConnectError::Tls { address: address.clone(), source }).is_retryable()
+        };
+        assert!(tls(io::ErrorKind::UnexpectedEof) && tls(io::ErrorKind::ConnectionReset));
+        assert!(
+            tls(io::ErrorKind::TimedOut) && !tls(io::ErrorKind::InvalidData),
+            "another authority stays so"
+        );
+        let node =
+            Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.2".parse().unwrap(), mtu: None };
+        let answer = |status: tonic::Status| refused(&address, &node, &status).is_retryable();
+        assert!(answer(tonic::Status::unavailable("the store is full")));
+        assert!(answer(tonic::Status::from_error(io::Error::other("broken pipe").into())));
+        assert!(!answer(tonic::Status::unauthenticated("token aaaaaaaa is not known")));
+    }
 }

@@ -6,6 +6,7 @@ mod agent_gone;
 mod attach;
 mod bad_input;
 mod calls;
+mod carriers;
 mod certificates;
 mod chaos;
 mod clocks;

@@ -160,3 +160,26 @@ fn a_host_carries_the_networks_that_its_token_was_made_for() {
     assert_eq!(report(&mut state, 4, Some("10.60.9.9")), [refusal]);
     carry(&mut state, 5).unwrap();
 }
+
+#[test]
+fn a_host_that_joins_again_by_a_narrower_token_gives_the_rest_back() {
+    let mut state = state();
+    let other = r#""subnets":["10.61.0.0/16"]"#;
+    assert_eq!(apply(&mut state, "Network", r#""name":"other""#, other), None);
+    let block = carry(&mut state, 2).unwrap();
+    let token = CreateToken {
+        id: "narrower".to_owned(),
+        hash: TokenSecret::new([7; 20]).hash(),
+        ttl: std::time::Duration::from_secs(60),
+        uses: Some(1),
+        node: None,
+        networks: BTreeSet::from(["other".parse().unwrap()]),
+    };
+    run(&mut state, token).unwrap();
+    let node = state.nodes[&"host-2".parse().unwrap()].node.clone();
+    let (token, secret) = ("narrower".to_owned(), TokenSecret::new([7; 20]));
+    run(&mut state, JoinNode { token, secret, node, key: [2; 32] }).unwrap();
+    let pay = &state.networks[&"pay".parse().unwrap()];
+    assert_eq!(pay.resting.keys().map(ToString::to_string).collect::<Vec<_>>(), [block]);
+    assert!(!pay.carried_by(&"host-2".parse().unwrap()));
+}
