@@ -91,6 +91,12 @@ impl Interface {
         self.0.number
     }
 
+    /// Whose the namespace is.
+    #[must_use]
+    pub fn owner(self) -> Owner {
+        self.0.owner
+    }
+
     /// Whether a device of this name is the one.
     #[must_use]
     pub fn is_named(self, name: &str) -> bool {

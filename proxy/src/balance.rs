@@ -2,7 +2,8 @@
 //!
 //! The cost of an endpoint is its latency, raised at once by a slow answer and forgotten slowly, times the work that
 //! is pending there for its weight and one. Weights say how often an endpoint is drawn; drained ones are not here.
-//! An endpoint that refuses is ejected for a while that doubles, and comes back by one probe.
+//! An endpoint that refuses is ejected for a while that doubles, and comes back by one probe. One that has work and is
+//! silent far longer than its latency is left out until it answers; a client that gives up waiting for it ejects it.
 
 mod ejection;
 mod ewma;
@@ -25,6 +26,10 @@ const PENALTY: Duration = Duration::from_secs(1);
 /// them; one that hangs or drowns must.
 const NOTICEABLE: f64 = 4.0;
 
+/// An endpoint that answers nothing for so many times its latency, and for [`PATIENCE`] at least, is left out.
+const SILENCES: f64 = 8.0;
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// The endpoints of one target. `K` names an endpoint and survives configurations.
 #[derive(Debug)]
 pub(crate) struct Balancer<K> {
@@ -42,6 +47,7 @@ pub(crate) struct Pick {
     /// Where it stands in [`Balancer::key`], as long as the endpoints do not change.
     index: usize,
     id: u64,
+    at: Instant,
 }
 
 /// How a piece of work went at its endpoint.
@@ -55,7 +61,7 @@ pub(crate) enum Outcome {
     Broken,
     /// Never accepted: refused, unreachable, going away.
     Refused,
-    /// Ended for reasons that say nothing of the endpoint.
+    /// Ended for reasons that say nothing of the endpoint but how long it was waited for.
     Abandoned,
 }
 
@@ -65,8 +71,24 @@ struct State<K> {
     id: u64,
     weight: u16,
     pending: u32,
+    /// How much of that has no verdict yet, and since when there was none on any of it.
+    unanswered: u32,
+    silent_since: Option<Instant>,
     latency: PeakEwma,
     ejection: Ejection,
+}
+
+impl<K> State<K> {
+    /// How long it may be silent.
+    fn patience(&self) -> Duration {
+        self.latency.last().map_or(PATIENCE, |latency| latency.mul_f64(SILENCES).max(PATIENCE))
+    }
+
+    /// Whether it has work and says nothing.
+    fn is_hanging(&self, now: Instant) -> bool {
+        let silent = self.silent_since.map(|since| now.saturating_duration_since(since));
+        self.unanswered > 0 && silent.is_some_and(|silent| silent >= self.patience())
+    }
 }
 
 impl<K: Eq + Hash + Clone> Balancer<K> {
@@ -85,7 +107,8 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
             let mut state = before.and_then(Option::take).unwrap_or_else(|| {
                 self.next_id += 1;
                 let (latency, ejection) = (PeakEwma::default(), Ejection::default());
-                State { key, id: self.next_id, weight: 0, pending: 0, latency, ejection }
+                let id = self.next_id;
+                State { key, id, weight: 0, pending: 0, unanswered: 0, silent_since: None, latency, ejection }
             });
             state.weight = weight.get().max(1);
             self.endpoints.push(state);
@@ -105,7 +128,7 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
     /// Endpoints in `tried` are taken only when there is no other, ejected ones only when all are. `random` is uniform.
     pub(crate) fn pick(&mut self, now: Instant, random: u64, tried: &[Pick]) -> Option<Pick> {
         let fresh = |state: &State<K>| !tried.iter().any(|pick| pick.id == state.id);
-        let admitted = |state: &State<K>| state.ejection.admits(now);
+        let admitted = |state: &State<K>| state.ejection.admits(now) && !state.is_hanging(now);
         let index = if tried.is_empty() {
             self.choose(now, random, admitted)
         } else {
@@ -116,8 +139,22 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         let index = index.or_else(|| self.choose(now, random, |_| true))?;
         let state = &mut self.endpoints[index];
         state.pending += 1;
+        if state.unanswered == 0 {
+            state.silent_since = Some(now);
+        }
+        state.unanswered += 1;
         state.ejection.handle_start(now);
-        Some(Pick { index, id: state.id })
+        Some(Pick { index, id: state.id, at: now })
+    }
+
+    /// The first verdict on a piece of work, which must come before its [`Self::report`], or it ends without one.
+    pub(crate) fn settle(&mut self, pick: Pick, outcome: Option<Outcome>, now: Instant) {
+        let Some(index) = self.position(pick) else { return };
+        let state = &mut self.endpoints[index];
+        state.unanswered = state.unanswered.saturating_sub(1);
+        if outcome.is_some_and(|outcome| outcome != Outcome::Abandoned) {
+            state.silent_since = Some(now);
+        }
     }
 
     /// What a piece of work has shown of its endpoint; returns whether that was ejected by it.
@@ -129,6 +166,9 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
             Outcome::Overloaded(latency) => state.latency.observe(latency.max(PENALTY), now),
             Outcome::Broken => state.latency.observe(PENALTY, now),
             Outcome::Refused => return state.ejection.handle_refusal(now),
+            Outcome::Abandoned if now.saturating_duration_since(pick.at) >= state.patience() => {
+                return state.ejection.handle_hang(now);
+            }
             Outcome::Abandoned => {
                 state.ejection.handle_abandoned();
                 return false;

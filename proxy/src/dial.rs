@@ -43,6 +43,11 @@ pub(crate) async fn connect(address: SocketAddr, first_word: FirstWord) -> io::R
     Ok(Rc::new(stream))
 }
 
+/// Whether a connection failed because all local ports for its destination are in use.
+pub(crate) fn lacks_port(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
 /// What every connection has: no delay, and probes that keep an idle one alive through middleboxes. Connections have what
 /// their listener had.
 ///

@@ -30,18 +30,70 @@ pub(crate) enum Parsed<T> {
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
-    /// Longer than [`MAX_HEAD`], or of more fields than are counted.
-    #[error("the head is longer than 64 KiB or has more than 128 fields")]
-    TooLarge,
-    /// Not the grammar of RFC 9112.
-    #[error("the head is malformed")]
-    Malformed,
+    /// Longer than [`MAX_HEAD`].
+    #[error("the head is longer than 64 KiB")]
+    TooLong,
+    /// Of so many fields, more than [`MAX_FIELDS`].
+    #[error("the head has {0} fields, 128 are allowed")]
+    TooManyFields(usize),
+    /// Not the grammar of RFC 9112, in this part.
+    #[error("the head is malformed: {0}")]
+    Malformed(&'static str),
     /// Its body could be taken to end in two places.
     #[error("the length of the body is ambiguous")]
     AmbiguousLength,
     /// It could be meant for two hosts (RFC 9112, section 3.2).
     #[error("the head has more than one Host field")]
     AmbiguousHost,
+    /// 101 in answer to a request that does not ask for another protocol (RFC 9110, section 15.2.2).
+    #[error("it switches protocols, which the request does not ask for")]
+    UnaskedSwitch,
+}
+
+impl HeadError {
+    /// Whether it is about the size.
+    pub(crate) fn is_size(self) -> bool {
+        matches!(self, Self::TooLong | Self::TooManyFields(_))
+    }
+
+    /// For metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::TooManyFields(_) => "too_many_fields",
+            Self::Malformed(_) => "malformed",
+            Self::AmbiguousLength => "ambiguous_length",
+            Self::AmbiguousHost => "ambiguous_host",
+            Self::UnaskedSwitch => "unasked_switch",
+        }
+    }
+
+    /// What the parser says of the head at the start of `bytes`.
+    fn of(error: httparse::Error, bytes: &[u8]) -> Self {
+        Self::Malformed(match error {
+            httparse::Error::TooManyHeaders => return Self::TooManyFields(count_fields(bytes)),
+            httparse::Error::HeaderName => "a field's name",
+            httparse::Error::HeaderValue => "a field's value",
+            httparse::Error::NewLine => "a line's end",
+            httparse::Error::Status => "the status",
+            httparse::Error::Token => "the first line",
+            httparse::Error::Version => "the version",
+        })
+    }
+}
+
+/// How many lines stand between the first and the empty one, or the end.
+fn count_fields(bytes: &[u8]) -> usize {
+    let lines = bytes.split(|&byte| byte == b'\n').skip(1);
+    lines.take_while(|line| !line.trim_ascii().is_empty()).count()
+}
+
+/// httparse takes a lone LF for a line's end; what stands behind us may not.
+fn has_bare_newline(head: &[u8]) -> bool {
+    // Without an early end, so that the compiler can compare many bytes at once.
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    let bare = pairs.fold(false, |bare, (&before, &byte)| bare | ((byte == b'\n') & (before != b'\r')));
+    bare || head.first() == Some(&b'\n')
 }
 
 /// How many bytes of empty lines stand before a head; a server skips them (RFC 9112, section 2.2).
@@ -71,5 +123,15 @@ mod tests {
             assert!(has_head(head, cut), "{cut}");
         }
         assert_eq!(empty_lines(b"\r\n\r\nGET"), 4);
+    }
+
+    #[test]
+    fn a_newline_without_its_carriage_return_is_seen_wherever_it_stands() {
+        for head in ["\n", "a\nb\r\n", "a\r\n\n", "a\r\n\r\n\n", "a\r\r\nb\n\r"] {
+            assert!(has_bare_newline(head.as_bytes()), "{head:?}");
+        }
+        for head in ["", "\r\n", "a: b\r\n\r\n", "\r", "a\r\r\n"] {
+            assert!(!has_bare_newline(head.as_bytes()), "{head:?}");
+        }
     }
 }

@@ -22,16 +22,22 @@ use crate::route;
 use crate::tcp::{self, Tap};
 use crate::telemetry::{Carried, Traffic};
 use crate::tunnel::{Incoming, Kind, ResetCode};
-use crate::worker::Worker;
+use crate::worker::{Usage, Worker};
 use observe::Observed;
 
 /// Serves one tunnel to its end.
-pub(crate) async fn serve_tunnel(worker: Rc<Worker>, accepted: Accepted, draining: Draining) {
+pub(crate) async fn serve_tunnel(
+    worker: Rc<Worker>,
+    accepted: Accepted,
+    draining: Draining,
+    usage: Rc<Usage>,
+) {
     let work = draining.clone();
     let served = worker.acceptor.serve(accepted.stream, draining, |incoming| {
-        let (worker, work) = (worker.clone(), work.clone());
+        let (worker, work, busy) = (worker.clone(), work.clone(), usage.begin_stream());
         task::spawn_local(async move {
             serve_stream(&worker, incoming, work).await;
+            drop(busy);
         })
         .detach();
     });
@@ -77,7 +83,7 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
                 Ok(stream) => relay(near, stream, &traffic, traffic.bytes()).await,
                 Err(error) => {
                     tracing::debug!(%application, %error, "the application takes no connection");
-                    near.1.reset(ResetCode::Unreachable);
+                    near.1.reset_because(ResetCode::Unreachable, unreachable(&error));
                 }
             }
         }
@@ -94,7 +100,12 @@ fn caller(principal: &Principal) -> Option<&str> {
 }
 
 /// Serves a redirected connection that came without a tunnel.
-pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining: Draining) {
+pub(crate) async fn serve_plain(
+    worker: Rc<Worker>,
+    accepted: Accepted,
+    draining: Draining,
+    usage: Rc<Usage>,
+) {
     let Some(destination) = listen::destination(&worker, &accepted) else { return };
     let Accepted { stream, peer } = accepted;
     let Some(snapshot) = worker.snapshot() else { return refuse(&stream) };
@@ -118,7 +129,7 @@ pub(crate) async fn serve_plain(worker: Rc<Worker>, accepted: Accepted, draining
         Ok(application) => {
             // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
             let near = leg::tcp(Rc::new(stream));
-            let observed = Observed::new(&traffic);
+            let observed = Observed::new(&traffic, &usage);
             tokio::select! {
                 () = relay(near, application, &traffic, &observed) => {}
                 denial = worker.forbidden(call) => note(&worker, denial),
@@ -145,13 +156,29 @@ async fn connect(
     application: SocketAddr,
     first_word: FirstWord,
 ) -> io::Result<Rc<TcpStream>> {
-    match dial::connect(application, first_word).await {
+    let dialled = match dial::connect(application, first_word).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             let ipv6 = worker.snapshot().and_then(|snapshot| snapshot.own_ipv6(application.ip()));
             let Some(ipv6) = ipv6 else { return Err(error) };
             dial::connect((ipv6, application.port()).into(), first_word).await
         }
         dialled => dialled,
+    };
+    dialled.inspect_err(|error| {
+        if dial::lacks_port(error) {
+            worker.note_without_port(application);
+        }
+    })
+}
+
+/// What a caller is told of a connection that the application does not take, where that is not its refusal.
+fn unreachable(error: &io::Error) -> &'static str {
+    if dial::lacks_port(error) {
+        "the workload has no local port left for a connection to the application"
+    } else if error.kind() == io::ErrorKind::TimedOut {
+        "the application's port does not answer"
+    } else {
+        ""
     }
 }
 

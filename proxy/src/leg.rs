@@ -53,7 +53,7 @@ impl LegError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Tcp(_) | Self::Stream(StreamError::TunnelLost { .. }) => "connection_lost",
-            Self::Stream(StreamError::Reset(code)) => match code {
+            Self::Stream(StreamError::Reset(code) | StreamError::Explained { code, .. }) => match code {
                 ResetCode::Refused => "refused",
                 ResetCode::Unreachable => "unreachable",
                 ResetCode::Gone => "gone",
@@ -350,6 +350,14 @@ impl Output {
         match self {
             Self::Tcp(stream) => refuse(stream),
             Self::Stream(stream) => stream.reset(code),
+        }
+    }
+
+    /// As [`Self::reset`]; a stream's other side is told why.
+    pub(crate) fn reset_because(&mut self, code: ResetCode, reason: &str) {
+        match self {
+            Self::Tcp(stream) => refuse(stream),
+            Self::Stream(stream) => stream.reset_because(code, reason),
         }
     }
 }

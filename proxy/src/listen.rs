@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use sealane_base::backoff::Backoff;
@@ -13,7 +13,8 @@ use sealane_base::task;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::leg::refuse;
-use crate::worker::Worker;
+use crate::telemetry::Direction;
+use crate::worker::{Bound, Usage, Worker};
 
 /// The listeners of a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +79,9 @@ pub(crate) fn destination(worker: &Worker, accepted: &Accepted) -> Option<Socket
     found.map(|destination| worker.twin(destination))
 }
 
-/// Accepts until aborted; each connection is served by a task of its own.
+/// Accepts the workload's own connections until aborted; each is served by a task of its own.
 ///
-/// No more are accepted than the worker has places for; when descriptors run out, accepting waits and counts.
+/// No more are accepted than there are places for.
 pub(crate) async fn accept<F>(
     worker: &Rc<Worker>,
     listener: TcpListener,
@@ -88,34 +89,98 @@ pub(crate) async fn accept<F>(
 ) where
     F: Future<Output = ()> + 'static,
 {
-    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    let mut backoff = backoff();
     loop {
+        if worker.places.available_permits() == 0 {
+            worker.telemetry.bounds.outbound_full.inc();
+        }
         // The semaphore is never closed.
         let Ok(place) = worker.places.clone().acquire_owned().await else { return };
-        let accepted = match listener.accept().await {
-            Ok((stream, peer)) => Accepted { stream, peer },
-            Err(error) if is_of_the_connection(&error) => continue,
-            Err(error) => {
-                worker.telemetry.refused.with_label_values(&["accept_failed"]).inc();
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(backoff.next_wait(rand::random())).await;
-                continue;
-            }
-        };
-        backoff.reset();
-        worker.telemetry.accepted.inc();
-        if worker.memory.is_exhausted() {
-            worker.telemetry.memory.refusals.inc();
-            refuse(&accepted.stream);
-            continue;
-        }
+        let accepted = next(worker, &listener, &mut backoff).await;
         let Some(draining) = worker.begin() else { return };
         let worker = worker.clone();
         task::spawn_local(async move {
+            let _held = worker.telemetry.bounds.hold(Direction::Outbound);
             serve(worker, accepted, draining).await;
             drop(place);
         })
         .detach();
+    }
+}
+
+/// Accepts connections from peers until aborted. There is always room for one more: where a bound is reached, the one that was
+/// idle longest ends.
+pub(crate) async fn accept_peers<F>(
+    worker: &Rc<Worker>,
+    listener: TcpListener,
+    serve: fn(Rc<Worker>, Accepted, Draining, Rc<Usage>) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let mut backoff = backoff();
+    loop {
+        let accepted = next(worker, &listener, &mut backoff).await;
+        let Some(draining) = worker.begin() else { return };
+        let peer = worker.twin(accepted.peer).ip();
+        let gone = worker.peers.borrow_mut().enter(peer, Instant::now(), |usage| {
+            let worker = worker.clone();
+            task::spawn_local(async move {
+                let _held = worker.telemetry.bounds.hold(Direction::Inbound);
+                let _place = Leaving { worker: worker.clone(), usage: usage.clone() };
+                serve(worker, accepted, draining, usage).await;
+            })
+        });
+        if let Some((bound, connection)) = gone {
+            let reason = match bound {
+                Bound::Share => "peer_share",
+                Bound::Full => "inbound_full",
+            };
+            worker.telemetry.bounds.evicted.with_label_values(&[reason]).inc();
+            tracing::debug!(%peer, reason, "the connection that was idle longest made room");
+            drop(connection);
+        }
+    }
+}
+
+/// Gives a place back when its connection has ended.
+struct Leaving {
+    worker: Rc<Worker>,
+    usage: Rc<Usage>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(task) = self.worker.peers.borrow_mut().leave(&self.usage) {
+            // It is the one that runs here, to its end.
+            task.detach();
+        }
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+/// The next connection; when descriptors run out, accepting waits and counts.
+async fn next(worker: &Worker, listener: &TcpListener, backoff: &mut Backoff) -> Accepted {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                backoff.reset();
+                worker.telemetry.accepted.inc();
+                if !worker.memory.is_exhausted() {
+                    return Accepted { stream, peer };
+                }
+                worker.telemetry.memory.refusals.inc();
+                refuse(&stream);
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                worker.telemetry.refused.with_label_values(&["accept_failed"]).inc();
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(backoff.next_wait(rand::random())).await;
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the sidecar counts. Label values are names of the configuration, or `unknown`; handles are looked up once per
 //! route and kept, so that a request costs no look-up. Shared by the workers.
 
+mod bounds;
 mod memory;
 mod traffic;
 
@@ -15,6 +16,7 @@ use sealane_base::metrics::{self, Family};
 use sealane_proto::identity::SpiffeId;
 
 use crate::trouble::Troubles;
+use bounds::BoundMetrics;
 use memory::MemoryMetrics;
 pub(crate) use traffic::{Carried, Direction, Parties, Traffic};
 
@@ -51,6 +53,8 @@ pub(crate) struct Telemetry {
     pub(crate) detected: IntCounterVec,
     /// Connections that were not served, by reason.
     pub(crate) refused: IntCounterVec,
+    /// What happened at its bounds.
+    pub(crate) bounds: BoundMetrics,
     /// Connections that were accepted, to see whether anything happens; not shown.
     pub(crate) accepted: IntCounter,
     /// The sidecar's memory.
@@ -181,6 +185,7 @@ impl Telemetry {
                 "Connections that were not served.",
                 "reason",
             )?,
+            bounds: BoundMetrics::new(&registry)?,
             handshake_failures: one(
                 "sealane_tunnel_handshake_failures_total",
                 "TLS handshakes between sidecars that failed.",

@@ -2,9 +2,11 @@
 //! the kernel's connection tracking. The sockets are marked, so these tests need CAP_NET_ADMIN.
 
 mod agent;
+mod answers;
 mod bulk;
 mod burst;
 mod callers;
+mod early;
 mod failure;
 mod http;
 mod http2;

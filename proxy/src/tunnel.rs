@@ -27,7 +27,7 @@
 //! | 0 | DATA | id | application bytes, counted against the credit |
 //! | 1 | OPEN | id | kind u8 (0 opaque, 1 HTTP/1), port u16, then TLVs: type u8, length u8, value |
 //! | 2 | END | id | empty: the sender's direction is complete |
-//! | 3 | RESET | id | code u8: both directions are over |
+//! | 3 | RESET | id | code u8, reason UTF-8 (may be empty, 256 bytes are read): both directions are over |
 //! | 4 | WINDOW | id | credit u32, added to what the receiver of this frame may send |
 //! | 5 | PING | 0 | 8 bytes, to be echoed |
 //! | 6 | PONG | 0 | the 8 bytes of the PING |

@@ -45,6 +45,8 @@ pub(crate) struct Work {
     pub(crate) endpoint: Endpoint,
     /// Its place in the balancer.
     pub(crate) pick: Pick,
+    /// Whether anything was reported.
+    judged: Cell<bool>,
     upstream: Rc<Upstream>,
 }
 
@@ -120,7 +122,7 @@ impl Upstream {
         let mut balancer = self.balancer.borrow_mut();
         let pick = balancer.pick(Instant::now(), rand::random(), tried)?;
         let endpoint = balancer.key(pick)?.clone();
-        Some(Work { endpoint, pick, upstream: self.clone() })
+        Some(Work { endpoint, pick, judged: Cell::new(false), upstream: self.clone() })
     }
 
     /// A request (or connection) was made.
@@ -144,7 +146,11 @@ impl Work {
         if matches!(outcome, Outcome::Answered(_) | Outcome::Overloaded(_)) {
             self.upstream.telemetry.troubles.handle_success(self.endpoint.address.ip());
         }
-        if self.upstream.balancer.borrow_mut().report(self.pick, outcome, Instant::now()) {
+        let (mut balancer, now) = (self.upstream.balancer.borrow_mut(), Instant::now());
+        if !self.judged.replace(true) {
+            balancer.settle(self.pick, Some(outcome), now);
+        }
+        if balancer.report(self.pick, outcome, now) {
             self.upstream.telemetry.ejections.inc();
             tracing::debug!(target = %self.upstream.label, endpoint = %self.endpoint.address, "ejected");
         }
@@ -163,6 +169,9 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
+        if !self.judged.get() {
+            self.report(Outcome::Abandoned);
+        }
         self.upstream.balancer.borrow_mut().release(self.pick);
     }
 }

@@ -1,14 +1,18 @@
 //! One worker: a thread with its own connections, tunnels and view of the configuration. Nothing in it is shared.
 
+mod places;
+mod seldom;
 mod thread;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sealane_base::drain::Draining;
+use sealane_base::task::Task;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::ServiceName;
 use tokio::sync::{Notify, Semaphore};
@@ -17,6 +21,7 @@ use crate::dial::IdleConnections;
 use crate::http2;
 use crate::listen::OriginalDst;
 use crate::memory::Memory;
+use crate::message::Unreadable;
 use crate::policy::{Call, Denial};
 use crate::route::{Snapshot, Target};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
@@ -24,10 +29,12 @@ use crate::tls::TlsSource;
 use crate::tunnel::{Acceptor, Settings, TunnelPool, TunnelStats};
 use crate::upstream::Upstream;
 
+pub(crate) use places::{Bound, Places, Usage};
+use seldom::Seldom;
 pub(crate) use thread::{Command, Plan, WorkerThread};
 
-/// How many connections a worker serves at once; further ones wait in the listening sockets' queues.
-const MAX_CONNECTIONS: usize = 8192;
+/// How many connections of its workload a worker serves at once; further ones wait in the listening sockets' queues.
+const MAX_OUTBOUND: usize = 8192;
 /// How many targets a worker remembers; calls to further ones are served without memory.
 const MAX_TARGETS: usize = 4096;
 
@@ -49,14 +56,20 @@ pub(crate) struct Worker {
     pub(crate) http2: Rc<http2::Pool>,
     /// What it may hold for requests in progress.
     pub(crate) memory: Rc<Memory>,
-    /// Places for connections.
+    /// Places for the workload's own connections.
     pub(crate) places: Arc<Semaphore>,
+    /// Connections from peers.
+    pub(crate) peers: RefCell<Places<Task>>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     /// Whoever waits for another configuration.
     applied: Notify,
     targets: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
     /// Of plain calls, and of those by mutual TLS.
     callers: RefCell<[HashMap<String, Arc<Traffic>>; 2]>,
+    /// Connections that wait for the rest of a request that was answered already.
+    pub(crate) lingering: Cell<usize>,
+    unreadable: Seldom,
+    without_port: Seldom,
     draining: RefCell<Option<Draining>>,
 }
 
@@ -92,11 +105,15 @@ impl Worker {
             idle: IdleConnections::default(),
             http2: Rc::new(http2::Pool::new(memory.clone())),
             memory,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            places: Arc::new(Semaphore::new(MAX_OUTBOUND)),
+            peers: RefCell::default(),
             snapshot: RefCell::default(),
             applied: Notify::new(),
             targets: RefCell::default(),
             callers: RefCell::default(),
+            lingering: Cell::new(0),
+            unreadable: Seldom::default(),
+            without_port: Seldom::default(),
             draining: RefCell::new(Some(draining)),
         })
     }
@@ -169,6 +186,27 @@ impl Worker {
         let traffic = self.telemetry.traffic(parties);
         self.callers.borrow_mut()[usize::from(tls)].insert(source, traffic.clone());
         traffic
+    }
+
+    /// An application's answer was not passed on.
+    pub(crate) fn note_unreadable(&self, application: SocketAddr, what: &Unreadable) {
+        let Some(reason) = what.reason() else { return };
+        self.telemetry.bounds.answers_refused.with_label_values(&[reason]).inc();
+        if let Some(unsaid) = self.unreadable.handle(Instant::now()) {
+            tracing::warn!(%application, reason = %what, unsaid, "an application's answer is not passed on");
+        }
+    }
+
+    /// There was no local port for a connection to this address.
+    pub(crate) fn note_without_port(&self, address: SocketAddr) {
+        self.telemetry.refused.with_label_values(&["no_local_port"]).inc();
+        if let Some(unsaid) = self.without_port.handle(Instant::now()) {
+            tracing::warn!(
+                %address, unsaid,
+                "no local port is left for a connection: each is kept for a minute after its use; \
+                 sysctl net.ipv4.tcp_tw_reuse=1 in the workload's namespace frees them sooner"
+            );
+        }
     }
 
     /// A handle for one piece of work; `None` when no work is taken any more.

@@ -237,6 +237,40 @@ fn a_draining_receiver_finishes_what_runs_and_takes_nothing_new() {
 }
 
 #[test]
+fn a_peer_that_ends_every_tunnel_as_it_comes_up_or_takes_no_streams_is_given_up() {
+    local(async {
+        let mesh = Mesh::new();
+        let settings = Settings { max_streams: 0, ..Settings::default() };
+        let server = Server::start(mesh.tls("api"), settings, echo).await;
+        let client = Client::new(mesh.tls("web"), &server);
+        let error = client.fail().await;
+        assert!(matches!(error, OpenError::Saturated { .. }), "{error}");
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (acceptor, drain) =
+            (Acceptor::new(mesh.tls("api"), Settings::default(), Arc::default()), Drain::new());
+        let mut draining = drain.handle();
+        let _draining = task::spawn_local(drain.drain(PATIENCE));
+        draining.begun().await;
+        let _accepting = task::spawn_local(async move {
+            loop {
+                let tcp = listener.accept().await.unwrap().0;
+                let (acceptor, draining) = (acceptor.clone(), draining.clone());
+                task::spawn_local(async move { acceptor.serve(tcp, draining, drop).await }).detach();
+            }
+        });
+        let client = Client { address, ..client };
+        let (first, second) = tokio::join!(client.fail(), client.fail());
+        for error in [first, second] {
+            assert!(matches!(error, OpenError::Closing { .. }), "{error}");
+        }
+        let made = client.stats.tunnels_opened.value() - 8;
+        assert!((3..=6).contains(&made), "{made}");
+    });
+}
+
+#[test]
 fn tunnels_to_peers_that_are_gone_and_those_of_a_draining_caller_close() {
     local(async {
         let mesh = Mesh::new();

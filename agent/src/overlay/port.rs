@@ -8,6 +8,7 @@ use super::plan::{Base, Desired, Port};
 use super::{OverlayError, Reason, Table};
 use crate::netlink::{Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry};
 use crate::nft::{Known, NETWORK_LINK};
+use crate::seat::Owner;
 
 /// Whether a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
@@ -214,7 +215,11 @@ impl Pass<'_> {
         // A workload of two networks does not join them; new namespaces have what the host has.
         let forwarding = Sysctl::new(format!("net/ipv4/conf/{interface}/forwarding"), "0");
         let forwarding6 = Sysctl::optional(format!("net/ipv6/conf/{interface}/forwarding"), "0");
-        let settings = ipv6.chain([forwarding, forwarding6]).collect();
+        // A sidecar connects to its application from the address that it connects to, and each port would be spent for a
+        // minute; somebody else's namespace keeps what it has.
+        let ports = Sysctl::optional("net/ipv4/tcp_tw_reuse", "1");
+        let ports = (interface.owner() == Owner::Agent).then_some(ports);
+        let settings = ipv6.chain([forwarding, forwarding6]).chain(ports).collect();
         let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
         self.applied.count(Table::Link, changed);
         Ok(())

@@ -130,3 +130,23 @@ impl Capture {
         frames
     }
 }
+
+#[tokio::test]
+async fn connections_of_a_sidecar_to_its_application_do_not_spend_the_ports_of_the_workload() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    sh(&client, "sysctl -qw net.ipv4.ip_local_port_range='40000 40029'");
+    // Twice as many as there are ports, closed first by who connects; the kernel counts the age of a used port in seconds.
+    let script = r#"
+import socket, time
+server = socket.create_server(("10.42.0.10", 7100), backlog=100)
+for n in range(60):
+    if n == 30: time.sleep(2)
+    near = socket.create_connection(("10.42.0.10", 7100))
+    far = server.accept()[0]
+    near.close(); far.recv(1); far.close()
+"#;
+    sh(&client, &format!("/usr/bin/python3 -c '{script}'"));
+}

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(200);
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same for one that hangs: a probe costs a client all the time that it has.
+const FIRST_HANG: Duration = Duration::from_secs(1);
+const LIMIT_HANG: Duration = Duration::from_secs(30);
 /// A probe that has not ended after this long no longer keeps others out.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -30,10 +33,24 @@ impl Ejection {
     /// It refused; returns whether it was admitted before.
     pub(super) fn handle_refusal(&mut self, now: Instant) -> bool {
         let ejected = self.until.is_none();
-        let wait = FIRST.saturating_mul(1 << self.refusals.min(10)).min(LIMIT);
+        self.wait(now, FIRST, LIMIT);
+        ejected
+    }
+
+    /// A client has given up waiting for it; returns whether it was admitted before.
+    pub(super) fn handle_hang(&mut self, now: Instant) -> bool {
+        let ejected = self.until.is_none();
+        // Of those that give up together, the first has said it.
+        if self.admits(now) {
+            self.wait(now, FIRST_HANG, LIMIT_HANG);
+        }
+        ejected
+    }
+
+    fn wait(&mut self, now: Instant, first: Duration, limit: Duration) {
+        let wait = first.saturating_mul(1 << self.refusals.min(10)).min(limit);
         self.refusals += 1;
         self.until = Some(now + wait);
-        ejected
     }
 
     /// It works.

@@ -27,6 +27,11 @@ impl PeakEwma {
         self.last = Some((estimate, now));
     }
 
+    /// The latency when it was last observed.
+    pub(super) fn last(&self) -> Option<Duration> {
+        self.last.map(|(estimate, _)| Duration::from_secs_f64(estimate))
+    }
+
     /// The latency now, in seconds. One that nobody asked for a while is taken for better, so that it is asked again.
     pub(super) fn estimate(&self, now: Instant) -> Option<f64> {
         let (estimate, at) = self.last?;

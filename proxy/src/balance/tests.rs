@@ -8,6 +8,7 @@ use super::*;
 
 impl<K: Eq + Hash + Clone> Balancer<K> {
     fn finish(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
+        self.settle(pick, Some(outcome), now);
         let ejected = self.report(pick, outcome, now);
         self.release(pick);
         ejected
@@ -194,4 +195,69 @@ fn what_was_learned_survives_a_change_of_endpoints() {
     balancer.update(weighted(["d"]));
     assert_eq!(balancer.key(kept), None);
     assert!(!balancer.finish(kept, Outcome::Refused, now));
+}
+
+/// Four clients, one request at a time each; endpoint 0 of three answers nothing from `frozen` on, until `thawed`, and its
+/// clients give up after ten seconds. Returns how many requests it got per second.
+fn freeze(seed: u64, frozen: Duration, thawed: Duration, length: Duration) -> Vec<u32> {
+    let began = Instant::now();
+    let (mut random, mut balancer) = (StdRng::seed_from_u64(seed), Balancer::new(weighted(0..3)));
+    let mut clients: Vec<Option<(Pick, usize, Instant)>> = vec![None; 4];
+    let mut got = vec![0; usize::try_from(length.as_secs()).unwrap()];
+    for tick in 0..u32::try_from(length.as_millis() / 25).unwrap() {
+        let passed = 25 * MS * tick;
+        let now = began + passed;
+        let hangs = |endpoint: usize| endpoint == 0 && (frozen..thawed).contains(&passed);
+        for client in &mut clients {
+            if let Some((pick, endpoint, since)) = *client {
+                if !hangs(endpoint) {
+                    balancer.finish(pick, Outcome::Answered(now - since), now);
+                } else if now - since >= Duration::from_secs(10) {
+                    balancer.finish(pick, Outcome::Abandoned, now);
+                } else {
+                    continue;
+                }
+            }
+            let pick = balancer.pick(now, random.random(), &[]).unwrap();
+            let endpoint = *balancer.key(pick).unwrap();
+            got[usize::try_from(passed.as_secs()).unwrap()] += u32::from(endpoint == 0);
+            *client = Some((pick, endpoint, now));
+        }
+    }
+    got
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn an_endpoint_that_hangs_is_left_out_but_for_probes_and_comes_back_when_it_answers(seed: u64) {
+        let seconds = Duration::from_secs;
+        let got = freeze(seed, seconds(5), seconds(75), seconds(180));
+        let while_frozen: u32 = got[6..75].iter().sum();
+        prop_assert!(while_frozen <= 8, "{:?}", got);
+        let afterwards: u32 = got[120..].iter().sum();
+        prop_assert!(afterwards > 60 * 20, "{:?}", got);
+    }
+}
+
+#[test]
+fn who_answers_slowly_but_answers_is_not_left_out() {
+    // Everything takes as long, so that nobody is silent for longer than usual.
+    for latency in [1, 400, 1200] {
+        let counts = simulate(7, &[MS * latency; 3], 6000);
+        assert!(counts.iter().all(|&count| count > 1000), "{latency}: {counts:?}");
+    }
+}
+
+#[test]
+fn when_all_hang_all_are_asked() {
+    let (mut balancer, now) = (Balancer::new(weighted(0..2)), Instant::now());
+    let mut random = StdRng::seed_from_u64(7);
+    let mut counts = [0; 2];
+    for n in 0..100 {
+        let pick = balancer.pick(now + n * Duration::from_secs(1), random.random(), &[]).unwrap();
+        counts[*balancer.key(pick).unwrap()] += 1;
+    }
+    assert!(counts.iter().all(|&count| count >= 40), "{counts:?}");
 }

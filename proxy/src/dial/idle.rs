@@ -2,7 +2,8 @@
 //!
 //! An application may close an idle connection at any moment, also at that at which a request is sent. A request
 //! that may be repeated then simply is; for one that may not, only a connection that was used within half a second is taken,
-//! which is less than any server's idle time.
+//! which is less than any server's idle time, and only of an application that was seen to keep connections: some close
+//! behind each answer without saying so.
 //!
 //! What one caller has left on a connection is nobody else's: connections are kept per caller.
 
@@ -20,6 +21,10 @@ use tokio::sync::Notify;
 
 const MAX_IDLE: Duration = Duration::from_secs(3);
 const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
+/// How long a connection must have stayed open for it to be known that the application keeps connections.
+const KEPT: Duration = Duration::from_millis(20);
+/// How long an application that has closed a connection just used is taken for one that does so.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// How many are kept for one caller of one address.
 const MAX_PER_KEY: usize = 128;
 /// How many are kept in all.
@@ -29,6 +34,7 @@ const MAX_IN_ALL: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct IdleConnections {
     by_key: RefCell<HashMap<IdleKey, Vec<Idle>>>,
+    habits: RefCell<HashMap<SocketAddr, Habit>>,
     count: Cell<usize>,
     filled: Notify,
 }
@@ -40,6 +46,14 @@ pub(crate) struct IdleKey {
     pub(crate) caller: Option<Rc<SpiffeId>>,
     /// The called address.
     pub(crate) address: SocketAddr,
+}
+
+/// What an application does with connections between two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Habit {
+    Keeps,
+    /// It has closed one, at this time.
+    Closes(Instant),
 }
 
 #[derive(Debug)]
@@ -55,13 +69,41 @@ impl IdleConnections {
         let mut by_key = self.by_key.borrow_mut();
         let idle = by_key.get_mut(key)?;
         let now = Instant::now();
+        if !repeatable && !self.keeps(key.address, idle.first(), now) {
+            return None;
+        }
         while let Some(last) = idle.pop_if(|last| now.saturating_duration_since(last.since) < limit) {
             self.count.update(|count| count - 1);
             if is_silent(&last.stream) {
                 return Some(last.stream);
             }
+            if now.saturating_duration_since(last.since) < MAX_IDLE_UNREPEATABLE {
+                self.note_closed(key.address, now);
+            }
         }
         None
+    }
+
+    /// Whether the application at this address is known to keep connections, as the oldest one may show.
+    fn keeps(&self, address: SocketAddr, oldest: Option<&Idle>, now: Instant) -> bool {
+        let mut habits = self.habits.borrow_mut();
+        match habits.get(&address) {
+            Some(Habit::Keeps) => return true,
+            Some(Habit::Closes(at)) if now.saturating_duration_since(*at) < REMEMBERED => return false,
+            Some(Habit::Closes(_)) | None => {}
+        }
+        let shown = oldest.is_some_and(|oldest| {
+            now.saturating_duration_since(oldest.since) >= KEPT && is_silent(&oldest.stream)
+        });
+        if shown {
+            habits.insert(address, Habit::Keeps);
+        }
+        shown
+    }
+
+    /// The application at this address has closed a connection that had just been used.
+    pub(crate) fn note_closed(&self, address: SocketAddr, now: Instant) {
+        self.habits.borrow_mut().insert(address, Habit::Closes(now));
     }
 
     /// Keeps a connection whose last message is complete on both sides.
@@ -79,6 +121,21 @@ impl IdleConnections {
         self.filled.notify_one();
     }
 
+    fn forget(&self, now: Instant) {
+        let mut by_key = self.by_key.borrow_mut();
+        let mut left = 0;
+        by_key.retain(|_, idle| {
+            idle.retain(|one| now.saturating_duration_since(one.since) < MAX_IDLE);
+            left += idle.len();
+            !idle.is_empty()
+        });
+        self.count.set(left);
+        self.habits.borrow_mut().retain(|address, habit| match habit {
+            Habit::Keeps => by_key.keys().any(|key| key.address == *address),
+            Habit::Closes(at) => now.saturating_duration_since(*at) < REMEMBERED,
+        });
+    }
+
     /// Closes what has been idle for too long, as long as it is polled.
     pub(crate) async fn sweep(&self) {
         loop {
@@ -86,13 +143,7 @@ impl IdleConnections {
             while !self.by_key.borrow().is_empty() {
                 tokio::time::sleep(MAX_IDLE / 3).await;
                 let now = Instant::now();
-                let mut left = 0;
-                self.by_key.borrow_mut().retain(|_, idle| {
-                    idle.retain(|one| now.saturating_duration_since(one.since) < MAX_IDLE);
-                    left += idle.len();
-                    !idle.is_empty()
-                });
-                self.count.set(left);
+                self.forget(now);
             }
         }
     }

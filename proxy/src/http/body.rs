@@ -18,6 +18,8 @@ pub(crate) enum Body {
 #[error("the chunked body is malformed")]
 pub(crate) struct ChunkError;
 
+/// The longest body or chunk.
+pub(super) const MAX_LENGTH: u64 = i64::MAX.unsigned_abs();
 /// The most bytes that the extensions of one chunk may have.
 const MAX_EXTENSION: u32 = 4096;
 /// The most bytes that the trailers may have.
@@ -54,6 +56,10 @@ enum State {
     DataLf,
     /// At the start of a trailer line, or of the last empty line.
     TrailerStart {
+        used: u32,
+    },
+    /// In the name of a trailer field.
+    TrailerName {
         used: u32,
     },
     Trailer {
@@ -117,6 +123,7 @@ impl BodyScanner {
                 | State::DataCr
                 | State::DataLf
                 | State::TrailerStart { .. }
+                | State::TrailerName { .. }
                 | State::Trailer { .. }
                 | State::TrailerLf { .. }
                 | State::LastLf) => {
@@ -136,7 +143,9 @@ fn taken(left: u64, available: usize) -> usize {
 /// One byte of the framing around the data.
 fn step(state: State, byte: u8) -> Result<State, ChunkError> {
     Ok(match (state, byte) {
-        (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 16 => {
+        (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+            if digits < 16 && size <= MAX_LENGTH >> 4 =>
+        {
             let digit = u64::from(char::from(byte).to_digit(16).ok_or(ChunkError)?);
             State::Size { size: size << 4 | digit, digits: digits + 1 }
         }
@@ -153,8 +162,13 @@ fn step(state: State, byte: u8) -> Result<State, ChunkError> {
         (State::DataCr, b'\r') => State::DataLf,
         (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
         (State::TrailerStart { .. }, b'\r') => State::LastLf,
-        (State::TrailerStart { .. }, b' ' | b'\t') => return Err(ChunkError),
-        (State::TrailerStart { used } | State::Trailer { used }, _) => trailer(used, byte)?,
+        (State::TrailerStart { used } | State::TrailerName { used }, _)
+            if used < MAX_TRAILERS && is_token(byte) =>
+        {
+            State::TrailerName { used: used + 1 }
+        }
+        (State::TrailerName { used }, b':') => State::Trailer { used: used + 1 },
+        (State::Trailer { used }, _) => trailer(used, byte)?,
         (State::TrailerLf { used }, b'\n') => State::TrailerStart { used },
         (State::LastLf, b'\n') => State::Done,
         _ => return Err(ChunkError),
@@ -171,6 +185,11 @@ fn extension(size: u64, used: u32, opened: bool, byte: u8) -> Result<State, Chun
         return Err(ChunkError);
     }
     Ok(State::Extension { size, used: used + 1, opened: opened || byte == b';' })
+}
+
+/// What names are made of (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn trailer(used: u32, byte: u8) -> Result<State, ChunkError> {
@@ -215,6 +234,7 @@ mod tests {
             ("5;a=\"b\"\r\nhello\r\n0;x\r\n\r\nGET", 23),
             ("A\r\n0123456789\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\nGET", 36),
             ("5 \r\nhello\r\n00\r\n\r\n", 17),
+            ("0\r\nX:\r\ny!: :\r\n\r\nGET", 16),
         ];
         for (text, expected) in table {
             assert_eq!(scan(Body::Chunked, text.as_bytes(), &[]), Ok((expected, true)), "{text:?}");
@@ -239,6 +259,12 @@ mod tests {
             "0\r\nX: 1\n",
             "0\r\n folded\r\n",
             "0\r\n\n",
+            "0\r\nno colon\r\n",
+            "0\r\nnocolon\r\n",
+            "0\r\n: nameless\r\n",
+            "0\r\nX : 1\r\n",
+            "8000000000000000\r\n",
+            "FFFFFFFFFFFFFFFE\r\n",
             ";a\r\n",
         ] {
             assert_eq!(scan(Body::Chunked, text.as_bytes(), &[]), Err(ChunkError), "{text:?}");

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::body::MAX_LENGTH;
 use super::{HeadError, MAX_FIELDS};
 
 /// Room for the fields of one head, on the stack and not initialised.
@@ -94,10 +95,10 @@ fn trim(mut item: &[u8]) -> &[u8] {
     item
 }
 
-/// Digits alone: no sign, no blank, nothing that overflows.
+/// Digits alone: no sign, no blank, nothing that overflows a signed number, as many applications count in.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|&length| length <= MAX_LENGTH)
 }

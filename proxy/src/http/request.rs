@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::framing::{Coding, Fields, Framing};
-use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Parsed};
+use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Parsed, has_bare_newline};
 
 /// The methods that a relay must tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +63,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<RequestHead>, HeadError> {
     let length = match request.parse_with_uninit_headers(window, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if window.len() < MAX_HEAD => return Ok(Parsed::Partial),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Err(HeadError::TooLarge);
-        }
-        Err(_) => return Err(HeadError::Malformed),
+        Ok(httparse::Status::Partial) => return Err(HeadError::TooLong),
+        Err(error) => return Err(HeadError::of(error, window)),
     };
     if has_bare_newline(&window[..length]) {
-        return Err(HeadError::Malformed);
+        return Err(HeadError::Malformed("a line ends with LF alone"));
     }
     let method = Method::of(request.method.unwrap_or_default());
     let minor = request.version.unwrap_or_default();
@@ -96,17 +94,6 @@ fn body(framing: &Framing, minor: u8) -> Result<Body, HeadError> {
         (Some(Coding::Chunked), None) if minor >= 1 => Ok(Body::Chunked),
         (Some(Coding::Chunked | Coding::Other), _) => Err(HeadError::AmbiguousLength),
     }
-}
-
-/// httparse takes a lone LF for a line's end; what stands behind us may not.
-fn has_bare_newline(head: &[u8]) -> bool {
-    let mut previous = 0;
-    head.iter().any(|&byte| {
-        byte == b'\n' && std::mem::replace(&mut previous, byte) != b'\r' || {
-            previous = byte;
-            false
-        }
-    })
 }
 
 #[cfg(test)]
@@ -142,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        use HeadError::{AmbiguousHost, AmbiguousLength, Malformed};
+        use HeadError::{AmbiguousHost, AmbiguousLength};
         let ambiguous = [
             "Content-Length: 5\r\nTransfer-Encoding: chunked",
             "Content-Length: 5\r\nContent-Length: 6",
@@ -153,6 +140,7 @@ mod tests {
             "Content-Length: 5 5",
             "Content-Length: 0x5",
             "Content-Length:",
+            "Content-Length: 9223372036854775808",
             "Content-Length: 18446744073709551616",
             "Transfer-Encoding: gzip",
             "Transfer-Encoding: chunked, gzip",
@@ -171,18 +159,23 @@ mod tests {
         for fields in
             ["Content-Length : 5", "a: b\r\n folded: c", "a: b\rc: d", "a: b\nc: d", "a\0: b", ": b"]
         {
-            check(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"), Err(Malformed));
+            let text = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n");
+            assert!(matches!(parse(text.as_bytes()), Err(HeadError::Malformed(_))), "{text:?}");
         }
-        check("POST /\r\n\r\n", Err(Malformed));
-        check("GET / HTTP/1.1\n\n", Err(Malformed));
+        for text in ["POST /\r\n\r\n", "GET / HTTP/1.1\n\n"] {
+            assert!(matches!(parse(text.as_bytes()), Err(HeadError::Malformed(_))), "{text:?}");
+        }
+        let largest = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", i64::MAX);
+        check(&largest, Ok((Method::Other, Body::Length(i64::MAX.unsigned_abs()), true)));
     }
 
     #[test]
     fn heads_beyond_the_limits_are_too_large() {
         let long = format!("GET / HTTP/1.1\r\na: {}", "x".repeat(MAX_HEAD));
-        assert_eq!(parse(long.as_bytes()), Err(HeadError::TooLarge));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
-        assert_eq!(parse(many.as_bytes()), Err(HeadError::TooLarge));
+        assert_eq!(parse(long.as_bytes()), Err(HeadError::TooLong));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(160));
+        let error = parse(many.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "the head has 160 fields, 128 are allowed");
         assert_eq!(parse(b"GET / HTTP/1.1\r\na: b\r\n"), Ok(Parsed::Partial));
     }
 }

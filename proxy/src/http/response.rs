@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::framing::{Coding, Fields, Framing};
-use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Method, Parsed};
+use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Method, Parsed, has_bare_newline};
 
 /// What a relay must know of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) struct ResponseHead {
     pub(crate) next: Next,
     /// Whether the server keeps the connection.
     pub(crate) keep_alive: bool,
+    /// Whether it may be passed on as it came; if not, [`rewritten`] makes it so.
+    pub(crate) is_clean: bool,
 }
 
 /// What follows a response head.
@@ -29,24 +31,71 @@ pub(crate) enum Next {
 
 /// Parses the response head at the start of `bytes`, as the answer to a request of this method.
 ///
+/// What a proxy is to take away or may mend is let pass as not clean: blanks before a colon (RFC 9112, section 5.1), folded lines
+/// (section 5.2), lines that end with LF alone (section 2.2).
+///
 /// # Errors
 /// When it is too long, malformed or of ambiguous length.
 pub(crate) fn parse(bytes: &[u8], method: Method) -> Result<Parsed<ResponseHead>, HeadError> {
+    let strict = httparse::ParserConfig::default();
+    match parse_as(bytes, method, &strict) {
+        Err(HeadError::Malformed(_)) => {
+            let mut lenient = httparse::ParserConfig::default();
+            lenient.allow_spaces_after_header_name_in_responses(true);
+            lenient.allow_obsolete_multiline_headers_in_responses(true);
+            let parsed = parse_as(bytes, method, &lenient)?;
+            Ok(match parsed {
+                Parsed::Complete(head, length) => {
+                    Parsed::Complete(ResponseHead { is_clean: false, ..head }, length)
+                }
+                Parsed::Partial => Parsed::Partial,
+            })
+        }
+        parsed => parsed,
+    }
+}
+
+/// A head that was parsed, with what made it unclean taken away.
+pub(crate) fn rewritten(head: &[u8]) -> Vec<u8> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let mut out = Vec::with_capacity(head.len() + 64);
+    for line in head.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let colon = line.iter().position(|&byte| byte == b':');
+        if line.first().is_some_and(is_blank) && !out.is_empty() {
+            // The line goes on with this one.
+            out.truncate(out.len() - 2);
+            out.push(b' ');
+            out.extend_from_slice(line.trim_ascii_start());
+        } else if let Some((name, value)) = colon.filter(|_| !out.is_empty()).map(|at| line.split_at(at)) {
+            out.extend_from_slice(name.trim_ascii_end());
+            out.extend_from_slice(value);
+        } else {
+            out.extend_from_slice(line);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn parse_as(
+    bytes: &[u8],
+    method: Method,
+    config: &httparse::ParserConfig,
+) -> Result<Parsed<ResponseHead>, HeadError> {
     let window = &bytes[..bytes.len().min(MAX_HEAD)];
     let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        window,
-        &mut fields,
-    );
+    let parsed = config.parse_response_with_uninit_headers(&mut response, window, &mut fields);
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if window.len() < MAX_HEAD => return Ok(Parsed::Partial),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Err(HeadError::TooLarge);
-        }
-        Err(_) => return Err(HeadError::Malformed),
+        Ok(httparse::Status::Partial) => return Err(HeadError::TooLong),
+        Err(error) => return Err(HeadError::of(error, window)),
     };
     let status = response.code.unwrap_or_default();
     let minor = response.version.unwrap_or_default();
@@ -60,7 +109,12 @@ pub(crate) fn parse(bytes: &[u8], method: Method) -> Result<Parsed<ResponseHead>
         _ => Next::Body(body(&framing, minor)?),
     };
     let ends_by_itself = next != Next::Body(Body::UntilClose);
-    let head = ResponseHead { status, next, keep_alive: ends_by_itself && framing.persists(minor) };
+    let head = ResponseHead {
+        status,
+        next,
+        keep_alive: ends_by_itself && framing.persists(minor),
+        is_clean: !has_bare_newline(&window[..length]),
+    };
     Ok(Parsed::Complete(head, length))
 }
 
@@ -107,6 +161,44 @@ mod tests {
         check(chunked, Idempotent, Ok((Next::Body(Body::Chunked), false)));
         let both = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n";
         check(both, Idempotent, Err(HeadError::AmbiguousLength));
-        check("HTTP/2 200 OK\r\n\r\n", Idempotent, Err(HeadError::Malformed));
+        check("HTTP/2 200 OK\r\n\r\n", Idempotent, Err(HeadError::Malformed("the version")));
+    }
+
+    #[test]
+    fn a_head_that_a_proxy_may_mend_is_mended() {
+        let table = [
+            ("Expires : -1\r\nA\t :b : c\r\n", "Expires: -1\r\nA:b : c\r\n"),
+            ("X: a\r\n b\r\n\tc\r\nY: d\r\n", "X: a b c\r\nY: d\r\n"),
+            ("X: a\nY: b\r\n", "X: a\r\nY: b\r\n"),
+        ];
+        for (fields, expected) in table {
+            let text = format!("HTTP/1.1 200 all : well\r\n{fields}Content-Length: 5\r\n\r\n");
+            let Ok(Parsed::Complete(head, length)) = parse(text.as_bytes(), Method::Idempotent) else {
+                panic!("{text:?}")
+            };
+            assert_eq!((head.is_clean, length), (false, text.len()), "{text:?}");
+            let mended = rewritten(text.as_bytes());
+            let expected = format!("HTTP/1.1 200 all : well\r\n{expected}Content-Length: 5\r\n\r\n");
+            assert_eq!(String::from_utf8(mended.clone()).unwrap(), expected);
+            let Ok(Parsed::Complete(head, _)) = parse(&mended, Method::Idempotent) else {
+                panic!("{mended:?}")
+            };
+            assert!(head.is_clean && head.next == Next::Body(Body::Length(5)));
+        }
+        for cut in 1.."HTTP/1.1 200 OK\r\nExpires : -1\r\n".len() {
+            let begun = &"HTTP/1.1 200 OK\r\nExpires : -1\r\n"[..cut];
+            assert_eq!(parse(begun.as_bytes(), Method::Idempotent), Ok(Parsed::Partial), "{begun:?}");
+        }
+    }
+
+    #[test]
+    fn a_mended_head_is_judged_by_what_it_says_then() {
+        let hidden = "HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n";
+        check(hidden, Method::Idempotent, Err(HeadError::AmbiguousLength));
+        for fields in ["a b: c", "a\0: b", ": b", " a: b", "a: b\rc: d", "(: b"] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+            let refused = parse(text.as_bytes(), Method::Idempotent);
+            assert!(matches!(refused, Err(HeadError::Malformed(_))), "{text:?}: {refused:?}");
+        }
     }
 }

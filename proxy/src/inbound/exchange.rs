@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::dial::{FirstWord, IdleKey};
 use crate::http::{BodyScanner, RequestHead, request};
 use crate::leg::{self, Input, Output};
-use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, read_head};
+use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, Unreadable, read_head};
 use crate::tcp;
 use crate::telemetry::Traffic;
 use crate::tunnel::{ResetCode, Stream};
@@ -29,11 +29,11 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey,
         Ok(None) | Err(_) => return near.1.reset(ResetCode::ProtocolError),
     };
     let began = Instant::now();
-    let connection = match connect(worker, &application, &head.head).await {
-        Ok(connection) => connection,
+    let (connection, kept) = match connect(worker, &application, &head.head).await {
+        Ok(connected) => connected,
         Err(error) => {
             tracing::debug!(application = %application.address, %error, "the application takes no connection");
-            return near.1.reset(ResetCode::Unreachable);
+            return near.1.reset_because(ResetCode::Unreachable, super::unreachable(&error));
         }
     };
     let mut far = leg::tcp(connection.clone());
@@ -41,10 +41,9 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey,
     let asked = head.head;
     let (sent, received) = traffic.bytes();
     let result = {
-        let back =
-            pin!(message::receive(&mut far.0, &mut near.1, asked.method, &progress, received, |status| {
-                traffic.answered(status, began.elapsed());
-            }));
+        let back = pin!(message::receive(&mut far.0, &mut near.1, &asked, &progress, received, |status| {
+            traffic.answered(status, began.elapsed());
+        }));
         let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &whole));
         both(forth, back, &whole).await
     };
@@ -62,18 +61,39 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey,
                 worker.idle.put(application, connection);
             }
         }
-        Err(code) => {
+        Err(Broke::Unreadable(what)) => {
+            far.1.reset(ResetCode::Cancelled);
+            worker.note_unreadable(application.address, &what);
+            near.1.reset_because(ResetCode::ProtocolError, &what.to_string());
+        }
+        Err(Broke::Otherwise(code)) => {
             far.1.reset(ResetCode::Cancelled);
             let unanswered = !progress.begun.get() && code == ResetCode::Internal;
+            if unanswered && kept {
+                worker.idle.note_closed(application.address, Instant::now());
+            }
             near.1.reset(if unanswered { ResetCode::ResetBeforeResponse } else { code });
         }
     }
 }
 
-async fn connect(worker: &Worker, application: &IdleKey, head: &RequestHead) -> io::Result<Rc<TcpStream>> {
+/// How an exchange broke.
+enum Broke {
+    /// The application's answer cannot be passed on.
+    Unreadable(Unreadable),
+    /// The peer's sidecar is told this.
+    Otherwise(ResetCode),
+}
+
+/// A connection, and whether it has carried a request before.
+async fn connect(
+    worker: &Worker,
+    application: &IdleKey,
+    head: &RequestHead,
+) -> io::Result<(Rc<TcpStream>, bool)> {
     match worker.idle.take(application, head.method.is_idempotent()) {
-        Some(kept) => Ok(kept),
-        None => super::connect(worker, application.address, FirstWord::Ours).await,
+        Some(kept) => Ok((kept, true)),
+        None => Ok((super::connect(worker, application.address, FirstWord::Ours).await?, false)),
     }
 }
 
@@ -112,12 +132,13 @@ async fn send(
 /// Polls both directions until the response is complete, and the request too if the application listens on.
 ///
 /// # Errors
-/// With what the peer's sidecar is to be told.
+/// With how it broke.
 async fn both(
     mut forth: Pin<&mut impl Future<Output = BodyError>>,
     mut back: Pin<&mut impl Future<Output = Result<Received, ResponseError>>>,
     whole: &Cell<bool>,
-) -> Result<Received, ResetCode> {
+) -> Result<Received, Broke> {
+    let broke = |code| Poll::Ready(Err(Broke::Otherwise(code)));
     let mut over = false;
     let mut response = None;
     poll_fn(|cx| {
@@ -127,8 +148,8 @@ async fn both(
                 // The application may have answered before it closed.
                 BodyError::Sink(_) => {}
                 _ if response.is_some() => {}
-                BodyError::Source(_) | BodyError::Truncated => return Poll::Ready(Err(ResetCode::Cancelled)),
-                BodyError::Malformed(_) => return Poll::Ready(Err(ResetCode::ProtocolError)),
+                BodyError::Source(_) | BodyError::Truncated => return broke(ResetCode::Cancelled),
+                BodyError::Malformed(_) => return broke(ResetCode::ProtocolError),
             }
         }
         if response.is_none()
@@ -136,13 +157,10 @@ async fn both(
         {
             match received {
                 Ok(received) => response = Some(Received { early: !whole.get(), ..received }),
-                Err(ResponseError::Sink(_)) => return Poll::Ready(Err(ResetCode::Cancelled)),
-                Err(ResponseError::Malformed(error)) => {
-                    tracing::debug!(%error, "the application's answer is refused");
-                    return Poll::Ready(Err(ResetCode::ProtocolError));
-                }
+                Err(ResponseError::Sink(_)) => return broke(ResetCode::Cancelled),
+                Err(ResponseError::Malformed(what)) => return Poll::Ready(Err(Broke::Unreadable(what))),
                 Err(ResponseError::Source(_) | ResponseError::NoAnswer | ResponseError::Truncated) => {
-                    return Poll::Ready(Err(ResetCode::Internal));
+                    return broke(ResetCode::Internal);
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::http::response::Next;
 use crate::http::{self, Body, BodyScanner, HeadError, MAX_HEAD, Method, Parsed, request, response};
 use crate::tcp::Tap;
 use crate::telemetry::Traffic;
+use crate::worker::Usage;
 
 /// How many requests may be without an answer before the connection is not followed any more.
 const MAX_UNANSWERED: usize = 64;
@@ -17,6 +18,7 @@ const MAX_UNANSWERED: usize = 64;
 /// Counts bytes, and requests where there are any.
 pub(super) struct Observed<'a> {
     traffic: &'a Traffic,
+    usage: &'a Usage,
     exchanges: RefCell<Exchanges>,
 }
 
@@ -134,7 +136,9 @@ impl Exchanges {
         self.responses.advance(bytes, |bytes| {
             // Another head begins only behind the whole of the one before.
             end(answering, &mut on_seen);
-            let Some(&(method, asked)) = unanswered.front() else { return Err(HeadError::Malformed) };
+            let Some(&(method, asked)) = unanswered.front() else {
+                return Err(HeadError::Malformed("an answer to nothing"));
+            };
             let Parsed::Complete(head, length) = response::parse(bytes, method)? else {
                 return Ok(Parsed::Partial);
             };
@@ -158,24 +162,28 @@ impl Exchanges {
 
 impl<'a> Observed<'a> {
     /// For a connection whose beginning is still to come.
-    pub(super) fn new(traffic: &'a Traffic) -> Self {
-        Self { traffic, exchanges: RefCell::default() }
+    pub(super) fn new(traffic: &'a Traffic, usage: &'a Usage) -> Self {
+        Self { traffic, usage, exchanges: RefCell::default() }
     }
 }
 
 impl Tap for Observed<'_> {
     fn sent(&self, bytes: &[u8]) {
+        let now = Instant::now();
+        self.usage.moved(now);
         self.traffic.bytes().sent(bytes);
-        self.exchanges.borrow_mut().handle_sent(bytes, Instant::now());
+        self.exchanges.borrow_mut().handle_sent(bytes, now);
     }
 
     fn received(&self, bytes: &[u8]) {
+        let now = Instant::now();
+        self.usage.moved(now);
         self.traffic.bytes().received(bytes);
         let count = |seen| match seen {
             Seen::Head(status, latency) => self.traffic.answered(status, latency),
             Seen::End(took) => self.traffic.finished(took),
         };
-        self.exchanges.borrow_mut().handle_received(bytes, Instant::now(), count);
+        self.exchanges.borrow_mut().handle_received(bytes, now, count);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The response, from the called to the caller.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use prometheus::IntCounter;
@@ -8,9 +9,10 @@ use prometheus::IntCounter;
 use super::{Head, ReadHeadError, read_head};
 use crate::http::body::ChunkError;
 use crate::http::response::{self, Next};
-use crate::http::{Body, RequestHead, ResponseHead};
+use crate::http::{Body, HeadError, Parsed, RequestHead, ResponseHead};
 use crate::http::{BodyScanner, Method};
 use crate::leg::{Input, LegError, Output};
+use crate::tunnel::{ResetCode, StreamError};
 
 /// How far a response has come, for whoever waits beside it.
 #[derive(Debug, Default)]
@@ -60,15 +62,55 @@ pub(crate) enum ResponseError {
     Truncated,
     /// What the called side said is not HTTP/1 that can be passed on.
     #[error("its answer cannot be understood: {0}")]
-    Malformed(Box<dyn std::error::Error>),
+    Malformed(Unreadable),
     /// The caller takes no more.
     #[error("the caller is gone: {0}")]
     Sink(LegError),
 }
 
+/// Why an answer is not passed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    /// Its head.
+    #[error("{0}")]
+    Head(HeadError),
+    /// Its chunks.
+    #[error("{0}")]
+    Chunks(ChunkError),
+    /// The sidecar beside the application has found it so, and says this of it.
+    #[error("{0}")]
+    Told(Rc<str>),
+}
+
 impl From<ChunkError> for ResponseError {
     fn from(error: ChunkError) -> Self {
-        Self::Malformed(Box::new(error))
+        Self::Malformed(Unreadable::Chunks(error))
+    }
+}
+
+impl From<LegError> for ResponseError {
+    /// An answer that the application's sidecar could not read is the same as one that is read here.
+    fn from(error: LegError) -> Self {
+        match error {
+            LegError::Stream(StreamError::Explained { code: ResetCode::ProtocolError, reason }) => {
+                Self::Malformed(Unreadable::Told(reason))
+            }
+            LegError::Stream(StreamError::Reset(code @ ResetCode::ProtocolError)) => {
+                Self::Malformed(Unreadable::Told(code.to_string().into()))
+            }
+            error @ (LegError::Tcp(_) | LegError::Stream(_)) => Self::Source(error),
+        }
+    }
+}
+
+impl Unreadable {
+    /// For metrics; `None` when it was counted elsewhere.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Head(error) => Some(error.reason()),
+            Self::Chunks(_) => Some("chunks"),
+            Self::Told(_) => None,
+        }
     }
 }
 
@@ -78,19 +120,26 @@ impl From<ChunkError> for ResponseError {
 pub(crate) async fn receive(
     from: &mut Input,
     to: &mut Output,
-    method: Method,
+    asked: &RequestHead,
     progress: &Progress,
     count: &IntCounter,
     mut on_head: impl FnMut(u16),
 ) -> Result<Received, ResponseError> {
     loop {
-        let Head { head, length, mut bytes } = next_head(from, method).await?;
+        let Head { head, length, mut bytes } = next_head(from, asked.method).await?;
+        if head.next == Next::Upgrade && !asked.may_upgrade {
+            return Err(unreadable(HeadError::UnaskedSwitch));
+        }
         let body = match head.next {
             Next::Head | Next::Upgrade => {
                 from.unread(bytes.split_off(length));
                 None
             }
-            Next::Body(body) => Some(body),
+            Next::Body(body) => {
+                let mut scanner = BodyScanner::new(body);
+                let end = length + scanner.advance(&bytes[length..])?;
+                Some((scanner, end))
+            }
         };
         if head.next != Next::Head {
             // Behind an interim head any answer may still come, also one of another endpoint or our own.
@@ -99,7 +148,7 @@ pub(crate) async fn receive(
         }
         let received =
             |upgraded| Received { status: head.status, keep_alive: head.keep_alive, upgraded, early: false };
-        let Some(body) = body else {
+        let Some((mut scanner, end)) = body else {
             count.inc_by(bytes.len() as u64);
             to.write(bytes).await.map_err(ResponseError::Sink)?;
             if head.next == Next::Upgrade {
@@ -107,8 +156,6 @@ pub(crate) async fn receive(
             }
             continue;
         };
-        let mut scanner = BodyScanner::new(body);
-        let end = length + scanner.advance(&bytes[length..])?;
         let surplus = end < bytes.len();
         bytes.truncate(end);
         count.inc_by(end as u64);
@@ -124,11 +171,29 @@ pub(crate) async fn receive(
 
 async fn next_head(from: &mut Input, method: Method) -> Result<Head<ResponseHead>, ResponseError> {
     match read_head(from, |bytes| response::parse(bytes, method)).await {
-        Ok(Some(head)) => Ok(head),
+        Ok(Some(head)) if head.head.is_clean => Ok(head),
+        Ok(Some(head)) => mend(&head, method).map_err(unreadable),
         Ok(None) => Err(ResponseError::NoAnswer),
-        Err(ReadHeadError::Leg(error)) => Err(ResponseError::Source(error)),
+        Err(ReadHeadError::Leg(error)) => Err(error.into()),
         Err(ReadHeadError::Truncated) => Err(ResponseError::Truncated),
-        Err(ReadHeadError::Head(error)) => Err(ResponseError::Malformed(Box::new(error))),
+        Err(ReadHeadError::Head(error)) => Err(unreadable(error)),
+    }
+}
+
+fn unreadable(error: HeadError) -> ResponseError {
+    ResponseError::Malformed(Unreadable::Head(error))
+}
+
+/// The head as it may be passed on, and what it means then.
+fn mend(head: &Head<ResponseHead>, method: Method) -> Result<Head<ResponseHead>, HeadError> {
+    let (text, behind) = head.bytes.split_at(head.length);
+    let mut bytes = response::rewritten(text);
+    match response::parse(&bytes, method)? {
+        Parsed::Complete(head, length) if head.is_clean && length == bytes.len() => {
+            bytes.extend_from_slice(behind);
+            Ok(Head { head, length, bytes: bytes.into() })
+        }
+        Parsed::Complete(..) | Parsed::Partial => Err(HeadError::Malformed("a field")),
     }
 }
 
@@ -148,7 +213,7 @@ async fn pass_body(
 ) -> Result<bool, ResponseError> {
     while !scanner.is_done() {
         from.await_more();
-        let Some(mut bytes) = from.read().await.map_err(ResponseError::Source)? else {
+        let Some(mut bytes) = from.read().await? else {
             return if scanner.may_end_with_connection() { Ok(false) } else { Err(ResponseError::Truncated) };
         };
         let end = scanner.advance(&bytes)?;

@@ -65,7 +65,14 @@ pub(super) async fn make(
     let mut first = pieces.next().unwrap_or_default();
     let length = first.len();
     let repeatable = request.head.method.is_idempotent();
-    let opened = upstream::open(worker, upstream, work, Carried::Http, repeatable, &mut first).await;
+    let opened = tokio::select! {
+        biased;
+        opened = upstream::open(worker, upstream, work, Carried::Http, repeatable, &mut first) => opened,
+        _ = poll_fn(|cx| near.0.poll_broken(cx)) => {
+            work.report(Outcome::Abandoned);
+            return Ended::Answered(After::Reset);
+        }
+    };
     let mut far = match opened {
         Ok(far) => far,
         Err(failure) => return Ended::Failed(Failure::NotOpened(failure)),
@@ -85,7 +92,7 @@ pub(super) async fn make(
     let outcomes = {
         let (input, output) = &mut far.legs;
         let pieces = std::iter::once(first).chain(pieces);
-        let back = pin!(receive(input, &mut near.1, head.method, &progress, &counts.1, on_head));
+        let back = pin!(receive(input, &mut near.1, &head, &progress, &counts.1, on_head));
         let on_whole = || {
             sent.whole.set(true);
             // A client that has said so sends nothing more.
@@ -120,13 +127,17 @@ async fn conclude(
             Ended::Answered(match stays {
                 true => After::NextRequest,
                 false if whole && !head.keep_alive && near.0.is_silent() => After::Leave,
-                false => After::Close,
+                false if whole => After::Close,
+                false => After::CloseEarly,
             })
         }
         Outcomes::Response(Err(error)) => {
             far.legs.1.reset(ResetCode::Cancelled);
             if matches!(error, ResponseError::Sink(_)) {
                 return Ended::Answered(After::Reset);
+            }
+            if let ResponseError::Malformed(what) = &error {
+                worker.note_unreadable(work.endpoint.address, what);
             }
             if begun {
                 work.report_failure(Outcome::Broken, "reset");

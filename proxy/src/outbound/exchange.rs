@@ -34,6 +34,8 @@ pub(super) enum After {
     NextRequest,
     /// It is closed in order.
     Close,
+    /// It is closed, while the client may still be sending its request.
+    CloseEarly,
     /// It is over: the client has said that it sends nothing more.
     Leave,
     /// It breaks off: the client must see that something is missing.
@@ -129,6 +131,7 @@ async fn answer(
     let close = !request.scanner.is_done() || !request.head.keep_alive;
     let bodiless = request.head.method == crate::http::Method::Head;
     match near.1.write(answer::local(status, text, Manner { bodiless, close })).await {
+        Ok(()) if !request.scanner.is_done() => After::CloseEarly,
         Ok(()) if close => After::Close,
         Ok(()) => After::NextRequest,
         Err(_) => After::Reset,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Call;
 use super::exchange::{self, After, Request};
 use crate::http::answer::{self, Manner, Status};
-use crate::http::{HeadError, request};
+use crate::http::request;
 use crate::leg::{Input, Output};
 use crate::message::{ReadHeadError, read_head};
 use crate::telemetry::Carried;
@@ -17,9 +17,14 @@ use crate::worker::Resolved;
 
 /// How long a head may take from its first byte; a client that says nothing between two requests may stay.
 const HEAD: Duration = Duration::from_secs(60);
-/// How long, and for how many bytes, a closing connection listens, so that its last words are not lost to a reset.
+/// How long a closing connection listens, so that its last words are not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
+/// The same behind an answer that came before its request was whole: for a client that goes on sending so long, and for one
+/// that has paused for so long. Many clients read only when they have sent everything.
+const LINGER_EARLY: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(5);
+/// How many connections of a worker may be so; further ones close as any other.
+const MAX_LINGERING: usize = 512;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
@@ -56,6 +61,7 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
         match Box::pin(exchange::serve(&call.worker, &upstream, &mut call.near, request)).await {
             After::NextRequest => {}
             After::Close => return close(call.near).await,
+            After::CloseEarly => return close_early(call).await,
             After::Leave => return,
             After::Reset => return call.near.1.reset(ResetCode::Cancelled),
             After::Upgraded(mut far) => {
@@ -87,7 +93,7 @@ async fn read(from: &mut Input, limit: Duration) -> Result<Request, NoRequest> {
         Ok(Ok(Some(head))) => head,
         Ok(Ok(None)) => return Err(NoRequest::End),
         Ok(Err(ReadHeadError::Leg(_) | ReadHeadError::Truncated)) => return Err(NoRequest::Gone),
-        Ok(Err(ReadHeadError::Head(error @ HeadError::TooLarge))) => {
+        Ok(Err(ReadHeadError::Head(error))) if error.is_size() => {
             return Err(NoRequest::Refused(Status::HeadTooLarge, error.to_string()));
         }
         Ok(Err(ReadHeadError::Head(error))) => return Err(bad(error.to_string())),
@@ -104,24 +110,40 @@ async fn refuse(mut call: Call, status: Status, text: &str) {
     tracing::debug!(destination = %call.destination, status = status.code(), "{text}");
     let answer = answer::local(status, text, Manner { bodiless: false, close: true });
     if call.near.1.write(answer).await.is_ok() {
-        close(call.near).await;
+        close_early(call).await;
     }
 }
 
 /// Says the end, and waits for the client's.
 pub(crate) async fn close((mut input, mut output): (Input, Output)) {
+    if output.finish().is_ok() {
+        linger(&mut input, LINGER, LINGER).await;
+    }
+}
+
+/// Says the end while the client may still be sending its request.
+async fn close_early(call: Call) {
+    let Call { worker, near: (mut input, mut output), mut draining, .. } = call;
     if output.finish().is_err() {
         return;
     }
-    let drain = async {
-        let mut left = LINGER_BYTES;
-        while let Ok(Some(bytes)) = input.read().await {
-            let Some(rest) = left.checked_sub(bytes.len()) else { return };
-            left = rest;
-        }
-    };
-    // A client that neither ends nor reads has had its time.
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let lingering = &worker.lingering;
+    if lingering.get() >= MAX_LINGERING {
+        worker.telemetry.bounds.lingering_full.inc();
+        return linger(&mut input, LINGER, LINGER).await;
+    }
+    lingering.update(|count| count + 1);
+    tokio::select! {
+        () = linger(&mut input, LINGER_EARLY, LINGER_PAUSE) => {}
+        () = draining.ending() => linger(&mut input, LINGER, LINGER).await,
+    }
+    lingering.update(|count| count - 1);
+}
+
+/// Reads what the client still sends until it ends, or pauses for so long; `most` in all. One that does neither has had its time.
+async fn linger(input: &mut Input, most: Duration, pause: Duration) {
+    let drain = async { while let Ok(Ok(Some(_))) = tokio::time::timeout(pause, input.read()).await {} };
+    let _ = tokio::time::timeout(most, drain).await;
 }
 
 #[cfg(test)]

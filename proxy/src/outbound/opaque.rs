@@ -1,5 +1,6 @@
 //! Opaque connections: balanced once, then bytes both ways.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -88,7 +89,13 @@ pub(super) async fn serve(mut call: Call, upstream: Rc<Upstream>, mut opened: Op
     loop {
         let opening = match opened.take() {
             Some(opened) => Ok(opened),
-            None => open(&call.worker, &upstream, &mut tried).await,
+            None => tokio::select! {
+                biased;
+                opened = open(&call.worker, &upstream, &mut tried) => opened,
+                _ = poll_fn(|cx| call.near.0.poll_broken(cx)) => {
+                    return call.near.1.reset(ResetCode::Cancelled);
+                }
+            },
         };
         let mut way = match opening {
             Ok(way) => way,

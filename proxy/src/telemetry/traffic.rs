@@ -66,6 +66,13 @@ pub(crate) struct Traffic {
 #[derive(Debug)]
 pub(crate) struct OpenConnection(IntGauge);
 
+impl OpenConnection {
+    pub(super) fn count(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
@@ -153,8 +160,7 @@ impl Traffic {
             (self.counter(&self.families.connections, name), self.gauge(&self.families.open, name))
         });
         total.inc();
-        open.inc();
-        OpenConnection(open.clone())
+        OpenConnection::count(open)
     }
 
     /// A number that grows with whatever passes.

@@ -104,3 +104,46 @@ async fn a_peer_reaches_the_workload_and_nothing_else_through_its_sidecar() {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(read_until(&mut stream, "own").await.ends_with("own"));
 }
+
+#[tokio::test]
+async fn an_application_that_closes_behind_each_answer_without_a_word_gets_every_post_once() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let posts = Arc::<AtomicUsize>::default();
+    let count = posts.clone();
+    let _application = mesh
+        .application(0, move |mut stream| {
+            let posts = count.clone();
+            async move {
+                if read_until(&mut stream, "ab").await.ends_with("ab") {
+                    posts.fetch_add(1, Ordering::SeqCst);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                    // The end comes a little later, as with many.
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await;
+    let mut stream = client.call().await;
+    for _ in 0..200 {
+        stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab").await.unwrap();
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(read_until(&mut stream, "ok").await, "ok");
+    }
+    assert_eq!(posts.load(Ordering::SeqCst), 200);
+}
+
+#[tokio::test]
+async fn posts_share_a_connection_with_an_application_that_keeps_it() {
+    let mesh = Mesh::new("8080/http", 1);
+    let (client, _server) = (mesh.client().await, mesh.instance(0).await);
+    let _application = bodies_unread(&mesh, "200 OK").await;
+    let post = "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
+    let mut numbers = Vec::new();
+    // Until a connection has stayed open for long enough to show it.
+    while numbers.len() < 2 || numbers[numbers.len() - 1] != numbers[numbers.len() - 2] {
+        numbers.push(told(&client, post).await.0);
+        assert!(numbers.len() < 10_000, "every post has a connection of its own");
+    }
+}

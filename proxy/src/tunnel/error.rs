@@ -13,6 +13,14 @@ pub enum StreamError {
     /// One side reset it.
     #[error("the stream was reset: {0}")]
     Reset(ResetCode),
+    /// One side reset it, and says why.
+    #[error("the stream was reset: {reason}")]
+    Explained {
+        /// What kind of reason it is.
+        code: ResetCode,
+        /// In words.
+        reason: Rc<str>,
+    },
     /// The connection beneath died.
     #[error("the tunnel was lost: {reason}")]
     TunnelLost {
@@ -28,7 +36,7 @@ impl StreamError {
     #[must_use]
     pub fn never_processed(&self) -> bool {
         match self {
-            Self::Reset(code) => code.never_processed(),
+            Self::Reset(code) | Self::Explained { code, .. } => code.never_processed(),
             Self::TunnelLost { never_sent, .. } => *never_sent,
         }
     }
@@ -76,6 +84,12 @@ pub enum OpenError {
         peer: SocketAddr,
         /// How many tunnels there are.
         tunnels: usize,
+    },
+    /// The peer ends every tunnel as it comes up.
+    #[error("{peer} ends every tunnel as it comes up")]
+    Closing {
+        /// The sidecar that was called.
+        peer: SocketAddr,
     },
     /// We have no identity yet.
     #[error("this sidecar has no identity yet; its agent hands it one")]

@@ -1,6 +1,7 @@
 //! Frames as bytes and back; the format is described in [`super`]. Pure, and safe on whatever arrives.
 
 use std::fmt;
+use std::rc::Rc;
 
 use super::open::{OpenHeader, OpenHeaderError};
 
@@ -12,6 +13,9 @@ pub(crate) const DATA_SENT: usize = 16_384 - HEADER;
 const MAX_DATA: usize = 16_384;
 /// How long the payload of any other frame may be.
 const MAX_CONTROL: usize = 4_096;
+
+/// How long the reason of a RESET may be.
+const MAX_REASON: usize = 256;
 
 const DATA: u8 = 0;
 const OPEN: u8 = 1;
@@ -34,7 +38,7 @@ pub enum ResetCode {
     ResetBeforeResponse,
     /// The other side lost interest.
     Cancelled,
-    /// The stream's OPEN could not be understood.
+    /// What the other side or its application said could not be understood.
     ProtocolError,
     /// The other side failed.
     Internal,
@@ -109,7 +113,7 @@ pub(super) enum Event<'a> {
     Open(StreamId, Result<OpenHeader, OpenHeaderError>),
     Data(StreamId, &'a [u8]),
     End(StreamId),
-    Reset(StreamId, ResetCode),
+    Reset(StreamId, ResetCode, Option<Rc<str>>),
     Window(StreamId, u32),
     Ping([u8; 8]),
     Pong([u8; 8]),
@@ -242,7 +246,10 @@ fn decode(header: Header, payload: &[u8]) -> Result<Option<Event<'static>>, Fram
     Ok(Some(match kind {
         OPEN => Event::Open(stream, OpenHeader::decode(payload)),
         END => Event::End(stream),
-        RESET => Event::Reset(stream, ResetCode::from_wire(*payload.first().ok_or(short)?)),
+        RESET => {
+            let (&code, text) = payload.split_first().ok_or(short)?;
+            Event::Reset(stream, ResetCode::from_wire(code), reason(text))
+        }
         WINDOW => Event::Window(stream, number()?),
         PING => Event::Ping(echo()?),
         PONG => Event::Pong(echo()?),
@@ -252,9 +259,20 @@ fn decode(header: Header, payload: &[u8]) -> Result<Option<Event<'static>>, Fram
     }))
 }
 
+/// The words that come with a RESET, which go into logs and answers: bounded, and without control characters.
+fn reason(text: &[u8]) -> Option<Rc<str>> {
+    if text.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_REASON)]).replace(char::is_control, " ");
+    Some(text.trim()).filter(|text| !text.is_empty()).map(Into::into)
+}
+
 /// Writes frames behind each other.
 pub(super) mod encode {
-    use super::{DATA, END, GOAWAY, HEADER, HELLO, OPEN, PING, PONG, RESET, ResetCode, StreamId, WINDOW};
+    use super::{
+        DATA, END, GOAWAY, HEADER, HELLO, MAX_REASON, OPEN, PING, PONG, RESET, ResetCode, StreamId, WINDOW,
+    };
     use crate::tunnel::open::OpenHeader;
 
     pub(in crate::tunnel) fn open(out: &mut Vec<u8>, stream: StreamId, open: &OpenHeader) {
@@ -275,8 +293,12 @@ pub(super) mod encode {
         frame(out, END, stream, &[]);
     }
 
-    pub(in crate::tunnel) fn reset(out: &mut Vec<u8>, stream: StreamId, code: ResetCode) {
-        frame(out, RESET, stream, &[code.to_wire()]);
+    /// Of `reason`, which may be empty, so much as is read.
+    pub(in crate::tunnel) fn reset(out: &mut Vec<u8>, stream: StreamId, code: ResetCode, reason: &str) {
+        let reason = &reason.as_bytes()[..reason.len().min(MAX_REASON)];
+        out.extend_from_slice(&header(1 + reason.len(), RESET, stream));
+        out.push(code.to_wire());
+        out.extend_from_slice(reason);
     }
 
     pub(in crate::tunnel) fn window(out: &mut Vec<u8>, stream: StreamId, credit: u32) {

@@ -19,6 +19,9 @@ use super::stats::TunnelStats;
 use super::stream::Stream;
 use crate::tls::TlsSource;
 
+/// How often a peer may end a tunnel as it comes up before an attempt is given up.
+const ROUNDS: usize = 3;
+
 /// Whom a tunnel goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerKey {
@@ -68,16 +71,30 @@ impl TunnelPool {
         header: &OpenHeader,
         first: &mut bytes::Bytes,
     ) -> Result<Stream, OpenError> {
-        loop {
+        let mut wasted = 0;
+        // A tunnel that came up may be full before its turn comes; then there is another, up to the most that there may be.
+        for _ in 0..ROUNDS + self.settings().tunnels_per_peer {
             if self.0.draining.get() {
                 return Err(OpenError::Draining);
             }
             if let Some(stream) = self.try_open(key, header, first) {
                 return Ok(stream);
             }
+            if wasted >= ROUNDS {
+                break;
+            }
             let (connecting, _task) = self.connecting(key)?;
             connecting.await?;
+            wasted += usize::from(!self.has_live(key));
         }
+        Err(OpenError::Closing { peer: key.address })
+    }
+
+    /// Whether a tunnel to the peer takes streams, as far as it is not full.
+    fn has_live(&self, key: &PeerKey) -> bool {
+        let peers = self.0.peers.borrow();
+        let accepts = |tunnel: &Tunnel| tunnel.core.borrow().accepts_work();
+        peers.get(key).is_some_and(|peer| peer.tunnels.iter().any(accepts))
     }
 
     /// Opens a stream on a tunnel that is there already.

@@ -115,6 +115,13 @@ impl SendHalf {
     }
 }
 
+impl SendHalf {
+    /// As [`SendHalf::reset`], and tells the other side why.
+    pub fn reset_because(&mut self, code: ResetCode, reason: &str) {
+        self.0.tunnel.borrow_mut().reset_because(self.0.id, code, reason);
+    }
+}
+
 impl RecvHalf {
     /// The next data, never empty, or `None` when the peer's direction is complete. What arrived before a reset or
     /// the loss of the tunnel comes first.

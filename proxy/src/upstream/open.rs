@@ -77,7 +77,13 @@ pub(crate) async fn open(
             let stream = match kept {
                 Some(stream) => stream,
                 None => dial::connect(address, carried.first_word()).await.map_err(|error| {
-                    work.report_failure(Outcome::Refused, "connect");
+                    if dial::lacks_port(&error) {
+                        worker.note_without_port(address);
+                        // It says nothing of the endpoint.
+                        work.report(Outcome::Abandoned);
+                    } else {
+                        work.report_failure(Outcome::Refused, "connect");
+                    }
                     let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
                     OpenFailure {
                         text: format!("no connection to {address}: {error}"),
@@ -107,6 +113,7 @@ fn failure(work: &Work, error: &OpenError) -> OpenFailure {
         OpenError::Timeout { .. } => (Outcome::Refused, "timeout"),
         OpenError::Identity { .. } => (Outcome::Refused, "identity"),
         OpenError::Handshake { .. } => (Outcome::Refused, "handshake"),
+        OpenError::Closing { .. } => (Outcome::Refused, "gone"),
         OpenError::Saturated { .. } => (Outcome::Broken, "saturated"),
         OpenError::NoIdentity | OpenError::Draining => (Outcome::Abandoned, "not_ready"),
     };

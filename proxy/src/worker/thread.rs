@@ -142,8 +142,8 @@ fn listen_on(worker: &Rc<Worker>, listener: Listener, socket: StdListener) -> Op
     Some(task::spawn_local(async move {
         match listener {
             Listener::Outbound => listen::accept(&worker, socket, outbound::serve).await,
-            Listener::Inbound => listen::accept(&worker, socket, inbound::serve_plain).await,
-            Listener::Tunnel => listen::accept(&worker, socket, inbound::serve_tunnel).await,
+            Listener::Inbound => listen::accept_peers(&worker, socket, inbound::serve_plain).await,
+            Listener::Tunnel => listen::accept_peers(&worker, socket, inbound::serve_tunnel).await,
         }
     }))
 }

@@ -1,5 +1,7 @@
 //! What the peer's frames do.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use super::state::State;
@@ -50,7 +52,7 @@ impl Core {
             Event::Data(id, data) => self.handle_data(id, data, own),
             Event::Open(id, header) => self.handle_open(id, header),
             Event::End(id) => self.handle_end(id),
-            Event::Reset(id, code) => self.handle_reset(id, code),
+            Event::Reset(id, code, reason) => self.handle_reset(id, code, reason),
             Event::Window(id, credit) => self.handle_window(id, credit),
             Event::Ping(echo) => {
                 encode::pong(&mut self.output, echo);
@@ -96,7 +98,7 @@ impl Core {
                 self.streams.insert(id, State::new(0));
                 self.opened.push(Opened { id, header });
             }
-            (code, _) => encode::reset(&mut self.output, id, code.unwrap_or(ResetCode::ProtocolError)),
+            (code, _) => encode::reset(&mut self.output, id, code.unwrap_or(ResetCode::ProtocolError), ""),
         }
         Ok(())
     }
@@ -129,9 +131,16 @@ impl Core {
         Ok(())
     }
 
-    fn handle_reset(&mut self, id: StreamId, code: ResetCode) -> Result<(), TunnelError> {
+    fn handle_reset(
+        &mut self,
+        id: StreamId,
+        code: ResetCode,
+        reason: Option<Rc<str>>,
+    ) -> Result<(), TunnelError> {
         let Some(state) = self.known(id)? else { return Ok(()) };
-        state.reset.get_or_insert(code);
+        if state.reset.is_none() {
+            (state.reset, state.reason) = (Some(code), reason);
+        }
         state.wake();
         self.release(id);
         Ok(())

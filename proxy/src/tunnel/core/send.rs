@@ -84,12 +84,17 @@ impl Core {
 
     /// RESET, unless both directions are complete or the stream is reset already.
     pub(in crate::tunnel) fn reset(&mut self, id: StreamId, code: ResetCode) {
+        self.reset_because(id, code, "");
+    }
+
+    /// RESET with a reason in words, which may be empty.
+    pub(in crate::tunnel) fn reset_because(&mut self, id: StreamId, code: ResetCode, reason: &str) {
         let alive = self.dead.is_none();
         let Some(state) = self.streams.get_mut(&id) else { return };
         if alive && state.reset.is_none() && !(state.finished && state.ended) {
             state.reset = Some(code);
             state.wake();
-            encode::reset(&mut self.output, id, code);
+            encode::reset(&mut self.output, id, code, reason);
             self.notify();
         }
     }
@@ -169,7 +174,11 @@ impl Core {
         let Some(state) = self.streams.get(&id) else {
             return Some(gone());
         };
-        state.reset.map(StreamError::Reset).or_else(|| self.lost(state.opened_at))
+        let reset = state.reset.map(|code| match &state.reason {
+            None => StreamError::Reset(code),
+            Some(reason) => StreamError::Explained { code, reason: reason.clone() },
+        });
+        reset.or_else(|| self.lost(state.opened_at))
     }
 }
 

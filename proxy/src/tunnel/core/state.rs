@@ -1,6 +1,7 @@
 //! One stream's state.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,8 @@ pub(super) struct State {
     pub(super) opened_at: u64,
     /// Both directions were ended by one side.
     pub(super) reset: Option<ResetCode>,
+    /// Why, in the words of the other side.
+    pub(super) reason: Option<Rc<str>>,
 
     /// How much the peer lets us send.
     pub(super) credit: u32,
@@ -49,6 +52,7 @@ impl State {
         Self {
             opened_at,
             reset: None,
+            reason: None,
             credit: INITIAL_WINDOW,
             finished: false,
             sender_gone: false,

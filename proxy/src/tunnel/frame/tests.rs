@@ -9,7 +9,7 @@ enum Said {
     Open(StreamId, OpenHeader),
     Data(StreamId, Vec<u8>),
     End(StreamId),
-    Reset(StreamId, ResetCode),
+    Reset(StreamId, ResetCode, String),
     Window(StreamId, u32),
     Ping([u8; 8]),
     Pong([u8; 8]),
@@ -23,7 +23,7 @@ impl Said {
             Self::Open(id, header) => encode::open(out, *id, header),
             Self::Data(id, data) => encode::data(out, *id, data),
             Self::End(id) => encode::end(out, *id),
-            Self::Reset(id, code) => encode::reset(out, *id, *code),
+            Self::Reset(id, code, reason) => encode::reset(out, *id, *code, reason),
             Self::Window(id, credit) => encode::window(out, *id, *credit),
             Self::Ping(echo) => encode::ping(out, *echo),
             Self::Pong(echo) => encode::pong(out, *echo),
@@ -100,8 +100,11 @@ fn what_is_not_known_is_ignored() {
         service: Some("api".parse().unwrap()),
         ..OpenHeader::new(Kind::Http1, 8080_u16.try_into().unwrap())
     };
-    let expected =
-        [Said::Reset(3, ResetCode::Refused), Said::Reset(5, ResetCode::Internal), Said::Open(7, open)];
+    let expected = [
+        Said::Reset(3, ResetCode::Refused, String::new()),
+        Said::Reset(5, ResetCode::Internal, String::new()),
+        Said::Open(7, open),
+    ];
     assert_eq!(read(&bytes, [7]).unwrap(), expected);
 }
 
@@ -146,10 +149,12 @@ fn read(mut bytes: &[u8], cuts: impl IntoIterator<Item = usize>) -> Result<Vec<S
         while let Some(event) = decoder.next(&mut piece)? {
             said.push(match event {
                 Event::Open(id, Ok(header)) => Said::Open(id, header),
-                Event::Open(id, Err(_)) => Said::Reset(id, ResetCode::ProtocolError),
+                Event::Open(id, Err(_)) => Said::Reset(id, ResetCode::ProtocolError, String::new()),
                 Event::Data(id, data) => Said::Data(id, data.to_vec()),
                 Event::End(id) => Said::End(id),
-                Event::Reset(id, code) => Said::Reset(id, code),
+                Event::Reset(id, code, reason) => {
+                    Said::Reset(id, code, reason.map_or_else(String::new, |reason| reason.to_string()))
+                }
                 Event::Window(id, credit) => Said::Window(id, credit),
                 Event::Ping(echo) => Said::Ping(echo),
                 Event::Pong(echo) => Said::Pong(echo),
@@ -181,7 +186,8 @@ fn said() -> impl Strategy<Value = Said> {
         (id.clone(), open()).prop_map(|(id, header)| Said::Open(id, header)),
         (id.clone(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(id, data)| Said::Data(id, data)),
         id.clone().prop_map(Said::End),
-        (id.clone(), prop::sample::select(&ResetCode::ALL)).prop_map(|(id, code)| Said::Reset(id, code)),
+        (id.clone(), prop::sample::select(&ResetCode::ALL), "([!-~äß][ -~äß]{0,80}[!-~äß])?")
+            .prop_map(|(id, code, reason)| Said::Reset(id, code, reason)),
         (id.clone(), any::<u32>()).prop_map(|(id, credit)| Said::Window(id, credit)),
         any::<[u8; 8]>().prop_map(Said::Ping),
         any::<[u8; 8]>().prop_map(Said::Pong),

@@ -1,0 +1,68 @@
+//! What is counted at the sidecar's bounds.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+
+use super::traffic::OpenConnection;
+use super::{Direction, counter, gauge};
+
+/// Bounds that were reached, and how far it is to those of connections.
+#[derive(Debug)]
+pub(crate) struct BoundMetrics {
+    /// Answers of applications that were not passed on, by what was wrong.
+    pub(crate) answers_refused: IntCounterVec,
+    /// Connections from peers that made room for others, by the bound that was reached.
+    pub(crate) evicted: IntCounterVec,
+    /// How often a connection of the workload had to wait for a place.
+    pub(crate) outbound_full: IntCounter,
+    /// How often a connection closed without waiting for the rest of a request that was answered already.
+    pub(crate) lingering_full: IntCounter,
+    held: [IntGauge; 2],
+}
+
+impl BoundMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let one = |name, help| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let held = gauge(
+            registry,
+            "sealane_connections_held",
+            "Connections that have a place: of the workload, or from peers.",
+            &["direction"],
+        )?;
+        Ok(Self {
+            answers_refused: counter(
+                registry,
+                "sealane_answers_refused_total",
+                "Answers of applications that were not passed on.",
+                &["reason"],
+            )?,
+            evicted: counter(
+                registry,
+                "sealane_connections_evicted_total",
+                "Connections from peers that made room for others.",
+                &["reason"],
+            )?,
+            outbound_full: one(
+                "sealane_outbound_full_total",
+                "Times that connections of the workload waited for a place.",
+            )?,
+            lingering_full: one(
+                "sealane_lingering_full_total",
+                "Connections that were closed at once behind an early answer, since too many waited.",
+            )?,
+            held: ["outbound", "inbound"].map(|direction| held.with_label_values(&[direction])),
+        })
+    }
+
+    /// Counts a connection as one that has a place, until what this returns is dropped.
+    pub(crate) fn hold(&self, direction: Direction) -> OpenConnection {
+        let [outbound, inbound] = &self.held;
+        OpenConnection::count(match direction {
+            Direction::Outbound => outbound,
+            Direction::Inbound => inbound,
+        })
+    }
+}

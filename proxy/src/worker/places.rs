@@ -1,0 +1,272 @@
+//! Places for connections from peers: a bound in all, a share for each peer, and who goes when one more comes. Pure: time
+//! is an argument.
+//!
+//! Outbound connections have places of their own, so that no peer can keep the workload from calling.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// How many connections from peers a worker holds at once.
+const MAX_INBOUND: usize = 8192;
+/// How many of them one address may have.
+const SHARE: usize = MAX_INBOUND / 8;
+
+/// The connections from peers. `T` ends its connection when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Places<T> {
+    limit: usize,
+    share: usize,
+    count: usize,
+    next: u64,
+    peers: HashMap<IpAddr, Queue<T>>,
+}
+
+/// The connections of one peer in the order in which they would go, as far as is known: one that was used since stands
+/// further back, and is put there when its turn comes.
+type Queue<T> = BTreeMap<(Standing, u64), (Rc<Usage>, T)>;
+
+/// What decides who goes first: plain connections and tunnels that have carried nothing, then tunnels; of each those that
+/// were idle longest.
+type Standing = (bool, Instant);
+
+/// How a connection is used, as whoever serves it tells.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    id: u64,
+    peer: IpAddr,
+    at: Cell<Instant>,
+    is_tunnel: Cell<bool>,
+    streams: Cell<usize>,
+    /// Where it is in its queue.
+    queued: Cell<Standing>,
+}
+
+/// Why a connection had to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Its peer has all that one may have.
+    Share,
+    /// All places are taken.
+    Full,
+}
+
+impl Usage {
+    /// Something has passed.
+    pub(crate) fn moved(&self, now: Instant) {
+        self.at.set(self.at.get().max(now));
+    }
+
+    /// A stream of it begins, until what this returns is dropped.
+    pub(crate) fn begin_stream(self: &Rc<Self>) -> StreamUsage {
+        self.is_tunnel.set(true);
+        self.streams.update(|streams| streams + 1);
+        StreamUsage(self.clone())
+    }
+
+    /// It only ever moves back.
+    fn standing(&self, now: Instant) -> Standing {
+        let at = if self.streams.get() > 0 { now } else { self.at.get() };
+        (self.is_tunnel.get(), at)
+    }
+}
+
+/// A stream of a tunnel that is in use.
+#[derive(Debug)]
+pub(crate) struct StreamUsage(Rc<Usage>);
+
+impl Drop for StreamUsage {
+    fn drop(&mut self) {
+        self.0.streams.update(|streams| streams.saturating_sub(1));
+        self.0.moved(Instant::now());
+    }
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self::new(MAX_INBOUND, SHARE)
+    }
+}
+
+impl<T> Places<T> {
+    fn new(limit: usize, share: usize) -> Self {
+        Self { limit, share, count: 0, next: 0, peers: HashMap::new() }
+    }
+
+    /// A place for one more connection of this peer, served by what `serve` returns; and the connection that has to go for it, the
+    /// one idle longest: of the same peer when that has its share, else of all.
+    pub(crate) fn enter(
+        &mut self,
+        peer: IpAddr,
+        now: Instant,
+        serve: impl FnOnce(Rc<Usage>) -> T,
+    ) -> Option<(Bound, T)> {
+        let held = self.peers.get(&peer).map_or(0, BTreeMap::len);
+        let gone = if held >= self.share {
+            self.remove_first(peer, now).map(|connection| (Bound::Share, connection))
+        } else if self.count >= self.limit {
+            let peer = self.first_peer(now);
+            peer.and_then(|peer| self.remove_first(peer, now)).map(|connection| (Bound::Full, connection))
+        } else {
+            None
+        };
+        let usage = Rc::new(Usage {
+            id: self.next,
+            peer,
+            at: Cell::new(now),
+            is_tunnel: Cell::new(false),
+            streams: Cell::new(0),
+            queued: Cell::new((false, now)),
+        });
+        self.next += 1;
+        self.count += 1;
+        let connection = serve(usage.clone());
+        self.peers.entry(peer).or_default().insert((usage.queued.get(), usage.id), (usage, connection));
+        gone
+    }
+
+    /// The connection has ended; one that had to go is not there any more.
+    pub(crate) fn leave(&mut self, usage: &Usage) -> Option<T> {
+        let queue = self.peers.get_mut(&usage.peer)?;
+        let (_, connection) = queue.remove(&(usage.queued.get(), usage.id))?;
+        self.forget(usage.peer);
+        Some(connection)
+    }
+
+    /// Whose connection would go first.
+    fn first_peer(&mut self, now: Instant) -> Option<IpAddr> {
+        let firsts = self.peers.iter_mut().filter_map(|(peer, queue)| Some((first(queue, now)?, *peer)));
+        firsts.min().map(|(_, peer)| peer)
+    }
+
+    fn remove_first(&mut self, peer: IpAddr, now: Instant) -> Option<T> {
+        let queue = self.peers.get_mut(&peer)?;
+        let key = first(queue, now)?;
+        let (_, connection) = queue.remove(&key)?;
+        self.forget(peer);
+        Some(connection)
+    }
+
+    /// A connection of the peer was removed.
+    fn forget(&mut self, peer: IpAddr) {
+        self.count -= 1;
+        if self.peers.get(&peer).is_some_and(BTreeMap::is_empty) {
+            self.peers.remove(&peer);
+        }
+    }
+}
+
+/// The one that would go first, as it stands now.
+fn first<T>(queue: &mut Queue<T>, now: Instant) -> Option<(Standing, u64)> {
+    loop {
+        let entry = queue.first_entry()?;
+        let (known, id) = *entry.key();
+        let standing = entry.get().0.standing(now);
+        if standing <= known {
+            return Some((known, id));
+        }
+        let moved = entry.remove();
+        moved.0.queued.set(standing);
+        queue.insert((standing, id), moved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn peer(n: u8) -> IpAddr {
+        IpAddr::from([10, 42, 0, n])
+    }
+
+    /// Enters connections that are named by their usage.
+    fn enter(places: &mut Places<Rc<Usage>>, from: u8, now: Instant) -> (Rc<Usage>, Option<(Bound, u64)>) {
+        let mut entered = None;
+        let gone = places.enter(peer(from), now, |usage| {
+            entered = Some(usage.clone());
+            usage
+        });
+        (entered.unwrap(), gone.map(|(bound, usage)| (bound, usage.id)))
+    }
+
+    #[test]
+    fn a_peer_with_its_share_makes_room_by_its_own_connection_that_was_idle_longest() {
+        let (mut places, began) = (Places::new(10, 2), Instant::now());
+        let after = |n| began + Duration::from_secs(n);
+        let (other, _) = enter(&mut places, 1, after(0));
+        let (first, _) = enter(&mut places, 2, after(1));
+        let (second, _) = enter(&mut places, 2, after(2));
+        first.moved(after(3));
+        assert_eq!(enter(&mut places, 2, after(4)).1, Some((Bound::Share, second.id)));
+        assert_eq!(places.count, 3);
+        assert!(places.leave(&second).is_none(), "it is gone already");
+        assert!(places.leave(&other).is_some() && places.leave(&first).is_some());
+        assert_eq!(places.count, 1);
+    }
+
+    #[test]
+    fn when_all_places_are_taken_plain_connections_go_before_tunnels_and_busy_tunnels_last() {
+        let (mut places, began) = (Places::new(3, 3), Instant::now());
+        let after = |n| began + Duration::from_secs(n);
+        let busy = enter(&mut places, 1, after(0)).0;
+        let idle = enter(&mut places, 2, after(1)).0;
+        let plain = enter(&mut places, 3, after(2)).0;
+        let _stream = busy.begin_stream();
+        drop(idle.begin_stream());
+        plain.moved(after(3));
+        let mut gone = Vec::new();
+        for n in 4..7 {
+            let (next, went) = enter(&mut places, 4, after(n));
+            // Newcomers become tunnels in use.
+            std::mem::forget(next.begin_stream());
+            gone.push(went);
+        }
+        let full = |usage: &Rc<Usage>| Some((Bound::Full, usage.id));
+        assert_eq!(gone, [full(&plain), full(&idle), full(&busy)]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_peer_has_more_than_its_share_and_nobody_more_than_all(
+            steps in proptest::collection::vec((0..5_u8, 0..6_u8, 0..40_usize), 1..200),
+        ) {
+            let (mut places, mut now) = (Places::new(12, 4), Instant::now());
+            let mut known: Vec<Rc<Usage>> = Vec::new();
+            for (what, from, which) in steps {
+                now += Duration::from_millis(1);
+                let at = which % known.len().max(1);
+                match what {
+                    0 if !known.is_empty() => drop(places.leave(&known.swap_remove(at))),
+                    1 if !known.is_empty() => known[at].moved(now),
+                    2 if !known.is_empty() => drop(known[at].begin_stream()),
+                    _ => {
+                        let (entered, gone) = enter(&mut places, from, now);
+                        if let Some((bound, id)) = gone {
+                            let went = known.iter().position(|usage| usage.id == id).unwrap();
+                            let went = known.swap_remove(went);
+                            // Nobody who could have gone in its place stood before it.
+                            let first = known
+                                .iter()
+                                .filter(|usage| bound == Bound::Full || usage.peer == peer(from))
+                                .map(|usage| usage.standing(now))
+                                .min();
+                            prop_assert!(first.is_none_or(|first| went.standing(now) <= first));
+                        }
+                        known.push(entered);
+                    }
+                }
+                prop_assert_eq!(places.count, known.len());
+                prop_assert!(known.len() <= 12);
+                for n in 0..6 {
+                    prop_assert!(known.iter().filter(|usage| usage.peer == peer(n)).count() <= 4);
+                }
+            }
+        }
+    }
+}
