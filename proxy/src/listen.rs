@@ -13,7 +13,6 @@ use sealane_base::task;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::leg::refuse;
-use crate::telemetry::Direction;
 use crate::worker::{Bound, Usage, Worker};
 
 /// The listeners of a sidecar.
@@ -100,7 +99,7 @@ pub(crate) async fn accept<F>(
         let Some(draining) = worker.begin() else { return };
         let worker = worker.clone();
         task::spawn_local(async move {
-            let _held = worker.telemetry.bounds.hold(Direction::Outbound);
+            let _held = worker.telemetry.bounds.hold_outbound();
             serve(worker, accepted, draining).await;
             drop(place);
         })
@@ -125,7 +124,7 @@ pub(crate) async fn accept_peers<F>(
         let gone = worker.peers.borrow_mut().enter(peer, Instant::now(), |usage| {
             let worker = worker.clone();
             task::spawn_local(async move {
-                let _held = worker.telemetry.bounds.hold(Direction::Inbound);
+                let _held = worker.telemetry.bounds.hold_inbound();
                 let _place = Leaving { worker: worker.clone(), usage: usage.clone() };
                 serve(worker, accepted, draining, usage).await;
             })

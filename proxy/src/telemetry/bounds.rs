@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::traffic::OpenConnection;
-use super::{Direction, counter, gauge};
+use super::{counter, gauge};
 
 /// Bounds that were reached, and how far it is to those of connections.
 #[derive(Debug)]
@@ -57,12 +57,13 @@ impl BoundMetrics {
         })
     }
 
-    /// Counts a connection as one that has a place, until what this returns is dropped.
-    pub(crate) fn hold(&self, direction: Direction) -> OpenConnection {
-        let [outbound, inbound] = &self.held;
-        OpenConnection::count(match direction {
-            Direction::Outbound => outbound,
-            Direction::Inbound => inbound,
-        })
+    /// Counts a connection of the workload as one that has a place, until what this returns is dropped.
+    pub(crate) fn hold_outbound(&self) -> OpenConnection {
+        OpenConnection::count(&self.held[0])
+    }
+
+    /// As [`Self::hold_outbound`], for a connection from a peer.
+    pub(crate) fn hold_inbound(&self) -> OpenConnection {
+        OpenConnection::count(&self.held[1])
     }
 }
