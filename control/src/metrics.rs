@@ -66,18 +66,7 @@ impl Metrics {
             "Certificates signed, by kind of identity.",
             &["kind"],
         )?;
-        let handshakes =
-            counters("sealane_control_handshakes_total", "TLS handshakes by result.", &["result"])?;
-        let connections_ended = counters(
-            "sealane_control_connections_ended_total",
-            "Connections that control ended after their handshake, because of who or what they were.",
-            &["reason"],
-        )?;
-        let calls_refused = counters(
-            "sealane_control_calls_refused_total",
-            "Calls that were refused before they were read, or while.",
-            &["reason"],
-        )?;
+        let [handshakes, connections_ended, calls_refused] = doors(&registry)?;
         let joins = counters(
             "sealane_control_joins_total",
             "Hosts that asked to join: joined, or the reason for which they were refused.",
@@ -122,6 +111,28 @@ impl Metrics {
     pub(crate) fn message(&self, kind: &'static str, direction: &'static str) {
         self.stream_messages.with_label_values(&[kind, direction]).inc();
     }
+}
+
+/// What becomes of connections and calls before they are any host's: handshakes, connections, calls.
+fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
+    let counters = |name, help, label| {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        registry.register(Box::new(counters.clone()))?;
+        Ok::<_, prometheus::Error>(counters)
+    };
+    Ok([
+        counters("sealane_control_handshakes_total", "TLS handshakes by result.", "result")?,
+        counters(
+            "sealane_control_connections_ended_total",
+            "Connections that control ended after their handshake, because of who or what they were.",
+            "reason",
+        )?,
+        counters(
+            "sealane_control_calls_refused_total",
+            "Calls that were refused before they were read, or while.",
+            "reason",
+        )?,
+    ])
 }
 
 /// Says which build this is.

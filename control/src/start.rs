@@ -106,12 +106,11 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
 
     let (registry, writer, stopped, health) = begin(store, state, meta, &metrics)?;
     let (drain, readiness) = (Drain::new(), Readiness::default());
-    let roots = vec![authority.root().to_vec()];
     let context = Context {
         writer: writer.clone(),
         registry: registry.clone(),
         metrics: metrics.clone(),
-        roots,
+        roots: vec![authority.root().to_vec()],
         draining: drain.handle(),
         refusals: Arc::new(Seldom::new(REFUSALS, REFUSALS_EVERY)),
     };
@@ -121,10 +120,9 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let accepting = task::spawn("accept", acceptor.run(listener));
     let hosts = ControlApi { context, authority: authority.clone() };
     let admin = AdminApi::beside(&hosts);
-    let strangers = strangers_server();
-    let strangers =
-        serve_hosts(strangers, hosts.clone(), from_strangers, drain.handle(), readiness.part("joining"));
-    let hosts = serve_hosts(server(), hosts, from_hosts, drain.handle(), readiness.part("hosts"));
+    let strangers = (strangers_server(), hosts.clone(), from_strangers);
+    let strangers = serve_hosts(strangers, drain.handle(), readiness.part("joining"));
+    let hosts = serve_hosts((server(), hosts, from_hosts), drain.handle(), readiness.part("hosts"));
     let shown = registry.clone();
     let rests = task::spawn("rests", rests::run(registry.clone(), writer.clone()));
     let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), health, started };
@@ -213,9 +211,7 @@ fn strangers_server() -> Server {
 }
 
 fn serve_hosts(
-    mut server: Server,
-    api: ControlApi,
-    connections: mpsc::Receiver<io::Result<Connection>>,
+    (mut server, api, connections): (Server, ControlApi, mpsc::Receiver<io::Result<Connection>>),
     mut draining: Draining,
     part: Part,
 ) -> Task {

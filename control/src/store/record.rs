@@ -229,20 +229,7 @@ pub(super) fn change(change: &Change) -> Write {
             put(key, &v1::Workload::from(workload))
         }
         Change::RemoveWorkload { network, name } => remove(format!("workloads/{network}/{name}")),
-        Change::PutToken(token) => {
-            let message = TokenMessage {
-                id: token.id.clone(),
-                hash: token.hash.into(),
-                created: token.created.unix(),
-                expires: token.expires.unix(),
-                uses: token.uses.unwrap_or_default(),
-                used: token.used,
-                node: token.node.as_ref().map(ToString::to_string).unwrap_or_default(),
-                revoked: token.revoked.map(Timestamp::unix).unwrap_or_default(),
-                networks: texts(&token.networks),
-            };
-            put(format!("tokens/{}", token.id), &message)
-        }
+        Change::PutToken(token) => put(format!("tokens/{}", token.id), &TokenMessage::from(token)),
         Change::RemoveToken(id) => remove(format!("tokens/{id}")),
         Change::PutRecovery(recovery) => put("recovery".to_owned(), &RecoveryMessage::from(recovery)),
         Change::RemoveRecovery => remove("recovery".to_owned()),
@@ -260,6 +247,22 @@ pub(super) fn change(change: &Change) -> Write {
             put(format!("rests/{network}/{range}"), &message)
         }
         Change::RemoveRest { network, range } => remove(format!("rests/{network}/{range}")),
+    }
+}
+
+impl From<&TokenRecord> for TokenMessage {
+    fn from(token: &TokenRecord) -> Self {
+        Self {
+            id: token.id.clone(),
+            hash: token.hash.into(),
+            created: token.created.unix(),
+            expires: token.expires.unix(),
+            uses: token.uses.unwrap_or_default(),
+            used: token.used,
+            node: token.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+            revoked: token.revoked.map(Timestamp::unix).unwrap_or_default(),
+            networks: texts(&token.networks),
+        }
     }
 }
 

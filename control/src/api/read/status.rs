@@ -1,5 +1,6 @@
 //! The state of the whole in one answer, with what is wrong in sentences.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealane_proto::identity::{Principal, SpiffeId};
@@ -9,7 +10,7 @@ use sealane_proto::wire::v1;
 use super::{ReadApi, count};
 use crate::VERSION;
 use crate::core::{Span, Timestamp};
-use crate::registry::{Directory, Takeover};
+use crate::registry::{Directory, Registry, Seen, Takeover};
 use crate::rests;
 
 pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
@@ -63,6 +64,37 @@ fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
     })
 }
 
+/// Hosts that do not work by what there is now.
+fn late(registry: &Registry) -> Vec<String> {
+    let behind = registry.behind().into_iter().map(|(name, networks)| {
+        let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
+        let networks = networks.join(", ");
+        format!("node {name} has not applied the newest state of {networks} yet; if it stays so, see its log")
+    });
+    let given_up = registry.given_up().into_iter().map(|(name, networks)| {
+        let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
+        let networks = networks.join(", ");
+        format!(
+            "node {name} is connected, but has not come closer to the newest state of {networks} for {} or more: nobody \
+             waits for it any longer; see its log",
+            Span(rests::PATIENCE)
+        )
+    });
+    behind.chain(given_up).collect()
+}
+
+/// Hosts that two agents claim to be.
+fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
+    let contested = seen.iter().filter_map(|(name, seen)| {
+        let Takeover { peers: [one, other], times, .. } = seen.takeover.filter(|it| it.is_contest(now))?;
+        Some(format!(
+            "two agents are node {name}, at {one} and at {other}, and have taken its place from each other {times} times: \
+             one host is a copy of the other; run `sealane clean` on the copy and let it join by a token of its own"
+        ))
+    });
+    contested.collect()
+}
+
 fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String> {
     let seen = api.registry.seen();
     let store = api.health.problem().map(|problem| problem.to_string());
@@ -88,20 +120,6 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
             node.name, node.underlay
         )
     });
-    let behind = api.registry.behind().into_iter().map(|(name, networks)| {
-        let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
-        let networks = networks.join(", ");
-        format!("node {name} has not applied the newest state of {networks} yet; if it stays so, see its log")
-    });
-    let given_up = api.registry.given_up().into_iter().map(|(name, networks)| {
-        let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
-        let networks = networks.join(", ");
-        format!(
-            "node {name} is connected, but has not come closer to the newest state of {networks} for {} or more: nobody \
-             waits for it any longer; see its log",
-            Span(rests::PATIENCE)
-        )
-    });
     let own = api.own.expires();
     let expired = (own <= now).then(|| {
         format!(
@@ -113,22 +131,14 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
         let pair = seen.clocks.filter(|pair| seen.connected && pair.is_off())?;
         Some(format!("the clock of node {name} {pair}; set it right (NTP)"))
     });
-    let contests = seen.iter().filter_map(|(name, seen)| {
-        let Takeover { peers: [one, other], times, .. } = seen.takeover.filter(|it| it.is_contest(now))?;
-        Some(format!(
-            "two agents are node {name}, at {one} and at {other}, and have taken its place from each other {times} times: \
-             one host is a copy of the other; run `sealane clean` on the copy and let it join by a token of its own"
-        ))
-    });
     let root = authority_problem(api.authority.expires(), now);
     store
         .into_iter()
         .chain(nodes)
         .chain(unreachable)
-        .chain(behind)
-        .chain(given_up)
+        .chain(late(&api.registry))
         .chain(clocks)
-        .chain(contests)
+        .chain(contests(&seen, now))
         .chain(expired)
         .chain(root)
         .collect()

@@ -234,7 +234,22 @@ fn said(change: &Change) -> String {
         }
         Change::RemoveWorkload { name, .. } => format!("the end of workload {name}"),
         Change::PutService { service, .. } => format!("service {} at {}", service.name, service.vip),
-        other => format!("{other:?}"),
+        Change::PutBlock { block, .. } => format!("block {} of services", block.range),
+        // A report makes none of these.
+        Change::PutNetwork { .. }
+        | Change::RemoveNetwork(_)
+        | Change::PutNode(_)
+        | Change::RemoveNode(_)
+        | Change::RemoveBlock { .. }
+        | Change::RemoveService { .. }
+        | Change::PutToken(_)
+        | Change::RemoveToken(_)
+        | Change::PutRecovery(_)
+        | Change::RemoveRecovery
+        | Change::PutRemoved(_)
+        | Change::ForgetRemoved(_)
+        | Change::PutRest { .. }
+        | Change::RemoveRest { .. } => format!("{change:?}"),
     }
 }
 
