@@ -16,6 +16,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::mm::{Advice, madvise};
 
 const SMAPS: &str = "/proc/self/smaps";
+const STATUS: &str = "/proc/self/status";
 
 /// Unmaps every page of this process that is a clean, read-only page of a file. Returns how many KiB of mappings
 /// were gone through. The process goes on as before; what it touches next is mapped again from the page cache.
@@ -23,7 +24,7 @@ const SMAPS: &str = "/proc/self/smaps";
 /// # Errors
 /// When /proc is not mounted or the kernel refuses.
 pub fn release_file_pages() -> io::Result<u64> {
-    let smaps = mappings()?;
+    let smaps = of_this_process(SMAPS, |sight| &sight.smaps)?;
     let mut released = 0;
     for range in clean_file_ranges(&smaps) {
         let (start, length) = (range.start, range.end - range.start);
@@ -37,24 +38,30 @@ pub fn release_file_pages() -> io::Result<u64> {
     Ok(released)
 }
 
-/// What [`mappings`] reads where /proc is out of sight.
-static SIGHT: OnceLock<Mutex<File>> = OnceLock::new();
+/// What is read where /proc is out of sight.
+#[derive(Debug)]
+struct Sight {
+    smaps: Mutex<File>,
+    status: Mutex<File>,
+}
 
-/// Lets [`release_file_pages`] work on when /proc is out of sight later.
+static SIGHT: OnceLock<Sight> = OnceLock::new();
+
+/// Lets [`release_file_pages`] and [`anonymous`] work on when /proc is out of sight later.
 pub fn keep_sight() {
-    if let Ok(file) = File::open(SMAPS) {
+    if let (Ok(smaps), Ok(status)) = (File::open(SMAPS), File::open(STATUS)) {
         // Another call has opened the same.
-        let _ = SIGHT.set(Mutex::new(file));
+        let _ = SIGHT.set(Sight { smaps: Mutex::new(smaps), status: Mutex::new(status) });
     }
 }
 
-fn mappings() -> io::Result<String> {
-    let Some(sight) = SIGHT.get() else { return fs::read_to_string(SMAPS) };
-    let mut sight = sight.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut smaps = String::new();
-    sight.rewind()?;
-    sight.read_to_string(&mut smaps)?;
-    Ok(smaps)
+fn of_this_process(path: &str, kept: fn(&Sight) -> &Mutex<File>) -> io::Result<String> {
+    let Some(sight) = SIGHT.get() else { return fs::read_to_string(path) };
+    let mut file = kept(sight).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The most heaps of the process: with one per thread, as glibc has it, what many threads have freed stays with each.
@@ -83,7 +90,7 @@ pub fn release_heap() {
 /// # Errors
 /// When /proc is not mounted.
 pub fn anonymous() -> io::Result<usize> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    let status = of_this_process(STATUS, |sight| &sight.status)?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<usize>().ok());
     kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no RssAnon in /proc/self/status"))
@@ -137,6 +144,10 @@ mod tests {
     fn a_process_goes_on_after_its_pages_were_given_back() {
         assert!(release_file_pages().unwrap() > 0);
         keep_sight();
+        let before = anonymous().unwrap();
+        assert!(before > 0);
+        let more = vec![1_u8; 64 << 20];
+        assert!(anonymous().unwrap() > before + more.len() / 2, "what is kept open tells what is so now");
         assert!(release_file_pages().unwrap() > 0);
         assert!(release_file_pages().unwrap() > 0);
         bound_heaps();
