@@ -39,6 +39,9 @@ fn a_sidecar_has_given_up_what_it_does_not_need() {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         assert_eq!(core.split_ascii_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+        let data = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+        let most = (2_u64 << 30).to_string();
+        assert_eq!(data.split_ascii_whitespace().skip(3).take(2).collect::<Vec<_>>(), [&most; 2]);
         // All that it could find there is the agent's socket.
         let seen: Vec<_> = fs::read_dir(format!("/proc/{pid}/root/"))
             .unwrap()
