@@ -232,9 +232,8 @@ fn a_workload_whose_interface_and_handle_somebody_removed_is_named_until_it_ends
     let script =
         format!("umount -l /run/sealane/netns/shop.web; nsenter -t {} -n ip link del eth0", web.pid());
     let _ = site.command("sh", &["-ec", &script]).ok();
-    // A change of the network, for its state to be looked at.
-    let _ = site.shop(&["true"]).wait().ok();
-    eventually(PATIENCE, "the workload is named", || {
+    // The next look at the whole network is a minute away at most.
+    eventually(3 * PATIENCE, "the workload is named", || {
         problems()
             .iter()
             .any(|problem| problem.contains("network shop are cut off") && problem.contains(": web;"))
