@@ -1,6 +1,6 @@
 //! What there is in the mesh, as series: hosts by state, services with their instances. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_proto::census;
@@ -8,14 +8,10 @@ use sealane_proto::resource::Workload;
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1::ServiceView;
 
-use crate::registry::{Directory, Seen};
+use crate::registry::{Directory, Lost, Seen};
 
 /// The families of one scrape.
-pub(crate) fn families(
-    directory: &Directory,
-    seen: &BTreeMap<NodeName, Seen>,
-    lost: &BTreeSet<NodeName>,
-) -> Vec<Family> {
+pub(crate) fn families(directory: &Directory, seen: &BTreeMap<NodeName, Seen>, lost: &Lost) -> Vec<Family> {
     let connected = directory.nodes.keys().filter(|name| seen.get(name).is_some_and(|seen| seen.connected));
     let connected = connected.count();
     let states = [("connected", connected), ("lost", directory.nodes.len() - connected)];
@@ -37,6 +33,6 @@ pub(crate) fn families(
 }
 
 /// Whether a workload counts as ready: on a lost host nobody knows.
-pub(crate) fn is_ready(workload: &Workload, lost: &BTreeSet<NodeName>) -> bool {
-    workload.ready && !lost.contains(&workload.node)
+pub(crate) fn is_ready(workload: &Workload, lost: &Lost) -> bool {
+    workload.ready && !lost.contains_key(&workload.node)
 }

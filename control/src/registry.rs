@@ -98,12 +98,17 @@ pub(crate) struct Arrival {
 /// How long a host may be without a stream until it counts as lost: an agent that is restarted needs a moment.
 const LOST: Duration = Duration::from_secs(5);
 
+/// Hosts without a stream, with when each was last heard: `None` since before this control plane started.
+pub(crate) type Lost = BTreeMap<NodeName, Option<Timestamp>>;
+
 /// Shared by the writer, the streams and the API.
 #[derive(Debug)]
 pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
     /// When this control plane began to wait for its hosts.
     began: Timestamp,
+    /// Which hosts were lost, at that second.
+    lost: Mutex<(Timestamp, Arc<Lost>)>,
     hub: Mutex<Hub>,
     connected: IntGauge,
     /// Told whenever somebody may have come closer to the newest state.
@@ -145,6 +150,7 @@ impl Registry {
         Arc::new(Self {
             directory: ArcSwap::from_pointee(directory),
             began: now,
+            lost: Mutex::default(),
             hub: Mutex::new(hub),
             connected,
             progress: watch::Sender::new(()),
@@ -205,14 +211,20 @@ impl Registry {
         self.hub().seen.clone()
     }
 
-    /// The hosts that have had no stream for so long that nobody should count on what they run.
-    pub(crate) fn lost(&self, now: Timestamp) -> BTreeSet<NodeName> {
-        let (directory, seen) = (self.directory(), self.seen());
-        let is_lost = |name: &&NodeName| match seen.get(*name) {
-            Some(seen) => !seen.connected && now.since(seen.last) >= LOST,
-            None => now.since(self.began) >= LOST,
-        };
-        directory.nodes.keys().filter(is_lost).cloned().collect()
+    /// The hosts that have had no stream for so long that nobody should count on what they run. Every stream asks with
+    /// each of its heartbeats: it is worked out once a second.
+    pub(crate) fn lost(&self, now: Timestamp) -> Arc<Lost> {
+        let mut known = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != now {
+            let (directory, hub) = (self.directory(), self.hub());
+            let lost = directory.nodes.keys().filter_map(|name| match hub.seen.get(name) {
+                Some(seen) if seen.connected || now.since(seen.last) < LOST => None,
+                Some(seen) => Some((name.clone(), Some(seen.last))),
+                None => (now.since(self.began) >= LOST).then(|| (name.clone(), None)),
+            });
+            *known = (now, Arc::new(lost.collect()));
+        }
+        known.1.clone()
     }
 
     /// The networks whose newest state each connected agent has not acknowledged.

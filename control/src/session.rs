@@ -27,7 +27,7 @@ use v1::control_message::Message as Down;
 
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Recall, Report, Reported, TakenOver, TellMtu};
+use crate::core::{Recall, Report, Reported, TakenOver, TellMtu, Timestamp};
 use crate::guard::Pace;
 use crate::metrics::Metrics;
 use crate::registry::{Arrival, Directory, Registry, Seat, View};
@@ -216,12 +216,12 @@ impl Session {
 
     /// What control says when it has nothing to say: its clock, and which hosts of the agent's networks are lost.
     fn heartbeat(&self, view: &View) -> v1::Heartbeat {
-        let registry = &self.context.registry;
-        let (lost, seen) = (registry.lost(SystemTime::now().into()), registry.seen());
-        let shares = |name: &&NodeName| view.networks.values().any(|known| Directory::carries(known, name));
-        let lost = lost.iter().filter(shares).take(MOST_LOST).map(|name| v1::LostHost {
+        let lost = self.context.registry.lost(SystemTime::now().into());
+        let shares = |name: &NodeName| view.networks.values().any(|known| Directory::carries(known, name));
+        let lost = lost.iter().filter(|(name, _)| shares(name)).take(MOST_LOST);
+        let lost = lost.map(|(name, last)| v1::LostHost {
             name: name.to_string(),
-            since_unix_seconds: seen.get(name).map_or(0, |seen| seen.last.unix()),
+            since_unix_seconds: last.map_or(0, Timestamp::unix),
         });
         v1::Heartbeat { lost: lost.collect(), tells_lost: true, ..v1::Heartbeat::now() }
     }
