@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::{self, ReadApi, RunApi};
 use crate::certs::{self, Certs, RenewedNode};
-use crate::disk::{Folder, NodeIdentity, StoredWorkload, network_from_bytes};
+use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
 use crate::error::StartError;
 use crate::held::Held;
@@ -31,7 +31,7 @@ use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::overlay::{Overlay, OverlayConfig, preflight};
 use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Key, Registry};
-use crate::workload::{self, Context, Workloads, boot_id};
+use crate::workload::{self, Containers, Context, Workloads, boot_id, follow_containers};
 use crate::{gateway, health, metrics, node, orphans};
 
 /// The program's version.
@@ -135,15 +135,14 @@ struct Ground {
 impl Ground {
     /// Recalls what was on disk, finds the keep, and starts the host.
     async fn lay(config: Config, hopper: Arc<Hopper>, identity: &NodeIdentity) -> Result<Self, StartError> {
-        let networks = Folder::open(config.data_dir.join("networks"))?;
-        let folder = Folder::open(config.data_dir.join("workloads"))?;
-        let identities = Folder::open(config.data_dir.join("identities"))?;
+        let networks = folder_of(&config, "networks")?;
+        let folder = folder_of(&config, "workloads")?;
         let registry = metrics::registry()?;
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let (held, boot) = (Held::start(config.run_dir.clone(), config.binary.clone())?, boot_id()?);
+        let boot = boot_id()?;
         let (mesh, stored) = recall(&networks, &folder, identity, &overlay, (&config.run_dir, &boot)).await?;
-        let certs = certs_of(identities, identity, &stored);
-        held.retain(|key| belongs(key, &mesh, &stored))?;
+        let certs = certs_of(folder_of(&config, "identities")?, identity, &stored);
+        let held = held(&config, &mesh, &stored, &overlay)?;
         let readiness = Readiness::default();
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
@@ -180,6 +179,8 @@ impl Ground {
             folder,
             boot,
             roster: Default::default(),
+            troubles: Default::default(),
+            containers: Containers::recall(folder_of(&config, "containers")?)?,
         });
         Ok(Self {
             config,
@@ -213,6 +214,7 @@ impl Ground {
             workloads.adopt(stored);
         }
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
+        tasks.push(task::spawn("containers", follow_containers(workloads.clone())));
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
         let own = SocketAddr::from((Ipv4Addr::LOCALHOST, config.metrics_port));
@@ -257,6 +259,13 @@ impl Ground {
     }
 }
 
+/// A folder of the data directory, which only this process writes to.
+fn folder_of(config: &Config, name: &str) -> Result<Folder, DiskError> {
+    let folder = Folder::open(config.data_dir.join(name))?;
+    folder.sweep()?;
+    Ok(folder)
+}
+
 fn overlay(
     config: &Config,
     identity: &NodeIdentity,
@@ -292,6 +301,19 @@ fn keys(stored: &[StoredWorkload]) -> impl Iterator<Item = Key> + '_ {
 fn is_of(principal: &Principal, stored: &[StoredWorkload]) -> bool {
     let mut keys = keys(stored);
     keys.any(|key| *principal == Principal::Workload(key.network, key.workload))
+}
+
+/// What keep holds but for what is nobody's; the overlay hears of its namespaces.
+fn held(
+    config: &Config,
+    mesh: &Mesh,
+    stored: &[StoredWorkload],
+    overlay: &Overlay,
+) -> Result<Arc<Held>, StartError> {
+    let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
+    held.retain(|key| belongs(key, mesh, stored))?;
+    gateway::recognise(&mesh.networks(), &held, overlay);
+    Ok(held)
 }
 
 /// Whether held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is known.
@@ -368,7 +390,7 @@ async fn recall(
     }
     let known: Vec<String> = keys(&stored).map(|key| key.record_name()).collect();
     sidecar::stop_recorded(run_dir, |name| !known.iter().any(|known| known == name))?;
-    sidecar::stop_unrecorded(run_dir)?;
+    sidecar::stop_unrecorded(run_dir, |name| known.iter().any(|known| known == name))?;
     let carried: Vec<NetworkName> = mesh.networks();
     orphans::remove(overlay, run_dir, &carried, &known).await?;
     Ok((mesh, stored))

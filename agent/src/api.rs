@@ -7,11 +7,11 @@ mod run;
 use std::io;
 use std::path::Path;
 
-use sealane_base::socket;
+use futures_util::stream;
+use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
 use sealane_proto::wire::v1::agent_server::AgentServer;
 use sealane_proto::wire::v1::read_server::ReadServer;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 pub(crate) use read::ReadApi;
@@ -25,8 +25,9 @@ pub(crate) const SOCKET: &str = "agent.sock";
 /// # Errors
 /// When the socket cannot be bound.
 pub(crate) fn serve(run_dir: &Path, run: RunApi, read: ReadApi) -> io::Result<Task> {
-    let listener = socket::listen(&run_dir.join(SOCKET))?;
+    let listener = Listener::bind(&run_dir.join(SOCKET))?;
+    let incoming = stream::unfold(listener, Listener::next);
     let server = Server::builder().add_service(AgentServer::new(run)).add_service(ReadServer::new(read));
-    let serving = server.serve_with_incoming(UnixListenerStream::new(listener));
+    let serving = server.serve_with_incoming(incoming);
     Ok(task::spawn_fallible("agent-api", serving))
 }

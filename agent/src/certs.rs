@@ -88,6 +88,8 @@ pub(crate) struct Certs {
     folder: Folder,
     trust_domain: TrustDomain,
     current: Mutex<BTreeMap<Principal, Current>>,
+    /// One signature per principal at a time: its key is made once.
+    signing: Mutex<BTreeMap<Principal, Arc<tokio::sync::Mutex<()>>>>,
     /// Told when there is a certificate that may be due sooner than all others.
     published: Notify,
 }
@@ -96,7 +98,13 @@ impl Certs {
     /// The identities kept in `folder`.
     #[must_use]
     pub(crate) fn new(folder: Folder, trust_domain: TrustDomain) -> Self {
-        Self { folder, trust_domain, current: Mutex::default(), published: Notify::new() }
+        Self {
+            folder,
+            trust_domain,
+            current: Mutex::default(),
+            signing: Mutex::default(),
+            published: Notify::new(),
+        }
     }
 
     /// The mesh.
@@ -130,11 +138,42 @@ impl Certs {
         Ok(Some(self.publish(principal, stored, validity)))
     }
 
-    /// Has control sign a certificate for a principal that is registered on this host, and keeps it.
+    /// The identity that is there, or one that control signs now, for a principal that is registered on this host. Of
+    /// several that ask at once, one has control sign and all get the same.
+    ///
+    /// # Errors
+    /// When control is not there or refuses.
+    pub(crate) async fn obtain(
+        &self,
+        principal: &Principal,
+        channel: Channel,
+    ) -> Result<watch::Receiver<Arc<WorkloadIdentity>>, CertError> {
+        let turn = self.turn(principal);
+        let _turn = turn.lock().await;
+        match self.known(principal)? {
+            Some(known) => Ok(known),
+            None => self.sign(principal, channel).await,
+        }
+    }
+
+    /// Has control sign anew for a principal whose certificate is due.
     ///
     /// # Errors
     /// When control is not there or refuses; what was there stays.
-    pub(crate) async fn sign(
+    pub(crate) async fn renew(&self, principal: &Principal, channel: Channel) -> Result<(), CertError> {
+        let turn = self.turn(principal);
+        let _turn = turn.lock().await;
+        self.sign(principal, channel).await.map(drop)
+    }
+
+    /// Whoever holds it signs for the principal. Those of nobody are let go.
+    fn turn(&self, principal: &Principal) -> Arc<tokio::sync::Mutex<()>> {
+        let mut signing = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        signing.retain(|_, turn| Arc::strong_count(turn) > 1);
+        signing.entry(principal.clone()).or_default().clone()
+    }
+
+    async fn sign(
         &self,
         principal: &Principal,
         channel: Channel,
@@ -211,11 +250,20 @@ impl Certs {
                 None => false,
             };
             let principal = &stored.spiffe_id.principal;
+            let ended = ended && !self.lock().contains_key(principal);
             if ended || matches!(principal, Principal::Workload(..)) && !known(principal) {
                 self.folder.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes certificates of nobody that have ended: of services whose last instance here is gone.
+    ///
+    /// # Errors
+    /// When the disk is faulty.
+    pub(crate) fn discard_ended(&self, now: SystemTime) -> Result<(), CertError> {
+        self.purge(|_| true, now)
     }
 
     fn stored_key(&self, principal: &Principal) -> Result<Option<NewKey>, CertError> {

@@ -1,8 +1,9 @@
 //! What must outlive the agent and a reboot: files in the data directory, checksummed, root only.
 //!
-//! A file is written beside its place, synced, and renamed into it, so that a kill or a power cut leaves the old
-//! or the new content, never half of one. A file whose checksum does not match is set aside and reported.
+//! A file is written beside its place under a name that no other writer has, synced, and renamed into it, so that a kill
+//! or a power cut leaves the old or the new content, never half of one. A file whose checksum does not match is set aside and reported.
 
+mod container;
 mod messages;
 mod records;
 mod workload;
@@ -11,7 +12,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use container::StoredContainer;
 pub use records::RecordError;
 pub(crate) use records::{NodeIdentity, StoredIdentity, network_from_bytes, network_to_bytes};
 pub(crate) use workload::{StoredAnchor, StoredPath, StoredProcess, StoredWorkload};
@@ -19,6 +23,10 @@ pub(crate) use workload::{StoredAnchor, StoredPath, StoredProcess, StoredWorkloa
 /// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.
 const MAGIC: [u8; 4] = *b"SLN1";
 const HEADER: usize = 8;
+/// What the names of half written files end with.
+const DRAFT: &str = ".new";
+/// Numbers the files that this process writes.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 /// A folder of checksummed files, one per name.
 #[derive(Clone, Debug)]
@@ -74,7 +82,9 @@ impl Folder {
     /// # Errors
     /// When the disk is full or the folder cannot be written; the old content stays.
     pub(crate) fn write(&self, name: &str, payload: &[u8]) -> Result<(), DiskError> {
-        let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let path = self.path.join(name);
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let new = self.path.join(format!(".{name}.{}-{number}{DRAFT}", process::id()));
         let write = || -> io::Result<()> {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -118,6 +128,22 @@ impl Folder {
             Ok(()) => DiskError::Damaged { path: path.to_owned(), aside },
             Err(source) => DiskError::Read { path: path.to_owned(), source },
         }
+    }
+
+    /// Removes what writers that were killed left half written. For the one process that writes to the folder, before
+    /// it does.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub(crate) fn sweep(&self) -> Result<(), DiskError> {
+        let fail = |source| DiskError::Read { path: self.path.clone(), source };
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            if let Some(name) = name.to_str().filter(|name| name.starts_with('.') && name.ends_with(DRAFT)) {
+                self.remove(name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes `name`; one that is not there is no error.
@@ -171,6 +197,22 @@ mod tests {
         folder.remove("shop").unwrap();
         folder.remove("shop").unwrap();
         assert!(folder.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn writers_of_one_file_do_not_meet_and_nothing_half_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        let written: Vec<Vec<u8>> = (0..8).map(|writer| vec![writer; 10_000]).collect();
+        std::thread::scope(|scope| {
+            for payload in &written {
+                scope.spawn(|| (0..20).for_each(|_| folder.write("shop", payload).unwrap()));
+            }
+        });
+        assert!(written.contains(&folder.read("shop").unwrap().unwrap()));
+        fs::write(dir.path().join(".shop.1-1.new"), "half").unwrap();
+        folder.sweep().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -12,9 +12,13 @@ use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
 use crate::dns::{self, Askers, DnsSockets, View};
+use crate::held::Held;
 use crate::host::Effective;
+use crate::overlay::Overlay;
 use crate::workload::Context;
 
+/// How often it is looked at whether the name of a network's namespace is still there.
+const LOOK: Duration = Duration::from_secs(1);
 /// When a socket that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -27,8 +31,10 @@ pub(crate) async fn run(context: Arc<Context>) {
         let gone: Vec<_> = serving.keys().filter(|name| !current.contains_key(name)).cloned().collect();
         for name in gone {
             serving.remove(&name);
-            if let Err(error) = context.held.remove(&key(&name)) {
-                tracing::error!(%error, network = %name, "cannot let go of the gateway's DNS sockets");
+            for key in [key(&name), handle_key(&name)] {
+                if let Err(error) = context.held.remove(&key) {
+                    tracing::error!(%error, network = %name, "cannot let go of the gateway's descriptors");
+                }
             }
             context.dns_metrics.remove(&name);
         }
@@ -48,6 +54,38 @@ fn key(network: &NetworkName) -> String {
     format!("gateway/{network}")
 }
 
+fn handle_key(network: &NetworkName) -> String {
+    format!("netns/{network}")
+}
+
+/// Tells the overlay of the namespaces that an agent of before had keep hold.
+pub(crate) fn recognise(networks: &[NetworkName], held: &Held, overlay: &Overlay) {
+    for network in networks {
+        if let Some(handle) = held.copies(&handle_key(network)).and_then(|mut found| found.pop()) {
+            overlay.recognise(network, handle.into());
+        }
+    }
+}
+
+/// Has keep hold the network's namespace for the next agent, and binds it again whenever its name is removed.
+async fn hold(context: &Context, network: &NetworkName) {
+    let mut look = tokio::time::interval(LOOK);
+    let mut held = false;
+    loop {
+        look.tick().await;
+        if !held && let Ok(handle) = context.overlay.network_netns(network) {
+            held = context.held.put(&handle_key(network), vec![handle.into()]).is_ok();
+        }
+        match context.overlay.ensure_handle(network) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(%network, "the handle of the network's namespace was removed; bound again")
+            }
+            Err(error) => tracing::error!(%error, %network, "cannot bind the network's namespace again"),
+        }
+    }
+}
+
 async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch::Receiver<Arc<Effective>>) {
     let gateway = effective.borrow().snapshot.network.subnet.gateway().to_ipv4();
     let sockets = loop {
@@ -61,15 +99,22 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
     };
     let view = Arc::new(ArcSwap::from_pointee(view(&effective.borrow_and_update())));
     let metrics = context.dns_metrics.network(&network);
-    let _server = match dns::serve(sockets, view.clone(), context.forwarder.clone(), metrics, Askers::Many) {
+    let forwarder = context.forwarder.clone();
+    let _server = match dns::serve(sockets, view.clone(), forwarder, metrics, Askers::Many, None) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, %network, "cannot serve DNS at the gateway address");
             return;
         }
     };
-    while effective.changed().await.is_ok() {
-        view.store(Arc::new(self::view(&effective.borrow_and_update())));
+    let follow = async {
+        while effective.changed().await.is_ok() {
+            view.store(Arc::new(self::view(&effective.borrow_and_update())));
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = hold(&context, &network) => {}
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod expression;
 pub(crate) mod gate;
 mod guard;
 pub(crate) mod kernel;
+mod names;
 mod network;
 mod program;
 mod rules;
@@ -16,6 +17,7 @@ mod rules6;
 mod table;
 pub(crate) mod writer;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use sealane_base::task;
@@ -90,6 +92,22 @@ pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Sea
         run(hopper, netns, rules::removal(seat) + &ipv6)
     })
     .await
+}
+
+/// Lets questions to our resolver at `address` reach it, whoever else puts one there by rules.
+///
+/// # Errors
+/// When nft is not installed or the kernel refuses.
+pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<(), NftError> {
+    run(hopper, netns, table::replacing(names::FAMILY, names::NAME, &names::table(address)))
+}
+
+/// Undoes [`ensure_names`]; no rules there is no error.
+///
+/// # Errors
+/// As [`ensure_names`].
+pub fn remove_names(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
+    run(hopper, netns, table::removal(names::FAMILY, names::NAME))
 }
 
 /// Removes all that this module ever puts into a workload's namespace. Blocks.

@@ -102,6 +102,8 @@ struct Kernel {
     control: Mutex<BTreeSet<SocketAddr>>,
     /// How long packets to the other hosts may be.
     ways: Mutex<Ways>,
+    /// The networks' namespaces: whoever removes a handle's name removes nothing else.
+    handles: Mutex<HashMap<NetworkName, NetNs>>,
 }
 
 /// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
@@ -148,6 +150,7 @@ impl Overlay {
                 gate,
                 control: Mutex::default(),
                 ways: Mutex::default(),
+                handles: Mutex::default(),
             }),
             carried: Mutex::default(),
             metrics,
@@ -261,6 +264,9 @@ impl Overlay {
             let mut guard = lock(&carried);
             guard.announcing.clear();
             guard.settled = None;
+            if let Some(handle) = lock(&kernel.handles).get(&name) {
+                handle.bind_at(&path)?;
+            }
             pass::remove_links(&kernel, &path, |link| link.kind.is_some())?;
             // Its devices are gone: whatever comes for it now is nobody's.
             kernel.forget_carriers(|kept| *kept != name)?;
@@ -268,6 +274,7 @@ impl Overlay {
             if let Err(error) = kernel.release_host_egress() {
                 tracing::error!(%error, "cannot take back what egress needed of the host");
             }
+            lock(&kernel.handles).remove(&name);
             Ok(NetNs::remove_at(&path)?)
         })
         .await?;
@@ -292,7 +299,33 @@ impl Overlay {
     /// # Errors
     /// When it was not made yet.
     pub fn network_netns(&self, network: &NetworkName) -> Result<NetNs, NetNsError> {
-        NetNs::open(self.network_path(network))
+        let path = self.network_path(network);
+        match lock(&self.kernel.handles).get(network) {
+            Some(known) => known.try_clone().map_err(|source| NetNsError::Open { path, source }),
+            None => NetNs::open(path),
+        }
+    }
+
+    /// `handle` is the namespace of a network that an agent of before made, whatever is bound in its place by now.
+    pub fn recognise(&self, network: &NetworkName, handle: NetNs) {
+        lock(&self.kernel.handles).insert(network.clone(), handle);
+    }
+
+    /// Binds the network's namespace again where somebody removed its name; answers whether that was so.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub fn ensure_handle(&self, network: &NetworkName) -> Result<bool, NetNsError> {
+        let path = self.network_path(network);
+        let handles = lock(&self.kernel.handles);
+        let Some(handle) = handles.get(network).filter(|handle| !handle.is_bound_at(&path)) else {
+            return Ok(false);
+        };
+        handle.bind_at(&path)?;
+        let mut applied = Applied::default();
+        applied.count(Table::Link, 1);
+        self.metrics.count_drift(&format!("network {network}"), &applied);
+        Ok(true)
     }
 
     /// Where the network's namespace is bound.
@@ -350,6 +383,20 @@ impl Kernel {
 
     fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
         self.netns_dir().join(format!("{network}.{workload}"))
+    }
+
+    /// The network's namespace: known, or found where it is bound, or made. It is bound there afterwards.
+    fn ensure_netns(&self, network: &NetworkName) -> Result<NetNs, NetNsError> {
+        let path = self.network_path(network);
+        let mut handles = lock(&self.handles);
+        if let Some(known) = handles.get(network) {
+            known.bind_at(&path)?;
+            return known.try_clone().map_err(|source| NetNsError::Open { path, source });
+        }
+        let found = NetNs::ensure_at(&path)?;
+        let handle = found.try_clone().map_err(|source| NetNsError::Open { path, source })?;
+        handles.insert(network.clone(), handle);
+        Ok(found)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Descriptors whose readability is awaited: a pidfd (the process has ended), a socket (the peer has gone).
 #![allow(unsafe_code, reason = "tokio asks for a promise that a descriptor stays open; ours are owned")]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -15,6 +16,15 @@ use tokio::io::unix::AsyncFd;
 pub(crate) fn process(process: Process) -> io::Result<AsyncFd<Process>> {
     // SAFETY: a `Process` owns its pidfd and answers with the same one until it is dropped.
     unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }.map_err(Into::into)
+}
+
+/// Of the kernel's files that tell of changes as of something urgent.
+///
+/// # Errors
+/// When the runtime cannot watch it.
+pub(crate) fn priority(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a `File` is open until it is dropped, and has always the same descriptor.
+    unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) }.map_err(Into::into)
 }
 
 /// Readable when there is something to read, the end included.

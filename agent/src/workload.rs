@@ -5,6 +5,9 @@
 
 mod admission;
 mod anchor;
+mod cgroup;
+mod containers;
+mod freezer;
 mod ground;
 mod life;
 mod names;
@@ -12,8 +15,10 @@ mod plumbing;
 mod request;
 mod roster;
 mod sandbox;
+mod standing;
 mod survey;
 mod target;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,9 +45,11 @@ use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry};
 use anchor::Anchor;
+pub(crate) use containers::{Containers, follow as follow_containers};
 use plumbing::netns_path;
 use roster::Roster;
 use sandbox::Request;
+use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
 pub(crate) use life::Progress;
@@ -83,6 +90,10 @@ pub(crate) struct Context {
     pub(crate) boot: String,
     /// The workloads by name.
     pub(crate) roster: Roster,
+    /// What is wrong with them.
+    pub(crate) troubles: Troubles,
+    /// Those that are attached again.
+    pub(crate) containers: Containers,
 }
 
 /// Why a workload could not be attached.
@@ -159,7 +170,7 @@ impl Workloads {
         progress: Progress,
     ) -> Result<(), AttachError> {
         let pid = process.pid();
-        let request = Request { spec, anchor: Anchor::process(process)?, given: None };
+        let request = Request { spec, anchor: Anchor::process(process)?, given: None, container: None };
         let context = self.context.clone();
         self.own(async move {
             if request.spec.again {
@@ -184,7 +195,8 @@ impl Workloads {
         progress: Progress,
     ) -> Result<(), AttachError> {
         let (anchor, netns) = target::find(&self.context, request)?;
-        self.begin(Request { spec, anchor, given: Some(netns) }, progress);
+        let container = (!request.container.is_empty()).then(|| request.clone());
+        self.begin(Request { spec, anchor, given: Some(netns), container }, progress);
         Ok(())
     }
 
@@ -193,10 +205,11 @@ impl Workloads {
         self.own(async move { sandbox::begin(context, request, progress).await });
     }
 
-    /// What of earlier workloads somebody should see to.
+    /// What somebody should see to: workloads in trouble, and those of before a reboot.
     #[must_use]
     pub(crate) fn complaints(&self) -> Vec<String> {
-        let mut complaints = self.context.roster.complaints();
+        let mut complaints = self.context.troubles.sentences();
+        complaints.extend(self.context.roster.complaints());
         let others = self.context.sidecars.others();
         if let Some((first, version)) = others.first() {
             let further = match others.len() - 1 {
@@ -209,6 +222,12 @@ impl Workloads {
             ));
         }
         complaints
+    }
+
+    /// What is wrong with a workload of this host.
+    #[must_use]
+    pub(crate) fn trouble_of(&self, key: &Key) -> Option<String> {
+        self.context.troubles.of(key)
     }
 
     /// Why an instance on this host is not ready, in words; empty when that cannot be told.
@@ -230,6 +249,9 @@ impl Workloads {
     /// # Errors
     /// A sentence, when there is no such workload.
     pub(crate) async fn detach(&self, name: &WorkloadRef) -> Result<bool, String> {
+        if self.context.containers.forget(name) && !self.context.roster.knows(name) {
+            return Ok(true);
+        }
         self.context.roster.dismiss(name, self.context.node.as_str()).await
     }
 

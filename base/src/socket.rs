@@ -1,29 +1,118 @@
-//! Unix sockets for their owner, or for whoever reaches them.
+//! Unix sockets for their owner, or for whoever reaches them, whose names come back when somebody removes them.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-/// Listens at `path` for its owner alone; what somebody left there is replaced.
-///
-/// # Errors
-/// When the file system does not let us.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    listen_for(path, 0o600)
+/// How often it is looked at whether a socket has its name.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Who may connect to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Access {
+    socket: u32,
+    /// For a folder that has to be made.
+    folder: u32,
 }
 
-/// Listens at `path` for everybody who reaches it: who connects is to be asked of the kernel.
-///
-/// # Errors
-/// When the file system does not let us.
-pub fn listen_to_all(path: &Path) -> io::Result<UnixListener> {
-    listen_for(path, 0o666)
+/// Its owner.
+const OWNER: Access = Access { socket: 0o600, folder: 0o700 };
+/// Everybody who reaches it.
+const ALL: Access = Access { socket: 0o666, folder: 0o711 };
+
+/// A listening socket with a name in the file system. Where somebody removes the name, it is bound anew within a second:
+/// a process that nobody can reach is of no use.
+#[derive(Debug)]
+pub struct Listener {
+    path: PathBuf,
+    access: Access,
+    listener: UnixListener,
+    look: Interval,
 }
 
-fn listen_for(path: &Path, mode: u32) -> io::Result<UnixListener> {
+impl Listener {
+    /// Listens at `path` for its owner alone; what somebody left there is replaced.
+    ///
+    /// # Errors
+    /// When the file system does not let us.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        Self::bind_with(path, OWNER)
+    }
+
+    /// Listens at `path`, whose folder is made where it is missing, for everybody who reaches it: who connects is to be
+    /// asked of the kernel.
+    ///
+    /// # Errors
+    /// When the file system does not let us.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind_for_all(path: &Path) -> io::Result<Self> {
+        make_folder(path, ALL)?;
+        Self::bind_with(path, ALL)
+    }
+
+    fn bind_with(path: &Path, access: Access) -> io::Result<Self> {
+        let listener = listen(path, access)?;
+        let mut look = interval_at(Instant::now() + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self { path: path.to_owned(), access, listener, look })
+    }
+
+    /// The next connection. Cancel safe.
+    ///
+    /// # Errors
+    /// At the limit of open files; the socket is good all the same.
+    pub async fn accept(&mut self) -> io::Result<UnixStream> {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
+                _ = self.look.tick() => self.ensure_name(),
+            }
+        }
+    }
+
+    /// The connections, one after another, for ever.
+    pub async fn next(mut self) -> Option<(io::Result<UnixStream>, Self)> {
+        Some((self.accept().await, self))
+    }
+
+    fn ensure_name(&mut self) {
+        if self.path.try_exists().unwrap_or(true) {
+            return;
+        }
+        let path = self.path.display();
+        match make_folder(&self.path, self.access).and_then(|()| listen(&self.path, self.access)) {
+            Ok(listener) => {
+                tracing::warn!(%path, "somebody removed the socket; it is bound anew");
+                self.listener = listener;
+            }
+            Err(error) => {
+                tracing::error!(%error, %path, "somebody removed the socket, and it cannot be bound anew")
+            }
+        }
+    }
+}
+
+fn make_folder(path: &Path, access: Access) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    DirBuilder::new().recursive(true).mode(access.folder).create(folder)?;
+    if access == ALL {
+        // Whatever the process takes away from what it makes (umask).
+        fs::set_permissions(folder, Permissions::from_mode(access.folder))?;
+    }
+    Ok(())
+}
+
+fn listen(path: &Path, access: Access) -> io::Result<UnixListener> {
     // Under another name until its mode is right: at no time may others open it.
     let draft = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     match fs::remove_file(&draft) {
@@ -31,15 +120,13 @@ fn listen_for(path: &Path, mode: u32) -> io::Result<UnixListener> {
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(&draft)?;
-    fs::set_permissions(&draft, Permissions::from_mode(mode))?;
+    fs::set_permissions(&draft, Permissions::from_mode(access.socket))?;
     fs::rename(&draft, path)?;
     Ok(listener)
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UnixStream;
-
     use super::*;
 
     #[tokio::test]
@@ -48,11 +135,32 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("agent.sock");
         for _ in 0..2 {
-            let listener = listen(&path).unwrap();
+            let mut listener = Listener::bind(&path).unwrap();
             let (dialled, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
             assert!(dialled.is_ok() && accepted.is_ok());
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_whose_name_or_folder_is_removed_can_be_reached_again() {
+        let folder = std::env::temp_dir().join(format!("sealane-named-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("agent.sock");
+        let mut listener = Listener::bind(&path).unwrap();
+        for remove in
+            [|path: &Path| fs::remove_file(path), |path: &Path| fs::remove_dir_all(path.parent().unwrap())]
+        {
+            remove(&path).unwrap();
+            let reach = async {
+                while UnixStream::connect(&path).await.is_err() {
+                    tokio::time::sleep(LOOK / 10).await;
+                }
+            };
+            let (accepted, ()) = tokio::join!(listener.accept(), reach);
+            assert!(accepted.is_ok());
         }
         fs::remove_dir_all(&folder).unwrap();
     }

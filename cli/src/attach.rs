@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 use crate::run::{follow, request};
 use crate::view::{Done, LocationView};
+use container::Container;
 
 /// A namespace that somebody named.
 struct Found {
@@ -22,6 +23,7 @@ struct Found {
     pid: u32,
     /// What a workload's name may be made from.
     stem: String,
+    container: Option<Container>,
 }
 
 /// `sealane attach`.
@@ -32,8 +34,12 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
         Failure::new(error.to_string())
             .hint("a network namespace is named by a path such as /run/netns/NAME or /proc/PID/ns/net")
     })?;
+    let mut workload = request(&to.attach, found.stem)?;
+    let container = found.container.as_ref();
+    workload.preferred = container.and_then(|container| container.name.clone()).unwrap_or_default();
     let request = v1::AttachRequest {
-        workload: Some(request(&to.attach, found.stem)?),
+        workload: Some(workload),
+        container: container.map(|container| container.id.clone()).unwrap_or_default(),
         netns: found.path.display().to_string(),
         pid: found.pid,
         inode: netns.inode().map_err(Failure::of("cannot look at the namespace"))?,
@@ -45,6 +51,13 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
     })?;
     for note in &location.notes {
         printer.talk(note);
+    }
+    let said = location.notes.iter().any(|note| note.contains("--dns"));
+    if found.container.is_some() && !said {
+        // As the container sees it. One that has ended meanwhile needs no advice.
+        let asks =
+            fs::read_to_string(format!("/proc/{}/root/etc/resolv.conf", found.pid)).unwrap_or_default();
+        container::advice(&asks, &location.nameserver).iter().for_each(|advice| printer.talk(advice));
     }
     printer.sheet(&LocationView::from(location))
 }
@@ -70,17 +83,23 @@ fn find(target: &Target, printer: &Printer) -> Result<Found, Failure> {
         let stem = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // What /proc calls it says nothing.
         let stem = if path.starts_with("/proc") { String::new() } else { stem };
-        return Ok(Found { path, pid: 0, stem });
+        return Ok(Found { path, pid: 0, stem, container: None });
     }
     if let Some(pid) = target.pid {
         let folder = Path::new("/proc").join(pid.to_string());
         let stem = fs::read_to_string(folder.join("comm"))
             .map_err(|_| Failure::new(format!("there is no process {pid}")).exit(Exit::Failed))?;
-        return Ok(Found { path: folder.join("ns/net"), pid, stem: stem.trim().to_owned() });
+        let stem = stem.trim().to_owned();
+        return Ok(Found { path: folder.join("ns/net"), pid, stem, container: None });
     }
     let id = target.container.as_deref().unwrap_or_default();
     let found = container::find(id)?;
     printer.talk(&format!("container {} is process {}, found by {}", found.id, found.pid, found.by));
     let stem = found.id.chars().take(12).collect();
-    Ok(Found { path: format!("/proc/{}/ns/net", found.pid).into(), pid: found.pid, stem })
+    Ok(Found {
+        path: format!("/proc/{}/ns/net", found.pid).into(),
+        pid: found.pid,
+        stem,
+        container: Some(found),
+    })
 }

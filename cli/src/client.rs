@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure, as_root};
-use reach::{lives, reach};
+use reach::{lives, reach, reach_agent};
 
 /// Control's socket in the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -62,9 +62,17 @@ pub(crate) async fn read(common: &Common) -> Result<ReadClient<Channel>, Failure
 
 /// A channel to this host's agent.
 pub(crate) async fn agent(common: &Common) -> Result<Channel, Failure> {
-    reach(&sockets(common, &[AGENT_SOCKET])).await.map_err(|error| {
-        unreachable(&error, "sealane agent", "`sealane agent` or `sealane up` starts one on this host")
-    })
+    reach(&sockets(common, &[AGENT_SOCKET])).await.map_err(|error| no_agent(&error))
+}
+
+/// The same, for what is worth waiting for an agent that restarts.
+pub(crate) async fn coming_agent(common: &Common) -> Result<Channel, Failure> {
+    let socket = common.socket.clone().unwrap_or_else(|| common.run_dir.join(AGENT_SOCKET));
+    reach_agent(&socket).await.map_err(|error| no_agent(&error))
+}
+
+fn no_agent(error: &ConnectError) -> Failure {
+    unreachable(error, "sealane agent", "`sealane agent` or `sealane up` starts one on this host")
 }
 
 /// A channel to the agent of this host beside control, if there is one and nobody named a certain socket.
@@ -98,6 +106,10 @@ fn unreachable(error: &ConnectError, who: &str, hint: &str) -> Failure {
         return Failure::new(error.to_string()).exit(Exit::Unreachable).hint(hint);
     };
     let forbidden = source.kind() == io::ErrorKind::PermissionDenied;
+    if !forbidden && lives(path) {
+        let failure = format!("{who} is starting and does not answer yet at {}", path.display());
+        return Failure::new(failure).exit(Exit::Unreachable).hint("its log says what it waits for");
+    }
     let hint = if forbidden { as_root(std::env::args_os()) } else { hint.to_owned() };
     let known = [
         (io::ErrorKind::NotFound, "there is no such socket"),

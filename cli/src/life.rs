@@ -46,7 +46,7 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
     require_root("control")?;
     let args::Store::Redb = args.store;
     let runtime = begin()?;
-    let _claimed = PidFile::new(run_dir, "control").claim()?;
+    let mut claimed = [PidFile::new(run_dir, "control").claim()?];
     let config = sealane_control::Config {
         listen: args.listen,
         data_dir: args.data.data_dir,
@@ -58,7 +58,7 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
         let mut ending = Ending::expect()?;
         let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
         notify::ready();
-        ending.asked().await;
+        ending.asked_of(&mut claimed).await;
         ending.end(control.shutdown()).await;
         Ok(())
     })
@@ -68,14 +68,14 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
 pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
     require_root("agent")?;
     let runtime = begin()?;
-    let _claimed = PidFile::new(run_dir, "agent").claim()?;
+    let mut claimed = [PidFile::new(run_dir, "agent").claim()?];
     let token = token::read(&args)?;
     let config = start::agent_config(args.control, token, &args.data.data_dir, run_dir, args.host)?;
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let agent = ending.unless_asked(Box::pin(start::agent(config))).await??;
         notify::ready();
-        ending.asked().await;
+        ending.asked_of(&mut claimed).await;
         drop(agent);
         Ok(())
     })
@@ -85,8 +85,7 @@ pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
 pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
     require_root("up")?;
     let runtime = begin()?;
-    let _control = PidFile::new(run_dir, "control").claim()?;
-    let _agent = PidFile::new(run_dir, "agent").claim()?;
+    let mut claimed = [PidFile::new(run_dir, "control").claim()?, PidFile::new(run_dir, "agent").claim()?];
     let config = sealane_control::Config {
         listen: args.listen,
         data_dir: args.data.data_dir.clone(),
@@ -101,7 +100,7 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
         let joined = ending.unless_asked(joining).await.and_then(|joined| joined);
         if joined.is_ok() {
             notify::ready();
-            ending.asked().await;
+            ending.asked_of(&mut claimed).await;
         }
         ending.end(control.shutdown()).await;
         joined.map(drop)

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sealane_proto::types::{Mtls, ServicePort, Transport};
 use sealane_proto::wire::v1;
@@ -21,14 +21,10 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::args::{Attach, Common, Exec, Run};
-use crate::client::{agent, answer, converse, refusal};
+use crate::client::{agent, answer, coming_agent, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 
-/// How long the next agent may take to come when one has ended.
-const NEXT_AGENT: Duration = Duration::from_secs(10);
-/// How often it is looked for meanwhile.
-const AGAIN: Duration = Duration::from_millis(100);
 /// How many agents may end over one workload until something is wrong with it.
 const AGENTS: usize = 5;
 
@@ -37,7 +33,7 @@ pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
     let located = require_root("run").and_then(|()| {
         let request = request(&run.attach, program_of(&run.command))?;
         notify::check(printer);
-        let located = converse(attach(request, common, printer))?;
+        let located = converse(within(run.timeout, attach(request, common, printer)))?;
         located.notes.iter().for_each(|note| printer.talk(note));
         Ok(located)
     });
@@ -82,6 +78,7 @@ pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest
         weight: Some(attach.weight.get().into()),
         command,
         again: false,
+        preferred: String::new(),
     })
 }
 
@@ -91,6 +88,19 @@ fn offered(port: &ServicePort, mtls: Option<Mtls>) -> v1::ServicePort {
     (&ServicePort { mtls, ..port.clone() }).into()
 }
 
+/// Gives up after `timeout`; the agent, whose asker leaves, takes back what it has made.
+async fn within<T>(
+    timeout: Option<Duration>,
+    attached: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(timeout) = timeout else { return attached.await };
+    match tokio::time::timeout(timeout, attached).await {
+        Ok(attached) => attached,
+        Err(_) => Err(Failure::new(format!("the workload could not start within {timeout:?}"))
+            .hint("the last line says what it waited for; a longer --timeout, or none, waits longer")),
+    }
+}
+
 /// Asks the agent for a workload and says what it waits for, until it is there; when the agent ends meanwhile, the next
 /// one.
 async fn attach(
@@ -98,7 +108,7 @@ async fn attach(
     common: &Common,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
-    let mut client = AgentClient::new(agent(common).await?);
+    let mut client = AgentClient::new(coming_agent(common).await?);
     for _ in 1..AGENTS {
         match ask(&mut client, &request, printer).await {
             Err(lost) if lost.exit == Exit::Unreachable => {}
@@ -108,7 +118,7 @@ async fn attach(
             printer.talk("waiting for the next agent: the one that was asked has ended");
         }
         request.again = true;
-        client = AgentClient::new(next_agent(common).await?);
+        client = AgentClient::new(coming_agent(common).await?);
     }
     ask(&mut client, &request, printer).await
 }
@@ -120,18 +130,6 @@ async fn ask(
 ) -> Result<v1::Location, Failure> {
     let events = client.run(request.clone()).await.map_err(|status| refusal(&status))?.into_inner();
     follow(events, printer).await
-}
-
-async fn next_agent(common: &Common) -> Result<Channel, Failure> {
-    let since = Instant::now();
-    loop {
-        match agent(common).await {
-            Err(absent) if absent.exit == Exit::Unreachable && since.elapsed() < NEXT_AGENT => {
-                tokio::time::sleep(AGAIN).await;
-            }
-            reached => return reached,
-        }
-    }
 }
 
 /// Says what the agent waits for, until the workload is there.
@@ -147,9 +145,14 @@ pub(crate) async fn follow(
         lost if lost.exit == Exit::Unreachable => ended(),
         refused => refused,
     };
+    let mut said = String::new();
     while let Some(event) = events.message().await.map_err(refused)? {
         match event.event {
-            Some(Event::Waiting(what)) => printer.talk(&format!("waiting for {what}")),
+            Some(Event::Waiting(what)) if what == said => {}
+            Some(Event::Waiting(what)) => {
+                printer.talk(&format!("waiting for {what}"));
+                said = what;
+            }
             Some(Event::Attached(location)) => return Ok(location),
             None => {}
         }

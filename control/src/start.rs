@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::stream;
 use sealane_base::drain::{Drain, Draining};
 use sealane_base::ready::{Part, Readiness};
 use sealane_base::seldom::Seldom;
+use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
 use sealane_proto::types::Generation;
 use sealane_proto::wire::v1;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use v1::admin_server::AdminServer;
 use v1::control_server::ControlServer;
@@ -229,16 +231,17 @@ fn serve_hosts(
 fn serve_people(
     admin: AdminApi,
     read: ReadApi,
-    listener: UnixListener,
+    listener: Listener,
     mut draining: Draining,
     part: Part,
 ) -> Task {
     task::spawn_fallible("people", async move {
         part.ready();
+        let incoming = stream::unfold(listener, Listener::next);
         server()
             .add_service(AdminServer::new(admin).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(ReadServer::new(read))
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), draining.begun())
+            .serve_with_incoming_shutdown(incoming, draining.begun())
             .await
     })
 }

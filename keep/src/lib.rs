@@ -1,7 +1,7 @@
 //! `sealane keep`: holds descriptors (DNS sockets, namespace handles, sidecar listeners) while the agent that made
 //! them is away, and hands them back by name. One process per host, without configuration, without updates.
 //!
-//! It deliberately knows nothing of what it holds: no networks, no reading, no writing, no clock.
+//! It deliberately knows nothing of what it holds: no networks, no reading, no writing.
 //!
 //! # Protocol
 //!

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use sealane_sys::Process;
 
 use crate::{KeepError, PID_FILE};
 
@@ -14,7 +15,7 @@ use crate::{KeepError, PID_FILE};
 /// obstacle.
 #[derive(Debug)]
 pub(crate) struct PidLock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -38,17 +39,34 @@ impl PidLock {
             if fs::metadata(&path).is_ok_and(|named| named.ino() == locked.ino()) {
                 file.set_len(0).map_err(fail)?;
                 writeln!(file, "{}", std::process::id()).map_err(fail)?;
-                return Ok(Self { _file: file, path });
+                return Ok(Self { file, path });
             }
         }
     }
 }
 
+impl PidLock {
+    /// Whether the path still names the file that is locked: another keep can begin where it does not.
+    pub(crate) fn is_named(&self) -> bool {
+        let named = fs::metadata(&self.path).map(|named| named.ino()).ok();
+        named.is_some() && named == self.file.metadata().map(|locked| locked.ino()).ok()
+    }
+}
+
 impl Drop for PidLock {
     fn drop(&mut self) {
-        // Nobody to tell; a file that stays is taken over by the next keep.
-        let _ = fs::remove_file(&self.path);
+        if self.is_named() {
+            // Nobody to tell; a file that stays is taken over by the next keep.
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// The keep that holds the lock of `run_dir`.
+pub(crate) fn holder(run_dir: &Path) -> Option<Process> {
+    let file = File::open(run_dir.join(PID_FILE)).ok()?;
+    let held = flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+    Process::open(pid_in(file).parse().ok().filter(|_| held)?).ok()
 }
 
 fn pid_in(mut file: File) -> String {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -25,10 +27,15 @@ use crate::{KeepError, SOCKET};
 const MAX_CLIENTS: usize = 32;
 /// Descriptors that are not for keeping: clients, one request on its way in, and the process's own.
 const RESERVED: u64 = 128;
+/// How often it is looked at whether somebody removed socket or pid file.
+const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// And how much later than that, at least, when much is asked.
+const LOOK_AGAIN: Duration = Duration::from_millis(900);
 /// How long accepting rests after the kernel refused (a system at its limit of open files).
 const ACCEPT_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// The whole keep process: serves `<run_dir>/keep.sock` until SIGTERM (or SIGINT), then removes what it made.
+/// The whole keep process: serves `<run_dir>/keep.sock` until SIGTERM (or SIGINT), then removes what it made. Socket
+/// and pid file that somebody removes are there again within a second.
 ///
 /// To be called on the main thread of a process that has no other threads: it blocks these signals, and SIGHUP,
 /// on the calling thread only.
@@ -57,8 +64,11 @@ pub fn serve(run_dir: &Path) -> Result<(), KeepError> {
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: OwnedFd,
+    run_dir: PathBuf,
     path: PathBuf,
-    _lock: PidLock,
+    /// What names the socket that was bound, as long as it is there.
+    bound: u64,
+    lock: PidLock,
     clients: Vec<OwnedFd>,
     store: Store,
     accept_rests: bool,
@@ -68,14 +78,17 @@ impl Server {
     pub(crate) fn bind(run_dir: &Path, max_descriptors: usize) -> Result<Self, KeepError> {
         let lock = PidLock::take(run_dir)?;
         let path = run_dir.join(SOCKET);
-        let listener =
+        let (listener, bound) =
             bind_socket(&path).map_err(|source| KeepError::Serve { path: path.clone(), source })?;
         let store = Store::new(max_descriptors);
-        Ok(Self { listener, path, _lock: lock, clients: Vec::new(), store, accept_rests: false })
+        let (run_dir, clients) = (run_dir.to_owned(), Vec::new());
+        Ok(Self { listener, run_dir, path, bound, lock, clients, store, accept_rests: false })
     }
 
-    /// Serves until `stop` becomes readable. No error of a client or of the kernel ends it.
+    /// Serves until `stop` becomes readable, or another keep serves the directory. No error of a client or of the
+    /// kernel ends it.
     pub(crate) fn run(&mut self, stop: BorrowedFd<'_>) {
+        let mut looked = Instant::now();
         loop {
             let events = self.wait(stop);
             let [stopped, accepting, clients @ ..] = events.as_slice() else { continue };
@@ -88,16 +101,42 @@ impl Server {
             if !accepting.is_empty() {
                 self.accept();
             }
+            if looked.elapsed() >= LOOK_AGAIN {
+                if !self.ensure_files() {
+                    return;
+                }
+                looked = Instant::now();
+            }
         }
+    }
+
+    /// Makes socket and pid file again where somebody removed them; answers false when another keep has begun
+    /// meanwhile, which nothing that is held here reaches any more.
+    fn ensure_files(&mut self) -> bool {
+        if !self.lock.is_named() {
+            match PidLock::take(&self.run_dir) {
+                Ok(lock) => self.lock = lock,
+                Err(KeepError::AlreadyRunning { .. }) => return false,
+                // The directory is gone as well: whoever makes it again is waited for.
+                Err(_) => return true,
+            }
+        }
+        if inode(&self.path) != Some(self.bound)
+            && let Ok((listener, bound)) = bind_socket(&self.path)
+        {
+            (self.listener, self.bound) = (listener, bound);
+        }
+        true
     }
 
     /// What happened: to `stop`, to the listener, and to each client in order; empty when poll(2) failed.
     fn wait(&mut self, stop: BorrowedFd<'_>) -> Vec<PollFlags> {
         let rest = std::mem::take(&mut self.accept_rests);
+        let patience = if rest { ACCEPT_REST } else { LOOK };
         let listening = if rest { PollFlags::empty() } else { PollFlags::IN };
         let mut fds = vec![PollFd::new(&stop, PollFlags::IN), PollFd::new(&self.listener, listening)];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client, PollFlags::IN)));
-        match poll(&mut fds, rest.then_some(&ACCEPT_REST)) {
+        match poll(&mut fds, Some(&patience)) {
             Ok(_) => fds.iter().map(PollFd::revents).collect(),
             Err(_) => Vec::new(),
         }
@@ -122,7 +161,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Before the lock goes: a later keep's socket must not be removed.
-        let _ = fs::remove_file(&self.path);
+        if inode(&self.path) == Some(self.bound) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -145,7 +186,7 @@ fn serve_client(store: &mut Store, client: &OwnedFd) -> bool {
 
 /// Binds beside `path` and renames: the socket appears when it can be connected to, and replaces a stale one.
 /// The pid file's lock is held, so nobody else does the same.
-fn bind_socket(path: &Path) -> io::Result<OwnedFd> {
+fn bind_socket(path: &Path) -> io::Result<(OwnedFd, u64)> {
     let fresh = path.with_extension("sock.new");
     if let Err(error) = fs::remove_file(&fresh)
         && error.kind() != io::ErrorKind::NotFound
@@ -157,8 +198,13 @@ fn bind_socket(path: &Path) -> io::Result<OwnedFd> {
     bind(&listener, &SocketAddrUnix::new(&fresh)?)?;
     chmod(&fresh, Mode::RUSR | Mode::WUSR)?;
     listen(&listener, 64)?;
+    let bound = fs::metadata(&fresh)?.ino();
     fs::rename(&fresh, path)?;
-    Ok(listener)
+    Ok((listener, bound))
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|found| found.ino())
 }
 
 /// Raises the soft limit of open files to the hard one; returns how many descriptors may be kept.

@@ -108,8 +108,7 @@ impl NetNs {
     pub fn bind_at(&self, path: impl AsRef<Path>) -> Result<(), NetNsError> {
         let path = path.as_ref();
         let fail = |source: io::Error| NetNsError::Create { path: path.to_owned(), source };
-        let own = self.inode().map_err(fail)?;
-        if Self::open(path).and_then(|bound| bound.inode().map_err(fail)).is_ok_and(|bound| bound == own) {
+        if self.is_bound_at(path) {
             return Ok(());
         }
         Self::remove_at(path)?;
@@ -120,6 +119,13 @@ impl NetNs {
         let source = format!("/proc/thread-self/fd/{}", self.fd.as_raw_fd());
         mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|errno| fail(errno.into()))
+    }
+
+    /// Whether `path` names this namespace.
+    #[must_use]
+    pub fn is_bound_at(&self, path: impl AsRef<Path>) -> bool {
+        let bound = Self::open(path).ok().and_then(|bound| bound.inode().ok());
+        bound.is_some() && bound == self.inode().ok()
     }
 
     /// A new namespace without a name, gone with its last handle and process.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
 /// A process by pid, start time and descriptor. The descriptor becomes readable when the process ends.
 #[derive(Debug)]
@@ -95,6 +95,30 @@ impl Process {
         self.signal(Signal::KILL)
     }
 
+    /// Copies of the sockets that the process has open (pidfd_getfd(2)), close-on-exec.
+    ///
+    /// # Errors
+    /// When it has ended, or the caller may not trace it (CAP_SYS_PTRACE).
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{}/fd", self.pid))? {
+            let path = entry?.path();
+            // One that was closed meanwhile is none.
+            let is_socket = fs::read_link(&path)
+                .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            match number
+                .filter(|_| is_socket)
+                .map(|number| pidfd_getfd(&self.pidfd, number, PidfdGetfdFlags::empty()))
+            {
+                Some(Ok(socket)) => sockets.push(socket),
+                None | Some(Err(rustix::io::Errno::BADF)) => {}
+                Some(Err(errno)) => return Err(errno.into()),
+            }
+        }
+        Ok(sockets)
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -141,6 +165,17 @@ mod tests {
         assert!(matches!(Process::open(child.id()), Err(ProcessError::Gone(_))));
         child.wait().unwrap();
         process.terminate().unwrap();
+    }
+
+    #[test]
+    fn the_sockets_of_a_process_can_be_had() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let own = Process::open(std::process::id()).unwrap();
+        let sockets = own.sockets().unwrap().into_iter();
+        // What is no TCP socket has no such address.
+        let mut addresses = sockets.map(|socket| std::net::TcpListener::from(socket).local_addr());
+        assert!(addresses.any(|found| found.is_ok_and(|found| found == address)));
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Read for ReadApi {
         let view = |workload: &Workload| {
             let key = Key::of(workload);
             let own = workload.node == self.node.name;
-            let refused = own.then(|| reported.refusal(&key)).flatten().map(str::to_owned);
+            let refused = || reported.refusal(&key).map(str::to_owned);
+            let refused = own.then(|| refused().or_else(|| self.workloads.trouble_of(&key))).flatten();
             let gone = lost.contains_key(&workload.node);
             let gone = gone.then(|| format!("its node {} is lost, control says", workload.node));
             let silent = || unreached.iter().find(|one| one.to == key).map(Unreached::words);

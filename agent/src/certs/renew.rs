@@ -1,7 +1,7 @@
 //! The loop that renews: the node's own certificate and its workloads'.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::IntCounterVec;
 use sealane_proto::client::TlsIdentity;
@@ -13,6 +13,9 @@ use super::key::{KeyError, NewKey, Validity};
 use super::{CertError, Certs};
 use crate::disk::{Folder, NodeIdentity};
 use crate::node;
+
+/// How often certificates that have ended and are nobody's any more are removed from disk.
+const DISCARD: Duration = Duration::from_secs(3600);
 
 /// What the loop keeps up to date beside the workloads' certificates.
 #[derive(Debug)]
@@ -32,7 +35,14 @@ pub(crate) async fn run(
     mut control: watch::Receiver<Option<Channel>>,
     renewals: IntCounterVec,
 ) {
+    let mut looked = Instant::now();
     loop {
+        if looked.elapsed() >= DISCARD {
+            looked = Instant::now();
+            if let Err(error) = certs.discard_ended(SystemTime::now()) {
+                tracing::warn!(%error, "cannot remove certificates that have ended");
+            }
+        }
         let channel = match control.wait_for(Option::is_some).await {
             Ok(channel) => channel.clone(),
             Err(_) => return,
@@ -48,8 +58,8 @@ pub(crate) async fn run(
                 }
             }
             for principal in certs.due(SystemTime::now()) {
-                match certs.sign(&principal, channel.clone()).await {
-                    Ok(_) => count("workload", "renewed"),
+                match certs.renew(&principal, channel.clone()).await {
+                    Ok(()) => count("workload", "renewed"),
                     Err(error) => {
                         count("workload", "failed");
                         tracing::warn!(%error, ?principal, "cannot renew a certificate");

@@ -55,3 +55,12 @@ pub(super) struct WorkloadMessage {
     #[prost(uint64, tag = "9")]
     pub(super) inode: u64,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerMessage {
+    #[prost(message, optional, tag = "1")]
+    pub(super) request: Option<v1::AttachRequest>,
+    /// The folder of its control group.
+    #[prost(string, tag = "2")]
+    pub(super) group: String,
+}

@@ -14,7 +14,9 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::answer::{Outcome, Transport, answer};
 use super::forward::Forwarder;
+use super::message::Rcode;
 use super::metrics::NetworkMetrics;
+use super::neighbour::{self, Neighbour};
 use super::shares::{Askers, Place, Shares};
 use super::sockets::DnsSockets;
 use super::view::View;
@@ -31,8 +33,8 @@ pub struct DnsServer {
     _tcp: Task,
 }
 
-/// Serves `sockets`: each query by what `view` holds at that moment, foreign names by `forwarder`. None of the `askers` keeps
-/// another from being answered.
+/// Serves `sockets`: each query by what `view` holds at that moment, foreign names by `forwarder`, and bare names that nobody
+/// has by the namespace's `neighbour`, if it can have one. None of the `askers` keeps another from being answered.
 ///
 /// # Errors
 /// When the sockets cannot be watched.
@@ -45,11 +47,13 @@ pub fn serve(
     forwarder: Arc<Forwarder>,
     metrics: NetworkMetrics,
     askers: Askers,
+    neighbour: Option<Neighbour>,
 ) -> io::Result<DnsServer> {
     sockets.udp.set_nonblocking(true)?;
     sockets.tcp.set_nonblocking(true)?;
     let (udp, tcp) = (UdpSocket::from_std(sockets.udp)?, TcpListener::from_std(sockets.tcp)?);
-    let desk = Desk { view, forwarder, metrics, shares: Shares::new(askers) };
+    let neighbour = neighbour.map(Arc::new);
+    let desk = Desk { view, forwarder, metrics, neighbour, shares: Shares::new(askers) };
     Ok(DnsServer {
         _tcp: task::spawn("dns-tcp", tcp::serve(tcp, desk.clone(), askers)),
         _udp: task::spawn("dns-udp", serve_udp(udp, desk)),
@@ -62,6 +66,7 @@ struct Desk {
     view: Arc<ArcSwap<View>>,
     forwarder: Arc<Forwarder>,
     metrics: NetworkMetrics,
+    neighbour: Option<Arc<Neighbour>>,
     shares: Shares,
 }
 
@@ -71,7 +76,38 @@ impl Desk {
         self.forwarder.take(&self.shares.of(asker.ip()))
     }
 
+    /// What the query gets at once, in `out`; [`Outcome::Forward`] also where a neighbour may know more.
+    fn answer(
+        &self,
+        view: &View,
+        query: &[u8],
+        transport: Transport,
+        seed: u64,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        match answer(view, query, transport, seed, out) {
+            Outcome::Answered { rcode: Rcode::NxDomain }
+                if self.neighbour.is_some() && neighbour::concerns(query) =>
+            {
+                Outcome::Forward
+            }
+            outcome @ (Outcome::Answered { .. } | Outcome::Forward | Outcome::Drop) => outcome,
+        }
+    }
+
     async fn forward(&self, query: &[u8], transport: Transport, place: Place) -> Vec<u8> {
+        if let Some(neighbour) = self.neighbour.as_ref().filter(|_| neighbour::concerns(query)) {
+            if let Some(known) = neighbour.ask(query).await {
+                self.metrics.forwarded(Rcode::NoError);
+                return known;
+            }
+            let mut own = Vec::new();
+            let outcome = answer(&self.view.load(), query, transport, 0, &mut own);
+            if let Outcome::Answered { rcode } = outcome {
+                self.metrics.answered(rcode);
+                return own;
+            }
+        }
         let (answer, rcode) = self.forwarder.forward(query, transport, place).await;
         self.metrics.forwarded(rcode);
         answer
@@ -128,7 +164,7 @@ fn answer_batch(socket: &UdpSocket, desk: &Desk, buffers: &mut Buffers) -> Vec<F
         };
         let query = buffers.query.get(..len).unwrap_or_default();
         let seed = buffers.seeds.next();
-        let answer = match answer(&view, query, Transport::Udp, seed, &mut buffers.answer) {
+        let answer = match desk.answer(&view, query, Transport::Udp, seed, &mut buffers.answer) {
             Outcome::Answered { rcode } => {
                 desk.metrics.answered(rcode);
                 &buffers.answer

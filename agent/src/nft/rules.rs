@@ -33,7 +33,7 @@ pub(super) fn removal(seat: Seat) -> String {
 /// The script that removes what is ours of the tables that nft lists.
 pub(super) fn ours(tables: &str) -> String {
     let ours = tables.lines().map(str::trim).filter(|line| {
-        let families = ["table inet ", "table ip6 "];
+        let families = ["table inet ", "table ip6 ", "table ip "];
         let name = families.iter().find_map(|family| line.strip_prefix(family)).unwrap_or_default();
         // A name may hold anything, also another command; ours do not.
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

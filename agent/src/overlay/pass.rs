@@ -37,7 +37,7 @@ pub(super) struct Devices {
 impl<'a> Pass<'a> {
     /// Makes the network's namespace where it is missing and reads what is in it.
     pub(super) fn open(kernel: &'a Kernel, network: &'a Network) -> Result<Self, OverlayError> {
-        let ns = NetNs::ensure_at(kernel.network_path(&network.name))?;
+        let ns = kernel.ensure_netns(&network.name)?;
         let mut socket = Socket::open(&kernel.hopper, &ns)?;
         let links = socket.links()?;
         Ok(Self { kernel, network, socket, links, applied: Applied::default(), ns })
@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
         network: &'a Network,
         names: &[&str],
     ) -> Result<Self, OverlayError> {
-        let ns = NetNs::open(kernel.network_path(&network.name))?;
+        let ns = kernel.ensure_netns(&network.name)?;
         let socket = Socket::open(&kernel.hopper, &ns)?;
         let mut pass = Self { kernel, network, socket, links: Vec::new(), applied: Applied::default(), ns };
         names.iter().try_for_each(|name| pass.refresh_link(name))?;

@@ -10,6 +10,9 @@ use crate::netlink::{Link, LinkRequest, NetlinkError, Request, Route, Socket, Sy
 use crate::nft::{Known, NETWORK_LINK};
 use crate::seat::Owner;
 
+/// Below it, an interface has no IPv6 (RFC 8200, section 5).
+const IPV6_MTU: u32 = 1280;
+
 /// Whether a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
     link.kind == Some(InfoKind::Veth) && link.name != NETWORK_LINK
@@ -194,6 +197,10 @@ impl Pass<'_> {
             }
         }
         let interface = links.iter().find(|link| port.interface.is_named(&link.name));
+        // With such an MTU it had no IPv6 at all: it has it again, with the settings of a new interface.
+        if interface.is_some_and(|link| link.mtu < IPV6_MTU && base.mtu >= IPV6_MTU) {
+            self.ensure_settings(base, port, netns)?;
+        }
         let Some(index) = interface.map(|link| link.index) else { return Ok(()) };
         for wanted in base.both(index, port.address) {
             let what = || format!("the address {} of workload {}", wanted.address, port.workload);

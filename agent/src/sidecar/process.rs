@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +13,7 @@ use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::hop::Hopper;
 use sealane_sys::spawn::SpawnExt;
 use sealane_sys::{NetNs, Process};
+use socket2::{SockRef, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::Key;
@@ -45,10 +48,6 @@ impl SidecarProcess {
         hopper: &Hopper,
         netns: &NetNs,
     ) -> io::Result<Self> {
-        let record = record_path(run_dir, key);
-        if let Some(parent) = record.parent() {
-            fs::create_dir_all(parent)?;
-        }
         let mut command = Command::new(binary);
         command.arg("proxy").arg("--agent-socket").arg(run_dir.join(ROOM).join(SOCKET));
         command.args(["--network", key.network.as_str(), "--workload", key.workload.as_str()]);
@@ -57,9 +56,7 @@ impl SidecarProcess {
         command.stdin(Stdio::null()).stdout(Stdio::null()).detached().closed();
         let child = hopper.run(netns, move || command.spawn())??;
         let process = Process::open(child.id()).map_err(io::Error::other)?;
-        let line = format!("{} {}\n", process.pid(), process.started());
-        // Written at once: were the agent killed before, the next one ends what is not written down.
-        fs::write(&record, line)?;
+        let record = record(run_dir, &key.record_name(), &process)?;
         let process = readable::process(process)?;
         Ok(Self { process, child: Some(child), record })
     }
@@ -122,13 +119,63 @@ impl SidecarProcess {
 }
 
 fn record_path(run_dir: &Path, key: &Key) -> PathBuf {
-    run_dir.join(FOLDER).join(format!("{}.{}.pid", key.network, key.workload))
+    place(run_dir, &key.record_name())
+}
+
+fn place(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join(FOLDER).join(format!("{name}.pid"))
+}
+
+/// Writes down that `process` is the sidecar of this name (`<network>.<workload>`).
+pub(super) fn record(run_dir: &Path, name: &str, process: &Process) -> io::Result<PathBuf> {
+    let record = place(run_dir, name);
+    if let Some(parent) = record.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(&record, format!("{} {}\n", process.pid(), process.started()))?;
+    Ok(record)
+}
+
+/// Whether the recorded sidecar of this name runs.
+pub(super) fn runs(run_dir: &Path, name: &str) -> bool {
+    recorded(&place(run_dir, name)).is_some()
 }
 
 fn recorded(record: &Path) -> Option<Process> {
     let text = fs::read_to_string(record).ok()?;
     let (pid, started) = text.trim().split_once(' ')?;
     Process::reopen(pid.parse().ok()?, started.parse().ok()?).ok()
+}
+
+/// The sockets at which the recorded sidecar of `key` listens, in the order of `places`: what is left of them when
+/// everybody else who held them was killed. `None` when it does not run, lacks one, or may not be asked.
+pub(crate) fn listeners_of(run_dir: &Path, key: &Key, places: &[SocketAddr]) -> Option<Vec<OwnedFd>> {
+    let process = recorded(&record_path(run_dir, key))?;
+    let mut sockets = process.sockets().ok()?;
+    let mut take = |place: &SocketAddr| {
+        let at = sockets.iter().position(|socket| listens_at(socket, *place))?;
+        Some(sockets.swap_remove(at))
+    };
+    places.iter().map(&mut take).collect()
+}
+
+fn listens_at(socket: &OwnedFd, place: SocketAddr) -> bool {
+    let socket = SockRef::from(socket);
+    let at = socket.local_addr().ok().and_then(|address| address.as_socket());
+    at == Some(place)
+        && socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
+        && socket.is_listener().unwrap_or(false)
+}
+
+/// Kills the recorded sidecar of `key`, if it runs, and returns when it has ended.
+///
+/// # Errors
+/// When it cannot be killed.
+pub(crate) async fn end(run_dir: &Path, key: &Key) -> io::Result<()> {
+    let Some(process) = recorded(&record_path(run_dir, key)) else { return Ok(()) };
+    tracing::warn!(pid = process.pid(), %key, "ending a sidecar whose sockets cannot be taken back");
+    process.kill()?;
+    readable::process(process)?.readable().await.map(drop)
 }
 
 /// The pids of recorded sidecars that still run.

@@ -1,19 +1,17 @@
 //! Where sidecars connect to, and which of them belongs to whom.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealane_base::metrics::Family;
-use sealane_base::socket;
+use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, ROOM, SOCKET, Up};
 use sealane_sys::confine;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Key;
@@ -58,21 +56,18 @@ impl Registry {
     /// # Errors
     /// When the socket cannot be bound.
     pub(crate) fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
-        let room = run_dir.join(ROOM);
-        fs::create_dir_all(&room)?;
-        fs::set_permissions(&room, Permissions::from_mode(0o711))?;
-        let (own, former) =
-            (socket::listen_to_all(&room.join(SOCKET))?, socket::listen(&run_dir.join(SOCKET))?);
+        let own = Listener::bind_for_all(&run_dir.join(ROOM).join(SOCKET))?;
+        let former = Listener::bind(&run_dir.join(SOCKET))?;
         let this = self.clone();
         Ok(task::spawn("sidecar-socket", async move {
             tokio::join!(this.clone().accept(own), this.accept(former));
         }))
     }
 
-    async fn accept(self: Arc<Self>, listener: UnixListener) {
+    async fn accept(self: Arc<Self>, mut listener: Listener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     let Some(pid) = sidecar_at(&stream) else {
                         tracing::debug!("something that is no sidecar connected");
                         continue;

@@ -1,4 +1,5 @@
-//! Sidecars that nobody wrote down: their agent was killed between starting and recording them.
+//! Sidecars that nobody has written down: their agent was killed between starting and recording them, or somebody removed
+//! the records.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,15 +9,16 @@ use std::path::Path;
 use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::Process;
 
-use super::process::recorded_pids;
+use super::process::{record, recorded_pids, runs};
 
-/// Ends sidecars of this run directory that have no record; they serve nobody and would stay for good.
+/// Writes down the sidecars of this run directory that have no record but a workload that is `known`
+/// (`<network>.<workload>`), and ends the others: they serve nobody and would stay for good.
 ///
 /// Others may use a run directory of the same name in another mount namespace: theirs are left alone.
 ///
 /// # Errors
 /// When processes or records cannot be listed.
-pub(crate) fn stop_unrecorded(run_dir: &Path) -> io::Result<()> {
+pub(crate) fn stop_unrecorded(run_dir: &Path, known: impl Fn(&str) -> bool) -> io::Result<()> {
     let recorded = recorded_pids(run_dir)?;
     // That of before, too.
     let sockets = [run_dir.join(SOCKET), run_dir.join(ROOM).join(SOCKET)];
@@ -32,7 +34,13 @@ pub(crate) fn stop_unrecorded(run_dir: &Path) -> io::Result<()> {
         }
         // Opened before its namespace is read: were the pid another's by now, nobody is ended by mistake.
         let Ok(process) = Process::open(pid) else { continue };
-        if fs::read_link(folder.join("ns/mnt")).is_ok_and(|namespace| namespace == own) {
+        if !fs::read_link(folder.join("ns/mnt")).is_ok_and(|namespace| namespace == own) {
+            continue;
+        }
+        if let Some(name) = served(&line).filter(|name| known(name) && !runs(run_dir, name)) {
+            tracing::info!(pid, workload = name, "a sidecar was not written down");
+            record(run_dir, &name, &process)?;
+        } else {
             tracing::info!(pid, "ending a sidecar that serves nobody");
             process.kill()?;
         }
@@ -45,6 +53,16 @@ fn is_stray(pid: u32, recorded: &BTreeSet<u32>, line: &[u8], socket: &Path) -> b
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).skip(1).take(3).collect();
     let socket = socket.as_os_str().as_encoded_bytes();
     words == [b"proxy".as_slice(), b"--agent-socket", socket] && !recorded.contains(&pid)
+}
+
+/// Whom a sidecar serves, as its command line has it: `<network>.<workload>`.
+fn served(line: &[u8]) -> Option<String> {
+    let words: Vec<&str> =
+        line.split(|byte| *byte == 0).map(str::from_utf8).collect::<Result<_, _>>().ok()?;
+    match words.get(4..8)? {
+        ["--network", network, "--workload", workload] => Some(format!("{network}.{workload}")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +82,7 @@ mod tests {
         assert!(!check(8, &line.replace("/run/sealane/", "/run/other/")));
         assert!(!check(8, &line.replace("proxy", "agent")));
         assert!(!check(8, ""));
+        assert_eq!(served(line.replace(' ', "\0").as_bytes()).as_deref(), Some("shop.api-1"));
+        assert_eq!(served(b"/usr/bin/sealane\0proxy"), None);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sealane_proto::types::NetworkName;
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -15,7 +16,7 @@ use super::sandbox::Request;
 use super::survey::Survey;
 use super::{AttachError, Context};
 use crate::certs::{is_passing, words};
-use crate::host::{AdmitError, Effective};
+use crate::host::{AdmitError, Effective, Spec};
 use crate::ipam::IpamError;
 use crate::overlay::Local;
 use crate::seat::{Owner, Seat};
@@ -23,6 +24,10 @@ use crate::sidecar::Key;
 
 /// When a call to control that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
+/// How long this host may not have heard yet that a workload of another host has ended.
+const HEARSAY: Duration = Duration::from_secs(1);
+/// How long one that is not ready on another host is taken for one that ends: a bit more than its host waits for all others.
+const MOVING: Duration = Duration::from_secs(15);
 /// How long a network's state may follow its lease before the lease is asked for again.
 const STATE: Duration = Duration::from_secs(5);
 
@@ -40,8 +45,32 @@ enum Obstacle {
     Blocks(NetworkName, usize),
     /// A workload of that name or address is still ending.
     Ending(Key, watch::Receiver<Arc<Effective>>),
+    /// A workload of another host has that name or address, and may be about to let go of it.
+    Elsewhere(Holder, watch::Receiver<Arc<Effective>>, AdmitError),
     /// The made name was taken: make another.
     Name,
+}
+
+/// Who has what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holder {
+    key: Key,
+    node: NodeName,
+    ready: bool,
+}
+
+impl Holder {
+    /// The workload of another host with the name or address of `spec`.
+    fn of(spec: &Spec, snapshot: &NetworkSnapshot, own: &NodeName) -> Option<Self> {
+        let mut others = snapshot.workloads.iter().filter(|known| known.node != *own);
+        let holder = others.find(|known| known.name == spec.name || spec.address == Some(known.address))?;
+        Some(Self { key: Key::of(holder), node: holder.node.clone(), ready: holder.ready })
+    }
+
+    /// How long its end is waited for. One that ends is not ready any more, as this host hears in a moment.
+    fn patience(&self) -> Duration {
+        if self.ready { HEARSAY } else { MOVING }
+    }
 }
 
 /// Takes in the workload that `request` asks for; `None` when it ended, or nobody waits for it any more.
@@ -50,8 +79,14 @@ pub(super) async fn admit(
     request: &Request,
     progress: &Progress,
 ) -> Result<Option<Admitted>, AttachError> {
-    let mut obstacle = Obstacle::Name;
+    let (mut obstacle, mut elsewhere, mut made) = (Obstacle::Name, None, None);
     loop {
+        if let Obstacle::Elsewhere(holder, _, error) = &obstacle {
+            let since: &mut Instant = elsewhere.get_or_insert_with(Instant::now);
+            if since.elapsed() >= holder.patience() {
+                return Err(error.clone().into());
+            }
+        }
         tokio::select! {
             overcome = obstacle.overcome(context, progress) => overcome?,
             refusal = refused(context) => return Err(refusal),
@@ -59,14 +94,21 @@ pub(super) async fn admit(
             () = progress.0.closed() => return Ok(None),
         }
         // Short, and never left halfway: what the host took in would stay without a task of its own.
-        match take_in(context, request).await? {
+        match take_in(context, request, made).await? {
             Ok(admitted) => return Ok(Some(admitted)),
             Err(next) => obstacle = next,
+        }
+        if matches!(obstacle, Obstacle::Name) {
+            made = Some(rand::random());
         }
     }
 }
 
-async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted, Obstacle>, AttachError> {
+async fn take_in(
+    context: &Context,
+    request: &Request,
+    made: Option<u32>,
+) -> Result<Result<Admitted, Obstacle>, AttachError> {
     let mut networks = Vec::new();
     for network in request.spec.networks() {
         let Some(mut effective) = context.host.views.networks.borrow().get(network).cloned() else {
@@ -79,11 +121,11 @@ async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted
     // Seats in a namespace are given one after another.
     let order = context.roster.admitting.lock().await;
     let seats = seats(context, request, &networks)?;
-    let specs = request.spec.specs(rand::random(), &seats).ok_or_else(|| {
+    let specs = request.spec.specs(made, &seats).ok_or_else(|| {
         AttachError::Namespace("the namespace has no room for another attachment".to_owned())
     })?;
     let anchor = request.anchor.stored(&context.boot);
-    let admitted = context.host.admit(specs, anchor).await.ok_or(AttachError::Ending)?;
+    let admitted = context.host.admit(specs.clone(), anchor).await.ok_or(AttachError::Ending)?;
     let known = |network: &NetworkName| {
         networks.iter().find(|effective| effective.borrow().snapshot.network.name == *network).cloned()
     };
@@ -100,6 +142,9 @@ async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted
             let effective = known(&key.network).ok_or(AttachError::Ending)?;
             return Ok(Err(Obstacle::Ending(key, effective)));
         }
+        Err(AttachError::Admit(
+            error @ (AdmitError::NameInUse { .. } | AdmitError::Address { source: IpamError::InUse(_), .. }),
+        )) => return in_use(context, &specs, &networks, error).map(Err),
         Err(AttachError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } })) => {
             let held = known(&network).map_or(0, |effective| own_blocks(context, &effective.borrow()));
             return Ok(Err(Obstacle::Blocks(network, held)));
@@ -122,6 +167,23 @@ async fn take_in(context: &Context, request: &Request) -> Result<Result<Admitted
         attachments.push((local, current.ok_or(AttachError::Ending)?));
     }
     Ok(Ok(Admitted { attachments, dismissed }))
+}
+
+/// What to do about a name or address that is in use: where a workload of another host has it, that may be ending.
+fn in_use(
+    context: &Context,
+    specs: &[Spec],
+    networks: &[watch::Receiver<Arc<Effective>>],
+    error: AdmitError,
+) -> Result<Obstacle, AttachError> {
+    let held = specs.iter().zip(networks).find_map(|(spec, effective)| {
+        let holder = Holder::of(spec, &effective.borrow().snapshot, &context.node)?;
+        Some((holder, effective.clone()))
+    });
+    match held {
+        Some((holder, effective)) => Ok(Obstacle::Elsewhere(holder, effective, error)),
+        None => Err(error.into()),
+    }
 }
 
 /// Where the attachments will sit.
@@ -152,6 +214,18 @@ impl Obstacle {
                 progress.waiting(format!("workload {key}, which is still ending")).await;
                 // The network changes when it is gone.
                 effective.changed().await.map_err(|_| AttachError::Ending)
+            }
+            Self::Elsewhere(holder, effective, _) => {
+                if !holder.ready {
+                    let Holder { key, node, .. } = holder;
+                    let seconds = MOVING.as_secs();
+                    let what = format!("workload {key} on {node} to end, for {seconds} s at the longest");
+                    progress.waiting(what).await;
+                }
+                match tokio::time::timeout(holder.patience(), effective.changed()).await {
+                    Ok(Err(_)) => Err(AttachError::Ending),
+                    Ok(Ok(())) | Err(_) => Ok(()),
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
@@ -11,7 +12,8 @@ use sealane_sys::NetNs;
 use super::names::Names;
 use super::plumbing::{held, netns_path, resolv_path};
 use super::{AttachError, Context, survey};
-use crate::dns::{self, Askers, DnsServer, DnsSockets};
+use crate::dns::{self, Askers, DnsServer, DnsSockets, Neighbour};
+use crate::nft;
 use crate::seat::Owner;
 use crate::sidecar::Key;
 
@@ -19,6 +21,8 @@ use crate::sidecar::Key;
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// How many loopback addresses from that on are tried in a namespace where it is somebody else's.
 const FURTHER: u8 = 5;
+/// How often it is looked at whether somebody removed a workload's resolv.conf.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What stands.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub(super) struct Ground {
     pub(super) nameserver: Ipv4Addr,
     /// What whoever attached should know, a sentence each.
     pub(super) notes: Vec<String>,
+    /// Whether the namespace is somebody else's.
+    given: bool,
+    resolv: PathBuf,
+    text: String,
     _dns: Option<DnsServer>,
 }
 
@@ -71,21 +79,61 @@ impl Ground {
             Some(std::net::SocketAddr::V4(bound)) => *bound.ip(),
             Some(std::net::SocketAddr::V6(_)) | None => gateway,
         };
+        if owner == Owner::Other && nameserver == RESOLVER {
+            nft::ensure_names(&context.hopper, netns, nameserver).map_err(|error| fail(&error))?;
+        }
         let networks: Vec<&NetworkName> = keys.iter().map(|key| &key.network).collect();
         let resolv = resolv_path(&context.run_dir, key);
-        write_resolv(&resolv, nameserver, &networks).map_err(|error| fail(&error))?;
+        let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let text = self::resolv(&host, nameserver, &networks);
+        write(&resolv, &text)
+            .map_err(|error| fail(&format!("cannot write {}: {error}", resolv.display())))?;
+        let neighbour = match owner {
+            Owner::Agent => None,
+            Owner::Other => {
+                let netns = netns.try_clone().map_err(|error| fail(&error))?;
+                Some(Neighbour::new(context.hopper.clone(), netns))
+            }
+        };
         let serve = |sockets| {
             let metrics = context.dns_metrics.network(&key.network);
-            dns::serve(sockets, names.view(), context.forwarder.clone(), metrics, Askers::One)
+            let forwarder = context.forwarder.clone();
+            dns::serve(sockets, names.view(), forwarder, metrics, Askers::One, neighbour)
         };
         let dns = sockets.map(serve).transpose().map_err(|error| fail(&error))?;
-        Ok(Self { nameserver, notes: notes(nameserver, gateway), _dns: dns })
+        let (given, notes) = (owner == Owner::Other, notes(nameserver, gateway));
+        Ok(Self { nameserver, notes, given, resolv, text, _dns: dns })
+    }
+
+    /// Sees to it, for ever, that whoever enters the workload finds its resolv.conf, also after somebody removed it.
+    pub(super) async fn tend(&self) {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            look.tick().await;
+            if self.resolv.exists() {
+                continue;
+            }
+            match write(&self.resolv, &self.text) {
+                Ok(()) => {
+                    tracing::warn!(path = %self.resolv.display(), "a resolv.conf was removed; made again")
+                }
+                Err(error) => {
+                    tracing::debug!(%error, path = %self.resolv.display(), "cannot make a resolv.conf")
+                }
+            }
+        }
     }
 }
 
 /// Removes everything. What is gone already is no error.
 pub(super) fn clear(context: &Context, keys: &[Key], ground: Option<Ground>) {
-    drop(ground);
+    let rules = ground.is_some_and(|ground| ground.given && ground.nameserver == RESOLVER);
+    let netns = keys.first().filter(|_| rules).map(|key| NetNs::open(netns_path(&context.run_dir, key)));
+    if let Some(Ok(netns)) = netns
+        && let Err(error) = nft::remove_names(&context.hopper, &netns)
+    {
+        tracing::error!(%error, "cannot remove the rules of names of a workload that ended");
+    }
     for key in keys {
         let complain = |what: &str, error: &dyn std::fmt::Display| {
             tracing::error!(%error, %key, "cannot remove {what} of a workload that ended");
@@ -141,16 +189,22 @@ fn notes(nameserver: Ipv4Addr, gateway: Ipv4Addr) -> Vec<String> {
              at {nameserver}"
         )
     };
-    vec![format!("{why}; hint: put `nameserver {nameserver}` first into the workload's /etc/resolv.conf")]
+    vec![format!(
+        "{why}; hint: start a container with `--dns {nameserver}`, so that Docker's resolver asks there for what it does not \
+         know, or put `nameserver {nameserver}` first into the workload's /etc/resolv.conf"
+    )]
 }
 
-/// The workload's resolv.conf.
-fn write_resolv(path: &Path, nameserver: Ipv4Addr, networks: &[&NetworkName]) -> io::Result<()> {
-    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+/// Writes a workload's resolv.conf, in place: somebody may have it mounted. A container that was to mount it before it was
+/// there has left an empty folder of its name, which is removed.
+fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(path, resolv(&host, nameserver, networks))
+    if path.is_dir() {
+        fs::remove_dir(path)?;
+    }
+    fs::write(path, text)
 }
 
 /// Our resolver, and the host's search list, which works through it. The networks stand before it: resolvers try

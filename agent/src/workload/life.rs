@@ -7,6 +7,7 @@ use std::time::Duration;
 use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
+use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,7 +16,9 @@ use super::admission::{self, RETRY};
 use super::anchor::Lifeline;
 use super::names::Names;
 use super::plumbing::{self, Plumbed};
-use super::{AttachError, Context};
+use super::standing::Standing;
+use super::trouble::Trouble;
+use super::{AttachError, Context, freezer};
 use crate::certs::{CertError, WorkloadIdentity};
 use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
@@ -25,6 +28,8 @@ use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
 
 /// How long a new sidecar may take to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
+/// How long a sidecar may be away, which is started again when it dies, until its workload gets no calls.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the end of a workload waits for hosts that are slow to stop sending to it.
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long what still runs through a sidecar may take when its workload has ended.
@@ -142,14 +147,20 @@ impl Life {
         Ok(())
     }
 
-    /// Takes up what runs: nothing is waited for that worked without this agent.
-    pub(super) async fn adopt(&mut self, quiet: &Progress) -> Result<(), AttachError> {
-        if self.local.workload.sidecar {
-            let identity = self.identity(quiet).await?;
+    /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
+    pub(super) async fn adopt(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        if self.local.workload.sidecar && self.supervisor.is_none() {
+            let identity = self.identity(progress).await?;
             // One that does not wait any more does not start.
             let _ = self.start_sidecar().send(identity);
         }
         Ok(())
+    }
+
+    /// It cannot be taken up: no calls are sent to it, and nobody waits until it follows a change.
+    pub(super) async fn set_aside(&self) {
+        self.context.host.set_ready(self.key.clone(), false).await;
+        self.context.host.applied(self.key.clone(), DataPlane::Rules, None).await;
     }
 
     pub(super) async fn plumb(&mut self, netns: &NetNs) -> Result<(), AttachError> {
@@ -229,7 +240,7 @@ impl Life {
                     Err(_) => return Err(AttachError::Ending),
                 },
             }
-            match self.context.certs.sign(&principal, channel).await {
+            match self.context.certs.obtain(&principal, channel).await {
                 Ok(identity) => return Ok(identity),
                 Err(CertError::Unreachable(why)) => {
                     progress.waiting(format!("control, for {what_for}: {why}")).await;
@@ -291,43 +302,78 @@ impl Life {
     /// Follows everything that changes around the workload until it is to end.
     pub(super) async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
         self.follow().await;
-        let mut listening = self.watch_health();
-        if self.local.workload.ports.is_empty() {
-            self.context.host.set_ready(self.key.clone(), true).await;
-        }
+        let (mut listening, portless) = (self.watch_health(), self.local.workload.ports.is_empty());
+        let mut frozen = lifeline.anchor.pid().and_then(freezer::watch);
+        let runs = frozen.as_ref().is_none_or(|(frozen, _)| !*frozen.borrow());
+        let listens = (portless || !adopted).then_some(portless);
+        let mut standing = Standing { listens, sidecar: true, runs };
+        self.declare(standing).await;
         let mut applied = self.supervisor.as_ref().map(|supervisor| supervisor.applied.clone());
-        let first_reading = tokio::time::sleep(FIRST_READING);
-        tokio::pin!(first_reading);
+        let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
         let ended = lifeline.ended();
-        tokio::pin!(ended);
-        let mut unread = adopted;
+        tokio::pin!(first_reading, silence, ended);
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         loop {
             tokio::select! {
                 () = &mut ended => return,
-                Some(ready) = next(listening.as_mut().map(|(receiver, _)| receiver)) => {
-                    unread = false;
-                    self.context.host.set_ready(self.key.clone(), ready).await;
+                Some(listens) = next(listening.as_mut().map(|(receiver, _)| receiver)) => {
+                    standing.listens = Some(listens);
+                    self.declare(standing).await;
                 }
-                () = &mut first_reading, if unread => {
-                    unread = false;
-                    if let Some((receiver, _)) = &listening {
-                        let ready = *receiver.borrow();
-                        self.context.host.set_ready(self.key.clone(), ready).await;
-                    }
+                () = &mut first_reading, if standing.listens.is_none() && listening.is_some() => {
+                    standing.listens = listening.as_ref().map(|(receiver, _)| *receiver.borrow());
+                    self.declare(standing).await;
                 }
                 Some(sequence) = next(applied.as_mut()) => {
                     self.context.host.applied(self.key.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
+                    silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
+                    if sequence.is_some() && !standing.sidecar {
+                        standing.sidecar = true;
+                        self.declare(standing).await;
+                    }
+                }
+                () = &mut silence, if standing.sidecar && self.is_silent() => {
+                    standing.sidecar = false;
+                    self.declare(standing).await;
+                }
+                Some(frozen) = next(frozen.as_mut().map(|(receiver, _)| receiver)) => {
+                    standing.runs = !frozen;
+                    self.declare(standing).await;
                 }
                 Ok(()) = self.effective.changed() => self.follow().await,
                 () = tokio::time::sleep(RETRY), if self.is_behind() => self.follow().await,
+                () = tokio::time::sleep(RETRY), if listening.is_none() && !portless => {
+                    listening = self.watch_health();
+                }
                 _ = audit.tick() => {
                     self.audit_rules().await;
                     self.audit_services().await;
                 }
             }
         }
+    }
+
+    /// Says whether calls may be sent to it.
+    async fn declare(&self, standing: Standing) {
+        let silent = (!standing.sidecar).then(|| {
+            let socket = self.context.run_dir.join(ROOM).join(SOCKET);
+            let socket = socket.display();
+            format!(
+                "it has not been heard of at {socket} for {SILENCE:?}; the agent's log says whether it starts"
+            )
+        });
+        self.context.troubles.set(&self.key, Trouble::Sidecar, silent);
+        let paused = (!standing.runs).then(|| "its control group is frozen".to_owned());
+        self.context.troubles.set(&self.key, Trouble::Paused, paused);
+        if let Some(ready) = standing.is_ready() {
+            self.context.host.set_ready(self.key.clone(), ready).await;
+        }
+    }
+
+    /// Whether its sidecar is not connected.
+    fn is_silent(&self) -> bool {
+        self.supervisor.as_ref().is_some_and(|supervisor| supervisor.applied.borrow().is_none())
     }
 
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.

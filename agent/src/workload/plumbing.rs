@@ -17,7 +17,7 @@ use crate::nft;
 use crate::overlay::Local;
 use crate::seat::{Owner, Seat};
 use crate::services::{ServiceRules, ServiceTable};
-use crate::sidecar::Key;
+use crate::sidecar::{self, Key};
 
 /// How many calls may wait to be accepted by a sidecar.
 const BACKLOG: i32 = 1024;
@@ -61,8 +61,8 @@ pub(super) async fn plumb(
     let mut listeners = Vec::new();
     if workload.sidecar {
         let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
-        let bound = held(context, netns, listeners_key(&key), move || listen(address, own6, seat, ports));
-        listeners = bound.map_err(|error| fail(&error))?;
+        let places = places(address, own6, seat, ports);
+        listeners = listen(context, netns, &key, &places).await.map_err(|error| fail(&error))?;
         // The listeners stand before the rules: nothing is refused, nothing passes by.
         let path = nft::Path { subnet: network.subnet, address, seat, ports };
         let rules = nft::ensure_sidecar_rules(&context.hopper, netns, path).await;
@@ -125,6 +125,31 @@ pub(super) fn held(
     context.held.copies(&key).ok_or_else(|| io::Error::other("too many open files"))
 }
 
+/// The sidecar's listeners: held, or bound anew. When everybody who held them was killed but the sidecar itself, which
+/// listens on, they are taken from it; where that is not possible, it is ended first.
+async fn listen(
+    context: &Context,
+    netns: &NetNs,
+    key: &Key,
+    places: &[SocketAddr],
+) -> io::Result<Vec<OwnedFd>> {
+    let bind = || {
+        let places = places.to_vec();
+        held(context, netns, listeners_key(key), move || places.into_iter().map(listener).collect())
+    };
+    match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        bound => return bound,
+    }
+    let Some(found) = sidecar::listeners_of(&context.run_dir, key, places) else {
+        sidecar::end(&context.run_dir, key).await?;
+        return bind();
+    };
+    tracing::info!(%key, "taking back the sockets of a sidecar that outlived all who held them");
+    context.held.put(&listeners_key(key), found).map_err(io::Error::other)?;
+    bind()
+}
+
 /// The calls of a workload that go over IPv6 and through its sidecar.
 pub(super) fn path6(network: &Network, local: &Local, ports: SidecarPorts) -> Option<nft::Path6> {
     let subnet6 = network.subnet6?;
@@ -133,11 +158,11 @@ pub(super) fn path6(network: &Network, local: &Local, ports: SidecarPorts) -> Op
 
 /// Each attachment's sidecar has listeners of its own addresses, so that several fit into a namespace. Tunnels are
 /// between IPv4 addresses; only what is redirected comes over IPv6.
-fn listen(own: OverlayIp, own6: Option<IpAddr>, seat: Seat, ports: SidecarPorts) -> io::Result<Vec<OwnedFd>> {
+fn places(own: OverlayIp, own6: Option<IpAddr>, seat: Seat, ports: SidecarPorts) -> Vec<SocketAddr> {
     let (loopback, own) = (IpAddr::V4(seat.loopback()), IpAddr::V4(own.to_ipv4()));
     let ipv4 = [(loopback, ports.outbound), (own, ports.inbound), (own, ports.tunnel)];
     let ipv6 = own6.into_iter().flat_map(|own6| [(own6, ports.outbound), (own6, ports.inbound)]);
-    ipv4.into_iter().chain(ipv6).map(|place| listener(place.into())).collect()
+    ipv4.into_iter().chain(ipv6).map(SocketAddr::from).collect()
 }
 
 fn listener(place: SocketAddr) -> io::Result<OwnedFd> {

@@ -15,6 +15,8 @@ pub(crate) struct RunSpec {
     /// At least one.
     joins: Vec<Join>,
     name: Option<WorkloadName>,
+    /// Its name, unless that is in use.
+    preferred: Option<WorkloadName>,
     /// What a made name begins with.
     stem: String,
     service: Option<ServiceName>,
@@ -114,6 +116,9 @@ impl RunSpec {
         Ok(Self {
             joins,
             name: option("--name", &request.name)?,
+            preferred: Some(label(&request.preferred))
+                .filter(|_| !request.preferred.is_empty())
+                .and_then(|name| name.parse().ok()),
             stem,
             service,
             ports,
@@ -135,12 +140,14 @@ impl RunSpec {
         self.name.is_some()
     }
 
-    /// The workload to be, a spec per network and seat; a name that was not asked for is made from `random`.
+    /// The workload to be, a spec per network and seat; a name that was not asked for is the preferred one, or, when that
+    /// is in use, made from the random number `made`.
     #[must_use]
-    pub(crate) fn specs(&self, random: u32, seats: &[Seat]) -> Option<Vec<Spec>> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => made_name(&self.stem, random)?,
+    pub(crate) fn specs(&self, made: Option<u32>, seats: &[Seat]) -> Option<Vec<Spec>> {
+        let preferred = self.preferred.clone().filter(|_| made.is_none());
+        let name = match self.name.clone().or(preferred) {
+            Some(name) => name,
+            None => made_name(&self.stem, made.unwrap_or_else(rand::random))?,
         };
         let spec = |(join, &seat): (&Join, &Seat)| Spec {
             network: join.network.clone(),
@@ -185,8 +192,8 @@ mod tests {
         v1::RunRequest { network: "shop".into(), command: "/usr/bin/Curl_7".into(), ..Default::default() }
     }
 
-    fn name(spec: &RunSpec, random: u32) -> String {
-        spec.specs(random, &[Seat::default()]).unwrap()[0].name.to_string()
+    fn name(spec: &RunSpec, made: impl Into<Option<u32>>) -> String {
+        spec.specs(made.into(), &[Seat::default()]).unwrap()[0].name.to_string()
     }
 
     fn port(port: u32) -> v1::ServicePort {
@@ -200,6 +207,10 @@ mod tests {
         let service = v1::RunRequest { service: "api".into(), ports: vec![port(80)], ..request() };
         let service = RunSpec::parse(service, SidecarPorts::default()).unwrap();
         assert_eq!(name(&service, 33), "api-bbaaa");
+        let preferred = v1::RunRequest { preferred: "Demo_api_1".into(), ..request() };
+        let preferred = RunSpec::parse(preferred, SidecarPorts::default()).unwrap();
+        assert_eq!(name(&preferred, None), "demo-api-1");
+        assert_eq!(name(&preferred, 0), "curl-7-aaaaa", "in use");
     }
 
     #[test]

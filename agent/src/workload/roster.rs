@@ -95,6 +95,16 @@ impl Roster {
         });
     }
 
+    /// Whether it is here, from its admission to its last trace.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.entries.borrow().contains_key(key)
+    }
+
+    /// Whether one of this name is here.
+    pub(super) fn knows(&self, wanted: &WorkloadRef) -> bool {
+        self.entries.borrow().values().any(|entry| entry.is(wanted))
+    }
+
     /// Nothing of it is left.
     pub(super) fn leave(&self, key: &Key) {
         self.entries.send_modify(|entries| drop(entries.remove(key)));

@@ -1,9 +1,10 @@
 //! One workload from the request to the last trace: a namespace, and in it an attachment per network.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, try_join_all};
+use sealane_base::backoff::Backoff;
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::{mpsc, watch};
@@ -14,12 +15,20 @@ use super::ground::{self, Ground};
 use super::life::{Life, Progress};
 use super::names::Names;
 use super::plumbing::{netns_path, resolv_path};
+use super::trouble::Trouble;
 use super::{AttachError, Context, RunSpec, target};
 use crate::disk::StoredWorkload;
 use crate::host::Effective;
 use crate::overlay::Local;
 use crate::seat::Owner;
 use crate::sidecar::Key;
+
+/// When a workload that could not be taken up is tried again, at first.
+const SOON: Duration = Duration::from_millis(50);
+/// And at last.
+const SELDOM: Duration = Duration::from_secs(5);
+/// How long calls go on to one that cannot be taken up: it works, as far as anybody knows.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is asked for.
 #[derive(Debug)]
@@ -30,6 +39,8 @@ pub(super) struct Request {
     pub(super) anchor: Anchor,
     /// Its namespace, if it is somebody else's.
     pub(super) given: Option<NetNs>,
+    /// How to attach it again, if it is a container's.
+    pub(super) container: Option<v1::AttachRequest>,
 }
 
 struct Sandbox {
@@ -61,6 +72,11 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
         Ok(()) => {
             let location = sandbox.open();
             tracing::info!(workload = %sandbox.name(), address = location.address, "workload attached");
+            if let (Some(again), Some(pid), Some(first)) =
+                (request.container, lifeline.anchor.pid(), sandbox.lives.first())
+            {
+                context.containers.remember(first.key(), pid, again);
+            }
             progress.attached(location).await;
             drop(progress);
             sandbox.live(&lifeline, false).await;
@@ -81,24 +97,34 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
     match Anchor::reopen(&stored.anchor, &context.boot) {
         Ok(anchor) => {
             let lifeline = Lifeline { anchor, dismissed };
-            let adopted = tokio::select! {
-                adopted = sandbox.adopt(&lifeline.anchor) => adopted,
-                () = lifeline.ended() => Ok(()),
-            };
-            if let Err(error) = adopted {
-                tracing::error!(%error, workload = %sandbox.name(), "cannot take up a workload");
+            if sandbox.take_up(&lifeline).await {
+                sandbox.open();
+                sandbox.live(&lifeline, true).await;
             }
-            sandbox.open();
-            sandbox.live(&lifeline, true).await;
         }
         Err(reason) => {
             tracing::warn!(workload = %sandbox.name(), %reason, "a workload has ended meanwhile");
-            if reason == Gone::Rebooted && sandbox.owner == Owner::Other {
+            let first = sandbox.lives.first();
+            let comes_back = first.is_some_and(|life| context.containers.has(life.key()));
+            if reason == Gone::Rebooted && sandbox.owner == Owner::Other && !comes_back {
                 sandbox.context.roster.lose(&sandbox.keys(), &stored.anchor);
             }
         }
     }
     sandbox.tear_down().await;
+}
+
+/// Hears what is waited for, for ever.
+async fn hear(
+    words: &mut mpsc::Receiver<Result<v1::RunEvent, AttachError>>,
+    trouble: impl Fn(Option<String>),
+) {
+    while let Some(word) = words.recv().await {
+        if let Ok(v1::RunEvent { event: Some(v1::run_event::Event::Waiting(what)) }) = word {
+            trouble(Some(format!("it waits for {what}")));
+        }
+    }
+    std::future::pending().await
 }
 
 impl Sandbox {
@@ -131,8 +157,37 @@ impl Sandbox {
         try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)
     }
 
-    /// Takes up what runs: nothing is waited for that worked without this agent.
-    async fn adopt(&mut self, anchor: &Anchor) -> Result<(), AttachError> {
+    /// Takes up what runs, however often that must be tried; false when the workload is to end before.
+    async fn take_up(&mut self, lifeline: &Lifeline) -> bool {
+        let (context, keys, began) = (self.context.clone(), self.keys(), Instant::now());
+        let Some(first) = keys.first() else { return false };
+        let trouble = |why| context.troubles.set(first, Trouble::TakingUp, why);
+        let mut backoff = Backoff::new(SOON, SELDOM);
+        loop {
+            let (told, mut words) = mpsc::channel(1);
+            let progress = Progress(told);
+            let adopted = tokio::select! {
+                adopted = self.adopt(&lifeline.anchor, &progress) => adopted,
+                () = lifeline.ended() => return false,
+                () = hear(&mut words, trouble) => return false,
+            };
+            let Err(error) = adopted else {
+                trouble(None);
+                return true;
+            };
+            trouble(Some(error.to_string()));
+            if began.elapsed() >= PATIENCE {
+                join_all(self.lives.iter().map(Life::set_aside)).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_wait(rand::random())) => {}
+                () = lifeline.ended() => return false,
+            }
+        }
+    }
+
+    /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
+    async fn adopt(&mut self, anchor: &Anchor, progress: &Progress) -> Result<(), AttachError> {
         let keys = self.keys();
         // Bound since it was attached; if somebody took that away, it is still there for the one it is of.
         let bound = keys.first().and_then(|key| NetNs::open(netns_path(&self.context.run_dir, key)).ok());
@@ -146,15 +201,14 @@ impl Sandbox {
             }
         };
         self.stand(given).await?;
-        let quiet = Progress(mpsc::channel(1).0);
-        try_join_all(self.lives.iter_mut().map(|life| life.adopt(&quiet))).await.map(drop)
+        try_join_all(self.lives.iter_mut().map(|life| life.adopt(progress))).await.map(drop)
     }
 
     async fn stand(&mut self, given: Option<NetNs>) -> Result<(), AttachError> {
         let keys = self.keys();
         let netns = ground::ensure_netns(&self.context, &keys, given)?;
         try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
-        if let Some(first) = self.lives.first() {
+        if let Some(first) = self.lives.first().filter(|_| self.ground.is_none()) {
             let names = (&*self.names, first.gateway());
             self.ground = Some(Ground::lay(&self.context, &keys, &netns, self.owner, names)?);
         }
@@ -193,7 +247,17 @@ impl Sandbox {
     }
 
     async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
-        join_all(self.lives.iter_mut().map(|life| life.live(lifeline, adopted))).await;
+        let lives = join_all(self.lives.iter_mut().map(|life| life.live(lifeline, adopted)));
+        let tended = async {
+            match &self.ground {
+                Some(ground) => ground.tend().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = lives => {}
+            () = tended => {}
+        }
     }
 
     /// Out of names and balancing, then out of the kernel, then out of memory.
@@ -210,6 +274,7 @@ impl Sandbox {
         for life in &self.lives {
             life.forget().await;
         }
+        keys.iter().for_each(|key| self.context.troubles.forget(key));
         self.context.roster.leave(first);
         let took = ended.elapsed().unwrap_or_default();
         tracing::info!(workload = name, ?took, "workload gone");

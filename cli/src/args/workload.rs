@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use sealane_proto::types::{
@@ -15,6 +16,9 @@ use sealane_proto::types::{
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) attach: Attach,
+    /// How long to wait until it can start, such as for an agent that restarts or a control plane; for ever when not given
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,

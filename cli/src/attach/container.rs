@@ -3,12 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 
 /// What can be asked for a container by name; all of them answer alike.
 const PROGRAMS: [&str; 3] = ["docker", "podman", "nerdctl"];
+/// Where Docker's resolver is asked.
+const DOCKER: &str = "127.0.0.11";
+/// How long a runtime may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How long the ids of containers are: SHA-256 in hexadecimal digits.
 const ID: usize = 64;
 
@@ -16,6 +24,8 @@ const ID: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Container {
     pub(super) id: String,
+    /// What its runtime calls it, if that is known.
+    pub(super) name: Option<String>,
     pub(super) pid: u32,
     /// How it was found, in words.
     pub(super) by: &'static str,
@@ -29,13 +39,13 @@ pub(super) fn find(name: &str) -> Result<Container, Failure> {
         // The oldest is the one that the others are children of.
         let oldest = pids.into_iter().filter_map(|pid| Some((started(pid)?, pid))).min();
         if let Some((_, pid)) = oldest {
-            return Ok(Container { id, pid, by: "its control group" });
+            let name = ask(&id).and_then(|(_, told)| told.name);
+            return Ok(Container { id, name, pid, by: "its control group" });
         }
     }
-    let asked = PROGRAMS.into_iter().find_map(|program| Some((program, inspect(program, name)?)));
-    match asked {
-        Some((program, pid)) => Ok(Container { id: name.to_owned(), pid, by: program }),
-        None => Err(Failure::new(format!("no running container {name} was found"))
+    match ask(name) {
+        Some((program, Told { id, name, pid })) if pid > 0 => Ok(Container { id, name, pid, by: program }),
+        Some(_) | None => Err(Failure::new(format!("no running container {name} was found"))
             .hint("give the id as the runtime shows it, or --pid with a process of the container")),
     }
 }
@@ -80,16 +90,102 @@ fn started(pid: u32) -> Option<u64> {
     Some(sealane_sys::Process::open(pid).ok()?.started())
 }
 
-fn inspect(program: &str, name: &str) -> Option<u32> {
-    let asked =
-        Command::new(program).args(["inspect", "--format", "{{.State.Pid}}", "--", name]).output().ok()?;
-    let pid = String::from_utf8(asked.stdout).ok()?.trim().parse().ok()?;
-    (asked.status.success() && pid > 0).then_some(pid)
+/// What a runtime says of a container.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    id: String,
+    name: Option<String>,
+    /// 0 when it does not run.
+    pid: u32,
+}
+
+/// The first runtime that knows a container, and what it says.
+fn ask(name: &str) -> Option<(&'static str, Told)> {
+    PROGRAMS.into_iter().find_map(|program| Some((program, inspect(program, name)?)))
+}
+
+fn inspect(program: &str, name: &str) -> Option<Told> {
+    let format = "{{.State.Pid}} {{.Id}} {{.Name}}";
+    let mut asked = Command::new(program);
+    asked.args(["inspect", "--format", format, "--", name]).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut asked = asked.stdout(Stdio::piped()).spawn().ok()?;
+    let began = Instant::now();
+    let status = loop {
+        match asked.try_wait().ok()? {
+            Some(status) => break status,
+            None if began.elapsed() < PATIENCE => std::thread::sleep(AGAIN),
+            None => {
+                // One that has ended by now is waited for all the same.
+                let _ = asked.kill().and_then(|()| asked.wait().map(drop));
+                return None;
+            }
+        }
+    };
+    let mut answer = String::new();
+    asked.stdout?.read_to_string(&mut answer).ok()?;
+    told(&answer).filter(|_| status.success())
+}
+
+/// Docker writes a slash before the name.
+fn told(answer: &str) -> Option<Told> {
+    let mut words = answer.split_ascii_whitespace();
+    let (pid, id) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+    let name =
+        words.next().map(|name| name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty());
+    Some(Told { id, name, pid })
+}
+
+/// What keeps a container from asking `nameserver` for names, as its resolv.conf has it, and what to do about it.
+pub(super) fn advice(resolv_conf: &str, nameserver: &str) -> Option<String> {
+    let servers: Vec<&str> = resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .map(str::trim)
+        .collect();
+    // Docker writes down whom its own resolver asks.
+    let asked_by_docker = || {
+        let mut lines = resolv_conf.lines().filter(|line| line.starts_with("# ExtServers:"));
+        lines.any(|line| line.contains(nameserver))
+    };
+    if servers.first() == Some(&nameserver) || (servers.contains(&DOCKER) && asked_by_docker()) {
+        return None;
+    }
+    let asks = if servers.is_empty() { "nobody".to_owned() } else { servers.join(" and ") };
+    Some(format!(
+        "the container asks {asks} for names, and those of its networks are answered at {nameserver}; hint: start it with \
+         `--dns {nameserver}`"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runtime_tells_process_id_and_name() {
+        let check = |answer: &str, pid, id: &str, name: Option<&str>| {
+            let told = told(answer).unwrap();
+            assert_eq!((told.pid, told.id.as_str(), told.name.as_deref()), (pid, id, name));
+        };
+        check("4711 3f2a /web\n", 4711, "3f2a", Some("web"));
+        check("0 3f2a demo_api_1\n", 0, "3f2a", Some("demo_api_1"));
+        check("7 3f2a\n", 7, "3f2a", None);
+        assert_eq!(told("no such object"), None);
+    }
+
+    #[test]
+    fn a_container_that_asks_elsewhere_is_told_how_to_ask_here() {
+        let check = |resolv_conf: &str, nameserver: &str, expected: bool| {
+            let advice = advice(resolv_conf, nameserver);
+            assert_eq!(advice.is_some(), expected, "{resolv_conf:?} {advice:?}");
+            assert!(advice.is_none_or(|advice| advice.contains(&format!("`--dns {nameserver}`"))));
+        };
+        check("nameserver 127.0.0.11\nsearch shop\n", "127.0.0.11", false);
+        check("nameserver 192.168.65.7\n", "127.0.0.11", true);
+        check("", "127.0.0.11", true);
+        check("nameserver 127.0.0.11\noptions ndots:0\n", "127.0.0.12", true);
+        check("nameserver 127.0.0.11\n# ExtServers: [127.0.0.12]\n", "127.0.0.12", false);
+    }
 
     #[test]
     fn a_container_is_found_by_the_beginning_of_its_id_in_any_runtimes_group() {

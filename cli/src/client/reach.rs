@@ -11,6 +11,8 @@ use crate::life::running;
 
 /// How long a process that lives may take until it listens.
 const STARTING: Duration = Duration::from_secs(5);
+/// How long the agent of a host whose workloads it left running may take until it is back.
+const RESTARTING: Duration = Duration::from_secs(15);
 /// How long it may take until there is a process, for those who start one in the background just before.
 const COMING: Duration = Duration::from_secs(1);
 /// How often it is looked for meanwhile.
@@ -18,14 +20,28 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// Connects to the first of these sockets that answers, which also means that a stale one hides no other.
 pub(super) async fn reach(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
+    await_first(sockets, lives, STARTING).await
+}
+
+/// Connects to the agent at `socket`, which may be restarting.
+pub(super) async fn reach_agent(socket: &Path) -> Result<Channel, ConnectError> {
+    let comes = |socket: &Path| lives(socket) || keeps(socket);
+    await_first(&[socket.to_owned()], comes, RESTARTING).await
+}
+
+async fn await_first(
+    sockets: &[PathBuf],
+    comes: impl Fn(&Path) -> bool,
+    patience: Duration,
+) -> Result<Channel, ConnectError> {
     let began = Instant::now();
     loop {
         let error = match first(sockets).await {
             Err(error) if may_come(&error) => error,
             reached => return reached,
         };
-        let starting = sockets.iter().any(|socket| lives(socket));
-        if began.elapsed() >= if starting { STARTING } else { COMING } {
+        let coming = sockets.iter().any(|socket| comes(socket));
+        if began.elapsed() >= if coming { patience } else { COMING } {
             return Err(error);
         }
         tokio::time::sleep(AGAIN).await;
@@ -66,6 +82,11 @@ pub(super) fn lives(socket: &Path) -> bool {
     running(&socket.with_extension("pid")).is_ok_and(|process| process.is_some())
 }
 
+/// Whether this is a host whose agent comes back: its keep runs as long as the host is one.
+fn keeps(socket: &Path) -> bool {
+    running(&socket.with_file_name("keep.pid")).is_ok_and(|process| process.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
@@ -93,6 +114,23 @@ mod tests {
         let _lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
         let (missing, took) = reached(&[socket]);
         assert!(missing.is_err() && took >= STARTING, "{took:?}");
+    }
+
+    #[test]
+    fn an_agent_is_waited_for_where_its_keep_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("keep.pid");
+        std::fs::write(&pid, format!("{}\n", std::process::id())).unwrap();
+        let _lock = Flock::lock(std::fs::File::open(&pid).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        let socket = folder.path().join("agent.sock");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let late = socket.clone();
+        let agent = std::thread::spawn(move || {
+            std::thread::sleep(COMING * 2);
+            UnixListener::bind(late).unwrap()
+        });
+        assert!(runtime.block_on(reach_agent(&socket)).is_ok());
+        agent.join().unwrap();
     }
 
     #[test]

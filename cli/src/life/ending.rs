@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::pidfile::{Claimed, hold};
 use crate::failure::Failure;
 
 /// How long an end in order may take.
@@ -35,6 +36,14 @@ impl Ending {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// The same, of a process that holds these pid files.
+    pub(super) async fn asked_of(&mut self, files: &mut [Claimed]) {
+        tokio::select! {
+            () = self.asked() => {}
+            () = hold(files) => {}
         }
     }
 

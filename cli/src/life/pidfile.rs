@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -22,8 +23,11 @@ pub(crate) struct PidFile {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
+
+/// How often it is looked at whether somebody removed a pid file.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl PidFile {
     /// That of `what` in this run directory.
@@ -59,7 +63,7 @@ impl PidFile {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut lock).map_err(fail())?;
-        Ok(Claimed { path: self.path.clone(), _lock: lock })
+        Ok(Claimed { path: self.path.clone(), lock })
     }
 
     fn taken(&self, pid: Option<u32>) -> Failure {
@@ -71,10 +75,39 @@ impl PidFile {
     }
 }
 
+impl Claimed {
+    /// Writes the file again if somebody has removed it.
+    fn ensure(&mut self) {
+        if self.path.exists() {
+            return;
+        }
+        // Held by another process by now, it is that one's.
+        if let Ok(claimed) = (PidFile { path: self.path.clone() }).claim() {
+            tracing::warn!(path = %self.path.display(), "somebody removed the pid file; written again");
+            *self = claimed;
+        }
+    }
+
+    fn is_named(&self) -> bool {
+        let named = fs::metadata(&self.path).map(|named| named.ino()).ok();
+        named.is_some() && named == self.lock.metadata().map(|locked| locked.ino()).ok()
+    }
+}
+
+/// Sees to it, for ever, that these files are there.
+pub(super) async fn hold(files: &mut [Claimed]) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        files.iter_mut().for_each(Claimed::ensure);
+    }
+}
+
 impl Drop for Claimed {
     fn drop(&mut self) {
         // While the lock is still held: a file of somebody else is never removed.
-        let _ = fs::remove_file(&self.path);
+        if self.is_named() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -122,6 +155,25 @@ mod tests {
         drop(claimed);
         assert!(!path.exists());
         file.claim().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pid_file_that_somebody_removes_is_written_again_by_its_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.pid");
+        let mut claimed = [PidFile::new(folder.path(), "agent").claim().unwrap()];
+        fs::remove_file(&path).unwrap();
+        let again = async {
+            while running(&path).unwrap().is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = hold(&mut claimed) => {}
+            () = again => {}
+        }
+        drop(claimed);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use sealane_base::socket;
-use tokio::net::{UnixListener, UnixStream};
+use sealane_base::socket::Listener;
+use tokio::net::UnixStream;
 
 const NAME: &str = "control.sock";
 
@@ -32,12 +32,12 @@ pub(crate) enum SocketError {
 
 impl Socket {
     /// Binds the socket in a directory; what a dead control left there is replaced.
-    pub(crate) async fn bind(directory: &Path) -> Result<(UnixListener, Self), SocketError> {
+    pub(crate) async fn bind(directory: &Path) -> Result<(Listener, Self), SocketError> {
         let path = directory.join(NAME);
         if UnixStream::connect(&path).await.is_ok() {
             return Err(SocketError::Alive(path));
         }
-        match socket::listen(&path) {
+        match Listener::bind(&path) {
             Ok(listener) => Ok((listener, Self { path })),
             Err(source) => Err(SocketError::Io { path, source }),
         }

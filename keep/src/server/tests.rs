@@ -153,6 +153,40 @@ fn the_socket_takes_datagrams_in_sequence_only() {
     assert_eq!(connect(&stream, &address), Err(rustix::io::Errno::PROTOTYPE));
 }
 
+#[test]
+fn files_that_somebody_removes_are_made_again_and_nothing_is_lost() {
+    let host = Host::start(64);
+    host.client().put("null", &[File::open("/dev/null").unwrap().as_fd()]).unwrap();
+    for removed in [&[SOCKET][..], &[PID_FILE], &[SOCKET, PID_FILE]] {
+        for name in removed {
+            std::fs::remove_file(host.dir.path().join(name)).unwrap();
+        }
+        await_file(&host.dir.path().join(SOCKET));
+        await_file(&host.dir.path().join(PID_FILE));
+        assert_eq!(host.client().get("null").unwrap().unwrap().len(), 1, "{removed:?}");
+    }
+}
+
+#[test]
+fn a_keep_ends_when_another_has_taken_its_directory() {
+    let mut host = Host::start(64);
+    for name in [SOCKET, PID_FILE] {
+        std::fs::remove_file(host.dir.path().join(name)).unwrap();
+    }
+    let other = Server::bind(host.dir.path(), 64).unwrap();
+    // It is not told to stop.
+    host.thread.take().unwrap().join().unwrap();
+    assert!(other.lock.is_named() && inode(&other.path) == Some(other.bound), "what another has made stays");
+}
+
+fn await_file(path: &Path) {
+    let began = Instant::now();
+    while !path.exists() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} is not made again", path.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 struct Host {
     dir: tempfile::TempDir,
     stop: Option<std::io::PipeWriter>,

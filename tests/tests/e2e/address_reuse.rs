@@ -52,3 +52,25 @@ fn an_address_that_changed_its_mac_is_reachable_for_warm_clients_within_two_seco
         assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
     }
 }
+
+#[test]
+fn a_workload_moves_with_its_name_and_address_and_one_that_stays_is_left_alone() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let flags = ["--network", "shop", "--name", "mover", "--ip", "10.42.200.7"];
+    for number in [1, 2, 1] {
+        let mut mover = mesh.site(number).run(&flags, &["sh", "-c", "echo here; exec sleep 1000"]);
+        mover.wait_for("here");
+        let node = mesh.site(number).workload("mover").unwrap()["node"].clone();
+        assert_eq!(node, mesh.site(number).host.name());
+        mover.kill9();
+    }
+    let mut mover = mesh.site(1).run(&flags, &["sh", "-c", "echo here; exec sleep 1000"]);
+    mover.wait_for("here");
+    let second = mesh.site(2).run(&flags, &["true"]).wait();
+    assert_eq!(second.code(), 125);
+    assert!(second.stderr.contains("workload name mover in network shop is in use on"), "{second}");
+    assert!(mover.runs());
+}

@@ -105,6 +105,55 @@ fn a_lost_keep_is_replaced_and_the_agent_may_still_be_killed_afterwards() {
 }
 
 #[test]
+fn keep_and_agent_killed_together_take_up_every_workload_and_its_sidecar() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let load = mesh.site(1).load("web", &["http://api:8080/"]);
+    let sidecars = mesh.site(2).processes("proxy");
+    mesh.site(2).kill9_keep();
+    mesh.site_mut(2).agent.kill9();
+    load.await_further(200);
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    let later = mesh.site(1).serve("later", "later");
+    let call = || {
+        let call = mesh.site(2).exec("api-2", &["curl", "-sS", "--max-time", "10", "http://later:8080/"]);
+        (call.stdout == "later").then_some(())
+    };
+    eventually(
+        PATIENCE,
+        "the workload hears of new services, at the addresses that its sidecar serves",
+        call,
+    );
+    load.await_further(200);
+    assert_eq!(mesh.site(2).processes("proxy"), sidecars, "the sidecars went on");
+    let _ = load.stop().ok();
+
+    for pid in sidecars {
+        sealane_sys::Process::open(pid).unwrap().kill().unwrap();
+    }
+    eventually(PATIENCE, "another sidecar serves", call);
+    drop(later);
+}
+
+#[test]
+fn run_waits_for_an_agent_that_restarts_but_no_longer_than_it_is_told() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(1);
+    mesh.site_mut(1).agent.kill9();
+    let late = mesh.site(1).run(&["--network", "shop", "--timeout", "100ms"], &["true"]).wait();
+    assert_eq!(late.code(), 125);
+    assert!(late.stderr.contains("could not start within 100ms"), "{late}");
+    let run = mesh.site(1).shop(&["echo", "started"]);
+    mesh.site_mut(1).agent.start();
+    assert_eq!(run.wait().ok().stdout, "started\n");
+}
+
+#[test]
 fn a_workload_that_ends_while_the_agent_is_gone_is_gone_when_it_returns() {
     if !isolated() {
         return;

@@ -242,3 +242,46 @@ fn a_workload_whose_interface_and_handle_somebody_removed_is_named_until_it_ends
     web.kill9();
     eventually(PATIENCE, "nothing is wrong any more", || problems().is_empty().then_some(()));
 }
+
+#[test]
+fn names_are_answered_where_they_were_when_docker_s_resolver_begins_in_the_namespace() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let _api = mesh.site(1).serve("api", "api-1");
+    make_namespace(mesh.site(1), "legacy");
+    let told = attached(mesh.site(1), &["/run/netns/legacy", "--network", "shop", "--name", "legacy"]);
+    assert_eq!(told["nameserver"], "127.0.0.11", "{told}");
+    // As `docker network connect` does it.
+    let rules = "add table ip nat; add chain ip nat out { type nat hook output priority -100; }; \
+                 add rule ip nat out ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053";
+    let _ = mesh.site(1).command("ip", &["netns", "exec", "legacy", "nft", rules]).ok();
+    let found = mesh.site(1).exec("legacy", &["getent", "hosts", "api"]).ok();
+    assert!(found.stdout.contains("api"), "{found}");
+    // Docker's resolver knows its own containers, and asks us for what it does not know.
+    let script = "import socket\n\
+                  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  s.bind(('127.0.0.11', 40053))\n\
+                  print('bound', flush=True)\n\
+                  while True:\n    \
+                  q, asker = s.recvfrom(4096)\n    \
+                  known = q[12:17].lower() == b'\\x03ub2\\0'\n    \
+                  a = known and q[17:19] == b'\\0\\1'\n    \
+                  flags = b'\\x81\\x80' if known else b'\\x81\\x83'\n    \
+                  question = q[12:q.index(b'\\0', 12) + 5]\n    \
+                  record = b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\5\\0\\4\\x0a\\x09\\x09\\x09' if a else b''\n    \
+                  s.sendto(q[:2] + flags + b'\\0\\1\\0' + bytes([a]) + b'\\0\\0\\0\\0' + question + record, asker)";
+    let mut docker = mesh.site(1).host.command("ip");
+    docker.args(["netns", "exec", "legacy", "/usr/bin/python3", "-c", script]);
+    let mut docker = Running::start(docker);
+    docker.wait_for("bound");
+    let found = mesh.site(1).exec("legacy", &["getent", "ahostsv4", "ub2"]).ok();
+    assert!(found.stdout.contains("10.9.9.9"), "{found}");
+    let missing = mesh.site(1).exec("legacy", &["getent", "ahostsv4", "nobody"]);
+    assert!(!missing.status.success(), "{missing}");
+    docker.kill9();
+    let _ = mesh.site(1).sealane(&["detach", "legacy"]).ok();
+    let left = traces(mesh.site(1), "legacy");
+    assert!(!left.contains("sealane"), "{left}");
+}

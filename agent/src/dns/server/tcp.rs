@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::time;
 
-use super::{Askers, Desk, Outcome, Place, Seeds, Transport, answer};
+use super::{Askers, Desk, Outcome, Place, Seeds, Transport};
 
 /// How many connections an address has. Who comes then gets the place of the longest silent one (RFC 7766, section 6.2.2, lets
 /// servers close those), or waits while there is none.
@@ -171,7 +171,7 @@ impl Exchange {
                 return Ok(true);
             }
             let Some(query) = take(&mut self.input) else { break };
-            match answer(&view, &query, Transport::Tcp, self.seeds.next(), &mut self.answer) {
+            match desk.answer(&view, &query, Transport::Tcp, self.seeds.next(), &mut self.answer) {
                 Outcome::Answered { rcode } => {
                     desk.metrics.answered(rcode);
                     let answer = std::mem::take(&mut self.answer);

@@ -306,7 +306,7 @@ impl Host {
         let config = ForwardConfig { port, ..ForwardConfig::new(resolv_conf) };
         let network = metrics.network(&"shop".parse().unwrap());
         let forwarder = Arc::new(Forwarder::new(config, metrics));
-        let server = super::serve(sockets, view.clone(), forwarder, network, askers).unwrap();
+        let server = super::serve(sockets, view.clone(), forwarder, network, askers, None).unwrap();
         Self { address, view, registry, _server: server, _upstream: task, _dir: dir }
     }
 

@@ -1,0 +1,73 @@
+//! The stored form of an attached container.
+
+use std::path::PathBuf;
+
+use prost::Message;
+use sealane_proto::types::{NetworkName, WorkloadName};
+use sealane_proto::wire::v1;
+
+use super::messages::ContainerMessage;
+use super::records::{RecordError, unreadable};
+use crate::sidecar::Key;
+
+/// A container that is attached whenever it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredContainer {
+    /// How it was attached, by the name that its workload has.
+    pub(crate) request: v1::AttachRequest,
+    /// The control group that its runtime makes for it.
+    pub(crate) group: PathBuf,
+}
+
+impl StoredContainer {
+    /// Its first attachment.
+    #[must_use]
+    pub(crate) fn key(&self) -> Option<Key> {
+        let workload = self.request.workload.as_ref()?;
+        let first = workload.networks.first().map_or(&workload.network, |choice| &choice.network);
+        let (network, name): (NetworkName, WorkloadName) = (first.parse().ok()?, workload.name.parse().ok()?);
+        Some(Key { network, workload: name })
+    }
+
+    /// For [`super::Folder::write`].
+    #[must_use]
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let group = self.group.display().to_string();
+        ContainerMessage { request: Some(self.request.clone()), group }.encode_to_vec()
+    }
+
+    /// From [`super::Folder::read`].
+    ///
+    /// # Errors
+    /// When another version wrote it.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        let fail = unreadable("container");
+        let message = ContainerMessage::decode(bytes).map_err(|error| fail(&error))?;
+        let request = message.request.ok_or_else(|| fail(&"no request in it"))?;
+        Ok(Self { request, group: message.group.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_read_back_with_its_first_attachment() {
+        let choice = |network: &str| v1::NetworkChoice { network: network.to_owned(), ..Default::default() };
+        let workload = v1::RunRequest {
+            networks: vec![choice("shop"), choice("office")],
+            name: "web".to_owned(),
+            ..Default::default()
+        };
+        let request = v1::AttachRequest {
+            workload: Some(workload),
+            container: "3f2a".to_owned(),
+            ..Default::default()
+        };
+        let stored = StoredContainer { request, group: "/sys/fs/cgroup/docker/3f2a".into() };
+        let read = StoredContainer::from_bytes(&stored.to_bytes()).unwrap();
+        assert_eq!(read, stored);
+        assert_eq!(read.key().unwrap().to_string(), "shop/web");
+    }
+}

@@ -1,0 +1,213 @@
+//! Containers that were attached: remembered by their runtime's id for them, and attached again when they start again. A
+//! container is another process, in another namespace, each time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sealane_base::task::{self, Task};
+use sealane_proto::types::WorkloadRef;
+use sealane_proto::wire::v1;
+use sealane_sys::{NetNs, Process};
+use tokio::sync::mpsc;
+
+use super::life::Progress;
+use super::trouble::Trouble;
+use super::{AttachError, RunSpec, Workloads, cgroup, target};
+use crate::disk::{DiskError, Folder, RecordError, StoredContainer};
+use crate::sidecar::Key;
+
+/// How often it is looked at whether a container runs again.
+const LOOK: Duration = Duration::from_millis(250);
+/// When one that could not be attached is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long one that does not run is remembered: nobody says that it was removed.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+
+/// The remembered containers, by the first attachment of their workloads.
+#[derive(Debug)]
+pub(crate) struct Containers {
+    folder: Folder,
+    known: Mutex<BTreeMap<Key, Remembered>>,
+}
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    stored: StoredContainer,
+    /// When it ran last, as far as is known.
+    seen: SystemTime,
+}
+
+impl Containers {
+    /// Those that `folder` has. A record that cannot be read is as if it was not there.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn recall(folder: Folder) -> Result<Self, DiskError> {
+        let mut known = BTreeMap::new();
+        for name in folder.names()? {
+            match recall(&folder, &name) {
+                Ok(Some((key, stored))) => {
+                    known.insert(key, Remembered { stored, seen: SystemTime::now() });
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, name, "cannot recall an attached container"),
+            }
+        }
+        Ok(Self { folder, known: Mutex::new(known) })
+    }
+
+    /// The workload `key` was attached to a container by `request`, which its process `pid` is of.
+    pub(super) fn remember(&self, key: &Key, pid: u32, mut request: v1::AttachRequest) {
+        let Some(group) = cgroup::of_container(pid, &request.container) else {
+            tracing::warn!(workload = %key, "no control group is named after the container: when it restarts, it is not attached again");
+            return;
+        };
+        if let Some(workload) = &mut request.workload {
+            workload.name = key.workload.to_string();
+        }
+        let stored = StoredContainer { request, group };
+        if let Err(error) = self.folder.write(&key.record_name(), &stored.to_bytes()) {
+            tracing::error!(%error, workload = %key, "cannot remember an attached container");
+        }
+        self.lock().insert(key.clone(), Remembered { stored, seen: SystemTime::now() });
+    }
+
+    /// Whether the workload is attached again by itself.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    /// Somebody detached it. Whether it was known.
+    pub(super) fn forget(&self, wanted: &WorkloadRef) -> bool {
+        let is_it = |key: &Key| {
+            key.workload == wanted.name
+                && wanted.network.as_ref().is_none_or(|network| key.network == *network)
+        };
+        let found: Vec<Key> = self.lock().keys().filter(|key| is_it(key)).cloned().collect();
+        found.iter().for_each(|key| self.erase(key));
+        !found.is_empty()
+    }
+
+    fn erase(&self, key: &Key) {
+        self.lock().remove(key);
+        if let Err(error) = self.folder.remove(&key.record_name()) {
+            tracing::error!(%error, workload = %key, "cannot forget an attached container");
+        }
+    }
+
+    fn all(&self) -> Vec<(Key, Remembered)> {
+        self.lock().iter().map(|(key, known)| (key.clone(), known.clone())).collect()
+    }
+
+    fn saw(&self, key: &Key) {
+        if let Some(known) = self.lock().get_mut(key) {
+            known.seen = SystemTime::now();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Remembered>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn recall(folder: &Folder, name: &str) -> Result<Option<(Key, StoredContainer)>, RecallError> {
+    let Some(bytes) = folder.read(name)? else { return Ok(None) };
+    let stored = StoredContainer::from_bytes(&bytes)?;
+    Ok(stored.key().map(|key| (key, stored)))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RecallError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Attaches remembered containers that run again, for ever.
+pub(crate) async fn follow(workloads: Arc<Workloads>) {
+    let mut attaching: BTreeMap<Key, Task> = BTreeMap::new();
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        look.tick().await;
+        attaching.retain(|_, task| !task.is_finished());
+        let context = workloads.context();
+        for (key, known) in context.containers.all() {
+            if context.roster.has(&key) {
+                context.containers.saw(&key);
+            } else if !attaching.contains_key(&key)
+                && let Some(pid) = first_process(&known.stored.group)
+            {
+                let again = attach(workloads.clone(), key.clone(), known.stored.request, pid);
+                attaching.insert(key, task::spawn("container", again));
+            } else if known.seen.elapsed().is_ok_and(|ago| ago > FORGOTTEN) {
+                context.containers.erase(&key);
+            }
+        }
+    }
+}
+
+async fn attach(workloads: Arc<Workloads>, key: Key, mut request: v1::AttachRequest, pid: u32) {
+    (request.pid, request.inode) = (pid, 0);
+    request.netns.clear();
+    tracing::info!(workload = %key, pid, container = request.container, "an attached container has started again");
+    let attached = async {
+        let spec = RunSpec::parse(request.workload.clone().unwrap_or_default(), workloads.context().ports);
+        let spec = spec.map_err(|error| AttachError::Namespace(error.to_string()))?;
+        let (progress, mut events) = mpsc::channel(1);
+        workloads.attach(spec, &request, Progress(progress))?;
+        // It is attached when the last word has come.
+        while let Some(event) = events.recv().await {
+            event?;
+        }
+        Ok::<_, AttachError>(())
+    };
+    let troubles = &workloads.context().troubles;
+    match attached.await {
+        Ok(()) => troubles.set(&key, Trouble::Container, None),
+        // It ended again: what comes next is looked at anew.
+        Err(_) if !is_alive(pid) => {}
+        Err(error) => {
+            troubles.set(&key, Trouble::Container, Some(error.to_string()));
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    Process::open(pid).is_ok()
+}
+
+/// The first process of a group with a network namespace of its own: the one that is the first in its process namespace,
+/// or else the oldest.
+fn first_process(group: &Path) -> Option<u32> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+    let pids = text.lines().filter_map(|line| line.parse().ok());
+    let own = |pid: &u32| {
+        let netns = NetNs::open(proc(*pid, "ns/net"));
+        netns.is_ok_and(|netns| !target::is_host(&netns)) && !is_helper(*pid)
+    };
+    pids.filter(own).min_by_key(|pid| {
+        (!is_first(*pid), Process::open(*pid).map_or(u64::MAX, |process| process.started()))
+    })
+}
+
+/// Whether it is a passing process of runc's, which sets the container up.
+fn is_helper(pid: u32) -> bool {
+    let name = fs::read_to_string(proc(pid, "comm")).unwrap_or_default();
+    name.starts_with("runc:[0") || name.starts_with("runc:[1")
+}
+
+/// Whether it has a process namespace in which it is the first.
+fn is_first(pid: u32) -> bool {
+    let status = fs::read_to_string(proc(pid, "status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    numbers.split_ascii_whitespace().skip(1).last() == Some("1")
+}
+
+fn proc(pid: u32, name: &str) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join(name)
+}

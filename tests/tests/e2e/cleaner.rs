@@ -1,0 +1,159 @@
+//! Somebody cleans up below /run: what was removed is made again, and what cannot work meanwhile is named.
+
+use std::fs;
+
+use sealane_lab::isolated;
+use sealane_sys::Process;
+use sealane_tests::{Mesh, PATIENCE, Site, eventually};
+
+fn shell(site: &Site, script: &str) {
+    let _ = site.command("sh", &["-ec", script]).ok();
+}
+
+fn await_file(site: &Site, path: &str) {
+    let there = || site.host.within(|| fs::exists(path).unwrap()).unwrap().then_some(());
+    eventually(PATIENCE, &format!("{path} is made again"), there);
+}
+
+/// What the host's agent says is wrong.
+fn problems(site: &Site) -> String {
+    site.json(&["status"])["problems"].to_string()
+}
+
+fn await_problem(site: &Site, words: &str) {
+    eventually(PATIENCE, &format!("status says {words:?}"), || problems(site).contains(words).then_some(()));
+}
+
+fn await_no_problem(site: &Site) {
+    eventually(PATIENCE, "status says that all is well", || (problems(site) == "[]").then_some(()));
+}
+
+fn kill_sidecars(site: &Site) {
+    for pid in site.processes("proxy") {
+        Process::open(pid).unwrap().kill().unwrap();
+    }
+}
+
+#[test]
+fn removed_sockets_pid_files_and_resolv_conf_come_back_and_nothing_restarts() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let load = mesh.site(1).load("web", &["http://api:8080/"]);
+    let (keeps, sidecars) = (mesh.site(2).processes("keep"), mesh.site(2).processes("proxy"));
+    shell(mesh.site(2), "cd /run/sealane; rm -rf *.sock *.pid channel/* resolv sidecars");
+    for name in
+        ["agent.sock", "agent.pid", "channel/sidecar.sock", "keep.sock", "keep.pid", "resolv/shop.api-2.conf"]
+    {
+        await_file(mesh.site(2), &format!("/run/sealane/{name}"));
+    }
+    shell(mesh.site(1), "rm /run/sealane/control.sock /run/sealane/control.pid");
+    await_file(mesh.site(1), "/run/sealane/control.sock");
+    mesh.await_instances("api", 2);
+
+    mesh.site_mut(2).agent.kill9();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    assert_eq!(mesh.site(2).processes("keep"), keeps, "the keep was reached again");
+    assert_eq!(mesh.site(2).processes("proxy"), sidecars, "sidecars are known without their records");
+    load.await_further(200);
+    let _ = load.stop().ok();
+
+    kill_sidecars(mesh.site(2));
+    mesh.site(2).await_instances("api", 2);
+    let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api-2:8080/"]).wait().ok();
+    assert_eq!(call.stdout, "api-2");
+    await_no_problem(mesh.site(2));
+}
+
+#[test]
+fn an_agent_whose_keep_lost_its_socket_starts_and_finds_what_it_holds() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(1, 1);
+    let keeps = mesh.site(1).processes("keep");
+    mesh.site_mut(1).agent.kill9();
+    shell(mesh.site(1), "rm /run/sealane/keep.sock");
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    assert_eq!(mesh.site(1).processes("keep"), keeps);
+    mesh.await_instances("api", 1);
+}
+
+#[test]
+fn a_network_whose_handle_is_removed_goes_on_also_with_the_next_agent() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let remove = "umount -l /run/sealane/netns/net-shop; rm /run/sealane/netns/net-shop";
+    let call = |mesh: &Mesh, from: usize, name: &str| {
+        let url = format!("http://{name}:8080/");
+        let call = mesh.site(from).shop(&["curl", "-sS", "--max-time", "10", &url]).wait().ok();
+        assert_eq!(call.stdout, name);
+    };
+    shell(mesh.site(2), remove);
+    let _added = mesh.site(1).serve("added", "added");
+    mesh.site(2).await_instances("added", 1);
+    call(&mesh, 2, "added");
+    call(&mesh, 1, "api-2");
+    await_file(mesh.site(2), "/run/sealane/netns/net-shop");
+
+    mesh.site_mut(2).agent.kill9();
+    shell(mesh.site(2), remove);
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    let _later = mesh.site(2).serve("later", "later");
+    mesh.site(1).await_instances("later", 1);
+    call(&mesh, 1, "later");
+    await_no_problem(mesh.site(2));
+}
+
+#[test]
+fn a_workload_whose_sidecar_does_not_come_back_is_not_ready_and_named() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 2);
+    // Something that is there is not replaced.
+    shell(mesh.site(2), "cd /run/sealane/channel; rm sidecar.sock; touch sidecar.sock");
+    kill_sidecars(mesh.site(2));
+    await_problem(mesh.site(2), "workload shop/api-2 gets no calls, its sidecar does not work");
+    mesh.await_instances("api", 1);
+    let problem = mesh.site(2).workload("api-2").unwrap()["problem"].to_string();
+    assert!(problem.contains("its sidecar does not work"), "{problem}");
+    shell(mesh.site(2), "rm /run/sealane/channel/sidecar.sock");
+    mesh.await_instances("api", 2);
+    await_no_problem(mesh.site(2));
+}
+
+#[test]
+fn a_workload_that_cannot_be_taken_up_is_named_and_tried_again() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let load = mesh.site(1).load("web", &["http://api:8080/"]);
+    mesh.site(2).kill9_keep();
+    mesh.site_mut(2).agent.kill9();
+    let script = "import socket, time\n\
+                  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  s.bind(('127.0.0.11', 53))\n\
+                  print('bound', flush=True)\n\
+                  time.sleep(1000)";
+    let mut squatter = mesh.site(2).host.command("nsenter");
+    squatter.args(["--net=/run/sealane/netns/shop.api-2", "/usr/bin/python3", "-c", script]);
+    let mut squatter = sealane_tests::Running::start(squatter);
+    squatter.wait_for("bound");
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    await_problem(mesh.site(2), "workload shop/api-2 runs, but this agent has not taken it up");
+    mesh.await_instances("api", 1);
+    load.await_further(200);
+    squatter.kill9();
+    mesh.await_instances("api", 2);
+    await_no_problem(mesh.site(2));
+    let _ = load.stop().ok();
+}
