@@ -42,7 +42,7 @@ fn bad_words_are_refused_by_name_and_change_nothing() {
         (&["--network", "shop", "--service", "api", "--port", "15001"], &["15001"]),
         (&["--network", "shop", "--ip", "10.99.0.7"], &["10.99.0.7", "shop"]),
         (&["--network", "shop", "--ip", "10.42.0.1"], &["10.42.0.1"]),
-        (&["--network", "shop", "--service", "api"], &["--port"]),
+        (&["--network", "shop", "--mtls", "strict"], &["--port"]),
     ];
     for (flags, said) in run {
         check(&mesh.site(1).run(flags, &["true"]).wait(), 125, said);
