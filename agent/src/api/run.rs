@@ -54,8 +54,9 @@ impl Agent for RunApi {
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Events>, Status> {
-        let mut request = request.into_inner();
-        let spec = self.spec(request.workload.take().unwrap_or_default())?;
+        let request = request.into_inner();
+        // What is attached again is asked for in the same words.
+        let spec = self.spec(request.workload.clone().unwrap_or_default())?;
         let (progress, events) = mpsc::channel(16);
         self.workloads.attach(spec, &request, Progress(progress)).map_err(|error| status(&error))?;
         Ok(stream(events))
