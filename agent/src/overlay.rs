@@ -185,13 +185,10 @@ impl Overlay {
             let mtu = kernel.mtu(&snapshot.network, guard.others)?;
             let desired = plan::desired(&snapshot, &node, &local, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
-            let step = match reason {
-                Reason::Change => guard.advance(&kernel, &snapshot, &desired),
-                Reason::Audit => None,
-            };
-            let mut applied = match step {
-                Some(applied) => applied,
-                None => guard.pass(&kernel, &metrics, &snapshot.network, &desired, reason)?,
+            // Also before a look: what is new is no drift.
+            let mut applied = match guard.advance(&kernel, &snapshot, &desired) {
+                Some(applied) if reason == Reason::Change => applied,
+                Some(_) | None => guard.pass(&kernel, &metrics, &snapshot.network, &desired, reason)?,
             };
             applied.too_long = kernel.too_long(&snapshot.network);
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
@@ -410,9 +407,12 @@ impl Carried {
         desired: &Desired,
         reason: Reason,
     ) -> Result<Applied, OverlayError> {
-        self.settled = None;
+        let standing = self.settled.take();
+        let standing = standing.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
         let mut pass = Pass::open(kernel, network)?;
-        let outcome = pass.run(desired, reason, self);
+        let outcome = pass.run(&standing, reason, self);
+        let is_coming = |port: &Port| !standing.ports.contains(port);
+        pass.applied.unattached.extend(kernel.nowhere(&network.name, desired, is_coming));
         pass.settle_host_egress(&desired.base);
         if reason == Reason::Audit {
             metrics.count_drift(&format!("network {}", network.name), &pass.applied);

@@ -20,7 +20,7 @@ use sealane_base::task;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::netlink::NetlinkError;
 use kernel::Namespace;
@@ -29,6 +29,11 @@ pub use table::{ServiceTable, ServiceTables};
 
 /// How many namespaces change at once: a change of a network concerns them all, and others wait for the kernel, too.
 static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// A turn of one's own, until it is dropped. Never closed, so there is always one.
+async fn turn() -> Option<SemaphorePermit<'static>> {
+    TURNS.acquire().await.ok()
+}
 
 /// The rules of one network in one workload's namespace. It keeps no descriptor: the namespace is told each time.
 #[derive(Debug)]
@@ -89,8 +94,11 @@ impl ServiceRules {
         }
         let started = Instant::now();
         let (known, table) = (self.known.take(), wanted.clone());
+        // A workload that begins does not wait until all others have followed the one before.
+        let turn = if known.is_some() { Some(turn().await) } else { None };
         let (changed, freed) =
             self.blocking(netns, move |namespace| ensure(namespace, known, &table)).await?;
+        drop(turn);
         self.known = Some(wanted.clone());
         if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
             metrics.observe(started.elapsed().as_secs_f64());
@@ -109,6 +117,7 @@ impl ServiceRules {
     pub async fn audit(&mut self, netns: &NetNs) -> Result<bool, ServiceError> {
         let Some(wanted) = self.known.take() else { return Ok(false) };
         let table = wanted.clone();
+        let _turn = turn().await;
         let (changed, _) = self.blocking(netns, move |namespace| ensure(namespace, None, &table)).await?;
         self.known = Some(wanted);
         Ok(changed)
@@ -130,8 +139,6 @@ impl ServiceRules {
     ) -> Result<T, ServiceError> {
         let (hopper, network) = (self.hopper.clone(), self.network.clone());
         let netns = netns.try_clone()?;
-        // Never closed.
-        let _turn = TURNS.acquire().await;
         let done =
             task::blocking(move || work(&Namespace { hopper: &hopper, netns: &netns, network: &network }));
         let done = done.await.map_err(ServiceError::Thread)?;

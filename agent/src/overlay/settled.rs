@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::{NetworkName, WorkloadName};
 use sealane_sys::NetNs;
 
 use super::pass::{Devices, Pass, VXLAN};
@@ -32,6 +33,13 @@ impl Settled {
     /// The network's own devices, if they are of this shape.
     pub(super) fn devices(&self, base: &Base) -> Option<Devices> {
         (self.desired.base == *base).then_some(self.devices)
+    }
+
+    /// What is wanted without the ports of workloads that are just coming: they are made with their workloads.
+    pub(super) fn standing(&self, desired: &Desired) -> Desired {
+        let mut standing = desired.clone();
+        standing.ports.retain(|port| self.ports.contains_key(&port.name));
+        standing
     }
 
     /// A port has its device.
@@ -101,14 +109,25 @@ impl Carried {
                 .ok()?;
         }
         gone.iter().for_each(|port| settled.leave(&port.name));
-        let missing = desired.ports.iter().filter(|port| !settled.ports.contains_key(&port.name));
-        let nowhere = missing.filter(|port| {
-            NetNs::open(kernel.workload_path(&snapshot.network.name, &port.workload)).is_err()
-        });
-        applied.unattached = nowhere.map(|port| port.workload.clone()).collect();
+        let is_missing = |port: &Port| !settled.ports.contains_key(&port.name);
+        applied.unattached = kernel.nowhere(&snapshot.network.name, desired, is_missing);
         settled.desired = desired.clone();
         self.settled = Some(settled);
         Some(applied)
+    }
+}
+
+impl Kernel {
+    /// The workloads of those ports that `is_missing` says yes to whose namespace is not at its path either.
+    pub(super) fn nowhere(
+        &self,
+        network: &NetworkName,
+        desired: &Desired,
+        is_missing: impl Fn(&Port) -> bool,
+    ) -> Vec<WorkloadName> {
+        let missing = desired.ports.iter().filter(|port| is_missing(port)).map(|port| &port.workload);
+        let nowhere = missing.filter(|workload| NetNs::open(self.workload_path(network, workload)).is_err());
+        nowhere.cloned().collect()
     }
 }
 

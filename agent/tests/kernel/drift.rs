@@ -165,3 +165,25 @@ async fn a_change_that_cannot_be_made_is_made_by_a_whole_pass() {
     hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
     assert!(answers(&client, "10.42.0.20", 5.0));
 }
+
+#[tokio::test]
+async fn a_workload_that_comes_or_goes_during_a_look_is_no_drift() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    hosts.converge().await;
+    let coming = hosts.a.local(&network, "coming", 10, 10);
+    let path = hosts.a.overlay.workload_path(&network.name, &coming.workload.name);
+    let ns = NetNs::ensure_at(path).unwrap();
+    hosts.a.local.push(coming);
+    let looked = hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+    assert_eq!(looked, Default::default());
+
+    let local = hosts.a.local[0].clone();
+    hosts.a.overlay.ensure_workload(&network, &local, &ns).await.unwrap();
+    assert!(answers(&ns, "10.42.0.1", 5.0));
+    hosts.a.overlay.remove_workload(&network.name, &local.workload.name).await.unwrap();
+    hosts.a.local.clear();
+    let before = hosts.a.drift(Table::Rules.label());
+    hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+    assert_eq!(hosts.a.drift(Table::Rules.label()), before);
+}
