@@ -216,7 +216,7 @@ async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() 
     assert!(said.contains("No route to host"), "{said}");
     // Nor what hosts offer each other, at control and at a host that carries the network.
     hosts.a.overlay.learn_control(["192.0.2.7:17443".parse().unwrap()]);
-    hosts.converge().await;
+    hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
     for (target, port) in [
         ("192.0.2.7", 17443),
         ("192.0.2.7", 9465),
