@@ -130,6 +130,11 @@ impl Upstream {
         self.budget.borrow_mut().deposit();
     }
 
+    /// Counts a retry that needs nobody's leave: the endpoint wants the same request on another connection.
+    pub(crate) fn move_on(&self, reason: &str) {
+        self.telemetry.retries.with_label_values(&[reason]).inc();
+    }
+
     /// Asks for a retry; a granted one is counted.
     pub(crate) fn retry(&self, reason: &str) -> bool {
         let granted = self.budget.borrow_mut().withdraw(Instant::now());

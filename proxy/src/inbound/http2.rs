@@ -20,7 +20,7 @@ use crate::worker::Worker;
 
 /// How often a request is offered to the application that certainly has not seen it: it may close or bound connections
 /// as it likes, and says so only when a request is under way.
-const OFFERS: usize = 3;
+const OFFERS: usize = 8;
 
 /// Serves the connection of this caller to its end.
 pub(super) async fn serve(

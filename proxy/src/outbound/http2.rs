@@ -108,7 +108,7 @@ async fn make_attempts(
         blame(&work, &failure);
         let limit = if failure.is_cheap() { MAX_REFUSALS } else { MAX_RETRIES };
         let again = tried.len() <= limit && failure.may_retry(request.head.method());
-        if again && request.is_repeatable() && upstream.retry(failure.reason()) {
+        if again && request.is_repeatable() && may_retry(upstream, &failure) {
             tracing::debug!(target = %upstream.label, %failure, "sending a request again");
             continue;
         }
@@ -153,6 +153,15 @@ async fn lease(
         leased = &mut leased => Some(leased),
         () = std::future::poll_fn(|cx| request.poll_abandoned(cx)) => None,
     }
+}
+
+/// Whether the target may be asked again: always where it only wants another connection, else within its budget.
+fn may_retry(upstream: &Upstream, failure: &Failure) -> bool {
+    if matches!(failure, Failure::Gone) {
+        upstream.move_on(failure.reason());
+        return true;
+    }
+    upstream.retry(failure.reason())
 }
 
 fn blame(work: &Work, failure: &Failure) {

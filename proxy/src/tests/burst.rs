@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sealane_base::task;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::http2::{ask, connect, get, say};
 use super::mesh::{Mesh, Sidecar, within};
+use super::shared::frame;
 
 /// Serves a connection of which at most so many requests may be in progress, and counts what is refused for that.
 async fn serve_few(stream: TcpStream, at_once: u32) {
@@ -94,4 +96,31 @@ async fn a_server_that_closes_every_connection_as_it_comes_up_is_named_as_such()
     let lost = named("the connection was lost before the answer") + named("takes no more requests");
     let waited = named("closes every connection as it comes up");
     assert!(waited > 0 && waited + lost == 50, "{answers:?}");
+}
+
+/// Says nothing before so many requests have come, and answers them then.
+async fn serve_late(mut stream: TcpStream, requests: usize) -> std::io::Result<()> {
+    stream.read_exact(&mut [0; 24]).await?;
+    let mut asked = Vec::new();
+    while asked.len() < requests {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let [a, b, c, kind, _, id @ ..] = head;
+        stream.read_exact(&mut vec![0; u32::from_be_bytes([0, a, b, c]) as usize]).await?;
+        if kind == 1 {
+            asked.push(u32::from_be_bytes(id));
+        }
+    }
+    let answers = asked.iter().map(|&id| [frame(1, 4, id, b"\x88"), frame(0, 1, id, b"ok")].concat());
+    stream.write_all(&[frame(4, 0, 0, &[]), answers.collect::<Vec<_>>().concat()].concat()).await?;
+    // Whatever else comes.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_until_it_answers_gets_its_requests_all_the_same() {
+    let mesh = Mesh::new("8080/http2", 1).bare(0);
+    let client = mesh.client().await;
+    let _application = mesh.application(0, |stream| async move { drop(serve_late(stream, 5).await) }).await;
+    assert_eq!(burst(&client, 1, 5).await, ["200 ok"; 5]);
 }

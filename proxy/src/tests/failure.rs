@@ -232,3 +232,14 @@ async fn the_application_learns_that_its_client_is_gone_while_it_still_computes(
     drop(stream);
     within(gone.notified()).await;
 }
+
+#[tokio::test]
+async fn a_sidecar_that_holds_too_much_refuses_what_is_new_and_counts_it() {
+    let mesh = Mesh::new("8080/http", 1);
+    // Less than it needs for itself.
+    let client = mesh.client_within(1000).await;
+    assert!(client.ask(GET).await.is_err());
+    assert_eq!(client.metric("sealane_memory_refusals_total", &[]), 1.0);
+    assert_eq!(client.metric("sealane_memory_limit_bytes", &[]), 1000.0);
+    assert!(client.metric("sealane_memory_bytes", &[]) > 1000.0);
+}

@@ -166,8 +166,17 @@ impl Mesh {
         self.sidecar(&self.instances[n], destination).await
     }
 
+    /// The sidecar of the client, which may hold no more than so many bytes.
+    pub(super) async fn client_within(&self, memory: usize) -> Sidecar {
+        let destination = Arc::new(Fixed(SocketAddr::new(VIP.parse().unwrap(), self.port())));
+        self.configured(&self.client, Core::start_within(memory, PORTS, 1, destination).unwrap()).await
+    }
+
     async fn sidecar(&self, own: &Workload, destination: SocketAddr) -> Sidecar {
-        let mut core = Core::start(PORTS, 1, Arc::new(Fixed(destination))).unwrap();
+        self.configured(own, Core::start(PORTS, 1, Arc::new(Fixed(destination))).unwrap()).await
+    }
+
+    async fn configured(&self, own: &Workload, mut core: Core) -> Sidecar {
         core.identify(self.identity(own)).unwrap();
         let ready: Vec<usize> = (0..self.instances.len()).collect();
         core.apply(&self.config(own, &ready)).await;

@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::client::{ResponseFuture, SendRequest};
 use sealane_base::task;
 
@@ -19,8 +20,9 @@ use crate::upstream::OpenFailure;
 
 /// How long a connection takes new requests, so that the tunnel beneath can be renewed with its certificates.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// How many requests an application gets before it has said how many it takes.
+/// How many requests an application gets before it has said how many it takes, and how long that is waited for.
 const FIRST: usize = 1;
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// A connection that is up.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Connection {
     open: Rc<Cell<usize>>,
     used: Cell<Instant>,
     since: Instant,
+    /// Until when its peer's word is waited for, if at all.
+    awaited: Option<Instant>,
 }
 
 /// A place for one request on a connection.
@@ -45,32 +49,42 @@ impl Connection {
     /// Speaks HTTP/2 on a new way to the endpoint; the task that moves it ends with it, or when nobody needs it any more.
     pub(super) async fn establish(bundle: &Rc<Bundle>, pipe: Pipe) -> Result<Rc<Self>, OpenFailure> {
         let story = pipe.story();
-        let (peer, first) = match bundle.endpoint().reach {
+        let now = Instant::now();
+        let (peer, awaited) = match bundle.endpoint().reach {
             // It takes more than one connection ever carries.
-            Reach::Tunnel(_) => (Peer::Sidecar { calls: false }, STREAMS_PER_CONNECTION),
-            Reach::Plain => (Peer::Application, FIRST),
+            Reach::Tunnel(_) => (Peer::Sidecar { calls: false }, None),
+            Reach::Plain => (Peer::Application, Some(now + SILENCE)),
         };
         let screen = Screen::new(pipe, peer);
         let turn = screen.turn();
-        let handshake = client().initial_max_send_streams(first).handshake(screen).await;
+        let handshake = client().initial_max_send_streams(STREAMS_PER_CONNECTION).handshake(screen).await;
         let (send, driver) = handshake.map_err(|error| OpenFailure {
             text: format!("no HTTP/2 with {}: {error}", bundle.endpoint().address),
             reason: "connection_lost",
             timed_out: false,
         })?;
-        let now = Instant::now();
         let (window, bundle) = (bundle.window(), Rc::downgrade(bundle));
         let (open, used) = (Rc::new(Cell::new(0)), Cell::new(now));
         let requests = open.clone();
-        let connection =
-            Rc::new(Self { send, story: story.clone(), bundle: bundle.clone(), open, used, since: now });
+        let connection = Rc::new(Self {
+            send,
+            story: story.clone(),
+            bundle: bundle.clone(),
+            open,
+            used,
+            since: now,
+            awaited,
+        });
         task::spawn_local(async move {
             let mut driver = driver;
+            let mut silence = pin!(tokio::time::sleep(SILENCE).fuse());
             let ended = poll_fn(|cx| {
                 if let Some(size) = window.fit(requests.get()) {
                     driver.set_target_window_size(size);
                 }
                 let ended = Pin::new(&mut driver).poll(cx);
+                // Whoever waits for its word waits no longer.
+                let _ = awaited.map(|_| silence.as_mut().poll(cx));
                 if ended.is_pending()
                     && let Some(bundle) = bundle.upgrade()
                 {
@@ -113,7 +127,8 @@ impl Connection {
 
     /// How many its peer takes at once, as far as it has said.
     pub(super) fn limit(&self) -> usize {
-        self.send.current_max_send_streams()
+        let silent = |until: Instant| !self.was_heard() && Instant::now() < until;
+        if self.awaited.is_some_and(silent) { FIRST } else { self.send.current_max_send_streams() }
     }
 
     /// Whether its peer has said anything.
