@@ -103,7 +103,7 @@ def checksum(data):
     while total >> 16: total = (total & 0xffff) + (total >> 16)
     return ~total & 0xffff
 for flags in (0x10, 0x11):
-    segment = struct.pack("!HHIIBBHHH", 31001, 7443, 1000, 1, 5 << 4, flags, 65535, 0, 0)
+    segment = struct.pack("!HHIIBBHHH", 31001, 7000, 1000, 1, 5 << 4, flags, 65535, 0, 0)
     whole = ends + struct.pack("!BBH", 0, 6, len(segment)) + segment
     tcp.sendto(segment[:16] + struct.pack("!H", checksum(whole)) + segment[18:], ("192.0.2.1", 0))
     answer = icmp.recv(2000)[20:]
