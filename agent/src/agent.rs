@@ -132,6 +132,11 @@ struct Ground {
     carried: watch::Receiver<Carried>,
 }
 
+/// Where names that are not the mesh's are asked: whom the host itself asks.
+fn host_resolvers() -> ForwardConfig {
+    ForwardConfig::new(PathBuf::from("/etc/resolv.conf"))
+}
+
 impl Ground {
     /// Recalls what was on disk, finds the keep, and starts the host.
     async fn lay(config: Config, hopper: Arc<Hopper>, identity: &NodeIdentity) -> Result<Self, StartError> {
@@ -161,7 +166,6 @@ impl Ground {
         };
         let (host, host_task) = host::start(parts);
         let dns_metrics = DnsMetrics::register(&registry)?;
-        let forward = ForwardConfig::new(PathBuf::from("/etc/resolv.conf"));
         let context = Arc::new(Context {
             node: identity.node.name.clone(),
             run_dir: config.run_dir.clone(),
@@ -172,7 +176,7 @@ impl Ground {
             held,
             certs: Arc::new(certs),
             sidecars: Arc::new(Registry::default()),
-            forwarder: Arc::new(Forwarder::new(forward, dns_metrics.clone())),
+            forwarder: Arc::new(Forwarder::new(host_resolvers(), dns_metrics.clone())),
             dns_metrics,
             service_metrics: ServiceMetrics::register(&registry)?,
             host,

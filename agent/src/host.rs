@@ -104,6 +104,15 @@ pub(crate) struct LinkState {
 }
 
 impl LinkState {
+    /// The state once the stream broke or did not come up. That control wants nothing of this host stays so until it takes the
+    /// host in again, whatever else keeps it from answering meanwhile.
+    pub(crate) fn down(&self, reason: String, refused: bool) -> Self {
+        if self.refused && !refused {
+            return Self { problem: self.problem.clone(), refused: true, ..Self::default() };
+        }
+        Self { problem: reason, refused, ..Self::default() }
+    }
+
     /// What keeps control from answering, as far as is known; never empty.
     pub(crate) fn why_silent(&self) -> &str {
         match (&self.channel, self.problem.as_str()) {

@@ -126,14 +126,12 @@ pub(crate) async fn serve_when_possible(
 }
 
 fn unserved(address: SocketAddr, error: &std::io::Error) -> String {
-    let fix = match error.kind() {
-        ErrorKind::AddrNotAvailable => {
-            "no device of this host has that address: give one that `ip addr` shows to --underlay, others hear of it"
-        }
-        ErrorKind::AddrInUse => {
-            "`ss -ltnp` says who listens there: end that, or choose another --metrics-port"
-        }
-        _ => "it is tried again",
+    let fix = if error.kind() == ErrorKind::AddrNotAvailable {
+        "no device of this host has that address: give one that `ip addr` shows to --underlay, others hear of it"
+    } else if error.kind() == ErrorKind::AddrInUse {
+        "`ss -ltnp` says who listens there: end that, or choose another --metrics-port"
+    } else {
+        "it is tried again"
     };
     format!("metrics are not served on {address}: {error}; {fix}")
 }

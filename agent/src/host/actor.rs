@@ -292,8 +292,7 @@ impl Host {
                     tracing::warn!(%reason, "control is not there; everything goes on without it");
                 }
                 self.control.send_replace(None);
-                let state = LinkState { problem: reason, refused, ..LinkState::default() };
-                self.link.send_replace(state);
+                self.link.send_modify(|link| *link = link.down(reason, refused));
             }
             LinkEvent::Clocks(pair) => {
                 let known = self.clocks.send_replace(Some(pair));

@@ -217,7 +217,7 @@ mod tests {
     fn a_service_needs_no_port() {
         let worker = v1::RunRequest { service: "worker".into(), ..request() };
         let worker = RunSpec::parse(worker, SidecarPorts::default()).unwrap();
-        let spec = &worker.specs(0, &[Seat::default()]).unwrap()[0];
+        let spec = &worker.specs(Some(0), &[Seat::default()]).unwrap()[0];
         assert_eq!((spec.service.as_ref().unwrap().as_str(), spec.ports.len()), ("worker", 0));
     }
 

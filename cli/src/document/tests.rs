@@ -49,7 +49,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "subnets:",
         "replicas: 3\n  subnets:",
-        "f:7:3: spec: unknown field `replicas`; known are subnets, mtu, encryption, egress",
+        "f:7:3: spec: unknown field `replicas`; known are subnets, hosts, mtu, encryption, egress, mtls",
     ),
     ("subnets: [10.42.0.0/16]", "mtu: 1400", "f:7:3: spec: field `subnets` is missing"),
     ("10.42.0.0/16", "10.42.0.1/16", "f:7:13: spec.subnets[0]: subnet 10.42.0.1/16 has host bits set"),

@@ -44,7 +44,7 @@ fn with_names(shell: Shell, script: &str) -> String {
             format!("{body}\n{ZSH_NAMES}\nif [ {tail}")
         }
         Shell::Fish => format!("{script}{FISH_NAMES}"),
-        _ => script.to_owned(),
+        Shell::Elvish | Shell::PowerShell | _ => script.to_owned(),
     }
 }
 

@@ -90,11 +90,11 @@ fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failu
         answer(AdminClient::new(channel).apply(applied)).await
     })?;
     let result = changed.results.into_iter().next().unwrap_or_default();
-    match result.effect() {
-        Effect::Refused => return Err(Failure::new(result.message)),
-        Effect::Unchanged => printer.talk(&format!("network {name} is {mtls} already")),
-        _ => printer.talk(&format!("network {name} is {mtls} from now on")),
+    if result.effect() == Effect::Refused {
+        return Err(Failure::new(result.message));
     }
+    let when = if result.effect() == Effect::Unchanged { "already" } else { "from now on" };
+    printer.talk(&format!("network {name} is {mtls} {when}"));
     Ok(())
 }
 

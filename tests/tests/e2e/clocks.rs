@@ -50,7 +50,8 @@ fn a_clock_that_is_a_little_off_is_named_on_both_sides() {
     let problems = |number: usize, socket: &str| {
         let asked = ["status", "-o", "json", "--socket", socket];
         let status = mesh.site(number).sealane(&asked);
-        if status.status.success() { status.json()["problems"].to_string() } else { String::new() }
+        // What is wrong is told with 1; 3 is that nobody is there yet.
+        if matches!(status.code(), 0 | 1) { status.json()["problems"].to_string() } else { String::new() }
     };
     eventually(PATIENCE, "both name the clock", || {
         assert!(agent.runs());
