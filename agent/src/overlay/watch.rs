@@ -30,7 +30,7 @@ pub enum HostError {
 
 impl Overlay {
     /// Looks at what the host itself needs so that nobody sends into its networks from elsewhere and packets of theirs
-    /// leave, and mends it: drift, as [`Reason::Audit`] has it. Nothing is looked at before a network needed it.
+    /// leave, and mends it: drift, as [`Reason::Audit`](super::Reason::Audit) has it. Nothing is looked at before a network needed it.
     ///
     /// # Errors
     /// With the first thing that could not be mended.
