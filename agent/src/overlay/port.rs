@@ -223,9 +223,11 @@ impl Pass<'_> {
         let forwarding = Sysctl::new(format!("net/ipv4/conf/{interface}/forwarding"), "0");
         let forwarding6 = Sysctl::optional(format!("net/ipv6/conf/{interface}/forwarding"), "0");
         // A sidecar connects to its application from the address that it connects to, and each port would be spent for a
-        // minute; somebody else's namespace keeps what it has.
-        let ports = Sysctl::optional("net/ipv4/tcp_tw_reuse", "1");
-        let ports = (interface.owner() == Owner::Agent).then_some(ports);
+        // minute; somebody else's namespace keeps what it has. Nothing of an old connection is still on its way within one
+        // namespace, so a port need not rest a second (tcp_tw_reuse_delay, in ms, since Linux 6.14).
+        let ports = [("tcp_tw_reuse", "1"), ("tcp_tw_reuse_delay", "10")];
+        let ports = ports.map(|(name, value)| Sysctl::optional(format!("net/ipv4/{name}"), value));
+        let ports = ports.into_iter().filter(|_| interface.owner() == Owner::Agent);
         let settings = ipv6.chain([forwarding, forwarding6]).chain(ports).collect();
         let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
         self.applied.count(Table::Link, changed);
