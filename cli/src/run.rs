@@ -96,8 +96,9 @@ async fn within<T>(
     let Some(timeout) = timeout else { return attached.await };
     match tokio::time::timeout(timeout, attached).await {
         Ok(attached) => attached,
-        Err(_) => Err(Failure::new(format!("the workload could not start within {timeout:?}"))
-            .hint("the last line says what it waited for; a longer --timeout, or none, waits longer")),
+        Err(_) => Err(Failure::new(format!("the workload could not start within {timeout:?}")).hint(
+            "`sealane status` on this host says what is wrong; a longer --timeout, or none, waits longer",
+        )),
     }
 }
 

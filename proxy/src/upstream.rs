@@ -108,7 +108,7 @@ impl Upstream {
         let Self { label, port, .. } = self;
         format!(
             "{label} does not let calls to port {port} pass: with mtls: strict only offered ports are reachable; offer it \
-             with --port {port}, or set mtls: permissive on the service or its network"
+             with --service and --port {port}, or set mtls: permissive on the service or its network"
         )
     }
 

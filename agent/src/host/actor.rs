@@ -289,7 +289,7 @@ impl Host {
             }
             LinkEvent::Down { reason, refused } => {
                 if self.link.borrow().channel.is_some() || self.link.borrow().problem.is_empty() {
-                    tracing::warn!(%reason, "control is not there; everything goes on without it");
+                    tracing::warn!(%reason, "there is no stream to control; everything goes on without it");
                 }
                 self.control.send_replace(None);
                 self.link.send_modify(|link| *link = link.down(reason, refused));

@@ -1,7 +1,7 @@
 //! Verbs about names.
 
 use clap::{Args, Subcommand};
-use sealane_proto::types::WorkloadName;
+use sealane_proto::types::WorkloadRef;
 
 /// `sealane dns`.
 #[derive(Debug, Args)]
@@ -22,9 +22,9 @@ pub(crate) enum DnsAction {
 pub(crate) struct DnsQuery {
     /// The name, such as api, api.shop or _http._tcp.api
     pub(crate) name: String,
-    /// The workload that asks
+    /// The workload that asks; NAME.NETWORK where several have the name
     #[arg(long, value_name = "WORKLOAD")]
-    pub(crate) from: WorkloadName,
+    pub(crate) from: WorkloadRef,
     /// The type of records: A, AAAA, SRV, PTR...
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]
     pub(crate) kind: String,

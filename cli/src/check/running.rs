@@ -32,7 +32,7 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("running", "neither control nor agent runs here yet"));
+        findings.push(Finding::ok("running", "neither control nor agent runs here"));
     }
     findings
 }

@@ -44,10 +44,10 @@ fn kind_of(words: &[String]) -> Option<Kind> {
         return None;
     }
     match before.last().copied() {
-        Some("--network") => return Some(Kind::Network),
+        Some("--network" | "--networks") => return Some(Kind::Network),
         Some("--service") => return Some(Kind::Service),
         Some("--from") => return Some(Kind::Workload),
-        Some("--node") => return Some(Kind::Node),
+        Some("--node" | "--hosts") => return Some(Kind::Node),
         // Any other flag has a value of its own, or none: then the shell's own completion knows more.
         Some(flag) if flag.starts_with('-') && flag != "--force" => return None,
         Some(_) | None => {}
@@ -64,7 +64,7 @@ fn kind_of(words: &[String]) -> Option<Kind> {
     match places.as_slice() {
         ["node", "inspect" | "drain" | "undrain" | "rm"] => Some(Kind::Node),
         ["service", "inspect" | "endpoints" | "rm"] | ["get" | "delete", "service"] => Some(Kind::Service),
-        ["network", "inspect" | "rm"] | ["get" | "delete", "network"] => Some(Kind::Network),
+        ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(Kind::Network),
         ["workload", "inspect"] | ["exec" | "detach" | "identity"] | ["sidecar", "restart"] => {
             Some(Kind::Workload)
         }

@@ -94,8 +94,10 @@ fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failu
         return Err(Failure::new(result.message));
     }
     let when = if result.effect() == Effect::Unchanged { "already" } else { "from now on" };
-    printer.talk(&format!("network {name} is {mtls} {when}"));
-    Ok(())
+    printer.done(
+        &serde_json::json!({"network": name, "mtls": mtls}),
+        &format!("network {name} is {mtls} {when}"),
+    )
 }
 
 fn list(common: &Common) -> Result<Vec<NetworkView>, Failure> {

@@ -115,7 +115,7 @@ impl NodeView {
             (Some(true), _) => "connected".to_owned(),
             (Some(false), Some(seen)) => format!("lost {}", printer::ago(seen, now)),
             (Some(false), None) => "not connected".to_owned(),
-            (None, _) => "unknown while control is away".to_owned(),
+            (None, _) => "unknown until control tells".to_owned(),
         };
         let drained = if self.drained { ", drained" } else { "" };
         let unreached = self.unreached.as_ref().map_or("", |_| ", calls to it fail");

@@ -35,7 +35,8 @@ pub enum NotForHost {
     },
     /// The host joined by a token for other networks.
     #[error(
-        "node {node} joined by a token for {}, not for network {network}; let it join again by a token for that", networks(.only)
+        "node {node} joined by a token for {}, not for network {network}; to let it join anew, by a token for that as well: `sealane clean` \
+         there, `sealane node rm {node}` here", networks(.only)
     )]
     Token {
         /// Who asks.

@@ -85,11 +85,15 @@ fn some<R: Row>(
 /// What is said of a service whose calls are all refused.
 fn down(view: &v1::ServiceView) -> Option<String> {
     let v1::ServiceView { network, service, ready: 0, instances, .. } = view else { return None };
-    let v1::Service { name, declared, .. } = service.as_ref()?;
+    let v1::Service { name, declared, ports, .. } = service.as_ref()?;
+    // Nobody calls a service that offers nothing.
+    if ports.is_empty() {
+        return None;
+    }
     if *instances > 0 {
         return Some(format!(
-            "service {network}/{name} has no ready instance, so its calls are refused: none of its {instances} is known to \
-             listen on all of its ports; see `sealane workload ls --network {network}`"
+            "service {network}/{name} has no ready instance, so its calls are refused; `sealane workload ls --network \
+             {network}` says what keeps each of its {instances}"
         ));
     }
     let end = if *declared { "delete service" } else { "service rm" };
@@ -122,11 +126,9 @@ mod tests {
         let details = Details::new(vec![], vec![], services, &[]);
         let problems: Vec<_> = details.problems().collect();
         assert_eq!(problems.len(), 3);
-        assert!(
-            problems[0].starts_with(
-                "service shop/db has no ready instance, so its calls are refused: none of its 3"
-            )
-        );
+        assert!(problems[0].starts_with(
+            "service shop/db has no ready instance, so its calls are refused; `sealane workload ls"
+        ));
         assert!(
             problems[1].contains("shop/old has no instance")
                 && problems[1].contains("`sealane service rm old")
