@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(serde_json::to_value(&view).unwrap()["connected"], connected);
         };
         let by_hearsay = v1::NodeView { by_hearsay: true, ..Default::default() };
-        let unknown = "unknown while control is away";
+        let unknown = "unknown until control tells";
         check(by_hearsay.clone(), unknown, serde_json::Value::Null);
         let drained = v1::NodeView { drained: true, ..by_hearsay.clone() };
         check(drained, &format!("{unknown}, drained"), serde_json::Value::Null);
