@@ -1,6 +1,8 @@
 //! Containers as the kernel sees them: a process that is the first of its namespaces, in a control group that its runtime has
 //! named after it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, testapp};
 
@@ -22,8 +24,10 @@ impl Container {
     fn all(site: &Site) -> Vec<Self> {
         // A host of the lab has none of these mounted.
         let _ = site.command("mount", &["-t", "tmpfs", "cgroups", "/sys/fs/cgroup"]).ok();
+        // Groups are the machine's, and process ids are each test's own.
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let made = HIERARCHIES.into_iter().enumerate().filter_map(|(number, (mount, kind, file, words))| {
-            let id = format!("{:064x}", (u128::from(std::process::id()) << 64) + number as u128 + 1);
+            let id = format!("{:064x}", nanos * 4 + number as u128);
             let group = format!("{mount}/sealane-test-{id}");
             let script = format!(
                 "mkdir {mount} && mount -t {kind} none {mount} && mkdir {group} && test -e {group}/{file}"

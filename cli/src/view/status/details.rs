@@ -108,7 +108,8 @@ mod tests {
     use super::*;
 
     fn service(name: &str, ready: u32, instances: u32) -> v1::ServiceView {
-        let service = v1::Service { name: name.into(), vip: "10.42.0.9".into(), ..Default::default() };
+        let ports = vec![v1::ServicePort { port: 80, ..Default::default() }];
+        let service = v1::Service { name: name.into(), vip: "10.42.0.9".into(), ports, ..Default::default() };
         v1::ServiceView {
             network: "shop".into(),
             service: Some(service),
