@@ -72,6 +72,8 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
     let (interface, loopback) = (seat.interface(), seat.loopback());
     let SidecarPorts { outbound, inbound, tunnel } = ports;
     let redirected = redirected(ports);
+    let broadcast = subnet.broadcast();
+    // By the packet's address, whatever Ethernet address brought it; the interface's own traffic comes by no other one.
     let body = format!(
         "\
     chain output {{
@@ -90,7 +92,9 @@ fn text(subnet: Ipv4Net, [gateway, address]: [Ipv4Addr; 2], seat: Seat, ports: S
         type filter hook input priority 0; policy accept;
         ct state {{ established, related }} accept
         iifname \"{interface}\" meta nfproto ipv4 ip saddr != {subnet} counter drop
-        iifname \"{interface}\" meta pkttype host ip daddr != {address} counter drop
+        iifname \"{interface}\" ip daddr != {{ {address}, {broadcast}, 224.0.0.0/4, 255.255.255.255 }} counter drop
+        iifname != {{ \"lo\", \"{interface}\" }} ip saddr {subnet} counter drop
+        iifname != {{ \"lo\", \"{interface}\" }} ip daddr {address} counter drop
         ip daddr {{ {address}, {loopback} }} tcp dport {{ {outbound}, {inbound} }} goto redirected
     }}
 {redirected}"

@@ -60,7 +60,9 @@ impl Path6 {
         ct state {{ established, related }} accept
         iifname \"{interface}\" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
         iifname \"{interface}\" ip6 saddr != {subnet} counter drop
-        iifname \"{interface}\" meta pkttype host ip6 daddr != {own} counter drop
+        iifname \"{interface}\" ip6 daddr != {{ {own}, ff00::/8 }} counter drop
+        iifname != {{ \"lo\", \"{interface}\" }} ip6 saddr {subnet} counter drop
+        iifname != {{ \"lo\", \"{interface}\" }} ip6 daddr {own} counter drop
         ip6 daddr {own} tcp dport {{ {outbound}, {inbound} }} goto redirected
     }}
 {redirected}"

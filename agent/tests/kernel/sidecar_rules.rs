@@ -1,5 +1,6 @@
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,53 @@ async fn nobody_reaches_another_address_of_a_workload_nor_comes_from_outside_its
     inbound.set_nonblocking(true).unwrap();
     assert!(inbound.accept().is_err());
     assert!(dropped() >= 3, "{}", dropped());
+}
+
+#[tokio::test]
+async fn datagrams_reach_the_address_of_the_network_alone_whatever_frame_or_interface_brings_them() {
+    let scene = Scene::new().await;
+    let Scene { client, server, hopper, .. } = &scene;
+    let beside = NetNs::anonymous().unwrap();
+    let fd = format!("/proc/{}/fd/{}", std::process::id(), beside.as_fd().as_raw_fd());
+    sh(
+        server,
+        &format!(
+            "ip link add other type veth peer name eth0 netns {fd} && ip addr add 172.30.0.2/24 dev other && \
+             ip link set other up && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.other.rp_filter=0"
+        ),
+    );
+    sh(
+        &beside,
+        "ip addr add 172.30.0.3/24 dev eth0 && ip addr add 10.42.0.10/32 dev eth0 && ip link set eth0 up && \
+         ip route add 10.42.0.11/32 via 172.30.0.2",
+    );
+    sh(
+        client,
+        "ip route add 172.30.0.2/32 dev eth0 && \
+         ip neigh replace 172.30.0.2 lladdr 01:00:5e:00:00:07 dev eth0 nud permanent",
+    );
+    let bind = |ns: &NetNs, address: &'static str| {
+        hopper.run(ns, move || UdpSocket::bind(address)).unwrap().unwrap()
+    };
+    let heard = bind(server, "0.0.0.0:5000");
+    let senders = [
+        (bind(client, "0.0.0.0:0"), "172.30.0.2:5000"),
+        (bind(&beside, "172.30.0.3:0"), "10.42.0.11:5000"),
+        (bind(&beside, "10.42.0.10:0"), "172.30.0.2:5000"),
+    ];
+    for (sender, to) in &senders {
+        sender.send_to(b"astray", to).unwrap();
+    }
+    // Each of them is handed over within the sending call, or never.
+    bind(client, "10.42.0.10:0").send_to(b"meant", "10.42.0.11:5000").unwrap();
+    bind(&beside, "172.30.0.3:0").send_to(b"the container's own", "172.30.0.2:5000").unwrap();
+    heard.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut buffer = [0; 64];
+    let mut next =
+        || heard.recv(&mut buffer).map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+    let mut both = [next().unwrap(), next().unwrap()];
+    both.sort();
+    assert_eq!(both, ["meant", "the container's own"]);
 }
 
 #[tokio::test]
