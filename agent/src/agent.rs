@@ -393,7 +393,7 @@ async fn recall(
         stored.push(record);
     }
     let known: Vec<String> = keys(&stored).map(|key| key.record_name()).collect();
-    sidecar::stop_recorded(run_dir, |name| !known.iter().any(|known| known == name))?;
+    sidecar::stop_unknown(run_dir, |name| known.iter().any(|known| known == name))?;
     sidecar::stop_unrecorded(run_dir, |name| known.iter().any(|known| known == name))?;
     let carried: Vec<NetworkName> = mesh.networks();
     orphans::remove(overlay, run_dir, &carried, &known).await?;

@@ -13,7 +13,7 @@ mod supervisor;
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, WorkloadName};
 
-pub(crate) use process::{end, listeners_of, stop_all as stop_recorded};
+pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
 pub(crate) use registry::Registry;
 pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, SidecarParts, Supervisor};

@@ -27,8 +27,8 @@ enum End {
     Lost(ChannelError),
     /// The sidecar drains, and says so here when it has.
     Drain(Duration, Sender<Up>),
-    /// The connection, while another sidecar takes what is new: nobody waits for this one any more.
-    Left,
+    /// The connection, while another sidecar takes what is new: nobody waits for this one any more, which has until then.
+    Left(Instant),
     /// The sidecar was told to end by a signal.
     Signal,
 }
@@ -60,8 +60,8 @@ pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
                 }
                 return Ok(());
             }
-            End::Left => {
-                leave(&mut core, settings.drain_deadline, &mut terminate).await;
+            End::Left(deadline) => {
+                leave(&mut core, deadline, &mut terminate).await;
                 finish(core, LAST).await;
                 return Ok(());
             }
@@ -78,10 +78,10 @@ pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
 }
 
 /// Waits for what is in progress, in vain after `deadline` or a signal.
-async fn leave(core: &mut Core, deadline: Duration, terminate: &mut Signal) {
+async fn leave(core: &mut Core, deadline: Instant, terminate: &mut Signal) {
     tokio::select! {
         () = core.left() => {}
-        () = tokio::time::sleep(deadline) => {}
+        () = tokio::time::sleep_until(deadline) => {}
         _ = terminate.recv() => {}
     }
 }
@@ -131,8 +131,7 @@ async fn serve(
                 None
             }
             Ok(message) => handle(message, core).await,
-            Err(_) if leaving.is_some() => return End::Left,
-            Err(error) => return End::Lost(error),
+            Err(error) => return leaving.map_or(End::Lost(error), End::Left),
         };
         backoff.reset();
         if let Some(answer) = answer

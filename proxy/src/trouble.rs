@@ -54,10 +54,11 @@ impl Troubles {
         self.count.store(known.len(), Ordering::Relaxed);
     }
 
-    /// Those that are still news.
+    /// Those that are still news and where more than one attempt in a row failed: a single one, which was repeated elsewhere, is
+    /// nothing to wake anybody for.
     pub(crate) fn list(&self, now: Instant) -> Vec<EndpointTrouble> {
         let known = self.known();
-        let news = known.iter().filter(|(_, trouble)| trouble.is_news(now));
+        let news = known.iter().filter(|(_, trouble)| trouble.failures > 1 && trouble.is_news(now));
         news.map(|(&address, trouble)| EndpointTrouble {
             address,
             reason: trouble.reason.clone(),
@@ -94,13 +95,15 @@ mod tests {
         troubles.handle_failure(address(1), "timeout", start);
         troubles.handle_failure(address(1), "connect", at(5));
         troubles.handle_failure(address(2), "reset", at(6));
+        assert_eq!(troubles.list(at(6)).len(), 1, "one of them failed once");
+        troubles.handle_failure(address(2), "reset", at(7));
         let trouble = |n, reason: &str, failures, lasting| EndpointTrouble {
             address: address(n),
             reason: reason.to_owned(),
             failures,
             lasting: Duration::from_secs(lasting),
         };
-        assert_eq!(troubles.list(at(7)), [trouble(1, "connect", 2, 7), trouble(2, "reset", 1, 1)]);
+        assert_eq!(troubles.list(at(7)), [trouble(1, "connect", 2, 7), trouble(2, "reset", 2, 1)]);
         troubles.handle_success(address(2));
         assert_eq!(troubles.list(at(7)), [trouble(1, "connect", 2, 7)]);
         assert_eq!(troubles.list(at(5) + NEWS), []);
@@ -109,7 +112,9 @@ mod tests {
     #[test]
     fn the_number_of_endpoints_is_bounded() {
         let (troubles, now) = (Troubles::default(), Instant::now());
-        (0..1000).for_each(|n| troubles.handle_failure(address(n), "connect", now));
+        let mut fail = || (0..1000).for_each(|n| troubles.handle_failure(address(n), "connect", now));
+        fail();
+        fail();
         assert_eq!(troubles.list(now).len(), MAX_ENDPOINTS);
     }
 }

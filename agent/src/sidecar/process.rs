@@ -22,6 +22,9 @@ use crate::readable;
 /// The folder of the run directory that holds a pid file per sidecar.
 const FOLDER: &str = "sidecars";
 
+/// Between the name of a record and the pid of a sidecar that another one follows.
+const LEAVING: &str = ".leaving-";
+
 /// A running sidecar.
 #[derive(Debug)]
 pub(super) struct SidecarProcess {
@@ -85,10 +88,11 @@ impl SidecarProcess {
         self.process.get_ref().kill()
     }
 
-    /// Makes room for the record of the one that follows it. Whoever finds both ends this one.
+    /// Makes room for the record of the one that follows it. Left alone by the next agent, it ends with its last
+    /// connection, or when its time is over.
     pub(super) fn set_aside(&mut self) -> io::Result<()> {
         let name = self.record.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        self.move_record(&format!("{name}.leaving-{}.pid", self.pid()))
+        self.move_record(&format!("{name}{LEAVING}{}.pid", self.pid()))
     }
 
     /// It is not followed after all.
@@ -188,11 +192,34 @@ pub(super) fn recorded_pids(run_dir: &Path) -> io::Result<BTreeSet<u32>> {
     Ok(recorded.collect())
 }
 
+/// Whom the sidecar of a record serves (`<network>.<workload>`), followed by another one or not.
+fn served(name: &str) -> &str {
+    name.split_once(LEAVING).map_or(name, |(served, _)| served)
+}
+
+/// Ends the recorded sidecars of workloads that are not `known` (`<network>.<workload>`). Of the known ones', those that
+/// others follow carry on; records of which nothing runs any more are removed.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn stop_unknown(run_dir: &Path, known: impl Fn(&str) -> bool) -> io::Result<usize> {
+    let is_over = |name: &str| name != served(name) && !runs(run_dir, name);
+    stop_all(run_dir, |name| !known(served(name)) || is_over(name))
+}
+
+/// Ends the recorded sidecars of one workload (`<network>.<workload>`), those that another follows too.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn stop_of(run_dir: &Path, workload: &str) -> io::Result<usize> {
+    stop_all(run_dir, |name| served(name) == workload)
+}
+
 /// Ends the recorded sidecars whose file name (`<network>.<workload>`) `unwanted` says yes to.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
+fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut stopped = 0;
     let entries = match fs::read_dir(run_dir.join(FOLDER)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -24,7 +24,7 @@ use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
 use crate::nft;
 use crate::overlay::Local;
-use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_recorded};
+use crate::sidecar::{Command, Key, SidecarParts, Supervisor, stop_of};
 
 /// How long a new sidecar may take to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
@@ -513,8 +513,7 @@ impl Life {
     /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
     /// up. Otherwise its record went with it.
     fn stop_recorded_sidecar(&self) {
-        let own = self.key.record_name();
-        if let Err(error) = stop_recorded(&self.context.run_dir, |name| name == own) {
+        if let Err(error) = stop_of(&self.context.run_dir, &self.key.record_name()) {
             tracing::error!(%error, workload = %self.key, "cannot end a sidecar");
         }
     }

@@ -74,7 +74,7 @@ fn a_sidecar_follows_another_without_breaking_a_connection() {
     if !isolated() {
         return;
     }
-    let (mesh, _servers) = Mesh::serving(2, 1);
+    let (mut mesh, _servers) = Mesh::serving(2, 1);
     let kept = mesh.site(2).load("kept", &["http://api:8080/"]);
     let fresh = ["http://api:8080/", "--fresh", "--concurrency", "2", "--pause-ms", "2"];
     let fresh = mesh.site(2).load("fresh", &fresh);
@@ -88,6 +88,12 @@ fn a_sidecar_follows_another_without_breaking_a_connection() {
     for number in [1, 2] {
         let said = mesh.site(number).sealane(&["sidecar", "restart", "--all"]).ok();
         assert!(said.stderr.contains("replaced"), "{said}");
+    }
+    // Nor does the next agent.
+    for number in [1, 2] {
+        mesh.site_mut(number).agent.kill9();
+        mesh.site_mut(number).agent.start();
+        mesh.site_mut(number).await_ready();
     }
     kept.await_further(200);
     fresh.await_further(200);
