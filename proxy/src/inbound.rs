@@ -182,17 +182,62 @@ fn unreachable(error: &io::Error) -> &'static str {
     }
 }
 
+/// Both ends of an opaque connection. Dropped before it is whole, because it broke or makes room for another, it resets both:
+/// an application that does not close would keep the sidecar's local port for a minute.
+struct Ends {
+    near: (leg::Input, leg::Output),
+    far: (leg::Input, leg::Output),
+    whole: bool,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.near.1.reset(ResetCode::Cancelled);
+            self.far.1.reset(ResetCode::Cancelled);
+        }
+    }
+}
+
 async fn relay(
-    mut near: (leg::Input, leg::Output),
+    near: (leg::Input, leg::Output),
     application: Rc<TcpStream>,
     traffic: &Traffic,
     tap: &impl Tap,
 ) {
     let _open = traffic.connected(Carried::Opaque);
-    let mut far = leg::tcp(application);
-    if let Err(error) = Box::pin(tcp::relay(&mut near, &mut far, tap)).await {
-        tracing::debug!(%error, "connection");
-        near.1.reset(ResetCode::Cancelled);
-        far.1.reset(ResetCode::Cancelled);
+    let mut ends = Ends { near, far: leg::tcp(application), whole: false };
+    let Ends { near, far, .. } = &mut ends;
+    match Box::pin(tcp::relay(near, far, tap)).await {
+        Ok(()) => ends.whole = true,
+        Err(error) => tracing::debug!(%error, "connection"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A leg and the socket at its other end.
+    async fn leg_to() -> ((leg::Input, leg::Output), TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (leg::tcp(Rc::new(ours)), listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_makes_room_resets_both_of_its_ends() {
+        for whole in [false, true] {
+            let ((near, mut caller), (far, mut application)) = (leg_to().await, leg_to().await);
+            drop(Ends { near, far, whole });
+            for end in [&mut caller, &mut application] {
+                let seen = end.read(&mut [0]).await.map_err(|error| error.kind());
+                let expected = if whole { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) };
+                assert_eq!(seen, expected);
+            }
+        }
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_number_of_endpoints_is_bounded() {
         let (troubles, now) = (Troubles::default(), Instant::now());
-        let mut fail = || (0..1000).for_each(|n| troubles.handle_failure(address(n), "connect", now));
+        let fail = || (0..1000).for_each(|n| troubles.handle_failure(address(n), "connect", now));
         fail();
         fail();
         assert_eq!(troubles.list(now).len(), MAX_ENDPOINTS);

@@ -92,7 +92,7 @@ fn down(view: &v1::ServiceView) -> Option<String> {
     }
     if *instances > 0 {
         return Some(format!(
-            "service {network}/{name} has no ready instance, so its calls are refused; `sealane workload ls --network \
+            "service {network}/{name} has no instance that is known to be ready; `sealane workload ls --network \
              {network}` says what keeps each of its {instances}"
         ));
     }
@@ -127,9 +127,11 @@ mod tests {
         let details = Details::new(vec![], vec![], services, &[]);
         let problems: Vec<_> = details.problems().collect();
         assert_eq!(problems.len(), 3);
-        assert!(problems[0].starts_with(
-            "service shop/db has no ready instance, so its calls are refused; `sealane workload ls"
-        ));
+        assert!(
+            problems[0].starts_with(
+                "service shop/db has no instance that is known to be ready; `sealane workload ls"
+            )
+        );
         assert!(
             problems[1].contains("shop/old has no instance")
                 && problems[1].contains("`sealane service rm old")
