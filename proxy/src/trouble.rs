@@ -13,6 +13,9 @@ const MAX_ENDPOINTS: usize = 256;
 /// How long a failure is news: nobody may call there any more.
 const NEWS: Duration = Duration::from_secs(60);
 
+/// How long a single failure waits for a success that outdates it.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// The endpoints in trouble.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
@@ -54,11 +57,11 @@ impl Troubles {
         self.count.store(known.len(), Ordering::Relaxed);
     }
 
-    /// Those that are still news and where more than one attempt in a row failed: a single one, which was repeated elsewhere, is
-    /// nothing to wake anybody for.
+    /// Those that are still news; a single failed attempt, which was repeated elsewhere, only when no other has succeeded for
+    /// some seconds.
     pub(crate) fn list(&self, now: Instant) -> Vec<EndpointTrouble> {
         let known = self.known();
-        let news = known.iter().filter(|(_, trouble)| trouble.failures > 1 && trouble.is_news(now));
+        let news = known.iter().filter(|(_, trouble)| trouble.is_settled(now) && trouble.is_news(now));
         news.map(|(&address, trouble)| EndpointTrouble {
             address,
             reason: trouble.reason.clone(),
@@ -74,6 +77,10 @@ impl Troubles {
 }
 
 impl Trouble {
+    fn is_settled(&self, now: Instant) -> bool {
+        self.failures > 1 || now.saturating_duration_since(self.first) >= SETTLED
+    }
+
     fn is_news(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.newest) < NEWS
     }
@@ -96,6 +103,7 @@ mod tests {
         troubles.handle_failure(address(1), "connect", at(5));
         troubles.handle_failure(address(2), "reset", at(6));
         assert_eq!(troubles.list(at(6)).len(), 1, "one of them failed once");
+        assert_eq!(troubles.list(at(6) + SETTLED).len(), 2, "and nobody has reached it since");
         troubles.handle_failure(address(2), "reset", at(7));
         let trouble = |n, reason: &str, failures, lasting| EndpointTrouble {
             address: address(n),
