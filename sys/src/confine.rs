@@ -36,8 +36,8 @@ pub fn is_user_of(user: u32, pid: u32) -> bool {
     user == NOBODY || FIRST_USER.checked_add(pid) == Some(user)
 }
 
-/// Leaves the process what a proxy needs that marks its connections (SO_MARK): system calls of a list
-/// ([`filter`]), the one capability that the mark takes, no new privileges, no core dumps, nobody's debugger. With `root`,
+/// Leaves the process what a proxy needs that marks its connections (SO_MARK): system calls of a list (the module
+/// `filter`), the one capability that the mark takes, no new privileges, no core dumps, nobody's debugger. With `root`,
 /// that folder is all it sees of the file system, and its user is one of its own.
 ///
 /// To be called while the process has one thread, as root. Descriptors stay.

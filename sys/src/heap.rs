@@ -16,7 +16,7 @@ thread_local! {
 static TOTAL: AtomicIsize = AtomicIsize::new(0);
 
 /// The system's allocator, which counts what is taken from it. Costs about a nanosecond per call: the sum of all threads
-/// is only moved every [`DRIFT`] bytes.
+/// is only moved every 64 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Counted;
 
