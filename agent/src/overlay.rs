@@ -7,10 +7,12 @@
 
 mod announce;
 mod applied;
+mod carried;
 mod drift;
 mod egress;
 mod error;
 mod gate;
+mod kernel;
 mod mesh;
 mod metrics;
 mod pass;
@@ -24,17 +26,15 @@ mod underlay;
 mod watch;
 mod ways;
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sealane_base::task::{self, Task};
+use sealane_base::task;
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{MacAddr, Mtu, NetworkName, NodeName, OverlayIp, UnderlayAddr, WorkloadName};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError};
 
@@ -44,15 +44,12 @@ pub use gate::remove_gate;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 
-use crate::nft;
-use announce::Known;
+use carried::Carried;
 use gate::HostGate;
+use kernel::Kernel;
 use metrics::Metrics;
-use pass::Pass;
 pub use plan::Local;
-use plan::{Base, Desired, Port};
-use settled::Settled;
-use ways::Ways;
+use plan::{Base, Port};
 
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
@@ -85,36 +82,6 @@ pub struct Overlay {
     kernel: Arc<Kernel>,
     carried: Mutex<HashMap<NetworkName, Arc<Mutex<Carried>>>>,
     metrics: Metrics,
-}
-
-/// How the kernel is reached.
-#[derive(Debug)]
-struct Kernel {
-    config: OverlayConfig,
-    hopper: Arc<Hopper>,
-    /// Where the underlay is: the outer sockets of the VXLAN devices live there.
-    host: NetNs,
-    /// What the host needs so that packets of its networks leave.
-    egress: Mutex<crate::egress::Host>,
-    /// Who may send into its networks.
-    gate: Mutex<HostGate>,
-    /// Where control is, as far as this host knows.
-    control: Mutex<BTreeSet<SocketAddr>>,
-    /// How long packets to the other hosts may be.
-    ways: Mutex<Ways>,
-    /// The networks' namespaces: whoever removes a handle's name removes nothing else.
-    handles: Mutex<HashMap<NetworkName, NetNs>>,
-}
-
-/// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
-#[derive(Debug, Default)]
-struct Carried {
-    known: Known,
-    rules: nft::Known,
-    settled: Option<Settled>,
-    /// The least that other hosts allow, as they told.
-    others: Option<Mtu>,
-    announcing: Vec<Task>,
 }
 
 /// The overlay could not be started.
@@ -347,124 +314,6 @@ impl Overlay {
 
     fn carried(&self, network: &NetworkName) -> Arc<Mutex<Carried>> {
         lock(&self.carried).entry(network.clone()).or_default().clone()
-    }
-}
-
-/// What the files of networks' namespaces begin with; a workload's has a dot, which no name has.
-const NETWORK_PREFIX: &str = "net-";
-
-impl Kernel {
-    fn netns_dir(&self) -> PathBuf {
-        self.config.run_dir.join("netns")
-    }
-
-    fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
-        let entries = match fs::read_dir(self.netns_dir()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut networks = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let name = name.to_str().and_then(|name| name.strip_prefix(NETWORK_PREFIX));
-            networks.extend(name.and_then(|name| name.parse().ok()));
-        }
-        networks.sort();
-        Ok(networks)
-    }
-
-    fn network_path(&self, network: &NetworkName) -> PathBuf {
-        self.netns_dir().join(format!("{NETWORK_PREFIX}{network}"))
-    }
-
-    fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
-        self.netns_dir().join(format!("{network}.{workload}"))
-    }
-
-    /// The network's namespace: known, or found where it is bound, or made. It is bound there afterwards.
-    fn ensure_netns(&self, network: &NetworkName) -> Result<NetNs, NetNsError> {
-        let path = self.network_path(network);
-        let mut handles = lock(&self.handles);
-        if let Some(known) = handles.get(network) {
-            known.bind_at(&path)?;
-            return known.try_clone().map_err(|source| NetNsError::Open { path, source });
-        }
-        let found = NetNs::ensure_at(&path)?;
-        let handle = found.try_clone().map_err(|source| NetNsError::Open { path, source })?;
-        handles.insert(network.clone(), handle);
-        Ok(found)
-    }
-}
-
-impl Carried {
-    /// Looks at everything, and mends it.
-    fn pass(
-        &mut self,
-        kernel: &Kernel,
-        metrics: &Metrics,
-        network: &Network,
-        desired: &Desired,
-        reason: Reason,
-    ) -> Result<Applied, OverlayError> {
-        let standing = self.settled.take();
-        let standing = standing.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
-        let mut pass = Pass::open(kernel, network)?;
-        let outcome = pass.run(&standing, reason, self);
-        let is_coming = |port: &Port| !standing.ports.contains(port);
-        pass.applied.unattached.extend(kernel.nowhere(&network.name, desired, is_coming));
-        pass.settle_host_egress(&desired.base);
-        if reason == Reason::Audit {
-            metrics.count_drift(&format!("network {}", network.name), &pass.applied);
-        }
-        self.settled = Settled::of(&pass, desired.clone(), outcome?);
-        Ok(pass.applied)
-    }
-
-    /// Gives a workload its port; what stands already is looked at only where nothing is known of it.
-    fn attach(
-        &mut self,
-        kernel: &Kernel,
-        network: &Network,
-        base: &Base,
-        port: &Port,
-        netns: &NetNs,
-    ) -> Result<Applied, OverlayError> {
-        let mut settled = self.settled.take();
-        let (mut pass, devices) = match settled.as_ref().and_then(|settled| settled.devices(base)) {
-            Some(devices) => (Pass::resume(kernel, network, &[&port.name])?, devices),
-            None => {
-                settled = None;
-                let mut pass = Pass::open(kernel, network)?;
-                let devices = pass.ensure_base(base, &mut self.rules)?;
-                (pass, devices)
-            }
-        };
-        pass.ensure_port(base, devices, port, netns, &mut self.rules)?;
-        pass.ensure_rules_with(base, port, &mut self.rules)?;
-        pass.ensure_port_row(base, port)?;
-        if let Some(settled) = &mut settled {
-            settled.enter(port.clone());
-        }
-        self.settled = settled;
-        Ok(pass.applied)
-    }
-
-    fn announce(
-        &mut self,
-        kernel: Arc<Kernel>,
-        network: &Network,
-        carried: &Arc<Mutex<Self>>,
-        changed: Vec<(OverlayIp, MacAddr)>,
-    ) {
-        self.announcing.retain(|task| !task.is_finished());
-        if changed.is_empty() {
-            return;
-        }
-        tracing::debug!(network = %network.name, addresses = changed.len(), "announcing changed MACs");
-        let (path, carried) = (kernel.network_path(&network.name), Arc::downgrade(carried));
-        let run = announce::run(kernel, path, carried, changed, network.subnet6);
-        self.announcing.push(task::spawn_fallible("announce", run));
     }
 }
 

@@ -12,6 +12,7 @@ mod ground;
 mod life;
 mod names;
 mod plumbing;
+mod progress;
 mod request;
 mod roster;
 mod sandbox;
@@ -52,7 +53,7 @@ use sandbox::Request;
 use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
-pub(crate) use life::Progress;
+pub(crate) use progress::Progress;
 pub(crate) use request::RunSpec;
 
 /// What every workload's task uses.

@@ -10,8 +10,8 @@ use sealane_proto::wire::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::life::Progress;
 use super::plumbing::netns_path;
+use super::progress::Progress;
 use super::sandbox::Request;
 use super::survey::Survey;
 use super::{AttachError, Context};

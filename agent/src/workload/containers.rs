@@ -13,7 +13,7 @@ use sealane_proto::wire::v1;
 use sealane_sys::{NetNs, Process};
 use tokio::sync::mpsc;
 
-use super::life::Progress;
+use super::progress::Progress;
 use super::trouble::Trouble;
 use super::{AttachError, RunSpec, Workloads, cgroup, target};
 use crate::disk::{DiskError, Folder, RecordError, StoredContainer};

@@ -10,8 +10,8 @@ use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
-use super::life::Progress;
 use super::plumbing::netns_path;
+use super::progress::Progress;
 use crate::disk::StoredAnchor;
 use crate::overlay::Local;
 use crate::seat::Owner;

@@ -1,0 +1,99 @@
+//! What is kept of one network between its passes, and the passes that use it.
+
+use std::sync::{Arc, Mutex};
+
+use sealane_base::task::{self, Task};
+use sealane_proto::resource::Network;
+use sealane_proto::types::{MacAddr, Mtu, OverlayIp};
+use sealane_sys::NetNs;
+
+use super::announce::{self, Known};
+use super::kernel::Kernel;
+use super::metrics::Metrics;
+use super::pass::Pass;
+use super::plan::{Base, Desired, Port};
+use super::settled::Settled;
+use super::{Applied, OverlayError, Reason};
+use crate::nft;
+
+/// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    pub(super) known: Known,
+    pub(super) rules: nft::Known,
+    pub(super) settled: Option<Settled>,
+    /// The least that other hosts allow, as they told.
+    pub(super) others: Option<Mtu>,
+    pub(super) announcing: Vec<Task>,
+}
+
+impl Carried {
+    /// Looks at everything, and mends it.
+    pub(super) fn pass(
+        &mut self,
+        kernel: &Kernel,
+        metrics: &Metrics,
+        network: &Network,
+        desired: &Desired,
+        reason: Reason,
+    ) -> Result<Applied, OverlayError> {
+        let standing = self.settled.take();
+        let standing = standing.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
+        let mut pass = Pass::open(kernel, network)?;
+        let outcome = pass.run(&standing, reason, self);
+        let is_coming = |port: &Port| !standing.ports.contains(port);
+        pass.applied.unattached.extend(kernel.nowhere(&network.name, desired, is_coming));
+        pass.settle_host_egress(&desired.base);
+        if reason == Reason::Audit {
+            metrics.count_drift(&format!("network {}", network.name), &pass.applied);
+        }
+        self.settled = Settled::of(&pass, desired.clone(), outcome?);
+        Ok(pass.applied)
+    }
+
+    /// Gives a workload its port; what stands already is looked at only where nothing is known of it.
+    pub(super) fn attach(
+        &mut self,
+        kernel: &Kernel,
+        network: &Network,
+        base: &Base,
+        port: &Port,
+        netns: &NetNs,
+    ) -> Result<Applied, OverlayError> {
+        let mut settled = self.settled.take();
+        let (mut pass, devices) = match settled.as_ref().and_then(|settled| settled.devices(base)) {
+            Some(devices) => (Pass::resume(kernel, network, &[&port.name])?, devices),
+            None => {
+                settled = None;
+                let mut pass = Pass::open(kernel, network)?;
+                let devices = pass.ensure_base(base, &mut self.rules)?;
+                (pass, devices)
+            }
+        };
+        pass.ensure_port(base, devices, port, netns, &mut self.rules)?;
+        pass.ensure_rules_with(base, port, &mut self.rules)?;
+        pass.ensure_port_row(base, port)?;
+        if let Some(settled) = &mut settled {
+            settled.enter(port.clone());
+        }
+        self.settled = settled;
+        Ok(pass.applied)
+    }
+
+    pub(super) fn announce(
+        &mut self,
+        kernel: Arc<Kernel>,
+        network: &Network,
+        carried: &Arc<Mutex<Self>>,
+        changed: Vec<(OverlayIp, MacAddr)>,
+    ) {
+        self.announcing.retain(|task| !task.is_finished());
+        if changed.is_empty() {
+            return;
+        }
+        tracing::debug!(network = %network.name, addresses = changed.len(), "announcing changed MACs");
+        let (path, carried) = (kernel.network_path(&network.name), Arc::downgrade(carried));
+        let run = announce::run(kernel, path, carried, changed, network.subnet6);
+        self.announcing.push(task::spawn_fallible("announce", run));
+    }
+}

@@ -1,0 +1,82 @@
+//! The way to the kernel, and where on disk the namespaces of networks and workloads are held.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use sealane_proto::types::{NetworkName, WorkloadName};
+use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, NetNsError};
+
+use super::gate::HostGate;
+use super::ways::Ways;
+use super::{OverlayConfig, lock};
+
+/// What the files of networks' namespaces begin with; a workload's has a dot, which no name has.
+const NETWORK_PREFIX: &str = "net-";
+
+/// How the kernel is reached.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) config: OverlayConfig,
+    pub(super) hopper: Arc<Hopper>,
+    /// Where the underlay is: the outer sockets of the VXLAN devices live there.
+    pub(super) host: NetNs,
+    /// What the host needs so that packets of its networks leave.
+    pub(super) egress: Mutex<crate::egress::Host>,
+    /// Who may send into its networks.
+    pub(super) gate: Mutex<HostGate>,
+    /// Where control is, as far as this host knows.
+    pub(super) control: Mutex<BTreeSet<SocketAddr>>,
+    /// How long packets to the other hosts may be.
+    pub(super) ways: Mutex<Ways>,
+    /// The networks' namespaces: whoever removes a handle's name removes nothing else.
+    pub(super) handles: Mutex<HashMap<NetworkName, NetNs>>,
+}
+
+impl Kernel {
+    fn netns_dir(&self) -> PathBuf {
+        self.config.run_dir.join("netns")
+    }
+
+    pub(super) fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
+        let entries = match fs::read_dir(self.netns_dir()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut networks = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_prefix(NETWORK_PREFIX));
+            networks.extend(name.and_then(|name| name.parse().ok()));
+        }
+        networks.sort();
+        Ok(networks)
+    }
+
+    pub(super) fn network_path(&self, network: &NetworkName) -> PathBuf {
+        self.netns_dir().join(format!("{NETWORK_PREFIX}{network}"))
+    }
+
+    pub(super) fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
+        self.netns_dir().join(format!("{network}.{workload}"))
+    }
+
+    /// The network's namespace: known, or found where it is bound, or made. It is bound there afterwards.
+    pub(super) fn ensure_netns(&self, network: &NetworkName) -> Result<NetNs, NetNsError> {
+        let path = self.network_path(network);
+        let mut handles = lock(&self.handles);
+        if let Some(known) = handles.get(network) {
+            known.bind_at(&path)?;
+            return known.try_clone().map_err(|source| NetNsError::Open { path, source });
+        }
+        let found = NetNs::ensure_at(&path)?;
+        let handle = found.try_clone().map_err(|source| NetNsError::Open { path, source })?;
+        handles.insert(network.clone(), handle);
+        Ok(found)
+    }
+}

@@ -1,0 +1,45 @@
+//! What somebody else took away or changed in a workload's namespace comes back.
+
+use super::super::plumbing;
+use super::Life;
+use crate::nft;
+
+impl Life {
+    /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
+    pub(super) async fn audit_rules(&self) {
+        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.local.workload.sidecar) else {
+            return;
+        };
+        let network = self.effective.borrow().snapshot.network.clone();
+        let (hopper, netns, ports) = (&self.context.hopper, &plumbed.netns, self.context.ports);
+        let (address, seat) = (self.local.workload.address, self.local.seat);
+        let context = &self.context;
+        let path = nft::Path { subnet: network.subnet, address, seat, ports };
+        let mut changed = nft::ensure_sidecar_rules(hopper, netns, path).await;
+        if let (&Ok(before), Some(path)) = (&changed, plumbing::path6(&network, &self.local, ports)) {
+            changed = nft::ensure_sidecar_rules6(hopper, netns, path).await.map(|changed| changed || before);
+        }
+        match changed {
+            Ok(false) => {}
+            Ok(true) => {
+                context.overlay.count_rules_drift(&self.key);
+            }
+            Err(error) => tracing::error!(%error, workload = %self.key, "cannot see to the sidecar's rules"),
+        }
+    }
+
+    /// The same of the rules of service addresses.
+    pub(super) async fn audit_services(&mut self) {
+        let Some(plumbed) = &mut self.plumbed else { return };
+        match plumbed.services.audit(&plumbed.netns).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.context.overlay.count_rules_drift(&self.key);
+            }
+            Err(error) => {
+                self.ruled = 0;
+                tracing::error!(%error, workload = %self.key, "cannot see to the rules of service addresses");
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The end of an attachment: nobody sends to it any more, then it leaves the kernel and the memory.
+
+use std::time::Duration;
+
+use super::super::plumbing;
+use super::Life;
+use crate::host::DataPlane;
+use crate::sidecar::{Command, stop_of};
+
+/// How long the end of a workload waits for hosts that are slow to stop sending to it.
+const SETTLE: Duration = Duration::from_secs(10);
+/// How long what still runs through a sidecar may take when its workload has ended.
+const DRAIN: Duration = Duration::from_secs(1);
+
+impl Life {
+    /// Out of names and balancing, then out of the kernel.
+    pub(in crate::workload) async fn retire(&mut self) {
+        // Nobody waits for what served a workload that is gone.
+        for plane in [DataPlane::Sidecar, DataPlane::Rules] {
+            self.context.host.applied(self.key.clone(), plane, None).await;
+        }
+        if let Some(version) = self.context.host.end(self.key.clone()).await {
+            self.settle(version).await;
+        }
+        if let Some(supervisor) = self.supervisor.take()
+            && supervisor.commands.send(Command::Drain { deadline: DRAIN }).await.is_ok()
+        {
+            // A supervisor that panicked leaves a process that the next agent ends.
+            let _ = supervisor.task.await;
+        }
+        self.stop_recorded_sidecar();
+        // An agent that ends removes it too, and makes no other.
+        let _ = self.context.host.detach(self.key.clone()).await;
+        plumbing::unplumb(&self.context, &self.local, self.plumbed.take()).await;
+    }
+
+    /// Out of memory.
+    pub(in crate::workload) async fn forget(&self) {
+        self.context.host.remove(self.key.clone()).await;
+        self.forget_identity();
+    }
+
+    /// An identity that nobody on this host has any more is neither renewed nor watched over.
+    fn forget_identity(&self) {
+        let effective = self.effective.borrow().clone();
+        let shared = effective.snapshot.workloads.iter().any(|known| {
+            known.node == self.context.node
+                && known.name != self.key.workload
+                && known.service.is_some()
+                && known.service == self.local.workload.service
+        });
+        if shared {
+            return;
+        }
+        if let Err(error) = self.context.certs.forget(&self.principal()) {
+            tracing::error!(%error, workload = %self.key, "cannot forget an identity");
+        }
+    }
+
+    /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
+    /// up. Otherwise its record went with it.
+    fn stop_recorded_sidecar(&self) {
+        if let Err(error) = stop_of(&self.context.run_dir, &self.key.record_name()) {
+            tracing::error!(%error, workload = %self.key, "cannot end a sidecar");
+        }
+    }
+
+    /// Waits until nobody sends to the workload any more. While control is not there, other hosts do not hear of
+    /// the end: namespace and sidecar stay and refuse their calls at once, instead of leaving them unanswered.
+    async fn settle(&self, version: u64) {
+        let mut reported = self.context.host.views.reported.clone();
+        let mut link = self.context.host.views.link.clone();
+        loop {
+            let connected = link.borrow_and_update().channel.is_some();
+            if !connected && !self.registered {
+                return;
+            }
+            tokio::select! {
+                settled = reported.wait_for(|reported| reported.settled >= version) => {
+                    return drop(settled);
+                }
+                () = tokio::time::sleep(SETTLE), if connected => {
+                    tracing::warn!(workload = %self.key, "not every host has confirmed the end of a workload");
+                    return;
+                }
+                changed = link.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}

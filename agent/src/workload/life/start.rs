@@ -1,0 +1,189 @@
+//! From what stands in the kernel to what works.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_sys::NetNs;
+use tokio::sync::{oneshot, watch};
+
+use super::super::AttachError;
+use super::super::admission::{self, RETRY};
+use super::super::plumbing;
+use super::super::progress::Progress;
+use super::Life;
+use crate::certs::{CertError, WorkloadIdentity};
+use crate::host::DataPlane;
+use crate::sidecar::{SidecarParts, Supervisor};
+
+/// How long a new sidecar may take to work by its first configuration.
+const SIDECAR_START: Duration = Duration::from_secs(10);
+/// How long without control before a known service starts without it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Life {
+    /// From what stands in the kernel to what works.
+    pub(in crate::workload) async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        // Its process starts while control hears of the workload.
+        let waiting = self.local.workload.sidecar.then(|| self.start_sidecar());
+        self.register(progress).await?;
+        if let Some(waiting) = waiting {
+            // One that does not wait any more does not start.
+            let _ = waiting.send(self.identity(progress).await?);
+            self.await_sidecar().await?;
+        }
+        self.follow().await;
+        Ok(())
+    }
+
+    /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
+    pub(in crate::workload) async fn adopt(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        if self.local.workload.sidecar && self.supervisor.is_none() {
+            let identity = self.identity(progress).await?;
+            // One that does not wait any more does not start.
+            let _ = self.start_sidecar().send(identity);
+        }
+        Ok(())
+    }
+
+    /// It cannot be taken up: no calls are sent to it, and nobody waits until it follows a change.
+    pub(in crate::workload) async fn set_aside(&self) {
+        self.context.host.set_ready(self.key.clone(), false).await;
+        self.context.host.applied(self.key.clone(), DataPlane::Rules, None).await;
+    }
+
+    pub(in crate::workload) async fn plumb(&mut self, netns: &NetNs) -> Result<(), AttachError> {
+        let effective = self.effective.borrow_and_update().clone();
+        let table = effective.services.of(self.local.workload.sidecar);
+        let network = &effective.snapshot.network;
+        let plumbed = plumbing::plumb(&self.context, network, &self.local, table, netns).await?;
+        self.plumbed = Some(plumbed);
+        Ok(())
+    }
+
+    /// Waits until control knows the workload, or until it is clear that control is not there and not needed.
+    async fn register(&mut self, progress: &Progress) -> Result<(), AttachError> {
+        let version = self.context.host.set_ready(self.key.clone(), false).await;
+        self.report = version.ok_or(AttachError::Ending)?;
+        let mut told = false;
+        loop {
+            if let Ok(known) = tokio::time::timeout(PATIENCE, self.reported()).await {
+                known?;
+                break;
+            }
+            let link = self.context.host.views.link.borrow().clone();
+            if link.channel.is_none() && self.can_go_alone()? {
+                tracing::warn!(workload = %self.key, problem = link.problem, "control is not there, going on without it");
+                return Ok(());
+            }
+            if !told {
+                let why = link.why_silent();
+                progress
+                    .waiting(format!("control, which does not know workload {} yet: {why}", self.key))
+                    .await;
+                told = true;
+            }
+        }
+        self.registered = true;
+        Ok(())
+    }
+
+    /// Waits until the control plane that the host is connected to knows the workload.
+    async fn reported(&self) -> Result<(), AttachError> {
+        let mut reported = self.context.host.views.reported.clone();
+        let known = reported.wait_for(|reported| reported.version >= self.report).await;
+        let known = known.map_err(|_| AttachError::Ending)?;
+        known.refusal(&self.key).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
+    }
+
+    /// Whether this host can start the workload by itself: it carries its service and has its identity.
+    fn can_go_alone(&self) -> Result<bool, AttachError> {
+        let known_service = match &self.local.workload.service {
+            Some(service) => {
+                self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service)
+            }
+            None => true,
+        };
+        Ok(known_service
+            && (!self.local.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
+    }
+
+    async fn identity(
+        &self,
+        progress: &Progress,
+    ) -> Result<watch::Receiver<Arc<WorkloadIdentity>>, AttachError> {
+        let principal = self.principal();
+        let mut link = self.context.host.views.link.clone();
+        loop {
+            if let Some(known) = self.context.certs.known(&principal)? {
+                return Ok(known);
+            }
+            link.mark_unchanged();
+            let what_for = format!("the certificate of workload {}", self.key);
+            let channel = admission::control(&self.context, &what_for, progress).await?;
+            // Control signs for what it knows: one that was restored meanwhile must hear of the workload first.
+            tokio::select! {
+                known = self.reported() => known?,
+                changed = link.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return Err(AttachError::Ending),
+                },
+            }
+            match self.context.certs.obtain(&principal, channel).await {
+                Ok(identity) => return Ok(identity),
+                Err(CertError::Unreachable(why)) => {
+                    progress.waiting(format!("control, for {what_for}: {why}")).await;
+                    tokio::time::sleep(RETRY).await;
+                }
+                // Another control plane than the one that knows of it may have been asked: then the link changes.
+                Err(error @ CertError::Refused { .. }) => {
+                    if tokio::time::timeout(RETRY, link.changed()).await.is_err() {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Starts the sidecar, which waits for its identity.
+    fn start_sidecar(&mut self) -> oneshot::Sender<watch::Receiver<Arc<WorkloadIdentity>>> {
+        let (sender, identity) = oneshot::channel();
+        let Some(plumbed) = &mut self.plumbed else {
+            return sender;
+        };
+        let Ok(netns) = plumbed.netns.try_clone() else {
+            return sender;
+        };
+        let parts = SidecarParts {
+            key: self.key.clone(),
+            netns,
+            run_dir: self.context.run_dir.clone(),
+            binary: self.context.binary.clone(),
+            hopper: self.context.hopper.clone(),
+            listeners: std::mem::take(&mut plumbed.listeners),
+            trust_domain: self.context.certs.trust_domain().clone(),
+            identity,
+            effective: self.effective.clone(),
+        };
+        self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.clone()));
+        sender
+    }
+
+    async fn await_sidecar(&mut self) -> Result<(), AttachError> {
+        let sequence = self.effective.borrow().sequence;
+        let Some(supervisor) = &mut self.supervisor else {
+            return Ok(());
+        };
+        let applied =
+            supervisor.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= sequence));
+        match tokio::time::timeout(SIDECAR_START, applied).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(AttachError::Ending),
+            Err(_) => {
+                let what =
+                    format!("its sidecar did not start within {SIDECAR_START:?}; the agent's log says why");
+                Err(AttachError::setup(&self.key, what))
+            }
+        }
+    }
+}
