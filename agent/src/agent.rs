@@ -21,10 +21,10 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_sys::hop::Hopper;
 use tokio::sync::{mpsc, watch};
 
-use crate::api::{self, ReadApi, RunApi};
 use crate::certs::{self, Certs, RenewedNode};
 use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
+use crate::door::grpc::{self, ReadApi, RunApi};
 use crate::error::StartError;
 use crate::held::Held;
 use crate::host::{self, DataPlane, HostParts, Mesh};
@@ -243,7 +243,7 @@ impl Ground {
             metrics_problem,
             overlay: context.overlay.clone(),
         };
-        tasks.push(api::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
+        tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
         let inputs = LinkInputs {
             addresses: config.control,
             identity: identities,

@@ -4,10 +4,11 @@
 //! and the sidecars do). Main type: [`Agent`].
 
 mod agent;
-mod api;
+mod attachment;
 mod certs;
 mod disk;
 pub mod dns;
+mod door;
 pub mod egress;
 mod error;
 mod gateway;

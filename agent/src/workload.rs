@@ -12,8 +12,6 @@ mod ground;
 mod life;
 mod names;
 mod plumbing;
-mod progress;
-mod request;
 mod roster;
 mod sandbox;
 mod standing;
@@ -30,12 +28,11 @@ use sealane_base::task::{self, Task};
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NetworkName, NodeName, WorkloadRef};
-use sealane_proto::wire::v1;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process, ProcessError};
 use tokio::sync::mpsc;
-use tonic::Status;
 
+use crate::attachment::{AttachSpec, Attached, Failure, Kind, Progress, Target};
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
 use crate::dns::{DnsMetrics, Forwarder};
@@ -53,8 +50,6 @@ use sandbox::Request;
 use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
-pub(crate) use progress::Progress;
-pub(crate) use request::RunSpec;
 
 /// What every workload's task uses.
 #[derive(Debug)]
@@ -140,6 +135,38 @@ impl AttachError {
     }
 }
 
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        let kind = match &error {
+            AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => Kind::NotFound,
+            AttachError::Admit(
+                AdmitError::Address { .. }
+                | AdmitError::ForeignBlock { .. }
+                | AdmitError::Overlap { .. }
+                | AdmitError::MacReserved { .. },
+            ) => Kind::Wrong,
+            AttachError::Admit(AdmitError::NameInUse { .. }) => Kind::NameInUse,
+            AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. }) => Kind::InUse,
+            AttachError::Refused(_) => Kind::Refused,
+            AttachError::Cert(CertError::Refused { .. }) => Kind::Forbidden,
+            AttachError::Cert(_) | AttachError::Setup { .. } | AttachError::Process(_) => Kind::Broken,
+            AttachError::Namespace(_) => Kind::Namespace,
+            AttachError::Disk(_) => Kind::Disk,
+            AttachError::Ending => Kind::Ending,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// What became of a sidecar that was to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Restarted {
+    /// Whose it is.
+    pub(crate) key: Key,
+    /// Why the old one goes on; nothing when a new one works.
+    pub(crate) problem: Option<String>,
+}
+
 /// The running tasks, one per workload.
 #[derive(Debug)]
 pub(crate) struct Workloads {
@@ -160,24 +187,26 @@ impl Workloads {
         &self.context
     }
 
-    /// Attaches a new workload that ends with `process`; what is waited for and what comes of it goes to `progress`.
+    /// Attaches a new workload that ends with `process`; what is waited for and what comes of it goes to `progress`. `again`:
+    /// an earlier agent may have taken it in.
     ///
     /// # Errors
     /// When the process cannot be watched.
     pub(crate) fn run(
         self: &Arc<Self>,
-        spec: RunSpec,
+        spec: AttachSpec,
         process: Process,
+        again: bool,
         progress: Progress,
     ) -> Result<(), AttachError> {
         let pid = process.pid();
         let request = Request { spec, anchor: Anchor::process(process)?, given: None, container: None };
         let context = self.context.clone();
         self.own(async move {
-            if request.spec.again {
+            if again {
                 let networks: Vec<&NetworkName> = request.spec.networks().collect();
-                if let Some(location) = context.roster.taken_up(pid, &networks, &progress).await {
-                    return progress.attached(location).await;
+                if let Some(attached) = context.roster.taken_up(pid, &networks, &progress).await {
+                    return progress.attached(attached).await;
                 }
             }
             sandbox::begin(context, request, progress).await;
@@ -185,19 +214,18 @@ impl Workloads {
         Ok(())
     }
 
-    /// Attaches the namespace that `request` names.
+    /// Attaches the namespace that `target` names.
     ///
     /// # Errors
     /// [`AttachError::Namespace`] and [`AttachError::Process`] when it cannot be.
     pub(crate) fn attach(
         self: &Arc<Self>,
-        spec: RunSpec,
-        request: &v1::AttachRequest,
+        spec: AttachSpec,
+        target: Target,
         progress: Progress,
     ) -> Result<(), AttachError> {
-        let (anchor, netns) = target::find(&self.context, request)?;
-        let container = (!request.container.is_empty()).then(|| request.clone());
-        self.begin(Request { spec, anchor, given: Some(netns), container }, progress);
+        let (anchor, netns) = target::find(&self.context, &target)?;
+        self.begin(Request { spec, anchor, given: Some(netns), container: target.container }, progress);
         Ok(())
     }
 
@@ -263,7 +291,7 @@ impl Workloads {
     pub(crate) fn restart_sidecars(
         &self,
         wanted: Option<&WorkloadRef>,
-    ) -> Result<mpsc::Receiver<Result<v1::SidecarRestarted, Status>>, String> {
+    ) -> Result<mpsc::Receiver<Restarted>, String> {
         let is_wanted = |key: &Key| {
             wanted.is_none_or(|wanted| {
                 let in_network = wanted.network.as_ref().is_none_or(|network| *network == key.network);
@@ -281,10 +309,9 @@ impl Workloads {
         let sidecars = self.context.sidecars.clone();
         task::spawn("restart-sidecars", async move {
             for key in keys {
-                let problem = sidecars.restart(&key).await.err().unwrap_or_default();
-                let (workload, network) = (key.workload.to_string(), key.network.to_string());
+                let problem = sidecars.restart(&key).await.err();
                 // Who asked for them and left wants no more.
-                if tell.send(Ok(v1::SidecarRestarted { workload, network, problem })).await.is_err() {
+                if tell.send(Restarted { key, problem }).await.is_err() {
                     return;
                 }
             }
@@ -305,7 +332,7 @@ impl Workloads {
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
-    pub(crate) async fn locate(&self, name: &WorkloadRef) -> Result<v1::Location, String> {
+    pub(crate) async fn locate(&self, name: &WorkloadRef) -> Result<Attached, String> {
         self.context.roster.locate(name, self.context.node.as_str()).await
     }
 

@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 
 use prost::Message;
-use sealane_proto::types::{NetworkName, WorkloadName};
 use sealane_proto::wire::v1;
 
 use super::messages::ContainerMessage;
 use super::records::{RecordError, unreadable};
+use crate::attachment::Wanted;
 use crate::sidecar::Key;
 
 /// A container that is attached whenever it runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredContainer {
     /// How it was attached, by the name that its workload has.
-    pub(crate) request: v1::AttachRequest,
+    pub(crate) wanted: Wanted,
+    /// The id that its runtime gave it.
+    pub(crate) container: String,
     /// The control group that its runtime makes for it.
     pub(crate) group: PathBuf,
 }
@@ -23,17 +25,17 @@ impl StoredContainer {
     /// Its first attachment.
     #[must_use]
     pub(crate) fn key(&self) -> Option<Key> {
-        let workload = self.request.workload.as_ref()?;
-        let first = workload.networks.first().map_or(&workload.network, |choice| &choice.network);
-        let (network, name): (NetworkName, WorkloadName) = (first.parse().ok()?, workload.name.parse().ok()?);
-        Some(Key { network, workload: name })
+        let first = self.wanted.seats.first()?;
+        Some(Key { network: first.network.clone(), workload: self.wanted.name.clone()? })
     }
 
     /// For [`super::Folder::write`].
     #[must_use]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let group = self.group.display().to_string();
-        ContainerMessage { request: Some(self.request.clone()), group }.encode_to_vec()
+        let workload = Some((&self.wanted).into());
+        let request = v1::AttachRequest { workload, container: self.container.clone(), ..Default::default() };
+        ContainerMessage { request: Some(request), group }.encode_to_vec()
     }
 
     /// From [`super::Folder::read`].
@@ -44,7 +46,9 @@ impl StoredContainer {
         let fail = unreadable("container");
         let message = ContainerMessage::decode(bytes).map_err(|error| fail(&error))?;
         let request = message.request.ok_or_else(|| fail(&"no request in it"))?;
-        Ok(Self { request, group: message.group.into() })
+        let workload = request.workload.ok_or_else(|| fail(&"no workload in it"))?;
+        let wanted = Wanted::try_from(workload).map_err(|error| fail(&error))?;
+        Ok(Self { wanted, container: request.container, group: message.group.into() })
     }
 }
 
@@ -60,12 +64,9 @@ mod tests {
             name: "web".to_owned(),
             ..Default::default()
         };
-        let request = v1::AttachRequest {
-            workload: Some(workload),
-            container: "3f2a".to_owned(),
-            ..Default::default()
-        };
-        let stored = StoredContainer { request, group: "/sys/fs/cgroup/docker/3f2a".into() };
+        let wanted = Wanted::try_from(workload).unwrap();
+        let group = "/sys/fs/cgroup/docker/3f2a".into();
+        let stored = StoredContainer { wanted, container: "3f2a".to_owned(), group };
         let read = StoredContainer::from_bytes(&stored.to_bytes()).unwrap();
         assert_eq!(read, stored);
         assert_eq!(read.key().unwrap().to_string(), "shop/web");

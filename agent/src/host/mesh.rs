@@ -73,9 +73,7 @@ pub(crate) enum AdmitError {
     #[error("network {0} is not carried by this host")]
     UnknownNetwork(NetworkName),
     /// The name is taken.
-    #[error(
-        "workload name {name} in network {network} is in use on {node}; hint: choose another with --name"
-    )]
+    #[error("workload name {name} in network {network} is in use on {node}; hint: choose another one")]
     NameInUse {
         /// The name.
         name: WorkloadName,

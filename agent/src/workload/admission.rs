@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::plumbing::netns_path;
-use super::progress::Progress;
 use super::sandbox::Request;
 use super::survey::Survey;
 use super::{AttachError, Context};
+use crate::attachment::Progress;
 use crate::certs::{is_passing, words};
 use crate::host::{AdmitError, Effective, Spec};
 use crate::ipam::IpamError;
@@ -91,7 +91,7 @@ pub(super) async fn admit(
             overcome = obstacle.overcome(context, progress) => overcome?,
             refusal = refused(context) => return Err(refusal),
             () = request.anchor.gone() => return Ok(None),
-            () = progress.0.closed() => return Ok(None),
+            () = progress.closed() => return Ok(None),
         }
         // Short, and never left halfway: what the host took in would stay without a task of its own.
         match take_in(context, request, made).await? {

@@ -9,13 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use sealane_base::task::{self, Task};
 use sealane_proto::types::WorkloadRef;
-use sealane_proto::wire::v1;
 use sealane_sys::{NetNs, Process};
-use tokio::sync::mpsc;
 
-use super::progress::Progress;
 use super::trouble::Trouble;
-use super::{AttachError, RunSpec, Workloads, cgroup, target};
+use super::{Workloads, cgroup, target};
+use crate::attachment::{AttachSpec, Failure, Kind, Netns, Progress, Target};
 use crate::disk::{DiskError, Folder, RecordError, StoredContainer};
 use crate::sidecar::Key;
 
@@ -59,16 +57,14 @@ impl Containers {
         Ok(Self { folder, known: Mutex::new(known) })
     }
 
-    /// The workload `key` was attached to a container by `request`, which its process `pid` is of.
-    pub(super) fn remember(&self, key: &Key, pid: u32, mut request: v1::AttachRequest) {
-        let Some(group) = cgroup::of_container(pid, &request.container) else {
+    /// The workload `key` was attached to a container, which its process `pid` is of, as `spec` says.
+    pub(super) fn remember(&self, key: &Key, pid: u32, container: String, spec: &AttachSpec) {
+        let Some(group) = cgroup::of_container(pid, &container) else {
             tracing::warn!(workload = %key, "no control group is named after the container: when it restarts, it is not attached again");
             return;
         };
-        if let Some(workload) = &mut request.workload {
-            workload.name = key.workload.to_string();
-        }
-        let stored = StoredContainer { request, group };
+        let wanted = spec.clone().named(key.workload.clone()).wanted().clone();
+        let stored = StoredContainer { wanted, container, group };
         if let Err(error) = self.folder.write(&key.record_name(), &stored.to_bytes()) {
             tracing::error!(%error, workload = %key, "cannot remember an attached container");
         }
@@ -141,7 +137,7 @@ pub(crate) async fn follow(workloads: Arc<Workloads>) {
             } else if !attaching.contains_key(&key)
                 && let Some(pid) = first_process(&known.stored.group)
             {
-                let again = attach(workloads.clone(), key.clone(), known.stored.request, pid);
+                let again = attach(workloads.clone(), key.clone(), known.stored, pid);
                 attaching.insert(key, task::spawn("container", again));
             } else if known.seen.elapsed().is_ok_and(|ago| ago > FORGOTTEN) {
                 context.containers.erase(&key);
@@ -150,20 +146,20 @@ pub(crate) async fn follow(workloads: Arc<Workloads>) {
     }
 }
 
-async fn attach(workloads: Arc<Workloads>, key: Key, mut request: v1::AttachRequest, pid: u32) {
-    (request.pid, request.inode) = (pid, 0);
-    request.netns.clear();
-    tracing::info!(workload = %key, pid, container = request.container, "an attached container has started again");
+async fn attach(workloads: Arc<Workloads>, key: Key, stored: StoredContainer, pid: u32) {
+    let StoredContainer { wanted, container, .. } = stored;
+    tracing::info!(workload = %key, pid, container, "an attached container has started again");
+    let target = Target { netns: Netns::Process(pid), inode: None, container: Some(container) };
     let attached = async {
-        let spec = RunSpec::parse(request.workload.clone().unwrap_or_default(), workloads.context().ports);
-        let spec = spec.map_err(|error| AttachError::Namespace(error.to_string()))?;
-        let (progress, mut events) = mpsc::channel(1);
-        workloads.attach(spec, &request, Progress(progress))?;
+        let spec = AttachSpec::new(wanted, workloads.context().ports);
+        let spec = spec.map_err(|error| Failure::new(Kind::Wrong, error))?;
+        let (progress, mut events) = Progress::channel(1);
+        workloads.attach(spec, target, progress)?;
         // It is attached when the last word has come.
         while let Some(event) = events.recv().await {
             event?;
         }
-        Ok::<_, AttachError>(())
+        Ok::<_, Failure>(())
     };
     let troubles = &workloads.context().troubles;
     match attached.await {

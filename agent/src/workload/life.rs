@@ -21,6 +21,7 @@ use super::plumbing::Plumbed;
 use super::standing::Standing;
 use super::trouble::Trouble;
 use super::{Context, freezer};
+use crate::attachment::Seated;
 use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
 use crate::overlay::Local;
@@ -78,13 +79,15 @@ impl Life {
         &self.key
     }
 
-    pub(super) fn local(&self) -> &Local {
-        &self.local
-    }
-
     /// The network's own address.
     pub(super) fn gateway(&self) -> Ipv4Addr {
         self.effective.borrow().snapshot.network.subnet.gateway().to_ipv4()
+    }
+
+    /// Where it sits, for whoever attached it.
+    pub(super) fn seated(&self) -> Seated {
+        let effective = self.effective.borrow();
+        Seated::of(&self.local, &effective.snapshot.network)
     }
 
     /// What whoever attached it should know of its network.

@@ -6,12 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sealane_proto::types::{NetworkName, WorkloadRef};
-use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
 use super::plumbing::netns_path;
-use super::progress::Progress;
+use crate::attachment::{Attached, Progress};
 use crate::disk::StoredAnchor;
 use crate::overlay::Local;
 use crate::seat::Owner;
@@ -37,7 +36,7 @@ struct Entry {
     /// What it ends with, if that is a process.
     pid: Option<u32>,
     /// Once it may be entered.
-    location: Option<v1::Location>,
+    attached: Option<Attached>,
     dismiss: watch::Sender<bool>,
 }
 
@@ -71,17 +70,17 @@ impl Roster {
         if let Some(first) = attachments.first() {
             let key = Key::of(&first.workload);
             self.lost().remove(&key);
-            let entry = Entry { attachments, pid, location: None, dismiss };
+            let entry = Entry { attachments, pid, attached: None, dismiss };
             self.entries.send_modify(|entries| drop(entries.insert(key, entry)));
         }
         dismissed
     }
 
     /// It may be entered.
-    pub(super) fn set_up(&self, key: &Key, location: &v1::Location) {
+    pub(super) fn set_up(&self, key: &Key, attached: &Attached) {
         self.entries.send_modify(|entries| {
             if let Some(entry) = entries.get_mut(key) {
-                entry.location = Some(location.clone());
+                entry.attached = Some(attached.clone());
             }
         });
     }
@@ -90,7 +89,7 @@ impl Roster {
     pub(super) fn close(&self, key: &Key) {
         self.entries.send_modify(|entries| {
             if let Some(entry) = entries.get_mut(key) {
-                entry.location = None;
+                entry.attached = None;
             }
         });
     }
@@ -166,13 +165,13 @@ impl Roster {
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
-    pub(super) async fn locate(&self, wanted: &WorkloadRef, host: &str) -> Result<v1::Location, String> {
+    pub(super) async fn locate(&self, wanted: &WorkloadRef, host: &str) -> Result<Attached, String> {
         let key = self.find(wanted, host)?;
         let mut entries = self.entries.subscribe();
         let ready =
-            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.location.is_some()));
+            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.attached.is_some()));
         let found = match tokio::time::timeout(ATTACHING, ready).await {
-            Ok(Ok(entries)) => entries.get(&key).and_then(|entry| entry.location.clone()),
+            Ok(Ok(entries)) => entries.get(&key).and_then(|entry| entry.attached.clone()),
             Ok(Err(_)) | Err(_) => None,
         };
         found.ok_or_else(|| {
@@ -187,7 +186,7 @@ impl Roster {
         pid: u32,
         networks: &[&NetworkName],
         progress: &Progress,
-    ) -> Option<v1::Location> {
+    ) -> Option<Attached> {
         let is_it = |entry: &Entry| {
             let own = entry.attachments.iter().map(|local| &local.workload.network);
             entry.pid == Some(pid) && entry.owner() == Owner::Agent && own.eq(networks.iter().copied())
@@ -197,8 +196,8 @@ impl Roster {
         let key = found?;
         progress.waiting(format!("workload {key}, which the agent before had begun")).await;
         let there =
-            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.location.is_some()));
-        there.await.ok()?.get(&key)?.location.clone()
+            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.attached.is_some()));
+        there.await.ok()?.get(&key)?.attached.clone()
     }
 
     /// Ends a workload that was attached; answers whether nothing of it is left.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, try_join_all};
 use sealane_base::backoff::Backoff;
-use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use tokio::sync::{mpsc, watch};
 
@@ -15,9 +14,9 @@ use super::ground::{self, Ground};
 use super::life::Life;
 use super::names::Names;
 use super::plumbing::{netns_path, resolv_path};
-use super::progress::Progress;
 use super::trouble::Trouble;
-use super::{AttachError, Context, RunSpec, target};
+use super::{AttachError, Context, target};
+use crate::attachment::{AttachSpec, Attached, Event, Failure, Progress};
 use crate::disk::StoredWorkload;
 use crate::host::Effective;
 use crate::overlay::Local;
@@ -35,13 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Request {
     /// The workload.
-    pub(super) spec: RunSpec,
+    pub(super) spec: AttachSpec,
     /// What it ends with.
     pub(super) anchor: Anchor,
     /// Its namespace, if it is somebody else's.
     pub(super) given: Option<NetNs>,
-    /// How to attach it again, if it is a container's.
-    pub(super) container: Option<v1::AttachRequest>,
+    /// The container that it is of, by its runtime's id.
+    pub(super) container: Option<String>,
 }
 
 struct Sandbox {
@@ -58,7 +57,7 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
     let admitted = match admission::admit(&context, &request, &progress).await {
         Ok(Some(admitted)) => admitted,
         Ok(None) => return,
-        Err(error) => return drop(progress.0.send(Err(error)).await),
+        Err(error) => return progress.failed(error).await,
     };
     let Admitted { attachments, dismissed } = admitted;
     let lifeline = Lifeline { anchor: request.anchor, dismissed };
@@ -67,22 +66,25 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
         set_up = sandbox.set_up(request.given, &progress) => set_up,
         refusal = admission::refused(&context) => Err(refusal),
         () = lifeline.ended() => Err(AttachError::Ending),
-        () = progress.0.closed() => Err(AttachError::Ending),
+        () = progress.closed() => Err(AttachError::Ending),
     };
     match set_up {
         Ok(()) => {
-            let location = sandbox.open();
-            tracing::info!(workload = %sandbox.name(), address = location.address, "workload attached");
-            if let (Some(again), Some(pid), Some(first)) =
+            let attached = sandbox.open();
+            let first = attached.as_ref().and_then(|attached| attached.seats.first());
+            tracing::info!(workload = %sandbox.name(), address = ?first.map(|seat| seat.address.addr()), "workload attached");
+            if let (Some(container), Some(pid), Some(first)) =
                 (request.container, lifeline.anchor.pid(), sandbox.lives.first())
             {
-                context.containers.remember(first.key(), pid, again);
+                context.containers.remember(first.key(), pid, container, &request.spec);
             }
-            progress.attached(location).await;
+            if let Some(attached) = attached {
+                progress.attached(attached).await;
+            }
             drop(progress);
             sandbox.live(&lifeline, false).await;
         }
-        Err(error) => drop(progress.0.send(Err(error)).await),
+        Err(error) => progress.failed(error).await,
     }
     sandbox.tear_down().await;
 }
@@ -116,12 +118,9 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
 }
 
 /// Hears what is waited for, for ever.
-async fn hear(
-    words: &mut mpsc::Receiver<Result<v1::RunEvent, AttachError>>,
-    trouble: impl Fn(Option<String>),
-) {
+async fn hear(words: &mut mpsc::Receiver<Result<Event, Failure>>, trouble: impl Fn(Option<String>)) {
     while let Some(word) = words.recv().await {
-        if let Ok(v1::RunEvent { event: Some(v1::run_event::Event::Waiting(what)) }) = word {
+        if let Ok(Event::Waiting(what)) = word {
             trouble(Some(format!("it waits for {what}")));
         }
     }
@@ -165,8 +164,7 @@ impl Sandbox {
         let trouble = |why| context.troubles.set(first, Trouble::TakingUp, why);
         let mut backoff = Backoff::new(SOON, SELDOM);
         loop {
-            let (told, mut words) = mpsc::channel(1);
-            let progress = Progress(told);
+            let (progress, mut words) = Progress::channel(1);
             let adopted = tokio::select! {
                 adopted = self.adopt(&lifeline.anchor, &progress) => adopted,
                 () = lifeline.ended() => return false,
@@ -217,34 +215,25 @@ impl Sandbox {
     }
 
     /// Lets people in.
-    fn open(&self) -> v1::Location {
-        let location = self.location();
-        if let Some(first) = self.lives.first() {
-            self.context.roster.set_up(first.key(), &location);
-        }
-        location
+    fn open(&self) -> Option<Attached> {
+        let (first, attached) = (self.lives.first()?, self.attached()?);
+        self.context.roster.set_up(first.key(), &attached);
+        Some(attached)
     }
 
-    fn location(&self) -> v1::Location {
-        let attachment = |life: &Life| v1::Attachment {
-            network: life.key().network.to_string(),
-            address: life.local().workload.address.to_string(),
-            interface: life.local().seat.interface().to_string(),
-        };
-        let mut location =
-            v1::Location { attachments: self.lives.iter().map(attachment).collect(), ..Default::default() };
-        if let Some(first) = self.lives.first() {
-            location.workload = first.key().workload.to_string();
-            location.netns = netns_path(&self.context.run_dir, first.key()).display().to_string();
-            location.resolv_conf = resolv_path(&self.context.run_dir, first.key()).display().to_string();
-            location.address = first.local().workload.address.to_string();
-        }
-        if let Some(ground) = &self.ground {
-            location.nameserver = ground.nameserver.to_string();
-            location.notes.clone_from(&ground.notes);
-        }
-        location.notes.extend(self.lives.iter().filter_map(Life::note));
-        location
+    fn attached(&self) -> Option<Attached> {
+        let (run_dir, ground) = (&self.context.run_dir, self.ground.as_ref());
+        let first = self.lives.first()?.key();
+        let mut notes = ground.map(|ground| ground.notes.clone()).unwrap_or_default();
+        notes.extend(self.lives.iter().filter_map(Life::note));
+        Some(Attached {
+            workload: first.workload.clone(),
+            netns: netns_path(run_dir, first),
+            resolv_conf: resolv_path(run_dir, first),
+            seats: self.lives.iter().map(Life::seated).collect(),
+            nameserver: ground.map(|ground| ground.nameserver),
+            notes,
+        })
     }
 
     async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {

@@ -1,14 +1,14 @@
 //! Which namespace `attach` means, and what its attachment ends with.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sealane_proto::types::NetworkName;
-use sealane_proto::wire::v1;
 use sealane_sys::{NetNs, Process};
 
 use super::anchor::Anchor;
 use super::{AttachError, Context};
+use crate::attachment::{Netns, Target};
 
 /// The agent's own network namespace, and the machine's.
 const HOST: [&str; 2] = ["/proc/self/ns/net", "/proc/1/ns/net"];
@@ -21,27 +21,30 @@ fn refused(reason: impl Into<String>) -> AttachError {
 ///
 /// # Errors
 /// [`AttachError::Namespace`] when it is not there, not the one that the caller sees, or not one to attach.
-pub(super) fn find(context: &Context, request: &v1::AttachRequest) -> Result<(Anchor, NetNs), AttachError> {
-    let pid = if request.pid == 0 { pid_of(&request.netns) } else { Some(request.pid) };
-    let path = pid.map_or_else(|| request.netns.clone(), |pid| format!("/proc/{pid}/ns/net"));
-    if !Path::new(&path).is_absolute() {
+pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
+    let (pid, path) = match &target.netns {
+        Netns::Process(pid) => (Some(*pid), PathBuf::from(format!("/proc/{pid}/ns/net"))),
+        Netns::Path(path) => (path.to_str().and_then(pid_of), path.clone()),
+    };
+    if !path.is_absolute() {
         return Err(refused(format!("the path of a namespace must be absolute, not {path:?}")));
     }
     // Opened before its namespace: a process that has ended meanwhile is seen to have.
     let process = pid.map(Process::open).transpose()?;
     let netns = NetNs::open(&path).map_err(|error| refused(error.to_string()))?;
     let inode = inode(&netns)?;
-    if request.inode != 0 && request.inode != inode {
+    let shown = path.display();
+    if target.inode.is_some_and(|meant| meant != inode) {
         return Err(refused(format!(
-            "{path} is another namespace to the agent than to the caller; hint: name it as the agent's host sees it"
+            "{shown} is another namespace to the agent than to the caller; hint: name it as the agent's host sees it"
         )));
     }
     let entered = context.hopper.run(&netns, || ());
-    entered.map_err(|error| refused(format!("{path}: {error}")))?;
+    entered.map_err(|error| refused(format!("{shown}: {error}")))?;
     refuse_ours(context, &path, inode)?;
     let anchor = match process {
         Some(process) => Anchor::process(process)?,
-        None => Anchor::Path { path: path.into(), inode },
+        None => Anchor::Path { path, inode },
     };
     Ok((anchor, netns))
 }
@@ -50,7 +53,8 @@ fn inode(netns: &NetNs) -> Result<u64, AttachError> {
     netns.inode().map_err(|error| refused(error.to_string()))
 }
 
-fn refuse_ours(context: &Context, path: &str, inode: u64) -> Result<(), AttachError> {
+fn refuse_ours(context: &Context, path: &Path, inode: u64) -> Result<(), AttachError> {
+    let path = path.display();
     if is_one_of(inode, &HOST) {
         return Err(refused(format!(
             "{path} is the host's own network namespace, which cannot be attached; \

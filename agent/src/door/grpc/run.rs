@@ -13,9 +13,9 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::identity::identity;
-use crate::certs::CertError;
-use crate::host::AdmitError;
-use crate::workload::{AttachError, Progress, RunSpec, Workloads};
+use super::words::{status, target, wrong};
+use crate::attachment::{AttachSpec, Event, Failure, Progress, Wanted};
+use crate::workload::{AttachError, Workloads};
 
 /// The service.
 #[derive(Debug)]
@@ -30,12 +30,16 @@ impl RunApi {
         Self { workloads }
     }
 
-    fn spec(&self, request: v1::RunRequest) -> Result<RunSpec, Status> {
-        let spec = RunSpec::parse(request, self.workloads.context().ports);
-        spec.map_err(|error| Status::invalid_argument(error.to_string()))
+    fn spec(&self, request: v1::RunRequest) -> Result<AttachSpec, Status> {
+        let spec = Wanted::try_from(request)
+            .and_then(|wanted| AttachSpec::new(wanted, self.workloads.context().ports));
+        spec.map_err(|error| wrong(&error))
     }
 }
 
+/// The sidecars that were replaced, or not.
+type Restarts =
+    std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::SidecarRestarted, Status>> + Send>>;
 /// The events of one `run`.
 type Events = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::RunEvent, Status>> + Send>>;
 
@@ -43,22 +47,24 @@ type Events = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::RunEv
 impl Agent for RunApi {
     type RunStream = Events;
     type AttachStream = Events;
-    type RestartSidecarsStream = ReceiverStream<Result<v1::SidecarRestarted, Status>>;
+    type RestartSidecarsStream = Restarts;
 
     async fn run(&self, request: Request<v1::RunRequest>) -> Result<Response<Events>, Status> {
         let process = caller(&request)?;
-        let spec = self.spec(request.into_inner())?;
-        let (progress, events) = mpsc::channel(16);
-        self.workloads.run(spec, process, Progress(progress)).map_err(|error| status(&error))?;
+        let request = request.into_inner();
+        let again = request.again;
+        let spec = self.spec(request)?;
+        let (progress, events) = Progress::channel(16);
+        self.workloads.run(spec, process, again, progress).map_err(refused)?;
         Ok(stream(events))
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Events>, Status> {
         let request = request.into_inner();
-        // What is attached again is asked for in the same words.
-        let spec = self.spec(request.workload.clone().unwrap_or_default())?;
-        let (progress, events) = mpsc::channel(16);
-        self.workloads.attach(spec, &request, Progress(progress)).map_err(|error| status(&error))?;
+        let target = target(&request);
+        let spec = self.spec(request.workload.unwrap_or_default())?;
+        let (progress, events) = Progress::channel(16);
+        self.workloads.attach(spec, target, progress).map_err(refused)?;
         Ok(stream(events))
     }
 
@@ -78,12 +84,13 @@ impl Agent for RunApi {
         let wanted = request.into_inner().workload;
         let wanted = if wanted.is_empty() { None } else { Some(reference(&wanted)?) };
         let told = self.workloads.restart_sidecars(wanted.as_ref()).map_err(Status::not_found)?;
-        Ok(Response::new(ReceiverStream::new(told)))
+        Ok(Response::new(Box::pin(ReceiverStream::new(told).map(|restarted| Ok(restarted.into())))))
     }
 
     async fn locate(&self, request: Request<v1::LocateRequest>) -> Result<Response<v1::Location>, Status> {
         let name = reference(&request.into_inner().workload)?;
-        self.workloads.locate(&name).await.map(Response::new).map_err(Status::not_found)
+        let located = self.workloads.locate(&name).await.map_err(Status::not_found)?;
+        Ok(Response::new(located.into()))
     }
 
     async fn identity(
@@ -98,8 +105,12 @@ fn reference(text: &str) -> Result<WorkloadRef, Status> {
     text.parse().map_err(|error: NameError| Status::invalid_argument(error.to_string()))
 }
 
-fn stream(events: mpsc::Receiver<Result<v1::RunEvent, AttachError>>) -> Response<Events> {
-    Response::new(Box::pin(ReceiverStream::new(events).map(|event| event.map_err(|error| status(&error)))))
+fn stream(events: mpsc::Receiver<Result<Event, Failure>>) -> Response<Events> {
+    Response::new(Box::pin(ReceiverStream::new(events).map(|event| event.map(Into::into).map_err(status))))
+}
+
+fn refused(error: AttachError) -> Status {
+    status(error.into())
 }
 
 /// The process at the other end of the socket.
@@ -112,28 +123,4 @@ fn caller(request: &Request<v1::RunRequest>) -> Result<Process, Status> {
         )
     })?;
     Process::open(pid).map_err(|error| Status::failed_precondition(error.to_string()))
-}
-
-fn status(error: &AttachError) -> Status {
-    let text = error.to_string();
-    match error {
-        AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => {
-            Status::not_found(text)
-        }
-        AttachError::Admit(
-            AdmitError::Address { .. }
-            | AdmitError::ForeignBlock { .. }
-            | AdmitError::Overlap { .. }
-            | AdmitError::MacReserved { .. },
-        ) => Status::invalid_argument(text),
-        AttachError::Admit(
-            AdmitError::NameInUse { .. } | AdmitError::Ending(_) | AdmitError::MacInUse { .. },
-        )
-        | AttachError::Refused(_) => Status::already_exists(text),
-        AttachError::Cert(CertError::Refused { .. }) => Status::permission_denied(text),
-        AttachError::Cert(_) | AttachError::Setup { .. } | AttachError::Process(_) => Status::internal(text),
-        AttachError::Namespace(_) => Status::failed_precondition(text),
-        AttachError::Disk(_) => Status::resource_exhausted(text),
-        AttachError::Ending => Status::unavailable(text),
-    }
 }

@@ -3,6 +3,7 @@
 mod identity;
 mod read;
 mod run;
+mod words;
 
 use std::io;
 use std::path::Path;

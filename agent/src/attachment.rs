@@ -1,0 +1,16 @@
+//! The vocabulary of a workload's attachment: what is wanted, where, what comes of it, and why it failed.
+//!
+//! Every door (gRPC, and what container runtimes speak) translates into it and out of it; nothing here knows one.
+
+mod attached;
+mod failure;
+mod progress;
+mod spec;
+mod target;
+mod wire;
+
+pub(crate) use attached::{Attached, Seated};
+pub(crate) use failure::{Failure, Kind};
+pub(crate) use progress::{Event, Progress};
+pub(crate) use spec::{AttachSpec, Field, SpecError, Wanted};
+pub(crate) use target::{Netns, Target};

@@ -1,0 +1,275 @@
+//! What a workload to be attached is to be, checked before anything is touched.
+
+use std::fmt;
+
+use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::{
+    MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
+};
+
+use crate::host::Spec;
+use crate::seat::Seat;
+
+/// A network to join, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkSeat {
+    /// The network.
+    pub(crate) network: NetworkName,
+    /// A certain address; the next free one without it.
+    pub(crate) address: Option<OverlayIp>,
+    /// A certain Ethernet address; one that follows from the address without it.
+    pub(crate) mac: Option<MacAddr>,
+}
+
+/// What somebody wants at a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The networks, the first one's names first.
+    pub(crate) seats: Vec<NetworkSeat>,
+    /// Its name; one is made without it.
+    pub(crate) name: Option<WorkloadName>,
+    /// Its name unless that is in use.
+    pub(crate) preferred: Option<WorkloadName>,
+    /// What a made name begins with where it is of no service.
+    pub(crate) stem: String,
+    /// The service that it is an instance of.
+    pub(crate) service: Option<ServiceName>,
+    /// The ports that it offers.
+    pub(crate) ports: Vec<ServicePort>,
+    /// Whether a sidecar carries its calls.
+    pub(crate) sidecar: bool,
+    /// Its share of its service's new work.
+    pub(crate) weight: Weight,
+}
+
+/// A checked request; the name may still have to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttachSpec(Wanted);
+
+/// What of a request is wrong; every door has its own word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// A network's name.
+    Network,
+    /// An address.
+    Address,
+    /// An Ethernet address.
+    Mac,
+    /// The workload's name.
+    Name,
+    /// The service.
+    Service,
+    /// A port.
+    Port,
+    /// The weight.
+    Weight,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "network",
+            Self::Address => "address",
+            Self::Mac => "MAC address",
+            Self::Name => "name",
+            Self::Service => "service",
+            Self::Port => "port",
+            Self::Weight => "weight",
+        })
+    }
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SpecError {
+    /// A field that does not parse.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field.
+        field: Field,
+        /// What is wrong, in the words of its type.
+        reason: String,
+    },
+    /// No network at all.
+    #[error("no network is named: a workload is in one at least")]
+    NoNetwork,
+    /// Ports without a service.
+    #[error("a port needs a service: the one whose port it is")]
+    NoService,
+    /// A network twice.
+    #[error("network {0} is given twice")]
+    NetworkTwice(NetworkName),
+    /// A port twice.
+    #[error("port {0}/{1} is given twice")]
+    PortTwice(u16, Transport),
+    /// A port that the sidecar uses.
+    #[error(
+        "port {0} is one of the sidecar's own ports; hint: listen on another one, or leave the sidecar out"
+    )]
+    SidecarPort(u16),
+}
+
+impl AttachSpec {
+    /// Checks what is wanted.
+    ///
+    /// # Errors
+    /// Names the field and what is wrong with it.
+    pub(crate) fn new(mut wanted: Wanted, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
+        let twice =
+            wanted.seats.iter().enumerate().find(|(place, seat)| {
+                wanted.seats[..*place].iter().any(|before| before.network == seat.network)
+            });
+        if let Some((_, seat)) = twice {
+            return Err(SpecError::NetworkTwice(seat.network.clone()));
+        }
+        if wanted.seats.is_empty() {
+            return Err(SpecError::NoNetwork);
+        }
+        wanted.ports.sort_by_key(ServicePort::key);
+        if wanted.service.is_none() && !wanted.ports.is_empty() {
+            return Err(SpecError::NoService);
+        }
+        if let Some([twice, _]) = wanted.ports.array_windows().find(|[a, b]| a.key() == b.key()) {
+            return Err(SpecError::PortTwice(twice.port.get(), twice.protocol.transport()));
+        }
+        if let Some(taken) = wanted.ports.iter().find(|port| wanted.sidecar && sidecar_ports.has(port)) {
+            return Err(SpecError::SidecarPort(taken.port.get()));
+        }
+        Ok(Self(wanted))
+    }
+
+    /// What was wanted.
+    #[must_use]
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.0
+    }
+
+    /// The same under this name.
+    #[must_use]
+    pub(crate) fn named(self, name: WorkloadName) -> Self {
+        Self(Wanted { name: Some(name), ..self.0 })
+    }
+
+    /// The networks, the first one's names first.
+    pub(crate) fn networks(&self) -> impl ExactSizeIterator<Item = &NetworkName> {
+        self.0.seats.iter().map(|seat| &seat.network)
+    }
+
+    /// Whether a name was asked for; a made one can be made again.
+    #[must_use]
+    pub(crate) fn is_named(&self) -> bool {
+        self.0.name.is_some()
+    }
+
+    /// The workload to be, a spec per network and seat; a name that was not asked for is the preferred one, or, when that
+    /// is in use, made from the random number `made`.
+    #[must_use]
+    pub(crate) fn specs(&self, made: Option<u32>, seats: &[Seat]) -> Option<Vec<Spec>> {
+        let Wanted { service, ports, sidecar, weight, .. } = &self.0;
+        let preferred = self.0.preferred.clone().filter(|_| made.is_none());
+        let name = match self.0.name.clone().or(preferred) {
+            Some(name) => name,
+            None => made_name(self.stem(), made.unwrap_or_else(rand::random))?,
+        };
+        let spec = |(wanted, &seat): (&NetworkSeat, &Seat)| Spec {
+            network: wanted.network.clone(),
+            name: name.clone(),
+            service: service.clone(),
+            ports: ports.clone(),
+            address: wanted.address,
+            mac: wanted.mac,
+            sidecar: *sidecar,
+            weight: *weight,
+            seat,
+        };
+        (self.0.seats.len() <= seats.len()).then(|| self.0.seats.iter().zip(seats).map(spec).collect())
+    }
+
+    fn stem(&self) -> &str {
+        self.0.service.as_ref().map_or(self.0.stem.as_str(), ServiceName::as_str)
+    }
+}
+
+/// `<stem>-<five letters and digits>`.
+fn made_name(stem: &str, mut random: u32) -> Option<WorkloadName> {
+    const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut name: String = label(stem).chars().take(50).collect();
+    name.push('-');
+    for _ in 0..5 {
+        name.push(char::from(DIGITS[(random % 32) as usize]));
+        random /= 32;
+    }
+    name.parse().ok()
+}
+
+/// A command's or container's name as a workload's, or as the beginning of one.
+#[must_use]
+pub(crate) fn label(text: &str) -> String {
+    let base = text.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let mapped: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let trimmed = mapped.trim_matches('-');
+    if trimmed.is_empty() { "workload".to_owned() } else { trimmed.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(network: &str) -> NetworkSeat {
+        NetworkSeat { network: network.parse().unwrap(), address: None, mac: None }
+    }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            seats: vec![seat("shop")],
+            name: None,
+            preferred: None,
+            stem: "/usr/bin/Curl_7".to_owned(),
+            service: None,
+            ports: vec![],
+            sidecar: true,
+            weight: Weight::default(),
+        }
+    }
+
+    fn api(ports: &[&str]) -> Wanted {
+        let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
+        Wanted { service: Some("api".parse().unwrap()), ports, ..wanted() }
+    }
+
+    fn name(wanted: Wanted, made: impl Into<Option<u32>>) -> String {
+        let spec = AttachSpec::new(wanted, SidecarPorts::default()).unwrap();
+        spec.specs(made.into(), &[Seat::default()]).unwrap()[0].name.to_string()
+    }
+
+    #[test]
+    fn names_are_made_from_the_service_or_the_command() {
+        assert_eq!(name(wanted(), 0), "curl-7-aaaaa");
+        assert_eq!(name(api(&["80"]), 33), "api-bbaaa");
+        let preferred = Wanted { preferred: label("Demo_api_1").parse().ok(), ..wanted() };
+        assert_eq!(name(preferred.clone(), None), "demo-api-1");
+        assert_eq!(name(preferred, 0), "curl-7-aaaaa", "in use");
+    }
+
+    #[test]
+    fn a_service_needs_no_port() {
+        let spec = AttachSpec::new(api(&[]), SidecarPorts::default()).unwrap();
+        let spec = &spec.specs(Some(0), &[Seat::default()]).unwrap()[0];
+        assert_eq!((spec.service.as_ref().unwrap().as_str(), spec.ports.len()), ("api", 0));
+    }
+
+    #[test]
+    fn wrong_requests_are_refused_by_what_is_wrong() {
+        let check = |wanted: Wanted, expected: &str| {
+            let error = AttachSpec::new(wanted, SidecarPorts::default()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(Wanted { service: None, ..api(&["80"]) }, "a port needs a service");
+        check(api(&["80", "80"]), "port 80/tcp is given twice");
+        assert!(AttachSpec::new(api(&["80", "15001/udp"]), SidecarPorts::default()).is_ok());
+        check(api(&["15001/udp", "15001/udp"]), "port 15001/udp is given twice");
+        check(api(&["15001"]), "sidecar's own");
+        check(Wanted { seats: vec![seat("shop"), seat("shop")], ..wanted() }, "network shop is given twice");
+        check(Wanted { seats: vec![], ..wanted() }, "no network");
+    }
+}

@@ -1,0 +1,23 @@
+//! The namespace that is to be attached.
+
+use std::path::PathBuf;
+
+/// A namespace by what leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Netns {
+    /// Where it is bound.
+    Path(PathBuf),
+    /// That of this process.
+    Process(u32),
+}
+
+/// A namespace of somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// What leads to it.
+    pub(crate) netns: Netns,
+    /// What the asker knows it by.
+    pub(crate) inode: Option<u64>,
+    /// The container that it is of, by the id that its runtime gave it: it is attached again whenever it starts again.
+    pub(crate) container: Option<String>,
+}

@@ -1,0 +1,141 @@
+//! The agent's words as gRPC's: requests in, answers and failures out. A failure speaks of the command line's flags.
+
+use std::path::PathBuf;
+
+use sealane_proto::wire::v1;
+use tonic::{Code, Status};
+
+use crate::attachment::{Attached, Event, Failure, Field, Kind, Netns, Seated, SpecError, Target};
+use crate::workload::Restarted;
+
+/// The namespace of a request.
+pub(super) fn target(request: &v1::AttachRequest) -> Target {
+    let netns = match request.pid {
+        0 => Netns::Path(PathBuf::from(&request.netns)),
+        pid => Netns::Process(pid),
+    };
+    Target {
+        netns,
+        inode: Some(request.inode).filter(|inode| *inode != 0),
+        container: Some(request.container.clone()).filter(|container| !container.is_empty()),
+    }
+}
+
+impl From<Event> for v1::RunEvent {
+    fn from(event: Event) -> Self {
+        use v1::run_event::Event as Said;
+        let event = match event {
+            Event::Waiting(what) => Said::Waiting(what),
+            Event::Attached(attached) => Said::Attached(attached.into()),
+        };
+        Self { event: Some(event) }
+    }
+}
+
+impl From<Attached> for v1::Location {
+    fn from(attached: Attached) -> Self {
+        let address = attached.seats.first().map(|seat| seat.address.addr().to_string());
+        Self {
+            workload: attached.workload.to_string(),
+            netns: attached.netns.display().to_string(),
+            resolv_conf: attached.resolv_conf.display().to_string(),
+            address: address.unwrap_or_default(),
+            attachments: attached.seats.into_iter().map(Into::into).collect(),
+            nameserver: attached.nameserver.map(|at| at.to_string()).unwrap_or_default(),
+            notes: attached.notes,
+        }
+    }
+}
+
+impl From<Seated> for v1::Attachment {
+    fn from(seat: Seated) -> Self {
+        Self {
+            network: seat.network.to_string(),
+            address: seat.address.addr().to_string(),
+            interface: seat.interface,
+            mac: seat.mac.to_string(),
+            gateway: seat.gateway.to_string(),
+            prefix_len: seat.address.prefix_len().into(),
+            address6: seat.address6.map(|own| own.addr().to_string()).unwrap_or_default(),
+            prefix_len6: seat.address6.map(|own| own.prefix_len().into()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Restarted> for v1::SidecarRestarted {
+    fn from(restarted: Restarted) -> Self {
+        let Restarted { key, problem } = restarted;
+        let (workload, network) = (key.workload.to_string(), key.network.to_string());
+        Self { workload, network, problem: problem.unwrap_or_default() }
+    }
+}
+
+/// What is wrong with a request, by its flag.
+pub(super) fn wrong(error: &SpecError) -> Status {
+    let text = match error {
+        SpecError::Field { field, reason } => format!("{}: {reason}", flag(*field)),
+        SpecError::NoNetwork => "--network is missing: a workload is in one network at least".to_owned(),
+        SpecError::NoService => "--port needs --service: the service whose port it is".to_owned(),
+        SpecError::NetworkTwice(network) => format!("--network {network} is given twice"),
+        SpecError::PortTwice(port, transport) => format!("--port {port}/{transport} is given twice"),
+        SpecError::SidecarPort(port) => format!(
+            "--port {port} is one of the sidecar's own ports; hint: listen on another one, or use --no-sidecar"
+        ),
+    };
+    Status::invalid_argument(text)
+}
+
+fn flag(field: Field) -> &'static str {
+    match field {
+        Field::Network => "--network",
+        Field::Address => "--ip",
+        Field::Mac => "--mac",
+        Field::Name => "--name",
+        Field::Service => "--service",
+        Field::Port => "--port",
+        Field::Weight => "--weight",
+    }
+}
+
+/// What a failure is in gRPC.
+pub(super) fn status(failure: Failure) -> Status {
+    let code = match failure.kind {
+        Kind::Wrong => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::NameInUse | Kind::InUse | Kind::Refused => Code::AlreadyExists,
+        Kind::Forbidden => Code::PermissionDenied,
+        Kind::Namespace => Code::FailedPrecondition,
+        Kind::Disk => Code::ResourceExhausted,
+        Kind::Broken => Code::Internal,
+        Kind::Ending => Code::Unavailable,
+    };
+    let taken = failure.kind == Kind::NameInUse;
+    let failure = if taken { failure.hint("choose another with --name") } else { failure };
+    Status::new(code, failure.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_name_the_flag() {
+        let field = SpecError::Field { field: Field::Address, reason: "no address".to_owned() };
+        let table = [
+            (field, "--ip: no address"),
+            (SpecError::NoService, "--port needs --service: the service whose port it is"),
+            (SpecError::NetworkTwice("shop".parse().unwrap()), "--network shop is given twice"),
+            (
+                SpecError::SidecarPort(15001),
+                "--port 15001 is one of the sidecar's own ports; hint: listen on another one, or use --no-sidecar",
+            ),
+        ];
+        for (error, expected) in table {
+            assert_eq!(wrong(&error).message(), expected);
+        }
+        let taken = Failure::new(Kind::NameInUse, "workload name web is in use; hint: choose another one");
+        let taken = status(taken);
+        assert_eq!(taken.code(), Code::AlreadyExists);
+        assert_eq!(taken.message(), "workload name web is in use; hint: choose another with --name");
+    }
+}
