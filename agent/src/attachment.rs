@@ -4,6 +4,7 @@
 
 mod attached;
 mod failure;
+mod hold;
 mod progress;
 mod spec;
 mod target;
@@ -11,6 +12,7 @@ mod wire;
 
 pub(crate) use attached::{Attached, Seated};
 pub(crate) use failure::{Failure, Kind};
+pub(crate) use hold::{Hold, HoldError};
 pub(crate) use progress::{Event, Progress};
 pub(crate) use spec::{AttachSpec, Field, SpecError, Wanted};
 pub(crate) use target::{Netns, Target};

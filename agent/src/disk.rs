@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use container::StoredContainer;
 pub use records::RecordError;
 pub(crate) use records::{NodeIdentity, StoredIdentity, network_from_bytes, network_to_bytes};
-pub(crate) use workload::{StoredAnchor, StoredPath, StoredProcess, StoredWorkload};
+pub(crate) use workload::{StoredAnchor, StoredHold, StoredPath, StoredProcess, StoredWorkload};
 
 /// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.
 const MAGIC: [u8; 4] = *b"SLN1";

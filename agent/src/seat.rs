@@ -1,8 +1,12 @@
 //! Where an attachment sits in its namespace: several may share one, each with its own interface, its own address for
 //! the sidecar and its own rules.
 
+mod device;
+
 use std::fmt;
 use std::net::Ipv4Addr;
+
+pub use device::{DeviceName, DeviceNameError};
 
 /// The highest number of a seat: what the sidecars' loopback addresses have room for.
 const LAST: u8 = 253;
@@ -22,18 +26,32 @@ pub enum Owner {
 pub struct Seat {
     owner: Owner,
     number: u8,
+    /// Its interface's name, where it is not the usual one.
+    name: Option<DeviceName>,
 }
 
 impl Seat {
     /// The seat of this number.
     #[must_use]
     pub fn new(owner: Owner, number: u8) -> Self {
-        Self { owner, number: number.min(LAST) }
+        Self { owner, number: number.min(LAST), name: None }
     }
 
     /// The seats of a namespace in their order.
     pub fn all(owner: Owner) -> impl Iterator<Item = Self> {
-        (0..=LAST).map(move |number| Self { owner, number })
+        (0..=LAST).map(move |number| Self { owner, number, name: None })
+    }
+
+    /// The same seat with an interface of this name, or of the usual one.
+    #[must_use]
+    pub fn named(self, name: Option<DeviceName>) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The interface's name, where it is not the usual one.
+    #[must_use]
+    pub fn name(self) -> Option<DeviceName> {
+        self.name
     }
 
     /// Whose the namespace is.
@@ -76,6 +94,9 @@ pub struct Interface(Seat);
 
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.0.name {
+            return name.fmt(f);
+        }
         let prefix = match self.0.owner {
             Owner::Agent => "eth",
             Owner::Other => "sl",
@@ -115,5 +136,7 @@ mod tests {
         assert_eq!((seats[0].table().as_str(), seats[1].table().as_str()), ("sealane", "sealane-1"));
         assert_eq!(seats.last().unwrap().loopback(), Ipv4Addr::new(127, 15, 0, 254));
         assert_eq!(Seat::default().interface().to_string(), "eth0");
+        let named = seats[1].named("net1".parse().ok());
+        assert_eq!((named.interface().to_string().as_str(), named.table().as_str()), ("net1", "sealane-1"));
     }
 }

@@ -32,7 +32,7 @@ use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process, ProcessError};
 use tokio::sync::mpsc;
 
-use crate::attachment::{AttachSpec, Attached, Failure, Kind, Progress, Target};
+use crate::attachment::{AttachSpec, Attached, Failure, Hold, Kind, Progress, Target};
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
 use crate::dns::{DnsMetrics, Forwarder};
@@ -50,6 +50,7 @@ use sandbox::Request;
 use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
+pub(crate) use roster::Holding;
 
 /// What every workload's task uses.
 #[derive(Debug)]
@@ -121,6 +122,9 @@ pub(crate) enum AttachError {
     /// The namespace is not there, or not one to attach.
     #[error("{0}")]
     Namespace(String),
+    /// Somebody holds another workload by that name.
+    #[error("{0} holds workload {1} already; hint: dismiss that first")]
+    Held(Hold, Key),
     /// The process that the workload was for is gone.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -146,7 +150,8 @@ impl From<AttachError> for Failure {
                 | AdmitError::MacReserved { .. },
             ) => Kind::Wrong,
             AttachError::Admit(AdmitError::NameInUse { .. }) => Kind::NameInUse,
-            AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. }) => Kind::InUse,
+            AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. })
+            | AttachError::Held(..) => Kind::InUse,
             AttachError::Refused(_) => Kind::Refused,
             AttachError::Cert(CertError::Refused { .. }) => Kind::Forbidden,
             AttachError::Cert(_) | AttachError::Setup { .. } | AttachError::Process(_) => Kind::Broken,
@@ -284,6 +289,31 @@ impl Workloads {
         self.context.roster.dismiss(name, self.context.node.as_str()).await
     }
 
+    /// Ends what `hold` holds; answers whether nothing of it is left. What is not there is no error.
+    pub(crate) async fn dismiss(&self, hold: &Hold) -> bool {
+        self.context.roster.release(hold).await
+    }
+
+    /// Everything that somebody holds.
+    #[must_use]
+    pub(crate) fn held(&self) -> Vec<Holding> {
+        self.context.roster.held()
+    }
+
+    /// Where the workload that `hold` holds lives; one that is still being attached is waited for.
+    ///
+    /// # Errors
+    /// A sentence, when it holds none.
+    pub(crate) async fn held_by(&self, hold: &Hold) -> Result<Attached, String> {
+        let key = self
+            .context
+            .roster
+            .key_of(hold)
+            .ok_or_else(|| format!("{hold} holds no workload on this host"))?;
+        let name = WorkloadRef { name: key.workload, network: Some(key.network) };
+        self.locate(&name).await
+    }
+
     /// Puts new sidecars in the place of those of `wanted`, or of all, one after another, and tells of each.
     ///
     /// # Errors
@@ -324,7 +354,7 @@ impl Workloads {
     pub(crate) fn adopt(self: &Arc<Self>, stored: StoredWorkload) {
         let context = self.context.clone();
         // Before anybody may ask for it.
-        let dismissed = context.roster.enter(stored.attachments.clone(), stored.anchor.pid());
+        let dismissed = context.roster.enter(stored.attachments.clone(), &stored.anchor);
         self.own(async move { sandbox::resume(context, stored, dismissed).await });
     }
 

@@ -43,6 +43,7 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
         netns: found.path.display().to_string(),
         pid: found.pid,
         inode: netns.inode().map_err(Failure::of("cannot look at the namespace"))?,
+        holder: String::new(),
     };
     let location = converse(async {
         let mut client = AgentClient::new(agent(common).await?);
@@ -66,7 +67,7 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
 pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("detach")?;
     let workload = detach.workload.to_string();
-    let request = v1::DetachRequest { workload: workload.clone() };
+    let request = v1::DetachRequest { workload: workload.clone(), ..Default::default() };
     let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
     let text = if detached.ending {
         format!("workload {workload} is ending: it waits until every host has heard of it")

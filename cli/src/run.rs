@@ -42,7 +42,7 @@ pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
 
 /// `sealane exec`; returns only when the command could not be started.
 pub(crate) fn exec(exec: Exec, common: &Common) -> Failure {
-    let request = v1::LocateRequest { workload: exec.workload.to_string() };
+    let request = v1::LocateRequest { workload: exec.workload.to_string(), ..Default::default() };
     let located = require_root("exec").and_then(|()| {
         converse(async { answer(AgentClient::new(agent(common).await?).locate(request)).await })
     });

@@ -8,7 +8,7 @@ use sealane_proto::types::{
 };
 
 use crate::host::Spec;
-use crate::seat::Seat;
+use crate::seat::{DeviceName, Seat};
 
 /// A network to join, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct NetworkSeat {
     pub(crate) address: Option<OverlayIp>,
     /// A certain Ethernet address; one that follows from the address without it.
     pub(crate) mac: Option<MacAddr>,
+    /// The interface's name, inside; the usual one without it.
+    pub(crate) interface: Option<DeviceName>,
 }
 
 /// What somebody wants at a door.
@@ -55,6 +57,8 @@ pub(crate) enum Field {
     Address,
     /// An Ethernet address.
     Mac,
+    /// The name of an interface.
+    Interface,
     /// The workload's name.
     Name,
     /// The service.
@@ -71,6 +75,7 @@ impl fmt::Display for Field {
             Self::Network => "network",
             Self::Address => "address",
             Self::Mac => "MAC address",
+            Self::Interface => "interface",
             Self::Name => "name",
             Self::Service => "service",
             Self::Port => "port",
@@ -99,6 +104,9 @@ pub(crate) enum SpecError {
     /// A network twice.
     #[error("network {0} is given twice")]
     NetworkTwice(NetworkName),
+    /// The name of an interface twice.
+    #[error("interface {0} is given twice")]
+    InterfaceTwice(DeviceName),
     /// A port twice.
     #[error("port {0}/{1} is given twice")]
     PortTwice(u16, Transport),
@@ -121,6 +129,12 @@ impl AttachSpec {
             });
         if let Some((_, seat)) = twice {
             return Err(SpecError::NetworkTwice(seat.network.clone()));
+        }
+        let named = |seats: &[NetworkSeat], name| seats.iter().any(|seat| seat.interface == Some(name));
+        let mut interfaces =
+            wanted.seats.iter().enumerate().filter_map(|(place, seat)| Some((place, seat.interface?)));
+        if let Some((_, twice)) = interfaces.find(|(place, name)| named(&wanted.seats[..*place], *name)) {
+            return Err(SpecError::InterfaceTwice(twice));
         }
         if wanted.seats.is_empty() {
             return Err(SpecError::NoNetwork);
@@ -180,7 +194,7 @@ impl AttachSpec {
             mac: wanted.mac,
             sidecar: *sidecar,
             weight: *weight,
-            seat,
+            seat: seat.named(wanted.interface),
         };
         (self.0.seats.len() <= seats.len()).then(|| self.0.seats.iter().zip(seats).map(spec).collect())
     }
@@ -216,7 +230,7 @@ mod tests {
     use super::*;
 
     fn seat(network: &str) -> NetworkSeat {
-        NetworkSeat { network: network.parse().unwrap(), address: None, mac: None }
+        NetworkSeat { network: network.parse().unwrap(), address: None, mac: None, interface: None }
     }
 
     fn wanted() -> Wanted {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Hold;
+
 /// A namespace by what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Netns {
@@ -20,4 +22,6 @@ pub(crate) struct Target {
     pub(crate) inode: Option<u64>,
     /// The container that it is of, by the id that its runtime gave it: it is attached again whenever it starts again.
     pub(crate) container: Option<String>,
+    /// Who holds it; without one, it ends with its process or path.
+    pub(crate) hold: Option<Hold>,
 }

@@ -24,6 +24,7 @@ impl TryFrom<v1::NetworkChoice> for NetworkSeat {
             network: field(Field::Network, &choice.network)?,
             address: option(Field::Address, &choice.address)?,
             mac: option(Field::Mac, &choice.mac)?,
+            interface: option(Field::Interface, &choice.interface)?,
         })
     }
 }
@@ -34,6 +35,7 @@ impl From<&NetworkSeat> for v1::NetworkChoice {
             network: seat.network.to_string(),
             address: text(seat.address.as_ref()),
             mac: text(seat.mac.as_ref()),
+            interface: text(seat.interface.as_ref()),
         }
     }
 }
@@ -41,7 +43,8 @@ impl From<&NetworkSeat> for v1::NetworkChoice {
 impl TryFrom<v1::RunRequest> for Wanted {
     type Error = SpecError;
     fn try_from(request: v1::RunRequest) -> Result<Self, SpecError> {
-        let only = v1::NetworkChoice { network: request.network, address: request.address, mac: request.mac };
+        let (network, address, mac) = (request.network, request.address, request.mac);
+        let only = v1::NetworkChoice { network, address, mac, interface: String::new() };
         let choices = if request.networks.is_empty() { vec![only] } else { request.networks };
         let wrong = |field, reason: String| SpecError::Field { field, reason };
         let seats = choices.into_iter().map(NetworkSeat::try_from).collect::<Result<_, _>>()?;
@@ -91,6 +94,7 @@ mod tests {
             network: "office".into(),
             address: "10.1.0.7".into(),
             mac: "02:00:00:00:00:07".into(),
+            interface: "net1".into(),
         };
         let shop = v1::NetworkChoice { network: "shop".into(), ..Default::default() };
         for request in [

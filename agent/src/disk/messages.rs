@@ -54,6 +54,12 @@ pub(super) struct WorkloadMessage {
     pub(super) path: String,
     #[prost(uint64, tag = "9")]
     pub(super) inode: u64,
+    /// Who holds it; it ends with nothing but its dismissal then.
+    #[prost(string, tag = "10")]
+    pub(super) holder: String,
+    /// The names of its interfaces, empty where they are the usual ones; none before there were others.
+    #[prost(string, repeated, tag = "11")]
+    pub(super) interfaces: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -7,6 +7,7 @@ use sealane_proto::resource::Workload;
 
 use super::messages::WorkloadMessage;
 use super::records::{RecordError, unreadable};
+use crate::attachment::Hold;
 use crate::overlay::Local;
 use crate::seat::{Owner, Seat};
 use crate::sidecar::Key;
@@ -33,6 +34,17 @@ pub(crate) struct StoredPath {
     pub(crate) boot: String,
 }
 
+/// Who holds a workload until it is dismissed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredHold {
+    /// Its name.
+    pub(crate) hold: Hold,
+    /// Where the workload's namespace is bound.
+    pub(crate) path: PathBuf,
+    /// The boot that the namespace is of.
+    pub(crate) boot: String,
+}
+
 /// What a workload ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoredAnchor {
@@ -40,6 +52,8 @@ pub(crate) enum StoredAnchor {
     Process(StoredProcess),
     /// The end of a path.
     Path(StoredPath),
+    /// Its dismissal.
+    Held(StoredHold),
 }
 
 impl StoredAnchor {
@@ -49,6 +63,7 @@ impl StoredAnchor {
         match self {
             Self::Process(process) => &process.boot,
             Self::Path(path) => &path.boot,
+            Self::Held(held) => &held.boot,
         }
     }
 
@@ -57,7 +72,16 @@ impl StoredAnchor {
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
             Self::Process(process) => Some(process.pid),
-            Self::Path(_) => None,
+            Self::Path(_) | Self::Held(_) => None,
+        }
+    }
+
+    /// Who holds it, if somebody does.
+    #[must_use]
+    pub(crate) fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::Held(held) => Some(&held.hold),
+            Self::Process(_) | Self::Path(_) => None,
         }
     }
 }
@@ -89,6 +113,7 @@ impl StoredWorkload {
             seats: self.attachments.iter().map(|local| seat(local).number().into()).collect(),
             given: self.attachments.iter().any(|local| seat(local).owner() == Owner::Other),
             boot: self.anchor.boot().to_owned(),
+            interfaces: self.interfaces(),
             ..WorkloadMessage::default()
         };
         match &self.anchor {
@@ -98,8 +123,20 @@ impl StoredWorkload {
             StoredAnchor::Path(path) => {
                 (message.path, message.inode) = (path.path.display().to_string(), path.inode);
             }
+            StoredAnchor::Held(held) => {
+                (message.path, message.holder) = (held.path.display().to_string(), held.hold.to_string());
+            }
         }
         message.encode_to_vec()
+    }
+
+    /// The names of its interfaces, if one is not the usual.
+    fn interfaces(&self) -> Vec<String> {
+        let names = self.attachments.iter().map(|local| local.seat.name());
+        if names.clone().all(|name| name.is_none()) {
+            return Vec::new();
+        }
+        names.map(|name| name.map(|name| name.to_string()).unwrap_or_default()).collect()
     }
 
     /// From [`super::Folder::read`].
@@ -112,14 +149,20 @@ impl StoredWorkload {
         let first = message.workload.ok_or_else(|| fail(&"no workload in it"))?;
         let owner = if message.given { Owner::Other } else { Owner::Agent };
         let numbers = message.seats.into_iter().map(Some).chain(std::iter::repeat(None));
+        let mut names = message.interfaces.into_iter();
         let mut attachments = Vec::new();
         for (workload, number) in std::iter::once(first).chain(message.further).zip(numbers) {
             let workload = Workload::try_from(workload).map_err(|error| fail(&error))?;
             let number = number.map_or(Ok(0), u8::try_from).map_err(|error| fail(&error))?;
-            attachments.push(Local { workload, seat: Seat::new(owner, number) });
+            let name = names.next().filter(|name| !name.is_empty()).map(|name| name.parse()).transpose();
+            let name = name.map_err(|error| fail(&error))?;
+            attachments.push(Local { workload, seat: Seat::new(owner, number).named(name) });
         }
         let boot = message.boot;
-        let anchor = if message.path.is_empty() {
+        let anchor = if !message.holder.is_empty() {
+            let hold = message.holder.parse().map_err(|error| fail(&error))?;
+            StoredAnchor::Held(StoredHold { hold, path: message.path.into(), boot })
+        } else if message.path.is_empty() {
             StoredAnchor::Process(StoredProcess { pid: message.pid, started: message.started, boot })
         } else {
             StoredAnchor::Path(StoredPath { path: message.path.into(), inode: message.inode, boot })
@@ -147,6 +190,19 @@ mod tests {
         let path = StoredPath { path: "/run/netns/web".into(), inode: 7, boot: "b".into() };
         let stored = StoredWorkload { attachments, anchor: StoredAnchor::Path(path) };
         assert_eq!(stored.name().unwrap(), "shop.web");
+        assert_eq!(StoredWorkload::from_bytes(&stored.to_bytes()).unwrap(), stored);
+    }
+
+    #[test]
+    fn a_held_workload_is_read_back_with_the_name_of_its_interface() {
+        let seat = Seat::new(Owner::Other, 1).named("net1".parse().ok());
+        let held = StoredHold {
+            hold: "cni/4f1c/net1".parse().unwrap(),
+            path: "/run/netns/web".into(),
+            boot: "b".into(),
+        };
+        let stored =
+            StoredWorkload { attachments: vec![local("shop", seat)], anchor: StoredAnchor::Held(held) };
         assert_eq!(StoredWorkload::from_bytes(&stored.to_bytes()).unwrap(), stored);
     }
 

@@ -120,12 +120,13 @@ async fn take_in(
     }
     // Seats in a namespace are given one after another.
     let order = context.roster.admitting.lock().await;
+    check_hold(context, request)?;
     let seats = seats(context, request, &networks)?;
     let specs = request.spec.specs(made, &seats).ok_or_else(|| {
         AttachError::Namespace("the namespace has no room for another attachment".to_owned())
     })?;
     let anchor = request.anchor.stored(&context.boot);
-    let admitted = context.host.admit(specs.clone(), anchor).await.ok_or(AttachError::Ending)?;
+    let admitted = context.host.admit(specs.clone(), anchor.clone()).await.ok_or(AttachError::Ending)?;
     let known = |network: &NetworkName| {
         networks.iter().find(|effective| effective.borrow().snapshot.network.name == *network).cloned()
     };
@@ -155,7 +156,7 @@ async fn take_in(
         // Others in the namespace see it by this. If it cannot be bound, setting up says so.
         let _ = given.bind_at(netns_path(&context.run_dir, &Key::of(&first.workload)));
     }
-    let dismissed = context.roster.enter(locals.clone(), request.anchor.pid());
+    let dismissed = context.roster.enter(locals.clone(), &anchor);
     drop(order);
     let mut attachments = Vec::new();
     for (local, effective) in locals.into_iter().zip(networks) {
@@ -184,6 +185,12 @@ fn in_use(
         Some((holder, effective)) => Ok(Obstacle::Elsewhere(holder, effective, error)),
         None => Err(error.into()),
     }
+}
+
+/// A name holds one workload.
+fn check_hold(context: &Context, request: &Request) -> Result<(), AttachError> {
+    let Some(hold) = request.anchor.hold() else { return Ok(()) };
+    context.roster.key_of(hold).map_or(Ok(()), |key| Err(AttachError::Held(hold.clone(), key)))
 }
 
 /// Where the attachments will sit.

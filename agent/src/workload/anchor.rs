@@ -8,7 +8,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::AttachError;
-use crate::disk::{StoredAnchor, StoredPath, StoredProcess};
+use crate::attachment::Hold;
+use crate::disk::{StoredAnchor, StoredHold, StoredPath, StoredProcess};
 use crate::readable;
 
 /// How often a path is looked at: it ends without an event.
@@ -25,6 +26,13 @@ pub(crate) enum Anchor {
         path: PathBuf,
         /// What names it as long as it lives.
         inode: u64,
+    },
+    /// Somebody dismisses it, and nothing else ends it but the machine.
+    Held {
+        /// Who does.
+        hold: Hold,
+        /// Where the namespace is bound.
+        path: PathBuf,
     },
 }
 
@@ -61,6 +69,9 @@ impl Anchor {
             Self::Path { path, inode } => {
                 StoredAnchor::Path(StoredPath { path: path.clone(), inode: *inode, boot })
             }
+            Self::Held { hold, path } => {
+                StoredAnchor::Held(StoredHold { hold: hold.clone(), path: path.clone(), boot })
+            }
         }
     }
 
@@ -85,6 +96,9 @@ impl Anchor {
                     Err(Gone::Ended(format!("namespace {} is gone", path.display())))
                 }
             }
+            StoredAnchor::Held(StoredHold { hold, path, .. }) => {
+                Ok(Self::Held { hold: hold.clone(), path: path.clone() })
+            }
         }
     }
 
@@ -95,7 +109,7 @@ impl Anchor {
     pub(super) fn netns(&self) -> Result<NetNs, NetNsError> {
         match self {
             Self::Process(process) => NetNs::open(format!("/proc/{}/ns/net", process.get_ref().pid())),
-            Self::Path { path, .. } => NetNs::open(path),
+            Self::Path { path, .. } | Self::Held { path, .. } => NetNs::open(path),
         }
     }
 
@@ -104,7 +118,16 @@ impl Anchor {
     pub(super) fn pid(&self) -> Option<u32> {
         match self {
             Self::Process(process) => Some(process.get_ref().pid()),
-            Self::Path { .. } => None,
+            Self::Path { .. } | Self::Held { .. } => None,
+        }
+    }
+
+    /// Who holds it, if somebody does.
+    #[must_use]
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::Held { hold, .. } => Some(hold),
+            Self::Process(_) | Self::Path { .. } => None,
         }
     }
 
@@ -119,6 +142,7 @@ impl Anchor {
                     look.tick().await;
                 }
             }
+            Self::Held { .. } => std::future::pending().await,
         }
     }
 }

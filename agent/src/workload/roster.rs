@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sealane_proto::types::{NetworkName, WorkloadRef};
+use sealane_proto::types::{NetworkName, WorkloadName, WorkloadRef};
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
 use super::plumbing::netns_path;
-use crate::attachment::{Attached, Progress};
+use crate::attachment::{Attached, Hold, Progress};
 use crate::disk::StoredAnchor;
 use crate::overlay::Local;
 use crate::seat::Owner;
@@ -26,7 +26,7 @@ const ENDING: Duration = Duration::from_secs(15);
 pub(crate) struct Roster {
     entries: watch::Sender<BTreeMap<Key, Entry>>,
     lost: Mutex<BTreeMap<Key, Lost>>,
-    /// Held while seats in a namespace are given.
+    /// Holding while seats in a namespace are given.
     pub(super) admitting: tokio::sync::Mutex<()>,
 }
 
@@ -35,9 +35,22 @@ struct Entry {
     attachments: Vec<Local>,
     /// What it ends with, if that is a process.
     pid: Option<u32>,
+    /// Who holds it, if somebody does.
+    hold: Option<Hold>,
     /// Once it may be entered.
     attached: Option<Attached>,
     dismiss: watch::Sender<bool>,
+}
+
+/// A workload that somebody holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Who.
+    pub(crate) hold: Hold,
+    /// The workload.
+    pub(crate) workload: WorkloadName,
+    /// Its networks, in the order in which it joined them.
+    pub(crate) networks: Vec<NetworkName>,
 }
 
 /// An attached workload that ended with the machine: nobody but who attached it can do so again.
@@ -65,12 +78,13 @@ impl Entry {
 impl Roster {
     /// A workload is here from now on; says when somebody asks for its end.
     #[must_use]
-    pub(super) fn enter(&self, attachments: Vec<Local>, pid: Option<u32>) -> watch::Receiver<bool> {
+    pub(super) fn enter(&self, attachments: Vec<Local>, anchor: &StoredAnchor) -> watch::Receiver<bool> {
         let (dismiss, dismissed) = watch::channel(false);
         if let Some(first) = attachments.first() {
             let key = Key::of(&first.workload);
             self.lost().remove(&key);
-            let entry = Entry { attachments, pid, attached: None, dismiss };
+            let (pid, hold) = (anchor.pid(), anchor.hold().cloned());
+            let entry = Entry { attachments, pid, hold, attached: None, dismiss };
             self.entries.send_modify(|entries| drop(entries.insert(key, entry)));
         }
         dismissed
@@ -115,6 +129,8 @@ impl Roster {
         let what = match anchor {
             StoredAnchor::Path(path) => path.path.display().to_string(),
             StoredAnchor::Process(process) => format!("process {}", process.pid),
+            // Who held it comes again by itself.
+            StoredAnchor::Held(_) => return,
         };
         let networks = keys.iter().map(|key| key.network.clone()).collect();
         self.lost().insert(first.clone(), Lost { networks, what });
@@ -217,10 +233,47 @@ impl Roster {
                 "workload {wanted} was started by `sealane run` and ends with its command{process}; hint: end that"
             ));
         }
+        Ok(self.end(&key, &entry).await)
+    }
+
+    /// Ends what `hold` holds; answers whether nothing of it is left. What is not there is no error.
+    pub(super) async fn release(&self, hold: &Hold) -> bool {
+        let held = self.of(hold);
+        match held {
+            Some((key, entry)) => self.end(&key, &entry).await,
+            None => true,
+        }
+    }
+
+    async fn end(&self, key: &Key, entry: &Entry) -> bool {
         entry.dismiss.send_replace(true);
         let mut entries = self.entries.subscribe();
-        let gone = entries.wait_for(|entries| !entries.contains_key(&key));
-        Ok(tokio::time::timeout(ENDING, gone).await.is_ok())
+        let gone = entries.wait_for(|entries| !entries.contains_key(key));
+        tokio::time::timeout(ENDING, gone).await.is_ok()
+    }
+
+    fn of(&self, hold: &Hold) -> Option<(Key, Entry)> {
+        let entries = self.entries.borrow();
+        let mut held = entries.iter().filter(|(_, entry)| entry.hold.as_ref() == Some(hold));
+        held.next().map(|(key, entry)| (key.clone(), entry.clone()))
+    }
+
+    /// The workload that `hold` holds.
+    pub(super) fn key_of(&self, hold: &Hold) -> Option<Key> {
+        self.of(hold).map(|(key, _)| key)
+    }
+
+    /// Everything that somebody holds.
+    pub(super) fn held(&self) -> Vec<Holding> {
+        let held = |(key, entry): (&Key, &Entry)| {
+            let networks = entry.attachments.iter().map(|local| local.workload.network.clone());
+            Some(Holding {
+                hold: entry.hold.clone()?,
+                workload: key.workload.clone(),
+                networks: networks.collect(),
+            })
+        };
+        self.entries.borrow().iter().filter_map(held).collect()
     }
 
     fn find(&self, wanted: &WorkloadRef, host: &str) -> Result<Key, String> {

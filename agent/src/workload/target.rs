@@ -42,9 +42,10 @@ pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs)
     let entered = context.hopper.run(&netns, || ());
     entered.map_err(|error| refused(format!("{shown}: {error}")))?;
     refuse_ours(context, &path, inode)?;
-    let anchor = match process {
-        Some(process) => Anchor::process(process)?,
-        None => Anchor::Path { path, inode },
+    let anchor = match (&target.hold, process) {
+        (Some(hold), _) => Anchor::Held { hold: hold.clone(), path },
+        (None, Some(process)) => Anchor::process(process)?,
+        (None, None) => Anchor::Path { path, inode },
     };
     Ok((anchor, netns))
 }

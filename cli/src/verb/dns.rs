@@ -30,7 +30,7 @@ pub(crate) fn call(dns: &Dns, common: &Common, printer: &Printer) -> Result<(), 
     let DnsAction::Query(query) = &dns.action;
     let asked = message(query).map_err(|reason| Failure::new(reason).exit(Exit::Usage))?;
     require_root("dns query")?;
-    let request = v1::LocateRequest { workload: query.from.to_string() };
+    let request = v1::LocateRequest { workload: query.from.to_string(), ..Default::default() };
     let location = converse(async { answer(AgentClient::new(agent(common).await?).locate(request)).await })?;
     let server = nameserver(&location.resolv_conf)?;
     let workload = &location.workload;

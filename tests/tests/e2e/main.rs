@@ -18,6 +18,7 @@ mod direct;
 mod documents;
 mod egress;
 mod freshness;
+mod held;
 mod identity;
 mod install;
 mod ipv6;

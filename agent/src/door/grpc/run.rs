@@ -13,7 +13,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::identity::identity;
-use super::words::{status, target, wrong};
+use super::words::{hold, status, target, wrong};
 use crate::attachment::{AttachSpec, Event, Failure, Progress, Wanted};
 use crate::workload::{AttachError, Workloads};
 
@@ -61,7 +61,7 @@ impl Agent for RunApi {
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Events>, Status> {
         let request = request.into_inner();
-        let target = target(&request);
+        let target = target(&request)?;
         let spec = self.spec(request.workload.unwrap_or_default())?;
         let (progress, events) = Progress::channel(16);
         self.workloads.attach(spec, target, progress).map_err(refused)?;
@@ -72,8 +72,14 @@ impl Agent for RunApi {
         &self,
         request: Request<v1::DetachRequest>,
     ) -> Result<Response<v1::DetachResponse>, Status> {
-        let name = reference(&request.into_inner().workload)?;
-        let gone = self.workloads.detach(&name).await.map_err(Status::not_found)?;
+        let request = request.into_inner();
+        let gone = match hold(&request.holder)? {
+            Some(hold) => self.workloads.dismiss(&hold).await,
+            None => {
+                let name = reference(&request.workload)?;
+                self.workloads.detach(&name).await.map_err(Status::not_found)?
+            }
+        };
         Ok(Response::new(v1::DetachResponse { ending: !gone }))
     }
 
@@ -88,9 +94,19 @@ impl Agent for RunApi {
     }
 
     async fn locate(&self, request: Request<v1::LocateRequest>) -> Result<Response<v1::Location>, Status> {
-        let name = reference(&request.into_inner().workload)?;
-        let located = self.workloads.locate(&name).await.map_err(Status::not_found)?;
+        let request = request.into_inner();
+        let located = match hold(&request.holder)? {
+            Some(hold) => self.workloads.held_by(&hold).await,
+            None => self.workloads.locate(&reference(&request.workload)?).await,
+        };
+        let located = located.map_err(Status::not_found)?;
         Ok(Response::new(located.into()))
+    }
+
+    async fn held(&self, request: Request<v1::HeldRequest>) -> Result<Response<v1::HeldResponse>, Status> {
+        let prefix = request.into_inner().prefix;
+        let held = self.workloads.held().into_iter().filter(|held| held.hold.as_str().starts_with(&prefix));
+        Ok(Response::new(v1::HeldResponse { held: held.map(Into::into).collect() }))
     }
 
     async fn identity(

@@ -5,19 +5,41 @@ use std::path::PathBuf;
 use sealane_proto::wire::v1;
 use tonic::{Code, Status};
 
-use crate::attachment::{Attached, Event, Failure, Field, Kind, Netns, Seated, SpecError, Target};
-use crate::workload::Restarted;
+use crate::attachment::{
+    Attached, Event, Failure, Field, Hold, HoldError, Kind, Netns, Seated, SpecError, Target,
+};
+use crate::workload::{Holding, Restarted};
 
 /// The namespace of a request.
-pub(super) fn target(request: &v1::AttachRequest) -> Target {
+///
+/// # Errors
+/// When its holder is none.
+pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
     let netns = match request.pid {
         0 => Netns::Path(PathBuf::from(&request.netns)),
         pid => Netns::Process(pid),
     };
-    Target {
+    Ok(Target {
         netns,
         inode: Some(request.inode).filter(|inode| *inode != 0),
         container: Some(request.container.clone()).filter(|container| !container.is_empty()),
+        hold: hold(&request.holder)?,
+    })
+}
+
+/// A holder, if one is named.
+pub(super) fn hold(text: &str) -> Result<Option<Hold>, Status> {
+    let hold = (!text.is_empty()).then(|| text.parse()).transpose();
+    hold.map_err(|error: HoldError| Status::invalid_argument(error.to_string()))
+}
+
+impl From<Holding> for v1::HeldView {
+    fn from(held: Holding) -> Self {
+        Self {
+            holder: held.hold.to_string(),
+            workload: held.workload.to_string(),
+            networks: held.networks.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
@@ -77,6 +99,7 @@ pub(super) fn wrong(error: &SpecError) -> Status {
         SpecError::NoNetwork => "--network is missing: a workload is in one network at least".to_owned(),
         SpecError::NoService => "--port needs --service: the service whose port it is".to_owned(),
         SpecError::NetworkTwice(network) => format!("--network {network} is given twice"),
+        SpecError::InterfaceTwice(_) => error.to_string(),
         SpecError::PortTwice(port, transport) => format!("--port {port}/{transport} is given twice"),
         SpecError::SidecarPort(port) => format!(
             "--port {port} is one of the sidecar's own ports; hint: listen on another one, or use --no-sidecar"
@@ -90,6 +113,7 @@ fn flag(field: Field) -> &'static str {
         Field::Network => "--network",
         Field::Address => "--ip",
         Field::Mac => "--mac",
+        Field::Interface => "the interface's name",
         Field::Name => "--name",
         Field::Service => "--service",
         Field::Port => "--port",

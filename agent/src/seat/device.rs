@@ -1,0 +1,71 @@
+//! Names of network devices.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest name that the kernel takes, in bytes (IFNAMSIZ without the final zero).
+const LONGEST: usize = 15;
+
+/// The name of a network device, as the kernel takes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceName {
+    bytes: [u8; LONGEST],
+    len: u8,
+}
+
+/// Why a text is not the name of a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no name of an interface: it has 1 to 15 ASCII letters, digits and signs, none of them `/`, `:`, `\"` or `\\`, and is not `.` or `..`"
+)]
+pub struct DeviceNameError(String);
+
+impl DeviceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // It was made of text.
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = DeviceNameError;
+    fn from_str(text: &str) -> Result<Self, DeviceNameError> {
+        let fits = |c: u8| c.is_ascii_graphic() && c != b'/' && c != b':' && c != b'"' && c != b'\\';
+        let refused = || DeviceNameError(text.chars().take(64).collect());
+        if text.is_empty() || text.len() > LONGEST || [".", ".."].contains(&text) || !text.bytes().all(fits) {
+            return Err(refused());
+        }
+        let mut bytes = [0; LONGEST];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { bytes, len: u8::try_from(text.len()).map_err(|_| refused())? })
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_kernel_takes_and_no_more() {
+        for good in ["eth0", "net1", "a", "fifteen-letters", "eth0.100", "vlan@5"] {
+            assert_eq!(good.parse::<DeviceName>().unwrap().to_string(), good);
+        }
+        for wrong in ["", ".", "..", "sixteen-letters-", "a b", "a/b", "a:b", "é", "a\"b", "a\nb"] {
+            assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
+        }
+    }
+}
