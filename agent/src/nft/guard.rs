@@ -1,7 +1,8 @@
 //! What a network's bridge lets in. Pure.
 //!
-//! By a port: frames of its workload's Ethernet and IP address, nothing else. By the VXLAN device: packets from addresses of
-//! the network's, but the gateway's and those of this host's own workloads. ARP and neighbour discovery never come by a
+//! By a port: frames of its workload's Ethernet and IP address, nothing else. By the VXLAN device: packets from addresses
+//! that workloads of the network can have, but those of this host's own: not the gateway's, nor the network's own and the
+//! broadcast address. ARP and neighbour discovery never come by a
 //! tunnel, as every host answers its own workloads' questions: what comes by the device is the kernel's own answer, which is
 //! marked as for the host, while others' frames are for somebody behind the bridge.
 //!
@@ -64,21 +65,27 @@ pub(super) struct Guarded {
 
 impl Tunnel {
     pub(super) fn guarded(&self, Addresses { subnet, subnet6 }: Addresses) -> Guarded {
-        let (net, gateway) = (subnet.to_net(), subnet.gateway());
-        let first = format!("ip saddr {net} ip saddr != {gateway} ip saddr != @local accept");
+        let [first, last] = ends(subnet);
+        let all = format!("ip saddr {first}-{last} ip saddr != @local accept");
         let mut rules = vec!["meta pkttype host arp operation reply accept".to_owned()];
         if let Some(subnet6) = subnet6 {
-            let gateway = subnet6.address(gateway);
+            let [first, last] = ends(subnet).map(|end| subnet6.of_ipv4(end));
             rules.push("meta pkttype host icmpv6 type nd-neighbor-advert accept".to_owned());
             rules.push(
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto foreign"
                     .to_owned(),
             );
-            rules.push(format!("ip6 saddr {subnet6} ip6 saddr != {gateway} ip6 saddr != @local6 accept"));
+            rules.push(format!("ip6 saddr {first}-{last} ip6 saddr != @local6 accept"));
         }
         rules.push("goto foreign".to_owned());
-        Guarded { device: self.device.clone(), index: self.index, rules: stamped(&first, &rules) }
+        Guarded { device: self.device.clone(), index: self.index, rules: stamped(&all, &rules) }
     }
+}
+
+/// The first and the last address that a workload can have: behind the gateway's, before the broadcast address.
+fn ends(subnet: Subnet) -> [Ipv4Addr; 2] {
+    let (gateway, broadcast) = (subnet.gateway().to_ipv4(), subnet.to_net().broadcast());
+    [gateway.to_bits() + 1, broadcast.to_bits() - 1].map(Ipv4Addr::from_bits)
 }
 
 /// The first rule's comment is a fingerprint of them all.

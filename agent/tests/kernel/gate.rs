@@ -1,6 +1,6 @@
 //! Who may send into a network by its tunnels.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,8 +100,21 @@ async fn what_a_host_sends_has_an_inner_address_of_another_hosts_workload() {
     let (hosts, service) = hosts_and_a_stranger().await;
     let (shop, target) = (Vni::FIRST.get(), "192.0.2.1:4789");
     let member = socket(&hosts.b, &hosts.b.ns, "192.0.2.2:0");
-    // The gateway's, one of nobody's network, one of this host's own.
-    for inner in [[10, 42, 0, 1], [192, 0, 2, 9], [127, 0, 0, 1], [10, 42, 0, 10]] {
+    let forged = [
+        // The gateway's, this host's own.
+        [10, 42, 0, 1],
+        [10, 42, 0, 10],
+        // The network's and its broadcast address: nobody's.
+        [10, 42, 0, 0],
+        [10, 42, 255, 255],
+        // Of no network, or of none that has senders.
+        [192, 0, 2, 9],
+        [127, 0, 0, 1],
+        [0, 0, 0, 0],
+        [224, 0, 0, 1],
+        [255, 255, 255, 255],
+    ];
+    for inner in forged {
         member.send_to(&tunnelled(shop, inner, "forged"), target).unwrap();
     }
     let lie = wrapped(shop, |frame| {
@@ -117,8 +130,49 @@ async fn what_a_host_sends_has_an_inner_address_of_another_hosts_workload() {
     member.send_to(&tunnelled(shop, [10, 42, 0, 20], "true"), target).unwrap();
     assert_eq!(heard(&service), "true");
     let ns = hosts.a.overlay.network_netns(&hosts.network.name).unwrap();
-    assert_eq!(counter(&ns, "foreign"), 5);
+    assert_eq!(counter(&ns, "foreign"), forged.len() as u64 + 1);
     assert_eq!(counter(&hosts.a.ns, STRANGERS), 0);
+}
+
+#[tokio::test]
+async fn inner_ipv6_addresses_are_held_to_what_workloads_can_have() {
+    let mut hosts = two_hosts();
+    hosts.network.subnet6 = Some("fd42::/64".parse().unwrap());
+    let network = hosts.network.clone();
+    let workload = hosts.a.attach(&network, "service", 10, 10).await;
+    hosts.b.attach(&network, "client", 20, 20).await;
+    hosts.converge().await;
+    let service = socket(&hosts.a, &workload, "0.0.0.0:5353");
+    let member = socket(&hosts.b, &hosts.b.ns, "192.0.2.2:0");
+    let (shop, target) = (Vni::FIRST.get(), "192.0.2.1:4789");
+    let forged = [
+        // The routers' anycast address, the gateway's, this host's own.
+        "fd42::",
+        "fd42::a2a:1",
+        "fd42::a2a:a",
+        // What is made from the network's and the broadcast address, and from no address of the network.
+        "fd42::a2a:0",
+        "fd42::a2a:ffff",
+        "fd42::a2b:14",
+        "fd42::1:0:a2a:14",
+        // Of no network, or of none that has senders.
+        "fd43::a2a:14",
+        "::",
+        "::1",
+        "ff02::1",
+        "fe80::14",
+    ];
+    for inner in forged {
+        let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 77], [2, 0, 0, 0, 0, 10]);
+        let (from, to): (Ipv6Addr, Ipv6Addr) = (inner.parse().unwrap(), "fd42::a2a:a".parse().unwrap());
+        let packet = packet.ipv6(from.octets(), to.octets(), 64).udp(4000, 5353);
+        let frame = wrapped(shop, |frame| packet.write(frame, b"forged").unwrap());
+        member.send_to(&frame, target).unwrap();
+    }
+    member.send_to(&tunnelled(shop, [10, 42, 0, 20], "true"), target).unwrap();
+    assert_eq!(heard(&service), "true");
+    let ns = hosts.a.overlay.network_netns(&hosts.network.name).unwrap();
+    assert_eq!(counter(&ns, "foreign"), forged.len() as u64);
 }
 
 #[tokio::test]
