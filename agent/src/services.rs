@@ -27,11 +27,12 @@ use kernel::Namespace;
 pub(crate) use metrics::ServiceMetrics;
 pub use table::{ServiceTable, ServiceTables};
 
-/// How many namespaces change at once: a change of a network concerns them all, and others wait for the kernel, too.
+/// How many namespaces follow a change at once: it concerns them all, and others wait for the kernel, too. Who begins
+/// takes no turn: it does not wait until all others have followed the change before.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-/// A turn of one's own, until it is dropped. Never closed, so there is always one.
-async fn turn() -> Option<SemaphorePermit<'static>> {
+/// A turn to let a namespace follow a change, until it is dropped. Never closed, so there is always one.
+pub(crate) async fn turn() -> Option<SemaphorePermit<'static>> {
     TURNS.acquire().await.ok()
 }
 
@@ -80,6 +81,16 @@ impl ServiceRules {
         Self { metrics: Some(metrics), ..self }
     }
 
+    /// Whether the rules are known to be those of `wanted`.
+    pub(crate) fn are_of(&self, wanted: &Arc<ServiceTable>) -> bool {
+        self.known.as_ref().is_some_and(|known| known == wanted)
+    }
+
+    /// Whether every port of `wanted` leads to somebody, and only to who serves it: names of that state can be told.
+    pub(crate) fn lead_where(&self, wanted: &ServiceTable) -> bool {
+        self.known.as_ref().is_some_and(|known| known.leads_where(wanted))
+    }
+
     /// Makes the rules those of `wanted`, and frees flows that may not go on. What is so already is not touched.
     /// Answers whether anything was changed.
     ///
@@ -89,16 +100,13 @@ impl ServiceRules {
     /// # Cancel safety
     /// A change that has begun runs to its end; the next call looks at what is there.
     pub async fn ensure(&mut self, netns: &NetNs, wanted: &Arc<ServiceTable>) -> Result<bool, ServiceError> {
-        if self.known.as_ref().is_some_and(|known| known == wanted) {
+        if self.are_of(wanted) {
             return Ok(false);
         }
         let started = Instant::now();
         let (known, table) = (self.known.take(), wanted.clone());
-        // A workload that begins does not wait until all others have followed the one before.
-        let turn = if known.is_some() { Some(turn().await) } else { None };
         let (changed, freed) =
             self.blocking(netns, move |namespace| ensure(namespace, known, &table)).await?;
-        drop(turn);
         self.known = Some(wanted.clone());
         if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
             metrics.observe(started.elapsed().as_secs_f64());
@@ -117,7 +125,6 @@ impl ServiceRules {
     pub async fn audit(&mut self, netns: &NetNs) -> Result<bool, ServiceError> {
         let Some(wanted) = self.known.take() else { return Ok(false) };
         let table = wanted.clone();
-        let _turn = turn().await;
         let (changed, _) = self.blocking(netns, move |namespace| ensure(namespace, None, &table)).await?;
         self.known = Some(wanted);
         Ok(changed)

@@ -144,6 +144,16 @@ impl ServiceTable {
         }
     }
 
+    /// Whether each port of `other` leads here to some of those who serve it there and to nobody else, and no address is
+    /// missing: the names of that state can be told.
+    #[must_use]
+    pub(super) fn leads_where(&self, other: &Self) -> bool {
+        let leads = |(mapped, wanted): (&Mapped, &Backends)| {
+            self.ports.get(mapped).is_some_and(|known| known.chain == wanted.chain || known.meets(wanted))
+        };
+        self.blocks == other.blocks && other.vips.is_subset(&self.vips) && other.ports.iter().all(leads)
+    }
+
     /// Whether flows of datagrams that began under `before` may have to leave who answers them: an endpoint left,
     /// or a port is served that was not.
     #[must_use]
@@ -178,6 +188,14 @@ impl Backends {
         }
         let chain = format!("svc/{service}/{transport}/{port}/{:08x}", content.finalize());
         Some(Self { chain, endpoints })
+    }
+
+    /// Whether all of these endpoints are among the others.
+    fn meets(&self, others: &Self) -> bool {
+        let serves = |(address, _): &(IpAddr, Weight)| {
+            others.endpoints.binary_search_by_key(address, |(other, _)| *other).is_ok()
+        };
+        self.endpoints.iter().all(serves)
     }
 }
 

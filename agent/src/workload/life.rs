@@ -2,7 +2,9 @@
 
 mod audit;
 mod end;
+mod follow;
 mod start;
+mod waiting;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -25,7 +27,9 @@ use crate::attachment::Seated;
 use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
 use crate::overlay::Local;
+use crate::services;
 use crate::sidecar::{Key, Supervisor};
+use waiting::Waiting;
 
 /// How long a sidecar may be away, which is started again when it dies, until its workload gets no calls.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -46,6 +50,12 @@ pub(super) struct Life {
     supervisor: Option<Supervisor>,
     /// By what the rules of service addresses are.
     ruled: u64,
+    /// Whether the kernel refused them the last time.
+    refused: bool,
+    /// Whether they are to be compared with what the kernel has.
+    audit_due: bool,
+    /// The states whose names are not told yet.
+    waiting: Waiting,
     /// Whether control may know of it.
     registered: bool,
     /// The report that tells control of it.
@@ -70,6 +80,9 @@ impl Life {
             plumbed: None,
             supervisor: None,
             ruled: 0,
+            refused: false,
+            audit_due: false,
+            waiting: Waiting::default(),
             registered,
             report: 1,
         }
@@ -112,7 +125,7 @@ impl Life {
 
     /// Follows everything that changes around the workload until it is to end.
     pub(super) async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
-        self.follow().await;
+        self.note_newest().await;
         let (mut listening, portless) = (self.watch_health(), self.local.workload.ports.is_empty());
         let mut frozen = lifeline.anchor.pid().and_then(freezer::watch);
         let runs = frozen.as_ref().is_none_or(|(frozen, _)| !*frozen.borrow());
@@ -121,8 +134,8 @@ impl Life {
         self.declare(standing).await;
         let mut applied = self.supervisor.as_ref().map(|supervisor| supervisor.applied.clone());
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
-        let ended = lifeline.ended();
-        tokio::pin!(first_reading, silence, ended);
+        let (ended, turn) = (lifeline.ended(), services::turn());
+        tokio::pin!(first_reading, silence, ended, turn);
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         loop {
             tokio::select! {
@@ -152,14 +165,19 @@ impl Life {
                     standing.runs = !frozen;
                     self.declare(standing).await;
                 }
-                Ok(()) = self.effective.changed() => self.follow().await,
-                () = tokio::time::sleep(RETRY), if self.is_behind() => self.follow().await,
+                Ok(()) = self.effective.changed() => self.note_newest().await,
+                // Its place in the queue stays while it hears of other things.
+                _turn = &mut turn, if self.wants_turn() => {
+                    self.follow().await;
+                    turn.set(services::turn());
+                }
+                () = tokio::time::sleep(RETRY), if self.refused => self.refused = false,
                 () = tokio::time::sleep(RETRY), if listening.is_none() && !portless => {
                     listening = self.watch_health();
                 }
                 _ = audit.tick() => {
                     self.audit_rules().await;
-                    self.audit_services().await;
+                    self.audit_due = true;
                 }
             }
         }
@@ -201,42 +219,6 @@ impl Life {
         let complain =
             |error| tracing::error!(%error, workload = %self.key, "cannot see whether a workload listens");
         watched.map_err(complain).ok()
-    }
-
-    /// Lets rules and names follow the newest state, in this order.
-    async fn follow(&mut self) {
-        let effective = self.effective.borrow_and_update().clone();
-        if let Some(plumbed) = &mut self.plumbed {
-            let table = effective.services.of(self.local.workload.sidecar);
-            match plumbed.services.ensure(&plumbed.netns, table).await {
-                Ok(_) => self.ruled = effective.sequence,
-                Err(error) => {
-                    tracing::error!(%error, workload = %self.key, "cannot balance service addresses, trying again");
-                }
-            }
-        }
-        self.context
-            .host
-            .applied(self.key.clone(), DataPlane::Rules, self.plumbed.as_ref().map(|_| self.ruled))
-            .await;
-        self.publish_names();
-    }
-
-    /// Whether the rules of service addresses are to be tried again.
-    fn is_behind(&self) -> bool {
-        self.plumbed.is_some() && self.ruled < self.effective.borrow().sequence
-    }
-
-    /// Lets the workload's DNS answer by the newest state, once its sidecar and its rules are by it.
-    fn publish_names(&self) {
-        let effective = self.effective.borrow().clone();
-        let applied = self.supervisor.as_ref().and_then(|supervisor| *supervisor.applied.borrow());
-        let follows =
-            applied.is_none_or(|applied| applied >= effective.sequence) && self.ruled >= effective.sequence;
-        if follows {
-            let (names, place) = &self.names;
-            names.publish(*place, effective.zone.clone());
-        }
     }
 }
 

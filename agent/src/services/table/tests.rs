@@ -110,3 +110,16 @@ fn flows_are_looked_at_when_an_endpoint_left_or_a_port_is_new() {
     assert!(one.strands(&two) && one.strands(&none) && none.strands(&one));
     assert!(!two.strands(&one) && !one.strands(&streams) && !streams.strands(&one));
 }
+
+#[test]
+fn names_of_a_newer_state_can_be_told_where_every_port_leads_to_who_still_serves_it() {
+    let one = table(&SERVICES, &["api-1 10.42.0.1 api 1 80/http"], false);
+    let check = |newer: ServiceTable, told: bool| assert_eq!(one.leads_where(&newer), told, "{newer:?}");
+    check(one.clone(), true);
+    check(table(&SERVICES, &["api-1 10.42.0.1 api 3 80/http", "api-2 10.42.0.2 api 1 80/http"], false), true);
+    check(table(&SERVICES, &[], false), true);
+    // Another instance alone, a port more, an address more.
+    check(table(&SERVICES, &["api-2 10.42.0.2 api 1 80/http"], false), false);
+    check(table(&SERVICES, &["api-1 10.42.0.1 api 1 80/http 53"], false), false);
+    check(table(&[SERVICES[0], SERVICES[1], "new 10.42.255.3 80/http"], &[], false), false);
+}
