@@ -1,5 +1,6 @@
-//! Rules, through the `nft` program: redirects in the namespaces of workloads with a sidecar, the guard and the
-//! border of every network, the host's border.
+//! Rules in nft's language: redirects in the namespaces of workloads with a sidecar, the guard and the
+//! border of every network, the host's border. What every start needs is put in by netlink (`script`), the rest by the `nft`
+//! program, which also lists what is there.
 //!
 //! A whole table is replaced in one transaction, so that no packet passes between old rules and new. The
 //! table's comment is a fingerprint of its text, by which one that is there already is recognised.
@@ -14,6 +15,7 @@ mod network;
 mod program;
 mod rules;
 mod rules6;
+mod script;
 mod table;
 pub(crate) mod writer;
 

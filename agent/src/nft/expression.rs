@@ -29,7 +29,7 @@ const VERDICT: u32 = 0;
 const FIRST: u32 = 1;
 /// Those behind it, for keys of several parts.
 const NEXT: [u32; 2] = [9, 10];
-const META_NFPROTO: u32 = 15;
+pub(super) const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const META_IIFKIND: u32 = 26;
 /// IFNAMSIZ: what a kind of device is compared as.
@@ -42,10 +42,12 @@ const TRANSPORT_HEADER: u32 = 2;
 pub(crate) struct Family {
     /// NFPROTO_IPV4.
     pub(crate) nfproto: u8,
+    /// What a frame's header calls it: ETH_P_IP.
+    pub(super) protocol: u16,
     /// Where the source begins in the IP header.
-    source: u32,
+    pub(super) source: u32,
     /// Where the destination begins.
-    destination: u32,
+    pub(super) destination: u32,
     /// How long an address is, in bytes.
     pub(crate) length: u32,
     /// ICMP's number, and its echo request's.
@@ -57,10 +59,17 @@ pub(crate) struct Family {
 impl Family {
     /// RFC 791 and RFC 792.
     pub(crate) const V4: Self =
-        Self { nfproto: 2, source: 12, destination: 16, length: 4, echo: (1, 8), kind: 7 };
+        Self { nfproto: 2, protocol: 0x0800, source: 12, destination: 16, length: 4, echo: (1, 8), kind: 7 };
     /// RFC 8200 and RFC 4443.
-    pub(crate) const V6: Self =
-        Self { nfproto: 10, source: 8, destination: 24, length: 16, echo: (58, 128), kind: 8 };
+    pub(crate) const V6: Self = Self {
+        nfproto: 10,
+        protocol: 0x86dd,
+        source: 8,
+        destination: 24,
+        length: 16,
+        echo: (58, 128),
+        kind: 8,
+    };
 }
 
 /// One rule.
@@ -73,7 +82,8 @@ impl Rule {
         self.0.as_bytes()
     }
 
-    fn expression(mut self, name: &str, data: impl FnOnce(&mut Attributes)) -> Self {
+    /// One expression and its attributes.
+    pub(super) fn expression(mut self, name: &str, data: impl FnOnce(&mut Attributes)) -> Self {
         self.0.nested(LIST_ELEM, |expression| {
             expression.text(EXPR_NAME, name);
             expression.nested(EXPR_DATA, data);
@@ -81,14 +91,16 @@ impl Rule {
         self
     }
 
-    fn meta(self, key: u32, register: u32) -> Self {
+    /// Puts what the kernel knows of the packet into a register.
+    pub(super) fn meta(self, key: u32, register: u32) -> Self {
         self.expression("meta", |data| {
             data.number(2, key);
             data.number(1, register);
         })
     }
 
-    fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
+    /// Puts a part of the packet into a register.
+    pub(super) fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
         self.expression("payload", |data| {
             for (kind, value) in [(1, register), (2, base), (3, offset), (4, length)] {
                 data.number(kind, value);
@@ -96,11 +108,13 @@ impl Rule {
         })
     }
 
-    fn is(self, value: &[u8]) -> Self {
+    /// Goes on if the first register is this.
+    pub(super) fn is(self, value: &[u8]) -> Self {
         self.compare(0, value)
     }
 
-    fn compare(self, operator: u32, value: &[u8]) -> Self {
+    /// Goes on if the first register compares so with this.
+    pub(super) fn compare(self, operator: u32, value: &[u8]) -> Self {
         self.expression("cmp", |data| {
             data.number(1, FIRST);
             data.number(2, operator);

@@ -1,4 +1,4 @@
-//! Running `nft` inside a namespace.
+//! Scripts inside a namespace: by netlink where they can be, or by running `nft`.
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::kernel;
+use super::{kernel, script};
+use crate::netlink::netfilter::NetfilterSocket;
 use crate::seat::Seat;
 
 /// What is read of a table, in bytes: that of a network with 10,000 workloads has 4 MB.
@@ -39,8 +40,22 @@ pub enum NftError {
     Kernel(#[source] io::Error),
 }
 
-/// Runs a script as one transaction.
+/// Runs a script as one transaction: by netlink, which takes a fraction of a millisecond, if it is of the kind that starts
+/// need; otherwise by the program, which also has the better words for what the kernel refuses.
 pub(super) fn run(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), NftError> {
+    if let Some(transaction) = script::compile(&script) {
+        let done = NetfilterSocket::open(hopper, netns)
+            .and_then(|mut socket| socket.commit(&transaction, "change the rules"));
+        match done {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::debug!(%error, "rules are left to the nft program"),
+        }
+    }
+    run_program(hopper, netns, script)
+}
+
+/// The same by the program.
+pub(super) fn run_program(hopper: &Hopper, netns: &NetNs, script: String) -> Result<(), NftError> {
     let mut child = spawn(hopper, netns, &["-f", "-"])?;
     // Taken, so that nft sees its end; small enough for the pipe.
     if let Some(mut stdin) = child.stdin.take() {

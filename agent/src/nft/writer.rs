@@ -16,9 +16,10 @@ const GET_RULE: u8 = 7;
 const GET_ELEMENTS: u8 = 13;
 const COUNTER: u32 = 1; // NFT_OBJECT_COUNTER
 
-/// Messages about one table of the family `inet`.
+/// Messages about one table after another, to begin with of the family `inet`.
 pub(crate) struct Writer<'a> {
     table: &'a str,
+    family: u8,
     sets: u32,
     transaction: Transaction,
 }
@@ -49,14 +50,33 @@ pub(crate) fn removal(table: &str) -> Transaction {
 impl<'a> Writer<'a> {
     /// Changes to a table that is there.
     pub(crate) fn of(table: &'a str) -> Self {
-        Self { table, sets: 0, transaction: Transaction::default() }
+        Self { table, family: NFPROTO_INET, sets: 0, transaction: Transaction::default() }
     }
 
     /// A new table in the place of what is there.
     pub(crate) fn replacing(table: &'a str) -> Self {
-        let mut writer = Self { table, sets: 0, transaction: removal(table) };
+        let mut writer = Self { transaction: removal(table), ..Self::of(table) };
         writer.put(0, NLM_F_CREATE, |_| {});
         writer
+    }
+
+    /// What follows is about this table of this family.
+    pub(super) fn turn_to(&mut self, family: u8, table: &'a str) {
+        (self.family, self.table) = (family, table);
+    }
+
+    /// The family of the table that this is about.
+    pub(super) fn family(&self) -> u8 {
+        self.family
+    }
+
+    /// The table itself.
+    pub(super) fn table(&mut self, comment: Option<&str>) {
+        self.put(0, NLM_F_CREATE, |table| {
+            if let Some(comment) = comment {
+                table.bytes(6, &user_data(comment));
+            }
+        });
     }
 
     /// The transaction.
@@ -72,7 +92,7 @@ impl<'a> Writer<'a> {
 
     /// Adds a message that begins with the table's name.
     pub(crate) fn put(&mut self, number: u8, flags: u16, fill: impl FnOnce(&mut Attributes)) {
-        let verb = Verb { subsystem: Subsystem::Tables, number, flags, family: NFPROTO_INET };
+        let verb = Verb { subsystem: Subsystem::Tables, number, flags, family: self.family };
         let attributes = Attributes::of(|attributes| {
             attributes.text(1, self.table);
             fill(attributes);
@@ -112,12 +132,17 @@ impl<'a> Writer<'a> {
 
     /// The same, under another name than its fingerprint.
     pub(crate) fn named_rule(&mut self, chain: &str, rule: &Rule, name: &str) {
+        self.commented_rule(chain, rule, Some(name));
+    }
+
+    /// The same, with this comment or none.
+    pub(super) fn commented_rule(&mut self, chain: &str, rule: &Rule, comment: Option<&str>) {
         self.put(6, NLM_F_CREATE | NLM_F_APPEND, |message| {
             message.text(2, chain);
             message.nested_bytes(4, rule.as_bytes());
-            // As nft keeps comments: a type, the length, the text with its end.
-            let length = u8::try_from(name.len() + 1).unwrap_or(u8::MAX);
-            message.bytes(7, &[&[0, length], name.as_bytes(), b"\0"].concat());
+            if let Some(comment) = comment {
+                message.bytes(7, &user_data(comment));
+            }
         });
     }
 
@@ -180,6 +205,12 @@ impl<'a> Writer<'a> {
             });
         }
     }
+}
+
+/// A comment as nft keeps it: a type, the length, the text with its end.
+fn user_data(comment: &str) -> Vec<u8> {
+    let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    [&[0, length], comment.as_bytes(), b"\0"].concat()
 }
 
 /// An element, which in a map leads to a chain.
