@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
 use sealane_proto::types::{
-    MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
+    Aliases, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
 };
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -84,6 +84,8 @@ pub(crate) struct Spec {
     pub(crate) sidecar: bool,
     /// Its share of its service's new work.
     pub(crate) weight: Weight,
+    /// Its further names in the network.
+    pub(crate) aliases: Aliases,
     /// Where it sits in its namespace.
     pub(crate) seat: Seat,
 }

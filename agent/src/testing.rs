@@ -59,5 +59,6 @@ pub(crate) fn workload(name: &str, address: &str) -> Workload {
         sidecar: true,
         ready: true,
         weight: Default::default(),
+        aliases: Default::default(),
     }
 }

@@ -70,6 +70,7 @@ pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest
         network: only.network,
         address: only.address,
         mac: only.mac,
+        aliases: only.aliases,
         networks,
         service: attach.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         ports: attach.ports.iter().map(|port| offered(port, attach.mtls)).collect(),

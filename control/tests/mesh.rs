@@ -95,6 +95,7 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
         sidecar: true,
         ready: true,
         weight: Default::default(),
+        aliases: vec![],
     }
 }
 

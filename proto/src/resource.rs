@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use crate::identity::SerialPrefix;
 use crate::types::{
-    Generation, Hosts, MacAddr, Mtls, Mtu, NetworkName, NodeName, OverlayIp, Port, ServiceName, ServicePort,
-    Subnet, Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
+    Aliases, Generation, Hosts, MacAddr, Mtls, Mtu, NetworkName, NodeName, OverlayIp, Port, ServiceName,
+    ServicePort, Subnet, Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
 /// An overlay network.
@@ -178,6 +178,8 @@ pub struct Workload {
     pub ready: bool,
     /// Its share of its service's new work.
     pub weight: Weight,
+    /// Its further names in the network.
+    pub aliases: Aliases,
 }
 
 impl Workload {

@@ -1,6 +1,7 @@
 //! Names and numbers that are parsed once, at the edge, and trusted from there on.
 
 mod address;
+mod alias;
 mod generation;
 mod hosts;
 mod mtls;
@@ -13,6 +14,7 @@ mod vni;
 mod weight;
 
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
+pub use alias::{Alias, AliasError, Aliases};
 pub use generation::Generation;
 pub use hosts::Hosts;
 pub use mtls::{Mtls, MtlsError};

@@ -57,6 +57,7 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
         sidecar: true,
         ready: true,
         weight: Default::default(),
+        aliases: Default::default(),
     })
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: 
         sidecar: true,
         ready: true,
         weight: Default::default(),
+        aliases: Default::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{
-    MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
+    Aliases, MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
 };
 
 use crate::host::Spec;
@@ -21,6 +21,8 @@ pub(crate) struct NetworkSeat {
     pub(crate) mac: Option<MacAddr>,
     /// The interface's name, inside; the usual one without it.
     pub(crate) interface: Option<DeviceName>,
+    /// Its further names there.
+    pub(crate) aliases: Aliases,
 }
 
 /// What somebody wants at a door.
@@ -67,6 +69,8 @@ pub(crate) enum Field {
     Port,
     /// The weight.
     Weight,
+    /// A further name.
+    Alias,
 }
 
 impl fmt::Display for Field {
@@ -80,6 +84,7 @@ impl fmt::Display for Field {
             Self::Service => "service",
             Self::Port => "port",
             Self::Weight => "weight",
+            Self::Alias => "alias",
         })
     }
 }
@@ -194,6 +199,7 @@ impl AttachSpec {
             mac: wanted.mac,
             sidecar: *sidecar,
             weight: *weight,
+            aliases: wanted.aliases.clone(),
             seat: seat.named(wanted.interface),
         };
         (self.0.seats.len() <= seats.len()).then(|| self.0.seats.iter().zip(seats).map(spec).collect())
@@ -230,7 +236,13 @@ mod tests {
     use super::*;
 
     fn seat(network: &str) -> NetworkSeat {
-        NetworkSeat { network: network.parse().unwrap(), address: None, mac: None, interface: None }
+        NetworkSeat {
+            network: network.parse().unwrap(),
+            address: None,
+            mac: None,
+            interface: None,
+            aliases: Aliases::default(),
+        }
     }
 
     fn wanted() -> Wanted {

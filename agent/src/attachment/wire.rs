@@ -1,6 +1,6 @@
 //! A request as it travels and as it is kept on disk. The one file of this room that knows messages.
 
-use sealane_proto::types::{ServicePort, WorkloadName};
+use sealane_proto::types::{Aliases, ServicePort, WorkloadName};
 use sealane_proto::wire::{v1, weight};
 
 use super::spec::{Field, NetworkSeat, SpecError, Wanted, label};
@@ -25,6 +25,8 @@ impl TryFrom<v1::NetworkChoice> for NetworkSeat {
             address: option(Field::Address, &choice.address)?,
             mac: option(Field::Mac, &choice.mac)?,
             interface: option(Field::Interface, &choice.interface)?,
+            aliases: Aliases::parse(&choice.aliases)
+                .map_err(|error| SpecError::Field { field: Field::Alias, reason: error.to_string() })?,
         })
     }
 }
@@ -36,6 +38,7 @@ impl From<&NetworkSeat> for v1::NetworkChoice {
             address: text(seat.address.as_ref()),
             mac: text(seat.mac.as_ref()),
             interface: text(seat.interface.as_ref()),
+            aliases: seat.aliases.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -43,8 +46,8 @@ impl From<&NetworkSeat> for v1::NetworkChoice {
 impl TryFrom<v1::RunRequest> for Wanted {
     type Error = SpecError;
     fn try_from(request: v1::RunRequest) -> Result<Self, SpecError> {
-        let (network, address, mac) = (request.network, request.address, request.mac);
-        let only = v1::NetworkChoice { network, address, mac, interface: String::new() };
+        let v1::RunRequest { network, address, mac, aliases, .. } = request;
+        let only = v1::NetworkChoice { network, address, mac, aliases, interface: String::new() };
         let choices = if request.networks.is_empty() { vec![only] } else { request.networks };
         let wrong = |field, reason: String| SpecError::Field { field, reason };
         let seats = choices.into_iter().map(NetworkSeat::try_from).collect::<Result<_, _>>()?;
@@ -95,6 +98,7 @@ mod tests {
             address: "10.1.0.7".into(),
             mac: "02:00:00:00:00:07".into(),
             interface: "net1".into(),
+            aliases: vec!["cache".into(), "db_1".into()],
         };
         let shop = v1::NetworkChoice { network: "shop".into(), ..Default::default() };
         for request in [
@@ -120,6 +124,7 @@ mod tests {
         check(v1::RunRequest { weight: Some(1001), ..request() }, Field::Weight);
         check(v1::RunRequest { ports: vec![port(70000)], ..request() }, Field::Port);
         check(v1::RunRequest { address: "10.42".into(), ..request() }, Field::Address);
+        check(v1::RunRequest { aliases: vec!["a.b".into()], ..request() }, Field::Alias);
         check(v1::RunRequest { mac: "ff:ff:ff:ff:ff:ff".into(), ..request() }, Field::Mac);
     }
 }

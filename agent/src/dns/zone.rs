@@ -69,11 +69,13 @@ pub(super) enum Entry {
     Workload {
         address: Option<Ipv4Addr>,
     },
+    /// The workloads that have it which can be reached.
+    Alias(Vec<Ipv4Addr>),
 }
 
 impl Zone {
-    /// The names that `snapshot` gives. A service's name stands before a workload's; a service is reachable with
-    /// its first ready instance, a workload of no service from the start, an instance when it is ready.
+    /// The names that `snapshot` gives. A service's name stands before a workload's, and that before an alias; a service is
+    /// reachable with its first ready instance, a workload of no service from the start, an instance when it is ready.
     #[must_use]
     pub fn build(snapshot: &NetworkSnapshot) -> Self {
         let network = &snapshot.network.name;
@@ -91,6 +93,14 @@ impl Zone {
             let name = wire_name(service.name.as_str(), network);
             pointers.insert(service.vip.to_ipv4(), name.clone());
             names.insert(key(service.name.as_str()), Entry::service(service, name, &ready));
+        }
+        for workload in &snapshot.workloads {
+            for alias in workload.aliases.iter() {
+                let entry = names.entry(key(alias.as_str())).or_insert_with(|| Entry::Alias(Vec::new()));
+                if let Entry::Alias(addresses) = entry {
+                    addresses.extend(Entry::workload(workload).addresses(false));
+                }
+            }
         }
         let Network { subnet, subnet6, egress, .. } = snapshot.network;
         Self { network: network.clone(), closed: egress.is_denied(), subnet, subnet6, names, pointers }
@@ -142,6 +152,7 @@ impl Entry {
             Self::Service { vip, .. } if balanced => slice::from_ref(vip),
             Self::Service { ready, .. } => ready,
             Self::Workload { address } => address.as_slice(),
+            Self::Alias(addresses) => addresses,
         }
     }
 
@@ -158,7 +169,9 @@ impl Entry {
                 let itself = (&**name, self.of_both(zone, balanced));
                 Targets::new(offers, ports, itself, zone).map_or(Found::Missing, Found::Targets)
             }
-            (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_)) => Found::Missing,
+            (Self::Alias(addresses), Wanted::Instances) => Found::Addresses(zone.both(addresses)),
+            (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_))
+            | (Self::Alias(_), Wanted::Ports(_)) => Found::Missing,
         }
     }
 }

@@ -312,6 +312,7 @@ impl Mesh {
             sidecar: spec.sidecar,
             ready: false,
             weight: spec.weight,
+            aliases: spec.aliases.clone(),
         };
         self.host(Local { workload: workload.clone(), seat: spec.seat });
         Ok(workload)

@@ -129,6 +129,7 @@ impl Host {
             sidecar: false,
             ready: true,
             weight: Default::default(),
+            aliases: Default::default(),
         }
     }
 

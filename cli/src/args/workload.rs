@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sealane_proto::types::{
-    MacAddr, Mtls, NetworkName, ServiceName, ServicePort, Weight, WorkloadName, WorkloadRef,
+    Alias, MacAddr, Mtls, NetworkName, ServiceName, ServicePort, Weight, WorkloadName, WorkloadRef,
 };
 
 /// `sealane run`.
@@ -48,6 +48,9 @@ pub(crate) struct Attach {
     /// Its Ethernet address; made from its address when not given
     #[arg(long = "mac", value_name = "[NETWORK=]ADDRESS")]
     pub(crate) macs: Vec<InNetwork<MacAddr>>,
+    /// A further name of it in the network, which others may have as well: whoever asks gets the addresses of all of them
+    #[arg(long = "alias", value_name = "[NETWORK=]NAME")]
+    pub(crate) aliases: Vec<InNetwork<Alias>>,
     /// Its share of its service's new calls beside the other instances' weights, 0 to 1000; 0: none
     #[arg(long, value_name = "WEIGHT", default_value_t)]
     pub(crate) weight: Weight,

@@ -21,6 +21,10 @@ pub(super) fn networks(attach: &Attach) -> Result<Vec<v1::NetworkChoice>, Failur
     for mac in &attach.macs {
         place("--mac", mac, &attach.networks, &mut choices, |choice| &mut choice.mac)?;
     }
+    for alias in &attach.aliases {
+        let choice = choice_of("--alias", alias, &attach.networks, &mut choices)?;
+        choice.aliases.push(alias.value.to_string());
+    }
     Ok(choices)
 }
 
@@ -32,7 +36,24 @@ fn place<T: Display>(
     field: fn(&mut v1::NetworkChoice) -> &mut String,
 ) -> Result<(), Failure> {
     let value = &given.value;
-    let usage = |message: String| Failure::new(message).exit(Exit::Usage);
+    let choice = choice_of(flag, given, networks, choices)?;
+    let network = choice.network.clone();
+    let place = field(choice);
+    if !place.is_empty() {
+        return Err(usage(format!("{flag} is given twice for network {network}: {place} and {value}")));
+    }
+    *place = value.to_string();
+    Ok(())
+}
+
+/// The network that a value is for.
+fn choice_of<'a, T: Display>(
+    flag: &str,
+    given: &InNetwork<T>,
+    networks: &[NetworkName],
+    choices: &'a mut [v1::NetworkChoice],
+) -> Result<&'a mut v1::NetworkChoice, Failure> {
+    let value = &given.value;
     let network = match (&given.network, networks) {
         (Some(network), _) => network,
         (None, [only]) => only,
@@ -42,16 +63,14 @@ fn place<T: Display>(
                 .hint(format!("{flag} {example}={value}")));
         }
     };
-    let Some(choice) = choices.iter_mut().find(|choice| choice.network == network.as_str()) else {
-        return Err(usage(format!("{flag} {network}={value}: the workload does not join network {network}"))
-            .hint(format!("add --network {network}")));
-    };
-    let place = field(choice);
-    if !place.is_empty() {
-        return Err(usage(format!("{flag} is given twice for network {network}: {place} and {value}")));
-    }
-    *place = value.to_string();
-    Ok(())
+    choices.iter_mut().find(|choice| choice.network == network.as_str()).ok_or_else(|| {
+        usage(format!("{flag} {network}={value}: the workload does not join network {network}"))
+            .hint(format!("add --network {network}"))
+    })
+}
+
+fn usage(message: String) -> Failure {
+    Failure::new(message).exit(Exit::Usage)
 }
 
 #[cfg(test)]
@@ -78,6 +97,13 @@ mod tests {
     }
 
     #[test]
+    fn aliases_go_to_their_networks() {
+        assert_eq!(of("--network shop --alias db --alias db_1").unwrap()[0].aliases, ["db", "db_1"]);
+        let both = of("--network shop --network office --alias office=db").unwrap();
+        assert_eq!((both[0].aliases.len(), both[1].aliases.len()), (0, 1));
+    }
+
+    #[test]
     fn an_address_without_its_network_is_refused() {
         let check = |flags: &str, expected: &str| {
             let failure = of(flags).unwrap_err();
@@ -89,6 +115,7 @@ mod tests {
             "--ip 10.42.0.9 does not say in which network",
         );
         check("--network shop --ip office=10.42.0.9", "does not join network office");
+        check("--network shop --alias office=db", "does not join network office");
         check("--network shop --ip 10.42.0.9 --ip shop=10.42.0.8", "given twice for network shop");
     }
 }

@@ -21,6 +21,7 @@ pub(crate) struct WorkloadView {
     sidecar: bool,
     ready: bool,
     weight: u32,
+    aliases: Vec<String>,
     /// Null: all is well.
     problem: Option<String>,
 }
@@ -39,6 +40,7 @@ impl From<v1::WorkloadView> for WorkloadView {
             sidecar: workload.sidecar,
             ready: workload.ready,
             weight: workload.weight.unwrap_or(1),
+            aliases: workload.aliases,
             problem: text(view.problem),
         }
     }
@@ -71,6 +73,7 @@ impl Sheet for WorkloadView {
             ("ports", if self.ports.is_empty() { "-".to_owned() } else { ports(&self.ports) }),
             ("sidecar", yes(self.sidecar)),
             ("weight", self.weight.to_string()),
+            ("aliases", if self.aliases.is_empty() { "-".to_owned() } else { self.aliases.join(", ") }),
             ("ready", yes(self.ready)),
             ("problem", self.problem.clone().unwrap_or_else(|| "none".to_owned())),
         ]

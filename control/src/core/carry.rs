@@ -304,6 +304,7 @@ mod tests {
             sidecar: true,
             ready: true,
             weight: Default::default(),
+            aliases: Default::default(),
         }
     }
 

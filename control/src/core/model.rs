@@ -123,6 +123,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
                     sidecar: true,
                     ready: true,
                     weight: Default::default(),
+                    aliases: Default::default(),
                 }
             });
             changes(Report { node: node(*name), workloads: workloads.collect() }, state)

@@ -13,7 +13,7 @@ use super::v1;
 use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
-use crate::types::{Generation, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError};
+use crate::types::{Aliases, Generation, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError};
 
 /// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
 const LONGEST_REASON: usize = 512;
@@ -292,6 +292,7 @@ impl TryFrom<v1::Workload> for Workload {
             sidecar: message.sidecar,
             ready: message.ready,
             weight: weight(message.weight).map_err(|error| at.invalid("weight", &error))?,
+            aliases: Aliases::parse(&message.aliases).map_err(|error| at.invalid("aliases", &error))?,
         })
     }
 }
@@ -309,6 +310,7 @@ impl From<&Workload> for v1::Workload {
             sidecar: workload.sidecar,
             ready: workload.ready,
             weight: Some(workload.weight.get().into()),
+            aliases: workload.aliases.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -96,6 +96,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
         sidecar: true,
         ready: true,
         weight: None,
+        aliases: vec![],
     };
     let token = mesh.token();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

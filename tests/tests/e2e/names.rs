@@ -40,6 +40,45 @@ fn services_and_workloads_have_names_and_nothing_is_said_that_is_not_so() {
 }
 
 #[test]
+fn an_alias_is_a_name_of_all_who_have_it_on_every_host() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let start = |site: usize, name: &str| {
+        let words = ["--network", "shop", "--name", name, "--alias", "cache", "--alias", "demo_cache_1"];
+        entered(mesh.site(site).run(&words, &["sleep", "1000"]))
+    };
+    let (first, second) = (start(1, "red"), start(2, "blue"));
+    let address = |site: usize, name: &str| {
+        mesh.site(site).workload(name).unwrap()["address"]
+            .as_str()
+            .unwrap()
+            .parse::<std::net::Ipv4Addr>()
+            .unwrap()
+    };
+    let mut both = vec![address(1, "red"), address(2, "blue")];
+    both.sort();
+    for client in [&first, &second] {
+        for name in ["cache", "cache.shop", "demo_cache_1"] {
+            sealane_tests::eventually(sealane_tests::PATIENCE, "both are found", || {
+                let mut answer = client.ask(name, A);
+                answer.addresses.sort();
+                (answer == Answer { code: 0, addresses: both.clone() }).then_some(())
+            });
+        }
+    }
+    let shown = mesh.json(&["workload", "inspect", "red"]);
+    assert_eq!(shown["aliases"], serde_json::json!(["cache", "demo_cache_1"]), "{shown}");
+    let refused = mesh.site(1).run(&["--network", "shop", "--alias", "a.b"], &["true"]).wait();
+    assert!(refused.code() == 125 && refused.stderr.contains("alias \"a.b\" must have"), "{refused}");
+    drop(second);
+    sealane_tests::eventually(sealane_tests::PATIENCE, "who has ended is not found", || {
+        (first.ask("cache", A) == Answer { code: 0, addresses: vec![address(1, "red")] }).then_some(())
+    });
+}
+
+#[test]
 fn dns_query_shows_what_a_workload_is_told() {
     if !isolated() {
         return;

@@ -10,6 +10,7 @@ use super::super::zone::tests::{service, shop, snapshot, workload};
 use super::*;
 use crate::dns::Zone;
 use sealane_proto::resource::{Egress, Workload};
+use sealane_proto::types::Aliases;
 
 #[test]
 fn names_of_the_network_are_answered_and_others_are_not() {
@@ -121,6 +122,33 @@ fn instances_and_ports_of_services_have_names() {
         ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
     ];
     let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: true };
+    for (name, kind, expected) in table {
+        assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
+    }
+}
+
+#[test]
+fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
+    let mut shop = shop();
+    for (name, aliases) in [
+        ("api-1", &["backend"][..]),
+        ("api-3", &["backend"]),
+        ("tool", &["backend", "demo_tool_1", "api", "api-2"]),
+    ] {
+        let workload = shop.workloads.iter_mut().find(|workload| workload.name.as_str() == name).unwrap();
+        workload.aliases = Aliases::parse(aliases).unwrap();
+    }
+    let view = View { zones: vec![Arc::new(Zone::build(&shop))], balanced: true };
+    let table = [
+        ("backend", Kind::A, "NoError 10.42.0.2 10.42.0.9"),
+        ("Demo_Tool_1.shop", Kind::A, "NoError 10.42.0.9"),
+        ("tasks.backend.shop", Kind::A, "NoError 10.42.0.2 10.42.0.9"),
+        ("_8080._tcp.backend", Kind::SRV, "NXDomain SOA backend. 2"),
+        // Services and workloads have their names to themselves.
+        ("api", Kind::A, "NoError 10.42.255.1"),
+        ("api-2", Kind::A, "NoError 10.42.0.3"),
+        ("9.0.42.10.in-addr.arpa", Kind::PTR, "NoError tool.shop."),
+    ];
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }

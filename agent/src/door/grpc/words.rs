@@ -118,6 +118,7 @@ fn flag(field: Field) -> &'static str {
         Field::Service => "--service",
         Field::Port => "--port",
         Field::Weight => "--weight",
+        Field::Alias => "--alias",
     }
 }
 

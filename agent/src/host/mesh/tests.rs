@@ -32,6 +32,7 @@ fn spec(name: &str) -> Spec {
         mac: None,
         sidecar: true,
         weight: Default::default(),
+        aliases: Default::default(),
         seat: Seat::default(),
     }
 }

@@ -72,6 +72,7 @@ fn instance(node: &NodeName, at: usize, name: &str, port: &str) -> Workload {
         sidecar: true,
         ready: true,
         weight: sealane_proto::types::Weight::default(),
+        aliases: Default::default(),
     }
 }
 

@@ -75,6 +75,7 @@ fn report(state: &mut State, number: u8, address: Option<&str>) -> Vec<String> {
             sidecar: true,
             ready: true,
             weight: Default::default(),
+            aliases: Default::default(),
         }
     };
     let workloads = address.into_iter().map(workload).collect();

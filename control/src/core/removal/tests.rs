@@ -31,6 +31,7 @@ fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {
         sidecar: true,
         ready: true,
         weight: Default::default(),
+        aliases: Default::default(),
     }
 }
 

@@ -57,6 +57,7 @@ fn workload(node: &str, text: &str) -> Workload {
         sidecar: true,
         ready: true,
         weight: Default::default(),
+        aliases: Default::default(),
     }
 }
 

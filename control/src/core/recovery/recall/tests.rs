@@ -70,6 +70,7 @@ fn report(state: &mut State, number: u8, network: &str, workloads: &[&str]) {
             sidecar: true,
             ready: true,
             weight: Default::default(),
+            aliases: Default::default(),
         }
     };
     let workloads = workloads.iter().map(workload).collect();
