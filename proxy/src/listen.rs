@@ -107,8 +107,8 @@ pub(crate) async fn accept<F>(
     }
 }
 
-/// Accepts connections from peers until aborted. There is always room for one more: where a bound is reached, the one that was
-/// idle longest ends.
+/// Accepts connections from peers until aborted. There is always room for one more: where a bound is reached, one ends of who has
+/// most, the one that was idle longest.
 pub(crate) async fn accept_peers<F>(
     worker: &Rc<Worker>,
     listener: TcpListener,

@@ -95,8 +95,9 @@ impl<T> Places<T> {
         Self { limit, share, count: 0, next: 0, peers: HashMap::new() }
     }
 
-    /// A place for one more connection of this peer, served by what `serve` returns; and the connection that has to go for it, the
-    /// one idle longest: of the same peer when that has its share, else of all.
+    /// A place for one more connection of this peer, served by what `serve` returns; and the connection that has to go for it: of
+    /// the same peer when that has its share, else of who has most, so that nobody who has less loses one to anybody who has
+    /// more. Of those of a peer the one idle longest goes.
     pub(crate) fn enter(
         &mut self,
         peer: IpAddr,
@@ -107,7 +108,7 @@ impl<T> Places<T> {
         let gone = if held >= self.share {
             self.remove_first(peer, now).map(|connection| (Bound::Share, connection))
         } else if self.count >= self.limit {
-            let peer = self.first_peer(now);
+            let peer = self.largest_peer(peer, now);
             peer.and_then(|peer| self.remove_first(peer, now)).map(|connection| (Bound::Full, connection))
         } else {
             None
@@ -135,9 +136,16 @@ impl<T> Places<T> {
         Some(connection)
     }
 
-    /// Whose connection would go first.
-    fn first_peer(&mut self, now: Instant) -> Option<IpAddr> {
-        let firsts = self.peers.iter_mut().filter_map(|(peer, queue)| Some((first(queue, now)?, *peer)));
+    /// Who has most connections, with the one that `comer` is to have: of equals the comer itself, or whose connection would
+    /// go first.
+    fn largest_peer(&mut self, comer: IpAddr, now: Instant) -> Option<IpAddr> {
+        let held = |peer, queue: &Queue<T>| queue.len() + usize::from(peer == comer);
+        let most = self.peers.iter().map(|(peer, queue)| held(*peer, queue)).max()?;
+        if self.peers.get(&comer).is_some_and(|queue| held(comer, queue) == most) {
+            return Some(comer);
+        }
+        let largest = self.peers.iter_mut().filter(|(peer, queue)| held(**peer, queue) == most);
+        let firsts = largest.filter_map(|(peer, queue)| Some((first(queue, now)?, *peer)));
         firsts.min().map(|(_, peer)| peer)
     }
 
@@ -222,13 +230,35 @@ mod tests {
         plain.moved(after(3));
         let mut gone = Vec::new();
         for n in 4..7 {
-            let (next, went) = enter(&mut places, 4, after(n));
+            // Of a peer each: nobody has more than another.
+            let from = u8::try_from(n).unwrap();
+            let (next, went) = enter(&mut places, from, after(n));
             // Newcomers become tunnels in use.
             std::mem::forget(next.begin_stream());
             gone.push(went);
         }
         let full = |usage: &Rc<Usage>| Some((Bound::Full, usage.id));
         assert_eq!(gone, [full(&plain), full(&idle), full(&busy)]);
+    }
+
+    #[test]
+    fn peers_that_have_many_places_together_take_none_of_who_has_few() {
+        let (mut places, began) = (Places::new(8, 4), Instant::now());
+        let mut now = began;
+        let mut enter = |from| {
+            now += Duration::from_secs(1);
+            enter(&mut places, from, now)
+        };
+        let (idle, _) = enter(1);
+        for from in [2, 3, 2, 3, 2, 3, 2] {
+            assert_eq!(enter(from).1, None);
+        }
+        let mut gone = Vec::new();
+        for from in [3, 4, 2, 3, 4, 2, 3, 4, 5] {
+            gone.extend(enter(from).1);
+        }
+        assert_eq!(gone.len(), 9);
+        assert!(gone.iter().all(|(_, id)| *id != idle.id), "{gone:?}");
     }
 
     proptest! {
@@ -250,10 +280,16 @@ mod tests {
                         if let Some((bound, id)) = gone {
                             let went = known.iter().position(|usage| usage.id == id).unwrap();
                             let went = known.swap_remove(went);
-                            // Nobody who could have gone in its place stood before it.
+                            let held = |of| known.iter().filter(|usage| usage.peer == of).count();
+                            // Nobody has more than who lost one, and none of its own stood before it.
+                            let lost = went.peer;
+                            let most = (0..6).map(peer).map(|of| held(of) + usize::from(of == peer(from))).max();
+                            let had = held(lost) + 1 + usize::from(lost == peer(from));
+                            prop_assert!(bound == Bound::Share || most.is_none_or(|most| most <= had));
+                            prop_assert!(bound == Bound::Full || lost == peer(from));
                             let first = known
                                 .iter()
-                                .filter(|usage| bound == Bound::Full || usage.peer == peer(from))
+                                .filter(|usage| usage.peer == lost)
                                 .map(|usage| usage.standing(now))
                                 .min();
                             prop_assert!(first.is_none_or(|first| went.standing(now) <= first));
