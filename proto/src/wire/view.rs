@@ -1,7 +1,10 @@
 //! What control and agents show of a network alike.
 
+use std::collections::HashMap;
+
 use super::v1;
-use crate::resource::{NetworkSnapshot, Service, Workload};
+use crate::resource::{NetworkSnapshot, Workload};
+use crate::types::ServiceName;
 
 impl From<&NetworkSnapshot> for v1::NetworkView {
     fn from(snapshot: &NetworkSnapshot) -> Self {
@@ -16,24 +19,29 @@ impl From<&NetworkSnapshot> for v1::NetworkView {
 }
 
 impl v1::ServiceView {
-    /// The services of a network; `is_ready` says which of their instances count as ready.
+    /// The services of a network; `is_ready` says which of their instances count as ready. Each workload is looked at once.
     pub fn all(
         snapshot: &NetworkSnapshot,
         is_ready: impl Fn(&Workload) -> bool,
     ) -> impl Iterator<Item = Self> {
-        snapshot.services.iter().map(move |service| Self::of(snapshot, service, &is_ready))
-    }
-
-    fn of(snapshot: &NetworkSnapshot, service: &Service, is_ready: impl Fn(&Workload) -> bool) -> Self {
-        let all = snapshot.workloads.iter();
-        let instances = all.filter(|workload| workload.service.as_ref() == Some(&service.name));
-        Self {
-            network: snapshot.network.name.to_string(),
-            service: Some(service.into()),
-            ready: count(instances.clone().filter(|instance| is_ready(instance)).count()),
-            instances: count(instances.count()),
-            mtls: service.mtls_in(&snapshot.network).to_string(),
+        let mut counted: HashMap<&ServiceName, (usize, usize)> = HashMap::new();
+        for workload in &snapshot.workloads {
+            if let Some(service) = &workload.service {
+                let (instances, ready) = counted.entry(service).or_default();
+                *instances += 1;
+                *ready += usize::from(is_ready(workload));
+            }
         }
+        snapshot.services.iter().map(move |service| {
+            let (instances, ready) = counted.get(&service.name).copied().unwrap_or_default();
+            Self {
+                network: snapshot.network.name.to_string(),
+                service: Some(service.into()),
+                ready: count(ready),
+                instances: count(instances),
+                mtls: service.mtls_in(&snapshot.network).to_string(),
+            }
+        })
     }
 }
 
