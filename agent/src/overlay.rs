@@ -255,7 +255,13 @@ impl Overlay {
     /// What somebody else changed lately and was mended, a sentence each.
     #[must_use]
     pub fn recent_drift(&self) -> Vec<String> {
-        self.metrics.recent.sentences(Instant::now())
+        self.metrics.recent.sentences(false, Instant::now())
+    }
+
+    /// What somebody else changes again and again, a sentence each.
+    #[must_use]
+    pub fn lasting_drift(&self) -> Vec<String> {
+        self.metrics.recent.sentences(true, Instant::now())
     }
 
     /// The namespace of a network that this host carries.

@@ -8,6 +8,8 @@ use super::applied::{Applied, Table};
 
 /// How long it is told.
 const RECENT: Duration = Duration::from_secs(300);
+/// How often something may be mended within that time until somebody works against the agent.
+const OFTEN: u64 = 3;
 /// The most kinds that are remembered at once.
 const MAX_KINDS: usize = 64;
 
@@ -46,10 +48,11 @@ impl Drift {
         }
     }
 
-    /// A sentence each.
-    pub(super) fn sentences(&self, now: Instant) -> Vec<String> {
+    /// A sentence each about what comes again and again, or about what came and is over.
+    pub(super) fn sentences(&self, often: bool, now: Instant) -> Vec<String> {
         let known = self.known();
-        let recent = known.iter().filter(|(_, mended)| mended.is_recent(now));
+        let recent =
+            known.iter().filter(|(_, mended)| mended.is_recent(now) && (mended.times >= OFTEN) == often);
         recent
             .map(|((whose, what), mended)| {
                 let seconds = now.saturating_duration_since(mended.newest).as_secs();
@@ -85,12 +88,19 @@ mod tests {
         drift.handle("network shop", &applied, start);
         drift.handle("network shop", &applied, start + Duration::from_secs(10));
         drift.handle("network office", &Applied::default(), start);
-        let said = drift.sentences(start + Duration::from_secs(14));
+        let said = drift.sentences(false, start + Duration::from_secs(14));
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(
             said[0].contains("forwarding rows of network shop; that was mended 4 s ago, 2 times lately"),
             "{said:?}"
         );
-        assert_eq!(drift.sentences(start + Duration::from_secs(10) + RECENT), [] as [String; 0]);
+        assert!(drift.sentences(true, start + Duration::from_secs(14)).is_empty());
+        drift.handle("network shop", &applied, start + Duration::from_secs(20));
+        let said = drift.sentences(true, start + Duration::from_secs(24));
+        assert!(said[0].contains("4 s ago, 3 times lately"), "whoever does it goes on: {said:?}");
+        for often in [true, false] {
+            let later = drift.sentences(often, start + Duration::from_secs(20) + RECENT);
+            assert_eq!(later, [] as [String; 0]);
+        }
     }
 }

@@ -65,6 +65,24 @@ fn refused(places: impl Iterator<Item = String>, results: &[v1::DocumentResult])
     if others > 0 { refused.map_err(|failure| failure.hint("nothing was changed")) } else { refused }
 }
 
+/// Waits until every host that carries these networks works by what was applied, for so long at most; tells who does not.
+pub(super) async fn taken_in(
+    control: &mut AdminClient<Channel>,
+    networks: impl IntoIterator<Item = String>,
+    timeout: Duration,
+) -> Result<v1::AwaitAppliedResponse, Failure> {
+    let request = v1::AwaitAppliedRequest {
+        networks: networks.into_iter().collect(),
+        timeout_milliseconds: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+    };
+    let patience = timeout.saturating_add(Duration::from_secs(10));
+    answer_within(patience, control.await_applied(request)).await.map_err(|failure| {
+        let message =
+            format!("applied, but it is not known whether the hosts work by it: {}", failure.message);
+        Failure { message, ..failure }
+    })
+}
+
 async fn wait(
     control: &mut AdminClient<Channel>,
     written: &[Written],
@@ -73,16 +91,7 @@ async fn wait(
 ) -> Result<(), Failure> {
     let networks: BTreeSet<String> =
         written.iter().map(|written| written.document.id().network().to_string()).collect();
-    let request = v1::AwaitAppliedRequest {
-        networks: networks.into_iter().collect(),
-        timeout_milliseconds: timeout.as_millis().try_into().unwrap_or(u64::MAX),
-    };
-    let patience = timeout.saturating_add(Duration::from_secs(10));
-    let said = answer_within(patience, control.await_applied(request)).await.map_err(|failure| {
-        let message =
-            format!("applied, but it is not known whether the hosts work by it: {}", failure.message);
-        Failure { message, ..failure }
-    })?;
+    let said = taken_in(control, networks, timeout).await?;
     for host in &said.disconnected {
         printer.talk(&format!("{host} is not connected: it gets the new state when it comes back"));
     }

@@ -13,10 +13,13 @@ use crate::args::{Common, CreateNetwork, Egress, Encryption, Network, NetworkAct
 use crate::client::{admin, answer, control, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
+use crate::verb::apply::taken_in;
 use crate::view::{Done, NetworkView};
 
 /// How long a removal waits for workloads that are just ending: control hears of it a moment after their commands.
 const ENDING: Duration = Duration::from_secs(3);
+/// How long a change waits for the hosts to take it in.
+const TAKEN_IN: Duration = Duration::from_secs(10);
 /// How often it looks meanwhile.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -76,7 +79,7 @@ fn families(create: &CreateNetwork) -> Result<(Subnet, Option<Subnet6>), Failure
 fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let SetNetwork { name, mtls } = set;
     let network = name.to_string();
-    let changed = converse(async {
+    let (changed, said) = converse(async {
         let channel = control(common).await?;
         let request = v1::ListDocumentsRequest { kind: Kind::Network.to_string(), network };
         let listed = answer(ReadClient::new(channel.clone()).list_documents(request)).await?;
@@ -86,18 +89,27 @@ fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failu
             network.spec.mtls = Some(*mtls);
         }
         let documents = vec![document.to_json().map_err(Failure::of("cannot write JSON"))?];
-        let applied = v1::ApplyRequest { documents, dry_run: false };
-        answer(AdminClient::new(channel).apply(applied)).await
+        let mut admin = AdminClient::new(channel);
+        let changed = answer(admin.apply(v1::ApplyRequest { documents, dry_run: false })).await?;
+        let said = taken_in(&mut admin, [name.to_string()], TAKEN_IN).await?;
+        Ok((changed, said))
     })?;
     let result = changed.results.into_iter().next().unwrap_or_default();
     if result.effect() == Effect::Refused {
         return Err(Failure::new(result.message));
     }
-    let when = if result.effect() == Effect::Unchanged { "already" } else { "from now on" };
-    printer.done(
-        &serde_json::json!({"network": name, "mtls": mtls}),
-        &format!("network {name} is {mtls} {when}"),
-    )
+    let late: Vec<String> = [said.behind, said.disconnected].concat();
+    let when = match (&*late, result.effect()) {
+        ([], Effect::Unchanged) => "already on every host".to_owned(),
+        ([], _) => "from now on, on every host".to_owned(),
+        (late, _) => format!("at every host but {}, which has not taken it in yet", late.join(", ")),
+    };
+    let told = serde_json::json!({"network": name, "mtls": mtls, "not_yet_at": late});
+    printer.done(&told, &format!("network {name} is {mtls} {when}"))?;
+    if !late.is_empty() {
+        printer.talk("until a host has taken it in, its workloads go on as before: `sealane node ls` shows when it has");
+    }
+    Ok(())
 }
 
 fn list(common: &Common) -> Result<Vec<NetworkView>, Failure> {

@@ -26,7 +26,7 @@ fn a_new_network_takes_calls_by_mutual_tls_alone_and_tells_plain_callers_why() {
     if !isolated() {
         return;
     }
-    let (mesh, _servers) = Mesh::serving(2, 1);
+    let (mut mesh, _servers) = Mesh::serving(2, 1);
     assert_eq!(mesh.json(&["network", "inspect", "shop"])["mtls"], "strict");
     let identity = mesh.site(1).json(&["identity", "api-1"]);
     assert_eq!((&identity["mtls"], &identity["ports"][0]["mtls"]), (&"strict".into(), &"strict".into()));
@@ -46,7 +46,8 @@ fn a_new_network_takes_calls_by_mutual_tls_alone_and_tells_plain_callers_why() {
     assert_eq!(refused("plain"), 2.0);
 
     // From the moment that somebody chooses otherwise, and told apart from the others.
-    let _ = mesh.sealane(&["network", "set", "shop", "--mtls", "permissive"]).ok();
+    let said = mesh.sealane(&["network", "set", "shop", "--mtls", "permissive"]).ok();
+    assert!(said.stderr.contains("network shop is permissive from now on, on every host"), "{said}");
     eventually(PATIENCE, "a plain call is served", || {
         (get(mesh.site(2), &["--no-sidecar"], "http://api:8080/").0 == "200").then_some(())
     });
@@ -57,6 +58,15 @@ fn a_new_network_takes_calls_by_mutual_tls_alone_and_tells_plain_callers_why() {
     eventually(PATIENCE, "both kinds are counted", || {
         (served("true") == 2.0 && served("false") >= 1.0).then_some(())
     });
+
+    // A host that does not hear of it goes on as before, which is said.
+    mesh.site_mut(1).agent.kill9();
+    eventually(PATIENCE, "control misses the host", || {
+        (mesh.json(&["node", "inspect", "host-1"])["state"] != "connected").then_some(())
+    });
+    let said = mesh.sealane(&["network", "set", "shop", "--mtls", "strict"]).ok();
+    let words = "network shop is strict at every host but host-1, which has not taken it in yet";
+    assert!(said.stderr.contains(words) && said.stderr.contains("go on as before"), "{said}");
 }
 
 #[test]

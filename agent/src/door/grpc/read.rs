@@ -150,7 +150,7 @@ impl Read for ReadApi {
             workloads: sum(|snapshot| snapshot.workloads.len()),
             problems: self.problems(&networks, &unreached),
             removed: link.refused,
-            notes: networks.iter().filter_map(|effective| effective.snapshot.network.undecided()).collect(),
+            notes: self.notes(&networks),
         }))
     }
 }
@@ -174,6 +174,12 @@ impl ReadApi {
         Ok(found)
     }
 
+    /// What is to be known or decided, with nothing wrong.
+    fn notes(&self, networks: &[Arc<Effective>]) -> Vec<String> {
+        let undecided = networks.iter().filter_map(|effective| effective.snapshot.network.undecided());
+        undecided.chain(self.overlay.recent_drift()).collect()
+    }
+
     /// What is wrong on this host, and what it sees wrong at others.
     fn problems(&self, networks: &[Arc<Effective>], unreached: &[Unreached]) -> Vec<String> {
         let link = self.views.link.borrow().clone();
@@ -194,7 +200,7 @@ impl ReadApi {
             ));
         }
         problems.extend(self.metrics_problem.borrow().clone());
-        problems.extend(self.overlay.recent_drift());
+        problems.extend(self.overlay.lasting_drift());
         let others = networks.iter().flat_map(|effective| &effective.snapshot.nodes);
         let others = others.filter(|node| node.name != self.node.name).count();
         if self.node.underlay.to_ip().is_loopback() && others > 0 {
