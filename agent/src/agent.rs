@@ -21,9 +21,11 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_sys::hop::Hopper;
 use tokio::sync::{mpsc, watch};
 
+use crate::attachment::Reservation;
 use crate::certs::{self, Certs, RenewedNode};
 use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
+use crate::door::docker::{self, Docker};
 use crate::door::grpc::{self, ReadApi, RunApi};
 use crate::error::StartError;
 use crate::held::Held;
@@ -56,6 +58,10 @@ pub struct Config {
     pub metrics_port: u16,
     /// The UDP port of VXLAN (RFC 7348: 4789).
     pub vxlan_port: u16,
+    /// Where Docker finds its plugin; without it, Docker is none of this agent's business.
+    pub docker_plugin: Option<PathBuf>,
+    /// Where dockerd answers.
+    pub docker_api: PathBuf,
     /// Our own program, for keep and sidecars.
     pub binary: PathBuf,
 }
@@ -140,12 +146,11 @@ fn host_resolvers() -> ForwardConfig {
 impl Ground {
     /// Recalls what was on disk, finds the keep, and starts the host.
     async fn lay(config: Config, hopper: Arc<Hopper>, identity: &NodeIdentity) -> Result<Self, StartError> {
-        let networks = folder_of(&config, "networks")?;
-        let folder = folder_of(&config, "workloads")?;
         let registry = metrics::registry()?;
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
         let boot = boot_id()?;
-        let (mesh, stored) = recall(&networks, &folder, identity, &overlay, (&config.run_dir, &boot)).await?;
+        let folders = Folders::open(&config)?;
+        let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
         let certs = certs_of(folder_of(&config, "identities")?, identity, &stored);
         let held = held(&config, &mesh, &stored, &overlay)?;
         let readiness = Readiness::default();
@@ -156,8 +161,9 @@ impl Ground {
         let parts = HostParts {
             mesh,
             overlay: overlay.clone(),
-            folder: networks,
-            workloads: folder.clone(),
+            folder: folders.networks,
+            workloads: folders.workloads.clone(),
+            reservations: folders.reservations,
             events,
             report,
             applied,
@@ -180,7 +186,7 @@ impl Ground {
             dns_metrics,
             service_metrics: ServiceMetrics::register(&registry)?,
             host,
-            folder,
+            folder: folders.workloads,
             boot,
             roster: Default::default(),
             troubles: Default::default(),
@@ -244,6 +250,11 @@ impl Ground {
             overlay: context.overlay.clone(),
         };
         tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
+        if let Some(plugin) = &config.docker_plugin {
+            let folder = folder_of(&config, "docker")?;
+            let (overlay, api) = (context.overlay.clone(), config.docker_api.clone());
+            tasks.push(docker::serve(Docker::open(workloads.clone(), overlay, folder, api)?, plugin)?);
+        }
         let inputs = LinkInputs {
             addresses: config.control,
             identity: identities,
@@ -260,6 +271,23 @@ impl Ground {
         tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control, renewals)));
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
+    }
+}
+
+/// What is recalled.
+struct Folders {
+    networks: Folder,
+    workloads: Folder,
+    reservations: Folder,
+}
+
+impl Folders {
+    fn open(config: &Config) -> Result<Self, DiskError> {
+        Ok(Self {
+            networks: folder_of(config, "networks")?,
+            workloads: folder_of(config, "workloads")?,
+            reservations: folder_of(config, "reservations")?,
+        })
     }
 }
 
@@ -354,12 +382,12 @@ async fn identity(
 
 /// What was on disk, and an end to what is in the kernel without being on disk.
 async fn recall(
-    networks: &Folder,
-    workloads: &Folder,
+    folders: &Folders,
     identity: &NodeIdentity,
     overlay: &Overlay,
     (run_dir, boot): (&Path, &str),
 ) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
+    let Folders { networks, workloads, reservations } = folders;
     let mut mesh = Mesh::new(identity.node.clone());
     for name in networks.names()? {
         match networks.read(&name) {
@@ -367,6 +395,11 @@ async fn recall(
             Ok(None) => {}
             // Control sends it again; until then its workloads wait.
             Err(error) => tracing::error!(%error, network = name, "a network's stored state is lost"),
+        }
+    }
+    for name in reservations.names()? {
+        if let Some(bytes) = reservations.read(&name)? {
+            mesh.keep(Reservation::from_bytes(&bytes)?);
         }
     }
     let mut stored = Vec::new();

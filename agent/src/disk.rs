@@ -6,6 +6,7 @@
 mod container;
 mod messages;
 mod records;
+mod reservation;
 mod workload;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

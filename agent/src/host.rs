@@ -6,6 +6,7 @@
 mod actor;
 mod again;
 mod mesh;
+mod reserve;
 mod rest;
 mod trouble;
 
@@ -21,6 +22,7 @@ use sealane_proto::types::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use crate::attachment::{Hold, Reservation};
 use crate::dns::Zone;
 use crate::seat::Seat;
 use crate::services::ServiceTables;
@@ -80,6 +82,8 @@ pub(crate) struct Spec {
     pub(crate) address: Option<OverlayIp>,
     /// A certain Ethernet address.
     pub(crate) mac: Option<MacAddr>,
+    /// Who has reserved its addresses.
+    pub(crate) reserved: Option<Hold>,
     /// Whether a sidecar carries its calls.
     pub(crate) sidecar: bool,
     /// Its share of its service's new work.
@@ -164,6 +168,8 @@ pub(crate) struct HostViews {
     pub(crate) reported: watch::Receiver<Reported>,
     /// What this host's clock and control's said last, when they were compared.
     pub(crate) clocks: watch::Receiver<Option<ClockPair>>,
+    /// The addresses that are kept for somebody without a workload that has them.
+    pub(crate) reservations: watch::Receiver<Vec<Reservation>>,
     /// What is wrong on this host, a sentence each.
     pub(crate) complaints: watch::Receiver<Vec<String>>,
 }

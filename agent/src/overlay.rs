@@ -15,6 +15,7 @@ mod gate;
 mod kernel;
 mod mesh;
 mod metrics;
+mod offer;
 mod pass;
 pub mod plan;
 mod port;
@@ -41,6 +42,7 @@ use sealane_sys::{NetNs, NetNsError};
 pub use applied::{Applied, Table};
 pub use error::OverlayError;
 pub use gate::remove_gate;
+pub use offer::Offer;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 

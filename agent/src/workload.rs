@@ -12,6 +12,7 @@ mod ground;
 mod life;
 mod names;
 mod plumbing;
+mod reserve;
 mod roster;
 mod sandbox;
 mod standing;
@@ -23,16 +24,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use sealane_base::task::{self, Task};
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{Network, Workload};
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NetworkName, NodeName, WorkloadRef};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process, ProcessError};
 use tokio::sync::mpsc;
 
-use crate::attachment::{AttachSpec, Attached, Failure, Hold, Kind, Progress, Target};
+use crate::attachment::{AttachSpec, Attached, Claim, Failure, Hold, Kind, Progress, Reservation, Target};
 use crate::certs::{CertError, Certs};
 use crate::disk::{DiskError, Folder, StoredWorkload};
 use crate::dns::{DnsMetrics, Forwarder};
@@ -147,7 +149,8 @@ impl From<AttachError> for Failure {
                 AdmitError::Address { .. }
                 | AdmitError::ForeignBlock { .. }
                 | AdmitError::Overlap { .. }
-                | AdmitError::MacReserved { .. },
+                | AdmitError::MacReserved { .. }
+                | AdmitError::NotReserved(..),
             ) => Kind::Wrong,
             AttachError::Admit(AdmitError::NameInUse { .. }) => Kind::NameInUse,
             AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. })
@@ -177,13 +180,15 @@ pub(crate) struct Restarted {
 pub(crate) struct Workloads {
     context: Arc<Context>,
     tasks: Mutex<BTreeMap<u64, Task>>,
+    /// What doors complain of, by what it is about.
+    complaints: Mutex<BTreeMap<String, String>>,
 }
 
 impl Workloads {
     /// No workloads yet.
     #[must_use]
     pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, tasks: Mutex::default() })
+        Arc::new(Self { context, tasks: Mutex::default(), complaints: Mutex::default() })
     }
 
     /// What the tasks use.
@@ -244,6 +249,9 @@ impl Workloads {
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = self.context.troubles.sentences();
         complaints.extend(self.context.roster.complaints());
+        let idle = self.context.host.views.reservations.borrow().clone();
+        complaints.extend(reserve::complaints(&idle, SystemTime::now()));
+        complaints.extend(self.complaints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned());
         let others = self.context.sidecars.others();
         if let Some((first, version)) = others.first() {
             let further = match others.len() - 1 {
@@ -287,6 +295,65 @@ impl Workloads {
             return Ok(true);
         }
         self.context.roster.dismiss(name, self.context.node.as_str()).await
+    }
+
+    /// Something is wrong that a door sees, or is not any more.
+    pub(crate) fn complain(&self, about: &str, what: Option<String>) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            None => drop(complaints.remove(about)),
+            Some(what) => {
+                if complaints.insert(about.to_owned(), what.clone()).as_ref() != Some(&what) {
+                    tracing::error!("{what}");
+                }
+            }
+        }
+    }
+
+    /// The networks that this host carries.
+    #[must_use]
+    pub(crate) fn carried(&self) -> Vec<Network> {
+        let networks = self.context.host.views.networks.borrow();
+        networks.values().map(|known| known.borrow().snapshot.network.clone()).collect()
+    }
+
+    /// The network, which this host carries from then on.
+    ///
+    /// # Errors
+    /// When control does not know it, or refuses.
+    pub(crate) async fn carry(&self, name: &NetworkName, progress: &Progress) -> Result<Network, Failure> {
+        let known = |networks: &Vec<Network>| networks.iter().find(|network| network.name == *name).cloned();
+        if let Some(known) = known(&self.carried()) {
+            return Ok(known);
+        }
+        tokio::select! {
+            carried = admission::carry(&self.context, name, 0, progress) => carried?,
+            refusal = admission::refused(&self.context) => return Err(refusal.into()),
+        }
+        known(&self.carried()).ok_or_else(|| AttachError::Ending.into())
+    }
+
+    /// Whether it holds a workload.
+    #[must_use]
+    pub(crate) fn holds(&self, hold: &Hold) -> bool {
+        self.context.roster.key_of(hold).is_some()
+    }
+
+    /// Keeps an address for somebody until it is released, on disk before this answers.
+    ///
+    /// # Errors
+    /// When the address is taken, or control refuses.
+    pub(crate) async fn reserve(&self, claim: Claim, progress: &Progress) -> Result<Reservation, Failure> {
+        Ok(reserve::reserve(&self.context, claim, progress).await?)
+    }
+
+    /// Keeps the address for nobody any more; one that was not kept is no error.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Failure> {
+        let released = self.context.host.release(hold.clone()).await.ok_or(AttachError::Ending)?;
+        Ok(released.map_err(AttachError::from)?)
     }
 
     /// Ends what `hold` holds; answers whether nothing of it is left. What is not there is no error.

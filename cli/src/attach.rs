@@ -66,8 +66,10 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
 /// `sealane detach`.
 pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("detach")?;
-    let workload = detach.workload.to_string();
-    let request = v1::DetachRequest { workload: workload.clone(), ..Default::default() };
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let workload = text(detach.workload.as_ref().map(ToString::to_string));
+    let request = v1::DetachRequest { workload: workload.clone(), holder: text(detach.holder.clone()) };
+    let workload = if request.holder.is_empty() { workload } else { format!("of {}", request.holder) };
     let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
     let text = if detached.ending {
         format!("workload {workload} is ending: it waits until every host has heard of it")

@@ -22,6 +22,20 @@ impl Hold {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the runtime answers names at 127.0.0.11 by rules that ours come before, as Docker does.
+    #[must_use]
+    pub(crate) fn has_resolver(&self) -> bool {
+        self.0.starts_with("docker/")
+    }
+
+    /// A number that it has for itself among as many as there are on a host (FNV-1a).
+    #[must_use]
+    pub(crate) fn hash(&self) -> u64 {
+        self.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
 }
 
 impl FromStr for Hold {

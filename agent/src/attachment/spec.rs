@@ -7,6 +7,7 @@ use sealane_proto::types::{
     Aliases, MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
 };
 
+use super::Hold;
 use crate::host::Spec;
 use crate::seat::{DeviceName, Seat};
 
@@ -23,6 +24,8 @@ pub(crate) struct NetworkSeat {
     pub(crate) interface: Option<DeviceName>,
     /// Its further names there.
     pub(crate) aliases: Aliases,
+    /// Who has reserved its addresses, which are those of the reservation then.
+    pub(crate) reserved: Option<Hold>,
 }
 
 /// What somebody wants at a door.
@@ -197,6 +200,7 @@ impl AttachSpec {
             ports: ports.clone(),
             address: wanted.address,
             mac: wanted.mac,
+            reserved: wanted.reserved.clone(),
             sidecar: *sidecar,
             weight: *weight,
             aliases: wanted.aliases.clone(),
@@ -242,6 +246,7 @@ mod tests {
             mac: None,
             interface: None,
             aliases: Aliases::default(),
+            reserved: None,
         }
     }
 

@@ -24,4 +24,6 @@ pub(crate) struct Target {
     pub(crate) container: Option<String>,
     /// Who holds it; without one, it ends with its process or path.
     pub(crate) hold: Option<Hold>,
+    /// For one that is held: a process of its, by which it is seen that it is paused.
+    pub(crate) pid: Option<u32>,
 }

@@ -27,6 +27,7 @@ impl TryFrom<v1::NetworkChoice> for NetworkSeat {
             interface: option(Field::Interface, &choice.interface)?,
             aliases: Aliases::parse(&choice.aliases)
                 .map_err(|error| SpecError::Field { field: Field::Alias, reason: error.to_string() })?,
+            reserved: None,
         })
     }
 }

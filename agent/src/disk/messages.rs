@@ -70,3 +70,17 @@ pub(super) struct ContainerMessage {
     #[prost(string, tag = "2")]
     pub(super) group: String,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ReservationMessage {
+    #[prost(string, tag = "1")]
+    pub(super) holder: String,
+    #[prost(string, tag = "2")]
+    pub(super) network: String,
+    #[prost(string, tag = "3")]
+    pub(super) address: String,
+    #[prost(string, tag = "4")]
+    pub(super) mac: String,
+    #[prost(uint64, tag = "5")]
+    pub(super) since: u64,
+}

@@ -41,6 +41,8 @@ pub(crate) struct StoredHold {
     pub(crate) hold: Hold,
     /// Where the workload's namespace is bound.
     pub(crate) path: PathBuf,
+    /// A process of its, by number and start time.
+    pub(crate) process: Option<(u32, u64)>,
     /// The boot that the namespace is of.
     pub(crate) boot: String,
 }
@@ -125,6 +127,7 @@ impl StoredWorkload {
             }
             StoredAnchor::Held(held) => {
                 (message.path, message.holder) = (held.path.display().to_string(), held.hold.to_string());
+                (message.pid, message.started) = held.process.unwrap_or_default();
             }
         }
         message.encode_to_vec()
@@ -161,7 +164,8 @@ impl StoredWorkload {
         let boot = message.boot;
         let anchor = if !message.holder.is_empty() {
             let hold = message.holder.parse().map_err(|error| fail(&error))?;
-            StoredAnchor::Held(StoredHold { hold, path: message.path.into(), boot })
+            let process = (message.pid != 0).then_some((message.pid, message.started));
+            StoredAnchor::Held(StoredHold { hold, path: message.path.into(), process, boot })
         } else if message.path.is_empty() {
             StoredAnchor::Process(StoredProcess { pid: message.pid, started: message.started, boot })
         } else {
@@ -199,6 +203,7 @@ mod tests {
         let held = StoredHold {
             hold: "cni/4f1c/net1".parse().unwrap(),
             path: "/run/netns/web".into(),
+            process: Some((17, 4)),
             boot: "b".into(),
         };
         let stored =

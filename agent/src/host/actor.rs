@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
-use sealane_proto::types::{Generation, NetworkName};
+use sealane_proto::types::{Generation, NetworkName, OverlayIp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
@@ -17,7 +17,8 @@ use super::mesh::{DataPlane, Mesh};
 use super::rest::Rest;
 use super::trouble::Trouble;
 use super::{Effective, HostViews, LinkState, Reported, Spec};
-use crate::disk::{Folder, StoredAnchor, StoredWorkload, network_to_bytes};
+use crate::attachment::{Claim, Hold, Reservation};
+use crate::disk::{DiskError, Folder, StoredAnchor, StoredWorkload, network_to_bytes};
 use crate::overlay::{Local, Overlay, Reason};
 use crate::sidecar::Key;
 use crate::workload::AttachError;
@@ -40,6 +41,8 @@ pub(crate) struct HostParts {
     pub(crate) folder: Folder,
     /// Where workloads are kept on disk.
     pub(crate) workloads: Folder,
+    /// Where reservations are kept on disk.
+    pub(crate) reservations: Folder,
     /// From control.
     pub(crate) events: mpsc::Receiver<LinkEvent>,
     /// To control.
@@ -68,6 +71,9 @@ enum Request {
     Detach(Key, oneshot::Sender<()>),
     Remove(Key, oneshot::Sender<u64>),
     Applied(Key, DataPlane, Option<u64>),
+    Reserve(Claim, oneshot::Sender<Result<Reservation, AttachError>>),
+    Release(Hold, oneshot::Sender<Result<(), DiskError>>),
+    Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
 }
 
 impl HostHandle {
@@ -109,6 +115,27 @@ impl HostHandle {
         let _ = self.requests.send(Request::Applied(key, plane, sequence)).await;
     }
 
+    /// Keeps an address for somebody, on disk before this answers; `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When the address is taken, none is left, or the disk is full.
+    pub(crate) async fn reserve(&self, claim: Claim) -> Option<Result<Reservation, AttachError>> {
+        self.ask(|answer| Request::Reserve(claim, answer)).await
+    }
+
+    /// Keeps the address for nobody any more; one that was not kept is no error.
+    ///
+    /// # Errors
+    /// When that cannot be written down; it is kept then.
+    pub(crate) async fn release(&self, hold: Hold) -> Option<Result<(), DiskError>> {
+        self.ask(|answer| Request::Release(hold, answer)).await
+    }
+
+    /// The reservation of an address.
+    pub(crate) async fn reserved(&self, network: NetworkName, address: OverlayIp) -> Option<Reservation> {
+        self.ask(|answer| Request::Reserved(network, address, answer)).await?
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, wait) = oneshot::channel();
         self.requests.send(request(answer)).await.ok()?;
@@ -127,6 +154,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
     );
     let (complaints, clocks, begun) =
         (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
+    let reservations = watch::Sender::default();
     let views = HostViews {
         begun: begun.subscribe(),
         networks: networks.subscribe(),
@@ -134,6 +162,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         control: control.subscribe(),
         reported: reported.subscribe(),
         clocks: clocks.subscribe(),
+        reservations: reservations.subscribe(),
         complaints: complaints.subscribe(),
     };
     let dirty = parts.mesh.networks().into_iter().collect();
@@ -152,6 +181,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         clocks,
         again: Again::default(),
         complaints,
+        reservations,
         begun,
         rest: Rest::default(),
     };
@@ -177,6 +207,17 @@ fn admit(
     Ok(stored.attachments)
 }
 
+/// Keeps an address and writes that down, or neither.
+fn reserve(mesh: &mut Mesh, folder: &Folder, claim: &Claim) -> Result<Reservation, AttachError> {
+    let now = Instant::now();
+    let reservation = mesh.reserve(claim, (now, SystemTime::now()))?;
+    if let Err(error) = folder.write(&Reservation::record_name(&claim.hold), &reservation.to_bytes()) {
+        mesh.release(&claim.hold, now);
+        return Err(error.into());
+    }
+    Ok(reservation)
+}
+
 struct Host {
     parts: HostParts,
     queue: mpsc::Receiver<Request>,
@@ -192,6 +233,7 @@ struct Host {
     clocks: watch::Sender<Option<ClockPair>>,
     again: Again,
     complaints: watch::Sender<Vec<String>>,
+    reservations: watch::Sender<Vec<Reservation>>,
     begun: watch::Sender<bool>,
     rest: Rest,
 }
@@ -274,6 +316,20 @@ impl Host {
                 self.dirty.insert(key.network);
             }
             Request::Applied(key, plane, sequence) => mesh.set_applied(&key, plane, sequence),
+            Request::Reserve(claim, answer) => {
+                let _ = answer.send(reserve(mesh, &self.parts.reservations, &claim));
+            }
+            Request::Reserved(network, address, answer) => {
+                let of = |kept: &Reservation| kept.network == network && kept.address == address;
+                let _ = answer.send(mesh.reservations().find(|kept| of(kept)).cloned());
+            }
+            Request::Release(hold, answer) => {
+                let removed = self.parts.reservations.remove(&Reservation::record_name(&hold));
+                if removed.is_ok() {
+                    mesh.release(&hold, Instant::now());
+                }
+                let _ = answer.send(removed);
+            }
         }
     }
 
@@ -456,6 +512,12 @@ impl Host {
         self.complaints.send_if_modified(|known| {
             let news = *known != sentences;
             *known = sentences;
+            news
+        });
+        let idle = self.parts.mesh.idle_reservations();
+        self.reservations.send_if_modified(|known| {
+            let news = *known != idle;
+            *known = idle;
             news
         });
     }

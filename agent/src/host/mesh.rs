@@ -10,6 +10,7 @@ use sealane_proto::resource::{Network, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
 use super::Spec;
+use crate::attachment::{Hold, Reservation};
 use crate::ipam::{Ipam, IpamError};
 use crate::overlay::Local;
 use crate::seat::Seat;
@@ -21,6 +22,8 @@ pub(crate) struct Mesh {
     node: Node,
     networks: BTreeMap<NetworkName, Carried>,
     hosted: BTreeMap<Key, Hosted>,
+    /// Addresses that are kept for somebody.
+    pub(super) reserved: BTreeMap<Hold, Reservation>,
     version: u64,
 }
 
@@ -109,15 +112,18 @@ pub(crate) enum AdmitError {
         of_services: bool,
     },
     /// The Ethernet address is taken.
-    #[error("MAC address {mac} in network {network} is in use by workload {name}")]
+    #[error("MAC address {mac} in network {network} is in use by {name}")]
     MacInUse {
         /// The Ethernet address.
         mac: MacAddr,
         /// The network.
         network: NetworkName,
         /// Who has it.
-        name: WorkloadName,
+        name: String,
     },
+    /// Nothing is reserved by that name.
+    #[error("{0} has reserved no address in network {1}")]
+    NotReserved(Hold, NetworkName),
     /// The Ethernet address goes with another address.
     #[error(
         "MAC address {mac} in network {network} goes with address {address}; hint: choose another, or none at all"
@@ -132,11 +138,24 @@ pub(crate) enum AdmitError {
     },
 }
 
+/// What a workload is reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Addresses {
+    pub(super) address: OverlayIp,
+    pub(super) mac: MacAddr,
+}
+
 impl Mesh {
     /// A host that knows nothing yet.
     #[must_use]
     pub(crate) fn new(node: Node) -> Self {
-        Self { node, networks: BTreeMap::new(), hosted: BTreeMap::new(), version: 0 }
+        Self {
+            node,
+            networks: BTreeMap::new(),
+            hosted: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            version: 0,
+        }
     }
 
     /// This host.
@@ -279,28 +298,11 @@ impl Mesh {
     pub(crate) fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
         let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
         self.check_name(&key)?;
-        self.check_ending(spec)?;
-        let (used, taken_macs) = self.taken(&spec.network);
+        let (address, mac) = self.kept_for(spec)?;
+        self.check_ending(&spec.network, address, mac)?;
+        let Addresses { address, mac } =
+            self.find_addresses(&spec.network, address, mac, spec.reserved.as_ref(), now)?;
         let node = self.node.name.clone();
-        let carried = self.networks.get_mut(&spec.network);
-        let carried = carried.ok_or_else(|| AdmitError::UnknownNetwork(spec.network.clone()))?;
-        let no_address = |source| AdmitError::Address { network: spec.network.clone(), source };
-        let address = match spec.address {
-            Some(address) => {
-                carried.ipam.claim(address, &used).map_err(no_address)?;
-                carried.check_block(address, &node)?;
-                address
-            }
-            None => carried.ipam.next(&used, now).map_err(no_address)?,
-        };
-        let mac = spec.mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
-        if let Some(name) = taken_macs.get(&mac) {
-            let (network, name) = (spec.network.clone(), name.clone());
-            return Err(AdmitError::MacInUse { mac, network, name });
-        }
-        if let Some(owner) = carried.snapshot.network.address_of(mac).filter(|owner| *owner != address) {
-            return Err(AdmitError::MacReserved { mac, network: spec.network.clone(), address: owner });
-        }
         let workload = Workload {
             name: spec.name.clone(),
             network: spec.network.clone(),
@@ -316,6 +318,56 @@ impl Mesh {
         };
         self.host(Local { workload: workload.clone(), seat: spec.seat });
         Ok(workload)
+    }
+
+    /// Finds addresses in a network that nobody else has; those that `own` has reserved are nobody else's.
+    ///
+    /// # Errors
+    /// When one that is asked for is taken, or there is none left.
+    pub(super) fn find_addresses(
+        &mut self,
+        network: &NetworkName,
+        address: Option<OverlayIp>,
+        mac: Option<MacAddr>,
+        own: Option<&Hold>,
+        now: Instant,
+    ) -> Result<Addresses, AdmitError> {
+        let (used, taken_macs) = self.taken(network, own);
+        let node = self.node.name.clone();
+        let carried = self.networks.get_mut(network);
+        let carried = carried.ok_or_else(|| AdmitError::UnknownNetwork(network.clone()))?;
+        let no_address = |source| AdmitError::Address { network: network.clone(), source };
+        let address = match address {
+            Some(address) => {
+                carried.ipam.claim(address, &used).map_err(no_address)?;
+                carried.check_block(address, &node)?;
+                address
+            }
+            None => carried.ipam.next(&used, now).map_err(no_address)?,
+        };
+        let mac = mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
+        if let Some(name) = taken_macs.get(&mac) {
+            return Err(AdmitError::MacInUse { mac, network: network.clone(), name: name.clone() });
+        }
+        if let Some(owner) = carried.snapshot.network.address_of(mac).filter(|owner| *owner != address) {
+            return Err(AdmitError::MacReserved { mac, network: network.clone(), address: owner });
+        }
+        Ok(Addresses { address, mac })
+    }
+
+    /// What was reserved is what it gets.
+    fn kept_for(&self, spec: &Spec) -> Result<(Option<OverlayIp>, Option<MacAddr>), AdmitError> {
+        let Some(hold) = &spec.reserved else { return Ok((spec.address, spec.mac)) };
+        let kept = self.reserved.get(hold).filter(|kept| kept.network == spec.network);
+        let kept = kept.ok_or_else(|| AdmitError::NotReserved(hold.clone(), spec.network.clone()))?;
+        Ok((Some(kept.address), Some(kept.mac)))
+    }
+
+    /// The network's own addresses rest after this one, which nobody has any more.
+    pub(super) fn rest_address(&mut self, network: &NetworkName, address: OverlayIp, now: Instant) {
+        if let Some(carried) = self.networks.get_mut(network) {
+            carried.ipam.release(address, now);
+        }
     }
 
     /// Takes in a workload that has its addresses already: one that ran before this agent did.
@@ -431,26 +483,42 @@ impl Mesh {
     }
 
     /// What is asked for by name may still be in the hands of one that is about to let go of it.
-    fn check_ending(&self, spec: &Spec) -> Result<(), AdmitError> {
+    fn check_ending(
+        &self,
+        network: &NetworkName,
+        address: Option<OverlayIp>,
+        mac: Option<MacAddr>,
+    ) -> Result<(), AdmitError> {
         let holds = |hosted: &Hosted| {
             let workload = &hosted.workload;
-            spec.address == Some(workload.address) || spec.mac == Some(workload.mac)
+            address == Some(workload.address) || mac == Some(workload.mac)
         };
-        let mut ending =
-            self.hosted.iter().filter(|(key, hosted)| hosted.ending && key.network == spec.network);
+        let mut ending = self.hosted.iter().filter(|(key, hosted)| hosted.ending && key.network == *network);
         let holder = ending.find(|(_, hosted)| holds(hosted));
         holder.map_or(Ok(()), |(key, _)| Err(AdmitError::Ending(key.clone())))
     }
 
     /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.
-    fn taken(&self, network: &NetworkName) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, WorkloadName>) {
+    fn taken(
+        &self,
+        network: &NetworkName,
+        own: Option<&Hold>,
+    ) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, String>) {
         let Some(effective) = self.effective(network) else {
             return Default::default();
         };
         let vips = effective.services.iter().map(|service| service.vip);
-        let used = effective.workloads.iter().map(|known| known.address).chain(vips).collect();
-        let macs = effective.workloads.into_iter().map(|known| (known.mac, known.name)).collect();
-        (used, macs)
+        let kept: Vec<&Reservation> = self
+            .reserved
+            .values()
+            .filter(|kept| kept.network == *network && Some(&kept.hold) != own)
+            .collect();
+        let reserved = kept.iter().map(|kept| kept.address);
+        let used =
+            effective.workloads.iter().map(|known| known.address).chain(vips).chain(reserved).collect();
+        let of_reserved = kept.iter().map(|kept| (kept.mac, kept.hold.to_string()));
+        let macs = effective.workloads.iter().map(|known| (known.mac, format!("workload {}", known.name)));
+        (used, of_reserved.chain(macs).collect())
     }
 }
 

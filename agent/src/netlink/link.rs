@@ -121,6 +121,12 @@ impl LinkRequest {
         self.with(LinkAttribute::Controller(index))
     }
 
+    /// Its new name, for one that is there and down.
+    #[must_use]
+    pub fn rename(self, name: &str) -> Self {
+        self.with(LinkAttribute::IfName(name.to_owned()))
+    }
+
     /// A word for people, shown by `ip link`.
     #[must_use]
     pub fn alias(self, text: String) -> Self {

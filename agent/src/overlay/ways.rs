@@ -32,6 +32,16 @@ impl Overlay {
     pub fn mtu(&self) -> watch::Receiver<Option<Mtu>> {
         lock(&self.kernel.ways).told.subscribe()
     }
+
+    /// The MTU of a network's devices on this host, in bytes.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn mtu_of(&self, network: &Network) -> Result<u32, OverlayError> {
+        let carried = self.carried(&network.name);
+        let others = lock(&carried).others;
+        self.kernel.mtu(network, others)
+    }
 }
 
 impl Kernel {

@@ -204,9 +204,9 @@ fn seats(
     let survey = Survey::of(&context.hopper, given);
     let survey = survey.map_err(|error| AttachError::Namespace(error.to_string()))?;
     let sharing = context.roster.sharing(given, &context.run_dir);
-    for effective in networks {
+    for (effective, wanted) in networks.iter().zip(&request.spec.wanted().seats) {
         let network = effective.borrow().snapshot.network.clone();
-        survey.check(&network, &sharing)?;
+        survey.check(&network, &sharing, wanted.interface)?;
     }
     Ok(survey.seats(&sharing, count))
 }
@@ -276,13 +276,13 @@ pub(super) async fn control(
     }
 }
 
-fn own_blocks(context: &Context, effective: &Effective) -> usize {
+pub(super) fn own_blocks(context: &Context, effective: &Effective) -> usize {
     let own = effective.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
     own.count()
 }
 
 /// Returns when this host carries the network with more than `held` blocks of addresses, or may have a free one of these.
-async fn carry(
+pub(super) async fn carry(
     context: &Context,
     network: &NetworkName,
     held: usize,

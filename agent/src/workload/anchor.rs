@@ -33,6 +33,8 @@ pub(crate) enum Anchor {
         hold: Hold,
         /// Where the namespace is bound.
         path: PathBuf,
+        /// A process of its, if one is known.
+        process: Option<Process>,
     },
 }
 
@@ -69,8 +71,9 @@ impl Anchor {
             Self::Path { path, inode } => {
                 StoredAnchor::Path(StoredPath { path: path.clone(), inode: *inode, boot })
             }
-            Self::Held { hold, path } => {
-                StoredAnchor::Held(StoredHold { hold: hold.clone(), path: path.clone(), boot })
+            Self::Held { hold, path, process } => {
+                let process = process.as_ref().map(|process| (process.pid(), process.started()));
+                StoredAnchor::Held(StoredHold { hold: hold.clone(), path: path.clone(), process, boot })
             }
         }
     }
@@ -96,8 +99,9 @@ impl Anchor {
                     Err(Gone::Ended(format!("namespace {} is gone", path.display())))
                 }
             }
-            StoredAnchor::Held(StoredHold { hold, path, .. }) => {
-                Ok(Self::Held { hold: hold.clone(), path: path.clone() })
+            StoredAnchor::Held(StoredHold { hold, path, process, .. }) => {
+                let process = process.and_then(|(pid, started)| Process::reopen(pid, started).ok());
+                Ok(Self::Held { hold: hold.clone(), path: path.clone(), process })
             }
         }
     }
@@ -118,7 +122,8 @@ impl Anchor {
     pub(super) fn pid(&self) -> Option<u32> {
         match self {
             Self::Process(process) => Some(process.get_ref().pid()),
-            Self::Path { .. } | Self::Held { .. } => None,
+            Self::Held { process, .. } => process.as_ref().map(Process::pid),
+            Self::Path { .. } => None,
         }
     }
 

@@ -149,7 +149,8 @@ pub(crate) async fn follow(workloads: Arc<Workloads>) {
 async fn attach(workloads: Arc<Workloads>, key: Key, stored: StoredContainer, pid: u32) {
     let StoredContainer { wanted, container, .. } = stored;
     tracing::info!(workload = %key, pid, container, "an attached container has started again");
-    let target = Target { netns: Netns::Process(pid), inode: None, container: Some(container), hold: None };
+    let target =
+        Target { netns: Netns::Process(pid), inode: None, container: Some(container), hold: None, pid: None };
     let attached = async {
         let spec = AttachSpec::new(wanted, workloads.context().ports);
         let spec = spec.map_err(|error| Failure::new(Kind::Wrong, error))?;

@@ -64,16 +64,17 @@ impl Ground {
         context: &Context,
         keys: &[Key],
         netns: &NetNs,
-        owner: Owner,
+        (owner, takes_over): (Owner, bool),
         (names, gateway): (&Names, Ipv4Addr),
     ) -> Result<Self, AttachError> {
         let Some(key) = keys.first() else { return Err(AttachError::Ending) };
         let fail = |error: &dyn std::fmt::Display| AttachError::setup(key, error);
-        let sockets = match held(context, netns, dns_key(key), move || bind(owner).map(Into::into)) {
-            Ok(sockets) => Some(DnsSockets::try_from(sockets).map_err(|error| fail(&error))?),
-            Err(error) if owner == Owner::Other && error.kind() == io::ErrorKind::AddrInUse => None,
-            Err(error) => return Err(fail(&error)),
-        };
+        let sockets =
+            match held(context, netns, dns_key(key), move || bind(owner, takes_over).map(Into::into)) {
+                Ok(sockets) => Some(DnsSockets::try_from(sockets).map_err(|error| fail(&error))?),
+                Err(error) if owner == Owner::Other && error.kind() == io::ErrorKind::AddrInUse => None,
+                Err(error) => return Err(fail(&error)),
+            };
         let bound = sockets.as_ref().and_then(|sockets| sockets.udp.local_addr().ok());
         let nameserver = match bound {
             Some(std::net::SocketAddr::V4(bound)) => *bound.ip(),
@@ -157,8 +158,12 @@ fn dns_key(key: &Key) -> String {
 
 /// The resolver's sockets. In a namespace of somebody else's, at the first address that is nobody's; when something
 /// has port 53 of every address, `AddrInUse`.
-fn bind(owner: Owner) -> io::Result<DnsSockets> {
+/// Docker's is behind a port that its rules lead to, and so in the way of nobody whose rules come before.
+fn bind(owner: Owner, takes_over: bool) -> io::Result<DnsSockets> {
     let [a, b, c, last] = RESOLVER.octets();
+    if takes_over && let Ok(bound) = DnsSockets::bind(RESOLVER) {
+        return Ok(bound);
+    }
     let further = match owner {
         Owner::Agent => return DnsSockets::bind(RESOLVER),
         Owner::Other => last..last + FURTHER,

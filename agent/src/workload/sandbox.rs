@@ -16,7 +16,7 @@ use super::names::Names;
 use super::plumbing::{netns_path, resolv_path};
 use super::trouble::Trouble;
 use super::{AttachError, Context, target};
-use crate::attachment::{AttachSpec, Attached, Event, Failure, Progress};
+use crate::attachment::{AttachSpec, Attached, Event, Failure, Hold, Progress};
 use crate::disk::StoredWorkload;
 use crate::host::Effective;
 use crate::overlay::Local;
@@ -49,6 +49,8 @@ struct Sandbox {
     lives: Vec<Life>,
     names: Arc<Names>,
     owner: Owner,
+    /// Whether its names come before those of its runtime's resolver.
+    takes_over: bool,
     ground: Option<Ground>,
 }
 
@@ -61,7 +63,7 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
     };
     let Admitted { attachments, dismissed } = admitted;
     let lifeline = Lifeline { anchor: request.anchor, dismissed };
-    let mut sandbox = Sandbox::new(&context, attachments, false);
+    let mut sandbox = Sandbox::new(&context, attachments, false, lifeline.anchor.hold());
     let set_up = tokio::select! {
         set_up = sandbox.set_up(request.given, &progress) => set_up,
         refusal = admission::refused(&context) => Err(refusal),
@@ -96,7 +98,7 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
         let Some(effective) = admission::network(&context, &local.workload.network).await else { return };
         attachments.push((local, effective));
     }
-    let mut sandbox = Sandbox::new(&context, attachments, true);
+    let mut sandbox = Sandbox::new(&context, attachments, true, stored.anchor.hold());
     match Anchor::reopen(&stored.anchor, &context.boot) {
         Ok(anchor) => {
             let lifeline = Lifeline { anchor, dismissed };
@@ -132,6 +134,7 @@ impl Sandbox {
         context: &Arc<Context>,
         attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
         registered: bool,
+        hold: Option<&Hold>,
     ) -> Self {
         let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
         let owner = attachments.first().map(|(local, _)| local.seat.owner()).unwrap_or_default();
@@ -140,7 +143,14 @@ impl Sandbox {
             Life::new(context.clone(), local, effective, (names.clone(), place), registered)
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();
-        Self { context: context.clone(), lives, names, owner, ground: None }
+        Self {
+            context: context.clone(),
+            lives,
+            names,
+            owner,
+            takes_over: hold.is_some_and(Hold::has_resolver),
+            ground: None,
+        }
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -209,7 +219,8 @@ impl Sandbox {
         try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
         if let Some(first) = self.lives.first().filter(|_| self.ground.is_none()) {
             let names = (&*self.names, first.gateway());
-            self.ground = Some(Ground::lay(&self.context, &keys, &netns, self.owner, names)?);
+            self.ground =
+                Some(Ground::lay(&self.context, &keys, &netns, (self.owner, self.takes_over), names)?);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use sealane_sys::hop::Hopper;
 use super::AttachError;
 use crate::netlink::{NetlinkError, Socket};
 use crate::overlay::Local;
-use crate::seat::{Owner, Seat};
+use crate::seat::{DeviceName, Owner, Seat};
 
 /// The interfaces of a namespace and what they can reach directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,14 @@ impl Survey {
         Seat::all(Owner::Other).filter(free).take(count).collect()
     }
 
-    /// Refuses a network that the namespace is in already, or could not tell from another.
-    pub(super) fn check(&self, network: &Network, sharing: &[Local]) -> Result<(), AttachError> {
+    /// Refuses a network that the namespace is in already, or could not tell from another. What its runtime has given the
+    /// interface `given` is the attachment's.
+    pub(super) fn check(
+        &self,
+        network: &Network,
+        sharing: &[Local],
+        given: Option<DeviceName>,
+    ) -> Result<(), AttachError> {
         let Network { name: network, subnet, subnet6, .. } = network;
         if let Some(same) = sharing.iter().find(|other| other.workload.network == *network) {
             return Err(AttachError::Namespace(format!(
@@ -61,7 +67,9 @@ impl Survey {
         for own in own.into_iter().flatten() {
             // Of two prefixes one contains the other, or they have nothing in common.
             let overlaps = |net: &IpNet| own.contains(net) || net.contains(&own);
-            if let Some((interface, net)) = self.nets.iter().find(|(_, net)| overlaps(net)) {
+            let is_own = |name: &str| given.is_some_and(|given| given.as_str() == name);
+            let mut others = self.nets.iter().filter(|(name, _)| !is_own(name));
+            if let Some((interface, net)) = others.find(|(_, net)| overlaps(net)) {
                 return Err(AttachError::Namespace(format!(
                     "subnet {own} of network {network} overlaps {net} of interface {interface} in the namespace, \
                      which could not tell them apart"
@@ -116,7 +124,7 @@ mod tests {
                 subnet6: subnet6.map(|subnet6| subnet6.parse().unwrap()),
                 mtls: None,
             };
-            survey.check(&network, &[]).map_err(|error| error.to_string())
+            survey.check(&network, &[], None).map_err(|error| error.to_string())
         };
         let error = check("172.17.128.0/17", None).unwrap_err();
         assert!(error.contains("172.17.128.0/17 of network shop overlaps 172.17.0.0/16 of interface eth0"));

@@ -43,7 +43,11 @@ pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs)
     entered.map_err(|error| refused(format!("{shown}: {error}")))?;
     refuse_ours(context, &path, inode)?;
     let anchor = match (&target.hold, process) {
-        (Some(hold), _) => Anchor::Held { hold: hold.clone(), path },
+        (Some(hold), _) => {
+            // One that has ended meanwhile cannot be paused.
+            let process = target.pid.and_then(|pid| Process::open(pid).ok());
+            Anchor::Held { hold: hold.clone(), path, process }
+        }
         (None, Some(process)) => Anchor::process(process)?,
         (None, None) => Anchor::Path { path, inode },
     };

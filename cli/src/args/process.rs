@@ -156,6 +156,19 @@ pub(crate) struct HostArgs {
     /// The UDP port of VXLAN, the same on every host
     #[arg(long, value_name = "PORT", default_value = "4789")]
     pub(crate) vxlan_port: Port,
+    /// Be Docker's network plugin on this host, at this socket [default: not; without PATH: /run/docker/plugins/sealane.sock]
+    #[arg(
+        long,
+        env = "SEALANE_DOCKER_PLUGIN",
+        value_name = "PATH",
+        num_args = 0..=1,
+        default_missing_value = "/run/docker/plugins/sealane.sock",
+        value_hint = ValueHint::FilePath
+    )]
+    pub(crate) docker_plugin: Option<PathBuf>,
+    /// Where dockerd answers, which knows containers' names and labels
+    #[arg(long, value_name = "PATH", default_value = "/run/docker.sock", value_hint = ValueHint::FilePath)]
+    pub(crate) docker_api: PathBuf,
 }
 
 /// `sealane proxy`: started by the agent, in the workload's network namespace.

@@ -98,8 +98,11 @@ pub(crate) struct Target {
 #[derive(Debug, Args)]
 pub(crate) struct Detach {
     /// The workload, as `sealane workload ls` names it
-    #[arg(value_name = "WORKLOAD[.NETWORK]")]
-    pub(crate) workload: WorkloadRef,
+    #[arg(value_name = "WORKLOAD[.NETWORK]", required_unless_present = "holder", conflicts_with = "holder")]
+    pub(crate) workload: Option<WorkloadRef>,
+    /// What a container runtime holds by this name, and the address that it has reserved by it
+    #[arg(long, value_name = "HOLDER")]
+    pub(crate) holder: Option<String>,
 }
 
 /// A value for one of a workload's networks; which one need not be said where there is but one.

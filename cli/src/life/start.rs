@@ -71,6 +71,8 @@ pub(super) fn agent_config(
         run_dir: run_dir.to_owned(),
         metrics_port: host.metrics_port.get(),
         vxlan_port: host.vxlan_port.get(),
+        docker_plugin: host.docker_plugin,
+        docker_api: host.docker_api,
         binary,
     })
 }

@@ -15,6 +15,7 @@ mod command;
 mod containers;
 mod control_gone;
 mod direct;
+mod docker;
 mod documents;
 mod egress;
 mod freshness;

@@ -74,7 +74,11 @@ impl Agent for RunApi {
     ) -> Result<Response<v1::DetachResponse>, Status> {
         let request = request.into_inner();
         let gone = match hold(&request.holder)? {
-            Some(hold) => self.workloads.dismiss(&hold).await,
+            Some(hold) => {
+                let gone = self.workloads.dismiss(&hold).await;
+                self.workloads.release(&hold).await.map_err(status)?;
+                gone
+            }
             None => {
                 let name = reference(&request.workload)?;
                 self.workloads.detach(&name).await.map_err(Status::not_found)?

@@ -24,6 +24,7 @@ pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
         inode: Some(request.inode).filter(|inode| *inode != 0),
         container: Some(request.container.clone()).filter(|container| !container.is_empty()),
         hold: hold(&request.holder)?,
+        pid: None,
     })
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::attachment::Claim;
 use crate::testing;
 
 fn snapshot(revision: u64) -> NetworkSnapshot {
@@ -34,6 +35,7 @@ fn spec(name: &str) -> Spec {
         weight: Default::default(),
         aliases: Default::default(),
         seat: Seat::default(),
+        reserved: None,
     }
 }
 
@@ -187,4 +189,36 @@ fn who_was_attached_and_is_not_any_more_is_cut_off() {
     assert!(mesh.cut_off(&key.network, &unattached[1..]).is_empty());
     mesh.end(&key);
     assert!(mesh.cut_off(&key.network, &unattached).is_empty());
+}
+
+#[test]
+fn a_reserved_address_is_its_holder_s_alone_until_it_is_released() {
+    let mut mesh = mesh();
+    let (now, since) = (Instant::now(), std::time::SystemTime::UNIX_EPOCH);
+    let claim = |hold: &str, address: Option<&str>| Claim {
+        hold: hold.parse().unwrap(),
+        network: "shop".parse().unwrap(),
+        address: address.map(|address| address.parse().unwrap()),
+        mac: None,
+    };
+    let first = mesh.reserve(&claim("docker/1", None), (now, since)).unwrap();
+    assert_eq!(mesh.reserve(&claim("docker/1", None), (now, since)).unwrap(), first, "safe to repeat");
+    let second = mesh.reserve(&claim("docker/2", None), (now, since)).unwrap();
+    assert_ne!(first.address, second.address);
+    let text = first.address.to_string();
+    assert!(mesh.reserve(&claim("docker/3", Some(&text)), (now, since)).is_err());
+    let taken = Spec { address: Some(first.address), ..spec("other") };
+    assert!(mesh.admit(&taken, now).is_err(), "it is kept");
+    assert_eq!(mesh.idle_reservations().len(), 2);
+
+    let own = Spec { reserved: Some(first.hold.clone()), ..spec("own") };
+    assert_eq!(mesh.admit(&own, now).unwrap().address, first.address);
+    assert_eq!(mesh.idle_reservations(), [second]);
+    mesh.remove(&Key { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() }, now);
+    assert!(mesh.admit(&taken, now).is_err(), "it is kept after the workload as well");
+    mesh.release(&first.hold, now).unwrap();
+    assert!(mesh.release(&first.hold, now).is_none());
+    let nobody = Spec { reserved: Some(first.hold), ..spec("own") };
+    assert!(matches!(mesh.admit(&nobody, now), Err(AdmitError::NotReserved(..))));
+    assert!(mesh.admit(&taken, now).is_ok());
 }

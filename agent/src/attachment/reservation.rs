@@ -1,0 +1,35 @@
+//! An address that is kept for somebody before there is anything to attach.
+
+use std::time::SystemTime;
+
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp};
+
+use super::Hold;
+
+/// What is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// For whom.
+    pub(crate) hold: Hold,
+    /// In which network.
+    pub(crate) network: NetworkName,
+    /// A certain address; the next free one without it.
+    pub(crate) address: Option<OverlayIp>,
+    /// A certain Ethernet address; one that follows from the address without it.
+    pub(crate) mac: Option<MacAddr>,
+}
+
+/// An address that nobody else gets until it is released: on disk before anybody hears of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reservation {
+    /// Who has it.
+    pub(crate) hold: Hold,
+    /// The network.
+    pub(crate) network: NetworkName,
+    /// The address.
+    pub(crate) address: OverlayIp,
+    /// The Ethernet address.
+    pub(crate) mac: MacAddr,
+    /// Since when.
+    pub(crate) since: SystemTime,
+}

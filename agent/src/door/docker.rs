@@ -1,0 +1,299 @@
+//! Docker's door: the sockets of its network and IPAM plugins. What a call means is decided in [`core`], pure; what Docker
+//! was told is on disk ([`book`]) before it is answered; a container's inside is set up once its namespace is there
+//! ([`attach`]), never while dockerd waits.
+
+mod attach;
+mod book;
+mod core;
+mod engine;
+mod labels;
+mod server;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sealane_base::task::{self, Task};
+use sealane_proto::resource::Network;
+use sealane_proto::types::NetworkName;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use self::core::{AddressPlan, Pool};
+use crate::attachment::{Claim, Event, Failure, Kind, Progress};
+use crate::disk::{DiskError, Folder};
+use crate::overlay::{Offer, Overlay};
+use crate::workload::Workloads;
+use book::{Book, Endpoint};
+use engine::Engine;
+pub(crate) use server::serve;
+use wire::{Call, CreateNetwork, OfAddress, OfEndpoint, RequestPool};
+
+/// How long dockerd waits for what control has to say, at most: it has no limit of its own.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a network that was named is meant by the request for its pool that follows.
+const HINT: Duration = Duration::from_secs(5);
+
+/// The door's state.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    workloads: Arc<Workloads>,
+    overlay: Arc<Overlay>,
+    engine: Engine,
+    book: Mutex<Book>,
+    /// The network that Docker has just asked about.
+    hint: Mutex<Option<(NetworkName, Instant)>>,
+    /// What is done for endpoints beside answering, by their ids.
+    work: std::sync::Mutex<BTreeMap<String, Task>>,
+}
+
+impl Docker {
+    /// The door over these workloads, as it was left.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub(crate) fn open(
+        workloads: Arc<Workloads>,
+        overlay: Arc<Overlay>,
+        folder: Folder,
+        api: PathBuf,
+    ) -> Result<Arc<Self>, DiskError> {
+        let book = Mutex::new(Book::recall(folder)?);
+        let (hint, work) = (Mutex::default(), std::sync::Mutex::default());
+        Ok(Arc::new(Self { workloads, overlay, engine: Engine::at(api), book, hint, work }))
+    }
+
+    async fn handle(self: &Arc<Self>, call: Call) -> Result<Value, Failure> {
+        match call {
+            Call::Activate => Ok(json!({"Implements": ["NetworkDriver", "IpamDriver"]})),
+            Call::NetworkCapabilities => {
+                Ok(json!({"Scope": "local", "ConnectivityScope": "local", "GwAllocChecker": true}))
+            }
+            Call::IpamCapabilities => {
+                Ok(json!({"RequiresMACAddress": false, "RequiresRequestReplay": false}))
+            }
+            Call::AddressSpaces => {
+                Ok(json!({"LocalDefaultAddressSpace": core::SPACE, "GlobalDefaultAddressSpace": core::SPACE}))
+            }
+            Call::Ignored | Call::ReleasePool => Ok(json!({})),
+            Call::EndpointInfo => Ok(json!({"Value": {}})),
+            Call::GatewayCheck(request) => self.gateway_check(&request).await,
+            Call::RequestPool(request) => self.request_pool(&request).await,
+            Call::RequestAddress(request) => self.request_address(&request).await,
+            Call::ReleaseAddress(request) => self.release_address(&request).await,
+            Call::CreateNetwork(request) => self.create_network(&request).await,
+            Call::DeleteNetwork(request) => self.delete_network(&request).await,
+            Call::CreateEndpoint(request) => self.create_endpoint(&request).await,
+            Call::DeleteEndpoint(request) => self.delete_endpoint(&request).await,
+            Call::Join(request) => self.join(&request).await,
+            Call::Leave(request) => self.leave(&request).await,
+        }
+    }
+
+    async fn gateway_check(&self, request: &CreateNetwork) -> Result<Value, Failure> {
+        if let Some(network) = core::named(request)? {
+            *self.hint.lock().await = Some((network, Instant::now()));
+        }
+        Ok(json!({"SkipIPv4": true, "SkipIPv6": true}))
+    }
+
+    async fn request_pool(&self, request: &RequestPool) -> Result<Value, Failure> {
+        let hint = self.hint.lock().await.take();
+        let hint = hint.filter(|(_, since)| since.elapsed() < HINT).map(|(network, _)| network);
+        let pool = core::pool(request, hint, &self.workloads.carried(), rand::random())?;
+        let Pool::Of(network) = &pool else { return Ok(pool.answer(None)) };
+        let network = self.carry(network).await?;
+        core::check_subnet(request, &network)?;
+        // With a subnet that nobody asked for, dockerd would look whether a route of the host's overlaps it, for ever.
+        Ok(pool.answer(Some(&network).filter(|_| !request.pool.is_empty())))
+    }
+
+    async fn request_address(&self, request: &OfAddress) -> Result<Value, Failure> {
+        let plan = core::address(request, &*self.book.lock().await)?;
+        let (name, address) = match plan {
+            AddressPlan::Mark => {
+                return Ok(json!({"Address": format!("{}/32", request.address), "Data": {}}));
+            }
+            AddressPlan::Gateway(network) => {
+                let network = self.carry(&network).await?;
+                return Ok(core::address_answer(network.subnet.gateway(), &network));
+            }
+            AddressPlan::Endpoint(network, address) => (network, address),
+        };
+        let network = self.carry(&name).await?;
+        if let Some(address) = address
+            && self
+                .book
+                .lock()
+                .await
+                .endpoints()
+                .any(|(_, known)| known.network == name && known.address == address)
+        {
+            // dockerd has forgotten that it has it.
+            return Ok(core::address_answer(address, &network));
+        }
+        let claim = Claim { hold: core::hold(rand::random())?, network: name, address, mac: None };
+        let reservation = self.reserve(claim).await?;
+        Ok(core::address_answer(reservation.address, &network))
+    }
+
+    async fn reserve(&self, claim: Claim) -> Result<crate::attachment::Reservation, Failure> {
+        bounded(async |progress| self.workloads.reserve(claim, &progress).await).await
+    }
+
+    async fn release_address(&self, request: &OfAddress) -> Result<Value, Failure> {
+        let plan = core::address(request, &*self.book.lock().await);
+        if let Ok(AddressPlan::Endpoint(network, Some(address))) = plan {
+            let kept = self.workloads.context().host.reserved(network, address).await;
+            if let Some(kept) = kept.filter(|kept| kept.hold.as_str().starts_with("docker/")) {
+                self.workloads.release(&kept.hold).await?;
+            }
+        }
+        Ok(json!({}))
+    }
+
+    async fn create_network(&self, request: &CreateNetwork) -> Result<Value, Failure> {
+        let plan = core::network(request, &*self.book.lock().await)?;
+        let network = self.carry(&plan.network).await?;
+        let network = plan.check(&network)?;
+        self.book.lock().await.put_network(&request.network_id, network).map_err(full)?;
+        Ok(json!({}))
+    }
+
+    async fn delete_network(&self, request: &OfEndpoint) -> Result<Value, Failure> {
+        self.book.lock().await.remove_network(&request.network_id).map_err(full)?;
+        Ok(json!({}))
+    }
+
+    async fn create_endpoint(&self, request: &OfEndpoint) -> Result<Value, Failure> {
+        let plan = core::endpoint(request, &*self.book.lock().await)?;
+        let kept = self.workloads.context().host.reserved(plan.network.clone(), plan.address).await;
+        let mut kept = kept.ok_or_else(|| {
+            let text = format!(
+                "sealane: address {} of network {} was not given by Sealane",
+                plan.address, plan.network
+            );
+            Failure::new(Kind::Wrong, text)
+        })?;
+        if plan.mac.is_some_and(|mac| mac != kept.mac) {
+            let claim =
+                Claim { hold: kept.hold, network: plan.network, address: Some(plan.address), mac: plan.mac };
+            kept = self.reserve(claim).await?;
+        }
+        let endpoint = Endpoint {
+            network_id: request.network_id.clone(),
+            network: kept.network,
+            address: kept.address,
+            mac: kept.mac.to_string(),
+            hold: kept.hold.to_string(),
+            sandbox: None,
+        };
+        self.book.lock().await.put_endpoint(&request.endpoint_id, endpoint).map_err(full)?;
+        // Docker refuses an answer to what it has asked for itself.
+        let given = if plan.mac.is_some() { json!({}) } else { json!({"MacAddress": kept.mac.to_string()}) };
+        Ok(json!({"Interface": given}))
+    }
+
+    async fn join(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
+        let (endpoint, internal) = {
+            let mut book = self.book.lock().await;
+            let internal = core::known(request, &book)?.internal;
+            let mut endpoint = core::joined(request, &book)?.clone();
+            endpoint.sandbox = Some(request.sandbox.clone());
+            book.put_endpoint(&request.endpoint_id, endpoint.clone()).map_err(full)?;
+            (endpoint, internal)
+        };
+        // What it had before is on its way out.
+        self.ended(&request.endpoint_id).await;
+        let network = self.carry(&endpoint.network).await?;
+        let offer = self.offer(&endpoint, &network)?;
+        self.overlay
+            .offer(offer)
+            .await
+            .map_err(|error| Failure::new(Kind::Broken, format!("sealane: {error}")))?;
+        self.attach(&request.endpoint_id, endpoint);
+        Ok(core::join_answer(&offer.source(), internal))
+    }
+
+    fn offer(&self, endpoint: &Endpoint, network: &Network) -> Result<Offer, Failure> {
+        let (hold, mac) = endpoint.hold().zip(endpoint.mac()).ok_or_else(|| {
+            Failure::new(
+                Kind::Broken,
+                format!("sealane: the record of address {} is damaged", endpoint.address),
+            )
+        })?;
+        let mtu = self.overlay.mtu_of(network).map_err(|error| Failure::new(Kind::Broken, error))?;
+        Ok(Offer { number: hold.hash(), mac, mtu })
+    }
+
+    async fn leave(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
+        let left = {
+            let mut book = self.book.lock().await;
+            let mut endpoint = core::joined(request, &book)?.clone();
+            endpoint.sandbox = None;
+            book.put_endpoint(&request.endpoint_id, endpoint.clone()).map_err(full)?;
+            endpoint
+        };
+        self.end(&request.endpoint_id, left);
+        Ok(json!({}))
+    }
+
+    async fn delete_endpoint(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
+        let removed = self.book.lock().await.remove_endpoint(&request.endpoint_id).map_err(full)?;
+        if let Some(endpoint) = removed {
+            self.end(&request.endpoint_id, endpoint);
+        }
+        Ok(json!({}))
+    }
+
+    /// The network, once this host carries it.
+    async fn carry(&self, network: &NetworkName) -> Result<Network, Failure> {
+        let carried = bounded(async |progress| self.workloads.carry(network, &progress).await).await;
+        carried.map_err(|failure| match failure.kind {
+            Kind::NotFound => Failure::new(Kind::NotFound, format!("sealane: there is no network {network}"))
+                .hint(format!("sealane network create {network} --subnet 10.42.0.0/16")),
+            Kind::Wrong
+            | Kind::NameInUse
+            | Kind::InUse
+            | Kind::Refused
+            | Kind::Forbidden
+            | Kind::Namespace
+            | Kind::Disk
+            | Kind::Broken
+            | Kind::Ending => failure,
+        })
+    }
+
+    /// Runs `work` for an endpoint, in the place of what was done for it before.
+    fn work(&self, endpoint: &str, work: impl Future<Output = ()> + Send + 'static) {
+        let mut all = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.retain(|_, task| !task.is_finished());
+        all.insert(endpoint.to_owned(), task::spawn("docker-endpoint", work));
+    }
+}
+
+/// Waits for what control has to say, as long as dockerd may be made to wait.
+async fn bounded<T>(work: impl AsyncFnOnce(Progress) -> Result<T, Failure>) -> Result<T, Failure> {
+    let (progress, mut events) = Progress::channel(16);
+    let mut waiting = String::from("the agent");
+    let work = work(progress);
+    tokio::pin!(work);
+    let deadline = tokio::time::sleep(PATIENCE);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(Ok(Event::Waiting(what))) = events.recv() => waiting = what,
+            () = &mut deadline => {
+                let text = format!("sealane: waited {} s for {waiting}", PATIENCE.as_secs());
+                return Err(Failure::new(Kind::Broken, text).hint("`sealane status` on this host says what is wrong"));
+            }
+        }
+    }
+}
+
+fn full(error: DiskError) -> Failure {
+    Failure::new(Kind::Disk, format!("sealane: {error}"))
+}

@@ -1,0 +1,176 @@
+//! What Docker was told and must be answered by ever after: its networks and endpoints. On disk before each answer.
+
+use std::collections::BTreeMap;
+
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp};
+use serde::{Deserialize, Serialize};
+
+use crate::attachment::Hold;
+use crate::disk::{DiskError, Folder};
+
+/// A network of Docker's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Network {
+    /// Ours.
+    pub(super) network: NetworkName,
+    /// The pool that IPAM has given it.
+    pub(super) pool: String,
+    /// Whether its containers get no way out by Docker.
+    pub(super) internal: bool,
+}
+
+/// A container's end of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Endpoint {
+    /// Docker's network.
+    pub(super) network_id: String,
+    /// Ours.
+    pub(super) network: NetworkName,
+    /// Its address.
+    pub(super) address: OverlayIp,
+    /// Its Ethernet address.
+    pub(super) mac: String,
+    /// Who has reserved them.
+    pub(super) hold: String,
+    /// The path of its container's namespace, from its joining until its leaving.
+    pub(super) sandbox: Option<String>,
+}
+
+impl Endpoint {
+    /// Who holds its workload, and its address.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.hold.parse().ok()
+    }
+
+    /// Its Ethernet address.
+    pub(super) fn mac(&self) -> Option<MacAddr> {
+        self.mac.parse().ok()
+    }
+}
+
+/// Everything, by Docker's ids.
+#[derive(Debug)]
+pub(super) struct Book {
+    folder: Folder,
+    networks: BTreeMap<String, Network>,
+    endpoints: BTreeMap<String, Endpoint>,
+}
+
+const NETWORK: &str = "network.";
+const ENDPOINT: &str = "endpoint.";
+
+impl Book {
+    /// What `folder` has. A record that cannot be read is as if it was not there.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(super) fn recall(folder: Folder) -> Result<Self, DiskError> {
+        let (mut networks, mut endpoints) = (BTreeMap::new(), BTreeMap::new());
+        for name in folder.names()? {
+            let bytes = match folder.read(&name) {
+                Ok(bytes) => bytes.unwrap_or_default(),
+                Err(error) => {
+                    tracing::error!(%error, name, "a record of Docker's is lost");
+                    continue;
+                }
+            };
+            if let Some(id) = name.strip_prefix(NETWORK) {
+                networks.extend(read(&name, &bytes).map(|network| (id.to_owned(), network)));
+            } else if let Some(id) = name.strip_prefix(ENDPOINT) {
+                endpoints.extend(read(&name, &bytes).map(|endpoint| (id.to_owned(), endpoint)));
+            }
+        }
+        Ok(Self { folder, networks, endpoints })
+    }
+
+    pub(super) fn network(&self, id: &str) -> Option<&Network> {
+        self.networks.get(id)
+    }
+
+    pub(super) fn networks(&self) -> impl Iterator<Item = (&String, &Network)> {
+        self.networks.iter()
+    }
+
+    pub(super) fn endpoint(&self, id: &str) -> Option<&Endpoint> {
+        self.endpoints.get(id)
+    }
+
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (&String, &Endpoint)> {
+        self.endpoints.iter()
+    }
+
+    /// # Errors
+    /// When it cannot be written; nothing is changed then.
+    pub(super) fn put_network(&mut self, id: &str, network: Network) -> Result<(), DiskError> {
+        self.folder.write(&format!("{NETWORK}{id}"), &bytes(&network))?;
+        self.networks.insert(id.to_owned(), network);
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Book::put_network`].
+    pub(super) fn put_endpoint(&mut self, id: &str, endpoint: Endpoint) -> Result<(), DiskError> {
+        self.folder.write(&format!("{ENDPOINT}{id}"), &bytes(&endpoint))?;
+        self.endpoints.insert(id.to_owned(), endpoint);
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Book::put_network`].
+    pub(super) fn remove_network(&mut self, id: &str) -> Result<(), DiskError> {
+        if self.networks.contains_key(id) {
+            self.folder.remove(&format!("{NETWORK}{id}"))?;
+            self.networks.remove(id);
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Book::put_network`].
+    pub(super) fn remove_endpoint(&mut self, id: &str) -> Result<Option<Endpoint>, DiskError> {
+        if self.endpoints.contains_key(id) {
+            self.folder.remove(&format!("{ENDPOINT}{id}"))?;
+        }
+        Ok(self.endpoints.remove(id))
+    }
+}
+
+fn bytes(record: &impl Serialize) -> Vec<u8> {
+    // These have no map with other keys than text, which alone could fail.
+    serde_json::to_vec(record).unwrap_or_default()
+}
+
+fn read<T: for<'a> Deserialize<'a>>(name: &str, bytes: &[u8]) -> Option<T> {
+    let complain = |error: &serde_json::Error| tracing::error!(%error, name, "a record of Docker's is lost");
+    serde_json::from_slice(bytes).inspect_err(complain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_and_endpoints_are_read_back_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
+        let network =
+            Network { network: "shop".parse().unwrap(), pool: "sealane/shop".to_owned(), internal: false };
+        let endpoint = Endpoint {
+            network_id: "n".to_owned(),
+            network: "shop".parse().unwrap(),
+            address: "10.42.0.9".parse().unwrap(),
+            mac: "02:00:0a:2a:00:09".to_owned(),
+            hold: "docker/4f1c".to_owned(),
+            sandbox: Some("/run/docker/netns/1".to_owned()),
+        };
+        let mut book = open();
+        book.put_network("n", network.clone()).unwrap();
+        book.put_endpoint("e", endpoint.clone()).unwrap();
+        let mut book = open();
+        assert_eq!((book.network("n"), book.endpoint("e")), (Some(&network), Some(&endpoint)));
+        book.remove_network("n").unwrap();
+        assert_eq!(book.remove_endpoint("e").unwrap(), Some(endpoint));
+        assert_eq!(book.remove_endpoint("e").unwrap(), None);
+        assert_eq!((open().networks().count(), open().endpoints().count()), (0, 0));
+    }
+}

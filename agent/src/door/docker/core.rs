@@ -1,0 +1,324 @@
+//! What Docker's requests mean, and how they are answered. Pure.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::Network;
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp};
+use serde_json::{Map, Value, json};
+
+use super::book::{self, Book, Endpoint};
+use super::wire::{CreateNetwork, OfAddress, OfEndpoint, RequestPool};
+use crate::attachment::{Failure, Hold, Kind};
+
+/// What our addresses are called.
+pub(super) const SPACE: &str = "sealane";
+/// The option that names a network of ours.
+pub(super) const OPTION: &str = "sealane.network";
+/// What the ids of our pools begin with.
+const POOL: &str = "sealane/";
+/// Where Docker keeps the options that users give a network.
+const GENERIC: &str = "com.docker.network.generic";
+const INTERNAL: &str = "com.docker.network.internal";
+const KIND: &str = "RequestAddressType";
+const GATEWAY: &str = "com.docker.network.gateway";
+
+/// The addresses of a network of Docker's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Pool {
+    /// Those of this network of ours.
+    Of(NetworkName),
+    /// It is not known yet of which: a mark, which comes back as the gateway when the network is created.
+    Later(Ipv4Addr),
+}
+
+fn wrong(text: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::Wrong, format!("sealane: {text}"))
+}
+
+/// The line that makes a network of Docker's in ours.
+fn line(network: &str) -> String {
+    format!("docker network create -d sealane --ipam-driver sealane -o {OPTION}={network} {network}")
+}
+
+impl Pool {
+    /// Its id.
+    pub(super) fn id(&self) -> String {
+        match self {
+            Self::Of(network) => format!("{POOL}{network}"),
+            Self::Later(mark) => format!("{POOL}{mark}"),
+        }
+    }
+
+    /// The pool of an id.
+    fn parse(id: &str) -> Option<Self> {
+        let name = id.strip_prefix(POOL)?;
+        match name.parse() {
+            Ok(mark) => Some(Self::Later(mark)),
+            Err(_) => name.parse().ok().map(Self::Of),
+        }
+    }
+
+    /// A mark: an address of nobody (RFC 1122, section 3.2.1.3).
+    pub(super) fn later(random: u32) -> Self {
+        let [_, a, b, c] = random.to_be_bytes();
+        Self::Later(Ipv4Addr::new(0, a, b, c.max(1)))
+    }
+
+    /// What Docker is answered; `network` is the one of [`Pool::Of`]. A pool of everything is one that Docker does not compare
+    /// with the host's routes.
+    pub(super) fn answer(&self, network: Option<&Network>) -> Value {
+        match (self, network) {
+            (Self::Of(_), Some(network)) => {
+                json!({"PoolID": self.id(), "Pool": network.subnet.to_string(), "Data": {}})
+            }
+            (Self::Of(_), None) | (Self::Later(_), _) => {
+                let data = match self {
+                    Self::Later(mark) => json!({GATEWAY: format!("{mark}/32")}),
+                    Self::Of(_) => json!({}),
+                };
+                json!({"PoolID": self.id(), "Pool": "0.0.0.0/0", "Data": data})
+            }
+        }
+    }
+}
+
+/// Which network's addresses are asked for: by its name, or by its subnet. `hinted` was named just before.
+pub(super) fn pool(
+    request: &RequestPool,
+    hinted: Option<NetworkName>,
+    known: &[Network],
+    random: u32,
+) -> Result<Pool, Failure> {
+    if request.v6 {
+        return Err(wrong(
+            "leave --ipv6 out: where a network has IPv6, its containers have addresses of it by themselves",
+        ));
+    }
+    if !request.sub_pool.is_empty() {
+        return Err(wrong("leave --ip-range out: each host has its own blocks of a network's addresses"));
+    }
+    let options = request.options.iter().flatten();
+    if let Some((unknown, _)) = options.clone().find(|(key, _)| *key != OPTION) {
+        return Err(wrong(format!("there is no IPAM option {unknown}; there is {OPTION}")));
+    }
+    let named = options.map(|(_, name)| name).next();
+    let named = named.map(|name| name.parse::<NetworkName>()).transpose().map_err(wrong)?;
+    if request.pool.is_empty() || request.pool == "0.0.0.0/0" {
+        return Ok(named.or(hinted).map_or_else(|| Pool::later(random), Pool::Of));
+    }
+    if let Some(network) = named.or(hinted) {
+        return Ok(Pool::Of(network));
+    }
+    let mut of = known.iter().filter(|network| network.subnet.to_string() == request.pool);
+    match (of.next(), of.next()) {
+        (Some(only), None) => Ok(Pool::Of(only.name.clone())),
+        (_, more) => Err(wrong(format!(
+            "{} has subnet {} here; leave --subnet out, or name the network as well: --ipam-opt {OPTION}=NETWORK",
+            if more.is_some() { "more than one network" } else { "no network" },
+            request.pool
+        ))),
+    }
+}
+
+/// What Docker is told of a network that was asked for with a subnet of its own.
+pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(), Failure> {
+    let own = network.subnet.to_string();
+    if request.pool.is_empty() || request.pool == "0.0.0.0/0" || request.pool == own {
+        return Ok(());
+    }
+    let Network { name, .. } = network;
+    Err(wrong(format!(
+        "network {name} has subnet {own}, not {}: leave --subnet out, or give that one",
+        request.pool
+    )))
+}
+
+/// The network that `-o` names, in what Docker calls options.
+pub(super) fn named(request: &CreateNetwork) -> Result<Option<NetworkName>, Failure> {
+    let empty = Map::new();
+    let options = request.options.as_ref().and_then(|options| options.get(GENERIC)?.as_object());
+    let options = options.unwrap_or(&empty);
+    if let Some(unknown) = options.keys().find(|key| *key != OPTION && !key.starts_with("com.docker.")) {
+        return Err(wrong(format!("there is no option {unknown}; there is -o {OPTION}=NETWORK")));
+    }
+    let Some(name) = options.get(OPTION) else { return Ok(None) };
+    let name = name.as_str().unwrap_or_default();
+    name.parse().map(Some).map_err(|error| wrong(format!("-o {OPTION}: {error}")))
+}
+
+/// A network of Docker's that may come to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NetworkPlan {
+    pub(super) network: NetworkName,
+    pool: Pool,
+    internal: bool,
+    subnet: String,
+}
+
+/// What Docker's new network is to be.
+pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPlan, Failure> {
+    let named = named(request)?;
+    let shown = named.as_ref().map_or("NETWORK", NetworkName::as_str);
+    let ipv4 = request.ipv4.as_deref().unwrap_or_default();
+    let Some(data) = ipv4.first().filter(|data| data.address_space == SPACE) else {
+        return Err(wrong(format!(
+            "addresses must be Sealane's, or every host gives the same ones; type: {}",
+            line(shown)
+        )));
+    };
+    if ipv4.len() > 1 {
+        return Err(wrong("a network has one subnet; leave the others out"));
+    }
+    let mark = data.gateway.split('/').next().and_then(|gateway| gateway.parse::<Ipv4Addr>().ok());
+    let marked = mark.filter(|mark| data.pool == "0.0.0.0/0" && mark.octets()[0] == 0);
+    let network =
+        named.ok_or_else(|| wrong(format!("which network of Sealane's? type: {}", line("NETWORK"))))?;
+    let mut others =
+        book.networks().filter(|(id, known)| **id != request.network_id && known.network == network);
+    if let Some((id, _)) = others.next() {
+        let id: String = id.chars().take(12).collect();
+        return Err(wrong(format!("network {network} is Docker's network {id} here already; use that one")));
+    }
+    let pool = marked.map_or_else(|| Pool::Of(network.clone()), Pool::Later);
+    let internal = request.options.as_ref().and_then(|options| options.get(INTERNAL)?.as_bool());
+    Ok(NetworkPlan { network, pool, internal: internal.unwrap_or_default(), subnet: data.pool.clone() })
+}
+
+impl NetworkPlan {
+    /// Compares it with the network of ours.
+    pub(super) fn check(self, network: &Network) -> Result<book::Network, Failure> {
+        let Network { name, subnet, egress, .. } = network;
+        if matches!(self.pool, Pool::Of(_)) && self.subnet != subnet.to_string() {
+            return Err(wrong(format!(
+                "network {name} has subnet {subnet}, not {}; type: {}",
+                self.subnet,
+                line(name.as_str())
+            )));
+        }
+        if self.internal && !egress.is_denied() {
+            return Err(wrong(format!(
+                "network {name} lets packets out, so it cannot be --internal; leave that out, or make the network with \
+                 `sealane network create {name} --egress deny`"
+            )));
+        }
+        Ok(book::Network { network: self.network, pool: self.pool.id(), internal: self.internal })
+    }
+}
+
+/// What is asked of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AddressPlan {
+    /// The network's own, which containers have no use for.
+    Gateway(NetworkName),
+    /// An address for an endpoint.
+    Endpoint(NetworkName, Option<OverlayIp>),
+    /// A mark.
+    Mark,
+}
+
+/// What a request for an address, or its return, means.
+pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, Failure> {
+    let of = |pool: &str| {
+        book.networks().find(|(_, network)| network.pool == pool).map(|(_, known)| &known.network)
+    };
+    let network = match (Pool::parse(&request.pool_id), of(&request.pool_id)) {
+        (_, Some(known)) => known.clone(),
+        (Some(Pool::Of(network)), None) => network,
+        (Some(Pool::Later(_)), None) if is_gateway(request) || request.address.starts_with("0.") => {
+            return Ok(AddressPlan::Mark);
+        }
+        (Some(Pool::Later(_)) | None, None) => {
+            return Err(Failure::new(
+                Kind::NotFound,
+                format!("sealane: pool {:?} is of no network that this host knows", request.pool_id),
+            ));
+        }
+    };
+    let address = match request.address.as_str() {
+        "" => None,
+        text => Some(text.parse::<OverlayIp>().map_err(wrong)?),
+    };
+    if address.is_some_and(|address| address.to_ipv4().octets()[0] == 0) {
+        return Ok(AddressPlan::Mark);
+    }
+    Ok(if is_gateway(request) {
+        AddressPlan::Gateway(network)
+    } else {
+        AddressPlan::Endpoint(network, address)
+    })
+}
+
+fn is_gateway(request: &OfAddress) -> bool {
+    request.options.as_ref().and_then(|options| options.get(KIND)).is_some_and(|kind| kind == GATEWAY)
+}
+
+/// An address, as Docker is answered.
+pub(super) fn address_answer(address: OverlayIp, network: &Network) -> Value {
+    let len = network.subnet.to_net().prefix_len();
+    json!({"Address": format!("{address}/{len}"), "Data": {}})
+}
+
+/// An endpoint to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EndpointPlan {
+    pub(super) network: NetworkName,
+    pub(super) address: OverlayIp,
+    /// A certain Ethernet address.
+    pub(super) mac: Option<MacAddr>,
+}
+
+/// What a container's end is to be.
+pub(super) fn endpoint(request: &OfEndpoint, book: &Book) -> Result<EndpointPlan, Failure> {
+    let network = known(request, book)?.network.clone();
+    let interface = request.interface.clone().unwrap_or_default();
+    let address = interface.address.parse::<Ipv4Net>().map_err(|_| {
+        wrong(format!(
+            "an endpoint of network {network} needs an address of Sealane's; type: {}",
+            line(network.as_str())
+        ))
+    })?;
+    let mac = Some(interface.mac).filter(|mac| !mac.is_empty()).map(|mac| mac.parse()).transpose();
+    let mac = mac.map_err(|error| wrong(format!("--mac-address: {error}")))?;
+    Ok(EndpointPlan { network, address: address.addr().into(), mac })
+}
+
+/// The network of ours that a request is about.
+pub(super) fn known<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a book::Network, Failure> {
+    book.network(&request.network_id).ok_or_else(|| {
+        let id: String = request.network_id.chars().take(12).collect();
+        Failure::new(
+            Kind::NotFound,
+            format!(
+                "sealane: Docker's network {id} is not known on this host any more; remove it (docker network rm) and type: {}",
+                line("NETWORK")
+            ),
+        )
+    })
+}
+
+/// The end that a request is about.
+pub(super) fn joined<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a Endpoint, Failure> {
+    book.endpoint(&request.endpoint_id).ok_or_else(|| {
+        let id: String = request.endpoint_id.chars().take(12).collect();
+        Failure::new(Kind::NotFound, format!("sealane: there is no endpoint {id} on this host"))
+    })
+}
+
+/// How a container's namespace gets its interface. Without a gateway of ours Docker gives it its own way out, by which it
+/// publishes ports as well.
+pub(super) fn join_answer(source: &str, internal: bool) -> Value {
+    json!({
+        "InterfaceName": {"SrcName": source, "DstPrefix": "eth"},
+        "Gateway": "",
+        "DisableGatewayService": internal,
+    })
+}
+
+/// The name by which an endpoint's address is held.
+pub(super) fn hold(random: u64) -> Result<Hold, Failure> {
+    format!("docker/{random:016x}").parse().map_err(|error| Failure::new(Kind::Broken, error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Labels that make a container an instance of a service. Pure.
+
+use std::collections::BTreeMap;
+
+use sealane_proto::types::{Mtls, ServiceName, ServicePort, Transport, Weight};
+
+use crate::attachment::Wanted;
+
+/// What all of ours begin with.
+const PREFIX: &str = "sealane.";
+/// All that there are.
+const KNOWN: [&str; 5] = ["service", "port", "sidecar", "weight", "mtls"];
+
+/// What labels ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    service: Option<ServiceName>,
+    ports: Vec<ServicePort>,
+    sidecar: bool,
+    weight: Weight,
+}
+
+/// Reads a container's labels.
+///
+/// # Errors
+/// A sentence that names the label and what is wrong with it.
+pub(super) fn read(labels: &BTreeMap<String, String>) -> Result<Asked, String> {
+    let ours = labels.keys().filter_map(|key| key.strip_prefix(PREFIX));
+    if let Some(unknown) = ours.clone().find(|key| !KNOWN.contains(key)) {
+        let known = KNOWN.map(|key| format!("{PREFIX}{key}")).join(", ");
+        return Err(format!("there is no label {PREFIX}{unknown}; there are {known}"));
+    }
+    let value = |key: &str| labels.get(&format!("{PREFIX}{key}")).map(|value| value.trim());
+    let service =
+        value("service").map(|name| name.parse()).transpose().map_err(|error| wrong("service", &error))?;
+    let mtls: Option<Mtls> =
+        value("mtls").map(|mode| mode.parse()).transpose().map_err(|error| wrong("mtls", &error))?;
+    let ports = value("port").unwrap_or_default().split([',', ' ']).filter(|port| !port.is_empty());
+    let ports = ports.map(|port| port.parse::<ServicePort>().map_err(|error| wrong("port", &error)));
+    let mut ports: Vec<ServicePort> = ports.collect::<Result<_, _>>()?;
+    for port in &mut ports {
+        port.mtls = mtls.filter(|_| port.protocol.transport() == Transport::Tcp);
+    }
+    let sidecar = match value("sidecar") {
+        None | Some("on") => true,
+        Some("off") => false,
+        Some(other) => return Err(wrong("sidecar", &format!("it is on or off, not {other:?}"))),
+    };
+    let weight =
+        value("weight").map(|weight| weight.parse()).transpose().map_err(|error| wrong("weight", &error))?;
+    Ok(Asked { service, ports, sidecar, weight: weight.unwrap_or_default() })
+}
+
+fn wrong(label: &str, why: &dyn std::fmt::Display) -> String {
+    format!("label {PREFIX}{label}: {why}")
+}
+
+impl Asked {
+    /// What is wanted, with what the labels ask for.
+    pub(super) fn ask(self, plain: Wanted) -> Wanted {
+        let Self { service, ports, sidecar, weight } = self;
+        Wanted { service, ports, sidecar, weight, ..plain }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+        of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn labels_make_a_service_of_several_ports() {
+        let asked = read(&labels(&[
+            ("sealane.service", "api"),
+            ("sealane.port", "8080/http, dns=53/udp"),
+            ("sealane.weight", "7"),
+            ("sealane.mtls", "permissive"),
+            ("sealane.sidecar", "off"),
+            ("com.example.other", "x"),
+        ]))
+        .unwrap();
+        assert_eq!(asked.service.unwrap().as_str(), "api");
+        assert_eq!(asked.ports.len(), 2);
+        assert!(asked.ports[0].mtls.is_some() && asked.ports[1].mtls.is_none(), "datagrams have no mode");
+        assert!(!asked.sidecar && asked.weight.get() == 7);
+        let none = read(&labels(&[])).unwrap();
+        assert!(none.service.is_none() && none.sidecar);
+    }
+
+    #[test]
+    fn a_wrong_label_is_named() {
+        for (key, value, expected) in [
+            ("sealane.service", "No", "label sealane.service: "),
+            ("sealane.port", "70000", "label sealane.port: "),
+            ("sealane.sidecar", "maybe", "it is on or off"),
+            ("sealane.weight", "-1", "label sealane.weight: "),
+            ("sealane.mtls", "yes", "label sealane.mtls: "),
+            ("sealane.servcie", "api", "there is no label sealane.servcie"),
+        ] {
+            let error = read(&labels(&[(key, value)])).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

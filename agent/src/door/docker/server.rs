@@ -1,0 +1,110 @@
+//! HTTP/1 over the plugin's unix socket.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sealane_base::socket::Listener;
+use sealane_base::task::{self, Task};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use super::Docker;
+use super::wire::Call;
+use crate::attachment::{Failure, Kind};
+
+/// What dockerd expects plugins to speak.
+const CONTENT: &str = "application/vnd.docker.plugins.v1.2+json";
+/// The largest call.
+const LARGEST: usize = 1 << 20;
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// When one more connection is accepted after that has failed.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Listens at `path` until the task is dropped, after taking up what an earlier agent has left.
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub(crate) fn serve(docker: Arc<Docker>, path: &Path) -> io::Result<Task> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut listener = Listener::bind(path)?;
+    Ok(task::spawn("docker-plugin", async move {
+        docker.take_up().await;
+        loop {
+            match listener.accept().await {
+                // A conversation ends with dockerd, or with what it asks.
+                Ok(stream) => task::spawn("docker-call", converse(docker.clone(), stream)).detach(),
+                Err(error) => {
+                    tracing::warn!(%error, "the Docker plugin's socket cannot accept");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn converse(docker: Arc<Docker>, stream: UnixStream) {
+    let answer = service_fn(|request| respond(docker.clone(), request));
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a conversation with dockerd");
+    }
+}
+
+async fn respond(
+    docker: Arc<Docker>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    // What has begun is ended, whether or not dockerd still waits for it.
+    let (asked, body) = (path.clone(), Limited::new(request.into_body(), LARGEST));
+    let answered = match body.collect().await {
+        Ok(body) => {
+            let (body, (tell, told)) = (body.to_bytes(), oneshot::channel());
+            let call = async move {
+                let answered = match Call::parse(&asked, &body) {
+                    Ok(call) => docker.handle(call).await,
+                    Err(failure) => Err(failure),
+                };
+                // dockerd may have left.
+                let _ = tell.send(answered);
+            };
+            task::spawn("docker-call", call).detach();
+            told.await.unwrap_or_else(|_| {
+                Err(Failure::new(Kind::Broken, "sealane: the call failed; see the agent's log"))
+            })
+        }
+        Err(error) => {
+            Err(Failure::new(Kind::Wrong, format!("sealane: Docker's request cannot be read: {error}")))
+        }
+    };
+    Ok(response(&answered.unwrap_or_else(|failure| refusal(&path, &failure))))
+}
+
+fn refusal(path: &str, failure: &Failure) -> Value {
+    tracing::warn!(call = path, %failure, "Docker is refused a call");
+    json!({Call::error_name(path): failure.to_string()})
+}
+
+fn response(answer: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(answer.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT));
+    response
+}
