@@ -88,7 +88,8 @@ BENCH_VENV := $(TARGET)/bench-venv
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
 	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
-	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime
+	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime \
+	dockerd:docker.io /usr/share/doc/busybox-static:busybox-static
 # Modules of Debian's python3, by the folder of each.
 MODULES := /usr/lib/python3/dist-packages
 TEST_TOOLS += $(MODULES)/grpc:python3-grpcio $(MODULES)/websockets:python3-websockets
