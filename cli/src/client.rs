@@ -4,7 +4,8 @@ mod reach;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use sealane_proto::client::ConnectError;
@@ -14,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure, as_root};
-use reach::{lives, reach, reach_agent};
+use reach::{comes, lives, reach, reach_agent};
 
 /// Control's socket in the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -22,6 +23,9 @@ pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 pub(crate) const AGENT_SOCKET: &str = "agent.sock";
 /// How long a verb waits for an answer; what takes longer is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long nothing is said while an agent is waited for: less than people take for a fault.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// Runs one conversation on a runtime of its own, without further threads; the runtime is gone afterwards.
 pub(crate) fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -65,10 +69,43 @@ pub(crate) async fn agent(common: &Common) -> Result<Channel, Failure> {
     reach(&sockets(common, &[AGENT_SOCKET])).await.map_err(|error| no_agent(&error))
 }
 
-/// The same, for what is worth waiting for an agent that restarts.
-pub(crate) async fn coming_agent(common: &Common) -> Result<Channel, Failure> {
+/// The same, for what is worth waiting for an agent that restarts; `told` hears once, and soon, that it is waited for.
+pub(crate) async fn coming_agent(common: &Common, told: impl FnOnce(&str)) -> Result<Channel, Failure> {
     let socket = common.socket.clone().unwrap_or_else(|| common.run_dir.join(AGENT_SOCKET));
-    reach_agent(&socket).await.map_err(|error| no_agent(&error))
+    let mut reached = pin!(reach_agent(&socket));
+    let reached = match tokio::time::timeout(SILENCE, &mut reached).await {
+        Ok(reached) => reached,
+        Err(_) => {
+            if comes(&socket) {
+                told(&format!("waiting for the agent of this host, which does not answer at {}", socket.display()));
+            }
+            reached.await
+        }
+    };
+    reached.map_err(|error| match &error {
+        ConnectError::Unix { source, .. } if has_ended(source) && !lives(&socket) && comes(&socket) => absent(),
+        ConnectError::Unix { .. }
+        | ConnectError::Tcp { .. }
+        | ConnectError::Tls { .. }
+        | ConnectError::Http { .. }
+        | ConnectError::Identity(_) => no_agent(&error),
+    })
+}
+
+/// Nobody is at the socket, or nobody any more.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// What is said where an agent has left workloads running and does not come back.
+fn absent() -> Failure {
+    let waited = reach::RESTARTING.as_secs();
+    Failure::new(format!("the agent of this host has ended, and none has come back within {waited} s"))
+        .exit(Exit::Unreachable)
+        .hint(
+            "start it as it was started before, such as by `systemctl start sealane-agent`, and run this again; its log \
+             says why it ended, and what runs goes on",
+        )
 }
 
 fn no_agent(error: &ConnectError) -> Failure {
@@ -144,6 +181,33 @@ pub(crate) async fn answer_within<T>(
     }
 }
 
+/// The socket that the command line or the environment names.
+fn named_socket() -> Option<PathBuf> {
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        if text == "--socket" {
+            return words.next().map(Into::into);
+        } else if let Some(path) = text.strip_prefix("--socket=") {
+            return Some(path.into());
+        }
+    }
+    std::env::var_os("SEALANE_SOCKET").map(Into::into)
+}
+
+/// A conversation that broke off. Sockets of sidecars and keep speak another language, so `named` may be the reason;
+/// where it can be none, the other side has ended.
+fn lost(why: &str, named: Option<&Path>) -> Failure {
+    let failure = Failure::new(format!("the connection was lost{why}")).exit(Exit::Unreachable);
+    let ours = |path: &Path| path.ends_with(CONTROL_SOCKET) || path.ends_with(AGENT_SOCKET);
+    if named.is_some_and(|path| !ours(path)) {
+        return failure.hint(
+            "only control.sock and agent.sock in the run directory answer verbs: see what --socket or SEALANE_SOCKET names",
+        );
+    }
+    failure.hint("who was asked has ended or restarts: run this again when `sealane status` answers")
+}
+
 /// What a status means to the user. Its text already names the object, the field and the fix.
 pub(crate) fn refusal(status: &Status) -> Failure {
     let message = match status.message() {
@@ -154,16 +218,7 @@ pub(crate) fn refusal(status: &Status) -> Failure {
     if std::error::Error::source(status).is_some() {
         let message = message.trim_start_matches("the connection was lost").trim_start_matches(": ");
         let why = if message.is_empty() { String::new() } else { format!(": {message}") };
-        let failure = Failure::new(format!("the connection was lost{why}")).exit(Exit::Unreachable);
-        let named = std::env::args().any(|word| word.starts_with("--socket"));
-        // Sockets of sidecars and keep speak another language.
-        return if named || std::env::var_os("SEALANE_SOCKET").is_some() {
-            failure.hint(
-                "only control.sock and agent.sock in the run directory answer verbs: see what --socket or SEALANE_SOCKET names",
-            )
-        } else {
-            failure
-        };
+        return lost(&why, named_socket().as_deref());
     }
     match status.code() {
         Code::Unavailable | Code::Cancelled => {
@@ -203,5 +258,43 @@ mod tests {
         let refused = refusal(&Status::already_exists("network shop exists"));
         assert_eq!((refused.exit, refused.message.as_str()), (Exit::Failed, "network shop exists"));
         assert!(refusal(&Status::unimplemented("")).hint.is_some());
+    }
+
+    #[test]
+    fn a_lost_connection_blames_a_socket_that_was_named_only_where_that_can_be_the_reason() {
+        for (named, expected) in [
+            (None, "run this again when `sealane status` answers"),
+            (Some("/run/sealane/agent.sock"), "run this again when `sealane status` answers"),
+            (Some("/run/sealane/keep.sock"), "see what --socket"),
+        ] {
+            let failure = lost(": broken pipe", named.map(Path::new));
+            assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "the connection was lost: broken pipe"));
+            assert!(failure.hint.unwrap().contains(expected), "{named:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_does_not_come_back_is_named_soon_and_once_and_what_to_do_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("keep.pid");
+        std::fs::write(&pid, format!("{}\n", std::process::id())).unwrap();
+        let file = std::fs::File::open(&pid).unwrap();
+        let _lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+        let socket = folder.path().join(AGENT_SOCKET);
+        let common = Common { socket: Some(socket), ..common_of(folder.path()) };
+        let began = tokio::time::Instant::now();
+        let mut said = Vec::new();
+        let failure = coming_agent(&common, |text| said.push((text.to_owned(), began.elapsed()))).await.unwrap_err();
+        let [(text, when)] = said.as_slice() else { panic!("{said:?}") };
+        assert!(text.starts_with("waiting for the agent of this host"), "{text}");
+        assert!(*when <= Duration::from_secs(1), "{when:?}");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("none has come back within"), "{}", failure.message);
+        assert!(failure.hint.unwrap().contains("systemctl start sealane-agent"));
+    }
+
+    fn common_of(run_dir: &Path) -> Common {
+        let line = ["sealane", "status", "--run-dir"].map(Into::into).into_iter();
+        crate::args::parse(line.chain([run_dir.as_os_str().to_owned()])).unwrap().common
     }
 }

@@ -50,6 +50,12 @@ impl Failure {
         }
     }
 
+    /// The command line is wrong, for [`Result::map_err`].
+    #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+    pub(crate) fn usage(error: impl Display) -> Self {
+        Self::new(error.to_string()).exit(Exit::Usage)
+    }
+
     /// There is no such thing; `list` is the command line that says which there are.
     pub(crate) fn missing(what: impl Display, list: &str) -> Self {
         Self::new(format!("there is no {what}")).hint(format!("see `{list}`"))

@@ -110,7 +110,8 @@ async fn attach(
     common: &Common,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
-    let mut client = AgentClient::new(coming_agent(common).await?);
+    let talk = |text: &str| printer.talk(text);
+    let mut client = AgentClient::new(coming_agent(common, talk).await?);
     for _ in 1..AGENTS {
         match ask(&mut client, &request, printer).await {
             Err(lost) if lost.exit == Exit::Unreachable => {}
@@ -120,7 +121,8 @@ async fn attach(
             printer.talk("waiting for the next agent: the one that was asked has ended");
         }
         request.again = true;
-        client = AgentClient::new(coming_agent(common).await?);
+        // Who waits has just been told so.
+        client = AgentClient::new(coming_agent(common, |_| {}).await?);
     }
     ask(&mut client, &request, printer).await
 }

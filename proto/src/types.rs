@@ -21,7 +21,7 @@ pub use mtls::{Mtls, MtlsError};
 pub use mtu::{Mtu, MtuError};
 pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
-pub use reference::WorkloadRef;
+pub use reference::{Ref, ServiceRef, TwoNetworks, WorkloadRef};
 pub use subnet6::{AnySubnet, AnySubnetError, Subnet6, Subnet6Error};
 pub use vni::{Vni, VniError};
 pub use weight::{Weight, WeightError};

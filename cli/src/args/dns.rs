@@ -22,8 +22,8 @@ pub(crate) enum DnsAction {
 pub(crate) struct DnsQuery {
     /// The name, such as api, api.shop or _http._tcp.api
     pub(crate) name: String,
-    /// The workload that asks; NAME.NETWORK where several have the name
-    #[arg(long, value_name = "WORKLOAD")]
+    /// The workload that asks
+    #[arg(long, value_name = "WORKLOAD[.NETWORK]")]
     pub(crate) from: WorkloadRef,
     /// The type of records: A, AAAA, SRV, PTR...
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]

@@ -44,7 +44,7 @@ pub(crate) struct Diff {
 pub(crate) struct Get {
     /// network or service
     pub(crate) kind: Kind,
-    /// One of them; all when not given
+    /// One of them, a service as NAME or NAME.NETWORK; all when not given
     pub(crate) name: Option<String>,
     /// Only those of this network
     #[arg(long, value_name = "NAME")]
@@ -57,7 +57,7 @@ pub(crate) struct Delete {
     /// network or service
     #[arg(required_unless_present = "files", requires = "name", conflicts_with = "files")]
     pub(crate) kind: Option<Kind>,
-    /// Its name
+    /// Its name; of a service NAME.NETWORK, or NAME with --network
     #[arg(conflicts_with = "files")]
     pub(crate) name: Option<String>,
     /// The network that it belongs to

@@ -1,7 +1,7 @@
 //! Verbs about hosts, services and workloads: what is there, and what leaves.
 
 use clap::{Args, Subcommand};
-use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
+use sealane_proto::types::{NetworkName, NodeName, ServiceRef, TwoNetworks, WorkloadRef};
 
 /// `sealane service`.
 #[derive(Debug, Args)]
@@ -14,11 +14,18 @@ pub(crate) struct Service {
 #[derive(Debug, Args)]
 pub(crate) struct NamedService {
     /// Its name
-    #[arg(value_name = "SERVICE")]
-    pub(crate) name: ServiceName,
+    #[arg(value_name = "SERVICE[.NETWORK]")]
+    name: ServiceRef,
     /// Its network, when several have a service of this name
     #[arg(long, value_name = "NAME")]
-    pub(crate) network: Option<NetworkName>,
+    network: Option<NetworkName>,
+}
+
+impl NamedService {
+    /// Its name, with its network as far as that is said.
+    pub(crate) fn reference(&self) -> Result<ServiceRef, TwoNetworks> {
+        self.name.within(self.network.as_ref())
+    }
 }
 
 /// What can be done with services.
@@ -90,11 +97,18 @@ pub(crate) struct Workload {
 #[derive(Debug, Args)]
 pub(crate) struct NamedWorkload {
     /// Its name
-    #[arg(value_name = "WORKLOAD")]
-    pub(crate) name: WorkloadName,
+    #[arg(value_name = "WORKLOAD[.NETWORK]")]
+    name: WorkloadRef,
     /// Its network, when several have a workload of this name
     #[arg(long, value_name = "NAME")]
-    pub(crate) network: Option<NetworkName>,
+    network: Option<NetworkName>,
+}
+
+impl NamedWorkload {
+    /// Its name, with its network as far as that is said.
+    pub(crate) fn reference(&self) -> Result<WorkloadRef, TwoNetworks> {
+        self.name.within(self.network.as_ref())
+    }
 }
 
 /// What can be done with workloads.

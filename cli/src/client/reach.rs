@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sealane_proto::client::{ConnectError, unix_channel};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::life::running;
@@ -12,7 +13,7 @@ use crate::life::running;
 /// How long a process that lives may take until it listens.
 const STARTING: Duration = Duration::from_secs(5);
 /// How long the agent of a host whose workloads it left running may take until it is back.
-const RESTARTING: Duration = Duration::from_secs(15);
+pub(super) const RESTARTING: Duration = Duration::from_secs(15);
 /// How long it may take until there is a process, for those who start one in the background just before.
 const COMING: Duration = Duration::from_secs(1);
 /// How often it is looked for meanwhile.
@@ -25,7 +26,6 @@ pub(super) async fn reach(sockets: &[PathBuf]) -> Result<Channel, ConnectError> 
 
 /// Connects to the agent at `socket`, which may be restarting.
 pub(super) async fn reach_agent(socket: &Path) -> Result<Channel, ConnectError> {
-    let comes = |socket: &Path| lives(socket) || keeps(socket);
     await_first(&[socket.to_owned()], comes, RESTARTING).await
 }
 
@@ -80,6 +80,11 @@ fn may_come(error: &ConnectError) -> bool {
 /// Whether the process of a socket lives: the pid file stands beside it.
 pub(super) fn lives(socket: &Path) -> bool {
     running(&socket.with_extension("pid")).is_ok_and(|process| process.is_some())
+}
+
+/// Whether somebody is going to listen at the agent's socket.
+pub(super) fn comes(socket: &Path) -> bool {
+    lives(socket) || keeps(socket)
 }
 
 /// Whether this is a host whose agent comes back: its keep runs as long as the host is one.

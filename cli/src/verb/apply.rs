@@ -14,7 +14,8 @@ use v1::document_result::Effect;
 use crate::args::{Apply, Common, Delete};
 use crate::client::{admin, answer, answer_within, converse};
 use crate::document::{self, Written};
-use crate::failure::{Exit, Failure};
+use super::get::{Named, named};
+use crate::failure::Failure;
 use crate::printer::Printer;
 
 /// What became of one document.
@@ -139,14 +140,15 @@ pub(crate) fn delete(delete: &Delete, common: &Common, printer: &Printer) -> Res
 }
 
 fn id(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<DocumentId, Failure> {
-    let usage = |error: &dyn std::fmt::Display| Failure::new(error.to_string()).exit(Exit::Usage);
+    let Named { name, network } = named(kind, name, network)?;
     match (kind, network) {
-        (Kind::Network, None) => Ok(DocumentId::Network(name.parse().map_err(|error| usage(&error))?)),
-        (Kind::Network, Some(_)) => Err(usage(&"a network belongs to no network: leave --network out")),
+        (Kind::Network, _) => Ok(DocumentId::Network(name.parse().map_err(Failure::usage)?)),
         (Kind::Service, Some(network)) => {
-            Ok(DocumentId::Service(network.clone(), name.parse().map_err(|error| usage(&error))?))
+            Ok(DocumentId::Service(network, name.parse().map_err(Failure::usage)?))
         }
-        (Kind::Service, None) => Err(usage(&format!("service {name} of which network? say --network NAME"))),
+        (Kind::Service, None) => Err(Failure::usage(format!("service {name} of which network?")).hint(format!(
+            "`sealane delete service {name}.NETWORK`; `sealane get service` shows the networks"
+        ))),
     }
 }
 
@@ -185,5 +187,30 @@ fn effect(effect: Effect) -> &'static str {
         Effect::Configured => "configured",
         Effect::Deleted => "deleted",
         Effect::NotFound => "not found",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_named_with_its_network_in_either_way() {
+        let told = |kind, name: &str, network: Option<&str>| {
+            let network = network.map(|network| network.parse().unwrap());
+            id(kind, name, network.as_ref()).map(|id| id.to_string()).map_err(|failure| failure.sentence())
+        };
+        let api = told(Kind::Service, "api", Some("shop"));
+        assert!(api.is_ok() && api == told(Kind::Service, "api.shop", None), "{api:?}");
+        assert!(told(Kind::Network, "shop", None).is_ok());
+        for (kind, name, network, expected) in [
+            (Kind::Service, "api", None, "`sealane delete service api.NETWORK`"),
+            (Kind::Service, "api.shop", Some("office"), "leave one of them out"),
+            (Kind::Network, "shop", Some("shop"), "leave --network out"),
+            (Kind::Network, "shop.shop", None, "lower-case letters"),
+        ] {
+            let failure = told(kind, name, network).unwrap_err();
+            assert!(failure.contains(expected), "{failure}");
+        }
     }
 }

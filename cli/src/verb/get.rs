@@ -3,13 +3,14 @@
 use std::time::SystemTime;
 
 use sealane_proto::document::{Document, DocumentId, Kind};
-use sealane_proto::types::{Mtls, NetworkName};
+use sealane_proto::types::{Mtls, NetworkName, ServiceRef};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 use v1::admin_client::AdminClient;
 use v1::read_client::ReadClient;
 
 use super::apply::submit;
+use super::members;
 use crate::args::{Common, Diff, Get};
 use crate::client::{answer, control, converse, read};
 use crate::document::{self, Written, difference};
@@ -18,14 +19,15 @@ use crate::printer::{Format, Printer, Row};
 
 /// `sealane get`.
 pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let network = get.network.as_ref();
+    let named = get.name.as_deref().map(|name| named(get.kind, name, get.network.as_ref())).transpose()?;
+    let network = named.as_ref().map_or(get.network.as_ref(), |named| named.network.as_ref());
     let request = v1::ListDocumentsRequest {
         kind: get.kind.to_string(),
         network: network.map(ToString::to_string).unwrap_or_default(),
     };
     let listed = converse(async { answer(read(common).await?.list_documents(request)).await })?;
     let mut documents = understand(listed)?;
-    let Some(name) = &get.name else {
+    let Some(Named { name, .. }) = &named else {
         return show(get.kind, &documents, common.output, printer);
     };
     documents.retain(|document| document.id().name() == name);
@@ -36,11 +38,36 @@ pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), F
             Format::Json | Format::Yaml => printer.result(one, ""),
         },
         several => {
-            let networks: Vec<String> =
-                several.iter().map(|document| document.id().network().to_string()).collect();
-            let which = networks.join(", ");
-            Err(Failure::new(format!("service {name} is in several networks: {which}"))
-                .hint("say --network NAME"))
+            Err(members::several(
+                "service",
+                name,
+                several.iter().map(|document| document.id().network().to_string()),
+            ))
+        }
+    }
+}
+
+/// What a command line says of a document beside its kind.
+pub(super) struct Named {
+    pub(super) name: String,
+    /// Of a service, when it is said.
+    pub(super) network: Option<NetworkName>,
+}
+
+/// `NAME`, or of a service `NAME.NETWORK`, beside what `--network` says.
+pub(super) fn named(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<Named, Failure> {
+    match kind {
+        Kind::Network => {
+            let name: NetworkName = name.parse().map_err(Failure::usage)?;
+            match network {
+                None => Ok(Named { name: name.to_string(), network: None }),
+                Some(_) => Err(Failure::usage("a network belongs to no network: leave --network out")),
+            }
+        }
+        Kind::Service => {
+            let named: ServiceRef = name.parse().map_err(Failure::usage)?;
+            let ServiceRef { name, network } = named.within(network).map_err(Failure::usage)?;
+            Ok(Named { name: name.to_string(), network })
         }
     }
 }
@@ -89,26 +116,29 @@ struct NetworkRow<'a>(&'a Document);
 struct ServiceRow<'a>(&'a Document);
 
 impl Row for NetworkRow<'_> {
-    const HEADERS: &'static [&'static str] = &["NAME", "SUBNETS", "MTU"];
+    const HEADERS: &'static [&'static str] = &["NAME", "SUBNET", "MTU", "MTLS"];
     const NONE: &'static str =
         "no networks yet: `sealane apply -f FILE` or `sealane network create` makes one";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
         let Document::Network(network) = self.0 else { return vec![] };
         let mtu = network.spec.mtu.map_or_else(|| "by underlay".to_owned(), |mtu| mtu.get().to_string());
-        vec![network.metadata.name.to_string(), network.spec.subnets.to_string(), mtu]
+        let mtls = network.spec.mtls.unwrap_or(Mtls::Permissive);
+        vec![network.metadata.name.to_string(), network.spec.subnets.to_string(), mtu, mtls.to_string()]
     }
 }
 
 impl Row for ServiceRow<'_> {
-    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "PORTS"];
+    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "MTLS", "PORTS"];
     const NONE: &'static str =
         "no services have documents; `sealane service ls` lists those that instances make";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
         let Document::Service(service) = self.0 else { return vec![] };
         let ports: Vec<String> = service.ports().iter().map(ToString::to_string).collect();
-        vec![service.metadata.network.to_string(), service.metadata.name.to_string(), ports.join(", ")]
+        let mtls = service.spec.mtls.map_or_else(|| "-".to_owned(), |mtls| mtls.to_string());
+        let (network, name) = (&service.metadata.network, &service.metadata.name);
+        vec![network.to_string(), name.to_string(), mtls, ports.join(", ")]
     }
 }
 

@@ -11,8 +11,9 @@ use crate::view::IdentityView;
 
 /// `sealane identity`.
 pub(crate) fn call(workload: &NamedWorkload, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let network = workload.network.as_ref().map(ToString::to_string).unwrap_or_default();
-    let request = v1::IdentityRequest { workload: workload.name.to_string(), network };
+    let named = workload.reference().map_err(Failure::usage)?;
+    let network = named.network.map(|network| network.to_string()).unwrap_or_default();
+    let request = v1::IdentityRequest { workload: named.name.to_string(), network };
     let shown = converse(async { answer(AgentClient::new(agent(common).await?).identity(request)).await })?;
     printer.sheet(&IdentityView::from(shown))
 }

@@ -1,6 +1,8 @@
 //! `sealane node`, `service` and `workload`.
 
-use sealane_proto::types::{NetworkName, NodeName};
+use std::fmt::Display;
+
+use sealane_proto::types::{NetworkName, NodeName, ServiceRef};
 use sealane_proto::wire::v1;
 
 use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction};
@@ -49,13 +51,14 @@ pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer)
             printer.list(&workloads.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
         }
         WorkloadAction::Inspect(named) => {
+            let named = named.reference().map_err(Failure::usage)?;
             let workloads = list_workloads(named.network.as_ref(), common)?;
             let is_it = |view: &v1::WorkloadView| {
                 view.workload.as_ref().is_some_and(|workload| workload.name == named.name.as_str())
             };
             let found = workloads.into_iter().filter(is_it).collect();
             let network = |view: &v1::WorkloadView| view.workload.clone().unwrap_or_default().network;
-            let found = only(&format!("workload {}", named.name), "sealane workload ls", found, network)?;
+            let found = only("workload", &named.name, "sealane workload ls", found, network)?;
             printer.sheet(&WorkloadView::from(found))
         }
     }
@@ -81,23 +84,36 @@ fn text(network: Option<&NetworkName>) -> String {
 }
 
 /// The one that was found; names of networks tell several apart.
-fn only<T>(what: &str, list: &str, mut found: Vec<T>, network: impl Fn(&T) -> String) -> Result<T, Failure> {
+fn only<T>(
+    what: &str,
+    name: impl Display,
+    list: &str,
+    mut found: Vec<T>,
+    network: impl Fn(&T) -> String,
+) -> Result<T, Failure> {
     match found.pop() {
-        None => Err(Failure::missing(what, list)),
+        None => Err(Failure::missing(format_args!("{what} {name}"), list)),
         Some(last) if found.is_empty() => Ok(last),
-        Some(last) => {
-            let networks: Vec<String> = found.iter().chain([&last]).map(network).collect();
-            let message = format!("{what} is there in several networks: {}", networks.join(", "));
-            Err(Failure::new(message).exit(Exit::Usage).hint("name one with --network"))
-        }
+        Some(last) => Err(several(what, name, found.iter().chain([&last]).map(network))),
     }
+}
+
+/// Of which network, when several have one of this name.
+pub(super) fn several(
+    what: &str,
+    name: impl Display,
+    networks: impl IntoIterator<Item = String>,
+) -> Failure {
+    let named: Vec<String> = networks.into_iter().map(|network| format!("{name}.{network}")).collect();
+    let message = format!("there are several {what}s {name}");
+    Failure::new(message).exit(Exit::Usage).hint(format!("say which: {}", named.join(" or ")))
 }
 
 fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let nodes = list_nodes(common)?.into_iter();
     let is_it = |view: &v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == name.as_str());
     let node =
-        only(&format!("node {name}"), "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
+        only("node", name, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
     let workloads = list_workloads(None, common)?.into_iter();
     let here = workloads.filter(|view| view.workload.as_ref().is_some_and(|one| one.node == name.as_str()));
     printer.sheet(&NodeSheet::new(node, here))
@@ -144,12 +160,13 @@ fn find_service(
     named: &NamedService,
     common: &Common,
 ) -> Result<(v1::ServiceView, Vec<v1::WorkloadView>), Failure> {
+    let named = named.reference().map_err(Failure::usage)?;
     let services = list_services(named.network.as_ref(), common)?.into_iter();
     let is_it =
         |view: &v1::ServiceView| view.service.as_ref().is_some_and(|one| one.name == named.name.as_str());
     let found = services.filter(is_it).collect();
     let found =
-        only(&format!("service {}", named.name), "sealane service ls", found, |view| view.network.clone())?;
+        only("service", &named.name, "sealane service ls", found, |view| view.network.clone())?;
     let network = found.network.parse().map_err(|error| Failure::new(format!("{error}")))?;
     let instances = list_workloads(Some(&network), common)?.into_iter().filter(|view| {
         view.workload.as_ref().is_some_and(|workload| workload.service == named.name.as_str())
@@ -158,12 +175,31 @@ fn find_service(
 }
 
 fn remove_service(named: &NamedService, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let network = match &named.network {
+    let ServiceRef { name, network } = named.reference().map_err(Failure::usage)?;
+    let network = match network {
         Some(network) => network.to_string(),
         None => find_service(named, common)?.0.network,
     };
-    let request = v1::RemoveServiceRequest { network: network.clone(), name: named.name.to_string() };
+    let request = v1::RemoveServiceRequest { network: network.clone(), name: name.to_string() };
     converse(async { answer(admin(common).await?.remove_service(request)).await })?;
-    let text = format!("service {} of network {network} removed", named.name);
-    printer.done(&Done::of("Service", &named.name, "deleted").in_network(network), &text)
+    let text = format!("service {name} of network {network} removed");
+    printer.done(&Done::of("Service", &name, "deleted").in_network(network), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_of_one_name_each_is_named_as_it_can_be_typed() {
+        let found = |networks: &[&str]| {
+            let found = networks.iter().map(ToString::to_string).collect();
+            only("workload", "web", "sealane workload ls", found, |network: &String| network.clone())
+        };
+        assert_eq!(found(&["shop"]).unwrap(), "shop");
+        assert_eq!(found(&[]).unwrap_err().message, "there is no workload web");
+        let failure = found(&["office", "shop"]).unwrap_err();
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "there are several workloads web"));
+        assert_eq!(failure.hint.as_deref(), Some("say which: web.office or web.shop"));
+    }
 }

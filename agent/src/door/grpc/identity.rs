@@ -67,15 +67,15 @@ fn find(
             own.map(|workload| (workload, snapshot))
         })
         .collect();
-    match (found.pop(), found.is_empty()) {
+    match (found.pop(), found.first()) {
         (None, _) => Err(Status::not_found(format!(
             "there is no workload {} on host {}; see `sealane workload ls`",
             request.workload, context.node
         ))),
-        (Some(only), true) => Ok(only),
-        (Some(_), false) => Err(Status::invalid_argument(format!(
-            "workload {} is there in several networks; name one with --network",
-            request.workload
+        (Some(only), None) => Ok(only),
+        (Some((one, _)), Some((other, _))) => Err(Status::invalid_argument(format!(
+            "there are several workloads {} on host {}; hint: say which, {}.{} or {}.{}",
+            one.name, context.node, other.name, other.network, one.name, one.network
         ))),
     }
 }
