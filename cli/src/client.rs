@@ -77,13 +77,18 @@ pub(crate) async fn coming_agent(common: &Common, told: impl FnOnce(&str)) -> Re
         Ok(reached) => reached,
         Err(_) => {
             if comes(&socket) {
-                told(&format!("waiting for the agent of this host, which does not answer at {}", socket.display()));
+                told(&format!(
+                    "waiting for the agent of this host, which does not answer at {}",
+                    socket.display()
+                ));
             }
             reached.await
         }
     };
     reached.map_err(|error| match &error {
-        ConnectError::Unix { source, .. } if has_ended(source) && !lives(&socket) && comes(&socket) => absent(),
+        ConnectError::Unix { source, .. } if has_ended(source) && !lives(&socket) && comes(&socket) => {
+            absent()
+        }
         ConnectError::Unix { .. }
         | ConnectError::Tcp { .. }
         | ConnectError::Tls { .. }
@@ -268,7 +273,10 @@ mod tests {
             (Some("/run/sealane/keep.sock"), "see what --socket"),
         ] {
             let failure = lost(": broken pipe", named.map(Path::new));
-            assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "the connection was lost: broken pipe"));
+            assert_eq!(
+                (failure.exit, failure.message.as_str()),
+                (Exit::Unreachable, "the connection was lost: broken pipe")
+            );
             assert!(failure.hint.unwrap().contains(expected), "{named:?}");
         }
     }
@@ -284,7 +292,8 @@ mod tests {
         let common = Common { socket: Some(socket), ..common_of(folder.path()) };
         let began = tokio::time::Instant::now();
         let mut said = Vec::new();
-        let failure = coming_agent(&common, |text| said.push((text.to_owned(), began.elapsed()))).await.unwrap_err();
+        let failure =
+            coming_agent(&common, |text| said.push((text.to_owned(), began.elapsed()))).await.unwrap_err();
         let [(text, when)] = said.as_slice() else { panic!("{said:?}") };
         assert!(text.starts_with("waiting for the agent of this host"), "{text}");
         assert!(*when <= Duration::from_secs(1), "{when:?}");

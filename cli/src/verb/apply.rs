@@ -11,10 +11,10 @@ use tonic::transport::Channel;
 use v1::admin_client::AdminClient;
 use v1::document_result::Effect;
 
+use super::get::{Named, named};
 use crate::args::{Apply, Common, Delete};
 use crate::client::{admin, answer, answer_within, converse};
 use crate::document::{self, Written};
-use super::get::{Named, named};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -146,9 +146,9 @@ fn id(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<DocumentI
         (Kind::Service, Some(network)) => {
             Ok(DocumentId::Service(network, name.parse().map_err(Failure::usage)?))
         }
-        (Kind::Service, None) => Err(Failure::usage(format!("service {name} of which network?")).hint(format!(
-            "`sealane delete service {name}.NETWORK`; `sealane get service` shows the networks"
-        ))),
+        (Kind::Service, None) => Err(Failure::usage(format!("service {name} of which network?")).hint(
+            format!("`sealane delete service {name}.NETWORK`; `sealane get service` shows the networks"),
+        )),
     }
 }
 

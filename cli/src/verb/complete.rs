@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sealane_proto::client::unix_channel;
+use sealane_proto::document;
 use sealane_proto::wire::v1;
+use sealane_proto::wire::v1::admin_client::AdminClient;
 use sealane_proto::wire::v1::read_client::ReadClient;
 use tonic::transport::Channel;
 
@@ -21,8 +23,16 @@ enum Kind {
     Network,
     Node,
     Service,
+    /// A service as `NAME.NETWORK`.
+    ServiceOfNetwork,
     Workload,
+    Token,
+    /// A kind of documents.
+    Document,
 }
+
+/// Flags without a value that may stand before a name.
+const SWITCHES: &[&str] = &["--force", "--dry-run", "--ignore-not-found", "--no-sidecar", "--wait", "--yes"];
 
 /// `sealane __complete`: a name per line; nothing when none fits, or when nobody answers.
 pub(crate) fn call(complete: &Complete, common: &Common, printer: &Printer) -> Result<(), Failure> {
@@ -31,9 +41,18 @@ pub(crate) fn call(complete: &Complete, common: &Common, printer: &Printer) -> R
         let asked = tokio::time::timeout(PATIENCE, names(kind, common)).await;
         Ok(asked.ok().flatten().unwrap_or_default())
     })?;
-    let begun = complete.words.last().map_or("", String::as_str);
-    let fitting: Vec<String> = names.into_iter().filter(|name| name.starts_with(begun)).collect();
+    let fitting = fitting(names, complete.words.last().map_or("", String::as_str));
     if fitting.is_empty() { Ok(()) } else { printer.text(&fitting.join("\n")) }
+}
+
+/// The names that begin as the word does, or as the last part of a list does. Pure.
+fn fitting(names: Vec<String>, word: &str) -> Vec<String> {
+    let (before, begun) = match word.rfind(',') {
+        Some(comma) => word.split_at(comma + 1),
+        None => ("", word),
+    };
+    let fitting = names.into_iter().filter(|name| name.starts_with(begun));
+    fitting.map(|name| format!("{before}{name}")).collect()
 }
 
 /// What the last word is to name, after those before it. Pure.
@@ -49,7 +68,7 @@ fn kind_of(words: &[String]) -> Option<Kind> {
         Some("--from") => return Some(Kind::Workload),
         Some("--node" | "--hosts") => return Some(Kind::Node),
         // Any other flag has a value of its own, or none: then the shell's own completion knows more.
-        Some(flag) if flag.starts_with('-') && flag != "--force" => return None,
+        Some(flag) if flag.starts_with('-') && !SWITCHES.contains(&flag) => return None,
         Some(_) | None => {}
     }
     let mut places = Vec::new();
@@ -59,11 +78,14 @@ fn kind_of(words: &[String]) -> Option<Kind> {
         if !flag && !is_value {
             places.push(word);
         }
-        is_value = flag && !word.contains('=') && word != "--force";
+        is_value = flag && !word.contains('=') && !SWITCHES.contains(&word);
     }
     match places.as_slice() {
         ["node", "inspect" | "drain" | "undrain" | "rm"] => Some(Kind::Node),
-        ["service", "inspect" | "endpoints" | "rm"] | ["get" | "delete", "service"] => Some(Kind::Service),
+        ["service", "inspect" | "endpoints" | "rm"] | ["get", "service"] => Some(Kind::Service),
+        ["delete", "service"] => Some(Kind::ServiceOfNetwork),
+        ["get" | "delete" | "schema"] => Some(Kind::Document),
+        ["token", "revoke"] => Some(Kind::Token),
         ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(Kind::Network),
         ["workload", "inspect"] | ["exec" | "detach" | "identity"] | ["sidecar", "restart"] => {
             Some(Kind::Workload)
@@ -73,7 +95,11 @@ fn kind_of(words: &[String]) -> Option<Kind> {
 }
 
 async fn names(kind: Kind, common: &Common) -> Option<Vec<String>> {
-    let mut client = ReadClient::new(channel(common).await?);
+    if kind == Kind::Document {
+        return Some(document::Kind::ALL.map(|kind| kind.name().to_lowercase()).to_vec());
+    }
+    let channel = channel(common).await?;
+    let mut client = ReadClient::new(channel.clone());
     let mut names: Vec<String> = match kind {
         Kind::Network => {
             let networks = client.list_networks(v1::ListNetworksRequest {}).await.ok()?.into_inner().networks;
@@ -87,6 +113,17 @@ async fn names(kind: Kind, common: &Common) -> Option<Vec<String>> {
             let services = client.list_services(v1::ListServicesRequest::default()).await.ok()?;
             services.into_inner().services.into_iter().filter_map(|view| Some(view.service?.name)).collect()
         }
+        Kind::ServiceOfNetwork => {
+            let services = client.list_services(v1::ListServicesRequest::default()).await.ok()?;
+            let services = services.into_inner().services.into_iter();
+            services.filter_map(|view| Some(format!("{}.{}", view.service?.name, view.network))).collect()
+        }
+        Kind::Token => {
+            let tokens = AdminClient::new(channel).list_tokens(v1::ListTokensRequest {}).await.ok()?;
+            let tokens = tokens.into_inner().tokens.into_iter();
+            tokens.filter(|token| token.state != "revoked").map(|token| token.id).collect()
+        }
+        Kind::Document => return None,
         Kind::Workload => {
             let workloads = client.list_workloads(v1::ListWorkloadsRequest::default()).await.ok()?;
             workloads
@@ -128,6 +165,16 @@ mod tests {
             ("sealane service rm ", Some(Kind::Service)),
             ("sealane -o json service inspect ", Some(Kind::Service)),
             ("sealane get network ", Some(Kind::Network)),
+            ("sealane get service a", Some(Kind::Service)),
+            ("sealane delete service ", Some(Kind::ServiceOfNetwork)),
+            ("sealane delete --dry-run network ", Some(Kind::Network)),
+            ("sealane get ", Some(Kind::Document)),
+            ("sealane -o json delete s", Some(Kind::Document)),
+            ("sealane schema ", Some(Kind::Document)),
+            ("sealane token revoke ", Some(Kind::Token)),
+            ("sealane sidecar restart ", Some(Kind::Workload)),
+            ("sealane network create shop --hosts a,b", Some(Kind::Node)),
+            ("sealane run --no-sidecar --network ", Some(Kind::Network)),
             ("sealane dns query api --from ", Some(Kind::Workload)),
             ("sealane token create --node ", Some(Kind::Node)),
             ("sealane exec web -- ", None),
@@ -142,5 +189,14 @@ mod tests {
             let words: Vec<String> = line.split(' ').map(ToOwned::to_owned).collect();
             assert_eq!(kind_of(&words), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_last_part_of_a_list_is_completed() {
+        let names = || ["host-1", "host-2", "web"].map(ToOwned::to_owned).to_vec();
+        assert_eq!(fitting(names(), "h"), ["host-1", "host-2"]);
+        assert_eq!(fitting(names(), "host-1,host-2"), ["host-1,host-2"]);
+        assert_eq!(fitting(names(), "web,h"), ["web,host-1", "web,host-2"]);
+        assert!(fitting(names(), "x").is_empty());
     }
 }

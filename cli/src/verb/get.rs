@@ -37,13 +37,11 @@ pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), F
             Format::Table => show(get.kind, &documents, common.output, printer),
             Format::Json | Format::Yaml => printer.result(one, ""),
         },
-        several => {
-            Err(members::several(
-                "service",
-                name,
-                several.iter().map(|document| document.id().network().to_string()),
-            ))
-        }
+        several => Err(members::several(
+            "service",
+            name,
+            several.iter().map(|document| document.id().network().to_string()),
+        )),
     }
 }
 

@@ -99,11 +99,7 @@ fn only<T>(
 }
 
 /// Of which network, when several have one of this name.
-pub(super) fn several(
-    what: &str,
-    name: impl Display,
-    networks: impl IntoIterator<Item = String>,
-) -> Failure {
+pub(super) fn several(what: &str, name: impl Display, networks: impl IntoIterator<Item = String>) -> Failure {
     let named: Vec<String> = networks.into_iter().map(|network| format!("{name}.{network}")).collect();
     let message = format!("there are several {what}s {name}");
     Failure::new(message).exit(Exit::Usage).hint(format!("say which: {}", named.join(" or ")))
@@ -112,8 +108,7 @@ pub(super) fn several(
 fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let nodes = list_nodes(common)?.into_iter();
     let is_it = |view: &v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == name.as_str());
-    let node =
-        only("node", name, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
+    let node = only("node", name, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
     let workloads = list_workloads(None, common)?.into_iter();
     let here = workloads.filter(|view| view.workload.as_ref().is_some_and(|one| one.node == name.as_str()));
     printer.sheet(&NodeSheet::new(node, here))
@@ -165,8 +160,7 @@ fn find_service(
     let is_it =
         |view: &v1::ServiceView| view.service.as_ref().is_some_and(|one| one.name == named.name.as_str());
     let found = services.filter(is_it).collect();
-    let found =
-        only("service", &named.name, "sealane service ls", found, |view| view.network.clone())?;
+    let found = only("service", &named.name, "sealane service ls", found, |view| view.network.clone())?;
     let network = found.network.parse().map_err(|error| Failure::new(format!("{error}")))?;
     let instances = list_workloads(Some(&network), common)?.into_iter().filter(|view| {
         view.workload.as_ref().is_some_and(|workload| workload.service == named.name.as_str())
@@ -199,7 +193,10 @@ mod tests {
         assert_eq!(found(&["shop"]).unwrap(), "shop");
         assert_eq!(found(&[]).unwrap_err().message, "there is no workload web");
         let failure = found(&["office", "shop"]).unwrap_err();
-        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "there are several workloads web"));
+        assert_eq!(
+            (failure.exit, failure.message.as_str()),
+            (Exit::Usage, "there are several workloads web")
+        );
         assert_eq!(failure.hint.as_deref(), Some("say which: web.office or web.shop"));
     }
 }

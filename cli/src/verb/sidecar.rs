@@ -77,7 +77,11 @@ mod tests {
         let lost = || Failure::new("the connection was lost").exit(Exit::Unreachable).hint("see --socket");
         let all = ended(lost(), 2, None);
         assert_eq!(all.exit, Exit::Unreachable);
-        assert!(all.message.starts_with("the agent of this host went away after 2 sidecars"), "{}", all.message);
+        assert!(
+            all.message.starts_with("the agent of this host went away after 2 sidecars"),
+            "{}",
+            all.message
+        );
         assert!(all.hint.unwrap().ends_with("repeat `sealane sidecar restart --all`"));
         let one = ended(lost(), 0, Some("web.shop")).hint.unwrap();
         assert!(one.ends_with("repeat `sealane sidecar restart web.shop`"), "{one}");
