@@ -213,7 +213,11 @@ fn bad_documents_are_refused_with_their_place_and_change_nothing() {
     check(&mesh.sealane(&["get", "network", "nowhere"]), 1, &[], &["no network nowhere"]);
     check(&mesh.sealane(&["get", "service", "--network", "nowhere"]), 1, &[], &["no network nowhere"]);
     check(&mesh.sealane(&["get", "service", "web"]), 1, &[], &["service web"]);
-    check(&mesh.sealane(&["delete", "service", "api"]), 2, &[], &["--network"]);
+    check(&mesh.sealane(&["delete", "service", "api"]), 2, &[], &["`sealane delete service api.NETWORK`"]);
+    let twice = mesh.sealane(&["delete", "service", "api.shop", "--network", "office"]);
+    check(&twice, 2, &[], &["leave one of them out"]);
+    check(&mesh.sealane(&["get", "service", "api.shop"]), 0, &["api"], &[]);
+    check(&mesh.sealane(&["delete", "service", "api.shop", "--dry-run"]), 0, &["api"], &[]);
     check(&mesh.sealane(&["delete", "network", "Shop"]), 2, &[], &["lower-case"]);
     assert_eq!((mesh.json(&["get", "network"]), mesh.json(&["get", "service"])), before);
 }
