@@ -10,6 +10,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["wire"])?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        // Encoded once for all sidecars.
+        .bytes(".sealane.v1.SidecarConfig.state")
+        .compile_fds(descriptors)?;
     Ok(())
 }

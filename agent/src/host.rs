@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
+use sealane_proto::sidecar::Told;
 use sealane_proto::types::{
     Aliases, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Effective {
     pub(crate) content: u64,
     /// Control's snapshot with this host's own workloads as they are now.
     pub(crate) snapshot: Arc<NetworkSnapshot>,
+    /// The same for sidecars.
+    pub(crate) told: Told,
     /// The names.
     pub(crate) zone: Arc<Zone>,
     /// What leads to the services' endpoints in workloads' namespaces.
@@ -49,10 +52,18 @@ pub(crate) struct Effective {
 impl Effective {
     /// What the snapshot means; what it has in common with the one before is shared with that.
     fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
+        let told = Told::from(snapshot.clone());
         match before {
             Some(same) if same.snapshot.same_content(&snapshot) => {
                 let Self { content, zone, services, .. } = same;
-                Self { sequence, content: *content, snapshot, zone: zone.clone(), services: services.clone() }
+                Self {
+                    sequence,
+                    content: *content,
+                    snapshot,
+                    told,
+                    zone: zone.clone(),
+                    services: services.clone(),
+                }
             }
             _ => {
                 let zone = Arc::new(Zone::build(&snapshot));
@@ -61,7 +72,7 @@ impl Effective {
                     Some(before) => services.after(&before.services),
                     None => services,
                 };
-                Self { sequence, content: sequence, snapshot, zone, services }
+                Self { sequence, content: sequence, snapshot, told, zone, services }
             }
         }
     }

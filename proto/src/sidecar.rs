@@ -6,6 +6,7 @@
 
 mod channel;
 mod convert;
+mod told;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -15,10 +16,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealane_base::metrics::Family;
 
 use crate::identity::SpiffeId;
-use crate::resource::{NetworkSnapshot, Workload};
+use crate::resource::Workload;
 use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadName};
 
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
+pub use told::Told;
 
 /// The name of the agent's socket for sidecars.
 pub const SOCKET: &str = "sidecar.sock";
@@ -197,5 +199,5 @@ pub struct Config {
     /// The sidecar's own workload.
     pub workload: Workload,
     /// Its network, as this host knows it (what ended here is already gone from it).
-    pub network: NetworkSnapshot,
+    pub network: Told,
 }

@@ -91,7 +91,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         revoked: vec![],
         drained: vec![],
     };
-    Ok(Config { sequence: 1, trust_domain: "sealane".parse()?, workload: own, network })
+    Ok(Config { sequence: 1, trust_domain: "sealane".parse()?, workload: own, network: network.into() })
 }
 
 fn identity(own: &Workload, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<Identity, Failure> {

@@ -55,5 +55,5 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
         revoked: vec![],
         drained: vec![],
     };
-    Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network }
+    Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network: network.into() }
 }

@@ -43,7 +43,7 @@ impl Feed {
             sequence: effective.sequence,
             trust_domain: self.trust_domain.clone(),
             workload,
-            network: (*effective.snapshot).clone(),
+            network: effective.told.clone(),
         })))
     }
 }

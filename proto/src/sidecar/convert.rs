@@ -8,7 +8,7 @@ use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_sys::memfd;
 use zeroize::Zeroize;
 
-use super::{ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Up};
+use super::{ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Told, Up};
 use crate::wire::v1;
 
 /// A message and the descriptors that go with it.
@@ -103,7 +103,7 @@ impl Message for Down {
                 sequence: config.sequence,
                 trust_domain: config.trust_domain.to_string(),
                 workload: Some((&config.workload).into()),
-                state: Some((&config.network).into()),
+                state: config.network.encoded(),
             })),
             Self::Collect => Parcel::bare(M::Collect(v1::Collect {})),
             Self::Drain { deadline } => {
@@ -124,12 +124,11 @@ impl Message for Down {
             M::Config(config) => {
                 let workload =
                     config.workload.ok_or_else(|| malformed("a configuration needs a workload"))?;
-                let state = config.state.ok_or_else(|| malformed("a configuration needs a network"))?;
                 Self::Config(Box::new(Config {
                     sequence: config.sequence,
                     trust_domain: parsed(&config.trust_domain)?,
                     workload: workload.try_into()?,
-                    network: state.try_into()?,
+                    network: Told::decode(config.state)?,
                 }))
             }
             M::Collect(v1::Collect {}) => Self::Collect,
