@@ -74,6 +74,8 @@ pub(crate) enum Verb {
     Detach(Detach),
     /// Run a command in the namespace of a workload of this host
     Exec(Exec),
+    /// Serve a container runtime as its CNI plugin: CNI_COMMAND in the environment, the configuration on standard input
+    Cni,
     /// Make the mesh what documents say
     Apply(Apply),
     /// Show the documents of what is there
@@ -163,6 +165,7 @@ pub(crate) fn refuse_format(cli: &Cli) -> Result<(), Failure> {
         (Verb::Schema(_), _) => "schema",
         (Verb::Completions(_), _) => "completions",
         (Verb::Man(_), _) => "man",
+        (Verb::Cni, _) => "cni",
         (_, Format::Json | Format::Yaml) => return Ok(()),
     };
     let exit = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { Exit::NotStarted } else { Exit::Usage };

@@ -10,6 +10,7 @@ mod demo;
 mod document;
 mod failure;
 mod life;
+mod plugin;
 mod printer;
 mod run;
 mod verb;
@@ -26,7 +27,11 @@ use printer::Printer;
 static ALLOCATOR: sealane_sys::heap::Counted = sealane_sys::heap::Counted;
 
 fn main() -> ExitCode {
-    let cli = match args::parse(std::env::args_os()) {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(exit) = plugin::called(&arguments) {
+        return exit;
+    }
+    let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
@@ -74,5 +79,6 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Attach(to) => attach::attach(&to, common, printer),
         Verb::Detach(detach) => attach::detach(&detach, common, printer),
         Verb::Exec(exec) => Err(run::exec(exec, common)),
+        Verb::Cni => plugin::cni(common.socket.clone()),
     }
 }

@@ -11,6 +11,7 @@ mod certificates;
 mod chaos;
 mod cleaner;
 mod clocks;
+mod cni;
 mod command;
 mod containers;
 mod control_gone;

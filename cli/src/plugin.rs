@@ -1,0 +1,47 @@
+//! What container runtimes start this program as: a CNI plugin, or one of netavark.
+//!
+//! A runtime starts the file that a network's type or driver names, so a link called `sealane` in its folder of plugins is all
+//! it needs: what the runtime wants is told by the environment (CNI) or the only words of the command line (netavark).
+
+mod cni;
+mod holding;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+
+/// The name of the program as a CNI plugin alone.
+const CNI: &str = "sealane-cni";
+
+/// Serves a runtime, if it is one that started this program.
+pub(crate) fn called(arguments: &[OsString]) -> Option<ExitCode> {
+    let commanded = std::env::var_os("CNI_COMMAND").is_some();
+    is_cni(arguments, commanded).then(|| cni::serve(None))
+}
+
+/// `sealane cni`, which has said everything itself.
+pub(crate) fn cni(socket: Option<PathBuf>) -> Result<(), Failure> {
+    if cni::serve(socket) == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::unsaid()) }
+}
+
+/// Whether a CNI runtime started this: it gives no words, but a command in the environment.
+fn is_cni(arguments: &[OsString], commanded: bool) -> bool {
+    let name = arguments.first().and_then(|program| Path::new(program).file_name());
+    arguments.len() <= 1 && (commanded || name.is_some_and(|name| name == CNI))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cni_plugin_is_told_by_its_name_or_by_a_command_and_no_words() {
+        let check = |line: &str, commanded| {
+            is_cni(&line.split(' ').map(OsString::from).collect::<Vec<_>>(), commanded)
+        };
+        assert!(check("/opt/cni/bin/sealane-cni", false) && check("/opt/cni/bin/sealane", true));
+        assert!(!check("sealane", false) && !check("sealane status", true));
+    }
+}

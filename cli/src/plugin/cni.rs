@@ -1,0 +1,190 @@
+//! The CNI plugin (specification 1.1.0): the verbs, each a question or two to the agent, which remembers everything. The agent
+//! writes an attachment down before it answers, under the names that the runtime has for it; so ADD and DEL may be cut short anywhere
+//! and called again.
+
+mod answer;
+mod call;
+mod config;
+mod failure;
+mod inside;
+mod request;
+mod version;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use sealane_proto::wire::v1;
+use sealane_sys::NetNs;
+use serde_json::{Map, Value, json};
+
+use super::holding::{Agent, Kind};
+use call::{Arguments, Command, Place};
+use config::{Basics, Config, Dns};
+use failure::{CniError, Code};
+use version::Version;
+
+/// What a runtime may write: configurations have some hundred bytes, results of many plugins some thousand.
+const LONGEST: u64 = 4 << 20;
+
+/// Serves one call: reads the environment and standard input, and answers on standard output.
+pub(crate) fn serve(socket: Option<PathBuf>) -> ExitCode {
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let mut input = Vec::new();
+    let read = std::io::stdin().lock().take(LONGEST).read_to_end(&mut input);
+    let read = read.map_err(|error| CniError::new(Code::Io, format!("standard input: {error}")));
+    let asked = spoken(&input);
+    let (answer, exit) = match read.and_then(|_| call(&env, &input, socket)) {
+        Ok(answer) => (answer, ExitCode::SUCCESS),
+        Err(error) => (Some(error.answer(asked.number())), ExitCode::FAILURE),
+    };
+    let Some(answer) = answer else { return exit };
+    // A runtime that does not listen any more calls DEL.
+    if writeln!(std::io::stdout().lock(), "{answer}").is_err() { ExitCode::FAILURE } else { exit }
+}
+
+/// The version that an answer is in, whatever came.
+fn spoken(input: &[u8]) -> Version {
+    let conf = config::object(input).unwrap_or_default();
+    conf.get("cniVersion").and_then(Value::as_str).and_then(Version::parse).unwrap_or(Version::V110)
+}
+
+fn call(
+    env: &dyn Fn(&str) -> Option<String>,
+    input: &[u8],
+    socket: Option<PathBuf>,
+) -> Result<Option<Value>, CniError> {
+    let command = Command::of(env)?;
+    if command == Command::Version {
+        let spoken = Version::ALL.map(|(_, number)| number);
+        return Ok(Some(json!({ "cniVersion": self::spoken(input).number(), "supportedVersions": spoken })));
+    }
+    let conf = config::object(input)?;
+    let basics = Basics::of(&conf)?;
+    let since = match command {
+        Command::Check => Version::V040,
+        Command::Status | Command::Gc => Version::V110,
+        Command::Add | Command::Del | Command::Version => Version::V030,
+    };
+    if basics.version < since {
+        let (version, since) = (basics.version.number(), since.number());
+        return Err(CniError::new(Code::Version, format!("cniVersion {version} does not have this command"))
+            .hint(format!("it came with {since}")));
+    }
+    let agent = Agent::at(basics.socket.clone().or(socket));
+    match command {
+        Command::Add => add(&agent, &basics, &conf, env).map(Some),
+        Command::Del => {
+            let place = Place::of(command, env)?;
+            agent.detach(&request::holder(&basics.name, &place.container, &place.interface)?)?;
+            Ok(None)
+        }
+        Command::Check => check(&agent, &basics, &conf, &Place::of(command, env)?).map(|()| None),
+        Command::Status => status(&agent, &Config::of(&conf)?).map(|()| None),
+        Command::Gc => collect(&agent, &basics, &conf).map(|()| None),
+        Command::Version => Ok(None),
+    }
+}
+
+fn add(
+    agent: &Agent,
+    basics: &Basics,
+    conf: &Map<String, Value>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Value, CniError> {
+    let config = Config::of(conf)?;
+    let place = Place::of(Command::Add, env)?;
+    let arguments = Arguments::parse(&env("CNI_ARGS").unwrap_or_default())?;
+    let mut request = request::translate(basics, &config, &place, &arguments)?;
+    request.inode = inode(&request.netns)?;
+    let location = attached(agent, &request)?;
+    let seat = seat(&location, &config)?;
+    // The file is there before the answer is; without it, the nameserver alone is told.
+    let told = fs::read_to_string(&location.resolv_conf).unwrap_or_default();
+    let own = Dns { nameservers: vec![location.nameserver.clone()], ..Dns::of_resolv_conf(&told) };
+    let mut dns = own;
+    dns.nameservers.retain(|server| !server.is_empty());
+    dns.extend(config.asked.dns.clone());
+    Ok(answer::result(basics.version, seat, &request.netns, &dns, config.previous.as_ref()))
+}
+
+/// Attaches, or finds what an earlier call attached whose answer nobody heard. What is held for another namespace is of a
+/// container that has gone without DEL.
+fn attached(agent: &Agent, request: &v1::AttachRequest) -> Result<v1::Location, CniError> {
+    let refused = match agent.attach(request.clone()) {
+        Ok(location) => return Ok(location),
+        Err(refused) if refused.kind == Kind::InUse => refused,
+        Err(refused) => return Err(refused.into()),
+    };
+    let Ok(held) = agent.locate(&request.holder) else { return Err(refused.into()) };
+    if inode(&held.netns).is_ok_and(|inode| inode == request.inode) {
+        return Ok(held);
+    }
+    agent.detach(&request.holder)?;
+    Ok(agent.attach(request.clone())?)
+}
+
+/// What the kernel knows a namespace by.
+fn inode(path: &str) -> Result<u64, CniError> {
+    let wrong = |error: String| CniError::new(Code::Environment, format!("CNI_NETNS: {error}"));
+    let netns = NetNs::open(path).map_err(|error| wrong(error.to_string()))?;
+    netns.inode().map_err(|error| wrong(error.to_string()))
+}
+
+/// The attachment to the configuration's network.
+fn seat<'a>(location: &'a v1::Location, config: &Config) -> Result<&'a v1::Attachment, CniError> {
+    let seat = location.attachments.iter().find(|seat| seat.network == config.network.as_str());
+    seat.ok_or_else(|| {
+        let Config { network, .. } = config;
+        CniError::new(Code::Differs, format!("the container is attached, but not to network {network}"))
+            .hint("remove the container and start it again: the configuration has changed since")
+    })
+}
+
+fn check(agent: &Agent, basics: &Basics, conf: &Map<String, Value>, place: &Place) -> Result<(), CniError> {
+    let config = Config::of(conf)?;
+    let previous = config.previous.as_ref().ok_or_else(|| config::wrong("prevResult", "it is missing"))?;
+    let location = agent.locate(&request::holder(&basics.name, &place.container, &place.interface)?)?;
+    let seen = inside::look(place.netns.as_deref().unwrap_or(Path::new("")), &place.interface)?;
+    inside::compare(&place.interface, seat(&location, &config)?, seen.as_ref(), previous)
+}
+
+/// Whether a container could be attached now. A network that this host carries needs no control for that.
+fn status(agent: &Agent, config: &Config) -> Result<(), CniError> {
+    let (status, networks) =
+        agent.status().map_err(|refused| CniError { code: Code::NotAvailable, ..refused.into() })?;
+    let network = config.network.as_str();
+    let unavailable = |message: String| {
+        Err(CniError::new(Code::NotAvailable, message).hint("`sealane status` on this host says why"))
+    };
+    if status.removed {
+        return unavailable(format!("control has removed host {}", status.node));
+    }
+    if networks.iter().any(|known| known == network) || status.control_connected {
+        return Ok(());
+    }
+    unavailable(format!("this host does not carry network {network} yet, and control does not answer"))
+}
+
+/// Ends what is attached to this network and not valid any more.
+fn collect(agent: &Agent, basics: &Basics, conf: &Map<String, Value>) -> Result<(), CniError> {
+    const KEY: &str = "cni.dev/valid-attachments";
+    let valid = conf.get(KEY).or_else(|| conf.get("cni.dev/attachments")).and_then(Value::as_array);
+    let valid =
+        valid.ok_or_else(|| config::wrong(KEY, "it is missing: which attachments are there still"))?;
+    let holder = |of: &Value| {
+        let text = |key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default();
+        request::holder(&basics.name, text("containerID"), text("ifname"))
+    };
+    let valid = valid.iter().map(holder).collect::<Result<Vec<_>, _>>()?;
+    let mut failed = None;
+    for held in agent.held(&request::prefix(&basics.name))? {
+        if !valid.contains(&held)
+            && let Err(refused) = agent.detach(&held)
+        {
+            failed = Some(refused);
+        }
+    }
+    failed.map_or(Ok(()), |refused| Err(refused.into()))
+}

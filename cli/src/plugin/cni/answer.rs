@@ -1,0 +1,106 @@
+//! The result of ADD (CNI 1.1, section 5, "Success"), in the version that was asked for.
+
+use sealane_proto::wire::v1;
+use serde_json::{Map, Value, json};
+
+use super::config::Dns;
+use super::version::Version;
+
+/// What the attachment adds to a result, perhaps of plugins before.
+pub(super) fn result(
+    version: Version,
+    seat: &v1::Attachment,
+    netns: &str,
+    dns: &Dns,
+    previous: Option<&Map<String, Value>>,
+) -> Value {
+    let list = |key: &str| {
+        let before = previous.and_then(|previous| previous.get(key));
+        before.and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (mut interfaces, mut ips, mut routes) = (list("interfaces"), list("ips"), list("routes"));
+    let place = interfaces.len();
+    interfaces.push(json!({ "name": seat.interface, "mac": seat.mac, "sandbox": netns }));
+    let mut ip = |family: &str, address: &str, prefix_len: u32, gateway: Option<&str>| {
+        let mut ip = json!({ "address": format!("{address}/{prefix_len}"), "interface": place });
+        if let Some(gateway) = gateway {
+            ip["gateway"] = gateway.into();
+        }
+        if version < Version::V100 {
+            ip["version"] = family.into();
+        }
+        ips.push(ip);
+    };
+    ip("4", &seat.address, seat.prefix_len, Some(&seat.gateway));
+    if !seat.address6.is_empty() {
+        ip("6", &seat.address6, seat.prefix_len6, None);
+    }
+    routes.push(json!({ "dst": "0.0.0.0/0", "gw": seat.gateway }));
+    let mut all = dns.clone();
+    if let Some(Value::Object(before)) = previous.and_then(|previous| previous.get("dns")) {
+        all.extend(Dns::of_section(before));
+    }
+    json!({ "cniVersion": version.number(), "interfaces": interfaces, "ips": ips, "routes": routes, "dns": all.section() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat() -> v1::Attachment {
+        v1::Attachment {
+            network: "shop".into(),
+            address: "10.42.0.9".into(),
+            interface: "eth0".into(),
+            mac: "02:00:00:00:00:09".into(),
+            gateway: "10.42.0.1".into(),
+            prefix_len: 16,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_result_has_the_form_of_its_version() {
+        let dns = Dns { nameservers: vec!["127.0.0.11".into()], ..Dns::default() };
+        for (version, number) in Version::ALL {
+            let told = result(version, &seat(), "/run/netns/pod", &dns, None);
+            let mut ip = json!({ "address": "10.42.0.9/16", "gateway": "10.42.0.1", "interface": 0 });
+            if version < Version::V100 {
+                ip["version"] = "4".into();
+            }
+            let expected = json!({
+                "cniVersion": number,
+                "interfaces": [{ "name": "eth0", "mac": "02:00:00:00:00:09", "sandbox": "/run/netns/pod" }],
+                "ips": [ip],
+                "routes": [{ "dst": "0.0.0.0/0", "gw": "10.42.0.1" }],
+                "dns": { "nameservers": ["127.0.0.11"] },
+            });
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn what_plugins_before_made_stays_first() {
+        let before = json!({
+            "interfaces": [{ "name": "br0" }, { "name": "net0", "sandbox": "/n" }],
+            "ips": [{ "address": "192.0.2.2/24", "interface": 1 }],
+            "routes": [{ "dst": "192.0.2.0/24" }],
+            "dns": { "nameservers": ["192.0.2.1"], "search": ["example"] },
+        });
+        let dns =
+            Dns { nameservers: vec!["127.0.0.11".into()], search: vec!["shop".into()], ..Dns::default() };
+        let twin = v1::Attachment { address6: "fd42::a2a:9".into(), prefix_len6: 64, ..seat() };
+        let told = result(Version::V110, &twin, "/n", &dns, before.as_object());
+        assert_eq!(told["interfaces"].as_array().unwrap().len(), 3);
+        assert_eq!(told["ips"][0], before["ips"][0]);
+        assert_eq!(
+            (&told["ips"][1]["interface"], &told["ips"][2]["address"]),
+            (&json!(2), &json!("fd42::a2a:9/64"))
+        );
+        assert_eq!(told["routes"][0], before["routes"][0]);
+        assert_eq!(
+            told["dns"],
+            json!({ "nameservers": ["127.0.0.11", "192.0.2.1"], "search": ["shop", "example"] })
+        );
+    }
+}

@@ -1,0 +1,109 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn read(conf: &Value) -> Result<(Basics, Config), CniError> {
+    let conf = object(conf.to_string().as_bytes())?;
+    Ok((Basics::of(&conf)?, Config::of(&conf)?))
+}
+
+fn shop(more: Value) -> Value {
+    let mut conf = json!({ "cniVersion": "1.1.0", "name": "mesh", "type": "sealane", "network": "shop" });
+    let Value::Object(more) = more else { return conf };
+    conf.as_object_mut().unwrap().extend(more);
+    conf
+}
+
+#[test]
+fn a_configuration_is_read_whole() {
+    let conf = shop(json!({
+        "service": "web", "ports": ["web=8080/http", 9090], "sidecar": false, "weight": 5, "socket": "/s",
+        "capabilities": { "ips": true }, "cni.dev/valid-attachments": [], "aliases": ["front"],
+        "runtimeConfig": {
+            "ips": ["10.42.0.9/16"], "mac": "02:42:0A:00:00:01", "aliases": { "mesh": ["db_1"], "other": ["x"] },
+            "portMappings": [{ "hostPort": 8080 }],
+            "dns": { "Servers": ["192.0.2.1"], "Searches": null, "Options": ["ndots:5"] },
+        },
+    }));
+    let (basics, config) = read(&conf).unwrap();
+    assert_eq!((basics.name.as_str(), basics.socket), ("mesh", Some("/s".into())));
+    assert_eq!((config.ports.len(), config.sidecar, config.weight.get()), (2, false, 5));
+    assert_eq!(config.asked.ip, Some([10, 42, 0, 9].into()));
+    let aliases: Vec<String> = config.asked.aliases.iter().map(ToString::to_string).collect();
+    assert_eq!(aliases, ["db_1", "front"]);
+    assert_eq!(config.asked.dns.section(), json!({ "nameservers": ["192.0.2.1"], "options": ["ndots:5"] }));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_code() {
+    let table = [
+        (shop(json!({ "netwrok": "shop" })), Code::Unsupported, "\"netwrok\""),
+        (shop(json!({ "ipam": { "type": "host-local" } })), Code::Unsupported, "host-local"),
+        (shop(json!({ "network": null })), Code::Configuration, "network: it is missing"),
+        (shop(json!({ "network": "Shop" })), Code::Configuration, "network"),
+        (shop(json!({ "network": 7 })), Code::Configuration, "7 is no text"),
+        (shop(json!({ "ports": [80] })), Code::Configuration, "needs a service"),
+        (shop(json!({ "service": "a", "ports": "80" })), Code::Configuration, "is no list"),
+        (shop(json!({ "service": "a", "ports": [0] })), Code::Configuration, "ports"),
+        (shop(json!({ "sidecar": "yes" })), Code::Configuration, "neither true nor false"),
+        (shop(json!({ "weight": 1001 })), Code::Configuration, "weight"),
+        (shop(json!({ "weight": -1 })), Code::Configuration, "weight"),
+        (
+            shop(json!({ "runtimeConfig": { "ips": ["fd42::9/64"] } })),
+            Code::Configuration,
+            "follows from the IPv4",
+        ),
+        (
+            shop(json!({ "runtimeConfig": { "ips": ["10.0.0.1", "10.0.0.2"] } })),
+            Code::Configuration,
+            "second",
+        ),
+        (shop(json!({ "runtimeConfig": { "mac": "no" } })), Code::Configuration, "mac"),
+        (shop(json!({ "aliases": ["A b"] })), Code::Configuration, "aliases"),
+        (shop(json!({ "cniVersion": "0.2.0" })), Code::Version, "0.2.0"),
+        (shop(json!({ "cniVersion": null })), Code::Version, "cniVersion"),
+        (shop(json!({ "name": "a/b" })), Code::Configuration, "name"),
+        (json!([]), Code::Decode, "no JSON object"),
+    ];
+    for (conf, code, expected) in table {
+        let error = read(&conf).unwrap_err();
+        assert!(error.code == code && error.message.contains(expected), "{conf}: {error:?}");
+    }
+    assert_eq!(object(b"{").unwrap_err().code, Code::Decode);
+    assert!(read(&shop(json!({ "ipam": {} }))).is_ok(), "an empty section asks for nothing");
+}
+
+/// Any JSON, with keys that mean something among others.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!("10.42.0.9/16")),
+    ];
+    let keys = prop_oneof![
+        ".{0,6}",
+        prop::sample::select(
+            [&OWN[..], &SPECIFIED[..], &["cni", "ips", "mac", "interfaces", "Servers"]].concat()
+        )
+        .prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(4, 48, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((keys.clone(), inner), 0..8)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_comes_in_is_more_than_refused(more in any_json(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = read(&more);
+        let _ = read(&shop(more));
+        let _ = object(&bytes);
+    }
+}

@@ -1,0 +1,140 @@
+//! What is asked of the agent: a configuration and an environment, translated.
+
+use sealane_proto::types::Alias;
+use sealane_proto::wire::v1;
+
+use super::call::{Arguments, Place};
+use super::config::{Basics, Config};
+use super::failure::{CniError, Code};
+
+/// How long the name of a holder may be.
+const LONGEST: usize = 200;
+
+/// What the names of all attachments of a network begin with.
+pub(super) fn prefix(name: &str) -> String {
+    format!("cni/{name}/")
+}
+
+/// The name by which an attachment is held: a runtime tells attachments apart by these three.
+pub(super) fn holder(name: &str, container: &str, interface: &str) -> Result<String, CniError> {
+    let holder = format!("{}{container}/{interface}", prefix(name));
+    if holder.len() > LONGEST {
+        return Err(CniError::new(Code::Environment, "the names of network and container are too long")
+            .hint(format!("together with the interface's they have {} bytes of {LONGEST}", holder.len())));
+    }
+    Ok(holder)
+}
+
+/// The request for ADD.
+pub(super) fn translate(
+    basics: &Basics,
+    config: &Config,
+    place: &Place,
+    arguments: &Arguments,
+) -> Result<v1::AttachRequest, CniError> {
+    let given = |what: &str, text: &Option<String>| match text {
+        Some(text) => {
+            text.split_once('/').map_or(text.as_str(), |(bare, _)| bare).parse().map(Some).map_err(|_| {
+                CniError::new(Code::Environment, format!("CNI_ARGS: {what}={text:?} is no IPv4 address"))
+            })
+        }
+        None => Ok(None),
+    };
+    let address = config.asked.ip.map_or_else(|| given("IP", &arguments.ip), |ip| Ok(Some(ip)))?;
+    let mac = config.asked.mac.map(|mac| mac.to_string()).or_else(|| arguments.mac.clone());
+    let mut aliases: Vec<String> = config.asked.aliases.iter().map(ToString::to_string).collect();
+    aliases.extend(in_namespace(arguments));
+    let choice = v1::NetworkChoice {
+        network: config.network.to_string(),
+        address: address.map(|address| address.to_string()).unwrap_or_default(),
+        mac: mac.unwrap_or_default(),
+        interface: place.interface.clone(),
+        aliases,
+    };
+    let name = arguments.pod.clone().unwrap_or_else(|| short(&place.container));
+    let workload = v1::RunRequest {
+        networks: vec![choice],
+        service: config.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ports: config.ports.iter().map(Into::into).collect(),
+        no_sidecar: !config.sidecar,
+        weight: Some(config.weight.get().into()),
+        command: name.clone(),
+        preferred: name,
+        ..Default::default()
+    };
+    Ok(v1::AttachRequest {
+        workload: Some(workload),
+        netns: place.netns.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        holder: holder(&basics.name, &place.container, &place.interface)?,
+        ..Default::default()
+    })
+}
+
+/// A container's id as people know it.
+fn short(id: &str) -> String {
+    let hash = id.len() == 64 && id.bytes().all(|c| c.is_ascii_hexdigit());
+    id.chars().take(if hash { 12 } else { id.len() }).collect()
+}
+
+/// Pods of several namespaces may have one name; `POD-NAMESPACE` is one pod's. podman gives the container's name for both.
+fn in_namespace(arguments: &Arguments) -> Option<String> {
+    let (pod, namespace) = (arguments.pod.as_ref()?, arguments.namespace.as_ref()?);
+    let alias: Alias = format!("{pod}-{namespace}").parse().ok().filter(|_| pod != namespace)?;
+    Some(alias.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plugin::cni::config::object;
+
+    fn translated(conf: &serde_json::Value, container: &str, arguments: &str) -> v1::AttachRequest {
+        let mut whole =
+            json!({ "cniVersion": "1.0.0", "name": "mesh", "type": "sealane", "network": "shop" });
+        whole.as_object_mut().unwrap().extend(conf.as_object().unwrap().clone());
+        let conf = object(whole.to_string().as_bytes()).unwrap();
+        let place = Place {
+            container: container.to_owned(),
+            interface: "eth0".to_owned(),
+            netns: Some("/run/netns/pod".into()),
+        };
+        let (basics, config) = (Basics::of(&conf).unwrap(), Config::of(&conf).unwrap());
+        translate(&basics, &config, &place, &Arguments::parse(arguments).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_pod_gives_its_name() {
+        let pod = "K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web-0;IP=10.42.0.7;K8S_POD_UID=1";
+        let request =
+            translated(&json!({ "service": "web", "ports": [8080], "sidecar": false }), "4f1c", pod);
+        assert_eq!(
+            (request.holder.as_str(), request.netns.as_str()),
+            ("cni/mesh/4f1c/eth0", "/run/netns/pod")
+        );
+        let workload = request.workload.unwrap();
+        assert_eq!((workload.preferred.as_str(), workload.service.as_str()), ("web-0", "web"));
+        assert!(workload.no_sidecar && workload.ports.len() == 1);
+        let choice = &workload.networks[0];
+        assert_eq!((choice.interface.as_str(), choice.address.as_str()), ("eth0", "10.42.0.7"));
+        assert_eq!(choice.aliases, ["web-0-prod"]);
+    }
+
+    #[test]
+    fn without_a_pod_the_container_gives_its_name() {
+        let name = |container: &str| translated(&json!({}), container, "").workload.unwrap().preferred;
+        assert_eq!(name("default-k1"), "default-k1");
+        assert_eq!(name(&"3f2a".repeat(16)), "3f2a3f2a3f2a");
+        let podman = translated(&json!({}), "4f1c", "K8S_POD_NAME=web;K8S_POD_NAMESPACE=web;IgnoreUnknown=1");
+        assert!(podman.workload.unwrap().networks[0].aliases.is_empty());
+    }
+
+    #[test]
+    fn what_the_network_s_configuration_asks_for_goes_before_arguments() {
+        let conf = json!({ "runtimeConfig": { "ips": ["10.42.0.9/16"], "mac": "02:42:0a:00:00:01" } });
+        let choice =
+            translated(&conf, "a", "IP=10.42.0.7;MAC=02:42:0a:00:00:02").workload.unwrap().networks.remove(0);
+        assert_eq!((choice.address.as_str(), choice.mac.as_str()), ("10.42.0.9", "02:42:0a:00:00:01"));
+    }
+}
