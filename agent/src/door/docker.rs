@@ -155,11 +155,26 @@ impl Docker {
     }
 
     async fn create_network(&self, request: &CreateNetwork) -> Result<Value, Failure> {
+        self.forget_removed(&request.network_id).await;
         let plan = core::network(request, &*self.book.lock().await)?;
         let network = self.carry(&plan.network).await?;
         let network = plan.check(&network)?;
         self.book.lock().await.put_network(&request.network_id, network).map_err(full)?;
         Ok(json!({}))
+    }
+
+    /// Docker removes a network without a word while the agent is away: such a one is in the way of nobody.
+    async fn forget_removed(&self, but: &str) {
+        let known: Vec<String> =
+            self.book.lock().await.networks().map(|(id, _)| id.clone()).filter(|id| id != but).collect();
+        for id in known {
+            if matches!(self.engine.has_network(&id).await, Ok(false)) {
+                tracing::info!(network = id, "Docker has removed a network while the agent was away");
+                if let Err(error) = self.book.lock().await.remove_network(&id) {
+                    tracing::error!(%error, "cannot forget a network of Docker's");
+                }
+            }
+        }
     }
 
     async fn delete_network(&self, request: &OfEndpoint) -> Result<Value, Failure> {

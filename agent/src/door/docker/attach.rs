@@ -1,7 +1,7 @@
 //! A container's inside: set up when its namespace has its interface, taken back when the container leaves.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealane_base::task;
 use sealane_proto::types::{NetworkName, WorkloadName};
@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const SELDOM: Duration = Duration::from_millis(500);
 /// How long a container that starts is asked about.
 const STARTING: Duration = Duration::from_secs(5);
+/// How long the namespace of a container that joined may be away until it counts as gone.
+const LEFT: Duration = Duration::from_secs(10);
 /// When what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -149,17 +151,42 @@ impl Docker {
         }
     }
 
+    /// Attaches an end that was there before this agent, or takes it back when its container has left while no agent was there.
+    async fn resume(self: &Arc<Self>, id: &str, endpoint: Endpoint) {
+        let began = Instant::now();
+        while began.elapsed() < LEFT {
+            // Docker may have gone on meanwhile.
+            let current = self.book.lock().await.endpoint(id).cloned();
+            if current.as_ref() != Some(&endpoint) {
+                return;
+            }
+            if endpoint.sandbox.as_ref().is_some_and(|sandbox| NetNs::open(sandbox).is_ok()) {
+                return self.attach(id, endpoint);
+            }
+            tokio::time::sleep(SELDOM).await;
+        }
+        let Some(hold) = endpoint.hold() else { return };
+        tracing::info!(address = %endpoint.address, "a container has left its network while the agent was away");
+        while !self.workloads.dismiss(&hold).await {}
+        if let Err(error) = self.overlay.withdraw(hold.hash()).await {
+            tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
+        }
+        if let Err(failure) = self.workloads.release(&hold).await {
+            tracing::error!(%failure, holder = %hold, "cannot give an address back");
+        }
+        if let Err(error) = self.book.lock().await.remove_endpoint(id) {
+            tracing::error!(%error, "cannot forget an endpoint of Docker's");
+        }
+    }
+
     /// Goes on with what an earlier agent has left: ends that joined are attached, what belongs to nobody is removed.
     pub(super) async fn take_up(self: &Arc<Self>) {
         let endpoints: Vec<(String, Endpoint)> =
             self.book.lock().await.endpoints().map(|(id, known)| (id.clone(), known.clone())).collect();
         let holds: Vec<Hold> = endpoints.iter().filter_map(|(_, known)| known.hold()).collect();
         for (id, endpoint) in endpoints {
-            if endpoint.sandbox.is_some() {
-                self.attach(&id, endpoint);
-            } else {
-                self.end(&id, endpoint);
-            }
+            let (this, own) = (self.clone(), id.clone());
+            self.work(&id, async move { this.resume(&own, endpoint).await });
         }
         // Deleted, and the agent ended before that was done.
         for held in self.workloads.held() {

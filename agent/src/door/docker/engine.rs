@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::header::HOST;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use sealane_base::task;
 use sealane_proto::types::{Alias, Aliases};
@@ -137,6 +137,17 @@ impl Engine {
         }))
     }
 
+    /// Whether Docker has a network.
+    ///
+    /// # Errors
+    /// When dockerd does not answer.
+    pub(super) async fn has_network(&self, id: &str) -> io::Result<bool> {
+        match self.get::<NetworkView>(&format!("/networks/{id}")).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            answered => answered.map(|_| true),
+        }
+    }
+
     async fn get<T: for<'a> Deserialize<'a>>(&self, path: &str) -> io::Result<T> {
         let answer = tokio::time::timeout(TIMEOUT, self.ask(path)).await;
         let body = answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -153,7 +164,9 @@ impl Engine {
         let request = request.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         if !response.status().is_success() {
-            return Err(io::Error::other(format!("{path}: {}", response.status())));
+            let missing = response.status() == StatusCode::NOT_FOUND;
+            let kind = if missing { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, format!("{path}: {}", response.status())));
         }
         let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(io::Error::other)?;
         Ok(body.to_bytes())
