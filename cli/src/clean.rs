@@ -99,8 +99,17 @@ fn is_ours(name: &str) -> bool {
         "resolv",
         "sidecars",
     ];
-    const DATA: [&str; 7] =
-        ["containers", "control.lock", "control.redb", "identities", "networks", "node", "workloads"];
+    const DATA: [&str; 9] = [
+        "containers",
+        "control.lock",
+        "control.redb",
+        "docker",
+        "identities",
+        "networks",
+        "node",
+        "reservations",
+        "workloads",
+    ];
     const SOCKETS: [&str; 4] = ["agent.sock", "control.sock", "keep.sock", "sidecar.sock"];
     // Stores of before, and what was being written when its writer was killed.
     let beside = |name: &str, of: &[&str]| {
