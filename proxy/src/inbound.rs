@@ -130,9 +130,11 @@ pub(crate) async fn serve_plain(
             // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
             let near = leg::tcp(Rc::new(stream));
             let observed = Observed::new(&traffic, &usage);
+            // Counted before the connection ends, which its peer hears of at once.
+            let forbidden = async { note(&worker, worker.forbidden(call).await) };
             tokio::select! {
                 () = relay(near, application, &traffic, &observed) => {}
-                denial = worker.forbidden(call) => note(&worker, denial),
+                () = forbidden => {}
             }
         }
         Err(error) => {
