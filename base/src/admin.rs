@@ -11,12 +11,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::http1;
 use crate::metrics::{self, Family};
 use crate::places::{Places, Taken, Ticket};
 use crate::ready::Readiness;
@@ -40,8 +39,6 @@ pub struct Page {
 const MAX_CONNECTIONS: usize = 64;
 /// How many of them one source may have.
 const MAX_OF_SOURCE: usize = 16;
-/// How long a client may take for its request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until aborted.
 ///
@@ -101,17 +98,9 @@ struct Desk {
 
 impl Desk {
     async fn converse(&self, stream: TcpStream) {
-        let answer = service_fn(|request| {
-            respond(request, self.readiness.clone(), self.gather.clone(), self.pages.clone())
-        });
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), answer)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "admin connection");
-        }
+        let respond =
+            |request| respond(request, self.readiness.clone(), self.gather.clone(), self.pages.clone());
+        http1::converse(stream, "admin", respond).await;
     }
 }
 
@@ -120,11 +109,11 @@ async fn respond(
     readiness: Readiness,
     gather: Gather,
     pages: Arc<[Page]>,
-) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
-        return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned()));
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
     }
-    Ok(match request.uri().path() {
+    match request.uri().path() {
         "/metrics" => typed(metrics::CONTENT_TYPE, metrics::encode(&gather().await)),
         "/live" => text(StatusCode::OK, "live\n".to_owned()),
         "/ready" => match readiness.waiting_for().as_slice() {
@@ -141,7 +130,7 @@ async fn respond(
                 text(StatusCode::NOT_FOUND, format!("see /metrics, /live, /ready{others}\n"))
             }
         },
-    })
+    }
 }
 
 fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod drain;
+pub mod http1;
 pub mod metrics;
 pub mod places;
 pub mod ready;

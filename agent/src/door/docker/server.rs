@@ -1,6 +1,5 @@
 //! HTTP/1 over the plugin's unix socket.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +9,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use sealane_base::http1;
 use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use super::Docker;
@@ -27,8 +24,6 @@ use crate::attachment::{Failure, Kind};
 const CONTENT: &str = "application/vnd.docker.plugins.v1.2+json";
 /// The largest call.
 const LARGEST: usize = 1 << 20;
-/// How long the head of a request may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// When one more connection is accepted after that has failed.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -46,7 +41,12 @@ pub(crate) fn serve(docker: Arc<Docker>, path: &Path) -> io::Result<Task> {
         loop {
             match listener.accept().await {
                 // A conversation ends with dockerd, or with what it asks.
-                Ok(stream) => task::spawn("docker-call", converse(docker.clone(), stream)).detach(),
+                Ok(stream) => {
+                    let docker = docker.clone();
+                    let conversation =
+                        http1::converse(stream, "dockerd", move |request| respond(docker.clone(), request));
+                    task::spawn("docker-conversation", conversation).detach();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the Docker plugin's socket cannot accept");
                     tokio::time::sleep(AGAIN).await;
@@ -56,22 +56,7 @@ pub(crate) fn serve(docker: Arc<Docker>, path: &Path) -> io::Result<Task> {
     }))
 }
 
-async fn converse(docker: Arc<Docker>, stream: UnixStream) {
-    let answer = service_fn(|request| respond(docker.clone(), request));
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a conversation with dockerd");
-    }
-}
-
-async fn respond(
-    docker: Arc<Docker>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(docker: Arc<Docker>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     // What has begun is ended, whether or not dockerd still waits for it.
     let (asked, body) = (path.clone(), Limited::new(request.into_body(), LARGEST));
@@ -95,7 +80,7 @@ async fn respond(
             Err(Failure::new(Kind::Wrong, format!("sealane: Docker's request cannot be read: {error}")))
         }
     };
-    Ok(response(&answered.unwrap_or_else(|failure| refusal(&path, &failure))))
+    response(&answered.unwrap_or_else(|failure| refusal(&path, &failure)))
 }
 
 fn refusal(path: &str, failure: &Failure) -> Value {
