@@ -11,7 +11,7 @@ fn services_and_workloads_have_names_and_nothing_is_said_that_is_not_so() {
     }
     let (mesh, _servers) = Mesh::serving(2, 1);
     let client = mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]);
-    let client = entered(client);
+    let client = client.entered();
     let service = mesh.json(&["service", "ls"])[0]["vip"].as_str().unwrap().parse().unwrap();
     let workload = mesh.json(&["workload", "ls"]);
     let workload = workload.as_array().unwrap().iter().find(|view| view["name"] == "api-1").unwrap();
@@ -47,7 +47,7 @@ fn an_alias_is_a_name_of_all_who_have_it_on_every_host() {
     let mesh = Mesh::shop(2);
     let start = |site: usize, name: &str| {
         let words = ["--network", "shop", "--name", name, "--alias", "cache", "--alias", "demo_cache_1"];
-        entered(mesh.site(site).run(&words, &["sleep", "1000"]))
+        mesh.site(site).run(&words, &["sleep", "1000"]).entered()
     };
     let (first, second) = (start(1, "red"), start(2, "blue"));
     let address = |site: usize, name: &str| {
@@ -84,7 +84,7 @@ fn dns_query_shows_what_a_workload_is_told() {
         return;
     }
     let (mesh, _servers) = Mesh::serving(2, 1);
-    let _client = entered(mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]));
+    let _client = mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]).entered();
     let query = |name: &str, more: &[&str]| {
         mesh.site(2).sealane(&[&["dns", "query", name, "--from", "client"], more].concat())
     };
@@ -138,7 +138,7 @@ fn what_is_not_ours_is_asked_of_the_hosts_nameservers() {
     let mut upstream = Running::start(upstream);
     upstream.wait_for("listening");
     site.host.set_nameservers(&["192.0.2.11".parse().unwrap()]).unwrap();
-    let client = entered(site.run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]));
+    let client = site.run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]).entered();
     let expected = Answer { code: 0, addresses: vec!["198.51.100.7".parse().unwrap()] };
     sealane_tests::eventually(sealane_tests::PATIENCE, "the new nameserver is asked", || {
         (client.ask("www.example.com", A) == expected).then_some(())
@@ -151,13 +151,4 @@ fn what_is_not_ours_is_asked_of_the_hosts_nameservers() {
         2,
         "nobody answers: said at once, and never NXDOMAIN"
     );
-}
-
-/// A program that has become a process of its workload.
-fn entered(running: Running) -> Running {
-    sealane_tests::eventually(sealane_tests::PATIENCE, "the command runs", || {
-        let line = std::fs::read(format!("/proc/{}/cmdline", running.pid())).ok()?;
-        line.starts_with(b"sleep").then_some(())
-    });
-    running
 }

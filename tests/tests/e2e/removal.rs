@@ -119,8 +119,10 @@ fn a_removed_hosts_workload_certificates_are_refused_by_sidecars_and_their_tunne
     }
     let (mesh, _servers) = Mesh::serving(1, 1);
     let address = mesh.site(1).workload("api-1").unwrap()["address"].as_str().unwrap().to_owned();
-    let bare: Running =
-        mesh.site(1).run(&["--network", "shop", "--no-sidecar", "--name", "bare"], &["sleep", "1000"]);
+    let bare: Running = mesh
+        .site(1)
+        .run(&["--network", "shop", "--no-sidecar", "--name", "bare"], &["sleep", "1000"])
+        .entered();
     eventually(PATIENCE, "the caller is there", || mesh.site(1).workload("bare").map(drop));
     let token = mesh.token();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,6 +1,5 @@
 //! Service addresses in the kernel: without a sidecar, and for datagrams.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -144,8 +143,8 @@ fn two_hundred_workloads_without_sidecars_reach_a_service_and_follow_a_change() 
     mesh.await_instances("api", 2);
     let started = Instant::now();
     let start = |n: usize| start(mesh.site(1 + n % 2), &format!("client-{n}"), &["--no-sidecar"]);
-    let mut clients: Vec<Running> = (0..200).map(start).collect();
-    clients.iter_mut().for_each(await_entered);
+    let clients: Vec<Running> = (0..200).map(start).collect();
+    let clients: Vec<_> = clients.into_iter().map(Running::entered).collect();
     println!("200 workloads after {:?}", started.elapsed());
     let vip = address(&clients[0], "api");
     for client in &clients {
@@ -186,16 +185,7 @@ fn start(site: &Site, name: &str, flags: &[&str]) -> Running {
 
 /// A workload that does nothing by itself.
 fn holder(site: &Site, name: &str, flags: &[&str]) -> Running {
-    let mut running = start(site, name, flags);
-    await_entered(&mut running);
-    running
-}
-
-fn await_entered(running: &mut Running) {
-    eventually(PATIENCE, "the command runs", || {
-        let line = fs::read(format!("/proc/{}/cmdline", running.pid())).ok()?;
-        line.starts_with(b"sleep").then_some(())
-    });
+    start(site, name, flags).entered()
 }
 
 /// The service's address, as soon as the workload's resolver knows it.
