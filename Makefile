@@ -19,7 +19,7 @@ PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
 COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 
-.PHONY: build demo test lint bench install uninstall tools-demo tools-test tools-bench
+.PHONY: build demo test engines lint bench install uninstall tools-demo tools-test tools-bench
 
 ## The release binary, target/release/sealane.
 build: tools-build
@@ -54,10 +54,24 @@ uninstall:
 demo: root tools-demo build
 	$(TARGET)/release/sealane demo $(if $(ONCE),--once)
 
-## Every test, the end-to-end ones with the binary of the `ci` profile.
+## Every test, the end-to-end ones with the binary of the `ci` profile. Engines of newer releases are brought while it is built;
+## without them their tests fail, and all others run.
 test: root tools-test
-	"$(CARGO)" build --locked --profile ci --package sealane
-	SEALANE_BIN="$$(realpath $(TARGET)/ci/sealane)" "$(CARGO)" nextest run --locked --workspace
+	$(MAKE) --no-print-directory engines & \
+	"$(CARGO)" build --locked --profile ci --package sealane; \
+	wait $$! || echo "error: container engines are missing: make engines SUITES=\"$(SUITES)\"" >&2
+	SEALANE_BIN="$$(realpath $(TARGET)/ci/sealane)" SEALANE_ENGINES="$$(realpath -m $(ENGINES))" \
+		"$(CARGO)" nextest run --locked --workspace
+
+## Folders of these releases of Debian with container engines for the tests, target/engines/SUITE. SUITES="trixie forky" brings
+## those of the tests that are ignored otherwise (`cargo nextest run --run-ignored all`), too.
+SUITES ?= trixie
+ENGINES ?= $(TARGET)/engines
+ENGINE_PACKAGES := docker.io docker-cli docker-compose containerd podman netavark aardvark-dns containernetworking-plugins crun runc \
+	iptables nftables iproute2 procps ca-certificates curl busybox-static
+engines: root
+	@deploy/debian-packages debootstrap:debootstrap
+	@for suite in $(SUITES); do deploy/debian-root $$suite $(ENGINES)/$$suite $(ENGINE_PACKAGES); done
 
 ## Formatting, clippy and the documentation's links.
 lint:
@@ -89,7 +103,7 @@ TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:et
 	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
 	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime \
-	dockerd:docker.io /usr/share/doc/busybox-static:busybox-static
+	dockerd:docker.io docker-compose:docker-compose /usr/share/doc/busybox-static:busybox-static
 # Modules of Debian's python3, by the folder of each.
 MODULES := /usr/lib/python3/dist-packages
 TEST_TOOLS += $(MODULES)/grpc:python3-grpcio $(MODULES)/websockets:python3-websockets

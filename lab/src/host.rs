@@ -1,6 +1,7 @@
 //! One host: a network, mount and UTS namespace of its own, with a link to the underlay.
 
 mod namespaces;
+mod root;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,6 +13,7 @@ use sealane_sys::spawn::SpawnExt;
 
 use crate::{Lab, LabError, ip};
 use namespaces::Namespaces;
+pub use root::Root;
 
 /// A host. Its processes are started with [`Host::command`]; /run and /var/lib are its own and empty at first, so
 /// that default folders do not meet those of other hosts, and its host name is the one it was made with.
@@ -24,8 +26,8 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn join(name: &str, number: u8, bridge: &str) -> Result<Self, LabError> {
-        let namespaces = Namespaces::new(name)?;
+    pub(crate) fn join(name: &str, number: u8, bridge: &str, root: Option<&Root>) -> Result<Self, LabError> {
+        let namespaces = Namespaces::new(name, root)?;
         let address = Ipv4Addr::new(192, 0, 2, 10 + number);
         let host = Self { name: name.to_owned(), address, port: format!("u{number}"), namespaces };
         host.set_nameservers(&[Lab::ADDRESS.into()])?;

@@ -4,6 +4,7 @@
 //! of the caller that does nothing but reap; it is killed when the caller ends, and the kernel then kills the rest
 //! and frees what they held. The program is its child, so it may leave zombies and ignore signals as elsewhere.
 
+mod groups;
 mod init;
 mod test;
 
@@ -24,10 +25,20 @@ pub use test::isolated;
 /// Set inside, to the label that [`start`] was given.
 pub(crate) const VARIABLE: &str = "SEALANE_LAB";
 
+/// Set inside, to what [`control_group`] returns.
+const GROUP: &str = "SEALANE_LAB_GROUP";
+
 /// The label of the isolation that this process runs in, if it does.
 #[must_use]
 pub fn label() -> Option<String> {
     env::var(VARIABLE).ok().filter(|label| !label.is_empty())
+}
+
+/// The name of the control group, in every hierarchy, below which programs of the isolation make theirs: control groups are the machine's
+/// alone. [`Isolated::wait`] removes it.
+#[must_use]
+pub fn control_group() -> Option<String> {
+    env::var(GROUP).ok().filter(|group| !group.is_empty())
 }
 
 /// A program in namespaces of its own. Dropping it does not end it; the end of this process does.
@@ -35,6 +46,7 @@ pub fn label() -> Option<String> {
 pub struct Isolated {
     first: Process,
     owner: JoinHandle<io::Result<ExitStatus>>,
+    group: String,
 }
 
 /// Folders to look for programs in: the system's, and only then those of this process's `PATH`. Shims that stand in front of the
@@ -57,7 +69,8 @@ pub fn start(mut command: Command, label: &str) -> Result<Isolated, LabError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError::NeedsRoot);
     }
-    command.env(VARIABLE, label).env("PATH", search_path());
+    let group = groups::name();
+    command.env(VARIABLE, label).env(GROUP, &group).env("PATH", search_path());
     let own = Process::open(std::process::id()).map_err(|error| LabError::System {
         what: "watch this process".into(),
         source: io::Error::other(error),
@@ -79,7 +92,7 @@ pub fn start(mut command: Command, label: &str) -> Result<Isolated, LabError> {
     });
     let owner = owner.map_err(fail())?;
     let first = start.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended"))).map_err(fail())?;
-    Ok(Isolated { first, owner })
+    Ok(Isolated { first, owner, group })
 }
 
 impl Isolated {
@@ -89,7 +102,10 @@ impl Isolated {
     /// # Errors
     /// When the program cannot be waited for.
     pub fn wait(self) -> io::Result<ExitStatus> {
-        self.owner.join().unwrap_or_else(|_| Err(io::Error::other("the thread that waits panicked")))
+        let ended =
+            self.owner.join().unwrap_or_else(|_| Err(io::Error::other("the thread that waits panicked")));
+        groups::remove(&self.group);
+        ended
     }
 
     /// A handle that ends everything inside at once, from any thread.

@@ -15,6 +15,6 @@ mod underlay;
 
 pub use capture::{Capture, Frames, Vxlan};
 pub use error::LabError;
-pub use host::Host;
-pub use isolate::isolated;
+pub use host::{Host, Root};
+pub use isolate::{control_group, isolated};
 pub use underlay::Lab;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sealane_sys::mounts;
 
-use crate::{Capture, Host, LabError, ip, isolate};
+use crate::{Capture, Host, LabError, Root, ip, isolate};
 
 /// The bridge that joins the hosts.
 const BRIDGE: &str = "underlay";
@@ -67,11 +67,23 @@ impl Lab {
     /// # Errors
     /// When the kernel or iproute2 refuses.
     pub fn host(&mut self, name: &str) -> Result<Host, LabError> {
+        self.join(name, None)
+    }
+
+    /// The same, with the files of another system.
+    ///
+    /// # Errors
+    /// As [`Lab::host`].
+    pub fn host_of(&mut self, name: &str, root: &Root) -> Result<Host, LabError> {
+        self.join(name, Some(root))
+    }
+
+    fn join(&mut self, name: &str, root: Option<&Root>) -> Result<Host, LabError> {
         if self.hosts == MAX_HOSTS {
             return Err(LabError::TooManyHosts(name.to_owned()));
         }
         self.hosts += 1;
-        Host::join(name, self.hosts, BRIDGE)
+        Host::join(name, self.hosts, BRIDGE, root)
     }
 
     /// Records every frame that crosses the underlay from now on.

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sealane_lab::{Lab, isolate, isolated};
+use sealane_lab::{Lab, Root, isolate, isolated};
 use sealane_sys::Process;
 
 #[test]
@@ -35,6 +35,43 @@ fn hosts_reach_each_other_over_the_underlay_until_one_is_cut() {
     while one.within(|| TcpStream::connect_timeout(&to, wait).is_err()).unwrap() {
         assert!(started.elapsed() < Duration::from_secs(30), "the host did not come back");
     }
+}
+
+#[test]
+fn a_host_with_the_files_of_another_system_leaves_them_as_they_are() {
+    if !isolated() {
+        return;
+    }
+    let mut lab = Lab::new().unwrap();
+    // Another system like this one.
+    let root = Root { folder: "/".into(), shared: vec!["/proc/sys/kernel".into()] };
+    let host = lab.host_of("host-1", &root).unwrap();
+    let script = "set -e; hostname; touch /etc/written /run/written; ls /var/lib /proc/sys/kernel/ostype; test ! -e /mnt/proc; ls /sys/class/net; \
+                  cat /proc/$$/comm";
+    let said = host.command("sh").args(["-c", script]).output().unwrap();
+    let expected = "host-1\n/proc/sys/kernel/ostype\n\n/var/lib:\neth0\nlo\nsh\n";
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), expected, "{:?}", String::from_utf8(said.stderr));
+    assert!(!fs::exists("/etc/written").unwrap() && !fs::exists("/run/written").unwrap());
+    // Who enters its mounts is where its processes are: its root is that of its mounts.
+    assert!(!host.within(|| sealane_sys::mounts::is_root_changed().unwrap()).unwrap());
+}
+
+#[test]
+fn control_groups_of_an_isolation_end_with_it() {
+    let script = "{ mount -t cgroup -o freezer none /mnt || mount -t cgroup2 none /mnt; } 2>/dev/null && \
+                  mkdir -p /mnt/$SEALANE_LAB_GROUP/below && echo $SEALANE_LAB_GROUP";
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut make = Command::new("sh");
+    make.args(["-c", script]).stdout(writer);
+    let isolated = isolate::start(make, "test").unwrap();
+    let mut name = String::new();
+    BufReader::new(reader).read_line(&mut name).unwrap();
+    isolated.wait().unwrap();
+    let name = name.trim();
+    assert!(name.starts_with("sealane-lab-"), "{name:?}");
+    let find = "awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts | xargs -I@ find @ -maxdepth 1 -name";
+    let found = Command::new("sh").args(["-c", &format!("{find} {name}")]).output().unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
 }
 
 #[test]

@@ -5,20 +5,24 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails by panicking and prints why")]
 
 mod daemon;
+mod docker;
 mod load;
 mod mesh;
 mod metrics;
 pub mod names;
 mod program;
+mod release;
 mod running;
 mod site;
 mod wait;
 
 pub use daemon::Daemon;
+pub use docker::{CREATE, Dockerd, SERVE};
 pub use load::{Load, LoadReport};
 pub use mesh::Mesh;
 pub use metrics::Metrics;
 pub use program::{sealane, testapp};
+pub use release::Release;
 pub use running::{Finished, Running};
 pub use site::Site;
 pub use wait::{PATIENCE, eventually};

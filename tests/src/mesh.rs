@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sealane_lab::{Capture, Lab};
 use serde_json::Value;
 
-use crate::{Daemon, Finished, PATIENCE, Running, Site, eventually};
+use crate::{Daemon, Finished, PATIENCE, Release, Running, Site, eventually};
 
 /// A mesh on hosts `host-1`, `host-2`, ... of a lab.
 #[derive(Debug)]
@@ -108,10 +108,24 @@ impl Mesh {
     /// When the lab cannot be built.
     #[must_use]
     pub fn hosts(hosts: usize) -> Self {
+        Self::on(&vec![Release::Machine; hosts])
+    }
+
+    /// The same, one host of each of these releases.
+    ///
+    /// # Panics
+    /// When the lab cannot be built, or a release is missing.
+    #[must_use]
+    pub fn on(releases: &[Release]) -> Self {
         let mut lab = Lab::new().unwrap();
         let folder = lab.directory().to_owned();
-        let sites = (1..=hosts).map(|number| {
-            let host = Arc::new(lab.host(&format!("host-{number}")).unwrap());
+        let sites = releases.iter().zip(1..).map(|(release, number)| {
+            let name = format!("host-{number}");
+            let host = match release.root() {
+                Some(root) => lab.host_of(&name, &root),
+                None => lab.host(&name),
+            };
+            let host = Arc::new(host.unwrap());
             let log = folder.join(format!("agent-{number}.log"));
             let agent = Daemon::new(host.clone(), log, &["agent", "--control", "192.0.2.11:7443"]);
             Site::new(host, agent)

@@ -11,6 +11,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns, unshare};
 use sealane_sys::mounts;
 
+use super::root::{self, Root};
 use crate::LabError;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -26,10 +27,10 @@ pub(crate) struct Namespaces {
 
 impl Namespaces {
     /// New namespaces, made by a thread that ends: unshare(2) is per thread.
-    pub(crate) fn new(name: &str) -> Result<Self, LabError> {
+    pub(crate) fn new(name: &str, root: Option<&Root>) -> Result<Self, LabError> {
         let fail = || LabError::system::<io::Error>(format!("create the namespaces of host {name}"));
         thread::scope(|scope| {
-            let thread = scope.spawn(|| build(name));
+            let thread = scope.spawn(|| build(name, root));
             thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes them panicked")))
         })
         .map_err(fail())
@@ -65,10 +66,13 @@ impl Namespaces {
     }
 }
 
-fn build(name: &str) -> io::Result<Namespaces> {
+fn build(name: &str, root: Option<&Root>) -> io::Result<Namespaces> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS)?;
     mounts::unshare_mounts()?;
     nix::unistd::sethostname(name)?;
+    if let Some(root) = root {
+        root::enter(root, name)?;
+    }
     for folder in ["/run", "/var/lib"] {
         mounts::tmpfs(Path::new(folder), "mode=0755")?;
     }

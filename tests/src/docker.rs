@@ -1,0 +1,105 @@
+//! A real dockerd on a host, with the agent as its plugin, and an image of nothing but busybox.
+
+use std::time::Duration;
+
+use sealane_lab::control_group;
+
+use crate::{Finished, Mesh, Release, Running, Site, eventually};
+
+/// How long a dockerd may take to start, which waits for a plugin that does not answer.
+const STARTING: Duration = Duration::from_secs(60);
+/// How a network of Docker's is made in ours.
+pub const CREATE: [&str; 9] =
+    ["network", "create", "-d", "sealane", "--ipam-driver", "sealane", "-o", "sealane.network=shop", "shop"];
+/// A container's command that answers `hello` on port 8080.
+pub const SERVE: &str = "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -p 8080 -h /www";
+
+/// A dockerd that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Dockerd {
+    process: Running,
+}
+
+impl Dockerd {
+    /// Starts it on a host, with these flags beside its own, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn start(site: &Site, flags: &[&str]) -> Self {
+        let mut dockerd = site.host.command("dockerd");
+        dockerd.args(["--userland-proxy=false", "--storage-driver=vfs", "--data-root=/var/lib/docker"]);
+        dockerd.args(control_group().map(|group| format!("--cgroup-parent=/{group}"))).args(flags);
+        let process = Running::start(dockerd);
+        eventually(STARTING, "dockerd answers", || (site.docker(&["version"]).code() == 0).then_some(()));
+        Self { process }
+    }
+
+    /// Kills it.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+}
+
+impl Mesh {
+    /// A mesh with the network `shop` whose hosts have dockerds of these releases, with agents as their plugins and the image `bb:1`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn docker(releases: &[Release]) -> (Self, Vec<Dockerd>) {
+        let mut mesh = Self::on(releases).up();
+        let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+        for number in 1..=releases.len() {
+            mesh.site_mut(number).agent.terminate();
+            mesh.restart_agent(number, &["--docker-plugin"]);
+            mesh.site_mut(number).await_ready();
+        }
+        let dockerds = (1..=releases.len()).map(|number| {
+            let site = mesh.site(number);
+            site.control_groups();
+            let dockerd = Dockerd::start(site, &[]);
+            site.import_busybox();
+            dockerd
+        });
+        let dockerds = dockerds.collect();
+        (mesh, dockerds)
+    }
+}
+
+impl Site {
+    /// Runs `docker` to its end.
+    #[must_use]
+    #[track_caller]
+    pub fn docker(&self, words: &[&str]) -> Finished {
+        self.command("docker", words)
+    }
+
+    /// Makes the image `bb:1`: busybox and the links that lead to it.
+    ///
+    /// # Panics
+    /// When Docker does not take it.
+    #[track_caller]
+    pub fn import_busybox(&self) {
+        let script = "mkdir -p /run/bb/bin /run/bb/etc && cd /run/bb && cp /bin/busybox bin/ && \
+                      for name in $(bin/busybox --list); do [ $name = busybox ] || ln -sf busybox bin/$name; done && \
+                      tar -c . | docker import - bb:1";
+        let _ = self.command("sh", &["-c", script]).ok();
+    }
+
+    /// What a container gets, asked by the host's curl in its network and with its resolv.conf: a static busybox cannot look
+    /// names up.
+    #[must_use]
+    #[track_caller]
+    pub fn fetch(&self, container: &str, url: &str) -> Finished {
+        let script = format!(
+            "pid=$(docker inspect -f '{{{{.State.Pid}}}}' {container}) && exec nsenter -t $pid -n unshare -m sh -c \
+             'cat /proc/'$pid'/root/etc/resolv.conf >/run/asked.conf && mount --bind /run/asked.conf /etc/resolv.conf && \
+             exec curl -sS --max-time 5 {url}'"
+        );
+        self.command("sh", &["-c", &script])
+    }
+}
