@@ -103,7 +103,8 @@ TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:et
 	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
 	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime \
-	dockerd:docker.io docker-compose:docker-compose /usr/share/doc/busybox-static:busybox-static
+	dockerd:docker.io docker-compose:docker-compose /usr/share/doc/busybox-static:busybox-static \
+	/usr/lib/cni/portmap:containernetworking-plugins podman:podman ctr:containerd
 # Modules of Debian's python3, by the folder of each.
 MODULES := /usr/lib/python3/dist-packages
 TEST_TOOLS += $(MODULES)/grpc:python3-grpcio $(MODULES)/websockets:python3-websockets

@@ -30,6 +30,11 @@ mod sidecar;
 mod testing;
 mod workload;
 
+/// Labels that make a container an instance of a service.
+pub mod labels {
+    pub use crate::door::docker::labels::{Asked, read};
+}
+
 pub use agent::{Agent, Config, VERSION, has_joined, joined_as, start};
 pub use certs::key::KeyError;
 pub use disk::{DiskError, RecordError};

@@ -5,6 +5,7 @@
 
 mod admission;
 mod anchor;
+mod available;
 mod cgroup;
 mod containers;
 mod freezer;
@@ -41,6 +42,7 @@ use crate::dns::{DnsMetrics, Forwarder};
 use crate::health;
 use crate::held::Held;
 use crate::host::{AdmitError, HostHandle};
+use crate::ipam::IpamError;
 use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry};
@@ -145,6 +147,7 @@ impl From<AttachError> for Failure {
     fn from(error: AttachError) -> Self {
         let kind = match &error {
             AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => Kind::NotFound,
+            AttachError::Admit(AdmitError::Address { source: IpamError::InUse(_), .. }) => Kind::InUse,
             AttachError::Admit(
                 AdmitError::Address { .. }
                 | AdmitError::ForeignBlock { .. }
@@ -157,8 +160,8 @@ impl From<AttachError> for Failure {
             | AttachError::Held(..) => Kind::InUse,
             AttachError::Refused(_) => Kind::Refused,
             AttachError::Cert(CertError::Refused { .. }) => Kind::Forbidden,
-            AttachError::Cert(_) | AttachError::Setup { .. } | AttachError::Process(_) => Kind::Broken,
-            AttachError::Namespace(_) => Kind::Namespace,
+            AttachError::Cert(_) | AttachError::Setup { .. } => Kind::Broken,
+            AttachError::Namespace(_) | AttachError::Process(_) => Kind::Namespace,
             AttachError::Disk(_) => Kind::Disk,
             AttachError::Ending => Kind::Ending,
         };

@@ -4,7 +4,10 @@
 //! it needs: what the runtime wants is told by the environment (CNI) or the only words of the command line (netavark).
 
 mod cni;
+mod dns;
 mod holding;
+mod json;
+mod netavark;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,10 @@ const CNI: &str = "sealane-cni";
 /// Serves a runtime, if it is one that started this program.
 pub(crate) fn called(arguments: &[OsString]) -> Option<ExitCode> {
     let commanded = std::env::var_os("CNI_COMMAND").is_some();
-    is_cni(arguments, commanded).then(|| cni::serve(None))
+    if is_cni(arguments, commanded) {
+        return Some(cni::serve(None));
+    }
+    netavark::Call::of(arguments).and_then(|call| netavark::serve(&call))
 }
 
 /// `sealane cni`, which has said everything itself.

@@ -30,7 +30,7 @@ pub(crate) mod model;
 
 use std::error::Error;
 
-pub use carry::{Carried, CarryNetwork, CarryRefusal};
+pub use carry::{Carried, CarryNetwork, CarryRefusal, MayCarry};
 pub use change::{Change, Touched};
 pub use declare::{Apply, DocumentRefusal, Effect};
 pub use hosts::{HostInUse, NotForHost};

@@ -19,5 +19,8 @@ pub mod v1 {
     tonic::include_proto!("sealane.v1");
 }
 
+/// The metadata of a status that says that the same request may succeed later by itself.
+pub const RETRY: &str = "sealane-retry";
+
 pub use convert::{WireError, weight};
 pub use protocols::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree};

@@ -41,6 +41,8 @@ pub(crate) struct Seated {
     pub(crate) gateway: Ipv4Addr,
     /// Its IPv6 address, where the network has IPv6.
     pub(crate) address6: Option<Ipv6Net>,
+    /// Whether nothing leaves through it.
+    pub(crate) denies_egress: bool,
 }
 
 impl Seated {
@@ -63,6 +65,7 @@ impl Seated {
             address,
             gateway: network.subnet.gateway().to_ipv4(),
             address6,
+            denies_egress: network.egress.is_denied(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     InUse,
     /// Control refuses.
     Refused,
+    /// Control wants nothing of this host any more.
+    Removed,
     /// Control refuses an identity.
     Forbidden,
     /// The namespace is not there, or not one to attach.
@@ -36,6 +38,8 @@ pub(crate) enum Kind {
     Disk,
     /// The kernel, or a part of this host, does not do what it should.
     Broken,
+    /// Control is asked and does not answer.
+    Away,
     /// The agent is ending.
     Ending,
 }
@@ -50,8 +54,13 @@ impl Failure {
             None => (text, None),
         };
         let retry = match kind {
-            Kind::NameInUse | Kind::InUse | Kind::Disk | Kind::Broken | Kind::Ending => true,
-            Kind::Wrong | Kind::NotFound | Kind::Refused | Kind::Forbidden | Kind::Namespace => false,
+            Kind::NameInUse | Kind::InUse | Kind::Disk | Kind::Broken | Kind::Away | Kind::Ending => true,
+            Kind::Wrong
+            | Kind::NotFound
+            | Kind::Refused
+            | Kind::Removed
+            | Kind::Forbidden
+            | Kind::Namespace => false,
         };
         Self { kind, message, hint, retry }
     }

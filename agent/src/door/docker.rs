@@ -6,7 +6,7 @@ mod attach;
 mod book;
 mod core;
 mod engine;
-mod labels;
+pub(crate) mod labels;
 mod server;
 mod wire;
 
@@ -273,10 +273,12 @@ impl Docker {
             | Kind::NameInUse
             | Kind::InUse
             | Kind::Refused
+            | Kind::Removed
             | Kind::Forbidden
             | Kind::Namespace
             | Kind::Disk
             | Kind::Broken
+            | Kind::Away
             | Kind::Ending => failure,
         })
     }

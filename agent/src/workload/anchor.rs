@@ -6,6 +6,7 @@ use std::time::Duration;
 use sealane_sys::{NetNs, NetNsError, Process};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::AttachError;
 use crate::attachment::Hold;
@@ -14,6 +15,11 @@ use crate::readable;
 
 /// How often a path is looked at: it ends without an event.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How often that of one that is held is.
+const SELDOM: Duration = Duration::from_secs(5);
+/// How long that may be gone until nobody holds the workload any more.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What a workload ends with.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub(crate) enum Anchor {
         /// What names it as long as it lives.
         inode: u64,
     },
-    /// Somebody dismisses it, and nothing else ends it but the machine.
+    /// Somebody dismisses it, or forgot to: its path is gone for long.
     Held {
         /// Who does.
         hold: Hold,
@@ -147,7 +153,25 @@ impl Anchor {
                     look.tick().await;
                 }
             }
-            Self::Held { .. } => std::future::pending().await,
+            // Docker's are looked after by its door, which knows when one is coming back.
+            Self::Held { hold, .. } if hold.has_resolver() => std::future::pending().await,
+            Self::Held { path, .. } => forgotten(path).await,
+        }
+    }
+}
+
+/// Returns when nothing is at `path` for so long that a runtime which removes what it has made would have said so.
+async fn forgotten(path: &Path) {
+    let (mut look, mut gone) = (tokio::time::interval(SELDOM), None);
+    loop {
+        look.tick().await;
+        if inode_at(path).is_some() {
+            gone = None;
+            continue;
+        }
+        let since: &mut Instant = gone.get_or_insert_with(Instant::now);
+        if since.elapsed() >= FORGOTTEN {
+            return;
         }
     }
 }
@@ -183,5 +207,21 @@ impl Lifeline {
             () = self.anchor.gone() => {}
             () = asked => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_forgets_what_it_holds_is_waited_for_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        forgotten(&folder.path().join("gone")).await;
+        assert!(began.elapsed() >= FORGOTTEN && began.elapsed() < 2 * FORGOTTEN);
+        // What is there is held for ever.
+        let own = Path::new("/proc/self/ns/net");
+        assert!(tokio::time::timeout(10 * FORGOTTEN, forgotten(own)).await.is_err());
     }
 }

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{AttachError, Context};
 use crate::nft;
-use crate::overlay::Local;
+use crate::overlay::{Local, OverlayError};
 use crate::seat::{Owner, Seat};
 use crate::services::{ServiceRules, ServiceTable};
 use crate::sidecar::{self, Key};
@@ -57,7 +57,10 @@ pub(super) async fn plumb(
     let key = Key::of(workload);
     let fail = |error: &dyn std::fmt::Display| AttachError::setup(&key, error);
     let made = context.overlay.ensure_workload(network, local, netns).await;
-    made.map_err(|error| fail(&error))?;
+    made.map_err(|error| {
+        let taken = matches!(error, OverlayError::InterfaceTaken { .. });
+        if taken { AttachError::Namespace(error.to_string()) } else { fail(&error) }
+    })?;
     let mut listeners = Vec::new();
     if workload.sidecar {
         let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());

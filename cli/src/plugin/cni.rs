@@ -10,18 +10,18 @@ mod inside;
 mod request;
 mod version;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use sealane_proto::wire::v1;
-use sealane_sys::NetNs;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::holding::{Agent, Kind};
+use super::dns::Dns;
+use super::holding::{Agent, Kind, inode};
+use super::json::Object;
 use call::{Arguments, Command, Place};
-use config::{Basics, Config, Dns};
+use config::{Basics, Config};
 use failure::{CniError, Code};
 use version::Version;
 
@@ -90,46 +90,25 @@ fn call(
 fn add(
     agent: &Agent,
     basics: &Basics,
-    conf: &Map<String, Value>,
+    conf: &Object,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Value, CniError> {
     let config = Config::of(conf)?;
     let place = Place::of(Command::Add, env)?;
     let arguments = Arguments::parse(&env("CNI_ARGS").unwrap_or_default())?;
     let mut request = request::translate(basics, &config, &place, &arguments)?;
-    request.inode = inode(&request.netns)?;
-    let location = attached(agent, &request)?;
-    let seat = seat(&location, &config)?;
-    // The file is there before the answer is; without it, the nameserver alone is told.
-    let told = fs::read_to_string(&location.resolv_conf).unwrap_or_default();
-    let own = Dns { nameservers: vec![location.nameserver.clone()], ..Dns::of_resolv_conf(&told) };
-    let mut dns = own;
-    dns.nameservers.retain(|server| !server.is_empty());
+    let inode = inode(&request.netns);
+    request.inode = inode.map_err(|error| CniError::new(Code::Environment, format!("CNI_NETNS: {error}")))?;
+    let location = agent.ensure(&request)?;
+    let mut dns = Dns::ours(&location.nameserver, &location.resolv_conf);
     dns.extend(config.asked.dns.clone());
-    Ok(answer::result(basics.version, seat, &request.netns, &dns, config.previous.as_ref()))
-}
-
-/// Attaches, or finds what an earlier call attached whose answer nobody heard. What is held for another namespace is of a
-/// container that has gone without DEL.
-fn attached(agent: &Agent, request: &v1::AttachRequest) -> Result<v1::Location, CniError> {
-    let refused = match agent.attach(request.clone()) {
-        Ok(location) => return Ok(location),
-        Err(refused) if refused.kind == Kind::InUse => refused,
-        Err(refused) => return Err(refused.into()),
-    };
-    let Ok(held) = agent.locate(&request.holder) else { return Err(refused.into()) };
-    if inode(&held.netns).is_ok_and(|inode| inode == request.inode) {
-        return Ok(held);
-    }
-    agent.detach(&request.holder)?;
-    Ok(agent.attach(request.clone())?)
-}
-
-/// What the kernel knows a namespace by.
-fn inode(path: &str) -> Result<u64, CniError> {
-    let wrong = |error: String| CniError::new(Code::Environment, format!("CNI_NETNS: {error}"));
-    let netns = NetNs::open(path).map_err(|error| wrong(error.to_string()))?;
-    netns.inode().map_err(|error| wrong(error.to_string()))
+    Ok(answer::result(
+        basics.version,
+        seat(&location, &config)?,
+        &request.netns,
+        &dns,
+        config.previous.as_ref(),
+    ))
 }
 
 /// The attachment to the configuration's network.
@@ -142,33 +121,36 @@ fn seat<'a>(location: &'a v1::Location, config: &Config) -> Result<&'a v1::Attac
     })
 }
 
-fn check(agent: &Agent, basics: &Basics, conf: &Map<String, Value>, place: &Place) -> Result<(), CniError> {
+fn check(agent: &Agent, basics: &Basics, conf: &Object, place: &Place) -> Result<(), CniError> {
     let config = Config::of(conf)?;
     let previous = config.previous.as_ref().ok_or_else(|| config::wrong("prevResult", "it is missing"))?;
-    let location = agent.locate(&request::holder(&basics.name, &place.container, &place.interface)?)?;
-    let seen = inside::look(place.netns.as_deref().unwrap_or(Path::new("")), &place.interface)?;
-    inside::compare(&place.interface, seat(&location, &config)?, seen.as_ref(), previous)
+    let holder = request::holder(&basics.name, &place.container, &place.interface)?;
+    let location = agent.locate(&holder).map_err(|refused| {
+        let unknown = refused.kind == Kind::Missing;
+        let error = CniError::from(refused);
+        if unknown { CniError { code: Code::UnknownContainer, ..error } } else { error }
+    })?;
+    let seat = seat(&location, &config)?;
+    let netns = place.netns.as_deref().unwrap_or(Path::new(""));
+    inside::compare(seat, &location.nameserver, &inside::look(netns, seat, &location.nameserver)?, previous)
 }
 
 /// Whether a container could be attached now. A network that this host carries needs no control for that.
 fn status(agent: &Agent, config: &Config) -> Result<(), CniError> {
-    let (status, networks) =
-        agent.status().map_err(|refused| CniError { code: Code::NotAvailable, ..refused.into() })?;
-    let network = config.network.as_str();
-    let unavailable = |message: String| {
-        Err(CniError::new(Code::NotAvailable, message).hint("`sealane status` on this host says why"))
-    };
-    if status.removed {
-        return unavailable(format!("control has removed host {}", status.node));
-    }
-    if networks.iter().any(|known| known == network) || status.control_connected {
+    let Err(refused) = agent.available(&config.network) else { return Ok(()) };
+    if refused.kind == Kind::Unknown {
+        // It answers, which is all that an older one can be asked.
         return Ok(());
     }
-    unavailable(format!("this host does not carry network {network} yet, and control does not answer"))
+    // No host talks to one that control has removed.
+    let code = if refused.kind == Kind::Removed { Code::Limited } else { Code::NotAvailable };
+    let error = CniError { code, ..refused.into() };
+    let said = error.told.hint.is_some();
+    Err(if said { error } else { error.hint("`sealane status` on this host says why") })
 }
 
 /// Ends what is attached to this network and not valid any more.
-fn collect(agent: &Agent, basics: &Basics, conf: &Map<String, Value>) -> Result<(), CniError> {
+fn collect(agent: &Agent, basics: &Basics, conf: &Object) -> Result<(), CniError> {
     const KEY: &str = "cni.dev/valid-attachments";
     let valid = conf.get(KEY).or_else(|| conf.get("cni.dev/attachments")).and_then(Value::as_array);
     let valid =

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sealane_proto::wire::v1;
+use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1::agent_client::AgentClient;
-use sealane_proto::wire::v1::read_client::ReadClient;
 use sealane_proto::wire::v1::run_event::Event;
+use sealane_proto::wire::{RETRY, v1};
+use sealane_sys::NetNs;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -25,25 +26,31 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub(super) struct Refused {
     /// Of what kind it is.
     pub(super) kind: Kind,
-    /// What failed and why.
-    pub(super) message: String,
-    /// What to do about it.
-    pub(super) hint: Option<String>,
+    /// Whether the same may succeed later by itself.
+    pub(super) retry: bool,
+    /// What failed, why, and what to do about it.
+    pub(super) told: Failure,
 }
 
 /// What kinds of refusals there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The agent does not answer, or not in time.
+    /// The agent does not answer, or not in time, or waits for control.
     Unreachable,
     /// The request is wrong.
     Wrong,
     /// There is no such thing.
     Missing,
+    /// Control does not let this host.
+    Forbidden,
+    /// Control wants nothing of this host any more.
+    Removed,
     /// It is another one's.
     InUse,
     /// The namespace is not there, or not one to attach.
     Namespace,
+    /// The agent does not know the question: it is older than this program.
+    Unknown,
     /// Anything else.
     Failed,
 }
@@ -55,24 +62,28 @@ impl Refused {
             _ if told.exit == Exit::Unreachable => Kind::Unreachable,
             Code::InvalidArgument | Code::OutOfRange => Kind::Wrong,
             Code::NotFound => Kind::Missing,
+            Code::PermissionDenied => Kind::Forbidden,
+            Code::Unauthenticated => Kind::Removed,
             Code::AlreadyExists => Kind::InUse,
             Code::FailedPrecondition => Kind::Namespace,
+            Code::Unimplemented => Kind::Unknown,
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Kind::Unreachable,
             Code::Ok
             | Code::Unknown
-            | Code::PermissionDenied
             | Code::ResourceExhausted
             | Code::Aborted
-            | Code::Unimplemented
             | Code::Internal
-            | Code::DataLoss
-            | Code::Unauthenticated => Kind::Failed,
+            | Code::DataLoss => Kind::Failed,
         };
-        Self::new(kind, told)
+        let retry = kind == Kind::Unreachable || status.metadata().contains_key(RETRY);
+        Self { kind, retry, told }
     }
 
-    fn new(kind: Kind, Failure { message, hint, .. }: Failure) -> Self {
-        Self { kind, message, hint }
+    /// What is told, with the words of whoever asked in the place of the command line's.
+    pub(super) fn in_words(self, words: &[(&str, &str)]) -> Failure {
+        let put = |text: String| words.iter().fold(text, |text, (flag, word)| text.replace(flag, word));
+        let Failure { message, hint, exit } = self.told;
+        Failure { message: put(message), hint: hint.map(put), exit }
     }
 }
 
@@ -108,13 +119,30 @@ impl Agent {
             }
             Err(unreachable(Failure::new("the agent ended before the container was attached")))
         });
-        match attached {
-            Err(late) if late.hint.is_none() && late.kind == Kind::Unreachable && !waits_for.is_empty() => {
-                let hint = Some(format!("it waits for {waits_for}; `sealane status` says what is wrong"));
-                Err(Refused { hint, ..late })
+        attached.map_err(|refused| {
+            let late = refused.kind == Kind::Unreachable && refused.told.hint.is_none();
+            if !late || waits_for.is_empty() {
+                return refused;
             }
-            attached => attached,
+            let hint = format!("it waits for {waits_for}; `sealane status` says what is wrong");
+            Refused { told: refused.told.hint(hint), ..refused }
+        })
+    }
+
+    /// Attaches, or finds what an earlier call attached whose answer nobody heard. What is held for another namespace is of a
+    /// container that has gone without a word.
+    pub(super) fn ensure(&self, request: &v1::AttachRequest) -> Result<v1::Location, Refused> {
+        let refused = match self.attach(request.clone()) {
+            Ok(location) => return Ok(location),
+            Err(refused) if refused.kind == Kind::InUse => refused,
+            Err(refused) => return Err(refused),
+        };
+        let Ok(held) = self.locate(&request.holder) else { return Err(refused) };
+        if inode(&held.netns).is_ok_and(|inode| inode == request.inode) {
+            return Ok(held);
         }
+        self.detach(&request.holder)?;
+        self.attach(request.clone())
     }
 
     /// Ends what `holder` holds, if it holds anything.
@@ -140,14 +168,13 @@ impl Agent {
         })
     }
 
-    /// How the agent is, and the networks that its host carries.
-    pub(super) fn status(&self) -> Result<(v1::StatusResponse, Vec<String>), Refused> {
+    /// The network, if a workload of this host could join it now.
+    pub(super) fn available(&self, network: &NetworkName) -> Result<v1::Network, Refused> {
+        let request = v1::AvailableRequest { network: network.to_string() };
         converse(ANSWER, async {
-            let mut client = ReadClient::new(agent(&self.0).await.map_err(unreachable)?);
-            let status = client.status(v1::StatusRequest {}).await.map_err(refused)?.into_inner();
-            let networks = client.list_networks(v1::ListNetworksRequest {}).await.map_err(refused)?;
-            let names = networks.into_inner().networks.into_iter().filter_map(|view| view.network);
-            Ok((status, names.map(|network| network.name).collect()))
+            let mut client = AgentClient::new(agent(&self.0).await.map_err(unreachable)?);
+            let answer = client.available(request).await.map_err(refused)?.into_inner();
+            Ok(answer.network.unwrap_or_default())
         })
     }
 
@@ -161,14 +188,21 @@ fn refused(status: Status) -> Refused {
     Refused::of(&status)
 }
 
-fn unreachable(failure: Failure) -> Refused {
-    Refused::new(Kind::Unreachable, failure)
+fn unreachable(told: Failure) -> Refused {
+    Refused { kind: Kind::Unreachable, retry: true, told }
+}
+
+/// What the kernel knows a namespace by.
+pub(super) fn inode(path: &str) -> Result<u64, String> {
+    let netns = NetNs::open(path).map_err(|error| error.to_string())?;
+    netns.inode().map_err(|error| error.to_string())
 }
 
 fn converse<T>(patience: Duration, talk: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
-        Refused::new(Kind::Failed, Failure::new(format!("cannot start a runtime: {error}")))
+        let told = Failure::new(format!("cannot start a runtime: {error}"));
+        Refused { kind: Kind::Failed, retry: true, told }
     })?;
     let late =
         || unreachable(Failure::new(format!("no answer of the agent within {} s", patience.as_secs())));

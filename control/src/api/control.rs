@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::status::invalid;
 use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
-use crate::core::{CarryNetwork, JoinNode, JoinRefusal, NodeRecord, Timestamp};
+use crate::core::{CarryNetwork, JoinNode, JoinRefusal, MayCarry, NodeRecord, Timestamp};
 use crate::serve::Peer;
 use crate::session::{self, Context};
 use crate::store::SubmitError;
@@ -138,6 +138,16 @@ impl v1::control_server::Control for ControlApi {
             network: Some((&carried.network).into()),
             blocks: carried.blocks.iter().map(Into::into).collect(),
         }))
+    }
+
+    async fn may_carry(
+        &self,
+        request: Request<v1::MayCarryRequest>,
+    ) -> Result<Response<v1::MayCarryResponse>, Status> {
+        let node = self.node(&request)?;
+        let network: NetworkName = request.into_inner().network.parse().map_err(invalid)?;
+        let network = self.context.writer.submit(MayCarry { node, network }).await.map_err(status_of)?;
+        Ok(Response::new(v1::MayCarryResponse { network: Some((&network).into()) }))
     }
 
     async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {

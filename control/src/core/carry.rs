@@ -20,6 +20,15 @@ pub struct CarryNetwork {
     pub blocks_held: usize,
 }
 
+/// A host asks whether it may carry a network. Nothing comes of the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MayCarry {
+    /// The asking host.
+    pub node: NodeName,
+    /// The network.
+    pub network: NetworkName,
+}
+
 /// What a host gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
@@ -113,13 +122,7 @@ impl Command for CarryNetwork {
     type Refusal = CarryRefusal;
 
     fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Carried>, CarryRefusal> {
-        let Some(record) = state.nodes.get(&self.node) else {
-            return Err(CarryRefusal::UnknownNode(self.node));
-        };
-        let Some(network) = state.networks.get(&self.network) else {
-            return Err(CarryRefusal::NotFound(self.network));
-        };
-        hosts::check_network(record, network)?;
+        let network = for_host(state, &self.node, &self.network)?;
         let mut blocks = blocks_of(network, &self.node);
         let (mut changes, first) = (vec![], blocks.is_empty());
         if blocks.len() <= self.blocks_held {
@@ -132,6 +135,28 @@ impl Command for CarryNetwork {
         }
         Ok(Decision { changes, outcome: Carried { network: network.network.clone(), blocks, first } })
     }
+}
+
+impl Command for MayCarry {
+    type Outcome = Network;
+    type Refusal = CarryRefusal;
+
+    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Network>, CarryRefusal> {
+        let network = for_host(state, &self.node, &self.network)?;
+        Ok(Decision { changes: vec![], outcome: network.network.clone() })
+    }
+}
+
+/// The network, if it is for the host.
+fn for_host<'a>(
+    state: &'a State,
+    node: &NodeName,
+    network: &NetworkName,
+) -> Result<&'a NetworkState, CarryRefusal> {
+    let record = state.nodes.get(node).ok_or_else(|| CarryRefusal::UnknownNode(node.clone()))?;
+    let network = state.networks.get(network).ok_or_else(|| CarryRefusal::NotFound(network.clone()))?;
+    hosts::check_network(record, network)?;
+    Ok(network)
 }
 
 /// How many blocks a host may hold beyond those that it uses: workloads are reported a moment after they have their

@@ -236,7 +236,7 @@ fn wanted(
         sidecar: true,
         weight: Default::default(),
     };
-    match container.map(|container| labels::read(&container.labels)) {
+    match container.map(|container| labels::read(&container.labels, "label")) {
         Some(Ok(asked)) => (asked.ask(plain), None),
         Some(Err(error)) => (plain, Some(error)),
         None => (plain, None),

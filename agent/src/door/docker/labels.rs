@@ -13,22 +13,27 @@ const KNOWN: [&str; 5] = ["service", "port", "sidecar", "weight", "mtls"];
 
 /// What labels ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    service: Option<ServiceName>,
-    ports: Vec<ServicePort>,
-    sidecar: bool,
-    weight: Weight,
+pub struct Asked {
+    /// The service that the container is an instance of.
+    pub service: Option<ServiceName>,
+    /// The ports that it offers.
+    pub ports: Vec<ServicePort>,
+    /// Whether a sidecar carries its calls.
+    pub sidecar: bool,
+    /// Its share of its service's new work.
+    pub weight: Weight,
 }
 
-/// Reads a container's labels.
+/// Reads a container's labels, or what its runtime has in their place: `kind` is the runtime's word for one.
 ///
 /// # Errors
 /// A sentence that names the label and what is wrong with it.
-pub(super) fn read(labels: &BTreeMap<String, String>) -> Result<Asked, String> {
+pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<Asked, String> {
+    let wrong = |label: &str, why: &dyn std::fmt::Display| format!("{kind} {PREFIX}{label}: {why}");
     let ours = labels.keys().filter_map(|key| key.strip_prefix(PREFIX));
     if let Some(unknown) = ours.clone().find(|key| !KNOWN.contains(key)) {
         let known = KNOWN.map(|key| format!("{PREFIX}{key}")).join(", ");
-        return Err(format!("there is no label {PREFIX}{unknown}; there are {known}"));
+        return Err(format!("there is no {kind} {PREFIX}{unknown}; there are {known}"));
     }
     let value = |key: &str| labels.get(&format!("{PREFIX}{key}")).map(|value| value.trim());
     let service =
@@ -51,10 +56,6 @@ pub(super) fn read(labels: &BTreeMap<String, String>) -> Result<Asked, String> {
     Ok(Asked { service, ports, sidecar, weight: weight.unwrap_or_default() })
 }
 
-fn wrong(label: &str, why: &dyn std::fmt::Display) -> String {
-    format!("label {PREFIX}{label}: {why}")
-}
-
 impl Asked {
     /// What is wanted, with what the labels ask for.
     pub(super) fn ask(self, plain: Wanted) -> Wanted {
@@ -73,20 +74,23 @@ mod tests {
 
     #[test]
     fn labels_make_a_service_of_several_ports() {
-        let asked = read(&labels(&[
-            ("sealane.service", "api"),
-            ("sealane.port", "8080/http, dns=53/udp"),
-            ("sealane.weight", "7"),
-            ("sealane.mtls", "permissive"),
-            ("sealane.sidecar", "off"),
-            ("com.example.other", "x"),
-        ]))
+        let asked = read(
+            &labels(&[
+                ("sealane.service", "api"),
+                ("sealane.port", "8080/http, dns=53/udp"),
+                ("sealane.weight", "7"),
+                ("sealane.mtls", "permissive"),
+                ("sealane.sidecar", "off"),
+                ("com.example.other", "x"),
+            ]),
+            "label",
+        )
         .unwrap();
         assert_eq!(asked.service.unwrap().as_str(), "api");
         assert_eq!(asked.ports.len(), 2);
         assert!(asked.ports[0].mtls.is_some() && asked.ports[1].mtls.is_none(), "datagrams have no mode");
         assert!(!asked.sidecar && asked.weight.get() == 7);
-        let none = read(&labels(&[])).unwrap();
+        let none = read(&labels(&[]), "label").unwrap();
         assert!(none.service.is_none() && none.sidecar);
     }
 
@@ -100,7 +104,7 @@ mod tests {
             ("sealane.mtls", "yes", "label sealane.mtls: "),
             ("sealane.servcie", "api", "there is no label sealane.servcie"),
         ] {
-            let error = read(&labels(&[(key, value)])).unwrap_err();
+            let error = read(&labels(&[(key, value)]), "label").unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -113,6 +113,17 @@ impl Agent for RunApi {
         Ok(Response::new(v1::HeldResponse { held: held.map(Into::into).collect() }))
     }
 
+    async fn available(
+        &self,
+        request: Request<v1::AvailableRequest>,
+    ) -> Result<Response<v1::AvailableResponse>, Status> {
+        let network = request.into_inner().network;
+        let network =
+            network.parse().map_err(|error: NameError| Status::invalid_argument(error.to_string()))?;
+        let network = self.workloads.available(&network).await.map_err(status)?;
+        Ok(Response::new(v1::AvailableResponse { network: Some((&network).into()) }))
+    }
+
     async fn identity(
         &self,
         request: Request<v1::IdentityRequest>,

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use sealane_proto::wire::v1;
+use sealane_proto::wire::{RETRY, v1};
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::attachment::{
@@ -81,6 +82,7 @@ impl From<Seated> for v1::Attachment {
             prefix_len: seat.address.prefix_len().into(),
             address6: seat.address6.map(|own| own.addr().to_string()).unwrap_or_default(),
             prefix_len6: seat.address6.map(|own| own.prefix_len().into()).unwrap_or_default(),
+            deny_egress: seat.denies_egress,
         }
     }
 }
@@ -128,16 +130,21 @@ pub(super) fn status(failure: Failure) -> Status {
     let code = match failure.kind {
         Kind::Wrong => Code::InvalidArgument,
         Kind::NotFound => Code::NotFound,
-        Kind::NameInUse | Kind::InUse | Kind::Refused => Code::AlreadyExists,
-        Kind::Forbidden => Code::PermissionDenied,
+        Kind::NameInUse | Kind::InUse => Code::AlreadyExists,
+        Kind::Refused | Kind::Forbidden => Code::PermissionDenied,
+        Kind::Removed => Code::Unauthenticated,
         Kind::Namespace => Code::FailedPrecondition,
         Kind::Disk => Code::ResourceExhausted,
         Kind::Broken => Code::Internal,
-        Kind::Ending => Code::Unavailable,
+        Kind::Away | Kind::Ending => Code::Unavailable,
     };
     let taken = failure.kind == Kind::NameInUse;
     let failure = if taken { failure.hint("choose another with --name") } else { failure };
-    Status::new(code, failure.to_string())
+    let mut status = Status::new(code, failure.to_string());
+    if failure.retry {
+        status.metadata_mut().insert(RETRY, MetadataValue::from_static("true"));
+    }
+    status
 }
 
 #[cfg(test)]
@@ -163,5 +170,7 @@ mod tests {
         let taken = status(taken);
         assert_eq!(taken.code(), Code::AlreadyExists);
         assert_eq!(taken.message(), "workload name web is in use; hint: choose another with --name");
+        assert!(taken.metadata().contains_key(RETRY));
+        assert!(!status(Failure::new(Kind::Wrong, "no")).metadata().contains_key(RETRY));
     }
 }

@@ -1,10 +1,14 @@
 //! The result of ADD (CNI 1.1, section 5, "Success"), in the version that was asked for.
 
 use sealane_proto::wire::v1;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::config::Dns;
 use super::version::Version;
+use crate::plugin::dns::Dns;
+use crate::plugin::json::Object;
+
+/// The destination of a default route.
+const EVERYWHERE: &str = "0.0.0.0/0";
 
 /// What the attachment adds to a result, perhaps of plugins before.
 pub(super) fn result(
@@ -12,7 +16,7 @@ pub(super) fn result(
     seat: &v1::Attachment,
     netns: &str,
     dns: &Dns,
-    previous: Option<&Map<String, Value>>,
+    previous: Option<&Object>,
 ) -> Value {
     let list = |key: &str| {
         let before = previous.and_then(|previous| previous.get(key));
@@ -35,12 +39,28 @@ pub(super) fn result(
     if !seat.address6.is_empty() {
         ip("6", &seat.address6, seat.prefix_len6, None);
     }
-    routes.push(json!({ "dst": "0.0.0.0/0", "gw": seat.gateway }));
+    // One that is there counts before ours (`seat.deny_egress`: ours leads nowhere).
+    if !seat.deny_egress && !routes.iter().any(is_default) {
+        routes.push(json!({ "dst": EVERYWHERE, "gw": seat.gateway }));
+    }
     let mut all = dns.clone();
     if let Some(Value::Object(before)) = previous.and_then(|previous| previous.get("dns")) {
         all.extend(Dns::of_section(before));
     }
-    json!({ "cniVersion": version.number(), "interfaces": interfaces, "ips": ips, "routes": routes, "dns": all.section() })
+    let mut result = previous.cloned().unwrap_or_default();
+    let own = [
+        ("cniVersion", version.number().into()),
+        ("interfaces", interfaces.into()),
+        ("ips", ips.into()),
+        ("routes", routes.into()),
+        ("dns", all.section()),
+    ];
+    result.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    Value::Object(result)
+}
+
+fn is_default(route: &Value) -> bool {
+    route.get("dst").and_then(Value::as_str) == Some(EVERYWHERE)
 }
 
 #[cfg(test)]
@@ -80,18 +100,31 @@ mod tests {
     }
 
     #[test]
+    fn the_way_to_everywhere_is_named_where_it_leads_there_and_none_is_before() {
+        let routes = |seat: &v1::Attachment, previous: Value| {
+            let told = result(Version::V110, seat, "/n", &Dns::default(), previous.as_object());
+            told["routes"].as_array().unwrap().len()
+        };
+        let denied = v1::Attachment { deny_egress: true, ..seat() };
+        assert_eq!((routes(&seat(), json!({})), routes(&denied, json!({}))), (1, 0));
+        let default = json!({ "routes": [{ "dst": "0.0.0.0/0", "gw": "192.0.2.1" }] });
+        assert_eq!(routes(&seat(), default), 1, "the one before");
+    }
+
+    #[test]
     fn what_plugins_before_made_stays_first() {
         let before = json!({
             "interfaces": [{ "name": "br0" }, { "name": "net0", "sandbox": "/n" }],
             "ips": [{ "address": "192.0.2.2/24", "interface": 1 }],
             "routes": [{ "dst": "192.0.2.0/24" }],
             "dns": { "nameservers": ["192.0.2.1"], "search": ["example"] },
+            "example.com/more": 7,
         });
         let dns =
             Dns { nameservers: vec!["127.0.0.11".into()], search: vec!["shop".into()], ..Dns::default() };
         let twin = v1::Attachment { address6: "fd42::a2a:9".into(), prefix_len6: 64, ..seat() };
         let told = result(Version::V110, &twin, "/n", &dns, before.as_object());
-        assert_eq!(told["interfaces"].as_array().unwrap().len(), 3);
+        assert_eq!((told["interfaces"].as_array().unwrap().len(), &told["example.com/more"]), (3, &json!(7)));
         assert_eq!(told["ips"][0], before["ips"][0]);
         assert_eq!(
             (&told["ips"][1]["interface"], &told["ips"][2]["address"]),

@@ -139,7 +139,10 @@ mod tests {
             [("X=1", "\"X\" is not known"), ("IP", "no KEY=VALUE"), ("IgnoreUnknown=0;X=", "not known")]
         {
             let error = Arguments::parse(text).unwrap_err();
-            assert!(error.code == Code::Environment && error.message.contains(expected), "{text}: {error:?}");
+            assert!(
+                error.code == Code::Environment && error.told.message.contains(expected),
+                "{text}: {error:?}"
+            );
         }
     }
 
@@ -155,7 +158,7 @@ mod tests {
                 };
                 Some(value.to_owned())
             };
-            Place::of(command, &env).map(drop).map_err(|error| error.message)
+            Place::of(command, &env).map(drop).map_err(|error| error.told.message)
         };
         assert_eq!(check("default-k1", "eth0", "/run/netns/a", Command::Add), Ok(()));
         assert_eq!(check("default-k1", "eth0", "", Command::Del), Ok(()));

@@ -2,15 +2,18 @@
 
 mod asked;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sealane_agent::labels::{self, Asked as Instance};
 use sealane_proto::types::{NetworkName, ServiceName, ServicePort, Weight};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::call::is_word;
 use super::failure::{CniError, Code};
 use super::version::Version;
-pub(super) use asked::{Asked, Dns};
+use crate::plugin::json::{self, Object, Wrong};
+pub(super) use asked::Asked;
 
 /// Keys of ours.
 const OWN: [&str; 8] = ["network", "service", "ports", "sidecar", "weight", "aliases", "socket", "dns"];
@@ -47,16 +50,14 @@ pub(super) struct Basics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) network: NetworkName,
-    pub(super) service: Option<ServiceName>,
-    pub(super) ports: Vec<ServicePort>,
-    pub(super) sidecar: bool,
-    pub(super) weight: Weight,
+    /// What every container of it is an instance of, but for those whose pod says otherwise.
+    pub(super) instance: Instance,
     pub(super) asked: Asked,
-    pub(super) previous: Option<Map<String, Value>>,
+    pub(super) previous: Option<Object>,
 }
 
 /// An object of JSON, and where it is.
-pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, CniError> {
+pub(super) fn object(text: &[u8]) -> Result<Object, CniError> {
     match serde_json::from_slice(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(CniError::new(Code::Decode, "the configuration is no JSON object")),
@@ -65,113 +66,107 @@ pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, CniError> {
 }
 
 pub(super) fn wrong(key: &str, reason: impl std::fmt::Display) -> CniError {
-    CniError::new(Code::Configuration, format!("{key}: {reason}"))
-}
-
-/// The text at `key`; null and nothing are the same.
-fn text<'a>(conf: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, CniError> {
-    match conf.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty()).map(String::as_str)),
-        Some(other) => Err(wrong(key, format!("{other} is no text"))),
-    }
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-    conf: &Map<String, Value>,
-    key: &str,
-) -> Result<Option<T>, CniError> {
-    text(conf, key)?.map(str::parse).transpose().map_err(|error: T::Err| wrong(key, error))
+    Wrong::new(key, reason).into()
 }
 
 impl Basics {
     /// Reads what every verb needs.
-    pub(super) fn of(conf: &Map<String, Value>) -> Result<Self, CniError> {
-        let number = text(conf, "cniVersion")?.unwrap_or_default();
+    pub(super) fn of(conf: &Object) -> Result<Self, CniError> {
+        let number = json::text("cniVersion", conf.get("cniVersion"))?.unwrap_or_default();
         let version = Version::parse(number).ok_or_else(|| {
             let spoken = Version::ALL.map(|(_, number)| number).join(", ");
             CniError::new(Code::Version, format!("cniVersion {number:?} is not spoken here"))
                 .hint(format!("write one of {spoken}"))
         })?;
-        let name = text(conf, "name")?.unwrap_or_default();
+        let name = json::text("name", conf.get("name"))?.unwrap_or_default();
         if !is_word(name) {
             let reason =
                 "a network's name is letters, digits, `.`, `_` and `-`, and begins with a letter or digit";
             return Err(wrong("name", format!("{name:?}: {reason}")));
         }
-        Ok(Self { version, name: name.to_owned(), socket: text(conf, "socket")?.map(PathBuf::from) })
+        let socket = json::text("socket", conf.get("socket"))?.map(PathBuf::from);
+        Ok(Self { version, name: name.to_owned(), socket })
     }
 }
 
 impl Config {
     /// Reads all of it.
-    pub(super) fn of(conf: &Map<String, Value>) -> Result<Self, CniError> {
+    pub(super) fn of(conf: &Object) -> Result<Self, CniError> {
         refuse_unknown(conf)?;
         refuse_ipam(conf)?;
-        let network = parsed(conf, "network")?.ok_or_else(|| {
+        let network = json::parsed("network", conf.get("network"))?.ok_or_else(|| {
             wrong("network", "it is missing")
                 .hint("add \"network\": \"NAME\"; `sealane network ls` lists them")
         })?;
-        let service = parsed::<ServiceName>(conf, "service")?;
-        let ports = ports(conf.get("ports"))?;
-        if service.is_none() && !ports.is_empty() {
-            return Err(wrong("ports", "a port needs a service").hint("add \"service\": \"NAME\""));
-        }
-        let sidecar = match conf.get("sidecar") {
-            None | Some(Value::Null) => true,
-            Some(Value::Bool(sidecar)) => *sidecar,
-            Some(other) => return Err(wrong("sidecar", format!("{other} is neither true nor false"))),
+        let asked = Asked::of(conf)?;
+        let instance = match of_pod(&asked.annotations)? {
+            Some(own) => own,
+            None => instance(conf)?,
         };
-        let weight = match conf.get("weight") {
-            None | Some(Value::Null) => Weight::default(),
-            Some(value) => value.to_string().parse().map_err(|error| wrong("weight", error))?,
-        };
-        let previous = match conf.get("prevResult") {
-            None | Some(Value::Null) => None,
-            Some(Value::Object(previous)) => Some(previous.clone()),
-            Some(_) => return Err(wrong("prevResult", "it is no object")),
-        };
-        Ok(Self { network, service, ports, sidecar, weight, asked: Asked::of(conf)?, previous })
+        let previous = json::section("prevResult", conf.get("prevResult"))?.cloned();
+        Ok(Self { network, instance, asked, previous })
     }
 }
 
-fn refuse_unknown(conf: &Map<String, Value>) -> Result<(), CniError> {
+/// What a pod's annotations make it, if they are about that.
+fn of_pod(annotations: &BTreeMap<String, String>) -> Result<Option<Instance>, CniError> {
+    if !annotations.keys().any(|key| key.starts_with("sealane.")) {
+        return Ok(None);
+    }
+    let read = labels::read(annotations, "annotation");
+    read.map(Some).map_err(|error| CniError::new(Code::Configuration, error))
+}
+
+fn instance(conf: &Object) -> Result<Instance, CniError> {
+    let service = json::parsed::<ServiceName>("service", conf.get("service"))?;
+    let ports = ports(conf.get("ports"))?;
+    if service.is_none() && !ports.is_empty() {
+        return Err(wrong("ports", "a port needs a service").hint("add \"service\": \"NAME\""));
+    }
+    let sidecar = json::flag("sidecar", conf.get("sidecar"))?.unwrap_or(true);
+    let weight = match conf.get("weight") {
+        None | Some(Value::Null) => Weight::default(),
+        Some(value) => json::shown(value).parse().map_err(|error| wrong("weight", error))?,
+    };
+    Ok(Instance { service, ports, sidecar, weight })
+}
+
+fn refuse_unknown(conf: &Object) -> Result<(), CniError> {
     let known = |key: &str| OWN.contains(&key) || SPECIFIED.contains(&key) || key.starts_with(RESERVED);
     match conf.iter().find(|(key, _)| !known(key)) {
-        Some((key, value)) => {
-            Err(CniError::new(Code::Unsupported, format!("key {key:?} with value {value} is not known"))
-                .hint(format!("keys of type sealane are {}", OWN.join(", "))))
-        }
+        Some((key, value)) => Err(CniError::new(
+            Code::Unsupported,
+            format!("key {key:?} with value {} is not known", json::shown(value)),
+        )
+        .hint(format!("keys of type sealane are {}", OWN.join(", ")))),
         None => Ok(()),
     }
 }
 
 /// Addresses are the network's, which every host gives from: a second giver would make duplicates.
-fn refuse_ipam(conf: &Map<String, Value>) -> Result<(), CniError> {
+fn refuse_ipam(conf: &Object) -> Result<(), CniError> {
     match conf.get("ipam") {
         None | Some(Value::Null) => Ok(()),
         Some(Value::Object(ipam)) if ipam.is_empty() => Ok(()),
         Some(ipam) => Err(CniError::new(
             Code::Unsupported,
-            format!("key \"ipam\" with value {ipam} is not supported: addresses come from the network's subnet, on all hosts alike"),
+            format!(
+                "key \"ipam\" with value {} is not supported: addresses come from the network's subnet, on all hosts alike",
+                json::shown(ipam)
+            ),
         )
         .hint("leave \"ipam\" out; `sealane network create NAME --subnet CIDR` says which addresses there are")),
     }
 }
 
 fn ports(value: Option<&Value>) -> Result<Vec<ServicePort>, CniError> {
-    let ports = match value {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(ports)) => ports,
-        Some(other) => {
-            return Err(wrong("ports", format!("{other} is no list")).hint("\"ports\": [\"web=8080/http\"]"));
-        }
-    };
     let port = |port: &Value| {
-        let text = port.as_str().map_or_else(|| port.to_string(), str::to_owned);
+        let text = port.as_str().map_or_else(|| json::shown(port), str::to_owned);
         text.parse().map_err(|error| wrong("ports", error))
     };
-    ports.iter().map(port).collect()
+    let list = json::list("ports", value)
+        .map_err(|wrong| CniError::from(wrong).hint("\"ports\": [\"web=8080/http\"]"))?;
+    list.iter().map(port).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::failure::Failure;
 use crate::plugin::holding::{Kind, Refused};
+use crate::plugin::json::Wrong;
 
 /// The error codes of the specification, and, from 100 on, ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub(super) enum Code {
     Version = 1,
     /// A key that is not known.
     Unsupported = 2,
+    /// Nothing is attached for the container, and nothing is to be cleaned up.
+    UnknownContainer = 3,
     /// A variable of the environment is missing or wrong.
     Environment = 4,
     /// Reading failed.
@@ -23,8 +27,10 @@ pub(super) enum Code {
     TryAgain = 11,
     /// No container can be attached now.
     NotAvailable = 50,
-    /// There is no such network or attachment.
-    Missing = 100,
+    /// The same, and those that are attached may not reach others.
+    Limited = 51,
+    /// There is no such network, or it is not for this host.
+    NoNetwork = 100,
     /// A name or address is another one's.
     InUse = 101,
     /// The agent could not do it.
@@ -33,79 +39,98 @@ pub(super) enum Code {
     Differs = 103,
 }
 
-/// A failure, as it is printed.
+/// A failure with its code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CniError {
     pub(super) code: Code,
-    pub(super) message: String,
-    pub(super) details: String,
+    pub(super) told: Failure,
 }
 
 impl CniError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: String::new() }
+        Self { code, told: Failure::new(message) }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { details: hint.into(), ..self }
+        Self { told: self.told.hint(hint), ..self }
     }
 
     /// The answer on standard output.
     pub(super) fn answer(&self, version: &str) -> Value {
-        let mut answer = json!({ "cniVersion": version, "code": self.code as u32, "msg": format!("sealane: {}", self.message) });
-        if !self.details.is_empty() {
-            answer["details"] = self.details.clone().into();
+        let Failure { message, hint, .. } = &self.told;
+        let mut answer =
+            json!({ "cniVersion": version, "code": self.code as u32, "msg": format!("sealane: {message}") });
+        if let Some(hint) = hint {
+            answer["details"] = hint.clone().into();
         }
         answer
+    }
+}
+
+impl From<Wrong> for CniError {
+    fn from(wrong: Wrong) -> Self {
+        Self { code: Code::Configuration, told: wrong.into() }
     }
 }
 
 impl From<Refused> for CniError {
     fn from(refused: Refused) -> Self {
         let code = match refused.kind {
+            _ if refused.retry => Code::TryAgain,
             Kind::Unreachable => Code::TryAgain,
             Kind::Wrong => Code::Configuration,
-            Kind::Missing => Code::Missing,
+            Kind::Missing | Kind::Forbidden | Kind::Removed => Code::NoNetwork,
             Kind::InUse => Code::InUse,
             Kind::Namespace => Code::Environment,
-            Kind::Failed => Code::Failed,
+            Kind::Unknown | Kind::Failed => Code::Failed,
         };
-        let details = refused.hint.as_deref().map(in_keys).unwrap_or_default();
-        Self { code, message: in_keys(&refused.message), details }
+        Self { code, told: refused.in_words(&KEYS) }
     }
 }
 
 /// The agent speaks of the command line's flags; a configuration has keys.
-fn in_keys(text: &str) -> String {
-    let keys = [
-        ("--no-sidecar", "\"sidecar\": false"),
-        ("--network", "network"),
-        ("--service", "service"),
-        ("--port", "port"),
-        ("--alias", "alias"),
-        ("--weight", "weight"),
-        ("--ip", "address"),
-        ("--mac", "MAC address"),
-    ];
-    keys.iter().fold(text.to_owned(), |text, (flag, key)| text.replace(flag, key))
-}
+const KEYS: [(&str, &str); 8] = [
+    ("--no-sidecar", "\"sidecar\": false"),
+    ("--network", "network"),
+    ("--service", "service"),
+    ("--port", "port"),
+    ("--alias", "alias"),
+    ("--weight", "weight"),
+    ("--ip", "address"),
+    ("--mac", "MAC address"),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn refused(kind: Kind, retry: bool) -> Refused {
+        let told = Failure::new("--port 15001 is one of the sidecar's own ports")
+            .hint("listen on another one, or use --no-sidecar");
+        Refused { kind, retry, told }
+    }
+
     #[test]
     fn a_refusal_of_the_agent_speaks_of_keys() {
-        let refused = Refused {
-            kind: Kind::Wrong,
-            message: "--port 15001 is one of the sidecar's own ports".to_owned(),
-            hint: Some("listen on another one, or use --no-sidecar".to_owned()),
-        };
-        let answer = CniError::from(refused).answer("1.1.0");
+        let answer = CniError::from(refused(Kind::Wrong, false)).answer("1.1.0");
         let expected = json!({
             "cniVersion": "1.1.0", "code": 7, "msg": "sealane: port 15001 is one of the sidecar's own ports",
             "details": "listen on another one, or use \"sidecar\": false",
         });
         assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn what_may_succeed_later_is_to_be_tried_again_whatever_it_is() {
+        for (kind, retry, expected) in [
+            (Kind::Unreachable, true, Code::TryAgain),
+            (Kind::InUse, true, Code::TryAgain),
+            (Kind::InUse, false, Code::InUse),
+            (Kind::Missing, false, Code::NoNetwork),
+            (Kind::Namespace, false, Code::Environment),
+            (Kind::Failed, false, Code::Failed),
+        ] {
+            assert_eq!(CniError::from(refused(kind, retry)).code, expected, "{kind:?}");
+        }
     }
 }

@@ -1,95 +1,174 @@
 //! CHECK: what is in the container's namespace, beside what should be there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::failure::{CniError, Code};
+use crate::plugin::json::Object;
 
-/// An interface as the kernel shows it.
+/// The port of DNS.
+const DNS: u16 = 53;
+
+/// An interface as the kernel shows it, and what goes by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) up: bool,
-    pub(super) mac: String,
-    pub(super) addresses: Vec<IpAddr>,
+    there: bool,
+    up: bool,
+    mac: String,
+    /// Each with the length of its prefix.
+    addresses: Vec<(IpAddr, u32)>,
+    routes: Vec<Route>,
+    /// Whether somebody answers names where they are asked.
+    names: bool,
 }
 
-/// Looks at `interface` in `netns`; nothing when there is none.
-pub(super) fn look(netns: &Path, interface: &str) -> Result<Option<Seen>, CniError> {
+/// A route by the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Route {
+    destination: Ipv4Addr,
+    prefix_len: u32,
+    /// Unspecified: none.
+    gateway: Ipv4Addr,
+}
+
+/// Looks at the interface of `seat` in `netns`.
+pub(super) fn look(netns: &Path, seat: &v1::Attachment, nameserver: &str) -> Result<Seen, CniError> {
     let wrong = |error: String| CniError::new(Code::Environment, format!("CNI_NETNS: {error}"));
     let netns = NetNs::open(netns).map_err(|error| wrong(error.to_string()))?;
     let hopper = Hopper::start().map_err(|error| CniError::new(Code::Io, error.to_string()))?;
-    let name = interface.to_owned();
-    let seen = hopper.run(&netns, move || seen(&name)).map_err(|error| wrong(error.to_string()))?;
+    let (name, nameserver) = (seat.interface.clone(), nameserver.to_owned());
+    let seen =
+        hopper.run(&netns, move || seen(&name, &nameserver)).map_err(|error| wrong(error.to_string()))?;
     seen.map_err(|error| CniError::new(Code::Io, error.to_string()))
 }
 
-fn seen(name: &str) -> nix::Result<Option<Seen>> {
-    let mut found: Option<Seen> = None;
+fn seen(name: &str, nameserver: &str) -> std::io::Result<Seen> {
+    let mut seen = Seen::default();
     for entry in getifaddrs()?.filter(|entry| entry.interface_name == name) {
-        let seen = found.get_or_insert_with(Seen::default);
+        seen.there = true;
         seen.up = entry.flags.contains(InterfaceFlags::IFF_UP);
-        let Some(address) = entry.address else { continue };
-        if let Some(link) = address.as_link_addr().and_then(nix::sys::socket::LinkAddr::addr) {
+        let link = entry.address.as_ref().and_then(|address| address.as_link_addr()?.addr());
+        if let Some(link) = link {
             let octets: Vec<String> = link.iter().map(|octet| format!("{octet:02x}")).collect();
             seen.mac = octets.join(":");
         }
-        seen.addresses.extend(address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip())));
-        seen.addresses.extend(address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())));
+        seen.addresses.extend(address(&entry));
     }
-    Ok(found)
+    // Of the calling thread's namespace.
+    let table = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+    seen.routes = routes(&table("route")?, name);
+    seen.names = nameserver.parse().is_ok_and(|at| table("udp").is_ok_and(|sockets| listens(&sockets, at)));
+    Ok(seen)
+}
+
+fn address(entry: &InterfaceAddress) -> Option<(IpAddr, u32)> {
+    let (address, mask) = (entry.address.as_ref()?, entry.netmask.as_ref()?);
+    if let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
+        return Some((address.ip().into(), mask.ip().to_bits().count_ones()));
+    }
+    let (address, mask) = (address.as_sockaddr_in6()?, mask.as_sockaddr_in6()?);
+    Some((address.ip().into(), mask.ip().to_bits().count_ones()))
+}
+
+/// The routes by this interface of a table as the kernel prints it: numbers are in the host's byte order.
+fn routes(table: &str, name: &str) -> Vec<Route> {
+    let number = |word: Option<&&str>| u32::from_str_radix(word?, 16).ok();
+    let read = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let address = |place: usize| Some(Ipv4Addr::from(number(words.get(place))?.to_ne_bytes()));
+        let of_interface = words.first() == Some(&name);
+        let prefix_len = number(words.get(7))?.count_ones();
+        of_interface.then_some(Route { destination: address(1)?, prefix_len, gateway: address(2)? })
+    };
+    table.lines().skip(1).filter_map(read).collect()
+}
+
+/// Whether a table of sockets has one for names at `address`.
+fn listens(table: &str, address: Ipv4Addr) -> bool {
+    let place = format!("{:08X}:{DNS:04X}", u32::from_ne_bytes(address.octets()));
+    table.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some(place.as_str()))
 }
 
 /// Compares what is there with what the agent holds and what the runtime was told.
 pub(super) fn compare(
-    interface: &str,
     seat: &v1::Attachment,
-    seen: Option<&Seen>,
-    previous: &Map<String, Value>,
+    nameserver: &str,
+    seen: &Seen,
+    previous: &Object,
 ) -> Result<(), CniError> {
-    let differs = |what: String| {
-        Err(CniError::new(Code::Differs, what).hint("remove the container and start it again"))
-    };
-    if seat.interface != interface {
-        return differs(format!("the attachment's interface is {}, not {interface}", seat.interface));
+    let found = difference(seat, nameserver, seen).or_else(|| untold(seat, previous));
+    match found {
+        Some(what) => Err(CniError::new(Code::Differs, what).hint("remove the container and start it again")),
+        None => Ok(()),
     }
-    let Some(seen) = seen else { return differs(format!("interface {interface} is gone")) };
+}
+
+/// The addresses of an attachment, each with the length of its prefix.
+fn addresses(seat: &v1::Attachment) -> impl Iterator<Item = (&str, u32)> {
+    let both = [(seat.address.as_str(), seat.prefix_len), (seat.address6.as_str(), seat.prefix_len6)];
+    both.into_iter().filter(|(address, _)| !address.is_empty())
+}
+
+/// What is there and should not be, or the other way round.
+fn difference(seat: &v1::Attachment, nameserver: &str, seen: &Seen) -> Option<String> {
+    let interface = &seat.interface;
+    if !seen.there {
+        return Some(format!("interface {interface} is gone"));
+    }
     if !seen.up {
-        return differs(format!("interface {interface} is down"));
+        return Some(format!("interface {interface} is down"));
     }
     if seen.mac != seat.mac {
-        return differs(format!("interface {interface} has MAC address {}, not {}", seen.mac, seat.mac));
+        return Some(format!("interface {interface} has MAC address {}, not {}", seen.mac, seat.mac));
     }
-    let ours = [&seat.address, &seat.address6].into_iter().filter(|address| !address.is_empty());
-    for address in ours.clone() {
-        if !address.parse().is_ok_and(|address| seen.addresses.contains(&address)) {
-            return differs(format!("interface {interface} has no address {address}"));
-        }
+    let has =
+        |address: &str, len| address.parse().is_ok_and(|address| seen.addresses.contains(&(address, len)));
+    if let Some((address, len)) = addresses(seat).find(|(address, len)| !has(address, *len)) {
+        return Some(format!("interface {interface} has no address {address}/{len}"));
     }
-    let told = |key: &str| previous.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let at = |ip: &Value, address: &str| {
-        let text = ip.get("address").and_then(Value::as_str).unwrap_or_default();
-        text.split('/').next() == Some(address)
+    let (Ok(own), Ok(gateway)) = (seat.address.parse::<Ipv4Addr>(), seat.gateway.parse::<Ipv4Addr>()) else {
+        return Some("the agent's answer cannot be read".to_owned());
     };
-    if let Some(missing) = ours.clone().find(|address| !told("ips").iter().any(|ip| at(ip, address))) {
-        return differs(format!("prevResult does not have address {missing} of interface {interface}"));
+    let mask = u32::MAX.checked_shl(32 - seat.prefix_len.min(32)).unwrap_or_default();
+    let subnet = Ipv4Addr::from_bits(own.to_bits() & mask);
+    let ways = [
+        Route { destination: subnet, prefix_len: seat.prefix_len, gateway: Ipv4Addr::UNSPECIFIED },
+        Route { destination: Ipv4Addr::UNSPECIFIED, prefix_len: 0, gateway },
+    ];
+    if let Some(missing) = ways.iter().find(|way| !seen.routes.contains(way)) {
+        let Route { destination, prefix_len, .. } = missing;
+        return Some(format!("there is no route to {destination}/{prefix_len} by interface {interface}"));
+    }
+    // The gateway's answers come from another namespace.
+    (!seen.names && nameserver != seat.gateway)
+        .then(|| format!("nobody answers names at {nameserver} in the container's namespace"))
+}
+
+/// What of an attachment the runtime was not told, or something else.
+fn untold(seat: &v1::Attachment, previous: &Object) -> Option<String> {
+    let interface = &seat.interface;
+    let told = |key: &str| previous.get(key).and_then(Value::as_array).into_iter().flatten();
+    let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
+    let is_told = |(address, len): (&str, u32)| {
+        told("ips").any(|ip| text(ip, "address").as_deref() == Some(format!("{address}/{len}").as_str()))
+    };
+    if let Some((missing, len)) = addresses(seat).find(|known| !is_told(*known)) {
+        return Some(format!("prevResult does not have address {missing}/{len} of interface {interface}"));
     }
     let named = |link: &Value| {
-        let mac = link.get("mac").and_then(Value::as_str);
-        link.get("name").and_then(Value::as_str) == Some(interface)
-            && mac.is_none_or(|mac| mac.eq_ignore_ascii_case(&seat.mac))
+        text(link, "name").as_ref() == Some(interface)
+            && text(link, "mac").is_none_or(|mac| mac.eq_ignore_ascii_case(&seat.mac))
     };
-    if told("interfaces").iter().any(named) {
-        Ok(())
-    } else {
-        differs(format!("prevResult does not have interface {interface} with MAC address {}", seat.mac))
-    }
+    let mac = &seat.mac;
+    (!told("interfaces").any(named))
+        .then(|| format!("prevResult does not have interface {interface} with MAC address {mac}"))
 }
 
 #[cfg(test)]
@@ -98,32 +177,79 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_difference_is_named() {
-        let seat = v1::Attachment {
+    const TABLE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+         eth0\t00000000\t01002A0A\t0003\t0\t0\t1000\t00000000\t0\t0\t0\n\
+         eth0\t00002A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+         eth1\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+
+    fn seat() -> v1::Attachment {
+        v1::Attachment {
             address: "10.42.0.9".into(),
+            prefix_len: 16,
+            gateway: "10.42.0.1".into(),
             interface: "eth0".into(),
             mac: "02:00:00:00:00:09".into(),
             ..Default::default()
-        };
-        let seen = Seen { up: true, mac: seat.mac.clone(), addresses: vec!["10.42.0.9".parse().unwrap()] };
-        let told = json!({
-            "interfaces": [{ "name": "eth0", "mac": "02:00:00:00:00:09" }], "ips": [{ "address": "10.42.0.9/16" }],
-        });
-        let check = |seen: Option<&Seen>, told: &Value| {
-            compare("eth0", &seat, seen, told.as_object().unwrap()).map_err(|error| error.message)
-        };
-        assert_eq!(check(Some(&seen), &told), Ok(()));
-        assert!(check(None, &told).unwrap_err().contains("is gone"));
-        assert!(check(Some(&Seen { up: false, ..seen.clone() }), &told).unwrap_err().contains("is down"));
-        assert!(check(Some(&Seen { mac: "x".into(), ..seen.clone() }), &told).unwrap_err().contains("MAC"));
-        assert!(
-            check(Some(&Seen { addresses: vec![], ..seen.clone() }), &told)
-                .unwrap_err()
-                .contains("no address")
-        );
-        assert!(check(Some(&seen), &json!({})).unwrap_err().contains("prevResult"));
-        let other = json!({ "interfaces": [], "ips": [{ "address": "10.42.0.9/16" }] });
-        assert!(check(Some(&seen), &other).unwrap_err().contains("prevResult does not have interface"));
+        }
+    }
+
+    fn right() -> Seen {
+        Seen {
+            there: true,
+            up: true,
+            mac: seat().mac,
+            addresses: vec![("10.42.0.9".parse().unwrap(), 16)],
+            routes: if cfg!(target_endian = "little") { routes(TABLE, "eth0") } else { Vec::new() },
+            names: true,
+        }
+    }
+
+    #[test]
+    fn every_difference_in_the_namespace_is_named() {
+        let check = |seen: Seen| difference(&seat(), "127.0.0.11", &seen).unwrap_or_default();
+        assert_eq!(check(right()), "");
+        let (_, connected) = (right().routes[0], right().routes[1]);
+        for (seen, expected) in [
+            (Seen::default(), "interface eth0 is gone"),
+            (Seen { up: false, ..right() }, "is down"),
+            (Seen { mac: "x".into(), ..right() }, "has MAC address x, not"),
+            (Seen { addresses: vec![], ..right() }, "has no address 10.42.0.9/16"),
+            (
+                Seen { addresses: vec![("10.42.0.9".parse().unwrap(), 24)], ..right() },
+                "has no address 10.42.0.9/16",
+            ),
+            (Seen { routes: vec![connected], ..right() }, "no route to 0.0.0.0/0"),
+            (Seen { routes: vec![], ..right() }, "no route to 10.42.0.0/16"),
+            (Seen { names: false, ..right() }, "nobody answers names at 127.0.0.11"),
+        ] {
+            let found = check(seen);
+            assert!(found.contains(expected), "{found}");
+        }
+        assert_eq!(difference(&seat(), "10.42.0.1", &Seen { names: false, ..right() }), None);
+    }
+
+    #[test]
+    fn what_the_runtime_was_told_is_compared_too() {
+        let check = |told: Value| untold(&seat(), told.as_object().unwrap()).unwrap_or_default();
+        let (link, ip) =
+            (json!([{ "name": "eth0", "mac": "02:00:00:00:00:09" }]), json!([{ "address": "10.42.0.9/16" }]));
+        assert_eq!(check(json!({ "interfaces": link, "ips": ip })), "");
+        for (told, expected) in [
+            (json!({ "interfaces": link }), "does not have address 10.42.0.9/16"),
+            (json!({ "interfaces": link, "ips": [{ "address": "10.42.0.9/24" }] }), "does not have address"),
+            (json!({ "interfaces": [], "ips": ip }), "does not have interface eth0"),
+            (json!({ "interfaces": 7, "ips": ip }), "does not have interface eth0"),
+        ] {
+            let found = check(told);
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn sockets_for_names_are_found_in_the_kernel_s_table() {
+        let place = u32::from_ne_bytes([127, 0, 0, 11]);
+        let table = format!("  sl  local_address rem_address\n  12: {place:08X}:0035 00000000:0000 07\n");
+        assert!(listens(&table, Ipv4Addr::new(127, 0, 0, 11)));
+        assert!(!listens(&table, Ipv4Addr::new(127, 0, 0, 12)) && !listens("", Ipv4Addr::LOCALHOST));
     }
 }

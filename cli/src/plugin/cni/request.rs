@@ -2,10 +2,12 @@
 
 use sealane_proto::types::Alias;
 use sealane_proto::wire::v1;
+use serde_json::Value;
 
 use super::call::{Arguments, Place};
 use super::config::{Basics, Config};
 use super::failure::{CniError, Code};
+use crate::plugin::json::Object;
 
 /// How long the name of a holder may be.
 const LONGEST: usize = 200;
@@ -48,16 +50,17 @@ pub(super) fn translate(
         network: config.network.to_string(),
         address: address.map(|address| address.to_string()).unwrap_or_default(),
         mac: mac.unwrap_or_default(),
-        interface: place.interface.clone(),
+        interface: interface(place, config.previous.as_ref()),
         aliases,
     };
+    let instance = &config.instance;
     let name = arguments.pod.clone().unwrap_or_else(|| short(&place.container));
     let workload = v1::RunRequest {
         networks: vec![choice],
-        service: config.service.as_ref().map(ToString::to_string).unwrap_or_default(),
-        ports: config.ports.iter().map(Into::into).collect(),
-        no_sidecar: !config.sidecar,
-        weight: Some(config.weight.get().into()),
+        service: instance.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ports: instance.ports.iter().map(Into::into).collect(),
+        no_sidecar: !instance.sidecar,
+        weight: Some(instance.weight.get().into()),
         command: name.clone(),
         preferred: name,
         ..Default::default()
@@ -68,6 +71,15 @@ pub(super) fn translate(
         holder: holder(&basics.name, &place.container, &place.interface)?,
         ..Default::default()
     })
+}
+
+/// All plugins of a list are called with one name for the container's interface. Where one before has made that, ours gets the
+/// usual name of one that comes to others.
+fn interface(place: &Place, previous: Option<&Object>) -> String {
+    let made = previous.and_then(|previous| previous.get("interfaces")).and_then(Value::as_array);
+    let text = |link: &Value, key: &str| link.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_it = |link: &Value| text(link, "name") == place.interface && !text(link, "sandbox").is_empty();
+    if made.into_iter().flatten().any(is_it) { String::new() } else { place.interface.clone() }
 }
 
 /// A container's id as people know it.
@@ -128,6 +140,30 @@ mod tests {
         assert_eq!(name(&"3f2a".repeat(16)), "3f2a3f2a3f2a");
         let podman = translated(&json!({}), "4f1c", "K8S_POD_NAME=web;K8S_POD_NAMESPACE=web;IgnoreUnknown=1");
         assert!(podman.workload.unwrap().networks[0].aliases.is_empty());
+    }
+
+    #[test]
+    fn an_interface_that_a_plugin_before_has_made_is_left_to_it() {
+        let interface = |previous: serde_json::Value| {
+            let conf = json!({ "prevResult": { "interfaces": previous } });
+            translated(&conf, "a", "").workload.unwrap().networks.remove(0).interface
+        };
+        assert_eq!(interface(json!([{ "name": "eth0", "sandbox": "/run/netns/pod" }])), "");
+        assert_eq!(interface(json!([{ "name": "eth0" }, { "name": "net1", "sandbox": "/n" }, 7])), "eth0");
+    }
+
+    #[test]
+    fn a_pod_s_annotations_decide_what_it_is_an_instance_of() {
+        let pod = |annotations: serde_json::Value| {
+            let conf = json!({
+                "service": "web", "ports": [80],
+                "runtimeConfig": { "io.kubernetes.cri.pod-annotations": annotations },
+            });
+            translated(&conf, "a", "").workload.unwrap()
+        };
+        assert_eq!(pod(json!({ "kubernetes.io/config.source": "api" })).service, "web");
+        let own = pod(json!({ "sealane.service": "api", "sealane.port": "8080,9090/udp" }));
+        assert_eq!((own.service.as_str(), own.ports.len()), ("api", 2));
     }
 
     #[test]

@@ -22,13 +22,14 @@ fn a_configuration_is_read_whole() {
         "capabilities": { "ips": true }, "cni.dev/valid-attachments": [], "aliases": ["front"],
         "runtimeConfig": {
             "ips": ["10.42.0.9/16"], "mac": "02:42:0A:00:00:01", "aliases": { "mesh": ["db_1"], "other": ["x"] },
-            "portMappings": [{ "hostPort": 8080 }],
+            "portMappings": [],
             "dns": { "Servers": ["192.0.2.1"], "Searches": null, "Options": ["ndots:5"] },
         },
     }));
     let (basics, config) = read(&conf).unwrap();
     assert_eq!((basics.name.as_str(), basics.socket), ("mesh", Some("/s".into())));
-    assert_eq!((config.ports.len(), config.sidecar, config.weight.get()), (2, false, 5));
+    let instance = &config.instance;
+    assert_eq!((instance.ports.len(), instance.sidecar, instance.weight.get()), (2, false, 5));
     assert_eq!(config.asked.ip, Some([10, 42, 0, 9].into()));
     let aliases: Vec<String> = config.asked.aliases.iter().map(ToString::to_string).collect();
     assert_eq!(aliases, ["db_1", "front"]);
@@ -61,6 +62,29 @@ fn what_is_wrong_is_named_with_its_code() {
         ),
         (shop(json!({ "runtimeConfig": { "mac": "no" } })), Code::Configuration, "mac"),
         (shop(json!({ "aliases": ["A b"] })), Code::Configuration, "aliases"),
+        (shop(json!({ "capabilities": { "portMappings": true } })), Code::Unsupported, "\"portMappings\""),
+        (
+            shop(json!({ "capabilities": { "ips": "yes", "cgroupPath": true } })),
+            Code::Unsupported,
+            "cgroupPath",
+        ),
+        (
+            shop(json!({ "runtimeConfig": { "bandwidth": { "ingressRate": 1 } } })),
+            Code::Unsupported,
+            "\"bandwidth\" with value {\"ingressRate\":1}",
+        ),
+        (
+            shop(json!({ "runtimeConfig": { "dns": { "Servers": "x" } } })),
+            Code::Configuration,
+            "runtimeConfig.dns.Servers",
+        ),
+        (
+            shop(
+                json!({ "runtimeConfig": { "io.kubernetes.cri.pod-annotations": { "sealane.port": "x" } } }),
+            ),
+            Code::Configuration,
+            "annotation sealane.port",
+        ),
         (shop(json!({ "cniVersion": "0.2.0" })), Code::Version, "0.2.0"),
         (shop(json!({ "cniVersion": null })), Code::Version, "cniVersion"),
         (shop(json!({ "name": "a/b" })), Code::Configuration, "name"),
@@ -68,10 +92,11 @@ fn what_is_wrong_is_named_with_its_code() {
     ];
     for (conf, code, expected) in table {
         let error = read(&conf).unwrap_err();
-        assert!(error.code == code && error.message.contains(expected), "{conf}: {error:?}");
+        assert!(error.code == code && error.told.message.contains(expected), "{conf}: {error:?}");
     }
     assert_eq!(object(b"{").unwrap_err().code, Code::Decode);
     assert!(read(&shop(json!({ "ipam": {} }))).is_ok(), "an empty section asks for nothing");
+    assert!(read(&shop(json!({ "capabilities": { "portMappings": false, "ips": true } }))).is_ok());
 }
 
 /// Any JSON, with keys that mean something among others.

@@ -1,0 +1,198 @@
+//! What podman writes: a network of its own, or a container that joins one. Pure.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use sealane_agent::labels::{self, Asked as Instance};
+use sealane_proto::types::{Alias, Aliases, MacAddr, NetworkName};
+use sealane_proto::wire::v1;
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::plugin::json::{self, Object, Wrong};
+
+/// The option that names the network.
+const NETWORK: &str = "sealane.network";
+/// What all options of ours begin with.
+const PREFIX: &str = "sealane.";
+/// How long the name of a holder may be.
+const LONGEST: usize = 200;
+
+/// A network of podman's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Network {
+    /// podman's name for it.
+    pub(super) name: String,
+    /// Ours.
+    pub(super) network: NetworkName,
+    /// What its containers are instances of, unless they say otherwise.
+    options: BTreeMap<String, String>,
+    internal: bool,
+    ipv6: bool,
+}
+
+/// A container that joins one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Container {
+    pub(super) network: Network,
+    /// Whether it is to publish ports.
+    pub(super) publishes: bool,
+    holder: String,
+    name: String,
+    interface: String,
+    aliases: Aliases,
+    address: Option<Ipv4Addr>,
+    mac: Option<MacAddr>,
+    instance: Instance,
+}
+
+/// An object of JSON.
+pub(super) fn object(text: &[u8]) -> Result<Object, Failure> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Failure::new("podman's request is no JSON object")),
+        Err(error) => Err(Failure::new(format!("podman's request is no JSON: {error}"))),
+    }
+}
+
+/// Addresses that podman gives are the same ones on every host.
+pub(super) fn refuse_subnets(asked: &Object, network: &Network) -> Result<(), Failure> {
+    match json::list("subnets", asked.get("subnets"))?.first() {
+        None => Ok(()),
+        Some(subnet) => {
+            let subnet = subnet.get("subnet").unwrap_or(subnet);
+            let text = format!(
+                "subnet {} cannot be podman's to give from: addresses come from network {}, on all hosts alike",
+                json::shown(subnet),
+                network.network
+            );
+            Err(Failure::new(text).hint(network.line()))
+        }
+    }
+}
+
+impl Network {
+    /// Reads one.
+    pub(super) fn of(asked: &Object) -> Result<Self, Failure> {
+        let name = json::text("name", asked.get("name"))?.unwrap_or_default().to_owned();
+        let mut options = json::pairs("options", asked.get("options"))?;
+        let network = options.remove(NETWORK).ok_or_else(|| {
+            Failure::new(format!("option {NETWORK} is missing: which network of `sealane network ls` it is"))
+                .hint(format!("podman network create -d sealane --opt {NETWORK}=NETWORK {name}"))
+        })?;
+        let network = network.parse().map_err(|error| Wrong::new(&format!("option {NETWORK}"), error))?;
+        instance(&options)?;
+        let flag = |key: &str| Ok::<_, Wrong>(json::flag(key, asked.get(key))?.unwrap_or_default());
+        let (internal, ipv6) = (flag("internal")?, flag("ipv6_enabled")?);
+        Ok(Self { name, network, options, internal, ipv6 })
+    }
+
+    /// Compares it with ours.
+    pub(super) fn check(&self, known: &v1::Network) -> Result<(), Failure> {
+        let Self { network, .. } = self;
+        if self.internal && !known.deny_egress {
+            return Err(Failure::new(format!("--internal: network {network} lets its containers reach the world outside"))
+                .hint("leave it out, or make a network with `sealane network create NAME --subnet CIDR --egress deny`"));
+        }
+        if self.ipv6 && known.subnet6.is_empty() {
+            return Err(Failure::new(format!("--ipv6: network {network} has no IPv6"))
+                .hint("leave it out, or make a network with a second --subnet of IPv6"));
+        }
+        Ok(())
+    }
+
+    /// The line that makes it as it should be.
+    fn line(&self) -> String {
+        let Self { name, network, .. } = self;
+        format!("podman network create -d sealane --opt {NETWORK}={network} {name}")
+    }
+}
+
+/// What options make a container an instance of.
+fn instance(options: &BTreeMap<String, String>) -> Result<Instance, Failure> {
+    if let Some(other) = options.keys().find(|key| !key.starts_with(PREFIX)) {
+        return Err(Failure::new(format!(
+            "option {other} is not one of driver sealane; its options begin with {PREFIX}"
+        )));
+    }
+    labels::read(options, "option").map_err(Failure::new)
+}
+
+impl Container {
+    /// Reads one.
+    pub(super) fn of(asked: &Object) -> Result<Self, Failure> {
+        let none = Object::new();
+        let network = Network::of(json::section("network", asked.get("network"))?.unwrap_or(&none))?;
+        let own = json::section("network_options", asked.get("network_options"))?.unwrap_or(&none);
+        let key = |key: &str| format!("network_options.{key}");
+        let name = json::text("container_name", asked.get("container_name"))?.unwrap_or_default().to_owned();
+        let mut aliases = json::words(&key("aliases"), own.get("aliases"))?;
+        // As a workload, it is called by a name without signs that a workload's does not have.
+        aliases.extend(name.parse::<Alias>().ok().map(|alias| alias.to_string()));
+        let aliases = Aliases::parse(aliases).map_err(|error| Wrong::new(&key("aliases"), error))?;
+        let mac = json::text(&key("static_mac"), own.get("static_mac"))?.map(str::to_ascii_lowercase);
+        let mac = mac.map(|mac| mac.parse()).transpose();
+        let mut options = network.options.clone();
+        options.extend(json::pairs(&key("options"), own.get("options"))?);
+        Ok(Self {
+            publishes: !json::list("port_mappings", asked.get("port_mappings"))?.is_empty(),
+            holder: Self::holder(asked)?,
+            interface: json::text(&key("interface_name"), own.get("interface_name"))?
+                .unwrap_or_default()
+                .to_owned(),
+            address: json::address(&key("static_ips"), own.get("static_ips"))?,
+            mac: mac.map_err(|error| Wrong::new(&key("static_mac"), error))?,
+            instance: instance(&options)?,
+            network,
+            name,
+            aliases,
+        })
+    }
+
+    /// The name by which it is held in its network: that is all that its end needs.
+    pub(super) fn holder(asked: &Object) -> Result<String, Failure> {
+        let id = json::text("container_id", asked.get("container_id"))?.unwrap_or_default();
+        let network = json::section("network", asked.get("network"))?;
+        let network = json::text("network.name", network.and_then(|network| network.get("name")))?;
+        let (Some(network), false) = (network, id.is_empty()) else {
+            return Err(Failure::new("container_id and network.name are missing: what is to be attached"));
+        };
+        let holder = format!("netavark/{id}/{network}");
+        let fits = holder.len() <= LONGEST && holder.bytes().all(|c| c.is_ascii_graphic());
+        let text =
+            "container_id and network.name have more than 200 bytes together, or signs that are not visible";
+        if fits { Ok(holder) } else { Err(Failure::new(text)) }
+    }
+
+    /// What is asked of the agent.
+    pub(super) fn request(&self, netns: &Path) -> v1::AttachRequest {
+        let choice = v1::NetworkChoice {
+            network: self.network.network.to_string(),
+            address: self.address.map(|address| address.to_string()).unwrap_or_default(),
+            mac: self.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            interface: self.interface.clone(),
+            aliases: self.aliases.iter().map(ToString::to_string).collect(),
+        };
+        let Instance { service, ports, sidecar, weight } = &self.instance;
+        let workload = v1::RunRequest {
+            networks: vec![choice],
+            service: service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ports: ports.iter().map(Into::into).collect(),
+            no_sidecar: !sidecar,
+            weight: Some(weight.get().into()),
+            command: self.name.clone(),
+            preferred: self.name.clone(),
+            ..Default::default()
+        };
+        v1::AttachRequest {
+            workload: Some(workload),
+            netns: netns.display().to_string(),
+            holder: self.holder.clone(),
+            ..Default::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
