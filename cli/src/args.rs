@@ -3,8 +3,10 @@
 mod backup;
 mod demo;
 mod dns;
+mod docker;
 mod document;
 mod members;
+mod plugin;
 mod process;
 mod sidecar;
 mod table;
@@ -22,10 +24,12 @@ use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
+pub(crate) use docker::{Docker, DockerAction};
 pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
 };
+pub(crate) use plugin::{ManagedPlugin, PluginAction};
 pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up};
 pub(crate) use sidecar::{Sidecar, SidecarAction};
 pub(crate) use table::{
@@ -76,6 +80,8 @@ pub(crate) enum Verb {
     Exec(Exec),
     /// Serve a container runtime as its CNI plugin: CNI_COMMAND in the environment, the configuration on standard input
     Cni,
+    /// Docker on this host
+    Docker(Docker),
     /// Make the mesh what documents say
     Apply(Apply),
     /// Show the documents of what is there
@@ -166,6 +172,7 @@ pub(crate) fn refuse_format(cli: &Cli) -> Result<(), Failure> {
         (Verb::Completions(_), _) => "completions",
         (Verb::Man(_), _) => "man",
         (Verb::Cni, _) => "cni",
+        (Verb::Docker(_), _) => "docker",
         (_, Format::Json | Format::Yaml) => return Ok(()),
     };
     let exit = if matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) { Exit::NotStarted } else { Exit::Usage };
@@ -240,6 +247,7 @@ mod tests {
         ("sealane node rm", "<NODE>"),
         ("sealane service rm Api", "lower-case letters"),
         ("sealane nothing", "nothing"),
+        ("sealane docker plugin build", "<DIR>"),
         ("sealane apply", "--filename"),
         ("sealane apply -f a --timeout 5s", "--wait"),
         ("sealane apply -f a --wait --dry-run", "--dry-run"),

@@ -80,5 +80,8 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Detach(detach) => attach::detach(&detach, common, printer),
         Verb::Exec(exec) => Err(run::exec(exec, common)),
         Verb::Cni => plugin::cni(common.socket.clone()),
+        Verb::Docker(docker) => match docker.action {
+            args::DockerAction::Plugin(plugin) => plugin::docker(plugin.action, printer),
+        },
     }
 }

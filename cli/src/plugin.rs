@@ -5,6 +5,7 @@
 
 mod cni;
 mod dns;
+mod docker;
 mod holding;
 mod json;
 mod netavark;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::failure::Failure;
+pub(crate) use docker::call as docker;
 
 /// The name of the program as a CNI plugin alone.
 const CNI: &str = "sealane-cni";

@@ -1,10 +1,10 @@
-//! A real dockerd on a host, with the agent as its plugin, and an image of nothing but busybox.
+//! A real dockerd on a host, with the agent as its plugin, and an image to run.
 
 use std::time::Duration;
 
 use sealane_lab::control_group;
 
-use crate::{Finished, Mesh, Release, Running, Site, eventually};
+use crate::{Finished, Mesh, Release, Running, Site, eventually, testapp};
 
 /// How long a dockerd may take to start, which waits for a plugin that does not answer.
 const STARTING: Duration = Duration::from_secs(60);
@@ -78,16 +78,20 @@ impl Site {
         self.command("docker", words)
     }
 
-    /// Makes the image `bb:1`: busybox and the links that lead to it.
+    /// Makes the image `bb:1`: busybox, the links that lead to it, and the tests' application with its libraries.
     ///
     /// # Panics
     /// When Docker does not take it.
     #[track_caller]
     pub fn import_busybox(&self) {
-        let script = "mkdir -p /run/bb/bin /run/bb/etc && cd /run/bb && cp /bin/busybox bin/ && \
-                      for name in $(bin/busybox --list); do [ $name = busybox ] || ln -sf busybox bin/$name; done && \
-                      tar -c . | docker import - bb:1";
-        let _ = self.command("sh", &["-c", script]).ok();
+        let script = format!(
+            "mkdir -p /run/bb/bin /run/bb/etc && cd /run/bb && cp /bin/busybox {testapp} bin/ && \
+             for name in $(bin/busybox --list); do [ $name = busybox ] || ln -sf busybox bin/$name; done && \
+             for file in $(ldd bin/testapp | grep -o '/[^ ]*'); do mkdir -p .$(dirname $file) && cp -L $file .$file; done && \
+             tar -c . | docker import - bb:1",
+            testapp = testapp().display()
+        );
+        let _ = self.command("sh", &["-c", &script]).ok();
     }
 
     /// What a container gets, asked by the host's curl in its network and with its resolv.conf: a static busybox cannot look

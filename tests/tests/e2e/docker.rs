@@ -28,10 +28,22 @@ fn containers_of_hosts_with_the_newest_docker_find_and_call_each_other() {
 fn call_across_hosts(releases: [Release; 2]) {
     let (mut mesh, mut dockerds) = Mesh::docker(&releases);
     for site in mesh.sites() {
+        // Docker's own addresses would be the same ones on every host.
+        let refused =
+            site.docker(&["network", "create", "-d", "sealane", "-o", "sealane.network=shop", "shop"]);
+        assert!(refused.stderr.contains(&format!("type: docker {}", CREATE.join(" "))), "{refused}");
         let _ = site.docker(&CREATE).ok();
     }
-    let labels =
-        ["--label", "sealane.service=api", "--label", "sealane.port=8080", "--network-alias", "backend"];
+    let labels = [
+        "--label",
+        "sealane.service=api",
+        "--label",
+        "sealane.port=8080",
+        "--network-alias",
+        "backend",
+        "-p",
+        "8091:8080",
+    ];
     let api =
         [&["run", "-d", "--network", "shop", "--name", "api-1"][..], &labels, &["bb:1", "sh", "-c", SERVE]];
     let _ = mesh.site(1).docker(&api.concat()).ok();
@@ -57,6 +69,9 @@ fn call_across_hosts(releases: [Release; 2]) {
 
     let _ = mesh.site(1).docker(&["restart", "-t", "0", "api-1"]).ok();
     calls(&mesh, "api");
+    let outside = format!("http://{}:8091/", mesh.site(1).host.address());
+    let published = mesh.site(2).command("curl", &["-sS", "--max-time", "5", &outside]).ok();
+    assert_eq!(published.stdout, "hello\n", "Docker publishes ports by its own bridge");
     let _ = mesh.site(1).docker(&["rm", "-f", "api-1"]).ok();
     eventually(PATIENCE, "it is gone", || mesh.site(1).workload("api-1").is_none().then_some(()));
     let links = mesh.site(1).command("ip", &["-br", "link"]).ok().stdout;

@@ -17,6 +17,8 @@ pub(super) const SPACE: &str = "sealane";
 pub(super) const OPTION: &str = "sealane.network";
 /// What the ids of our pools begin with.
 const POOL: &str = "sealane/";
+/// The pool of a network that was asked for without a subnet: one that Docker does not compare with the host's routes.
+const EVERYTHING: &str = "0.0.0.0/0";
 /// Where Docker keeps the options that users give a network.
 const GENERIC: &str = "com.docker.network.generic";
 const INTERNAL: &str = "com.docker.network.internal";
@@ -65,8 +67,7 @@ impl Pool {
         Self::Later(Ipv4Addr::new(0, a, b, c.max(1)))
     }
 
-    /// What Docker is answered; `network` is the one of [`Pool::Of`]. A pool of everything is one that Docker does not compare
-    /// with the host's routes.
+    /// What Docker is answered; `network` is the one of [`Pool::Of`], where its subnet was asked for.
     pub(super) fn answer(&self, network: Option<&Network>) -> Value {
         match (self, network) {
             (Self::Of(_), Some(network)) => {
@@ -77,7 +78,7 @@ impl Pool {
                     Self::Later(mark) => json!({GATEWAY: format!("{mark}/32")}),
                     Self::Of(_) => json!({}),
                 };
-                json!({"PoolID": self.id(), "Pool": "0.0.0.0/0", "Data": data})
+                json!({"PoolID": self.id(), "Pool": EVERYTHING, "Data": data})
             }
         }
     }
@@ -104,7 +105,7 @@ pub(super) fn pool(
     }
     let named = options.map(|(_, name)| name).next();
     let named = named.map(|name| name.parse::<NetworkName>()).transpose().map_err(wrong)?;
-    if request.pool.is_empty() || request.pool == "0.0.0.0/0" {
+    if request.pool.is_empty() || request.pool == EVERYTHING {
         return Ok(named.or(hinted).map_or_else(|| Pool::later(random), Pool::Of));
     }
     if let Some(network) = named.or(hinted) {
@@ -124,7 +125,7 @@ pub(super) fn pool(
 /// What Docker is told of a network that was asked for with a subnet of its own.
 pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(), Failure> {
     let own = network.subnet.to_string();
-    if request.pool.is_empty() || request.pool == "0.0.0.0/0" || request.pool == own {
+    if request.pool.is_empty() || request.pool == EVERYTHING || request.pool == own {
         return Ok(());
     }
     let Network { name, .. } = network;
@@ -171,7 +172,7 @@ pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPla
         return Err(wrong("a network has one subnet; leave the others out"));
     }
     let mark = data.gateway.split('/').next().and_then(|gateway| gateway.parse::<Ipv4Addr>().ok());
-    let marked = mark.filter(|mark| data.pool == "0.0.0.0/0" && mark.octets()[0] == 0);
+    let marked = mark.filter(|mark| data.pool == EVERYTHING && mark.octets()[0] == 0);
     let network =
         named.ok_or_else(|| wrong(format!("which network of Sealane's? type: {}", line("NETWORK"))))?;
     let mut others =
@@ -189,7 +190,8 @@ impl NetworkPlan {
     /// Compares it with the network of ours.
     pub(super) fn check(self, network: &Network) -> Result<book::Network, Failure> {
         let Network { name, subnet, egress, .. } = network;
-        if matches!(self.pool, Pool::Of(_)) && self.subnet != subnet.to_string() {
+        let any = matches!(self.pool, Pool::Later(_)) || self.subnet == EVERYTHING;
+        if !any && self.subnet != subnet.to_string() {
             return Err(wrong(format!(
                 "network {name} has subnet {subnet}, not {}; type: {}",
                 self.subnet,

@@ -78,6 +78,19 @@ fn a_network_of_docker_s_is_one_of_ours_and_its_pool_is_found_again() {
     assert!(error.contains("network shop is Docker's network 4f1c4f1c4f1c here already"), "{error}");
 }
 
+#[test]
+fn a_network_that_was_named_before_its_pool_is_asked_for_needs_neither_subnet_nor_mark() {
+    let (_dir, book) = book();
+    let request: RequestPool = serde_json::from_value(json!({"Pool": "", "Options": null})).unwrap();
+    let pool = pool(&request, Some(shop().name), &[shop()], 7).unwrap();
+    let answer = pool.answer(None);
+    assert_eq!(answer, json!({"PoolID": "sealane/shop", "Pool": EVERYTHING, "Data": {}}));
+    // So Docker 28 and later create it, without a gateway.
+    let request = create(json!({OPTION: "shop"}), EVERYTHING, "");
+    let plan = network(&request, &book).unwrap().check(&shop()).unwrap();
+    assert_eq!((plan.network.as_str(), plan.pool.as_str()), ("shop", "sealane/shop"));
+}
+
 fn address_of(json: Value, book: &Book) -> Result<AddressPlan, Failure> {
     address(&serde_json::from_value(json).unwrap(), book)
 }
