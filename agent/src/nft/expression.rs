@@ -31,9 +31,10 @@ const FIRST: u32 = 1;
 const NEXT: [u32; 2] = [9, 10];
 pub(super) const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
+const META_IIFNAME: u32 = 6;
 const META_IIFKIND: u32 = 26;
-/// IFNAMSIZ: what a kind of device is compared as.
-const KIND_LENGTH: usize = 16;
+/// IFNAMSIZ: what names and kinds of devices are compared as.
+const NAME_LENGTH: usize = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
@@ -160,16 +161,6 @@ impl Rule {
         masked.is(&network)
     }
 
-    /// `ip saddr @SET`
-    pub(crate) fn source_in(self, family: Family, set: &str) -> Self {
-        let of_family = self.meta(META_NFPROTO, FIRST).is(&[family.nfproto]);
-        let source = of_family.payload(NETWORK_HEADER, family.source, family.length, FIRST);
-        source.expression("lookup", |data| {
-            data.text(1, set);
-            data.number(2, FIRST);
-        })
-    }
-
     /// `udp dport PORT`
     pub(crate) fn datagram_to(self, port: u16) -> Self {
         let udp = self.carried_by(libc::IPPROTO_UDP as u8);
@@ -178,9 +169,23 @@ impl Rule {
 
     /// `meta iifkind KIND`
     pub(crate) fn comes_by(self, kind: &str) -> Self {
-        let mut name = kind.as_bytes().to_vec();
-        name.resize(KIND_LENGTH, 0);
-        self.meta(META_IIFKIND, FIRST).is(&name)
+        self.meta(META_IIFKIND, FIRST).is(&name_of_device(kind))
+    }
+
+    /// `iifname != DEVICE`
+    pub(crate) fn comes_not_by(self, device: &str) -> Self {
+        self.meta(META_IIFNAME, FIRST).compare(NOT_EQUAL, &name_of_device(device))
+    }
+
+    /// `@th,OFFSET,32 . ip saddr @SET` (OFFSET in bytes here, in bits there)
+    pub(crate) fn header_and_source_in(self, offset: u32, family: Family, set: &str) -> Self {
+        let of_family = self.meta(META_NFPROTO, FIRST).is(&[family.nfproto]);
+        let header = of_family.payload(TRANSPORT_HEADER, offset, 4, FIRST);
+        let key = header.payload(NETWORK_HEADER, family.source, family.length, NEXT[0]);
+        key.expression("lookup", |data| {
+            data.text(1, set);
+            data.number(2, FIRST);
+        })
     }
 
     /// `fib saddr . iif oif missing`: answers would not leave by where the packet came from.
@@ -324,6 +329,12 @@ impl Rule {
             data.number(3, FIRST);
         })
     }
+}
+
+fn name_of_device(name: &str) -> Vec<u8> {
+    let mut name = name.as_bytes().to_vec();
+    name.resize(NAME_LENGTH, 0);
+    name
 }
 
 /// The value of an element that leads to a chain.

@@ -6,6 +6,9 @@
 //! What is for the host itself is judged on the input hook, before every other table: by then IPv4 fragments are one packet
 //! again. Of IPv6 ones the first alone has a UDP header, and without a VNI behind it is refused. What the host forwards is
 //! judged alike: a container's packets would get the host's own address on their way out.
+//!
+//! What a host of the network sends is told by one lookup of its VNI and source together; only what is refused is asked
+//! further.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,6 +32,12 @@ const HOOKS: [(&str, u32, &str); 3] =
 const PRIORITY: i32 = -300;
 /// Devices behind which containers and virtual machines are, or the underlay itself.
 const VIRTUAL: [&str; 3] = ["bridge", "veth", "tun"];
+/// Who sends into which network: the VNI with the reserved byte behind it, then the address.
+const SETS: [(Family, &str); 2] = [(Family::V4, "carriers"), (Family::V6, "carriers6")];
+/// nft's number for the type of the first part of those keys: `mark`, four bytes.
+const MARK: u32 = 19;
+/// What nft shifts the types of a key's parts by.
+const TYPE_BITS: u32 = 6;
 /// Where the VXLAN header has the VNI, and its last, reserved byte, which is zero: from the beginning of UDP's, in bytes.
 const VNI: [u32; 2] = [12, 3];
 const RESERVED: u32 = 15;
@@ -41,6 +50,9 @@ const VERDICTS: u32 = 0xffff_ff00;
 pub(crate) struct Gate {
     /// The UDP port of the tunnels.
     pub(crate) port: u16,
+    /// The device with the underlay address, once it is known: who sends by it is a neighbour beneath, not a container, and
+    /// the way back is not asked for.
+    pub(crate) device: Option<String>,
     /// The networks by their names.
     pub(crate) networks: BTreeMap<NetworkName, Carriers>,
 }
@@ -92,20 +104,14 @@ impl Place<'_> {
         self.name("strangers")
     }
 
-    fn sets(&self) -> [(Family, String); 2] {
-        [(Family::V4, self.name("hosts")), (Family::V6, self.name("hosts6"))]
-    }
-
     fn parse(name: &str, what: &str) -> Option<(Vni, NetworkName)> {
         let (vni, network) = name.strip_prefix(what)?.strip_prefix('-')?.split_once('-')?;
         let vni = u32::from_str_radix(vni, 16).ok().and_then(|vni| Vni::try_from(vni).ok())?;
         Some((vni, network.parse().ok()?))
     }
 
-    fn rules(&self) -> Vec<Rule> {
-        let known =
-            self.sets().into_iter().map(|(family, set)| Rule::default().source_in(family, &set).accept());
-        known.chain([Rule::default().count(&self.counter()).drop()]).collect()
+    fn rule(&self) -> Rule {
+        Rule::default().count(&self.counter()).drop()
     }
 }
 
@@ -114,9 +120,21 @@ pub(crate) fn network_of(chain: &str) -> Option<(Vni, NetworkName)> {
     Place::parse(chain, "network")
 }
 
-/// The sets of a network's hosts.
-pub(crate) fn sets_of(network: &NetworkName, vni: Vni) -> [String; 2] {
-    Place(network, vni).sets().map(|(_, set)| set)
+/// The names of the sets of those who may send.
+pub(crate) fn sets() -> [&'static str; 2] {
+    SETS.map(|(_, set)| set)
+}
+
+/// Who may send into what, by a set's key.
+pub(crate) fn carrier_of(key: &[u8]) -> Option<(Vni, IpAddr)> {
+    let (&[a, b, c, 0], host) = key.split_first_chunk::<4>()? else { return None };
+    let v4 = <[u8; 4]>::try_from(host).ok().map(IpAddr::from);
+    let host = v4.or_else(|| <[u8; 16]>::try_from(host).ok().map(IpAddr::from))?;
+    Some((Vni::try_from(u32::from_be_bytes([0, a, b, c])).ok()?, host))
+}
+
+fn key_of(vni: Vni, host: IpAddr) -> Vec<u8> {
+    [&(vni.get() << 8).to_be_bytes(), octets(host).as_slice()].concat()
 }
 
 impl Gate {
@@ -126,14 +144,24 @@ impl Gate {
 
     /// The chains that are the same for every network.
     fn fixed_rules(&self) -> Vec<(&'static str, Rule)> {
-        let entries =
-            HOOKS.map(|(chain, _, next)| (chain, Rule::default().datagram_to(self.port).go_to(next)));
+        let entries = HOOKS.map(|(chain, _, next)| {
+            let tunnelled = Rule::default().datagram_to(self.port);
+            let asked = match &self.device {
+                Some(device) if next == ORIGIN => tunnelled.comes_not_by(device),
+                _ => tunnelled,
+            };
+            (chain, asked.go_to(next))
+        });
         let forged =
             VIRTUAL.map(|kind| Rule::default().comes_by(kind).source_is_elsewhere().count(FORGED).drop());
-        entries.into_iter().chain(forged.map(|rule| (ORIGIN, rule))).collect()
+        let known = SETS.map(|(family, set)| {
+            (TUNNELS, Rule::default().header_and_source_in(VNI[0], family, set).accept())
+        });
+        entries.into_iter().chain(forged.map(|rule| (ORIGIN, rule))).chain(known).collect()
     }
 
-    /// The chain that leads to the networks' own: a map, when there are any, then what has a VNI goes its way.
+    /// Behind those who may send, the way to the networks' own chains: a map, when there are any, then what has a VNI goes
+    /// its way.
     fn ways(&self, map: u32) -> (Option<Rule>, [Rule; 2]) {
         let mapped = Rule::default().header_mapped_by(VNI, "__map%d", map);
         let foreign = Rule::default().header_byte_is_not(RESERVED, 0xff).leave();
@@ -155,9 +183,10 @@ impl Gate {
         }
         let (map, rest) = self.ways(0);
         let map = map.map(|_| self.name_of_map());
-        chains.insert(TUNNELS.to_owned(), map.into_iter().chain(rest.iter().map(fingerprint)).collect());
+        let ways = map.into_iter().chain(rest.iter().map(fingerprint));
+        chains.entry(TUNNELS.to_owned()).or_default().extend(ways);
         for place in self.places() {
-            chains.insert(place.chain(), place.rules().iter().map(fingerprint).collect());
+            chains.insert(place.chain(), vec![fingerprint(&place.rule())]);
         }
         chains
     }
@@ -173,9 +202,11 @@ impl Gate {
         for (chain, number, _) in HOOKS {
             writer.chain(chain, Some(&Hook { kind: "filter", number, priority: PRIORITY }));
         }
-        for (chain, rule) in self.fixed_rules() {
-            writer.rule(chain, &rule);
+        for (family, set) in SETS {
+            let Family { kind, length, .. } = family;
+            writer.set(set, (MARK << TYPE_BITS) | kind, 4 + length);
         }
+        self.write_fixed_rules(&mut writer, None);
         for (network, carriers) in &self.networks {
             writer.add_network(network, carriers);
         }
@@ -183,9 +214,18 @@ impl Gate {
         writer.done()
     }
 
+    /// The rules of every chain that are the same for all networks, or those of one chain.
+    fn write_fixed_rules(&self, writer: &mut Writer<'_>, only: Option<&str>) {
+        for (chain, rule) in self.fixed_rules() {
+            if only.is_none_or(|only| only == chain) {
+                writer.rule(chain, &rule);
+            }
+        }
+    }
+
     /// The transaction that leads from the table as it is known to be to this one.
     pub(crate) fn difference(&self, table: &str, known: &Self) -> Transaction {
-        if known.port != self.port {
+        if (known.port, &known.device) != (self.port, &self.device) {
             return self.replacement(table);
         }
         let mut writer = Writer::of(table);
@@ -206,14 +246,13 @@ impl Gate {
         }
         if others {
             writer.flush_chain(TUNNELS);
+            self.write_fixed_rules(&mut writer, Some(TUNNELS));
             writer.lead(self);
         }
         for (network, carriers) in gone {
             let place = Place(network, carriers.vni);
+            writer.change_hosts(&place, &carriers.hosts, &BTreeSet::new());
             writer.remove_chain(&place.chain());
-            for (_, set) in place.sets() {
-                writer.remove_set(&set);
-            }
             writer.remove_counter(&place.counter());
         }
         writer.done()
@@ -224,24 +263,19 @@ impl Writer<'_> {
     fn add_network(&mut self, network: &NetworkName, carriers: &Carriers) {
         let place = Place(network, carriers.vni);
         self.counter(&place.counter());
-        for (Family { kind, length, .. }, set) in place.sets() {
-            self.set(&set, kind, length);
-        }
         self.change_hosts(&place, &BTreeSet::new(), &carriers.hosts);
         self.chain(&place.chain(), None);
-        for rule in place.rules() {
-            self.rule(&place.chain(), &rule);
-        }
+        self.rule(&place.chain(), &place.rule());
     }
 
     fn change_hosts(&mut self, place: &Place<'_>, from: &BTreeSet<IpAddr>, to: &BTreeSet<IpAddr>) {
-        for (family, set) in place.sets() {
+        for (family, set) in SETS {
             let of_family = |host: &&IpAddr| octets(**host).len() == family.length as usize;
             let only = |a: &BTreeSet<IpAddr>, b: &BTreeSet<IpAddr>| -> Vec<IpAddr> {
                 a.difference(b).filter(of_family).copied().collect()
             };
             for (add, hosts) in [(false, only(from, to)), (true, only(to, from))] {
-                self.elements(add, &set, hosts.iter().map(|&host| element(&octets(host), None)));
+                self.elements(add, set, hosts.iter().map(|&host| element(&key_of(place.1, host), None)));
             }
         }
     }
@@ -280,7 +314,7 @@ mod tests {
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
             (name.parse().unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
         });
-        Gate { port: 4789, networks: networks.collect() }
+        Gate { port: 4789, device: None, networks: networks.collect() }
     }
 
     fn numbers(transaction: &Transaction) -> Vec<u8> {
@@ -299,17 +333,31 @@ mod tests {
     #[test]
     fn a_network_that_goes_leaves_nothing_and_one_with_another_number_is_another() {
         let (one, none) = (gate(&[("shop", 7, &["192.0.2.2"])]), gate(&[]));
-        // The chain that leads to the networks', then the network's own rules and chain, its sets, its counter.
-        assert_eq!(numbers(&none.difference("t", &one)), [8, 6, 6, 8, 5, 11, 11, 20]);
+        // The chain of those who may send and of the ways, then the network's hosts, its rules and chain, its counter.
+        assert_eq!(numbers(&none.difference("t", &one)), [8, 6, 6, 6, 6, 14, 8, 5, 20]);
         let other = gate(&[("shop", 9, &["192.0.2.2"])]);
         let change = numbers(&other.difference("t", &one));
-        assert!(
-            change.starts_with(&[18, 9, 9, 12, 3]) && change.ends_with(&[8, 5, 11, 11, 20]),
-            "{change:?}"
-        );
+        assert!(change.starts_with(&[18, 12, 3, 6]) && change.ends_with(&[14, 8, 5, 20]), "{change:?}");
         assert_ne!(one.fingerprints(), other.fingerprints());
         let elsewhere = Gate { port: 14789, ..one.clone() };
         assert_eq!(elsewhere.difference("t", &one), elsewhere.replacement("t"));
+        let moved = Gate { device: Some("eth0".to_owned()), ..one.clone() };
+        assert_eq!(moved.difference("t", &one), moved.replacement("t"));
+        assert_ne!(moved.fingerprints(), one.fingerprints());
+    }
+
+    #[test]
+    fn a_key_tells_who_sends_into_what() {
+        for host in ["192.0.2.2", "2001:db8::2"].map(|host| host.parse().unwrap()) {
+            let key = key_of(Vni::FIRST, host);
+            assert_eq!(
+                (key[..4].to_vec(), carrier_of(&key)),
+                (vec![0x10, 0, 0, 0], Some((Vni::FIRST, host)))
+            );
+        }
+        for other in [&[][..], &[0x10, 0, 0, 1, 192, 0, 2, 2], &[0x10, 0, 0, 0, 192, 0, 2]] {
+            assert_eq!(carrier_of(other), None, "{other:?}");
+        }
     }
 
     #[test]

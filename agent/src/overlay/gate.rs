@@ -49,8 +49,15 @@ pub(super) struct Ground<'a> {
 
 impl HostGate {
     pub(super) fn new(run_dir: &Path, port: u16) -> Self {
-        let wanted = Gate { port, networks: BTreeMap::new() };
+        let wanted = Gate { port, device: None, networks: BTreeMap::new() };
         Self { table: table_name(run_dir), wanted, adopted: false, known: None, generation: None }
+    }
+
+    /// Takes the underlay address for the device's from now on. Unknown, it is where it was.
+    fn lies_on(&mut self, device: Option<String>) {
+        if device.is_some() {
+            self.wanted.device = device;
+        }
     }
 
     /// Lets these hosts into the network, and nobody else. What is known to be so is not looked at.
@@ -155,7 +162,7 @@ impl HostGate {
     /// What the kernel has, when it is a gate and nothing else; none at all is one without networks.
     fn read(&self, socket: &mut NetfilterSocket) -> Result<Option<Gate>, NetlinkError> {
         let chains = writer::rules(socket, &self.table)?;
-        let found = Gate { port: self.wanted.port, networks: self.networks(socket, &chains)? };
+        let found = Gate { networks: self.networks(socket, &chains)?, ..self.wanted.clone() };
         Ok((chains.is_empty() || chains == found.fingerprints()).then_some(found))
     }
 
@@ -164,26 +171,25 @@ impl HostGate {
         socket: &mut NetfilterSocket,
         chains: &BTreeMap<String, Vec<String>>,
     ) -> Result<BTreeMap<NetworkName, Carriers>, NetlinkError> {
-        let mut networks = BTreeMap::new();
-        for (vni, network) in chains.keys().filter_map(|chain| gate::network_of(chain)) {
-            let mut hosts = BTreeSet::new();
-            for set in gate::sets_of(&network, vni) {
-                match writer::elements(socket, &self.table, &set) {
-                    Ok(elements) => hosts.extend(elements.keys().filter_map(|key| address(key))),
-                    // Somebody is taking it away; the rules will not be those that they should be.
-                    Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {}
-                    Err(error) => return Err(error),
+        let mut hosts: BTreeMap<Vni, BTreeSet<IpAddr>> = BTreeMap::new();
+        for set in gate::sets().into_iter().filter(|_| !chains.is_empty()) {
+            match writer::elements(socket, &self.table, set) {
+                Ok(elements) => {
+                    for (vni, host) in elements.keys().filter_map(|key| gate::carrier_of(key)) {
+                        hosts.entry(vni).or_default().insert(host);
+                    }
                 }
+                // Somebody is taking it away; the rules will not be those that they should be.
+                Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {}
+                Err(error) => return Err(error),
             }
-            networks.insert(network, Carriers { vni, hosts });
         }
-        Ok(networks)
+        let networks = chains.keys().filter_map(|chain| gate::network_of(chain)).map(|(vni, network)| {
+            let hosts = hosts.remove(&vni).unwrap_or_default();
+            (network, Carriers { vni, hosts })
+        });
+        Ok(networks.collect())
     }
-}
-
-fn address(key: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(key).ok().map(IpAddr::from);
-    v4.or_else(|| <[u8; 16]>::try_from(key).ok().map(IpAddr::from))
 }
 
 impl Kernel {
@@ -191,15 +197,22 @@ impl Kernel {
         Ground { hopper: &self.hopper, host: &self.host }
     }
 
+    fn with_gate<T>(&self, act: impl FnOnce(&mut HostGate) -> T) -> T {
+        let device = self.device_beneath();
+        let mut gate = lock(&self.gate);
+        gate.lies_on(device);
+        act(&mut gate)
+    }
+
     /// Lets the hosts that carry the network into it, before there is a way.
     pub(super) fn admit_carriers(&self, network: &Network, desired: &Desired) -> Result<(), NetlinkError> {
         let carriers = Carriers { vni: network.vni, hosts: desired.carriers.clone() };
-        lock(&self.gate).admit(self.ground(), &network.name, carriers)
+        self.with_gate(|gate| gate.admit(self.ground(), &network.name, carriers))
     }
 
     /// Lets nobody into the network of whom nothing was said.
     pub(super) fn close_to_strangers(&self, network: &Network) -> Result<(), NetlinkError> {
-        lock(&self.gate).close(self.ground(), &network.name, network.vni)
+        self.with_gate(|gate| gate.close(self.ground(), &network.name, network.vni))
     }
 
     pub(super) fn forget_carriers(&self, kept: impl Fn(&NetworkName) -> bool) -> Result<(), NetlinkError> {
@@ -214,7 +227,7 @@ impl Kernel {
 
     /// Makes the gate what it should be; answers whether somebody else had changed it.
     pub(super) fn ensure_gate(&self) -> Result<bool, NetlinkError> {
-        lock(&self.gate).ensure(self.ground())
+        self.with_gate(|gate| gate.ensure(self.ground()))
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Ways {
     inner: Option<u32>,
     /// The network beneath, as the underlay address has it.
     beneath: Option<Ipv4Net>,
+    /// The device that has the underlay address.
+    device: Option<String>,
     told: watch::Sender<Option<Mtu>>,
 }
 
@@ -66,6 +68,12 @@ impl Kernel {
         lock(&self.ways).beneath
     }
 
+    /// The device that has the underlay address, if any has it.
+    pub(super) fn device_beneath(&self) -> Option<String> {
+        self.inner_mtu().ok()?;
+        lock(&self.ways).device.clone()
+    }
+
     /// Remembers whom a network's packets go to.
     pub(super) fn note_peers(&self, network: &NetworkName, peers: BTreeSet<IpAddr>) {
         let mut ways = lock(&self.ways);
@@ -93,6 +101,7 @@ impl Kernel {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
         let underlay = Underlay::find(&mut socket, self.config.underlay)?;
         let links = socket.links()?;
+        ways.device = Some(underlay.device.clone());
         ways.beneath = match underlay.address.to_ip() {
             IpAddr::V4(address) => Ipv4Net::new(address, underlay.prefix_len).ok().map(|net| net.trunc()),
             IpAddr::V6(_) => None,

@@ -185,11 +185,10 @@ async fn a_gate_that_somebody_breaks_is_mended_at_once_also_without_a_way_out() 
     let whole = sh(&hosts.a.ns, "nft list ruleset");
     let broken_and_mended = async {
         tokio::task::yield_now().await;
-        let set =
-            "inet $(nft list tables | sed -n 's/.*inet \\(sealane-tunnels.*\\)/\\1/p') hosts-100000-shop";
+        let set = "inet $(nft list tables | sed -n 's/.*inet \\(sealane-tunnels.*\\)/\\1/p') carriers";
         for line in [
             "nft flush ruleset",
-            &format!("nft add element {set} '{{ 192.0.2.9 }}'"),
+            &format!("nft add element {set} '{{ 0x10 . 192.0.2.9 }}'"),
             &format!("nft flush set {set}"),
         ] {
             sh(&hosts.a.ns, line);
@@ -220,7 +219,7 @@ async fn a_restarted_agent_keeps_every_network_closed_and_forgets_those_that_are
     other.network.vni = Vni::try_from(Vni::FIRST.get() + 1).unwrap();
     other.workloads.clear();
     restarted.ensure(&Arc::new(other.clone()), Reason::Change).await.unwrap();
-    assert!(sh(&hosts.a.ns, "nft list ruleset").contains("hosts-100001-lab"));
+    assert!(sh(&hosts.a.ns, "nft list ruleset").contains("strangers-100001-lab"));
     let stranger = socket(&hosts.b, &hosts.b.ns, "192.0.2.9:0");
     let member = socket(&hosts.b, &hosts.b.ns, "192.0.2.2:0");
     stranger.send_to(&tunnelled(Vni::FIRST.get(), [10, 42, 0, 20], "stranger"), "192.0.2.1:4789").unwrap();
