@@ -52,10 +52,11 @@ pub async fn ensure_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, path: Pat
     let (seat, table) = (path.seat, rules::sidecar(&path));
     blocking(hopper, netns, move |hopper, netns| {
         let there = list(hopper, netns, seat)?;
-        if there.is_some_and(|there| rules::same(&there, &table)) {
+        if there.as_ref().is_some_and(|there| rules::same(there, &table)) {
             return Ok(false);
         }
-        run(hopper, netns, rules::replacing(seat, &table)).map(|()| true)
+        let script = table::putting("inet", &seat.table(), &table, there.is_some());
+        run(hopper, netns, script).map(|()| true)
     })
     .await
 }
@@ -76,10 +77,10 @@ pub async fn ensure_sidecar_rules6(
         let table = path.table();
         let name = path.seat.table();
         let there = list_table(hopper, netns, rules6::FAMILY, &name)?;
-        if there.is_some_and(|there| rules::same(&there, &table)) {
+        if there.as_ref().is_some_and(|there| rules::same(there, &table)) {
             return Ok(false);
         }
-        run(hopper, netns, table::replacing(rules6::FAMILY, &name, &table)).map(|()| true)
+        run(hopper, netns, table::putting(rules6::FAMILY, &name, &table, there.is_some())).map(|()| true)
     })
     .await
 }
@@ -101,7 +102,8 @@ pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Sea
 /// # Errors
 /// When nft is not installed or the kernel refuses.
 pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<(), NftError> {
-    run(hopper, netns, table::replacing(names::FAMILY, names::NAME, &names::table(address)))
+    let is_there = kernel::has_table(hopper, netns, names::NAME).unwrap_or(true);
+    run(hopper, netns, table::putting(names::FAMILY, names::NAME, &names::table(address), is_there))
 }
 
 /// Undoes [`ensure_names`]; no rules there is no error.

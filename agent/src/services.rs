@@ -23,7 +23,7 @@ use sealane_sys::hop::Hopper;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::netlink::NetlinkError;
-use kernel::Namespace;
+use kernel::{Namespace, Present};
 pub(crate) use metrics::ServiceMetrics;
 pub use table::{ServiceTable, ServiceTables};
 
@@ -159,10 +159,14 @@ fn ensure(
     known: Option<Arc<ServiceTable>>,
     wanted: &ServiceTable,
 ) -> Result<(bool, usize), NetlinkError> {
-    let changed = known.is_some() || !namespace.has(wanted)?;
-    if changed {
-        namespace.put(known.as_deref(), wanted)?;
-    }
+    let changed = match &known {
+        Some(known) => namespace.put(Some(known), wanted).map(|()| true)?,
+        None => match namespace.look(wanted)? {
+            Present::Right => false,
+            Present::Nothing => namespace.begin(wanted).map(|()| true)?,
+            Present::Other => namespace.put(None, wanted).map(|()| true)?,
+        },
+    };
     // Rules first: a flow that is freed may begin anew at once.
     let stranded = !wanted.is_idle() && known.is_none_or(|known| wanted.strands(&known));
     let freed = if stranded { namespace.free_flows(wanted)? } else { 0 };

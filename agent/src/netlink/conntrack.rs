@@ -7,6 +7,8 @@ use super::netfilter::{Attributes, NetfilterSocket, Subsystem, Verb, attribute};
 
 const GET: u8 = 1;
 const DELETE: u8 = 2;
+const GET_STATS: u8 = 5;
+const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
@@ -35,6 +37,20 @@ pub struct Flow {
 }
 
 impl NetfilterSocket {
+    /// Whether any flow of the namespace is tracked: one number, which the kernel keeps.
+    ///
+    /// # Errors
+    /// As [`NetfilterSocket::flows`].
+    pub fn tracks_flows(&mut self) -> Result<bool, NetlinkError> {
+        let verb = Verb { subsystem: Subsystem::Conntrack, number: GET_STATS, flags: 0, family: 0 };
+        let entries = |message: &[u8]| {
+            let entries = attribute(message, CTA_STATS_GLOBAL_ENTRIES)?;
+            entries.try_into().ok().map(u32::from_be_bytes)
+        };
+        // One that does not tell may have some.
+        Ok(self.ask(verb, entries, "count its flows")?.is_none_or(|entries| entries > 0))
+    }
+
     /// The flows of the namespace over a protocol, of `family` (AF_INET or AF_INET6).
     ///
     /// Walks the host's whole table of flows: milliseconds.

@@ -196,6 +196,38 @@ impl NetfilterSocket {
         self.outcome(first, self.0.sequence(), what)
     }
 
+    /// Asks for one thing, which `take` reads in the attributes of the answer; `what` names it in the error, as an
+    /// infinitive. `None` when the answer has it not.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn ask<T>(
+        &mut self,
+        verb: Verb,
+        take: impl Fn(&[u8]) -> Option<T>,
+        what: &str,
+    ) -> Result<Option<T>, NetlinkError> {
+        let mut buffer = Vec::new();
+        self.encode(&mut buffer, verb.header(NLM_F_ACK), &Attributes::default());
+        self.0.send(&buffer)?;
+        let (asked, mut found) = (self.0.sequence(), None);
+        loop {
+            for answer in self.0.receive()? {
+                let header = NetlinkBuffer::new(answer);
+                match header.message_type() {
+                    _ if header.sequence_number() != asked => {}
+                    NLMSG_ERROR => {
+                        let refused = Refusal::read(answer);
+                        return refused.map_or(Ok(found), |refusal| {
+                            Err(NetlinkError::Refused { what: what.to_owned(), refusal })
+                        });
+                    }
+                    _ => found = answer.get(HEADER_LEN..).and_then(&take).or(found),
+                }
+            }
+        }
+    }
+
     /// Hands the attributes of every entry of a kind to `take`.
     ///
     /// # Errors

@@ -204,13 +204,16 @@ pub(super) fn replacing(ipv6: bool) -> String {
     table::removal(FORMER_FAMILY, TABLE) + &table::replacing(FAMILY, TABLE, &bare_table(ipv6))
 }
 
-/// The script that gives the device its chain. It does not mind what there is of one.
+/// The script that gives a device its chain that has none. Nothing goes with it: a transaction that removes something waits
+/// until no processor can be reading that any more, which takes longer than all the rest of a port.
 pub(super) fn guarding(Guarded { device, rules, .. }: &Guarded) -> String {
     let hook = format!("type filter hook ingress device \"{device}\" priority -200; policy drop;");
-    format!(
-        "{}table {FAMILY} {TABLE} {{\n    chain {device} {{\n        {hook}\n{rules}    }}\n}}\n",
-        freeing(device)
-    )
+    format!("table {FAMILY} {TABLE} {{\n    chain {device} {{\n        {hook}\n{rules}    }}\n}}\n")
+}
+
+/// The same for a device that may have one.
+pub(super) fn guarding_anew(guarded: &Guarded) -> String {
+    freeing(&guarded.device) + &guarding(guarded)
 }
 
 /// The script that makes the addresses of this host's workloads `to` what they were.
@@ -247,7 +250,7 @@ pub(super) fn examples(addresses: Addresses) -> String {
         address6: addresses.subnet6.map(|_| Ipv6Addr::LOCALHOST),
     };
     let local = localising(&BTreeSet::new(), &sender.addresses().collect());
-    local + &guarding(&sender.guarded()) + &guarding(&Tunnel { device, index }.guarded(addresses))
+    local + &guarding(&sender.guarded()) + &guarding_anew(&Tunnel { device, index }.guarded(addresses))
 }
 
 /// Removes the table, whether it is there or not.
@@ -295,7 +298,7 @@ mod tests {
         let chain = |sender: &Sender| {
             let chain = guarding(&sender.guarded())
                 .lines()
-                .skip(4)
+                .skip(1)
                 .map(|line| format!("{line}\n"))
                 .collect::<String>();
             format!("\n{}", chain.strip_suffix("}\n").unwrap())

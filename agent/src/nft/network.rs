@@ -86,7 +86,10 @@ impl Wanted {
         let mut script: String = unwanted.iter().map(|device| guard::freeing(device)).collect();
         // An address is nobody else's before its workload can send.
         script += &guard::localising(&there.local, &local);
-        script.extend(wrong.iter().map(|guarded| guard::guarding(guarded)));
+        script.extend(wrong.iter().map(|guarded| match there.chains.contains_key(&guarded.device) {
+            true => guard::guarding_anew(guarded),
+            false => guard::guarding(guarded),
+        }));
         // An address comes and goes with its chain.
         let changes = (unwanted.len() + wrong.len()).max(usize::from(there.local != local));
         there.chains.retain(|device, _| !unwanted.contains(device));

@@ -103,7 +103,7 @@ pub(super) fn list_ruleset(hopper: &Hopper, netns: &NetNs) -> Result<String, Nft
     answer(spawn(hopper, netns, &["-j", "-s", "-t", "list", "ruleset"])?, LONGEST_OF_HOST)
 }
 
-/// Started by the hopping thread, a child lives in `netns`.
+/// Started from there, a child lives in `netns`.
 fn spawn(hopper: &Hopper, netns: &NetNs, arguments: &[&str]) -> Result<Child, NftError> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let start = move || {

@@ -245,9 +245,8 @@ mod tests {
             address6,
         };
         let (v4, v6) = (port(None), port("fd42::a2a:1009".parse().ok()));
-        let start = |sender: &Sender| {
-            guard::localising(&BTreeSet::new(), &sender.addresses().collect())
-                + &guard::guarding(&sender.guarded())
+        let start = |sender: &Sender, guarding: fn(&guard::Guarded) -> String| {
+            guard::localising(&BTreeSet::new(), &sender.addresses().collect()) + &guarding(&sender.guarded())
         };
         let guarded = [guard::replacing(true), guard::guarding(&v4.guarded())];
         let guard = ["netdev", rules::TABLE];
@@ -255,9 +254,9 @@ mod tests {
             (&[][..], sidecar.clone(), ["inet", &seat.table()]),
             (std::slice::from_ref(&sidecar), sidecar.clone(), ["inet", &seat.table()]),
             (&[], sidecar6.clone(), ["ip6", &seat.table()]),
-            (&guarded[..1], start(&v4), guard),
-            (&guarded[..1], start(&v6), guard),
-            (&guarded, start(&v6), guard),
+            (&guarded[..1], start(&v4, guard::guarding), guard),
+            (&guarded[..1], start(&v6, guard::guarding), guard),
+            (&guarded, start(&v6, guard::guarding_anew), guard),
             (&guarded, guard::freeing("lo"), guard),
         ] {
             let [text, netlink] = [false, true].map(|by_netlink| listed(before, &script, by_netlink, table));

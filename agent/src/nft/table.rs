@@ -13,6 +13,12 @@ pub(super) fn replacing(family: &str, name: &str, table: &str) -> String {
     format!("{}{table}", removal(family, name))
 }
 
+/// The script that puts `table` where one of its family and name is or, as the caller knows, is not: nothing is removed
+/// then, and so nothing waited for.
+pub(super) fn putting(family: &str, name: &str, table: &str, is_there: bool) -> String {
+    if is_there { replacing(family, name, table) } else { table.to_owned() }
+}
+
 /// The script that removes a table, whether it is there or not.
 pub(super) fn removal(family: &str, name: &str) -> String {
     format!("table {family} {name} {{}}\ndelete table {family} {name}\n")

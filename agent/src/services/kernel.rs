@@ -12,7 +12,11 @@ use super::table::{Mapped, ServiceTable};
 use crate::netlink::NetlinkError;
 use crate::netlink::netfilter::NetfilterSocket;
 use crate::nft::expression::{Family, octets};
+use crate::nft::kernel;
 use crate::nft::writer::{self, elements};
+
+/// What a transaction is for.
+const BALANCE: &str = "balance service addresses";
 
 /// The table of one network in one namespace.
 #[derive(Debug)]
@@ -28,6 +32,18 @@ struct Found {
     chains: BTreeMap<String, Vec<String>>,
     services: BTreeMap<Vec<u8>, String>,
     vips: BTreeMap<Vec<u8>, String>,
+}
+
+/// What the kernel has where a table is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Present {
+    /// Just this table, or none where none is needed: with the first table of its kind the kernel begins to track every
+    /// flow of the namespace.
+    Right,
+    /// No table.
+    Nothing,
+    /// Another one, or nobody knows.
+    Other,
 }
 
 impl Found {
@@ -49,16 +65,29 @@ impl Namespace<'_> {
         NetfilterSocket::open(self.hopper, self.netns)
     }
 
-    /// Whether the kernel has just this table, or none at all where none is needed: with the first table of its kind
-    /// the kernel begins to track every flow of the namespace.
-    pub(super) fn has(&self, wanted: &ServiceTable) -> Result<bool, NetlinkError> {
+    /// What the kernel has where this table is wanted.
+    pub(super) fn look(&self, wanted: &ServiceTable) -> Result<Present, NetlinkError> {
         let name = ruleset::table_name(self.network);
         match read(&mut self.open()?, &name) {
-            Ok(found) => Ok(found == Found::of(wanted)),
-            // Its sets are not there, so it is not.
-            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(wanted.is_idle()),
+            Ok(found) if found == Found::of(wanted) => Ok(Present::Right),
+            Ok(_) => Ok(Present::Other),
+            // Its sets are not there. It may be, without them.
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {
+                let is_there = kernel::has_table(self.hopper, self.netns, &name).unwrap_or(true);
+                match (is_there, wanted.is_idle()) {
+                    (_, true) => Ok(Present::Right),
+                    (true, false) => Ok(Present::Other),
+                    (false, false) => Ok(Present::Nothing),
+                }
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Puts the table where there is none. Nothing is removed, and so nothing waited for.
+    pub(super) fn begin(&self, wanted: &ServiceTable) -> Result<(), NetlinkError> {
+        let creation = ruleset::creation(&ruleset::table_name(self.network), wanted);
+        self.open()?.commit(&creation, BALANCE)
     }
 
     /// Leads from `known` to `wanted`; without one that is known, or when that turns out to be wrong, anew.
@@ -69,17 +98,16 @@ impl Namespace<'_> {
     ) -> Result<(), NetlinkError> {
         let name = ruleset::table_name(self.network);
         let mut socket = self.open()?;
-        let what = "balance service addresses";
         if let Some(known) = known {
             let change = ruleset::difference(&name, known, wanted);
-            match socket.commit(&change, what) {
+            match socket.commit(&change, BALANCE) {
                 Err(NetlinkError::Refused { refusal, .. }) => {
                     tracing::debug!(%refusal, network = %self.network, "service rules are made anew");
                 }
                 outcome => return outcome,
             }
         }
-        self.open()?.commit(&ruleset::replacement(&name, wanted), what)
+        self.open()?.commit(&ruleset::replacement(&name, wanted), BALANCE)
     }
 
     /// Takes the table away; one that is gone already is no error.
@@ -91,6 +119,9 @@ impl Namespace<'_> {
     /// Lets flows of datagrams to a service leave whoever does not serve them any more. Returns how many.
     pub(super) fn free_flows(&self, table: &ServiceTable) -> Result<usize, NetlinkError> {
         let mut socket = self.open()?;
+        if !socket.tracks_flows()? {
+            return Ok(0);
+        }
         let mut flows = socket.flows(Family::V4.nfproto, libc::IPPROTO_UDP as u8)?;
         flows.retain(|flow| {
             let mapped = Mapped { vip: flow.destination, transport: Transport::Udp, port: flow.port };

@@ -28,6 +28,8 @@ const VERDICTS: u32 = 0xffff_ff00;
 const PORT: u32 = 13;
 const PROTOCOL: u32 = 12;
 const NUMBER: u32 = 4;
+/// NFT_MSG_NEWTABLE of linux/netfilter/nf_tables.h.
+const NEW_TABLE: u8 = 0;
 const ANONYMOUS: u32 = 1;
 const CONSTANT: u32 = 2;
 const INTERVAL: u32 = 4;
@@ -101,16 +103,14 @@ fn choice(backends: &Backends, id: u32) -> Rule {
 
 /// The transaction that puts the table in the place of what is there.
 pub(super) fn replacement(name: &str, wanted: &ServiceTable) -> Transaction {
-    let mut writer = Writer::replacing(name);
-    writer.sets();
-    for chain in base_chains(wanted) {
-        writer.chain(chain.name, Some(&Hook { kind: "nat", number: OUTPUT, priority: chain.priority }));
-        for rule in &chain.rules {
-            writer.rule(chain.name, rule);
-        }
-    }
-    writer.advance(&ServiceTable::default(), wanted);
-    writer.done()
+    Writer::replacing(name).whole(wanted)
+}
+
+/// The transaction that puts the table where there is none.
+pub(super) fn creation(name: &str, wanted: &ServiceTable) -> Transaction {
+    let mut writer = Writer::of(name);
+    writer.put(NEW_TABLE, NLM_F_CREATE, |_| {});
+    writer.whole(wanted)
 }
 
 /// The transaction that leads from the table as it is known to be to the one that is wanted.
@@ -124,6 +124,19 @@ pub(super) fn difference(name: &str, known: &ServiceTable, wanted: &ServiceTable
 }
 
 impl Writer<'_> {
+    /// All of a table that has just been made.
+    fn whole(mut self, wanted: &ServiceTable) -> Transaction {
+        self.sets();
+        for chain in base_chains(wanted) {
+            self.chain(chain.name, Some(&Hook { kind: "nat", number: OUTPUT, priority: chain.priority }));
+            for rule in &chain.rules {
+                self.rule(chain.name, rule);
+            }
+        }
+        self.advance(&ServiceTable::default(), wanted);
+        self.done()
+    }
+
     fn advance(&mut self, known: &ServiceTable, wanted: &ServiceTable) {
         let other = |a: &ServiceTable, b: &ServiceTable| -> Vec<(Mapped, Backends)> {
             let ports = a.ports.iter().filter(|(mapped, backends)| b.ports.get(mapped) != Some(backends));

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use sealane_agent::netlink::PacketSocket;
 use sealane_sys::NetNs;
 
@@ -86,6 +88,33 @@ async fn what_is_neither_ipv4_nor_arp_is_dropped_and_counted_apart() {
 }
 
 /// An ARP reply to everybody that `address` has `sender`, in a frame from `from`.
+/// The handles of what nft lists of the guard, which the kernel counts up for each thing that it makes.
+fn handles(listed: &str) -> BTreeSet<u32> {
+    let numbers = listed.lines().filter_map(|line| line.rsplit_once("# handle ")?.1.trim().parse().ok());
+    numbers.collect()
+}
+
+#[tokio::test]
+async fn a_new_port_is_guarded_without_a_touch_on_any_other() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    hosts.a.attach(&network, "first", 10, 10).await;
+    hosts.a.attach(&network, "second", 11, 11).await;
+    hosts.converge().await;
+    let listed = |host: &Host| handles(&host.in_network(&network, "nft -a list table netdev sealane"));
+    let links = |host: &Host| host.in_network(&network, "ip -o link show | grep -o '^[0-9]*: [^:@]*'");
+    let (before, links_before) = (listed(&hosts.a), links(&hosts.a));
+    hosts.a.attach(&network, "third", 12, 12).await;
+    let after = listed(&hosts.a);
+    assert!(before.is_subset(&after), "{before:?} {after:?}");
+    let new: Vec<u32> = after.difference(&before).copied().collect();
+    // A chain and its rules; nothing was made for a moment only.
+    let newest = before.last().unwrap();
+    assert_eq!(new, (newest + 1..=newest + new.len() as u32).collect::<Vec<_>>());
+    assert_eq!(new.len(), 4);
+    assert!(links(&hosts.a).starts_with(links_before.trim_end()), "{links_before}");
+}
+
 fn arp(from: [u8; 6], sender: [u8; 6], address: [u8; 4]) -> Vec<u8> {
     let everybody = [0xff; 6];
     let kind = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 2];
