@@ -245,6 +245,8 @@ impl Host {
         let mut mtu = self.parts.overlay.mtu();
         loop {
             self.drop_forsaken().await;
+            // Control may hear of a workload while the kernel follows; what it has acknowledged is done.
+            self.report();
             self.refresh(Reason::Change).await;
             self.tell();
             self.save();
@@ -522,8 +524,8 @@ impl Host {
         });
     }
 
-    /// Tells control what is new.
-    fn tell(&self) {
+    /// Tells control of this host's workloads.
+    fn report(&self) {
         let version = self.parts.mesh.version();
         self.parts.report.send_if_modified(|report| {
             let news = report.version != version;
@@ -532,6 +534,10 @@ impl Host {
             }
             news
         });
+    }
+
+    /// Tells control by what this host works.
+    fn tell(&self) {
         let carried = self.parts.mesh.carried();
         self.parts.carried.send_if_modified(|known| {
             let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
