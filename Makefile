@@ -80,7 +80,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" "$(CARGO)" doc --locked --workspace --no-deps --document-private-items
 
 ## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
-## overlay or dns measures one; ROUNDS and SECONDS_EACH say how long.
+## overlay, dns or starts measures one; ROUNDS and SECONDS_EACH say how long.
 bench: root tools-bench build
 	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
 

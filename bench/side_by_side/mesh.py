@@ -25,7 +25,7 @@ class Host:
         return site.shell(f"{env} {self.sealane} {line}", self.where)
 
     def control(self):
-        self.start("control", "--listen", f"{self.underlay}:7443", log=f"control-{self.name}")
+        self.plane = self.start("control", "--listen", f"{self.underlay}:7443", log=f"control-{self.name}")
         return self
 
     def join(self, control):
@@ -34,6 +34,13 @@ class Host:
             "agent", "--control", f"{control.underlay}:7443", "--token", token, "--name", self.name,
             "--underlay", self.underlay, log=f"agent-{self.name}")
         site.await_true(f"agent {self.name}", lambda: self._node_connected(control))
+
+    def quit(self):
+        """Ends everything that runs on the host."""
+        for process in (self.agent, self.plane):
+            site.stop(process)
+        site.shell(f"ip netns pids {self.where.rsplit('/', 1)[1]} | xargs -r kill -9")
+        self.say("clean --yes")
 
     def _node_connected(self, control):
         nodes = json.loads(control.say("node ls -o json") or "[]")

@@ -73,8 +73,18 @@ def _dns(figures):
     return _table(["", "answers/s", "Sealane to it", "CPU us/answer", "lost"], rows)
 
 
+def _starts(figures):
+    contenders = figures["contenders"]
+    head = ["workloads", *(f"{each['title']}: {field}" for each in contenders for field in ("p50 / p90 ms", "agent MiB"))]
+    rows = []
+    for sizes in zip(*(each["sizes"] for each in contenders)):
+        cells = ([f"{at['p50']:.0f} / {at['p90']:.0f}", f"{at['agent_mib']:.0f}"] for at in sizes)
+        rows.append([sizes[0]["size"], *(cell for pair in cells for cell in pair)])
+    return _table(head, rows)
+
+
 def part(name, figures):
-    return {"proxy": _proxy, "overlay": _overlay, "dns": _dns}[name](figures)
+    return {"proxy": _proxy, "overlay": _overlay, "dns": _dns, "starts": _starts}[name](figures)
 
 
 def _versions(figures):
@@ -90,7 +100,7 @@ def _machine():
     return f"{os.cpu_count()} CPUs ({model}), Linux {os.uname().release}"
 
 
-TITLES = {"proxy": "Proxies", "overlay": "Overlays", "dns": "DNS"}
+TITLES = {"proxy": "Proxies", "overlay": "Overlays", "dns": "DNS", "starts": "Starts"}
 
 
 def page(figures):
@@ -99,14 +109,15 @@ def page(figures):
     parts = []
     for name, found in figures.items():
         about = importlib.import_module(f".{name}", __package__).__doc__.strip()
-        parts.append(f"## {TITLES[name]}\n\n{about}\n\nMedians of {found['rounds']} rounds, {found['seconds']} s a measurement.\n\n{part(name, found)}")
+        how = found.get("how") or f"Medians of {found['rounds']} rounds, {found['seconds']} s a measurement."
+        parts.append(f"## {TITLES[name]}\n\n{about}\n\n{how}\n\n{part(name, found)}")
     return f"""# Benchmarks
 
 Sealane beside its public peers, each part in one run on one machine. Absolute figures move from machine to machine and from run to
 run; the ratios say where we stand. Nothing else ran meanwhile.
 
 Made by `make bench` on {_machine()};
-versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay` or
-`bench/run dns`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
+versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay`,
+`bench/run dns` or `bench/run starts`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
 
 """ + "\n\n".join(parts) + "\n"

@@ -55,6 +55,13 @@ def start(command, place=None, cpu=None, log=None, env=None):
     return process
 
 
+def attend(command, env=None, **streams):
+    """Starts a program that is looked at as it goes; it ends with the benchmark, or before."""
+    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, **streams)
+    atexit.register(process.kill)
+    return process
+
+
 def _quit(process):
     """Words of a program that ended when it should not have."""
     log = pathlib.Path("/run/bench") / f"{process.log}.log"
