@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         // Encoded once for all sidecars.
         .bytes(".sealane.v1.SidecarConfig.state")
+        .bytes(".sealane.v1.SidecarChange.change")
         .compile_fds(descriptors)?;
     Ok(())
 }

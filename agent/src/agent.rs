@@ -32,7 +32,7 @@ use crate::held::Held;
 use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::overlay::{Overlay, OverlayConfig, preflight};
 use crate::services::ServiceMetrics;
-use crate::sidecar::{self, Key, Registry};
+use crate::sidecar::{self, Key, Registry, ToldMetrics};
 use crate::workload::{self, Containers, Context, Workloads, boot_id, follow_containers};
 use crate::{gateway, health, metrics, node, orphans};
 
@@ -148,8 +148,7 @@ impl Ground {
     async fn lay(config: Config, hopper: Arc<Hopper>, identity: &NodeIdentity) -> Result<Self, StartError> {
         let registry = metrics::registry()?;
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let boot = boot_id()?;
-        let folders = Folders::open(&config)?;
+        let (boot, folders) = (boot_id()?, Folders::open(&config)?);
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
         let certs = certs_of(folder_of(&config, "identities")?, identity, &stored);
         let held = held(&config, &mesh, &stored, &overlay)?;
@@ -185,6 +184,7 @@ impl Ground {
             forwarder: Arc::new(Forwarder::new(host_resolvers(), dns_metrics.clone())),
             dns_metrics,
             service_metrics: ServiceMetrics::register(&registry)?,
+            told_metrics: ToldMetrics::register(&registry)?,
             host,
             folder: folders.workloads,
             boot,

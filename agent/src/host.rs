@@ -8,6 +8,7 @@ mod again;
 mod mesh;
 mod reserve;
 mod rest;
+mod steps;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::sidecar::Key;
 
 pub(crate) use actor::{HostHandle, HostParts, start};
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
+use steps::Steps;
 
 /// What one network means for this host.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Effective {
     pub(crate) snapshot: Arc<NetworkSnapshot>,
     /// The same for sidecars.
     pub(crate) told: Told,
+    /// How it came of the states before.
+    pub(crate) steps: Steps,
     /// The names.
     pub(crate) zone: Arc<Zone>,
     /// What leads to the services' endpoints in workloads' namespaces.
@@ -51,16 +55,17 @@ pub(crate) struct Effective {
 
 impl Effective {
     /// What the snapshot means; what it has in common with the one before is shared with that.
-    fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
+    pub(crate) fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
         let told = Told::from(snapshot.clone());
         match before {
             Some(same) if same.snapshot.same_content(&snapshot) => {
-                let Self { content, zone, services, .. } = same;
+                let Self { content, steps, zone, services, .. } = same;
                 Self {
                     sequence,
                     content: *content,
                     snapshot,
                     told,
+                    steps: steps.clone(),
                     zone: zone.clone(),
                     services: services.clone(),
                 }
@@ -72,7 +77,11 @@ impl Effective {
                     Some(before) => services.after(&before.services),
                     None => services,
                 };
-                Self { sequence, content: sequence, snapshot, told, zone, services }
+                let led = |before: &Self| {
+                    before.steps.with([before.content, sequence], &before.snapshot, &snapshot)
+                };
+                let steps = before.map(led).unwrap_or_default();
+                Self { sequence, content: sequence, snapshot, told, steps, zone, services }
             }
         }
     }

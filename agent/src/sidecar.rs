@@ -5,18 +5,21 @@
 
 mod leaving;
 mod ledger;
+mod metrics;
 mod process;
 mod registry;
 mod strays;
 mod supervisor;
+mod telling;
 
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, WorkloadName};
 
+pub(crate) use metrics::ToldMetrics;
 pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
 pub(crate) use registry::Registry;
 pub(crate) use strays::stop_unrecorded;
-pub(crate) use supervisor::{Command, SidecarParts, Supervisor};
+pub(crate) use supervisor::{Command, Equipment, SidecarParts, Supervisor};
 
 /// Which workload a sidecar serves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,15 @@
 //! Resources for tests: the network `shop` (10.42.0.0/16), of which each test says what matters to it.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::resource::{Block, Network, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Generation, MacAddr, Vni};
+
+use crate::certs::WorkloadIdentity;
+use crate::certs::key::Validity;
 
 /// The network with nothing in it.
 pub(crate) fn snapshot() -> NetworkSnapshot {
@@ -61,4 +69,17 @@ pub(crate) fn workload(name: &str, address: &str) -> Workload {
         weight: Default::default(),
         aliases: Default::default(),
     }
+}
+
+/// An identity of the network that nobody would believe.
+pub(crate) fn identity() -> Arc<WorkloadIdentity> {
+    let principal = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
+    let now = SystemTime::now();
+    Arc::new(WorkloadIdentity {
+        spiffe_id: SpiffeId { trust_domain: "sealane".parse().unwrap(), principal },
+        chain: vec![],
+        roots: vec![],
+        key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(vec![0])),
+        validity: Validity { not_before: now, not_after: now + Duration::from_secs(3600) },
+    })
 }

@@ -45,7 +45,7 @@ use crate::host::{AdmitError, HostHandle};
 use crate::ipam::IpamError;
 use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
-use crate::sidecar::{Key, Registry};
+use crate::sidecar::{Key, Registry, ToldMetrics};
 use anchor::Anchor;
 pub(crate) use containers::{Containers, follow as follow_containers};
 use plumbing::netns_path;
@@ -83,6 +83,8 @@ pub(crate) struct Context {
     pub(crate) dns_metrics: DnsMetrics,
     /// Counters of service addresses.
     pub(crate) service_metrics: ServiceMetrics,
+    /// What sidecars are told.
+    pub(crate) told_metrics: ToldMetrics,
     /// What this host knows.
     pub(crate) host: HostHandle,
     /// Where workloads are kept on disk.

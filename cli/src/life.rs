@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sealane_base::telemetry;
-use sealane_sys::resident;
+use sealane_sys::{resident, spawn};
 use tokio::runtime::Runtime;
 
 use crate::args;
@@ -34,6 +34,7 @@ pub(crate) fn keep(run_dir: &Path) -> Result<(), Failure> {
 
 /// `sealane proxy`.
 pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
+    spawn::stand_alone();
     telemetry::init();
     let settings = sealane_proxy::confine(args.settings(SIDECAR_DRAIN));
     let settings = settings

@@ -1,9 +1,11 @@
 //! What agent and sidecar say to each other: messages and descriptors over one unix stream socket.
 //!
 //! The sidecar connects to `<run-dir>/channel/sidecar.sock` and says [`Hello`]; the agent answers with listeners (unless
-//! the sidecar has them), an identity and a configuration, and again whenever one changes. The sidecar goes on
-//! with what it has when the agent is gone, and connects again.
+//! the sidecar has them), an identity and a configuration, and again whenever one changes; of a configuration in which
+//! no more than services and other workloads have changed, it says what has. The sidecar goes on with what it has when
+//! the agent is gone, and connects again.
 
+mod change;
 mod channel;
 mod convert;
 mod told;
@@ -19,8 +21,9 @@ use crate::identity::SpiffeId;
 use crate::resource::Workload;
 use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadName};
 
+pub use change::NetworkChange;
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
-pub use told::Told;
+pub use told::{Tell, Told};
 
 /// The name of the agent's socket for sidecars.
 pub const SOCKET: &str = "sidecar.sock";
@@ -114,6 +117,8 @@ pub struct Hello {
     pub has_listeners: bool,
     /// Whether it knows [`Down::Leave`].
     pub leaves: bool,
+    /// Whether it knows [`Down::Change`].
+    pub follows: bool,
 }
 
 /// From the agent.
@@ -125,6 +130,8 @@ pub enum Down {
     Identity(Identity),
     /// What it works by from now on.
     Config(Box<Config>),
+    /// In what another configuration is other than the one before.
+    Change(Change),
     /// Asks for [`Up::Metrics`].
     Collect,
     /// No new work; end when the work in progress is done, at most after this long.
@@ -187,6 +194,17 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
     /// When the certificate ends.
     pub not_after: SystemTime,
+}
+
+/// A configuration by its difference from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its sequence.
+    pub sequence: u64,
+    /// That of the one before, which is the last that was sent.
+    pub since: u64,
+    /// What has changed.
+    pub change: Told<NetworkChange>,
 }
 
 /// What a sidecar works by.

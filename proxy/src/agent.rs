@@ -111,6 +111,7 @@ async fn serve(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         has_listeners: core.is_listening(),
         leaves: true,
+        follows: true,
     };
     if let Err(error) = sender.send(Up::Hello(hello)).await {
         return End::Lost(error);
@@ -130,7 +131,10 @@ async fn serve(
                 leaving.get_or_insert(Instant::now() + deadline);
                 None
             }
-            Ok(message) => handle(message, core).await,
+            Ok(message) => match handle(message, core).await {
+                Ok(answer) => answer,
+                Err(error) => return leaving.map_or(End::Lost(error), End::Left),
+            },
             Err(error) => return leaving.map_or(End::Lost(error), End::Left),
         };
         backoff.reset();
@@ -157,7 +161,8 @@ fn release_start() {
     OVER.call_once(rest::release);
 }
 
-async fn handle(message: Down, core: &mut Core) -> Option<Up> {
+/// What there is to answer. An error ends the connection; with the next one comes a whole configuration.
+async fn handle(message: Down, core: &mut Core) -> Result<Option<Up>, ChannelError> {
     match message {
         Down::Listeners(listeners) => {
             if core.is_listening() {
@@ -165,7 +170,7 @@ async fn handle(message: Down, core: &mut Core) -> Option<Up> {
             } else if let Err(error) = core.listen(listeners).await {
                 tracing::error!(%error, "cannot listen on what the agent sent");
             }
-            None
+            Ok(None)
         }
         Down::Identity(identity) => {
             let id = identity.spiffe_id.to_string();
@@ -173,15 +178,24 @@ async fn handle(message: Down, core: &mut Core) -> Option<Up> {
                 Ok(()) => tracing::info!(%id, "identity"),
                 Err(error) => tracing::error!(%error, "the identity cannot be used"),
             }
-            None
+            Ok(None)
         }
         Down::Config(config) => {
             core.apply(&config).await;
             release_start();
-            Some(Up::Applied { sequence: config.sequence })
+            Ok(Some(Up::Applied { sequence: config.sequence }))
         }
-        Down::Collect => Some(Up::Metrics(core.counts()())),
+        Down::Change(change) => {
+            if core.follow(&change).await {
+                return Ok(Some(Up::Applied { sequence: change.sequence }));
+            }
+            let since = change.since;
+            Err(ChannelError::Malformed(format!(
+                "a change of configuration {since}, which is not this one's"
+            )))
+        }
+        Down::Collect => Ok(Some(Up::Metrics(core.counts()()))),
         // Taken before, since it ends the connection's loop.
-        Down::Drain { .. } | Down::Leave { .. } => None,
+        Down::Drain { .. } | Down::Leave { .. } => Ok(None),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::drain::Drain;
 use sealane_base::metrics::Family;
-use sealane_proto::sidecar::{Config, Identity, Listeners, Measured, SidecarPorts};
+use sealane_proto::sidecar::{Change, Config, Identity, Listeners, Measured, SidecarPorts};
 use sealane_sys::heap;
 use tokio::sync::oneshot;
 
@@ -31,6 +31,8 @@ pub struct Core {
     tls: TlsSource,
     drain: Drain,
     listening: bool,
+    /// What it works by, and the sequence of that.
+    current: Option<(u64, Arc<Snapshot>)>,
 }
 
 impl Core {
@@ -70,7 +72,7 @@ impl Core {
         telemetry.memory.limit.set(i64::try_from(memory * workers.max(1)).unwrap_or(i64::MAX));
         let workers = (0..workers.max(1)).map(|index| WorkerThread::start(index, plan.clone()));
         let workers = workers.collect::<io::Result<_>>().map_err(RunError::Worker)?;
-        Ok(Self { workers, telemetry, stats, tls, drain, listening: false })
+        Ok(Self { workers, telemetry, stats, tls, drain, listening: false, current: None })
     }
 
     /// Whether [`Core::listen`] was called.
@@ -118,11 +120,27 @@ impl Core {
     }
 
     /// Works by this configuration; returns when every new connection and request of every worker does.
-    pub async fn apply(&self, config: &Config) {
+    pub async fn apply(&mut self, config: &Config) {
         if let Err(error) = self.tls.revoke(&config.network.revoked) {
             tracing::error!(%error, "revoked certificates are still accepted for new tunnels");
         }
-        let snapshot = Arc::new(Snapshot::new(config));
+        self.work_by(config.sequence, Snapshot::new(config)).await;
+    }
+
+    /// The same by the configuration that the change leads to; false when it works by another than the one before that.
+    pub async fn follow(&mut self, change: &Change) -> bool {
+        let Some((_, before)) = self.current.as_ref().filter(|(sequence, _)| *sequence == change.since)
+        else {
+            return false;
+        };
+        let snapshot = before.after(&change.change);
+        self.work_by(change.sequence, snapshot).await;
+        true
+    }
+
+    async fn work_by(&mut self, sequence: u64, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        self.current = Some((sequence, snapshot.clone()));
         let mut waiting = Vec::new();
         for worker in &self.workers {
             let (done, applied) = oneshot::channel();

@@ -1,15 +1,18 @@
 //! Where a call goes: from the address that the workload called to the endpoints that may serve it. Pure.
 //!
-//! A [`Snapshot`] is built once per configuration and never changes.
+//! A [`Snapshot`] is built once per configuration and never changes. That of a configuration which is told by its difference
+//! from the one before shares with that what has not changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use sealane_proto::identity::Principal;
-use sealane_proto::resource::Workload;
-use sealane_proto::sidecar::Config;
-use sealane_proto::types::{NetworkName, Port, Protocol, ServiceName, Subnet6, Transport, Weight};
+use sealane_proto::resource::{Service, Workload};
+use sealane_proto::sidecar::{Config, NetworkChange};
+use sealane_proto::types::{
+    NetworkName, Port, Protocol, ServiceName, Subnet6, Transport, Weight, WorkloadName,
+};
 
 use crate::policy::Policy;
 use crate::telemetry::NO_SERVICE;
@@ -18,12 +21,12 @@ use crate::telemetry::NO_SERVICE;
 mod tests;
 
 /// One configuration, arranged for looking up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     /// The sidecar's own workload.
     pub(crate) own: Own,
     /// Which calls to it may pass.
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
     ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
     service_addresses: HashMap<Ipv4Addr, ServiceName>,
     workloads: HashMap<Ipv4Addr, Arc<WorkloadRoute>>,
@@ -57,14 +60,16 @@ pub(crate) struct ServiceRoute {
 /// A workload that is called by its own address.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WorkloadRoute {
-    /// Its name in metrics: its service's, else its own.
-    pub(crate) label: String,
+    name: WorkloadName,
+    address: Ipv4Addr,
     /// Its service.
     pub(crate) service: Option<ServiceName>,
     /// How to reach it.
     pub(crate) reach: Reach,
     /// What is spoken on the ports it offers.
-    protocols: Vec<(u16, Protocol)>,
+    protocols: Vec<(Port, Protocol)>,
+    /// Its share of its service's new work; `None` while it takes none.
+    weight: Option<Weight>,
 }
 
 /// One instance.
@@ -101,39 +106,88 @@ pub(crate) enum Target {
 impl Snapshot {
     /// Arranges a configuration.
     pub(crate) fn new(config: &Config) -> Self {
-        let network = &config.network;
-        let mut ports = HashMap::new();
-        for service in &network.services {
-            for offered in
-                service.ports.iter().filter(|offered| offered.protocol.transport() == Transport::Tcp)
-            {
-                let endpoints = network.endpoints(&service.name, offered.key());
+        let mut snapshot = Self {
+            own: Own {
+                address: config.workload.address.to_ipv4(),
+                label: party(config.workload.service.as_ref()).to_owned(),
+                name: label(config.workload.service.as_ref(), &config.workload.name).to_owned(),
+            },
+            policy: Arc::new(Policy::new(config)),
+            ports: HashMap::new(),
+            service_addresses: HashMap::new(),
+            workloads: HashMap::new(),
+            subnet6: config.network.network.subnet6,
+        };
+        snapshot.take_workloads(&config.network.workloads, &[]);
+        snapshot.take_services(&config.network.services, &[]);
+        snapshot
+    }
+
+    /// The same after a change that does not concern the own workload.
+    pub(crate) fn after(&self, change: &NetworkChange) -> Self {
+        let mut snapshot = self.clone();
+        let touched = snapshot.take_workloads(&change.workloads, &change.workloads_gone);
+        snapshot.take_services(&change.services, &change.services_gone);
+        snapshot.balance(&touched);
+        snapshot
+    }
+
+    /// Takes in these workloads, in place of those of their names; answers whose instances are other than before.
+    fn take_workloads(&mut self, news: &[Workload], gone: &[WorkloadName]) -> HashSet<ServiceName> {
+        let others: HashSet<&WorkloadName> = news.iter().map(|workload| &workload.name).chain(gone).collect();
+        let mut touched = HashSet::new();
+        self.workloads.retain(|_, route| {
+            let stays = !others.contains(&route.name);
+            touched.extend(route.service.iter().filter(|_| !stays).cloned());
+            stays
+        });
+        touched.extend(news.iter().filter_map(|workload| workload.service.clone()));
+        let routes = news.iter().map(|workload| Arc::new(WorkloadRoute::new(workload)));
+        self.workloads.extend(routes.map(|route| (route.address, route)));
+        touched
+    }
+
+    /// Takes in these services, in place of those of their names.
+    fn take_services(&mut self, news: &[Service], gone: &[ServiceName]) {
+        let others: HashSet<&ServiceName> = news.iter().map(|service| &service.name).chain(gone).collect();
+        self.ports.retain(|_, route| !others.contains(&route.service));
+        self.service_addresses.retain(|_, name| !others.contains(name));
+        for service in news {
+            let vip = service.vip.to_ipv4();
+            self.service_addresses.insert(vip, service.name.clone());
+            let carried = service.ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp);
+            self.ports.extend(carried.map(|offered| {
                 let route = ServiceRoute {
                     service: service.name.clone(),
                     port: offered.port,
                     protocol: offered.protocol,
-                    endpoints: endpoints
-                        .map(|workload| (endpoint(workload, offered.port), workload.weight))
-                        .collect(),
+                    endpoints: Vec::new(),
                 };
-                ports.insert((service.vip.to_ipv4(), offered.port.get()), Arc::new(route));
+                ((vip, offered.port.get()), Arc::new(route))
+            }));
+        }
+        self.balance(&others.into_iter().cloned().collect());
+    }
+
+    /// Finds the endpoints of these services anew.
+    fn balance(&mut self, services: &HashSet<ServiceName>) {
+        let mut instances: HashMap<&ServiceName, Vec<&WorkloadRoute>> = HashMap::new();
+        for route in self.workloads.values() {
+            if let Some(service) = route.service.as_ref().filter(|service| services.contains(service)) {
+                instances.entry(service).or_default().push(route);
             }
         }
-        let addresses = network.services.iter().map(|service| (service.vip.to_ipv4(), service.name.clone()));
-        let workloads = network.workloads.iter();
-        Self {
-            own: Own {
-                address: config.workload.address.to_ipv4(),
-                label: party(config.workload.service.as_ref()).to_owned(),
-                name: label(&config.workload),
-            },
-            policy: Policy::new(config),
-            ports,
-            service_addresses: addresses.collect(),
-            workloads: workloads
-                .map(|workload| (workload.address.to_ipv4(), Arc::new(WorkloadRoute::new(workload))))
-                .collect(),
-            subnet6: network.network.subnet6,
+        instances.values_mut().for_each(|instances| instances.sort_by(|a, b| a.name.cmp(&b.name)));
+        for route in self.ports.values_mut().filter(|route| services.contains(&route.service)) {
+            let instances = instances.get(&route.service).into_iter().flatten();
+            let endpoints = instances.filter_map(|instance| instance.endpoint(route.port)).collect();
+            let ServiceRoute { service, port, protocol, .. } = &**route;
+            *route = Arc::new(ServiceRoute {
+                service: service.clone(),
+                port: *port,
+                protocol: *protocol,
+                endpoints,
+            });
         }
     }
 
@@ -182,23 +236,33 @@ impl Snapshot {
 
 impl WorkloadRoute {
     fn new(workload: &Workload) -> Self {
+        let carried = workload.ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp);
         Self {
-            label: label(workload),
+            name: workload.name.clone(),
+            address: workload.address.to_ipv4(),
             service: workload.service.clone(),
             reach: reach(workload),
-            protocols: workload
-                .ports
-                .iter()
-                .filter(|port| port.protocol.transport() == Transport::Tcp)
-                .map(|port| (port.port.get(), port.protocol))
-                .collect(),
+            protocols: carried.map(|port| (port.port, port.protocol)).collect(),
+            weight: workload.takes_work().then_some(workload.weight),
         }
+    }
+
+    /// Its name in metrics: its service's, else its own.
+    pub(crate) fn label(&self) -> &str {
+        label(self.service.as_ref(), &self.name)
     }
 
     /// What is spoken on `port`; on one that is not offered, nobody knows.
     pub(crate) fn protocol(&self, port: u16) -> Protocol {
-        let offered = self.protocols.iter().find(|(number, _)| *number == port);
+        let offered = self.protocols.iter().find(|(number, _)| number.get() == port);
         offered.map_or(Protocol::Auto, |&(_, protocol)| protocol)
+    }
+
+    /// Its place among its service's endpoints; `None` when it does not offer the port or takes no work.
+    fn endpoint(&self, port: Port) -> Option<(Endpoint, Weight)> {
+        let weight = self.weight.filter(|_| self.protocols.iter().any(|(offered, _)| *offered == port))?;
+        let address = SocketAddr::new(self.address.into(), port.get());
+        Some((Endpoint { address, reach: self.reach.clone() }, weight))
     }
 }
 
@@ -214,11 +278,6 @@ pub(crate) fn principal(
     }
 }
 
-fn endpoint(workload: &Workload, port: Port) -> Endpoint {
-    let address = SocketAddr::new(workload.address.to_ipv4().into(), port.get());
-    Endpoint { address, reach: reach(workload) }
-}
-
 fn reach(workload: &Workload) -> Reach {
     if workload.sidecar {
         Reach::Tunnel(principal(&workload.network, workload.service.as_ref(), workload))
@@ -232,9 +291,6 @@ pub(crate) fn party(service: Option<&ServiceName>) -> &str {
     service.map_or(NO_SERVICE, ServiceName::as_str)
 }
 
-fn label(workload: &Workload) -> String {
-    match &workload.service {
-        Some(service) => service.to_string(),
-        None => workload.name.to_string(),
-    }
+fn label<'a>(service: Option<&'a ServiceName>, name: &'a WorkloadName) -> &'a str {
+    service.map_or(name.as_str(), ServiceName::as_str)
 }

@@ -61,7 +61,7 @@ impl Upstream {
         let port = Port::try_from(destination.port()).ok()?;
         let (label, service) = match target {
             Target::Service(route) => (route.service.to_string(), Some(route.service.clone())),
-            Target::Workload(route) => (route.label.clone(), route.service.clone()),
+            Target::Workload(route) => (route.label().to_owned(), route.service.clone()),
             Target::Passthrough => (UNKNOWN.to_owned(), None),
             Target::Unmapped(_) => return None,
         };
@@ -92,7 +92,7 @@ impl Upstream {
     pub(crate) fn update(&self, target: &Target) -> bool {
         let (label, service) = match target {
             Target::Service(route) => (route.service.as_str(), Some(&route.service)),
-            Target::Workload(route) => (route.label.as_str(), route.service.as_ref()),
+            Target::Workload(route) => (route.label(), route.service.as_ref()),
             Target::Passthrough | Target::Unmapped(_) => return false,
         };
         if label != self.label || service != self.service.as_ref() {

@@ -1,5 +1,8 @@
 //! Starting processes in other namespaces.
-#![allow(unsafe_code, reason = "Command::pre_exec is unsafe; each hook makes only system calls")]
+#![allow(
+    unsafe_code,
+    reason = "Command::pre_exec is unsafe, each hook makes only system calls; close_range(2) of what nobody owns"
+)]
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,11 +20,21 @@ pub trait SpawnExt {
     /// Is killed when the thread that started it ends.
     fn die_with_parent(&mut self) -> &mut Self;
 
-    /// Has no descriptors but those it is given: whatever its starter has open is closed by exec.
-    fn closed(&mut self) -> &mut Self;
-
     /// Leads a session of its own: no terminal, no signals of its starter's process group.
     fn detached(&mut self) -> &mut Self;
+}
+
+/// Leaves the session of whoever started this process and closes all descriptors that it was given but standard input,
+/// output and error. A process that does so itself can be started without a copy of its starter (posix_spawn(3)), which
+/// takes the longer the more memory that has.
+///
+/// To be called first of all: nothing of the process's own may be open.
+pub fn stand_alone() {
+    // Who leads a group of processes was started alone.
+    let _ = setsid();
+    // Kernels before 5.9 do not have it; whatever is ours was closed by exec.
+    // SAFETY: nothing of this process owns a descriptor from 3 on yet, as the caller has promised.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
 impl SpawnExt for Command {
@@ -39,17 +52,6 @@ impl SpawnExt for Command {
     fn die_with_parent(&mut self) -> &mut Self {
         let hook = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
         // SAFETY: prctl(2) only.
-        unsafe { self.pre_exec(hook) }
-    }
-
-    fn closed(&mut self) -> &mut Self {
-        let hook = || {
-            // Kernels before 5.11 do not have it; what is ours is closed by exec anyway.
-            // SAFETY: close_range(2) changes flags of descriptors alone.
-            unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-            Ok(())
-        };
-        // SAFETY: close_range(2) only.
         unsafe { self.pre_exec(hook) }
     }
 

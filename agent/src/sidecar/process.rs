@@ -11,7 +11,6 @@ use std::process::{Child, Command, Stdio};
 
 use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::hop::Hopper;
-use sealane_sys::spawn::SpawnExt;
 use sealane_sys::{NetNs, Process};
 use socket2::{SockRef, Type};
 use tokio::io::unix::AsyncFd;
@@ -56,7 +55,8 @@ impl SidecarProcess {
         command.args(["--network", key.network.as_str(), "--workload", key.workload.as_str()]);
         // A token that the agent was given is nobody else's.
         command.env_remove("SEALANE_TOKEN");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).detached().closed();
+        // No hook of ours: it leaves this session by itself, and begins without a copy of this process.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = hopper.run(netns, move || command.spawn())??;
         let process = Process::open(child.id()).map_err(io::Error::other)?;
         let record = record(run_dir, &key.record_name(), &process)?;

@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use super::Key;
 use super::leaving::{Feed, Leaving};
+use super::metrics::{self, ToldMetrics};
 use super::process::SidecarProcess;
 use super::registry::{Connected, Registry};
+use super::telling::Telling;
 use crate::certs::WorkloadIdentity;
 use crate::host::Effective;
 
@@ -52,16 +54,25 @@ pub(crate) struct SidecarParts {
     pub(crate) run_dir: PathBuf,
     /// The program.
     pub(crate) binary: PathBuf,
-    /// The thread that starts processes in namespaces.
+    /// Starts processes in namespaces.
     pub(crate) hopper: Arc<Hopper>,
-    /// The listening sockets: outbound, inbound, tunnel.
-    pub(crate) listeners: Vec<OwnedFd>,
     /// The mesh.
     pub(crate) trust_domain: TrustDomain,
-    /// Who it is, once that is known; without it the sidecar ends.
-    pub(crate) identity: oneshot::Receiver<watch::Receiver<Arc<WorkloadIdentity>>>,
+    /// What it needs to begin, once that is there; without it the sidecar ends.
+    pub(crate) equipment: oneshot::Receiver<Equipment>,
     /// What it works by.
     pub(crate) effective: watch::Receiver<Arc<Effective>>,
+    /// Counts what it is told.
+    pub(crate) told: ToldMetrics,
+}
+
+/// What a sidecar needs to begin.
+#[derive(Debug)]
+pub(crate) struct Equipment {
+    /// Who it is.
+    pub(crate) identity: watch::Receiver<Arc<WorkloadIdentity>>,
+    /// The listening sockets: outbound, inbound, tunnel.
+    pub(crate) listeners: Vec<OwnedFd>,
 }
 
 /// A supervised sidecar; dropping this leaves the process running for the next agent.
@@ -95,7 +106,7 @@ impl Supervisor {
     }
 }
 
-/// Adopts the process or starts it, and waits for its identity meanwhile; `None` when it is to end before that.
+/// Adopts the process or starts it, and waits for what it needs meanwhile; `None` when it is to end before that.
 async fn begin(
     mut parts: SidecarParts,
     registry: Arc<Registry>,
@@ -107,11 +118,11 @@ async fn begin(
         Some(adopted) => Ok(adopted),
         None => parts.spawn(),
     };
-    let identity = tokio::select! {
-        identity = &mut parts.identity => identity.ok(),
+    let equipment = tokio::select! {
+        equipment = &mut parts.equipment => equipment.ok(),
         () = drained(&mut orders) => None,
     };
-    let Some(identity) = identity else {
+    let Some(Equipment { identity, listeners }) = equipment else {
         let mut process = process.ok()?;
         // It has ended meanwhile, or the next line waits for what cannot fail to come.
         let _ = process.kill();
@@ -127,12 +138,13 @@ async fn begin(
     };
     let run = Run {
         parts,
+        listeners,
         feed,
         incoming,
         orders,
         applied,
         registry,
-        sent: None,
+        telling: Telling::to(false),
         collecting: Vec::new(),
         last: Vec::new(),
         followed: None,
@@ -164,13 +176,14 @@ impl SidecarParts {
 
 struct Run {
     parts: SidecarParts,
+    listeners: Vec<OwnedFd>,
     feed: Feed,
     registry: Arc<Registry>,
     incoming: mpsc::Receiver<Connected>,
     orders: mpsc::Receiver<Command>,
     applied: watch::Sender<Option<u64>>,
     /// What the connected sidecar was told last.
-    sent: Option<Sent>,
+    telling: Telling,
     collecting: Vec<oneshot::Sender<Measured>>,
     /// What a drained sidecar counted at last.
     last: Vec<Family>,
@@ -190,15 +203,6 @@ struct Followed {
     answer: oneshot::Sender<Result<(), String>>,
     /// When the other one must work.
     until: Instant,
-}
-
-/// A configuration on its way.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    /// Its sequence.
-    sequence: u64,
-    /// The newest sequence that says the same.
-    means: u64,
 }
 
 /// How a stretch of a sidecar's life ended.
@@ -360,7 +364,7 @@ impl Run {
         connected: Connected,
     ) -> Result<End, ChannelError> {
         let Connected { hello, mut channel, pid } = connected;
-        self.sent = None;
+        self.telling = Telling::to(hello.follows);
         // One that ended meanwhile is found out soon enough.
         let other = process.is_of_this_program().is_ok_and(|same| !same).then(|| hello.version.clone());
         self.registry.note_program(&self.parts.key, other);
@@ -445,8 +449,7 @@ impl Run {
                     tracing::info!(key = %self.parts.key, "another sidecar has taken over");
                     self.depart(followed);
                 }
-                let sent = self.sent.filter(|sent| sent.sequence == sequence);
-                self.applied.send_replace(Some(sent.map_or(sequence, |sent| sent.means)));
+                self.applied.send_replace(Some(self.telling.meaning(sequence)));
             }
             Up::Metrics(measured) => {
                 // Answers come in the order of the questions; one asker that left loses only its own. What comes
@@ -463,32 +466,27 @@ impl Run {
 
     async fn configure(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
         let effective = self.feed.effective.borrow_and_update().clone();
-        let sequence = effective.sequence;
-        if let Some(sent) = self.sent.as_mut().filter(|sent| effective.content <= sent.sequence) {
-            // It knows all this, or is just told so.
-            sent.means = sequence;
-            let sent = sent.sequence;
+        if let Some(sent) = self.telling.knows(&effective) {
+            // It works by all this, or will when it works by what is on its way.
             self.applied.send_if_modified(|applied| {
                 let follows = applied.is_some_and(|applied| applied >= sent);
                 if follows {
-                    *applied = Some(sequence);
+                    *applied = Some(effective.sequence);
                 }
                 follows
             });
             return Ok(());
         }
-        match self.feed.config(&effective) {
-            Some(config) => {
-                self.sent = Some(Sent { sequence, means: sequence });
-                channel.sender.send(config).await
-            }
-            None => Ok(()),
+        for message in self.telling.lead(&self.feed, &effective) {
+            let kind = metrics::kind(&message);
+            let length = channel.sender.send(message).await?;
+            self.parts.told.count(kind, length);
         }
+        Ok(())
     }
 
     fn listeners(&self) -> Result<Listeners, ChannelError> {
-        let copies =
-            self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+        let copies = self.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
         copies.try_into()
     }
 

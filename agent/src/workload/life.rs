@@ -14,7 +14,7 @@ use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::{ROOM, SOCKET};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::admission::RETRY;
 use super::anchor::Lifeline;
@@ -28,7 +28,7 @@ use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
 use crate::overlay::Local;
 use crate::services;
-use crate::sidecar::{Key, Supervisor};
+use crate::sidecar::{Equipment, Key, Supervisor};
 use waiting::Waiting;
 
 /// How long a sidecar may be away, which is started again when it dies, until its workload gets no calls.
@@ -48,6 +48,8 @@ pub(super) struct Life {
     names: (Arc<Names>, usize),
     plumbed: Option<Plumbed>,
     supervisor: Option<Supervisor>,
+    /// For what a started sidecar waits for.
+    equipping: Option<oneshot::Sender<Equipment>>,
     /// By what the rules of service addresses are.
     ruled: u64,
     /// Whether the kernel refused them the last time.
@@ -79,6 +81,7 @@ impl Life {
             names,
             plumbed: None,
             supervisor: None,
+            equipping: None,
             ruled: 0,
             refused: false,
             audit_due: false,

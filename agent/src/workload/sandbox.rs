@@ -163,6 +163,10 @@ impl Sandbox {
     }
 
     async fn set_up(&mut self, given: Option<NetNs>, progress: &Progress) -> Result<(), AttachError> {
+        if given.is_none() {
+            let netns = ground::ensure_netns(&self.context, &self.keys(), None)?;
+            self.lives.iter_mut().for_each(|life| life.start_sidecar_in(&netns));
+        }
         self.stand(given).await?;
         try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)
     }

@@ -20,7 +20,8 @@ pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
 /// Length (4 bytes, big endian) and the number of descriptors (1 byte).
 const HEADER: usize = 5;
-const CHUNK: usize = 64 * 1024;
+/// Read at once. It lives on the stack: an agent has a receiver per sidecar, and between two messages none holds anything.
+const CHUNK: usize = 16 * 1024;
 
 /// Why the channel broke. Every one of these ends it: connect again.
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +79,11 @@ impl<S, R> From<UnixStream> for Channel<S, R> {
 }
 
 impl<M: Message> Sender<M> {
-    /// Sends one message. Not cancel safe: a cancelled send breaks the channel.
+    /// Sends one message; answers its length in bytes. Not cancel safe: a cancelled send breaks the channel.
     ///
     /// # Errors
     /// When the peer is gone or the message is longer than [`MAX_MESSAGE`].
-    pub async fn send(&mut self, message: M) -> Result<(), ChannelError> {
+    pub async fn send(&mut self, message: M) -> Result<usize, ChannelError> {
         let (wire, fds) = message.pack()?;
         let length = wire.encoded_len();
         if length > MAX_MESSAGE {
@@ -102,7 +103,7 @@ impl<M: Message> Sender<M> {
             borrowed.clear();
             bytes.advance(sent);
         }
-        Ok(())
+        Ok(HEADER + length)
     }
 }
 
@@ -116,16 +117,14 @@ impl<M: Message> Receiver<M> {
             if let Some(message) = self.buffered()? {
                 return Ok(message);
             }
-            let start = self.buffer.len();
-            self.buffer.resize(start + CHUNK, 0);
             let (socket, buffer, fds) = (&self.socket, &mut self.buffer, &mut self.fds);
-            let mut guard = Truncate { buffer, length: start };
-            let got = socket
-                .async_io(Interest::READABLE, || fdpass::recv(&**socket, &mut guard.buffer[start..], fds))
-                .await?;
-            guard.length = start + got;
-            drop(guard);
-            if got == 0 {
+            let mut take = || {
+                let mut chunk = [0; CHUNK];
+                let got = fdpass::recv(&**socket, &mut chunk, fds)?;
+                buffer.extend_from_slice(&chunk[..got]);
+                Ok(got)
+            };
+            if socket.async_io(Interest::READABLE, &mut take).await? == 0 {
                 return Err(ChannelError::Closed);
             }
         }
@@ -148,20 +147,12 @@ impl<M: Message> Receiver<M> {
         }
         self.buffer.advance(HEADER);
         let body = self.buffer.split_to(length);
+        if self.buffer.is_empty() {
+            // Its memory goes with the message's.
+            self.buffer = BytesMut::new();
+        }
         let wire = M::Wire::decode(body).map_err(|error| ChannelError::Malformed(error.to_string()))?;
         M::unpack(wire, self.fds.drain(..fds).collect()).map(Some)
-    }
-}
-
-/// Cuts the buffer back to what was received, also when the receive is cancelled.
-struct Truncate<'a> {
-    buffer: &'a mut BytesMut,
-    length: usize,
-}
-
-impl Drop for Truncate<'_> {
-    fn drop(&mut self) {
-        self.buffer.truncate(self.length);
     }
 }
 

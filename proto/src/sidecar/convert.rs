@@ -8,7 +8,9 @@ use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_sys::memfd;
 use zeroize::Zeroize;
 
-use super::{ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Told, Up};
+use super::{
+    Change, ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Told, Up,
+};
 use crate::wire::v1;
 
 /// A message and the descriptors that go with it.
@@ -54,6 +56,7 @@ impl Message for Up {
                 version: hello.version,
                 has_listeners: hello.has_listeners,
                 leaves: hello.leaves,
+                follows: hello.follows,
             }),
             Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
             Self::Metrics(Measured { families, troubles }) => M::Metrics(v1::MetricFamilies {
@@ -74,6 +77,7 @@ impl Message for Up {
                 version: hello.version,
                 has_listeners: hello.has_listeners,
                 leaves: hello.leaves,
+                follows: hello.follows,
             }),
             M::Applied(applied) => Self::Applied { sequence: applied.sequence },
             M::Metrics(measured) => {
@@ -105,6 +109,10 @@ impl Message for Down {
                 workload: Some((&config.workload).into()),
                 state: config.network.encoded(),
             })),
+            Self::Change(Change { sequence, since, change }) => {
+                let change = change.encoded();
+                Parcel::bare(M::Change(v1::SidecarChange { sequence, since, change }))
+            }
             Self::Collect => Parcel::bare(M::Collect(v1::Collect {})),
             Self::Drain { deadline } => {
                 Parcel::bare(M::Drain(v1::Drain { deadline_millis: millis(deadline) }))
@@ -130,6 +138,9 @@ impl Message for Down {
                     workload: workload.try_into()?,
                     network: Told::decode(config.state)?,
                 }))
+            }
+            M::Change(v1::SidecarChange { sequence, since, change }) => {
+                Self::Change(Change { sequence, since, change: Told::decode(change)? })
             }
             M::Collect(v1::Collect {}) => Self::Collect,
             M::Drain(drain) => Self::Drain { deadline: Duration::from_millis(drain.deadline_millis.into()) },

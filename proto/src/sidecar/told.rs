@@ -1,4 +1,4 @@
-//! The network as all its sidecars on a host are told of it.
+//! What all sidecars of a network on a host are told alike: the network, and its changes.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
@@ -6,66 +6,81 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::ChannelError;
+use super::{ChannelError, NetworkChange};
 use crate::resource::NetworkSnapshot;
-use crate::wire::v1;
+use crate::wire::{WireError, v1};
 
-/// A network that many sidecars are told of: copies share it and its wire form, which the first one that is sent makes.
+/// What many sidecars are told, a network or a change of it: copies share it and its wire form, which the first one that
+/// is sent makes.
 #[derive(Clone, Debug)]
-pub struct Told {
-    snapshot: Arc<NetworkSnapshot>,
+pub struct Told<T = NetworkSnapshot> {
+    said: Arc<T>,
     encoded: Arc<OnceLock<Bytes>>,
 }
 
-impl Told {
+/// A type that has a wire form.
+pub trait Tell: Sized + 'static {
+    #[doc(hidden)]
+    type Wire: prost::Message + Default + for<'a> From<&'a Self> + TryInto<Self, Error = WireError>;
+}
+
+impl Tell for NetworkSnapshot {
+    type Wire = v1::NetworkState;
+}
+
+impl Tell for NetworkChange {
+    type Wire = v1::NetworkChange;
+}
+
+impl<T: Tell> Told<T> {
     /// Its wire form.
     pub(super) fn encoded(&self) -> Bytes {
-        let encode = || v1::NetworkState::from(&*self.snapshot).encode_to_vec().into();
+        let encode = || T::Wire::from(&*self.said).encode_to_vec().into();
         self.encoded.get_or_init(encode).clone()
     }
 
     /// What the wire form says.
     pub(super) fn decode(encoded: Bytes) -> Result<Self, ChannelError> {
-        let state = v1::NetworkState::decode(encoded);
-        let state = state.map_err(|error| ChannelError::Malformed(error.to_string()))?;
-        Ok(NetworkSnapshot::try_from(state)?.into())
+        let wire = T::Wire::decode(encoded);
+        let wire = wire.map_err(|error| ChannelError::Malformed(error.to_string()))?;
+        Ok(wire.try_into()?.into())
     }
 }
 
-impl From<Arc<NetworkSnapshot>> for Told {
-    fn from(snapshot: Arc<NetworkSnapshot>) -> Self {
-        Self { snapshot, encoded: Arc::default() }
+impl<T> From<Arc<T>> for Told<T> {
+    fn from(said: Arc<T>) -> Self {
+        Self { said, encoded: Arc::default() }
     }
 }
 
-impl From<NetworkSnapshot> for Told {
-    fn from(snapshot: NetworkSnapshot) -> Self {
-        Arc::new(snapshot).into()
+impl<T: Tell> From<T> for Told<T> {
+    fn from(said: T) -> Self {
+        Arc::new(said).into()
     }
 }
 
-impl Deref for Told {
-    type Target = NetworkSnapshot;
+impl<T> Deref for Told<T> {
+    type Target = T;
 
-    fn deref(&self) -> &NetworkSnapshot {
-        &self.snapshot
+    fn deref(&self) -> &T {
+        &self.said
     }
 }
 
-impl DerefMut for Told {
-    fn deref_mut(&mut self) -> &mut NetworkSnapshot {
+impl<T: Clone> DerefMut for Told<T> {
+    fn deref_mut(&mut self) -> &mut T {
         self.encoded = Arc::default();
-        Arc::make_mut(&mut self.snapshot)
+        Arc::make_mut(&mut self.said)
     }
 }
 
-impl PartialEq for Told {
+impl<T: PartialEq> PartialEq for Told<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.snapshot == other.snapshot
+        self.said == other.said
     }
 }
 
-impl Eq for Told {}
+impl<T: Eq> Eq for Told<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -105,13 +120,13 @@ mod tests {
         assert_eq!(one.encoded(), other.encoded());
         other.generation.revision = 2;
         assert_ne!(one.encoded(), other.encoded());
-        assert_eq!(Told::decode(other.encoded()).unwrap(), other);
+        assert_eq!(Told::<NetworkSnapshot>::decode(other.encoded()).unwrap(), other);
     }
 
     #[test]
     fn what_is_no_network_is_refused() {
         for encoded in [&[][..], &[0xff], &[8, 1]] {
-            assert!(Told::decode(Bytes::copy_from_slice(encoded)).is_err(), "{encoded:?}");
+            assert!(Told::<NetworkSnapshot>::decode(Bytes::copy_from_slice(encoded)).is_err(), "{encoded:?}");
         }
     }
 }

@@ -13,6 +13,7 @@ use super::v1;
 use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
+use crate::sidecar::NetworkChange;
 use crate::types::{Aliases, Generation, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError};
 
 /// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
@@ -325,6 +326,30 @@ pub fn weight(number: Option<u32>) -> Result<Weight, WeightError> {
 
 fn serial(at: &In, octets: &[u8]) -> Result<SerialPrefix, WireError> {
     octets.try_into().map_err(|error: SerialPrefixError| at.invalid("revoked_serials", &error))
+}
+
+impl TryFrom<v1::NetworkChange> for NetworkChange {
+    type Error = WireError;
+    fn try_from(message: v1::NetworkChange) -> Result<Self, WireError> {
+        let at = In("NetworkChange");
+        Ok(Self {
+            services: all(message.services)?,
+            services_gone: at.names("services_gone", &message.services_gone)?,
+            workloads: all(message.workloads)?,
+            workloads_gone: at.names("workloads_gone", &message.workloads_gone)?,
+        })
+    }
+}
+
+impl From<&NetworkChange> for v1::NetworkChange {
+    fn from(change: &NetworkChange) -> Self {
+        Self {
+            services: each(&change.services),
+            services_gone: change.services_gone.iter().map(ToString::to_string).collect(),
+            workloads: each(&change.workloads),
+            workloads_gone: change.workloads_gone.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 impl TryFrom<v1::NetworkState> for NetworkSnapshot {

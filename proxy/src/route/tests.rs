@@ -52,10 +52,73 @@ fn workloads_are_reached_by_their_own_address_and_strangers_passed_through() {
     let Target::Workload(route) = snapshot.target("10.42.2.1:9000".parse().unwrap()) else { panic!() };
     let expected = Principal::Workload("shop".parse().unwrap(), "web".parse().unwrap());
     assert_eq!(route.reach, Reach::Tunnel(expected));
-    assert_eq!(route.label, "web");
+    assert_eq!(route.label(), "web");
     let called = snapshot.label_of("10.42.2.1".parse().unwrap());
     assert_eq!(called, Some(NO_SERVICE), "names of workloads come and go, and would be labels without end");
     for stranger in ["10.42.9.9:80", "[::1]:80"] {
         assert!(matches!(snapshot.target(stranger.parse().unwrap()), Target::Passthrough));
     }
+}
+
+/// In how far the two are one: own workload and rules are those of the configuration before in any case.
+fn assert_same(one: &Snapshot, other: &Snapshot) {
+    assert_eq!(one.ports, other.ports);
+    assert_eq!(one.service_addresses, other.service_addresses);
+    assert_eq!(one.workloads, other.workloads);
+}
+
+#[test]
+fn what_follows_a_change_is_what_the_whole_configuration_makes() {
+    let own = workload("web", "10.42.2.1", None, &[]);
+    let api =
+        |last: u8, ports| workload(&format!("api-{last}"), &format!("10.42.1.{last}"), Some("api"), ports);
+    let service_api = || service("api", "10.42.255.1", &["80/http", "81"]);
+    let service_db = || service("db", "10.42.255.2", &["5432"]);
+    let of_db = |last: u8| workload("db-1", &format!("10.42.3.{last}"), Some("db"), &["5432"]);
+    let not_ready = |mut workload: Workload| {
+        workload.ready = false;
+        workload
+    };
+    let states = [
+        (vec![], vec![own.clone()]),
+        (vec![], vec![api(1, &["80/http"]), own.clone()]),
+        (vec![service_api()], vec![api(1, &["80/http"]), own.clone()]),
+        (vec![service_api()], vec![api(1, &["80/http"]), api(2, &["80/http", "81"]), own.clone()]),
+        (
+            vec![service_api(), service_db()],
+            vec![not_ready(api(1, &["80"])), api(2, &["81"]), of_db(1), own.clone()],
+        ),
+        // Another address, another service of the same name as before, one that is gone.
+        (
+            vec![service("api", "10.42.255.9", &["82"]), service_db()],
+            vec![api(3, &["82"]), of_db(7), own.clone()],
+        ),
+        (vec![service_db()], vec![of_db(1), own.clone()]),
+        (vec![], vec![own.clone()]),
+    ];
+    let configs = states.map(|(services, workloads)| config(own.clone(), services, workloads));
+    for before in &configs {
+        for after in &configs {
+            let change = NetworkChange::between(&before.network, &after.network).unwrap();
+            assert_same(&Snapshot::new(before).after(&change), &Snapshot::new(after));
+        }
+    }
+}
+
+#[test]
+fn what_a_change_does_not_touch_is_shared_with_the_configuration_before() {
+    let own = workload("web", "10.42.2.1", None, &[]);
+    let api = workload("api-1", "10.42.1.1", Some("api"), &["80"]);
+    let services = || vec![service("api", "10.42.255.1", &["80"]), service("db", "10.42.255.2", &["5432"])];
+    let before = config(own.clone(), services(), vec![api.clone(), own.clone()]);
+    let db = workload("db-1", "10.42.3.1", Some("db"), &["5432"]);
+    let after = config(own.clone(), services(), vec![api, db, own]);
+    let change = NetworkChange::between(&before.network, &after.network).unwrap();
+    let before = Snapshot::new(&before);
+    let after = before.after(&change);
+    let route = |snapshot: &Snapshot, vip, port| {
+        snapshot.ports[&(std::net::Ipv4Addr::new(10, 42, 255, vip), port)].clone()
+    };
+    assert!(Arc::ptr_eq(&route(&before, 1, 80), &route(&after, 1, 80)));
+    assert_eq!(route(&after, 2, 5432).endpoints.len(), 1);
 }

@@ -70,11 +70,11 @@ async fn a_post_that_broke_before_its_answer_is_not_repeated() {
 #[tokio::test]
 async fn when_nobody_can_be_reached_the_answer_names_the_service() {
     let mesh = Mesh::new("8080/http", 2);
-    let client = mesh.client().await;
+    let mut client = mesh.client().await;
     let response = client.ask(POST).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\nserver: sealane\r\n"), "{response}");
     assert!(response.contains("api gave no answer: no connection to"), "{response}");
-    mesh.set_ready(&client, &[]).await;
+    mesh.set_ready(&mut client, &[]).await;
     let response = client.ask(GET).await.unwrap();
     assert!(response.ends_with("no instance of api is ready\n"), "{response}");
 }
@@ -99,7 +99,7 @@ async fn a_response_that_breaks_in_its_middle_is_seen_to_be_broken() {
 #[tokio::test]
 async fn a_changed_configuration_moves_the_next_request_of_an_open_connection() {
     let mesh = Mesh::new("8080/http", 2);
-    let client = mesh.client().await;
+    let mut client = mesh.client().await;
     let (_first, _second) = (mesh.instance(0).await, mesh.instance(1).await);
     let _applications = (
         mesh.application(0, |stream| answer_with(stream, "zero")).await,
@@ -107,7 +107,7 @@ async fn a_changed_configuration_moves_the_next_request_of_an_open_connection() 
     );
     let mut stream = client.call().await;
     for (ready, expected) in [(0, "zero"), (1, "one!"), (0, "zero")] {
-        mesh.set_ready(&client, &[ready]).await;
+        mesh.set_ready(&mut client, &[ready]).await;
         for _ in 0..5 {
             stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
             read_until(&mut stream, "\r\n\r\n").await;
@@ -121,7 +121,7 @@ async fn a_changed_configuration_moves_the_next_request_of_an_open_connection() 
 #[tokio::test]
 async fn a_draining_sidecar_finishes_what_runs_and_sends_the_rest_elsewhere() {
     let mesh = Mesh::new("8080/http", 2);
-    let client = mesh.client().await;
+    let mut client = mesh.client().await;
     let (draining, _other) = (mesh.instance(0).await, mesh.instance(1).await);
     let (asked, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let (at_application, release) = (asked.clone(), go.clone());
@@ -137,11 +137,11 @@ async fn a_draining_sidecar_finishes_what_runs_and_sends_the_rest_elsewhere() {
         })
         .await;
     let _fast = mesh.application(1, |stream| answer_with(stream, "fast")).await;
-    mesh.set_ready(&client, &[0]).await;
+    mesh.set_ready(&mut client, &[0]).await;
     let mut running = client.call().await;
     running.write_all(GET.as_bytes()).await.unwrap();
     within(asked.notified()).await;
-    mesh.set_ready(&client, &[0, 1]).await;
+    mesh.set_ready(&mut client, &[0, 1]).await;
     let drained = sealane_base::task::spawn("drain", draining.core.drain(Duration::from_secs(60)));
     for _ in 0..10 {
         assert!(client.ask(GET).await.unwrap().ends_with("fast"));
@@ -155,14 +155,14 @@ async fn a_draining_sidecar_finishes_what_runs_and_sends_the_rest_elsewhere() {
 #[tokio::test]
 async fn a_call_that_comes_before_the_first_configuration_waits_for_it() {
     let mesh = Mesh::new("8080", 1);
-    let (client, _server) = (mesh.unconfigured_client().await, mesh.instance(0).await);
+    let (mut client, _server) = (mesh.unconfigured_client().await, mesh.instance(0).await);
     let _application = mesh.application(0, |stream| answer_with(stream, "ok")).await;
     let mut stream = client.call().await;
     stream.write_all(GET.as_bytes()).await.unwrap();
     // The worker takes its commands in order: behind this one it would have refused the call.
     let early = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
     assert!(early.is_err(), "{early:?}");
-    mesh.set_ready(&client, &[0]).await;
+    mesh.set_ready(&mut client, &[0]).await;
     assert!(read_until(&mut stream, "ok").await.ends_with("ok"));
     assert_eq!(client.metric("sealane_connections_refused_total", &[]), 0.0);
 }
@@ -170,8 +170,8 @@ async fn a_call_that_comes_before_the_first_configuration_waits_for_it() {
 #[tokio::test]
 async fn a_silent_http_client_of_a_service_that_nobody_serves_is_told_so_when_it_asks() {
     let mesh = Mesh::new("8080", 1);
-    let client = mesh.client().await;
-    mesh.set_ready(&client, &[]).await;
+    let mut client = mesh.client().await;
+    mesh.set_ready(&mut client, &[]).await;
     let mut stream = client.call().await;
     // Longer than the sidecar waits for the client to speak first; shorter than it waits for last words.
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -279,8 +279,8 @@ async fn a_request_that_reached_nobody_is_sent_elsewhere_with_its_body() {
 #[tokio::test]
 async fn when_nobody_can_be_reached_each_protocol_is_told_in_its_own_words() {
     let mesh = Mesh::new("8080", 1);
-    let client = mesh.client().await;
-    mesh.set_ready(&client, &[]).await;
+    let mut client = mesh.client().await;
+    mesh.set_ready(&mut client, &[]).await;
     let (send, _task) = connect(&client).await;
     let (head, body) = ask(&send, get()).await.unwrap();
     assert_eq!((head.status().as_u16(), body.as_str()), (503, "no instance of api is ready\n"));

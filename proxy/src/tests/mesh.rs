@@ -200,12 +200,12 @@ impl Mesh {
     }
 
     /// Only these instances are ready from now on, as `sidecar` sees it.
-    pub(super) async fn set_ready(&self, sidecar: &Sidecar, ready: &[usize]) {
+    pub(super) async fn set_ready(&self, sidecar: &mut Sidecar, ready: &[usize]) {
         sidecar.core.apply(&self.config(&self.client, ready)).await;
     }
 
     /// The sidecar of instance `n` hears how the mesh is now.
-    pub(super) async fn tell_instance(&self, sidecar: &Sidecar, n: usize) {
+    pub(super) async fn tell_instance(&self, sidecar: &mut Sidecar, n: usize) {
         sidecar.core.apply(&self.config(&self.instances[n], &[n])).await;
     }
 

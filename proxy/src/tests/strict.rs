@@ -117,13 +117,13 @@ async fn requests_of_http2_to_a_port_that_is_not_offered_are_refused_in_words() 
 #[tokio::test]
 async fn plain_connections_that_are_open_end_when_their_network_becomes_strict() {
     let mesh = Mesh::new("8080", 1);
-    let server = mesh.instance_called_plainly(0).await;
+    let mut server = mesh.instance_called_plainly(0).await;
     let _application = mesh.application(0, |stream| answer_with(stream, "served")).await;
     let mut stream = plain(&server).await;
     stream.write_all(GET.as_bytes()).await.unwrap();
     assert!(read_until(&mut stream, "served").await.ends_with("served"));
     let mesh = mesh.strict();
-    mesh.tell_instance(&server, 0).await;
+    mesh.tell_instance(&mut server, 0).await;
     let ended = within(stream.read(&mut [0])).await;
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     assert_eq!(refused(&server, "plain"), 1.0);

@@ -61,6 +61,26 @@ fn a_sidecar_has_given_up_what_it_does_not_need() {
     let _ = load.stop().ok();
 }
 
+#[test]
+fn a_start_tells_other_sidecars_what_has_changed_and_no_more() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(1, 3);
+    let told = |what: &str, kind| mesh.site(1).metrics().sum(what, &[("kind", kind)]);
+    let count = |kind| told("sealane_sidecar_told_total", kind);
+    let (states, changes) = (count("state"), count("change"));
+    let bytes = told("sealane_sidecar_told_bytes_total", "change");
+    let _fourth = mesh.site(1).serve("api", "api-4");
+    mesh.await_instances("api", 4);
+    eventually(PATIENCE, "each of the others has heard that it came and is ready", || {
+        (count("change") >= changes + 6.0).then_some(())
+    });
+    assert!(count("state") < states + 3.0, "the new one alone is told whole states: {}", count("state"));
+    let each = (told("sealane_sidecar_told_bytes_total", "change") - bytes) / (count("change") - changes);
+    assert!(each < 200.0, "{each} bytes for one workload");
+}
+
 /// A download that takes some seconds.
 fn download(mesh: &Mesh) -> Running {
     let curl =

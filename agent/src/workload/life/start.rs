@@ -13,7 +13,7 @@ use super::Life;
 use crate::attachment::Progress;
 use crate::certs::{CertError, WorkloadIdentity};
 use crate::host::DataPlane;
-use crate::sidecar::{SidecarParts, Supervisor};
+use crate::sidecar::{Equipment, SidecarParts, Supervisor};
 
 /// How long a new sidecar may take to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
@@ -23,12 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Life {
     /// From what stands in the kernel to what works.
     pub(in crate::workload) async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        // Its process starts while control hears of the workload.
-        let waiting = self.local.workload.sidecar.then(|| self.start_sidecar());
+        if self.local.workload.sidecar {
+            self.start_sidecar();
+        }
         self.register(progress).await?;
-        if let Some(waiting) = waiting {
-            // One that does not wait any more does not start.
-            let _ = waiting.send(self.identity(progress).await?);
+        if self.local.workload.sidecar {
+            let identity = self.identity(progress).await?;
+            self.equip_sidecar(identity);
             self.await_sidecar().await?;
         }
         self.follow().await;
@@ -39,8 +40,8 @@ impl Life {
     pub(in crate::workload) async fn adopt(&mut self, progress: &Progress) -> Result<(), AttachError> {
         if self.local.workload.sidecar && self.supervisor.is_none() {
             let identity = self.identity(progress).await?;
-            // One that does not wait any more does not start.
-            let _ = self.start_sidecar().send(identity);
+            self.start_sidecar();
+            self.equip_sidecar(identity);
         }
         Ok(())
     }
@@ -145,28 +146,44 @@ impl Life {
         }
     }
 
-    /// Starts the sidecar, which waits for its identity.
-    fn start_sidecar(&mut self) -> oneshot::Sender<watch::Receiver<Arc<WorkloadIdentity>>> {
-        let (sender, identity) = oneshot::channel();
-        let Some(plumbed) = &mut self.plumbed else {
-            return sender;
-        };
-        let Ok(netns) = plumbed.netns.try_clone() else {
-            return sender;
-        };
+    /// Starts the sidecar of a workload in a new namespace of its own: it comes up while that is furnished and control hears
+    /// of the workload. (In a namespace that was there, another may have to end first.)
+    pub(in crate::workload) fn start_sidecar_in(&mut self, netns: &NetNs) {
+        if !self.local.workload.sidecar || self.supervisor.is_some() {
+            return;
+        }
+        let Ok(netns) = netns.try_clone() else { return };
+        let (sender, equipment) = oneshot::channel();
         let parts = SidecarParts {
             key: self.key.clone(),
             netns,
             run_dir: self.context.run_dir.clone(),
             binary: self.context.binary.clone(),
             hopper: self.context.hopper.clone(),
-            listeners: std::mem::take(&mut plumbed.listeners),
             trust_domain: self.context.certs.trust_domain().clone(),
-            identity,
+            equipment,
             effective: self.effective.clone(),
+            told: self.context.told_metrics.clone(),
         };
         self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.clone()));
-        sender
+        self.equipping = Some(sender);
+    }
+
+    /// Starts the sidecar, or finds it started.
+    fn start_sidecar(&mut self) {
+        let netns = self.plumbed.as_ref().and_then(|plumbed| plumbed.netns.try_clone().ok());
+        if let Some(netns) = netns {
+            self.start_sidecar_in(&netns);
+        }
+    }
+
+    /// Gives the sidecar what it waits for.
+    fn equip_sidecar(&mut self, identity: watch::Receiver<Arc<WorkloadIdentity>>) {
+        if let (Some(sender), Some(plumbed)) = (self.equipping.take(), &mut self.plumbed) {
+            let listeners = std::mem::take(&mut plumbed.listeners);
+            // One that does not wait any more does not start.
+            let _ = sender.send(Equipment { identity, listeners });
+        }
     }
 
     async fn await_sidecar(&mut self) -> Result<(), AttachError> {

@@ -1,0 +1,171 @@
+//! What a connected sidecar was told of its network, and what it is to be told next: a change where it can follow one, or
+//! the whole state. Pure.
+
+use sealane_proto::sidecar::{Change, Down};
+
+use super::leaving::Feed;
+use crate::host::Effective;
+
+/// What one connection has carried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Telling {
+    /// Whether the sidecar can be told changes.
+    follows: bool,
+    sent: Option<Sent>,
+}
+
+/// A configuration on its way.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// Its sequence.
+    sequence: u64,
+    /// The content of the network that it told.
+    content: u64,
+    /// The newest sequence that says the same.
+    means: u64,
+}
+
+impl Telling {
+    /// To a sidecar that has just connected, and can be told changes or not.
+    pub(super) fn to(follows: bool) -> Self {
+        Self { follows, sent: None }
+    }
+
+    /// The sequence of the last configuration, when that says all that the newest state does: whoever works by it works by
+    /// the newest state.
+    pub(super) fn knows(&mut self, newest: &Effective) -> Option<u64> {
+        let sent = self.sent.as_mut().filter(|sent| newest.content <= sent.sequence)?;
+        sent.means = newest.sequence;
+        Some(sent.sequence)
+    }
+
+    /// The newest sequence that says the same as this configuration.
+    pub(super) fn meaning(&self, sequence: u64) -> u64 {
+        self.sent.filter(|sent| sent.sequence == sequence).map_or(sequence, |sent| sent.means)
+    }
+
+    /// What leads to the newest state; nothing once the workload is not in it any more.
+    pub(super) fn lead(&mut self, feed: &Feed, newest: &Effective) -> Vec<Down> {
+        let messages = self.steps(feed, newest).or_else(|| Some(vec![feed.config(newest)?]));
+        let Some(messages) = messages else { return Vec::new() };
+        let (sequence, content) = (newest.sequence, newest.content);
+        self.sent = Some(Sent { sequence, content, means: sequence });
+        messages
+    }
+
+    /// The changes since the last configuration; `None` when the whole state is due.
+    fn steps(&self, feed: &Feed, newest: &Effective) -> Option<Vec<Down>> {
+        let sent = self.sent.filter(|_| self.follows)?;
+        let steps = newest.steps.since(sent.content)?;
+        let own = newest.snapshot.workloads.iter().find(|workload| workload.name == feed.key.workload)?;
+        if steps.iter().any(|step| step.change.concerns(own)) {
+            return None;
+        }
+        let (mut since, mut messages) = (sent.sequence, Vec::new());
+        for (place, step) in steps.iter().enumerate() {
+            let sequence = if place + 1 == steps.len() { newest.sequence } else { step.content };
+            messages.push(Down::Change(Change { sequence, since, change: step.change.clone() }));
+            since = sequence;
+        }
+        Some(messages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sealane_proto::resource::NetworkSnapshot;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::sidecar::Key;
+    use crate::testing::{identity, snapshot, workload};
+
+    /// `own`, and so many others.
+    fn network(others: u8) -> NetworkSnapshot {
+        let mut network = snapshot();
+        network.workloads =
+            (0..others).map(|n| workload(&format!("o{n:03}"), &format!("10.42.1.{n}"))).collect();
+        network.workloads.push(workload("own", "10.42.0.2"));
+        network
+    }
+
+    fn after(before: &Effective, snapshot: NetworkSnapshot) -> Effective {
+        Effective::new(before.sequence + 1, Arc::new(snapshot), Some(before))
+    }
+
+    fn feed(effective: &Arc<Effective>) -> Feed {
+        Feed {
+            key: Key { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() },
+            trust_domain: "sealane".parse().unwrap(),
+            identity: watch::Sender::new(identity()).subscribe(),
+            effective: watch::Sender::new(effective.clone()).subscribe(),
+        }
+    }
+
+    /// What the messages are: whole states by their sequence, changes by those that they lead from and to.
+    fn kinds(messages: &[Down]) -> Vec<String> {
+        let kind = |message: &Down| match message {
+            Down::Config(config) => format!("state {}", config.sequence),
+            Down::Change(change) => format!("{} to {}", change.since, change.sequence),
+            Down::Listeners(_)
+            | Down::Identity(_)
+            | Down::Collect
+            | Down::Drain { .. }
+            | Down::Leave { .. } => panic!("{message:?}"),
+        };
+        messages.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn a_sidecar_is_told_a_state_and_then_what_changes_beside_its_own_workload() {
+        let first = Arc::new(Effective::new(7, Arc::new(network(1)), None));
+        let (feed, mut telling) = (feed(&first), Telling::to(true));
+        assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 7"]);
+        let second = after(&first, network(2));
+        let third = after(&second, network(3));
+        assert_eq!(telling.knows(&third), None);
+        assert_eq!(kinds(&telling.lead(&feed, &third)), ["7 to 8", "8 to 9"], "none is left out");
+        let mut same = network(3);
+        same.generation.revision += 1;
+        let fourth = after(&third, same);
+        assert_eq!(telling.knows(&fourth), Some(9));
+        assert_eq!((telling.meaning(9), telling.meaning(8)), (10, 8));
+        let fifth = after(&fourth, network(4));
+        assert_eq!(kinds(&telling.lead(&feed, &fifth)), ["9 to 11"]);
+        let mut other = network(4);
+        other.workloads.last_mut().unwrap().ready = false;
+        let sixth = after(&fifth, other);
+        assert_eq!(kinds(&telling.lead(&feed, &sixth)), ["state 12"], "its own workload is another");
+        let mut gone = network(5);
+        gone.workloads.pop();
+        assert!(telling.lead(&feed, &after(&sixth, gone)).is_empty());
+    }
+
+    #[test]
+    fn a_sidecar_that_knows_no_changes_is_told_states() {
+        let first = Arc::new(Effective::new(1, Arc::new(network(1)), None));
+        let (feed, mut telling) = (feed(&first), Telling::to(false));
+        assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 1"]);
+        assert_eq!(kinds(&telling.lead(&feed, &after(&first, network(2)))), ["state 2"]);
+    }
+
+    #[tokio::test]
+    async fn a_start_costs_other_sidecars_as_much_whatever_the_network_s_size() {
+        let mut lengths = Vec::new();
+        for others in [1, 200] {
+            let first = Arc::new(Effective::new(1, Arc::new(network(others)), None));
+            let (feed, mut telling) = (feed(&first), Telling::to(true));
+            telling.lead(&feed, &first);
+            let mut more = network(others);
+            more.workloads.push(workload("p", "10.42.2.1"));
+            let [message] = telling.lead(&feed, &after(&first, more)).try_into().unwrap();
+            let (agent, _sidecar) = tokio::net::UnixStream::pair().unwrap();
+            let mut agent = sealane_proto::sidecar::Channel::<Down, sealane_proto::sidecar::Up>::from(agent);
+            lengths.push(agent.sender.send(message).await.unwrap());
+        }
+        assert_eq!(lengths[0], lengths[1]);
+        assert!(lengths[0] < 200, "{lengths:?}");
+    }
+}
