@@ -66,7 +66,9 @@ fn a_start_tells_other_sidecars_what_has_changed_and_no_more() {
     if !isolated() {
         return;
     }
-    let (mesh, _servers) = Mesh::serving(1, 3);
+    let (mesh, _first) = Mesh::serving(1, 1);
+    let _others = ["api-2", "api-3"].map(|name| mesh.site(1).serve("api", name));
+    mesh.await_instances("api", 3);
     let told = |what: &str, kind| mesh.site(1).metrics().sum(what, &[("kind", kind)]);
     let count = |kind| told("sealane_sidecar_told_total", kind);
     let (states, changes) = (count("state"), count("change"));
