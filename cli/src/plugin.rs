@@ -14,6 +14,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use sealane_proto::types::Alias;
+
 use crate::failure::Failure;
 pub(crate) use docker::call as docker;
 
@@ -32,6 +34,12 @@ pub(crate) fn called(arguments: &[OsString]) -> Option<ExitCode> {
 /// `sealane cni`, which has said everything itself.
 pub(crate) fn cni(socket: Option<PathBuf>) -> Result<(), Failure> {
     if cni::serve(socket) == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::unsaid()) }
+}
+
+/// The name that people call a container by, where it has signs that a workload's name has not: an alias then.
+fn as_called(name: &str) -> Option<String> {
+    let alias: Alias = name.to_ascii_lowercase().parse().ok()?;
+    alias.as_str().contains('_').then(|| alias.to_string())
 }
 
 /// Whether a CNI runtime started this: it gives no words, but a command in the environment.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::AttachError;
+use super::target::pid_of;
 use crate::attachment::Hold;
 use crate::disk::{StoredAnchor, StoredHold, StoredPath, StoredProcess};
 use crate::readable;
@@ -17,7 +18,7 @@ use crate::readable;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How often that of one that is held is.
-const SELDOM: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(2);
 /// How long that may be gone until nobody holds the workload any more.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -160,8 +161,10 @@ impl Anchor {
     }
 }
 
-/// Returns when nothing is at `path` for so long that a runtime which removes what it has made would have said so.
+/// Returns when nothing is at `path` for so long that a runtime which removes what it has made would have said so. What was a
+/// process's does not come back.
 async fn forgotten(path: &Path) {
+    let patience = if path.to_str().and_then(pid_of).is_some() { Duration::ZERO } else { FORGOTTEN };
     let (mut look, mut gone) = (tokio::time::interval(SELDOM), None);
     loop {
         look.tick().await;
@@ -170,7 +173,7 @@ async fn forgotten(path: &Path) {
             continue;
         }
         let since: &mut Instant = gone.get_or_insert_with(Instant::now);
-        if since.elapsed() >= FORGOTTEN {
+        if since.elapsed() >= patience {
             return;
         }
     }
@@ -220,6 +223,9 @@ mod tests {
         let began = Instant::now();
         forgotten(&folder.path().join("gone")).await;
         assert!(began.elapsed() >= FORGOTTEN && began.elapsed() < 2 * FORGOTTEN);
+        let began = Instant::now();
+        forgotten(Path::new("/proc/4000000000/ns/net")).await;
+        assert!(began.elapsed() < SELDOM, "its process has ended");
         // What is there is held for ever.
         let own = Path::new("/proc/self/ns/net");
         assert!(tokio::time::timeout(10 * FORGOTTEN, forgotten(own)).await.is_err());

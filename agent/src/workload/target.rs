@@ -87,7 +87,7 @@ fn is_one_of(inode: u64, paths: &[impl AsRef<Path>]) -> bool {
 }
 
 /// The process that a path below /proc names.
-fn pid_of(path: &str) -> Option<u32> {
+pub(super) fn pid_of(path: &str) -> Option<u32> {
     path.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
 }
 

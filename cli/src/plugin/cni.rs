@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::dns::Dns;
 use super::holding::{Agent, Kind, inode};
-use super::json::Object;
+use super::json::{self, Object};
 use call::{Arguments, Command, Place};
 use config::{Basics, Config};
 use failure::{CniError, Code};
@@ -149,17 +149,23 @@ fn status(agent: &Agent, config: &Config) -> Result<(), CniError> {
     Err(if said { error } else { error.hint("`sealane status` on this host says why") })
 }
 
-/// Ends what is attached to this network and not valid any more.
-fn collect(agent: &Agent, basics: &Basics, conf: &Object) -> Result<(), CniError> {
+/// The holders of those that are there still.
+fn valid(conf: &Object, name: &str) -> Result<Vec<String>, CniError> {
     const KEY: &str = "cni.dev/valid-attachments";
-    let valid = conf.get(KEY).or_else(|| conf.get("cni.dev/attachments")).and_then(Value::as_array);
-    let valid =
-        valid.ok_or_else(|| config::wrong(KEY, "it is missing: which attachments are there still"))?;
+    let valid = conf.get(KEY).or_else(|| conf.get("cni.dev/attachments"));
+    if valid.is_none_or(Value::is_null) {
+        return Err(config::wrong(KEY, "it is missing: which attachments are there still"));
+    }
     let holder = |of: &Value| {
         let text = |key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default();
-        request::holder(&basics.name, text("containerID"), text("ifname"))
+        request::holder(name, text("containerID"), text("ifname"))
     };
-    let valid = valid.iter().map(holder).collect::<Result<Vec<_>, _>>()?;
+    json::list(KEY, valid)?.iter().map(holder).collect()
+}
+
+/// Ends what is attached to this network and not valid any more.
+fn collect(agent: &Agent, basics: &Basics, conf: &Object) -> Result<(), CniError> {
+    let valid = valid(conf, &basics.name)?;
     let mut failed = None;
     for held in agent.held(&request::prefix(&basics.name))? {
         if !valid.contains(&held)
@@ -170,3 +176,6 @@ fn collect(agent: &Agent, basics: &Basics, conf: &Object) -> Result<(), CniError
     }
     failed.map_or(Ok(()), |refused| Err(refused.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! JSON that runtimes write, read value by value: what is wrong is named by its key.
 
+#[cfg(test)]
+pub(super) mod arbitrary;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};

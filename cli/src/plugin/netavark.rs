@@ -12,7 +12,7 @@ use sealane_proto::wire::v1;
 use serde_json::{Value, json};
 
 use super::dns::Dns;
-use super::holding::{Agent, Refused, inode};
+use super::holding::{Agent, Kind, Refused, inode};
 use super::json::Object;
 use crate::failure::Failure;
 use input::{Container, Network};
@@ -78,11 +78,25 @@ fn answer(call: &Call, text: &[u8]) -> Result<Option<Value>, Failure> {
         Call::Info => Ok(Some(json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": API }))),
         Call::Create => create(&agent, input::object(text)?).map(Some),
         Call::Setup(netns) => setup(&agent, netns, &input::object(text)?).map(Some),
-        Call::Teardown => {
-            let holder = Container::holder(&input::object(text)?)?;
-            agent.detach(&holder).map_err(told).map(|()| None)
-        }
+        Call::Teardown => teardown(&agent, &Container::holder(&input::object(text)?)?).map(|()| None),
     }
+}
+
+/// Ends what a container has. podman calls once, and an agent that is away ends by itself what has no namespace any more.
+fn teardown(agent: &Agent, holder: &str) -> Result<(), Failure> {
+    match agent.detach(holder) {
+        Err(refused) if refused.kind == Kind::Unreachable => {
+            let why = refused.told.message;
+            talk(&format!("the container's attachment ends a minute after the agent is back: {why}"));
+            Ok(())
+        }
+        ended => ended.map_err(told),
+    }
+}
+
+/// Says what podman shows to whoever calls it, who need not hear it.
+fn talk(text: &str) {
+    let _ = writeln!(std::io::stderr(), "sealane: {text}");
 }
 
 /// Checks what podman is to write down as a network of its own.
@@ -100,13 +114,11 @@ fn create(agent: &Agent, mut asked: Object) -> Result<Value, Failure> {
 fn setup(agent: &Agent, netns: &Path, asked: &Object) -> Result<Value, Failure> {
     let container = Container::of(asked)?;
     if container.publishes {
-        // podman shows it to whoever starts the container, who need not hear it.
-        let _ = writeln!(
-            std::io::stderr(),
-            "sealane: network {} publishes no ports: where they are to be, join one of podman's own networks as well, such as \
+        talk(&format!(
+            "network {} publishes no ports: where they are to be, join one of podman's own networks as well, such as \
              `--network podman`",
             container.network.name
-        );
+        ));
     }
     let mut request = container.request(netns);
     request.inode =

@@ -191,8 +191,10 @@ fn behind_a_bridge_and_before_reference_plugins_a_container_has_published_ports_
     let ways: Vec<&Value> =
         added["routes"].as_array().unwrap().iter().filter(|way| way["dst"] == "0.0.0.0/0").collect();
     assert_eq!(ways.len(), 1, "the bridge's: {added}");
-    // `bridge` takes every address of a result for its own.
-    let _ = chain(site, "CHECK", "pod-0", &list[1..], &asked, Some(&added));
+    // `bridge` takes every address of a result for its own, and `portmap` looks for IPv6 that nobody has.
+    for checked in [&list[1..2], &list[3..]] {
+        let _ = chain(site, "CHECK", "pod-0", checked, &asked, Some(&added));
+    }
     let _server = serve(site, "pod-0");
     mesh.await_instances("web", 1);
 

@@ -323,4 +323,6 @@ pub(super) fn hold(random: u64) -> Result<Hold, Failure> {
 }
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod tests;

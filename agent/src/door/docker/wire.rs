@@ -163,7 +163,18 @@ fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Failure> {
     if fields.is_empty() {
         return Err(wrong("it is empty; try again".to_owned()));
     }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| wrong(error.to_string()))
+    serde_json::from_value(Value::Object(fields))
+        .map_err(|error| wrong(format!("{}{error}", culprit::<T>(body))))
+}
+
+/// The field that cannot be read, in front of why.
+fn culprit<T: for<'a> Deserialize<'a>>(body: &[u8]) -> String {
+    let fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    let alone = |(name, value): (String, Value)| {
+        let field = Value::Object(Map::from_iter([(name.clone(), value)]));
+        serde_json::from_value::<T>(field).is_err().then(|| format!("{name}: "))
+    };
+    fields.into_iter().find_map(alone).unwrap_or_default()
 }
 
 #[cfg(test)]

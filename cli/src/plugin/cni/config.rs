@@ -99,10 +99,8 @@ impl Config {
                 .hint("add \"network\": \"NAME\"; `sealane network ls` lists them")
         })?;
         let asked = Asked::of(conf)?;
-        let instance = match of_pod(&asked.annotations)? {
-            Some(own) => own,
-            None => instance(conf)?,
-        };
+        let common = instance(conf)?;
+        let instance = of_pod(&asked.annotations)?.unwrap_or(common);
         let previous = json::section("prevResult", conf.get("prevResult"))?.cloned();
         Ok(Self { network, instance, asked, previous })
     }

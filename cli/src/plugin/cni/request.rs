@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::call::{Arguments, Place};
 use super::config::{Basics, Config};
 use super::failure::{CniError, Code};
+use crate::plugin::as_called;
 use crate::plugin::json::Object;
 
 /// How long the name of a holder may be.
@@ -46,6 +47,7 @@ pub(super) fn translate(
     let mac = config.asked.mac.map(|mac| mac.to_string()).or_else(|| arguments.mac.clone());
     let mut aliases: Vec<String> = config.asked.aliases.iter().map(ToString::to_string).collect();
     aliases.extend(in_namespace(arguments));
+    aliases.extend(arguments.pod.as_deref().and_then(as_called));
     let choice = v1::NetworkChoice {
         network: config.network.to_string(),
         address: address.map(|address| address.to_string()).unwrap_or_default(),
@@ -131,6 +133,8 @@ mod tests {
         let choice = &workload.networks[0];
         assert_eq!((choice.interface.as_str(), choice.address.as_str()), ("eth0", "10.42.0.7"));
         assert_eq!(choice.aliases, ["web-0-prod"]);
+        let podman = translated(&json!({}), "4f1c", "K8S_POD_NAME=Web_1;K8S_POD_NAMESPACE=Web_1");
+        assert_eq!(podman.workload.unwrap().networks[0].aliases, ["web_1"]);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use sealane_agent::labels::{self, Asked as Instance};
-use sealane_proto::types::{Alias, Aliases, MacAddr, NetworkName};
+use sealane_proto::types::{Aliases, MacAddr, NetworkName};
 use sealane_proto::wire::v1;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::plugin::as_called;
 use crate::plugin::json::{self, Object, Wrong};
 
 /// The option that names the network.
@@ -128,8 +129,7 @@ impl Container {
         let key = |key: &str| format!("network_options.{key}");
         let name = json::text("container_name", asked.get("container_name"))?.unwrap_or_default().to_owned();
         let mut aliases = json::words(&key("aliases"), own.get("aliases"))?;
-        // As a workload, it is called by a name without signs that a workload's does not have.
-        aliases.extend(name.parse::<Alias>().ok().map(|alias| alias.to_string()));
+        aliases.extend(as_called(&name));
         let aliases = Aliases::parse(aliases).map_err(|error| Wrong::new(&key("aliases"), error))?;
         let mac = json::text(&key("static_mac"), own.get("static_mac"))?.map(str::to_ascii_lowercase);
         let mac = mac.map(|mac| mac.parse()).transpose();

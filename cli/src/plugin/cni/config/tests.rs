@@ -1,4 +1,3 @@
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -97,38 +96,4 @@ fn what_is_wrong_is_named_with_its_code() {
     assert_eq!(object(b"{").unwrap_err().code, Code::Decode);
     assert!(read(&shop(json!({ "ipam": {} }))).is_ok(), "an empty section asks for nothing");
     assert!(read(&shop(json!({ "capabilities": { "portMappings": false, "ips": true } }))).is_ok());
-}
-
-/// Any JSON, with keys that mean something among others.
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        ".{0,12}".prop_map(Value::from),
-        Just(json!("10.42.0.9/16")),
-    ];
-    let keys = prop_oneof![
-        ".{0,6}",
-        prop::sample::select(
-            [&OWN[..], &SPECIFIED[..], &["cni", "ips", "mac", "interfaces", "Servers"]].concat()
-        )
-        .prop_map(str::to_owned),
-    ];
-    leaf.prop_recursive(4, 48, 8, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::vec((keys.clone(), inner), 0..8)
-                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
-        ]
-    })
-}
-
-proptest! {
-    #[test]
-    fn nothing_that_comes_in_is_more_than_refused(more in any_json(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = read(&more);
-        let _ = read(&shop(more));
-        let _ = object(&bytes);
-    }
 }

@@ -1,6 +1,8 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::plugin::json::arbitrary::{anything, mutated, names};
 
 fn network(more: &Value) -> Object {
     let mut network = json!({
@@ -45,11 +47,9 @@ fn a_container_is_attached_by_podman_s_names_for_it() {
     let choice = &workload.networks[0];
     assert_eq!((choice.network.as_str(), choice.interface.as_str()), ("mesh", "eth0"));
     assert_eq!((choice.address.as_str(), choice.mac.as_str()), ("10.42.0.9", "02:42:0a:00:00:01"));
-    assert_eq!(choice.aliases, ["752947ff91f9", "front"]);
-    let ports = json!({ "port_mappings": [{ "host_port": 80 }], "container_name": "web_1" });
-    let found = Container::of(&container(&ports, &json!({}))).unwrap();
-    assert!(found.publishes);
-    assert_eq!(found.aliases.len(), 3, "its own name, as it is, among them");
+    assert_eq!(choice.aliases, ["752947ff91f9", "front", "web_1"]);
+    let ports = json!({ "port_mappings": [{ "host_port": 80 }] });
+    assert!(Container::of(&container(&ports, &json!({}))).unwrap().publishes);
 }
 
 #[test]
@@ -111,4 +111,35 @@ fn the_end_of_a_container_needs_its_names_alone() {
     let broken =
         container(&json!({ "network": { "name": "shop" }, "port_mappings": 7 }), &json!({ "aliases": 7 }));
     assert_eq!(Container::holder(&broken).unwrap(), "netavark/7529/shop");
+}
+
+const KEYS: [&str; 8] =
+    ["name", "options", "sealane.network", "sealane.port", "aliases", "static_ips", "subnets", "network"];
+
+/// All that is read of what podman writes.
+fn read(asked: &Object) -> Result<(), Failure> {
+    let container = Container::of(asked)?;
+    refuse_subnets(asked, &container.network)?;
+    let _ = (container.network.check(&v1::Network::default()), container.request(Path::new("/n")));
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn whatever_podman_writes_is_read_or_refused(more in anything(&KEYS), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = object(&bytes);
+        if let Some(asked) = more.as_object() {
+            let _ = read(asked);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_of_a_container_is_named(
+        (path, asked) in mutated(&Value::Object(container(&json!({}), &json!({ "options": { "sealane.port": "80" } }))), &KEYS)
+    ) {
+        if let Err(failure) = read(asked.as_object().unwrap()) {
+            let told = failure.sentence();
+            prop_assert!(names(&told, &path, &asked), "{path:?}: {told}");
+        }
+    }
 }
