@@ -70,6 +70,8 @@ def _quit(process):
 
 
 def stop(process):
+    if process in _started:
+        _started.remove(process)
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(5)
@@ -79,7 +81,7 @@ def stop(process):
 
 
 def stop_all():
-    for process in reversed(_started):
+    for process in reversed(list(_started)):
         if process.poll() is None:
             stop(process)
 

@@ -21,7 +21,8 @@ def _start(host, number, flags):
     words = ["run", "--network", "bench", "--name", f"w{number}", "--service", f"s{number % SERVICES}", "--port", "8080", *flags]
     command = site.inside(host.where, [str(host.sealane), *words, "--", *COMMAND])
     began = time.monotonic()
-    process = site.attend(command, host.env, stdout=subprocess.PIPE)
+    # What a start has to say is in the agent's log as well.
+    process = site.attend(command, host.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     if not process.stdout.readline():
         raise RuntimeError(f"w{number} did not start")
     return (time.monotonic() - began) * 1e3
