@@ -44,10 +44,31 @@ pub(super) fn find(name: &str) -> Result<Container, Failure> {
         }
     }
     match ask(name) {
-        Some((program, Told { id, name, pid })) if pid > 0 => Ok(Container { id, name, pid, by: program }),
-        Some(_) | None => Err(Failure::new(format!("no running container {name} was found"))
-            .hint("give the id as the runtime shows it, or --pid with a process of the container")),
+        Some((program, Told { id, name, pid, .. })) if pid > 0 => Ok(Container { id, name, pid, by: program }),
+        Some((program, told)) => Err(idle(program, name, &told.state)),
+        None => Err(Failure::new(format!("no running container {name} was found")).hint(
+            "give its name or id as `docker ps` or `podman ps` shows it, or --pid with a process of the container",
+        )),
     }
+}
+
+/// What is said of a container that is there and has no process.
+fn idle(program: &str, name: &str, state: &str) -> Failure {
+    let start = format!("`{program} start {name}` starts it; then attach it again");
+    let (what, hint) = match state {
+        "created" | "configured" | "initialized" => ("was created and has not been started yet", start),
+        "exited" | "stopped" => ("is stopped", start),
+        "restarting" => (
+            "is between two starts",
+            format!("it ends again and again: `{program} logs {name}` says why; attach it when it stays up"),
+        ),
+        "removing" | "dead" => {
+            ("is being removed", format!("`{program} ps -a` shows what there is; attach another one"))
+        }
+        _ => ("does not run", start),
+    };
+    Failure::new(format!("container {name} {what}: it has no network namespace that could be attached"))
+        .hint(hint)
 }
 
 /// The container whose id begins with `prefix`, with its processes.
@@ -95,6 +116,8 @@ fn started(pid: u32) -> Option<u64> {
 struct Told {
     id: String,
     name: Option<String>,
+    /// In the runtime's word, such as `running`, `exited`, `created`.
+    state: String,
     /// 0 when it does not run.
     pid: u32,
 }
@@ -105,7 +128,7 @@ fn ask(name: &str) -> Option<(&'static str, Told)> {
 }
 
 fn inspect(program: &str, name: &str) -> Option<Told> {
-    let format = "{{.State.Pid}} {{.Id}} {{.Name}}";
+    let format = "{{.State.Pid}} {{.Id}} {{.State.Status}} {{.Name}}";
     let mut asked = Command::new(program);
     asked.args(["inspect", "--format", format, "--", name]).stdin(Stdio::null()).stderr(Stdio::null());
     let mut asked = asked.stdout(Stdio::piped()).spawn().ok()?;
@@ -130,9 +153,10 @@ fn inspect(program: &str, name: &str) -> Option<Told> {
 fn told(answer: &str) -> Option<Told> {
     let mut words = answer.split_ascii_whitespace();
     let (pid, id) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+    let state = words.next()?.to_owned();
     let name =
         words.next().map(|name| name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty());
-    Some(Told { id, name, pid })
+    Some(Told { id, name, state, pid })
 }
 
 /// What keeps a container from asking `nameserver` for names, as its resolv.conf has it, and what to do about it.
@@ -162,15 +186,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_tells_process_id_and_name() {
-        let check = |answer: &str, pid, id: &str, name: Option<&str>| {
+    fn a_runtime_tells_process_id_state_and_name() {
+        let check = |answer: &str, pid, state: &str, name: Option<&str>| {
             let told = told(answer).unwrap();
-            assert_eq!((told.pid, told.id.as_str(), told.name.as_deref()), (pid, id, name));
+            assert_eq!((told.pid, told.id.as_str(), told.name.as_deref()), (pid, "3f2a", name));
+            assert_eq!(told.state, state);
         };
-        check("4711 3f2a /web\n", 4711, "3f2a", Some("web"));
-        check("0 3f2a demo_api_1\n", 0, "3f2a", Some("demo_api_1"));
-        check("7 3f2a\n", 7, "3f2a", None);
+        check("4711 3f2a running /web\n", 4711, "running", Some("web"));
+        check("0 3f2a exited demo_api_1\n", 0, "exited", Some("demo_api_1"));
+        check("7 3f2a paused\n", 7, "paused", None);
         assert_eq!(told("no such object"), None);
+    }
+
+    #[test]
+    fn a_container_without_a_process_is_told_apart_with_what_starts_it() {
+        for (state, what, hint) in [
+            ("exited", "container n2 is stopped", "`docker start n2` starts it"),
+            ("stopped", "container n2 is stopped", "`docker start n2` starts it"),
+            ("created", "container n2 was created and has not been started", "`docker start n2` starts it"),
+            ("restarting", "container n2 is between two starts", "`docker logs n2` says why"),
+            ("dead", "container n2 is being removed", "`docker ps -a`"),
+            ("unheard-of", "container n2 does not run", "`docker start n2` starts it"),
+        ] {
+            let failure = idle("docker", "n2", state);
+            assert!(failure.message.starts_with(what), "{}", failure.message);
+            assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{:?}", failure.hint);
+        }
     }
 
     #[test]
