@@ -119,7 +119,7 @@ pub(crate) async fn serve_plain(
     let call = policy::Call { caller: None, port };
     if let Err(denial) = snapshot.policy.decide(call) {
         note(&worker, denial);
-        let text = denial.text(&snapshot.own.name, port);
+        let text = snapshot.policy.text(denial, port);
         return Box::pin(explain::refuse(&worker, leg::tcp(Rc::new(stream)), &text)).await;
     }
     let traffic = worker.caller(snapshot.label_of(peer.ip()), false);

@@ -4,19 +4,39 @@
 //! What a decision may go by is in [`Call`]: who calls, as mutual TLS has proved it, and which port. Rules about callers
 //! belong here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sealane_proto::identity::Principal;
+use sealane_proto::resource::Service;
 use sealane_proto::sidecar::Config;
-use sealane_proto::types::{Mtls, Transport};
+use sealane_proto::types::{Mtls, NetworkName, ServiceName, Transport};
 
 /// The rules of one configuration.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    /// The ports that the workload offers.
-    offered: HashMap<u16, Mtls>,
+    /// The ports that the workload offers, each with its mode and who says so.
+    offered: HashMap<u16, (Mtls, Voice)>,
     /// The mode of all others.
-    others: Mtls,
+    others: (Mtls, Voice),
+    callee: Callee,
+}
+
+/// Who is called, for the words in which a call is refused.
+#[derive(Debug)]
+struct Callee {
+    /// The workload's service, else the workload.
+    name: String,
+    network: NetworkName,
+    service: Option<OwnService>,
+}
+
+#[derive(Debug)]
+struct OwnService {
+    name: ServiceName,
+    /// Whether a document has the last word on it.
+    declared: bool,
+    /// Its ports for connections, whoever of its instances offers them.
+    ports: HashSet<u16>,
 }
 
 /// A call to the workload.
@@ -28,22 +48,56 @@ pub(crate) struct Call<'a> {
     pub(crate) port: u16,
 }
 
+/// Who says that a port takes calls by mutual TLS alone, or that only offered ones are reachable: the nearest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// The network.
+    Network,
+    /// The service.
+    Service,
+    /// The port itself.
+    Port,
+}
+
 /// Why a call may not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
     /// It is plain, and the port takes calls by mutual TLS alone.
-    Plain,
+    Plain(Voice),
     /// The workload does not offer the port.
-    NotOffered,
+    NotOffered(Voice),
 }
 
 impl Policy {
     /// The rules for the workload of this configuration.
     pub(crate) fn new(config: &Config) -> Self {
-        let offered = config.network.offered(&config.workload);
+        let (network, own) = (&config.network.network, &config.workload);
+        let service = own.service.as_ref();
+        let service = service.and_then(|name| config.network.services.iter().find(|it| it.name == *name));
+        let spoken = |service: &Service| if service.mtls.is_some() { Voice::Service } else { Voice::Network };
+        let voice = service.map_or(Voice::Network, spoken);
+        let of_port = |key| {
+            let known = service.and_then(|service| service.ports.iter().find(|known| known.key() == key));
+            if known.is_some_and(|known| known.mtls.is_some()) { Voice::Port } else { voice }
+        };
+        let others = config.network.mtls_of(own);
+        let offered = config.network.offered(own);
         let offered = offered.filter(|port| port.protocol.transport() == Transport::Tcp);
-        let others = config.network.mtls_of(&config.workload);
-        Self { offered: offered.map(|port| (port.port.get(), port.mtls.unwrap_or(others))).collect(), others }
+        let offered =
+            offered.map(|port| (port.port.get(), (port.mtls.unwrap_or(others), of_port(port.key()))));
+        Self {
+            offered: offered.collect(),
+            others: (others, voice),
+            callee: Callee {
+                name: own.service.as_ref().map_or_else(|| own.name.to_string(), ToString::to_string),
+                network: network.name.clone(),
+                service: own.service.as_ref().map(|name| OwnService {
+                    name: name.clone(),
+                    declared: service.is_some_and(|service| service.declared),
+                    ports: service.map(tcp_ports).unwrap_or_default(),
+                }),
+            },
+        }
     }
 
     /// Whether the call may pass.
@@ -52,9 +106,86 @@ impl Policy {
     /// Says why it may not.
     pub(crate) fn decide(&self, call: Call<'_>) -> Result<(), Denial> {
         match (self.offered.get(&call.port), call.caller) {
-            (None, _) if self.others.is_strict() => Err(Denial::NotOffered),
-            (Some(Mtls::Strict), None) => Err(Denial::Plain),
+            (None, _) if self.others.0.is_strict() => Err(Denial::NotOffered(self.others.1)),
+            (Some(&(Mtls::Strict, voice)), None) => Err(Denial::Plain(voice)),
             (None | Some(_), _) => Ok(()),
+        }
+    }
+
+    /// What the caller of `port` is told of its refusal, in one line: who refuses, and where that is changed.
+    pub(crate) fn text(&self, denial: Denial, port: u16) -> String {
+        let (callee, name) = (&self.callee, &self.callee.name);
+        match denial {
+            Denial::Plain(voice) => format!(
+                "{name} takes calls to port {port} by mutual TLS alone (mtls: strict), as {}, and this one is plain; call \
+                 from a workload with a sidecar, or {}",
+                callee.says(voice),
+                callee.permit(voice)
+            ),
+            Denial::NotOffered(voice) => {
+                let (lack, fix) = callee.lack(port);
+                format!(
+                    "{name} does not offer port {port}: {lack}, and with mtls: strict, as {}, only offered ports are \
+                     reachable; {fix}, or {}",
+                    callee.says(voice),
+                    callee.permit(voice)
+                )
+            }
+        }
+    }
+}
+
+fn tcp_ports(service: &Service) -> HashSet<u16> {
+    let ports = service.ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp);
+    ports.map(|port| port.port.get()).collect()
+}
+
+impl Callee {
+    fn says(&self, voice: Voice) -> String {
+        match voice {
+            Voice::Network => format!("network {} says", self.network),
+            Voice::Service => format!("service {} says", self.name),
+            Voice::Port => format!("service {} says of this port", self.name),
+        }
+    }
+
+    /// What lets plain calls and other ports in.
+    fn permit(&self, voice: Voice) -> String {
+        let declared = self.service.as_ref().is_some_and(|service| service.declared);
+        match voice {
+            Voice::Network => {
+                let network = &self.network;
+                format!("run `sealane network set {network} --mtls permissive` on the control host")
+            }
+            Voice::Service => format!("set spec.mtls: permissive in the document of service {}", self.name),
+            Voice::Port if declared => {
+                format!("set mtls: permissive on that port in the document of service {}", self.name)
+            }
+            Voice::Port => "start its instances with --mtls permissive".to_owned(),
+        }
+    }
+
+    /// Why a port is not offered, and what offers it.
+    fn lack(&self, port: u16) -> (String, String) {
+        match &self.service {
+            None => (
+                "it is no instance of a service".to_owned(),
+                format!("start it with --service and --port {port}"),
+            ),
+            Some(service) if service.ports.contains(&port) => (
+                format!("service {} has that port, but this instance was started without it", service.name),
+                format!("start the instance with --port {port}"),
+            ),
+            Some(OwnService { name, declared: true, .. }) => (
+                format!("service {name} has no such port"),
+                format!(
+                    "add it to spec.ports of the service's document and start instances with --port {port}"
+                ),
+            ),
+            Some(OwnService { name, .. }) => (
+                format!("service {name} has no such port"),
+                format!("start its instances with --port {port}"),
+            ),
         }
     }
 }
@@ -63,28 +194,16 @@ impl Denial {
     /// For metrics.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
-            Self::NotOffered => "not_offered",
-        }
-    }
-
-    /// What the caller is told who called `port` of `target`, in one line.
-    pub(crate) fn text(self, target: &str, port: u16) -> String {
-        match self {
-            Self::Plain => format!(
-                "{target} takes calls to port {port} by mutual TLS alone (mtls: strict), and this one is plain; call from \
-                 a workload with a sidecar, or set mtls: permissive on the port, its service or its network"
-            ),
-            Self::NotOffered => format!(
-                "{target} does not offer port {port}, and with mtls: strict only offered ports are reachable; offer it \
-                 with --port {port}, or set mtls: permissive on the service or its network"
-            ),
+            Self::Plain(_) => "plain",
+            Self::NotOffered(_) => "not_offered",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::resource::Workload;
+
     use super::*;
     use crate::testing::{config, service, workload};
 
@@ -114,17 +233,19 @@ mod tests {
     fn the_nearest_word_counts_and_where_it_is_strict_only_offered_ports_are_there() {
         const P: Option<Mtls> = Some(Mtls::Permissive);
         const S: Option<Mtls> = Some(Mtls::Strict);
-        let (plain, absent) = (Err(Denial::Plain), Err(Denial::NotOffered));
+        let plain = |voice| Err(Denial::Plain(voice));
+        let absent = |voice| Err(Denial::NotOffered(voice));
+        let (network, service, port) = (Voice::Network, Voice::Service, Voice::Port);
         let table: [(Modes, [Result<(), Denial>; 4]); 9] = [
             ([None, None, None], [Ok(()); 4]),
             ([P, None, None], [Ok(()); 4]),
-            ([S, None, None], [plain, Ok(()), absent, absent]),
+            ([S, None, None], [plain(network), Ok(()), absent(network), absent(network)]),
             ([S, P, None], [Ok(()); 4]),
-            ([S, None, P], [Ok(()), Ok(()), absent, absent]),
-            ([S, P, S], [plain, Ok(()), Ok(()), Ok(())]),
-            ([P, S, None], [plain, Ok(()), absent, absent]),
-            ([P, None, S], [plain, Ok(()), Ok(()), Ok(())]),
-            ([None, S, P], [Ok(()), Ok(()), absent, absent]),
+            ([S, None, P], [Ok(()), Ok(()), absent(network), absent(network)]),
+            ([S, P, S], [plain(port), Ok(()), Ok(()), Ok(())]),
+            ([P, S, None], [plain(service), Ok(()), absent(service), absent(service)]),
+            ([P, None, S], [plain(port), Ok(()), Ok(()), Ok(())]),
+            ([None, S, P], [Ok(()), Ok(()), absent(service), absent(service)]),
         ];
         for (modes, expected) in table {
             assert_eq!(decisions(true, modes), expected, "{modes:?}");
@@ -133,7 +254,10 @@ mod tests {
 
     #[test]
     fn a_workload_of_no_service_offers_nothing() {
-        assert_eq!(decisions(false, [Some(Mtls::Strict), None, None]), [Err(Denial::NotOffered); 4]);
+        assert_eq!(
+            decisions(false, [Some(Mtls::Strict), None, None]),
+            [Err(Denial::NotOffered(Voice::Network)); 4]
+        );
         assert_eq!(decisions(false, [Some(Mtls::Permissive), None, None]), [Ok(()); 4]);
     }
 
@@ -143,18 +267,65 @@ mod tests {
         let mut config = config(own.clone(), vec![service("dns", "10.42.255.1", &["53/udp"])], vec![own]);
         config.network.network.mtls = Some(Mtls::Strict);
         let decided = Policy::new(&config).decide(Call { caller: None, port: 53 });
-        assert_eq!(decided, Err(Denial::NotOffered));
+        assert_eq!(decided, Err(Denial::NotOffered(Voice::Network)));
     }
 
     #[test]
-    fn callers_are_told_what_port_it_is_and_what_to_do() {
-        for (denial, words) in [
-            (Denial::Plain, "with a sidecar, or set mtls: permissive"),
-            (Denial::NotOffered, "--port 80, or"),
-        ] {
-            let text = denial.text("api", 80);
-            assert!(text.contains("api") && text.contains("port 80") && text.contains(words), "{text}");
-            assert!(!text.contains('\n'), "{text}");
-        }
+    fn callers_are_told_who_refuses_and_where_that_is_changed() {
+        const S: Option<Mtls> = Some(Mtls::Strict);
+        const P: Option<Mtls> = Some(Mtls::Permissive);
+        let mut api = service("api", "10.42.255.1", &["80", "81"]);
+        let instance = workload("api-1", "10.42.0.2", Some("api"), &["80"]);
+        let lone = workload("job", "10.42.0.3", None, &[]);
+        let told = |own: &Workload, api: &Service, network: Option<Mtls>, port: u16| {
+            let mut config = config(own.clone(), vec![api.clone()], vec![own.clone()]);
+            config.network.network.mtls = network;
+            let policy = Policy::new(&config);
+            let denial = policy.decide(Call { caller: None, port }).unwrap_err();
+            policy.text(denial, port)
+        };
+        let check = |text: String, whose: &str, fix: &str| {
+            assert!(text.contains(whose) && text.ends_with(fix) && !text.contains('\n'), "{text}");
+        };
+        let network = "or run `sealane network set shop --mtls permissive` on the control host";
+        check(
+            told(&instance, &api, S, 80),
+            "api takes calls to port 80 by mutual TLS alone (mtls: strict), as network shop says",
+            network,
+        );
+        check(
+            told(&lone, &api, S, 80),
+            "job does not offer port 80: it is no instance of a service, and",
+            network,
+        );
+        check(
+            told(&instance, &api, S, 81),
+            "service api has that port, but this instance was started without it",
+            network,
+        );
+        check(
+            told(&instance, &api, S, 99),
+            "service api has no such port, and with mtls: strict, as network shop says",
+            network,
+        );
+        assert!(told(&instance, &api, S, 99).contains("; start its instances with --port 99, or"));
+        api.ports[0].mtls = S;
+        check(
+            told(&instance, &api, P, 80),
+            "as service api says of this port",
+            "or start its instances with --mtls permissive",
+        );
+        api.declared = true;
+        assert!(told(&instance, &api, S, 99).contains("add it to spec.ports of the service's document"));
+        check(
+            told(&instance, &api, P, 80),
+            "as service api says of this port",
+            "on that port in the document of service api",
+        );
+        api.ports[0].mtls = None;
+        api.mtls = S;
+        let service = "or set spec.mtls: permissive in the document of service api";
+        check(told(&instance, &api, P, 80), "as service api says, and this one is plain", service);
+        check(told(&instance, &api, P, 99), "as service api says, only offered ports", service);
     }
 }

@@ -40,8 +40,6 @@ pub(crate) struct Own {
     pub(crate) address: Ipv4Addr,
     /// Its name in metrics.
     pub(crate) label: String,
-    /// Its name for people: its service's, else its own.
-    pub(crate) name: String,
 }
 
 /// A port of a service.
@@ -110,7 +108,6 @@ impl Snapshot {
             own: Own {
                 address: config.workload.address.to_ipv4(),
                 label: party(config.workload.service.as_ref()).to_owned(),
-                name: label(config.workload.service.as_ref(), &config.workload.name).to_owned(),
             },
             policy: Arc::new(Policy::new(config)),
             ports: HashMap::new(),

@@ -106,9 +106,13 @@ impl Upstream {
     /// What a client is told whose call the called side's rules forbid, in one line.
     pub(crate) fn denial(&self) -> String {
         let Self { label, port, .. } = self;
+        let (what, fix, whose) = match &self.service {
+            None => ("it is no instance of a service", "--service and ", "its network"),
+            Some(_) => ("it does not offer that one", "", "the service or its network"),
+        };
         format!(
-            "{label} does not let calls to port {port} pass: with mtls: strict only offered ports are reachable; offer it \
-             with --service and --port {port}, or set mtls: permissive on the service or its network"
+            "{label} does not let calls to port {port} pass: {what}, and with mtls: strict only offered ports are reachable; \
+             start it with {fix}--port {port}, or set mtls: permissive on {whose}"
         )
     }
 

@@ -40,17 +40,47 @@ impl Unreached {
             many => format!("{first} and {} other workloads", many - 1),
         };
         let (network, to, node) = (&self.to.network, &self.to.workload, &self.node);
-        let (host, fix) = if node == own {
-            ("this host".to_owned(), "see the log of its application".to_owned())
-        } else {
-            let fix = format!("see that {node} is up and that VXLAN (UDP, 4789 by default) passes both ways");
-            (format!("host {node}"), fix)
-        };
+        let (is_own, fix) = (node == own, self.advice(own));
+        let host = if is_own { "this host".to_owned() } else { format!("host {node}") };
         let (reason, failures, seconds) = (&self.reason, self.failures, self.lasting.as_secs());
         format!(
             "calls from {from} in network {network} to {to} on {host} fail: {reason}, {failures} in {seconds} s and no success \
              since; {fix}"
         )
+    }
+}
+
+impl Unreached {
+    /// What to look at, by what came of the calls.
+    fn advice(&self, own: &NodeName) -> String {
+        let (to, node) = (&self.to, &self.node);
+        let on = if node == own { "here".to_owned() } else { format!("on {node}") };
+        match self.reason.as_str() {
+            // The way there was found, and who is there speaks.
+            "identity" | "handshake" => format!(
+                "see `sealane identity {}.{}` and `sealane check` {on}: its certificate or a clock is wrong",
+                to.workload, to.network
+            ),
+            "unreachable" => {
+                format!("nothing takes connections at its port: see the log of its application {on}")
+            }
+            "reset" | "protocol" | "malformed" => {
+                format!("its application breaks them off or says what cannot be read: see its log {on}")
+            }
+            "refused" | "saturated" => {
+                format!(
+                    "it takes no more: start further instances, or see `sealane_connections_refused_total` {on}"
+                )
+            }
+            "gone" => {
+                "it is ending, or its sidecar has been replaced: if it stays so, see the agent's log "
+                    .to_owned()
+                    + &on
+            }
+            // Nobody answered, or not to the end.
+            _ if node == own => "see `sealane workload ls`, and the log of its application".to_owned(),
+            _ => format!("see that {node} is up and that VXLAN (UDP, 4789 by default) passes both ways"),
+        }
     }
 }
 
@@ -146,6 +176,32 @@ mod tests {
             own[0].contains("on this host fail") && own[0].ends_with("log of its application"),
             "{own:?}"
         );
+    }
+
+    #[test]
+    fn what_is_advised_fits_what_came_of_the_calls() {
+        let mut shop = snapshot();
+        let mut api = workload("api-1", "10.42.1.3");
+        api.node = "host-3".parse().unwrap();
+        shop.workloads = vec![api];
+        for (reason, advice) in [
+            ("timeout", "see that host-3 is up and that VXLAN"),
+            ("connect", "see that host-3 is up and that VXLAN"),
+            ("connection_lost", "see that host-3 is up and that VXLAN"),
+            ("identity", "see `sealane identity api-1.shop` and `sealane check` on host-3"),
+            ("handshake", "see `sealane identity api-1.shop` and `sealane check` on host-3"),
+            (
+                "unreachable",
+                "nothing takes connections at its port: see the log of its application on host-3",
+            ),
+            ("reset", "see its log on host-3"),
+            ("refused", "start further instances"),
+        ] {
+            let trouble = EndpointTrouble { reason: reason.to_owned(), ..trouble("10.42.1.3", 2, 9) };
+            let found = unreached(&[(key("web-1"), trouble)], std::iter::once(&shop));
+            let said = sentences(&found, &"host-1".parse().unwrap());
+            assert!(said[0].contains(advice), "{reason}: {said:?}");
+        }
     }
 
     #[test]
