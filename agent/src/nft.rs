@@ -28,7 +28,7 @@ use sealane_sys::hop::Hopper;
 
 pub use border::HOST_LINK;
 pub(crate) use border::{MeshPorts, NETWORK_LINK, Surroundings};
-pub(crate) use guard::{Addresses, Sender, Tunnel};
+pub(crate) use guard::{Sender, Tunnel};
 pub(crate) use network::{
     Known, KnownHost, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, generation,
     remove_host_rules, ruleset,

@@ -2,7 +2,7 @@
 //!
 //! By a port: frames of its workload's Ethernet and IP address, nothing else. By the VXLAN device: packets from addresses
 //! that workloads of the network can have, but those of this host's own: not the gateway's, nor the network's own and the
-//! broadcast address. ARP and neighbour discovery never come by a
+//! broadcast address, nor one of those that are kept for services, at which nobody is. ARP and neighbour discovery never come by a
 //! tunnel, as every host answers its own workloads' questions: what comes by the device is the kernel's own answer, which is
 //! marked as for the host, while others' frames are for somebody behind the bridge.
 //!
@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv4Net;
 use sealane_proto::types::{MacAddr, Subnet, Subnet6};
 
 use super::rules::{TABLE, same};
@@ -47,12 +48,14 @@ pub(crate) struct Tunnel {
 }
 
 /// The addresses of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
     /// IPv4.
     pub(crate) subnet: Subnet,
     /// IPv6, where it has such.
     pub(crate) subnet6: Option<Subnet6>,
+    /// Those that are kept for services, disjoint.
+    pub(crate) services: BTreeSet<Ipv4Net>,
 }
 
 /// The chain of one device.
@@ -64,21 +67,45 @@ pub(super) struct Guarded {
 }
 
 impl Tunnel {
-    pub(super) fn guarded(&self, Addresses { subnet, subnet6 }: Addresses) -> Guarded {
-        let [first, last] = ends(subnet);
-        let all = format!("ip saddr {first}-{last} ip saddr != @local accept");
-        let mut rules = vec!["meta pkttype host arp operation reply accept".to_owned()];
-        if let Some(subnet6) = subnet6 {
-            let [first, last] = ends(subnet).map(|end| subnet6.of_ipv4(end));
+    pub(super) fn guarded(&self, addresses: &Addresses) -> Guarded {
+        let senders = addresses.senders();
+        let accept =
+            |[first, last]: &[Ipv4Addr; 2]| format!("ip saddr {first}-{last} ip saddr != @local accept");
+        let mut rules: Vec<String> = senders.iter().map(accept).collect();
+        rules.push("meta pkttype host arp operation reply accept".to_owned());
+        if let Some(subnet6) = addresses.subnet6 {
             rules.push("meta pkttype host icmpv6 type nd-neighbor-advert accept".to_owned());
             rules.push(
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto foreign"
                     .to_owned(),
             );
-            rules.push(format!("ip6 saddr {first}-{last} ip6 saddr != @local6 accept"));
+            rules.extend(senders.iter().map(|ends| {
+                let [first, last] = ends.map(|end| subnet6.of_ipv4(end));
+                format!("ip6 saddr {first}-{last} ip6 saddr != @local6 accept")
+            }));
         }
         rules.push("goto foreign".to_owned());
-        Guarded { device: self.device.clone(), index: self.index, rules: stamped(&all, &rules) }
+        let first = rules.remove(0);
+        Guarded { device: self.device.clone(), index: self.index, rules: stamped(&first, &rules) }
+    }
+}
+
+impl Addresses {
+    /// The ranges of addresses that workloads can have: all but those that are kept for services.
+    fn senders(&self) -> Vec<[Ipv4Addr; 2]> {
+        let [first, last] = ends(self.subnet).map(Ipv4Addr::to_bits);
+        let (mut ranges, mut next) = (vec![], first);
+        for range in &self.services {
+            let (begin, end) = (range.network().to_bits(), range.broadcast().to_bits());
+            if begin > next {
+                ranges.push([next, last.min(begin - 1)]);
+            }
+            next = next.max(end.saturating_add(1));
+        }
+        if next <= last {
+            ranges.push([next, last]);
+        }
+        ranges.into_iter().map(|ends| ends.map(Ipv4Addr::from_bits)).collect()
     }
 }
 
@@ -250,7 +277,7 @@ pub(super) fn examples(addresses: Addresses) -> String {
         address6: addresses.subnet6.map(|_| Ipv6Addr::LOCALHOST),
     };
     let local = localising(&BTreeSet::new(), &sender.addresses().collect());
-    local + &guarding(&sender.guarded()) + &guarding_anew(&Tunnel { device, index }.guarded(addresses))
+    local + &guarding(&sender.guarded()) + &guarding_anew(&Tunnel { device, index }.guarded(&addresses))
 }
 
 /// Removes the table, whether it is there or not.
@@ -282,6 +309,33 @@ pub(super) fn listed(text: &str, ipv6: bool) -> Option<There> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workloads_have_any_address_but_those_that_are_kept_for_services() {
+        let check = |services: &[&str], expected: &[[&str; 2]]| {
+            let addresses = Addresses {
+                subnet: "10.42.0.0/16".parse().unwrap(),
+                subnet6: Some("fd42::/64".parse().unwrap()),
+                services: services.iter().map(|range| range.parse().unwrap()).collect(),
+            };
+            let tunnel = Tunnel { device: "vxlan0".to_owned(), index: 3 };
+            let rules = tunnel.guarded(&addresses).rules;
+            let accepted: Vec<_> =
+                rules.lines().filter_map(|rule| rule.trim().strip_prefix("ip saddr ")).collect();
+            let ranges = accepted.iter().map(|rule| rule.split(' ').next().unwrap());
+            let ranges: Vec<[&str; 2]> = ranges.map(|range| range.split_once('-').unwrap().into()).collect();
+            assert_eq!(ranges, expected, "{services:?}");
+            assert_eq!(rules.matches("ip6 saddr fd42::").count(), ranges.len(), "each has its twin");
+            assert!(rules.lines().next().unwrap().contains("comment"), "it is known again: {rules}");
+        };
+        let all = ["10.42.0.2", "10.42.255.254"];
+        check(&[], &[all]);
+        check(&["10.42.255.0/24"], &[["10.42.0.2", "10.42.254.255"]]);
+        check(&["10.42.254.0/24", "10.42.255.0/24"], &[["10.42.0.2", "10.42.253.255"]]);
+        check(&["10.42.7.0/24"], &[["10.42.0.2", "10.42.6.255"], ["10.42.8.0", all[1]]]);
+        check(&["10.42.0.0/24"], &[["10.42.1.0", all[1]]]);
+        check(&["10.42.0.0/16"], &[]);
+    }
 
     fn sender(last: u8, index: u32) -> Sender {
         let port = format!("w{last:012x}");

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::Egress;
+use sealane_proto::types::{Subnet, Subnet6};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use serde_json::Value;
@@ -24,7 +25,11 @@ pub(crate) struct Wanted {
     /// The device of the tunnels, once it is there.
     pub(crate) tunnel: Option<Tunnel>,
     /// The network's addresses.
-    pub(crate) addresses: Addresses,
+    pub(crate) subnet: Subnet,
+    /// Its IPv6 addresses, where it has such.
+    pub(crate) subnet6: Option<Subnet6>,
+    /// Those that are kept for services; `None`: as was told before.
+    pub(crate) services: Option<BTreeSet<Ipv4Net>>,
     /// What becomes of packets to the world outside.
     pub(crate) egress: Egress,
     /// The ports of the mesh itself.
@@ -51,6 +56,8 @@ pub(crate) struct Known {
     generation: Option<u32>,
     there: Option<There>,
     border: Option<Border>,
+    /// The addresses that are kept for services, as was told last.
+    services: BTreeSet<Ipv4Net>,
 }
 
 impl Known {
@@ -62,12 +69,12 @@ impl Known {
 
 impl Wanted {
     /// The script that makes the chains and addresses what they should be, and how many were not. `there` becomes those.
-    fn settle(&self, there: &mut There) -> (String, usize) {
+    fn settle(&self, addresses: &Addresses, there: &mut There) -> (String, usize) {
         let senders: &[Sender] = match &self.senders {
             Senders::Exactly(senders) | Senders::With(senders) => senders,
             Senders::Without(..) => &[],
         };
-        let tunnel = self.tunnel.iter().map(|tunnel| tunnel.guarded(self.addresses));
+        let tunnel = self.tunnel.iter().map(|tunnel| tunnel.guarded(addresses));
         let guarded: Vec<Guarded> = tunnel.chain(senders.iter().map(Sender::guarded)).collect();
         let own = senders.iter().flat_map(Sender::addresses);
         let (unwanted, local): (Vec<String>, BTreeSet<IpAddr>) = match &self.senders {
@@ -111,9 +118,11 @@ pub(crate) fn ensure_network_rules(
     known: &mut Known,
 ) -> Result<usize, NftError> {
     let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    let Wanted { addresses, egress, ref ports, ref hosts, .. } = wanted;
-    let border = Border::of(border::network(addresses.subnet, egress, ports));
-    let ipv6 = addresses.subnet6.is_some();
+    let Wanted { subnet, subnet6, egress, ref ports, ref hosts, .. } = wanted;
+    let services = wanted.services.clone().unwrap_or_else(|| std::mem::take(&mut known.services));
+    let addresses = Addresses { subnet, subnet6, services };
+    let border = Border::of(border::network(subnet, egress, ports));
+    let ipv6 = subnet6.is_some();
     let (there, mut border_there) = if known.generation == Some(before) {
         (known.there.take(), known.border.take())
     } else {
@@ -124,13 +133,14 @@ pub(crate) fn ensure_network_rules(
     let mut script = if there.is_none() { guard::replacing(ipv6) } else { String::new() };
     let mut changes = usize::from(there.is_none());
     let mut there = there.unwrap_or_default();
-    let (chains, changed) = wanted.settle(&mut there);
+    let (chains, changed) = wanted.settle(&addresses, &mut there);
     script += &chains;
     changes += changed;
     let (borders, changed) = border::settle(&mut border_there, border, hosts.as_ref());
     script += &borders;
     changes += changed;
-    *known = Known { generation: None, there: Some(there), border: border_there };
+    let services = addresses.services;
+    *known = Known { generation: None, there: Some(there), border: border_there, services };
     let mut now = before;
     if !script.is_empty() {
         run(hopper, ns, script)?;
@@ -223,7 +233,7 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
     let wrong = || NftError::Refused("no such subnet".to_owned());
     let subnet = "10.0.0.0/8".parse().map_err(|_| wrong())?;
     for subnet6 in [None, Some("fd00::/64".parse().map_err(|_| wrong())?)] {
-        let examples = guard::examples(Addresses { subnet, subnet6 });
+        let examples = guard::examples(Addresses { subnet, subnet6, services: BTreeSet::new() });
         run(hopper, ns, guard::replacing(subnet6.is_some()) + &examples)?;
     }
     for egress in [Egress::Allow, Egress::Deny] {

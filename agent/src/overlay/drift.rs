@@ -1,6 +1,6 @@
 //! What somebody else changed of the kernel's state and was mended: logged at once, told to people while it is recent. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,9 @@ use super::applied::{Applied, Table};
 /// How long it is told.
 const RECENT: Duration = Duration::from_secs(300);
 /// How often something may be mended within that time until somebody works against the agent.
-const OFTEN: u64 = 3;
+const OFTEN: usize = 3;
+/// How many times are remembered: whoever goes on is named all the same.
+const MOST: usize = 64;
 /// The most kinds that are remembered at once.
 const MAX_KINDS: usize = 64;
 
@@ -17,11 +19,9 @@ const MAX_KINDS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Drift(Mutex<BTreeMap<(String, &'static str), Mended>>);
 
-#[derive(Debug)]
-struct Mended {
-    times: u64,
-    newest: Instant,
-}
+/// When something was mended within the last [`RECENT`], oldest first.
+#[derive(Debug, Default)]
+struct Mended(VecDeque<Instant>);
 
 impl Drift {
     /// A pass mended this, of `whose` state, such as `network shop`.
@@ -39,24 +39,29 @@ impl Drift {
         let what = table.words();
         tracing::warn!(changes, "{what} of {whose} had been changed by somebody else; mended");
         let mut known = self.known();
-        known.retain(|_, mended| mended.is_recent(now));
+        known.retain(|_, mended| mended.recent(now).next().is_some());
         let key = (whose.to_owned(), what);
         if known.len() < MAX_KINDS || known.contains_key(&key) {
-            let mended = known.entry(key).or_insert(Mended { times: 0, newest: now });
-            mended.times += 1;
-            mended.newest = now;
+            known.entry(key).or_default().add(now);
         }
     }
 
     /// A sentence each about what comes again and again, or about what came and is over.
     pub(super) fn sentences(&self, often: bool, now: Instant) -> Vec<String> {
         let known = self.known();
-        let recent =
-            known.iter().filter(|(_, mended)| mended.is_recent(now) && (mended.times >= OFTEN) == often);
+        let recent = known.iter().filter_map(|(key, mended)| {
+            let (times, newest) = (mended.recent(now).count(), mended.recent(now).last()?);
+            ((times >= OFTEN) == often).then_some((key, times, newest))
+        });
         recent
-            .map(|((whose, what), mended)| {
-                let seconds = now.saturating_duration_since(mended.newest).as_secs();
-                let times = if mended.times == 1 { String::new() } else { format!(", {} times lately", mended.times) };
+            .map(|((whose, what), times, newest)| {
+                let seconds = now.saturating_duration_since(newest).as_secs();
+                let minutes = RECENT.as_secs() / 60;
+                let times = match times {
+                    1 => String::new(),
+                    MOST => format!(", {times} times or more within {minutes} min"),
+                    times => format!(", {times} times within {minutes} min"),
+                };
                 format!(
                     "somebody else changed {what} of {whose}; that was mended {seconds} s ago{times}: find the network manager, \
                      firewall or script of this host that works on the same"
@@ -71,8 +76,18 @@ impl Drift {
 }
 
 impl Mended {
-    fn is_recent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.newest) < RECENT
+    /// The times that count at an instant, oldest first.
+    fn recent(&self, now: Instant) -> impl Iterator<Item = Instant> {
+        self.0.iter().copied().filter(move |&at| now.saturating_duration_since(at) < RECENT)
+    }
+
+    /// Once more.
+    fn add(&mut self, now: Instant) {
+        self.0.retain(|&at| now.saturating_duration_since(at) < RECENT);
+        if self.0.len() == MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
     }
 }
 
@@ -91,16 +106,37 @@ mod tests {
         let said = drift.sentences(false, start + Duration::from_secs(14));
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(
-            said[0].contains("forwarding rows of network shop; that was mended 4 s ago, 2 times lately"),
+            said[0]
+                .contains("forwarding rows of network shop; that was mended 4 s ago, 2 times within 5 min"),
             "{said:?}"
         );
         assert!(drift.sentences(true, start + Duration::from_secs(14)).is_empty());
         drift.handle("network shop", &applied, start + Duration::from_secs(20));
         let said = drift.sentences(true, start + Duration::from_secs(24));
-        assert!(said[0].contains("4 s ago, 3 times lately"), "whoever does it goes on: {said:?}");
+        assert!(said[0].contains("4 s ago, 3 times within 5 min"), "whoever does it goes on: {said:?}");
         for often in [true, false] {
             let later = drift.sentences(often, start + Duration::from_secs(20) + RECENT);
             assert_eq!(later, [] as [String; 0]);
         }
+    }
+
+    #[test]
+    fn what_comes_seldom_is_never_often_however_long_it_goes_on() {
+        let (drift, start) = (Drift::default(), Instant::now());
+        let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
+        for minutes in (0..40).step_by(4) {
+            drift.handle_one("network shop", Table::Fdb, 1, at(minutes));
+            assert_eq!(drift.sentences(true, at(minutes)), [""; 0], "three within eight minutes are few");
+        }
+        assert!(drift.sentences(false, at(36))[0].contains("2 times within 5 min"));
+        drift.handle_one("network shop", Table::Fdb, 1, at(37));
+        drift.handle_one("network shop", Table::Fdb, 1, at(37));
+        assert!(drift.sentences(true, at(37))[0].contains("3 times within 5 min"));
+        let later = at(37) + Duration::from_secs(4 * 60);
+        assert!(drift.sentences(true, later).is_empty(), "the oldest count no more");
+        for _ in 0..1_000 {
+            drift.handle_one("network shop", Table::Fdb, 1, at(38));
+        }
+        assert!(drift.sentences(true, at(38))[0].contains("64 times or more"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Workload};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName};
 
@@ -126,6 +127,8 @@ pub struct Desired {
     pub peers: usize,
     /// The other hosts that carry the network: whose packets are let in.
     pub carriers: BTreeSet<IpAddr>,
+    /// The addresses that are kept for services: nobody sends from there.
+    pub services: BTreeSet<Ipv4Net>,
 }
 
 /// Changes that make one set of rows another: first remove, then add, where adding replaces the row of its key.
@@ -240,7 +243,16 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Local], mtu
             .extend(addresses.into_iter().flatten().map(|address| NeighbourRow { address, mac: remote.mac }));
         peers.insert(peer);
     }
-    Desired { base, ports, fdb, neighbours, peers: peers.len(), carriers: carriers(snapshot, node) }
+    let services = snapshot.blocks.iter().filter(|block| block.node.is_none()).map(|block| block.range);
+    Desired {
+        base,
+        ports,
+        fdb,
+        neighbours,
+        peers: peers.len(),
+        carriers: carriers(snapshot, node),
+        services: services.collect(),
+    }
 }
 
 /// The other hosts that carry the snapshot's network.

@@ -12,7 +12,15 @@ use super::pass::{Pass, VXLAN};
 use super::plan::{Base, Desired, Port};
 use super::{Overlay, OverlayError, Table};
 use crate::nft::gate::Refused;
-use crate::nft::{self, Addresses, Known, Sender, Senders, Tunnel, Wanted};
+use crate::nft::{self, Known, Sender, Senders, Tunnel, Wanted};
+
+/// What snapshots say that the rules go by, beside the network itself.
+struct Told {
+    /// The hosts of the mesh.
+    hosts: BTreeSet<Ipv4Net>,
+    /// The addresses that are kept for services.
+    services: BTreeSet<Ipv4Net>,
+}
 
 impl Pass<'_> {
     /// Lets every port's workload speak for itself and for nobody else.
@@ -20,8 +28,8 @@ impl Pass<'_> {
         loop {
             let ports = desired.ports.iter();
             let senders: Vec<Sender> = ports.filter_map(|port| self.sender(&desired.base, port)).collect();
-            let hosts = Some(self.kernel.hosts_of_mesh(&desired.carriers));
-            let outcome = self.ensure_senders(&desired.base, Senders::Exactly(senders.clone()), hosts, known);
+            let told = Some(self.told(desired));
+            let outcome = self.ensure_senders(&desired.base, Senders::Exactly(senders.clone()), told, known);
             if outcome.is_ok() {
                 return outcome;
             }
@@ -50,10 +58,14 @@ impl Pass<'_> {
         self.ensure_senders(base, Senders::With(Vec::new()), None, known)
     }
 
-    /// Keeps workloads from what these hosts, and control, offer the mesh.
-    pub(super) fn ensure_hosts(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
-        let hosts = Some(self.kernel.hosts_of_mesh(&desired.carriers));
-        self.ensure_senders(&desired.base, Senders::With(Vec::new()), hosts, known)
+    /// Keeps workloads from what these hosts, and control, offer the mesh, and tunnels from the addresses of services.
+    pub(super) fn ensure_told(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
+        let told = Some(self.told(desired));
+        self.ensure_senders(&desired.base, Senders::With(Vec::new()), told, known)
+    }
+
+    fn told(&self, desired: &Desired) -> Told {
+        Told { hosts: self.kernel.hosts_of_mesh(&desired.carriers), services: desired.services.clone() }
     }
 
     /// Removes what guarded ports that are gone; addresses of this host's workloads are those that stay.
@@ -71,16 +83,19 @@ impl Pass<'_> {
         &mut self,
         base: &Base,
         senders: Senders,
-        hosts: Option<BTreeSet<Ipv4Net>>,
+        told: Option<Told>,
         known: &mut Known,
     ) -> Result<(), OverlayError> {
         if self.link(VXLAN).is_none() {
             self.refresh_link(VXLAN)?;
         }
+        let (hosts, services) = told.map(|Told { hosts, services }| (hosts, services)).unzip();
         let wanted = Wanted {
             senders,
             tunnel: self.link(VXLAN).map(|link| Tunnel { device: link.name.clone(), index: link.index }),
-            addresses: Addresses { subnet: base.subnet, subnet6: base.subnet6 },
+            subnet: base.subnet,
+            subnet6: base.subnet6,
+            services,
             egress: base.egress,
             ports: self.kernel.mesh_ports(),
             hosts,

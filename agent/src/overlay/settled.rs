@@ -86,8 +86,9 @@ impl Carried {
         let mut applied = Applied::default();
         let same_rows =
             settled.desired.fdb == desired.fdb && settled.desired.neighbours == desired.neighbours;
-        let same_hosts = settled.desired.carriers == desired.carriers;
-        if !(gone.is_empty() && freed.is_empty() && same_rows && same_hosts) {
+        let same_told =
+            settled.desired.carriers == desired.carriers && settled.desired.services == desired.services;
+        if !(gone.is_empty() && freed.is_empty() && same_rows && same_told) {
             let changed = Pass::resume(kernel, &snapshot.network, &[]).and_then(|mut pass| {
                 pass.remove_ports(&gone)?;
                 if !freed.is_empty() {
@@ -97,8 +98,8 @@ impl Carried {
                     pass.free_ports(&desired.base, freed, staying, &mut self.rules)?;
                 }
                 pass.change_rows(&settled, desired)?;
-                if !same_hosts {
-                    pass.ensure_hosts(desired, &mut self.rules)?;
+                if !same_told {
+                    pass.ensure_told(desired, &mut self.rules)?;
                 }
                 Ok(pass.applied)
             });

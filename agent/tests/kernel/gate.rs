@@ -107,6 +107,9 @@ async fn what_a_host_sends_has_an_inner_address_of_another_hosts_workload() {
         // The network's and its broadcast address: nobody's.
         [10, 42, 0, 0],
         [10, 42, 255, 255],
+        // Those of services, at which nobody is, whether a service has them or not.
+        [10, 42, 7, 0],
+        [10, 42, 7, 200],
         // Of no network, or of none that has senders.
         [192, 0, 2, 9],
         [127, 0, 0, 1],
@@ -153,6 +156,7 @@ async fn inner_ipv6_addresses_are_held_to_what_workloads_can_have() {
         // What is made from the network's and the broadcast address, and from no address of the network.
         "fd42::a2a:0",
         "fd42::a2a:ffff",
+        "fd42::a2a:700",
         "fd42::a2b:14",
         "fd42::1:0:a2a:14",
         // Of no network, or of none that has senders.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sealane_agent::netlink::{LinkRequest, Socket};
 use sealane_agent::overlay::{Applied, Local, Overlay, OverlayConfig, OverlayError, Reason, VXLAN_PORT};
 use sealane_agent::seat::Seat;
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{Block, Egress, Network, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, MacAddr, NodeName, Vni};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -167,7 +167,8 @@ impl Hosts {
             generation: Generation { epoch: 1, revision: 1 },
             network: self.network.clone(),
             nodes: vec![node(&self.a, 1), node(&self.b, 2)],
-            blocks: vec![],
+            // Addresses that are kept for services.
+            blocks: vec![Block { node: None, range: "10.42.7.0/24".parse().unwrap() }],
             services: vec![],
             workloads: self.a.local.iter().chain(&self.b.local).map(|local| local.workload.clone()).collect(),
             revoked: vec![],
