@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustls::crypto::CryptoProvider;
+use sealane_base::disk::Disk;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Carried, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
@@ -116,11 +117,12 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     health::check_kernel()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let folder = Folder::open(config.data_dir.join("node"))?;
+    let disk = Disk::new(config.data_dir.clone());
+    let folder = Folder::open(config.data_dir.join("node"))?.on(&disk);
     let identity = identity(&folder, &config, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
     let renewed = RenewedNode { identity, folder, published };
-    let ground = Ground::lay(config, hopper, &renewed.identity).await?;
+    let ground = Ground::lay(config, hopper, &renewed.identity, disk).await?;
     ground.build(renewed, identities, provider).await
 }
 
@@ -145,14 +147,18 @@ fn host_resolvers() -> ForwardConfig {
 
 impl Ground {
     /// Recalls what was on disk, finds the keep, and starts the host.
-    async fn lay(config: Config, hopper: Arc<Hopper>, identity: &NodeIdentity) -> Result<Self, StartError> {
-        let registry = metrics::registry()?;
+    async fn lay(
+        config: Config,
+        hopper: Arc<Hopper>,
+        identity: &NodeIdentity,
+        disk: Arc<Disk>,
+    ) -> Result<Self, StartError> {
+        let (registry, readiness) = (metrics::registry()?, Readiness::default());
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let (boot, folders) = (boot_id()?, Folders::open(&config)?);
+        let (boot, folders) = (boot_id()?, Folders::open(&config, &disk)?);
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
-        let certs = certs_of(folder_of(&config, "identities")?, identity, &stored);
+        let certs = certs_of(folder_of(&config, &disk, "identities")?, identity, &stored);
         let held = held(&config, &mesh, &stored, &overlay)?;
-        let readiness = Readiness::default();
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
         let (applied, acks) = watch::channel(BTreeMap::new());
@@ -190,7 +196,8 @@ impl Ground {
             boot,
             roster: Default::default(),
             troubles: Default::default(),
-            containers: Containers::recall(folder_of(&config, "containers")?)?,
+            containers: Containers::recall(folder_of(&config, &disk, "containers")?)?,
+            disk,
         });
         Ok(Self {
             config,
@@ -218,11 +225,11 @@ impl Ground {
         let workloads = Workloads::new(context.clone());
         let mut tasks = vec![self.host_task, context.held.guard(), context.sidecars.listen(&config.run_dir)?];
         let overlay = context.overlay.clone();
-        let watch = async move { overlay.watch_host().await };
-        tasks.push(task::spawn_fallible("host-watch", watch));
+        tasks.push(task::spawn_fallible("host-watch", async move { overlay.watch_host().await }));
         for stored in self.stored {
             workloads.adopt(stored);
         }
+        tasks.push(task::spawn("disk", context.disk.clone().watch()));
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
         tasks.push(task::spawn("containers", follow_containers(workloads.clone())));
         let renewals = metrics::renewals(&self.registry)?;
@@ -251,7 +258,7 @@ impl Ground {
         };
         tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
         if let Some(plugin) = &config.docker_plugin {
-            let folder = folder_of(&config, "docker")?;
+            let folder = folder_of(&config, &context.disk, "docker")?;
             let (overlay, api) = (context.overlay.clone(), config.docker_api.clone());
             tasks.push(docker::serve(Docker::open(workloads.clone(), overlay, folder, api)?, plugin)?);
         }
@@ -282,18 +289,18 @@ struct Folders {
 }
 
 impl Folders {
-    fn open(config: &Config) -> Result<Self, DiskError> {
+    fn open(config: &Config, disk: &Arc<Disk>) -> Result<Self, DiskError> {
         Ok(Self {
-            networks: folder_of(config, "networks")?,
-            workloads: folder_of(config, "workloads")?,
-            reservations: folder_of(config, "reservations")?,
+            networks: folder_of(config, disk, "networks")?,
+            workloads: folder_of(config, disk, "workloads")?,
+            reservations: folder_of(config, disk, "reservations")?,
         })
     }
 }
 
 /// A folder of the data directory, which only this process writes to.
-fn folder_of(config: &Config, name: &str) -> Result<Folder, DiskError> {
-    let folder = Folder::open(config.data_dir.join(name))?;
+fn folder_of(config: &Config, disk: &Arc<Disk>, name: &str) -> Result<Folder, DiskError> {
+    let folder = Folder::open(config.data_dir.join(name))?.on(disk);
     folder.sweep()?;
     Ok(folder)
 }

@@ -14,7 +14,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use sealane_base::disk::Disk;
 
 pub(crate) use container::StoredContainer;
 pub use records::RecordError;
@@ -33,6 +36,8 @@ static DRAFTS: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    /// Who is told that something could not be written.
+    disk: Option<Arc<Disk>>,
 }
 
 /// Why a file could not be written, read or removed.
@@ -75,7 +80,12 @@ impl Folder {
             .mode(0o700)
             .create(&path)
             .map_err(|source| DiskError::Write { path: path.clone(), source })?;
-        Ok(Self { path })
+        Ok(Self { path, disk: None })
+    }
+
+    /// The same folder, which tells this disk of what it cannot write.
+    pub(crate) fn on(self, disk: &Arc<Disk>) -> Self {
+        Self { disk: Some(disk.clone()), ..self }
     }
 
     /// Writes `payload` as `name`, durably.
@@ -99,6 +109,9 @@ impl Folder {
         write().map_err(|source| {
             // The half-written file is of no use to anybody; that it cannot be removed changes nothing.
             let _ = fs::remove_file(&new);
+            if let Some(disk) = &self.disk {
+                disk.failed(payload.len(), &source);
+            }
             DiskError::Write { path, source }
         })
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use sealane_base::admin::{self, Gather};
+use sealane_base::disk::Disk;
 use sealane_base::metrics::{Family, Kind, Reading, Series, gather, merge};
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
@@ -75,6 +76,7 @@ pub(crate) fn gatherer(
             clock(&context.host.views),
             workloads(&context.host.views, &context.node),
             service_ports(&context.host.views),
+            writable(&context.disk),
         ];
         let services = services(&context.host.views);
         Box::pin(async move {
@@ -151,6 +153,13 @@ fn clock(views: &HostViews) -> Family {
     let pair = views.clocks.borrow().map(|pair| pair.ahead_seconds());
     let series = pair.map(|ahead| Series { labels: vec![], reading: Reading::Value(ahead) });
     gauge("sealane_clock_ahead_seconds", help, series.into_iter().collect())
+}
+
+fn writable(disk: &Disk) -> Family {
+    let value = if disk.problem().is_none() { 1.0 } else { 0.0 };
+    let help = "Whether the agent's data directory can be written: 1 or 0.";
+    let series = vec![Series { labels: vec![], reading: Reading::Value(value) }];
+    gauge("sealane_data_directory_writable", help, series)
 }
 
 fn workloads(views: &HostViews, node: &NodeName) -> Family {

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use sealane_base::disk::Disk;
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::{Network, Workload};
 use sealane_proto::sidecar::SidecarPorts;
@@ -89,6 +90,8 @@ pub(crate) struct Context {
     pub(crate) host: HostHandle,
     /// Where workloads are kept on disk.
     pub(crate) folder: Folder,
+    /// The data directory's, which may be full.
+    pub(crate) disk: Arc<Disk>,
     /// The boot that the machine is in.
     pub(crate) boot: String,
     /// The workloads by name.
@@ -253,6 +256,9 @@ impl Workloads {
     #[must_use]
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = self.context.troubles.sentences();
+        complaints.extend(self.context.disk.problem().map(|problem| {
+            format!("{problem}; until then nothing new starts here and no certificate is renewed, what runs goes on")
+        }));
         complaints.extend(self.context.roster.complaints());
         let idle = self.context.host.views.reservations.borrow().clone();
         complaints.extend(reserve::complaints(&idle, SystemTime::now()));

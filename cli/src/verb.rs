@@ -6,6 +6,7 @@ pub(crate) mod backup;
 pub(crate) mod complete;
 pub(crate) mod dns;
 pub(crate) mod get;
+mod hosts;
 pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod network;

@@ -32,6 +32,16 @@ pub(crate) fn families(directory: &Directory, seen: &BTreeMap<NodeName, Seen>, l
     std::iter::once(hosts).chain(census::services("sealane_control", services)).collect()
 }
 
+/// Whether the store takes changes.
+pub(crate) fn store(writable: bool) -> Family {
+    Family {
+        name: "sealane_control_store_writable".to_owned(),
+        help: "Whether the store, and the folder that it is in, can be written: 1 or 0.".to_owned(),
+        kind: Kind::Gauge,
+        series: vec![Series { labels: vec![], reading: Reading::Value(if writable { 1.0 } else { 0.0 }) }],
+    }
+}
+
 /// Whether a workload counts as ready: on a lost host nobody knows.
 pub(crate) fn is_ready(workload: &Workload, lost: &Lost) -> bool {
     workload.ready && !lost.contains_key(&workload.node)

@@ -40,7 +40,7 @@ pub use packets::TellMtu;
 pub use recovery::{
     Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };
-pub use relocate::{Relocate, RelocateRefusal};
+pub use relocate::{Relocate, RelocateRefusal, Relocated};
 pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
 pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};

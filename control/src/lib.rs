@@ -63,6 +63,7 @@ pub struct Control {
     local_addr: SocketAddr,
     metrics: metrics::Metrics,
     shown: Arc<registry::Registry>,
+    writable: store::Writability,
     writer: store::Writer,
     stopped: store::Stopped,
     authority: Arc<ca::Authority>,
@@ -94,11 +95,13 @@ impl Control {
 
     /// What control measures, of itself and of the mesh; gathered anew each time.
     pub fn gather(&self) -> impl Fn() -> Vec<Family> + Send + Sync + use<> {
-        let (own, shown) = (self.metrics.registry.clone(), self.shown.clone());
+        let (own, shown, writable) =
+            (self.metrics.registry.clone(), self.shown.clone(), self.writable.clone());
         move || {
             let lost = shown.lost(SystemTime::now().into());
             let mesh = census::families(&shown.directory(), &shown.seen(), &lost);
-            merge(gather(&own).into_iter().chain(mesh))
+            let store = census::store(writable.problem().is_none());
+            merge(gather(&own).into_iter().chain(mesh).chain([store]))
         }
     }
 

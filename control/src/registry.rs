@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{Generation, NetworkName, NodeName};
+use sealane_proto::types::{Generation, NetworkName, NodeName, UnderlayAddr};
 use tokio::sync::watch;
 
 use crate::core::Timestamp;
@@ -35,6 +35,8 @@ pub(crate) struct View {
     pub(crate) replaced: bool,
     /// The node is no part of the mesh any more.
     pub(crate) removed: bool,
+    /// Another host has come with the node's underlay address: it has to say anew where it is.
+    pub(crate) displaced: bool,
 }
 
 /// What is known of a node's agent, in memory only.
@@ -186,8 +188,9 @@ impl Registry {
         hub.streams += 1;
         let stream = hub.streams;
         // Removed since its certificate was looked at: it hears that at once.
-        let removed = !directory.nodes.contains_key(&node);
-        let view = View { networks: directory.carried_by(&node), removed, ..View::default() };
+        let record = directory.nodes.get(&node);
+        let (removed, displaced) = (record.is_none(), record.is_some_and(|it| it.displaced.is_some()));
+        let view = View { networks: directory.carried_by(&node), removed, displaced, ..View::default() };
         let (sender, view) = watch::channel(view);
         let known = hub.seen.get(&node).cloned().unwrap_or_default();
         let mut takeover = known.takeover;
@@ -227,9 +230,23 @@ impl Registry {
         known.1.clone()
     }
 
+    /// The host that has an underlay address, if it is lost: it yields that to who comes with it. One that has just
+    /// joined connects in a moment.
+    pub(crate) fn gone_from(&self, underlay: UnderlayAddr, now: Timestamp) -> Option<NodeName> {
+        let directory = self.directory();
+        let holder = directory.nodes.values().find(|record| record.is_at(underlay))?;
+        let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(&holder.node.name);
+        lost.then(|| holder.node.name.clone())
+    }
+
     /// The networks whose newest state each connected agent has not acknowledged.
     pub(crate) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
         self.hub().tracker.behind()
+    }
+
+    /// The networks whose newest state each host that is not connected has not acknowledged, as far as is known.
+    pub(crate) fn unconfirmed(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        self.hub().tracker.unconfirmed()
     }
 
     /// The networks that connected agents have not come closer to for so long that nobody waits for them.
@@ -275,8 +292,8 @@ impl Registry {
         let hub = self.hub();
         let directory = self.directory.load();
         let carriers = networks.iter().filter_map(|name| directory.networks.get(name));
-        let carriers = carriers.flat_map(|snapshot| snapshot.nodes.iter().map(|node| &node.name));
-        let away = carriers.filter(|name| !hub.agents.contains_key(*name)).cloned().collect();
+        let carriers = carriers.flat_map(|snapshot| directory.carriers(snapshot));
+        let away = carriers.filter(|name| !hub.agents.contains_key(name)).collect();
         (hub.tracker.late(&hub.tracker.revisions(networks)), away)
     }
 
@@ -353,12 +370,19 @@ impl Drop for Seat {
 }
 
 impl Hub {
-    /// Tells the agents of hosts that are no part of the mesh any more.
+    /// Tells the agents of hosts that are no part of the mesh any more, or whose address another host has.
     fn dismiss(&mut self, directory: &Directory) {
-        for (_, agent) in self.agents.iter().filter(|(node, _)| !directory.nodes.contains_key(*node)) {
-            agent.view.send_modify(|view| view.removed = true);
+        for (node, agent) in &self.agents {
+            match directory.nodes.get(node) {
+                None => agent.view.send_modify(|view| view.removed = true),
+                Some(record) if record.displaced.is_some() => {
+                    agent.view.send_modify(|view| view.displaced = true);
+                }
+                Some(_) => {}
+            }
         }
         self.seen.retain(|node, _| directory.nodes.contains_key(node));
+        self.tracker.retain(|node| directory.nodes.contains_key(node));
     }
 
     /// Takes over the networks that changed.
@@ -367,13 +391,12 @@ impl Hub {
             let snapshot = directory.networks.get(name);
             match snapshot {
                 Some(snapshot) => {
-                    let carriers = snapshot.nodes.iter().map(|node| node.name.clone()).collect();
-                    self.tracker.publish(name, snapshot.generation, carriers);
+                    self.tracker.publish(name, snapshot.generation, directory.carriers(snapshot));
                 }
                 None => self.tracker.remove(name),
             }
             for (node, agent) in &self.agents {
-                let carried = snapshot.filter(|snapshot| Directory::carries(snapshot, node));
+                let carried = snapshot.filter(|snapshot| directory.carries(snapshot, node));
                 agent.view.send_if_modified(|view| match carried {
                     Some(snapshot) => {
                         view.networks.insert(name.clone(), snapshot.clone());

@@ -30,11 +30,11 @@ use crate::api::status_of;
 use crate::core::{Recall, Report, Reported, TakenOver, TellMtu, Timestamp};
 use crate::guard::Pace;
 use crate::metrics::Metrics;
-use crate::registry::{Arrival, Directory, Registry, Seat, View};
+use crate::registry::{Arrival, Registry, Seat, View};
 use crate::serve::CertifiedHost;
 use crate::store::Writer;
-use greeting::{Greeting, acknowledgement, greet};
-pub(crate) use greeting::{check_protocol, check_version, not_a_node};
+use greeting::{Greeting, acknowledgement, displaced, greet};
+pub(crate) use greeting::{check_protocol, check_version, not_a_node, warn_displaced};
 use outbox::Outbox;
 
 /// How often each side says that it is there.
@@ -161,11 +161,8 @@ impl Session {
         let mut draining = self.context.draining.clone();
         loop {
             let view = self.seat.view.borrow_and_update().clone();
-            if view.replaced {
-                return Status::aborted(format!("another stream of node {} has taken over", self.node));
-            }
-            if view.removed {
-                return not_a_node(&self.context.registry.directory(), &self.node, Some(self.key));
+            if let Some(dismissed) = self.dismissed(&view) {
+                return dismissed;
             }
             let sending = self.outbox.has_news(&view);
             if !sending {
@@ -214,10 +211,21 @@ impl Session {
         }
     }
 
+    /// Why there is nothing more to say to this agent.
+    fn dismissed(&self, view: &View) -> Option<Status> {
+        let (node, directory) = (&self.node, || self.context.registry.directory());
+        if view.replaced {
+            return Some(Status::aborted(format!("another stream of node {node} has taken over")));
+        }
+        let displaced = view.displaced.then(|| displaced(&directory(), node));
+        displaced.or_else(|| view.removed.then(|| not_a_node(&directory(), node, Some(self.key))))
+    }
+
     /// What control says when it has nothing to say: its clock, and which hosts of the agent's networks are lost.
     fn heartbeat(&self, view: &View) -> v1::Heartbeat {
         let lost = self.context.registry.lost(SystemTime::now().into());
-        let shares = |name: &NodeName| view.networks.values().any(|known| Directory::carries(known, name));
+        let directory = self.context.registry.directory();
+        let shares = |name: &NodeName| view.networks.values().any(|known| directory.carries(known, name));
         let lost = lost.iter().filter(|(name, _)| shares(name)).take(MOST_LOST);
         let lost = lost.map(|(name, last)| v1::LostHost {
             name: name.to_string(),

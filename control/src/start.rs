@@ -34,7 +34,7 @@ use crate::renewal::Upkeep;
 use crate::rests;
 use crate::serve::{self, Acceptor, Connection, Ready, Socket};
 use crate::session::Context;
-use crate::store::{self, Health, Image, Meta, Publish, Stopped, Store, Writer};
+use crate::store::{self, Image, Meta, Publish, Stopped, Store, Writability, Writer};
 use crate::{Config, Control};
 
 /// The mesh's name when none is given.
@@ -89,7 +89,10 @@ enum Cause {
 /// # Errors
 /// When the store, a socket or a directory is not to be had; nothing half-made is left.
 pub async fn start(config: Config) -> Result<Control, StartError> {
-    Ok(Box::pin(assemble(config)).await?)
+    let control = Box::pin(assemble(config)).await?;
+    let (local_addr, trust_domain) = (control.local_addr, control.authority.domain());
+    tracing::info!(%local_addr, %trust_domain, "control plane serves");
+    Ok(control)
 }
 
 async fn assemble(config: Config) -> Result<Control, Cause> {
@@ -106,7 +109,8 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let (unix, socket) = Socket::bind(&config.run_dir).await?;
     let (listener, local_addr) = listen(config.listen).await?;
 
-    let (registry, writer, stopped, health) = begin(store, state, meta, &metrics)?;
+    let (registry, writer, stopped, (writable, watching)) =
+        begin((store, config.data_dir), state, meta, &metrics)?;
     let (drain, readiness) = (Drain::new(), Readiness::default());
     let context = Context {
         writer: writer.clone(),
@@ -125,9 +129,8 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let strangers = (strangers_server(), hosts.clone(), from_strangers);
     let strangers = serve_hosts(strangers, drain.handle(), readiness.part("joining"));
     let hosts = serve_hosts((server(), hosts, from_hosts), drain.handle(), readiness.part("hosts"));
-    let shown = registry.clone();
-    let rests = task::spawn("rests", rests::run(registry.clone(), writer.clone()));
-    let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), health, started };
+    let (shown, writes) = (registry.clone(), writable.clone());
+    let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), writes, started };
     let people = serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock"));
     let upkeep = Upkeep {
         authority: authority.clone(),
@@ -136,13 +139,13 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         metrics: metrics.clone(),
         writer: writer.clone(),
     };
-    let upkeep = vec![accepting, task::spawn("upkeep", upkeep.run()), rests];
-    tracing::info!(%local_addr, trust_domain = %authority.domain(), "control plane serves");
+    let upkeep = [accepting, task::spawn("upkeep", upkeep.run())].into_iter().chain(watching).collect();
     Ok(Control {
         readiness,
         local_addr,
         metrics,
         shown,
+        writable,
         writer,
         stopped,
         authority,
@@ -175,13 +178,16 @@ pub(crate) fn ensure_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Starts the writer, with a registry that shows what it commits.
+/// Whether the store can be written, and who looks after it and after addresses that rest.
+type Watched = (Writability, Vec<Task>);
+
+/// Starts the writer, with a registry that shows what it commits, and a watch over the store and its folder.
 fn begin(
-    store: Store,
+    (store, folder): (Store, PathBuf),
     state: State,
     meta: Meta,
     metrics: &Metrics,
-) -> Result<(Arc<Registry>, Writer, Stopped, Health), Cause> {
+) -> Result<(Arc<Registry>, Writer, Stopped, Watched), Cause> {
     let generation = |meta: &Meta| Generation { epoch: meta.epoch, revision: meta.revision };
     metrics.commits.revision(meta.revision);
     let directory = Directory::first(&state, generation(&meta));
@@ -193,7 +199,9 @@ fn begin(
     });
     let (writer, stopped, health) =
         Writer::start(store, state, meta, publish, metrics.commits.clone(), clock).map_err(Cause::Thread)?;
-    Ok((registry, writer, stopped, health))
+    let (writable, mut tasks) = store::watch(health, folder, &writer);
+    tasks.push(task::spawn("rests", rests::run(registry.clone(), writer.clone())));
+    Ok((registry, writer, stopped, (writable, tasks)))
 }
 
 fn server() -> Server {

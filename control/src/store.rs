@@ -9,6 +9,7 @@ mod open;
 mod record;
 mod restore;
 mod upgrade;
+mod watch;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use backup::{Backup, BackupError};
 pub(crate) use open::{OpenError, open};
 pub(crate) use record::RecordError;
 pub use restore::{RestoreError, Restored, restore};
+pub(crate) use watch::{Writability, watch};
 pub(crate) use writer::{Health, Publish, Stopped, SubmitError, Writer};
 
 /// The newest layout that this version knows: what keys and values look like.

@@ -12,8 +12,9 @@ use v1::admin_client::AdminClient;
 use v1::document_result::Effect;
 
 use super::get::{Named, named};
+use super::hosts;
 use crate::args::{Apply, Common, Delete};
-use crate::client::{admin, answer, answer_within, converse};
+use crate::client::{admin, answer, answer_within, control, converse};
 use crate::document::{self, Written};
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -33,10 +34,13 @@ struct Outcome {
 pub(crate) fn apply(apply: &Apply, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let written = document::read(&apply.files.files)?;
     converse(async {
-        let mut control = admin(common).await?;
+        let channel = control(common).await?;
+        let mut control = AdminClient::new(channel.clone());
         let results = submit(&mut control, &written, apply.dry_run).await?;
         let ids = written.iter().map(|written| written.document.id());
         show(ids.zip(results), apply.dry_run, printer)?;
+        let named: Vec<_> = written.iter().map(|written| hosts::of(&written.document)).collect();
+        hosts::warn(channel, &named, printer).await;
         if apply.wait {
             wait(&mut control, &written, apply.timeout, printer).await?;
         }

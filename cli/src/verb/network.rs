@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sealane_proto::document::{Document, Kind};
-use sealane_proto::types::{AnySubnet, NetworkName, Subnet, Subnet6};
+use sealane_proto::types::{AnySubnet, Hosts, NetworkName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::{admin_client::AdminClient, read_client::ReadClient};
 use tonic::Code;
@@ -14,6 +14,7 @@ use crate::client::{admin, answer, control, converse, read};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 use crate::verb::apply::taken_in;
+use crate::verb::hosts;
 use crate::view::{Done, NetworkView};
 
 /// How long a removal waits for workloads that are just ending: control hears of it a moment after their commands.
@@ -46,7 +47,14 @@ fn create(create: &CreateNetwork, common: &Common, printer: &Printer) -> Result<
         deny_egress: matches!(create.egress, Egress::Deny),
         mtls: create.mtls.to_string(),
     };
-    let created = converse(async { answer(admin(common).await?.create_network(request)).await })?;
+    let hosts: Hosts = create.hosts.iter().cloned().collect();
+    let named = [(format!("network {}", create.name), &hosts)];
+    let created = converse(async {
+        let channel = control(common).await?;
+        let created = answer(AdminClient::new(channel.clone()).create_network(request)).await?;
+        hosts::warn(channel, &named, printer).await;
+        Ok(created)
+    })?;
     let subnets = [created.subnet.as_str(), &created.subnet6];
     let subnets = subnets.iter().filter(|subnet| !subnet.is_empty()).copied().collect::<Vec<_>>().join(", ");
     let text = format!("network {} created: {subnets}, VNI {}", created.name, created.vni);

@@ -12,7 +12,8 @@ use crate::printer::{self, Row, Sheet};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct NodeView {
     name: String,
-    underlay: String,
+    /// `None` while another host has it.
+    underlay: Option<String>,
     /// Bytes inside a tunnel that its ways to the other hosts allow, as far as it told.
     mtu: Option<u32>,
     /// `None` where nobody knows that: an agent of other hosts.
@@ -58,7 +59,7 @@ impl Sheet for NodeSheet {
             |instant: Option<SystemTime>| instant.map_or_else(|| "-".to_owned(), |at| printer::ago(at, now));
         let mut lines = vec![
             ("name", node.name.clone()),
-            ("underlay", node.underlay.clone()),
+            ("underlay", dash(node.underlay.as_ref())),
             ("mtu", node.mtu.map_or_else(|| "-".to_owned(), |mtu| format!("{mtu} inside"))),
             ("state", node.state(now)),
             ("version", dash(node.version.as_ref())),
@@ -82,7 +83,7 @@ impl From<v1::NodeView> for NodeView {
         let node = view.node.unwrap_or_default();
         Self {
             name: node.name,
-            underlay: node.underlay,
+            underlay: text(node.underlay),
             mtu: Some(node.mtu).filter(|&mtu| mtu != 0),
             connected: (!view.by_hearsay).then_some(view.connected),
             version: text(view.version),
@@ -131,7 +132,7 @@ impl Row for NodeView {
     fn cells(&self, now: SystemTime) -> Vec<String> {
         vec![
             self.name.clone(),
-            self.underlay.clone(),
+            dash(self.underlay.as_ref()),
             self.state(now),
             dash(self.version.as_ref()),
             list(&self.networks),

@@ -90,7 +90,9 @@ impl v1::control_server::Control for ControlApi {
         }
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
-        let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint() };
+        let gone = self.context.registry.gone_from(node.underlay, now);
+        let command =
+            JoinNode { token: request.token_id, secret, node, key: key.fingerprint(), gone: gone.clone() };
         let decided = self.context.writer.submit(command).await;
         self.context.metrics.joins.with_label_values(&[result(&decided)]).inc();
         let record = decided.map_err(|error| {
@@ -100,6 +102,9 @@ impl v1::control_server::Control for ControlApi {
             status_of(error)
         })?;
         tracing::info!(?from, node = %record.node.name, underlay = %record.node.underlay, "node joined");
+        if let Some(gone) = gone {
+            session::warn_displaced(&gone, record.node.underlay, &record.node.name);
+        }
         let certificate =
             self.sign(&key, Principal::Node(record.node.name), SerialPrefix::of_key(&record.key))?;
         Ok(Response::new(v1::JoinResponse {

@@ -13,9 +13,9 @@ use tonic::{Request, Response, Status};
 
 use crate::ca::{Authority, OwnCertificate};
 use crate::census::is_ready;
-use crate::core::{Span, Timestamp};
+use crate::core::{NodeRecord, Span, Timestamp};
 use crate::registry::{Directory, Registry, Seen};
-use crate::store::Health;
+use crate::store::Writability;
 
 /// Serves views. Cheap: nothing here waits for the store.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(crate) struct ReadApi {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) own: Arc<OwnCertificate>,
-    pub(crate) health: Health,
+    pub(crate) writes: Writability,
     pub(crate) started: Instant,
 }
 
@@ -44,13 +44,14 @@ impl v1::read_server::Read for ReadApi {
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let directory = self.registry.directory();
         let (mut seen, mut behind) = (self.registry.seen(), self.registry.behind());
+        behind.extend(self.registry.unconfirmed());
         let mut workloads = workloads_by_node(&directory);
         let nodes = directory.nodes.values().map(|record| {
             let name = &record.node.name;
             let seen = seen.remove(name).unwrap_or_default();
             let networks = directory.carried_by(name);
             v1::NodeView {
-                node: Some((&record.node).into()),
+                node: Some(place(record)),
                 connected: seen.connected,
                 version: seen.version,
                 workloads: workloads.remove(name).unwrap_or_default(),
@@ -113,6 +114,15 @@ impl v1::read_server::Read for ReadApi {
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(status::status(self, SystemTime::now().into())))
+    }
+}
+
+/// A host, without an address while another one has that.
+fn place(record: &NodeRecord) -> v1::Node {
+    let node = v1::Node::from(&record.node);
+    match record.displaced {
+        Some(_) => v1::Node { underlay: String::new(), ..node },
+        None => node,
     }
 }
 

@@ -115,7 +115,7 @@ impl Coded for JoinRefusal {
 impl Coded for RelocateRefusal {
     fn code(&self) -> Code {
         match self {
-            Self::InUse { .. } => Code::AlreadyExists,
+            Self::InUse { .. } | Self::Displaced { .. } => Code::AlreadyExists,
             Self::Loopback { .. } => Code::FailedPrecondition,
         }
     }

@@ -8,6 +8,7 @@ use sealane_proto::types::{NodeName, UnderlayAddr};
 use subtle::ConstantTimeEq;
 
 use super::hosts;
+use super::relocate::displace;
 use super::timestamp::Span;
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp, TokenRecord, TokenStanding};
 
@@ -23,6 +24,8 @@ pub struct JoinNode {
     pub node: Node,
     /// SHA-256 of its public key.
     pub key: [u8; 32],
+    /// The host that yields its underlay address to who comes with it.
+    pub gone: Option<NodeName>,
 }
 
 /// Why a host may not join.
@@ -118,8 +121,8 @@ pub enum JoinRefusal {
     },
     /// Another host has the address.
     #[error(
-        "underlay address {underlay} is in use by node {node}; choose another with --underlay, or free it by \
-         `sealane node rm {node}` if that node is gone for good"
+        "underlay address {underlay} is in use by node {node}; choose another with --underlay, or end the agent of {node}: a \
+         host that has been disconnected for 5 s yields its address"
     )]
     UnderlayInUse {
         /// The address.
@@ -173,19 +176,17 @@ impl Command for JoinNode {
             return Err(JoinRefusal::NameInUse { name: self.node.name, underlay: known.node.underlay });
         }
         self.check_reach(state)?;
-        let there = |other: &&NodeRecord| {
-            other.node.underlay == self.node.underlay && other.node.name != self.node.name
-        };
-        if let Some(other) = state.nodes.values().find(there) {
-            let node = other.node.name.clone();
-            return Err(JoinRefusal::UnderlayInUse { underlay: self.node.underlay, node });
-        }
+        let underlay = self.node.underlay;
+        let displaced = displace(state, &self.node.name, underlay, self.gone.as_ref())
+            .map_err(|node| JoinRefusal::UnderlayInUse { underlay, node })?;
         let joined = known.map_or(now, |known| known.joined);
         let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
         let drained = known.is_some_and(|known| known.drained);
         let (by, networks) = (Some(token.id.clone()), token.networks.clone());
-        let record = NodeRecord { node, key: self.key, joined, drained, token: by, networks };
+        let record =
+            NodeRecord { node, key: self.key, joined, drained, token: by, networks, displaced: None };
         let mut changes = hosts::given_up(state, &record, now);
+        changes.extend(displaced);
         if known != Some(&record) {
             changes.push(Change::PutNode(record.clone()));
         }
@@ -282,6 +283,7 @@ mod tests {
             secret: TokenSecret::new([secret; 20]),
             node: Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None },
             key: [key; 32],
+            gone: None,
         }
     }
 

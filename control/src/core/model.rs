@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sealane_proto::document::Document;
 use sealane_proto::resource::{Egress, Node, Workload};
 use sealane_proto::token::TokenSecret;
-use sealane_proto::types::{MacAddr, OverlayIp};
+use sealane_proto::types::{MacAddr, OverlayIp, UnderlayAddr};
 
 use super::*;
 
@@ -16,7 +16,9 @@ use super::*;
 pub(crate) enum Step {
     CreateNetwork(u8, u8),
     RemoveNetwork(u8),
-    Join(u8, u8),
+    /// Whether the host yields that has the address.
+    Join(u8, u8, bool),
+    Relocate(u8, u8, bool),
     Carry(u8, u8, usize),
     Report(u8, Vec<(u8, u8, u8, u8)>),
     Purge,
@@ -35,7 +37,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (0_u8..3, 0_u8..4).prop_map(|(name, subnet)| Step::CreateNetwork(name, subnet)),
         1 => (0_u8..3).prop_map(Step::RemoveNetwork),
-        1 => (0_u8..4, 0_u8..4).prop_map(|(name, underlay)| Step::Join(name, underlay)),
+        1 => (0_u8..4, 0_u8..4, any::<bool>()).prop_map(|(name, at, gone)| Step::Join(name, at, gone)),
+        1 => (0_u8..4, 0_u8..4, any::<bool>()).prop_map(|(name, at, gone)| Step::Relocate(name, at, gone)),
         2 => (0_u8..4, 0_u8..3, 0_usize..3).prop_map(|(node, network, held)| Step::Carry(node, network, held)),
         4 => (0_u8..4, prop::collection::vec(workload, 0..8)).prop_map(|(node, all)| Step::Report(node, all)),
         1 => Just(Step::Purge),
@@ -73,6 +76,11 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
     }
     let network = |name: u8| format!("net-{name}").parse().unwrap();
     let node = |name: u8| format!("host-{name}").parse().unwrap();
+    let place = |at: u8, gone: bool| {
+        let underlay: UnderlayAddr = format!("192.0.2.{at}").parse().unwrap();
+        let holder = state.nodes.values().find(|record| gone && record.is_at(underlay));
+        (underlay, holder.map(|record| record.node.name.clone()))
+    };
     match step {
         Step::CreateNetwork(name, subnet) => {
             let subnet = format!("10.0.0.{}/26", subnet * 64).parse().unwrap();
@@ -90,11 +98,15 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
             )
         }
         Step::RemoveNetwork(name) => changes(RemoveNetwork(network(*name)), state),
-        Step::Join(name, underlay) => {
-            let underlay = format!("192.0.2.{underlay}").parse().unwrap();
+        Step::Relocate(name, at, gone) => {
+            let (underlay, gone) = place(*at, *gone);
+            changes(Relocate { name: node(*name), underlay, gone }, state)
+        }
+        Step::Join(name, at, gone) => {
+            let (underlay, gone) = place(*at, *gone);
             let (token, secret) = ("abcd2345".to_owned(), TokenSecret::new([7; 20]));
             let node = Node { name: node(*name), underlay, mtu: None };
-            changes(JoinNode { token, secret, node, key: [*name + 1; 32] }, state)
+            changes(JoinNode { token, secret, node, key: [*name + 1; 32], gone }, state)
         }
         Step::Carry(name, net, blocks_held) => {
             let command =
@@ -171,7 +183,8 @@ fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> bool {
 fn check(state: &State) {
     let networks = || state.networks.values();
     assert!(distinct(networks().map(|network| network.network.vni)));
-    assert!(distinct(state.nodes.values().map(|record| record.node.underlay)));
+    let placed = state.nodes.values().filter(|record| record.displaced.is_none());
+    assert!(distinct(placed.map(|record| record.node.underlay)), "two hosts are told to be at one place");
     for network in networks() {
         let subnet = network.network.subnet;
         assert!(network.blocks.keys().all(|block| subnet.to_net().contains(block)));

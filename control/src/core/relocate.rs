@@ -1,8 +1,12 @@
 //! A host that is somewhere else than before: its key says who it is, whatever its address.
+//!
+//! An address belongs to the host that comes with it. One that is connected keeps its own; one that has been away for a
+//! while is displaced by who comes with the same address: from then on nobody is told where it is, so that nothing that
+//! is meant for it goes to the other, until it comes itself.
 
 use sealane_proto::types::{NodeName, UnderlayAddr};
 
-use super::{Change, Command, Decision, State, Timestamp};
+use super::{Change, Command, Decision, NodeRecord, State, Timestamp};
 
 /// A host tells where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +15,17 @@ pub struct Relocate {
     pub name: NodeName,
     /// Its underlay address from now on.
     pub underlay: UnderlayAddr,
+    /// The host that yields that address to who comes with it.
+    pub gone: Option<NodeName>,
+}
+
+/// What a host has moved away from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relocated {
+    /// Where it was; the same where another host had displaced it.
+    pub before: UnderlayAddr,
+    /// The host that had the address.
+    pub displaced: Option<NodeName>,
 }
 
 /// Why a host cannot be there.
@@ -18,8 +33,8 @@ pub struct Relocate {
 pub enum RelocateRefusal {
     /// Another host has the address.
     #[error(
-        "underlay address {underlay} of node {name} is in use by node {other}; give {name} another --underlay, or remove \
-         {other} if it is gone (`sealane node rm {other}`)"
+        "underlay address {underlay} of node {name} is in use by node {other}; give {name} another --underlay, or end the \
+         agent of {other}: a host that has been disconnected for 5 s yields its address"
     )]
     InUse {
         /// The address.
@@ -27,6 +42,19 @@ pub enum RelocateRefusal {
         /// Who came.
         name: NodeName,
         /// Whose it is.
+        other: NodeName,
+    },
+    /// It was this host's, until another one came with it.
+    #[error(
+        "node {other} came with underlay address {underlay} while node {name} was away, and has it now; start the agent of \
+         {name} with --underlay and the address that its host has now"
+    )]
+    Displaced {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Who came back.
+        name: NodeName,
+        /// Whose it is now.
         other: NodeName,
     },
     /// Nobody else could reach it there.
@@ -42,67 +70,167 @@ pub enum RelocateRefusal {
     },
 }
 
+/// What becomes of another host that has the address with which `name` comes: it is displaced, if it is the one that is
+/// `gone`.
+///
+/// # Errors
+/// The other host, which keeps the address.
+pub(super) fn displace(
+    state: &State,
+    name: &NodeName,
+    underlay: UnderlayAddr,
+    gone: Option<&NodeName>,
+) -> Result<Option<Change>, NodeName> {
+    let mut others = state.nodes.values().filter(|other| other.node.name != *name);
+    match others.find(|other| other.is_at(underlay)) {
+        None => Ok(None),
+        Some(other) if gone == Some(&other.node.name) => {
+            Ok(Some(Change::PutNode(NodeRecord { displaced: Some(name.clone()), ..other.clone() })))
+        }
+        Some(other) => Err(other.node.name.clone()),
+    }
+}
+
 impl Command for Relocate {
-    /// Where it was, if it was elsewhere.
-    type Outcome = Option<UnderlayAddr>;
+    /// What it has moved away from, if it was elsewhere.
+    type Outcome = Option<Relocated>;
     type Refusal = RelocateRefusal;
 
-    fn decide(
-        self,
-        state: &State,
-        _now: Timestamp,
-    ) -> Result<Decision<Option<UnderlayAddr>>, RelocateRefusal> {
-        let Self { name, underlay } = self;
+    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Option<Relocated>>, RelocateRefusal> {
+        let Self { name, underlay, gone } = self;
         // Who is not known is told so elsewhere.
-        let known = state.nodes.get(&name).filter(|known| known.node.underlay != underlay);
+        let known = state.nodes.get(&name).filter(|known| !known.is_at(underlay));
         let Some(known) = known else { return Ok(Decision { changes: vec![], outcome: None }) };
-        let mut others = state.nodes.values().filter(|other| other.node.name != name).peekable();
-        if underlay.to_ip().is_loopback() && others.peek().is_some() {
+        if underlay.to_ip().is_loopback() && state.nodes.keys().any(|other| *other != name) {
             return Err(RelocateRefusal::Loopback { underlay, name });
         }
-        if let Some(other) = others.find(|other| other.node.underlay == underlay) {
-            return Err(RelocateRefusal::InUse { underlay, name, other: other.node.name.clone() });
-        }
         let before = known.node.underlay;
-        let mut record = known.clone();
+        let refusal = |other, name| {
+            if before == underlay {
+                RelocateRefusal::Displaced { underlay, name, other }
+            } else {
+                RelocateRefusal::InUse { underlay, name, other }
+            }
+        };
+        let taken = displace(state, &name, underlay, gone.as_ref());
+        let taken = taken.map_err(|other| refusal(other, name))?;
+        let displaced = taken.as_ref().and(gone);
+        let mut record = NodeRecord { displaced: None, ..known.clone() };
         record.node.underlay = underlay;
-        Ok(Decision { changes: vec![Change::PutNode(record)], outcome: Some(before) })
+        let changes = taken.into_iter().chain([Change::PutNode(record)]).collect();
+        Ok(Decision { changes, outcome: Some(Relocated { before, displaced }) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::Node;
+    use sealane_proto::resource::{Block, NetworkSnapshot, Node};
 
     use super::*;
-    use crate::core::NodeRecord;
+    use crate::core::model;
 
-    fn decide(name: &str, underlay: &str) -> Result<Decision<Option<UnderlayAddr>>, String> {
+    /// Two hosts that carry a network, the second of which is drained.
+    fn two() -> State {
         let mut state = State::default();
+        let [change] = model::decide(&state, &model::Step::CreateNetwork(0, 0)).try_into().unwrap();
+        state.apply(&change);
         for n in 1..=2_u8 {
-            let name = format!("host-{n}").parse().unwrap();
-            let node = Node { name, underlay: format!("192.0.2.{n}").parse().unwrap(), mtu: None };
+            let name: NodeName = format!("host-{n}").parse().unwrap();
+            let underlay = format!("192.0.2.{n}").parse().unwrap();
             let joined = Timestamp::default();
-            let known = NodeRecord::new(node, [n; 32], joined);
+            let known = NodeRecord::new(Node { name: name.clone(), underlay, mtu: None }, [n; 32], joined);
             state.apply(&Change::PutNode(NodeRecord { drained: n == 2, ..known }));
+            let range = format!("10.0.0.{}/28", n * 16).parse().unwrap();
+            let (network, block) = ("net-0".parse().unwrap(), Block { node: Some(name), range });
+            state.apply(&Change::PutBlock { network, block });
         }
-        let relocate = Relocate { name: name.parse().unwrap(), underlay: underlay.parse().unwrap() };
-        relocate.decide(&state, Timestamp::default()).map_err(|refusal| refusal.to_string())
+        state
+    }
+
+    /// A host comes with an address while another one is gone.
+    fn come(
+        state: &mut State,
+        name: &str,
+        underlay: &str,
+        gone: Option<&str>,
+    ) -> Result<Option<Relocated>, String> {
+        let gone = gone.map(|name| name.parse().unwrap());
+        let relocate = Relocate { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), gone };
+        let decision = relocate.decide(state, Timestamp::default()).map_err(|refusal| refusal.to_string())?;
+        decision.changes.iter().for_each(|change| state.apply(change));
+        Ok(decision.outcome)
+    }
+
+    /// Where the hosts of the network are said to be.
+    fn told(state: &State) -> Vec<String> {
+        let NetworkSnapshot { nodes, .. } = state.snapshot(&"net-0".parse().unwrap(), 1).unwrap();
+        nodes.iter().map(|node| format!("{} {}", node.name, node.underlay)).collect()
     }
 
     #[test]
     fn a_host_that_moved_keeps_everything_but_its_address() {
-        let moved = decide("host-2", "192.0.2.52").unwrap();
-        assert_eq!(moved.outcome, Some("192.0.2.2".parse().unwrap()));
-        let [Change::PutNode(record)] = moved.changes.as_slice() else { panic!("{:?}", moved.changes) };
-        assert_eq!((record.node.underlay.to_string().as_str(), record.drained), ("192.0.2.52", true));
-        assert_eq!(decide("host-2", "192.0.2.2").unwrap().changes, [], "it is where it was");
-        assert_eq!(decide("host-9", "192.0.2.9").unwrap().changes, [], "nobody knows it");
+        let mut state = two();
+        let moved = come(&mut state, "host-2", "192.0.2.52", None).unwrap();
+        assert_eq!(moved, Some(Relocated { before: "192.0.2.2".parse().unwrap(), displaced: None }));
+        assert_eq!(told(&state), ["host-1 192.0.2.1", "host-2 192.0.2.52"]);
+        assert!(state.nodes[&"host-2".parse().unwrap()].drained);
+        assert_eq!(come(&mut state, "host-2", "192.0.2.52", None), Ok(None), "it is where it was");
+        assert_eq!(come(&mut state, "host-9", "192.0.2.9", None), Ok(None), "nobody knows it");
     }
 
     #[test]
     fn an_address_of_another_host_or_of_loopback_is_refused_with_what_to_do() {
-        assert!(decide("host-2", "192.0.2.1").unwrap_err().contains("in use by node host-1"));
-        assert!(decide("host-2", "127.0.0.1").unwrap_err().contains("--underlay"));
+        let refused = |underlay: &str, gone| come(&mut two(), "host-2", underlay, gone).unwrap_err();
+        assert!(refused("192.0.2.1", None).contains("in use by node host-1"));
+        assert!(
+            refused("192.0.2.1", Some("host-3")).contains("in use by node host-1"),
+            "another one is gone"
+        );
+        assert!(refused("127.0.0.1", None).contains("--underlay"));
+    }
+
+    #[test]
+    fn hosts_that_swap_their_addresses_are_never_told_to_be_at_one_place() {
+        let mut state = two();
+        let moved = come(&mut state, "host-1", "192.0.2.2", Some("host-2")).unwrap().unwrap();
+        assert_eq!(moved.displaced, Some("host-2".parse().unwrap()));
+        assert_eq!(told(&state), ["host-1 192.0.2.2"], "nobody knows where the other one is");
+        let network: sealane_proto::types::NetworkName = "net-0".parse().unwrap();
+        assert_eq!(state.displaced_carriers(&network), ["host-2".parse().unwrap()].into());
+        let stale = come(&mut state, "host-2", "192.0.2.2", None).unwrap_err();
+        assert!(
+            stale.starts_with("node host-1 came with underlay address 192.0.2.2 while node host-2 was away")
+        );
+        come(&mut state, "host-2", "192.0.2.1", None).unwrap().unwrap();
+        assert_eq!(told(&state), ["host-1 192.0.2.2", "host-2 192.0.2.1"]);
+        assert!(state.displaced_carriers(&network).is_empty());
+    }
+
+    #[test]
+    fn a_displaced_host_that_comes_back_displaces_who_went_away_in_the_meantime() {
+        let mut state = two();
+        come(&mut state, "host-1", "192.0.2.2", Some("host-2")).unwrap();
+        let back = come(&mut state, "host-2", "192.0.2.2", Some("host-1")).unwrap();
+        let displaced = Some("host-1".parse().unwrap());
+        assert_eq!(back, Some(Relocated { before: "192.0.2.2".parse().unwrap(), displaced }));
+        assert_eq!(told(&state), ["host-2 192.0.2.2"]);
+    }
+
+    #[test]
+    fn an_instance_on_a_displaced_host_is_offered_to_nobody() {
+        let mut state = two();
+        let undrained =
+            Change::PutNode(NodeRecord { drained: false, ..state.nodes[&"host-2".parse().unwrap()].clone() });
+        state.apply(&undrained);
+        let report = model::Step::Report(2, vec![(0, 1, 33, 1)]);
+        for change in model::decide(&state, &report) {
+            state.apply(&change);
+        }
+        let ready = |state: &State| state.snapshot(&"net-0".parse().unwrap(), 1).unwrap().workloads[0].ready;
+        assert!(ready(&state));
+        come(&mut state, "host-1", "192.0.2.2", Some("host-2")).unwrap();
+        assert!(!ready(&state));
+        come(&mut state, "host-2", "192.0.2.1", None).unwrap();
+        assert!(ready(&state));
     }
 }

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
 use sealane_proto::types::{
-    Generation, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName,
+    Generation, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, UnderlayAddr, WorkloadName,
 };
 
 use super::{Change, Recovery, RemovedNode, Rest, Timestamp, Touched};
@@ -41,6 +41,8 @@ pub struct NodeRecord {
     pub token: Option<String>,
     /// The networks that it may carry by that token; none: all that are for it.
     pub networks: BTreeSet<NetworkName>,
+    /// The host that came with its underlay address while it was away. Nobody is told where it is until it comes itself.
+    pub displaced: Option<NodeName>,
 }
 
 /// A join token, of which control keeps the secret's hash alone.
@@ -101,7 +103,14 @@ impl NodeRecord {
     /// A host of which no more is known.
     #[must_use]
     pub fn new(node: Node, key: [u8; 32], joined: Timestamp) -> Self {
-        Self { node, key, joined, drained: false, token: None, networks: BTreeSet::new() }
+        let (drained, token, networks, displaced) = (false, None, BTreeSet::new(), None);
+        Self { node, key, joined, drained, token, networks, displaced }
+    }
+
+    /// Whether this is the host that has an underlay address.
+    #[must_use]
+    pub fn is_at(&self, underlay: UnderlayAddr) -> bool {
+        self.displaced.is_none() && self.node.underlay == underlay
     }
 
     /// Whether the host itself has been here.
@@ -228,6 +237,14 @@ impl State {
         self.networks.iter().filter(|(_, state)| state.carried_by(node)).map(|(name, _)| name)
     }
 
+    /// The hosts that hold blocks of a network, and of which nobody knows where they are.
+    #[must_use]
+    pub fn displaced_carriers(&self, network: &NetworkName) -> BTreeSet<NodeName> {
+        let displaced = self.nodes.iter().filter(|(_, record)| record.displaced.is_some());
+        let Some(state) = self.networks.get(network) else { return BTreeSet::new() };
+        displaced.filter(|(name, _)| state.carried_by(name)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Notes that these networks' content changed at `revision`.
     pub fn stamp(&mut self, networks: &BTreeSet<NetworkName>, revision: u64) {
         for name in networks {
@@ -242,7 +259,8 @@ impl State {
     pub fn snapshot(&self, name: &NetworkName, epoch: u64) -> Option<NetworkSnapshot> {
         let state = self.networks.get(name)?;
         let carriers: BTreeSet<&NodeName> = state.blocks.values().flatten().collect();
-        let node = |name| self.nodes.get(name).map(|record| record.node.clone());
+        let known = |name| self.nodes.get(name).filter(|record| record.displaced.is_none());
+        let node = |name| known(name).map(|record| record.node.clone());
         let block =
             |(range, node): (&Ipv4Net, &Option<NodeName>)| Block { node: node.clone(), range: *range };
         Some(NetworkSnapshot {
@@ -271,9 +289,12 @@ impl State {
         self.nodes.get(node).is_some_and(|record| record.drained)
     }
 
-    /// A workload as others see it: an instance on a drained host is not ready.
+    /// A workload as others see it: an instance on a host that is drained, or of which nobody knows where it is, is not
+    /// ready.
     fn offered(&self, workload: &Workload) -> Workload {
-        let ready = workload.ready && !(workload.service.is_some() && self.is_drained(&workload.node));
+        let away = |record: &NodeRecord| record.drained || record.displaced.is_some();
+        let away = workload.service.is_some() && self.nodes.get(&workload.node).is_some_and(away);
+        let ready = workload.ready && !away;
         Workload { ready, ..workload.clone() }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Directory {
     pub(crate) removed: Arc<BTreeMap<SerialPrefix, RemovedNode>>,
     /// The networks in which addresses rest.
     pub(crate) resting: BTreeSet<NetworkName>,
+    /// Carriers of which nobody knows where they are: snapshots leave them out. None for most networks.
+    pub(crate) displaced: BTreeMap<NetworkName, BTreeSet<NodeName>>,
     /// The tokens.
     pub(crate) tokens: Arc<BTreeMap<String, TokenRecord>>,
 }
@@ -48,6 +50,10 @@ impl Directory {
             } else {
                 next.resting.remove(name);
             }
+            match state.displaced_carriers(name) {
+                none if none.is_empty() => drop(next.displaced.remove(name)),
+                some => drop(next.displaced.insert(name.clone(), some)),
+            }
         }
         if touched.nodes {
             next.nodes = Arc::new(state.nodes.clone());
@@ -70,13 +76,20 @@ impl Directory {
     }
 
     /// Whether a host holds blocks of a network.
-    pub(crate) fn carries(snapshot: &NetworkSnapshot, node: &NodeName) -> bool {
-        snapshot.nodes.binary_search_by(|carrier| carrier.name.cmp(node)).is_ok()
+    pub(crate) fn carries(&self, snapshot: &NetworkSnapshot, node: &NodeName) -> bool {
+        let placed = snapshot.nodes.binary_search_by(|carrier| carrier.name.cmp(node)).is_ok();
+        placed || self.displaced.get(&snapshot.network.name).is_some_and(|names| names.contains(node))
+    }
+
+    /// The hosts that hold blocks of a network.
+    pub(crate) fn carriers(&self, snapshot: &NetworkSnapshot) -> BTreeSet<NodeName> {
+        let displaced = self.displaced.get(&snapshot.network.name).into_iter().flatten();
+        snapshot.nodes.iter().map(|node| &node.name).chain(displaced).cloned().collect()
     }
 
     /// The networks in which a host holds blocks.
     pub(crate) fn carried_by(&self, node: &NodeName) -> BTreeMap<NetworkName, Arc<NetworkSnapshot>> {
-        let carried = self.networks.iter().filter(|(_, snapshot)| Self::carries(snapshot, node));
+        let carried = self.networks.iter().filter(|(_, snapshot)| self.carries(snapshot, node));
         carried.map(|(name, snapshot)| (name.clone(), snapshot.clone())).collect()
     }
 

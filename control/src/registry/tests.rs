@@ -1,13 +1,11 @@
+use sealane_proto::resource::{Block, Node};
+
 use super::*;
-use crate::core::{Change, NodeRecord, State, Touched};
+use crate::core::{Change, NodeRecord, State, Touched, model};
 
 fn registry() -> Arc<Registry> {
     let mut state = State::default();
-    let node = sealane_proto::resource::Node {
-        name: "host-1".parse().unwrap(),
-        underlay: "192.0.2.1".parse().unwrap(),
-        mtu: None,
-    };
+    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
     state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
     let touched = Touched { nodes: true, ..Touched::default() };
     let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &touched);
@@ -44,4 +42,50 @@ fn two_agents_that_take_a_nodes_place_from_each_other_are_a_contest_and_a_lost_c
     drop(third);
     let _alone = seat(&registry, one, 1_342);
     assert_eq!(contest(&registry, 1_342), None);
+}
+
+#[test]
+fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
+    let registry = registry();
+    let gone = |address: &str, seconds: u64| {
+        registry
+            .gone_from(address.parse().unwrap(), Timestamp::from_unix(seconds))
+            .map(|name| name.to_string())
+    };
+    let there = seat(&registry, "192.0.2.1:40001", 1_000);
+    assert_eq!(gone("192.0.2.1", 1_100), None, "it is connected");
+    there.heard(Timestamp::from_unix(1_100));
+    drop(there);
+    assert_eq!(gone("192.0.2.1", 1_104), None, "an agent that is restarted needs a moment");
+    assert_eq!(gone("192.0.2.1", 1_105).as_deref(), Some("host-1"));
+    assert_eq!(gone("192.0.2.2", 1_105), None, "nobody has it");
+}
+
+#[test]
+fn who_is_displaced_carries_what_it_carried_and_its_stream_ends() {
+    let mut state = State::default();
+    model::decide(&state, &model::Step::CreateNetwork(0, 0)).iter().for_each(|change| state.apply(change));
+    let network: NetworkName = "net-0".parse().unwrap();
+    let name: NodeName = "host-1".parse().unwrap();
+    let node = Node { name: name.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
+    let record = NodeRecord::new(node, [1; 32], Timestamp::default());
+    state.apply(&Change::PutNode(record.clone()));
+    let block = Block { node: Some(name.clone()), range: "10.0.0.16/28".parse().unwrap() };
+    state.apply(&Change::PutBlock { network: network.clone(), block });
+    let touched = Touched { nodes: true, networks: BTreeSet::from([network.clone()]), ..Touched::default() };
+    let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &touched);
+    let connected = IntGauge::new("connected", "Connected.").unwrap();
+    let registry = Registry::new(directory.clone(), connected, Timestamp::default());
+    let there = seat(&registry, "192.0.2.1:40001", 1_000);
+
+    let displaced = NodeRecord { displaced: Some("host-2".parse().unwrap()), ..record };
+    state.apply(&Change::PutNode(displaced));
+    registry.publish(directory.next(&state, Generation { epoch: 1, revision: 2 }, &touched));
+    assert!(there.view.borrow().displaced);
+    drop(there);
+    let directory = registry.directory();
+    assert_eq!(directory.networks[&network].nodes, [], "nobody is told where it is");
+    assert!(directory.carries(&directory.networks[&network], &name));
+    let (_, away) = registry.late(&BTreeSet::from([network]));
+    assert_eq!(away, BTreeSet::from([name]), "it does not know what was changed since");
 }

@@ -14,6 +14,8 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 pub(super) struct Tracker {
     networks: BTreeMap<NetworkName, Track>,
     agents: BTreeMap<NodeName, Agent>,
+    /// What those worked by that have gone away since.
+    away: BTreeMap<NodeName, BTreeMap<NetworkName, Generation>>,
     settled: BTreeMap<NodeName, u64>,
     /// Tells a node's streams apart.
     connections: u64,
@@ -122,15 +124,20 @@ impl Tracker {
         for (name, track) in self.networks.iter_mut().filter(|(_, track)| track.carriers.contains(&node)) {
             track.set_level(&node, level(&agent, name, track.generation));
         }
+        self.away.remove(&node);
         self.agents.insert(node, agent);
+    }
+
+    /// Keeps in mind only what these hosts worked by when they went away.
+    pub(super) fn retain(&mut self, is_known: impl Fn(&NodeName) -> bool) {
+        self.away.retain(|node, _| is_known(node));
     }
 
     /// An agent's stream has ended: nobody waits for it, and nothing of it waits.
     pub(super) fn disconnect(&mut self, node: &NodeName) {
         self.settled.remove(node);
-        if self.agents.remove(node).is_none() {
-            return;
-        }
+        let Some(agent) = self.agents.remove(node) else { return };
+        self.away.insert(node.clone(), agent.acknowledged);
         let carried = self.networks.iter_mut().filter(|(_, track)| track.carriers.contains(node));
         let carried: Vec<NetworkName> = carried
             .map(|(name, track)| {
@@ -215,6 +222,20 @@ impl Tracker {
             late.for_each(|(node, _)| behind.entry(node.clone()).or_default().push(name.clone()));
         }
         behind
+    }
+
+    /// The networks whose newest generation a carrier that is not connected has not acknowledged, as far as is known.
+    pub(super) fn unconfirmed(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        let mut unconfirmed: BTreeMap<NodeName, Vec<NetworkName>> = BTreeMap::new();
+        for (name, track) in &self.networks {
+            for node in track.carriers.iter().filter(|node| !self.agents.contains_key(*node)) {
+                let known = self.away.get(node).and_then(|networks| networks.get(name));
+                if known != Some(&track.generation) {
+                    unconfirmed.entry(node.clone()).or_default().push(name.clone());
+                }
+            }
+        }
+        unconfirmed
     }
 
     /// The revision of a network that every host which carries it works by; `None` while one is not connected.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use sealane_base::text::one_line;
 use sealane_proto::resource::Node;
-use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName};
+use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName, UnderlayAddr};
 use sealane_proto::wire::{agree, v1};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
@@ -14,9 +14,10 @@ use v1::agent_message::Message as Up;
 use super::{Context, NETWORKS};
 use crate::VERSION;
 use crate::api::status_of;
-use crate::core::{Readmit, Readmitted, Relocate, Span, TellMtu, Timestamp};
+use crate::core::{Readmit, Readmitted, Relocate, RelocateRefusal, Relocated, Span, TellMtu, Timestamp};
 use crate::registry::Directory;
 use crate::serve::{CertifiedHost, Proof};
+use crate::store::SubmitError;
 
 /// How long an agent may take for its first message.
 const HELLO: Duration = Duration::from_secs(5);
@@ -90,10 +91,16 @@ async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: Stri
     let told = v1::Node { name: node.to_string(), underlay, ..v1::Node::default() };
     let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
     let Proof { key, issued } = proof;
-    match context.writer.submit(Readmit { node: told, key, issued }).await.map_err(status_of)? {
+    let at = told.underlay;
+    let gone = context.registry.gone_from(at, SystemTime::now().into());
+    let readmit = Readmit { node: told, key, issued, gone: gone.clone() };
+    match context.writer.submit(readmit).await.map_err(status_of)? {
         Readmitted::Known => Ok(()),
         Readmitted::TakenIn => {
             tracing::info!(%node, "taken in again by its certificate");
+            if let Some(gone) = gone {
+                warn_displaced(&gone, at, &node);
+            }
             Ok(())
         }
         Readmitted::Revoked => {
@@ -111,14 +118,43 @@ async fn relocate(context: &Context, name: NodeName, underlay: &str) -> Result<(
     let bad = |error| Status::invalid_argument(one_line(&format!("Hello.underlay: {error}"), 512));
     let underlay = underlay.parse().map_err(bad)?;
     let directory = context.registry.directory();
-    if directory.nodes.get(&name).is_none_or(|known| known.node.underlay == underlay) {
+    if directory.nodes.get(&name).is_none_or(|known| known.is_at(underlay)) {
         return Ok(());
     }
-    let moved = context.writer.submit(Relocate { name: name.clone(), underlay }).await.map_err(status_of)?;
-    if let Some(before) = moved {
-        tracing::info!(node = %name, %before, now = %underlay, "the host has another underlay address");
+    let gone = context.registry.gone_from(underlay, SystemTime::now().into());
+    let relocate = Relocate { name: name.clone(), underlay, gone };
+    let Some(Relocated { before, displaced }) = context.writer.submit(relocate).await.map_err(status_of)?
+    else {
+        return Ok(());
+    };
+    tracing::info!(node = %name, %before, now = %underlay, "the host has another underlay address");
+    if let Some(displaced) = displaced {
+        warn_displaced(&displaced, underlay, &name);
     }
     Ok(())
+}
+
+/// Says in the log that a host has lost its address.
+pub(crate) fn warn_displaced(node: &NodeName, underlay: UnderlayAddr, by: &NodeName) {
+    tracing::warn!(
+        %node, %underlay, %by,
+        "another host has come with the underlay address of this one, which was away: nothing is sent to it until it comes \
+         with its own"
+    );
+}
+
+/// What a host hears whose address another one came with while it was coming itself.
+pub(super) fn displaced(directory: &Directory, name: &NodeName) -> Status {
+    let record = directory.nodes.get(name);
+    let other = record.and_then(|record| Some((record.node.underlay, record.displaced.clone()?)));
+    match other {
+        Some((underlay, other)) => {
+            let refusal = RelocateRefusal::Displaced { underlay, name: name.clone(), other };
+            status_of(SubmitError::Refused(refusal))
+        }
+        // It has come with another one since.
+        None => Status::unavailable("the host's underlay address has changed; say hello again"),
+    }
 }
 
 /// What somebody hears whose certificate is good, but who is no host of the mesh (any more).

@@ -148,7 +148,7 @@ mod tests {
             };
             (name.parse().unwrap(), Arc::new(snapshot))
         });
-        View { networks: networks.collect(), settled, replaced: false, removed: false }
+        View { networks: networks.collect(), settled, ..View::default() }
     }
 
     fn drain(outbox: &mut Outbox, view: &View) -> Vec<String> {

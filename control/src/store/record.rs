@@ -62,6 +62,9 @@ struct NodeMessage {
     token: String,
     #[prost(string, repeated, tag = "6")]
     networks: Vec<String>,
+    /// Empty: its underlay address is its own.
+    #[prost(string, tag = "7")]
+    displaced: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -212,6 +215,7 @@ pub(super) fn change(change: &Change) -> Write {
                 drained: record.drained,
                 token: record.token.clone().unwrap_or_default(),
                 networks: texts(&record.networks),
+                displaced: record.displaced.as_ref().map(ToString::to_string).unwrap_or_default(),
             };
             put(format!("nodes/{}", record.node.name), &message)
         }
@@ -420,7 +424,11 @@ impl Row<'_> {
         let message: NodeMessage = self.decode()?;
         let node: Node = self.domain(message.node.unwrap_or_default())?;
         let joined = Timestamp::from_unix(message.joined);
+        let displaced = Some(message.displaced).filter(|name| !name.is_empty());
+        let displaced =
+            displaced.map(|name| name.parse().map_err(|error| self.damaged(&error))).transpose()?;
         Ok(NodeRecord {
+            displaced,
             node,
             key: self.hash(message.key)?,
             joined,

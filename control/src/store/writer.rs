@@ -59,6 +59,8 @@ pub(crate) enum SubmitError<R: std::error::Error> {
 enum Message {
     Job(Box<dyn Job>),
     Read(oneshot::Sender<Result<Rows, WriteError>>),
+    /// Whether the store can be written again.
+    Probe,
     Stop,
 }
 
@@ -123,6 +125,12 @@ impl Writer {
         answer.await.map_err(|_| SubmitError::Stopped)?.map_err(SubmitError::Commit)
     }
 
+    /// Lets the writer find out whether the store can be written again, if it could not: [`Health`] tells.
+    pub(crate) async fn probe(&self) {
+        // An error means that it has ended.
+        let _ = self.queue.send(Message::Probe).await;
+    }
+
     /// Lets the writer finish what waits and end.
     pub(crate) async fn stop(&self) {
         // An error means that it has ended already.
@@ -183,12 +191,13 @@ impl Engine {
     fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let mut open = true;
         while open {
-            let (mut batch, mut reads) = (vec![], vec![]);
+            let (mut batch, mut reads, mut probed) = (vec![], vec![], false);
             let mut next = queue.blocking_recv();
             open = loop {
                 match next {
                     Some(Message::Job(job)) => batch.push(job),
                     Some(Message::Read(reply)) => reads.push(reply),
+                    Some(Message::Probe) => probed = self.health.problem().is_some(),
                     Some(Message::Stop) | None => break false,
                 }
                 if batch.len() + reads.len() == BATCH {
@@ -200,12 +209,10 @@ impl Engine {
                     Err(mpsc::error::TryRecvError::Disconnected) => break false,
                 }
             };
-            let committed = self.commit(&mut batch);
-            if let Err(error) = &committed {
-                tracing::warn!(%error, commands = batch.len(), "commit failed");
-            }
-            self.health.0.store(committed.as_ref().err().cloned().map(Arc::new));
-            batch.into_iter().for_each(|job| job.answer(committed.as_ref().copied()));
+            let committed = self.commit(&mut batch, probed);
+            self.note(&committed, batch.len());
+            let answer = committed.as_ref().map(|_| ());
+            batch.into_iter().for_each(|job| job.answer(answer));
             for reply in reads {
                 // The reader may have gone.
                 let _ = reply.send(self.store.rows().map_err(WriteError::Failed));
@@ -213,7 +220,26 @@ impl Engine {
         }
     }
 
-    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), WriteError> {
+    /// Keeps in mind what has become of a batch. Where nothing was written, nothing is known.
+    fn note(&self, committed: &Result<bool, WriteError>, commands: usize) {
+        match committed {
+            Ok(true) => {
+                if self.health.0.swap(None).is_some() {
+                    tracing::info!("the store can be written again");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                if commands > 0 || self.health.problem().is_none_or(|known| *known != *error) {
+                    tracing::warn!(%error, commands, "commit failed");
+                }
+                self.health.0.store(Some(Arc::new(error.clone())));
+            }
+        }
+    }
+
+    /// Decides a batch and makes what it changes durable; whether anything was written. `probing` writes in any case.
+    fn commit(&mut self, batch: &mut [Box<dyn Job>], probing: bool) -> Result<bool, WriteError> {
         if self.store.is_uncertain() {
             self.recover()?;
         }
@@ -231,7 +257,8 @@ impl Engine {
             writes.push(record::change(&change));
         }
         if writes.is_empty() {
-            return Ok(());
+            // The same once more.
+            return if probing { self.store.commit(&self.meta, vec![]).map(|()| true) } else { Ok(false) };
         }
         let meta = Meta { revision: self.meta.revision + 1, ..self.meta.clone() };
         let stamped = touched.networks.iter().filter_map(|name| self.state.networks.get(name));
@@ -245,7 +272,7 @@ impl Engine {
         self.meta = meta;
         self.state.stamp(&touched.networks, self.meta.revision);
         (self.publish)(&self.state, &self.meta, &touched);
-        Ok(())
+        Ok(true)
     }
 
     /// After a failure. A commit whose last step failed may have happened after all: then the store is right.

@@ -25,6 +25,13 @@ impl Hosts {
         self.0.is_empty()
     }
 
+    /// Those that are named and not known, as a list; `None` without any.
+    #[must_use]
+    pub fn missing(&self, is_known: impl Fn(&NodeName) -> bool) -> Option<String> {
+        let missing: Vec<&str> = self.0.iter().filter(|name| !is_known(name)).map(NodeName::as_str).collect();
+        (!missing.is_empty()).then(|| missing.join(", "))
+    }
+
     /// Those that are named.
     pub fn iter(&self) -> impl Iterator<Item = &NodeName> {
         self.0.iter()
@@ -57,5 +64,7 @@ mod tests {
         assert!(Hosts::default().admit(&host("a")) && Hosts::default().to_string() == "all hosts");
         let two: Hosts = [host("b"), host("a"), host("b")].into_iter().collect();
         assert!(two.admit(&host("a")) && !two.admit(&host("c")) && two.to_string() == "a, b");
+        assert_eq!(two.missing(|name| *name == host("b")).as_deref(), Some("a"));
+        assert_eq!((two.missing(|_| true), Hosts::default().missing(|_| false)), (None, None));
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod address_reuse;
+mod addresses;
 mod agent_gone;
 mod attach;
 mod bad_input;
@@ -18,6 +19,7 @@ mod containerd;
 mod containers;
 mod control_gone;
 mod direct;
+mod disks;
 mod docker;
 mod documents;
 mod egress;

@@ -216,8 +216,9 @@ impl ReadApi {
         }
         let now = SystemTime::now();
         let shared = |name: &NodeName| {
-            let mut nodes = networks.iter().flat_map(|effective| &effective.snapshot.nodes);
-            nodes.any(|node| node.name == *name)
+            // One whose address another host has holds blocks, and is no host that can be reached.
+            let mut blocks = networks.iter().flat_map(|effective| &effective.snapshot.blocks);
+            blocks.any(|block| block.node.as_ref() == Some(name))
         };
         let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name));
         problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));

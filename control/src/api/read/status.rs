@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::{Hosts, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
 use super::{ReadApi, count};
 use crate::VERSION;
-use crate::core::{Span, Timestamp};
+use crate::core::{NodeRecord, Span, Timestamp};
 use crate::registry::{Directory, Registry, Seen, Takeover};
 use crate::rests;
 
@@ -39,9 +40,55 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         services: count(snapshots().map(|snapshot| snapshot.services.len()).sum()),
         workloads: count(snapshots().map(|snapshot| snapshot.workloads.len()).sum()),
         problems: problems(api, &directory, now),
-        notes: snapshots().filter_map(|snapshot| snapshot.network.undecided()).collect(),
+        notes: {
+            let undecided = snapshots().filter_map(|snapshot| snapshot.network.undecided());
+            undecided.chain(unknown_hosts(&directory)).collect()
+        },
         ..v1::StatusResponse::default()
     }
+}
+
+/// What is for hosts that are not there: they may join yet, or be misspelt.
+fn unknown_hosts(directory: &Directory) -> Vec<String> {
+    let missing = |hosts: &Hosts| hosts.missing(|name| directory.nodes.contains_key(name));
+    let told = |what: String, hosts: &Hosts| {
+        let missing = missing(hosts)?;
+        Some(format!(
+            "{what} names hosts that are not there: {missing}; they may join yet, and `sealane node ls` shows those that are there"
+        ))
+    };
+    let of = |snapshot: &NetworkSnapshot| {
+        let network = &snapshot.network;
+        let services = snapshot.services.iter();
+        let services = services.filter_map(|service| {
+            told(format!("service {} in network {}", service.name, network.name), &service.hosts)
+        });
+        told(format!("network {}", network.name), &network.hosts)
+            .into_iter()
+            .chain(services)
+            .collect::<Vec<_>>()
+    };
+    directory.networks.values().flat_map(|snapshot| of(snapshot)).collect()
+}
+
+/// What is said of a host without a connection: since when, and what it has not heard of, as far as is known.
+fn lost(name: &NodeName, since: Option<Duration>, unconfirmed: &[NetworkName]) -> String {
+    let (state, reaches) = match since {
+        Some(since) => (format!("been disconnected for {}", Span(since)), "this control plane"),
+        None => ("not connected since this control plane started".to_owned(), "it"),
+    };
+    let networks: Vec<&str> = unconfirmed.iter().map(NetworkName::as_str).collect();
+    let networks = match &*networks {
+        [] => String::new(),
+        some => format!(
+            "; it has not confirmed the newest state of {}, and may go on by an older one",
+            some.join(", ")
+        ),
+    };
+    format!(
+        "node {name} has {state}{networks}; see that its agent runs and reaches {reaches}; if the host is dead, `sealane node drain \
+         {name}` keeps new calls away from it and `sealane node rm {name}` ends it"
+    )
 }
 
 /// How long before its end the authority is a problem: long enough to plan for.
@@ -83,6 +130,15 @@ fn late(registry: &Registry) -> Vec<String> {
     behind.chain(given_up).collect()
 }
 
+/// What is said of a host whose address another one has.
+fn displaced_problem(record: &NodeRecord) -> Option<String> {
+    let (name, underlay, other) = (&record.node.name, record.node.underlay, record.displaced.as_ref()?);
+    Some(format!(
+        "node {name} is unreachable: node {other} came with its underlay address {underlay} while it was disconnected, and \
+         nothing is sent to it until it comes with its own; start its agent with --underlay and the address that it has now"
+    ))
+}
+
 /// Hosts that two agents claim to be.
 fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
     let contested = seen.iter().filter_map(|(name, seen)| {
@@ -97,18 +153,14 @@ fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
 
 fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String> {
     let seen = api.registry.seen();
-    let store = api.health.problem().map(|problem| problem.to_string());
-    let nodes = directory.nodes.keys().filter_map(|name| match seen.get(name) {
+    let (store, unconfirmed) = (api.writes.problem(), api.registry.unconfirmed());
+    let nodes = directory.nodes.iter().filter_map(|(name, record)| match seen.get(name) {
         Some(seen) if seen.connected => None,
-        Some(seen) => Some(format!(
-            "node {name} has been disconnected for {}; see that its agent runs and reaches this control plane; if the \
-             host is dead, `sealane node drain {name}` keeps new calls away from it and `sealane node rm {name}` ends it",
-            Span(now.since(seen.last))
-        )),
-        None => Some(format!(
-            "node {name} has not connected since this control plane started; see that its agent runs and reaches it; if \
-             the host is dead, `sealane node drain {name}` keeps new calls away from it and `sealane node rm {name}` ends it"
-        )),
+        Some(_) | None if record.displaced.is_some() => displaced_problem(record),
+        seen => {
+            let since = seen.map(|seen| now.since(seen.last));
+            Some(lost(name, since, unconfirmed.get(name).map_or(&[], Vec::as_slice)))
+        }
     });
     let alone = |name: &NodeName| directory.nodes.len() == 1 && directory.nodes.contains_key(name);
     let unreachable = directory.nodes.values().map(|record| &record.node);
@@ -147,6 +199,18 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_host_is_named_with_what_it_has_not_heard_of() {
+        let name = "host-3".parse().unwrap();
+        let shop = ["shop".parse().unwrap()];
+        let said = lost(&name, Some(Duration::from_secs(40)), &[]);
+        assert!(said.starts_with("node host-3 has been disconnected for 40 s; see that"), "{said}");
+        let said = lost(&name, None, &shop);
+        let expected = "node host-3 has not connected since this control plane started; it has not confirmed the newest state of \
+                        shop, and may go on by an older one; see that its agent runs";
+        assert!(said.starts_with(expected) && said.contains("`sealane node drain host-3`"), "{said}");
+    }
 
     #[test]
     fn an_authority_near_its_end_is_named_with_its_runway() {

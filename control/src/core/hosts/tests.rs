@@ -49,7 +49,11 @@ fn join(state: &mut State, number: u8, networks: &[&str]) {
         underlay: format!("192.0.2.{number}").parse().unwrap(),
         mtu: None,
     };
-    run(state, JoinNode { token: id, secret: TokenSecret::new([7; 20]), node, key: [number; 32] }).unwrap();
+    run(
+        state,
+        JoinNode { token: id, secret: TokenSecret::new([7; 20]), node, key: [number; 32], gone: None },
+    )
+    .unwrap();
 }
 
 fn carry(state: &mut State, number: u8) -> Result<String, String> {
@@ -179,7 +183,7 @@ fn a_host_that_joins_again_by_a_narrower_token_gives_the_rest_back() {
     run(&mut state, token).unwrap();
     let node = state.nodes[&"host-2".parse().unwrap()].node.clone();
     let (token, secret) = ("narrower".to_owned(), TokenSecret::new([7; 20]));
-    run(&mut state, JoinNode { token, secret, node, key: [2; 32] }).unwrap();
+    run(&mut state, JoinNode { token, secret, node, key: [2; 32], gone: None }).unwrap();
     let pay = &state.networks[&"pay".parse().unwrap()];
     assert_eq!(pay.resting.keys().map(ToString::to_string).collect::<Vec<_>>(), [block]);
     assert!(!pay.carried_by(&"host-2".parse().unwrap()));

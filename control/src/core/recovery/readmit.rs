@@ -4,6 +4,7 @@ use sealane_proto::resource::Node;
 use sealane_proto::types::{NodeName, UnderlayAddr};
 
 use super::{Recovery, Removal};
+use crate::core::relocate::displace;
 use crate::core::{Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp, removal};
 
 /// A host with a good certificate, of which a restored store has no record.
@@ -19,6 +20,8 @@ pub struct Readmit {
     pub key: [u8; 32],
     /// When its certificate was issued.
     pub issued: Timestamp,
+    /// The host that yields its underlay address to who comes with it.
+    pub gone: Option<NodeName>,
 }
 
 /// What a host is from now on.
@@ -40,7 +43,8 @@ pub enum ReadmitRefusal {
     Unknown(NodeName),
     /// Another host has its address.
     #[error(
-        "underlay address {underlay} of node {node} is in use by node {other}; let it join again elsewhere"
+        "underlay address {underlay} of node {node} is in use by node {other}; give {node} another with --underlay, or end the \
+         agent of {other}: a host that has been disconnected for 5 s yields its address"
     )]
     UnderlayInUse {
         /// The address.
@@ -65,7 +69,7 @@ impl Command for Readmit {
     type Refusal = ReadmitRefusal;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Readmitted>, ReadmitRefusal> {
-        let Self { node, key, issued } = self;
+        let Self { node, key, issued, gone } = self;
         let known = state.nodes.get(&node.name);
         if known.is_some_and(NodeRecord::is_admitted) {
             return Ok(Decision { changes: vec![], outcome: Readmitted::Known });
@@ -88,13 +92,13 @@ impl Command for Readmit {
         let (name, underlay) = (node.name.clone(), node.underlay);
         let mut others = state.nodes.values();
         let mut changes = vec![];
-        if let Some(other) = others.find(|other| other.node.underlay == underlay && other.node.name != name) {
-            if other.is_admitted() {
-                let other = other.node.name.clone();
-                return Err(ReadmitRefusal::UnderlayInUse { underlay, node: name, other });
-            }
+        match others.find(|other| other.is_at(underlay) && other.node.name != name) {
             // Somebody has told of another host there: this one is there.
-            changes.extend(removal::leaving(state, other, now));
+            Some(other) if !other.is_admitted() => changes.extend(removal::leaving(state, other, now)),
+            _ => changes
+                .extend(displace(state, &name, underlay, gone.as_ref()).map_err(|other| {
+                    ReadmitRefusal::UnderlayInUse { underlay, node: name.clone(), other }
+                })?),
         }
         let mut recovery = recovery.clone();
         recovery.readmitted.insert(name);
@@ -102,7 +106,7 @@ impl Command for Readmit {
         // Which token it came by, and for which networks that was, went with the store.
         let (token, networks) =
             known.map_or_else(Default::default, |known| (known.token.clone(), known.networks.clone()));
-        let record = NodeRecord { node, key, joined, drained, token, networks };
+        let record = NodeRecord { node, key, joined, drained, token, networks, displaced: None };
         changes.extend([Change::PutNode(record), Change::PutRecovery(recovery)]);
         Ok(Decision { changes, outcome: Readmitted::TakenIn })
     }
@@ -121,7 +125,7 @@ mod tests {
         change(&mut state);
         let node =
             Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
-        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(issued) };
+        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(issued), gone: None };
         let decided = readmit.decide(&state, Timestamp::from_unix(now));
         decided.map(|decision| decision.changes.len()).map_err(|refusal| refusal.to_string())
     }
@@ -135,7 +139,7 @@ mod tests {
         let mut state = State { recovery: Some(recovery), ..State::default() };
         let node =
             Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
-        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(2_000) };
+        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(2_000), gone: None };
         let decided = readmit.clone().decide(&state, Timestamp::from_unix(5_060)).unwrap();
         let name = "host-9".parse().unwrap();
         let revoked = RemovedNode { name, key: [9; 32], removed: at };

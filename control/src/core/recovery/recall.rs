@@ -133,7 +133,7 @@ impl Future {
     /// A host by hearsay: it is a carrier, and must prove itself when it comes.
     fn take_node(&mut self, told: &NetworkSnapshot, node: &Node, recovery: &Recovery) {
         let mut others = self.state.nodes.values();
-        let taken = others.any(|other| other.node.underlay == node.underlay);
+        let taken = others.any(|other| other.is_at(node.underlay));
         let inside = |other: &NetworkState| network::contains(other.network.subnet, node.underlay);
         let misfit = taken
             || recovery.removed.contains_key(&node.name)

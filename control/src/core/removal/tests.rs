@@ -136,6 +136,7 @@ fn the_token_that_a_removed_host_came_by_admits_nobody_else() {
             mtu: None,
         },
         key: [number; 32],
+        gone: None,
     };
     apply(&mut state, join("manymany", 3)).unwrap();
     apply(&mut state, join("oneonone", 4)).unwrap();

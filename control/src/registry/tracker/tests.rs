@@ -138,3 +138,23 @@ fn who_is_given_up_is_not_waited_for_until_it_acknowledges_again() {
     tracker.disconnect(&node("b"));
     assert!(tracker.given_up().is_empty() && tracker.known_to_all(&shop).is_none(), "it is away");
 }
+
+#[test]
+fn a_host_that_is_away_has_not_confirmed_what_was_changed_since() {
+    let mut tracker = tracker();
+    tracker.disconnect(&node("b"));
+    assert!(tracker.unconfirmed().is_empty(), "it had everything when it went away");
+    change(&mut tracker, 6, 1);
+    assert_eq!(tracker.unconfirmed(), [(node("b"), vec![network("shop")])].into());
+    tracker.connect(node("b"), &[(network("shop"), at(6))].into());
+    assert!(tracker.unconfirmed().is_empty());
+    tracker.publish(&network("shop"), at(7), [node("b"), node("c")].into());
+    assert_eq!(
+        tracker.unconfirmed(),
+        [(node("c"), vec![network("shop")])].into(),
+        "nobody knows what it has"
+    );
+    tracker.disconnect(&node("b"));
+    tracker.retain(|known| *known != node("b"));
+    assert!(tracker.away.is_empty(), "a host that was removed is forgotten");
+}

@@ -1,0 +1,50 @@
+//! Looks after the disk under the store: says when it is full, and finds out when it is not any more.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_base::disk::Disk;
+use sealane_base::task::{self, Task};
+
+use super::{Health, Writer};
+
+/// How often a store that could not be written is tried.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What is known of the store and of the folder that it is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Writability {
+    health: Health,
+    disk: Arc<Disk>,
+}
+
+impl Writability {
+    /// Why changes are refused, or would be; `None` while they are taken.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let failed = self.health.problem().map(|problem| problem.to_string());
+        let full = || {
+            let problem = self.disk.problem()?;
+            Some(format!("{problem}; until then changes may be refused, hosts go on by what they have"))
+        };
+        failed.or_else(full)
+    }
+}
+
+/// Watches the store and the folder that it is in.
+pub(crate) fn watch(health: Health, folder: PathBuf, writer: &Writer) -> (Writability, Vec<Task>) {
+    let disk = Disk::new(folder);
+    let looking = task::spawn("disk", disk.clone().watch());
+    let retrying = task::spawn("store-retry", retry(health.clone(), writer.clone()));
+    (Writability { health, disk }, vec![looking, retrying])
+}
+
+/// Tries a store that could not be written, until it can: nobody else may come for a long time.
+async fn retry(health: Health, writer: Writer) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        if health.problem().is_some() {
+            writer.probe().await;
+        }
+    }
+}
