@@ -158,11 +158,6 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Removes a set that no rule asks any more.
-    pub(crate) fn remove_set(&mut self, name: &str) {
-        self.put(11, 0, |set| set.text(2, name));
-    }
-
     /// A counter at zero.
     pub(crate) fn counter(&mut self, name: &str) {
         self.put(18, NLM_F_CREATE, |object| {
