@@ -24,7 +24,7 @@ snapshotter = \"native\"
 ";
 
 /// The configuration of a network `mesh` in our network `shop`, in /run/net.d.
-fn configure(site: &Site, more: &Value) {
+pub(super) fn configure(site: &Site, more: &Value) {
     let capabilities =
         json!({ "ips": true, "mac": true, "aliases": true, "io.kubernetes.cri.pod-annotations": true });
     let mut conf = json!({ "type": "sealane", "network": "shop", "capabilities": capabilities });

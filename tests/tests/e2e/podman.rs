@@ -1,9 +1,10 @@
-//! Podman in our networks by its own commands, on two hosts.
+//! Podman in our networks by its own commands, on two hosts: by netavark, and by CNI.
 
 use sealane_lab::isolated;
 use sealane_tests::{Finished, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually, sealane};
+use serde_json::json;
 
-use super::containerd::BUSYBOX;
+use super::containerd::{BUSYBOX, configure};
 
 /// What every podman here needs: limits that a container of this machine may have, and control groups by hand.
 const SETTINGS: &str = "[containers]
@@ -43,7 +44,7 @@ fn call_across_hosts(mesh: &Mesh, networks: [&str; 2], names: &[&str]) {
         for name in names {
             let (what, url) = (format!("{name} answers"), format!("http://{name}:8080/"));
             eventually(PATIENCE, &what, || {
-                let got = podman(mesh.site(2), &["exec", "client", "wget", "-T", "5", "-qO-", &url]);
+                let got = podman(mesh.site(2), &["exec", "client", "timeout", "5", "wget", "-qO-", &url]);
                 (got.stdout == "hello\n").then_some(())
             });
         }
@@ -121,4 +122,19 @@ fn refuses_by_netavark(site: &Site) {
         assert!(!refused.status.success() && refused.stderr.contains(expected), "{refused}");
     }
     assert!(!podman(site, &["network", "exists", "shop"]).status.success());
+}
+
+#[test]
+fn containers_of_podman_4_call_each_other_across_hosts() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let settings =
+        "network_backend = \"cni\"\ncni_plugin_dirs = [\"/run/cni\"]\nnetwork_config_dir = \"/run/net.d\"\n";
+    for (site, more) in mesh.sites().zip([json!({ "service": "web", "ports": ["8080/http"] }), json!({})]) {
+        prepare(site, "/run/cni", settings);
+        configure(site, &more);
+    }
+    call_across_hosts(&mesh, ["mesh:alias=front", "mesh"], &["web", "web_1", "front"]);
 }
