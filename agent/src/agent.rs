@@ -28,6 +28,7 @@ use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
 use crate::door::docker::{self, Docker};
 use crate::door::grpc::{self, ReadApi, RunApi};
+use crate::engine::{self, Engine};
 use crate::error::StartError;
 use crate::held::Held;
 use crate::host::{self, DataPlane, HostParts, Mesh};
@@ -153,9 +154,9 @@ impl Ground {
         identity: &NodeIdentity,
         disk: Arc<Disk>,
     ) -> Result<Self, StartError> {
-        let (registry, readiness) = (metrics::registry()?, Readiness::default());
+        let (registry, readiness, boot) = (metrics::registry()?, Readiness::default(), boot_id()?);
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let (boot, folders) = (boot_id()?, Folders::open(&config, &disk)?);
+        let folders = Folders::open(&config, &disk)?;
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
         let certs = certs_of(folder_of(&config, &disk, "identities")?, identity, &stored);
         let held = held(&config, &mesh, &stored, &overlay)?;
@@ -257,11 +258,7 @@ impl Ground {
             overlay: context.overlay.clone(),
         };
         tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
-        if let Some(plugin) = &config.docker_plugin {
-            let folder = folder_of(&config, &context.disk, "docker")?;
-            let (overlay, api) = (context.overlay.clone(), config.docker_api.clone());
-            tasks.push(docker::serve(Docker::open(workloads.clone(), overlay, folder, api)?, plugin)?);
-        }
+        tasks.extend(docker_tasks(&config, &context, &workloads)?);
         let inputs = LinkInputs {
             addresses: config.control,
             identity: identities,
@@ -279,6 +276,28 @@ impl Ground {
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
+}
+
+/// What follows Docker, and its door, where there is to be one.
+fn docker_tasks(
+    config: &Config,
+    context: &Context,
+    workloads: &Arc<Workloads>,
+) -> Result<Vec<Task>, StartError> {
+    let (engine, mut door, mut tasks) = (Engine::at(config.docker_api.clone()), None, Vec::new());
+    if let Some(plugin) = &config.docker_plugin {
+        let folder = folder_of(config, &context.disk, "docker")?;
+        let opened = Docker::open(workloads.clone(), context.overlay.clone(), folder, engine.clone())?;
+        tasks.push(docker::serve(opened.clone(), plugin)?);
+        context.containers.expect();
+        door = Some(opened);
+    }
+    let (tell, told) = mpsc::channel(64);
+    let driver = config.docker_plugin.as_deref().map(docker::driver).unwrap_or_default();
+    let following = engine::follow(engine, driver, context.containers.any(), tell);
+    tasks.push(task::spawn("docker-watch", following));
+    tasks.push(task::spawn("docker-news", docker::hear(workloads.clone(), door, told)));
+    Ok(tasks)
 }
 
 /// What is recalled.
@@ -350,7 +369,9 @@ fn held(
     overlay: &Overlay,
 ) -> Result<Arc<Held>, StartError> {
     let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
-    held.retain(|key| belongs(key, mesh, stored))?;
+    let plugin = config.docker_plugin.as_deref().map(docker::socket_key);
+    held.retain(|key| belongs(key, mesh, stored) || plugin.as_deref() == Some(key))?;
+    docker::retire(&config.run_dir, config.docker_plugin.as_deref())?;
     gateway::recognise(&mesh.networks(), &held, overlay);
     Ok(held)
 }

@@ -3,6 +3,7 @@
 //! Every door (gRPC, and what container runtimes speak) translates into it and out of it; nothing here knows one.
 
 mod attached;
+mod condition;
 mod failure;
 mod hold;
 mod progress;
@@ -12,8 +13,9 @@ mod target;
 mod wire;
 
 pub(crate) use attached::{Attached, Seated};
+pub(crate) use condition::{Condition, Said};
 pub(crate) use failure::{Failure, Kind};
-pub(crate) use hold::{Hold, HoldError};
+pub(crate) use hold::{Hold, HoldError, number};
 pub(crate) use progress::{Event, Progress};
 pub(crate) use reservation::{Claim, Reservation};
 pub(crate) use spec::{AttachSpec, Field, NetworkSeat, SpecError, Wanted, label};

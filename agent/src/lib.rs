@@ -10,6 +10,7 @@ mod disk;
 pub mod dns;
 mod door;
 pub mod egress;
+mod engine;
 mod error;
 mod gateway;
 pub mod health;
@@ -38,5 +39,6 @@ pub mod labels {
 pub use agent::{Agent, Config, VERSION, has_joined, joined_as, start};
 pub use certs::key::KeyError;
 pub use disk::{DiskError, RecordError};
+pub use door::docker::retire as retire_docker_plugin;
 pub use error::StartError;
 pub use node::NodeError;

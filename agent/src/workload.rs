@@ -7,12 +7,14 @@ mod admission;
 mod anchor;
 mod available;
 mod cgroup;
+mod conditions;
 mod containers;
 mod freezer;
 mod ground;
 mod life;
 mod names;
 mod plumbing;
+mod pulse;
 mod reserve;
 mod roster;
 mod sandbox;
@@ -31,7 +33,7 @@ use sealane_base::disk::Disk;
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::{Network, Workload};
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{NetworkName, NodeName, WorkloadRef};
+use sealane_proto::types::{Aliases, NetworkName, NodeName, WorkloadRef};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process, ProcessError};
 use tokio::sync::mpsc;
@@ -143,7 +145,7 @@ pub(crate) enum AttachError {
 }
 
 impl AttachError {
-    fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
+    pub(crate) fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
         Self::Setup { key: key.clone(), what: what.to_string() }
     }
 }
@@ -243,6 +245,9 @@ impl Workloads {
         progress: Progress,
     ) -> Result<(), AttachError> {
         let (anchor, netns) = target::find(&self.context, &target)?;
+        if target.container.is_some() {
+            self.context.containers.expect();
+        }
         self.begin(Request { spec, anchor, given: Some(netns), container: target.container }, progress);
         Ok(())
     }
@@ -285,13 +290,22 @@ impl Workloads {
 
     /// Why an instance on this host is not ready, in words; empty when that cannot be told.
     pub(crate) async fn why_idle(&self, workload: &Workload) -> String {
-        let netns = NetNs::open(netns_path(&self.context.run_dir, &Key::of(workload)));
+        let key = Key::of(workload);
+        let container = self.context.containers.id_of(&key);
+        let about = sandbox::about(self.context.roster.hold_of(&key).as_ref(), container.as_deref());
+        if let Some(why) =
+            about.and_then(|about| self.context.roster.conditions.of(&about).condition.reason())
+        {
+            return format!("not ready: {why}");
+        }
+        let netns = NetNs::open(netns_path(&self.context.run_dir, &key));
         let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
         let target = health::Target {
             address: workload.address.to_ipv4(),
             ipv6: None,
             ports: workload.ports.clone(),
             sidecar: None,
+            any_port: false,
         };
         let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
         looked.and_then(|reason| reason).unwrap_or_default()
@@ -342,6 +356,19 @@ impl Workloads {
             refusal = admission::refused(&self.context) => return Err(refusal.into()),
         }
         known(&self.carried()).ok_or_else(|| AttachError::Ending.into())
+    }
+
+    /// What `hold` holds has these further names from now on. One that is not there needs none.
+    ///
+    /// # Errors
+    /// When they cannot be written down.
+    pub(crate) async fn name_anew(&self, hold: &Hold, aliases: Aliases) -> Result<(), Failure> {
+        let Some(key) = self.context.roster.key_of(hold) else { return Ok(()) };
+        let named = self.context.host.name_anew(key.clone(), aliases).await.ok_or(AttachError::Ending)?;
+        if named? {
+            tracing::info!(workload = %key, "a workload has other names");
+        }
+        Ok(())
     }
 
     /// Whether it holds a workload.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,7 +36,39 @@ pub struct Listener {
     look: Interval,
 }
 
+/// What became of waiting for a connection.
+#[derive(Debug)]
+pub enum Step {
+    /// One came.
+    Accepted(UnixStream),
+    /// Somebody removed the name, and another socket has it now.
+    BoundAnew,
+}
+
 impl Listener {
+    /// Goes on with a socket that listens at `path` already: one of an earlier process, or of whoever started this one.
+    ///
+    /// # Errors
+    /// When it is no listening Unix socket.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn adopt(path: &Path, socket: OwnedFd) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self { path: path.to_owned(), access: OWNER, listener, look: look() })
+    }
+
+    /// The socket, for somebody who holds it for the next process.
+    ///
+    /// # Errors
+    /// At the limit of open files.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
     /// Listens at `path` for its owner alone; what somebody left there is replaced.
     ///
     /// # Errors
@@ -62,9 +95,7 @@ impl Listener {
 
     fn bind_with(path: &Path, access: Access) -> io::Result<Self> {
         let listener = listen(path, access)?;
-        let mut look = interval_at(Instant::now() + LOOK, LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self { path: path.to_owned(), access, listener, look })
+        Ok(Self { path: path.to_owned(), access, listener, look: look() })
     }
 
     /// The next connection. Cancel safe.
@@ -73,9 +104,23 @@ impl Listener {
     /// At the limit of open files; the socket is good all the same.
     pub async fn accept(&mut self) -> io::Result<UnixStream> {
         loop {
+            if let Step::Accepted(stream) = self.step().await? {
+                return Ok(stream);
+            }
+        }
+    }
+
+    /// The next connection, or another socket. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Listener::accept`].
+    pub async fn step(&mut self) -> io::Result<Step> {
+        loop {
             tokio::select! {
-                accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
-                _ = self.look.tick() => self.ensure_name(),
+                accepted = self.listener.accept() => return accepted.map(|(stream, _)| Step::Accepted(stream)),
+                _ = self.look.tick() => if self.ensure_name() {
+                    return Ok(Step::BoundAnew);
+                },
             }
         }
     }
@@ -85,21 +130,30 @@ impl Listener {
         Some((self.accept().await, self))
     }
 
-    fn ensure_name(&mut self) {
+    /// Whether the socket had to be bound anew.
+    fn ensure_name(&mut self) -> bool {
         if self.path.try_exists().unwrap_or(true) {
-            return;
+            return false;
         }
         let path = self.path.display();
         match make_folder(&self.path, self.access).and_then(|()| listen(&self.path, self.access)) {
             Ok(listener) => {
                 tracing::warn!(%path, "somebody removed the socket; it is bound anew");
                 self.listener = listener;
+                true
             }
             Err(error) => {
-                tracing::error!(%error, %path, "somebody removed the socket, and it cannot be bound anew")
+                tracing::error!(%error, %path, "somebody removed the socket, and it cannot be bound anew");
+                false
             }
         }
     }
+}
+
+fn look() -> Interval {
+    let mut look = interval_at(Instant::now() + LOOK, LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    look
 }
 
 fn make_folder(path: &Path, access: Access) -> io::Result<()> {
@@ -142,6 +196,18 @@ mod tests {
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         }
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_dials_a_socket_that_is_held_is_answered_by_the_next_listener() {
+        let path = std::env::temp_dir().join(format!("sealane-held-{}.sock", std::process::id()));
+        let held = Listener::bind(&path).unwrap().copy().unwrap();
+        let dialled = UnixStream::connect(&path).await;
+        let mut next = Listener::adopt(&path, held).unwrap();
+        assert!(dialled.is_ok() && next.accept().await.is_ok());
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(Listener::adopt(&path, other.into()).is_err());
+        fs::remove_file(&path).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

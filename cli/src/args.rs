@@ -24,7 +24,7 @@ use crate::printer::Format;
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
-pub(crate) use docker::{Docker, DockerAction};
+pub(crate) use docker::{Docker, DockerAction, Installed};
 pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
@@ -248,6 +248,7 @@ mod tests {
         ("sealane service rm Api", "lower-case letters"),
         ("sealane nothing", "nothing"),
         ("sealane docker plugin build", "<DIR>"),
+        ("sealane docker install --plugin sealane", "the absolute path of a socket"),
         ("sealane apply", "--filename"),
         ("sealane apply -f a --timeout 5s", "--wait"),
         ("sealane apply -f a --wait --dry-run", "--dry-run"),

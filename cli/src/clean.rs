@@ -45,6 +45,9 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         end(&format!("sidecar {name}"), recorded(&record), printer)?;
     }
     end("keep", running(&run_dir.join("keep.pid"))?, printer)?;
+    if let Some(socket) = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))? {
+        printer.talk(&format!("removed  {}, at which Docker called its plugin", socket.display()));
+    }
     for what in sealane_agent::egress::clean(run_dir).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {what}"));
     }
@@ -89,10 +92,11 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
 
 /// Whether an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
-    const RUN: [&str; 8] = [
+    const RUN: [&str; 9] = [
         "agent.pid",
         "channel",
         "control.pid",
+        "docker-plugin",
         "keep.pid",
         "ip_forward-was-off",
         "netns",

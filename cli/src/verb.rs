@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod complete;
 pub(crate) mod dns;
+pub(crate) mod docker;
 pub(crate) mod get;
 mod hosts;
 pub(crate) mod identity;

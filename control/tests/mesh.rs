@@ -96,6 +96,8 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
         ready: true,
         weight: Default::default(),
         aliases: vec![],
+        called: String::new(),
+        group: String::new(),
     }
 }
 

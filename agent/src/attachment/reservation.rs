@@ -17,6 +17,8 @@ pub(crate) struct Claim {
     pub(crate) address: Option<OverlayIp>,
     /// A certain Ethernet address; one that follows from the address without it.
     pub(crate) mac: Option<MacAddr>,
+    /// Whose reservation becomes this one, if that is what is asked for: nobody else gets the address in between.
+    pub(crate) from: Option<Hold>,
 }
 
 /// An address that nobody else gets until it is released: on disk before anybody hears of it.

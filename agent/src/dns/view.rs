@@ -83,7 +83,12 @@ impl View {
                         bare(last).filter(|(_, entry)| first == b"tasks" && entry.is_service())?;
                     Some(found(zone, entry, instances))
                 };
-                full.or_else(tasks).or(zone.map(|_| Found::Missing))
+                let grouped = || {
+                    let mut known = self.zones.iter();
+                    known.find_map(|zone| Some(found(zone, zone.find_in_group(first, last)?, wanted)))
+                };
+                let full = full.filter(|found| !matches!(found, Found::Missing));
+                full.or_else(tasks).or_else(grouped).or(zone.map(|_| Found::Missing))
             }
             _ => zone.map(|_| Found::Missing),
         }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::slice;
 
 use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
-use sealane_proto::types::{NetworkName, Subnet, Subnet6};
+use sealane_proto::types::{Alias, NetworkName, Subnet, Subnet6};
 
 use super::targets::{Offer, Targets, Wanted};
 
@@ -17,7 +17,9 @@ pub struct Zone {
     pub(super) closed: bool,
     pub(super) subnet: Subnet,
     pub(super) subnet6: Option<Subnet6>,
+    /// By label, or by label and group.
     names: HashMap<Box<[u8]>, Entry>,
+    has_groups: bool,
     /// Wire-format names by address.
     pointers: HashMap<Ipv4Addr, Box<[u8]>>,
 }
@@ -82,8 +84,13 @@ impl Zone {
         let (mut names, mut pointers) = (HashMap::new(), HashMap::new());
         let mut ready: HashMap<_, Vec<&Workload>> = HashMap::new();
         for workload in &snapshot.workloads {
-            names.insert(key(workload.name.as_str()), Entry::workload(workload));
-            pointers.insert(workload.address.to_ipv4(), wire_name(workload.name.as_str(), network));
+            // The name of one that was renamed is another's to have.
+            let called = workload.aliases.called();
+            if called.is_none() {
+                names.insert(key(workload.name.as_str()), Entry::workload(workload));
+            }
+            let own = called.map_or(workload.name.as_str(), Alias::as_str);
+            pointers.insert(workload.address.to_ipv4(), wire_name(own, network));
             if let (true, Some(service)) = (workload.takes_work(), &workload.service) {
                 ready.entry(service).or_default().push(workload);
             }
@@ -95,19 +102,33 @@ impl Zone {
             names.insert(key(service.name.as_str()), Entry::service(service, name, &ready));
         }
         for workload in &snapshot.workloads {
-            for alias in workload.aliases.iter() {
-                let entry = names.entry(key(alias.as_str())).or_insert_with(|| Entry::Alias(Vec::new()));
-                if let Entry::Alias(addresses) = entry {
-                    addresses.extend(Entry::workload(workload).addresses(false));
+            let aliases = &workload.aliases;
+            let called = aliases.called().filter(|called| !aliases.contains(called));
+            for alias in aliases.iter().chain(called) {
+                let grouped = aliases
+                    .group()
+                    .map(|group| grouped_key(alias.as_str().as_bytes(), group.as_str().as_bytes()));
+                for key in [Some(key(alias.as_str())), grouped].into_iter().flatten() {
+                    let entry = names.entry(key).or_insert_with(|| Entry::Alias(Vec::new()));
+                    if let Entry::Alias(addresses) = entry {
+                        addresses.extend(Entry::workload(workload).addresses(false));
+                    }
                 }
             }
         }
         let Network { subnet, subnet6, egress, .. } = snapshot.network;
-        Self { network: network.clone(), closed: egress.is_denied(), subnet, subnet6, names, pointers }
+        let has_groups = snapshot.workloads.iter().any(|workload| workload.aliases.group().is_some());
+        let (network, closed) = (network.clone(), egress.is_denied());
+        Self { network, closed, subnet, subnet6, names, has_groups, pointers }
     }
 
     pub(super) fn find(&self, label: &[u8]) -> Option<&Entry> {
         self.names.get(label)
+    }
+
+    /// Whoever has the name `label` in the group `group`.
+    pub(super) fn find_in_group(&self, label: &[u8], group: &[u8]) -> Option<&Entry> {
+        self.has_groups.then(|| self.names.get(&grouped_key(label, group)))?
     }
 
     /// These addresses, of both families.
@@ -178,6 +199,11 @@ impl Entry {
 
 fn key(name: &str) -> Box<[u8]> {
     name.as_bytes().into()
+}
+
+/// No label that is asked for has a byte of nothing in it and is an alias.
+fn grouped_key(name: &[u8], group: &[u8]) -> Box<[u8]> {
+    [name, group].join(&0).into()
 }
 
 fn wire_name(name: &str, network: &NetworkName) -> Box<[u8]> {

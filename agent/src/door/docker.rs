@@ -5,13 +5,17 @@
 mod attach;
 mod book;
 mod core;
-mod engine;
 pub(crate) mod labels;
+mod mend;
+mod names;
+mod news;
+mod past;
 mod server;
+mod socket;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,22 +23,32 @@ use sealane_base::task::{self, Task};
 use sealane_proto::resource::Network;
 use sealane_proto::types::NetworkName;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use self::core::{AddressPlan, Pool};
-use crate::attachment::{Claim, Event, Failure, Kind, Progress};
+use crate::attachment::{Claim, Event, Failure, Kind, Progress, number};
 use crate::disk::{DiskError, Folder};
+use crate::engine::{Container, Engine};
 use crate::overlay::{Offer, Overlay};
 use crate::workload::Workloads;
 use book::{Book, Endpoint};
-use engine::Engine;
+use mend::Young;
+pub(crate) use news::hear;
 pub(crate) use server::serve;
+pub(crate) use socket::key as socket_key;
+pub use socket::retire;
 use wire::{Call, CreateNetwork, OfAddress, OfEndpoint, RequestPool};
 
 /// How long dockerd waits for what control has to say, at most: it has no limit of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a network that was named is meant by the request for its pool that follows.
 const HINT: Duration = Duration::from_secs(5);
+
+/// How Docker calls the driver whose socket this is.
+#[must_use]
+pub(crate) fn driver(plugin: &Path) -> String {
+    plugin.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
 
 /// The door's state.
 #[derive(Debug)]
@@ -47,6 +61,10 @@ pub(crate) struct Docker {
     hint: Mutex<Option<(NetworkName, Instant)>>,
     /// What is done for endpoints beside answering, by their ids.
     work: std::sync::Mutex<BTreeMap<String, Task>>,
+    /// What Docker says of containers, by the ids of their ends.
+    containers: watch::Sender<BTreeMap<String, Arc<Container>>>,
+    /// What Docker may not remember yet.
+    young: Young,
 }
 
 impl Docker {
@@ -58,11 +76,12 @@ impl Docker {
         workloads: Arc<Workloads>,
         overlay: Arc<Overlay>,
         folder: Folder,
-        api: PathBuf,
+        engine: Engine,
     ) -> Result<Arc<Self>, DiskError> {
         let book = Mutex::new(Book::recall(folder)?);
         let (hint, work) = (Mutex::default(), std::sync::Mutex::default());
-        Ok(Arc::new(Self { workloads, overlay, engine: Engine::at(api), book, hint, work }))
+        let (containers, young) = (watch::Sender::default(), Young::default());
+        Ok(Arc::new(Self { workloads, overlay, engine, book, hint, work, containers, young }))
     }
 
     async fn handle(self: &Arc<Self>, call: Call) -> Result<Value, Failure> {
@@ -134,7 +153,14 @@ impl Docker {
             // dockerd has forgotten that it has it.
             return Ok(core::address_answer(address, &network));
         }
-        let claim = Claim { hold: core::hold(rand::random())?, network: name, address, mac: None };
+        if address.is_none()
+            && let Some(again) = self.again(&name).await
+        {
+            return Ok(core::address_answer(again.address, &network));
+        }
+        let of_endpoint = self.book.lock().await.networks().any(|(_, known)| known.pool == request.pool_id);
+        let hold = core::hold(rand::random(), of_endpoint)?;
+        let claim = Claim { hold, network: name, address, mac: None, from: None };
         let reservation = self.reserve(claim).await?;
         Ok(core::address_answer(reservation.address, &network))
     }
@@ -143,11 +169,13 @@ impl Docker {
         bounded(async |progress| self.workloads.reserve(claim, &progress).await).await
     }
 
-    async fn release_address(&self, request: &OfAddress) -> Result<Value, Failure> {
+    async fn release_address(self: &Arc<Self>, request: &OfAddress) -> Result<Value, Failure> {
         let plan = core::address(request, &*self.book.lock().await);
         if let Ok(AddressPlan::Endpoint(network, Some(address))) = plan {
             let kept = self.workloads.context().host.reserved(network, address).await;
-            if let Some(kept) = kept.filter(|kept| kept.hold.as_str().starts_with("docker/")) {
+            if let Some(kept) = kept.filter(|kept| kept.hold.as_str().starts_with("docker/"))
+                && !self.keeps(&kept.hold).await
+            {
                 self.workloads.release(&kept.hold).await?;
             }
         }
@@ -155,6 +183,7 @@ impl Docker {
     }
 
     async fn create_network(&self, request: &CreateNetwork) -> Result<Value, Failure> {
+        self.young.begin(&request.network_id);
         self.forget_removed(&request.network_id).await;
         let plan = core::network(request, &*self.book.lock().await)?;
         let network = self.carry(&plan.network).await?;
@@ -169,16 +198,14 @@ impl Docker {
             self.book.lock().await.networks().map(|(id, _)| id.clone()).filter(|id| id != but).collect();
         for id in known {
             if matches!(self.engine.has_network(&id).await, Ok(false)) {
-                tracing::info!(network = id, "Docker has removed a network while the agent was away");
-                if let Err(error) = self.book.lock().await.remove_network(&id) {
-                    tracing::error!(%error, "cannot forget a network of Docker's");
-                }
+                self.forget_network(&id).await;
             }
         }
     }
 
     async fn delete_network(&self, request: &OfEndpoint) -> Result<Value, Failure> {
         self.book.lock().await.remove_network(&request.network_id).map_err(full)?;
+        self.forget_past(|past| past.network_id == request.network_id).await;
         Ok(json!({}))
     }
 
@@ -193,8 +220,13 @@ impl Docker {
             Failure::new(Kind::Wrong, text)
         })?;
         if plan.mac.is_some_and(|mac| mac != kept.mac) {
-            let claim =
-                Claim { hold: kept.hold, network: plan.network, address: Some(plan.address), mac: plan.mac };
+            let claim = Claim {
+                hold: kept.hold,
+                network: plan.network,
+                address: Some(plan.address),
+                mac: plan.mac,
+                from: None,
+            };
             kept = self.reserve(claim).await?;
         }
         let endpoint = Endpoint {
@@ -204,7 +236,10 @@ impl Docker {
             mac: kept.mac.to_string(),
             hold: kept.hold.to_string(),
             sandbox: None,
+            boot: String::new(),
+            owner: None,
         };
+        self.young.begin(&request.endpoint_id);
         self.book.lock().await.put_endpoint(&request.endpoint_id, endpoint).map_err(full)?;
         // Docker refuses an answer to what it has asked for itself.
         let given = if plan.mac.is_some() { json!({}) } else { json!({"MacAddress": kept.mac.to_string()}) };
@@ -217,13 +252,14 @@ impl Docker {
             let internal = core::known(request, &book)?.internal;
             let mut endpoint = core::joined(request, &book)?.clone();
             endpoint.sandbox = Some(request.sandbox.clone());
+            endpoint.boot = self.workloads.context().boot.clone();
             book.put_endpoint(&request.endpoint_id, endpoint.clone()).map_err(full)?;
             (endpoint, internal)
         };
         // What it had before is on its way out.
         self.ended(&request.endpoint_id).await;
         let network = self.carry(&endpoint.network).await?;
-        let offer = self.offer(&endpoint, &network)?;
+        let offer = self.offer(&request.endpoint_id, &endpoint, &network)?;
         self.overlay
             .offer(offer)
             .await
@@ -232,15 +268,15 @@ impl Docker {
         Ok(core::join_answer(&offer.source(), internal))
     }
 
-    fn offer(&self, endpoint: &Endpoint, network: &Network) -> Result<Offer, Failure> {
-        let (hold, mac) = endpoint.hold().zip(endpoint.mac()).ok_or_else(|| {
+    fn offer(&self, id: &str, endpoint: &Endpoint, network: &Network) -> Result<Offer, Failure> {
+        let mac = endpoint.mac().ok_or_else(|| {
             Failure::new(
                 Kind::Broken,
                 format!("sealane: the record of address {} is damaged", endpoint.address),
             )
         })?;
         let mtu = self.overlay.mtu_of(network).map_err(|error| Failure::new(Kind::Broken, error))?;
-        Ok(Offer { number: hold.hash(), mac, mtu })
+        Ok(Offer { number: number(id), mac, mtu })
     }
 
     async fn leave(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
@@ -258,6 +294,7 @@ impl Docker {
     async fn delete_endpoint(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
         let removed = self.book.lock().await.remove_endpoint(&request.endpoint_id).map_err(full)?;
         if let Some(endpoint) = removed {
+            self.remember(&endpoint).await;
             self.end(&request.endpoint_id, endpoint);
         }
         Ok(json!({}))

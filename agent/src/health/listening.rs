@@ -48,19 +48,20 @@ impl Listening {
         Ok(Self { netlink: Mutex::new(netlink) })
     }
 
-    /// Whether every one of the target's ports takes what comes now; true without ports. Never blocks: two system calls
-    /// and a look-up in a hash table per port, until the first that is closed.
+    /// Whether every one of the target's ports takes what comes now, or any, where that is enough; true without ports. Never
+    /// blocks: two system calls and a look-up in a hash table per port, until the first that decides.
     ///
     /// # Errors
     /// When the kernel does not answer, for example because it was built without this.
     pub fn listening(&self, target: &Target) -> io::Result<bool> {
         let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
         for port in &target.ports {
-            if !netlink.takes(target, port)? {
-                return Ok(false);
+            let takes = netlink.takes(target, port)?;
+            if takes == target.any_port {
+                return Ok(takes);
             }
         }
-        Ok(true)
+        Ok(!target.any_port || target.ports.is_empty())
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Target {
     pub ipv6: Option<Ipv6Addr>,
     /// The ports it offers; without any it is ready at once.
     pub ports: Vec<ServicePort>,
+    /// Whether one of them is enough.
+    pub any_port: bool,
     /// The ports of its sidecar, which listens on them from the start: they never make the application ready.
     pub sidecar: Option<SidecarPorts>,
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
-use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
-use sealane_proto::types::{Generation, NetworkName, OverlayIp};
+use sealane_proto::resource::{ControlAddr, NetworkSnapshot, Workload};
+use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
@@ -67,6 +67,7 @@ pub(crate) struct HostHandle {
 enum Request {
     Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),
     Ready(Key, bool, oneshot::Sender<u64>),
+    Name(Key, Aliases, oneshot::Sender<Result<bool, AttachError>>),
     End(Key, oneshot::Sender<u64>),
     Detach(Key, oneshot::Sender<()>),
     Remove(Key, oneshot::Sender<u64>),
@@ -92,6 +93,14 @@ impl HostHandle {
     /// Says whether calls may be sent to a workload; returns the report that says so.
     pub(crate) async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
         self.ask(|answer| Request::Ready(key, ready, answer)).await
+    }
+
+    /// Gives a workload further names in place of those it has, on disk as well; whether that was news. `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When they cannot be written down; it has them until the agent ends.
+    pub(crate) async fn name_anew(&self, key: Key, aliases: Aliases) -> Option<Result<bool, AttachError>> {
+        self.ask(|answer| Request::Name(key, aliases, answer)).await
     }
 
     /// Takes a workload out of names and balancing; returns the report that says so.
@@ -207,13 +216,33 @@ fn admit(
     Ok(stored.attachments)
 }
 
+/// Writes down which further names a workload has. One whose record is gone has ended.
+fn rename(folder: &Folder, workload: &Workload) -> Result<(), AttachError> {
+    let key = Key::of(workload);
+    let Some(bytes) = folder.read(&key.record_name())? else { return Ok(()) };
+    let mut stored = StoredWorkload::from_bytes(&bytes).map_err(|error| AttachError::setup(&key, error))?;
+    for local in stored.attachments.iter_mut().filter(|local| Key::of(&local.workload) == key) {
+        local.workload.aliases = workload.aliases.clone();
+    }
+    Ok(folder.write(&key.record_name(), &stored.to_bytes())?)
+}
+
 /// Keeps an address and writes that down, or neither.
 fn reserve(mesh: &mut Mesh, folder: &Folder, claim: &Claim) -> Result<Reservation, AttachError> {
     let now = Instant::now();
+    let before =
+        claim.from.as_ref().and_then(|from| mesh.reservations().find(|kept| kept.hold == *from).cloned());
     let reservation = mesh.reserve(claim, (now, SystemTime::now()))?;
     if let Err(error) = folder.write(&Reservation::record_name(&claim.hold), &reservation.to_bytes()) {
         mesh.release(&claim.hold, now);
+        before.into_iter().for_each(|before| mesh.keep(before));
         return Err(error.into());
+    }
+    if let Some(before) = before.filter(|before| before.address == reservation.address) {
+        // One that stays behind is of nobody, and is given back when it is old.
+        if let Err(error) = folder.remove(&Reservation::record_name(&before.hold)) {
+            tracing::warn!(%error, holder = %before.hold, "cannot forget a reservation that another one follows");
+        }
     }
     Ok(reservation)
 }
@@ -302,6 +331,14 @@ impl Host {
                     self.dirty.insert(key.network);
                 }
                 let _ = answer.send(mesh.version());
+            }
+            Request::Name(key, aliases, answer) => {
+                let renamed = mesh.name_anew(&key, &aliases);
+                let written = renamed.as_ref().map(|workload| rename(&self.parts.workloads, workload));
+                if renamed.is_some() {
+                    self.dirty.insert(key.network);
+                }
+                let _ = answer.send(written.transpose().map(|news| news.is_some()));
             }
             Request::End(key, answer) => {
                 mesh.end(&key);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{Network, NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
+use sealane_proto::types::{Aliases, Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
 use super::Spec;
 use crate::attachment::{Hold, Reservation};
@@ -387,6 +387,14 @@ impl Mesh {
             return None;
         }
         hosted.workload.ready = ready;
+        self.version += 1;
+        Some(hosted.workload.clone())
+    }
+
+    /// The workload has these further names from now on; returns it as it is then, when that is news.
+    pub(crate) fn name_anew(&mut self, key: &Key, aliases: &Aliases) -> Option<Workload> {
+        let hosted = self.hosted.get_mut(key).filter(|hosted| hosted.workload.aliases != *aliases)?;
+        hosted.workload.aliases = aliases.clone();
         self.version += 1;
         Some(hosted.workload.clone())
     }

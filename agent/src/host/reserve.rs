@@ -15,7 +15,7 @@ impl Mesh {
         claim: &Claim,
         (now, since): (Instant, SystemTime),
     ) -> Result<Reservation, AdmitError> {
-        let Claim { hold, network, address, mac } = claim;
+        let Claim { hold, network, address, mac, from } = claim;
         let same = |kept: &&Reservation| {
             kept.network == *network
                 && address.is_none_or(|address| address == kept.address)
@@ -23,6 +23,13 @@ impl Mesh {
         };
         if let Some(kept) = self.reserved.get(hold).filter(same) {
             return Ok(kept.clone());
+        }
+        let inherited = from.as_ref().and_then(|from| self.reserved.get(from)).filter(same).cloned();
+        if let Some(inherited) = inherited {
+            self.reserved.remove(&inherited.hold);
+            let reservation = Reservation { hold: hold.clone(), since, ..inherited };
+            self.keep(reservation.clone());
+            return Ok(reservation);
         }
         let Addresses { address, mac } = self.find_addresses(network, *address, *mac, Some(hold), now)?;
         self.release(hold, now);

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use sealane_base::task::{self, Task};
 use sealane_proto::types::WorkloadRef;
 use sealane_sys::{NetNs, Process};
+use tokio::sync::watch;
 
 use super::trouble::Trouble;
 use super::{Workloads, cgroup, target};
@@ -29,6 +30,8 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Containers {
     folder: Folder,
     known: Mutex<BTreeMap<Key, Remembered>>,
+    /// Whether there are any.
+    any: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +57,8 @@ impl Containers {
                 Err(error) => tracing::error!(%error, name, "cannot recall an attached container"),
             }
         }
-        Ok(Self { folder, known: Mutex::new(known) })
+        let any = watch::Sender::new(!known.is_empty());
+        Ok(Self { folder, known: Mutex::new(known), any })
     }
 
     /// The workload `key` was attached to a container, which its process `pid` is of, as `spec` says.
@@ -69,6 +73,22 @@ impl Containers {
             tracing::error!(%error, workload = %key, "cannot remember an attached container");
         }
         self.lock().insert(key.clone(), Remembered { stored, seen: SystemTime::now() });
+        self.expect();
+    }
+
+    /// There is one, or is about to be.
+    pub(crate) fn expect(&self) {
+        self.any.send_if_modified(|any| !std::mem::replace(any, true));
+    }
+
+    /// Whether there have been any since the start.
+    pub(crate) fn any(&self) -> watch::Receiver<bool> {
+        self.any.subscribe()
+    }
+
+    /// The id of the container that a workload is of.
+    pub(super) fn id_of(&self, key: &Key) -> Option<String> {
+        self.lock().get(key).map(|known| known.stored.container.clone())
     }
 
     /// Whether the workload is attached again by itself.

@@ -4,12 +4,13 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
-use super::names::Names;
+use super::names::{Names, Room};
 use super::plumbing::{held, netns_path, resolv_path};
 use super::{AttachError, Context, survey};
 use crate::dns::{self, Askers, DnsServer, DnsSockets, Neighbour};
@@ -35,7 +36,9 @@ pub(super) struct Ground {
     given: bool,
     resolv: PathBuf,
     text: String,
-    _dns: Option<DnsServer>,
+    dns: Option<DnsServer>,
+    /// Who answers in the namespace together.
+    room: Option<Arc<Room>>,
 }
 
 /// The namespace of a workload, bound where each of its attachments is looked for: `given`, or one of its own.
@@ -65,12 +68,17 @@ impl Ground {
         keys: &[Key],
         netns: &NetNs,
         (owner, takes_over): (Owner, bool),
-        (names, gateway): (&Names, Ipv4Addr),
+        (names, interface, gateway): (&Names, &str, Ipv4Addr),
     ) -> Result<Self, AttachError> {
         let Some(key) = keys.first() else { return Err(AttachError::Ending) };
         let fail = |error: &dyn std::fmt::Display| AttachError::setup(key, error);
+        let inode = netns.inode().map_err(|error| fail(&error))?;
+        let room = takes_over.then(|| names.join(&context.roster.rooms, inode, interface));
+        // Another workload of the container may answer already, for all of them.
+        let shared = room.is_some() && context.roster.sharing(netns, &context.run_dir).len() > keys.len();
         let sockets =
-            match held(context, netns, dns_key(key), move || bind(owner, takes_over).map(Into::into)) {
+            match held(context, netns, dns_key(key), move || bind(owner, takes_over, shared).map(Into::into))
+            {
                 Ok(sockets) => Some(DnsSockets::try_from(sockets).map_err(|error| fail(&error))?),
                 Err(error) if owner == Owner::Other && error.kind() == io::ErrorKind::AddrInUse => None,
                 Err(error) => return Err(fail(&error)),
@@ -78,6 +86,7 @@ impl Ground {
         let bound = sockets.as_ref().and_then(|sockets| sockets.udp.local_addr().ok());
         let nameserver = match bound {
             Some(std::net::SocketAddr::V4(bound)) => *bound.ip(),
+            None if shared => RESOLVER,
             Some(std::net::SocketAddr::V6(_)) | None => gateway,
         };
         if owner == Owner::Other && nameserver == RESOLVER {
@@ -89,28 +98,30 @@ impl Ground {
         let text = self::resolv(&host, nameserver, &networks);
         write(&resolv, &text)
             .map_err(|error| fail(&format!("cannot write {}: {error}", resolv.display())))?;
-        let neighbour = match owner {
-            Owner::Agent => None,
-            Owner::Other => {
-                let netns = netns.try_clone().map_err(|error| fail(&error))?;
-                Some(Neighbour::new(context.hopper.clone(), netns))
-            }
-        };
-        let serve = |sockets| {
-            let metrics = context.dns_metrics.network(&key.network);
-            let forwarder = context.forwarder.clone();
-            dns::serve(sockets, names.view(), forwarder, metrics, Askers::One, neighbour)
-        };
+        let given = owner == Owner::Other;
+        let serve = |sockets| serve(context, key, netns, names, (sockets, given));
         let dns = sockets.map(serve).transpose().map_err(|error| fail(&error))?;
-        let (given, notes) = (owner == Owner::Other, notes(nameserver, gateway));
-        Ok(Self { nameserver, notes, given, resolv, text, _dns: dns })
+        let notes = notes(nameserver, gateway);
+        Ok(Self { nameserver, notes, given, resolv, text, dns, room })
     }
 
-    /// Sees to it, for ever, that whoever enters the workload finds its resolv.conf, also after somebody removed it.
-    pub(super) async fn tend(&self) {
+    /// Sees to it, for ever, that whoever enters the workload finds its resolv.conf, also after somebody removed it, and that
+    /// somebody answers in its namespace, also after whoever did has left.
+    pub(super) async fn tend(&mut self, context: &Context, key: &Key, names: &Names) {
         let mut look = tokio::time::interval(LOOK);
         loop {
-            look.tick().await;
+            let room = self.room.clone();
+            let freed = async {
+                match &room {
+                    Some(room) => room.freed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = look.tick() => {}
+                () = freed => {}
+            }
+            self.ensure_served(context, key, names);
             if self.resolv.exists() {
                 continue;
             }
@@ -124,17 +135,55 @@ impl Ground {
             }
         }
     }
+
+    /// Answers in place of another workload of the namespace that has left.
+    fn ensure_served(&mut self, context: &Context, key: &Key, names: &Names) {
+        if self.dns.is_some() || self.room.is_none() {
+            return;
+        }
+        let Ok(netns) = NetNs::open(netns_path(&context.run_dir, key)) else { return };
+        let served = || {
+            let sockets = held(context, &netns, dns_key(key), || DnsSockets::bind(RESOLVER).map(Into::into))?;
+            serve(context, key, &netns, names, (DnsSockets::try_from(sockets)?, true))
+        };
+        match served() {
+            Ok(dns) => self.dns = Some(dns),
+            // It is still there.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => tracing::error!(%error, %key, "nobody answers names in a container's namespace"),
+        }
+    }
+}
+
+/// Answers at these sockets, in a namespace of its own or `given`.
+fn serve(
+    context: &Context,
+    key: &Key,
+    netns: &NetNs,
+    names: &Names,
+    (sockets, given): (DnsSockets, bool),
+) -> io::Result<DnsServer> {
+    let metrics = context.dns_metrics.network(&key.network);
+    let neighbour =
+        given.then(|| Ok::<_, io::Error>(Neighbour::new(context.hopper.clone(), netns.try_clone()?)));
+    let neighbour = neighbour.transpose()?;
+    dns::serve(sockets, names.view(), context.forwarder.clone(), metrics, Askers::One, neighbour)
 }
 
 /// Removes everything. What is gone already is no error.
-pub(super) fn clear(context: &Context, keys: &[Key], ground: Option<Ground>) {
-    let rules = ground.is_some_and(|ground| ground.given && ground.nameserver == RESOLVER);
+pub(super) fn clear(context: &Context, keys: &[Key], ground: Option<Ground>, names: &Names) {
+    let alone = |room: &Option<Arc<Room>>| room.as_ref().is_none_or(|room| room.is_empty());
+    names.leave();
+    let rules = ground
+        .as_ref()
+        .is_some_and(|ground| ground.given && ground.nameserver == RESOLVER && alone(&ground.room));
     let netns = keys.first().filter(|_| rules).map(|key| NetNs::open(netns_path(&context.run_dir, key)));
     if let Some(Ok(netns)) = netns
         && let Err(error) = nft::remove_names(&context.hopper, &netns)
     {
         tracing::error!(%error, "cannot remove the rules of names of a workload that ended");
     }
+    drop(ground);
     for key in keys {
         let complain = |what: &str, error: &dyn std::fmt::Display| {
             tracing::error!(%error, %key, "cannot remove {what} of a workload that ended");
@@ -150,6 +199,7 @@ pub(super) fn clear(context: &Context, keys: &[Key], ground: Option<Ground>) {
             _ => {}
         }
     }
+    names.make_room();
 }
 
 fn dns_key(key: &Key) -> String {
@@ -158,11 +208,17 @@ fn dns_key(key: &Key) -> String {
 
 /// The resolver's sockets. In a namespace of somebody else's, at the first address that is nobody's; when something
 /// has port 53 of every address, `AddrInUse`.
-/// Docker's is behind a port that its rules lead to, and so in the way of nobody whose rules come before.
-fn bind(owner: Owner, takes_over: bool) -> io::Result<DnsSockets> {
+/// Docker's is behind a port that its rules lead to, and so in the way of nobody whose rules come before. One that is `shared`
+/// is nowhere else.
+fn bind(owner: Owner, takes_over: bool, shared: bool) -> io::Result<DnsSockets> {
     let [a, b, c, last] = RESOLVER.octets();
-    if takes_over && let Ok(bound) = DnsSockets::bind(RESOLVER) {
-        return Ok(bound);
+    if takes_over {
+        match DnsSockets::bind(RESOLVER) {
+            Err(error) if !shared || error.kind() != io::ErrorKind::AddrInUse => {
+                tracing::debug!(%error, "another address is tried for names");
+            }
+            bound => return bound,
+        }
     }
     let further = match owner {
         Owner::Agent => return DnsSockets::bind(RESOLVER),

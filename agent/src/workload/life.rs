@@ -16,14 +16,15 @@ use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::{ROOM, SOCKET};
 use tokio::sync::{oneshot, watch};
 
+use super::Context;
 use super::admission::RETRY;
 use super::anchor::Lifeline;
 use super::names::Names;
 use super::plumbing::Plumbed;
+use super::pulse::Pulse;
 use super::standing::Standing;
 use super::trouble::Trouble;
-use super::{Context, freezer};
-use crate::attachment::Seated;
+use crate::attachment::{Condition, Seated};
 use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
 use crate::overlay::Local;
@@ -37,6 +38,14 @@ const SILENCE: Duration = Duration::from_secs(5);
 const AUDIT: Duration = Duration::from_secs(60);
 /// After adoption, how long until a workload that does not listen counts as not ready.
 const FIRST_READING: Duration = Duration::from_secs(1);
+
+/// A watch over the ports of a workload.
+struct Listening {
+    seen: watch::Receiver<bool>,
+    /// Whether one of them is enough.
+    any_port: bool,
+    _task: Task,
+}
 
 /// One attachment.
 pub(super) struct Life {
@@ -62,6 +71,8 @@ pub(super) struct Life {
     registered: bool,
     /// The report that tells control of it.
     report: u64,
+    /// By what its runtime tells of it, if one does.
+    about: Option<String>,
 }
 
 impl Life {
@@ -70,7 +81,7 @@ impl Life {
         local: Local,
         effective: watch::Receiver<Arc<Effective>>,
         names: (Arc<Names>, usize),
-        registered: bool,
+        (registered, about): (bool, Option<String>),
     ) -> Self {
         let key = Key::of(&local.workload);
         Self {
@@ -88,11 +99,17 @@ impl Life {
             waiting: Waiting::default(),
             registered,
             report: 1,
+            about,
         }
     }
 
     pub(super) fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Its interface's name.
+    pub(super) fn interface(&self) -> String {
+        self.local.seat.interface().to_string()
     }
 
     /// The network's own address.
@@ -129,11 +146,11 @@ impl Life {
     /// Follows everything that changes around the workload until it is to end.
     pub(super) async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
         self.note_newest().await;
-        let (mut listening, portless) = (self.watch_health(), self.local.workload.ports.is_empty());
-        let mut frozen = lifeline.anchor.pid().and_then(freezer::watch);
-        let runs = frozen.as_ref().is_none_or(|(frozen, _)| !*frozen.borrow());
+        let mut pulse = self.pulse(lifeline, adopted);
+        let portless = self.local.workload.ports.is_empty();
+        let mut listening = self.watch_health(pulse.any_port());
         let listens = (portless || !adopted).then_some(portless);
-        let mut standing = Standing { listens, sidecar: true, runs };
+        let mut standing = Standing { listens, sidecar: true, condition: pulse.condition() };
         self.declare(standing).await;
         let mut applied = self.supervisor.as_ref().map(|supervisor| supervisor.applied.clone());
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
@@ -143,12 +160,12 @@ impl Life {
         loop {
             tokio::select! {
                 () = &mut ended => return,
-                Some(listens) = next(listening.as_mut().map(|(receiver, _)| receiver)) => {
+                Some(listens) = next(listening.as_mut().map(|listening| &mut listening.seen)) => {
                     standing.listens = Some(listens);
                     self.declare(standing).await;
                 }
                 () = &mut first_reading, if standing.listens.is_none() && listening.is_some() => {
-                    standing.listens = listening.as_ref().map(|(receiver, _)| *receiver.borrow());
+                    standing.listens = listening.as_ref().map(|listening| *listening.seen.borrow());
                     self.declare(standing).await;
                 }
                 Some(sequence) = next(applied.as_mut()) => {
@@ -164,8 +181,11 @@ impl Life {
                     standing.sidecar = false;
                     self.declare(standing).await;
                 }
-                Some(frozen) = next(frozen.as_mut().map(|(receiver, _)| receiver)) => {
-                    standing.runs = !frozen;
+                () = pulse.changed() => {
+                    standing.condition = pulse.condition();
+                    if listening.as_ref().is_some_and(|known| known.any_port != pulse.any_port()) {
+                        listening = self.watch_health(pulse.any_port());
+                    }
                     self.declare(standing).await;
                 }
                 Ok(()) = self.effective.changed() => self.note_newest().await,
@@ -176,7 +196,7 @@ impl Life {
                 }
                 () = tokio::time::sleep(RETRY), if self.refused => self.refused = false,
                 () = tokio::time::sleep(RETRY), if listening.is_none() && !portless => {
-                    listening = self.watch_health();
+                    listening = self.watch_health(pulse.any_port());
                 }
                 _ = audit.tick() => {
                     self.audit_rules().await;
@@ -184,6 +204,12 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// How its processes are.
+    fn pulse(&self, lifeline: &Lifeline, adopted: bool) -> Pulse {
+        let said = self.about.as_ref().map(|about| self.context.roster.conditions.follow(about));
+        Pulse::of(lifeline.anchor.pid(), said, adopted)
     }
 
     /// Says whether calls may be sent to it.
@@ -196,8 +222,9 @@ impl Life {
             )
         });
         self.context.troubles.set(&self.key, Trouble::Sidecar, silent);
-        let paused = (!standing.runs).then(|| "its control group is frozen".to_owned());
-        self.context.troubles.set(&self.key, Trouble::Paused, paused);
+        let reason = |of| standing.condition.reason().filter(|_| standing.condition == of).map(str::to_owned);
+        self.context.troubles.set(&self.key, Trouble::Paused, reason(Condition::Paused));
+        self.context.troubles.set(&self.key, Trouble::Unhealthy, reason(Condition::Unhealthy));
         if let Some(ready) = standing.is_ready() {
             self.context.host.set_ready(self.key.clone(), ready).await;
         }
@@ -208,7 +235,7 @@ impl Life {
         self.supervisor.as_ref().is_some_and(|supervisor| supervisor.applied.borrow().is_none())
     }
 
-    fn watch_health(&self) -> Option<(watch::Receiver<bool>, Task)> {
+    fn watch_health(&self, any_port: bool) -> Option<Listening> {
         let netns = &self.plumbed.as_ref().filter(|_| !self.local.workload.ports.is_empty())?.netns;
         let (address, subnet6) =
             (self.local.workload.address, self.effective.borrow().snapshot.network.subnet6);
@@ -217,11 +244,13 @@ impl Life {
             ipv6: subnet6.map(|subnet6| subnet6.address(address)),
             ports: self.local.workload.ports.clone(),
             sidecar: self.local.workload.sidecar.then_some(self.context.ports),
+            any_port,
         };
         let watched = health::watch(&self.context.hopper, netns, target);
         let complain =
             |error| tracing::error!(%error, workload = %self.key, "cannot see whether a workload listens");
-        watched.map_err(complain).ok()
+        let (seen, task) = watched.map_err(complain).ok()?;
+        Some(Listening { seen, any_port, _task: task })
     }
 }
 

@@ -1,8 +1,11 @@
-//! What a workload's DNS answers: the names of all its networks, in the order in which it joined them.
+//! What a workload's DNS answers: the names of all its networks, in the order in which it joined them. Workloads that share a
+//! namespace, as those of a container in several networks of its runtime's, answer there together.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::dns::{View, Zone};
 
@@ -11,26 +14,144 @@ use crate::dns::{View, Zone};
 pub(super) struct Names {
     view: Arc<ArcSwap<View>>,
     zones: Mutex<Vec<Arc<Zone>>>,
+    room: OnceLock<Membership>,
+}
+
+/// A namespace in which several workloads answer together.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    view: Arc<ArcSwap<View>>,
+    /// The zones of each workload, by the name of its interface.
+    zones: Mutex<BTreeMap<String, Vec<Arc<Zone>>>>,
+    /// Told when the one that answered has left.
+    free: Notify,
+}
+
+#[derive(Debug)]
+struct Membership {
+    room: Arc<Room>,
+    place: String,
+}
+
+/// The namespaces in which workloads answer together, by what names them as long as they live.
+#[derive(Debug, Default)]
+pub(super) struct Rooms(Mutex<BTreeMap<u64, Weak<Room>>>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn view(zones: Vec<Arc<Zone>>) -> View {
+    View { zones, balanced: true }
 }
 
 impl Names {
     /// The names of these networks.
     pub(super) fn new(zones: Vec<Arc<Zone>>) -> Arc<Self> {
-        let view = View { zones: zones.clone(), balanced: true };
-        Arc::new(Self { view: Arc::new(ArcSwap::from_pointee(view)), zones: Mutex::new(zones) })
+        let view = Arc::new(ArcSwap::from_pointee(view(zones.clone())));
+        Arc::new(Self { view, zones: Mutex::new(zones), room: OnceLock::new() })
     }
 
     /// What is served.
     pub(super) fn view(&self) -> Arc<ArcSwap<View>> {
-        self.view.clone()
+        self.room.get().map_or(&self.view, |membership| &membership.room.view).clone()
     }
 
     /// The network at this place has these names from now on.
     pub(super) fn publish(&self, place: usize, zone: Arc<Zone>) {
-        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut zones = lock(&self.zones);
         if let Some(known) = zones.get_mut(place) {
             *known = zone;
         }
-        self.view.store(Arc::new(View { zones: zones.clone(), balanced: true }));
+        self.view.store(Arc::new(view(zones.clone())));
+        if let Some(Membership { room, place }) = self.room.get() {
+            room.put(place, zones.clone());
+        }
+    }
+
+    /// Answers together with whoever is in the namespace with this inode, in the order of their interfaces. Once is enough.
+    pub(super) fn join(&self, rooms: &Rooms, inode: u64, interface: &str) -> Arc<Room> {
+        let join = || Membership { room: rooms.of(inode), place: interface.to_owned() };
+        let Membership { room, place } = self.room.get_or_init(join);
+        room.put(place, lock(&self.zones).clone());
+        room.clone()
+    }
+
+    /// Is answered no more.
+    pub(super) fn leave(&self) {
+        if let Some(Membership { room, place }) = self.room.get() {
+            room.take(place);
+        }
+    }
+
+    /// Its sockets are closed: who is left may answer.
+    pub(super) fn make_room(&self) {
+        if let Some(Membership { room, .. }) = self.room.get() {
+            room.free.notify_waiters();
+        }
+    }
+}
+
+impl Room {
+    fn put(&self, place: &str, own: Vec<Arc<Zone>>) {
+        let mut zones = lock(&self.zones);
+        zones.insert(place.to_owned(), own);
+        self.view.store(Arc::new(view(zones.values().flatten().cloned().collect())));
+    }
+
+    fn take(&self, place: &str) {
+        let mut zones = lock(&self.zones);
+        zones.remove(place);
+        self.view.store(Arc::new(view(zones.values().flatten().cloned().collect())));
+    }
+
+    /// Whether nobody is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.zones).is_empty()
+    }
+
+    /// Returns when somebody has left. Cancel safe.
+    pub(super) async fn freed(&self) {
+        self.free.notified().await;
+    }
+}
+
+impl Rooms {
+    fn of(&self, inode: u64) -> Arc<Room> {
+        let mut known = lock(&self.0);
+        known.retain(|_, room| room.strong_count() > 0);
+        let found = known.get(&inode).and_then(Weak::upgrade);
+        found.unwrap_or_else(|| {
+            let room = Arc::default();
+            known.insert(inode, Arc::downgrade(&room));
+            room
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn zone() -> Arc<Zone> {
+        Arc::new(Zone::build(&testing::snapshot()))
+    }
+
+    #[test]
+    fn workloads_of_a_namespace_answer_together_in_the_order_of_their_interfaces() {
+        let rooms = Rooms::default();
+        let [first, second, other] = [(); 3].map(|()| Names::new(vec![zone()]));
+        let room = second.join(&rooms, 7, "eth1");
+        let _ = (first.join(&rooms, 7, "eth0"), other.join(&rooms, 8, "eth0"));
+        assert!(Arc::ptr_eq(&first.view(), &second.view()) && !Arc::ptr_eq(&first.view(), &other.view()));
+        let newest = zone();
+        first.publish(0, newest.clone());
+        let served = second.view().load_full();
+        assert!(served.zones.len() == 2 && Arc::ptr_eq(&served.zones[0], &newest));
+        first.leave();
+        assert_eq!(second.view().load().zones.len(), 1);
+        second.leave();
+        assert!(room.is_empty());
     }
 }

@@ -9,6 +9,8 @@ use sealane_proto::types::{NetworkName, WorkloadName, WorkloadRef};
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
+use super::conditions::Conditions;
+use super::names::Rooms;
 use super::plumbing::netns_path;
 use crate::attachment::{Attached, Hold, Progress};
 use crate::disk::StoredAnchor;
@@ -26,6 +28,10 @@ const ENDING: Duration = Duration::from_secs(15);
 pub(crate) struct Roster {
     entries: watch::Sender<BTreeMap<Key, Entry>>,
     lost: Mutex<BTreeMap<Key, Lost>>,
+    /// The namespaces in which several of them answer together.
+    pub(super) rooms: Rooms,
+    /// What runtimes say of them.
+    pub(crate) conditions: Conditions,
     /// Holding while seats in a namespace are given.
     pub(super) admitting: tokio::sync::Mutex<()>,
 }
@@ -261,6 +267,11 @@ impl Roster {
     /// The workload that `hold` holds.
     pub(super) fn key_of(&self, hold: &Hold) -> Option<Key> {
         self.of(hold).map(|(key, _)| key)
+    }
+
+    /// Who holds it, if somebody does.
+    pub(super) fn hold_of(&self, key: &Key) -> Option<Hold> {
+        self.entries.borrow().get(key)?.hold.clone()
     }
 
     /// Everything that somebody holds.

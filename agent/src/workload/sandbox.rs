@@ -63,7 +63,8 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
     };
     let Admitted { attachments, dismissed } = admitted;
     let lifeline = Lifeline { anchor: request.anchor, dismissed };
-    let mut sandbox = Sandbox::new(&context, attachments, false, lifeline.anchor.hold());
+    let about = about(lifeline.anchor.hold(), request.container.as_deref());
+    let mut sandbox = Sandbox::new(&context, attachments, (false, about), lifeline.anchor.hold());
     let set_up = tokio::select! {
         set_up = sandbox.set_up(request.given, &progress) => set_up,
         refusal = admission::refused(&context) => Err(refusal),
@@ -98,7 +99,10 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
         let Some(effective) = admission::network(&context, &local.workload.network).await else { return };
         attachments.push((local, effective));
     }
-    let mut sandbox = Sandbox::new(&context, attachments, true, stored.anchor.hold());
+    let first = attachments.first().map(|(local, _)| Key::of(&local.workload));
+    let container = first.and_then(|key| context.containers.id_of(&key));
+    let about = about(stored.anchor.hold(), container.as_deref());
+    let mut sandbox = Sandbox::new(&context, attachments, (true, about), stored.anchor.hold());
     match Anchor::reopen(&stored.anchor, &context.boot) {
         Ok(anchor) => {
             let lifeline = Lifeline { anchor, dismissed };
@@ -119,6 +123,11 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
     sandbox.tear_down().await;
 }
 
+/// By what a workload's runtime tells of it: who holds it, or its container.
+pub(super) fn about(hold: Option<&Hold>, container: Option<&str>) -> Option<String> {
+    hold.filter(|hold| hold.has_resolver()).map(Hold::as_str).or(container).map(str::to_owned)
+}
+
 /// Hears what is waited for, for ever.
 async fn hear(words: &mut mpsc::Receiver<Result<Event, Failure>>, trouble: impl Fn(Option<String>)) {
     while let Some(word) = words.recv().await {
@@ -133,14 +142,14 @@ impl Sandbox {
     fn new(
         context: &Arc<Context>,
         attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
-        registered: bool,
+        (registered, about): (bool, Option<String>),
         hold: Option<&Hold>,
     ) -> Self {
         let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
         let owner = attachments.first().map(|(local, _)| local.seat.owner()).unwrap_or_default();
         let names = Names::new(zones);
         let life = |(place, (local, effective))| {
-            Life::new(context.clone(), local, effective, (names.clone(), place), registered)
+            Life::new(context.clone(), local, effective, (names.clone(), place), (registered, about.clone()))
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();
         Self {
@@ -222,7 +231,8 @@ impl Sandbox {
         let netns = ground::ensure_netns(&self.context, &keys, given)?;
         try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
         if let Some(first) = self.lives.first().filter(|_| self.ground.is_none()) {
-            let names = (&*self.names, first.gateway());
+            let interface = first.interface();
+            let names = (&*self.names, interface.as_str(), first.gateway());
             self.ground =
                 Some(Ground::lay(&self.context, &keys, &netns, (self.owner, self.takes_over), names)?);
         }
@@ -252,11 +262,12 @@ impl Sandbox {
     }
 
     async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
+        let (context, names, keys) = (self.context.clone(), self.names.clone(), self.keys());
         let lives = join_all(self.lives.iter_mut().map(|life| life.live(lifeline, adopted)));
         let tended = async {
-            match &self.ground {
-                Some(ground) => ground.tend().await,
-                None => std::future::pending().await,
+            match (&mut self.ground, keys.first()) {
+                (Some(ground), Some(first)) => ground.tend(&context, first, &names).await,
+                (_, _) => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -272,7 +283,7 @@ impl Sandbox {
         let Some(first) = keys.first() else { return };
         self.context.roster.close(first);
         join_all(self.lives.iter_mut().map(Life::retire)).await;
-        ground::clear(&self.context, &keys, self.ground.take());
+        ground::clear(&self.context, &keys, self.ground.take(), &self.names);
         if let Err(error) = self.context.folder.remove(&first.record_name()) {
             tracing::error!(%error, workload = name, "cannot forget a workload that ended");
         }

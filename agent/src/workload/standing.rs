@@ -1,5 +1,7 @@
 //! Whether calls may be sent to a workload. Pure.
 
+use crate::attachment::Condition;
+
 /// What must hold for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -7,14 +9,23 @@ pub(super) struct Standing {
     pub(super) listens: Option<bool>,
     /// Whether its sidecar is heard of, if it is to have one.
     pub(super) sidecar: bool,
-    /// Whether it runs, and is not paused.
-    pub(super) runs: bool,
+    /// How its processes are.
+    pub(super) condition: Condition,
 }
 
 impl Standing {
     /// Whether it is ready; `None`: as it was before this agent.
     pub(super) fn is_ready(self) -> Option<bool> {
-        if self.sidecar && self.runs { self.listens } else { Some(false) }
+        match self.condition {
+            Condition::Serves if self.sidecar => self.listens,
+            Condition::Unknown if self.sidecar => None,
+            Condition::Serves
+            | Condition::Unknown
+            | Condition::Starting
+            | Condition::Unhealthy
+            | Condition::Paused
+            | Condition::Ended => Some(false),
+        }
     }
 }
 
@@ -24,15 +35,19 @@ mod tests {
 
     #[test]
     fn one_that_was_ready_stays_so_until_it_is_read_unless_something_is_known_to_be_wrong() {
-        let check = |listens, sidecar, runs, expected| {
-            assert_eq!(Standing { listens, sidecar, runs }.is_ready(), expected);
+        let check = |listens, sidecar, condition, expected| {
+            assert_eq!(Standing { listens, sidecar, condition }.is_ready(), expected);
         };
-        check(None, true, true, None);
-        check(None, false, true, Some(false));
-        check(None, true, false, Some(false));
-        check(Some(true), true, true, Some(true));
-        check(Some(true), false, true, Some(false));
-        check(Some(true), true, false, Some(false));
-        check(Some(false), true, true, Some(false));
+        check(None, true, Condition::Serves, None);
+        check(None, false, Condition::Serves, Some(false));
+        check(None, true, Condition::Paused, Some(false));
+        check(Some(true), true, Condition::Serves, Some(true));
+        check(Some(true), false, Condition::Serves, Some(false));
+        check(Some(true), true, Condition::Starting, Some(false));
+        check(Some(true), true, Condition::Unhealthy, Some(false));
+        check(Some(true), true, Condition::Ended, Some(false));
+        check(Some(false), true, Condition::Serves, Some(false));
+        check(Some(false), true, Condition::Unknown, None);
+        check(Some(true), false, Condition::Unknown, Some(false));
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Trouble {
     Sidecar,
     /// It is paused.
     Paused,
+    /// Its container's health check fails.
+    Unhealthy,
     /// Its container has started again and is not attached.
     Container,
 }
@@ -26,6 +28,9 @@ impl Trouble {
                  time: {why}"
             ),
             Self::Paused => format!("workload {key} gets no calls while it is paused: {why}"),
+            Self::Unhealthy => format!(
+                "workload {key} gets no calls: {why}; `docker inspect` on its host shows what the check said"
+            ),
             Self::Container => format!(
                 "the container of workload {key} has started again and is not attached yet, tried again all the time: {why}"
             ),

@@ -11,7 +11,11 @@ pub struct Alias(Box<str>);
 
 /// The aliases of one workload in one network: sorted, each once, at most [`Aliases::MOST`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Aliases(Box<[Alias]>);
+pub struct Aliases {
+    all: Box<[Alias]>,
+    called: Option<Alias>,
+    group: Option<Alias>,
+}
 
 /// Why something is no alias, or too much of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +71,7 @@ impl Aliases {
         if aliases.len() > Self::MOST {
             Err(AliasError::Many(aliases.len()))
         } else {
-            Ok(Self(aliases.into()))
+            Ok(Self { all: aliases.into(), called: None, group: None })
         }
     }
 
@@ -79,12 +83,36 @@ impl Aliases {
         let aliases = texts.into_iter().map(|text| text.as_ref().parse());
         Self::new(aliases.collect::<Result<Vec<_>, _>>()?)
     }
+
+    /// The same of a workload that was renamed: it answers to `called` and no more to its name, which is another's to have.
+    #[must_use]
+    pub fn with_called(self, called: Option<Alias>) -> Self {
+        Self { called, ..self }
+    }
+
+    /// The same of a workload in a group, as containers of a project are: each alias is answered as `ALIAS.GROUP` too.
+    #[must_use]
+    pub fn with_group(self, group: Option<Alias>) -> Self {
+        Self { group, ..self }
+    }
+
+    /// What the workload is called in place of its name.
+    #[must_use]
+    pub fn called(&self) -> Option<&Alias> {
+        self.called.as_ref()
+    }
+
+    /// The group in which the aliases are its own.
+    #[must_use]
+    pub fn group(&self) -> Option<&Alias> {
+        self.group.as_ref()
+    }
 }
 
 impl Deref for Aliases {
     type Target = [Alias];
     fn deref(&self) -> &[Alias] {
-        &self.0
+        &self.all
     }
 }
 

@@ -293,7 +293,10 @@ impl TryFrom<v1::Workload> for Workload {
             sidecar: message.sidecar,
             ready: message.ready,
             weight: weight(message.weight).map_err(|error| at.invalid("weight", &error))?,
-            aliases: Aliases::parse(&message.aliases).map_err(|error| at.invalid("aliases", &error))?,
+            aliases: Aliases::parse(&message.aliases)
+                .map_err(|error| at.invalid("aliases", &error))?
+                .with_called(at.parse_option("called", &message.called)?)
+                .with_group(at.parse_option("group", &message.group)?),
         })
     }
 }
@@ -312,6 +315,8 @@ impl From<&Workload> for v1::Workload {
             ready: workload.ready,
             weight: Some(workload.weight.get().into()),
             aliases: workload.aliases.iter().map(ToString::to_string).collect(),
+            called: workload.aliases.called().map(ToString::to_string).unwrap_or_default(),
+            group: workload.aliases.group().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }

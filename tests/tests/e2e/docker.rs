@@ -1,7 +1,60 @@
 //! Docker's own networks in ours: a real dockerd on each host, with containers of nothing but busybox.
 
+mod attached;
+mod health;
+mod several;
+mod survival;
+mod words;
+
 use sealane_lab::isolated;
-use sealane_tests::{CREATE, Mesh, PATIENCE, Release, SERVE, eventually};
+use sealane_tests::{CREATE, Dockerd, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually};
+
+/// The mesh with a dockerd on each of its first hosts, whose agents are its plugins.
+fn engines_of(mut mesh: Mesh, engines: usize) -> (Mesh, Vec<Dockerd>) {
+    for number in 1..=engines {
+        mesh.site_mut(number).agent.terminate();
+        mesh.restart_agent(number, &["--docker-plugin"]);
+        mesh.site_mut(number).await_ready();
+    }
+    let dockerds = (1..=engines).map(|number| start(mesh.site(number))).collect();
+    (mesh, dockerds)
+}
+
+/// A dockerd with the image.
+fn start(site: &Site) -> Dockerd {
+    site.control_groups();
+    let dockerd = Dockerd::start(site, &[]);
+    site.import_busybox();
+    dockerd
+}
+
+/// A command of Docker's, begun.
+fn begin(site: &Site, words: &[&str]) -> Running {
+    let mut command = site.host.command("docker");
+    command.args(words);
+    Running::start(command)
+}
+
+/// What `docker inspect` says of something.
+fn inspect(site: &Site, name: &str, format: &str) -> String {
+    site.docker(&["inspect", "-f", format, name]).ok().stdout.trim().to_owned()
+}
+
+/// The problems that the agent of a host tells of.
+fn problems(site: &Site) -> String {
+    site.json(&["status"])["problems"].to_string()
+}
+
+/// Waits until nothing of containers is left on a host.
+fn await_nothing_left(site: &Site) {
+    eventually(PATIENCE, "nothing is left", || {
+        let links = site.command("ip", &["-br", "link"]).ok().stdout;
+        let none = site.json(&["workload", "ls"]).as_array().unwrap().is_empty();
+        let records = "ls /var/lib/sealane/docker | grep endpoint; ls /var/lib/sealane/reservations";
+        let kept = site.command("sh", &["-c", records]);
+        (none && kept.stdout.is_empty() && !links.contains("sli") && !links.contains("slo")).then_some(())
+    });
+}
 
 #[test]
 fn containers_of_two_hosts_find_and_call_each_other_by_docker_s_own_commands() {
@@ -76,10 +129,11 @@ fn call_across_hosts(releases: [Release; 2]) {
     eventually(PATIENCE, "it is gone", || mesh.site(1).workload("api-1").is_none().then_some(()));
     let links = mesh.site(1).command("ip", &["-br", "link"]).ok().stdout;
     assert!(!links.contains("sli") && !links.contains("slo"), "{links}");
-    // A container that is removed while no agent is there leaves nothing behind.
+    // A container that is removed while no agent is there waits for the next one, and leaves nothing behind.
     mesh.site_mut(2).agent.kill9();
-    let _ = mesh.site(2).docker(&["rm", "-f", "client"]);
+    let removed = begin(mesh.site(2), &["rm", "-f", "client"]);
     mesh.site_mut(2).agent.start();
+    let _ = removed.wait().ok();
     mesh.site_mut(2).await_ready();
     eventually(PATIENCE, "it is gone", || mesh.site(2).workload("client").is_none().then_some(()));
     for dockerd in &mut dockerds {

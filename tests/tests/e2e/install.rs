@@ -55,6 +55,44 @@ fn make_install_installs_a_binary_and_units_that_systemd_understands() {
 }
 
 #[test]
+fn docker_install_puts_a_socket_in_place_that_systemd_understands_and_uninstall_leaves_no_trace() {
+    let root = tempfile::tempdir().unwrap();
+    make("install", root.path());
+    let text = root.path().display().to_string();
+    let docker = |verb: &str| {
+        let done = Command::new(sealane()).args(["docker", verb, "--root", &text]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let before = files(root.path());
+    docker("install");
+    docker("install");
+    let at = |path: &str| root.path().join(path);
+    let spec = std::fs::read_to_string(at("etc/docker/plugins/sealane.spec")).unwrap();
+    assert_eq!(spec, "unix:///run/docker/plugins/sealane.sock\n");
+    let unit = at("usr/local/lib/systemd/system/sealane-agent.service");
+    let here =
+        std::fs::read_to_string(&unit).unwrap().replace("/usr/local/bin/", &format!("{text}/usr/local/bin/"));
+    std::fs::write(&unit, here).unwrap();
+    let folders = format!("{text}/etc/systemd/system:{text}/usr/local/lib/systemd/system:");
+    let mut verify = Command::new("systemd-analyze");
+    verify.env("SYSTEMD_UNIT_PATH", folders).args(["verify", "--man=no", "sealane-docker.socket"]);
+    let verified = verify.output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.success() && !said.contains("sealane"), "{said}");
+    docker("uninstall");
+    docker("uninstall");
+    assert_eq!(files(root.path()), before);
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let found = Command::new("find").arg(folder).args(["-type", "f"]).output().unwrap();
+    let mut files: Vec<_> = String::from_utf8(found.stdout).unwrap().lines().map(Into::into).collect();
+    files.sort();
+    files
+}
+
+#[test]
 fn a_mesh_comes_back_from_its_disks_when_every_host_was_rebooted() {
     if !isolated() {
         return;

@@ -155,6 +155,33 @@ fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
 }
 
 #[test]
+fn one_that_was_renamed_answers_to_its_new_name_and_those_of_a_group_within_it() {
+    let mut shop = shop();
+    for (name, aliases, called, group) in [
+        ("tool", &["tool2", "backend"][..], Some("tool2"), Some("demo")),
+        ("api-1", &["backend"], None, Some("other")),
+    ] {
+        let workload = shop.workloads.iter_mut().find(|workload| workload.name.as_str() == name).unwrap();
+        let alias = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        workload.aliases =
+            Aliases::parse(aliases).unwrap().with_called(alias(called)).with_group(alias(group));
+    }
+    let view = View { zones: vec![Arc::new(Zone::build(&shop))], balanced: true };
+    let table = [
+        ("tool2", Kind::A, "NoError 10.42.0.9"),
+        ("tool", Kind::A, "NXDomain SOA . 2"),
+        ("9.0.42.10.in-addr.arpa", Kind::PTR, "NoError tool2.shop."),
+        ("backend", Kind::A, "NoError 10.42.0.2 10.42.0.9"),
+        ("backend.demo", Kind::A, "NoError 10.42.0.9"),
+        ("Backend.Other", Kind::A, "NoError 10.42.0.2"),
+        ("backend.third", Kind::A, "forward"),
+    ];
+    for (name, kind, expected) in table {
+        assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
+    }
+}
+
+#[test]
 fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
     let mut snapshot = shop();
     snapshot.network.subnet6 = Some("fd42:0:0:7::/64".parse().unwrap());

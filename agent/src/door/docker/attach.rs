@@ -4,23 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_base::task;
-use sealane_proto::types::{NetworkName, WorkloadName};
+use sealane_proto::sidecar::SidecarPorts;
 use sealane_sys::NetNs;
 
-use super::Docker;
-use super::book::Endpoint;
-use super::engine::Container;
-use super::labels;
+use super::book::{Endpoint, Owner, Past};
+use super::{Docker, labels, names, news};
 use crate::attachment::{
-    AttachSpec, Failure, Hold, Kind, Netns, NetworkSeat, Progress, Target, Wanted, label,
+    AttachSpec, Failure, Hold, Kind, Netns, NetworkSeat, Progress, SpecError, Target, Wanted, label, number,
 };
+use crate::engine::Container;
 use crate::seat::DeviceName;
 
 /// How often it is looked at whether Docker has moved the interface, at first.
 const LOOK: Duration = Duration::from_millis(10);
 /// And when it takes long.
 const SELDOM: Duration = Duration::from_millis(500);
-/// How long a container that starts is asked about.
+/// When that is.
+const LONG: Duration = Duration::from_secs(2);
+/// How often dockerd is asked about a container that starts, beside what it tells by itself.
+const ASK: Duration = Duration::from_millis(500);
+/// How long it may be silent about one until that is worth a word.
 const STARTING: Duration = Duration::from_secs(5);
 /// How long the namespace of a container that joined may be away until it counts as gone.
 const LEFT: Duration = Duration::from_secs(10);
@@ -51,91 +54,88 @@ impl Docker {
             self.workloads.complain(&endpoint.hold, None);
             return Ok(());
         }
-        let interface = self.moved(&hold, sandbox).await?;
-        let container = self.named(id, endpoint).await;
-        let (wanted, complaint) = wanted(endpoint, &hold, interface, container.as_ref());
-        let (spec, complaint) = match AttachSpec::new(wanted.clone(), self.workloads.context().ports) {
-            Ok(spec) => (spec, complaint),
-            Err(error) => {
-                let plain = Wanted { service: None, ports: Vec::new(), ..wanted };
-                let spec = AttachSpec::new(plain, self.workloads.context().ports);
-                (spec.map_err(|error| Failure::new(Kind::Wrong, error))?, Some(error.to_string()))
-            }
-        };
+        let interface = self.moved(id, sandbox).await?;
+        let container = self.container_of(id, endpoint).await;
+        let plan = plan(endpoint, &hold, interface, &container, self.workloads.context().ports)
+            .map_err(|error| Failure::new(Kind::Wrong, error))?;
+        let owner =
+            Owner { container: container.id.clone(), name: container.name.clone(), any_port: plan.any_port };
+        self.book.lock().await.own(id, owner).map_err(super::full)?;
+        let conditions = &self.workloads.context().roster.conditions;
+        conditions.set(hold.as_str(), container.condition);
+        conditions.set_any_port(hold.as_str(), plan.any_port);
         let target = Target {
             netns: Netns::Path(sandbox.into()),
             inode: None,
             container: None,
             hold: Some(hold),
-            pid: container.as_ref().map(|container| container.pid).filter(|pid| *pid != 0),
+            pid: Some(container.pid).filter(|pid| *pid != 0),
         };
         let (progress, mut events) = Progress::channel(16);
-        self.workloads.attach(spec, target, progress)?;
+        self.workloads.attach(plan.spec, target, progress)?;
         while let Some(event) = events.recv().await {
             event?;
         }
-        let name = container.map(|container| container.name).unwrap_or_default();
-        self.workloads.complain(
-            &endpoint.hold,
-            complaint.map(|why| {
-                format!(
-                    "container {name} is in network {} without the service that its labels name: {why}",
-                    endpoint.network
-                )
-            }),
-        );
+        self.workloads.complain(&endpoint.hold, None);
+        self.workloads.complain(&news::wrong_labels(endpoint), plan.complaint);
+        // It may have been renamed meanwhile.
+        if let Some(newest) = self.known(id) {
+            self.name_anew(id, &newest).await;
+        }
         Ok(())
     }
 
     /// Waits until Docker has moved the interface into the container's namespace and set it up; answers its name there.
-    async fn moved(&self, hold: &Hold, sandbox: &str) -> Result<DeviceName, Failure> {
-        let mut look = LOOK;
+    async fn moved(&self, id: &str, sandbox: &str) -> Result<DeviceName, Failure> {
+        let began = Instant::now();
         loop {
             if let Ok(netns) = NetNs::open(sandbox) {
-                let taken = self.overlay.taken(hold.hash(), &netns).await;
+                let taken = self.overlay.taken(number(id), &netns).await;
                 let taken = taken.map_err(|error| Failure::new(Kind::Broken, error))?;
                 if let Some(name) = taken {
                     return Ok(name);
                 }
             }
-            tokio::time::sleep(look).await;
-            look = (look * 2).min(SELDOM);
+            tokio::time::sleep(if began.elapsed() < LONG { LOOK } else { SELDOM }).await;
         }
     }
 
-    /// What Docker says of the container; as long as that starts, its labels cannot be read.
-    async fn named(&self, id: &str, endpoint: &Endpoint) -> Option<Container> {
-        let mut known = None;
-        let asked = async {
-            loop {
-                match self.engine.container(&endpoint.network_id, id).await {
-                    Ok(Some(container)) => {
-                        let runs = container.pid != 0;
-                        known = Some(container);
-                        if runs {
-                            return;
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(error) => tracing::debug!(%error, "Docker does not say whose an endpoint is"),
-                }
-                tokio::time::sleep(LOOK).await;
+    /// What Docker says of the container whose end this is, once that runs: before, nobody knows what it is to be.
+    async fn container_of(&self, id: &str, endpoint: &Endpoint) -> Arc<Container> {
+        let mut known = self.containers.subscribe();
+        let (began, mut asked) = (Instant::now(), tokio::time::interval(ASK));
+        loop {
+            let running = known.borrow_and_update().get(id).filter(|container| container.pid != 0).cloned();
+            if let Some(running) = running {
+                return running;
             }
-        };
-        // Without its name it is attached all the same.
-        let _ = tokio::time::timeout(STARTING, asked).await;
-        known
+            tokio::select! {
+                // It is never closed: it is this door's own.
+                _ = known.changed() => {}
+                // What happened before this agent heard of it.
+                _ = asked.tick() => match self.engine.container_at(&endpoint.network_id, id).await {
+                    Ok(Some(container)) => self.learn(&Arc::new(container)),
+                    Ok(None) => {}
+                    Err(error) if began.elapsed() >= STARTING => self.workloads.complain(&endpoint.hold, Some(format!(
+                        "the container at address {} of network {} waits, without the network, for Docker to say what it is: \
+                         {} does not answer ({error}); --docker-api names another socket",
+                        endpoint.address, endpoint.network, self.engine.socket().display()
+                    ))),
+                    Err(error) => tracing::debug!(%error, "Docker does not say whose an endpoint is"),
+                },
+            }
+        }
     }
 
     /// Takes a container's end back, in a task of its own: other hosts are waited for, which dockerd need not.
     pub(super) fn end(self: &Arc<Self>, id: &str, endpoint: Endpoint) {
-        let this = self.clone();
+        let (this, pair) = (self.clone(), number(id));
         let Some(hold) = endpoint.hold() else { return };
         self.work(id, async move {
-            this.workloads.complain(&endpoint.hold, None);
+            this.forget(&endpoint);
             // It is gone from names and balancing at once, and altogether when every host has heard of it.
             while !this.workloads.dismiss(&hold).await {}
-            if let Err(error) = this.overlay.withdraw(hold.hash()).await {
+            if let Err(error) = this.overlay.withdraw(pair).await {
                 tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
             }
         });
@@ -160,31 +160,42 @@ impl Docker {
             if current.as_ref() != Some(&endpoint) {
                 return;
             }
+            if !endpoint.boot.is_empty() && endpoint.boot != self.workloads.context().boot {
+                break;
+            }
             if endpoint.sandbox.as_ref().is_some_and(|sandbox| NetNs::open(sandbox).is_ok()) {
                 return self.attach(id, endpoint);
             }
             tokio::time::sleep(SELDOM).await;
         }
-        let Some(hold) = endpoint.hold() else { return };
         tracing::info!(address = %endpoint.address, "a container has left its network while the agent was away");
-        while !self.workloads.dismiss(&hold).await {}
-        if let Err(error) = self.overlay.withdraw(hold.hash()).await {
-            tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
-        }
-        if let Err(failure) = self.workloads.release(&hold).await {
-            tracing::error!(%failure, holder = %hold, "cannot give an address back");
-        }
-        if let Err(error) = self.book.lock().await.remove_endpoint(id) {
-            tracing::error!(%error, "cannot forget an endpoint of Docker's");
-        }
+        self.take_back(id, &endpoint).await;
+    }
+
+    /// Nothing is said of an end any more.
+    pub(super) fn forget(&self, endpoint: &Endpoint) {
+        self.workloads.complain(&endpoint.hold, None);
+        self.workloads.complain(&news::wrong_labels(endpoint), None);
+        self.workloads.context().roster.conditions.forget(&endpoint.hold);
     }
 
     /// Goes on with what an earlier agent has left: ends that joined are attached, what belongs to nobody is removed.
     pub(super) async fn take_up(self: &Arc<Self>) {
         let endpoints: Vec<(String, Endpoint)> =
             self.book.lock().await.endpoints().map(|(id, known)| (id.clone(), known.clone())).collect();
+        let known: Vec<u64> = endpoints.iter().map(|(id, _)| number(id) & 0xffff_ffff_ffff).collect();
+        let past: Vec<Past> =
+            self.book.lock().await.past().filter(|past| past.hold.is_some()).cloned().collect();
+        past.into_iter().for_each(|past| self.expire(past));
         let holds: Vec<Hold> = endpoints.iter().filter_map(|(_, known)| known.hold()).collect();
         for (id, endpoint) in endpoints {
+            match &endpoint.owner {
+                Some(owner) => {
+                    self.workloads.context().roster.conditions.set_any_port(&endpoint.hold, owner.any_port)
+                }
+                // Its container may be about to join.
+                None => self.young.begin(&id),
+            }
             let (this, own) = (self.clone(), id.clone());
             self.work(&id, async move { this.resume(&own, endpoint).await });
         }
@@ -196,7 +207,6 @@ impl Docker {
                 task::spawn("docker-left", async move { while !workloads.dismiss(&hold).await {} }).detach();
             }
         }
-        let known: Vec<u64> = holds.iter().map(|hold| hold.hash() & 0xffff_ffff_ffff).collect();
         for number in self.overlay.offers().await.unwrap_or_default() {
             if !known.contains(&number)
                 && let Err(error) = self.overlay.withdraw(number).await
@@ -207,38 +217,69 @@ impl Docker {
     }
 }
 
-/// What a container's labels and name ask for, and what of them is wrong.
-fn wanted(
+/// How a container is to be attached.
+struct Plan {
+    spec: AttachSpec,
+    any_port: bool,
+    /// What of its labels is wrong.
+    complaint: Option<String>,
+}
+
+/// What a container's labels and name ask for. With wrong labels it is in the network all the same, without a service.
+fn plan(
     endpoint: &Endpoint,
     hold: &Hold,
     interface: DeviceName,
-    container: Option<&Container>,
-) -> (Wanted, Option<String>) {
-    let network: NetworkName = endpoint.network.clone();
-    let aliases = container.map(|container| container.aliases.clone()).unwrap_or_default();
+    container: &Container,
+    ports: SidecarPorts,
+) -> Result<Plan, SpecError> {
+    let end =
+        container.ends.iter().find(|end| end.network == endpoint.network_id).cloned().unwrap_or_default();
     let seat = NetworkSeat {
-        network,
-        aliases,
+        network: endpoint.network.clone(),
+        aliases: names::names(container, &end, &container.name),
         address: None,
         mac: None,
         interface: Some(interface),
         reserved: Some(hold.clone()),
     };
-    let name = container.map_or("container", |container| container.name.as_str());
-    let preferred: Option<WorkloadName> = label(name).parse().ok();
     let plain = Wanted {
         seats: vec![seat],
         name: None,
-        preferred,
-        stem: name.to_owned(),
+        preferred: label(&container.name).parse().ok(),
+        stem: container.name.clone(),
         service: None,
         ports: Vec::new(),
         sidecar: true,
         weight: Default::default(),
     };
-    match container.map(|container| labels::read(&container.labels, "label")) {
-        Some(Ok(asked)) => (asked.ask(plain), None),
-        Some(Err(error)) => (plain, Some(error)),
-        None => (plain, None),
+    let checked = labels::asked(container).and_then(|(asked, any_port)| {
+        let spec = AttachSpec::new(asked.ask(plain.clone()), ports).map_err(|error| error.to_string())?;
+        Ok((spec, any_port))
+    });
+    match checked {
+        Ok((spec, any_port)) => Ok(Plan { spec, any_port, complaint: None }),
+        Err(why) => {
+            let spec = AttachSpec::new(plain, ports)?;
+            Ok(Plan { spec, any_port: false, complaint: Some(complaint(endpoint, container, &why)) })
+        }
+    }
+}
+
+/// Labels are fixed with a container.
+fn complaint(endpoint: &Endpoint, container: &Container, why: &str) -> String {
+    let Container { name, .. } = container;
+    format!(
+        "container {name} is in network {} without the service that its labels name: {why}; make it again with a right one \
+         (docker rm -f {name}, then docker run)",
+        endpoint.network
+    )
+}
+
+impl Docker {
+    /// What of the labels of a container is wrong, for as long as it is there.
+    pub(super) fn complaint_of(&self, endpoint: &Endpoint, container: &Container) -> Option<String> {
+        let asked = labels::asked(container);
+        asked.err().map(|why| complaint(endpoint, container, &why))
     }
 }

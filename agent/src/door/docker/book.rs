@@ -34,6 +34,12 @@ pub(super) struct Endpoint {
     pub(super) hold: String,
     /// The path of its container's namespace, from its joining until its leaving.
     pub(super) sandbox: Option<String>,
+    /// The boot in which it joined.
+    #[serde(default)]
+    pub(super) boot: String,
+    /// Whose it is, once that is known.
+    #[serde(default)]
+    pub(super) owner: Option<Owner>,
 }
 
 impl Endpoint {
@@ -48,16 +54,52 @@ impl Endpoint {
     }
 }
 
+/// The container that an end is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    /// Its id.
+    pub(super) container: String,
+    /// The name that it had when its end was attached.
+    pub(super) name: String,
+    /// Whether one of its ports is enough for it to be ready.
+    pub(super) any_port: bool,
+}
+
+/// An address that a container had, and has again when it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Past {
+    /// The container's id.
+    pub(super) container: String,
+    /// Docker's network.
+    pub(super) network_id: String,
+    /// Ours.
+    pub(super) network: NetworkName,
+    /// The address.
+    pub(super) address: OverlayIp,
+    /// Who keeps it meanwhile; nobody after a while.
+    pub(super) hold: Option<String>,
+}
+
+impl Past {
+    fn name(&self) -> String {
+        format!("{}.{}", self.container, self.network_id)
+    }
+}
+
 /// Everything, by Docker's ids.
 #[derive(Debug)]
 pub(super) struct Book {
     folder: Folder,
     networks: BTreeMap<String, Network>,
     endpoints: BTreeMap<String, Endpoint>,
+    past: BTreeMap<String, Past>,
 }
 
 const NETWORK: &str = "network.";
 const ENDPOINT: &str = "endpoint.";
+const PAST: &str = "past.";
+/// How many addresses of before are remembered.
+const MOST: usize = 1024;
 
 impl Book {
     /// What `folder` has. A record that cannot be read is as if it was not there.
@@ -65,7 +107,7 @@ impl Book {
     /// # Errors
     /// When the folder cannot be read.
     pub(super) fn recall(folder: Folder) -> Result<Self, DiskError> {
-        let (mut networks, mut endpoints) = (BTreeMap::new(), BTreeMap::new());
+        let (mut networks, mut endpoints, mut past) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for name in folder.names()? {
             let bytes = match folder.read(&name) {
                 Ok(bytes) => bytes.unwrap_or_default(),
@@ -78,9 +120,11 @@ impl Book {
                 networks.extend(read(&name, &bytes).map(|network| (id.to_owned(), network)));
             } else if let Some(id) = name.strip_prefix(ENDPOINT) {
                 endpoints.extend(read(&name, &bytes).map(|endpoint| (id.to_owned(), endpoint)));
+            } else if let Some(id) = name.strip_prefix(PAST) {
+                past.extend(read(&name, &bytes).map(|past| (id.to_owned(), past)));
             }
         }
-        Ok(Self { folder, networks, endpoints })
+        Ok(Self { folder, networks, endpoints, past })
     }
 
     pub(super) fn network(&self, id: &str) -> Option<&Network> {
@@ -113,6 +157,48 @@ impl Book {
         self.folder.write(&format!("{ENDPOINT}{id}"), &bytes(&endpoint))?;
         self.endpoints.insert(id.to_owned(), endpoint);
         Ok(())
+    }
+
+    /// The addresses that containers had.
+    pub(super) fn past(&self) -> impl Iterator<Item = &Past> {
+        self.past.values()
+    }
+
+    /// A container may have its address again. With too many of them it gets another one.
+    ///
+    /// # Errors
+    /// As [`Book::put_network`].
+    pub(super) fn remember(&mut self, past: Past) -> Result<(), DiskError> {
+        let name = past.name();
+        if self.past.len() < MOST || self.past.contains_key(&name) {
+            self.folder.write(&format!("{PAST}{name}"), &bytes(&past))?;
+            self.past.insert(name, past);
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Book::put_network`].
+    pub(super) fn forget(&mut self, past: &Past) -> Result<(), DiskError> {
+        let name = past.name();
+        if self.past.contains_key(&name) {
+            self.folder.remove(&format!("{PAST}{name}"))?;
+            self.past.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// An endpoint is of this container. One that has left needs no owner.
+    ///
+    /// # Errors
+    /// As [`Book::put_network`].
+    pub(super) fn own(&mut self, id: &str, owner: Owner) -> Result<(), DiskError> {
+        match self.endpoints.get(id).cloned() {
+            Some(known) if known.owner.as_ref() != Some(&owner) => {
+                self.put_endpoint(id, Endpoint { owner: Some(owner), ..known })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// # Errors
@@ -162,12 +248,25 @@ mod tests {
             mac: "02:00:0a:2a:00:09".to_owned(),
             hold: "docker/4f1c".to_owned(),
             sandbox: Some("/run/docker/netns/1".to_owned()),
+            boot: String::new(),
+            owner: None,
         };
         let mut book = open();
         book.put_network("n", network.clone()).unwrap();
         book.put_endpoint("e", endpoint.clone()).unwrap();
         let mut book = open();
         assert_eq!((book.network("n"), book.endpoint("e")), (Some(&network), Some(&endpoint)));
+        let past = Past {
+            container: "c".to_owned(),
+            network_id: "n".to_owned(),
+            network: "shop".parse().unwrap(),
+            address: "10.42.0.9".parse().unwrap(),
+            hold: Some("docker/4f1c".to_owned()),
+        };
+        book.remember(past.clone()).unwrap();
+        assert!(open().past().eq([&past]));
+        book.forget(&past).unwrap();
+        assert_eq!(open().past().count(), 0);
         book.remove_network("n").unwrap();
         assert_eq!(book.remove_endpoint("e").unwrap(), Some(endpoint));
         assert_eq!(book.remove_endpoint("e").unwrap(), None);

@@ -20,8 +20,12 @@ const POOL: &str = "sealane/";
 /// The pool of a network that was asked for without a subnet: one that Docker does not compare with the host's routes.
 const EVERYTHING: &str = "0.0.0.0/0";
 /// Where Docker keeps the options that users give a network.
-const GENERIC: &str = "com.docker.network.generic";
-const INTERNAL: &str = "com.docker.network.internal";
+pub(super) const GENERIC: &str = "com.docker.network.generic";
+pub(super) const INTERNAL: &str = "com.docker.network.internal";
+/// What the holders of endpoints' addresses begin with.
+const OF_ENDPOINT: &str = "docker/";
+/// And of those that are left out.
+const LEFT_OUT: &str = "docker/aux/";
 const KIND: &str = "RequestAddressType";
 const GATEWAY: &str = "com.docker.network.gateway";
 
@@ -317,9 +321,16 @@ pub(super) fn join_answer(source: &str, internal: bool) -> Value {
     })
 }
 
-/// The name by which an endpoint's address is held.
-pub(super) fn hold(random: u64) -> Result<Hold, Failure> {
-    format!("docker/{random:016x}").parse().map_err(|error| Failure::new(Kind::Broken, error))
+/// The name by which an endpoint's address is held, or one that a network is to leave out (`--aux-address`).
+pub(super) fn hold(random: u64, of_endpoint: bool) -> Result<Hold, Failure> {
+    let name =
+        if of_endpoint { format!("{OF_ENDPOINT}{random:016x}") } else { format!("{LEFT_OUT}{random:016x}") };
+    name.parse().map_err(|error| Failure::new(Kind::Broken, error))
+}
+
+/// Whether an address is held for an endpoint.
+pub(super) fn is_of_endpoint(hold: &Hold) -> bool {
+    hold.as_str().starts_with(OF_ENDPOINT) && !hold.as_str().starts_with(LEFT_OUT)
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! Labels that make a container an instance of a service. Pure.
+//! What makes a container an instance of a service: its labels, or that Compose says so. Pure.
 
 use std::collections::BTreeMap;
 
 use sealane_proto::types::{Mtls, ServiceName, ServicePort, Transport, Weight};
 
+use super::names::COMPOSE_SERVICE;
 use crate::attachment::Wanted;
+use crate::engine::Container;
 
 /// What all of ours begin with.
 const PREFIX: &str = "sealane.";
+/// How many exposed ports are looked at: some images expose whole ranges.
+const MOST: usize = 32;
 /// All that there are.
 const KNOWN: [&str; 5] = ["service", "port", "sidecar", "weight", "mtls"];
 
@@ -22,6 +26,32 @@ pub struct Asked {
     pub sidecar: bool,
     /// Its share of its service's new work.
     pub weight: Weight,
+}
+
+/// What `container` is to be: what its labels ask for, and where they name no service, one of the ports that it exposes under the
+/// name that Compose has for it; and whether one of its ports is enough: those that an image exposes are those that it may listen on.
+///
+/// # Errors
+/// A sentence that names the label and what is wrong with it.
+pub(super) fn asked(container: &Container) -> Result<(Asked, bool), String> {
+    let asked = read(&container.labels, "label")?;
+    let service = container.labels.get(COMPOSE_SERVICE).and_then(|name| name.parse::<ServiceName>().ok());
+    let Some(service) = service.filter(|_| asked.service.is_none()) else { return Ok((asked, false)) };
+    let service = Some(service);
+    if !asked.ports.is_empty() {
+        return Ok((Asked { service, ..asked }, false));
+    }
+    // What is spoken over TCP is seen when it is.
+    let plain = container.exposed.iter().map(|port| port.strip_suffix("/tcp").unwrap_or(port));
+    let exposed = plain.filter_map(|port| port.parse::<ServicePort>().ok());
+    let mut ports: Vec<ServicePort> = exposed.take(MOST).collect();
+    if ports.is_empty() {
+        // Its name leads to its instances, whatever they listen on.
+        return Ok((asked, false));
+    }
+    let mtls = container.labels.get(&format!("{PREFIX}mtls")).and_then(|mode| mode.trim().parse().ok());
+    require(&mut ports, mtls);
+    Ok((Asked { service, ports, ..asked }, true))
 }
 
 /// Reads a container's labels, or what its runtime has in their place: `kind` is the runtime's word for one.
@@ -43,9 +73,7 @@ pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<Asked, Stri
     let ports = value("port").unwrap_or_default().split([',', ' ']).filter(|port| !port.is_empty());
     let ports = ports.map(|port| port.parse::<ServicePort>().map_err(|error| wrong("port", &error)));
     let mut ports: Vec<ServicePort> = ports.collect::<Result<_, _>>()?;
-    for port in &mut ports {
-        port.mtls = mtls.filter(|_| port.protocol.transport() == Transport::Tcp);
-    }
+    require(&mut ports, mtls);
     let sidecar = match value("sidecar") {
         None | Some("on") => true,
         Some("off") => false,
@@ -54,6 +82,13 @@ pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<Asked, Stri
     let weight =
         value("weight").map(|weight| weight.parse()).transpose().map_err(|error| wrong("weight", &error))?;
     Ok(Asked { service, ports, sidecar, weight: weight.unwrap_or_default() })
+}
+
+/// Lets ports take calls in this mode, which datagrams have not.
+fn require(ports: &mut [ServicePort], mtls: Option<Mtls>) {
+    for port in ports {
+        port.mtls = mtls.filter(|_| port.protocol.transport() == Transport::Tcp);
+    }
 }
 
 impl Asked {
@@ -92,6 +127,32 @@ mod tests {
         assert!(!asked.sidecar && asked.weight.get() == 7);
         let none = read(&labels(&[]), "label").unwrap();
         assert!(none.service.is_none() && none.sidecar);
+    }
+
+    #[test]
+    fn a_compose_service_is_one_of_its_exposed_ports_unless_labels_say_more() {
+        let check =
+            |of: &[(&str, &str)], exposed: &[&str], service: Option<&str>, ports: &[u16], any: bool| {
+                let container = Container {
+                    labels: labels(of),
+                    exposed: exposed.iter().map(|port| (*port).to_owned()).collect(),
+                    ..Container::default()
+                };
+                let (asked, any_port) = asked(&container).unwrap();
+                assert_eq!(asked.service.as_ref().map(ServiceName::as_str), service);
+                let numbers: Vec<u16> = asked.ports.iter().map(|port| port.port.get()).collect();
+                assert_eq!((numbers.as_slice(), any_port), (ports, any), "{of:?}");
+                asked
+            };
+        let web = (COMPOSE_SERVICE, "web");
+        let strict = ("sealane.mtls", "strict");
+        let exposed = check(&[web, strict], &["53/udp", "8080/tcp"], Some("web"), &[53, 8080], true);
+        assert!(exposed.ports[0].mtls.is_none() && exposed.ports[1].mtls.is_some());
+        check(&[web, ("sealane.port", "9000")], &["8080/tcp"], Some("web"), &[9000], false);
+        check(&[web, ("sealane.service", "api")], &["8080/tcp"], Some("api"), &[], false);
+        check(&[web], &[], None, &[], false);
+        check(&[], &["8080/tcp"], None, &[], false);
+        check(&[(COMPOSE_SERVICE, "Web_1")], &["80/tcp"], None, &[], false);
     }
 
     #[test]

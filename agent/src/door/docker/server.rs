@@ -11,19 +11,22 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
 use sealane_base::http1;
-use sealane_base::socket::Listener;
+use sealane_base::socket::Step;
 use sealane_base::task::{self, Task};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, interval_at};
 
-use super::Docker;
 use super::wire::Call;
+use super::{Docker, socket};
 use crate::attachment::{Failure, Kind};
 
 /// What dockerd expects plugins to speak.
 const CONTENT: &str = "application/vnd.docker.plugins.v1.2+json";
 /// The largest call.
 const LARGEST: usize = 1 << 20;
+/// How often it is looked for addresses that nobody uses, and not before an agent has been there for so long.
+const SWEEP: Duration = Duration::from_secs(20);
 /// When one more connection is accepted after that has failed.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -32,16 +35,24 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the socket cannot be bound.
 pub(crate) fn serve(docker: Arc<Docker>, path: &Path) -> io::Result<Task> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut listener = Listener::bind(path)?;
+    let (path, context) = (path.to_owned(), docker.workloads.context());
+    let (held, run_dir) = (context.held.clone(), context.run_dir.clone());
+    let mut listener = socket::listen(&path, &run_dir, &held)?;
     Ok(task::spawn("docker-plugin", async move {
         docker.take_up().await;
+        let mut sweep = interval_at(Instant::now() + SWEEP, SWEEP);
         loop {
-            match listener.accept().await {
+            let step = tokio::select! {
+                step = listener.step() => step,
+                _ = sweep.tick() => {
+                    docker.sweep().await;
+                    continue;
+                }
+            };
+            match step {
+                Ok(Step::BoundAnew) => socket::hold(&listener, &path, &run_dir, &held),
                 // A conversation ends with dockerd, or with what it asks.
-                Ok(stream) => {
+                Ok(Step::Accepted(stream)) => {
                     let docker = docker.clone();
                     let conversation =
                         http1::converse(stream, "dockerd", move |request| respond(docker.clone(), request));

@@ -164,5 +164,5 @@ fn add_address() {
 
 fn target(ports: &str) -> Target {
     let ports = ports.split_whitespace().map(|port| port.parse().unwrap()).collect();
-    Target { address: ADDRESS, ipv6: None, ports, sidecar: None }
+    Target { address: ADDRESS, ipv6: None, ports, any_port: false, sidecar: None }
 }

@@ -200,6 +200,7 @@ fn a_reserved_address_is_its_holder_s_alone_until_it_is_released() {
         network: "shop".parse().unwrap(),
         address: address.map(|address| address.parse().unwrap()),
         mac: None,
+        from: None,
     };
     let first = mesh.reserve(&claim("docker/1", None), (now, since)).unwrap();
     assert_eq!(mesh.reserve(&claim("docker/1", None), (now, since)).unwrap(), first, "safe to repeat");
@@ -211,9 +212,16 @@ fn a_reserved_address_is_its_holder_s_alone_until_it_is_released() {
     assert!(mesh.admit(&taken, now).is_err(), "it is kept");
     assert_eq!(mesh.idle_reservations().len(), 2);
 
+    // A reservation may become another's, at no time free.
+    let heir =
+        Claim { from: Some(second.hold.clone()), ..claim("docker/9", Some(&second.address.to_string())) };
+    let inherited = mesh.reserve(&heir, (now, since)).unwrap();
+    assert_eq!(inherited.address, second.address);
+    assert!(mesh.reservations().all(|kept| kept.hold != second.hold));
+
     let own = Spec { reserved: Some(first.hold.clone()), ..spec("own") };
     assert_eq!(mesh.admit(&own, now).unwrap().address, first.address);
-    assert_eq!(mesh.idle_reservations(), [second]);
+    assert_eq!(mesh.idle_reservations(), [inherited]);
     mesh.remove(&Key { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() }, now);
     assert!(mesh.admit(&taken, now).is_err(), "it is kept after the workload as well");
     mesh.release(&first.hold, now).unwrap();

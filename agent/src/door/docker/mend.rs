@@ -1,0 +1,297 @@
+//! What Docker believes and what is written down here, compared whenever all of Docker is seen: what Docker has forgotten is taken
+//! back, what was forgotten here is written down again or named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::book::{Book, Endpoint};
+use super::wire::{CreateNetwork, IpamData};
+use super::{Docker, core};
+use crate::attachment::{Reservation, number};
+use crate::engine::{Container, Network};
+
+/// How long Docker may know nothing yet of what it has just asked for: it asks before it remembers.
+const YOUNG: Duration = Duration::from_secs(120);
+/// How long an address may be without the end that it was asked for, which Docker makes at once.
+const UNUSED: Duration = Duration::from_secs(20);
+
+/// What was asked for since the agent started, and when.
+#[derive(Debug, Default)]
+pub(super) struct Young(std::sync::Mutex<BTreeMap<String, Instant>>);
+
+impl Young {
+    /// Something begins.
+    pub(super) fn begin(&self, id: &str) {
+        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.retain(|_, since| since.elapsed() < YOUNG);
+        known.insert(id.to_owned(), Instant::now());
+    }
+
+    /// Those that may not be known to Docker yet.
+    fn ids(&self) -> BTreeSet<String> {
+        let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.iter().filter(|(_, since)| since.elapsed() < YOUNG).map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// What is to be mended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Mending {
+    /// Networks that Docker does not have any more.
+    pub(super) networks: Vec<String>,
+    /// Ends that no container has any more.
+    pub(super) endpoints: Vec<String>,
+    /// Docker's networks that are not written down.
+    pub(super) unknown: Vec<Network>,
+}
+
+/// Compares. `ends` are those of all running containers; the `young` are not missed.
+pub(super) fn compare(
+    book: &Book,
+    networks: &[Network],
+    ends: &BTreeSet<String>,
+    young: &BTreeSet<String>,
+) -> Mending {
+    let has = |id: &str| networks.iter().any(|network| network.id == id);
+    let gone = book.networks().map(|(id, _)| id).filter(|id| !has(id) && !young.contains(*id));
+    let left = book.endpoints().map(|(id, _)| id).filter(|id| !ends.contains(*id) && !young.contains(*id));
+    let unknown =
+        networks.iter().filter(|network| book.network(&network.id).is_none() && !young.contains(&network.id));
+    Mending {
+        networks: gone.cloned().collect(),
+        endpoints: left.cloned().collect(),
+        unknown: unknown.cloned().collect(),
+    }
+}
+
+/// The call by which Docker has made a network, as far as it tells.
+pub(super) fn call_of(network: &Network) -> CreateNetwork {
+    let options: Map<String, Value> =
+        network.options.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let options = json!({core::GENERIC: options, core::INTERNAL: network.internal});
+    let data = IpamData {
+        address_space: core::SPACE.to_owned(),
+        pool: network.subnet.clone(),
+        gateway: network.gateway.clone(),
+    };
+    CreateNetwork {
+        network_id: network.id.clone(),
+        options: options.as_object().cloned(),
+        ipv4: Some(vec![data]),
+        ipv6: None,
+    }
+}
+
+/// The addresses that are reserved for ends which there are not; a certain one that was asked for before there was a network is
+/// Docker's to give back.
+fn forsaken(idle: &[Reservation], book: &Book, now: SystemTime) -> Vec<Reservation> {
+    let past = book.past().filter_map(|past| past.hold.as_deref());
+    let used: BTreeSet<&str> = book.endpoints().map(|(_, known)| known.hold.as_str()).chain(past).collect();
+    let is_old = |kept: &Reservation| now.duration_since(kept.since).is_ok_and(|age| age >= UNUSED);
+    let forsaken = idle.iter().filter(|kept| {
+        core::is_of_endpoint(&kept.hold) && !used.contains(kept.hold.as_str()) && is_old(kept)
+    });
+    forsaken.cloned().collect()
+}
+
+impl Docker {
+    /// Mends what differs between Docker, which has these containers and networks, and what is written down.
+    pub(super) async fn compare(self: &Arc<Self>, containers: &BTreeMap<String, bool>, networks: &[Network]) {
+        self.containers
+            .send_modify(|known| known.retain(|_, container| containers.contains_key(&container.id)));
+        let runs = |id: &str| containers.get(id).copied().unwrap_or_default();
+        let ends: BTreeSet<String> = {
+            let known = self.containers.borrow();
+            known.iter().filter(|(_, container)| runs(&container.id)).map(|(end, _)| end.clone()).collect()
+        };
+        let young = self.young.ids();
+        let mending = compare(&*self.book.lock().await, networks, &ends, &young);
+        for network in &mending.unknown {
+            self.restore(network).await;
+        }
+        for id in &mending.endpoints {
+            let known = self.book.lock().await.endpoint(id).cloned();
+            if let Some(endpoint) = known {
+                tracing::info!(address = %endpoint.address, "no container of Docker's has this end any more");
+                self.take_back(id, &endpoint).await;
+            }
+        }
+        for id in &mending.networks {
+            self.forget_network(id).await;
+        }
+        self.forget_past(|past| !containers.contains_key(&past.container)).await;
+        self.name_strangers(networks, &young).await;
+    }
+
+    /// Names the containers whose ends of Sealane's networks were forgotten here.
+    async fn name_strangers(&self, networks: &[Network], young: &BTreeSet<String>) {
+        let containers: Vec<(String, Arc<Container>)> = self
+            .containers
+            .borrow()
+            .iter()
+            .map(|(end, container)| (end.clone(), container.clone()))
+            .collect();
+        let book = self.book.lock().await;
+        for (id, container) in containers {
+            let network = container.ends.iter().find(|end| end.endpoint == id).map(|end| &end.network);
+            let network = networks.iter().find(|known| Some(&known.id) == network);
+            let stranger = network.filter(|_| book.endpoint(&id).is_none() && !young.contains(&id));
+            let complaint = stranger.map(|network| {
+                format!(
+                    "container {} runs in Docker's network {} without Sealane, which has forgotten it; docker restart {0}",
+                    container.name, network.name
+                )
+            });
+            self.workloads.complain(&format!("docker-end/{id}"), complaint);
+        }
+    }
+
+    /// Gives addresses back that Docker has asked for and made no end of.
+    pub(super) async fn sweep(&self) {
+        let idle = self.workloads.context().host.views.reservations.borrow().clone();
+        if idle.is_empty() {
+            return;
+        }
+        let forsaken = forsaken(&idle, &*self.book.lock().await, SystemTime::now());
+        for kept in forsaken {
+            tracing::info!(address = %kept.address, network = %kept.network, "Docker has asked for an address and not used it");
+            if let Err(failure) = self.workloads.release(&kept.hold).await {
+                tracing::error!(%failure, holder = %kept.hold, "cannot give an address back");
+            }
+        }
+    }
+
+    /// Writes a network of Docker's down that was forgotten here.
+    async fn restore(&self, network: &Network) {
+        let restored = self.create_network(&call_of(network)).await;
+        let about = lost_network(&network.id);
+        match restored {
+            Ok(_) => {
+                tracing::info!(network = network.name, "a network of Docker's is known again");
+                self.workloads.complain(&about, None);
+            }
+            Err(failure) => self.workloads.complain(
+                &about,
+                Some(format!(
+                    "Docker's network {} is not known here, so that no container starts in it: {failure}; remove it \
+                     (docker network rm {0}) and make it again",
+                    network.name
+                )),
+            ),
+        }
+    }
+
+    /// Docker does not have this network any more.
+    pub(super) async fn forget_network(&self, id: &str) {
+        self.workloads.complain(&lost_network(id), None);
+        self.forget_past(|past| past.network_id == id).await;
+        let mut book = self.book.lock().await;
+        if book.network(id).is_none() {
+            return;
+        }
+        tracing::info!(network = id, "Docker has removed a network without a word");
+        if let Err(error) = book.remove_network(id) {
+            tracing::error!(%error, "cannot forget a network of Docker's");
+        }
+    }
+
+    /// Ends what there is of an end that Docker does not have any more, and gives its address back.
+    pub(super) async fn take_back(self: &Arc<Self>, id: &str, endpoint: &Endpoint) {
+        let Some(hold) = endpoint.hold() else { return };
+        while !self.workloads.dismiss(&hold).await {}
+        if let Err(error) = self.overlay.withdraw(number(id)).await {
+            tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
+        }
+        self.remember(endpoint).await;
+        if !self.keeps(&hold).await
+            && let Err(failure) = self.workloads.release(&hold).await
+        {
+            tracing::error!(%failure, holder = %hold, "cannot give an address back");
+        }
+        self.forget(endpoint);
+        if let Err(error) = self.book.lock().await.remove_endpoint(id) {
+            tracing::error!(%error, "cannot forget an endpoint of Docker's");
+        }
+    }
+}
+
+fn lost_network(id: &str) -> String {
+    format!("docker-network/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::book;
+    use super::*;
+    use crate::disk::Folder;
+
+    #[test]
+    fn what_docker_has_not_is_taken_back_and_what_it_has_is_known_again_but_for_what_is_young() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
+        let shop = || book::Network {
+            network: "shop".parse().unwrap(),
+            pool: "sealane/shop".to_owned(),
+            internal: false,
+        };
+        for id in ["kept", "gone", "new"] {
+            book.put_network(id, shop()).unwrap();
+        }
+        let endpoint = Endpoint {
+            network_id: "kept".to_owned(),
+            network: "shop".parse().unwrap(),
+            address: "10.42.0.9".parse().unwrap(),
+            mac: "02:00:0a:2a:00:09".to_owned(),
+            hold: "docker/4f1c".to_owned(),
+            sandbox: None,
+            boot: String::new(),
+            owner: None,
+        };
+        for id in ["used", "left", "starting"] {
+            book.put_endpoint(id, endpoint.clone()).unwrap();
+        }
+        let network = |id: &str| Network { id: id.to_owned(), ..Network::default() };
+        let ids = |of: &[&str]| of.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
+        let mending =
+            compare(&book, &[network("kept"), network("lost")], &ids(&["used"]), &ids(&["new", "starting"]));
+        let expected = Mending {
+            networks: vec!["gone".to_owned()],
+            endpoints: vec!["left".to_owned()],
+            unknown: vec![network("lost")],
+        };
+        assert_eq!(mending, expected);
+    }
+
+    #[test]
+    fn a_network_of_docker_s_tells_the_call_that_made_it() {
+        let network = Network {
+            id: "n".to_owned(),
+            options: [("sealane.network".to_owned(), "shop".to_owned())].into(),
+            subnet: "0.0.0.0/0".to_owned(),
+            gateway: "0.0.0.7".to_owned(),
+            ..Network::default()
+        };
+        assert_eq!(core::named(&call_of(&network)).unwrap().unwrap().as_str(), "shop");
+    }
+
+    #[test]
+    fn an_address_that_no_end_has_is_given_back_when_it_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
+        let now = SystemTime::now();
+        let kept = |hold: &str, age: u64| Reservation {
+            hold: hold.parse().unwrap(),
+            network: "shop".parse().unwrap(),
+            address: "10.42.0.9".parse().unwrap(),
+            mac: "02:00:0a:2a:00:09".parse().unwrap(),
+            since: now - Duration::from_secs(age),
+        };
+        let idle =
+            [kept("docker/1", 10), kept("docker/2", 600), kept("cni/3", 600), kept("docker/aux/4", 600)];
+        let forsaken = forsaken(&idle, &book, now);
+        assert_eq!(forsaken.iter().map(|kept| kept.hold.as_str()).collect::<Vec<_>>(), ["docker/2"]);
+    }
+}

@@ -1,0 +1,128 @@
+//! What Docker tells of its containers: names and health follow, and what it has forgotten is taken back.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::book::Endpoint;
+use super::{Docker, names};
+use crate::attachment::Condition;
+use crate::engine::{Container, News};
+use crate::workload::Workloads;
+
+/// Hears what is new with Docker until nobody tells any more. Without a `door`, it concerns attached containers alone.
+pub(crate) async fn hear(
+    workloads: Arc<Workloads>,
+    door: Option<Arc<Docker>>,
+    mut news: mpsc::Receiver<News>,
+) {
+    const SILENT: &str = "docker-api";
+    while let Some(news) = news.recv().await {
+        let conditions = &workloads.context().roster.conditions;
+        match &news {
+            News::Container(container) => conditions.set(&container.id, container.condition),
+            News::Condition(id, condition) => conditions.set(id, *condition),
+            News::Removed(id) => conditions.forget(id),
+            News::Whole(containers, _) => conditions.retain(|id| containers.contains_key(id)),
+            // Attached containers may be another runtime's.
+            News::Away(why) if door.is_some() => workloads.complain(
+                SILENT,
+                Some(format!(
+                    "dockerd does not answer ({why}): names, health and ends of its containers are as they were; start it \
+                     (systemctl start docker), or name its socket with --docker-api"
+                )),
+            ),
+            News::Here => workloads.complain(SILENT, None),
+            News::Away(_) | News::NetworkRemoved(_) => {}
+        }
+        if let Some(door) = &door {
+            door.hear(news).await;
+        }
+    }
+}
+
+impl Docker {
+    async fn hear(self: &Arc<Self>, news: News) {
+        match news {
+            News::Container(container) => self.follow(&Arc::new(*container)).await,
+            News::Condition(id, condition) => self.declare(&id, condition).await,
+            News::Removed(id) => self.unlearn(&id).await,
+            News::NetworkRemoved(id) => self.forget_network(&id).await,
+            News::Whole(containers, networks) => self.compare(&containers, &networks).await,
+            News::Away(_) | News::Here => {}
+        }
+    }
+
+    /// What Docker has said of the container whose end this is.
+    pub(super) fn known(&self, endpoint: &str) -> Option<Arc<Container>> {
+        self.containers.borrow().get(endpoint).cloned()
+    }
+
+    /// Remembers a container by its ends.
+    pub(super) fn learn(&self, container: &Arc<Container>) {
+        self.containers.send_modify(|known| {
+            known.retain(|_, other| other.id != container.id);
+            let ends = container.ends.iter().filter(|end| !end.endpoint.is_empty());
+            known.extend(ends.map(|end| (end.endpoint.clone(), container.clone())));
+        });
+    }
+
+    async fn unlearn(&self, id: &str) {
+        self.containers.send_modify(|known| known.retain(|_, container| container.id != id));
+        self.workloads.complain(&not_started(id), None);
+        self.forget_past(|past| past.container == id).await;
+    }
+
+    /// A container is so now.
+    async fn follow(&self, container: &Arc<Container>) {
+        let concerns = {
+            let book = self.book.lock().await;
+            container.ends.iter().any(|end| book.network(&end.network).is_some())
+        };
+        self.learn(container);
+        if !concerns {
+            return;
+        }
+        self.declare(&container.id, container.condition).await;
+        let failed = container.stopped.as_ref().map(|why| {
+            format!("container {} should run and does not: {why}; docker start {0}", container.name)
+        });
+        self.workloads.complain(&not_started(&container.id), failed);
+        for end in &container.ends {
+            self.name_anew(&end.endpoint, container).await;
+        }
+    }
+
+    /// Says how the workloads of a container are.
+    async fn declare(&self, container: &str, condition: Condition) {
+        let book = self.book.lock().await;
+        let of_it =
+            |endpoint: &Endpoint| endpoint.owner.as_ref().is_some_and(|owner| owner.container == container);
+        for (_, endpoint) in book.endpoints().filter(|(_, endpoint)| of_it(endpoint)) {
+            self.workloads.context().roster.conditions.set(&endpoint.hold, condition);
+        }
+    }
+
+    /// Lets a workload follow the names of its container, and status what is wrong with its labels.
+    pub(super) async fn name_anew(&self, endpoint: &str, container: &Container) {
+        let known = self.book.lock().await.endpoint(endpoint).cloned();
+        let Some(known) = known else { return };
+        let (Some(hold), Some(owner)) = (known.hold(), &known.owner) else { return };
+        let Some(end) = container.ends.iter().find(|end| end.endpoint == endpoint) else { return };
+        self.workloads.complain(&wrong_labels(&known), self.complaint_of(&known, container));
+        let aliases = names::names(container, end, &owner.name);
+        if let Err(failure) = self.workloads.name_anew(&hold, aliases).await {
+            tracing::error!(%failure, container = container.name, "cannot write a container's names down");
+        }
+    }
+}
+
+/// What a complaint about a container is kept by.
+fn not_started(id: &str) -> String {
+    format!("docker-start/{id}")
+}
+
+/// And one about its labels.
+pub(super) fn wrong_labels(endpoint: &Endpoint) -> String {
+    format!("labels/{}", endpoint.hold)
+}

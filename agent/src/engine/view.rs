@@ -1,0 +1,312 @@
+//! What dockerd says of containers and networks, as far as it matters here. Pure. `null` is as good as nothing.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::attachment::Condition;
+
+/// A container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The ports that it or its image exposes, such as `8080/tcp`.
+    pub(crate) exposed: Vec<String>,
+    /// Its first process; 0 before it has one.
+    pub(crate) pid: u32,
+    /// How it is.
+    pub(crate) condition: Condition,
+    /// Its ends of networks.
+    pub(crate) ends: Vec<End>,
+    /// Why it does not run, where it should by its restart policy.
+    pub(crate) stopped: Option<String>,
+}
+
+/// A container's end of a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Docker's id of the network.
+    pub(crate) network: String,
+    /// Docker's id of the end; none while the container does not run.
+    pub(crate) endpoint: String,
+    /// Its further names there.
+    pub(crate) aliases: Vec<String>,
+}
+
+/// A network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// What it was made with.
+    pub(crate) options: BTreeMap<String, String>,
+    /// Its subnet.
+    pub(crate) subnet: String,
+    /// Its gateway.
+    pub(crate) gateway: String,
+    /// Whether its containers get no way out.
+    pub(crate) internal: bool,
+}
+
+/// Something as the value of a query (RFC 3986, section 2.1).
+pub(super) fn query(value: &Value) -> String {
+    let encode = |byte: u8| match byte {
+        plain if plain.is_ascii_alphanumeric() => char::from(plain).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    value.to_string().bytes().map(encode).collect()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Listed {
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "State")]
+    state: String,
+}
+
+impl Listed {
+    /// Its id, and whether it runs.
+    pub(super) fn runs(self) -> (String, bool) {
+        let runs = matches!(self.state.as_str(), "running" | "paused");
+        (self.id, runs)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NetworkView {
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Internal")]
+    internal: bool,
+    #[serde(rename = "Options")]
+    options: Option<BTreeMap<String, String>>,
+    #[serde(rename = "IPAM")]
+    ipam: IpamView,
+    #[serde(rename = "Containers")]
+    containers: Option<BTreeMap<String, EndpointView>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct IpamView {
+    #[serde(rename = "Config")]
+    config: Option<Vec<PoolView>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PoolView {
+    #[serde(rename = "Subnet")]
+    subnet: String,
+    #[serde(rename = "Gateway")]
+    gateway: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EndpointView {
+    #[serde(rename = "EndpointID")]
+    endpoint: String,
+}
+
+impl NetworkView {
+    /// The container whose end this is.
+    pub(super) fn container_at(self, endpoint: &str) -> Option<String> {
+        let mut ends = self.containers.into_iter().flatten();
+        ends.find(|(_, end)| end.endpoint == endpoint).map(|(id, _)| id)
+    }
+
+    pub(super) fn into_network(self) -> Network {
+        let pool = self.ipam.config.into_iter().flatten().next().unwrap_or_default();
+        Network {
+            id: self.id,
+            name: self.name,
+            options: self.options.unwrap_or_default(),
+            subnet: pool.subnet,
+            gateway: pool.gateway,
+            internal: self.internal,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ContainerView {
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Config")]
+    config: ConfigView,
+    #[serde(rename = "HostConfig")]
+    host: HostView,
+    #[serde(rename = "State")]
+    state: StateView,
+    #[serde(rename = "NetworkSettings")]
+    settings: SettingsView,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ConfigView {
+    #[serde(rename = "Labels")]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(rename = "ExposedPorts")]
+    exposed: Option<Map<String, Value>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HostView {
+    #[serde(rename = "RestartPolicy")]
+    restart: RestartView,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RestartView {
+    #[serde(rename = "Name")]
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StateView {
+    #[serde(rename = "Pid")]
+    pid: u32,
+    #[serde(rename = "Running")]
+    running: bool,
+    #[serde(rename = "Paused")]
+    paused: bool,
+    #[serde(rename = "Dead")]
+    dead: bool,
+    #[serde(rename = "Error")]
+    error: String,
+    #[serde(rename = "Health")]
+    health: Option<HealthView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HealthView {
+    #[serde(rename = "Status")]
+    status: String,
+}
+
+impl StateView {
+    fn condition(&self) -> Condition {
+        if !self.running || self.dead {
+            return Condition::Ended;
+        }
+        if self.paused {
+            return Condition::Paused;
+        }
+        match self.health.as_ref().map(|health| health.status.as_str()) {
+            Some("starting") => Condition::Starting,
+            Some("unhealthy") => Condition::Unhealthy,
+            // `none` and nothing are a container without a check.
+            Some(_) | None => Condition::Serves,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SettingsView {
+    #[serde(rename = "Networks")]
+    networks: Option<BTreeMap<String, EndView>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EndView {
+    #[serde(rename = "NetworkID")]
+    network: String,
+    #[serde(rename = "EndpointID")]
+    endpoint: String,
+    #[serde(rename = "Aliases")]
+    aliases: Option<Vec<String>>,
+}
+
+impl ContainerView {
+    pub(super) fn into_container(self) -> Container {
+        let Self { id, name, config, host, state, settings } = self;
+        let ends = settings.networks.into_iter().flatten().map(|(_, end)| End {
+            network: end.network,
+            endpoint: end.endpoint,
+            aliases: end.aliases.unwrap_or_default(),
+        });
+        let should_run = matches!(host.restart.name.as_str(), "always" | "unless-stopped");
+        let stopped = should_run && !state.running && !state.error.is_empty();
+        Container {
+            id,
+            name: name.trim_start_matches('/').to_owned(),
+            labels: config.labels.unwrap_or_default(),
+            exposed: config.exposed.into_iter().flatten().map(|(port, _)| port).collect(),
+            pid: state.pid,
+            condition: state.condition(),
+            ends: ends.collect(),
+            stopped: stopped.then_some(state.error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(state: &str) -> Container {
+        let text = format!(
+            r#"{{"Id":"4f1c","Name":"/demo_api_1","State":{state},"Config":{{"Labels":null,
+                "ExposedPorts":{{"53/udp":{{}},"8080/tcp":{{}}}}}},"HostConfig":{{"RestartPolicy":{{"Name":"always"}}}},
+                "NetworkSettings":{{"Networks":{{"shop":{{"NetworkID":"n","EndpointID":"e","Aliases":["api"]}},
+                "other":{{"NetworkID":"m","Aliases":null}}}}}}}}"#
+        );
+        serde_json::from_str::<ContainerView>(&text).unwrap().into_container()
+    }
+
+    #[test]
+    fn a_filter_travels_in_a_query() {
+        assert_eq!(query(&serde_json::json!({"a": ["b c"]})), "%7B%22a%22%3A%5B%22b%20c%22%5D%7D");
+    }
+
+    #[test]
+    fn a_container_is_read_with_its_ends_and_ports() {
+        let container = container(r#"{"Pid":7,"Running":true}"#);
+        assert_eq!((container.name.as_str(), container.pid), ("demo_api_1", 7));
+        assert_eq!(container.exposed, ["53/udp", "8080/tcp"]);
+        let end = End { network: "n".to_owned(), endpoint: "e".to_owned(), aliases: vec!["api".to_owned()] };
+        assert!(container.ends.contains(&end) && container.ends.len() == 2);
+    }
+
+    #[test]
+    fn only_a_container_that_runs_and_is_not_known_to_be_ill_serves() {
+        let check = |state: &str, expected| assert_eq!(container(state).condition, expected, "{state}");
+        check(r#"{"Running":true}"#, Condition::Serves);
+        check(r#"{"Running":true,"Health":{"Status":"healthy"}}"#, Condition::Serves);
+        check(r#"{"Running":true,"Health":{"Status":"starting"}}"#, Condition::Starting);
+        check(r#"{"Running":true,"Health":{"Status":"unhealthy"}}"#, Condition::Unhealthy);
+        check(r#"{"Running":true,"Paused":true,"Health":null}"#, Condition::Paused);
+        check(r#"{"Running":false,"OOMKilled":true}"#, Condition::Ended);
+    }
+
+    #[test]
+    fn a_container_that_should_run_and_could_not_start_says_why() {
+        let failed = container(r#"{"Running":false,"Error":"plugin \"sealane\" not found"}"#);
+        assert_eq!(failed.stopped.unwrap(), "plugin \"sealane\" not found");
+        assert_eq!(container(r#"{"Running":false,"Error":""}"#).stopped, None, "somebody stopped it");
+    }
+}

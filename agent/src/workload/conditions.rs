@@ -1,0 +1,91 @@
+//! What runtimes say of workloads, by who holds them or by the container that they are of.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::attachment::{Condition, Said};
+
+/// How long the ids of containers are: SHA-256 in hexadecimal digits.
+const ID: usize = 64;
+
+/// What was said last; watched by those that it is about.
+#[derive(Debug, Default)]
+pub(crate) struct Conditions {
+    known: Mutex<BTreeMap<String, watch::Sender<Said>>>,
+}
+
+impl Conditions {
+    /// How `about` is from now on.
+    pub(crate) fn set(&self, about: &str, condition: Condition) {
+        self.change(about, |said| said.condition = condition);
+    }
+
+    /// Whether one port of `about` is enough from now on.
+    pub(crate) fn set_any_port(&self, about: &str, any_port: bool) {
+        self.change(about, |said| said.any_port = any_port);
+    }
+
+    fn change(&self, about: &str, change: impl FnOnce(&mut Said)) {
+        let mut known = self.lock();
+        known.entry(about.to_owned()).or_default().send_if_modified(|said| {
+            let before = *said;
+            change(said);
+            *said != before
+        });
+    }
+
+    /// What is said of `about`, now and later.
+    pub(crate) fn follow(&self, about: &str) -> watch::Receiver<Said> {
+        self.lock().entry(about.to_owned()).or_default().subscribe()
+    }
+
+    /// What is said of `about`.
+    pub(crate) fn of(&self, about: &str) -> Said {
+        self.lock().get(about).map(|said| *said.borrow()).unwrap_or_default()
+    }
+
+    /// Of containers, there are no others than those that `exist` by their ids.
+    pub(crate) fn retain(&self, exist: impl Fn(&str) -> bool) {
+        let is_id = |about: &str| about.len() == ID && about.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.lock().retain(|about, said| !is_id(about) || exist(about) || said.receiver_count() > 0);
+    }
+
+    /// There is nothing of this name any more.
+    pub(crate) fn forget(&self, about: &str) {
+        self.lock().remove(about);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Said>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_somebody_asked_is_known_and_what_is_new_is_heard_of() {
+        let conditions = Conditions::default();
+        conditions.set("a", Condition::Starting);
+        let mut followed = conditions.follow("a");
+        assert_eq!(followed.borrow_and_update().condition, Condition::Starting);
+        conditions.set("a", Condition::Starting);
+        assert!(!followed.has_changed().unwrap(), "nothing new");
+        conditions.set("a", Condition::Serves);
+        conditions.set_any_port("a", true);
+        assert_eq!(*followed.borrow_and_update(), Said { condition: Condition::Serves, any_port: true });
+        conditions.forget("a");
+        assert_eq!(conditions.of("a"), Said::default());
+
+        let (there, gone) = ("3f2a".repeat(16), "3f2b".repeat(16));
+        for about in [&there, &gone, &"docker/1".to_owned()] {
+            conditions.set(about, Condition::Serves);
+        }
+        conditions.retain(|id| *id == *there);
+        let knows = |about: &str| conditions.of(about).condition == Condition::Serves;
+        assert!(knows(&there) && knows("docker/1") && !knows(&gone));
+    }
+}

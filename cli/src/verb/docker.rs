@@ -1,0 +1,140 @@
+//! `sealane docker install` and `uninstall`: the socket at which Docker calls its plugin, there before dockerd starts.
+
+mod files;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::args::{Common, Installed};
+use crate::failure::{Failure, require_root};
+use crate::life::running;
+use crate::printer::Printer;
+use files::{AGENT, SOCKET, files};
+
+/// `sealane docker install`.
+pub(crate) fn install(wanted: &Installed, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let root = root(wanted, "docker install")?;
+    let systemd = wanted.root.is_some() || has_systemd();
+    for file in files(&wanted.plugin).iter().filter(|file| systemd || !file.of_systemd) {
+        let path = below(root, &file.path);
+        write(&path, &file.text).map_err(Failure::of(format!("cannot write {}", path.display())))?;
+        printer.talk(&format!("written  {}", path.display()));
+    }
+    if wanted.root.is_some() {
+        return Ok(());
+    }
+    if !systemd {
+        printer.talk(&format!(
+            "There is no systemd here: start the agent with `--docker-plugin {}`, the first time before dockerd; keep holds the \
+             socket while it is away",
+            wanted.plugin.display()
+        ));
+        return Ok(());
+    }
+    systemctl(&["daemon-reload"])?;
+    if !is_known(AGENT) {
+        systemctl(&["enable", SOCKET])?;
+        printer.talk(&format!(
+            "enabled  {SOCKET}; there is no {AGENT} yet: `make install` brings it, then `systemctl start {SOCKET} {AGENT}`"
+        ));
+        return Ok(());
+    }
+    // A socket is not made for a service that runs. No workload minds that the agent is away.
+    let runs = running(&common.run_dir.join("agent.pid"))?.is_some();
+    if runs {
+        systemctl(&["stop", AGENT])?;
+    }
+    systemctl(&["enable", "--now", SOCKET])?;
+    printer.talk(&format!("started  {SOCKET}, before docker.service at each boot"));
+    if runs {
+        systemctl(&["start", AGENT])?;
+        printer.talk(&format!("started  {AGENT} again, as Docker's plugin"));
+    }
+    Ok(())
+}
+
+/// `sealane docker uninstall`.
+pub(crate) fn uninstall(wanted: &Installed, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let root = root(wanted, "docker uninstall")?;
+    let systemd = wanted.root.is_none() && has_systemd();
+    let all = files(&wanted.plugin);
+    let mut there = all.iter().map(|file| below(root, &file.path)).filter(|path| path.exists()).peekable();
+    if systemd && there.peek().is_some() && is_known(SOCKET) {
+        systemctl(&["disable", "--now", SOCKET])?;
+        printer.talk(&format!("stopped  {SOCKET}"));
+    }
+    for path in there {
+        let fail = || Failure::of(format!("cannot remove {}", path.display()));
+        fs::remove_file(&path).map_err(fail())?;
+        printer.talk(&format!("removed  {}", path.display()));
+        // A folder that was made for it; one with something else in it stays.
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| folder.ends_with("plugins") || folder.ends_with(format!("{AGENT}.d")))
+        {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+    if systemd {
+        systemctl(&["daemon-reload"])?;
+        if is_known(AGENT) {
+            systemctl(&["try-restart", AGENT])?;
+        }
+    }
+    if wanted.root.is_some() {
+        return Ok(());
+    }
+    if running(&common.run_dir.join("agent.pid"))?.is_none() {
+        let removed = sealane_agent::retire_docker_plugin(&common.run_dir, None)
+            .map_err(Failure::of("the plugin's socket"))?;
+        if let Some(path) = removed {
+            printer.talk(&format!("removed  {}", path.display()));
+        }
+    } else if !systemd {
+        printer.talk(
+            "The agent serves Docker until it is started without --docker-plugin, which removes the socket",
+        );
+    }
+    Ok(())
+}
+
+fn root<'a>(wanted: &'a Installed, verb: &str) -> Result<&'a Path, Failure> {
+    match &wanted.root {
+        Some(root) => Ok(root),
+        None => require_root(verb).map(|()| Path::new("/")),
+    }
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text)
+}
+
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+fn is_known(unit: &str) -> bool {
+    let mut asked = Command::new("systemctl");
+    asked.args(["cat", unit]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
+}
+
+fn systemctl(words: &[&str]) -> Result<(), Failure> {
+    let line = format!("systemctl {}", words.join(" "));
+    let done = Command::new("systemctl").args(words).stdin(Stdio::null()).output();
+    let done = done.map_err(Failure::of(format!("cannot run `{line}`")))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    Err(Failure::new(format!("`{line}` failed: {}", said.trim())))
+}

@@ -1,0 +1,94 @@
+//! What Docker says of a container decides whether it gets calls, and what it is called.
+
+use sealane_lab::isolated;
+use sealane_tests::{CREATE, Mesh, PATIENCE, SERVE, eventually};
+
+use super::{await_nothing_left, engines_of, problems};
+
+/// What a workload of `shop` on the host without Docker gets from a name.
+fn got(mesh: &Mesh, name: &str) -> String {
+    mesh.site(2).exec("asker", &["curl", "-sS", "--max-time", "2", &format!("http://{name}:8080/")]).stdout
+}
+
+#[test]
+fn a_container_gets_calls_while_it_is_healthy_and_runs() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _engines) = engines_of(Mesh::shop(2), 1);
+    let host = mesh.site(1);
+    let _ = host.docker(&CREATE).ok();
+    let check = ["--health-cmd", "[ -e /ok ]", "--health-interval", "200ms", "--health-retries", "1"];
+    let labels = ["--label", "sealane.service=api", "--label", "sealane.port=8080"];
+    let run = ["run", "-d", "--network", "shop", "--name", "api-1"];
+    let _ = host.docker(&[&run[..], &check, &labels, &["bb:1", "sh", "-c", SERVE]].concat()).ok();
+    eventually(PATIENCE, "an unhealthy container is named", || {
+        problems(host).contains("health check fails").then_some(())
+    });
+    mesh.await_instances("api", 0);
+    let _ = host.docker(&["exec", "api-1", "sh", "-c", ": >/ok"]).ok();
+    mesh.await_instances("api", 1);
+    assert!(!problems(host).contains("health"), "{}", problems(host));
+
+    let _ = host.docker(&["pause", "api-1"]).ok();
+    mesh.await_instances("api", 0);
+    let _ = host.docker(&["unpause", "api-1"]).ok();
+    mesh.await_instances("api", 1);
+    let _ = host.docker(&["exec", "api-1", "rm", "/ok"]).ok();
+    mesh.await_instances("api", 0);
+    let _ = host.docker(&["exec", "api-1", "sh", "-c", ": >/ok"]).ok();
+    mesh.await_instances("api", 1);
+    let _ = host.docker(&["kill", "api-1"]).ok();
+    mesh.await_instances("api", 0);
+    let _ = host.docker(&["rm", "-f", "api-1"]).ok();
+    await_nothing_left(host);
+}
+
+#[test]
+fn a_container_is_found_by_what_docker_and_compose_call_it_now() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _engines) = engines_of(Mesh::shop(2).permissive(), 1);
+    let host = mesh.site(1);
+    let _asker = mesh.site(2).run(&["--network", "shop", "--name", "asker"], &["sleep", "1000"]);
+    eventually(PATIENCE, "somebody may ask", || mesh.site(2).workload("asker").map(drop));
+    let _ = host.docker(&CREATE).ok();
+    let serve = |word: &str| SERVE.replace("hello", word);
+    let run = |name: &str, more: &[&str], word: &str| {
+        let line = ["run", "-d", "--network", "shop", "--name", name];
+        host.docker(&[&line[..], more, &["bb:1", "sh", "-c", &serve(word)]].concat()).ok().stdout
+    };
+    let answers = |name: &str, word: &str| {
+        let what = format!("{name} answers {word}");
+        eventually(PATIENCE, &what, || (got(&mesh, name) == format!("{word}\n")).then_some(()));
+    };
+    let id = run("web", &[], "before");
+    answers("web", "before");
+    answers(&id[..12], "before");
+    let _ = host.docker(&["rename", "web", "web_old"]).ok();
+    answers("web_old", "before");
+    eventually(PATIENCE, "the old name is nobody's", || got(&mesh, "web").is_empty().then_some(()));
+    // A name that was left is another's to have.
+    let _ = run("web", &[], "after");
+    answers("web", "after");
+    answers("web_old", "before");
+
+    let of = |service: &str| format!("com.docker.compose.service={service}");
+    let project = "com.docker.compose.project=demo";
+    let compose =
+        |service: &str| vec!["--label".to_owned(), of(service), "--label".to_owned(), project.to_owned()];
+    let (db, cache) = (compose("db"), compose("cache"));
+    let words = |of: &[String], more: &[&'static str]| -> Vec<String> {
+        of.iter().cloned().chain(more.iter().map(|word| (*word).to_owned())).collect()
+    };
+    let db = words(&db, &["--expose", "8080", "--expose", "9999"]);
+    let cache = words(&cache, &[]);
+    let _ = run("demo-db-1", &db.iter().map(String::as_str).collect::<Vec<_>>(), "db");
+    let _ = run("demo-cache-1", &cache.iter().map(String::as_str).collect::<Vec<_>>(), "cache");
+    // A service of the ports that it exposes, of which it listens on one.
+    mesh.await_instances("db", 1);
+    for (name, word) in [("db", "db"), ("db.demo", "db"), ("cache", "cache"), ("cache.demo", "cache")] {
+        answers(name, word);
+    }
+}

@@ -1,0 +1,60 @@
+//! Containers in several networks, and what a container can be given by hand.
+
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, SERVE, Site, eventually};
+
+use super::{await_nothing_left, engines_of, inspect};
+
+fn answers(site: &Site, container: &str, url: &str, expected: &str) {
+    let what = format!("{container} gets {url}");
+    eventually(PATIENCE, &what, || (site.fetch(container, url).stdout == expected).then_some(()));
+}
+
+#[test]
+fn a_container_in_several_networks_finds_the_names_of_all_whichever_come_and_go() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let site = mesh.site(1);
+    let _ = mesh
+        .sealane(&["network", "create", "office", "--subnet", "10.43.0.0/16", "--mtls", "permissive"])
+        .ok();
+    let create = |network: &str, more: &[&str]| {
+        let option = format!("sealane.network={network}");
+        let line = ["network", "create", "-d", "sealane", "--ipam-driver", "sealane", "-o", &option];
+        let _ = site.docker(&[&line[..], more, &[network]].concat()).ok();
+    };
+    create("shop", &["--subnet", "10.42.0.0/16", "--ipam-opt", "sealane.network=shop"]);
+    create("office", &[]);
+    let serve = |name: &str, network: &str, more: &[&str]| {
+        let line = ["run", "-d", "--network", network, "--name", name];
+        let script = SERVE.replace("hello", name);
+        let _ = site.docker(&[&line[..], more, &["bb:1", "sh", "-c", &script]].concat()).ok();
+    };
+    serve("web", "shop", &["--ip", "10.42.0.77", "--mac-address", "02:00:00:00:00:77", "-p", "8088:8080"]);
+    serve("desk", "office", &["--network-alias", "table"]);
+    assert_eq!(inspect(site, "web", "{{.NetworkSettings.Networks.shop.IPAddress}}"), "10.42.0.77");
+    let workload = eventually(PATIENCE, "it is a workload", || site.workload("web"));
+    assert_eq!((&workload["address"], &workload["mac"]), (&"10.42.0.77".into(), &"02:00:00:00:00:77".into()));
+    eventually(PATIENCE, "its port is published", || {
+        let got = site.command("curl", &["-sS", "--max-time", "2", "http://192.0.2.11:8088/"]);
+        (got.stdout == "web\n").then_some(())
+    });
+
+    serve("client", "shop", &[]);
+    answers(site, "client", "http://web:8080/", "web\n");
+    let _ = site.docker(&["network", "connect", "--alias", "second", "office", "client"]).ok();
+    answers(site, "client", "http://table:8080/", "desk\n");
+    answers(site, "client", "http://web:8080/", "web\n");
+    answers(site, "desk", "http://second:8080/", "client\n");
+    // The one that answered is left, and the other one answers.
+    let _ = site.docker(&["network", "disconnect", "shop", "client"]).ok();
+    answers(site, "client", "http://desk:8080/", "desk\n");
+    assert!(site.fetch("client", "http://web:8080/").stdout.is_empty());
+    let _ = site.docker(&["network", "connect", "shop", "client"]).ok();
+    answers(site, "client", "http://web:8080/", "web\n");
+    answers(site, "client", "http://desk:8080/", "desk\n");
+    let _ = site.docker(&["rm", "-f", "client", "web", "desk"]).ok();
+    await_nothing_left(site);
+}
