@@ -1,7 +1,7 @@
 //! An application of Docker Compose, the same file up on several hosts.
 
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Release, Site, eventually};
+use sealane_tests::{Dockerd, Finished, Mesh, PATIENCE, Release, Site, eventually};
 use serde_json::Value;
 
 /// The file is as it would be on one host, but for its network's driver.
@@ -37,7 +37,12 @@ struct Compose<'a> {
     version: u8,
 }
 
-impl Compose<'_> {
+impl<'a> Compose<'a> {
+    fn on(site: &'a Site) -> Self {
+        let version = if site.docker(&["compose", "version"]).status.success() { 2 } else { 1 };
+        Self { site, version }
+    }
+
     fn call(&self, words: &str) -> Finished {
         let program = if self.version == 1 { "docker-compose" } else { "docker compose" };
         let script = format!("cd /run/app && {program} -p demo {words}");
@@ -60,8 +65,8 @@ impl Compose<'_> {
     }
 }
 
-fn start(releases: [(Release, u8); 2]) -> (Mesh, Vec<sealane_tests::Dockerd>) {
-    let (mesh, dockerds) = Mesh::docker(&releases.map(|(release, _)| release));
+fn start(releases: [Release; 2]) -> (Mesh, Vec<Dockerd>) {
+    let (mesh, dockerds) = Mesh::docker(&releases);
     for site in mesh.sites() {
         let write = format!("mkdir -p /run/app && cat >/run/app/compose.yaml <<'END'\n{FILE}END\n");
         let _ = site.command("sh", &["-c", &write]).ok();
@@ -72,7 +77,7 @@ fn start(releases: [(Release, u8); 2]) -> (Mesh, Vec<sealane_tests::Dockerd>) {
 #[test]
 fn one_compose_file_is_one_application_on_two_hosts() {
     if isolated() {
-        span_two_hosts([(Release::Machine, 1), (Release::Trixie, 2)]);
+        span_two_hosts([Release::Machine, Release::Trixie]);
     }
 }
 
@@ -80,14 +85,13 @@ fn one_compose_file_is_one_application_on_two_hosts() {
 #[ignore = "needs `make engines SUITES=forky`"]
 fn one_compose_file_is_one_application_on_two_hosts_with_the_newest_docker() {
     if isolated() {
-        span_two_hosts([(Release::Forky, 2), (Release::Trixie, 2)]);
+        span_two_hosts([Release::Forky, Release::Trixie]);
     }
 }
 
-fn span_two_hosts(releases: [(Release, u8); 2]) {
+fn span_two_hosts(releases: [Release; 2]) {
     let (mesh, _dockerds) = start(releases);
-    let hosts: Vec<Compose<'_>> =
-        mesh.sites().zip(releases).map(|(site, (_, version))| Compose { site, version }).collect();
+    let hosts: Vec<Compose<'_>> = mesh.sites().map(Compose::on).collect();
     let [one, two] = &hosts[..] else { panic!("two hosts") };
     let _ = one.call("up -d").ok();
     mesh.await_instances("api", 1);
