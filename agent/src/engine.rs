@@ -93,14 +93,13 @@ impl Engine {
         Ok(listed.into_iter().map(Listed::runs).collect())
     }
 
-    /// The networks that this driver has made on this host alone.
+    /// All networks; those that this driver has made on this host alone are its own.
     ///
     /// # Errors
     /// When dockerd does not answer.
     pub(crate) async fn networks(&self, driver: &str) -> io::Result<Vec<Network>> {
-        let filters = view::query(&serde_json::json!({"driver": [driver], "scope": ["local"]}));
-        let listed: Vec<NetworkView> = self.get(&format!("/networks?filters={filters}")).await?;
-        Ok(listed.into_iter().map(NetworkView::into_network).collect())
+        let listed: Vec<NetworkView> = self.get("/networks").await?;
+        Ok(listed.into_iter().map(|view| view.into_network(driver)).collect())
     }
 
     /// Whether Docker has a network.

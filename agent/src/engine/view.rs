@@ -54,6 +54,8 @@ pub(crate) struct Network {
     pub(crate) gateway: String,
     /// Whether its containers get no way out.
     pub(crate) internal: bool,
+    /// Whether it was made on this host, by the driver that was asked about: those of swarms come and go with their tasks.
+    pub(crate) own: bool,
 }
 
 /// Something as the value of a query (RFC 3986, section 2.1).
@@ -89,6 +91,10 @@ pub(super) struct NetworkView {
     id: String,
     #[serde(rename = "Name")]
     name: String,
+    #[serde(rename = "Driver")]
+    driver: String,
+    #[serde(rename = "Scope")]
+    scope: String,
     #[serde(rename = "Internal")]
     internal: bool,
     #[serde(rename = "Options")]
@@ -129,9 +135,11 @@ impl NetworkView {
         ends.find(|(_, end)| end.endpoint == endpoint).map(|(id, _)| id)
     }
 
-    pub(super) fn into_network(self) -> Network {
+    /// The network, as one who asks about this driver sees it.
+    pub(super) fn into_network(self, driver: &str) -> Network {
         let pool = self.ipam.config.into_iter().flatten().next().unwrap_or_default();
         Network {
+            own: self.driver == driver && self.scope == "local",
             id: self.id,
             name: self.name,
             options: self.options.unwrap_or_default(),
@@ -290,6 +298,17 @@ mod tests {
         assert_eq!(container.exposed, ["53/udp", "8080/tcp"]);
         let end = End { network: "n".to_owned(), endpoint: "e".to_owned(), aliases: vec!["api".to_owned()] };
         assert!(container.ends.contains(&end) && container.ends.len() == 2);
+    }
+
+    #[test]
+    fn a_network_is_its_driver_s_own_on_one_host_alone() {
+        let own = |driver: &str, scope: &str| {
+            let text =
+                format!(r#"{{"Id":"n","Driver":"{driver}","Scope":"{scope}","Options":null,"IPAM":{{}}}}"#);
+            serde_json::from_str::<NetworkView>(&text).unwrap().into_network("sealane").own
+        };
+        assert!(own("sealane", "local"));
+        assert!(!own("sealane-swarm:latest", "swarm") && !own("sealane", "swarm") && !own("null", "local"));
     }
 
     #[test]

@@ -13,15 +13,18 @@ services:
     environment: ["GREETING=${GREETING:-hello}"]
     labels: {sealane.service: api, sealane.port: "8080"}
     networks: [shop]
+    stop_grace_period: 1s
     healthcheck: {test: ["CMD", "wget", "-qO-", "http://127.0.0.1:8080/"], interval: 1s, timeout: 5s, retries: 30}
   client:
     image: bb:1
     command: sleep 100000
+    stop_grace_period: 1s
     depends_on: {api: {condition: service_healthy}}
     networks: [shop]
   debug:
     image: bb:1
     command: sleep 100000
+    stop_grace_period: 1s
     profiles: [debug]
     networks: [shop]
 networks:

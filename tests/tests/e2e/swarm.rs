@@ -54,7 +54,7 @@ fn roll(releases: &[Release]) {
     };
     let create = "create --detach --no-resolve-image --name api --replicas 3 --network shop --env VERSION=one \
                   --update-order start-first --update-parallelism 2 --update-monitor 1s --rollback-parallelism 2 --rollback-monitor 1s \
-                  --container-label sealane.service=api --container-label sealane.port=8080 bb:1 sh -c";
+                  --container-label sealane.port=8080 bb:1 sh -c";
     let _ = manager
         .docker(&[&["service"], &create.split_whitespace().collect::<Vec<_>>()[..], &[REPLICA]].concat())
         .ok();
@@ -67,16 +67,19 @@ fn roll(releases: &[Release]) {
     }
 
     let mut load = mesh.site(last).load("load", &["http://api:8080/", "--pause-ms", "5"]);
-    service("update -q --no-resolve-image --env-add VERSION=two api");
+    service("update --detach -q --no-resolve-image --env-add VERSION=two api");
+    await_update(manager, "completed");
     load.await_answer("two");
-    service("scale api=5");
+    service("scale --detach api=5");
     mesh.await_instances("api", 5);
-    service("scale api=2");
+    service("scale --detach api=2");
     mesh.await_instances("api", 2);
     // Swarm goes back to the service as it was before its last change: to five of them.
-    service("update -q --rollback api");
+    service("update --detach -q --rollback api");
+    await_update(manager, "rollback_completed");
     mesh.await_instances("api", 5);
-    service("update -q --no-resolve-image --update-order stop-first --env-add VERSION=three api");
+    service("update --detach -q --no-resolve-image --update-order stop-first --env-add VERSION=three api");
+    await_update(manager, "completed");
     load.await_answer("three");
     let _ = manager.docker(&["node", "update", "--availability", "drain", mesh.site(last).host.name()]).ok();
     let on = |site: &Site| site.docker(&["ps", "-q", "--filter", "name=api"]).ok().stdout.lines().count();
@@ -94,6 +97,14 @@ fn roll(releases: &[Release]) {
         assert!(!links.contains("sli"), "{links}");
     }
     let _ = manager.docker(&["network", "rm", "shop"]).ok();
+}
+
+/// Waits until Swarm says so of its last change of the service.
+fn await_update(manager: &Site, state: &str) {
+    eventually(PATIENCE * 3, &format!("the update is {state}"), || {
+        let words = ["service", "inspect", "-f", "{{.UpdateStatus.State}}", "api"];
+        (manager.docker(&words).ok().stdout.trim() == state).then_some(())
+    });
 }
 
 /// Who answers to a name, as the client on this node hears it.

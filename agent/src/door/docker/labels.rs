@@ -1,10 +1,10 @@
-//! What makes a container an instance of a service: its labels, or that Compose says so. Pure.
+//! What makes a container an instance of a service: its labels, or that Compose or Swarm says so. Pure.
 
 use std::collections::BTreeMap;
 
 use sealane_proto::types::{Mtls, ServiceName, ServicePort, Transport, Weight};
 
-use super::names::COMPOSE_SERVICE;
+use super::names;
 use crate::attachment::Wanted;
 use crate::engine::Container;
 
@@ -35,7 +35,7 @@ pub struct Asked {
 /// A sentence that names the label and what is wrong with it.
 pub(super) fn asked(container: &Container) -> Result<(Asked, bool), String> {
     let asked = read(&container.labels, "label")?;
-    let service = container.labels.get(COMPOSE_SERVICE).and_then(|name| name.parse::<ServiceName>().ok());
+    let service = names::service(container).and_then(|name| name.parse::<ServiceName>().ok());
     let Some(service) = service.filter(|_| asked.service.is_none()) else { return Ok((asked, false)) };
     let service = Some(service);
     if !asked.ports.is_empty() {
@@ -102,6 +102,8 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 
     fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
         of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

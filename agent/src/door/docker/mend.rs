@@ -44,7 +44,7 @@ pub(super) struct Mending {
     pub(super) networks: Vec<String>,
     /// Ends that no container has any more.
     pub(super) endpoints: Vec<String>,
-    /// Docker's networks that are not written down.
+    /// Networks of this driver that are not written down.
     pub(super) unknown: Vec<Network>,
 }
 
@@ -58,8 +58,8 @@ pub(super) fn compare(
     let has = |id: &str| networks.iter().any(|network| network.id == id);
     let gone = book.networks().map(|(id, _)| id).filter(|id| !has(id) && !young.contains(*id));
     let left = book.endpoints().map(|(id, _)| id).filter(|id| !ends.contains(*id) && !young.contains(*id));
-    let unknown =
-        networks.iter().filter(|network| book.network(&network.id).is_none() && !young.contains(&network.id));
+    let lost = |network: &&Network| book.network(&network.id).is_none() && !young.contains(&network.id);
+    let unknown = networks.iter().filter(|network| network.own).filter(lost);
     Mending {
         networks: gone.cloned().collect(),
         endpoints: left.cloned().collect(),
@@ -253,10 +253,15 @@ mod tests {
         for id in ["used", "left", "starting"] {
             book.put_endpoint(id, endpoint.clone()).unwrap();
         }
-        let network = |id: &str| Network { id: id.to_owned(), ..Network::default() };
+        let network = |id: &str| Network { id: id.to_owned(), own: true, ..Network::default() };
+        let other = Network { own: false, ..network("other") };
         let ids = |of: &[&str]| of.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
-        let mending =
-            compare(&book, &[network("kept"), network("lost")], &ids(&["used"]), &ids(&["new", "starting"]));
+        let mending = compare(
+            &book,
+            &[network("kept"), network("lost"), other],
+            &ids(&["used"]),
+            &ids(&["new", "starting"]),
+        );
         let expected = Mending {
             networks: vec!["gone".to_owned()],
             endpoints: vec!["left".to_owned()],

@@ -7,21 +7,38 @@ use crate::engine::{Container, End};
 /// How much of a container's id people use.
 const SHORT: usize = 12;
 /// The labels by which Compose says whose container one is.
-pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+/// And those by which Swarm does, whose services are called after their stack as well: `demo_web`.
+const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
+const STACK: &str = "com.docker.stack.namespace";
 
 /// A text as a name in DNS, which knows no capitals; `None` for one that is none there.
 fn alias(text: &str) -> Option<Alias> {
     text.to_ascii_lowercase().parse().ok()
 }
 
+fn label<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    container.labels.get(name).map(String::as_str)
+}
+
+/// The service of Compose or Swarm that a container is of, as its file calls it.
+pub(super) fn service(container: &Container) -> Option<&str> {
+    let in_swarm = || {
+        let whole = label(container, SWARM_SERVICE)?;
+        let stack = label(container, STACK).and_then(|stack| whole.strip_prefix(stack)?.strip_prefix('_'));
+        Some(stack.unwrap_or(whole))
+    };
+    label(container, COMPOSE_SERVICE).or_else(in_swarm)
+}
+
 /// What `container` answers to at `end` beside its workload's name: its own name, which may have what a workload's cannot, the
-/// short form of its id, its Compose service, and what it was given for that network; all of them within its Compose project
-/// too. `began` is the name that its workload was made from: one of another name was renamed.
+/// short form of its id, its service of Compose or Swarm, and what it was given for that network; all of them within its project or
+/// stack too. `began` is the name that its workload was made from: one of another name was renamed.
 pub(super) fn names(container: &Container, end: &End, began: &str) -> Aliases {
     let short: String = container.id.chars().take(SHORT).collect();
-    let label = |name: &str| container.labels.get(name).map(String::as_str);
-    let own = [Some(container.name.as_str()), Some(short.as_str()), label(COMPOSE_SERVICE)];
+    let in_swarm = label(container, SWARM_SERVICE);
+    let own = [Some(container.name.as_str()), Some(short.as_str()), service(container), in_swarm];
     let given = end.aliases.iter().map(String::as_str);
     let mut all: Vec<Alias> = Vec::new();
     for alias in own.into_iter().flatten().chain(given).filter_map(alias) {
@@ -36,7 +53,7 @@ pub(super) fn names(container: &Container, end: &End, began: &str) -> Aliases {
     Aliases::new(all)
         .unwrap_or_default()
         .with_called(called)
-        .with_group(label(COMPOSE_PROJECT).and_then(alias))
+        .with_group(label(container, COMPOSE_PROJECT).or(label(container, STACK)).and_then(alias))
 }
 
 #[cfg(test)]
@@ -67,6 +84,22 @@ mod tests {
         assert_eq!(said(&aliases), ["4f1c4f1c4f1c", "demo_web_1", "front", "web"]);
         assert_eq!(aliases.group().unwrap().as_str(), "demo");
         assert_eq!(aliases.called(), None);
+    }
+
+    #[test]
+    fn a_task_of_a_swarm_answers_to_its_service_within_its_stack_too() {
+        let labels = |of: &[(&str, &str)]| {
+            of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let task = |of: &[(&str, &str)]| Container { labels: labels(of), ..Container::default() };
+        let of_stack = task(&[(SWARM_SERVICE, "demo_web"), (STACK, "demo")]);
+        assert_eq!(service(&of_stack), Some("web"));
+        let aliases = names(&of_stack, &End::default(), "");
+        assert_eq!(said(&aliases), ["demo_web", "web"]);
+        assert_eq!(aliases.group().unwrap().as_str(), "demo");
+        assert_eq!(service(&task(&[(SWARM_SERVICE, "web")])), Some("web"));
+        assert_eq!(service(&task(&[(SWARM_SERVICE, "other_web"), (STACK, "demo")])), Some("other_web"));
+        assert_eq!(service(&task(&[])), None);
     }
 
     #[test]
