@@ -34,6 +34,7 @@ install:
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); \
 	done
+	install -Dm644 deploy/systemd/service.conf $(DESTDIR)$(PREFIX)/share/sealane/service.conf
 	"$(BINARY)" man --out $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(foreach folder,$(COMPLETIONS),$(DESTDIR)$(PREFIX)/share/$(folder))
 	"$(BINARY)" completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane
@@ -44,7 +45,8 @@ install:
 
 ## What `install` installed, but for the settings. State stays: `sealane clean` removes that.
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/sealane $(DESTDIR)$(PREFIX)/lib/systemd/system/sealane-{control,agent}.service \
+	rm -f $(DESTDIR)$(PREFIX)/bin/sealane $(DESTDIR)$(PREFIX)/lib/systemd/system/sealane-{control,agent,attach@}.service \
+		$(DESTDIR)$(PREFIX)/share/sealane/service.conf \
 		$(DESTDIR)$(PREFIX)/share/man/man1/sealane{,-*}.1 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sealane \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sealane \

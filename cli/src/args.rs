@@ -35,7 +35,7 @@ pub(crate) use sidecar::{Sidecar, SidecarAction};
 pub(crate) use table::{
     CreateNetwork, Egress, Encryption, Network, NetworkAction, SetNetwork, Token, TokenAction,
 };
-pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target};
+pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target, UnitName};
 
 /// Private networks for the containers and processes of many Linux hosts: names, balancing, mTLS, metrics.
 #[derive(Debug, Parser)]

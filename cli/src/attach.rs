@@ -1,6 +1,7 @@
 //! `sealane attach` and `sealane detach`: namespaces that are there already.
 
 mod container;
+mod unit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,16 @@ use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_sys::NetNs;
 
-use crate::args::{AttachTo, Common, Detach, Target};
-use crate::client::{agent, answer, converse, refusal};
+use crate::args::{AttachTo, Common, Detach, Target, UnitName};
+use crate::client::{agent, answer, coming_agent, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 use crate::run::{follow, request};
 use crate::view::{Done, LocationView};
 use container::Container;
+use unit::Unit;
+
+pub(crate) use unit::FOLDER as UNITS;
 
 /// A namespace that somebody named.
 struct Found {
@@ -29,6 +33,9 @@ struct Found {
 /// `sealane attach`.
 pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("attach")?;
+    if let Some(name) = &to.target.unit {
+        return attach_unit(name, to, common, printer);
+    }
     let found = find(&to.target, printer)?;
     let netns = NetNs::open(&found.path).map_err(|error| {
         Failure::new(error.to_string())
@@ -63,14 +70,60 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
     printer.sheet(&LocationView::from(location))
 }
 
+/// A namespace for a service of systemd. Whatever a start before this one has left is taken back first; of one that fails,
+/// nothing stays.
+fn attach_unit(
+    name: &UnitName,
+    to: &AttachTo,
+    common: &Common,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let unit = Unit::new(&common.run_dir, name);
+    let mut workload = request(&to.attach, name.as_str().to_owned())?;
+    // As the agent would have made it of a container's name; `api@1` is called `api-1`.
+    workload.preferred = name.as_str().to_owned();
+    let before = v1::DetachRequest { holder: unit.holder.clone(), ..Default::default() };
+    let attached = converse(async {
+        let mut client = AgentClient::new(coming_agent(common, |text| printer.talk(text)).await?);
+        answer(client.detach(before)).await?;
+        unit.make()?;
+        let request = v1::AttachRequest {
+            workload: Some(workload),
+            netns: unit.netns().display().to_string(),
+            holder: unit.holder.clone(),
+            ..Default::default()
+        };
+        let events = client.attach(request).await.map_err(|status| refusal(&status))?.into_inner();
+        follow(events, printer).await
+    });
+    let named = attached.and_then(|location| {
+        let resolv_conf = unit.name_server(&location.resolv_conf)?.display().to_string();
+        Ok(v1::Location { resolv_conf, netns: unit.netns().display().to_string(), ..location })
+    });
+    match named {
+        Ok(location) => {
+            location.notes.iter().for_each(|note| printer.talk(note));
+            printer.sheet(&LocationView::from(location))
+        }
+        Err(failure) => {
+            // The agent takes back what nobody waits for; the first failure is the one to tell.
+            let _ = unit.remove();
+            Err(failure)
+        }
+    }
+}
+
 /// `sealane detach`.
 pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("detach")?;
     let text = |value: Option<String>| value.unwrap_or_default();
     let workload = text(detach.workload.as_ref().map(ToString::to_string));
-    let request = v1::DetachRequest { workload: workload.clone(), holder: text(detach.holder.clone()) };
+    let unit = detach.unit.as_ref().map(|name| Unit::new(&common.run_dir, name));
+    let holder = text(detach.holder.clone().or(unit.as_ref().map(|unit| unit.holder.clone())));
+    let request = v1::DetachRequest { workload: workload.clone(), holder };
     let workload = if request.holder.is_empty() { workload } else { format!("of {}", request.holder) };
     let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
+    unit.as_ref().map_or(Ok(()), Unit::remove)?;
     let text = if detached.ending {
         format!("workload {workload} is ending: it waits until every host has heard of it")
     } else {

@@ -102,6 +102,7 @@ fn is_ours(name: &str) -> bool {
         "netns",
         "resolv",
         "sidecars",
+        crate::attach::UNITS,
     ];
     const DATA: [&str; 9] = [
         "containers",

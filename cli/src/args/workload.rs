@@ -92,17 +92,54 @@ pub(crate) struct Target {
     /// The container it is of, by id or the beginning of one; the attachment ends with that
     #[arg(long, value_name = "ID")]
     pub(crate) container: Option<String>,
+    /// A service of systemd, by its unit's name without `.service`: a namespace is made for it, which stays until `detach`
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) unit: Option<UnitName>,
 }
 
 /// `sealane detach`.
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Detach {
     /// The workload, as `sealane workload ls` names it
-    #[arg(value_name = "WORKLOAD[.NETWORK]", required_unless_present = "holder", conflicts_with = "holder")]
+    #[arg(value_name = "WORKLOAD[.NETWORK]")]
     pub(crate) workload: Option<WorkloadRef>,
     /// What a container runtime holds by this name, and the address that it has reserved by it
     #[arg(long, value_name = "HOLDER")]
     pub(crate) holder: Option<String>,
+    /// What `attach --unit` made for this service of systemd
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) unit: Option<UnitName>,
+}
+
+/// The name of a unit of systemd, without its kind (systemd.unit(5)); good as the name of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnitName(String);
+
+impl UnitName {
+    /// Less than systemd allows: a holder's name, which it is part of, is shorter.
+    const LONGEST: usize = 180;
+
+    /// The name as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_suffix(".service").unwrap_or(text);
+        let is_ours = |c: char| c.is_ascii_alphanumeric() || r":-_.\@".contains(c);
+        let fits = !name.is_empty() && name.len() <= Self::LONGEST && !name.starts_with('.');
+        if fits && name.chars().all(is_ours) {
+            return Ok(Self(name.to_owned()));
+        }
+        Err(format!(
+            "a unit's name has 1 to {} letters, digits and `:-_.\\@`, and does not begin with a dot",
+            Self::LONGEST
+        ))
+    }
 }
 
 /// A value for one of a workload's networks; which one need not be said where there is but one.
@@ -124,5 +161,29 @@ impl<T: FromStr<Err: ToString>> FromStr for InNetwork<T> {
         };
         let value = value.parse().map_err(|error: T::Err| error.to_string())?;
         Ok(Self { network, value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_s_name_is_one_of_systemd_s_and_of_a_file() {
+        let table = [
+            ("api", Ok("api")),
+            ("api@1.service", Ok("api@1")),
+            (r"dev-disk\x2d1", Ok(r"dev-disk\x2d1")),
+            ("", Err(())),
+            (".service", Err(())),
+            ("..", Err(())),
+            ("a/b", Err(())),
+            ("a b", Err(())),
+        ];
+        for (text, expected) in table {
+            let parsed = text.parse::<UnitName>();
+            assert_eq!(parsed.as_ref().map(UnitName::as_str).map_err(|_| ()), expected, "{text}");
+        }
+        assert!("x".repeat(181).parse::<UnitName>().is_err());
     }
 }

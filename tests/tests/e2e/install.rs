@@ -25,6 +25,7 @@ fn make_install_installs_a_binary_and_units_that_systemd_understands() {
     assert!(version.status.success());
     let shared = [
         "man/man1/sealane-network-create.1",
+        "sealane/service.conf",
         "bash-completion/completions/sealane",
         "zsh/site-functions/_sealane",
         "fish/vendor_completions.d/sealane.fish",
@@ -32,7 +33,7 @@ fn make_install_installs_a_binary_and_units_that_systemd_understands() {
     let shared = shared.map(|name| at(&format!("usr/local/share/{name}")));
     assert!(shared.iter().all(|file| std::fs::metadata(file).unwrap().len() > 0));
     let units =
-        ["control", "agent"].map(|name| at(&format!("usr/local/lib/systemd/system/sealane-{name}.service")));
+        ["control", "agent", "attach@"].map(|name| at(&format!("usr/local/lib/systemd/system/sealane-{name}.service")));
     // The programs that the units start are looked for where they are now.
     for unit in &units {
         let text = std::fs::read_to_string(unit).unwrap();

@@ -46,5 +46,6 @@ mod sidecars;
 mod status;
 mod strict;
 mod swarm;
+mod systemd;
 mod tcp;
 mod tokens;
