@@ -33,10 +33,12 @@ use crate::error::StartError;
 use crate::held::Held;
 use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::overlay::{Overlay, OverlayConfig, preflight};
+use crate::registrar::{ReadDocuments, Registrar, RegistrarHandle};
 use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Key, Registry, ToldMetrics};
+use crate::tap::{self, TapMetrics};
 use crate::workload::{self, Containers, Context, Workloads, boot_id, follow_containers};
-use crate::{gateway, health, metrics, node, orphans};
+use crate::{gateway, health, metrics, node, orphans, outside};
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -64,6 +66,10 @@ pub struct Config {
     pub docker_plugin: Option<PathBuf>,
     /// Where dockerd answers.
     pub docker_api: PathBuf,
+    /// Where services outside every network are registered, a file or more.
+    pub services_dir: PathBuf,
+    /// Reads such a file.
+    pub read_documents: ReadDocuments,
     /// Our own program, for keep and sidecars.
     pub binary: PathBuf,
 }
@@ -199,7 +205,9 @@ impl Ground {
             troubles: Default::default(),
             containers: Containers::recall(folder_of(&config, &disk, "containers")?)?,
             disk,
+            tap_metrics: TapMetrics::register(&registry)?,
         });
+        sweep_machines(&context, &stored)?;
         Ok(Self {
             config,
             context,
@@ -233,6 +241,7 @@ impl Ground {
         tasks.push(task::spawn("disk", context.disk.clone().watch()));
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
         tasks.push(task::spawn("containers", follow_containers(workloads.clone())));
+        let registrations = follow_services(&config, &workloads, &mut tasks);
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
         let own = SocketAddr::from((Ipv4Addr::LOCALHOST, config.metrics_port));
@@ -257,7 +266,7 @@ impl Ground {
             metrics_problem,
             overlay: context.overlay.clone(),
         };
-        tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone()), read)?);
+        tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone(), registrations), read)?);
         tasks.extend(docker_tasks(&config, &context, &workloads)?);
         let inputs = LinkInputs {
             addresses: config.control,
@@ -298,6 +307,23 @@ fn docker_tasks(
     tasks.push(task::spawn("docker-watch", following));
     tasks.push(task::spawn("docker-news", docker::hear(workloads.clone(), door, told)));
     Ok(tasks)
+}
+
+/// Follows services outside every network: whether their instances work, and those that this host registers.
+fn follow_services(config: &Config, workloads: &Arc<Workloads>, tasks: &mut Vec<Task>) -> RegistrarHandle {
+    tasks.push(task::spawn("outside-all", outside::run(workloads.clone())));
+    let (services, read) = (config.services_dir.clone(), config.read_documents);
+    let (registrations, registrar) = Registrar::new(services, read, workloads.clone());
+    tasks.push(task::spawn("registrar", registrar.run()));
+    registrations
+}
+
+/// Removes what is left of virtual machines that are not on disk any more.
+fn sweep_machines(context: &Context, stored: &[StoredWorkload]) -> io::Result<()> {
+    let held = stored.iter().filter_map(|known| known.anchor.hold());
+    let machines: Vec<_> = held.filter_map(tap::device_of).collect();
+    tap::sweep(&context.hopper, &context.run_dir, |device| machines.contains(device))
+        .map_err(io::Error::other)
 }
 
 /// What is recalled.

@@ -6,6 +6,7 @@
 mod actor;
 mod again;
 mod mesh;
+mod outside;
 mod reserve;
 mod rest;
 mod steps;
@@ -32,6 +33,7 @@ use crate::sidecar::Key;
 
 pub(crate) use actor::{HostHandle, HostParts, start};
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
+pub(crate) use outside::{Looked, Outside};
 use steps::Steps;
 
 /// What one network means for this host.
@@ -190,6 +192,8 @@ pub(crate) struct HostViews {
     pub(crate) clocks: watch::Receiver<Option<ClockPair>>,
     /// The addresses that are kept for somebody without a workload that has them.
     pub(crate) reservations: watch::Receiver<Vec<Reservation>>,
+    /// The instances outside every network.
+    pub(crate) outside: watch::Receiver<Vec<Looked>>,
     /// What is wrong on this host, a sentence each.
     pub(crate) complaints: watch::Receiver<Vec<String>>,
 }

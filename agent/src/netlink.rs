@@ -25,7 +25,7 @@ pub use neighbour::{
     FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
 };
 pub use notices::{Notices, Subject};
-pub use packet::PacketSocket;
+pub use packet::{PacketListener, PacketSocket};
 pub use route::{Route, Way};
 pub use socket::{Request, Socket};
 pub use sysctl::{Sysctl, SysctlError};

@@ -17,6 +17,7 @@ mod rules;
 mod rules6;
 mod script;
 mod table;
+mod wire;
 pub(crate) mod writer;
 
 use std::net::Ipv4Addr;
@@ -112,6 +113,29 @@ pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result
 /// As [`ensure_names`].
 pub fn remove_names(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
     run(hopper, netns, table::removal(names::FAMILY, names::NAME))
+}
+
+/// Joins two devices of `netns` by a wire of this name; `answered`: questions to DHCP servers from the first one go no further.
+/// Blocks.
+///
+/// # Errors
+/// When nft is not installed or the kernel refuses.
+pub(crate) fn ensure_wire(
+    hopper: &Hopper,
+    netns: &NetNs,
+    name: &str,
+    ends: [&str; 2],
+    answered: bool,
+) -> Result<(), NftError> {
+    run(hopper, netns, table::replacing(wire::FAMILY, name, &wire::table(name, ends, answered)))
+}
+
+/// Undoes [`ensure_wire`]; none there is no error. Blocks.
+///
+/// # Errors
+/// As [`ensure_wire`].
+pub(crate) fn remove_wire(hopper: &Hopper, netns: &NetNs, name: &str) -> Result<(), NftError> {
+    run(hopper, netns, table::removal(wire::FAMILY, name))
 }
 
 /// Removes all that this module ever puts into a workload's namespace. Blocks.

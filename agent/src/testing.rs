@@ -49,6 +49,7 @@ pub(crate) fn service<'a>(name: &str, vip: &str, ports: impl Iterator<Item = &'a
         ports,
         declared: false,
         mtls: None,
+        external: Default::default(),
     }
 }
 

@@ -49,6 +49,7 @@ use crate::ipam::IpamError;
 use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry, ToldMetrics};
+use crate::tap::TapMetrics;
 use anchor::Anchor;
 pub(crate) use containers::{Containers, follow as follow_containers};
 use plumbing::netns_path;
@@ -58,6 +59,7 @@ use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
 pub(crate) use roster::Holding;
+pub(crate) use trouble::Trouble;
 
 /// What every workload's task uses.
 #[derive(Debug)]
@@ -102,6 +104,15 @@ pub(crate) struct Context {
     pub(crate) troubles: Troubles,
     /// Those that are attached again.
     pub(crate) containers: Containers,
+    /// Counters of virtual machines' DHCP.
+    pub(crate) tap_metrics: TapMetrics,
+}
+
+impl Context {
+    /// A workload is in this trouble, or in no such any more.
+    pub(crate) fn trouble(&self, key: &Key, trouble: Trouble, why: Option<String>) {
+        self.troubles.set(key, trouble, why);
+    }
 }
 
 /// Why a workload could not be attached.

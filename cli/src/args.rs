@@ -27,7 +27,7 @@ pub(crate) use dns::{Dns, DnsAction, DnsQuery};
 pub(crate) use docker::{Docker, DockerAction, Installed};
 pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
-    NamedService, NamedWorkload, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction,
+    NamedService, NamedWorkload, Node, NodeAction, Register, Service, ServiceAction, Workload, WorkloadAction,
 };
 pub(crate) use plugin::{ManagedPlugin, PluginAction};
 pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up};

@@ -1,6 +1,7 @@
 //! `sealane attach` and `sealane detach`: namespaces that are there already.
 
 mod container;
+mod tap;
 mod unit;
 
 use std::fs;
@@ -36,6 +37,9 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
     if let Some(name) = &to.target.unit {
         return attach_unit(name, to, common, printer);
     }
+    if let Some(device) = &to.target.tap {
+        return tap::attach(device, to, common, printer);
+    }
     let found = find(&to.target, printer)?;
     let netns = NetNs::open(&found.path).map_err(|error| {
         Failure::new(error.to_string())
@@ -50,7 +54,7 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
         netns: found.path.display().to_string(),
         pid: found.pid,
         inode: netns.inode().map_err(Failure::of("cannot look at the namespace"))?,
-        holder: String::new(),
+        ..Default::default()
     };
     let location = converse(async {
         let mut client = AgentClient::new(agent(common).await?);
@@ -72,12 +76,7 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
 
 /// A namespace for a service of systemd. Whatever a start before this one has left is taken back first; of one that fails,
 /// nothing stays.
-fn attach_unit(
-    name: &UnitName,
-    to: &AttachTo,
-    common: &Common,
-    printer: &Printer,
-) -> Result<(), Failure> {
+fn attach_unit(name: &UnitName, to: &AttachTo, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let unit = Unit::new(&common.run_dir, name);
     let mut workload = request(&to.attach, name.as_str().to_owned())?;
     // As the agent would have made it of a container's name; `api@1` is called `api-1`.

@@ -51,6 +51,9 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for what in sealane_agent::egress::clean(run_dir).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {what}"));
     }
+    for what in sealane_agent::tap::clean(run_dir).map_err(Failure::of("clean"))? {
+        printer.talk(&format!("removed  {what}"));
+    }
     for namespace in listed(&run_dir.join("netns"))? {
         forget_rules(&namespace, printer);
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
@@ -92,7 +95,7 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
 
 /// Whether an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
-    const RUN: [&str; 9] = [
+    const RUN: [&str; 10] = [
         "agent.pid",
         "channel",
         "control.pid",
@@ -103,6 +106,7 @@ fn is_ours(name: &str) -> bool {
         "resolv",
         "sidecars",
         crate::attach::UNITS,
+        sealane_agent::tap::FOLDER,
     ];
     const DATA: [&str; 9] = [
         "containers",

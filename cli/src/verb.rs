@@ -11,6 +11,7 @@ mod hosts;
 pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod network;
+mod register;
 pub(crate) mod sidecar;
 pub(crate) mod status;
 pub(crate) mod token;

@@ -23,7 +23,9 @@ pub use network::{
     EgressSpec, Encryption, NetworkDocument, NetworkKind, NetworkMetadata, NetworkSpec, Subnets, SubnetsError,
 };
 pub use schema::schema;
-pub use service::{PORTS, PortSpec, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec};
+pub use service::{
+    CheckSpec, EXTERNAL, PORTS, PortSpec, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec,
+};
 
 /// One document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,13 +1,13 @@
 //! What a mesh consists of, as every part sees it. Wire messages become these in [`crate::wire`], once.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 
 use crate::identity::SerialPrefix;
 use crate::types::{
-    Aliases, Generation, Hosts, MacAddr, Mtls, Mtu, NetworkName, NodeName, OverlayIp, Port, ServiceName,
-    ServicePort, Subnet, Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
+    Aliases, Check, ExternalAddr, Generation, Hosts, MacAddr, Mtls, Mtu, NetworkName, NodeName, OverlayIp,
+    Port, ServiceName, ServicePort, Subnet, Subnet6, Transport, UnderlayAddr, Vni, Weight, WorkloadName,
 };
 
 /// An overlay network.
@@ -137,9 +137,29 @@ pub struct Service {
     pub declared: bool,
     /// Whose calls its ports take that say nothing else; `None`: as its network says.
     pub mtls: Option<Mtls>,
+    /// Its instances outside every network.
+    pub external: External,
+}
+
+/// The instances of a service that run outside every network, at addresses of their own. They are reached by the ways out of the
+/// network, and called in plain: they have no sidecar to prove anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct External {
+    /// Where they are, sorted, each once.
+    pub instances: Vec<ExternalAddr>,
+    /// How each host finds out which of them work; without one, all are taken to.
+    pub check: Option<Check>,
+    /// The host that has registered the service; `None`: a document has, or there is nothing external.
+    pub registrar: Option<NodeName>,
 }
 
 impl Service {
+    /// Where instances outside every network serve a port of it.
+    pub fn outside(&self, port: (Port, Transport)) -> impl Iterator<Item = SocketAddrV4> + '_ {
+        let known = self.ports.iter().any(|known| known.key() == port);
+        self.external.instances.iter().filter(move |_| known).map(move |instance| instance.serving(port.0))
+    }
+
     /// Whose calls its ports take in `network`, unless they say something else.
     #[must_use]
     pub fn mtls_in(&self, network: &Network) -> Mtls {

@@ -2,6 +2,7 @@
 
 mod address;
 mod alias;
+mod external;
 mod generation;
 mod hosts;
 mod mtls;
@@ -15,6 +16,7 @@ mod weight;
 
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
 pub use alias::{Alias, AliasError, Aliases};
+pub use external::{Check, CheckError, ExternalAddr, ExternalAddrError, HttpPath, Interval, Probe};
 pub use generation::Generation;
 pub use hosts::Hosts;
 pub use mtls::{Mtls, MtlsError};

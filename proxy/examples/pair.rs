@@ -79,6 +79,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         ports: vec!["8080/http".parse()?],
         declared: false,
         mtls: None,
+        external: Default::default(),
     };
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {

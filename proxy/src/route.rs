@@ -4,7 +4,7 @@
 //! from the one before shares with that what has not changed.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use sealane_proto::identity::Principal;
@@ -51,8 +51,11 @@ pub(crate) struct ServiceRoute {
     pub(crate) port: Port,
     /// What is spoken there.
     pub(crate) protocol: Protocol,
-    /// The instances that offer the port and take new work, in the order of their names, with their weights.
+    /// The instances that offer the port and take new work, in the order of their names, with their weights; then those outside
+    /// every network.
     pub(crate) endpoints: Vec<(Endpoint, Weight)>,
+    /// Those of them outside every network.
+    outside: Vec<Endpoint>,
 }
 
 /// A workload that is called by its own address.
@@ -73,7 +76,7 @@ pub(crate) struct WorkloadRoute {
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Endpoint {
-    /// The workload's address and the application's port.
+    /// The workload's address, or that of an instance outside every network, and the application's port.
     pub(crate) address: SocketAddr,
     /// How to reach it.
     pub(crate) reach: Reach,
@@ -84,7 +87,7 @@ pub(crate) struct Endpoint {
 pub(crate) enum Reach {
     /// By a tunnel to its sidecar, which must be this principal.
     Tunnel(Principal),
-    /// Directly: it has no sidecar.
+    /// Directly: it has no sidecar, or is outside every network.
     Plain,
 }
 
@@ -158,6 +161,7 @@ impl Snapshot {
                     service: service.name.clone(),
                     port: offered.port,
                     protocol: offered.protocol,
+                    outside: service.outside(offered.key()).map(plain).collect(),
                     endpoints: Vec::new(),
                 };
                 ((vip, offered.port.get()), Arc::new(route))
@@ -177,12 +181,15 @@ impl Snapshot {
         instances.values_mut().for_each(|instances| instances.sort_by(|a, b| a.name.cmp(&b.name)));
         for route in self.ports.values_mut().filter(|route| services.contains(&route.service)) {
             let instances = instances.get(&route.service).into_iter().flatten();
-            let endpoints = instances.filter_map(|instance| instance.endpoint(route.port)).collect();
-            let ServiceRoute { service, port, protocol, .. } = &**route;
+            let ServiceRoute { service, port, protocol, outside, .. } = &**route;
+            let inside = instances.filter_map(|instance| instance.endpoint(*port));
+            let others = outside.iter().map(|endpoint| (endpoint.clone(), Weight::default()));
+            let endpoints = inside.chain(others).collect();
             *route = Arc::new(ServiceRoute {
                 service: service.clone(),
                 port: *port,
                 protocol: *protocol,
+                outside: outside.clone(),
                 endpoints,
             });
         }
@@ -229,6 +236,11 @@ impl Snapshot {
     pub(crate) fn label_of(&self, address: IpAddr) -> Option<&str> {
         self.workloads.get(&self.ipv4_of(address)?).map(|route| party(route.service.as_ref()))
     }
+}
+
+/// An instance without a sidecar.
+fn plain(place: SocketAddrV4) -> Endpoint {
+    Endpoint { address: place.into(), reach: Reach::Plain }
 }
 
 impl WorkloadRoute {

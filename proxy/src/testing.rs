@@ -13,6 +13,7 @@ pub(crate) fn service(name: &str, vip: &str, ports: &[&str]) -> Service {
         ports,
         declared: false,
         mtls: None,
+        external: Default::default(),
     }
 }
 

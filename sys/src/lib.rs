@@ -15,6 +15,7 @@ mod netns;
 mod process;
 pub mod resident;
 pub mod spawn;
+pub mod tap;
 
 pub use netns::{NetNs, NetNsError};
 pub use process::{Process, ProcessError};

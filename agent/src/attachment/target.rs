@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Hold;
+use crate::seat::DeviceName;
 
 /// A namespace by what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(crate) enum Netns {
     Path(PathBuf),
     /// That of this process.
     Process(u32),
+    /// A room for the virtual machine at this TAP device.
+    Tap(DeviceName),
 }
 
 /// A namespace of somebody else's.

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::slice;
 
-use sealane_proto::resource::Workload;
-use sealane_proto::types::{PortName, Protocol, ServicePort};
+use sealane_proto::resource::{Service, Workload};
+use sealane_proto::types::{PortName, Protocol, ServicePort, Weight};
 
 use super::zone::{Addresses, Zone};
 
@@ -29,7 +29,7 @@ pub(super) struct Ports<'a> {
     pub(super) instances: bool,
 }
 
-/// A port of a service, and the ready instances that offer it.
+/// A port of a service, and the ready instances that offer it; those outside every network have no name to be a target by.
 #[derive(Debug)]
 pub(super) struct Offer {
     name: Option<PortName>,
@@ -90,8 +90,8 @@ fn transport_of(label: &[u8]) -> Option<bool> {
 }
 
 impl Offer {
-    /// `port`, as those of `ready` offer it that do.
-    pub(super) fn new(port: &ServicePort, ready: &[&Workload]) -> Self {
+    /// `port`, as those of `ready` offer it that do, and those outside every network do.
+    pub(super) fn new(port: &ServicePort, ready: &[&Workload], service: &Service) -> Self {
         let datagrams = |port: &ServicePort| port.protocol == Protocol::Udp;
         let same = |offered: &ServicePort| offered.port == port.port && datagrams(offered) == datagrams(port);
         let ready = ready.iter().filter(|workload| workload.ports.iter().any(same));
@@ -99,7 +99,10 @@ impl Offer {
             name: port.name.clone(),
             number: port.port.get(),
             datagrams: datagrams(port),
-            ready: ready.map(|workload| (workload.address.to_ipv4(), workload.weight.get())).collect(),
+            ready: ready
+                .map(|workload| (workload.address.to_ipv4(), workload.weight.get()))
+                .chain(service.outside(port.key()).map(|place| (*place.ip(), Weight::default().get())))
+                .collect(),
         }
     }
 }

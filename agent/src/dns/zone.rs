@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::slice;
 
 use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
-use sealane_proto::types::{Alias, NetworkName, Subnet, Subnet6};
+use sealane_proto::types::{Alias, ExternalAddr, NetworkName, Port, Subnet, Subnet6};
 
 use super::targets::{Offer, Targets, Wanted};
 
@@ -61,7 +61,10 @@ impl Addresses<'_> {
 pub(super) enum Entry {
     Service {
         vip: Ipv4Addr,
+        /// Its ready instances: workloads, then those outside every network that listen on the service's own ports.
         ready: Box<[Ipv4Addr]>,
+        /// How many of them are workloads.
+        inside: usize,
         /// In wire format.
         name: Box<[u8]>,
         offers: Box<[Offer]>,
@@ -148,11 +151,15 @@ impl Zone {
 
 impl Entry {
     fn service(service: &Service, name: Box<[u8]>, ready: &[&Workload]) -> Self {
+        let addresses = ready.iter().map(|workload| workload.address.to_ipv4());
+        let elsewhere = |port: Port| service.ports.iter().all(|own| own.port != port);
+        let outside = service.external.instances.iter().filter(|known| !known.port().is_some_and(elsewhere));
         Self::Service {
             vip: service.vip.to_ipv4(),
-            ready: ready.iter().map(|workload| workload.address.to_ipv4()).collect(),
+            ready: addresses.chain(outside.map(ExternalAddr::address)).collect(),
+            inside: ready.len(),
             name,
-            offers: service.ports.iter().map(|port| Offer::new(port, ready)).collect(),
+            offers: service.ports.iter().map(|port| Offer::new(port, ready, service)).collect(),
             declared: service.declared,
         }
     }
@@ -178,14 +185,21 @@ impl Entry {
     }
 
     fn of_both<'a>(&'a self, zone: &Zone, balanced: bool) -> Addresses<'a> {
-        Addresses { v4: self.addresses(balanced), ..zone.both(self.addresses(false)) }
+        let inside = match self {
+            Self::Service { inside, .. } => self.addresses(false).get(..*inside).unwrap_or_default(),
+            Self::Workload { .. } | Self::Alias(_) => self.addresses(false),
+        };
+        Addresses { v4: self.addresses(balanced), ..zone.both(inside) }
     }
 
     /// What of the name is `wanted`; instances and ports are what services have.
     pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, balanced: bool) -> Found<'a> {
         match (self, wanted) {
             (_, Wanted::Itself) => Found::Addresses(self.of_both(zone, balanced)),
-            (Self::Service { ready, .. }, Wanted::Instances) => Found::Addresses(zone.both(ready)),
+            (Self::Service { ready, inside, .. }, Wanted::Instances) => {
+                let inside = ready.get(..*inside).unwrap_or_default();
+                Found::Addresses(Addresses { v4: ready, ..zone.both(inside) })
+            }
             (Self::Service { name, offers, .. }, Wanted::Ports(ports)) => {
                 let itself = (&**name, self.of_both(zone, balanced));
                 Targets::new(offers, ports, itself, zone).map_or(Found::Missing, Found::Targets)

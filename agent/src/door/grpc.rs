@@ -2,6 +2,7 @@
 
 mod identity;
 mod read;
+mod register;
 mod run;
 mod words;
 

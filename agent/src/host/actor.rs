@@ -16,7 +16,7 @@ use super::again::Again;
 use super::mesh::{DataPlane, Mesh};
 use super::rest::Rest;
 use super::trouble::Trouble;
-use super::{Effective, HostViews, LinkState, Reported, Spec};
+use super::{Effective, HostViews, LinkState, Looked, Outside, Reported, Spec};
 use crate::attachment::{Claim, Hold, Reservation};
 use crate::disk::{DiskError, Folder, StoredAnchor, StoredWorkload, network_to_bytes};
 use crate::overlay::{Local, Overlay, Reason};
@@ -75,6 +75,7 @@ enum Request {
     Reserve(Claim, oneshot::Sender<Result<Reservation, AttachError>>),
     Release(Hold, oneshot::Sender<Result<(), DiskError>>),
     Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
+    Down(BTreeSet<Outside>),
 }
 
 impl HostHandle {
@@ -145,6 +146,12 @@ impl HostHandle {
         self.ask(|answer| Request::Reserved(network, address, answer)).await?
     }
 
+    /// Says which instances outside every network do not work.
+    pub(crate) async fn set_down(&self, down: BTreeSet<Outside>) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(Request::Down(down)).await;
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, wait) = oneshot::channel();
         self.requests.send(request(answer)).await.ok()?;
@@ -163,7 +170,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
     );
     let (complaints, clocks, begun) =
         (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
-    let reservations = watch::Sender::default();
+    let (reservations, outside) = (watch::Sender::default(), watch::Sender::new(parts.mesh.outside()));
     let views = HostViews {
         begun: begun.subscribe(),
         networks: networks.subscribe(),
@@ -172,6 +179,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         reported: reported.subscribe(),
         clocks: clocks.subscribe(),
         reservations: reservations.subscribe(),
+        outside: outside.subscribe(),
         complaints: complaints.subscribe(),
     };
     let dirty = parts.mesh.networks().into_iter().collect();
@@ -191,6 +199,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         again: Again::default(),
         complaints,
         reservations,
+        outside,
         begun,
         rest: Rest::default(),
     };
@@ -263,6 +272,7 @@ struct Host {
     again: Again,
     complaints: watch::Sender<Vec<String>>,
     reservations: watch::Sender<Vec<Reservation>>,
+    outside: watch::Sender<Vec<Looked>>,
     begun: watch::Sender<bool>,
     rest: Rest,
 }
@@ -362,6 +372,7 @@ impl Host {
                 let of = |kept: &Reservation| kept.network == network && kept.address == address;
                 let _ = answer.send(mesh.reservations().find(|kept| of(kept)).cloned());
             }
+            Request::Down(down) => self.dirty.extend(mesh.set_down(down)),
             Request::Release(hold, answer) => {
                 let removed = self.parts.reservations.remove(&Reservation::record_name(&hold));
                 if removed.is_ok() {
@@ -407,6 +418,7 @@ impl Host {
                     }
                     self.dirty.insert(name.clone());
                     self.unsaved.insert(name);
+                    self.show_outside();
                 }
             }
             LinkEvent::Gone(network) => self.drop_network(&network).await,
@@ -459,6 +471,7 @@ impl Host {
             tracing::error!(%error, %network, "cannot remove the network");
         }
         self.show_networks();
+        self.show_outside();
         if let Err(error) = self.parts.folder.remove(network.as_str()) {
             tracing::error!(%error, %network, "cannot forget the network");
         }
@@ -536,6 +549,15 @@ impl Host {
                 self.show_networks();
             }
         }
+    }
+
+    fn show_outside(&self) {
+        let outside = self.parts.mesh.outside();
+        self.outside.send_if_modified(|known| {
+            let news = *known != outside;
+            *known = outside;
+            news
+        });
     }
 
     fn show_networks(&self) {

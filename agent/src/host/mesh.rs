@@ -9,7 +9,7 @@ use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{Network, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Aliases, Generation, MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
-use super::Spec;
+use super::{Outside, Spec};
 use crate::attachment::{Hold, Reservation};
 use crate::ipam::{Ipam, IpamError};
 use crate::overlay::Local;
@@ -24,6 +24,8 @@ pub(crate) struct Mesh {
     hosted: BTreeMap<Key, Hosted>,
     /// Addresses that are kept for somebody.
     pub(super) reserved: BTreeMap<Hold, Reservation>,
+    /// The instances outside every network that do not work, seen from here.
+    pub(super) down: BTreeSet<Outside>,
     version: u64,
 }
 
@@ -154,6 +156,7 @@ impl Mesh {
             networks: BTreeMap::new(),
             hosted: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            down: BTreeSet::new(),
             version: 0,
         }
     }
@@ -244,6 +247,7 @@ impl Mesh {
             .retain(|known| known.node != self.node.name && !local.iter().any(|own| own.name == known.name));
         snapshot.workloads.extend(local);
         snapshot.workloads.sort_by(|a, b| a.name.cmp(&b.name));
+        self.leave_out(&mut snapshot);
         Some(snapshot)
     }
 

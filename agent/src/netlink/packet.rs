@@ -1,11 +1,12 @@
-//! Raw Ethernet frames out of one device.
+//! Raw Ethernet frames out of one device, and into a listener at one.
 #![allow(unsafe_code, reason = "no safe wrapper makes a link-layer socket address to send to")]
 
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
 /// A packet socket that sends and never receives.
 #[derive(Debug)]
@@ -27,18 +28,73 @@ impl PacketSocket {
     /// # Errors
     /// When the device is gone or down.
     pub fn send(&self, index: u32, frame: &[u8]) -> io::Result<()> {
-        let index = i32::try_from(index).map_err(io::Error::other)?;
-        // SAFETY: the closure fills in a sockaddr_ll, which sockaddr_storage has room and alignment for; every
-        // field not set is zero, as try_init hands over zeroed storage.
-        let ((), to) = unsafe {
-            SockAddr::try_init(|storage, length| {
-                let address = storage.cast::<libc::sockaddr_ll>();
-                (*address).sll_family = libc::AF_PACKET as u16;
-                (*address).sll_ifindex = index;
-                *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-                Ok(())
-            })
-        }?;
-        self.0.send_to(frame, &to).map(drop)
+        self.0.send_to(frame, &device(index, 0)?).map(drop)
     }
+}
+
+/// A packet socket at one device: what comes in there is heard before rules see it, as far as a filter lets it.
+#[derive(Debug)]
+pub struct PacketListener(Socket);
+
+impl PacketListener {
+    /// Opens a socket in `ns` at device `index`, which hears what the classic BPF program `filter` takes and never waits.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW, when the namespace cannot be entered or the device is gone.
+    pub fn open(hopper: &Hopper, ns: &NetNs, index: u32, filter: Vec<SockFilter>) -> io::Result<Self> {
+        let open = move || {
+            // Protocol 0, until the filter stands.
+            let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+            socket.attach_filter(&filter)?;
+            socket.bind(&device(index, libc::ETH_P_ALL as u16)?)?;
+            Ok(Self(socket))
+        };
+        hopper.run(ns, open)?
+    }
+
+    /// Takes the next frame, as far as it fits.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; what the kernel says, such as that the device is down.
+    pub fn receive(&self, frame: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(frame)
+    }
+
+    /// Sends `frame`, beginning with its Ethernet header, out of the device.
+    ///
+    /// # Errors
+    /// When the device is gone or down.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.0.send(frame).map(drop)
+    }
+}
+
+impl AsFd for PacketListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for PacketListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The address of a device, for frames of a protocol.
+fn device(index: u32, protocol: u16) -> io::Result<SockAddr> {
+    let index = i32::try_from(index).map_err(io::Error::other)?;
+    // SAFETY: the closure fills in a sockaddr_ll, which sockaddr_storage has room and alignment for; every
+    // field not set is zero, as try_init hands over zeroed storage.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = storage.cast::<libc::sockaddr_ll>();
+            (*address).sll_family = libc::AF_PACKET as u16;
+            (*address).sll_protocol = protocol.to_be();
+            (*address).sll_ifindex = index;
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    }?;
+    Ok(address)
 }

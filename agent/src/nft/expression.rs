@@ -303,8 +303,15 @@ impl Rule {
         })
     }
 
-    /// `dnat to numgen random mod MODULUS map { ... }`, with the transaction's set of this number.
-    pub(crate) fn choose(self, family: Family, modulus: u32, set: &str, id: u32) -> Self {
+    /// `dnat to numgen random mod MODULUS map { ... }`, with the transaction's set of this number; `with_port`: of addresses with
+    /// ports.
+    pub(crate) fn choose(
+        self,
+        family: Family,
+        modulus: u32,
+        (set, id): (&str, u32),
+        with_port: bool,
+    ) -> Self {
         let number = self.expression("numgen", |data| {
             data.number(1, FIRST);
             data.number(2, modulus);
@@ -327,6 +334,9 @@ impl Rule {
             data.number(1, 1);
             data.number(2, family.nfproto.into());
             data.number(3, FIRST);
+            if with_port {
+                data.number(5, NEXT[0]);
+            }
         })
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use sealane_proto::types::UnderlayAddr;
 
+use super::{Overlay, OverlayError, blocking};
 use crate::netlink::{NetlinkError, Socket};
 
 /// What VXLAN adds to a frame over IPv4: outer IP 20, UDP 8, VXLAN 8 and the inner Ethernet header 14 (RFC 7348).
@@ -44,6 +45,21 @@ pub enum UnderlayError {
     /// The kernel could not be asked.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+}
+
+impl Overlay {
+    /// Whether the host has an address.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) async fn has_address(&self, address: IpAddr) -> Result<bool, OverlayError> {
+        let kernel = self.kernel.clone();
+        blocking(move || {
+            let addresses = Socket::open(&kernel.hopper, &kernel.host)?.addresses()?;
+            Ok(addresses.iter().any(|known| known.address == address))
+        })
+        .await
+    }
 }
 
 impl Underlay {

@@ -97,8 +97,8 @@ fn base_chains(table: &ServiceTable) -> Vec<Chain> {
 
 /// The rule of a port's chain, with the map of this number in its transaction.
 fn choice(backends: &Backends, id: u32) -> Rule {
-    let total = backends.endpoints.iter().map(|(_, weight)| u32::from(weight.get())).sum();
-    Rule::default().choose(Family::V4, total, "__map%d", id)
+    let total = backends.endpoints.iter().map(|known| u32::from(known.weight.get())).sum();
+    Rule::default().choose(Family::V4, total, ("__map%d", id), backends.elsewhere)
 }
 
 /// The transaction that puts the table in the place of what is there.
@@ -179,6 +179,9 @@ impl Writer<'_> {
     /// A port's rule: every endpoint has as many of the numbers as it weighs.
     fn choice(&mut self, backends: &Backends) {
         let (id, Family { kind, length, .. }) = (self.next_set(), Family::V4);
+        // An address, or an address and a port.
+        let (kind, length) =
+            if backends.elsewhere { ((kind << 6) | PORT, length + 4) } else { (kind, length) };
         self.put(9, NLM_F_CREATE, |map| {
             map.text(2, "__map%d");
             map.number(3, ANONYMOUS | CONSTANT | INTERVAL | MAP);
@@ -190,9 +193,14 @@ impl Writer<'_> {
         });
         let mut first = 0;
         let mut ranges: Vec<Attributes> = Vec::new();
-        for (address, weight) in &backends.endpoints {
-            ranges.push(range(first, *address));
-            first += u32::from(weight.get());
+        for known in &backends.endpoints {
+            let mut place = octets(known.address);
+            if backends.elsewhere {
+                place.extend(known.port.to_be_bytes());
+                place.extend([0; 2]);
+            }
+            ranges.push(range(first, &place));
+            first += u32::from(known.weight.get());
         }
         ranges.push(end(first));
         self.elements_of(id, "__map%d", &ranges);
@@ -202,11 +210,11 @@ impl Writer<'_> {
     }
 }
 
-/// The numbers from `first` on, up to the next element, choose `address`.
-fn range(first: u32, address: IpAddr) -> Attributes {
+/// The numbers from `first` on, up to the next element, choose `place`.
+fn range(first: u32, place: &[u8]) -> Attributes {
     Attributes::of(|element| {
         element.nested(1, |data| value(data, &first.to_be_bytes()));
-        element.nested(2, |data| value(data, &octets(address)));
+        element.nested(2, |data| value(data, place));
     })
 }
 

@@ -15,7 +15,7 @@ pub struct Mapped {
     pub vip: IpAddr,
     /// Over which transport.
     pub transport: Transport,
-    /// The number, the same at the endpoints.
+    /// The number, the same at the endpoints that are workloads.
     pub port: u16,
 }
 
@@ -25,8 +25,21 @@ pub(super) struct Backends {
     /// The name of the chain that chooses one: it says everything that the chain does, so that a chain of this name
     /// is never changed, only replaced.
     pub(super) chain: String,
-    /// Addresses with their weights, none of them 0; sorted, not empty.
-    pub(super) endpoints: Vec<(IpAddr, Weight)>,
+    /// None of them weighs 0; sorted, not empty.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Whether one of them listens at another port than the service's.
+    pub(super) elsewhere: bool,
+}
+
+/// One of those who serve a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Endpoint {
+    /// Where.
+    pub(super) address: IpAddr,
+    /// Its share.
+    pub(super) weight: Weight,
+    /// At which port.
+    pub(super) port: u16,
 }
 
 /// The services of one network for one kind of workload.
@@ -103,7 +116,17 @@ impl ServiceTable {
             let (port, transport) = offered.key();
             let offers = |workload: &&&Workload| workload.ports.iter().any(|own| own.key() == offered.key());
             let endpoints = instances.iter().filter(offers);
-            let endpoints = endpoints.map(|known| (known.address.to_ipv4().into(), known.weight));
+            let endpoints = endpoints.map(|known| Endpoint {
+                address: known.address.to_ipv4().into(),
+                weight: known.weight,
+                port: port.get(),
+            });
+            let outside = service.outside(offered.key()).map(|place| Endpoint {
+                address: (*place.ip()).into(),
+                weight: Weight::default(),
+                port: place.port(),
+            });
+            let endpoints = endpoints.chain(outside);
             if let Some(backends) = Backends::new(&service.name, transport, port.get(), endpoints) {
                 self.ports.insert(Mapped { vip, transport, port: port.get() }, backends);
             }
@@ -112,9 +135,10 @@ impl ServiceTable {
 
     /// A table with one port, to try what the kernel has.
     pub(super) fn sample(vip: IpAddr) -> Self {
-        let endpoints = vec![(vip, Weight::default())];
-        let backends = Backends { chain: "svc/probe".to_owned(), endpoints };
-        let mapped = Mapped { vip, transport: Transport::Udp, port: 9 };
+        let (weight, port) = (Weight::default(), 9);
+        let endpoints = vec![Endpoint { address: vip, weight, port }];
+        let backends = Backends { chain: "svc/probe".to_owned(), endpoints, elsewhere: false };
+        let mapped = Mapped { vip, transport: Transport::Udp, port };
         Self { vips: [vip].into(), ports: [(mapped, backends)].into(), ..Self::default() }
     }
 
@@ -139,7 +163,7 @@ impl ServiceTable {
     #[must_use]
     pub fn serves(&self, mapped: Mapped, answerer: IpAddr) -> bool {
         match self.ports.get(&mapped) {
-            Some(backends) => backends.endpoints.iter().any(|(address, _)| *address == answerer),
+            Some(backends) => backends.endpoints.iter().any(|known| known.address == answerer),
             None => !self.vips.contains(&mapped.vip),
         }
     }
@@ -165,7 +189,7 @@ impl ServiceTable {
         let (old, new) = (datagrams(before), datagrams(self));
         new.keys().any(|mapped| !old.contains_key(mapped))
             || old.iter().any(|(mapped, backends)| {
-                backends.endpoints.iter().any(|(address, _)| !self.serves(*mapped, *address))
+                backends.endpoints.iter().any(|known| !self.serves(*mapped, known.address))
             })
     }
 }
@@ -175,7 +199,7 @@ impl Backends {
         service: &ServiceName,
         transport: Transport,
         port: u16,
-        endpoints: impl Iterator<Item = (IpAddr, Weight)>,
+        endpoints: impl Iterator<Item = Endpoint>,
     ) -> Option<Self> {
         let mut endpoints: Vec<_> = endpoints.collect();
         endpoints.sort_unstable();
@@ -183,17 +207,21 @@ impl Backends {
             return None;
         }
         let mut content = crc32fast::Hasher::new();
-        for (address, weight) in &endpoints {
-            content.update(format!("{address} {weight}\n").as_bytes());
+        for Endpoint { address, weight, port: own } in &endpoints {
+            let elsewhere = if *own == port { String::new() } else { format!(":{own}") };
+            content.update(format!("{address}{elsewhere} {weight}\n").as_bytes());
         }
         let chain = format!("svc/{service}/{transport}/{port}/{:08x}", content.finalize());
-        Some(Self { chain, endpoints })
+        let elsewhere = endpoints.iter().any(|known| known.port != port);
+        Some(Self { chain, endpoints, elsewhere })
     }
 
     /// Whether all of these endpoints are among the others.
     fn meets(&self, others: &Self) -> bool {
-        let serves = |(address, _): &(IpAddr, Weight)| {
-            others.endpoints.binary_search_by_key(address, |(other, _)| *other).is_ok()
+        let serves = |known: &Endpoint| {
+            let from = others.endpoints.partition_point(|other| other.address < known.address);
+            let same = others.endpoints[from..].iter().take_while(|other| other.address == known.address);
+            same.map(|other| other.port).any(|port| port == known.port)
         };
         self.endpoints.iter().all(serves)
     }

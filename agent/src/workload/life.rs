@@ -14,6 +14,7 @@ use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::{ROOM, SOCKET};
+use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
 
 use super::Context;
@@ -110,6 +111,12 @@ impl Life {
     /// Its interface's name.
     pub(super) fn interface(&self) -> String {
         self.local.seat.interface().to_string()
+    }
+
+    /// The Ethernet address of the network's own address.
+    pub(super) fn gateway_mac(&self) -> MacAddr {
+        let network = &self.effective.borrow().snapshot.network;
+        network.mac_of(network.subnet.gateway())
     }
 
     /// The network's own address.

@@ -20,8 +20,9 @@ use crate::attachment::{AttachSpec, Attached, Event, Failure, Hold, Progress};
 use crate::disk::StoredWorkload;
 use crate::host::Effective;
 use crate::overlay::Local;
-use crate::seat::Owner;
+use crate::seat::{DeviceName, Owner};
 use crate::sidecar::Key;
+use crate::tap::{self, Tap};
 
 /// When a workload that could not be taken up is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);
@@ -52,14 +53,20 @@ struct Sandbox {
     /// Whether its names come before those of its runtime's resolver.
     takes_over: bool,
     ground: Option<Ground>,
+    /// The device of a virtual machine, if it is one, and what serves it.
+    machine: Option<DeviceName>,
+    tap: Option<Tap>,
 }
 
 /// A new workload.
 pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Progress) {
     let admitted = match admission::admit(&context, &request, &progress).await {
         Ok(Some(admitted)) => admitted,
-        Ok(None) => return,
-        Err(error) => return progress.failed(error).await,
+        Ok(None) => return leave_room(&context, &request.anchor).await,
+        Err(error) => {
+            leave_room(&context, &request.anchor).await;
+            return progress.failed(error).await;
+        }
     };
     let Admitted { attachments, dismissed } = admitted;
     let lifeline = Lifeline { anchor: request.anchor, dismissed };
@@ -128,6 +135,16 @@ pub(super) fn about(hold: Option<&Hold>, container: Option<&str>) -> Option<Stri
     hold.filter(|hold| hold.has_resolver()).map(Hold::as_str).or(container).map(str::to_owned)
 }
 
+/// Removes the room of a virtual machine that was not taken in, unless another request has been.
+async fn leave_room(context: &Context, anchor: &Anchor) {
+    let hold = anchor.hold().filter(|hold| context.roster.key_of(hold).is_none());
+    if let Some(device) = hold.and_then(tap::device_of)
+        && let Err(error) = tap::remove(context, device).await
+    {
+        tracing::error!(%error, %device, "cannot remove the room of a machine that was not attached");
+    }
+}
+
 /// Hears what is waited for, for ever.
 async fn hear(words: &mut mpsc::Receiver<Result<Event, Failure>>, trouble: impl Fn(Option<String>)) {
     while let Some(word) = words.recv().await {
@@ -159,6 +176,8 @@ impl Sandbox {
             owner,
             takes_over: hold.is_some_and(Hold::has_resolver),
             ground: None,
+            machine: hold.and_then(tap::device_of),
+            tap: None,
         }
     }
 
@@ -236,6 +255,16 @@ impl Sandbox {
             self.ground =
                 Some(Ground::lay(&self.context, &keys, &netns, (self.owner, self.takes_over), names)?);
         }
+        self.lay_tap(&netns).await
+    }
+
+    /// Gives a virtual machine its device.
+    async fn lay_tap(&mut self, netns: &NetNs) -> Result<(), AttachError> {
+        if let (Some(device), Some(first), None) = (self.machine, self.lives.first(), &self.tap) {
+            let seat = (&first.seated(), first.gateway_mac());
+            let laid = Tap::lay(&self.context, first.key(), (device, netns), seat).await;
+            self.tap = Some(laid.map_err(|error| AttachError::setup(first.key(), error))?);
+        }
         Ok(())
     }
 
@@ -284,6 +313,12 @@ impl Sandbox {
         self.context.roster.close(first);
         join_all(self.lives.iter_mut().map(Life::retire)).await;
         ground::clear(&self.context, &keys, self.ground.take(), &self.names);
+        drop(self.tap.take());
+        if let Some(device) = self.machine
+            && let Err(error) = tap::remove(&self.context, device).await
+        {
+            tracing::error!(%error, %device, "cannot remove the TAP device of a machine that was dismissed");
+        }
         if let Err(error) = self.context.folder.remove(&first.record_name()) {
             tracing::error!(%error, workload = name, "cannot forget a workload that ended");
         }

@@ -9,6 +9,8 @@ use sealane_sys::{NetNs, Process};
 use super::anchor::Anchor;
 use super::{AttachError, Context};
 use crate::attachment::{Netns, Target};
+use crate::seat::DeviceName;
+use crate::tap;
 
 /// The agent's own network namespace, and the machine's.
 const HOST: [&str; 2] = ["/proc/self/ns/net", "/proc/1/ns/net"];
@@ -22,7 +24,11 @@ fn refused(reason: impl Into<String>) -> AttachError {
 /// # Errors
 /// [`AttachError::Namespace`] when it is not there, not the one that the caller sees, or not one to attach.
 pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
+    if let Netns::Tap(device) = &target.netns {
+        return room(context, *device, target);
+    }
     let (pid, path) = match &target.netns {
+        Netns::Tap(device) => (None, tap::room(&context.run_dir, device)),
         Netns::Process(pid) => (Some(*pid), PathBuf::from(format!("/proc/{pid}/ns/net"))),
         Netns::Path(path) => (path.to_str().and_then(pid_of), path.clone()),
     };
@@ -52,6 +58,24 @@ pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs)
         (None, None) => Anchor::Path { path, inode },
     };
     Ok((anchor, netns))
+}
+
+/// A new room for the machine at a TAP device that is not there yet.
+fn room(context: &Context, device: DeviceName, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
+    let fail = |error: &dyn std::fmt::Display| refused(format!("TAP device {device}: {error}"));
+    if let Some(hold) = &target.hold
+        && let Some(key) = context.roster.key_of(hold)
+    {
+        return Err(AttachError::Held(hold.clone(), key));
+    }
+    let host = NetNs::current().map_err(|error| fail(&error))?;
+    if tap::exists(&context.hopper, &host, &device).map_err(|error| fail(&error))? {
+        return Err(refused(tap::TapError::Taken(device).to_string()));
+    }
+    let path = tap::room(&context.run_dir, &device);
+    let netns = NetNs::ensure_at(&path).map_err(|error| fail(&error))?;
+    let hold = target.hold.clone().ok_or_else(|| fail(&"nobody holds it"))?;
+    Ok((Anchor::Held { hold, path, process: None }, netns))
 }
 
 fn inode(netns: &NetNs) -> Result<u64, AttachError> {

@@ -18,6 +18,10 @@ pub(crate) enum Trouble {
     Unhealthy,
     /// Its container has started again and is not attached.
     Container,
+    /// The TAP device of a virtual machine does not stand.
+    Tap,
+    /// A virtual machine has another Ethernet address than it was given.
+    Stranger,
 }
 
 impl Trouble {
@@ -34,6 +38,10 @@ impl Trouble {
             Self::Container => format!(
                 "the container of workload {key} has started again and is not attached yet, tried again all the time: {why}"
             ),
+            Self::Tap => format!(
+                "workload {key} is cut off, its TAP device does not stand, tried again all the time: {why}"
+            ),
+            Self::Stranger => format!("workload {key} has no address: {why}"),
             Self::Sidecar => format!("workload {key} gets no calls, its sidecar does not work: {why}"),
         }
     }

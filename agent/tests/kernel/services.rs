@@ -240,6 +240,7 @@ impl Scene {
             ports,
             declared: false,
             mtls: None,
+            external: Default::default(),
         }];
         let rules = ServiceRules::new(hosts.a.hopper.clone(), network.name.clone());
         Self { hosts, client, servers, snapshot, sidecar: false, rules }

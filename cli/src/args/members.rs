@@ -1,7 +1,10 @@
 //! Verbs about hosts, services and workloads: what is there, and what leaves.
 
 use clap::{Args, Subcommand};
-use sealane_proto::types::{NetworkName, NodeName, ServiceRef, TwoNetworks, WorkloadRef};
+use sealane_proto::types::{
+    ExternalAddr, Interval, NetworkName, NodeName, Probe, ServiceName, ServicePort, ServiceRef, TwoNetworks,
+    WorkloadRef,
+};
 
 /// `sealane service`.
 #[derive(Debug, Args)]
@@ -28,6 +31,29 @@ impl NamedService {
     }
 }
 
+/// `sealane service register`.
+#[derive(Debug, Args)]
+pub(crate) struct Register {
+    /// Its name
+    #[arg(value_name = "SERVICE")]
+    pub(crate) name: ServiceName,
+    /// The network whose workloads call it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: NetworkName,
+    /// Where its instances are: IPv4 addresses, with a port each when the service has one port
+    #[arg(long = "address", value_name = "IP[:PORT]", value_delimiter = ',', required = true)]
+    pub(crate) addresses: Vec<ExternalAddr>,
+    /// A port of the service; the addresses' own when not given
+    #[arg(long = "port", value_name = "[NAME=]PORT[/PROTO]")]
+    pub(crate) ports: Vec<ServicePort>,
+    /// How each host finds out which instances work: tcp, or http:PATH; all are taken to when not given
+    #[arg(long, value_name = "PROBE")]
+    pub(crate) check: Option<Probe>,
+    /// The time between two checks, 100ms to 1h; 5s when not given
+    #[arg(long, value_name = "DURATION", requires = "check")]
+    pub(crate) interval: Option<Interval>,
+}
+
 /// What can be done with services.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceAction {
@@ -41,6 +67,10 @@ pub(crate) enum ServiceAction {
     Inspect(NamedService),
     /// List a service's instances and whether they get calls
     Endpoints(NamedService),
+    /// Register a service whose instances run outside every network, such as a database at a fixed address
+    Register(Register),
+    /// End what `register` began
+    Deregister(NamedService),
     /// Remove a service that has no instances; its address is free when every host has forgotten it
     Rm(NamedService),
 }

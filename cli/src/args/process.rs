@@ -169,6 +169,15 @@ pub(crate) struct HostArgs {
     /// Where dockerd answers, which knows containers' names and labels
     #[arg(long, value_name = "PATH", default_value = "/run/docker.sock", value_hint = ValueHint::FilePath)]
     pub(crate) docker_api: PathBuf,
+    /// Files about services outside every network, which this host registers
+    #[arg(
+        long,
+        env = "SEALANE_SERVICES_DIR",
+        value_name = "DIR",
+        default_value = "/etc/sealane/services.d",
+        value_hint = ValueHint::DirPath
+    )]
+    pub(crate) services_dir: PathBuf,
 }
 
 /// `sealane proxy`: started by the agent, in the workload's network namespace.

@@ -95,6 +95,9 @@ pub(crate) struct Target {
     /// A service of systemd, by its unit's name without `.service`: a namespace is made for it, which stays until `detach`
     #[arg(long, value_name = "UNIT")]
     pub(crate) unit: Option<UnitName>,
+    /// A virtual machine, by the TAP device that is made for it and stays until `detach`: `-netdev tap,ifname=NAME`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tap: Option<String>,
 }
 
 /// `sealane detach`.

@@ -10,12 +10,14 @@ use sealane_agent::overlay::source_towards;
 use sealane_base::admin;
 use sealane_base::task::{self, Task};
 use sealane_control::Control;
+use sealane_proto::document::Document;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
 use sealane_proto::types::UnderlayAddr;
 use tokio::net::TcpListener;
 
 use crate::args::HostArgs;
+use crate::document;
 use crate::failure::Failure;
 
 /// How long the token lives that `up` makes for its own agent.
@@ -73,8 +75,17 @@ pub(super) fn agent_config(
         vxlan_port: host.vxlan_port.get(),
         docker_plugin: host.docker_plugin,
         docker_api: host.docker_api,
+        services_dir: host.services_dir,
+        read_documents: documents,
         binary,
     })
+}
+
+/// The documents of a file; what is wrong with it in one line.
+fn documents(path: &Path) -> Result<Vec<Document>, String> {
+    let read = document::read(&[path.to_owned()]);
+    let read = read.map_err(|failure| failure.sentence().replace("\nerror: ", "; "))?;
+    Ok(read.into_iter().map(|written| written.document).collect())
 }
 
 /// An agent that is ready.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use sealane_proto::types::{NetworkName, NodeName, ServiceRef};
 use sealane_proto::wire::v1;
 
+use super::register;
 use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction};
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
@@ -24,7 +25,7 @@ pub(crate) fn nodes(node: &Node, common: &Common, printer: &Printer) -> Result<(
     }
 }
 
-/// `sealane service ls|inspect|endpoints|rm`.
+/// `sealane service ls|inspect|endpoints|register|deregister|rm`.
 pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &service.action {
         ServiceAction::Ls { network } => {
@@ -39,6 +40,8 @@ pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) ->
             let (_, instances) = find_service(named, common)?;
             printer.list(&instances.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
         }
+        ServiceAction::Register(asked) => register::register(asked, common, printer),
+        ServiceAction::Deregister(named) => register::deregister(named, common, printer),
         ServiceAction::Rm(named) => remove_service(named, common, printer),
     }
 }
@@ -151,7 +154,7 @@ fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer)
     Ok(())
 }
 
-fn find_service(
+pub(super) fn find_service(
     named: &NamedService,
     common: &Common,
 ) -> Result<(v1::ServiceView, Vec<v1::WorkloadView>), Failure> {

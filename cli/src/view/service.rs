@@ -1,8 +1,8 @@
 //! Services.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use sealane_proto::types::Mtls;
+use sealane_proto::types::{Mtls, Probe};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
@@ -22,6 +22,12 @@ pub(crate) struct ServiceView {
     mtls: String,
     ready: u32,
     instances: u32,
+    /// Instances outside every network, which are called in plain; on a host, those that work seen from there.
+    external: Vec<String>,
+    /// How hosts find out which of these work: `tcp`, `http:PATH`, or nothing; and how often.
+    check: Option<String>,
+    /// The host that has registered it.
+    registrar: Option<String>,
 }
 
 /// A service with its instances, as `service inspect` shows it.
@@ -52,6 +58,11 @@ impl Sheet for ServiceSheet {
             ("ready", format!("{} of {}", service.ready, service.instances)),
         ];
         lines.extend(self.endpoints.iter().map(|endpoint| ("endpoint", endpoint.line())));
+        lines.extend(service.external.iter().map(|at| ("external", format!("{at}, called in plain"))));
+        lines.extend(
+            service.check.iter().map(|check| ("check", format!("{check}, by every host for itself"))),
+        );
+        lines.extend(service.registrar.iter().map(|node| ("registered by", format!("node {node}"))));
         lines
     }
 }
@@ -68,8 +79,17 @@ impl From<v1::ServiceView> for ServiceView {
             mtls: text(view.mtls).unwrap_or_else(|| Mtls::Permissive.to_string()),
             ready: view.ready,
             instances: view.instances,
+            external: service.external,
+            check: service.check.map(check),
+            registrar: text(service.registrar),
         }
     }
+}
+
+fn check(check: v1::Check) -> String {
+    let http = check.http.parse().ok();
+    let interval = Duration::from_millis(check.interval_millis.into());
+    format!("{} every {}", Probe(http), humantime::format_duration(interval))
 }
 
 impl Row for ServiceView {

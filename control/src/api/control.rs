@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::documents;
 use super::status::invalid;
 use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
@@ -170,6 +171,15 @@ impl v1::control_server::Control for ControlApi {
         }
         let certificate = self.sign(&key, principal, self.serials(&node)?)?;
         Ok(Response::new(v1::SignResponse { certificate: Some(certificate) }))
+    }
+
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
+        let node = self.node(&request)?;
+        let refused = documents::register(&self.context.writer, node, request.into_inner()).await?;
+        Ok(Response::new(v1::RegisterResponse { refused }))
     }
 
     type SyncStream = ReceiverStream<Result<v1::ControlMessage, Status>>;

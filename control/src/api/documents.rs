@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use sealane_base::drain::Draining;
 use sealane_proto::document::{Document, DocumentId, Kind};
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tonic::Status;
 use v1::document_result::Effect as Said;
 
 use super::status_of;
 use crate::VERSION;
-use crate::core::{Apply, DocumentRefusal, Effect, Withdraw, WithdrawRefusal, Withdrawn};
+use crate::core::{Apply, DocumentRefusal, Effect, Register, Withdraw, WithdrawRefusal, Withdrawn};
 use crate::registry::Registry;
 use crate::store::Writer;
 
@@ -79,6 +79,48 @@ pub(super) async fn await_applied(
     let behind = if in_time { BTreeSet::new() } else { behind };
     let texts = |names: BTreeSet<_>| names.iter().map(ToString::to_string).collect();
     Ok(v1::AwaitAppliedResponse { behind: texts(behind), disconnected: texts(disconnected) })
+}
+
+/// Makes what a host registers these services; answers per document why it is refused, or nothing.
+pub(super) async fn register(
+    writer: &Writer,
+    node: NodeName,
+    request: v1::RegisterRequest,
+) -> Result<Vec<String>, Status> {
+    let v1::RegisterRequest { documents, mut partial } = request;
+    limit(documents.len())?;
+    let mut refused = vec![String::new(); documents.len()];
+    let (mut places, mut services) = (vec![], vec![]);
+    for (at, text) in documents.iter().enumerate() {
+        match read(text) {
+            Ok(Document::Service(service)) => {
+                places.push(at);
+                services.push(service);
+            }
+            Ok(Document::Network(_)) => {
+                refused[at] =
+                    "a host registers services, not networks; apply it on the control host".to_owned();
+            }
+            // What it is about is not known: nothing may be taken for gone.
+            Err(reason) => {
+                refused[at] = reason;
+                partial = true;
+            }
+        }
+    }
+    let names: Vec<DocumentId> = services.iter().cloned().map(|one| Document::Service(one).id()).collect();
+    let command = Register { node: node.clone(), documents: services, partial };
+    let outcome = writer.submit(command).await.map_err(status_of)?;
+    for ((at, id), outcome) in places.into_iter().zip(&names).zip(outcome) {
+        match outcome {
+            Ok(Effect::Unchanged) => {}
+            Ok(Effect::Created | Effect::Configured) => {
+                tracing::info!(%node, object = %id, "a host has registered a service");
+            }
+            Err(refusal) => refused[at] = refusal.to_string(),
+        }
+    }
+    Ok(refused)
 }
 
 fn limit(documents: usize) -> Result<(), Status> {

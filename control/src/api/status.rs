@@ -4,9 +4,9 @@ use sealane_base::text::one_line;
 use tonic::{Code, Status};
 
 use crate::core::{
-    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, ReadmitRefusal, RecallRefusal,
-    RelocateRefusal, RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal, ReportRefusal,
-    RevokeTokenRefusal,
+    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, NoSuchNode, ReadmitRefusal,
+    RecallRefusal, RelocateRefusal, RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal,
+    ReportRefusal, RevokeTokenRefusal,
 };
 use crate::store::SubmitError;
 
@@ -76,6 +76,12 @@ impl Coded for RemoveNodeRefusal {
             Self::NotFound(_) => Code::NotFound,
             Self::InUse { .. } => Code::FailedPrecondition,
         }
+    }
+}
+
+impl Coded for NoSuchNode {
+    fn code(&self) -> Code {
+        Code::NotFound
     }
 }
 

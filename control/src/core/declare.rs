@@ -8,6 +8,7 @@ use sealane_proto::resource::{Network, Service};
 use sealane_proto::types::{Mtls, Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
 
 use super::draft::Draft;
+use super::external::{self, ExternalRefusal};
 use super::hosts::{self, HostInUse};
 use super::vip::{self, NoServiceAddress};
 use super::{Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkState, State, Timestamp};
@@ -82,6 +83,9 @@ pub enum DocumentRefusal {
     /// A host that is not named has workloads.
     #[error(transparent)]
     Hosts(#[from] HostInUse),
+    /// Instances outside every network.
+    #[error(transparent)]
+    External(#[from] ExternalRefusal),
     /// An instance speaks something else.
     #[error(
         "spec.ports: port {port} of service {service} is {declared}, but its instance {workload} on {node} \
@@ -129,7 +133,7 @@ impl Command for Apply {
 fn decide(document: &Document, draft: &State, now: Timestamp) -> Decided {
     match document {
         Document::Network(network) => decide_network(network, draft, now),
-        Document::Service(service) => decide_service(service, draft),
+        Document::Service(service) => decide_service(service, draft, None),
     }
 }
 
@@ -157,6 +161,9 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     if network == *known {
         return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
     }
+    if network.egress.is_denied() {
+        external::check_closing(draft, &name)?;
+    }
     let mut changes = hosts::excluded(draft, &name, &network.hosts, now)?;
     changes.push(Change::PutNetwork { network, changed: *changed });
     Ok(Decision { changes, outcome: Effect::Configured })
@@ -166,7 +173,12 @@ fn bytes(mtu: Option<Mtu>) -> String {
     mtu.map_or_else(|| "by the underlay".to_owned(), |mtu| format!("{mtu} bytes"))
 }
 
-fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
+/// What a service's document leads to that a host has registered, or nobody in particular.
+pub(super) fn decide_service(
+    document: &ServiceDocument,
+    draft: &State,
+    registrar: Option<&NodeName>,
+) -> Decided {
     let (name, network) = (&document.metadata.name, &document.metadata.network);
     let Some(state) = draft.networks.get(network) else {
         return Err(DocumentRefusal::NoNetwork(network.clone()));
@@ -174,11 +186,13 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
     check_instances(document, state)?;
     hosts::check_instances(state, name, &document.spec.hosts)?;
     let (known, ports, mtls) = (state.services.get(name), document.ports(), document.spec.mtls);
-    let (hosts, same) = (&document.spec.hosts, |known: &Service| known.ports == ports && known.mtls == mtls);
+    let (hosts, external) = (&document.spec.hosts, document.external(registrar.cloned()));
+    let same = |known: &Service| known.ports == ports && known.mtls == mtls && known.external == external;
+    if known.is_some_and(|known| known.declared && same(known) && known.hosts == *hosts) {
+        return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
+    }
+    external::check(draft, network, &external)?;
     let (outcome, vip, mut changes) = match known {
-        Some(known) if known.declared && same(known) && known.hosts == *hosts => {
-            return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
-        }
         Some(known) if known.declared => (Effect::Configured, known.vip, vec![]),
         // It is there by its instances: it keeps its address, and from now on has a document.
         Some(known) => (Effect::Created, known.vip, vec![]),
@@ -188,7 +202,7 @@ fn decide_service(document: &ServiceDocument, draft: &State) -> Decided {
         }
     };
     let hosts = hosts.clone();
-    let service = Service { name: name.clone(), hosts, vip, ports, declared: true, mtls };
+    let service = Service { name: name.clone(), hosts, vip, ports, declared: true, mtls, external };
     changes.push(Change::PutService { network: network.clone(), service });
     Ok(Decision { changes, outcome })
 }

@@ -1,11 +1,14 @@
 //! Hosts that leave the mesh, by their own will or by somebody else's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::types::NodeName;
 
-use super::{Change, Command, Decision, NodeRecord, Removal, Report, Rest, State, Timestamp, TokenStanding};
+use super::{
+    Change, Command, Decision, NodeRecord, Removal, Report, Rest, State, Timestamp, TokenStanding, external,
+};
 
 /// A host that was part of the mesh: its key admits it no more, and its certificates are good for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,9 +123,21 @@ pub(super) fn leaving(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<C
     // What the host would report without workloads: services keep the ports of other hosts' instances.
     let ended = Report { node: name.clone(), workloads: vec![] }.decide(state, now);
     let mut changes = ended.map(|decision| decision.changes).unwrap_or_default();
+    changes.extend(unregistered(state, name, &changes, now));
     changes.extend(resting(state, node, now));
     changes.push(Change::RemoveNode(name.clone()));
     changes
+}
+
+/// Ends what a host has registered, once its workloads have left.
+fn unregistered(state: &State, name: &NodeName, left: &[Change], now: Timestamp) -> Vec<Change> {
+    let mut services = state.networks.values().flat_map(|network| network.services.values());
+    if !services.any(|service| service.external.registrar.as_ref() == Some(name)) {
+        return vec![];
+    }
+    let mut after = state.clone();
+    left.iter().for_each(|change| after.apply(change));
+    external::dismissed(&after, name, &BTreeSet::new(), now)
 }
 
 /// Lets a host's blocks rest, and the addresses of its workloads that lie outside of them.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::convert::Infallible;
 
 use sealane_proto::document::DocumentId;
-use sealane_proto::resource::{Service, Workload};
+use sealane_proto::resource::{External, Service, Workload};
 use sealane_proto::types::{Hosts, NetworkName, ServiceName};
 
 use super::draft::Draft;
@@ -64,7 +64,7 @@ pub enum WithdrawRefusal {
     Network(#[from] RemoveNetworkRefusal),
 }
 
-type Decided = Result<Decision<Withdrawn>, WithdrawRefusal>;
+pub(super) type Decided = Result<Decision<Withdrawn>, WithdrawRefusal>;
 
 impl Command for Withdraw {
     type Outcome = Vec<Result<Withdrawn, WithdrawRefusal>>;
@@ -103,7 +103,12 @@ fn not_found() -> Decision<Withdrawn> {
     Decision { changes: vec![], outcome: Withdrawn::NotFound }
 }
 
-fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now: Timestamp) -> Decided {
+pub(super) fn decide_service(
+    network: &NetworkName,
+    name: &ServiceName,
+    draft: &State,
+    now: Timestamp,
+) -> Decided {
     let known = draft.networks.get(network).and_then(|state| Some((state, state.services.get(name)?)));
     let Some((state, known)) = known else { return Ok(not_found()) };
     let instances: Vec<&Workload> = state.instances_of(name).collect();
@@ -128,6 +133,7 @@ fn decide_service(network: &NetworkName, name: &ServiceName, draft: &State, now:
         hosts: Hosts::default(),
         declared: false,
         mtls: None,
+        external: External::default(),
         ..known.clone()
     };
     let changes = vec![Change::PutService { network, service }];

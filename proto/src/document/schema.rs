@@ -98,6 +98,25 @@ stands_for!(
     }
 );
 stands_for!(
+    /// Where an external instance is.
+    ExternalPlace,
+    {
+        "type": "string",
+        "pattern": "^([0-9]{1,3}\\.){3}[0-9]{1,3}(:[1-9][0-9]{0,4})?$",
+        "examples": ["192.0.2.50:5432"],
+    }
+);
+stands_for!(
+    /// The path of a request.
+    PathText,
+    { "type": "string", "maxLength": 256, "pattern": "^/[!-~]*$" }
+);
+stands_for!(
+    /// A time.
+    IntervalText,
+    { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "default": "5s" }
+);
+stands_for!(
     /// Bytes per packet.
     MtuBytes,
     { "type": "integer", "minimum": (Mtu::MIN), "maximum": (Mtu::MAX) }

@@ -6,11 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiVersion, FieldError};
-use crate::resource::Service;
-use crate::types::{Hosts, Mtls, NetworkName, Port, PortName, Protocol, ServiceName, ServicePort, Transport};
+use crate::resource::{External, Service};
+use crate::types::{
+    Check, ExternalAddr, Hosts, HttpPath, Interval, Mtls, NetworkName, Port, PortName, Protocol, ServiceName,
+    ServicePort, Transport,
+};
 
 /// How many ports a service may have.
 pub const PORTS: usize = 256;
+/// How many instances outside every network it may have.
+pub const EXTERNAL: usize = 64;
 
 /// A service of a network: its name and address are there before its first instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +68,46 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
+    /// Instances outside every network, by IPv4 address, or by address and port for a service with one port; called in plain, by
+    /// the ways out of the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<super::schema::ExternalPlace>", length(max = 64))]
+    pub external: Vec<ExternalAddr>,
+    /// How every host finds out which of these work; all are taken to when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckSpec>,
+}
+
+/// How it is found out whether an external instance works: its first TCP port accepts a connection or, with a path, answers a request
+/// with a status from 200 to 399.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckSpec {
+    /// The path to ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::schema::PathText>")]
+    pub http: Option<HttpPath>,
+    /// The time from one check to the next, 100ms to 1h; 5s when not given.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    #[schemars(with = "super::schema::IntervalText")]
+    pub interval: Interval,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_usual(interval: &Interval) -> bool {
+    *interval == Interval::default()
+}
+
+impl From<CheckSpec> for Check {
+    fn from(CheckSpec { http, interval }: CheckSpec) -> Self {
+        Self { http, interval }
+    }
+}
+
+impl From<Check> for CheckSpec {
+    fn from(Check { http, interval }: Check) -> Self {
+        Self { http, interval }
+    }
 }
 
 /// A port of a service, the same at the service's address and at its instances.
@@ -101,7 +146,13 @@ impl ServiceDocument {
             api_version: ApiVersion::V1,
             kind: ServiceKind::Service,
             metadata,
-            spec: ServiceSpec { ports, hosts: service.hosts.clone(), mtls: service.mtls },
+            spec: ServiceSpec {
+                ports,
+                hosts: service.hosts.clone(),
+                mtls: service.mtls,
+                external: service.external.instances.clone(),
+                check: service.external.check.clone().map(Into::into),
+            },
         }
     }
 
@@ -131,7 +182,56 @@ impl ServiceDocument {
                 return Err(twice(at, "name", name.as_str(), first));
             }
         }
+        self.check_external()
+    }
+
+    /// Whether what is said of instances outside every network goes together.
+    fn check_external(&self) -> Result<(), FieldError> {
+        let ServiceSpec { ports, external, check, mtls, .. } = &self.spec;
+        let wrong = |path: String, reason: String| Err(FieldError { path, reason });
+        if external.len() > EXTERNAL {
+            let reason = format!("a service has up to {EXTERNAL} external instances, not {}", external.len());
+            return wrong("spec.external".to_owned(), reason);
+        }
+        for (at, instance) in external.iter().enumerate() {
+            let path = format!("spec.external[{at}]");
+            if external[..at].contains(instance) {
+                return wrong(path, format!("{instance} is there twice"));
+            }
+            if instance.port().is_some() && ports.len() != 1 {
+                let address = instance.address();
+                let reason = format!(
+                    "{instance} has a port, and the service has {}: write {address} alone, which then serves all of them",
+                    ports.len()
+                );
+                return wrong(path, reason);
+            }
+        }
+        let strict = ports.iter().position(|port| port.mtls == Some(Mtls::Strict));
+        let strict = strict.map(|at| format!("spec.ports[{at}].mtls"));
+        let strict = strict.or((*mtls == Some(Mtls::Strict)).then(|| "spec.mtls".to_owned()));
+        if let Some(path) = strict.filter(|_| !external.is_empty()) {
+            return wrong(path, "external instances are called in plain; leave it out".to_owned());
+        }
+        if check.is_some() && external.is_empty() {
+            return wrong(
+                "spec.check".to_owned(),
+                "only external instances are checked; leave it out".to_owned(),
+            );
+        }
+        if check.is_some() && ports.iter().all(|port| port.protocol.transport() == Transport::Udp) {
+            let reason = "a check needs a port over TCP, and the service has none; leave it out".to_owned();
+            return wrong("spec.check".to_owned(), reason);
+        }
         Ok(())
+    }
+
+    /// The instances outside every network as a service has them, of which `registrar` told.
+    #[must_use]
+    pub fn external(&self, registrar: Option<crate::types::NodeName>) -> External {
+        let mut instances = self.spec.external.clone();
+        instances.sort_unstable();
+        External { instances, check: self.spec.check.clone().map(Into::into), registrar }
     }
 
     /// The ports as a service has them, sorted by number and transport.

@@ -3,9 +3,11 @@ use super::*;
 const NETWORK: &str = r#"{"apiVersion":"sealane.dev/v1","kind":"Network","metadata":{"name":"shop"},"spec":{"subnets":["10.42.0.0/16"]}}"#;
 const SERVICE: &str = r#"{"apiVersion":"sealane.dev/v1","kind":"Service","metadata":{"name":"api","network":"shop"},"spec":{"ports":[{"name":"web","port":80,"protocol":"http"},{"port":9090}]}}"#;
 
+const OUTSIDE: &str = r#"{"apiVersion":"sealane.dev/v1","kind":"Service","metadata":{"name":"db","network":"shop"},"spec":{"ports":[{"port":5432}],"external":["192.0.2.50:5432"],"check":{"http":"/health","interval":"2s"}}}"#;
+
 #[test]
 fn documents_are_written_as_they_were_read() {
-    for text in [NETWORK, SERVICE] {
+    for text in [NETWORK, SERVICE, OUTSIDE] {
         let document = Document::from_json(text).unwrap();
         assert_eq!(document.to_json().unwrap(), text);
     }
@@ -48,6 +50,41 @@ fn what_is_wrong_is_named() {
             "spec.ports[1].mtls: port 9090 carries",
         ),
         (SERVICE, "http", "htp", "unknown variant `htp`"),
+        (OUTSIDE, "192.0.2.50:", "127.0.0.1:", "127.0.0.1 is a loopback address"),
+        (
+            OUTSIDE,
+            r#""192.0.2.50:5432""#,
+            r#""192.0.2.50","192.0.2.50""#,
+            "spec.external[1]: 192.0.2.50 is there twice",
+        ),
+        (
+            OUTSIDE,
+            "[{",
+            r#"[{"port":80},{"#,
+            "spec.external[0]: 192.0.2.50:5432 has a port, and the service has 2",
+        ),
+        (
+            OUTSIDE,
+            "[{",
+            r#"[{"mtls":"strict","#,
+            "spec.ports[0].mtls: external instances are called in plain",
+        ),
+        (
+            OUTSIDE,
+            r#""spec":{"#,
+            r#""spec":{"mtls":"strict","#,
+            "spec.mtls: external instances are called in plain",
+        ),
+        (
+            OUTSIDE,
+            r#""external":["192.0.2.50:5432"],"#,
+            "",
+            "spec.check: only external instances are checked",
+        ),
+        (OUTSIDE, "5432}", r#"5432,"protocol":"udp"}"#, "spec.check: a check needs a port over TCP"),
+        (OUTSIDE, "/health", "health", "is no path to ask for"),
+        (OUTSIDE, "2s", "2d", "is no time between checks"),
+        (OUTSIDE, "interval", "every", "unknown field `every`"),
     ];
     for (text, from, to, expected) in table {
         let error = Document::from_json(&text.replacen(from, to, 1)).unwrap_err().to_string();

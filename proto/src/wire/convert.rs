@@ -12,9 +12,11 @@ use tonic::Status;
 use super::v1;
 use crate::document::{Document, Kind, KindError};
 use crate::identity::{SerialPrefix, SerialPrefixError};
-use crate::resource::{Block, Egress, Network, NetworkSnapshot, Node, Service, Workload};
+use crate::resource::{Block, Egress, External, Network, NetworkSnapshot, Node, Service, Workload};
 use crate::sidecar::NetworkChange;
-use crate::types::{Aliases, Generation, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError};
+use crate::types::{
+    Aliases, Check, Generation, Interval, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError,
+};
 
 /// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
 const LONGEST_REASON: usize = 512;
@@ -261,7 +263,30 @@ impl TryFrom<v1::Service> for Service {
             ports: all(message.ports)?,
             declared: message.declared,
             mtls: at.parse_option("mtls", &message.mtls)?,
+            external: External {
+                instances: at.names("external", &message.external)?,
+                check: message.check.map(TryInto::try_into).transpose()?,
+                registrar: at.parse_option("registrar", &message.registrar)?,
+            },
         })
+    }
+}
+
+impl TryFrom<v1::Check> for Check {
+    type Error = WireError;
+    fn try_from(message: v1::Check) -> Result<Self, WireError> {
+        let at = In("Check");
+        let interval = Interval::try_from(Duration::from_millis(message.interval_millis.into()));
+        Ok(Self {
+            http: at.parse_option("http", &message.http)?,
+            interval: interval.map_err(|error| at.invalid("interval_millis", &error))?,
+        })
+    }
+}
+
+impl From<&Check> for v1::Check {
+    fn from(check: &Check) -> Self {
+        Self { http: text(&check.http), interval_millis: check.interval.millis() }
     }
 }
 
@@ -274,6 +299,9 @@ impl From<&Service> for v1::Service {
             ports: each(&service.ports),
             declared: service.declared,
             mtls: text(&service.mtls),
+            external: service.external.instances.iter().map(ToString::to_string).collect(),
+            check: service.external.check.as_ref().map(Into::into),
+            registrar: text(&service.external.registrar),
         }
     }
 }

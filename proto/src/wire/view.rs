@@ -19,7 +19,8 @@ impl From<&NetworkSnapshot> for v1::NetworkView {
 }
 
 impl v1::ServiceView {
-    /// The services of a network; `is_ready` says which of their instances count as ready. Each workload is looked at once.
+    /// The services of a network; `is_ready` says which of their instances count as ready, which those outside every network all do.
+    /// Each workload is looked at once.
     pub fn all(
         snapshot: &NetworkSnapshot,
         is_ready: impl Fn(&Workload) -> bool,
@@ -34,6 +35,8 @@ impl v1::ServiceView {
         }
         snapshot.services.iter().map(move |service| {
             let (instances, ready) = counted.get(&service.name).copied().unwrap_or_default();
+            let outside = service.external.instances.len();
+            let (instances, ready) = (instances + outside, ready + outside);
             Self {
                 network: snapshot.network.name.to_string(),
                 service: Some(service.into()),

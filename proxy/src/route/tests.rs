@@ -75,6 +75,11 @@ fn what_follows_a_change_is_what_the_whole_configuration_makes() {
     let service_api = || service("api", "10.42.255.1", &["80/http", "81"]);
     let service_db = || service("db", "10.42.255.2", &["5432"]);
     let of_db = |last: u8| workload("db-1", &format!("10.42.3.{last}"), Some("db"), &["5432"]);
+    let service_outside = |places: &[&str]| {
+        let mut db = service_db();
+        db.external.instances = places.iter().map(|place| place.parse().unwrap()).collect();
+        db
+    };
     let not_ready = |mut workload: Workload| {
         workload.ready = false;
         workload
@@ -94,6 +99,8 @@ fn what_follows_a_change_is_what_the_whole_configuration_makes() {
             vec![api(3, &["82"]), of_db(7), own.clone()],
         ),
         (vec![service_db()], vec![of_db(1), own.clone()]),
+        (vec![service_outside(&["192.0.2.50"])], vec![of_db(1), own.clone()]),
+        (vec![service_outside(&["192.0.2.51:5433", "192.0.2.50"])], vec![own.clone()]),
         (vec![], vec![own.clone()]),
     ];
     let configs = states.map(|(services, workloads)| config(own.clone(), services, workloads));
@@ -121,4 +128,20 @@ fn what_a_change_does_not_touch_is_shared_with_the_configuration_before() {
     };
     assert!(Arc::ptr_eq(&route(&before, 1, 80), &route(&after, 1, 80)));
     assert_eq!(route(&after, 2, 5432).endpoints.len(), 1);
+}
+
+#[test]
+fn instances_outside_every_network_are_reached_in_plain_at_their_own_ports() {
+    let mut db = service("db", "10.42.255.2", &["5432/tcp"]);
+    db.external.instances = vec!["192.0.2.50".parse().unwrap(), "192.0.2.51:5433".parse().unwrap()];
+    let inside = workload("db-1", "10.42.1.4", Some("db"), &["5432/tcp"]);
+    let snapshot = Snapshot::new(&config(workload("web", "10.42.2.1", None, &[]), vec![db], vec![inside]));
+    let target = snapshot.target("10.42.255.2:5432".parse().unwrap());
+    assert_eq!(addresses(target.clone()), ["10.42.1.4:5432", "192.0.2.50:5432", "192.0.2.51:5433"]);
+    let Target::Service(route) = target else { panic!() };
+    assert!(route.endpoints[1..].iter().all(|(endpoint, _)| endpoint.reach == Reach::Plain));
+    assert!(
+        matches!(snapshot.target("192.0.2.50:5432".parse().unwrap()), Target::Passthrough),
+        "by its own address"
+    );
 }

@@ -32,8 +32,8 @@ fn make_install_installs_a_binary_and_units_that_systemd_understands() {
     ];
     let shared = shared.map(|name| at(&format!("usr/local/share/{name}")));
     assert!(shared.iter().all(|file| std::fs::metadata(file).unwrap().len() > 0));
-    let units =
-        ["control", "agent", "attach@"].map(|name| at(&format!("usr/local/lib/systemd/system/sealane-{name}.service")));
+    let units = ["control", "agent", "attach@"]
+        .map(|name| at(&format!("usr/local/lib/systemd/system/sealane-{name}.service")));
     // The programs that the units start are looked for where they are now.
     for unit in &units {
         let text = std::fs::read_to_string(unit).unwrap();

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, sealane, testapp};
+use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, sealane, testapp};
 
 /// Starts systemd as the first process of namespaces of its own on a host: its units are those that `make install` has put below
 /// $1 and those of $2, its settings are there too; its control groups end with it.
@@ -12,9 +14,11 @@ const BOOT: &str = r#"
 set -e
 group=$1/cgroup/sealane-test-$$
 mkdir -p "$1/cgroup" && mount -t cgroup2 none "$1/cgroup" && mkdir "$group"
-trap 'echo 1 >"$group/cgroup.kill"; while ! find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.1; done; umount "$1/cgroup"' EXIT
+trap 'echo $$ >"$1/cgroup/cgroup.procs"; echo 1 >"$group/cgroup.kill"
+    for try in $(seq 100); do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break; sleep 0.1; done
+    umount "$1/cgroup"' EXIT
 echo $$ >"$group/cgroup.procs"
-unshare --mount --propagation private --pid --fork --kill-child --mount-proc --cgroup --ipc sh -ec '
+setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc --cgroup --ipc sh -ec '
     umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
     mount -t tmpfs none /usr/lib/systemd/system; mount -t tmpfs none /usr/local
     cp -r "$1/usr/local/." /usr/local; mount --bind "$2" /etc/systemd/system
@@ -26,15 +30,44 @@ unshare --mount --propagation private --pid --fork --kill-child --mount-proc --c
         printf "[Unit]\nDefaultDependencies=no\n" >/usr/lib/systemd/system/$target.target
     done
     exec env -i PATH="$PATH" container=sealane SYSTEMD_LOG_TARGET=console \
-        /lib/systemd/systemd --system --unit=basic.target' sh "$1" "$2" &
-echo $$ >/dev/null; wait $!
+        /lib/systemd/systemd --system --unit=basic.target' sh "$1" "$2"
 "#;
 
-/// Runs a command beside the systemd that is the first process of its namespaces.
-fn beside(init: u32, arguments: &[&str]) -> sealane_tests::Finished {
-    let mut command = Command::new("nsenter");
-    command.args(["-t", &init.to_string(), "-a", "--"]).args(arguments);
-    Running::start(command).wait()
+/// A systemd that runs.
+struct Booted {
+    boot: Option<Running>,
+    init: u32,
+}
+
+impl Booted {
+    fn of(boot: Running) -> Self {
+        let init = init_of(&boot);
+        Self { boot: Some(boot), init }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.to_string(), "-a", "--"]).args(arguments);
+        Running::start(command).wait()
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> Finished {
+        self.run(&[&["systemctl"], arguments].concat())
+    }
+
+    fn state(&self, unit: &str) -> String {
+        self.systemctl(&["is-active", unit]).stdout.trim().to_owned()
+    }
+}
+
+impl Drop for Booted {
+    /// All of its processes end with the first one; what started it cleans up.
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.init.cast_signed()), Signal::SIGKILL);
+        if let Some(boot) = self.boot.take().filter(|_| !std::thread::panicking()) {
+            let _ = boot.wait();
+        }
+    }
 }
 
 /// The systemd below a process.
@@ -49,8 +82,9 @@ fn init_of(boot: &Running) -> u32 {
         while let Some(pid) = below.pop() {
             let named = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             if named.trim() == "systemd" {
-                let up = beside(pid, &["systemctl", "is-active", "basic.target"]);
-                return up.status.success().then_some(pid);
+                let mut asked = Command::new("nsenter");
+                asked.args(["-t", &pid.to_string(), "-a", "systemctl", "is-active", "basic.target"]);
+                return Running::start(asked).wait().status.success().then_some(pid);
             }
             below.extend(children(pid));
         }
@@ -108,71 +142,70 @@ fn a_unit_s_namespace_is_made_attached_and_given_back_by_the_commands_of_its_uni
     assert_eq!(left, "", "neither of the two has left anything");
 }
 
+/// What is installed and set on a host that joins by a token, below `root`: units in `units`, the rest as below /.
+fn install(root: &Path, token: &str) {
+    let at = |path: &str| root.join(path);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut make = Command::new("make");
+    make.arg("-C").arg(folder).arg("install").arg(format!("DESTDIR={}", root.display()));
+    make.arg(format!("BINARY={}", sealane().display()));
+    let _ = Running::start(make).wait().ok();
+    let write = |path: &str, text: &str| {
+        std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+        std::fs::write(at(path), text).unwrap();
+    };
+    write("etc/token", token);
+    write("etc/default/sealane", "SEALANE_CONTROL=192.0.2.11:7443\nSEALANE_TOKEN_FILE=/etc/token\n");
+    write("etc/sealane/units/api@1", "SEALANE_ATTACH=\"--network shop --service api --port 8080\"\n");
+    let program = testapp().display().to_string();
+    write("units/api@.service", &format!("[Service]\nExecStart={program} http 8080 one\nDynamicUser=yes\n"));
+    std::fs::create_dir(at("layers")).unwrap();
+    std::fs::create_dir_all(at("units/api@.service.d")).unwrap();
+    let drop_in = "/usr/local/share/sealane/service.conf";
+    std::os::unix::fs::symlink(drop_in, at("units/api@.service.d/sealane.conf")).unwrap();
+}
+
 #[test]
 fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops() {
     if !isolated() {
         return;
     }
-    let mut mesh = Mesh::hosts(2).up_to(1);
+    let mesh = Mesh::hosts(2).up_to(1);
     let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
     let root = tempfile::tempdir().unwrap();
-    let at = |path: &str| root.path().join(path);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut make = Command::new("make");
-    make.arg("-C").arg(folder).arg("install").arg(format!("DESTDIR={}", root.path().display()));
-    let _ = Running::start({
-        make.arg(format!("BINARY={}", sealane().display()));
-        make
-    })
-    .wait()
-    .ok();
-    let write = |path: &str, text: &str| {
-        std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
-        std::fs::write(at(path), text).unwrap();
-    };
-    write("etc/token", &mesh.token());
-    write("etc/default/sealane", "SEALANE_CONTROL=192.0.2.11:7443\nSEALANE_TOKEN_FILE=/etc/token\n");
-    write("etc/sealane/units/api@1", "SEALANE_ATTACH=\"--network shop --service api --port 8080\"\n");
-    let program = testapp().display().to_string();
-    write("units/api@.service", &format!("[Service]\nExecStart={program} http 8080 one\nDynamicUser=yes\n"));
-    write("layers/of-etc", "");
-    std::fs::create_dir_all(at("units/api@.service.d")).unwrap();
-    let drop_in = "/usr/local/share/sealane/service.conf";
-    std::os::unix::fs::symlink(drop_in, at("units/api@.service.d/sealane.conf")).unwrap();
-
+    install(root.path(), &mesh.token());
+    let (root, units) = (root.path().display().to_string(), root.path().join("units").display().to_string());
     let mut boot = mesh.site(2).host.command("sh");
-    boot.args(["-c", BOOT, "sh", root.path().to_str().unwrap(), at("units").to_str().unwrap()]);
-    let boot = Running::start(boot);
-    let init = init_of(&boot);
-    let systemctl = |arguments: &[&str]| beside(init, &[&["systemctl"], arguments].concat());
-    let state = |unit: &str| systemctl(&["is-active", unit]).stdout.trim().to_owned();
-    let started = systemctl(&["start", "api@1"]);
-    assert!(started.status.success(), "{started}\n{}", boot.stderr());
-    assert_eq!((state("sealane-agent"), state("sealane-attach@api@1")), ("active".into(), "active".into()));
+    boot.args(["-c", BOOT, "sh", &root, &units]);
+    let host = Booted::of(Running::start(boot));
+    let started = host.systemctl(&["start", "api@1"]);
+    assert!(started.status.success(), "{started}");
+    for unit in ["sealane-agent", "sealane-attach@api@1"] {
+        assert_eq!(host.state(unit), "active", "{unit}");
+    }
     mesh.await_instances("api", 1);
     assert_eq!(curl(mesh.site(1), "http://api:8080/"), "one");
-    let names = beside(init, &["systemctl", "show", "-P", "MainPID", "api@1"]).stdout;
-    let resolv = beside(init, &["cat", &format!("/proc/{}/root/etc/resolv.conf", names.trim())]).ok().stdout;
+    let main = host.systemctl(&["show", "-P", "MainPID", "api@1"]).stdout;
+    let resolv = host.run(&["cat", &format!("/proc/{}/root/etc/resolv.conf", main.trim())]).ok().stdout;
     assert!(resolv.starts_with("nameserver 127.0.0.11"), "{resolv}");
 
     // Neither a restart of the agent nor one of the service is the end of the attachment.
     let address = || mesh.json(&["workload", "ls"])[0]["address"].clone();
     let before = address();
-    let _ = systemctl(&["restart", "sealane-agent"]).ok();
-    let _ = systemctl(&["restart", "api@1"]).ok();
+    let _ = host.systemctl(&["restart", "sealane-agent"]).ok();
+    let _ = host.systemctl(&["restart", "api@1"]).ok();
     mesh.await_instances("api", 1);
     assert_eq!((curl(mesh.site(1), "http://api:8080/"), address()), ("one".into(), before));
 
-    let _ = systemctl(&["stop", "api@1"]).ok();
+    let _ = host.systemctl(&["stop", "api@1"]).ok();
     eventually(PATIENCE, "nobody lists it", || {
         mesh.json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(())
     });
-    assert_eq!(state("sealane-attach@api@1"), "inactive");
+    assert_eq!(host.state("sealane-attach@api@1"), "inactive");
 
     // Outside its network it is not started.
-    write("etc/sealane/units/api@2", "SEALANE_ATTACH=\"--network none\"\n");
-    let _ = beside(init, &["sh", "-c", "echo 'SEALANE_ATTACH=\"--network none\"' >/etc/sealane/units/api@2"]).ok();
-    assert!(!systemctl(&["start", "api@2"]).status.success());
-    assert_eq!(state("api@2"), "inactive");
-    mesh.site_mut(1).agent.start();
+    let settings = "echo 'SEALANE_ATTACH=\"--network none\"' >/etc/sealane/units/api@2";
+    let _ = host.run(&["sh", "-c", settings]).ok();
+    assert!(!host.systemctl(&["start", "api@2"]).status.success());
+    assert_eq!(host.state("api@2"), "inactive");
 }

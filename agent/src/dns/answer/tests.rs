@@ -119,6 +119,13 @@ fn instances_and_ports_of_services_have_names() {
         ("_web._tcp.tool", Kind::SRV, "NXDomain SOA tool. 2"),
         ("_web._tcp.nobody", Kind::SRV, "NXDomain SOA nobody. 2"),
         ("_sip._tcp.example.com", Kind::SRV, "forward"),
+        // Instances outside every network: addresses without names of ours, those at another port than the service's left out.
+        ("vault", Kind::A, "NoError 10.42.255.5"),
+        ("tasks.vault", Kind::A, "NoError 192.0.2.50 192.0.2.51"),
+        ("tasks.vault", Kind::AAAA, "NoError SOA vault. 2"),
+        ("_http._tcp.vault", Kind::SRV, "NoError 0 0 80 vault.shop. + vault.shop. 10.42.255.5"),
+        ("_http._tcp.tasks.vault", Kind::SRV, "NoError SOA vault. 2"),
+        ("50.2.0.192.in-addr.arpa", Kind::PTR, "forward"),
         ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
     ];
     let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: true };

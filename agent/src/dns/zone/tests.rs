@@ -12,6 +12,7 @@ pub(in crate::dns) fn shop() -> NetworkSnapshot {
         service("both", 4, "80"),
         service("db", 2, "80"),
         service("stats", 3, "8125/udp"),
+        outside("vault", 5, &["192.0.2.50", "192.0.2.51:80", "192.0.2.52:8200"]),
     ];
     let workloads = vec![
         workload("api-1", [0, 2], Some("api"), true),
@@ -37,6 +38,13 @@ pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>)
 
 pub(in crate::dns) fn service(name: &str, last: u8, port: &str) -> Service {
     testing::service(name, &format!("10.42.255.{last}"), std::iter::once(port))
+}
+
+/// A declared service on port 80 with these instances outside every network.
+fn outside(name: &str, last: u8, external: &[&str]) -> Service {
+    let mut service = Service { declared: true, ..service(name, last, "http=80") };
+    service.external.instances = external.iter().map(|place| place.parse().unwrap()).collect();
+    service
 }
 
 pub(in crate::dns) fn workload(name: &str, [high, low]: [u8; 2], of: Option<&str>, ready: bool) -> Workload {

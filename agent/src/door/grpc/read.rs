@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::certs::{Certs, key::Validity};
-use crate::host::{Effective, HostViews};
+use crate::host::{Effective, HostViews, Looked};
 use crate::overlay::Overlay;
 use crate::sidecar::{Key, Registry};
 use crate::workload::Workloads;
@@ -79,8 +79,9 @@ impl Read for ReadApi {
         let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
         let is_ready = |workload: &Workload| workload.ready && !lost.contains_key(&workload.node);
         let services = networks.iter();
-        let services =
-            services.flat_map(|effective| v1::ServiceView::all(&effective.snapshot, is_ready)).collect();
+        let services = services.flat_map(|effective| v1::ServiceView::all(&effective.snapshot, is_ready));
+        let outside = self.views.outside.borrow().clone();
+        let services = services.map(|view| with_all(view, &outside)).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
     }
 
@@ -116,7 +117,9 @@ impl Read for ReadApi {
     ) -> Answer<v1::ListDocumentsResponse> {
         let v1::ListDocumentsRequest { kind, network } = request.into_inner();
         let networks = self.networks(&network).await?;
-        let documents = networks.iter().flat_map(|effective| effective.snapshot.documents());
+        let outside = self.views.outside.borrow().clone();
+        let whole: Vec<_> = networks.iter().map(|effective| whole(&effective.snapshot, &outside)).collect();
+        let documents = whole.iter().flat_map(NetworkSnapshot::documents);
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 
@@ -282,6 +285,29 @@ impl ReadApi {
         }
         views
     }
+}
+
+/// Counts instances outside every network that are left out here as well.
+fn with_all(mut view: v1::ServiceView, outside: &[Looked]) -> v1::ServiceView {
+    let Some(service) = &view.service else { return view };
+    let of = |Looked { outside, .. }: &&Looked| {
+        outside.network.as_str() == view.network && outside.service.as_str() == service.name
+    };
+    let all = outside.iter().filter(of).count();
+    view.instances += count(all.saturating_sub(service.external.len()));
+    view
+}
+
+/// The network with all its instances outside every network.
+fn whole(snapshot: &NetworkSnapshot, outside: &[Looked]) -> NetworkSnapshot {
+    let mut snapshot = snapshot.clone();
+    for service in snapshot.services.iter_mut().filter(|service| service.declared) {
+        let of = |Looked { outside, .. }: &&Looked| {
+            outside.network == snapshot.network.name && outside.service == service.name
+        };
+        service.external.instances = outside.iter().filter(of).map(|known| known.outside.instance).collect();
+    }
+    snapshot
 }
 
 fn certificate_view(identity: String, end: SystemTime) -> v1::CertificateView {

@@ -13,21 +13,24 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::identity::identity;
-use super::words::{hold, status, target, wrong};
+use super::register;
+use super::words::{check_machine, hold, status, target, wrong};
 use crate::attachment::{AttachSpec, Event, Failure, Progress, Wanted};
+use crate::registrar::RegistrarHandle;
 use crate::workload::{AttachError, Workloads};
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct RunApi {
     workloads: Arc<Workloads>,
+    registrar: RegistrarHandle,
 }
 
 impl RunApi {
-    /// The service over these workloads.
+    /// The service over these workloads and registrations.
     #[must_use]
-    pub(crate) fn new(workloads: Arc<Workloads>) -> Self {
-        Self { workloads }
+    pub(crate) fn new(workloads: Arc<Workloads>, registrar: RegistrarHandle) -> Self {
+        Self { workloads, registrar }
     }
 
     fn spec(&self, request: v1::RunRequest) -> Result<AttachSpec, Status> {
@@ -62,10 +65,29 @@ impl Agent for RunApi {
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Events>, Status> {
         let request = request.into_inner();
         let target = target(&request)?;
-        let spec = self.spec(request.workload.unwrap_or_default())?;
+        let mut workload = request.workload.unwrap_or_default();
+        if !request.tap.is_empty() {
+            check_machine(&workload)?;
+            workload.no_sidecar = true;
+        }
+        let spec = self.spec(workload)?;
         let (progress, events) = Progress::channel(16);
         self.workloads.attach(spec, target, progress).map_err(refused)?;
         Ok(stream(events))
+    }
+
+    async fn register_service(
+        &self,
+        request: Request<v1::RegisterServiceRequest>,
+    ) -> Result<Response<v1::RegisterServiceResponse>, Status> {
+        register::register(&self.registrar, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn deregister_service(
+        &self,
+        request: Request<v1::DeregisterServiceRequest>,
+    ) -> Result<Response<v1::RegisterServiceResponse>, Status> {
+        register::dismiss(&self.registrar, request.get_ref()).await.map(Response::new)
     }
 
     async fn detach(

@@ -9,6 +9,8 @@ use tonic::{Code, Status};
 use crate::attachment::{
     Attached, Event, Failure, Field, Hold, HoldError, Kind, Netns, Seated, SpecError, Target,
 };
+use crate::seat::{DeviceName, DeviceNameError};
+use crate::tap;
 use crate::workload::{Holding, Restarted};
 
 /// The namespace of a request.
@@ -16,6 +18,9 @@ use crate::workload::{Holding, Restarted};
 /// # Errors
 /// When its holder is none.
 pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
+    if !request.tap.is_empty() {
+        return machine(&request.tap);
+    }
     let netns = match request.pid {
         0 => Netns::Path(PathBuf::from(&request.netns)),
         pid => Netns::Process(pid),
@@ -27,6 +32,39 @@ pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
         hold: hold(&request.holder)?,
         pid: None,
     })
+}
+
+/// The room of a virtual machine, which holds it.
+fn machine(device: &str) -> Result<Target, Status> {
+    let device: DeviceName = device
+        .parse()
+        .map_err(|error: DeviceNameError| Status::invalid_argument(format!("--tap: {error}")))?;
+    Ok(Target {
+        netns: Netns::Tap(device),
+        inode: None,
+        container: None,
+        hold: tap::holder(&device),
+        pid: None,
+    })
+}
+
+/// What of a request a virtual machine cannot have.
+///
+/// # Errors
+/// Names the flag.
+pub(super) fn check_machine(request: &v1::RunRequest) -> Result<(), Status> {
+    let wrong = |text: &str| Err(Status::invalid_argument(text));
+    if request.networks.len() > 1 {
+        return wrong(
+            "--network: a TAP device is in one network; attach another device for each further one",
+        );
+    }
+    if !request.service.is_empty() {
+        return wrong(
+            "--service: whether a virtual machine listens is not seen from outside; its own name leads to it",
+        );
+    }
+    Ok(())
 }
 
 /// A holder, if one is named.

@@ -56,7 +56,8 @@ fn a_port_leads_to_those_who_offer_it_are_ready_and_not_drained() {
     let table = table(&SERVICES, &instances, false);
     let endpoints = |port: &str| {
         let backends = &table.ports[&mapped(1, port)];
-        backends.endpoints.iter().map(|(ip, weight)| format!("{ip}*{weight}")).collect::<Vec<_>>()
+        let shown = |known: &Endpoint| format!("{}*{}", known.address, known.weight);
+        backends.endpoints.iter().map(shown).collect::<Vec<_>>()
     };
     assert_eq!(endpoints("80"), ["10.42.0.1*1", "10.42.0.2*3"]);
     assert_eq!(endpoints("53"), ["10.42.0.1*1"]);
@@ -122,4 +123,29 @@ fn names_of_a_newer_state_can_be_told_where_every_port_leads_to_who_still_serves
     check(table(&SERVICES, &["api-2 10.42.0.2 api 1 80/http"], false), false);
     check(table(&SERVICES, &["api-1 10.42.0.1 api 1 80/http 53"], false), false);
     check(table(&[SERVICES[0], SERVICES[1], "new 10.42.255.3 80/http"], &[], false), false);
+}
+
+#[test]
+fn instances_outside_every_network_are_endpoints_of_every_port_or_of_one_by_a_port_of_their_own() {
+    let with = |services: &[&str], workloads: &[&str], external: &[&str]| {
+        let mut snapshot = snapshot(services, workloads);
+        let external = external.iter().map(|place| place.parse().unwrap()).collect();
+        snapshot.services.iter_mut().for_each(|service| service.external.instances = Vec::clone(&external));
+        ServiceTables::build(&snapshot).of(false).as_ref().clone()
+    };
+    let places = |table: &ServiceTable, port: &str| {
+        let backends = &table.ports[&mapped(1, port)];
+        let place = |known: &Endpoint| format!("{}:{}", known.address, known.port);
+        (backends.endpoints.iter().map(place).collect::<Vec<_>>(), backends.elsewhere)
+    };
+    let plain = with(&["api 10.42.255.1 80/http 53/udp"], &["api-1 10.42.0.1 api 1 80/http"], &["192.0.2.9"]);
+    assert_eq!(places(&plain, "80"), (vec!["10.42.0.1:80".into(), "192.0.2.9:80".into()], false));
+    assert_eq!(places(&plain, "53/udp"), (vec!["192.0.2.9:53".into()], false));
+    let own = with(&["api 10.42.255.1 80/http"], &[], &["192.0.2.9:8080", "192.0.2.9:80"]);
+    assert_eq!(places(&own, "80"), (vec!["192.0.2.9:80".into(), "192.0.2.9:8080".into()], true));
+    let other = with(&["api 10.42.255.1 80/http"], &[], &["192.0.2.9:8081"]);
+    assert!(
+        !other.leads_where(&own) && own.leads_where(&own),
+        "another port of one address is another place"
+    );
 }

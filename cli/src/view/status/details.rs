@@ -86,8 +86,8 @@ fn some<R: Row>(
 fn down(view: &v1::ServiceView) -> Option<String> {
     let v1::ServiceView { network, service, ready: 0, instances, .. } = view else { return None };
     let v1::Service { name, declared, ports, .. } = service.as_ref()?;
-    // Nobody calls a service that offers nothing.
-    if ports.is_empty() {
+    // Nobody calls a service that offers nothing; what keeps instances outside every network, the host says that checks them.
+    if ports.is_empty() || service.as_ref().is_some_and(|service| service.check.is_some()) {
         return None;
     }
     if *instances > 0 {

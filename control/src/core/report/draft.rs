@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Block, Service, Workload};
+use sealane_proto::resource::{Block, External, Service, Workload};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName};
 
 use super::ports::Ports;
@@ -302,6 +302,7 @@ impl<'a> Draft<'a> {
                     ports,
                     declared: false,
                     mtls: None,
+                    external: External::default(),
                 }),
                 (None, None) => None,
             }

@@ -1,0 +1,74 @@
+//! Instances of services outside every network: which there are, and which of them this host does without now. Pure.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::{Check, ExternalAddr, NetworkName, ServiceName, Transport};
+
+use super::mesh::Mesh;
+
+/// An instance of a service outside every network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Outside {
+    /// The service's network.
+    pub(crate) network: NetworkName,
+    /// The service.
+    pub(crate) service: ServiceName,
+    /// Where it is.
+    pub(crate) instance: ExternalAddr,
+}
+
+/// One that is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// Which.
+    pub(crate) outside: Outside,
+    /// Where its first port over TCP is.
+    pub(crate) place: Option<SocketAddrV4>,
+    /// What is asked there.
+    pub(crate) check: Option<Check>,
+}
+
+impl Mesh {
+    /// All of them in the networks that this host carries, sorted.
+    #[must_use]
+    pub(crate) fn outside(&self) -> Vec<Looked> {
+        let mut all: Vec<Looked> = self.carried().values().flat_map(|snapshot| outside(snapshot)).collect();
+        all.sort_by(|a, b| a.outside.cmp(&b.outside));
+        all
+    }
+
+    /// Takes what does not work, seen from here; answers the networks in which that is news.
+    pub(crate) fn set_down(&mut self, down: BTreeSet<Outside>) -> BTreeSet<NetworkName> {
+        let news = self.down.symmetric_difference(&down).map(|outside| outside.network.clone()).collect();
+        self.down = down;
+        news
+    }
+
+    /// Takes those that do not work out of a network's services.
+    pub(super) fn leave_out(&self, snapshot: &mut NetworkSnapshot) {
+        let network = &snapshot.network.name;
+        for outside in self.down.iter().filter(|outside| outside.network == *network) {
+            let mut services = snapshot.services.iter_mut();
+            if let Some(service) = services.find(|service| service.name == outside.service) {
+                service.external.instances.retain(|instance| *instance != outside.instance);
+            }
+        }
+    }
+}
+
+fn outside(snapshot: &NetworkSnapshot) -> impl Iterator<Item = Looked> + '_ {
+    snapshot.services.iter().flat_map(move |service| {
+        let streams = service.ports.iter().find(|port| port.protocol.transport() == Transport::Tcp);
+        service.external.instances.iter().map(move |&instance| Looked {
+            outside: Outside {
+                network: snapshot.network.name.clone(),
+                service: service.name.clone(),
+                instance,
+            },
+            place: streams.map(|port| instance.serving(port.port)),
+            check: service.external.check.clone(),
+        })
+    })
+}

@@ -1,0 +1,144 @@
+//! Whether the instances outside every network work, seen from this host: what does not is out of the names and the balancing of its
+//! own workloads, and of nobody else's. Who has not been looked at yet counts as working: so it did before this agent began.
+
+mod probe;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_base::task::{self, Task};
+use tokio::sync::{mpsc, watch};
+
+use crate::host::{Looked, Outside};
+use crate::overlay::Overlay;
+use crate::workload::Workloads;
+
+/// How many are looked at; further ones count as working.
+const MOST: usize = 1_024;
+/// How often it is looked at whether an address without a check is this host's own.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// What came of looking at one: why it does not work, or nothing.
+type Verdict = (Outside, Option<String>);
+
+/// Looks at all of them, for ever.
+pub(crate) async fn run(workloads: Arc<Workloads>) {
+    let host = workloads.context().host.clone();
+    let mut wanted = host.views.outside.clone();
+    let (tell, mut told) = mpsc::channel(64);
+    let mut looking: BTreeMap<Outside, (Looked, Task)> = BTreeMap::new();
+    let mut down: BTreeMap<Outside, String> = BTreeMap::new();
+    let mut said = BTreeSet::new();
+    loop {
+        let overlay = &workloads.context().overlay;
+        follow(&mut wanted, &mut looking, |looked| look(overlay.clone(), looked, tell.clone()));
+        down.retain(|outside, _| looking.contains_key(outside));
+        host.set_down(down.keys().cloned().collect()).await;
+        complain(&workloads, &wanted.borrow(), &down, &mut said);
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            Some(verdict) = told.recv() => {
+                take(&mut down, verdict, &looking);
+                while let Ok(verdict) = told.try_recv() {
+                    take(&mut down, verdict, &looking);
+                }
+            }
+        }
+    }
+}
+
+/// Looks at what is wanted and nothing else.
+fn follow(
+    wanted: &mut watch::Receiver<Vec<Looked>>,
+    looking: &mut BTreeMap<Outside, (Looked, Task)>,
+    look: impl Fn(Looked) -> Task,
+) {
+    let wanted = wanted.borrow_and_update();
+    let first = &wanted[..wanted.len().min(MOST)];
+    looking.retain(|outside, (looked, _)| {
+        first.binary_search_by(|known| known.outside.cmp(outside)).is_ok_and(|at| first[at] == *looked)
+    });
+    for looked in first {
+        looking.entry(looked.outside.clone()).or_insert_with(|| (looked.clone(), look(looked.clone())));
+    }
+}
+
+fn take(
+    down: &mut BTreeMap<Outside, String>,
+    (outside, why): Verdict,
+    looking: &BTreeMap<Outside, (Looked, Task)>,
+) {
+    match why {
+        Some(why) if looking.contains_key(&outside) => drop(down.insert(outside, why)),
+        Some(_) | None => drop(down.remove(&outside)),
+    }
+}
+
+fn look(overlay: Arc<Overlay>, looked: Looked, tell: mpsc::Sender<Verdict>) -> Task {
+    task::spawn("outside", async move {
+        let interval = looked.check.as_ref().map_or(SELDOM, |check| check.interval.get());
+        loop {
+            let why = why_not(&overlay, &looked).await;
+            if tell.send((looked.outside.clone(), why)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(interval).await;
+        }
+    })
+}
+
+/// Why it does not work, if it does not.
+async fn why_not(overlay: &Overlay, looked: &Looked) -> Option<String> {
+    let address = looked.outside.instance.address();
+    if is_own(overlay, address).await {
+        return Some(
+            "it is an address of this host, whose services its workloads do not reach; attach what listens there, or run it as a \
+             workload"
+                .to_owned(),
+        );
+    }
+    let (check, place) = (looked.check.as_ref()?, looked.place?);
+    probe::probe(place, check).await.err()
+}
+
+/// Whether this host has the address. Where that cannot be seen, calls find out.
+async fn is_own(overlay: &Overlay, address: Ipv4Addr) -> bool {
+    overlay.has_address(address.into()).await.unwrap_or(false)
+}
+
+/// Says for each service what does not work, and takes back what is well again.
+fn complain(
+    workloads: &Workloads,
+    wanted: &[Looked],
+    down: &BTreeMap<Outside, String>,
+    said: &mut BTreeSet<String>,
+) {
+    let mut sentences: BTreeMap<String, String> = BTreeMap::new();
+    for (outside, why) in down {
+        let Outside { network, service, instance } = outside;
+        let of = |known: &&Looked| known.outside.network == *network && known.outside.service == *service;
+        let others = wanted.iter().filter(of).any(|known| !down.contains_key(&known.outside));
+        let rest =
+            if others { "calls of this host's workloads go to the others" } else { "calls are refused" };
+        let sentence = format!(
+            "service {network}/{service}: its external instance {instance} is out of names and balancing here: {why}; {rest}"
+        );
+        sentences.insert(format!("outside/{network}/{service}/{instance}"), sentence);
+    }
+    if wanted.len() > MOST {
+        let sentence = format!(
+            "{} external instances are more than the {MOST} that a host looks at: the others count as working",
+            wanted.len()
+        );
+        sentences.insert("outside".to_owned(), sentence);
+    }
+    for about in said.iter().filter(|about| !sentences.contains_key(*about)) {
+        workloads.complain(about, None);
+    }
+    *said = sentences.keys().cloned().collect();
+    for (about, sentence) in sentences {
+        workloads.complain(&about, Some(sentence));
+    }
+}

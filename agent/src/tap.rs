@@ -1,0 +1,110 @@
+//! Virtual machines as workloads: a TAP device for the emulator (`-netdev tap,ifname=NAME`), on which DHCP tells the machine the
+//! address that it was given when it was attached. Its port is guarded as any.
+//!
+//! The machine is what its namespace, a room that nobody else enters, has at the other end of a wire. It lives until it is dismissed
+//! (`detach`), whatever becomes of the emulator.
+
+mod device;
+mod dhcp;
+mod frame;
+mod metrics;
+mod serve;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use sealane_base::task::{self, Task};
+use sealane_proto::types::MacAddr;
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+
+use crate::attachment::{Hold, Seated};
+use crate::seat::DeviceName;
+use crate::sidecar::Key;
+use crate::workload::Context;
+pub use device::FOLDER;
+pub(crate) use device::{TapError, exists, room};
+use device::{Way, all, tear_down};
+pub(crate) use metrics::TapMetrics;
+use serve::Machine;
+
+/// What the names of machines' holders begin with.
+const HOLDER: &str = "tap/";
+
+/// The holder of a device's machine.
+#[must_use]
+pub(crate) fn holder(device: &DeviceName) -> Option<Hold> {
+    format!("{HOLDER}{device}").parse().ok()
+}
+
+/// The device of a holder's machine, if it is one's.
+#[must_use]
+pub(crate) fn device_of(hold: &Hold) -> Option<DeviceName> {
+    hold.as_str().strip_prefix(HOLDER)?.parse().ok()
+}
+
+/// A TAP device that stands, and answers DHCP until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    _task: Task,
+}
+
+impl Tap {
+    /// Makes the device of a machine that is attached with `seat`, whose interface is in `room`, or finds it; the network's own
+    /// Ethernet address is `gateway_mac`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) async fn lay(
+        context: &Arc<Context>,
+        key: &Key,
+        (device, room): (DeviceName, &NetNs),
+        (seat, gateway_mac): (&Seated, MacAddr),
+    ) -> Result<Self, TapError> {
+        let (host, room) = (NetNs::current()?, room.try_clone()?);
+        let way = Arc::new(Way { device, host, room, interface: seat.interface.clone() });
+        let (hopper, laid) = (context.hopper.clone(), way.clone());
+        let stands = task::blocking(move || laid.ensure(&hopper, None, true)).await??;
+        let machine = Machine::new(context.clone(), key.clone(), way, seat, gateway_mac);
+        Ok(Self { _task: task::spawn("tap", machine.serve(stands)) })
+    }
+}
+
+/// Removes a machine's device and room; what is gone already is no error.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) async fn remove(context: &Context, device: DeviceName) -> Result<(), TapError> {
+    let (hopper, run_dir) = (context.hopper.clone(), context.run_dir.clone());
+    let host = NetNs::current()?;
+    task::blocking(move || tear_down(&hopper, &host, &run_dir, &device)).await?
+}
+
+/// Removes what an agent of before has left of machines that are not `known`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn sweep(
+    hopper: &Hopper,
+    run_dir: &Path,
+    known: impl Fn(&DeviceName) -> bool,
+) -> Result<(), TapError> {
+    let host = NetNs::current()?;
+    for device in all(run_dir)?.into_iter().filter(|device| !known(device)) {
+        tracing::info!(%device, "removing the TAP device of a machine that is gone");
+        tear_down(hopper, &host, run_dir, &device)?;
+    }
+    Ok(())
+}
+
+/// Removes every TAP device and room, for a host without a trace of us. Blocks; answers what was removed.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn clean(run_dir: &Path) -> io::Result<Vec<String>> {
+    let hopper = Hopper::start()?;
+    let devices = all(run_dir)?;
+    sweep(&hopper, run_dir, |_| false).map_err(io::Error::other)?;
+    Ok(devices.iter().map(|device| format!("TAP device {device}")).collect())
+}

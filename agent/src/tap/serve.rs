@@ -1,0 +1,184 @@
+//! The task of one machine: it answers DHCP and sees to it that the devices stand.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealane_base::task;
+use sealane_proto::types::{MacAddr, NetworkName};
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use super::device::{Stands, Way};
+use super::dhcp::{Answer, Kind, Lease, Outcome};
+use super::{TapError, frame};
+use crate::attachment::Seated;
+use crate::netlink::PacketListener;
+use crate::sidecar::Key;
+use crate::workload::{Context, Trouble};
+
+/// How often it is looked at whether the devices stand, and how many such looks pass until the rules are put in anew.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 60;
+/// How many questions are answered in a second; a client asks once in several.
+const PACE: u32 = 20;
+/// After this long, a machine asks again: what it was told may have changed.
+const LEASE: u32 = 3_600;
+/// The longest message that clients send by Ethernet.
+const LONGEST: usize = 2_048;
+
+/// A machine and what it is told.
+#[derive(Debug)]
+pub(super) struct Machine {
+    context: Arc<Context>,
+    key: Key,
+    way: Arc<Way>,
+    network: NetworkName,
+    lease: Lease,
+    gateway_mac: MacAddr,
+    /// Questions in the second that began then.
+    asked: (Instant, u32),
+}
+
+impl Machine {
+    pub(super) fn new(
+        context: Arc<Context>,
+        key: Key,
+        way: Arc<Way>,
+        seat: &Seated,
+        gateway_mac: MacAddr,
+    ) -> Self {
+        let lease = Lease {
+            mac: seat.mac,
+            address: seat.address.addr(),
+            mask: seat.address.netmask(),
+            gateway: seat.gateway,
+            mtu: 0,
+            domain: seat.network.to_string(),
+            seconds: LEASE,
+        };
+        let network = seat.network.clone();
+        Self { context, key, way, network, lease, gateway_mac, asked: (Instant::now(), 0) }
+    }
+
+    /// Serves for ever.
+    pub(super) async fn serve(mut self, mut stands: Stands) {
+        let mut look = tokio::time::interval(LOOK);
+        let (mut looks, mut socket) = (0_u32, self.listen(stands));
+        loop {
+            tokio::select! {
+                heard = hear(socket.as_ref()) => match heard {
+                    Ok(frames) => frames.iter().for_each(|frame| self.handle(frame, socket.as_ref())),
+                    Err(error) => {
+                        // The device went; the next look makes it again.
+                        tracing::debug!(%error, device = %self.way.device, "cannot hear a machine");
+                        socket = None;
+                    }
+                },
+                _ = look.tick() => {
+                    looks += 1;
+                    match self.ensure(stands, looks.is_multiple_of(LOOKS)).await {
+                        Ok(now) => {
+                            if now != stands || socket.is_none() {
+                                socket = self.listen(now);
+                            }
+                            stands = now;
+                            self.trouble(Trouble::Tap, None);
+                        }
+                        Err(error) => self.trouble(Trouble::Tap, Some(error.to_string())),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ensure(&self, before: Stands, anew: bool) -> Result<Stands, TapError> {
+        let (way, hopper) = (self.way.clone(), self.context.hopper.clone());
+        task::blocking(move || way.ensure(&hopper, Some(before), anew)).await?
+    }
+
+    fn listen(&mut self, stands: Stands) -> Option<AsyncFd<PacketListener>> {
+        self.lease.mtu = u16::try_from(stands.mtu).unwrap_or(u16::MAX);
+        let filter = frame::filter();
+        let opened = PacketListener::open(&self.context.hopper, &self.way.room, stands.inner, filter);
+        let watched = opened.and_then(crate::readable::packets);
+        let complain =
+            |error| tracing::error!(%error, device = %self.way.device, "cannot answer a machine's DHCP");
+        watched.map_err(complain).ok()
+    }
+
+    fn trouble(&self, trouble: Trouble, why: Option<String>) {
+        self.context.trouble(&self.key, trouble, why);
+    }
+
+    fn handle(&mut self, asked: &[u8], socket: Option<&AsyncFd<PacketListener>>) {
+        let Some(message) = frame::payload(asked) else { return };
+        let network = self.network.as_str();
+        let metrics = &self.context.tap_metrics;
+        if self.asked.0.elapsed() >= Duration::from_secs(1) {
+            self.asked = (Instant::now(), 0);
+        }
+        self.asked.1 += 1;
+        if self.asked.1 > PACE {
+            return metrics.unanswered(network, "pace");
+        }
+        match self.lease.handle(message) {
+            Outcome::Answer(answer) => {
+                metrics.answered(network, word(answer.kind));
+                self.trouble(Trouble::Stranger, None);
+                self.answer(&answer, socket);
+            }
+            Outcome::Ignored => metrics.unanswered(network, "ignored"),
+            Outcome::Stranger(mac) => {
+                metrics.unanswered(network, "stranger");
+                let (device, own) = (self.way.device, self.lease.mac);
+                self.trouble(
+                    Trouble::Stranger,
+                    Some(format!(
+                        "the machine at {device} has the Ethernet address {mac}, and nothing passes but from {own}: start it with \
+                         mac={own}, or attach it again with --mac {mac}"
+                    )),
+                );
+            }
+        }
+    }
+
+    fn answer(&self, answer: &Answer, socket: Option<&AsyncFd<PacketListener>>) {
+        let from: (MacAddr, Ipv4Addr) = (self.gateway_mac, self.lease.gateway);
+        let sent = frame::answer(from, (self.lease.mac, answer.to), &answer.message)
+            .zip(socket)
+            .map(|(frame, socket)| socket.get_ref().send(&frame));
+        if let Some(Err(error)) = sent {
+            tracing::debug!(%error, device = %self.way.device, "cannot answer a machine");
+        }
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Offer => "offer",
+        Kind::Ack => "ack",
+        Kind::Nak => "nak",
+        Kind::Discover | Kind::Request | Kind::Inform => "none",
+    }
+}
+
+/// The frames that wait, once there are some.
+async fn hear(socket: Option<&AsyncFd<PacketListener>>) -> std::io::Result<Vec<Vec<u8>>> {
+    let Some(socket) = socket else { return std::future::pending().await };
+    let mut ready = socket.readable().await?;
+    let mut frames = Vec::new();
+    // As many as are answered in a second: more wait in the socket, or are lost there.
+    while frames.len() < PACE as usize {
+        let mut frame = vec![0; LONGEST];
+        match ready.try_io(|socket| socket.get_ref().receive(&mut frame)) {
+            Ok(Ok(length)) => {
+                frame.truncate(length);
+                frames.push(frame);
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_would_block) => break,
+        }
+    }
+    Ok(frames)
+}
