@@ -106,7 +106,7 @@ fn a_database_outside_is_called_by_name_and_is_out_of_names_and_balancing_when_i
     let said = problems(mesh.site(2));
     assert!(!said.contains("shop/db"), "{said}");
     let again = mesh.sealane(&checked).ok();
-    assert!(again.stdout.contains("unchanged"), "{again}");
+    assert!(again.stderr.contains("unchanged"), "{again}");
     let _ = mesh.sealane(&["service", "deregister", "db"]).ok();
     assert_eq!(mesh.json(&["service", "ls"]), Value::Array(vec![]));
 }

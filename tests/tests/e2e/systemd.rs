@@ -19,7 +19,7 @@ trap 'echo $$ >"$1/cgroup/cgroup.procs"; echo 1 >"$group/cgroup.kill"
     umount "$1/cgroup"' EXIT
 echo $$ >"$group/cgroup.procs"
 setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc --cgroup --ipc sh -ec '
-    umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
+    mount -t cgroup2 none /sys/fs/cgroup
     mount -t tmpfs none /usr/lib/systemd/system; mount -t tmpfs none /usr/local
     cp -r "$1/usr/local/." /usr/local; mount --bind "$2" /etc/systemd/system
     mount -t tmpfs none "$1/layers"; mkdir "$1/layers/upper" "$1/layers/work"; cp -r "$1/etc/." "$1/layers/upper"
