@@ -26,7 +26,7 @@ const CONTENT: &str = "application/vnd.docker.plugins.v1.2+json";
 /// The largest call.
 const LARGEST: usize = 1 << 20;
 /// How often it is looked for addresses that nobody uses, and not before an agent has been there for so long.
-const SWEEP: Duration = Duration::from_secs(20);
+const SWEEP: Duration = Duration::from_secs(10);
 /// When one more connection is accepted after that has failed.
 const AGAIN: Duration = Duration::from_millis(50);
 
