@@ -95,7 +95,7 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
 
 /// Whether an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
-    const RUN: [&str; 10] = [
+    const RUN: [&str; 11] = [
         "agent.pid",
         "channel",
         "control.pid",
