@@ -50,6 +50,13 @@ fn what_is_wrong_is_named() {
             "spec.ports[1].mtls: port 9090 carries",
         ),
         (SERVICE, "http", "htp", "unknown variant `htp`"),
+    ];
+    assert_named(&table);
+}
+
+#[test]
+fn what_is_wrong_with_external_instances_is_named() {
+    assert_named(&[
         (OUTSIDE, "192.0.2.50:", "127.0.0.1:", "127.0.0.1 is a loopback address"),
         (
             OUTSIDE,
@@ -85,7 +92,11 @@ fn what_is_wrong_is_named() {
         (OUTSIDE, "/health", "health", "is no path to ask for"),
         (OUTSIDE, "2s", "2d", "is no time between checks"),
         (OUTSIDE, "interval", "every", "unknown field `every`"),
-    ];
+    ]);
+}
+
+/// Whether each text, with one part of it replaced, is refused in such words.
+fn assert_named(table: &[(&str, &str, &str, &str)]) {
     for (text, from, to, expected) in table {
         let error = Document::from_json(&text.replacen(from, to, 1)).unwrap_err().to_string();
         assert!(error.contains(expected), "{to}: {error}");
