@@ -164,7 +164,6 @@ impl Ground {
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
         let folders = Folders::open(&config, &disk)?;
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
-        let certs = certs_of(folder_of(&config, &disk, "identities")?, identity, &stored);
         let held = held(&config, &mesh, &stored, &overlay)?;
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
@@ -192,7 +191,7 @@ impl Ground {
             hopper,
             overlay,
             held,
-            certs: Arc::new(certs),
+            certs: Arc::new(certs_of(folder_of(&config, &disk, "identities")?, identity, &stored)),
             sidecars: Arc::new(Registry::default()),
             forwarder: Arc::new(Forwarder::new(host_resolvers(), dns_metrics.clone())),
             dns_metrics,
@@ -207,7 +206,6 @@ impl Ground {
             disk,
             tap_metrics: TapMetrics::register(&registry)?,
         });
-        sweep_machines(&context, &stored)?;
         Ok(Self {
             config,
             context,
@@ -319,11 +317,10 @@ fn follow_services(config: &Config, workloads: &Arc<Workloads>, tasks: &mut Vec<
 }
 
 /// Removes what is left of virtual machines that are not on disk any more.
-fn sweep_machines(context: &Context, stored: &[StoredWorkload]) -> io::Result<()> {
+fn sweep_machines(run_dir: &Path, stored: &[StoredWorkload]) -> io::Result<()> {
     let held = stored.iter().filter_map(|known| known.anchor.hold());
     let machines: Vec<_> = held.filter_map(tap::device_of).collect();
-    tap::sweep(&context.hopper, &context.run_dir, |device| machines.contains(device))
-        .map_err(io::Error::other)
+    tap::sweep(&Hopper::start()?, run_dir, |device| machines.contains(device)).map_err(io::Error::other)
 }
 
 /// What is recalled.
@@ -394,6 +391,7 @@ fn held(
     stored: &[StoredWorkload],
     overlay: &Overlay,
 ) -> Result<Arc<Held>, StartError> {
+    sweep_machines(&config.run_dir, stored)?;
     let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
     let plugin = config.docker_plugin.as_deref().map(docker::socket_key);
     held.retain(|key| belongs(key, mesh, stored) || plugin.as_deref() == Some(key))?;

@@ -65,9 +65,11 @@ fn verdict(head: &[u8], over: bool) -> Option<Result<(), String>> {
 mod tests {
     use super::*;
 
+    type Expected = Option<Result<(), &'static str>>;
+
     #[test]
     fn an_answer_counts_by_its_status() {
-        let table: [(&str, bool, Option<Result<(), &str>>); 8] = [
+        let table: [(&str, bool, Expected); 8] = [
             ("HTTP/1.1 200 OK\r\n", false, Some(Ok(()))),
             ("HTTP/1.0 302 Found\r\n", false, Some(Ok(()))),
             ("HTTP/1.1 503 Busy\r\n", false, Some(Err("status 503"))),

@@ -44,7 +44,7 @@ fn address(number: u8, address: Ipv4Addr) -> Vec<u8> {
 fn answer(message: &[u8]) -> Answer {
     match lease().handle(message) {
         Outcome::Answer(answer) => answer,
-        other => panic!("{other:?}"),
+        other @ (Outcome::Ignored | Outcome::Stranger(_)) => panic!("{other:?}"),
     }
 }
 
