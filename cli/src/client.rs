@@ -24,6 +24,9 @@ pub(crate) const AGENT_SOCKET: &str = "agent.sock";
 /// How long a verb waits for an answer; what takes longer is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The largest answer: a message of the largest mesh is a part of that.
+const LARGEST_ANSWER: usize = 1 << 30;
+
 /// How long nothing is said while an agent is waited for: less than people take for a fault.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -61,7 +64,12 @@ pub(crate) async fn read(common: &Common) -> Result<ReadClient<Channel>, Failure
             "`sealane up`, `sealane control` or `sealane agent` starts one; --run-dir or --socket names another",
         )
     })?;
-    Ok(ReadClient::new(channel))
+    Ok(reader(channel))
+}
+
+/// Reads from whoever serves `channel`: what a large mesh is, in one message.
+pub(crate) fn reader(channel: Channel) -> ReadClient<Channel> {
+    ReadClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)
 }
 
 /// A channel to this host's agent.

@@ -10,6 +10,7 @@ mod declare;
 mod draft;
 mod external;
 mod hosts;
+mod idle;
 mod ipam;
 mod join;
 mod network;
@@ -23,6 +24,7 @@ mod service;
 mod state;
 mod timestamp;
 mod token;
+mod underlay;
 mod vip;
 mod withdraw;
 
@@ -36,15 +38,16 @@ pub use change::{Change, Touched};
 pub use declare::{Apply, DocumentRefusal, Effect};
 pub use external::{ExternalRefusal, NoSuchNode, Register};
 pub use hosts::{HostInUse, NotForHost};
+pub use idle::{Idle, PurgeIdle};
 pub use join::{JoinNode, JoinRefusal};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
-pub use packets::TellMtu;
+pub use packets::{ForgetMtu, TellMtu, taken_over};
 pub use recovery::{
     Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };
 pub use relocate::{Relocate, RelocateRefusal, Relocated};
 pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
-pub use report::{AddressRefusal, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
+pub use report::{AddressRefusal, Bound, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};
 pub use service::{RemoveService, RemoveServiceRefusal};
 pub use state::{NetworkState, NodeRecord, State, TokenRecord};
@@ -52,6 +55,7 @@ pub use timestamp::{Span, Timestamp};
 pub use token::{
     CreateToken, CreateTokenRefusal, PurgeTokens, RevokeToken, RevokeTokenRefusal, TokenStanding,
 };
+pub use underlay::UnfitUnderlay;
 pub use vip::NoServiceAddress;
 pub use withdraw::{Withdraw, WithdrawRefusal, Withdrawn};
 

@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) calls_refused: IntCounterVec,
     /// By `result`: `joined`, or why not.
     pub(crate) joins: IntCounterVec,
+    /// By `reason`: workloads that are not part of the mesh, each time that they are reported.
+    pub(crate) workloads_refused: IntCounterVec,
     /// Networks that a host began to carry.
     pub(crate) first_carries: IntCounter,
     /// By `kind` of what was taken back.
@@ -67,16 +69,7 @@ impl Metrics {
             &["kind"],
         )?;
         let [handshakes, connections_ended, calls_refused] = doors(&registry)?;
-        let joins = counters(
-            "sealane_control_joins_total",
-            "Hosts that asked to join: joined, or the reason for which they were refused.",
-            &["result"],
-        )?;
-        let revocations = counters(
-            "sealane_control_revocations_total",
-            "Tokens revoked and nodes removed with their certificates.",
-            &["kind"],
-        )?;
+        let [joins, workloads_refused, revocations] = outcomes(&registry)?;
         let first_carries = IntCounter::new(
             "sealane_control_first_carries_total",
             "Times that a host began to carry a network which it did not carry before.",
@@ -96,6 +89,7 @@ impl Metrics {
             connections_ended,
             calls_refused,
             joins,
+            workloads_refused,
             first_carries,
             revocations,
             certificate_expiry,
@@ -131,6 +125,32 @@ fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
             "sealane_control_calls_refused_total",
             "Calls that were refused before they were read, or while.",
             "reason",
+        )?,
+    ])
+}
+
+/// What becomes of hosts and of what they report: joins, workloads that are refused, revocations.
+fn outcomes(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
+    let counters = |name, help, label| {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        registry.register(Box::new(counters.clone()))?;
+        Ok::<_, prometheus::Error>(counters)
+    };
+    Ok([
+        counters(
+            "sealane_control_joins_total",
+            "Hosts that asked to join: joined, or the reason for which they were refused.",
+            "result",
+        )?,
+        counters(
+            "sealane_control_workloads_refused_total",
+            "Workloads that were reported and are not part of the mesh, by reason.",
+            "reason",
+        )?,
+        counters(
+            "sealane_control_revocations_total",
+            "Tokens revoked and nodes removed with their certificates.",
+            "kind",
         )?,
     ])
 }

@@ -16,10 +16,12 @@ use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{Generation, NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::core::Timestamp;
+use crate::core::{Timestamp, taken_over};
+use crate::guard::Pace;
 
 pub(crate) use directory::Directory;
 use tracker::Tracker;
@@ -100,6 +102,11 @@ pub(crate) struct Arrival {
 /// How long a host may be without a stream until it counts as lost: an agent that is restarted needs a moment.
 const LOST: Duration = Duration::from_secs(5);
 
+/// How long a host may be without one until what it told of its ways counts no more.
+const AWAY: Duration = Duration::from_secs(600);
+/// How often a host's packets may change their length: all workloads of its networks, on all hosts, change theirs.
+const RESIZES: Pace = Pace::new(Duration::from_secs(30), 2);
+
 /// Hosts without a stream, with when each was last heard: `None` since before this control plane started.
 pub(crate) type Lost = BTreeMap<NodeName, Option<Timestamp>>;
 
@@ -123,6 +130,8 @@ struct Hub {
     tracker: Tracker,
     agents: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, Seen>,
+    /// How often hosts have told other lengths of packets.
+    resizes: BTreeMap<NodeName, Pace>,
     streams: u64,
 }
 
@@ -237,6 +246,21 @@ impl Registry {
         let holder = directory.nodes.values().find(|record| record.is_at(underlay))?;
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(&holder.node.name);
         lost.then(|| holder.node.name.clone())
+    }
+
+    /// Whether it is news how long packets to a host may be, and not too often: what it told too early it tells again.
+    pub(crate) fn takes_mtu(&self, node: &NodeName, told: Mtu, now: Instant) -> bool {
+        let known = self.directory().nodes.get(node).and_then(|record| record.node.mtu);
+        known != Some(taken_over(told)) && self.hub().resizes.entry(node.clone()).or_insert(RESIZES).may(now)
+    }
+
+    /// The hosts that have been away for so long that what they told of their ways counts no more.
+    pub(crate) fn away(&self, now: Timestamp) -> BTreeSet<NodeName> {
+        let (lost, directory) = (self.lost(now), self.directory());
+        let long = lost.iter().filter(|(_, last)| now.since(last.unwrap_or(self.began)) >= AWAY);
+        let told =
+            |name: &&NodeName| directory.nodes.get(*name).is_some_and(|record| record.node.mtu.is_some());
+        long.map(|(name, _)| name).filter(told).cloned().collect()
     }
 
     /// The networks whose newest state each connected agent has not acknowledged.
@@ -383,6 +407,7 @@ impl Hub {
         }
         self.seen.retain(|node, _| directory.nodes.contains_key(node));
         self.tracker.retain(|node| directory.nodes.contains_key(node));
+        self.resizes.retain(|node, _| directory.nodes.contains_key(node));
     }
 
     /// Takes over the networks that changed.

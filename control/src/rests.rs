@@ -3,32 +3,46 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sealane_proto::types::{NetworkName, NodeName};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::core::EndRests;
+use crate::core::{EndRests, ForgetMtu, PurgeIdle};
 use crate::registry::Registry;
 use crate::store::Writer;
 
 /// How often it is looked; a rest takes a minute at least.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked for services that have been without instances for long.
+const PURGE: Duration = Duration::from_secs(60);
 /// How long a connected host may stay at one state while there is a newer one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 type Levels = BTreeMap<(NodeName, NetworkName), u64>;
 
-/// Looks until aborted. Costs nothing while nothing rests.
+/// Looks until aborted. Costs little while nothing rests.
 pub(crate) async fn run(registry: Arc<Registry>, writer: Writer) {
     let mut often = interval(EVERY);
     often.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stalled = Stalled::default();
+    let (mut stalled, mut purged) = (Stalled::default(), Instant::now());
     loop {
         let now = often.tick().await;
         for (node, network) in stalled.look(registry.late_levels(), now) {
             tracing::warn!(%node, %network, "node has not come closer to the newest state for 5 min; nobody waits for it");
             registry.give_up(&node, &network);
+        }
+        let away = registry.away(SystemTime::now().into());
+        if !away.is_empty()
+            && let Err(error) = writer.submit(ForgetMtu { nodes: away }).await
+        {
+            tracing::warn!(%error, "what hosts told that are away cannot be forgotten");
+        }
+        if now - purged >= PURGE {
+            purged = now;
+            if let Err(error) = writer.submit(PurgeIdle).await {
+                tracing::warn!(%error, "services without instances cannot be removed");
+            }
         }
         let known = registry.known_to_all();
         if known.is_empty() {

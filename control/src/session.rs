@@ -132,8 +132,6 @@ struct Session {
     taken: Instant,
     /// How often it may report.
     pace: Pace,
-    /// How long packets to the host may be, as it last told.
-    mtu: Option<Mtu>,
 }
 
 impl Session {
@@ -149,8 +147,7 @@ impl Session {
             roots: context.roots.clone(),
         }));
         let now = Instant::now();
-        let mtu = greeting.mtu;
-        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now, pace: REPORTS, mtu }
+        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now, pace: REPORTS }
     }
 
     /// Runs until either side ends; says why.
@@ -266,9 +263,9 @@ impl Session {
                 if let Some(clock) = heartbeat.instant() {
                     self.seat.clocks(ClockPair { clock, reference: SystemTime::now() });
                 }
-                let told = Mtu::try_from(heartbeat.mtu).ok();
-                if let Some(mtu) = told.filter(|_| told != self.mtu) {
-                    self.mtu = told;
+                if let Some(mtu) = Mtu::try_from(heartbeat.mtu).ok()
+                    && self.context.registry.takes_mtu(&self.node, mtu, self.heard)
+                {
                     let resized = resize(self.context.writer.clone(), self.node.clone(), mtu);
                     self.pending = Some(self.in_turn(resized));
                 }
@@ -293,6 +290,10 @@ impl Session {
 
     fn answer(&mut self, answer: Answer) {
         let Answer { sequence, reported, unreadable: mut refused } = answer;
+        let unreadable = refused.iter().map(|_| "unreadable");
+        for reason in reported.refused.iter().map(|refusal| refusal.reason.reason()).chain(unreadable) {
+            self.context.metrics.workloads_refused.with_label_values(&[reason]).inc();
+        }
         refused.extend(reported.refused.into_iter().map(|refusal| v1::Refusal {
             network: refusal.network.to_string(),
             workload: refusal.workload.to_string(),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+#[path = "mesh/bounds.rs"]
+mod bounds;
 #[path = "mesh/host.rs"]
 mod host;
 #[path = "mesh/restored.rs"]

@@ -203,6 +203,9 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// How many ports one may offer.
+    pub const MOST_PORTS: usize = 64;
+
     /// Whether its service may send it new work: it is ready and not drained.
     #[must_use]
     pub fn takes_work(&self) -> bool {

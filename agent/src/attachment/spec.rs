@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{
     Aliases, MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
@@ -115,6 +116,9 @@ pub(crate) enum SpecError {
     /// The name of an interface twice.
     #[error("interface {0} is given twice")]
     InterfaceTwice(DeviceName),
+    /// More ports than control takes.
+    #[error("{0} ports are too many: a workload offers {most} at most", most = Workload::MOST_PORTS)]
+    ManyPorts(usize),
     /// A port twice.
     #[error("port {0}/{1} is given twice")]
     PortTwice(u16, Transport),
@@ -146,6 +150,9 @@ impl AttachSpec {
         }
         if wanted.seats.is_empty() {
             return Err(SpecError::NoNetwork);
+        }
+        if wanted.ports.len() > Workload::MOST_PORTS {
+            return Err(SpecError::ManyPorts(wanted.ports.len()));
         }
         wanted.ports.sort_by_key(ServicePort::key);
         if wanted.service.is_none() && !wanted.ports.is_empty() {
@@ -300,6 +307,10 @@ mod tests {
         assert!(AttachSpec::new(api(&["80", "15001/udp"]), SidecarPorts::default()).is_ok());
         check(api(&["15001/udp", "15001/udp"]), "port 15001/udp is given twice");
         check(api(&["15001"]), "sidecar's own");
+        let ports: Vec<String> = (1..=65).map(|port| format!("{port}/udp")).collect();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        assert!(AttachSpec::new(api(&ports[..64]), SidecarPorts::default()).is_ok());
+        check(api(&ports), "65 ports are too many: a workload offers 64 at most");
         check(Wanted { seats: vec![seat("shop"), seat("shop")], ..wanted() }, "network shop is given twice");
         check(Wanted { seats: vec![], ..wanted() }, "no network");
     }

@@ -507,6 +507,7 @@ impl Host {
             };
             self.problems.remove(&(network.clone(), Trouble::Kernel));
             self.note(&network, Trouble::Egress, applied.egress_problem);
+            self.note(&network, Trouble::Rows, applied.refused_rows);
             self.note(&network, Trouble::Packets, applied.too_long);
             let cut_off = self.parts.mesh.cut_off(&network, &applied.unattached);
             self.note(&network, Trouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));

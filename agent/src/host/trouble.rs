@@ -9,6 +9,8 @@ pub(super) enum Trouble {
     Kernel,
     /// There is no way out of it.
     Egress,
+    /// The kernel does not take what control says of other hosts' workloads.
+    Rows,
     /// Its packets are too long for this host's ways to the others.
     Packets,
     /// Workloads have lost their way into it.
@@ -27,6 +29,10 @@ impl Trouble {
             Self::Egress => {
                 format!("workloads of network {network} may not reach the world outside: {error}")
             }
+            Self::Rows => format!(
+                "workloads of network {network} on another host are not reached from here: {error}; `sealane node ls` shows the \
+                 hosts' addresses: give that host another --underlay, or remove it"
+            ),
             Self::Packets => format!(
                 "packets of network {network} are too long for this host's ways to the others: {error}; large ones are \
                  lost: raise the MTU beneath, or create the network again with a smaller --mtu or without"

@@ -61,6 +61,23 @@ impl Refusal {
         self.is(&[libc::ENOENT, libc::ENODEV, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENXIO])
     }
 
+    /// Whether it is about what was asked: neither the device is gone, nor the kernel short of something, nor is it not
+    /// for this process. Asked again it is refused again.
+    #[must_use]
+    pub fn is_of_the_request(&self) -> bool {
+        !self.is(&[
+            libc::ENODEV,
+            libc::ENXIO,
+            libc::ENOMEM,
+            libc::ENOBUFS,
+            libc::EBUSY,
+            libc::EAGAIN,
+            libc::EINTR,
+            libc::EPERM,
+            libc::EACCES,
+        ])
+    }
+
     /// Whether the kernel has no such kind of device.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {

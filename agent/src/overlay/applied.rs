@@ -75,6 +75,8 @@ pub struct Applied {
     pub unattached: Vec<WorkloadName>,
     /// Why workloads of the network may not reach the world outside. Inside, all is well.
     pub egress_problem: Option<String>,
+    /// Rows of other hosts' workloads that the kernel does not take, and why: those are not reached, all others are.
+    pub refused_rows: Option<String>,
     /// How the network's packets, as long as it was created with, do not fit into this host's ways to the others.
     pub too_long: Option<String>,
 }

@@ -68,7 +68,7 @@ impl Pass<'_> {
         let add = changes.add.iter().map(|row| Request::set_row(message(row)));
         let refusals = self.socket.batch(remove.chain(add))?;
         let removed = changes.remove.len();
-        let mut first = None;
+        let (mut first, mut of_rows) = (None, None);
         let mut refused = 0;
         for (place, refusal) in refusals {
             if refusal.is_gone() && (place < removed || table == Table::BridgeFdb) {
@@ -77,7 +77,16 @@ impl Pass<'_> {
             refused += 1;
             let row = if place < removed { &changes.remove[place] } else { &changes.add[place - removed] };
             let what = format!("change {row:?} of network {}", self.network.name);
-            first.get_or_insert(NetlinkError::Refused { what, refusal });
+            // A row about a workload elsewhere costs that workload's host alone.
+            let of_row = table != Table::BridgeFdb && refusal.is_of_the_request();
+            let kept = if of_row { &mut of_rows } else { &mut first };
+            kept.get_or_insert(NetlinkError::Refused { what, refusal });
+        }
+        if let Some(error) = of_rows {
+            self.applied.refused_rows.get_or_insert_with(|| match refused {
+                1 => error.to_string(),
+                _ => format!("{error}, and {} more", refused - 1),
+            });
         }
         self.applied.count(table, removed + changes.add.len() - refused);
         first.map_or(Ok(()), |error| Err(error.into()))

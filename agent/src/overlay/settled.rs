@@ -27,7 +27,8 @@ impl Settled {
     pub(super) fn of(pass: &Pass<'_>, desired: Desired, devices: Devices) -> Option<Self> {
         let made = desired.ports.iter().filter(|port| pass.link(&port.name).is_some());
         let ports = made.map(|port| (port.name.clone(), port.clone())).collect();
-        pass.applied.egress_problem.is_none().then_some(Self { desired, devices, ports })
+        let again = pass.applied.egress_problem.is_some() || pass.applied.refused_rows.is_some();
+        (!again).then_some(Self { desired, devices, ports })
     }
 
     /// The network's own devices, if they are of this shape.
@@ -113,7 +114,8 @@ impl Carried {
         let is_missing = |port: &Port| !settled.ports.contains_key(&port.name);
         applied.unattached = kernel.nowhere(&snapshot.network.name, desired, is_missing);
         settled.desired = desired.clone();
-        self.settled = Some(settled);
+        // Of what was refused, the next change looks at everything again.
+        self.settled = applied.refused_rows.is_none().then_some(settled);
         Some(applied)
     }
 }

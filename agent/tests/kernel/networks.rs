@@ -3,11 +3,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_agent::overlay::{OverlayError, Reason, Table, preflight};
-use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{MacAddr, Mtu};
 use sealane_sys::NetNs;
 
-use crate::hosts::{Host, Hosts, sh, two_hosts};
+use crate::hosts::{Host, Hosts, answers, sh, two_hosts};
 
 #[tokio::test]
 async fn packets_are_as_long_as_the_ways_of_all_hosts_allow() {
@@ -174,4 +174,35 @@ fn remote(host: &Host, network: &sealane_proto::resource::Network, at: u16) -> W
 fn this_kernel_has_what_it_takes() {
     let hopper = sealane_sys::hop::Hopper::start().unwrap();
     preflight::check(&hopper).unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_the_kernel_refuses_costs_that_row_alone() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.b.attach(&network, "server", 20, 20).await;
+    hosts.converge().await;
+    // Another host of the network is where none of this family reaches it.
+    let with_a_stranger = |hosts: &Hosts| {
+        let mut snapshot = NetworkSnapshot::clone(&hosts.snapshot());
+        let mut lost = hosts.b.workload(&network, "lost", 30, 30);
+        lost.node = "c".parse().unwrap();
+        let underlay = "fe80::1".parse().unwrap();
+        snapshot.nodes.push(Node { name: lost.node.clone(), underlay, mtu: None });
+        snapshot.workloads.push(lost);
+        Arc::new(snapshot)
+    };
+    for reason in [Reason::Change, Reason::Audit, Reason::Change] {
+        let applied = hosts.a.ensure(&with_a_stranger(&hosts), reason).await.unwrap();
+        let said = applied.refused_rows.unwrap();
+        assert!(said.contains("02:00:00:00:00:1e") && said.contains("fe80::1"), "{reason:?}: {said}");
+    }
+    // Others come and are reached.
+    hosts.b.attach(&network, "later", 21, 21).await;
+    let snapshot = with_a_stranger(&hosts);
+    assert!(hosts.a.ensure(&snapshot, Reason::Change).await.unwrap().refused_rows.is_some());
+    hosts.b.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
+    assert!(answers(&client, "10.42.0.20", 5.0) && answers(&client, "10.42.0.21", 5.0));
+    assert_eq!(hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap().refused_rows, None);
 }

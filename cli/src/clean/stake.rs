@@ -4,10 +4,9 @@ use std::path::Path;
 
 use sealane_proto::client::unix_channel;
 use sealane_proto::wire::v1;
-use sealane_proto::wire::v1::read_client::ReadClient;
 
 use super::listed;
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answer, converse};
+use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answer, converse, reader};
 use crate::failure::Failure;
 
 /// What is lost.
@@ -117,7 +116,7 @@ impl Stake {
 fn status(socket: &Path) -> Option<v1::StatusResponse> {
     let asked = converse(async {
         let channel = unix_channel(socket).await.map_err(|error| Failure::new(error.to_string()))?;
-        answer(ReadClient::new(channel).status(v1::StatusRequest {})).await
+        answer(reader(channel).status(v1::StatusRequest {})).await
     });
     asked.ok()
 }

@@ -6,11 +6,10 @@ use sealane_proto::client::unix_channel;
 use sealane_proto::document;
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::admin_client::AdminClient;
-use sealane_proto::wire::v1::read_client::ReadClient;
 use tonic::transport::Channel;
 
 use crate::args::{Common, Complete};
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, converse};
+use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, converse, reader};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -99,7 +98,7 @@ async fn names(kind: Kind, common: &Common) -> Option<Vec<String>> {
         return Some(document::Kind::ALL.map(|kind| kind.name().to_lowercase()).to_vec());
     }
     let channel = channel(common).await?;
-    let mut client = ReadClient::new(channel.clone());
+    let mut client = reader(channel.clone());
     let mut names: Vec<String> = match kind {
         Kind::Network => {
             let networks = client.list_networks(v1::ListNetworksRequest {}).await.ok()?.into_inner().networks;

@@ -7,12 +7,11 @@ use sealane_proto::types::{Mtls, NetworkName, ServiceRef};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 use v1::admin_client::AdminClient;
-use v1::read_client::ReadClient;
 
 use super::apply::submit;
 use super::members;
 use crate::args::{Common, Diff, Get};
-use crate::client::{answer, control, converse, read};
+use crate::client::{answer, control, converse, read, reader};
 use crate::document::{self, Written, difference};
 use crate::failure::{Exit, Failure};
 use crate::printer::{Format, Printer, Row};
@@ -173,7 +172,7 @@ fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Fail
     let (live, refused) = converse(async {
         let request = v1::ListDocumentsRequest::default();
         let control = control(common).await?;
-        let live = answer(ReadClient::new(control.clone()).list_documents(request)).await?;
+        let live = answer(reader(control.clone()).list_documents(request)).await?;
         // What differs is worth seeing even where it cannot be applied.
         Ok((understand(live)?, submit(&mut AdminClient::new(control), &written, true).await.err()))
     })?;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use sealane_proto::document::{Document, Kind};
 use sealane_proto::types::{AnySubnet, Hosts, NetworkName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
-use sealane_proto::wire::v1::{admin_client::AdminClient, read_client::ReadClient};
+use sealane_proto::wire::v1::admin_client::AdminClient;
 use tonic::Code;
 use v1::document_result::Effect;
 
 use crate::args::{Common, CreateNetwork, Egress, Encryption, Network, NetworkAction, SetNetwork};
-use crate::client::{admin, answer, control, converse, read};
+use crate::client::{admin, answer, control, converse, read, reader};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 use crate::verb::apply::taken_in;
@@ -90,7 +90,7 @@ fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failu
     let (changed, said) = converse(async {
         let channel = control(common).await?;
         let request = v1::ListDocumentsRequest { kind: Kind::Network.to_string(), network };
-        let listed = answer(ReadClient::new(channel.clone()).list_documents(request)).await?;
+        let listed = answer(reader(channel.clone()).list_documents(request)).await?;
         let text = listed.documents.first().map(String::as_str).unwrap_or_default();
         let mut document = Document::from_json(text).map_err(Failure::of("control's document"))?;
         if let Document::Network(network) = &mut document {

@@ -7,7 +7,7 @@ use sealane_proto::wire::v1::read_client::ReadClient;
 use tonic::transport::Channel;
 
 use crate::args::Common;
-use crate::client::{agent_beside, answer, converse, read};
+use crate::client::{agent_beside, answer, converse, read, reader};
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::view::{Details, StatusView};
@@ -19,7 +19,7 @@ pub(crate) fn call(common: &Common, printer: &Printer) -> Result<(), Failure> {
         if status.is_control() {
             match agent_beside(common).await {
                 Ok(None) => {}
-                Ok(Some(channel)) => status.beside(ask(&mut ReadClient::new(channel)).await),
+                Ok(Some(channel)) => status.beside(ask(&mut reader(channel)).await),
                 Err(failure) => status.beside(Err(failure)),
             }
         }

@@ -45,7 +45,9 @@ impl Coded for CreateNetworkRefusal {
     fn code(&self) -> Code {
         match self {
             Self::Exists { .. } => Code::AlreadyExists,
-            Self::Underlay { .. } | Self::Reserved { .. } | Self::Mtu(_) => Code::InvalidArgument,
+            Self::Underlay { .. } | Self::Underlay6 { .. } | Self::Reserved { .. } | Self::Mtu(_) => {
+                Code::InvalidArgument
+            }
             Self::NoVni => Code::ResourceExhausted,
         }
     }
@@ -113,7 +115,7 @@ impl Coded for JoinRefusal {
             | Self::OtherNode { .. } => Code::Unauthenticated,
             Self::Removed { .. } => Code::PermissionDenied,
             Self::NameInUse { .. } | Self::UnderlayInUse { .. } => Code::AlreadyExists,
-            Self::Loopback { .. } | Self::LoopbackOf { .. } => Code::FailedPrecondition,
+            Self::Loopback { .. } | Self::LoopbackOf { .. } | Self::Unfit(_) => Code::FailedPrecondition,
         }
     }
 }
@@ -122,7 +124,7 @@ impl Coded for RelocateRefusal {
     fn code(&self) -> Code {
         match self {
             Self::InUse { .. } | Self::Displaced { .. } => Code::AlreadyExists,
-            Self::Loopback { .. } => Code::FailedPrecondition,
+            Self::Loopback { .. } | Self::Unfit(_) => Code::FailedPrecondition,
         }
     }
 }
@@ -132,7 +134,7 @@ impl Coded for CarryRefusal {
         match self {
             Self::UnknownNode(_) => Code::PermissionDenied,
             Self::NotFound(_) => Code::NotFound,
-            Self::Host(_) => Code::FailedPrecondition,
+            Self::Host(_) | Self::Underlay(_) => Code::FailedPrecondition,
             // What the host has started is reported in a moment.
             Self::Unused { .. } => Code::Aborted,
             Self::Kept { .. } | Self::Exhausted { .. } => Code::ResourceExhausted,
@@ -145,6 +147,7 @@ impl Coded for ReadmitRefusal {
         match self {
             Self::Unknown(_) => Code::PermissionDenied,
             Self::UnderlayInUse { .. } => Code::AlreadyExists,
+            Self::Unfit(_) => Code::FailedPrecondition,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Hosts that carry networks: the leasing of address blocks.
 
+use std::collections::BTreeSet;
+
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Block, Network};
-use sealane_proto::types::{NetworkName, NodeName, OverlayIp, Subnet};
+use sealane_proto::types::{NetworkName, NodeName, Subnet};
 
 use super::hosts::{self, NotForHost};
-use super::{Change, Command, Decision, NetworkState, State, Timestamp, ipam};
+use super::{Change, Command, Decision, NetworkState, State, Timestamp, UnfitUnderlay, ipam, underlay};
 
 /// A host carries a network from now on and needs (more) addresses.
 ///
@@ -52,6 +54,9 @@ pub enum CarryRefusal {
     /// The network is not for the host.
     #[error(transparent)]
     Host(#[from] NotForHost),
+    /// The network's hosts do not reach the host.
+    #[error(transparent)]
+    Underlay(#[from] UnfitUnderlay),
     /// The host hardly uses what it has.
     #[error(
         "node {node} holds {held} blocks of network {network}, of whose {addresses} addresses its workloads use \
@@ -156,6 +161,9 @@ fn for_host<'a>(
     let record = state.nodes.get(node).ok_or_else(|| CarryRefusal::UnknownNode(node.clone()))?;
     let network = state.networks.get(network).ok_or_else(|| CarryRefusal::NotFound(network.clone()))?;
     hosts::check_network(record, network)?;
+    if !network.carried_by(node) {
+        underlay::check_family(state, network, node, record.node.underlay)?;
+    }
     Ok(network)
 }
 
@@ -170,26 +178,58 @@ fn check_use(
     node: &NodeName,
     blocks: &[Block],
 ) -> Result<(), CarryRefusal> {
-    let held = blocks.len();
-    if held == 0 {
+    if blocks.is_empty() {
         return Ok(());
     }
     let (subnet, name) = (network.network.subnet, || network.network.name.clone());
-    let size = 1_usize << (32 - ipam::block_prefix(subnet));
-    let inside = |address: OverlayIp| blocks.iter().any(|block| block.range.contains(&address.to_ipv4()));
-    let used = network.workloads_of(node).filter(|workload| inside(workload.address)).count();
-    if held >= AHEAD + (2 * used).div_ceil(size) {
+    let size = block_size(subnet);
+    let (mut used, mut outside) = (0, BTreeSet::new());
+    for workload in network.workloads_of(node) {
+        let block = ipam::block_of(subnet, workload.address);
+        match network.blocks.get(&block) {
+            Some(holder) => used += usize::from(holder.as_ref() == Some(node)),
+            // Nobody else gets it: it counts as one of this host's.
+            None => {
+                used += 1;
+                outside.insert(block);
+            }
+        }
+    }
+    let held = blocks.len() + outside.len();
+    if is_ahead(held, used, size) {
         let addresses = held * size;
         return Err(CarryRefusal::Unused { node: node.clone(), network: name(), held, addresses, used });
     }
-    let total = ipam::block_count(subnet) as usize;
-    let free = total.saturating_sub(network.blocks.len());
-    let without = state.nodes.values().filter(|record| hosts::check_network(record, network).is_ok());
-    let without = without.filter(|record| !network.carried_by(&record.node.name)).count();
-    if free > 0 && free <= without.min(total / 4) {
+    let taken = network.addresses.keys().map(|&address| ipam::block_of(subnet, address));
+    let taken: BTreeSet<Ipv4Net> = taken.chain(network.blocks.keys().copied()).collect();
+    let free = (ipam::block_count(subnet) as usize).saturating_sub(taken.len());
+    if is_kept(state, network, free) {
         return Err(CarryRefusal::Kept { network: name(), free, node: node.clone(), held });
     }
     Ok(())
+}
+
+/// How many addresses a block of a network has.
+pub(super) fn block_size(subnet: Subnet) -> usize {
+    1 << (32 - ipam::block_prefix(subnet))
+}
+
+/// Whether a host that has as many blocks, of this size, hardly uses them.
+pub(super) const fn is_ahead(held: usize, used: usize, size: usize) -> bool {
+    held >= AHEAD + (2 * used).div_ceil(size)
+}
+
+/// Whether the last `free` blocks of a network are for hosts that have none.
+pub(super) fn is_kept(state: &State, network: &NetworkState, free: usize) -> bool {
+    let most = ipam::block_count(network.network.subnet) as usize / 4;
+    if free == 0 || free > most {
+        return false;
+    }
+    let carriers: BTreeSet<&NodeName> = network.blocks.values().flatten().collect();
+    let without = state.nodes.values().filter(|record| !carriers.contains(&record.node.name));
+    let without = without.filter(|record| hosts::check_network(record, network).is_ok());
+    // No more are looked for than it takes.
+    without.take(free).count() == free
 }
 
 fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
@@ -224,7 +264,7 @@ fn exhausted(network: &NetworkState) -> CarryRefusal {
 #[cfg(test)]
 mod tests {
     use sealane_proto::resource::{Egress, Node, Workload};
-    use sealane_proto::types::MacAddr;
+    use sealane_proto::types::{MacAddr, OverlayIp};
 
     use super::*;
     use crate::core::{CreateNetwork, NodeRecord};

@@ -7,7 +7,7 @@ use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{Block, Network, Service, Workload};
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 
-use super::{NodeRecord, Recovery, RemovedNode, Rest, TokenRecord};
+use super::{Idle, NodeRecord, Recovery, RemovedNode, Rest, TokenRecord};
 
 /// One record put or removed. Removing a network expects that everything in it has been removed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub enum Change {
     ForgetRemoved(SerialPrefix),
     /// Addresses that nobody has rest.
     PutRest { network: NetworkName, range: Ipv4Net, rest: Rest },
+    /// A service has no instance.
+    PutIdle { network: NetworkName, name: ServiceName, idle: Idle },
+    /// It has one again, or is no more.
+    RemoveIdle { network: NetworkName, name: ServiceName },
     /// They may be given again.
     RemoveRest { network: NetworkName, range: Ipv4Net },
 }

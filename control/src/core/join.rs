@@ -7,10 +7,12 @@ use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{NodeName, UnderlayAddr};
 use subtle::ConstantTimeEq;
 
-use super::hosts;
 use super::relocate::displace;
 use super::timestamp::Span;
-use super::{Change, Command, Decision, NodeRecord, State, Timestamp, TokenRecord, TokenStanding};
+use super::{
+    Change, Command, Decision, NodeRecord, State, Timestamp, TokenRecord, TokenStanding, UnfitUnderlay,
+};
+use super::{hosts, underlay};
 
 /// A host asks to be part of the mesh. Asking again with the same key is the same host (its first answer was
 /// lost, or it was reinstalled on its old data), perhaps at a new address.
@@ -130,6 +132,9 @@ pub enum JoinRefusal {
         /// Whose it is.
         node: NodeName,
     },
+    /// Nobody can be at its address.
+    #[error(transparent)]
+    Unfit(#[from] UnfitUnderlay),
 }
 
 fn hosts(uses: u32) -> String {
@@ -151,6 +156,7 @@ impl JoinRefusal {
             Self::NameInUse { .. } => "name_in_use",
             Self::UnderlayInUse { .. } => "underlay_in_use",
             Self::Loopback { .. } | Self::LoopbackOf { .. } => "loopback_underlay",
+            Self::Unfit(_) => "unfit_underlay",
         }
     }
 }
@@ -176,9 +182,10 @@ impl Command for JoinNode {
             return Err(JoinRefusal::NameInUse { name: self.node.name, underlay: known.node.underlay });
         }
         self.check_reach(state)?;
-        let underlay = self.node.underlay;
-        let displaced = displace(state, &self.node.name, underlay, self.gone.as_ref())
-            .map_err(|node| JoinRefusal::UnderlayInUse { underlay, node })?;
+        underlay::check(state, &self.node.name, self.node.underlay)?;
+        let at = self.node.underlay;
+        let displaced = displace(state, &self.node.name, at, self.gone.as_ref())
+            .map_err(|node| JoinRefusal::UnderlayInUse { underlay: at, node })?;
         let joined = known.map_or(now, |known| known.joined);
         let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
         let drained = known.is_some_and(|known| known.drained);

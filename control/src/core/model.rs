@@ -26,6 +26,7 @@ pub(crate) enum Step {
     Drain(u8, bool),
     RemoveService(u8, u8),
     EndRests(u8),
+    PurgeIdle,
     /// A network and a service with one port of this protocol.
     Apply(u8, u8, u8),
     Withdraw(u8, u8),
@@ -46,6 +47,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..4, any::<bool>()).prop_map(|(node, drained)| Step::Drain(node, drained)),
         1 => (0_u8..3, 1_u8..6).prop_map(|(network, service)| Step::RemoveService(network, service)),
         1 => (0_u8..3).prop_map(Step::EndRests),
+        1 => Just(Step::PurgeIdle),
         2 => (0_u8..3, 0_u8..6, 0_u8..3).prop_map(|(net, service, port)| Step::Apply(net, service, port)),
         1 => (0_u8..3, 0_u8..6).prop_map(|(net, service)| Step::Withdraw(net, service)),
     ]
@@ -141,6 +143,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
             changes(Report { node: node(*name), workloads: workloads.collect() }, state)
         }
         Step::Purge => changes(PurgeTokens, state),
+        Step::PurgeIdle => changes(PurgeIdle, state),
         Step::RemoveNode(name) => {
             changes(RemoveNode { name: node(*name), connected: false, force: false }, state)
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use sealane_proto::resource::{Egress, Network};
 use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
@@ -48,6 +49,16 @@ pub enum CreateNetworkRefusal {
         underlay: UnderlayAddr,
         /// What could be taken instead.
         free: Option<Subnet>,
+    },
+    /// The same of its IPv6 addresses.
+    #[error("subnet {subnet6} contains the address {underlay} of host {node}; take another one")]
+    Underlay6 {
+        /// What was asked for.
+        subnet6: Subnet6,
+        /// The host.
+        node: NodeName,
+        /// Its address beneath the networks.
+        underlay: UnderlayAddr,
     },
     /// The name means something else to every resolver.
     #[error(
@@ -114,6 +125,13 @@ pub(super) fn check_new(
             underlay,
             free: free_subnet(state, subnet),
         });
+    }
+    let mut hosts = state.nodes.values().map(|record| &record.node);
+    if let Some(subnet6) = subnet6
+        && let Some(host) = hosts.find(|host| IpNet::V6(subnet6.to_net()).contains(&host.underlay.to_ip()))
+    {
+        let (node, underlay) = (host.name.clone(), host.underlay);
+        return Err(CreateNetworkRefusal::Underlay6 { subnet6, node, underlay });
     }
     Ok(())
 }
@@ -206,18 +224,26 @@ impl Command for RemoveNetwork {
         }
         let services = network.services.keys().cloned();
         let services = services.map(|service| Change::RemoveService { network: name.clone(), name: service });
+        let idle = network.idle.keys().cloned();
+        let idle = idle.map(|service| Change::RemoveIdle { network: name.clone(), name: service });
         let blocks = network.blocks.keys();
         let blocks = blocks.map(|&range| Change::RemoveBlock { network: name.clone(), range });
         let rests = network.resting.keys();
         let rests = rests.map(|&range| Change::RemoveRest { network: name.clone(), range });
         let last = Change::RemoveNetwork(name.clone());
-        Ok(Decision { changes: services.chain(blocks).chain(rests).chain([last]).collect(), outcome: () })
+        Ok(Decision {
+            changes: idle.chain(services).chain(blocks).chain(rests).chain([last]).collect(),
+            outcome: (),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::resource::Node;
+
     use super::*;
+    use crate::core::NodeRecord;
 
     fn create(state: &mut State, name: &str, subnet: &str) -> Result<Network, CreateNetworkRefusal> {
         let command = CreateNetwork {
@@ -256,6 +282,23 @@ mod tests {
         }
         let error = create(&mut state, "shop", "10.43.0.0/16").unwrap_err().to_string();
         assert!(error.contains("network shop exists already"), "{error}");
+    }
+
+    #[test]
+    fn a_subnet_with_a_hosts_address_is_refused_in_both_families() {
+        let mut state = State::default();
+        for (name, underlay) in [("host-1", "10.42.0.9"), ("host-2", "fd42::9")] {
+            let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None };
+            state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+        }
+        let check = |subnet: &str, subnet6: &str| {
+            let subnets = (subnet.parse().unwrap(), Some(subnet6.parse().unwrap()));
+            let checked = check_new(&state, &"shop".parse().unwrap(), subnets, None);
+            checked.map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(check("10.43.0.0/16", "fd43::/64"), Ok(()));
+        assert!(check("10.42.0.0/16", "fd43::/64").unwrap_err().contains("10.42.0.9 of host host-1"));
+        assert!(check("10.43.0.0/16", "fd42::/64").unwrap_err().contains("fd42::9 of host host-2"));
     }
 
     #[test]

@@ -1,8 +1,17 @@
 //! How long packets to a host may be.
 
+use std::collections::BTreeSet;
+
 use sealane_proto::types::{Mtu, NodeName};
 
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp};
+
+/// What is taken over of what a host tells: a host whose ways allow less sends and gets pieces, which costs that host and
+/// nobody else.
+#[must_use]
+pub fn taken_over(told: Mtu) -> Mtu {
+    told.max(Mtu::LEAST_FOR_IPV6)
+}
 
 /// A host says what its ways to the other hosts allow inside a tunnel. Every host of a network takes the least.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +27,36 @@ impl Command for TellMtu {
     type Refusal = std::convert::Infallible;
 
     fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
-        let known = state.nodes.get(&self.node).filter(|known| known.node.mtu != Some(self.mtu));
+        let mtu = taken_over(self.mtu);
+        let known = state.nodes.get(&self.node).filter(|known| known.node.mtu != Some(mtu));
         let changes = known.map(|known| {
             let mut record: NodeRecord = known.clone();
-            record.node.mtu = Some(self.mtu);
+            record.node.mtu = Some(mtu);
             Change::PutNode(record)
         });
         Ok(Decision { changes: changes.into_iter().collect(), outcome: () })
+    }
+}
+
+/// Hosts have been away for so long that what they told counts no more; who comes back tells it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForgetMtu {
+    /// These hosts.
+    pub nodes: BTreeSet<NodeName>,
+}
+
+impl Command for ForgetMtu {
+    type Outcome = ();
+    type Refusal = std::convert::Infallible;
+
+    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
+        let known = self.nodes.iter().filter_map(|name| state.nodes.get(name));
+        let told = known.filter(|known| known.node.mtu.is_some()).cloned();
+        let changes = told.map(|mut record| {
+            record.node.mtu = None;
+            Change::PutNode(record)
+        });
+        Ok(Decision { changes: changes.collect(), outcome: () })
     }
 }
 
@@ -51,5 +83,26 @@ mod tests {
         }
         assert_eq!(state.nodes[&"host-1".parse().unwrap()].node.mtu.map(Mtu::get), Some(8950));
         assert_eq!(state.nodes.len(), 1);
+    }
+
+    #[test]
+    fn no_host_makes_packets_shorter_than_ipv6_needs_and_one_that_is_away_does_not_count() {
+        let mut state = State::default();
+        let name: NodeName = "host-1".parse().unwrap();
+        let node = Node { name: name.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
+        state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+        let take = |state: &mut State, changes: Vec<Change>| {
+            changes.iter().for_each(|change| state.apply(change));
+            state.nodes[&name].node.mtu.map(Mtu::get)
+        };
+        for (told, known) in [(576, 1_280), (1_000, 1_280), (1_280, 1_280), (1_450, 1_450)] {
+            let tell = TellMtu { node: name.clone(), mtu: Mtu::try_from(told).unwrap() };
+            let changes = tell.decide(&state, Timestamp::default()).unwrap().changes;
+            assert_eq!(take(&mut state, changes), Some(known), "{told}");
+        }
+        let forget = ForgetMtu { nodes: [name.clone(), "host-9".parse().unwrap()].into() };
+        let changes = forget.clone().decide(&state, Timestamp::default()).unwrap().changes;
+        assert_eq!(take(&mut state, changes), None);
+        assert_eq!(forget.decide(&state, Timestamp::default()).unwrap().changes, []);
     }
 }

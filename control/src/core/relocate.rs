@@ -6,7 +6,7 @@
 
 use sealane_proto::types::{NodeName, UnderlayAddr};
 
-use super::{Change, Command, Decision, NodeRecord, State, Timestamp};
+use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderlay, underlay};
 
 /// A host tells where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,9 @@ pub enum RelocateRefusal {
         /// Who came.
         name: NodeName,
     },
+    /// Nobody can be there.
+    #[error(transparent)]
+    Unfit(#[from] UnfitUnderlay),
 }
 
 /// What becomes of another host that has the address with which `name` comes: it is displaced, if it is the one that is
@@ -101,6 +104,7 @@ impl Command for Relocate {
         // Who is not known is told so elsewhere.
         let known = state.nodes.get(&name).filter(|known| !known.is_at(underlay));
         let Some(known) = known else { return Ok(Decision { changes: vec![], outcome: None }) };
+        underlay::check(state, &name, underlay)?;
         if underlay.to_ip().is_loopback() && state.nodes.keys().any(|other| *other != name) {
             return Err(RelocateRefusal::Loopback { underlay, name });
         }

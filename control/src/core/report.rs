@@ -1,8 +1,10 @@
 //! What a host reports to run: all of it each time, so that the newest report replaces every older one.
 
+mod bounds;
 mod draft;
 mod ports;
 mod refusal;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +12,7 @@ use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
 use super::{Change, Command, Decision, NetworkState, State, Timestamp, hosts};
+pub use bounds::Bound;
 use draft::Draft;
 pub(super) use ports::Ports;
 pub use refusal::{AddressRefusal, WorkloadRefusal};
@@ -65,7 +68,7 @@ impl Command for Report {
     type Outcome = Reported;
     type Refusal = ReportRefusal;
 
-    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Reported>, ReportRefusal> {
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Reported>, ReportRefusal> {
         let Self { node, workloads } = self;
         let Some(record) = state.nodes.get(&node) else {
             return Err(ReportRefusal::UnknownNode(node));
@@ -80,7 +83,7 @@ impl Command for Report {
                 // What the host had there goes.
                 outcome.refuse_all(std::mem::take(&mut workloads), &refusal.into());
             }
-            let (drafted, refused) = place(network, &node, workloads);
+            let (drafted, refused) = place((state, network), &node, workloads, now);
             outcome.refused.extend(refused.into_iter().map(|(workload, reason)| RefusedWorkload {
                 network: name.clone(),
                 workload,
@@ -103,18 +106,19 @@ impl Command for Report {
 
 /// What leads to a network with these workloads of a host and no others, and the workloads that are refused.
 pub(super) fn place(
-    network: &NetworkState,
+    (state, network): (&State, &NetworkState),
     node: &NodeName,
     workloads: Vec<Workload>,
+    now: Timestamp,
 ) -> (Vec<Change>, Vec<(WorkloadName, WorkloadRefusal)>) {
-    let (mut draft, mut refused) = (Draft::new(network, node), vec![]);
+    let (mut draft, mut refused) = (Draft::new(state, network, node), vec![]);
     for workload in draft.order(workloads) {
         let name = workload.name.clone();
         if let Err(reason) = draft.admit(workload) {
             refused.push((name, reason));
         }
     }
-    (draft.changes(), refused)
+    (draft.changes(now), refused)
 }
 
 /// What is reported per network, with nothing for networks in which the host had workloads and has none now.

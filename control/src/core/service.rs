@@ -1,9 +1,8 @@
 //! The end of a service.
 
-use ipnet::Ipv4Net;
 use sealane_proto::types::{NetworkName, ServiceName};
 
-use super::{Change, Command, Decision, Rest, State, Timestamp};
+use super::{Command, Decision, State, Timestamp};
 
 /// A service without instances is no more; its address rests until every host has forgotten it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,18 +58,15 @@ impl Command for RemoveService {
         let Some(known) = state.networks.get(&network) else {
             return Err(RemoveServiceRefusal::NoNetwork(network));
         };
-        let Some(service) = known.services.get(&name) else {
+        if !known.services.contains_key(&name) {
             return Err(RemoveServiceRefusal::NotFound { network, name });
-        };
+        }
         let count = known.instances_of(&name).count();
         if count > 0 {
             let some = known.instances_of(&name).take(3);
             let some: Vec<String> = some.map(|one| format!("{} on {}", one.name, one.node)).collect();
             return Err(RemoveServiceRefusal::InUse { network, name, count, examples: some.join(", ") });
         }
-        let rest = Rest { after: known.changed, since: now };
-        let range = Ipv4Net::from(service.vip.to_ipv4());
-        let removed = Change::RemoveService { network: network.clone(), name };
-        Ok(Decision { changes: vec![removed, Change::PutRest { network, range, rest }], outcome: () })
+        Ok(Decision { changes: known.end(&name, now), outcome: () })
     }
 }

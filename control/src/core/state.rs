@@ -9,7 +9,7 @@ use sealane_proto::types::{
     Generation, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, UnderlayAddr, WorkloadName,
 };
 
-use super::{Change, Recovery, RemovedNode, Rest, Timestamp, Touched};
+use super::{Change, Idle, Recovery, RemovedNode, Rest, Timestamp, Touched};
 
 /// The desired state of the whole mesh. Changes only by [`State::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct NetworkState {
     pub blocks: BTreeMap<Ipv4Net, Option<NodeName>>,
     /// Ranges that nobody has any more and nobody gets yet; disjoint from the blocks that hosts hold.
     pub resting: BTreeMap<Ipv4Net, Rest>,
+    /// The services without instances that no document declares, as far as that was noted.
+    pub idle: BTreeMap<ServiceName, Idle>,
     /// Its services.
     pub services: BTreeMap<ServiceName, Service>,
     /// Its workloads on all hosts.
@@ -141,7 +143,9 @@ impl State {
             Change::RemoveRecovery => self.recovery = None,
             Change::PutRemoved(removed) => drop(self.removed.insert(removed.serials(), removed.clone())),
             Change::ForgetRemoved(serials) => drop(self.removed.remove(serials)),
-            Change::PutRest { network, .. }
+            Change::PutIdle { network, .. }
+            | Change::RemoveIdle { network, .. }
+            | Change::PutRest { network, .. }
             | Change::RemoveRest { network, .. }
             | Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
@@ -181,7 +185,9 @@ impl State {
             }
             Change::PutRemoved(removed) => self.removed_before(removed.serials()),
             Change::ForgetRemoved(serials) => self.removed_before(*serials),
-            Change::PutRest { network, .. }
+            Change::PutIdle { network, .. }
+            | Change::RemoveIdle { network, .. }
+            | Change::PutRest { network, .. }
             | Change::RemoveRest { network, .. }
             | Change::PutBlock { network, .. }
             | Change::RemoveBlock { network, .. }
@@ -217,7 +223,9 @@ impl State {
                 touched.nodes = true;
                 touched.networks.extend(self.networks.keys().cloned());
             }
-            Change::PutRest { network, .. }
+            Change::PutIdle { network, .. }
+            | Change::RemoveIdle { network, .. }
+            | Change::PutRest { network, .. }
             | Change::RemoveRest { network, .. }
             | Change::RemoveNetwork(network)
             | Change::PutNetwork { network: Network { name: network, .. }, .. }
@@ -306,6 +314,7 @@ impl NetworkState {
             changed: 0,
             blocks: BTreeMap::new(),
             resting: BTreeMap::new(),
+            idle: BTreeMap::new(),
             services: BTreeMap::new(),
             workloads: BTreeMap::new(),
             addresses: BTreeMap::new(),
@@ -345,6 +354,8 @@ impl NetworkState {
             Change::RemoveBlock { range, .. } => drop(self.blocks.remove(range)),
             Change::PutRest { range, rest, .. } => drop(self.resting.insert(*range, *rest)),
             Change::RemoveRest { range, .. } => drop(self.resting.remove(range)),
+            Change::PutIdle { name, idle, .. } => drop(self.idle.insert(name.clone(), idle.clone())),
+            Change::RemoveIdle { name, .. } => drop(self.idle.remove(name)),
             Change::PutService { service, .. } => {
                 self.services.insert(service.name.clone(), service.clone());
             }
@@ -387,6 +398,12 @@ impl NetworkState {
                 match self.resting.get(&range).copied() {
                     Some(rest) => Change::PutRest { network, range, rest },
                     None => Change::RemoveRest { network, range },
+                }
+            }
+            Change::PutIdle { name, .. } | Change::RemoveIdle { name, .. } => {
+                match self.idle.get(name).cloned() {
+                    Some(idle) => Change::PutIdle { network, name: name.clone(), idle },
+                    None => Change::RemoveIdle { network, name: name.clone() },
                 }
             }
             Change::PutService { service: Service { name, .. }, .. } | Change::RemoveService { name, .. } => {

@@ -31,6 +31,16 @@ impl Pace {
         Self { interval, burst, due: None }
     }
 
+    /// Whether the next one may come right now; it has its turn then.
+    pub(crate) fn may(&mut self, now: Instant) -> bool {
+        let due = self.due.map_or(now, |due| due.max(now));
+        let may = (due - now) <= self.interval * self.burst;
+        if may {
+            self.due = Some(due + self.interval);
+        }
+        may
+    }
+
     /// How long the next one must wait; it has its turn then.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Duration, TooOften> {
         let due = self.due.map_or(now, |due| due.max(now));

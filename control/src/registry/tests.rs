@@ -4,8 +4,12 @@ use super::*;
 use crate::core::{Change, NodeRecord, State, Touched, model};
 
 fn registry() -> Arc<Registry> {
+    registry_with(None)
+}
+
+fn registry_with(mtu: Option<Mtu>) -> Arc<Registry> {
     let mut state = State::default();
-    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
+    let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu };
     state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
     let touched = Touched { nodes: true, ..Touched::default() };
     let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &touched);
@@ -88,4 +92,31 @@ fn who_is_displaced_carries_what_it_carried_and_its_stream_ends() {
     assert!(directory.carries(&directory.networks[&network], &name));
     let (_, away) = registry.late(&BTreeSet::from([network]));
     assert_eq!(away, BTreeSet::from([name]), "it does not know what was changed since");
+}
+
+#[test]
+fn a_host_changes_the_length_of_everybodys_packets_seldom_and_while_it_is_there() {
+    let known = Mtu::try_from(1_450).unwrap();
+    let registry = registry_with(Some(known));
+    let (name, start) = ("host-1".parse().unwrap(), Instant::now());
+    let taken = |bytes: u32, millis: u64| {
+        let told = Mtu::try_from(bytes).unwrap();
+        registry.takes_mtu(&name, told, start + Duration::from_millis(millis))
+    };
+    assert!(!taken(1_450, 0), "it is no news");
+    let often = (0..600_u32).filter(|step| taken(1_300 + step % 2, u64::from(*step) * 100)).count();
+    assert_eq!(often, 4, "within a minute");
+    assert!(
+        !taken(1_300, 59_950) && taken(1_300, 60_000),
+        "what came too early is taken over when it comes again"
+    );
+    // Away since the beginning; then there; then away again.
+    assert!(registry.away(Timestamp::from_unix(599)).is_empty());
+    assert_eq!(registry.away(Timestamp::from_unix(600)).len(), 1);
+    let here = seat(&registry, "192.0.2.1:40001", 1_000);
+    assert!(registry.away(Timestamp::from_unix(5_000)).is_empty());
+    here.heard(Timestamp::from_unix(5_000));
+    drop(here);
+    assert!(registry.away(Timestamp::from_unix(5_599)).is_empty());
+    assert_eq!(registry.away(Timestamp::from_unix(5_600)).len(), 1);
 }

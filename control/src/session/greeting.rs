@@ -7,7 +7,7 @@ use sealane_base::text::one_line;
 use sealane_proto::resource::Node;
 use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName, UnderlayAddr};
 use sealane_proto::wire::{agree, v1};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 use v1::agent_message::Message as Up;
 
@@ -30,7 +30,6 @@ pub(super) struct Greeting {
     pub(super) applied: BTreeMap<NetworkName, Generation>,
     pub(super) recalls: bool,
     pub(super) metrics_port: Option<u16>,
-    pub(super) mtu: Option<Mtu>,
 }
 
 /// Waits for Hello: what the agent runs, where its metrics are, and which generations it works by.
@@ -53,8 +52,9 @@ pub(super) async fn greet(
         None => relocate(context, node.clone(), &hello.underlay).await?,
     }
     // What is no sensible one says as much as none.
-    let mtu = Mtu::try_from(hello.mtu).ok();
-    if let Some(mtu) = mtu {
+    if let Some(mtu) = Mtu::try_from(hello.mtu).ok()
+        && context.registry.takes_mtu(&node, mtu, Instant::now())
+    {
         context.writer.submit(TellMtu { node, mtu }).await.map_err(status_of)?;
     }
     if hello.applied.len() > NETWORKS {
@@ -62,7 +62,7 @@ pub(super) async fn greet(
     }
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
-    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port, mtu })
+    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
 }
 
 /// Whether a text may be a peer's version: it is shown to people, and compared.

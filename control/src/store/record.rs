@@ -10,7 +10,9 @@ use sealane_proto::wire::{WireError, v1};
 
 use super::{Image, Meta, Rows, SCHEMA};
 use crate::ca::AuthorityRecord;
-use crate::core::{Change, NodeRecord, Recovery, Removal, RemovedNode, Rest, State, Timestamp, TokenRecord};
+use crate::core::{
+    Change, Idle, NodeRecord, Recovery, Removal, RemovedNode, Rest, State, Timestamp, TokenRecord,
+};
 use crate::kv::Write;
 
 /// What all keys begin with.
@@ -83,6 +85,15 @@ struct RestMessage {
     after: u64,
     #[prost(uint64, tag = "2")]
     since: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct IdleMessage {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    /// Empty: not known.
+    #[prost(string, tag = "2")]
+    by: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -250,6 +261,11 @@ pub(super) fn change(change: &Change) -> Write {
             let message = RestMessage { after: rest.after, since: rest.since.unix() };
             put(format!("rests/{network}/{range}"), &message)
         }
+        Change::PutIdle { network, name, idle } => {
+            let by = idle.by.as_ref().map(ToString::to_string).unwrap_or_default();
+            put(format!("idle/{network}/{name}"), &IdleMessage { since: idle.since.unix(), by })
+        }
+        Change::RemoveIdle { network, name } => remove(format!("idle/{network}/{name}")),
         Change::RemoveRest { network, range } => remove(format!("rests/{network}/{range}")),
     }
 }
@@ -360,6 +376,7 @@ impl Loader {
             "tokens" => self.rest.push(Change::PutToken(row.token()?)),
             "recovery" => self.rest.push(Change::PutRecovery(row.recovery()?)),
             "removed" => self.rest.push(Change::PutRemoved(row.removed()?)),
+            "idle" => self.rest.push(row.idle(names)?),
             "rests" => self.rest.push(row.resting(names)?),
             _ => return Err(RecordError::Kind(key.to_owned())),
         }
@@ -454,6 +471,18 @@ impl Row<'_> {
             network: self.network(names)?,
             range: range.parse().map_err(|error| self.damaged(&error))?,
             rest: Rest { after: message.after, since: Timestamp::from_unix(message.since) },
+        })
+    }
+
+    fn idle(&self, names: &str) -> Result<Change, RecordError> {
+        let IdleMessage { since, by } = self.decode()?;
+        let name = names.split_once('/').map_or("", |(_, name)| name);
+        let by = Some(by).filter(|by| !by.is_empty());
+        let by = by.map(|by| by.parse().map_err(|error| self.damaged(&error))).transpose()?;
+        Ok(Change::PutIdle {
+            network: self.network(names)?,
+            name: name.parse().map_err(|error| self.damaged(&error))?,
+            idle: Idle { since: Timestamp::from_unix(since), by },
         })
     }
 

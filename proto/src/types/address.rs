@@ -8,17 +8,17 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 macro_rules! transparent {
-    ($name:ident, $inner:ty) => {
+    ($name:ident, $inner:ty, $normal:expr) => {
         impl FromStr for $name {
             type Err = std::net::AddrParseError;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                text.parse().map(Self)
+                text.parse::<$inner>().map(Self::from)
             }
         }
 
         impl From<$inner> for $name {
             fn from(inner: $inner) -> Self {
-                Self(inner)
+                Self($normal(inner))
             }
         }
 
@@ -39,7 +39,7 @@ macro_rules! transparent {
 /// An address inside an overlay network: a workload's, a service's (VIP), the gateway's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OverlayIp(Ipv4Addr);
-transparent!(OverlayIp, Ipv4Addr);
+transparent!(OverlayIp, Ipv4Addr, std::convert::identity);
 
 impl OverlayIp {
     /// The address as the standard library has it.
@@ -49,10 +49,16 @@ impl OverlayIp {
     }
 }
 
-/// An address of a host on the network beneath: the outer header of the overlay.
+/// An address of a host on the network beneath: the outer header of the overlay. An IPv4 address is one of IPv4, also
+/// where it was written as an IPv6 one (`::ffff:192.0.2.1`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "IpAddr")]
 pub struct UnderlayAddr(IpAddr);
-transparent!(UnderlayAddr, IpAddr);
+transparent!(UnderlayAddr, IpAddr, canonical);
+
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
 
 impl UnderlayAddr {
     /// The address as the standard library has it.

@@ -29,6 +29,9 @@ impl Mtu {
         self.0
     }
 
+    /// The shortest that IPv6 allows (RFC 8200, section 5).
+    pub const LEAST_FOR_IPV6: Self = Self(Self::MIN_IPV6);
+
     /// Whether packets of IPv6 may be that short.
     #[must_use]
     pub const fn carries_ipv6(self) -> bool {

@@ -140,6 +140,7 @@ pub(super) fn wrong(error: &SpecError) -> Status {
         SpecError::NoNetwork => "--network is missing: a workload is in one network at least".to_owned(),
         SpecError::NoService => "--port needs --service: the service whose port it is".to_owned(),
         SpecError::NetworkTwice(network) => format!("--network {network} is given twice"),
+        SpecError::ManyPorts(_) => format!("--port: {error}"),
         SpecError::InterfaceTwice(_) => error.to_string(),
         SpecError::PortTwice(port, transport) => format!("--port {port}/{transport} is given twice"),
         SpecError::SidecarPort(port) => format!(

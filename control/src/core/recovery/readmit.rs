@@ -5,7 +5,9 @@ use sealane_proto::types::{NodeName, UnderlayAddr};
 
 use super::{Recovery, Removal};
 use crate::core::relocate::displace;
-use crate::core::{Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp, removal};
+use crate::core::{
+    Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp, UnfitUnderlay, removal, underlay,
+};
 
 /// A host with a good certificate, of which a restored store has no record.
 ///
@@ -54,6 +56,9 @@ pub enum ReadmitRefusal {
         /// Whose it is.
         other: NodeName,
     },
+    /// Nobody can be at its address.
+    #[error(transparent)]
+    Unfit(#[from] UnfitUnderlay),
 }
 
 impl Readmit {
@@ -89,6 +94,7 @@ impl Command for Readmit {
         if recovery.readmitted.contains(&node.name) {
             return Err(ReadmitRefusal::Unknown(node.name));
         }
+        underlay::check(state, &node.name, node.underlay)?;
         let (name, underlay) = (node.name.clone(), node.underlay);
         let mut others = state.nodes.values();
         let mut changes = vec![];

@@ -6,9 +6,9 @@ use sealane_proto::resource::{Block, NetworkSnapshot, Node, Service, Workload};
 use sealane_proto::types::{NetworkName, NodeName, Vni};
 
 use super::Recovery;
-use crate::core::network::{self, check_new};
+use crate::core::network::check_new;
 use crate::core::{
-    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, hosts, ipam, report,
+    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, hosts, ipam, report, underlay,
 };
 
 /// How many networks hosts may bring back in all.
@@ -134,12 +134,13 @@ impl Future {
     fn take_node(&mut self, told: &NetworkSnapshot, node: &Node, recovery: &Recovery) {
         let mut others = self.state.nodes.values();
         let taken = others.any(|other| other.is_at(node.underlay));
-        let inside = |other: &NetworkState| network::contains(other.network.subnet, node.underlay);
+        let unfit = node.underlay.to_ip().is_loopback()
+            || underlay::check(&self.state, &node.name, node.underlay).is_err();
         let misfit = taken
             || recovery.removed.contains_key(&node.name)
             || self.state.nodes.contains_key(&node.name)
             || self.state.nodes.len() >= HEARSAY
-            || self.state.networks.values().any(inside);
+            || unfit;
         if !misfit {
             let record = NodeRecord::new(node.clone(), NodeRecord::HEARSAY, self.now);
             let what = format!("node {} at {}, until it comes itself", node.name, node.underlay);
@@ -156,6 +157,13 @@ impl Future {
             && (*node == self.teller || !recovery.heard.contains(node))
     }
 
+    /// Whether the other hosts of a network can send to a host that may not carry it yet.
+    fn is_reached(&self, network: &NetworkState, node: &NodeName) -> bool {
+        let there = self.state.nodes.get(node).map(|record| record.node.underlay);
+        let reached = |there| underlay::check_family(&self.state, network, node, there).is_ok();
+        network.carried_by(node) || there.is_some_and(reached)
+    }
+
     fn take_block(&mut self, told: &NetworkSnapshot, block: &Block, recovery: &Recovery) {
         let Some(network) = self.network(told) else { return };
         let (subnet, range) = (told.network.subnet, block.range);
@@ -167,7 +175,7 @@ impl Future {
             network.workloads.get(name).map(|workload| &workload.node) != block.node.as_ref()
         });
         let wanted = match &block.node {
-            Some(node) => self.is_believed(told, node, recovery),
+            Some(node) => self.is_believed(told, node, recovery) && self.is_reached(network, node),
             // Control's own are for services' addresses.
             None => told.services.iter().any(|service| range.contains(&service.vip.to_ipv4())),
         };
@@ -217,7 +225,7 @@ impl Future {
                 workloads.extend(more);
             }
             // What does not fit is refused when its host reports it, in words that its owner sees.
-            let (changes, _) = report::place(network, &node, workloads);
+            let (changes, _) = report::place((&self.state, network), &node, workloads, self.now);
             for change in changes {
                 let what = said(&change);
                 self.put(&told.network.name, what, change);
@@ -248,6 +256,8 @@ fn said(change: &Change) -> String {
         | Change::RemoveRecovery
         | Change::PutRemoved(_)
         | Change::ForgetRemoved(_)
+        | Change::PutIdle { .. }
+        | Change::RemoveIdle { .. }
         | Change::PutRest { .. }
         | Change::RemoveRest { .. } => format!("{change:?}"),
     }

@@ -7,16 +7,21 @@ use sealane_proto::resource::{Block, External, Service, Workload};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName};
 
 use super::ports::Ports;
-use super::{AddressRefusal, WorkloadRefusal};
+use super::{AddressRefusal, WorkloadRefusal, bounds, room};
 use crate::core::declare::agree;
 use crate::core::vip::{self, NoServiceAddress};
-use crate::core::{Change, NetworkState, hosts, ipam};
+use crate::core::{Change, Idle, NetworkState, State, Timestamp, carry, hosts, ipam};
 
 /// The future of one network, workload by workload.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
+    state: &'a State,
     network: &'a NetworkState,
     node: &'a NodeName,
+    /// The blocks that nobody holds in which the reporter may have workloads: they count as its own.
+    room: BTreeSet<Ipv4Net>,
+    /// How much the admitted workloads carry.
+    load: usize,
     /// The reporter's workloads that are admitted.
     accepted: BTreeMap<WorkloadName, Workload>,
     addresses: BTreeMap<OverlayIp, WorkloadName>,
@@ -24,6 +29,8 @@ pub(super) struct Draft<'a> {
     /// had before does not count, so that the same report leads to the same network whatever was there.
     named: BTreeSet<OverlayIp>,
     macs: BTreeMap<MacAddr, WorkloadName>,
+    /// The services that the report names, admitted or not.
+    wanted: BTreeSet<ServiceName>,
     instances: BTreeMap<ServiceName, BTreeSet<WorkloadName>>,
     /// Services that the report makes, with their addresses.
     vips: BTreeMap<ServiceName, OverlayIp>,
@@ -32,14 +39,18 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(network: &'a NetworkState, node: &'a NodeName) -> Self {
+    pub(super) fn new(state: &'a State, network: &'a NetworkState, node: &'a NodeName) -> Self {
         Self {
+            state,
             network,
             node,
+            room: BTreeSet::new(),
+            load: 0,
             accepted: BTreeMap::new(),
             addresses: BTreeMap::new(),
             named: BTreeSet::new(),
             macs: BTreeMap::new(),
+            wanted: BTreeSet::new(),
             instances: BTreeMap::new(),
             vips: BTreeMap::new(),
             blocks: vec![],
@@ -49,6 +60,8 @@ impl<'a> Draft<'a> {
     /// The order of admission: what is known at its address already goes before what wants to take it.
     pub(super) fn order(&mut self, mut workloads: Vec<Workload>) -> Vec<Workload> {
         self.named.extend(workloads.iter().map(|workload| workload.address));
+        self.wanted.extend(workloads.iter().filter_map(|workload| workload.service.clone()));
+        self.room = room::of(self.state, self.network, self.node, &self.named);
         workloads.sort_by_key(|workload| match self.network.workloads.get(&workload.name) {
             Some(known) if known == workload => 0,
             Some(known) if known.address == workload.address => 1,
@@ -59,12 +72,15 @@ impl<'a> Draft<'a> {
 
     /// Admits a workload, or says why not.
     pub(super) fn admit(&mut self, workload: Workload) -> Result<(), WorkloadRefusal> {
+        let load = self.load + bounds::load(&workload);
         // What is as it was keeps every rule already: others are measured against it.
         if self.network.workloads.get(&workload.name) != Some(&workload) {
             self.check_place(&workload)?;
+            bounds::check(&workload)?;
             self.check_address(workload.address)?;
             self.check_mac(&workload)?;
             self.check_ports(&workload)?;
+            bounds::check_all(&workload, self.accepted.len() + 1, load)?;
         } else if self.accepted.contains_key(&workload.name) {
             return Err(self.name_in_use(&workload.name, self.node));
         }
@@ -72,6 +88,7 @@ impl<'a> Draft<'a> {
             self.ensure_service(service)?;
             self.instances.entry(service.clone()).or_default().insert(workload.name.clone());
         }
+        self.load = load;
         self.addresses.insert(workload.address, workload.name.clone());
         self.macs.insert(workload.mac, workload.name.clone());
         self.accepted.insert(workload.name.clone(), workload);
@@ -79,7 +96,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What leads from the network as it is to the draft: removals first, then blocks, services, workloads.
-    pub(super) fn changes(self) -> Vec<Change> {
+    pub(super) fn changes(self, now: Timestamp) -> Vec<Change> {
         let network = &self.network.network.name;
         let gone = self.network.workloads_of(self.node);
         let gone = gone.filter(|workload| !self.accepted.contains_key(&workload.name));
@@ -98,7 +115,29 @@ impl<'a> Draft<'a> {
         let known = |workload: &Workload| self.network.workloads.get(&workload.name) == Some(workload);
         let new = self.accepted.values().filter(|workload| !known(workload));
         changes.extend(new.cloned().map(Change::PutWorkload));
+        changes.extend(self.idle(now));
         changes
+    }
+
+    /// What is to be noted of services that have lost their last instance, or have one again.
+    fn idle(&self, now: Timestamp) -> Vec<Change> {
+        let network = self.network;
+        let name = || network.network.name.clone();
+        let again = self.instances.keys().filter(|service| network.idle.contains_key(*service));
+        let again = again.map(|service| Change::RemoveIdle { network: name(), name: service.clone() });
+        let before = network.workloads_of(self.node).filter_map(|workload| workload.service.as_ref());
+        let left: BTreeSet<&ServiceName> =
+            before.filter(|service| !self.instances.contains_key(*service)).collect();
+        let left = left.into_iter().filter(|service| {
+            let undeclared = network.services.get(*service).is_some_and(|known| !known.declared);
+            undeclared && network.instances_of(service).all(|workload| workload.node == *self.node)
+        });
+        let left = left.map(|service| Change::PutIdle {
+            network: name(),
+            name: service.clone(),
+            idle: Idle { since: now, by: Some(self.node.clone()) },
+        });
+        again.chain(left).collect()
     }
 
     fn check_place(&self, workload: &Workload) -> Result<(), WorkloadRefusal> {
@@ -147,7 +186,11 @@ impl<'a> Draft<'a> {
             None if self.blocks.contains(&block) => {
                 return Err(AddressRefusal::ServiceBlock { address, block });
             }
-            // Its own block, or one that nobody holds: then it is never leased to another host.
+            // Then it is never leased to another host.
+            None if !self.room.contains(&block) => {
+                let (node, network) = (self.node.clone(), network.clone());
+                return Err(AddressRefusal::NoRoom { address, block, node, network });
+            }
             Some(Some(_)) | None => {}
         }
         if let Some(range) = self.network.resting_at(address) {
@@ -194,7 +237,8 @@ impl<'a> Draft<'a> {
             network: self.network.network.name.clone(),
             spoken: conflict.spoken,
             offered: conflict.offered,
-        })
+        })?;
+        bounds::check_service(workload, service, ports.len())
     }
 
     /// A document says which ports a service has. What was admitted before its ports were withdrawn stays.
@@ -258,6 +302,11 @@ impl<'a> Draft<'a> {
         if self.network.services.contains_key(service) || self.vips.contains_key(service) {
             return Ok(());
         }
+        let left = self.network.idle_of(self.node).filter(|name| !self.wanted.contains(*name)).count();
+        if left >= self.network.most_idle() {
+            let (service, network) = (service.clone(), self.network.network.name.clone());
+            return Err(WorkloadRefusal::ServicesLeft { service, network, node: self.node.clone(), left });
+        }
         let vip = self.next_vip().ok_or_else(|| NoServiceAddress::new(self.network, service))?;
         self.vips.insert(service.clone(), vip);
         Ok(())
@@ -272,6 +321,15 @@ impl<'a> Draft<'a> {
         let held = own.rev().chain(self.blocks.iter().copied());
         let unusable = |address| taken.contains(&address) || self.network.resting_at(address).is_some();
         let (vip, block) = vip::free(subnet, held, unusable, |block| self.is_taken(block))?;
+        // The first one is everybody's; further ones are not taken from hosts that have none.
+        let has_one = self.network.blocks.values().any(Option::is_none) || !self.blocks.is_empty();
+        if block.is_some() && has_one {
+            let own = self.room.iter().chain(&self.blocks).copied();
+            let free = room::free(self.network, self.node, own);
+            if carry::is_kept(self.state, self.network, free) {
+                return None;
+            }
+        }
         self.blocks.extend(block);
         Some(vip)
     }

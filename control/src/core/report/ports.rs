@@ -33,6 +33,11 @@ impl Ports {
         Ok(())
     }
 
+    /// How many there are.
+    pub(in crate::core) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Sorted by number and transport.
     pub(in crate::core) fn into_vec(self) -> Vec<ServicePort> {
         self.0.into_values().collect()

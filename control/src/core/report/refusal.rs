@@ -5,6 +5,7 @@ use sealane_proto::types::{
     MacAddr, Mtls, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
 };
 
+use super::bounds::Bound;
 use crate::core::hosts::NotForHost;
 use crate::core::vip::NoServiceAddress;
 
@@ -115,9 +116,58 @@ pub enum WorkloadRefusal {
         /// What the instance asks for.
         asked: Mtls,
     },
+    /// More than one workload, or all of a host, may carry.
+    #[error("workload {workload} in network {network}: {}", .bound.sentence(*.given))]
+    TooMuch {
+        /// The workload.
+        workload: WorkloadName,
+        /// Its network.
+        network: NetworkName,
+        /// What is bounded.
+        bound: Bound,
+        /// How much it would be.
+        given: usize,
+    },
+    /// One more service for a host that has left many.
+    #[error(
+        "service {service} in network {network} is not made: node {node} has left {left} services without instances there, whose \
+         addresses are kept for a while; use a name again, or end some by `sealane service rm NAME --network {network}`"
+    )]
+    ServicesLeft {
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: NetworkName,
+        /// The host.
+        node: NodeName,
+        /// How many.
+        left: usize,
+    },
     /// No address for a new service.
     #[error(transparent)]
     ServiceAddress(#[from] NoServiceAddress),
+}
+
+impl WorkloadRefusal {
+    /// The reason in a word, for metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoNetwork(_) => "no_network",
+            Self::OtherNode { .. } => "other_node",
+            Self::Host(_) => "not_for_host",
+            Self::NotCarried { .. } => "not_carried",
+            Self::NameInUse { .. } => "name_in_use",
+            Self::Address(_) => "address",
+            Self::MacInUse { .. } | Self::MacReserved { .. } => "mac",
+            Self::PortsWithoutService(_) | Self::Undeclared { .. } => "ports",
+            Self::Protocol { .. } => "protocol",
+            Self::Mtls { .. } => "mtls",
+            Self::TooMuch { bound, .. } => bound.label(),
+            Self::ServicesLeft { .. } => "too_many_services_left",
+            Self::ServiceAddress(_) => "service_address",
+        }
+    }
 }
 
 /// Why an address is not for a workload.
@@ -158,6 +208,21 @@ pub enum AddressRefusal {
         address: OverlayIp,
         /// The block.
         block: Ipv4Net,
+    },
+    /// One more block for a host that has enough, or that is kept for others.
+    #[error(
+        "address {address} lies in block {block} of network {network}, which no host holds, and node {node} has hardly used the \
+         blocks that it has, or the last are kept for hosts that have none; choose an address of the node's own blocks, or none"
+    )]
+    NoRoom {
+        /// The address.
+        address: OverlayIp,
+        /// The block.
+        block: Ipv4Net,
+        /// Whose workload it is.
+        node: NodeName,
+        /// The network.
+        network: NetworkName,
     },
     /// Its last holder is gone, but not everybody knows.
     #[error(

@@ -214,3 +214,86 @@ fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
     assert_eq!(service(&state, "api").0, "10.42.0.48");
 }
+
+/// Addresses of host-1's own block, and what else its report says.
+fn own(count: u8) -> Vec<String> {
+    (2..2 + count).map(|last| format!("own-{last} 10.42.0.{last}")).collect()
+}
+
+fn report_all(state: &mut State, workloads: &[String]) -> Vec<String> {
+    let texts: Vec<&str> = workloads.iter().map(String::as_str).collect();
+    report(state, "host-1", &texts)
+}
+
+#[test]
+fn a_workload_in_each_block_that_nobody_holds_takes_no_more_than_a_host_may_lease() {
+    let mut state = state();
+    let everywhere = |count: u8| (2..2 + count).map(|block| format!("far-{block} 10.42.{block}.9"));
+    let all: Vec<String> = everywhere(200).collect();
+    let refused = report_all(&mut state, &all);
+    assert_eq!(
+        refused.len(),
+        200 - 4,
+        "one block is leased, three are paid for in advance, one is begun: {refused:?}"
+    );
+    assert!(refused[0].contains("which no host holds, and node host-1 has hardly used"), "{refused:?}");
+    // They count as its own.
+    let more =
+        CarryNetwork { node: "host-1".parse().unwrap(), network: "shop".parse().unwrap(), blocks_held: 1 };
+    let said = more.clone().decide(&state, NOW).unwrap_err().to_string();
+    assert!(said.contains("node host-1 holds 5 blocks"), "{said}");
+    // Again it is the same, and the fuller its blocks are the more it may have.
+    assert_eq!(report_all(&mut state, &all).len(), 200 - 4);
+    let full: Vec<String> = own(200).into_iter().chain(everywhere(200)).collect();
+    assert_eq!(report_all(&mut state, &full).len(), 200 - 5);
+    let next = CarryNetwork { node: "host-2".parse().unwrap(), ..more };
+    assert!(next.decide(&state, NOW).is_ok());
+}
+
+#[test]
+fn an_address_outside_of_every_block_is_had_as_before() {
+    let mut state = state();
+    let fixed: Vec<String> = (1..=200).map(|last| format!("fixed-{last} 10.42.200.{last}")).collect();
+    assert_eq!(report_all(&mut state, &fixed), [""; 0]);
+    assert_eq!(report(&mut state, "host-2", &["other 10.42.200.201"]), [""; 0]);
+    assert_eq!(report_all(&mut state, &fixed), [""; 0]);
+}
+
+#[test]
+fn a_report_carries_what_every_other_host_can_keep() {
+    let many = |count: u16| (1..=count).map(|port| format!(" {port}/udp")).collect::<String>();
+    let mut state = state();
+    let refused = report_all(
+        &mut state,
+        &[format!("a 10.42.0.2 api{}", many(65)), format!("b 10.42.0.3 api{}", many(64))],
+    );
+    assert_eq!(
+        refused,
+        ["a: workload a in network shop: ports: 65 are too many, a workload offers 64 at most; offer fewer"]
+    );
+    // Together, the instances of a service without a document have four times as many.
+    let apart = |index: u16| {
+        let ports: String = (1..=60).map(|port| format!(" {}/udp", index * 100 + port)).collect();
+        format!("i-{index} 10.42.0.{} web{ports}", index + 10)
+    };
+    let refused = report_all(&mut state, &(0..6).map(apart).collect::<Vec<_>>());
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[0].contains("service web would have 300 with it"), "{refused:?}");
+    // All of a host's, by what they are and by their number.
+    let heavy = |last: u16| format!("h-{last} 10.42.0.{last} s-{last}{}", many(64));
+    let light = |index: u16| format!("l-{index} 10.42.{}.{}", 2 + index / 250, 2 + index % 250);
+    let refused = report_all(&mut state, &(2..254).map(heavy).collect::<Vec<_>>());
+    assert!(
+        refused.len() < 20 && refused[0].contains("1048576 is the most"),
+        "{} {refused:?}",
+        refused.len()
+    );
+    let before = state.clone();
+    assert_eq!(report_all(&mut state, &(2..254).map(heavy).collect::<Vec<_>>()).len(), refused.len());
+    assert_eq!(state, before, "the same report leads to the same network");
+    let refused = report_all(&mut state, &(0..4_100).map(light).collect::<Vec<_>>());
+    assert_eq!(
+        refused.iter().filter(|said| said.contains("4096 workloads in the network already")).count(),
+        4
+    );
+}

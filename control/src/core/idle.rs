@@ -1,0 +1,250 @@
+//! Services that nobody declared and nobody serves: they keep name and address for those that come back, not for ever, and
+//! no host leaves so many behind that none is left for others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use sealane_proto::types::{NetworkName, NodeName, ServiceName};
+
+use super::{Change, Command, Decision, NetworkState, Rest, State, Timestamp, carry, ipam};
+
+/// How long one is kept.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How long one is kept at least, whatever else there is.
+const AT_LEAST: Duration = Duration::from_secs(60);
+
+/// Since when a service without a document has had no instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Since when.
+    pub since: Timestamp,
+    /// The host whose instance was the last, as far as that is known.
+    pub by: Option<NodeName>,
+}
+
+/// Ends services that have been idle for too long, the oldest of hosts that have left too many, and where a network is
+/// short of addresses the oldest of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeIdle;
+
+impl Command for PurgeIdle {
+    type Outcome = ();
+    type Refusal = std::convert::Infallible;
+
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
+        let changes = state.networks.iter().flat_map(|(name, network)| {
+            let mut changes = noted(name, network, now);
+            changes.extend(network.outlived(now).into_iter().flat_map(|service| network.end(service, now)));
+            changes
+        });
+        Ok(Decision { changes: changes.collect(), outcome: () })
+    }
+}
+
+/// Brings what is noted to what is so, whatever has led there.
+fn noted(name: &NetworkName, network: &NetworkState, now: Timestamp) -> Vec<Change> {
+    let idle = |service: &ServiceName| {
+        let undeclared = network.services.get(service).is_some_and(|known| !known.declared);
+        undeclared && network.instances_of(service).next().is_none()
+    };
+    let over = network.idle.keys().filter(|service| !idle(service));
+    let over = over.map(|service| Change::RemoveIdle { network: name.clone(), name: service.clone() });
+    let new = network.services.keys().filter(|service| idle(service) && !network.idle.contains_key(*service));
+    let new = new.map(|service| Change::PutIdle {
+        network: name.clone(),
+        name: service.clone(),
+        idle: Idle { since: now, by: None },
+    });
+    over.chain(new).collect()
+}
+
+impl NetworkState {
+    /// How many services one host may leave without instances.
+    pub(super) fn most_idle(&self) -> usize {
+        let addresses = 1_usize << (32 - self.network.subnet.to_net().prefix_len());
+        (addresses / 8).clamp(16, 256)
+    }
+
+    /// The services that a host has left without instances.
+    pub(super) fn idle_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a ServiceName> {
+        self.idle.iter().filter(move |(_, idle)| idle.by.as_ref() == Some(node)).map(|(name, _)| name)
+    }
+
+    /// A service is no more; its address rests until every host has forgotten it.
+    pub(super) fn end(&self, name: &ServiceName, now: Timestamp) -> Vec<Change> {
+        let Some(service) = self.services.get(name) else { return vec![] };
+        let (network, rest) = (self.network.name.clone(), Rest { after: self.changed, since: now });
+        let range = Ipv4Net::from(service.vip.to_ipv4());
+        let note = self.idle.contains_key(name);
+        let note = note.then(|| Change::RemoveIdle { network: network.clone(), name: name.clone() });
+        let removed = Change::RemoveService { network: network.clone(), name: name.clone() };
+        note.into_iter().chain([removed, Change::PutRest { network, range, rest }]).collect()
+    }
+
+    /// The idle services that end now.
+    fn outlived(&self, now: Timestamp) -> Vec<&ServiceName> {
+        let still = |name: &ServiceName| {
+            self.services.get(name).is_some_and(|known| !known.declared)
+                && self.instances_of(name).next().is_none()
+        };
+        let mut idle: Vec<(&ServiceName, &Idle)> = self.idle.iter().filter(|(name, _)| still(name)).collect();
+        // The newest first.
+        idle.sort_by_key(|(_, idle)| std::cmp::Reverse(idle.since));
+        let mut left: BTreeMap<&NodeName, usize> = BTreeMap::new();
+        let short = if self.is_short() { idle.len().div_ceil(2) } else { idle.len() };
+        let ends = idle.iter().enumerate().filter(|(place, (_, idle))| {
+            let count = idle.by.as_ref().map_or(0, |by| {
+                let count = left.entry(by).or_default();
+                *count += 1;
+                *count
+            });
+            let too_many = count > self.most_idle() / 2 || *place >= short;
+            idle.since.after(KEPT) <= now || (too_many && idle.since.after(AT_LEAST) <= now)
+        });
+        ends.map(|(_, (name, _))| *name).collect()
+    }
+
+    /// Whether there is hardly an address for one more service.
+    fn is_short(&self) -> bool {
+        let subnet = self.network.subnet;
+        let free_blocks = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
+        let own = self.blocks.values().filter(|holder| holder.is_none()).count();
+        let resting = self.resting.keys().filter(|range| range.prefix_len() == 32).count();
+        let room = own * carry::block_size(subnet);
+        let quarter = ipam::block_count(subnet) as usize / 4;
+        free_blocks <= quarter && self.services.len() + resting + carry::block_size(subnet) / 4 >= room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane_proto::resource::{Egress, Node, Workload};
+    use sealane_proto::types::MacAddr;
+
+    use super::*;
+    use crate::core::{CarryNetwork, CreateNetwork, EndRests, NodeRecord, Report};
+
+    fn take<C: Command>(state: &mut State, command: C, at: u64) -> C::Outcome {
+        let decision = command.decide(state, Timestamp::from_unix(at)).unwrap();
+        decision.changes.iter().for_each(|change| state.apply(change));
+        decision.outcome
+    }
+
+    /// Two hosts of a network with 1,024 addresses in blocks of 32.
+    fn state() -> State {
+        let mut state = State::default();
+        let create = CreateNetwork {
+            name: "shop".parse().unwrap(),
+            hosts: Default::default(),
+            subnet: "10.42.0.0/22".parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+            subnet6: None,
+            mtls: None,
+        };
+        take(&mut state, create, 0);
+        for (name, last) in [("host-1", 1), ("host-2", 2)] {
+            let name: NodeName = name.parse().unwrap();
+            let node =
+                Node { name: name.clone(), underlay: format!("192.0.2.{last}").parse().unwrap(), mtu: None };
+            state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], Timestamp::default())));
+            take(
+                &mut state,
+                CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 },
+                0,
+            );
+        }
+        state
+    }
+
+    /// What is refused of a host that runs one instance of each of these.
+    fn run(state: &mut State, host: u8, services: &[String], at: u64) -> Vec<String> {
+        let workload = |(index, service): (usize, &String)| {
+            let last = u8::try_from(index).unwrap() + 2 + (host - 1) * 32;
+            Workload {
+                name: format!("w-{host}-{index}").parse().unwrap(),
+                network: "shop".parse().unwrap(),
+                node: format!("host-{host}").parse().unwrap(),
+                address: format!("10.42.0.{last}").parse().unwrap(),
+                mac: MacAddr::new([2, 0, 10, 42, 0, last]),
+                service: Some(service.parse().unwrap()),
+                ports: vec![],
+                sidecar: true,
+                ready: true,
+                weight: Default::default(),
+                aliases: Default::default(),
+            }
+        };
+        let workloads = services.iter().enumerate().map(workload).collect();
+        let report = Report { node: format!("host-{host}").parse().unwrap(), workloads };
+        take(state, report, at).refused.iter().map(|refused| refused.reason.to_string()).collect()
+    }
+
+    fn vip(state: &State, name: &str) -> Option<String> {
+        let services = &state.networks.values().next().unwrap().services;
+        services.get(&name.parse::<ServiceName>().unwrap()).map(|service| service.vip.to_string())
+    }
+
+    #[test]
+    fn a_service_keeps_its_address_for_a_day_without_instances() {
+        let mut state = state();
+        assert!(run(&mut state, 1, &["api".to_owned()], 0).is_empty());
+        let before = vip(&state, "api");
+        run(&mut state, 1, &[], 100);
+        take(&mut state, PurgeIdle, 100 + 24 * 3_600 - 1);
+        assert_eq!(vip(&state, "api"), before);
+        run(&mut state, 1, &["api".to_owned()], 100 + 24 * 3_600 - 1);
+        take(&mut state, PurgeIdle, 900_000);
+        assert_eq!(vip(&state, "api"), before, "it has an instance");
+        run(&mut state, 1, &[], 900_000);
+        take(&mut state, PurgeIdle, 900_000 + 24 * 3_600);
+        assert_eq!(vip(&state, "api"), None);
+        let network = state.networks.values().next().unwrap();
+        assert!(network.idle.is_empty() && network.resting.len() == 1);
+    }
+
+    #[test]
+    fn what_is_idle_without_a_note_is_noted_and_what_is_none_any_more_forgotten() {
+        let mut state = state();
+        run(&mut state, 1, &["api".to_owned()], 0);
+        run(&mut state, 1, &[], 1);
+        let name: ServiceName = "api".parse().unwrap();
+        let network = state.networks.values_mut().next().unwrap();
+        assert_eq!(network.idle[&name].by, Some("host-1".parse().unwrap()));
+        network.idle.clear();
+        take(&mut state, PurgeIdle, 2);
+        let network = state.networks.values_mut().next().unwrap();
+        assert_eq!(network.idle[&name], Idle { since: Timestamp::from_unix(2), by: None });
+        network.services.get_mut(&name).unwrap().declared = true;
+        take(&mut state, PurgeIdle, 900_000);
+        assert!(state.networks.values().next().unwrap().idle.is_empty() && vip(&state, "api").is_some());
+    }
+
+    #[test]
+    fn a_workload_that_changes_its_services_name_again_and_again_leaves_addresses_to_others() {
+        let mut state = state();
+        run(&mut state, 2, &["honest".to_owned()], 0);
+        let honest = vip(&state, "honest");
+        run(&mut state, 2, &[], 1);
+        let (mut most, mut refused) = (0, 0);
+        // Ten times a second, for an hour.
+        for step in 0..36_000_u64 {
+            let at = 10 + step / 10;
+            refused += run(&mut state, 1, &[format!("s-{step}")], at).len();
+            if step % 600 == 0 {
+                take(&mut state, PurgeIdle, at);
+            }
+            if step % 50 == 0 {
+                take(&mut state, EndRests { known: [("shop".parse().unwrap(), u64::MAX)].into() }, at);
+            }
+            let network = state.networks.values().next().unwrap();
+            most = most.max(network.services.len() + network.resting.len());
+        }
+        assert!(most < 400 && refused > 30_000, "{most} addresses, {refused} refused");
+        assert_eq!(vip(&state, "honest"), honest);
+        let said = run(&mut state, 1, &["last".to_owned()], 3_700);
+        assert!(said.is_empty() || said[0].contains("services without instances"), "{said:?}");
+        assert!(run(&mut state, 2, &["fresh".to_owned()], 3_700).is_empty());
+    }
+}

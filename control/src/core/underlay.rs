@@ -1,0 +1,272 @@
+//! Where a host may be: at an address by which the other hosts of its networks reach it, and nobody else is reached.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+
+use super::{NetworkState, State};
+
+/// Services of clouds that every machine has at an address of its own.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Why an address is not a host's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitUnderlay {
+    /// Of a kind that is no single host's.
+    #[error(
+        "underlay address {underlay} of node {node} is {kind}, where no other host reaches it; give {node} another \
+         --underlay, an address of one of its interfaces"
+    )]
+    Kind {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Who came.
+        node: NodeName,
+        /// What the address is.
+        kind: &'static str,
+    },
+    /// A workload's, maybe.
+    #[error(
+        "underlay address {underlay} of node {node} lies in subnet {subnet} of network {network}; give {node} another \
+         --underlay, or create the network again with another --subnet"
+    )]
+    Inside {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Who came.
+        node: NodeName,
+        /// The network's addresses.
+        subnet: IpNet,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Others could not send to it.
+    #[error(
+        "underlay address {underlay} of node {node} is of {}, and node {other} is at {there}, which carries network \
+         {network} too: the hosts of a network are of one family; give {node} another --underlay", family(*.underlay)
+    )]
+    Family {
+        /// The address.
+        underlay: UnderlayAddr,
+        /// Who came.
+        node: NodeName,
+        /// A host of the other family.
+        other: NodeName,
+        /// Where that is.
+        there: UnderlayAddr,
+        /// The network.
+        network: NetworkName,
+    },
+}
+
+fn family(underlay: UnderlayAddr) -> &'static str {
+    if underlay.to_ip().is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// Whether a host may be at an address. Where it is already it may stay: what was right when it came is not asked again.
+///
+/// # Errors
+/// With what is wrong with the address.
+pub(super) fn check(state: &State, node: &NodeName, underlay: UnderlayAddr) -> Result<(), UnfitUnderlay> {
+    let before = state.nodes.get(node).map(|known| known.node.underlay);
+    if before == Some(underlay) {
+        return Ok(());
+    }
+    if let Some(kind) = misfit(underlay.to_ip()) {
+        return Err(UnfitUnderlay::Kind { underlay, node: node.clone(), kind });
+    }
+    for (name, known) in &state.networks {
+        if let Some(subnet) = around(known, underlay) {
+            let (node, network) = (node.clone(), name.clone());
+            return Err(UnfitUnderlay::Inside { underlay, node, subnet, network });
+        }
+    }
+    if before.is_some_and(|before| family(before) == family(underlay)) {
+        return Ok(());
+    }
+    let mut carried = state.networks.values().filter(|network| network.carried_by(node));
+    carried.try_for_each(|network| check_family(state, network, node, underlay))
+}
+
+/// Whether the hosts that carry a network can send to a host at this address.
+///
+/// # Errors
+/// With the first that cannot.
+pub(super) fn check_family(
+    state: &State,
+    network: &NetworkState,
+    node: &NodeName,
+    underlay: UnderlayAddr,
+) -> Result<(), UnfitUnderlay> {
+    let others = network.blocks.values().flatten().filter(|other| *other != node);
+    let mut others = others.filter_map(|other| state.nodes.get(other)).map(|record| &record.node);
+    match others.find(|other| family(other.underlay) != family(underlay)) {
+        None => Ok(()),
+        Some(other) => Err(UnfitUnderlay::Family {
+            underlay,
+            node: node.clone(),
+            other: other.name.clone(),
+            there: other.underlay,
+            network: network.network.name.clone(),
+        }),
+    }
+}
+
+/// The subnet of a network that an address lies in.
+fn around(network: &NetworkState, underlay: UnderlayAddr) -> Option<IpNet> {
+    let subnet6 = network.network.subnet6.map(|subnet6| IpNet::V6(subnet6.to_net()));
+    let subnets = [Some(IpNet::V4(network.network.subnet.to_net())), subnet6];
+    subnets.into_iter().flatten().find(|subnet| subnet.contains(&underlay.to_ip()))
+}
+
+/// What an address is that no host has. Loopback is not told here: a host that is alone may live there.
+fn misfit(address: IpAddr) -> Option<&'static str> {
+    if METADATA.contains(&address) {
+        return Some("a cloud's metadata service");
+    }
+    if address.is_multicast() {
+        return Some("for multicast");
+    }
+    match address {
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("for broadcast"),
+        IpAddr::V4(address) if address.octets()[0] == 0 => Some("no address of any host"),
+        IpAddr::V4(address) if address.is_link_local() => Some("link-local"),
+        IpAddr::V6(address) if address.is_unspecified() => Some("no address of any host"),
+        IpAddr::V6(address) if address.is_unicast_link_local() => Some("link-local"),
+        IpAddr::V6(address) if !address.is_loopback() && address.segments()[..6] == [0; 6] => {
+            Some("an IPv4 address that is written as one of IPv6")
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sealane_proto::resource::{Egress, Node};
+
+    use super::*;
+    use crate::core::{CarryNetwork, Change, Command, CreateNetwork, NodeRecord, Timestamp};
+
+    fn take<C: Command>(state: &mut State, command: C) -> Result<(), String> {
+        let decided = command.decide(state, Timestamp::default()).map_err(|refusal| refusal.to_string())?;
+        decided.changes.iter().for_each(|change| state.apply(change));
+        Ok(())
+    }
+
+    fn join(state: &mut State, name: &str, underlay: &str) {
+        let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None };
+        state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+    }
+
+    fn carry(state: &mut State, node: &str) -> Result<(), String> {
+        let (node, network) = (node.parse().unwrap(), "shop".parse().unwrap());
+        take(state, CarryNetwork { node, network, blocks_held: 0 })
+    }
+
+    /// Two hosts of one network, and one of IPv6 that carries none.
+    fn state() -> State {
+        let mut state = State::default();
+        [("host-1", "192.0.2.1"), ("host-2", "192.0.2.2"), ("host-6", "2001:db8::6")]
+            .into_iter()
+            .for_each(|(name, underlay)| join(&mut state, name, underlay));
+        let create = CreateNetwork {
+            name: "shop".parse().unwrap(),
+            hosts: Default::default(),
+            subnet: "10.42.0.0/16".parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+            subnet6: Some("fd42::/64".parse().unwrap()),
+            mtls: None,
+        };
+        take(&mut state, create).unwrap();
+        carry(&mut state, "host-1").unwrap();
+        carry(&mut state, "host-2").unwrap();
+        state
+    }
+
+    fn told(state: &State, node: &str, underlay: &str) -> Result<(), String> {
+        let underlay = underlay.parse().unwrap();
+        check(state, &node.parse().unwrap(), underlay).map_err(|unfit| unfit.to_string())
+    }
+
+    #[test]
+    fn an_address_that_is_no_single_hosts_is_refused_in_words() {
+        for (address, words) in [
+            ("0.0.0.0", "no address of any host"),
+            ("0.1.2.3", "no address of any host"),
+            ("::", "no address of any host"),
+            ("255.255.255.255", "for broadcast"),
+            ("224.0.0.1", "for multicast"),
+            ("239.255.255.255", "for multicast"),
+            ("ff02::1", "for multicast"),
+            ("169.254.169.254", "link-local"),
+            ("169.254.3.4", "link-local"),
+            ("fe80::1", "link-local"),
+            ("100.100.100.200", "metadata"),
+            ("fd00:ec2::254", "metadata"),
+            ("::192.0.2.9", "written as one of IPv6"),
+            ("::ffff:224.0.0.1", "for multicast"),
+            ("10.42.7.9", "subnet 10.42.0.0/16 of network shop"),
+            ("::ffff:10.42.7.9", "subnet 10.42.0.0/16 of network shop"),
+            ("fd42::7", "subnet fd42::/64 of network shop"),
+        ] {
+            for node in ["host-2", "host-6", "host-9"] {
+                let said = told(&state(), node, address).unwrap_err();
+                assert!(said.contains(words) && said.contains("--underlay"), "{node} {address}: {said}");
+            }
+        }
+        for address in ["192.0.2.9", "10.43.0.1", "100.64.0.1", "203.0.113.255", "::ffff:192.0.2.9"] {
+            assert_eq!(told(&state(), "host-2", address), Ok(()), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_of_a_network_are_of_one_family() {
+        let mut state = state();
+        let said = told(&state, "host-2", "2001:db8::2").unwrap_err();
+        assert!(said.contains("is of IPv6, and node host-1 is at 192.0.2.1"), "{said}");
+        assert_eq!(told(&state, "host-9", "2001:db8::9"), Ok(()), "it carries nothing yet");
+        assert_eq!(told(&state, "host-6", "192.0.2.6"), Ok(()), "nor does this one");
+        let said = carry(&mut state, "host-6").unwrap_err();
+        assert!(said.contains("hosts of a network are of one family"), "{said}");
+        let alone: NodeName = "host-1".parse().unwrap();
+        let network = state.networks.values_mut().next().unwrap();
+        network.blocks.retain(|_, node| node.as_ref() == Some(&alone));
+        assert_eq!(told(&state, "host-1", "2001:db8::1"), Ok(()));
+    }
+
+    #[test]
+    fn a_host_that_is_somewhere_already_may_stay_and_move_within_its_family() {
+        let mut state = state();
+        join(&mut state, "host-2", "10.42.0.9");
+        assert_eq!(told(&state, "host-2", "10.42.0.9"), Ok(()));
+        join(&mut state, "host-2", "2001:db8::2");
+        assert_eq!(told(&state, "host-2", "2001:db8::3"), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn wherever_a_host_says_that_it_is_it_is_known_by_an_address_that_others_can_send_to(bits in any::<u128>(), four in any::<bool>(), mapped in any::<bool>()) {
+            let low = Ipv4Addr::from_bits(u32::try_from(bits & 0xffff_ffff).unwrap());
+            let address = match (four, mapped) {
+                (true, _) => IpAddr::V4(low),
+                (false, true) => IpAddr::V6(low.to_ipv6_mapped()),
+                (false, false) => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+            };
+            let underlay = UnderlayAddr::from(address);
+            if underlay.to_ip().is_loopback() || check(&state(), &"host-2".parse().unwrap(), underlay).is_err() {
+                return Ok(());
+            }
+            let IpAddr::V4(known) = underlay.to_ip() else { panic!("host-1 does not reach {address}") };
+            prop_assert!(!known.is_multicast() && !known.is_broadcast() && !known.is_unspecified() && !known.is_link_local());
+        }
+    }
+}
