@@ -1,7 +1,8 @@
 //! A bounded number of places, shared fairly among those who take them. Pure.
 //!
-//! Who comes when all are taken gets the place of the one that has been silent for longest, of the source that has most. A
-//! source may be bounded by itself as well; its newcomers then take its own places.
+//! Who comes when all are taken gets the place of the one that has been silent for longest, of the source that has most; where
+//! all of those are being served, that of the one that has been for longest, if its source still has no less than the
+//! newcomer's then. A source may be bounded by itself as well; its newcomers then take its own places.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -66,7 +67,10 @@ impl Places {
         // The newcomer counts as well: who has most gives way, be it its own source.
         let sources = self.taken.values().map(|place| place.source);
         let most = sources.max_by_key(|&other| (held(other) + usize::from(other == source), other == source));
-        most.map_or(Taken::Full, |most| self.replace(most, source, now))
+        let Some(most) = most else { return Taken::Full };
+        let outnumbers = held(most) > held(source) + 1;
+        let taken = self.replace(most, source, now);
+        if taken == Taken::Full && outnumbers { self.supplant(most, source, now) } else { taken }
     }
 
     /// Somebody who has a place said something, and is being served (`busy`) or waits again.
@@ -100,6 +104,16 @@ impl Places {
         };
         self.taken.remove(&silent);
         Taken::InPlaceOf(self.give(source, now), silent)
+    }
+
+    /// The same, although all of them are being served.
+    fn supplant(&mut self, from: IpAddr, source: IpAddr, now: Instant) -> Taken {
+        let of_source = self.taken.iter().filter(|(_, place)| place.source == from);
+        let Some(oldest) = of_source.min_by_key(|(_, place)| place.since).map(|(ticket, _)| *ticket) else {
+            return Taken::Full;
+        };
+        self.taken.remove(&oldest);
+        Taken::InPlaceOf(self.give(source, now), oldest)
     }
 
     fn give(&mut self, source: IpAddr, now: Instant) -> Ticket {
@@ -137,9 +151,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_being_served_gives_way_to_who_has_less() {
+        let (start, mut places) = (Instant::now(), Places::new(4, 2));
+        for (ticket, last) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
+            assert_eq!(places.take(ip(last), start), Taken::Free(ticket));
+            places.touch(ticket, true, seconds(start, ticket));
+        }
+        let Taken::InPlaceOf(5, oldest @ (1 | 3)) = places.take(ip(3), seconds(start, 9)) else { panic!() };
+        places.touch(5, true, seconds(start, 9));
+        // One and one and two: with a second one, the newcomer would have as many.
+        assert_eq!(places.take(ip(3), seconds(start, 9)), Taken::Full);
+        let first = if oldest == 1 { 3 } else { 1 };
+        assert_eq!(places.take(ip(4), seconds(start, 9)), Taken::InPlaceOf(6, first));
+    }
+
+    #[test]
     fn who_is_being_served_keeps_the_place() {
         let (start, mut places) = (Instant::now(), Places::new(2, 2));
-        for last in [1, 1] {
+        for last in [1, 3] {
             let _ = places.take(ip(last), start);
         }
         places.touch(1, true, start);

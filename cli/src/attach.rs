@@ -119,15 +119,18 @@ pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Res
     let workload = text(detach.workload.as_ref().map(ToString::to_string));
     let unit = detach.unit.as_ref().map(|name| Unit::new(&common.run_dir, name));
     let holder = text(detach.holder.clone().or(unit.as_ref().map(|unit| unit.holder.clone())));
-    let request = v1::DetachRequest { workload: workload.clone(), holder };
-    let workload = if request.holder.is_empty() { workload } else { format!("of {}", request.holder) };
+    let request = v1::DetachRequest { workload: workload.clone(), holder: holder.clone() };
     let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
     unit.as_ref().map_or(Ok(()), Unit::remove)?;
-    let text = if detached.ending {
-        format!("workload {workload} is ending: it waits until every host has heard of it")
-    } else {
-        format!("workload {workload} detached")
+    let text = match (holder.is_empty(), detached.ending) {
+        (true, true) => format!("workload {workload} is ending: it waits until every host has heard of it"),
+        (true, false) => format!("workload {workload} detached"),
+        (false, true) => {
+            format!("the workload that {holder} holds is ending: it waits until every host has heard of it")
+        }
+        (false, false) => format!("{holder} holds no workload any more"),
     };
+    let workload = if holder.is_empty() { workload } else { format!("of {holder}") };
     let effect = if detached.ending { "ending" } else { "detached" };
     printer.done(&Done::of("Workload", &workload, effect), &text)
 }

@@ -41,7 +41,7 @@ pub fn services(prefix: &str, views: impl IntoIterator<Item = ServiceView>) -> [
         family("instances", "Instances of a service, ready or not.", |row| row.2),
         family(
             "ready_instances",
-            "Instances of a service that are ready, on hosts that are not lost.",
+            "Instances of a service that are ready and not drained, on hosts that are not lost; none while no such one offers one of its ports.",
             |row| row.3,
         ),
     ]

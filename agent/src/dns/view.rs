@@ -94,11 +94,12 @@ impl View {
         }
     }
 
-    /// Who has the bare name: the first network in which it can be reached now, or else in which it is known.
+    /// Who has the bare name: a service before a workload before an alias, whoever else can be reached; of these, the first
+    /// network in which it can be reached now, or else in which it is known.
     fn choose(&self, label: &[u8]) -> Option<(&Zone, &Entry)> {
-        let mut known = self.zones.iter().filter_map(|zone| Some((&**zone, zone.find(label)?)));
-        let reachable = known.clone().find(|(_, entry)| !addresses(entry).is_empty());
-        reachable.or_else(|| known.next())
+        let known = self.zones.iter().filter_map(|zone| Some((&**zone, zone.find(label)?)));
+        // The first of equals.
+        known.min_by_key(|(_, entry)| (entry.rank(), addresses(entry).is_empty()))
     }
 }
 

@@ -169,6 +169,15 @@ impl Entry {
         Self::Workload { address: reachable.then(|| workload.address.to_ipv4()) }
     }
 
+    /// Who has a name before others that have the same: the lower.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Service { .. } => 0,
+            Self::Workload { .. } => 1,
+            Self::Alias(_) => 2,
+        }
+    }
+
     pub(super) fn is_service(&self) -> bool {
         matches!(self, Self::Service { .. })
     }

@@ -2,7 +2,8 @@
 //!
 //! By a port: frames of its workload's Ethernet and IP address, nothing else. By the VXLAN device: packets from addresses
 //! that workloads of the network can have, but those of this host's own: not the gateway's, nor the network's own and the
-//! broadcast address, nor one of those that are kept for services, at which nobody is. ARP and neighbour discovery never come by a
+//! broadcast address, nor one of those that are kept for services, at which nobody is; and to such addresses: no host asks another
+//! one's gateway, or leaves by it. ARP and neighbour discovery never come by a
 //! tunnel, as every host answers its own workloads' questions: what comes by the device is the kernel's own answer, which is
 //! marked as for the host, while others' frames are for somebody behind the bridge.
 //!
@@ -69,8 +70,10 @@ pub(super) struct Guarded {
 impl Tunnel {
     pub(super) fn guarded(&self, addresses: &Addresses) -> Guarded {
         let senders = addresses.senders();
-        let accept =
-            |[first, last]: &[Ipv4Addr; 2]| format!("ip saddr {first}-{last} ip saddr != @local accept");
+        let [low, high] = ends(addresses.subnet);
+        let accept = |[first, last]: &[Ipv4Addr; 2]| {
+            format!("ip saddr {first}-{last} ip saddr != @local ip daddr {low}-{high} accept")
+        };
         let mut rules: Vec<String> = senders.iter().map(accept).collect();
         rules.push("meta pkttype host arp operation reply accept".to_owned());
         if let Some(subnet6) = addresses.subnet6 {
@@ -79,9 +82,10 @@ impl Tunnel {
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto foreign"
                     .to_owned(),
             );
+            let [low, high] = [low, high].map(|end| subnet6.of_ipv4(end));
             rules.extend(senders.iter().map(|ends| {
                 let [first, last] = ends.map(|end| subnet6.of_ipv4(end));
-                format!("ip6 saddr {first}-{last} ip6 saddr != @local6 accept")
+                format!("ip6 saddr {first}-{last} ip6 saddr != @local6 ip6 daddr {low}-{high} accept")
             }));
         }
         rules.push("goto foreign".to_owned());

@@ -114,7 +114,15 @@ impl HostGate {
         let (there, drifted) = if unchanged && known.is_some() {
             (known, false)
         } else {
-            let found = self.read(&mut NetfilterSocket::open(hopper, host)?)?;
+            let found =
+                match NetfilterSocket::open(hopper, host).and_then(|mut socket| self.read(&mut socket)) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        // What was changed meanwhile is still drift at the next look.
+                        self.known = known;
+                        return Err(error);
+                    }
+                };
             let drifted = known.is_some() && known != found;
             (found, drifted)
         };

@@ -56,17 +56,13 @@ pub(super) async fn plumb(
     let (seat, address, ports) = (*seat, workload.address, context.ports);
     let key = Key::of(workload);
     let fail = |error: &dyn std::fmt::Display| AttachError::setup(&key, error);
-    let made = context.overlay.ensure_workload(network, local, netns).await;
-    made.map_err(|error| {
-        let taken = matches!(error, OverlayError::InterfaceTaken { .. });
-        if taken { AttachError::Namespace(error.to_string()) } else { fail(&error) }
-    })?;
     let mut listeners = Vec::new();
     if workload.sidecar {
         let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
         let places = places(address, own6, seat, ports);
         listeners = listen(context, netns, &key, &places).await.map_err(|error| fail(&error))?;
-        // The listeners stand before the rules: nothing is refused, nothing passes by.
+        // The listeners stand before the rules, and these before the interface, whoever runs in the namespace already:
+        // nothing is refused, nothing passes by.
         let path = nft::Path { subnet: network.subnet, address, seat, ports };
         let rules = nft::ensure_sidecar_rules(&context.hopper, netns, path).await;
         rules.map_err(|error| fail(&error))?;
@@ -78,6 +74,11 @@ pub(super) async fn plumb(
     let services = ServiceRules::new(context.hopper.clone(), network.name.clone());
     let mut services = services.counted(context.service_metrics.clone());
     services.ensure(netns, table).await.map_err(|error| fail(&error))?;
+    let made = context.overlay.ensure_workload(network, local, netns).await;
+    made.map_err(|error| {
+        let taken = matches!(error, OverlayError::InterfaceTaken { .. });
+        if taken { AttachError::Namespace(error.to_string()) } else { fail(&error) }
+    })?;
     let netns = netns.try_clone().map_err(|error| fail(&error))?;
     Ok(Plumbed { netns, listeners, services })
 }
@@ -172,6 +173,12 @@ fn listener(place: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(place), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // The address comes with the interface, after the sockets.
+    if place.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else {
+        socket.set_freebind_v6(true)?;
+    }
     socket.bind(&place.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

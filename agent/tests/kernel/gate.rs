@@ -120,6 +120,14 @@ async fn what_a_host_sends_has_an_inner_address_of_another_hosts_workload() {
     for inner in forged {
         member.send_to(&tunnelled(shop, inner, "forged"), target).unwrap();
     }
+    // Whoever sends it: to the gateway, to nobody, to the world outside.
+    let elsewhere = [[10, 42, 0, 1], [10, 42, 255, 255], [198, 51, 100, 7], [224, 0, 0, 1]];
+    for to in elsewhere {
+        let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 77], GATEWAY_MAC);
+        let packet = packet.ipv4([10, 42, 0, 20], to, 64).udp(4000, 53);
+        let frame = wrapped(shop, |frame| packet.write(frame, b"relayed").unwrap());
+        member.send_to(&frame, target).unwrap();
+    }
     let lie = wrapped(shop, |frame| {
         let everybody = [0xff; 6];
         let arp = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 2];
@@ -133,7 +141,7 @@ async fn what_a_host_sends_has_an_inner_address_of_another_hosts_workload() {
     member.send_to(&tunnelled(shop, [10, 42, 0, 20], "true"), target).unwrap();
     assert_eq!(heard(&service), "true");
     let ns = hosts.a.overlay.network_netns(&hosts.network.name).unwrap();
-    assert_eq!(counter(&ns, "foreign"), forged.len() as u64 + 1);
+    assert_eq!(counter(&ns, "foreign"), (forged.len() + elsewhere.len()) as u64 + 1);
     assert_eq!(counter(&hosts.a.ns, STRANGERS), 0);
 }
 
@@ -166,9 +174,11 @@ async fn inner_ipv6_addresses_are_held_to_what_workloads_can_have() {
         "ff02::1",
         "fe80::14",
     ];
-    for inner in forged {
+    let elsewhere = ["fd42::a2a:1", "2001:db8:7::7", "ff02::1"].map(|to| ("fd42::a2a:14", to));
+    let forged: Vec<_> = forged.map(|from| (from, "fd42::a2a:a")).into_iter().chain(elsewhere).collect();
+    for (from, to) in &forged {
         let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 77], [2, 0, 0, 0, 0, 10]);
-        let (from, to): (Ipv6Addr, Ipv6Addr) = (inner.parse().unwrap(), "fd42::a2a:a".parse().unwrap());
+        let (from, to): (Ipv6Addr, Ipv6Addr) = (from.parse().unwrap(), to.parse().unwrap());
         let packet = packet.ipv6(from.octets(), to.octets(), 64).udp(4000, 5353);
         let frame = wrapped(shop, |frame| packet.write(frame, b"forged").unwrap());
         member.send_to(&frame, target).unwrap();

@@ -58,9 +58,11 @@ fn choice_of<'a, T: Display>(
         (Some(network), _) => network,
         (None, [only]) => only,
         (None, _) => {
-            let example = networks.first().map(ToString::to_string).unwrap_or_default();
-            return Err(usage(format!("{flag} {value} does not say in which network"))
-                .hint(format!("{flag} {example}={value}")));
+            let ways: Vec<String> =
+                networks.iter().map(|network| format!("{flag} {network}={value}")).collect();
+            return Err(
+                usage(format!("{flag} {value} does not say in which network")).hint(ways.join(" or "))
+            );
         }
     };
     choices.iter_mut().find(|choice| choice.network == network.as_str()).ok_or_else(|| {

@@ -121,12 +121,13 @@ fn nothing(query: &DnsQuery, said: &Message) -> String {
     let code = said.metadata.response_code;
     if code == ResponseCode::NoError {
         let hint = match kind.as_str() {
-            "A" => "a service has some while an instance of it is ready",
+            "A" => "a service has some while an instance of it is ready and not drained (weight 0)",
             "AAAA" => {
-                "there are none in networks without IPv6, and of a service only while an instance is ready"
+                "there are none in networks without IPv6, and of a service only while an instance is ready and \
+                 not drained"
             }
             "SRV" if !name.starts_with('_') => "ask for a port of a service, such as _http._tcp.api",
-            "SRV" => "a service has some while an instance of it is ready",
+            "SRV" => "a service has some while an instance of it is ready and not drained (weight 0)",
             "PTR" => "addresses have them: give one in place of the name",
             _ => "names of the mesh have A, AAAA, SRV and PTR records alone",
         };

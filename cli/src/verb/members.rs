@@ -61,7 +61,8 @@ pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer)
             };
             let found = workloads.into_iter().filter(is_it).collect();
             let network = |view: &v1::WorkloadView| view.workload.clone().unwrap_or_default().network;
-            let found = only("workload", &named.name, "sealane workload ls", found, network)?;
+            let what = Named { what: "workload", name: &named.name, network: named.network.as_ref() };
+            let found = only(what, "sealane workload ls", found, network)?;
             printer.sheet(&WorkloadView::from(found))
         }
     }
@@ -86,16 +87,26 @@ fn text(network: Option<&NetworkName>) -> String {
     network.map(ToString::to_string).unwrap_or_default()
 }
 
+/// A thing as it was asked for.
+struct Named<'a, N> {
+    what: &'a str,
+    name: N,
+    /// The only network that it was looked for in.
+    network: Option<&'a NetworkName>,
+}
+
 /// The one that was found; names of networks tell several apart.
 fn only<T>(
-    what: &str,
-    name: impl Display,
+    Named { what, name, network: within }: Named<'_, impl Display>,
     list: &str,
     mut found: Vec<T>,
     network: impl Fn(&T) -> String,
 ) -> Result<T, Failure> {
     match found.pop() {
-        None => Err(Failure::missing(format_args!("{what} {name}"), list)),
+        None => Err(match within {
+            Some(within) => Failure::missing(format_args!("{what} {name} in network {within}"), list),
+            None => Failure::missing(format_args!("{what} {name}"), list),
+        }),
         Some(last) if found.is_empty() => Ok(last),
         Some(last) => Err(several(what, name, found.iter().chain([&last]).map(network))),
     }
@@ -111,7 +122,8 @@ pub(super) fn several(what: &str, name: impl Display, networks: impl IntoIterato
 fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(), Failure> {
     let nodes = list_nodes(common)?.into_iter();
     let is_it = |view: &v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == name.as_str());
-    let node = only("node", name, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
+    let what = Named { what: "node", name, network: None };
+    let node = only(what, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
     let workloads = list_workloads(None, common)?.into_iter();
     let here = workloads.filter(|view| view.workload.as_ref().is_some_and(|one| one.node == name.as_str()));
     printer.sheet(&NodeSheet::new(node, here))
@@ -163,7 +175,8 @@ pub(super) fn find_service(
     let is_it =
         |view: &v1::ServiceView| view.service.as_ref().is_some_and(|one| one.name == named.name.as_str());
     let found = services.filter(is_it).collect();
-    let found = only("service", &named.name, "sealane service ls", found, |view| view.network.clone())?;
+    let what = Named { what: "service", name: &named.name, network: named.network.as_ref() };
+    let found = only(what, "sealane service ls", found, |view| view.network.clone())?;
     let network = found.network.parse().map_err(|error| Failure::new(format!("{error}")))?;
     let instances = list_workloads(Some(&network), common)?.into_iter().filter(|view| {
         view.workload.as_ref().is_some_and(|workload| workload.service == named.name.as_str())
@@ -191,7 +204,8 @@ mod tests {
     fn of_several_of_one_name_each_is_named_as_it_can_be_typed() {
         let found = |networks: &[&str]| {
             let found = networks.iter().map(ToString::to_string).collect();
-            only("workload", "web", "sealane workload ls", found, |network: &String| network.clone())
+            let what = Named { what: "workload", name: "web", network: None };
+            only(what, "sealane workload ls", found, |network: &String| network.clone())
         };
         assert_eq!(found(&["shop"]).unwrap(), "shop");
         assert_eq!(found(&[]).unwrap_err().message, "there is no workload web");

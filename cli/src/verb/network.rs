@@ -128,7 +128,11 @@ fn list(common: &Common) -> Result<Vec<NetworkView>, Failure> {
 
 fn find(name: &NetworkName, common: &Common) -> Result<NetworkView, Failure> {
     let found = list(common)?.into_iter().find(|network| network.name == name.as_str());
-    found.ok_or_else(|| Failure::missing(format_args!("network {name}"), "sealane network ls"))
+    found.ok_or_else(|| {
+        Failure::new(format!("network {name} is not known here")).hint(
+            "`sealane network ls` lists what is: on the control host all networks, on another those that it carries",
+        )
+    })
 }
 
 fn remove(name: &NetworkName, common: &Common, printer: &Printer) -> Result<(), Failure> {

@@ -82,7 +82,8 @@ impl NetworkView {
 impl Row for NetworkView {
     const HEADERS: &'static [&'static str] =
         &["NAME", "SUBNET", "VNI", "MTU", "MTLS", "SERVICES", "WORKLOADS"];
-    const NONE: &'static str = "no networks yet: `sealane network create NAME --subnet CIDR` makes one";
+    const NONE: &'static str = "no networks here: `sealane network create NAME --subnet CIDR` on the control \
+         host makes one, and a host lists those that it carries";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
         vec![

@@ -33,8 +33,8 @@ pub(crate) struct NodeView {
     unreached: Option<String>,
     /// The token that it last joined by; null: not known here.
     token: Option<String>,
-    /// The networks that it may carry by that token; none: all.
-    allowed: Vec<String>,
+    /// The networks that it may carry by that token; none: all; null: not known here.
+    allowed: Option<Vec<String>>,
 }
 
 /// A host with what runs on it, as `node inspect` shows it.
@@ -68,7 +68,11 @@ impl Sheet for NodeSheet {
             ("token", dash(node.token.as_ref())),
             (
                 "may carry",
-                if node.allowed.is_empty() { "any network".to_owned() } else { list(&node.allowed) },
+                match node.allowed.as_deref() {
+                    None => dash(None),
+                    Some([]) => "any network".to_owned(),
+                    Some(allowed) => list(allowed),
+                },
             ),
             ("networks", list(&node.networks)),
             ("behind", list(&node.behind)),
@@ -94,8 +98,8 @@ impl From<v1::NodeView> for NodeView {
             joined: printer::instant(view.joined_unix_seconds),
             drained: view.drained,
             unreached: text(view.unreached),
+            allowed: (!view.token.is_empty()).then_some(view.allowed),
             token: text(view.token),
-            allowed: view.allowed,
         }
     }
 }

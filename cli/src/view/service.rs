@@ -94,8 +94,7 @@ fn check(check: v1::Check) -> String {
 
 impl Row for ServiceView {
     const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "ADDRESS", "PORTS", "READY"];
-    const NONE: &'static str =
-        "no services yet: `sealane run --network N --service S --port PORT -- CMD` starts an instance of one";
+    const NONE: &'static str = "no services here: `sealane run --network N --service S --port PORT -- CMD` starts an instance of one";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
         let ready = format!("{}/{}", self.ready, self.instances);

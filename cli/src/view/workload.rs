@@ -83,7 +83,7 @@ impl Sheet for WorkloadView {
 impl Row for WorkloadView {
     const HEADERS: &'static [&'static str] =
         &["NETWORK", "NAME", "NODE", "ADDRESS", "SERVICE", "PORTS", "SIDECAR", "WEIGHT", "READY", "PROBLEM"];
-    const NONE: &'static str = "no workloads yet: `sealane run --network N -- CMD` starts one";
+    const NONE: &'static str = "no workloads here: `sealane run --network N -- CMD` starts one";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
         vec![

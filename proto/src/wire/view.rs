@@ -1,10 +1,10 @@
 //! What control and agents show of a network alike.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::v1;
 use crate::resource::{NetworkSnapshot, Workload};
-use crate::types::ServiceName;
+use crate::types::{Port, ServiceName, ServicePort, Transport};
 
 impl From<&NetworkSnapshot> for v1::NetworkView {
     fn from(snapshot: &NetworkSnapshot) -> Self {
@@ -18,31 +18,57 @@ impl From<&NetworkSnapshot> for v1::NetworkView {
     }
 }
 
+/// The instances of a service.
+#[derive(Default)]
+struct Counted {
+    instances: usize,
+    ready: usize,
+    /// By those that take work.
+    offered: HashSet<(Port, Transport)>,
+}
+
+impl Counted {
+    fn add(&mut self, workload: &Workload, takes_work: bool) {
+        self.instances += 1;
+        if takes_work {
+            self.ready += 1;
+            self.offered.extend(workload.ports.iter().map(ServicePort::key));
+        }
+    }
+}
+
 impl v1::ServiceView {
     /// The services of a network; `is_ready` says which of their instances count as ready, which those outside every network all do.
     /// Each workload is looked at once.
+    ///
+    /// None is ready while a port of the service's is offered by none that takes work: calls there fail.
     pub fn all(
         snapshot: &NetworkSnapshot,
         is_ready: impl Fn(&Workload) -> bool,
     ) -> impl Iterator<Item = Self> {
-        let mut counted: HashMap<&ServiceName, (usize, usize)> = HashMap::new();
+        let mut counted: HashMap<&ServiceName, Counted> = HashMap::new();
         for workload in &snapshot.workloads {
             if let Some(service) = &workload.service {
-                let (instances, ready) = counted.entry(service).or_default();
-                *instances += 1;
-                *ready += usize::from(is_ready(workload));
+                let takes_work = is_ready(workload) && !workload.weight.is_drained();
+                counted.entry(service).or_default().add(workload, takes_work);
             }
         }
         snapshot.services.iter().map(move |service| {
-            let (instances, ready) = counted.get(&service.name).copied().unwrap_or_default();
+            let counted = counted.remove(&service.name).unwrap_or_default();
+            // One outside every network offers all of them.
             let outside = service.external.instances.len();
-            let (instances, ready) = (instances + outside, ready + outside);
+            let (instances, ready) = (counted.instances + outside, counted.ready + outside);
+            let unserved = service.ports.iter();
+            let unserved = unserved.filter(|port| outside == 0 && !counted.offered.contains(&port.key()));
+            let unserved: Vec<_> =
+                unserved.map(|port| format!("{}/{}", port.port, port.protocol.transport())).collect();
             Self {
                 network: snapshot.network.name.to_string(),
                 service: Some(service.into()),
-                ready: count(ready),
+                ready: if unserved.is_empty() { count(ready) } else { 0 },
                 instances: count(instances),
                 mtls: service.mtls_in(&snapshot.network).to_string(),
+                unserved: if ready > 0 { unserved } else { Vec::new() },
             }
         })
     }

@@ -44,6 +44,40 @@ fn traces(site: &Site, namespace: &str) -> String {
 }
 
 #[test]
+fn no_plain_caller_reaches_an_application_while_its_namespace_is_attached() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    make_namespace(site, "legacy");
+    let _server = serve_in(site, "legacy");
+    // All addresses near the first one, at once and without an end.
+    let call = "echo began; while :; do curl -sZ --max-time 0.2 'http://10.42.0.[20-24]:8080/'; done";
+    let mut caller = site.run(&["--network", "shop", "--no-sidecar"], &["sh", "-c", call]);
+    caller.wait_for("began");
+    for last in 20..25 {
+        let address = format!("10.42.0.{last}");
+        let words = [
+            "/run/netns/legacy",
+            "--network",
+            "shop",
+            "--service",
+            "web",
+            "--port",
+            "8080",
+            "--ip",
+            &address,
+        ];
+        let told = attached(site, &words);
+        let workload = told["workload"].as_str().unwrap();
+        let _ = site.sealane(&["detach", workload]).ok();
+        await_gone(site, workload);
+    }
+    assert!(!caller.stdout().contains("legacy"), "{}", caller.stdout());
+}
+
+#[test]
 fn a_namespace_is_attached_by_path_and_given_back_as_it_was() {
     if !isolated() {
         return;

@@ -156,7 +156,7 @@ fn a_service_without_ports_has_an_identity_and_names_and_is_counted_by_its_name(
     assert!([7, 56].contains(&called.code()), "refused at once: {called}");
     let sheet = mesh.sealane(&["service", "inspect", "worker"]).ok();
     assert!(sheet.stdout.contains("1 of 1"), "{sheet}");
-    let _ = mesh.sealane(&["status"]).ok();
+    eventually(PATIENCE, "nothing is wrong", || (mesh.sealane(&["status"]).code() == 0).then_some(()));
 }
 
 /// Creates `shop` as a client from before there was a choice does: it says nothing of it.

@@ -282,6 +282,32 @@ fn the_first_network_that_can_be_reached_answers_a_bare_name() {
 }
 
 #[test]
+fn what_is_called_like_a_service_of_another_network_does_not_take_its_name() {
+    let mut workload = workload("trap", [3, 1], None, true);
+    workload.aliases = Aliases::parse(["api", "db", "trap-alias"]).unwrap();
+    let mut named = workload.clone();
+    named.name = "db".parse().unwrap();
+    for trap in [workload, named] {
+        let mut other = snapshot(vec![], vec![trap]);
+        other.network.name = "other".parse().unwrap();
+        for turned in [false, true] {
+            let mut zones = vec![Arc::new(Zone::build(&shop())), Arc::new(Zone::build(&other))];
+            if turned {
+                zones.reverse();
+            }
+            let view = View { zones, balanced: true };
+            for (name, expected) in [
+                ("api", "NoError 10.42.255.1"),
+                ("db", "NoError SOA db. 2"),
+                ("trap-alias", "NoError 10.42.3.1"),
+            ] {
+                assert_eq!(summary(&view, &query(name, Kind::A)), expected, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_header_says_what_it_should() {
     let mut query = query("api", Kind::A);
     query.metadata.recursion_desired = true;

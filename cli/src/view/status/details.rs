@@ -84,16 +84,24 @@ fn some<R: Row>(
 
 /// What is said of a service whose calls are all refused.
 fn down(view: &v1::ServiceView) -> Option<String> {
-    let v1::ServiceView { network, service, ready: 0, instances, .. } = view else { return None };
+    let v1::ServiceView { network, service, ready: 0, instances, unserved, .. } = view else { return None };
     let v1::Service { name, declared, ports, .. } = service.as_ref()?;
     // Nobody calls a service that offers nothing; what keeps instances outside every network, the host says that checks them.
     if ports.is_empty() || service.as_ref().is_some_and(|service| service.check.is_some()) {
         return None;
     }
-    if *instances > 0 {
+    if !unserved.is_empty() {
+        let (ports, s) = (unserved.join(", "), if unserved.len() > 1 { "s" } else { "" });
         return Some(format!(
-            "service {network}/{name} has no instance that is known to be ready; `sealane workload ls --network \
-             {network}` says what keeps each of its {instances}"
+            "service {network}/{name} has no ready instance that offers port{s} {ports}, so calls there fail; start one \
+             with `--port`, or take the port{s} out of the service"
+        ));
+    }
+    if *instances > 0 {
+        let them = if *instances > 1 { "its instances" } else { "its instance" };
+        return Some(format!(
+            "service {network}/{name} has no instance that is known to be ready and not drained; `sealane workload ls \
+             --network {network}` says what keeps {them}"
         ));
     }
     let end = if *declared { "delete service" } else { "service rm" };
@@ -127,11 +135,9 @@ mod tests {
         let details = Details::new(vec![], vec![], services, &[]);
         let problems: Vec<_> = details.problems().collect();
         assert_eq!(problems.len(), 3);
-        assert!(
-            problems[0].starts_with(
-                "service shop/db has no instance that is known to be ready; `sealane workload ls"
-            )
-        );
+        assert!(problems[0].starts_with(
+            "service shop/db has no instance that is known to be ready and not drained; `sealane workload ls"
+        ));
         assert!(
             problems[1].contains("shop/old has no instance")
                 && problems[1].contains("`sealane service rm old")
@@ -139,6 +145,18 @@ mod tests {
         assert!(problems[2].contains("`sealane delete service new --network shop`"));
         let lines = details.lines(SystemTime::now());
         assert_eq!(lines[0], ("service", "shop  api  10.42.0.9  1/2".to_owned()));
+    }
+
+    #[test]
+    fn a_port_that_nobody_offers_is_a_problem_by_its_number() {
+        let mut half = service("api", 0, 2);
+        half.unserved = vec!["9999/tcp".to_owned()];
+        let details = Details::new(vec![], vec![], vec![half], &[]);
+        let problem = details.problems().next().unwrap();
+        assert!(
+            problem.starts_with("service shop/api has no ready instance that offers port 9999/tcp"),
+            "{problem}"
+        );
     }
 
     #[test]
