@@ -16,6 +16,9 @@ const STARTING: Duration = Duration::from_secs(5);
 pub(super) const RESTARTING: Duration = Duration::from_secs(15);
 /// How long it may take until there is a process, for those who start one in the background just before.
 const COMING: Duration = Duration::from_secs(1);
+/// What an agent leaves in its run directory however it ended, and whoever else of the host's was killed with it.
+/// `sealane clean` removes it, and it does not outlive the boot.
+const TRACES: [&str; 3] = ["keep.pid", "agent.pid", "netns"];
 /// How often it is looked for meanwhile.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -84,12 +87,12 @@ pub(super) fn lives(socket: &Path) -> bool {
 
 /// Whether somebody is going to listen at the agent's socket.
 pub(super) fn comes(socket: &Path) -> bool {
-    lives(socket) || keeps(socket)
+    lives(socket) || is_of_host(socket)
 }
 
-/// Whether this is a host whose agent comes back: its keep runs as long as the host is one.
-fn keeps(socket: &Path) -> bool {
-    running(&socket.with_file_name("keep.pid")).is_ok_and(|process| process.is_some())
+/// Whether the run directory is that of a host, whose agent comes back.
+fn is_of_host(socket: &Path) -> bool {
+    TRACES.iter().any(|trace| socket.with_file_name(trace).exists())
 }
 
 #[cfg(test)]
@@ -122,20 +125,21 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_waited_for_where_its_keep_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let pid = folder.path().join("keep.pid");
-        std::fs::write(&pid, format!("{}\n", std::process::id())).unwrap();
-        let _lock = Flock::lock(std::fs::File::open(&pid).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
-        let socket = folder.path().join("agent.sock");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let late = socket.clone();
-        let agent = std::thread::spawn(move || {
-            std::thread::sleep(COMING * 2);
-            UnixListener::bind(late).unwrap()
-        });
-        assert!(runtime.block_on(reach_agent(&socket)).is_ok());
-        agent.join().unwrap();
+    fn an_agent_is_waited_for_where_one_was_also_when_its_keep_was_killed_with_it() {
+        for trace in TRACES {
+            let folder = tempfile::tempdir().unwrap();
+            // The file of a process that was killed: nobody holds it.
+            std::fs::write(folder.path().join(trace), "1\n").unwrap();
+            let socket = folder.path().join("agent.sock");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let late = socket.clone();
+            let agent = std::thread::spawn(move || {
+                std::thread::sleep(COMING * 2);
+                UnixListener::bind(late).unwrap()
+            });
+            assert!(runtime.block_on(reach_agent(&socket)).is_ok(), "{trace}");
+            agent.join().unwrap();
+        }
     }
 
     #[test]
