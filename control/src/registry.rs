@@ -245,7 +245,9 @@ impl Registry {
         let directory = self.directory();
         let holder = directory.nodes.values().find(|record| record.is_at(underlay))?;
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(&holder.node.name);
-        lost.then(|| holder.node.name.clone())
+        // Who was lost is known by the second; one that has come back in this one has its address.
+        let back = self.seen().get(&holder.node.name).is_some_and(|seen| seen.connected);
+        (lost && !back).then(|| holder.node.name.clone())
     }
 
     /// Whether it is news how long packets to a host may be, and not too often: what it told too early it tells again.

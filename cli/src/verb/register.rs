@@ -183,7 +183,7 @@ mod tests {
         let db = "db --network shop --address 192.0.2.51:5432,192.0.2.50:5432";
         assert_eq!(spec(db), r#"{"ports":[{"port":5432}],"external":["192.0.2.50:5432","192.0.2.51:5432"]"#);
         let checked = format!("{db} --port sql=5432/tcp --check tcp --interval 2s");
-        assert!(spec(&checked).ends_with(r#""check":{"interval":"2s"#), "{}", spec(&checked));
+        assert!(spec(&checked).ends_with(r#""check":{"interval":"2s""#), "{}", spec(&checked));
         let two =
             "web --network shop --address 192.0.2.50 --port 80/http --port 443/tls --check http:/health";
         assert!(

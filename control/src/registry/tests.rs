@@ -63,6 +63,8 @@ fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
     assert_eq!(gone("192.0.2.1", 1_104), None, "an agent that is restarted needs a moment");
     assert_eq!(gone("192.0.2.1", 1_105).as_deref(), Some("host-1"));
     assert_eq!(gone("192.0.2.2", 1_105), None, "nobody has it");
+    let _back = seat(&registry, "192.0.2.1:40002", 1_105);
+    assert_eq!(gone("192.0.2.1", 1_105), None, "it came back within the second");
 }
 
 #[test]
