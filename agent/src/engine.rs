@@ -164,7 +164,12 @@ impl Engine {
 
     /// An answer's head, and the connection that its body comes by.
     async fn ask(&self, path: &str) -> io::Result<(Response<Incoming>, Task)> {
-        let stream = UnixStream::connect(&self.socket).await?;
+        let stream = UnixStream::connect(&self.socket).await;
+        // A socket that is not there says nothing of what was asked for.
+        let absent = |error| {
+            io::Error::new(io::ErrorKind::NotConnected, format!("{}: {error}", self.socket.display()))
+        };
+        let stream = stream.map_err(absent)?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let connection = task::spawn("docker-api", async move {
@@ -220,5 +225,18 @@ impl Events {
                 None => return Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dockerd_that_is_not_there_does_not_say_that_a_network_is_gone() {
+        let engine = Engine::at(PathBuf::from("/nonexistent/docker.sock"));
+        let error = engine.has_network("n1").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        assert!(error.to_string().contains("/nonexistent/docker.sock"), "{error}");
     }
 }
