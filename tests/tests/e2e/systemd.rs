@@ -157,8 +157,10 @@ fn install(root: &Path, token: &str) {
     write("etc/token", token);
     write("etc/default/sealane", "SEALANE_CONTROL=192.0.2.11:7443\nSEALANE_TOKEN_FILE=/etc/token\n");
     write("etc/sealane/units/api@1", "SEALANE_ATTACH=\"--network shop --service api --port 8080\"\n");
-    let program = testapp().display().to_string();
-    write("units/api@.service", &format!("[Service]\nExecStart={program} http 8080 one\nDynamicUser=yes\n"));
+    // Where a service without /tmp of the host finds it, wherever the checkout lies.
+    let _ = std::fs::copy(testapp(), at("usr/local/bin/testapp")).unwrap();
+    let unit = "[Service]\nExecStart=/usr/local/bin/testapp http 8080 one\nDynamicUser=yes\n";
+    write("units/api@.service", unit);
     std::fs::create_dir(at("layers")).unwrap();
     std::fs::create_dir_all(at("units/api@.service.d")).unwrap();
     let drop_in = "/usr/local/share/sealane/service.conf";
