@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -28,6 +28,11 @@ pub(crate) struct Claimed {
 
 /// How often it is looked at whether somebody removed a pid file.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a killed process may go on holding its file: a child that it had just begun has the lock until it is a
+/// program of its own.
+const LAST: Duration = Duration::from_secs(2);
+/// How often such a file is tried again.
+const TRY: Duration = Duration::from_millis(10);
 
 impl PidFile {
     /// That of `what` in this run directory.
@@ -43,12 +48,20 @@ impl PidFile {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(fail())?;
         }
+        let began = Instant::now();
         let mut lock = loop {
             let file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
             let lock = match Flock::lock(file.map_err(fail())?, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => lock,
-                Err((mut file, Errno::EWOULDBLOCK)) => return Err(self.taken(read(&mut file))),
+                Err((mut file, Errno::EWOULDBLOCK)) => {
+                    let pid = read(&mut file);
+                    if pid.is_some_and(|pid| Process::open(pid).is_ok()) || began.elapsed() > LAST {
+                        return Err(self.taken(pid));
+                    }
+                    std::thread::sleep(TRY);
+                    continue;
+                }
                 Err((_, errno)) => return Err(fail()(io::Error::from(errno))),
             };
             // One that ended in between removed the file that was opened here: its lock means nothing.
