@@ -39,7 +39,7 @@ pub use declare::{Apply, DocumentRefusal, Effect};
 pub use external::{ExternalRefusal, NoSuchNode, Register};
 pub use hosts::{HostInUse, NotForHost};
 pub use idle::{Idle, PurgeIdle};
-pub use join::{JoinNode, JoinRefusal};
+pub use join::{JoinNode, JoinRefusal, Joined};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
 pub use packets::{ForgetMtu, TellMtu, taken_over};
 pub use recovery::{

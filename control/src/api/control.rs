@@ -18,7 +18,7 @@ use super::documents;
 use super::status::invalid;
 use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
-use crate::core::{CarryNetwork, JoinNode, JoinRefusal, MayCarry, NodeRecord, Timestamp};
+use crate::core::{CarryNetwork, JoinNode, JoinRefusal, Joined, MayCarry, Timestamp};
 use crate::serve::Peer;
 use crate::session::{self, Context};
 use crate::store::SubmitError;
@@ -92,20 +92,17 @@ impl v1::control_server::Control for ControlApi {
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
         let gone = self.context.registry.gone_from(node.underlay, now);
-        let command =
-            JoinNode { token: request.token_id, secret, node, key: key.fingerprint(), gone: gone.clone() };
+        let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint(), gone };
         let decided = self.context.writer.submit(command).await;
         self.context.metrics.joins.with_label_values(&[result(&decided)]).inc();
-        let record = decided.map_err(|error| {
+        let Joined { record, displaced } = decided.map_err(|error| {
             if let Some(withheld) = self.context.refusals.pass(Instant::now()) {
                 tracing::warn!(?from, %error, withheld, "join refused");
             }
             status_of(error)
         })?;
         tracing::info!(?from, node = %record.node.name, underlay = %record.node.underlay, "node joined");
-        if let Some(gone) = gone {
-            session::warn_displaced(&gone, record.node.underlay, &record.node.name);
-        }
+        session::warn_displaced(displaced, record.node.underlay, &record.node.name);
         let certificate =
             self.sign(&key, Principal::Node(record.node.name), SerialPrefix::of_key(&record.key))?;
         Ok(Response::new(v1::JoinResponse {
@@ -205,7 +202,7 @@ fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
 }
 
 /// How a join went, in a word.
-fn result(decided: &Result<NodeRecord, SubmitError<JoinRefusal>>) -> &'static str {
+fn result(decided: &Result<Joined, SubmitError<JoinRefusal>>) -> &'static str {
     match decided {
         Ok(_) => "joined",
         Err(SubmitError::Refused(refusal)) => refusal.reason(),

@@ -30,6 +30,15 @@ pub struct JoinNode {
     pub gone: Option<NodeName>,
 }
 
+/// A host that is part of the mesh from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its record.
+    pub record: NodeRecord,
+    /// The host that had its underlay address.
+    pub displaced: Option<NodeName>,
+}
+
 /// Why a host may not join.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinRefusal {
@@ -162,10 +171,10 @@ impl JoinRefusal {
 }
 
 impl Command for JoinNode {
-    type Outcome = NodeRecord;
+    type Outcome = Joined;
     type Refusal = JoinRefusal;
 
-    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<NodeRecord>, JoinRefusal> {
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Joined>, JoinRefusal> {
         let Some(token) = state.tokens.get(&self.token) else {
             return Err(JoinRefusal::UnknownToken(self.token));
         };
@@ -184,8 +193,9 @@ impl Command for JoinNode {
         self.check_reach(state)?;
         underlay::check(state, &self.node.name, self.node.underlay)?;
         let at = self.node.underlay;
-        let displaced = displace(state, &self.node.name, at, self.gone.as_ref())
+        let taken = displace(state, &self.node.name, at, self.gone.as_ref())
             .map_err(|node| JoinRefusal::UnderlayInUse { underlay: at, node })?;
+        let displaced = taken.as_ref().and(self.gone);
         let joined = known.map_or(now, |known| known.joined);
         let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
         let drained = known.is_some_and(|known| known.drained);
@@ -193,7 +203,7 @@ impl Command for JoinNode {
         let record =
             NodeRecord { node, key: self.key, joined, drained, token: by, networks, displaced: None };
         let mut changes = hosts::given_up(state, &record, now);
-        changes.extend(displaced);
+        changes.extend(taken);
         if known != Some(&record) {
             changes.push(Change::PutNode(record.clone()));
         }
@@ -202,7 +212,7 @@ impl Command for JoinNode {
             changes
                 .push(Change::PutToken(TokenRecord { used: token.used.saturating_add(1), ..token.clone() }));
         }
-        Ok(Decision { changes, outcome: record })
+        Ok(Decision { changes, outcome: Joined { record, displaced } })
     }
 }
 
@@ -351,5 +361,16 @@ mod tests {
         assert_eq!(again.changes, []);
         let moved = join("goodgood", 7, "host-1", "192.0.2.9", 1).decide(&state, NOW).unwrap();
         assert_eq!(moved.changes.len(), 1);
+    }
+
+    #[test]
+    fn a_host_displaces_another_one_and_never_itself() {
+        let displaced = |name: &str, key| {
+            let gone = Some("host-1".parse().unwrap());
+            let join = JoinNode { gone, ..join("goodgood", 7, name, "192.0.2.1", key) };
+            join.decide(&state(), NOW).unwrap().outcome.displaced
+        };
+        assert_eq!(displaced("host-2", 2), Some("host-1".parse().unwrap()));
+        assert_eq!(displaced("host-1", 1), None, "it was away, and joins again where it was");
     }
 }

@@ -93,14 +93,12 @@ async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: Stri
     let Proof { key, issued } = proof;
     let at = told.underlay;
     let gone = context.registry.gone_from(at, SystemTime::now().into());
-    let readmit = Readmit { node: told, key, issued, gone: gone.clone() };
+    let readmit = Readmit { node: told, key, issued, gone };
     match context.writer.submit(readmit).await.map_err(status_of)? {
         Readmitted::Known => Ok(()),
-        Readmitted::TakenIn => {
+        Readmitted::TakenIn { displaced } => {
             tracing::info!(%node, "taken in again by its certificate");
-            if let Some(gone) = gone {
-                warn_displaced(&gone, at, &node);
-            }
+            warn_displaced(displaced, at, &node);
             Ok(())
         }
         Readmitted::Revoked => {
@@ -128,14 +126,13 @@ async fn relocate(context: &Context, name: NodeName, underlay: &str) -> Result<(
         return Ok(());
     };
     tracing::info!(node = %name, %before, now = %underlay, "the host has another underlay address");
-    if let Some(displaced) = displaced {
-        warn_displaced(&displaced, underlay, &name);
-    }
+    warn_displaced(displaced, underlay, &name);
     Ok(())
 }
 
-/// Says in the log that a host has lost its address.
-pub(crate) fn warn_displaced(node: &NodeName, underlay: UnderlayAddr, by: &NodeName) {
+/// Says in the log that a host has lost its address, if one has.
+pub(crate) fn warn_displaced(displaced: Option<NodeName>, underlay: UnderlayAddr, by: &NodeName) {
+    let Some(node) = displaced else { return };
     tracing::warn!(
         %node, %underlay, %by,
         "another host has come with the underlay address of this one, which was away: nothing is sent to it until it comes \

@@ -27,12 +27,15 @@ pub struct Readmit {
 }
 
 /// What a host is from now on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readmitted {
     /// It is part of the mesh already.
     Known,
     /// It is part of the mesh again.
-    TakenIn,
+    TakenIn {
+        /// The host that had its underlay address.
+        displaced: Option<NodeName>,
+    },
     /// It was removed before it came back; its certificates are revoked.
     Revoked,
 }
@@ -97,14 +100,17 @@ impl Command for Readmit {
         underlay::check(state, &node.name, node.underlay)?;
         let (name, underlay) = (node.name.clone(), node.underlay);
         let mut others = state.nodes.values();
-        let mut changes = vec![];
+        let (mut changes, mut displaced) = (vec![], None);
         match others.find(|other| other.is_at(underlay) && other.node.name != name) {
             // Somebody has told of another host there: this one is there.
             Some(other) if !other.is_admitted() => changes.extend(removal::leaving(state, other, now)),
-            _ => changes
-                .extend(displace(state, &name, underlay, gone.as_ref()).map_err(|other| {
-                    ReadmitRefusal::UnderlayInUse { underlay, node: name.clone(), other }
-                })?),
+            _ => {
+                let taken = displace(state, &name, underlay, gone.as_ref());
+                let refusal = |other| ReadmitRefusal::UnderlayInUse { underlay, node: name.clone(), other };
+                let taken = taken.map_err(refusal)?;
+                displaced = taken.as_ref().and(gone);
+                changes.extend(taken);
+            }
         }
         let mut recovery = recovery.clone();
         recovery.readmitted.insert(name);
@@ -114,7 +120,7 @@ impl Command for Readmit {
             known.map_or_else(Default::default, |known| (known.token.clone(), known.networks.clone()));
         let record = NodeRecord { node, key, joined, drained, token, networks, displaced: None };
         changes.extend([Change::PutNode(record), Change::PutRecovery(recovery)]);
-        Ok(Decision { changes, outcome: Readmitted::TakenIn })
+        Ok(Decision { changes, outcome: Readmitted::TakenIn { displaced } })
     }
 }
 
@@ -177,5 +183,24 @@ mod tests {
                 .unwrap_err()
                 .contains("192.0.2.9 of node host-9 is in use by node host-1")
         );
+    }
+
+    #[test]
+    fn who_was_at_its_address_is_displaced_unless_nobody_has_seen_it() {
+        let taken_in = |key| {
+            let recovery = Recovery { restored: Timestamp::from_unix(5_000), ..Recovery::default() };
+            let mut state = State { recovery: Some(recovery), ..State::default() };
+            let node = |name: &str| {
+                let (name, underlay) = (name.parse().unwrap(), "192.0.2.9".parse().unwrap());
+                Node { name, underlay, mtu: None }
+            };
+            state.apply(&Change::PutNode(NodeRecord::new(node("host-1"), key, Timestamp::default())));
+            let (issued, gone) = (Timestamp::from_unix(2_000), Some("host-1".parse().unwrap()));
+            let readmit = Readmit { node: node("host-9"), key: [9; 32], issued, gone };
+            readmit.decide(&state, Timestamp::from_unix(5_001)).unwrap().outcome
+        };
+        let displaced = Some("host-1".parse().unwrap());
+        assert_eq!(taken_in([1; 32]), Readmitted::TakenIn { displaced });
+        assert_eq!(taken_in(NodeRecord::HEARSAY), Readmitted::TakenIn { displaced: None });
     }
 }
