@@ -152,7 +152,7 @@ impl Registrar {
     }
 
     async fn register(&mut self, document: &ServiceDocument) -> Result<Waits, RegisterError> {
-        let id = Document::Service(document.clone()).id();
+        let id = document.id();
         self.files.look();
         let own = self.files.own(&id);
         if let Some(file) = self.files.of(&id).filter(|file| **file != own) {

@@ -119,9 +119,7 @@ impl Document {
     pub fn id(&self) -> DocumentId {
         match self {
             Self::Network(network) => DocumentId::Network(network.metadata.name.clone()),
-            Self::Service(service) => {
-                DocumentId::Service(service.metadata.network.clone(), service.metadata.name.clone())
-            }
+            Self::Service(service) => service.id(),
         }
     }
 }

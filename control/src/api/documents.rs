@@ -94,7 +94,7 @@ pub(super) async fn register(
     for (at, text) in documents.iter().enumerate() {
         match read(text) {
             Ok(Document::Service(service)) => {
-                places.push(at);
+                places.push((at, service.id()));
                 services.push(service);
             }
             Ok(Document::Network(_)) => {
@@ -108,10 +108,9 @@ pub(super) async fn register(
             }
         }
     }
-    let names: Vec<DocumentId> = services.iter().cloned().map(|one| Document::Service(one).id()).collect();
     let command = Register { node: node.clone(), documents: services, partial };
     let outcome = writer.submit(command).await.map_err(status_of)?;
-    for ((at, id), outcome) in places.into_iter().zip(&names).zip(outcome) {
+    for ((at, id), outcome) in places.into_iter().zip(outcome) {
         match outcome {
             Ok(Effect::Unchanged) => {}
             Ok(Effect::Created | Effect::Configured) => {

@@ -7,6 +7,7 @@ use sealane_proto::resource::{External, Service};
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, Subnet};
 
 use super::declare::{self, DocumentRefusal, Effect};
+use super::draft::Draft;
 use super::hosts::{self, NotForHost};
 use super::{Change, Command, Decision, State, Timestamp, withdraw};
 
@@ -138,33 +139,26 @@ impl Command for Register {
         if !state.nodes.contains_key(&node) {
             return Err(NoSuchNode(node));
         }
-        let (mut draft, mut changes) = (state.clone(), vec![]);
-        let mut kept: BTreeSet<(NetworkName, ServiceName)> = BTreeSet::new();
-        let mut outcome = Vec::with_capacity(documents.len());
+        let (mut draft, mut kept) = (Draft::of(state), BTreeSet::new());
         for (at, document) in documents.iter().enumerate() {
-            let metadata = &document.metadata;
-            let id = (metadata.network.clone(), metadata.name.clone());
+            let id = document.id();
             let decided = if at >= MOST {
                 Err(ExternalRefusal::TooMany.into())
             } else if kept.contains(&id) {
-                Err(DocumentRefusal::Twice(DocumentId::Service(id.0.clone(), id.1.clone())))
+                Err(DocumentRefusal::Twice(id.clone()))
             } else {
-                decide(document, &draft, &node)
+                decide(document, draft.state(), &node)
             };
             let banned = matches!(&decided, Err(DocumentRefusal::External(ExternalRefusal::NotForHost(_))));
             if !banned {
                 kept.insert(id);
             }
-            outcome.push(decided.map(|decision| {
-                decision.changes.iter().for_each(|change| draft.apply(change));
-                changes.extend(decision.changes);
-                decision.outcome
-            }));
+            draft.take(at, decided);
         }
         if !partial {
-            changes.extend(dismissed(&draft, &node, &kept, now));
+            draft.change(dismissed(draft.state(), &node, &kept, now));
         }
-        Ok(Decision { changes, outcome })
+        Ok(draft.into_accepted())
     }
 }
 
@@ -201,13 +195,15 @@ fn taken(known: &Service, node: &NodeName) -> Option<String> {
 pub(super) fn dismissed(
     state: &State,
     node: &NodeName,
-    kept: &BTreeSet<(NetworkName, ServiceName)>,
+    kept: &BTreeSet<DocumentId>,
     now: Timestamp,
 ) -> Vec<Change> {
     let mut changes = vec![];
     for (network, known) in &state.networks {
         let own = known.services.values().filter(|service| service.external.registrar.as_ref() == Some(node));
-        for service in own.filter(|service| !kept.contains(&(network.clone(), service.name.clone()))) {
+        let is_kept =
+            |name: &ServiceName| kept.contains(&DocumentId::Service(network.clone(), name.clone()));
+        for service in own.filter(|service| !is_kept(&service.name)) {
             let ended = withdraw::decide_service(network, &service.name, state, now);
             changes.extend(ended.map(|decision| decision.changes).unwrap_or_default());
         }

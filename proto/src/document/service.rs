@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiVersion, FieldError};
+use super::{ApiVersion, DocumentId, FieldError};
 use crate::resource::{External, Service};
 use crate::types::{
     Check, ExternalAddr, Hosts, HttpPath, Interval, Mtls, NetworkName, Port, PortName, Protocol, ServiceName,
@@ -154,6 +154,12 @@ impl ServiceDocument {
                 check: service.external.check.clone().map(Into::into),
             },
         }
+    }
+
+    /// The service that it is about.
+    #[must_use]
+    pub fn id(&self) -> DocumentId {
+        DocumentId::Service(self.metadata.network.clone(), self.metadata.name.clone())
     }
 
     /// Whether the ports go together: some, not too many, none twice by number (over TCP, over UDP) or name.
