@@ -20,6 +20,7 @@ mod relocate;
 mod removal;
 mod report;
 mod rest;
+mod room;
 mod service;
 mod state;
 mod timestamp;

@@ -1,12 +1,11 @@
 //! Hosts that carry networks: the leasing of address blocks.
 
-use std::collections::BTreeSet;
-
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Block, Network};
 use sealane_proto::types::{NetworkName, NodeName, Subnet};
 
 use super::hosts::{self, NotForHost};
+use super::room::{self, Spread};
 use super::{Change, Command, Decision, NetworkState, State, Timestamp, UnfitUnderlay, ipam, underlay};
 
 /// A host carries a network from now on and needs (more) addresses.
@@ -167,10 +166,6 @@ fn for_host<'a>(
     Ok(network)
 }
 
-/// How many blocks a host may hold beyond those that it uses: workloads are reported a moment after they have their
-/// addresses.
-const AHEAD: usize = 4;
-
 /// Whether a host that has these blocks may have one more. What the host says of itself does not count: its workloads do.
 fn check_use(
     state: &State,
@@ -182,54 +177,18 @@ fn check_use(
         return Ok(());
     }
     let (subnet, name) = (network.network.subnet, || network.network.name.clone());
-    let size = block_size(subnet);
-    let (mut used, mut outside) = (0, BTreeSet::new());
-    for workload in network.workloads_of(node) {
-        let block = ipam::block_of(subnet, workload.address);
-        match network.blocks.get(&block) {
-            Some(holder) => used += usize::from(holder.as_ref() == Some(node)),
-            // Nobody else gets it: it counts as one of this host's.
-            None => {
-                used += 1;
-                outside.insert(block);
-            }
-        }
-    }
-    let held = blocks.len() + outside.len();
-    if is_ahead(held, used, size) {
-        let addresses = held * size;
+    let addresses = network.workloads_of(node).map(|workload| workload.address);
+    let Spread { inside, outside } = room::spread(network, node, addresses);
+    let (held, used) = (blocks.len() + outside.len(), inside + outside.values().sum::<usize>());
+    if room::is_ahead(subnet, held, used) {
+        let addresses = held * ipam::block_size(subnet);
         return Err(CarryRefusal::Unused { node: node.clone(), network: name(), held, addresses, used });
     }
-    let taken = network.addresses.keys().map(|&address| ipam::block_of(subnet, address));
-    let taken: BTreeSet<Ipv4Net> = taken.chain(network.blocks.keys().copied()).collect();
-    let free = (ipam::block_count(subnet) as usize).saturating_sub(taken.len());
-    if is_kept(state, network, free) {
+    let free = room::free(network, node, outside.keys().copied());
+    if room::is_kept(state, network, free) {
         return Err(CarryRefusal::Kept { network: name(), free, node: node.clone(), held });
     }
     Ok(())
-}
-
-/// How many addresses a block of a network has.
-pub(super) fn block_size(subnet: Subnet) -> usize {
-    1 << (32 - ipam::block_prefix(subnet))
-}
-
-/// Whether a host that has as many blocks, of this size, hardly uses them.
-pub(super) const fn is_ahead(held: usize, used: usize, size: usize) -> bool {
-    held >= AHEAD + (2 * used).div_ceil(size)
-}
-
-/// Whether the last `free` blocks of a network are for hosts that have none.
-pub(super) fn is_kept(state: &State, network: &NetworkState, free: usize) -> bool {
-    let most = ipam::block_count(network.network.subnet) as usize / 4;
-    if free == 0 || free > most {
-        return false;
-    }
-    let carriers: BTreeSet<&NodeName> = network.blocks.values().flatten().collect();
-    let without = state.nodes.values().filter(|record| !carriers.contains(&record.node.name));
-    let without = without.filter(|record| hosts::check_network(record, network).is_ok());
-    // No more are looked for than it takes.
-    without.take(free).count() == free
 }
 
 fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
-use super::{Change, Command, Decision, NetworkState, Rest, State, Timestamp, carry, ipam};
+use super::{Change, Command, Decision, NetworkState, Rest, State, Timestamp, ipam, room};
 
 /// How long one is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -107,13 +107,11 @@ impl NetworkState {
 
     /// Whether there is hardly an address for one more service.
     fn is_short(&self) -> bool {
-        let subnet = self.network.subnet;
-        let free_blocks = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
+        let (subnet, size) = (self.network.subnet, ipam::block_size(self.network.subnet));
+        let free = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
         let own = self.blocks.values().filter(|holder| holder.is_none()).count();
         let resting = self.resting.keys().filter(|range| range.prefix_len() == 32).count();
-        let room = own * carry::block_size(subnet);
-        let quarter = ipam::block_count(subnet) as usize / 4;
-        free_blocks <= quarter && self.services.len() + resting + carry::block_size(subnet) / 4 >= room
+        room::are_last(subnet, free) && self.services.len() + resting + size / 4 >= own * size
     }
 }
 

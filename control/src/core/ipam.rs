@@ -36,6 +36,11 @@ pub(super) fn block_count(subnet: Subnet) -> u32 {
     1 << (block_prefix(subnet) - subnet.to_net().prefix_len())
 }
 
+/// The number of addresses in a block of a subnet.
+pub(super) fn block_size(subnet: Subnet) -> usize {
+    1 << (32 - block_prefix(subnet))
+}
+
 /// All addresses of a block.
 pub(super) fn addresses(block: Ipv4Net) -> RangeInclusive<OverlayIp> {
     block.network().into()..=block.broadcast().into()

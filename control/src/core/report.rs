@@ -4,7 +4,6 @@ mod bounds;
 mod draft;
 mod ports;
 mod refusal;
-mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -7,10 +7,10 @@ use sealane_proto::resource::{Block, External, Service, Workload};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName};
 
 use super::ports::Ports;
-use super::{AddressRefusal, WorkloadRefusal, bounds, room};
+use super::{AddressRefusal, WorkloadRefusal, bounds};
 use crate::core::declare::agree;
 use crate::core::vip::{self, NoServiceAddress};
-use crate::core::{Change, Idle, NetworkState, State, Timestamp, carry, hosts, ipam};
+use crate::core::{Change, Idle, NetworkState, State, Timestamp, hosts, ipam, room};
 
 /// The future of one network, workload by workload.
 #[derive(Debug)]
@@ -326,7 +326,7 @@ impl<'a> Draft<'a> {
         if block.is_some() && has_one {
             let own = self.room.iter().chain(&self.blocks).copied();
             let free = room::free(self.network, self.node, own);
-            if carry::is_kept(self.state, self.network, free) {
+            if room::is_kept(self.state, self.network, free) {
                 return None;
             }
         }
