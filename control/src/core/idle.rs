@@ -44,10 +44,7 @@ impl Command for PurgeIdle {
 
 /// Brings what is noted to what is so, whatever has led there.
 fn noted(name: &NetworkName, network: &NetworkState, now: Timestamp) -> Vec<Change> {
-    let idle = |service: &ServiceName| {
-        let undeclared = network.services.get(service).is_some_and(|known| !known.declared);
-        undeclared && network.instances_of(service).next().is_none()
-    };
+    let idle = |service: &ServiceName| network.is_idle(service, None);
     let over = network.idle.keys().filter(|service| !idle(service));
     let over = over.map(|service| Change::RemoveIdle { network: name.clone(), name: service.clone() });
     let new = network.services.keys().filter(|service| idle(service) && !network.idle.contains_key(*service));
@@ -64,6 +61,12 @@ impl NetworkState {
     pub(super) fn most_idle(&self) -> usize {
         let addresses = 1_usize << (32 - self.network.subnet.to_net().prefix_len());
         (addresses / 8).clamp(16, 256)
+    }
+
+    /// Says whether a service has neither a document nor an instance, leaving aside those of one host.
+    pub(super) fn is_idle(&self, service: &ServiceName, but_for: Option<&NodeName>) -> bool {
+        let undeclared = self.services.get(service).is_some_and(|known| !known.declared);
+        undeclared && self.instances_of(service).all(|instance| Some(&instance.node) == but_for)
     }
 
     /// The services that a host has left without instances.
@@ -84,11 +87,8 @@ impl NetworkState {
 
     /// The idle services that end now.
     fn outlived(&self, now: Timestamp) -> Vec<&ServiceName> {
-        let still = |name: &ServiceName| {
-            self.services.get(name).is_some_and(|known| !known.declared)
-                && self.instances_of(name).next().is_none()
-        };
-        let mut idle: Vec<(&ServiceName, &Idle)> = self.idle.iter().filter(|(name, _)| still(name)).collect();
+        let still = self.idle.iter().filter(|(name, _)| self.is_idle(name, None));
+        let mut idle: Vec<(&ServiceName, &Idle)> = still.collect();
         // The newest first.
         idle.sort_by_key(|(_, idle)| std::cmp::Reverse(idle.since));
         let mut left: BTreeMap<&NodeName, usize> = BTreeMap::new();

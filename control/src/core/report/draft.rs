@@ -29,13 +29,15 @@ pub(super) struct Draft<'a> {
     /// had before does not count, so that the same report leads to the same network whatever was there.
     named: BTreeSet<OverlayIp>,
     macs: BTreeMap<MacAddr, WorkloadName>,
-    /// The services that the report names, admitted or not.
-    wanted: BTreeSet<ServiceName>,
+    /// The number of services that the reporter has left without instances, and that the report does not name.
+    left: usize,
     instances: BTreeMap<ServiceName, BTreeSet<WorkloadName>>,
     /// Services that the report makes, with their addresses.
     vips: BTreeMap<ServiceName, OverlayIp>,
     /// Blocks that their addresses are from, where the network's own did not suffice.
     blocks: Vec<Ipv4Net>,
+    /// No address is left for one more service: nothing else that the report makes changes that.
+    is_full: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -50,17 +52,20 @@ impl<'a> Draft<'a> {
             addresses: BTreeMap::new(),
             named: BTreeSet::new(),
             macs: BTreeMap::new(),
-            wanted: BTreeSet::new(),
+            left: 0,
             instances: BTreeMap::new(),
             vips: BTreeMap::new(),
             blocks: vec![],
+            is_full: false,
         }
     }
 
     /// The order of admission: what is known at its address already goes before what wants to take it.
     pub(super) fn order(&mut self, mut workloads: Vec<Workload>) -> Vec<Workload> {
         self.named.extend(workloads.iter().map(|workload| workload.address));
-        self.wanted.extend(workloads.iter().filter_map(|workload| workload.service.clone()));
+        let wanted: BTreeSet<&ServiceName> =
+            workloads.iter().filter_map(|workload| workload.service.as_ref()).collect();
+        self.left = self.network.idle_of(self.node).filter(|name| !wanted.contains(name)).count();
         self.room = room::of(self.state, self.network, self.node, &self.named);
         workloads.sort_by_key(|workload| match self.network.workloads.get(&workload.name) {
             Some(known) if known == workload => 0,
@@ -128,10 +133,7 @@ impl<'a> Draft<'a> {
         let before = network.workloads_of(self.node).filter_map(|workload| workload.service.as_ref());
         let left: BTreeSet<&ServiceName> =
             before.filter(|service| !self.instances.contains_key(*service)).collect();
-        let left = left.into_iter().filter(|service| {
-            let undeclared = network.services.get(*service).is_some_and(|known| !known.declared);
-            undeclared && network.instances_of(service).all(|workload| workload.node == *self.node)
-        });
+        let left = left.into_iter().filter(|service| network.is_idle(service, Some(self.node)));
         let left = left.map(|service| Change::PutIdle {
             network: name(),
             name: service.clone(),
@@ -302,12 +304,14 @@ impl<'a> Draft<'a> {
         if self.network.services.contains_key(service) || self.vips.contains_key(service) {
             return Ok(());
         }
-        let left = self.network.idle_of(self.node).filter(|name| !self.wanted.contains(*name)).count();
-        if left >= self.network.most_idle() {
+        if self.left >= self.network.most_idle() {
             let (service, network) = (service.clone(), self.network.network.name.clone());
-            return Err(WorkloadRefusal::ServicesLeft { service, network, node: self.node.clone(), left });
+            let (node, left) = (self.node.clone(), self.left);
+            return Err(WorkloadRefusal::ServicesLeft { service, network, node, left });
         }
-        let vip = self.next_vip().ok_or_else(|| NoServiceAddress::new(self.network, service))?;
+        let vip = if self.is_full { None } else { self.next_vip() };
+        self.is_full = vip.is_none();
+        let vip = vip.ok_or_else(|| NoServiceAddress::new(self.network, service))?;
         self.vips.insert(service.clone(), vip);
         Ok(())
     }
