@@ -116,8 +116,6 @@ pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
     /// When this control plane began to wait for its hosts.
     began: Timestamp,
-    /// Which hosts were lost, at that second.
-    lost: Mutex<(Timestamp, Arc<Lost>)>,
     hub: Mutex<Hub>,
     connected: IntGauge,
     /// Told whenever somebody may have come closer to the newest state.
@@ -132,6 +130,8 @@ struct Hub {
     seen: BTreeMap<NodeName, Seen>,
     /// How often hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Pace>,
+    /// The hosts that were lost at that second, but for those that have come back since.
+    lost: (Timestamp, Arc<Lost>),
     streams: u64,
 }
 
@@ -161,7 +161,6 @@ impl Registry {
         Arc::new(Self {
             directory: ArcSwap::from_pointee(directory),
             began: now,
-            lost: Mutex::default(),
             hub: Mutex::new(hub),
             connected,
             progress: watch::Sender::new(()),
@@ -212,6 +211,7 @@ impl Registry {
         hub.seen.insert(node.clone(), seen);
         hub.tracker.disconnect(&node);
         hub.tracker.connect(node.clone(), applied);
+        Arc::make_mut(&mut hub.lost.1).remove(&node);
         hub.settle();
         self.connected.set(i64::try_from(hub.agents.len()).unwrap_or(i64::MAX));
         drop(hub);
@@ -224,19 +224,19 @@ impl Registry {
     }
 
     /// The hosts that have had no stream for so long that nobody should count on what they run. Every stream asks with
-    /// each of its heartbeats: it is worked out once a second.
+    /// each of its heartbeats: it is worked out once a second, and who comes back is taken out at once.
     pub(crate) fn lost(&self, now: Timestamp) -> Arc<Lost> {
-        let mut known = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != now {
-            let (directory, hub) = (self.directory(), self.hub());
+        let mut hub = self.hub();
+        if hub.lost.0 != now {
+            let directory = self.directory();
             let lost = directory.nodes.keys().filter_map(|name| match hub.seen.get(name) {
                 Some(seen) if seen.connected || now.since(seen.last) < LOST => None,
                 Some(seen) => Some((name.clone(), Some(seen.last))),
                 None => (now.since(self.began) >= LOST).then(|| (name.clone(), None)),
             });
-            *known = (now, Arc::new(lost.collect()));
+            hub.lost = (now, Arc::new(lost.collect()));
         }
-        known.1.clone()
+        hub.lost.1.clone()
     }
 
     /// The host that has an underlay address, if it is lost: it yields that to who comes with it. One that has just
@@ -245,9 +245,7 @@ impl Registry {
         let directory = self.directory();
         let holder = directory.nodes.values().find(|record| record.is_at(underlay))?;
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(&holder.node.name);
-        // Who was lost is known by the second; one that has come back in this one has its address.
-        let back = self.seen().get(&holder.node.name).is_some_and(|seen| seen.connected);
-        (lost && !back).then(|| holder.node.name.clone())
+        lost.then(|| holder.node.name.clone())
     }
 
     /// Whether it is news how long packets to a host may be, and not too often: what it told too early it tells again.
