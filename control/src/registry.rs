@@ -179,7 +179,9 @@ impl Registry {
         let changed = directory.changed_since(&previous);
         self.directory.store(Arc::new(directory));
         let directory = self.directory.load();
-        hub.dismiss(&directory);
+        if !Arc::ptr_eq(&previous.nodes, &directory.nodes) {
+            hub.dismiss(&directory);
+        }
         hub.take(&directory, &changed);
         self.progress.send_replace(());
     }
