@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::identity::SerialPrefix;
 use crate::types::{
@@ -34,6 +34,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// Its prefixes: that of IPv4, and that of IPv6 if it has one.
+    pub fn nets(&self) -> impl Iterator<Item = IpNet> + use<> {
+        let nets = [Some(self.subnet.to_net().into()), self.subnet6.map(|subnet6| subnet6.to_net().into())];
+        nets.into_iter().flatten()
+    }
+
     /// Whose calls its services take that say nothing else.
     #[must_use]
     pub fn mtls(&self) -> Mtls {

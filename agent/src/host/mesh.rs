@@ -276,11 +276,7 @@ impl Mesh {
 
     fn check_overlap(&self, specs: &[Spec]) -> Result<(), AdmitError> {
         let known = specs.iter().filter_map(|spec| self.snapshot(&spec.network));
-        let nets = known.flat_map(|known| {
-            let Network { name, subnet, subnet6, .. } = &known.network;
-            let nets = [Some(IpNet::V4(subnet.to_net())), subnet6.map(|subnet6| subnet6.to_net().into())];
-            nets.into_iter().flatten().map(move |net| (name, net))
-        });
+        let nets = known.flat_map(|known| known.network.nets().map(|net| (&known.network.name, net)));
         let nets: Vec<(&NetworkName, IpNet)> = nets.collect();
         for (at, &(network, subnet)) in nets.iter().enumerate() {
             // Of two prefixes one contains the other, or they have nothing in common.

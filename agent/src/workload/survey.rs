@@ -56,22 +56,21 @@ impl Survey {
         sharing: &[Local],
         given: Option<DeviceName>,
     ) -> Result<(), AttachError> {
-        let Network { name: network, subnet, subnet6, .. } = network;
-        if let Some(same) = sharing.iter().find(|other| other.workload.network == *network) {
+        let name = &network.name;
+        if let Some(same) = sharing.iter().find(|other| other.workload.network == *name) {
             return Err(AttachError::Namespace(format!(
-                "the namespace is in network {network} already, as workload {}; hint: detach that first",
+                "the namespace is in network {name} already, as workload {}; hint: detach that first",
                 same.workload.name
             )));
         }
-        let own = [Some(IpNet::V4(subnet.to_net())), subnet6.map(|subnet6| subnet6.to_net().into())];
-        for own in own.into_iter().flatten() {
+        for own in network.nets() {
             // Of two prefixes one contains the other, or they have nothing in common.
             let overlaps = |net: &IpNet| own.contains(net) || net.contains(&own);
             let is_own = |name: &str| given.is_some_and(|given| given.as_str() == name);
-            let mut others = self.nets.iter().filter(|(name, _)| !is_own(name));
+            let mut others = self.nets.iter().filter(|(interface, _)| !is_own(interface));
             if let Some((interface, net)) = others.find(|(_, net)| overlaps(net)) {
                 return Err(AttachError::Namespace(format!(
-                    "subnet {own} of network {network} overlaps {net} of interface {interface} in the namespace, \
+                    "subnet {own} of network {name} overlaps {net} of interface {interface} in the namespace, \
                      which could not tell them apart"
                 )));
             }

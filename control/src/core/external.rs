@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use sealane_proto::document::{DocumentId, ServiceDocument};
 use sealane_proto::resource::{External, Service};
-use sealane_proto::types::{NetworkName, NodeName, ServiceName, Subnet};
+use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
 use super::declare::{self, DocumentRefusal, Effect};
 use super::draft::Draft;
 use super::hosts::{self, NotForHost};
-use super::{Change, Command, Decision, State, Timestamp, withdraw};
+use super::{Change, Command, Decision, State, Timestamp, network, withdraw};
 
 /// How many services a host may register.
 const MOST: usize = 1_000;
@@ -34,7 +34,7 @@ pub enum ExternalRefusal {
         /// The network.
         network: NetworkName,
         /// Its addresses.
-        subnet: Subnet,
+        subnet: ipnet::IpNet,
     },
     /// A network that is to let nothing out has such services.
     #[error(
@@ -90,9 +90,7 @@ pub(super) fn check(
     }
     for instance in &external.instances {
         let address = instance.address();
-        let inside = state.networks.values().find(|known| known.network.subnet.to_net().contains(&address));
-        if let Some(inside) = inside {
-            let (network, subnet) = (inside.network.name.clone(), inside.network.subnet);
+        if let Some((network, subnet)) = network::around(state, address.into()) {
             return Err(ExternalRefusal::Inside { address, network, subnet });
         }
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sealane_proto::resource::{Egress, Network};
+use sealane_proto::resource::{Egress, Network, Node};
 use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
 use super::{Change, Command, Decision, State, Timestamp, ipam};
@@ -116,8 +116,7 @@ pub(super) fn check_new(
     if let Some(reserved) = reserved(name.as_str()) {
         return Err(CreateNetworkRefusal::Reserved { name: name.clone(), reserved });
     }
-    let mut hosts = state.nodes.values().map(|record| &record.node);
-    if let Some(host) = hosts.find(|host| contains(subnet, host.underlay)) {
+    if let Some(host) = host_in(state, subnet.to_net().into()) {
         let (node, underlay) = (host.name.clone(), host.underlay);
         return Err(CreateNetworkRefusal::Underlay {
             subnet,
@@ -126,9 +125,8 @@ pub(super) fn check_new(
             free: free_subnet(state, subnet),
         });
     }
-    let mut hosts = state.nodes.values().map(|record| &record.node);
     if let Some(subnet6) = subnet6
-        && let Some(host) = hosts.find(|host| IpNet::V6(subnet6.to_net()).contains(&host.underlay.to_ip()))
+        && let Some(host) = host_in(state, subnet6.to_net().into())
     {
         let (node, underlay) = (host.name.clone(), host.underlay);
         return Err(CreateNetworkRefusal::Underlay6 { subnet6, node, underlay });
@@ -148,12 +146,18 @@ fn reserved(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a host's address is one of the network's.
-pub(super) fn contains(subnet: Subnet, underlay: UnderlayAddr) -> bool {
-    match underlay.to_ip() {
-        IpAddr::V4(address) => subnet.contains(address.into()),
-        IpAddr::V6(_) => false,
-    }
+/// Finds a host whose underlay address is one of these.
+fn host_in(state: &State, net: IpNet) -> Option<&Node> {
+    let mut hosts = state.nodes.values().map(|record| &record.node);
+    hosts.find(|host| net.contains(&host.underlay.to_ip()))
+}
+
+/// Finds a network that an address lies in, with the prefix.
+pub(super) fn around(state: &State, address: IpAddr) -> Option<(NetworkName, IpNet)> {
+    state.networks.iter().find_map(|(name, known)| {
+        let net = known.network.nets().find(|net| net.contains(&address))?;
+        Some((name.clone(), net))
+    })
 }
 
 /// One that no host is in, and no network has.
@@ -161,7 +165,7 @@ fn free_subnet(state: &State, like: Subnet) -> Option<Subnet> {
     let mut taken: Vec<Subnet> = state.networks.values().map(|state| state.network.subnet).collect();
     loop {
         let free = ipam::free_subnet(like, &taken)?;
-        if !state.nodes.values().any(|record| contains(free, record.node.underlay)) {
+        if host_in(state, free.to_net().into()).is_none() {
             return Some(free);
         }
         taken.push(free);
@@ -240,8 +244,6 @@ impl Command for RemoveNetwork {
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::Node;
-
     use super::*;
     use crate::core::NodeRecord;
 

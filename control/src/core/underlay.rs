@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
 
-use super::{NetworkState, State};
+use super::{NetworkState, State, network};
 
 /// Services of clouds that every machine has at an address of its own.
 const METADATA: [IpAddr; 5] = [
@@ -82,11 +82,8 @@ pub(super) fn check(state: &State, node: &NodeName, underlay: UnderlayAddr) -> R
     if let Some(kind) = misfit(underlay.to_ip()) {
         return Err(UnfitUnderlay::Kind { underlay, node: node.clone(), kind });
     }
-    for (name, known) in &state.networks {
-        if let Some(subnet) = around(known, underlay) {
-            let (node, network) = (node.clone(), name.clone());
-            return Err(UnfitUnderlay::Inside { underlay, node, subnet, network });
-        }
+    if let Some((network, subnet)) = network::around(state, underlay.to_ip()) {
+        return Err(UnfitUnderlay::Inside { underlay, node: node.clone(), subnet, network });
     }
     if before.is_some_and(|before| family(before) == family(underlay)) {
         return Ok(());
@@ -117,13 +114,6 @@ pub(super) fn check_family(
             network: network.network.name.clone(),
         }),
     }
-}
-
-/// The subnet of a network that an address lies in.
-fn around(network: &NetworkState, underlay: UnderlayAddr) -> Option<IpNet> {
-    let subnet6 = network.network.subnet6.map(|subnet6| IpNet::V6(subnet6.to_net()));
-    let subnets = [Some(IpNet::V4(network.network.subnet.to_net())), subnet6];
-    subnets.into_iter().flatten().find(|subnet| subnet.contains(&underlay.to_ip()))
 }
 
 /// What an address is that no host has. Loopback is not told here: a host that is alone may live there.
