@@ -56,7 +56,7 @@ pub use timestamp::{Span, Timestamp};
 pub use token::{
     CreateToken, CreateTokenRefusal, PurgeTokens, RevokeToken, RevokeTokenRefusal, TokenStanding,
 };
-pub use underlay::UnfitUnderlay;
+pub use underlay::{UnfitUnderlay, misfit};
 pub use vip::NoServiceAddress;
 pub use withdraw::{Withdraw, WithdrawRefusal, Withdrawn};
 

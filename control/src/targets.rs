@@ -2,12 +2,12 @@
 //! (<https://prometheus.io/docs/prometheus/latest/http_sd/>). Pure.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use sealane_proto::types::NodeName;
+use sealane_proto::types::{NodeName, UnderlayAddr};
 use serde::Serialize;
 
-use crate::core::NodeRecord;
+use crate::core::{NodeRecord, misfit};
 use crate::registry::Seen;
 
 /// Where an agent serves its metrics as long as it has not said otherwise.
@@ -36,7 +36,7 @@ struct Labels {
 pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeName, Seen>) -> String {
     let nodes = nodes
         .iter()
-        .filter(|(_, record)| record.is_at(record.node.underlay) && is_a_hosts(record.node.underlay.to_ip()));
+        .filter(|(_, record)| record.is_at(record.node.underlay) && is_a_hosts(record.node.underlay));
     let targets = nodes.map(|(name, record)| {
         let seen = seen.get(name).cloned().unwrap_or_default();
         let port = seen.metrics_port.filter(|&port| port >= FIRST_PORT).unwrap_or(USUAL_PORT);
@@ -55,12 +55,9 @@ pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeN
 
 /// Whether an address can be one that a host has beneath its networks: hosts say what theirs is, and who scrapes it must
 /// not be led to itself, nor to the metadata service of its cloud.
-fn is_a_hosts(address: IpAddr) -> bool {
-    let local = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    !(local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+fn is_a_hosts(underlay: UnderlayAddr) -> bool {
+    let address = underlay.to_ip();
+    !address.is_loopback() && misfit(address).is_none()
 }
 
 #[cfg(test)]

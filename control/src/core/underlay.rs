@@ -116,8 +116,9 @@ pub(super) fn check_family(
     }
 }
 
-/// What an address is that no host has. Loopback is not told here: a host that is alone may live there.
-fn misfit(address: IpAddr) -> Option<&'static str> {
+/// Names the kind of an address that no host has. Loopback is none of them: a host that is alone may live there.
+#[must_use]
+pub fn misfit(address: IpAddr) -> Option<&'static str> {
     if METADATA.contains(&address) {
         return Some("a cloud's metadata service");
     }
