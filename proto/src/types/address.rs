@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::external::unfit;
+
 macro_rules! transparent {
     ($name:ident, $inner:ty, $normal:expr) => {
         impl FromStr for $name {
@@ -215,12 +217,7 @@ impl FromStr for Subnet {
         if !(8..=26).contains(&net.prefix_len()) {
             return Err(SubnetError::Size(net));
         }
-        let first = net.network();
-        if first.is_loopback()
-            || first.is_link_local()
-            || first.is_multicast()
-            || matches!(first.octets()[0], 0 | 240..=255)
-        {
+        if unfit(net.network()).is_some() {
             return Err(SubnetError::Reserved(net));
         }
         Ok(Self(net))

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Port;
@@ -39,18 +38,27 @@ pub enum ExternalAddrError {
     },
 }
 
-/// Addresses that no external instance has, what they are, and why.
-const UNFIT: [(&str, &str, &str); 5] = [
-    ("0.0.0.0/8", "no host's address", "name the one that the instance has on its network"),
-    ("127.0.0.0/8", "a loopback address", "it leads every workload to itself; name the host's address"),
-    (
-        "169.254.0.0/16",
-        "a link-local address",
-        "it means another machine on every link, cloud metadata among them",
-    ),
-    ("224.0.0.0/4", "a multicast address", "no single instance answers there"),
-    ("240.0.0.0/4", "a reserved address", "nothing is reached there"),
-];
+/// Names the kind of an address that does not mean one machine wherever it is used, and why nobody is reached there;
+/// `None` for all others.
+pub(super) fn unfit(address: Ipv4Addr) -> Option<(&'static str, &'static str)> {
+    match address.octets() {
+        [0, ..] => Some(("no host's address", "name the one that the instance has on its network")),
+        [127, ..] => {
+            Some(("a loopback address", "it leads every workload to itself; name the host's address"))
+        }
+        [169, 254, ..] => {
+            Some(("a link-local address", "it means another machine on every link, cloud metadata among them"))
+        }
+        [224..=239, ..] => Some(("a multicast address", "no single instance answers there")),
+        [240..=255, ..] => Some(("a reserved address", "nothing is reached there")),
+        _ => None,
+    }
+}
+
+/// The beginning of a text that is refused.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
 
 impl ExternalAddr {
     /// The address.
@@ -72,19 +80,17 @@ impl ExternalAddr {
     }
 
     fn new(address: Ipv4Addr, port: Option<Port>) -> Result<Self, ExternalAddrError> {
-        for (range, what, why) in UNFIT {
-            if range.parse::<Ipv4Net>().is_ok_and(|range| range.contains(&address)) {
-                return Err(ExternalAddrError::Unfit { address, what, why });
-            }
+        match unfit(address) {
+            Some((what, why)) => Err(ExternalAddrError::Unfit { address, what, why }),
+            None => Ok(Self { address, port }),
         }
-        Ok(Self { address, port })
     }
 }
 
 impl FromStr for ExternalAddr {
     type Err = ExternalAddrError;
     fn from_str(text: &str) -> Result<Self, ExternalAddrError> {
-        let malformed = || ExternalAddrError::Malformed(text.chars().take(64).collect());
+        let malformed = || ExternalAddrError::Malformed(shown(text));
         if let Ok(address) = text.parse::<IpAddr>() {
             return match address {
                 IpAddr::V4(address) => Self::new(address, None),
@@ -92,7 +98,7 @@ impl FromStr for ExternalAddr {
             };
         }
         if text.starts_with('[') {
-            return Err(ExternalAddrError::Ipv6(text.chars().take(64).collect()));
+            return Err(ExternalAddrError::Ipv6(shown(text)));
         }
         let (address, port) = text.split_once(':').ok_or_else(malformed)?;
         let address = address.parse().map_err(|_| malformed())?;
@@ -174,7 +180,7 @@ impl FromStr for HttpPath {
     fn from_str(text: &str) -> Result<Self, CheckError> {
         let fits =
             text.starts_with('/') && text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if fits { Ok(Self(text.into())) } else { Err(CheckError::Path(text.chars().take(64).collect())) }
+        if fits { Ok(Self(text.into())) } else { Err(CheckError::Path(shown(text))) }
     }
 }
 
@@ -224,7 +230,7 @@ impl TryFrom<Duration> for Interval {
 impl FromStr for Interval {
     type Err = CheckError;
     fn from_str(text: &str) -> Result<Self, CheckError> {
-        let wrong = || CheckError::Interval(text.chars().take(64).collect());
+        let wrong = || CheckError::Interval(shown(text));
         let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let (number, unit) = text.split_at(unit);
         let each = match unit {
@@ -259,7 +265,7 @@ impl FromStr for Probe {
         match (text, text.strip_prefix("http:")) {
             ("tcp", _) => Ok(Self(None)),
             (_, Some(path)) => path.parse().map(|path| Self(Some(path))),
-            (_, None) => Err(CheckError::Probe(text.chars().take(64).collect())),
+            (_, None) => Err(CheckError::Probe(shown(text))),
         }
     }
 }
