@@ -92,6 +92,10 @@ fn text(value: &Option<impl fmt::Display>) -> String {
     value.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
+fn texts(values: impl IntoIterator<Item = impl fmt::Display>) -> Vec<String> {
+    values.into_iter().map(|value| value.to_string()).collect()
+}
+
 impl v1::Certificate {
     /// The chain, leaf first, and the mesh's roots.
     #[must_use]
@@ -187,7 +191,7 @@ impl From<&Network> for v1::Network {
     fn from(network: &Network) -> Self {
         Self {
             name: network.name.to_string(),
-            hosts: network.hosts.iter().map(ToString::to_string).collect(),
+            hosts: texts(network.hosts.iter()),
             subnet: network.subnet.to_string(),
             vni: network.vni.get(),
             mtu: network.mtu.map_or(0, Into::into),
@@ -294,12 +298,12 @@ impl From<&Service> for v1::Service {
     fn from(service: &Service) -> Self {
         Self {
             name: service.name.to_string(),
-            hosts: service.hosts.iter().map(ToString::to_string).collect(),
+            hosts: texts(service.hosts.iter()),
             vip: service.vip.to_string(),
             ports: each(&service.ports),
             declared: service.declared,
             mtls: text(&service.mtls),
-            external: service.external.instances.iter().map(ToString::to_string).collect(),
+            external: texts(&service.external.instances),
             check: service.external.check.as_ref().map(Into::into),
             registrar: text(&service.external.registrar),
         }
@@ -342,9 +346,9 @@ impl From<&Workload> for v1::Workload {
             sidecar: workload.sidecar,
             ready: workload.ready,
             weight: Some(workload.weight.get().into()),
-            aliases: workload.aliases.iter().map(ToString::to_string).collect(),
-            called: workload.aliases.called().map(ToString::to_string).unwrap_or_default(),
-            group: workload.aliases.group().map(ToString::to_string).unwrap_or_default(),
+            aliases: texts(workload.aliases.iter()),
+            called: text(&workload.aliases.called()),
+            group: text(&workload.aliases.group()),
         }
     }
 }
@@ -378,9 +382,9 @@ impl From<&NetworkChange> for v1::NetworkChange {
     fn from(change: &NetworkChange) -> Self {
         Self {
             services: each(&change.services),
-            services_gone: change.services_gone.iter().map(ToString::to_string).collect(),
+            services_gone: texts(&change.services_gone),
             workloads: each(&change.workloads),
-            workloads_gone: change.workloads_gone.iter().map(ToString::to_string).collect(),
+            workloads_gone: texts(&change.workloads_gone),
         }
     }
 }
@@ -416,7 +420,7 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             services: each(&snapshot.services),
             workloads: each(&snapshot.workloads),
             revoked_serials: snapshot.revoked.iter().map(|serial| serial.to_bytes().to_vec()).collect(),
-            drained: snapshot.drained.iter().map(ToString::to_string).collect(),
+            drained: texts(&snapshot.drained),
         }
     }
 }
