@@ -59,7 +59,7 @@ impl Places {
         let source = source_of(address);
         let held = |source: IpAddr| self.taken.values().filter(|place| place.source == source).count();
         if held(source) >= self.per_source {
-            return self.replace(source, source, now);
+            return self.replace(source, source, false, now);
         }
         if self.taken.len() < self.total {
             return Taken::Free(self.give(source, now));
@@ -69,8 +69,7 @@ impl Places {
         let most = sources.max_by_key(|&other| (held(other) + usize::from(other == source), other == source));
         let Some(most) = most else { return Taken::Full };
         let outnumbers = held(most) > held(source) + 1;
-        let taken = self.replace(most, source, now);
-        if taken == Taken::Full && outnumbers { self.supplant(most, source, now) } else { taken }
+        self.replace(most, source, outnumbers, now)
     }
 
     /// Somebody who has a place said something, and is being served (`busy`) or waits again.
@@ -97,21 +96,12 @@ impl Places {
         self.taken.is_empty()
     }
 
-    fn replace(&mut self, from: IpAddr, source: IpAddr, now: Instant) -> Taken {
-        let idle = self.taken.iter().filter(|(_, place)| place.source == from && !place.busy);
-        let Some(silent) = idle.min_by_key(|(_, place)| place.since).map(|(ticket, _)| *ticket) else {
-            return Taken::Full;
-        };
-        self.taken.remove(&silent);
-        Taken::InPlaceOf(self.give(source, now), silent)
-    }
-
-    /// The same, although all of them are being served.
-    fn supplant(&mut self, from: IpAddr, source: IpAddr, now: Instant) -> Taken {
-        let of_source = self.taken.iter().filter(|(_, place)| place.source == from);
-        let Some(oldest) = of_source.min_by_key(|(_, place)| place.since).map(|(ticket, _)| *ticket) else {
-            return Taken::Full;
-        };
+    /// Gives the place of the one of `from` that has been silent for longest; where all are being served, that of the one
+    /// that has been for longest, if `busy` ones give way too.
+    fn replace(&mut self, from: IpAddr, source: IpAddr, busy: bool, now: Instant) -> Taken {
+        let yielding = self.taken.iter().filter(|(_, place)| place.source == from && (busy || !place.busy));
+        let oldest = yielding.min_by_key(|(_, place)| (place.busy, place.since)).map(|(ticket, _)| *ticket);
+        let Some(oldest) = oldest else { return Taken::Full };
         self.taken.remove(&oldest);
         Taken::InPlaceOf(self.give(source, now), oldest)
     }
