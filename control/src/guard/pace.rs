@@ -33,24 +33,28 @@ impl Pace {
 
     /// Whether the next one may come right now; it has its turn then.
     pub(crate) fn may(&mut self, now: Instant) -> bool {
-        let due = self.due.map_or(now, |due| due.max(now));
-        let may = (due - now) <= self.interval * self.burst;
-        if may {
+        let (due, wait) = self.turn(now);
+        if wait.is_zero() {
             self.due = Some(due + self.interval);
         }
-        may
+        wait.is_zero()
     }
 
     /// How long the next one must wait; it has its turn then.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Duration, TooOften> {
-        let due = self.due.map_or(now, |due| due.max(now));
-        let wait = (due - now).saturating_sub(self.interval * self.burst);
+        let (due, wait) = self.turn(now);
         if wait > Self::PATIENCE {
             let per_second = 1_000 / self.interval.as_millis().max(1);
             return Err(TooOften { per_second, wait });
         }
         self.due = Some(due + self.interval);
         Ok(wait)
+    }
+
+    /// When everything before the next one will have taken its time, and how long that one must wait.
+    fn turn(&self, now: Instant) -> (Instant, Duration) {
+        let due = self.due.map_or(now, |due| due.max(now));
+        (due, (due - now).saturating_sub(self.interval * self.burst))
     }
 }
 
