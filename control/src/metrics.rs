@@ -53,17 +53,14 @@ impl Metrics {
         let agents_connected =
             IntGauge::new("sealane_control_agents_connected", "Agents with a stream to this control plane.")?;
         register(Box::new(agents_connected.clone()))?;
-        let counters = |name, help, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
         let stream_messages = counters(
+            &registry,
             "sealane_control_stream_messages_total",
             "Messages on agents' streams.",
             &["kind", "direction"],
         )?;
         let certificates_signed = counters(
+            &registry,
             "sealane_control_certificates_signed_total",
             "Certificates signed, by kind of identity.",
             &["kind"],
@@ -107,13 +104,21 @@ impl Metrics {
     }
 }
 
+/// Makes counters and registers them.
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
 /// What becomes of connections and calls before they are any host's: handshakes, connections, calls.
 fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
-    let counters = |name, help, label| {
-        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-        registry.register(Box::new(counters.clone()))?;
-        Ok::<_, prometheus::Error>(counters)
-    };
+    let counters = |name, help, label| counters(registry, name, help, &[label]);
     Ok([
         counters("sealane_control_handshakes_total", "TLS handshakes by result.", "result")?,
         counters(
@@ -131,11 +136,7 @@ fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
 
 /// What becomes of hosts and of what they report: joins, workloads that are refused, revocations.
 fn outcomes(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
-    let counters = |name, help, label| {
-        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-        registry.register(Box::new(counters.clone()))?;
-        Ok::<_, prometheus::Error>(counters)
-    };
+    let counters = |name, help, label| counters(registry, name, help, &[label]);
     Ok([
         counters(
             "sealane_control_joins_total",
