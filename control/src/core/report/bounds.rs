@@ -1,5 +1,6 @@
 //! How much a host may say of its workloads: every other host of the network, and each sidecar there, keeps all of it.
 
+use sealane_proto::document::PORTS;
 use sealane_proto::resource::Workload;
 use sealane_proto::types::ServiceName;
 
@@ -24,7 +25,7 @@ impl Bound {
     pub const fn most(&self) -> usize {
         match self {
             Self::Ports => Workload::MOST_PORTS,
-            Self::ServicePorts(_) => 256,
+            Self::ServicePorts(_) => PORTS,
             Self::Workloads => 4_096,
             Self::Bytes => 1 << 20,
         }
