@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use sealane_base::admin::{self, Gather};
 use sealane_base::disk::Disk;
-use sealane_base::metrics::{Family, Kind, Reading, Series, gather, merge};
+use sealane_base::metrics::{Family, Reading, Series, gather, merge};
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
 use sealane_proto::census;
@@ -138,28 +138,21 @@ fn unserved(address: SocketAddr, error: &std::io::Error) -> String {
     format!("metrics are not served on {address}: {error}; {fix}")
 }
 
-fn gauge(name: &str, help: &str, series: Vec<Series>) -> Family {
-    Family { name: name.to_owned(), help: help.to_owned(), kind: Kind::Gauge, series }
-}
-
 fn connected(views: &HostViews) -> Family {
-    let value = if views.control.borrow().is_some() { 1.0 } else { 0.0 };
     let help = "Whether this host has its stream to control: 1 or 0.";
-    gauge("sealane_control_connected", help, vec![Series { labels: vec![], reading: Reading::Value(value) }])
+    Family::flag("sealane_control_connected", help, views.control.borrow().is_some())
 }
 
 fn clock(views: &HostViews) -> Family {
     let help = "Seconds by which this host's clock is ahead of control's, as far as messages can tell.";
     let pair = views.clocks.borrow().map(|pair| pair.ahead_seconds());
     let series = pair.map(|ahead| Series { labels: vec![], reading: Reading::Value(ahead) });
-    gauge("sealane_clock_ahead_seconds", help, series.into_iter().collect())
+    Family::gauge("sealane_clock_ahead_seconds", help, series.into_iter().collect())
 }
 
 fn writable(disk: &Disk) -> Family {
-    let value = if disk.problem().is_none() { 1.0 } else { 0.0 };
     let help = "Whether the agent's data directory can be written: 1 or 0.";
-    let series = vec![Series { labels: vec![], reading: Reading::Value(value) }];
-    gauge("sealane_data_directory_writable", help, series)
+    Family::flag("sealane_data_directory_writable", help, disk.problem().is_none())
 }
 
 fn workloads(views: &HostViews, node: &NodeName) -> Family {
@@ -168,7 +161,7 @@ fn workloads(views: &HostViews, node: &NodeName) -> Family {
         let own = effective.borrow().snapshot.workloads.iter().filter(|known| known.node == *node).count();
         Series { labels: vec![("network".to_owned(), name.to_string())], reading: Reading::Value(own as f64) }
     });
-    gauge("sealane_workloads", "Workloads of this host.", series.collect())
+    Family::gauge("sealane_workloads", "Workloads of this host.", series.collect())
 }
 
 /// The services of the networks that this host carries, as it knows them.
@@ -187,7 +180,7 @@ fn service_ports(views: &HostViews) -> Family {
         Series { labels, reading: Reading::Value(ports as f64) }
     });
     let help = "Ports of service addresses that lead to an endpoint.";
-    gauge("sealane_service_ports", help, series.collect())
+    Family::gauge("sealane_service_ports", help, series.collect())
 }
 
 fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {
@@ -199,5 +192,5 @@ fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {
         reading: Reading::Value(end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as f64),
     });
     let help = "When a certificate of this host ends, in seconds since the epoch.";
-    gauge("sealane_certificate_expiry_timestamp_seconds", help, series.collect())
+    Family::gauge("sealane_certificate_expiry_timestamp_seconds", help, series.collect())
 }

@@ -64,6 +64,21 @@ pub enum Reading {
     },
 }
 
+impl Family {
+    /// A gauge with these series.
+    #[must_use]
+    pub fn gauge(name: &str, help: &str, series: Vec<Series>) -> Self {
+        Self { name: name.to_owned(), help: help.to_owned(), kind: Kind::Gauge, series }
+    }
+
+    /// A gauge that says yes or no: 1 or 0.
+    #[must_use]
+    pub fn flag(name: &str, help: &str, value: bool) -> Self {
+        let reading = Reading::Value(if value { 1.0 } else { 0.0 });
+        Self::gauge(name, help, vec![Series { labels: vec![], reading }])
+    }
+}
+
 impl Kind {
     /// The word of the text format.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_base::metrics::{Family, Reading, Series};
 use sealane_proto::census;
 use sealane_proto::resource::Workload;
 use sealane_proto::types::NodeName;
@@ -15,17 +15,12 @@ pub(crate) fn families(directory: &Directory, seen: &BTreeMap<NodeName, Seen>, l
     let connected = directory.nodes.keys().filter(|name| seen.get(name).is_some_and(|seen| seen.connected));
     let connected = connected.count();
     let states = [("connected", connected), ("lost", directory.nodes.len() - connected)];
-    let hosts = Family {
-        name: "sealane_control_hosts".to_owned(),
-        help: "Hosts of the mesh: connected to this control plane, or lost.".to_owned(),
-        kind: Kind::Gauge,
-        series: states
-            .map(|(state, count)| Series {
-                labels: vec![("state".to_owned(), state.to_owned())],
-                reading: Reading::Value(count as f64),
-            })
-            .into(),
-    };
+    let states = states.map(|(state, count)| Series {
+        labels: vec![("state".to_owned(), state.to_owned())],
+        reading: Reading::Value(count as f64),
+    });
+    let help = "Hosts of the mesh: connected to this control plane, or lost.";
+    let hosts = Family::gauge("sealane_control_hosts", help, states.into());
     let snapshots = directory.networks.values();
     let services =
         snapshots.flat_map(|snapshot| ServiceView::all(snapshot, |workload| is_ready(workload, lost)));
@@ -34,12 +29,8 @@ pub(crate) fn families(directory: &Directory, seen: &BTreeMap<NodeName, Seen>, l
 
 /// Whether the store takes changes.
 pub(crate) fn store(writable: bool) -> Family {
-    Family {
-        name: "sealane_control_store_writable".to_owned(),
-        help: "Whether the store, and the folder that it is in, can be written: 1 or 0.".to_owned(),
-        kind: Kind::Gauge,
-        series: vec![Series { labels: vec![], reading: Reading::Value(if writable { 1.0 } else { 0.0 }) }],
-    }
+    let help = "Whether the store, and the folder that it is in, can be written: 1 or 0.";
+    Family::flag("sealane_control_store_writable", help, writable)
 }
 
 /// Whether a workload counts as ready: on a lost host nobody knows.

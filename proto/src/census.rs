@@ -1,6 +1,6 @@
 //! Services as series: how many instances each has and how many are ready, for control and agents alike. Pure.
 
-use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_base::metrics::{Family, Reading, Series};
 
 use crate::wire::v1::ServiceView;
 
@@ -25,17 +25,12 @@ pub fn services(prefix: &str, views: impl IntoIterator<Item = ServiceView>) -> [
     }
     let other = beyond.map(|(instances, ready)| (OTHER.to_owned(), OTHER.to_owned(), instances, ready));
     named.extend(other);
-    let family = |name: &str, help: &str, value: fn(&(String, String, f64, f64)) -> f64| Family {
-        name: format!("{prefix}_service_{name}"),
-        help: help.to_owned(),
-        kind: Kind::Gauge,
-        series: named
-            .iter()
-            .map(|row| Series {
-                labels: vec![("network".to_owned(), row.0.clone()), ("service".to_owned(), row.1.clone())],
-                reading: Reading::Value(value(row)),
-            })
-            .collect(),
+    let family = |name: &str, help: &str, value: fn(&(String, String, f64, f64)) -> f64| {
+        let series = named.iter().map(|row| Series {
+            labels: vec![("network".to_owned(), row.0.clone()), ("service".to_owned(), row.1.clone())],
+            reading: Reading::Value(value(row)),
+        });
+        Family::gauge(&format!("{prefix}_service_{name}"), help, series.collect())
     };
     [
         family("instances", "Instances of a service, ready or not.", |row| row.2),
