@@ -226,7 +226,7 @@ mod tests {
     use sealane_proto::types::{MacAddr, OverlayIp};
 
     use super::*;
-    use crate::core::{CreateNetwork, NodeRecord};
+    use crate::core::{CreateNetwork, NodeRecord, model};
 
     const NOW: Timestamp = Timestamp::from_unix(0);
 
@@ -253,9 +253,8 @@ mod tests {
 
     fn carry(state: &mut State, node: &str, blocks_held: usize) -> Result<Vec<String>, CarryRefusal> {
         let (node, network) = (node.parse().unwrap(), "shop".parse().unwrap());
-        let decision = CarryNetwork { node, network, blocks_held }.decide(state, NOW)?;
-        decision.changes.iter().for_each(|change| state.apply(change));
-        Ok(decision.outcome.blocks.iter().map(|block| block.range.to_string()).collect())
+        let carried = model::run(state, CarryNetwork { node, network, blocks_held }, NOW)?;
+        Ok(carried.blocks.iter().map(|block| block.range.to_string()).collect())
     }
 
     #[test]

@@ -121,12 +121,10 @@ mod tests {
     use sealane_proto::types::MacAddr;
 
     use super::*;
-    use crate::core::{CarryNetwork, CreateNetwork, EndRests, NodeRecord, Report};
+    use crate::core::{CarryNetwork, CreateNetwork, EndRests, NodeRecord, Report, model};
 
     fn take<C: Command>(state: &mut State, command: C, at: u64) -> C::Outcome {
-        let decision = command.decide(state, Timestamp::from_unix(at)).unwrap();
-        decision.changes.iter().for_each(|change| state.apply(change));
-        decision.outcome
+        model::run(state, command, Timestamp::from_unix(at)).unwrap()
     }
 
     /// Two hosts of a network with 1,024 addresses in blocks of 32.

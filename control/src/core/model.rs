@@ -53,6 +53,17 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Decides a command at this time, and makes what it changes.
+pub(crate) fn run<C: Command>(
+    state: &mut State,
+    command: C,
+    now: Timestamp,
+) -> Result<C::Outcome, C::Refusal> {
+    let decision = command.decide(state, now)?;
+    decision.changes.iter().for_each(|change| state.apply(change));
+    Ok(decision.outcome)
+}
+
 /// A restored state with one token, which every joining host has.
 pub(crate) fn beginning() -> State {
     let token = CreateToken {
@@ -64,8 +75,7 @@ pub(crate) fn beginning() -> State {
         networks: BTreeSet::new(),
     };
     let mut state = State::default();
-    let decision = token.decide(&state, Timestamp::default()).unwrap();
-    decision.changes.iter().for_each(|change| state.apply(change));
+    run(&mut state, token, Timestamp::default()).unwrap();
     state.recovery = Some(Recovery { restored: Timestamp::from_unix(50), ..Recovery::default() });
     state
 }

@@ -160,9 +160,7 @@ mod tests {
     ) -> Result<Option<Relocated>, String> {
         let gone = gone.map(|name| name.parse().unwrap());
         let relocate = Relocate { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), gone };
-        let decision = relocate.decide(state, Timestamp::default()).map_err(|refusal| refusal.to_string())?;
-        decision.changes.iter().for_each(|change| state.apply(change));
-        Ok(decision.outcome)
+        model::run(state, relocate, Timestamp::default()).map_err(|refusal| refusal.to_string())
     }
 
     /// Where the hosts of the network are said to be.

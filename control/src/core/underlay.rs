@@ -144,12 +144,11 @@ mod tests {
     use sealane_proto::resource::{Egress, Node};
 
     use super::*;
-    use crate::core::{CarryNetwork, Change, Command, CreateNetwork, NodeRecord, Timestamp};
+    use crate::core::{CarryNetwork, Change, Command, CreateNetwork, NodeRecord, Timestamp, model};
 
     fn take<C: Command>(state: &mut State, command: C) -> Result<(), String> {
-        let decided = command.decide(state, Timestamp::default()).map_err(|refusal| refusal.to_string())?;
-        decided.changes.iter().for_each(|change| state.apply(change));
-        Ok(())
+        let done = model::run(state, command, Timestamp::default());
+        done.map(drop).map_err(|refusal| refusal.to_string())
     }
 
     fn join(state: &mut State, name: &str, underlay: &str) {

@@ -3,14 +3,12 @@ use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::MacAddr;
 
 use super::*;
-use crate::core::{Apply, NodeRecord, RemoveNode, Report, Withdraw};
+use crate::core::{Apply, NodeRecord, RemoveNode, Report, Withdraw, model};
 
 const NOW: Timestamp = Timestamp::from_unix(0);
 
 fn run<C: Command>(state: &mut State, command: C) -> C::Outcome {
-    let decision = command.decide(state, NOW).unwrap();
-    decision.changes.iter().for_each(|change| state.apply(change));
-    decision.outcome
+    model::run(state, command, NOW).unwrap()
 }
 
 fn network(name: &str, subnet: &str, egress: &str) -> Document {

@@ -4,14 +4,12 @@ use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{MacAddr, OverlayIp};
 
 use super::*;
-use crate::core::{Apply, CarryNetwork, Command, CreateToken, JoinNode, RefusedWorkload, Report};
+use crate::core::{Apply, CarryNetwork, Command, CreateToken, JoinNode, RefusedWorkload, Report, model};
 
 const NOW: Timestamp = Timestamp::from_unix(1_000);
 
 fn run<C: Command>(state: &mut State, command: C) -> Result<C::Outcome, C::Refusal> {
-    let decision = command.decide(state, NOW)?;
-    decision.changes.iter().for_each(|change| state.apply(change));
-    Ok(decision.outcome)
+    model::run(state, command, NOW)
 }
 
 /// Applies a document; what it is refused with.

@@ -6,15 +6,13 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::core::{
-    CarryNetwork, CreateNetwork, CreateToken, JoinNode, RemoveNetwork, RemoveService, Touched,
+    CarryNetwork, CreateNetwork, CreateToken, JoinNode, RemoveNetwork, RemoveService, Touched, model,
 };
 
 const NOW: Timestamp = Timestamp::from_unix(1_000);
 
 fn apply<C: Command>(state: &mut State, command: C) -> Result<C::Outcome, C::Refusal> {
-    let decision = command.decide(state, NOW)?;
-    decision.changes.iter().for_each(|change| state.apply(change));
-    Ok(decision.outcome)
+    model::run(state, command, NOW)
 }
 
 fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {

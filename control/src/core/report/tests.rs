@@ -2,7 +2,7 @@ use sealane_proto::resource::{Egress, Node};
 use sealane_proto::types::MacAddr;
 
 use super::*;
-use crate::core::{CarryNetwork, Change, CreateNetwork, NodeRecord};
+use crate::core::{CarryNetwork, Change, CreateNetwork, NodeRecord, model};
 
 const NOW: Timestamp = Timestamp::from_unix(0);
 
@@ -35,9 +35,7 @@ fn state() -> State {
 }
 
 fn run<C: Command>(state: &mut State, command: C) -> C::Outcome {
-    let decision = command.decide(state, NOW).unwrap();
-    decision.changes.iter().for_each(|change| state.apply(change));
-    decision.outcome
+    model::run(state, command, NOW).unwrap()
 }
 
 /// `name address service ports...`

@@ -4,16 +4,14 @@ use sealane_proto::resource::Network;
 use sealane_proto::types::{Generation, MacAddr};
 
 use super::*;
-use crate::core::{CarryNetwork, CreateNetwork, RemoveNode, Report};
+use crate::core::{CarryNetwork, CreateNetwork, RemoveNode, Report, model};
 
 const NOW: Timestamp = Timestamp::from_unix(10_000);
 /// The lifetime of the store that was lost.
 const LOST: u64 = 7;
 
 fn run<C: Command>(state: &mut State, command: C) -> C::Outcome {
-    let decision = command.decide(state, NOW).unwrap();
-    decision.changes.iter().for_each(|change| state.apply(change));
-    decision.outcome
+    model::run(state, command, NOW).unwrap()
 }
 
 fn join(state: &mut State, number: u8) {
