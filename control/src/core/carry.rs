@@ -226,6 +226,7 @@ mod tests {
     use sealane_proto::types::{MacAddr, OverlayIp};
 
     use super::*;
+    use crate::core::room::AHEAD;
     use crate::core::{CreateNetwork, NodeRecord, model};
 
     const NOW: Timestamp = Timestamp::from_unix(0);

@@ -12,7 +12,7 @@ use super::{NetworkState, State, hosts, ipam};
 
 /// The number of blocks that a host may hold beyond those that it uses: workloads are reported a moment after they have
 /// their addresses.
-const AHEAD: usize = 4;
+pub(super) const AHEAD: usize = 4;
 
 /// The addresses of a host's workloads, counted.
 #[derive(Debug, Default)]
