@@ -1,4 +1,4 @@
-//! Whether a folder can be written: looked at now and then, and told by whoever failed.
+//! A watch over a folder: finds out now and then whether it can be written, and is told by whoever failed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use crate::task;
 
-/// How often it is looked at.
+/// The time between two looks.
 const EVERY: Duration = Duration::from_secs(5);
-/// How much must fit at least.
+/// The number of bytes that must fit at least.
 const ROOM: usize = 64 << 10;
-/// How much is tried at most, however much it was that did not fit.
+/// The number of bytes that is tried at most, however many did not fit.
 const MOST: usize = 1 << 20;
 /// EIO of errno(3): the device fails.
 const DEVICE: i32 = 5;
@@ -32,7 +32,7 @@ pub struct Disk {
 #[derive(Debug)]
 struct State {
     problem: Option<String>,
-    /// How much has to fit until all is well.
+    /// The number of bytes that has to fit before all is well.
     needed: usize,
 }
 
@@ -45,13 +45,13 @@ impl Disk {
         Arc::new(Self { folder, number, state: Mutex::new(State { problem: None, needed: ROOM }) })
     }
 
-    /// Why it cannot be written, with what to do; `None` while it can.
+    /// Says why the folder cannot be written, with what to do; `None` while it can.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         self.lock().problem.clone()
     }
 
-    /// Somebody could not write so many bytes. An error that is not the disk's says nothing of it.
+    /// Takes note that somebody could not write so many bytes. An error that is not the disk's says nothing of it.
     pub fn failed(&self, bytes: usize, error: &io::Error) {
         if let Some(fix) = fix(error) {
             self.note(bytes, error, fix);
@@ -114,14 +114,14 @@ impl Disk {
     }
 }
 
-/// What is wrong with a disk, and what mends that.
+/// Errors of a disk, each with its remedy.
 const FIXES: [(ErrorKind, &str); 3] = [
     (ErrorKind::StorageFull, "make space on its file system"),
     (ErrorKind::QuotaExceeded, "make space, or raise the quota of root"),
     (ErrorKind::ReadOnlyFilesystem, "mount its file system to be written; `dmesg` says why it is not"),
 ];
 
-/// What mends an error of the disk's; `None` for one of something else.
+/// Names the remedy for an error of the disk's; `None` for one of something else.
 fn fix(error: &io::Error) -> Option<&'static str> {
     let known = FIXES.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, fix)| *fix);
     let fails = error.raw_os_error() == Some(DEVICE);

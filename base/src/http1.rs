@@ -1,4 +1,4 @@
-//! One connection of HTTP/1, for what a process shows of itself and for plugins.
+//! HTTP/1 on a single connection, for the pages that a process shows of itself and for plugins.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// How long a client may take for its request head.
+/// The time that a client may take for its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers the requests of `stream`, one after another, until it ends; a head must be there within ten seconds. `whose`

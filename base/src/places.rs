@@ -1,8 +1,8 @@
 //! A bounded number of places, shared fairly among those who take them. Pure.
 //!
-//! Who comes when all are taken gets the place of the one that has been silent for longest, of the source that has most; where
-//! all of those are being served, that of the one that has been for longest, if its source still has no less than the
-//! newcomer's then. A source may be bounded by itself as well; its newcomers then take its own places.
+//! A newcomer who finds all of them taken gets the place of the one that has been silent for longest, of the source that has
+//! most; where all of those are being served, that of the one that has been for longest, if its source still has no less
+//! than the newcomer's then. A source may be bounded by itself as well; its newcomers then take its own places.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -36,12 +36,12 @@ pub struct Listener {
     look: Interval,
 }
 
-/// What became of waiting for a connection.
+/// An outcome of waiting for a connection.
 #[derive(Debug)]
 pub enum Step {
-    /// One came.
+    /// A connection came.
     Accepted(UnixStream),
-    /// Somebody removed the name, and another socket has it now.
+    /// The socket was bound anew, because somebody had removed its name.
     BoundAnew,
 }
 
@@ -130,7 +130,7 @@ impl Listener {
         Some((self.accept().await, self))
     }
 
-    /// Whether the socket had to be bound anew.
+    /// Binds the socket anew if somebody has removed its name; answers whether it did.
     fn ensure_name(&mut self) -> bool {
         if self.path.try_exists().unwrap_or(true) {
             return false;

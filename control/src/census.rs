@@ -27,7 +27,7 @@ pub(crate) fn families(directory: &Directory, seen: &BTreeMap<NodeName, Seen>, l
     std::iter::once(hosts).chain(census::services("sealane_control", services)).collect()
 }
 
-/// Whether the store takes changes.
+/// The family that says whether the store takes changes.
 pub(crate) fn store(writable: bool) -> Family {
     let help = "Whether the store, and the folder that it is in, can be written: 1 or 0.";
     Family::flag("sealane_control_store_writable", help, writable)

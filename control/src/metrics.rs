@@ -134,7 +134,7 @@ fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
     ])
 }
 
-/// What becomes of hosts and of what they report: joins, workloads that are refused, revocations.
+/// Counters of what becomes of hosts and of what they report: joins, workloads that are refused, revocations.
 fn outcomes(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
     let counters = |name, help, label| counters(registry, name, help, &[label]);
     Ok([

@@ -102,9 +102,9 @@ pub(crate) struct Arrival {
 /// How long a host may be without a stream until it counts as lost: an agent that is restarted needs a moment.
 const LOST: Duration = Duration::from_secs(5);
 
-/// How long a host may be without one until what it told of its ways counts no more.
+/// The time without a stream after which what a host told of its ways counts no more.
 const AWAY: Duration = Duration::from_secs(600);
-/// How often a host's packets may change their length: all workloads of its networks, on all hosts, change theirs.
+/// The pace at which a host's packets may change their length: all workloads of its networks, on all hosts, change theirs.
 const RESIZES: Pace = Pace::new(Duration::from_secs(30), 2);
 
 /// Hosts without a stream, with when each was last heard: `None` since before this control plane started.
@@ -128,7 +128,7 @@ struct Hub {
     tracker: Tracker,
     agents: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, Seen>,
-    /// How often hosts have told other lengths of packets.
+    /// The paces at which hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Pace>,
     /// The hosts that were lost at that second, but for those that have come back since.
     lost: (Timestamp, Arc<Lost>),
@@ -250,7 +250,8 @@ impl Registry {
         lost.then(|| holder.node.name.clone())
     }
 
-    /// Whether it is news how long packets to a host may be, and not too often: what it told too early it tells again.
+    /// Says whether a host tells another length of packets than before, and not too often: what it told too early it tells
+    /// again.
     pub(crate) fn takes_mtu(&self, node: &NodeName, told: Mtu, now: Instant) -> bool {
         let known = self.directory().nodes.get(node).and_then(|record| record.node.mtu);
         known != Some(taken_over(told)) && self.hub().resizes.entry(node.clone()).or_insert(RESIZES).may(now)

@@ -14,7 +14,7 @@ use crate::store::Writer;
 
 /// How often it is looked; a rest takes a minute at least.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often it is looked for services that have been without instances for long.
+/// The time between two looks for services that have been without instances for long.
 const PURGE: Duration = Duration::from_secs(60);
 /// How long a connected host may stay at one state while there is a newer one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);

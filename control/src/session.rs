@@ -208,7 +208,7 @@ impl Session {
         }
     }
 
-    /// Why there is nothing more to say to this agent.
+    /// The status to end with when there is nothing more to say to this agent.
     fn dismissed(&self, view: &View) -> Option<Status> {
         let (node, directory) = (&self.node, || self.context.registry.directory());
         if view.replaced {

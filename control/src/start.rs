@@ -178,7 +178,7 @@ pub(crate) fn ensure_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Whether the store can be written, and who looks after it and after addresses that rest.
+/// The state of the store, and the tasks that look after it and after addresses that rest.
 type Watched = (Writability, Vec<Task>);
 
 /// Starts the writer, with a registry that shows what it commits, and a watch over the store and its folder.

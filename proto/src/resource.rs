@@ -34,7 +34,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Its prefixes: that of IPv4, and that of IPv6 if it has one.
+    /// The prefixes of the network: that of IPv4, and that of IPv6 if it has one.
     pub fn nets(&self) -> impl Iterator<Item = IpNet> + use<> {
         let nets = [Some(self.subnet.to_net().into()), self.subnet6.map(|subnet6| subnet6.to_net().into())];
         nets.into_iter().flatten()
@@ -143,7 +143,7 @@ pub struct Service {
     pub declared: bool,
     /// Whose calls its ports take that say nothing else; `None`: as its network says.
     pub mtls: Option<Mtls>,
-    /// Its instances outside every network.
+    /// The instances outside every network.
     pub external: External,
 }
 
@@ -151,16 +151,16 @@ pub struct Service {
 /// network, and called in plain: they have no sidecar to prove anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct External {
-    /// Where they are, sorted, each once.
+    /// The addresses of the instances, sorted, each once.
     pub instances: Vec<ExternalAddr>,
-    /// How each host finds out which of them work; without one, all are taken to.
+    /// The check by which each host finds out which of them work; without one, all are taken to.
     pub check: Option<Check>,
     /// The host that has registered the service; `None`: a document has, or there is nothing external.
     pub registrar: Option<NodeName>,
 }
 
 impl Service {
-    /// Where instances outside every network serve a port of it.
+    /// The addresses at which instances outside every network serve a port of the service.
     pub fn outside(&self, port: (Port, Transport)) -> impl Iterator<Item = SocketAddrV4> + '_ {
         let known = self.ports.iter().any(|known| known.key() == port);
         self.external.instances.iter().filter(move |_| known).map(move |instance| instance.serving(port.0))
@@ -209,7 +209,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// How many ports one may offer.
+    /// The number of ports that one may offer.
     pub const MOST_PORTS: usize = 64;
 
     /// Whether its service may send it new work: it is ready and not drained.

@@ -117,7 +117,7 @@ pub struct Hello {
     pub has_listeners: bool,
     /// Whether it knows [`Down::Leave`].
     pub leaves: bool,
-    /// Whether it knows [`Down::Change`].
+    /// Says that the sidecar knows [`Down::Change`].
     pub follows: bool,
 }
 
@@ -130,7 +130,7 @@ pub enum Down {
     Identity(Identity),
     /// What it works by from now on.
     Config(Box<Config>),
-    /// In what another configuration is other than the one before.
+    /// Another configuration, by its difference from the one before.
     Change(Change),
     /// Asks for [`Up::Metrics`].
     Collect,
@@ -199,11 +199,11 @@ pub struct Identity {
 /// A configuration by its difference from the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its sequence.
+    /// The sequence of the configuration that comes of it.
     pub sequence: u64,
-    /// That of the one before, which is the last that was sent.
+    /// The sequence of the one before, which is the last that was sent.
     pub since: u64,
-    /// What has changed.
+    /// The difference.
     pub change: Told<NetworkChange>,
 }
 

@@ -47,12 +47,12 @@ pub enum Change {
     ForgetRemoved(SerialPrefix),
     /// Addresses that nobody has rest.
     PutRest { network: NetworkName, range: Ipv4Net, rest: Rest },
-    /// A service has no instance.
-    PutIdle { network: NetworkName, name: ServiceName, idle: Idle },
-    /// It has one again, or is no more.
-    RemoveIdle { network: NetworkName, name: ServiceName },
     /// They may be given again.
     RemoveRest { network: NetworkName, range: Ipv4Net },
+    /// A service has no instance.
+    PutIdle { network: NetworkName, name: ServiceName, idle: Idle },
+    /// A service has an instance again, or is no more.
+    RemoveIdle { network: NetworkName, name: ServiceName },
 }
 
 /// What changes touch: whatever is derived from these must be derived anew.

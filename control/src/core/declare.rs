@@ -173,7 +173,7 @@ fn bytes(mtu: Option<Mtu>) -> String {
     mtu.map_or_else(|| "by the underlay".to_owned(), |mtu| format!("{mtu} bytes"))
 }
 
-/// What a service's document leads to that a host has registered, or nobody in particular.
+/// Decides a service's document, which a host has registered or, without `registrar`, somebody has applied.
 pub(super) fn decide_service(
     document: &ServiceDocument,
     draft: &State,

@@ -11,10 +11,10 @@ use super::draft::Draft;
 use super::hosts::{self, NotForHost};
 use super::{Change, Command, Decision, State, Timestamp, network, withdraw};
 
-/// How many services a host may register.
+/// The number of services that a host may register.
 const MOST: usize = 1_000;
 
-/// Why a service does not get its external instances.
+/// A reason for which a service does not get its external instances.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExternalRefusal {
     /// Nothing leaves the network.
@@ -23,7 +23,7 @@ pub enum ExternalRefusal {
          say `egress: allow` in the network's document, or run the service in the network"
     )]
     NoWayOut(NetworkName),
-    /// Somebody inside has the address.
+    /// A network has the address.
     #[error(
         "spec.external: {address} is inside network {network} ({subnet}); what runs there is an instance by \
          `sealane run` or `attach` with --service"
@@ -33,7 +33,7 @@ pub enum ExternalRefusal {
         address: std::net::Ipv4Addr,
         /// The network.
         network: NetworkName,
-        /// Its addresses.
+        /// The network's prefix that the address lies in.
         subnet: ipnet::IpNet,
     },
     /// A network that is to let nothing out has such services.
@@ -42,7 +42,7 @@ pub enum ExternalRefusal {
          first, or leave egress allowed"
     )]
     InUse {
-        /// One of them.
+        /// A service with external instances.
         service: ServiceName,
         /// The network.
         network: NetworkName,
@@ -75,7 +75,7 @@ pub enum ExternalRefusal {
     NotForHost(#[from] NotForHost),
 }
 
-/// Whether external instances may be reached in `network`, and are where nobody of a network is.
+/// Checks that external instances may be reached from `network`, and lie in no network's subnet.
 pub(super) fn check(
     state: &State,
     network: &NetworkName,
@@ -97,7 +97,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Whether nothing may leave a network from now on.
+/// Checks that a network may let nothing out from now on: no service of it has external instances.
 pub(super) fn check_closing(state: &State, network: &NetworkName) -> Result<(), ExternalRefusal> {
     let mut services = state.networks.get(network).into_iter().flat_map(|known| known.services.values());
     match services.find(|service| !service.external.instances.is_empty()) {
@@ -179,7 +179,7 @@ fn decide(
     declare::decide_service(document, draft, Some(node))
 }
 
-/// By what a service is there that is not this host's to register.
+/// Says by whom a service is there that is not this host's to register.
 fn taken(known: &Service, node: &NodeName) -> Option<String> {
     match &known.external.registrar {
         Some(registrar) if registrar == node => None,
@@ -189,7 +189,7 @@ fn taken(known: &Service, node: &NodeName) -> Option<String> {
     }
 }
 
-/// What ends the services that a host has registered, but for these.
+/// Makes the changes that end the services which a host has registered, but for these.
 pub(super) fn dismissed(
     state: &State,
     node: &NodeName,

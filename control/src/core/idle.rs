@@ -9,15 +9,15 @@ use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
 use super::{Change, Command, Decision, NetworkState, Rest, State, Timestamp, ipam, room};
 
-/// How long one is kept.
+/// The time that an idle service is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// How long one is kept at least, whatever else there is.
+/// The time that an idle service is kept at least, however many there are.
 const AT_LEAST: Duration = Duration::from_secs(60);
 
 /// Since when a service without a document has had no instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idle {
-    /// Since when.
+    /// The moment from which on it has had none.
     pub since: Timestamp,
     /// The host whose instance was the last, as far as that is known.
     pub by: Option<NodeName>,
@@ -57,7 +57,7 @@ fn noted(name: &NetworkName, network: &NetworkState, now: Timestamp) -> Vec<Chan
 }
 
 impl NetworkState {
-    /// How many services one host may leave without instances.
+    /// The number of services that one host may leave without instances.
     pub(super) fn most_idle(&self) -> usize {
         let addresses = 1_usize << (32 - self.network.subnet.to_net().prefix_len());
         (addresses / 8).clamp(16, 256)
@@ -105,7 +105,7 @@ impl NetworkState {
         ends.map(|(_, (name, _))| *name).collect()
     }
 
-    /// Whether there is hardly an address for one more service.
+    /// Says whether there is hardly an address for one more service.
     fn is_short(&self) -> bool {
         let (subnet, size) = (self.network.subnet, ipam::block_size(self.network.subnet));
         let free = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
@@ -154,7 +154,7 @@ mod tests {
         state
     }
 
-    /// What is refused of a host that runs one instance of each of these.
+    /// Reports one instance of each of these services; answers what is refused.
     fn run(state: &mut State, host: u8, services: &[String], at: u64) -> Vec<String> {
         let workload = |(index, service): (usize, &String)| {
             let last = u8::try_from(index).unwrap() + 2 + (host - 1) * 32;

@@ -141,7 +141,7 @@ pub enum JoinRefusal {
         /// Whose it is.
         node: NodeName,
     },
-    /// Nobody can be at its address.
+    /// The address is none that a host can have.
     #[error(transparent)]
     Unfit(#[from] UnfitUnderlay),
 }

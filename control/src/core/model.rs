@@ -16,7 +16,7 @@ use super::*;
 pub(crate) enum Step {
     CreateNetwork(u8, u8),
     RemoveNetwork(u8),
-    /// Whether the host yields that has the address.
+    /// The last says whether the host that has the address yields it; so it does for `Relocate`.
     Join(u8, u8, bool),
     Relocate(u8, u8, bool),
     Carry(u8, u8, usize),

@@ -53,11 +53,11 @@ pub enum CreateNetworkRefusal {
     /// The same of its IPv6 addresses.
     #[error("subnet {subnet6} contains the address {underlay} of host {node}; take another one")]
     Underlay6 {
-        /// What was asked for.
+        /// The prefix that was asked for.
         subnet6: Subnet6,
         /// The host.
         node: NodeName,
-        /// Its address beneath the networks.
+        /// The host's address beneath the networks.
         underlay: UnderlayAddr,
     },
     /// The name means something else to every resolver.

@@ -6,8 +6,8 @@ use sealane_proto::types::{Mtu, NodeName};
 
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp};
 
-/// What is taken over of what a host tells: a host whose ways allow less sends and gets pieces, which costs that host and
-/// nobody else.
+/// Bounds the length that a host tells from below: a host whose ways allow less sends and gets pieces, which costs that
+/// host and nobody else.
 #[must_use]
 pub fn taken_over(told: Mtu) -> Mtu {
     told.max(Mtu::LEAST_FOR_IPV6)
@@ -41,7 +41,7 @@ impl Command for TellMtu {
 /// Hosts have been away for so long that what they told counts no more; who comes back tells it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForgetMtu {
-    /// These hosts.
+    /// The hosts that are away.
     pub nodes: BTreeSet<NodeName>,
 }
 

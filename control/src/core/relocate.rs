@@ -19,10 +19,10 @@ pub struct Relocate {
     pub gone: Option<NodeName>,
 }
 
-/// What a host has moved away from.
+/// A move of a host to another address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relocated {
-    /// Where it was; the same where another host had displaced it.
+    /// The address that it had before; the same one where another host had displaced it.
     pub before: UnderlayAddr,
     /// The host that had the address.
     pub displaced: Option<NodeName>,
@@ -44,7 +44,7 @@ pub enum RelocateRefusal {
         /// Whose it is.
         other: NodeName,
     },
-    /// It was this host's, until another one came with it.
+    /// The address was this host's until another one came with it.
     #[error(
         "node {other} came with underlay address {underlay} while node {name} was away, and has it now; start the agent of \
          {name} with --underlay and the address that its host has now"
@@ -52,9 +52,9 @@ pub enum RelocateRefusal {
     Displaced {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came back.
+        /// The host that came back.
         name: NodeName,
-        /// Whose it is now.
+        /// The host that has the address now.
         other: NodeName,
     },
     /// Nobody else could reach it there.
@@ -68,13 +68,12 @@ pub enum RelocateRefusal {
         /// Who came.
         name: NodeName,
     },
-    /// Nobody can be there.
+    /// The address is none that a host can have.
     #[error(transparent)]
     Unfit(#[from] UnfitUnderlay),
 }
 
-/// What becomes of another host that has the address with which `name` comes: it is displaced, if it is the one that is
-/// `gone`.
+/// Displaces another host that has the address with which `name` comes, if it is the one that is `gone`.
 ///
 /// # Errors
 /// The other host, which keeps the address.
@@ -95,7 +94,7 @@ pub(super) fn displace(
 }
 
 impl Command for Relocate {
-    /// What it has moved away from, if it was elsewhere.
+    /// The move, if the host was elsewhere before.
     type Outcome = Option<Relocated>;
     type Refusal = RelocateRefusal;
 
@@ -163,7 +162,7 @@ mod tests {
         model::run(state, relocate, Timestamp::default()).map_err(|refusal| refusal.to_string())
     }
 
-    /// Where the hosts of the network are said to be.
+    /// The hosts of the network with the addresses that everybody is told.
     fn told(state: &State) -> Vec<String> {
         let NetworkSnapshot { nodes, .. } = state.snapshot(&"net-0".parse().unwrap(), 1).unwrap();
         nodes.iter().map(|node| format!("{} {}", node.name, node.underlay)).collect()

@@ -109,7 +109,7 @@ impl NodeRecord {
         Self { node, key, joined, drained, token, networks, displaced }
     }
 
-    /// Whether this is the host that has an underlay address.
+    /// Says whether this is the host that has an underlay address.
     #[must_use]
     pub fn is_at(&self, underlay: UnderlayAddr) -> bool {
         self.displaced.is_none() && self.node.underlay == underlay

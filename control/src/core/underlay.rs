@@ -1,4 +1,4 @@
-//! Where a host may be: at an address by which the other hosts of its networks reach it, and nobody else is reached.
+//! Underlay addresses that a host may have: by its own, the other hosts of its networks reach it and nobody else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,7 +16,7 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// Why an address is not a host's.
+/// A reason for which an address is none that a host can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitUnderlay {
     /// Of a kind that is no single host's.
@@ -27,9 +27,9 @@ pub enum UnfitUnderlay {
     Kind {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// The host that came with it.
         node: NodeName,
-        /// What the address is.
+        /// The kind of the address.
         kind: &'static str,
     },
     /// A workload's, maybe.
@@ -40,9 +40,9 @@ pub enum UnfitUnderlay {
     Inside {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// The host that came with it.
         node: NodeName,
-        /// The network's addresses.
+        /// The network's prefix that it lies in.
         subnet: IpNet,
         /// The network.
         network: NetworkName,
@@ -55,11 +55,11 @@ pub enum UnfitUnderlay {
     Family {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// The host that came with it.
         node: NodeName,
         /// A host of the other family.
         other: NodeName,
-        /// Where that is.
+        /// The address of that one.
         there: UnderlayAddr,
         /// The network.
         network: NetworkName,
@@ -70,7 +70,8 @@ fn family(underlay: UnderlayAddr) -> &'static str {
     if underlay.to_ip().is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// Whether a host may be at an address. Where it is already it may stay: what was right when it came is not asked again.
+/// Checks that a host may have an address. One that it has already it may keep: what was right when it came is not asked
+/// again.
 ///
 /// # Errors
 /// With what is wrong with the address.
@@ -92,7 +93,7 @@ pub(super) fn check(state: &State, node: &NodeName, underlay: UnderlayAddr) -> R
     carried.try_for_each(|network| check_family(state, network, node, underlay))
 }
 
-/// Whether the hosts that carry a network can send to a host at this address.
+/// Checks that the hosts that carry a network can send to a host at this address.
 ///
 /// # Errors
 /// With the first that cannot.

@@ -31,7 +31,7 @@ impl Pace {
         Self { interval, burst, due: None }
     }
 
-    /// Whether the next one may come right now; it has its turn then.
+    /// Says whether the next one may come right now; it has its turn then.
     pub(crate) fn may(&mut self, now: Instant) -> bool {
         let (due, wait) = self.turn(now);
         if wait.is_zero() {
@@ -51,7 +51,7 @@ impl Pace {
         Ok(wait)
     }
 
-    /// When everything before the next one will have taken its time, and how long that one must wait.
+    /// The moment when everything before the next one will have taken its time, and how long that one must wait.
     fn turn(&self, now: Instant) -> (Instant, Duration) {
         let due = self.due.map_or(now, |due| due.max(now));
         (due, (due - now).saturating_sub(self.interval * self.burst))

@@ -14,7 +14,7 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 pub(super) struct Tracker {
     networks: BTreeMap<NetworkName, Track>,
     agents: BTreeMap<NodeName, Agent>,
-    /// What those worked by that have gone away since.
+    /// The generations that hosts worked by when they went away.
     away: BTreeMap<NodeName, BTreeMap<NetworkName, Generation>>,
     settled: BTreeMap<NodeName, u64>,
     /// Tells a node's streams apart.

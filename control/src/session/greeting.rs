@@ -140,7 +140,7 @@ pub(crate) fn warn_displaced(displaced: Option<NodeName>, underlay: UnderlayAddr
     );
 }
 
-/// What a host hears whose address another one came with while it was coming itself.
+/// The status for a host whose address another one came with while it was coming itself.
 pub(super) fn displaced(directory: &Directory, name: &NodeName) -> Status {
     let record = directory.nodes.get(name);
     let other = record.and_then(|record| Some((record.node.underlay, record.displaced.clone()?)));

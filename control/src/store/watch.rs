@@ -9,10 +9,10 @@ use sealane_base::task::{self, Task};
 
 use super::{Health, Writer};
 
-/// How often a store that could not be written is tried.
+/// The time between two tries of a store that could not be written.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// What is known of the store and of the folder that it is in.
+/// The store and the folder that it is in, as far as is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Writability {
     health: Health,
@@ -20,7 +20,7 @@ pub(crate) struct Writability {
 }
 
 impl Writability {
-    /// Why changes are refused, or would be; `None` while they are taken.
+    /// Says why changes are refused, or would be; `None` while they are taken.
     pub(crate) fn problem(&self) -> Option<String> {
         let failed = self.health.problem().map(|problem| problem.to_string());
         let full = || {

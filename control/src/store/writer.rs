@@ -59,7 +59,7 @@ pub(crate) enum SubmitError<R: std::error::Error> {
 enum Message {
     Job(Box<dyn Job>),
     Read(oneshot::Sender<Result<Rows, WriteError>>),
-    /// Whether the store can be written again.
+    /// Asks whether the store can be written again.
     Probe,
     Stop,
 }

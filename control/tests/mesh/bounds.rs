@@ -1,4 +1,4 @@
-//! What one host may say of itself, as the others hear it.
+//! Bounds on what one host says of itself, as the others hear it.
 
 use sealane_proto::wire::{PROTOCOL, v1};
 use tonic::Code;

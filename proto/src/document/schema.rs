@@ -98,7 +98,7 @@ stands_for!(
     }
 );
 stands_for!(
-    /// Where an external instance is.
+    /// The place of an external instance.
     ExternalPlace,
     {
         "type": "string",

@@ -14,7 +14,7 @@ use crate::types::{
 
 /// How many ports a service may have.
 pub const PORTS: usize = 256;
-/// How many instances outside every network it may have.
+/// The number of instances outside every network that a service may have.
 pub const EXTERNAL: usize = 64;
 
 /// A service of a network: its name and address are there before its first instance.
@@ -73,13 +73,13 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<super::schema::ExternalPlace>", length(max = 64))]
     pub external: Vec<ExternalAddr>,
-    /// How every host finds out which of these work; all are taken to when not given.
+    /// The check by which every host finds out which of these work; all are taken to when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckSpec>,
 }
 
-/// How it is found out whether an external instance works: its first TCP port accepts a connection or, with a path, answers a request
-/// with a status from 200 to 399.
+/// A check of whether an external instance works: its first TCP port accepts a connection or, with a path, answers a request with
+/// a status from 200 to 399.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckSpec {
@@ -191,7 +191,7 @@ impl ServiceDocument {
         self.check_external()
     }
 
-    /// Whether what is said of instances outside every network goes together.
+    /// Checks that what is said of instances outside every network goes together.
     fn check_external(&self) -> Result<(), FieldError> {
         let ServiceSpec { ports, external, check, mtls, .. } = &self.spec;
         let wrong = |path: String, reason: String| Err(FieldError { path, reason });

@@ -95,7 +95,7 @@ fn what_is_wrong_with_external_instances_is_named() {
     ]);
 }
 
-/// Whether each text, with one part of it replaced, is refused in such words.
+/// Asserts that each text, with one part of it replaced, is refused in such words.
 fn assert_named(table: &[(&str, &str, &str, &str)]) {
     for (text, from, to, expected) in table {
         let error = Document::from_json(&text.replacen(from, to, 1)).unwrap_err().to_string();

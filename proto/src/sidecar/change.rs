@@ -1,4 +1,4 @@
-//! What a network's state says other than the one before: as long as what has changed, however large the network is. Pure.
+//! The difference between two states of a network: as long as what has changed, however large the network is. Pure.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::resource::{NetworkSnapshot, Service, Workload};
 use crate::types::{ServiceName, WorkloadName};
 
-/// What has changed in a network of which all else is as it was.
+/// A change of services and workloads in a network of which all else is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkChange {
     /// Services that are new, or other than they were.
@@ -20,8 +20,8 @@ pub struct NetworkChange {
 }
 
 impl NetworkChange {
-    /// What leads from one state to another; `None` when more than services and workloads has changed, or while an address
-    /// is that of two workloads, as it may be for a moment: whoever follows tells them apart by it.
+    /// Finds the change that leads from one state to another; `None` when more than services and workloads has changed, or
+    /// while an address is that of two workloads, as it may be for a moment: whoever follows tells them apart by it.
     #[must_use]
     pub fn between(before: &NetworkSnapshot, after: &NetworkSnapshot) -> Option<Self> {
         let same = before.network == after.network
@@ -42,14 +42,14 @@ impl NetworkChange {
         })
     }
 
-    /// How many services and workloads it is about.
+    /// The number of services and workloads that it is about.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is asked how long it is")]
     pub fn len(&self) -> usize {
         self.services.len() + self.services_gone.len() + self.workloads.len() + self.workloads_gone.len()
     }
 
-    /// Whether the workload or its service is in it: what may be called there, and by whom, may be other than before.
+    /// Says whether the workload or its service is in it: what may be called there, and by whom, may be other than before.
     #[must_use]
     pub fn concerns(&self, workload: &Workload) -> bool {
         let of_service = |name: &ServiceName| workload.service.as_ref() == Some(name);
@@ -60,7 +60,7 @@ impl NetworkChange {
     }
 }
 
-/// What of `after` is not in `before`, and the names of what is in `before` alone; both are sorted by name.
+/// Finds what of `after` is not in `before`, and the names of what is in `before` alone; both are sorted by name.
 fn difference<T: Clone + PartialEq, N: Clone + Ord>(
     before: &[T],
     after: &[T],

@@ -1,4 +1,4 @@
-//! What all sidecars of a network on a host are told alike: the network, and its changes.
+//! Messages that all sidecars of a network on a host are told alike: the network, and its changes.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use super::{ChannelError, NetworkChange};
 use crate::resource::NetworkSnapshot;
 use crate::wire::{WireError, v1};
 
-/// What many sidecars are told, a network or a change of it: copies share it and its wire form, which the first one that
+/// A network, or a change of one, that many sidecars are told: copies share it and its wire form, which the first one that
 /// is sent makes.
 #[derive(Clone, Debug)]
 pub struct Told<T = NetworkSnapshot> {

@@ -96,7 +96,7 @@ impl Aliases {
         Self { group, ..self }
     }
 
-    /// What the workload is called in place of its name.
+    /// The name that the workload is called in place of its own.
     #[must_use]
     pub fn called(&self) -> Option<&Alias> {
         self.called.as_ref()

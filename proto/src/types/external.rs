@@ -9,15 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Port;
 
-/// Where an instance outside every network listens: an address that means the same on every host, and a port where that is another
-/// one than the service's.
+/// The place where an instance outside every network listens: an address that means the same on every host, and a port where that
+/// is another one than the service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExternalAddr {
     address: Ipv4Addr,
     port: Option<Port>,
 }
 
-/// Why something is no such address.
+/// A reason for which something is no such address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExternalAddrError {
     /// No address, or a port that is none.
@@ -26,14 +26,14 @@ pub enum ExternalAddrError {
     /// An IPv6 one.
     #[error("{0} is an IPv6 address: ways out of a network lead to IPv4 addresses only")]
     Ipv6(String),
-    /// One that is not the same everywhere, or nobody's.
+    /// An address that is not the same machine everywhere, or nobody's.
     #[error("{address} is {what}: {why}")]
     Unfit {
         /// The address.
         address: Ipv4Addr,
-        /// What kind of address it is.
+        /// The kind of the address.
         what: &'static str,
-        /// Why no instance has it.
+        /// The reason for which no instance has it.
         why: &'static str,
     },
 }
@@ -67,13 +67,13 @@ impl ExternalAddr {
         self.address
     }
 
-    /// Its own port, if it has one.
+    /// The instance's own port, if it has one.
     #[must_use]
     pub fn port(&self) -> Option<Port> {
         self.port
     }
 
-    /// Where it serves a port of its service.
+    /// The place where it serves a port of its service.
     #[must_use]
     pub fn serving(&self, port: Port) -> SocketAddrV4 {
         SocketAddrV4::new(self.address, self.port.unwrap_or(port).get())
@@ -136,12 +136,12 @@ macro_rules! as_text {
 
 as_text! { ExternalAddr HttpPath Interval }
 
-/// How it is found out whether an external instance works, by every host for itself: it accepts a connection, or answers a request.
+/// A check of whether an external instance works, made by every host for itself: it accepts a connection, or answers a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Check {
-    /// What is asked; `None`: the connection is enough.
+    /// The path that is asked for; `None`: the connection is enough.
     pub http: Option<HttpPath>,
-    /// How long after an answer it is asked again.
+    /// The time from an answer to the next question.
     pub interval: Interval,
 }
 
@@ -153,7 +153,7 @@ pub struct HttpPath(Box<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interval(Duration);
 
-/// Why something is no check.
+/// A reason for which something is no check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
     /// No path.
@@ -200,13 +200,13 @@ impl Interval {
         self.0
     }
 
-    /// In whole milliseconds.
+    /// The time in whole milliseconds.
     #[must_use]
     pub fn millis(self) -> u32 {
         u32::try_from(self.0.as_millis()).unwrap_or(u32::MAX)
     }
 
-    /// How long an instance may take to answer: the interval, two seconds at most.
+    /// The time that an instance may take to answer: the interval, two seconds at most.
     #[must_use]
     pub fn patience(self) -> Duration {
         self.0.min(Duration::from_secs(2))

@@ -25,7 +25,7 @@ impl Hosts {
         self.0.is_empty()
     }
 
-    /// Those that are named and not known, as a list; `None` without any.
+    /// Lists the hosts that are named and not known; `None` without any.
     #[must_use]
     pub fn missing(&self, is_known: impl Fn(&NodeName) -> bool) -> Option<String> {
         let missing: Vec<&str> = self.0.iter().filter(|name| !is_known(name)).map(NodeName::as_str).collect();

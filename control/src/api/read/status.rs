@@ -48,7 +48,7 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     }
 }
 
-/// What is for hosts that are not there: they may join yet, or be misspelt.
+/// Names what is for hosts that are not there: these may join yet, or be misspelt.
 fn unknown_hosts(directory: &Directory) -> Vec<String> {
     let missing = |hosts: &Hosts| hosts.missing(|name| directory.nodes.contains_key(name));
     let told = |what: String, hosts: &Hosts| {
@@ -71,7 +71,7 @@ fn unknown_hosts(directory: &Directory) -> Vec<String> {
     directory.networks.values().flat_map(|snapshot| of(snapshot)).collect()
 }
 
-/// What is said of a host without a connection: since when, and what it has not heard of, as far as is known.
+/// Describes a host without a connection: since when it has none, and what it has not heard of, as far as is known.
 fn lost(name: &NodeName, since: Option<Duration>, unconfirmed: &[NetworkName]) -> String {
     let (state, reaches) = match since {
         Some(since) => (format!("been disconnected for {}", Span(since)), "this control plane"),
@@ -130,7 +130,7 @@ fn late(registry: &Registry) -> Vec<String> {
     behind.chain(given_up).collect()
 }
 
-/// What is said of a host whose address another one has.
+/// Describes a host whose address another one has.
 fn displaced_problem(record: &NodeRecord) -> Option<String> {
     let (name, underlay, other) = (&record.node.name, record.node.underlay, record.displaced.as_ref()?);
     Some(format!(

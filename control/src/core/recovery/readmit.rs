@@ -59,7 +59,7 @@ pub enum ReadmitRefusal {
         /// Whose it is.
         other: NodeName,
     },
-    /// Nobody can be at its address.
+    /// The address is none that a host can have.
     #[error(transparent)]
     Unfit(#[from] UnfitUnderlay),
 }

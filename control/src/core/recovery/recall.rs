@@ -157,7 +157,7 @@ impl Future {
             && (*node == self.teller || !recovery.heard.contains(node))
     }
 
-    /// Whether the other hosts of a network can send to a host that may not carry it yet.
+    /// Says whether the other hosts of a network can send to a host that may not carry it yet.
     fn is_reached(&self, network: &NetworkState, node: &NodeName) -> bool {
         let there = self.state.nodes.get(node).map(|record| record.node.underlay);
         let reached = |there| underlay::check_family(&self.state, network, node, there).is_ok();

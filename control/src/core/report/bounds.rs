@@ -1,4 +1,4 @@
-//! How much a host may say of its workloads: every other host of the network, and each sidecar there, keeps all of it.
+//! Bounds on what a host says of its workloads: every other host of the network, and each sidecar there, keeps all of it.
 
 use sealane_proto::document::PORTS;
 use sealane_proto::resource::Workload;
@@ -6,21 +6,21 @@ use sealane_proto::types::ServiceName;
 
 use super::WorkloadRefusal;
 
-/// Something of which there may be so much.
+/// A quantity that is bounded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The ports of one workload.
     Ports,
     /// The ports of a service without a document, which its instances have together.
     ServicePorts(ServiceName),
-    /// One host's workloads in a network.
+    /// The workloads of one host in a network.
     Workloads,
-    /// What these are to everybody who keeps them, in bytes.
+    /// The bytes that everybody keeps for these.
     Bytes,
 }
 
 impl Bound {
-    /// How much it may be.
+    /// The most that it may be.
     #[must_use]
     pub const fn most(&self) -> usize {
         match self {
@@ -73,12 +73,12 @@ impl Bound {
     }
 }
 
-/// Whether a workload by itself is within bounds.
+/// Checks that a workload by itself is within bounds.
 pub(super) fn check(workload: &Workload) -> Result<(), WorkloadRefusal> {
     Bound::Ports.check(workload, workload.ports.len())
 }
 
-/// Whether a service that has as many ports with a workload is.
+/// Checks that a service is, which has so many ports with a workload.
 pub(super) fn check_service(
     workload: &Workload,
     service: &ServiceName,
@@ -87,7 +87,7 @@ pub(super) fn check_service(
     Bound::ServicePorts(service.clone()).check(workload, ports)
 }
 
-/// Whether all of a host's workloads are, this one the last of them.
+/// Checks that all of a host's workloads in a network are, this one the last of them.
 pub(super) fn check_all(workload: &Workload, count: usize, load: usize) -> Result<(), WorkloadRefusal> {
     Bound::Workloads.check(workload, count)?;
     Bound::Bytes.check(workload, load)

@@ -20,7 +20,7 @@ pub(super) struct Draft<'a> {
     node: &'a NodeName,
     /// The blocks that nobody holds in which the reporter may have workloads: they count as its own.
     room: BTreeSet<Ipv4Net>,
-    /// How much the admitted workloads carry.
+    /// The load of the admitted workloads, as [`bounds::load`] counts it.
     load: usize,
     /// The reporter's workloads that are admitted.
     accepted: BTreeMap<WorkloadName, Workload>,
@@ -124,7 +124,7 @@ impl<'a> Draft<'a> {
         changes
     }
 
-    /// What is to be noted of services that have lost their last instance, or have one again.
+    /// Notes which services have lost their last instance, and which have one again.
     fn idle(&self, now: Timestamp) -> Vec<Change> {
         let network = self.network;
         let name = || network.network.name.clone();

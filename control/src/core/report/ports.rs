@@ -33,7 +33,7 @@ impl Ports {
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of ports.
     pub(in crate::core) fn len(&self) -> usize {
         self.0.len()
     }

@@ -116,19 +116,19 @@ pub enum WorkloadRefusal {
         /// What the instance asks for.
         asked: Mtls,
     },
-    /// More than one workload, or all of a host, may carry.
+    /// A workload, or all of a host's together, are more than may be.
     #[error("workload {workload} in network {network}: {}", .bound.sentence(*.given))]
     TooMuch {
         /// The workload.
         workload: WorkloadName,
-        /// Its network.
+        /// The network.
         network: NetworkName,
-        /// What is bounded.
+        /// The bound.
         bound: Bound,
-        /// How much it would be.
+        /// The quantity as it would be.
         given: usize,
     },
-    /// One more service for a host that has left many.
+    /// The host has left many services already, and wants one more.
     #[error(
         "service {service} in network {network} is not made: node {node} has left {left} services without instances there, whose \
          addresses are kept for a while; use a name again, or end some by `sealane service rm NAME --network {network}`"
@@ -140,7 +140,7 @@ pub enum WorkloadRefusal {
         network: NetworkName,
         /// The host.
         node: NodeName,
-        /// How many.
+        /// The number of services that it has left.
         left: usize,
     },
     /// No address for a new service.
@@ -209,7 +209,7 @@ pub enum AddressRefusal {
         /// The block.
         block: Ipv4Net,
     },
-    /// One more block for a host that has enough, or that is kept for others.
+    /// The host has blocks enough, or the last ones are kept for others.
     #[error(
         "address {address} lies in block {block} of network {network}, which no host holds, and node {node} has hardly used the \
          blocks that it has, or the last are kept for hosts that have none; choose an address of the node's own blocks, or none"
@@ -219,7 +219,7 @@ pub enum AddressRefusal {
         address: OverlayIp,
         /// The block.
         block: Ipv4Net,
-        /// Whose workload it is.
+        /// The workload's host.
         node: NodeName,
         /// The network.
         network: NetworkName,
