@@ -17,6 +17,7 @@ pub mod health;
 mod held;
 mod host;
 mod ipam;
+pub mod labels;
 mod metrics;
 pub mod netlink;
 pub mod nft;
@@ -33,11 +34,6 @@ pub mod tap;
 #[cfg(test)]
 mod testing;
 mod workload;
-
-/// Labels that make a container an instance of a service.
-pub mod labels {
-    pub use crate::door::docker::labels::{Asked, read};
-}
 
 pub use agent::{Agent, Config, VERSION, has_joined, joined_as, start};
 pub use certs::key::KeyError;

@@ -1,5 +1,6 @@
 //! Resources for tests: the network `shop` (10.42.0.0/16), of which each test says what matters to it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -70,6 +71,11 @@ pub(crate) fn workload(name: &str, address: &str) -> Workload {
         weight: Default::default(),
         aliases: Default::default(),
     }
+}
+
+/// A container's labels.
+pub(crate) fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// An identity of the network that nobody would believe.

@@ -5,7 +5,7 @@
 mod attach;
 mod book;
 mod core;
-pub(crate) mod labels;
+mod instance;
 mod mend;
 mod names;
 mod news;

@@ -8,7 +8,7 @@ use sealane_proto::sidecar::SidecarPorts;
 use sealane_sys::NetNs;
 
 use super::book::{Endpoint, Owner, Past};
-use super::{Docker, labels, names, news};
+use super::{Docker, instance, names, news};
 use crate::attachment::{
     AttachSpec, Failure, Hold, Kind, Netns, NetworkSeat, Progress, SpecError, Target, Wanted, label, number,
 };
@@ -253,7 +253,7 @@ fn plan(
         sidecar: true,
         weight: Default::default(),
     };
-    let checked = labels::asked(container).and_then(|(asked, any_port)| {
+    let checked = instance::asked(container).and_then(|(asked, any_port)| {
         let spec = AttachSpec::new(asked.ask(plain.clone()), ports).map_err(|error| error.to_string())?;
         Ok((spec, any_port))
     });
@@ -279,7 +279,7 @@ fn complaint(endpoint: &Endpoint, container: &Container, why: &str) -> String {
 impl Docker {
     /// What of the labels of a container is wrong, for as long as it is there.
     pub(super) fn complaint_of(&self, endpoint: &Endpoint, container: &Container) -> Option<String> {
-        let asked = labels::asked(container);
+        let asked = instance::asked(container);
         asked.err().map(|why| complaint(endpoint, container, &why))
     }
 }

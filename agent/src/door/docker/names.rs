@@ -7,7 +7,7 @@ use crate::engine::{Container, End};
 /// How much of a container's id people use.
 const SHORT: usize = 12;
 /// The labels by which Compose says whose container one is.
-const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 /// And those by which Swarm does, whose services are called after their stack as well: `demo_web`.
 const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
@@ -59,14 +59,13 @@ pub(super) fn names(container: &Container, end: &End, began: &str) -> Aliases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::labels;
 
     fn web() -> (Container, End) {
-        let labels = [(COMPOSE_SERVICE, "web"), (COMPOSE_PROJECT, "demo")];
-        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let container = Container {
             id: "4f1c4f1c4f1c4f1c".to_owned(),
             name: "demo_web_1".to_owned(),
-            labels,
+            labels: labels(&[(COMPOSE_SERVICE, "web"), (COMPOSE_PROJECT, "demo")]),
             ..Container::default()
         };
         let aliases = ["web", "4f1c4f1c4f1c", "Front", "no.label"].map(str::to_owned).into();
@@ -88,9 +87,6 @@ mod tests {
 
     #[test]
     fn a_task_of_a_swarm_answers_to_its_service_within_its_stack_too() {
-        let labels = |of: &[(&str, &str)]| {
-            of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
         let task = |of: &[(&str, &str)]| Container { labels: labels(of), ..Container::default() };
         let of_stack = task(&[(SWARM_SERVICE, "demo_web"), (STACK, "demo")]);
         assert_eq!(service(&of_stack), Some("web"));
