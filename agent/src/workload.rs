@@ -7,8 +7,10 @@ mod admission;
 mod anchor;
 mod available;
 mod cgroup;
+mod complaints;
 mod conditions;
 mod containers;
+mod error;
 mod freezer;
 mod ground;
 mod life;
@@ -27,37 +29,35 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use sealane_base::disk::Disk;
 use sealane_base::task::{self, Task};
-use sealane_proto::resource::{Network, Workload};
+use sealane_proto::resource::Network;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{Aliases, NetworkName, NodeName, WorkloadRef};
 use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, Process, ProcessError};
+use sealane_sys::Process;
 use tokio::sync::mpsc;
 
-use crate::attachment::{AttachSpec, Attached, Claim, Failure, Hold, Kind, Progress, Reservation, Target};
-use crate::certs::{CertError, Certs};
-use crate::disk::{DiskError, Folder, StoredWorkload};
+use crate::attachment::{AttachSpec, Attached, Claim, Failure, Hold, Progress, Reservation, Target};
+use crate::certs::Certs;
+use crate::disk::{Folder, StoredWorkload};
 use crate::dns::{DnsMetrics, Forwarder};
-use crate::health;
 use crate::held::Held;
-use crate::host::{AdmitError, HostHandle};
-use crate::ipam::IpamError;
+use crate::host::HostHandle;
 use crate::overlay::Overlay;
 use crate::services::ServiceMetrics;
 use crate::sidecar::{Key, Registry, ToldMetrics};
 use crate::tap::TapMetrics;
 use anchor::Anchor;
+use complaints::Complaints;
 pub(crate) use containers::{Containers, follow as follow_containers};
-use plumbing::netns_path;
 use roster::Roster;
 use sandbox::Request;
 use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
+pub(crate) use error::AttachError;
 pub(crate) use roster::Holding;
 pub(crate) use trouble::Trouble;
 
@@ -115,78 +115,6 @@ impl Context {
     }
 }
 
-/// Why a workload could not be attached.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AttachError {
-    /// Name or address.
-    #[error(transparent)]
-    Admit(#[from] AdmitError),
-    /// Control says no; its words.
-    #[error("{0}")]
-    Refused(String),
-    /// The network does not exist.
-    #[error("{0}")]
-    NoNetwork(String),
-    /// The certificate.
-    #[error(transparent)]
-    Cert(#[from] CertError),
-    /// The disk is full or faulty.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The kernel does not do what is asked.
-    #[error("cannot set up workload {key}: {what}")]
-    Setup {
-        /// The workload.
-        key: Key,
-        /// What failed.
-        what: String,
-    },
-    /// The namespace is not there, or not one to attach.
-    #[error("{0}")]
-    Namespace(String),
-    /// Somebody holds another workload by that name.
-    #[error("{0} holds workload {1} already; hint: dismiss that first")]
-    Held(Hold, Key),
-    /// The process that the workload was for is gone.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// The agent is ending.
-    #[error("the agent is ending")]
-    Ending,
-}
-
-impl AttachError {
-    pub(crate) fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
-        Self::Setup { key: key.clone(), what: what.to_string() }
-    }
-}
-
-impl From<AttachError> for Failure {
-    fn from(error: AttachError) -> Self {
-        let kind = match &error {
-            AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => Kind::NotFound,
-            AttachError::Admit(AdmitError::Address { source: IpamError::InUse(_), .. }) => Kind::InUse,
-            AttachError::Admit(
-                AdmitError::Address { .. }
-                | AdmitError::ForeignBlock { .. }
-                | AdmitError::Overlap { .. }
-                | AdmitError::MacReserved { .. }
-                | AdmitError::NotReserved(..),
-            ) => Kind::Wrong,
-            AttachError::Admit(AdmitError::NameInUse { .. }) => Kind::NameInUse,
-            AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. })
-            | AttachError::Held(..) => Kind::InUse,
-            AttachError::Refused(_) => Kind::Refused,
-            AttachError::Cert(CertError::Refused { .. }) => Kind::Forbidden,
-            AttachError::Cert(_) | AttachError::Setup { .. } => Kind::Broken,
-            AttachError::Namespace(_) | AttachError::Process(_) => Kind::Namespace,
-            AttachError::Disk(_) => Kind::Disk,
-            AttachError::Ending => Kind::Ending,
-        };
-        Self::new(kind, error)
-    }
-}
-
 /// What became of a sidecar that was to be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Restarted {
@@ -201,15 +129,15 @@ pub(crate) struct Restarted {
 pub(crate) struct Workloads {
     context: Arc<Context>,
     tasks: Mutex<BTreeMap<u64, Task>>,
-    /// What doors complain of, by what it is about.
-    complaints: Mutex<BTreeMap<String, String>>,
+    /// What other parts complain of.
+    complaints: Complaints,
 }
 
 impl Workloads {
     /// No workloads yet.
     #[must_use]
     pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, tasks: Mutex::default(), complaints: Mutex::default() })
+        Arc::new(Self { context, tasks: Mutex::default(), complaints: Complaints::default() })
     }
 
     /// What the tasks use.
@@ -268,60 +196,6 @@ impl Workloads {
         self.own(async move { sandbox::begin(context, request, progress).await });
     }
 
-    /// What somebody should see to: workloads in trouble, and those of before a reboot.
-    #[must_use]
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let mut complaints = self.context.troubles.sentences();
-        complaints.extend(self.context.disk.problem().map(|problem| {
-            format!("{problem}; until then nothing new starts here and no certificate is renewed, what runs goes on")
-        }));
-        complaints.extend(self.context.roster.complaints());
-        let idle = self.context.host.views.reservations.borrow().clone();
-        complaints.extend(reserve::complaints(&idle, SystemTime::now()));
-        complaints.extend(self.complaints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned());
-        let others = self.context.sidecars.others();
-        if let Some((first, version)) = others.first() {
-            let further = match others.len() - 1 {
-                0 => String::new(),
-                count => format!(" and of {count} more"),
-            };
-            complaints.push(format!(
-                "the sidecar of workload {first}{further} runs another build than the agent (version {version}); \
-                 `sealane sidecar restart --all` replaces such sidecars without breaking a connection"
-            ));
-        }
-        complaints
-    }
-
-    /// What is wrong with a workload of this host.
-    #[must_use]
-    pub(crate) fn trouble_of(&self, key: &Key) -> Option<String> {
-        self.context.troubles.of(key)
-    }
-
-    /// Why an instance on this host is not ready, in words; empty when that cannot be told.
-    pub(crate) async fn why_idle(&self, workload: &Workload) -> String {
-        let key = Key::of(workload);
-        let container = self.context.containers.id_of(&key);
-        let about = sandbox::about(self.context.roster.hold_of(&key).as_ref(), container.as_deref());
-        if let Some(why) =
-            about.and_then(|about| self.context.roster.conditions.of(&about).condition.reason())
-        {
-            return format!("not ready: {why}");
-        }
-        let netns = NetNs::open(netns_path(&self.context.run_dir, &key));
-        let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
-        let target = health::Target {
-            address: workload.address.to_ipv4(),
-            ipv6: None,
-            ports: workload.ports.clone(),
-            sidecar: None,
-            any_port: false,
-        };
-        let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
-        looked.and_then(|reason| reason).unwrap_or_default()
-    }
-
     /// Ends what was attached; answers whether nothing of it is left.
     ///
     /// # Errors
@@ -331,19 +205,6 @@ impl Workloads {
             return Ok(true);
         }
         self.context.roster.dismiss(name, self.context.node.as_str()).await
-    }
-
-    /// Something is wrong that a door sees, or is not any more.
-    pub(crate) fn complain(&self, about: &str, what: Option<String>) {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        match what {
-            None => drop(complaints.remove(about)),
-            Some(what) => {
-                if complaints.insert(about.to_owned(), what.clone()).as_ref() != Some(&what) {
-                    tracing::error!("{what}");
-                }
-            }
-        }
     }
 
     /// The networks that this host carries.

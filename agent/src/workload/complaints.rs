@@ -1,0 +1,102 @@
+//! Everything on this host that somebody should see to, in words, for as long as it is so.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use sealane_base::task;
+use sealane_proto::resource::Workload;
+use sealane_sys::NetNs;
+
+use super::plumbing::netns_path;
+use super::{Workloads, reserve, sandbox};
+use crate::health;
+use crate::sidecar::Key;
+
+/// Sentences about what other parts than workloads see, by what they are about.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(Mutex<BTreeMap<String, String>>);
+
+impl Complaints {
+    /// Says `what` is wrong with `about`, or that nothing is any more. What is new is logged.
+    fn set(&self, about: &str, what: Option<String>) {
+        match what {
+            None => drop(self.lock().remove(about)),
+            Some(what) => {
+                if self.lock().insert(about.to_owned(), what.clone()).as_ref() != Some(&what) {
+                    tracing::error!("{what}");
+                }
+            }
+        }
+    }
+
+    /// All of them.
+    fn sentences(&self) -> Vec<String> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Workloads {
+    /// Tells what somebody should see to: workloads in trouble, those of before a reboot, and what other parts complain of.
+    #[must_use]
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let mut complaints = self.context.troubles.sentences();
+        complaints.extend(self.context.disk.problem().map(|problem| {
+            format!("{problem}; until then nothing new starts here and no certificate is renewed, what runs goes on")
+        }));
+        complaints.extend(self.context.roster.complaints());
+        let idle = self.context.host.views.reservations.borrow().clone();
+        complaints.extend(reserve::complaints(&idle, SystemTime::now()));
+        complaints.extend(self.complaints.sentences());
+        let others = self.context.sidecars.others();
+        if let Some((first, version)) = others.first() {
+            let further = match others.len() - 1 {
+                0 => String::new(),
+                count => format!(" and of {count} more"),
+            };
+            complaints.push(format!(
+                "the sidecar of workload {first}{further} runs another build than the agent (version {version}); \
+                 `sealane sidecar restart --all` replaces such sidecars without breaking a connection"
+            ));
+        }
+        complaints
+    }
+
+    /// Says that something is wrong that another part sees, or is not any more.
+    pub(crate) fn complain(&self, about: &str, what: Option<String>) {
+        self.complaints.set(about, what);
+    }
+
+    /// Tells what is wrong with a workload of this host.
+    #[must_use]
+    pub(crate) fn trouble_of(&self, key: &Key) -> Option<String> {
+        self.context.troubles.of(key)
+    }
+
+    /// Tells why an instance on this host is not ready, in words; empty when that cannot be told.
+    pub(crate) async fn why_idle(&self, workload: &Workload) -> String {
+        let key = Key::of(workload);
+        let container = self.context.containers.id_of(&key);
+        let about = sandbox::about(self.context.roster.hold_of(&key).as_ref(), container.as_deref());
+        if let Some(why) =
+            about.and_then(|about| self.context.roster.conditions.of(&about).condition.reason())
+        {
+            return format!("not ready: {why}");
+        }
+        let netns = NetNs::open(netns_path(&self.context.run_dir, &key));
+        let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
+        let target = health::Target {
+            address: workload.address.to_ipv4(),
+            ipv6: None,
+            ports: workload.ports.clone(),
+            sidecar: None,
+            any_port: false,
+        };
+        let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
+        looked.and_then(|reason| reason).unwrap_or_default()
+    }
+}

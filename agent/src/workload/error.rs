@@ -1,0 +1,82 @@
+//! Why a workload could not be attached, and what kind of failure that is to whoever asked.
+
+use sealane_sys::ProcessError;
+
+use crate::attachment::{Failure, Hold, Kind};
+use crate::certs::CertError;
+use crate::disk::DiskError;
+use crate::host::AdmitError;
+use crate::ipam::IpamError;
+use crate::sidecar::Key;
+
+/// Why a workload could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    /// Name or address.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    /// Control says no; its words.
+    #[error("{0}")]
+    Refused(String),
+    /// The network does not exist.
+    #[error("{0}")]
+    NoNetwork(String),
+    /// The certificate.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// The disk is full or faulty.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The kernel does not do what is asked.
+    #[error("cannot set up workload {key}: {what}")]
+    Setup {
+        /// The workload.
+        key: Key,
+        /// What failed.
+        what: String,
+    },
+    /// The namespace is not there, or not one to attach.
+    #[error("{0}")]
+    Namespace(String),
+    /// Somebody holds another workload by that name.
+    #[error("{0} holds workload {1} already; hint: dismiss that first")]
+    Held(Hold, Key),
+    /// The process that the workload was for is gone.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The agent is ending.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+impl AttachError {
+    pub(crate) fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
+        Self::Setup { key: key.clone(), what: what.to_string() }
+    }
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        let kind = match &error {
+            AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => Kind::NotFound,
+            AttachError::Admit(AdmitError::Address { source: IpamError::InUse(_), .. }) => Kind::InUse,
+            AttachError::Admit(
+                AdmitError::Address { .. }
+                | AdmitError::ForeignBlock { .. }
+                | AdmitError::Overlap { .. }
+                | AdmitError::MacReserved { .. }
+                | AdmitError::NotReserved(..),
+            ) => Kind::Wrong,
+            AttachError::Admit(AdmitError::NameInUse { .. }) => Kind::NameInUse,
+            AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. })
+            | AttachError::Held(..) => Kind::InUse,
+            AttachError::Refused(_) => Kind::Refused,
+            AttachError::Cert(CertError::Refused { .. }) => Kind::Forbidden,
+            AttachError::Cert(_) | AttachError::Setup { .. } => Kind::Broken,
+            AttachError::Namespace(_) | AttachError::Process(_) => Kind::Namespace,
+            AttachError::Disk(_) => Kind::Disk,
+            AttachError::Ending => Kind::Ending,
+        };
+        Self::new(kind, error)
+    }
+}
