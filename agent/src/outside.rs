@@ -3,7 +3,7 @@
 
 mod probe;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,13 +30,12 @@ pub(crate) async fn run(workloads: Arc<Workloads>) {
     let (tell, mut told) = mpsc::channel(64);
     let mut looking: BTreeMap<Outside, (Looked, Task)> = BTreeMap::new();
     let mut down: BTreeMap<Outside, String> = BTreeMap::new();
-    let mut said = BTreeSet::new();
     loop {
         let overlay = &workloads.context().overlay;
         follow(&mut wanted, &mut looking, |looked| look(overlay.clone(), looked, tell.clone()));
         down.retain(|outside, _| looking.contains_key(outside));
         host.set_down(down.keys().cloned().collect()).await;
-        complain(&workloads, &wanted.borrow(), &down, &mut said);
+        complain(&workloads, &wanted.borrow(), &down);
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
             Some(verdict) = told.recv() => {
@@ -109,12 +108,7 @@ async fn is_own(overlay: &Overlay, address: Ipv4Addr) -> bool {
 }
 
 /// Says for each service what does not work, and takes back what is well again.
-fn complain(
-    workloads: &Workloads,
-    wanted: &[Looked],
-    down: &BTreeMap<Outside, String>,
-    said: &mut BTreeSet<String>,
-) {
+fn complain(workloads: &Workloads, wanted: &[Looked], down: &BTreeMap<Outside, String>) {
     let mut sentences: BTreeMap<String, String> = BTreeMap::new();
     for (outside, why) in down {
         let Outside { network, service, instance } = outside;
@@ -134,11 +128,5 @@ fn complain(
         );
         sentences.insert("outside".to_owned(), sentence);
     }
-    for about in said.iter().filter(|about| !sentences.contains_key(*about)) {
-        workloads.complain(about, None);
-    }
-    *said = sentences.keys().cloned().collect();
-    for (about, sentence) in sentences {
-        workloads.complain(&about, Some(sentence));
-    }
+    workloads.complain_all("outside", sentences);
 }

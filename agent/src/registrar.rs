@@ -6,7 +6,6 @@
 
 mod files;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,8 +105,6 @@ pub(crate) struct Registrar {
     requests: mpsc::Receiver<Request>,
     /// Control has not taken what there is now.
     due: bool,
-    /// What `status` names.
-    said: BTreeSet<String>,
 }
 
 impl Registrar {
@@ -120,7 +117,7 @@ impl Registrar {
     ) -> (RegistrarHandle, Self) {
         let (sender, requests) = mpsc::channel(16);
         let files = Files::new(folder, read);
-        (RegistrarHandle(sender), Self { files, workloads, requests, due: true, said: BTreeSet::new() })
+        (RegistrarHandle(sender), Self { files, workloads, requests, due: true })
     }
 
     /// Follows the folder and the link, for ever.
@@ -222,7 +219,7 @@ impl Registrar {
     }
 
     /// Names what is wrong with files and what control refuses of them; takes back what is well again.
-    fn complain(&mut self, outcome: Result<&Vec<(PathBuf, DocumentId, String)>, &String>) {
+    fn complain(&self, outcome: Result<&Vec<(PathBuf, DocumentId, String)>, &String>) {
         let mut sentences = self.files.flaws();
         match outcome {
             Ok(refused) => sentences.extend(refused.iter().map(|(file, id, reason)| {
@@ -234,12 +231,6 @@ impl Registrar {
                 sentences.insert("services".to_owned(), why.clone());
             }
         }
-        for about in self.said.iter().filter(|about| !sentences.contains_key(*about)) {
-            self.workloads.complain(about, None);
-        }
-        self.said = sentences.keys().cloned().collect();
-        for (about, sentence) in sentences {
-            self.workloads.complain(&about, Some(sentence));
-        }
+        self.workloads.complain_all("services", sentences);
     }
 }

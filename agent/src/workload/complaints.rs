@@ -30,6 +30,17 @@ impl Complaints {
         }
     }
 
+    /// Of those whose keys begin with `kind`, keeps the ones whose rest is still wrong.
+    fn keep(&self, kind: &str, still: impl Fn(&str) -> bool) {
+        self.lock().retain(|about, _| about.strip_prefix(kind).is_none_or(&still));
+    }
+
+    /// Says that of everything whose key begins with `kind` these are wrong, and nothing else.
+    fn set_all(&self, kind: &str, sentences: BTreeMap<String, String>) {
+        self.keep(kind, |rest| sentences.contains_key(&format!("{kind}{rest}")));
+        sentences.into_iter().for_each(|(about, what)| self.set(&about, Some(what)));
+    }
+
     /// All of them.
     fn sentences(&self) -> Vec<String> {
         self.lock().values().cloned().collect()
@@ -71,6 +82,11 @@ impl Workloads {
         self.complaints.set(about, what);
     }
 
+    /// Says all that is wrong of a kind, by keys that begin with it, and takes back what is well again.
+    pub(crate) fn complain_all(&self, kind: &str, sentences: BTreeMap<String, String>) {
+        self.complaints.set_all(kind, sentences);
+    }
+
     /// Tells what is wrong with a workload of this host.
     #[must_use]
     pub(crate) fn trouble_of(&self, key: &Key) -> Option<String> {
@@ -98,5 +114,25 @@ impl Workloads {
         };
         let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
         looked.and_then(|reason| reason).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_kind_as_a_whole_takes_back_what_was_said_of_it_before() {
+        let complaints = Complaints::default();
+        let check = |expected: &[&str]| assert_eq!(complaints.sentences(), expected);
+        let all = |of: &[&str]| of.iter().map(|about| ((*about).to_owned(), format!("{about}!"))).collect();
+        complaints.set("other", Some("other!".to_owned()));
+        complaints.set_all("outside", all(&["outside", "outside/a", "outside/b"]));
+        check(&["other!", "outside!", "outside/a!", "outside/b!"]);
+        complaints.set_all("outside", all(&["outside/b"]));
+        check(&["other!", "outside/b!"]);
+        complaints.set("other", None);
+        complaints.set_all("outside", all(&[]));
+        check(&[]);
     }
 }
