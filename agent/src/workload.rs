@@ -214,20 +214,25 @@ impl Workloads {
         networks.values().map(|known| known.borrow().snapshot.network.clone()).collect()
     }
 
+    /// The network of this name, if this host carries it.
+    fn carried_as(&self, name: &NetworkName) -> Option<Network> {
+        let networks = self.context.host.views.networks.borrow();
+        networks.get(name).map(|known| known.borrow().snapshot.network.clone())
+    }
+
     /// The network, which this host carries from then on.
     ///
     /// # Errors
     /// When control does not know it, or refuses.
     pub(crate) async fn carry(&self, name: &NetworkName, progress: &Progress) -> Result<Network, Failure> {
-        let known = |networks: &Vec<Network>| networks.iter().find(|network| network.name == *name).cloned();
-        if let Some(known) = known(&self.carried()) {
-            return Ok(known);
+        if let Some(carried) = self.carried_as(name) {
+            return Ok(carried);
         }
         tokio::select! {
             carried = admission::carry(&self.context, name, 0, progress) => carried?,
             refusal = admission::refused(&self.context) => return Err(refusal.into()),
         }
-        known(&self.carried()).ok_or_else(|| AttachError::Ending.into())
+        self.carried_as(name).ok_or_else(|| AttachError::Ending.into())
     }
 
     /// What `hold` holds has these further names from now on. One that is not there needs none.

@@ -302,9 +302,6 @@ pub(super) async fn carry(
         let request = v1::CarryRequest { network: network.to_string(), blocks_held };
         match v1::control_client::ControlClient::new(channel).carry(request).await {
             Ok(_) => {}
-            Err(status) if status.code() == tonic::Code::NotFound => {
-                return Err(AttachError::NoNetwork(words(&status)));
-            }
             Err(status) if is_passing(status.code()) => {
                 progress.waiting(format!("control, for {what_for}: {}", words(&status))).await;
                 tokio::time::sleep(RETRY).await;
@@ -314,7 +311,7 @@ pub(super) async fn carry(
                 }
                 continue;
             }
-            Err(status) => return Err(AttachError::Refused(words(&status))),
+            Err(status) => return Err(AttachError::of_control(&status)),
         }
         // The state follows the lease on the stream: for a new network among the networks, for a further block
         // within the network's own publication.

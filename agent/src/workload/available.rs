@@ -5,7 +5,6 @@ use std::time::Duration;
 use sealane_proto::resource::Network;
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
-use tonic::{Code, Status};
 
 use super::{AttachError, Workloads};
 use crate::attachment::{Failure, Kind};
@@ -24,7 +23,7 @@ impl Workloads {
         if link.refused {
             return Err(Failure::new(Kind::Removed, &link.problem));
         }
-        if let Some(carried) = self.carried().into_iter().find(|network| network.name == *name) {
+        if let Some(carried) = self.carried_as(name) {
             return Ok(carried);
         }
         let away = |why: &str| {
@@ -38,17 +37,9 @@ impl Workloads {
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(answer)) => network(answer.into_inner()),
             Ok(Err(status)) if is_passing(status.code()) => Err(away(&words(&status))),
-            Ok(Err(status)) => Err(refused(&status).into()),
+            Ok(Err(status)) => Err(AttachError::of_control(&status).into()),
             Err(_) => Err(away(&format!("nothing within {} s", PATIENCE.as_secs()))),
         }
-    }
-}
-
-fn refused(status: &Status) -> AttachError {
-    if status.code() == Code::NotFound {
-        AttachError::NoNetwork(words(status))
-    } else {
-        AttachError::Refused(words(status))
     }
 }
 

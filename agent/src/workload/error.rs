@@ -1,9 +1,10 @@
 //! Why a workload could not be attached, and what kind of failure that is to whoever asked.
 
 use sealane_sys::ProcessError;
+use tonic::{Code, Status};
 
 use crate::attachment::{Failure, Hold, Kind};
-use crate::certs::CertError;
+use crate::certs::{CertError, words};
 use crate::disk::DiskError;
 use crate::host::AdmitError;
 use crate::ipam::IpamError;
@@ -50,6 +51,15 @@ pub(crate) enum AttachError {
 }
 
 impl AttachError {
+    /// A refusal of control's.
+    pub(super) fn of_control(status: &Status) -> Self {
+        match status.code() {
+            Code::NotFound => Self::NoNetwork(words(status)),
+            _ => Self::Refused(words(status)),
+        }
+    }
+
+    /// A fault of the kernel's, or of this host.
     pub(crate) fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
         Self::Setup { key: key.clone(), what: what.to_string() }
     }
