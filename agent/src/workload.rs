@@ -108,13 +108,6 @@ pub(crate) struct Context {
     pub(crate) tap_metrics: TapMetrics,
 }
 
-impl Context {
-    /// A workload is in this trouble, or in no such any more.
-    pub(crate) fn trouble(&self, key: &Key, trouble: Trouble, why: Option<String>) {
-        self.troubles.set(key, trouble, why);
-    }
-}
-
 /// What became of a sidecar that was to be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Restarted {

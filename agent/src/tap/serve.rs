@@ -108,7 +108,7 @@ impl Machine {
     }
 
     fn trouble(&self, trouble: Trouble, why: Option<String>) {
-        self.context.trouble(&self.key, trouble, why);
+        self.context.troubles.set(&self.key, trouble, why);
     }
 
     fn handle(&mut self, asked: &[u8], socket: Option<&AsyncFd<PacketListener>>) {

@@ -24,11 +24,8 @@ fn refused(reason: impl Into<String>) -> AttachError {
 /// # Errors
 /// [`AttachError::Namespace`] when it is not there, not the one that the caller sees, or not one to attach.
 pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
-    if let Netns::Tap(device) = &target.netns {
-        return room(context, *device, target);
-    }
     let (pid, path) = match &target.netns {
-        Netns::Tap(device) => (None, tap::room(&context.run_dir, device)),
+        Netns::Tap(device) => return room(context, *device, target),
         Netns::Process(pid) => (Some(*pid), PathBuf::from(format!("/proc/{pid}/ns/net"))),
         Netns::Path(path) => (path.to_str().and_then(pid_of), path.clone()),
     };

@@ -55,7 +55,7 @@ pub(crate) struct Troubles {
 
 impl Troubles {
     /// The workload is in this trouble, or in no such any more. What is new is logged.
-    pub(super) fn set(&self, key: &Key, trouble: Trouble, why: Option<String>) {
+    pub(crate) fn set(&self, key: &Key, trouble: Trouble, why: Option<String>) {
         let place = (key.clone(), trouble);
         match why {
             None => {
