@@ -53,10 +53,8 @@ pub(crate) enum AttachError {
 impl AttachError {
     /// A refusal of control's.
     pub(super) fn of_control(status: &Status) -> Self {
-        match status.code() {
-            Code::NotFound => Self::NoNetwork(words(status)),
-            _ => Self::Refused(words(status)),
-        }
+        let words = words(status);
+        if status.code() == Code::NotFound { Self::NoNetwork(words) } else { Self::Refused(words) }
     }
 
     /// A fault of the kernel's, or of this host.
