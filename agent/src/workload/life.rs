@@ -22,7 +22,7 @@ use super::admission::RETRY;
 use super::anchor::Lifeline;
 use super::names::Names;
 use super::plumbing::Plumbed;
-use super::pulse::Pulse;
+use super::pulse::{Pulse, next};
 use super::standing::Standing;
 use super::trouble::Trouble;
 use crate::attachment::{Condition, Seated};
@@ -167,7 +167,7 @@ impl Life {
         loop {
             tokio::select! {
                 () = &mut ended => return,
-                Some(listens) = next(listening.as_mut().map(|listening| &mut listening.seen)) => {
+                listens = next(listening.as_mut().map(|listening| &mut listening.seen)) => {
                     standing.listens = Some(listens);
                     self.declare(standing).await;
                 }
@@ -175,7 +175,7 @@ impl Life {
                     standing.listens = listening.as_ref().map(|listening| *listening.seen.borrow());
                     self.declare(standing).await;
                 }
-                Some(sequence) = next(applied.as_mut()) => {
+                sequence = next(applied.as_mut()) => {
                     self.context.host.applied(self.key.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
                     silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
@@ -258,16 +258,5 @@ impl Life {
             |error| tracing::error!(%error, workload = %self.key, "cannot see whether a workload listens");
         let (seen, task) = watched.map_err(complain).ok()?;
         Some(Listening { seen, any_port, _task: task })
-    }
-}
-
-/// The next value of a watch that may not be there; never, when it is not or has ended.
-async fn next<T: Clone>(receiver: Option<&mut watch::Receiver<T>>) -> Option<T> {
-    match receiver {
-        Some(receiver) => match receiver.changed().await {
-            Ok(()) => Some(receiver.borrow_and_update().clone()),
-            Err(_) => std::future::pending().await,
-        },
-        None => std::future::pending().await,
     }
 }

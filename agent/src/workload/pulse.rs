@@ -48,21 +48,19 @@ impl Pulse {
     pub(super) async fn changed(&mut self) {
         let waits = self.condition() == Condition::Unknown;
         tokio::select! {
-            () = next(self.frozen.as_mut().map(|(frozen, _)| frozen)) => {}
-            () = next(self.said.as_mut()) => {}
+            _frozen = next(self.frozen.as_mut().map(|(frozen, _)| frozen)) => {}
+            _said = next(self.said.as_mut()) => {}
             () = tokio::time::sleep_until(self.until), if waits => {}
         }
     }
 }
 
-/// Returns when a watch that may not be there changes; never, when it is not or has ended.
-async fn next<T>(receiver: Option<&mut watch::Receiver<T>>) {
-    let changed = match receiver {
-        Some(receiver) => receiver.changed().await.is_ok(),
-        None => false,
-    };
-    if !changed {
-        std::future::pending().await
+/// Returns the next value of a watch that may not be there; never, when it is not or has ended. Cancel safe.
+pub(super) async fn next<T: Clone>(receiver: Option<&mut watch::Receiver<T>>) -> T {
+    let Some(receiver) = receiver else { return std::future::pending().await };
+    match receiver.changed().await {
+        Ok(()) => receiver.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
     }
 }
 
