@@ -17,16 +17,19 @@ pub(crate) struct Hold(Box<str>);
 pub(crate) struct HoldError(String);
 
 impl Hold {
+    /// The beginning of the names by which Docker's door holds.
+    pub(crate) const DOCKER: &str = "docker/";
+
     /// The name as text.
     #[must_use]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the runtime answers names at 127.0.0.11 by rules that ours come before, as Docker does.
+    /// Says whether Docker's door holds by this name. Docker answers names at 127.0.0.11 by rules that ours come before.
     #[must_use]
-    pub(crate) fn has_resolver(&self) -> bool {
-        self.0.starts_with("docker/")
+    pub(crate) fn is_of_docker(&self) -> bool {
+        self.0.starts_with(Self::DOCKER)
     }
 
     /// A number that it has for itself among as many as there are on a host.

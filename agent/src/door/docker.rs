@@ -173,7 +173,7 @@ impl Docker {
         let plan = core::address(request, &*self.book.lock().await);
         if let Ok(AddressPlan::Endpoint(network, Some(address))) = plan {
             let kept = self.workloads.context().host.reserved(network, address).await;
-            if let Some(kept) = kept.filter(|kept| kept.hold.as_str().starts_with("docker/"))
+            if let Some(kept) = kept.filter(|kept| kept.hold.is_of_docker())
                 && !self.keeps(&kept.hold).await
             {
                 self.workloads.release(&kept.hold).await?;

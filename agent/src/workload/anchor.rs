@@ -155,7 +155,7 @@ impl Anchor {
                 }
             }
             // Docker's are looked after by its door, which knows when one is coming back.
-            Self::Held { hold, .. } if hold.has_resolver() => std::future::pending().await,
+            Self::Held { hold, .. } if hold.is_of_docker() => std::future::pending().await,
             Self::Held { path, .. } => forgotten(path).await,
         }
     }

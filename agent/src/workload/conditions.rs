@@ -5,10 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::attachment::{Condition, Said};
-
-/// How long the ids of containers are: SHA-256 in hexadecimal digits.
-const ID: usize = 64;
+use crate::attachment::{Condition, Hold, Said};
 
 /// What was said last; watched by those that it is about.
 #[derive(Debug, Default)]
@@ -46,10 +43,10 @@ impl Conditions {
         self.lock().get(about).map(|said| *said.borrow()).unwrap_or_default()
     }
 
-    /// Of containers, there are no others than those that `exist` by their ids.
+    /// Forgets the containers that do not `exist` any more by their ids, unless somebody follows them.
     pub(crate) fn retain(&self, exist: impl Fn(&str) -> bool) {
-        let is_id = |about: &str| about.len() == ID && about.bytes().all(|byte| byte.is_ascii_hexdigit());
-        self.lock().retain(|about, said| !is_id(about) || exist(about) || said.receiver_count() > 0);
+        let is_held = |about: &str| about.starts_with(Hold::DOCKER);
+        self.lock().retain(|about, said| is_held(about) || exist(about) || said.receiver_count() > 0);
     }
 
     /// There is nothing of this name any more.

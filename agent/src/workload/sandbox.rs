@@ -132,7 +132,7 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
 
 /// By what a workload's runtime tells of it: who holds it, or its container.
 pub(super) fn about(hold: Option<&Hold>, container: Option<&str>) -> Option<String> {
-    hold.filter(|hold| hold.has_resolver()).map(Hold::as_str).or(container).map(str::to_owned)
+    hold.filter(|hold| hold.is_of_docker()).map(Hold::as_str).or(container).map(str::to_owned)
 }
 
 /// Removes the room of a virtual machine that was not taken in, unless another request has been.
@@ -174,7 +174,7 @@ impl Sandbox {
             lives,
             names,
             owner,
-            takes_over: hold.is_some_and(Hold::has_resolver),
+            takes_over: hold.is_some_and(Hold::is_of_docker),
             ground: None,
             machine: hold.and_then(tap::device_of),
             tap: None,

@@ -201,7 +201,7 @@ impl Docker {
         }
         // Deleted, and the agent ended before that was done.
         for held in self.workloads.held() {
-            if held.hold.has_resolver() && !holds.contains(&held.hold) {
+            if held.hold.is_of_docker() && !holds.contains(&held.hold) {
                 let (workloads, hold) = (self.workloads.clone(), held.hold);
                 // It ends by itself.
                 task::spawn("docker-left", async move { while !workloads.dismiss(&hold).await {} }).detach();

@@ -22,10 +22,8 @@ const EVERYTHING: &str = "0.0.0.0/0";
 /// Where Docker keeps the options that users give a network.
 pub(super) const GENERIC: &str = "com.docker.network.generic";
 pub(super) const INTERNAL: &str = "com.docker.network.internal";
-/// What the holders of endpoints' addresses begin with.
-const OF_ENDPOINT: &str = "docker/";
-/// And of those that are left out.
-const LEFT_OUT: &str = "docker/aux/";
+/// What the names of the holders of addresses that are left out have after [`Hold::DOCKER`].
+const LEFT_OUT: &str = "aux/";
 const KIND: &str = "RequestAddressType";
 const GATEWAY: &str = "com.docker.network.gateway";
 
@@ -323,14 +321,14 @@ pub(super) fn join_answer(source: &str, internal: bool) -> Value {
 
 /// The name by which an endpoint's address is held, or one that a network is to leave out (`--aux-address`).
 pub(super) fn hold(random: u64, of_endpoint: bool) -> Result<Hold, Failure> {
-    let name =
-        if of_endpoint { format!("{OF_ENDPOINT}{random:016x}") } else { format!("{LEFT_OUT}{random:016x}") };
+    let left_out = if of_endpoint { "" } else { LEFT_OUT };
+    let name = format!("{}{left_out}{random:016x}", Hold::DOCKER);
     name.parse().map_err(|error| Failure::new(Kind::Broken, error))
 }
 
 /// Whether an address is held for an endpoint.
 pub(super) fn is_of_endpoint(hold: &Hold) -> bool {
-    hold.as_str().starts_with(OF_ENDPOINT) && !hold.as_str().starts_with(LEFT_OUT)
+    hold.as_str().strip_prefix(Hold::DOCKER).is_some_and(|rest| !rest.starts_with(LEFT_OUT))
 }
 
 #[cfg(test)]
