@@ -231,6 +231,38 @@ fn read<T: for<'a> Deserialize<'a>>(name: &str, bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).inspect_err(complain).ok()
 }
 
+/// Records for tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A network of Docker's in ours, `shop`.
+    pub(in crate::door::docker) fn network() -> Network {
+        Network { network: "shop".parse().unwrap(), pool: "sealane/shop".to_owned(), internal: false }
+    }
+
+    /// An end of Docker's network `n` in ours, `shop`, that somebody holds.
+    pub(in crate::door::docker) fn endpoint(hold: &str) -> Endpoint {
+        Endpoint {
+            network_id: "n".to_owned(),
+            network: "shop".parse().unwrap(),
+            address: "10.42.0.9".parse().unwrap(),
+            mac: "02:00:0a:2a:00:09".to_owned(),
+            hold: hold.to_owned(),
+            sandbox: None,
+            boot: String::new(),
+            owner: None,
+        }
+    }
+
+    /// An empty book, and its folder.
+    pub(in crate::door::docker) fn book() -> (tempfile::TempDir, Book) {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
+        (dir, book)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,18 +271,9 @@ mod tests {
     fn networks_and_endpoints_are_read_back_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let open = || Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
-        let network =
-            Network { network: "shop".parse().unwrap(), pool: "sealane/shop".to_owned(), internal: false };
-        let endpoint = Endpoint {
-            network_id: "n".to_owned(),
-            network: "shop".parse().unwrap(),
-            address: "10.42.0.9".parse().unwrap(),
-            mac: "02:00:0a:2a:00:09".to_owned(),
-            hold: "docker/4f1c".to_owned(),
-            sandbox: Some("/run/docker/netns/1".to_owned()),
-            boot: String::new(),
-            owner: None,
-        };
+        let sandbox = Some("/run/docker/netns/1".to_owned());
+        let (network, endpoint) =
+            (testing::network(), Endpoint { sandbox, ..testing::endpoint("docker/4f1c") });
         let mut book = open();
         book.put_network("n", network.clone()).unwrap();
         book.put_endpoint("e", endpoint.clone()).unwrap();

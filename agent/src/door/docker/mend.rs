@@ -224,34 +224,17 @@ fn lost_network(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::book;
+    use super::super::book::testing;
     use super::*;
-    use crate::disk::Folder;
 
     #[test]
     fn what_docker_has_not_is_taken_back_and_what_it_has_is_known_again_but_for_what_is_young() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
-        let shop = || book::Network {
-            network: "shop".parse().unwrap(),
-            pool: "sealane/shop".to_owned(),
-            internal: false,
-        };
+        let (_dir, mut book) = testing::book();
         for id in ["kept", "gone", "new"] {
-            book.put_network(id, shop()).unwrap();
+            book.put_network(id, testing::network()).unwrap();
         }
-        let endpoint = Endpoint {
-            network_id: "kept".to_owned(),
-            network: "shop".parse().unwrap(),
-            address: "10.42.0.9".parse().unwrap(),
-            mac: "02:00:0a:2a:00:09".to_owned(),
-            hold: "docker/4f1c".to_owned(),
-            sandbox: None,
-            boot: String::new(),
-            owner: None,
-        };
         for id in ["used", "left", "starting"] {
-            book.put_endpoint(id, endpoint.clone()).unwrap();
+            book.put_endpoint(id, testing::endpoint("docker/4f1c")).unwrap();
         }
         let network = |id: &str| Network { id: id.to_owned(), own: true, ..Network::default() };
         let other = Network { own: false, ..network("other") };
@@ -284,8 +267,7 @@ mod tests {
 
     #[test]
     fn an_address_that_no_end_has_is_given_back_when_it_is_old() {
-        let dir = tempfile::tempdir().unwrap();
-        let book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
+        let (_dir, book) = testing::book();
         let now = SystemTime::now();
         let kept = |hold: &str, age: u64| Reservation {
             hold: hold.parse().unwrap(),

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::super::wire::Call;
 use super::*;
-use crate::disk::Folder;
 use crate::testing;
 
 /// A call of each kind that is read.
@@ -86,8 +85,7 @@ proptest! {
         value in any_json(),
         bytes in prop::collection::vec(any::<u8>(), 0..64),
     ) {
-        let dir = tempfile::tempdir().unwrap();
-        let book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
+        let (_dir, book) = book::testing::book();
         let (path, mut body) = calls().swap_remove(which);
         let _ = decide(path, &bytes, &book);
         let _ = decide(path, value.to_string().as_bytes(), &book);

@@ -1,15 +1,9 @@
+use super::book::testing::book;
 use super::*;
-use crate::disk::Folder;
 use crate::testing;
 
 fn shop() -> Network {
     testing::snapshot().network
-}
-
-fn book() -> (tempfile::TempDir, Book) {
-    let dir = tempfile::tempdir().unwrap();
-    let book = Book::recall(Folder::open(dir.path().join("docker")).unwrap()).unwrap();
-    (dir, book)
 }
 
 fn create(options: Value, pool: &str, gateway: &str) -> CreateNetwork {
@@ -127,8 +121,7 @@ fn an_endpoint_has_an_address_of_ours_and_a_mac_that_may_be_asked_for() {
     let json = |mac: &str| json!({"NetworkID": "n", "EndpointID": "e", "Interface": {"Address": "10.42.0.9/16", "MacAddress": mac}});
     let error = plan(json(""), &book).unwrap_err().to_string();
     assert!(error.contains("not known on this host any more"), "{error}");
-    let network = book::Network { network: shop().name, pool: "sealane/shop".to_owned(), internal: false };
-    book.put_network("n", network).unwrap();
+    book.put_network("n", super::book::testing::network()).unwrap();
     let planned = plan(json("02:00:00:00:00:07"), &book).unwrap();
     assert_eq!((planned.address.to_string().as_str(), planned.mac.is_some()), ("10.42.0.9", true));
     assert_eq!(plan(json(""), &book).unwrap().mac, None);
