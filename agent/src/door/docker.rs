@@ -10,6 +10,7 @@ mod mend;
 mod names;
 mod news;
 mod past;
+mod plan;
 mod server;
 mod socket;
 mod wire;

@@ -4,14 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_base::task;
-use sealane_proto::sidecar::SidecarPorts;
 use sealane_sys::NetNs;
 
 use super::book::{Endpoint, Owner, Past};
-use super::{Docker, instance, names, news};
-use crate::attachment::{
-    AttachSpec, Failure, Hold, Kind, Netns, NetworkSeat, Progress, SpecError, Target, Wanted, label, number,
-};
+use super::{Docker, news, plan};
+use crate::attachment::{Failure, Hold, Kind, Netns, Progress, Target, number};
 use crate::engine::Container;
 use crate::seat::DeviceName;
 
@@ -56,14 +53,13 @@ impl Docker {
         }
         let interface = self.moved(id, sandbox).await?;
         let container = self.container_of(id, endpoint).await;
-        let plan = plan(endpoint, &hold, interface, &container, self.workloads.context().ports)
-            .map_err(|error| Failure::new(Kind::Wrong, error))?;
-        let owner =
-            Owner { container: container.id.clone(), name: container.name.clone(), any_port: plan.any_port };
+        let planned = plan::plan(endpoint, &container, interface, self.workloads.context().ports);
+        let (spec, any_port) = planned.map_err(|error| Failure::new(Kind::Wrong, error))?;
+        let owner = Owner { container: container.id.clone(), name: container.name.clone(), any_port };
         self.book.lock().await.own(id, owner).map_err(super::full)?;
         let conditions = &self.workloads.context().roster.conditions;
         conditions.set(hold.as_str(), container.condition);
-        conditions.set_any_port(hold.as_str(), plan.any_port);
+        conditions.set_any_port(hold.as_str(), any_port);
         let target = Target {
             netns: Netns::Path(sandbox.into()),
             inode: None,
@@ -72,13 +68,12 @@ impl Docker {
             pid: Some(container.pid).filter(|pid| *pid != 0),
         };
         let (progress, mut events) = Progress::channel(16);
-        self.workloads.attach(plan.spec, target, progress)?;
+        self.workloads.attach(spec, target, progress)?;
         while let Some(event) = events.recv().await {
             event?;
         }
         self.workloads.complain(&endpoint.hold, None);
-        self.workloads.complain(&news::wrong_labels(endpoint), plan.complaint);
-        // It may have been renamed meanwhile.
+        // Its labels may be wrong, and it may have been renamed meanwhile.
         if let Some(newest) = self.known(id) {
             self.name_anew(id, &newest).await;
         }
@@ -214,72 +209,5 @@ impl Docker {
                 tracing::warn!(%error, "cannot remove an interface that no container has");
             }
         }
-    }
-}
-
-/// How a container is to be attached.
-struct Plan {
-    spec: AttachSpec,
-    any_port: bool,
-    /// What of its labels is wrong.
-    complaint: Option<String>,
-}
-
-/// What a container's labels and name ask for. With wrong labels it is in the network all the same, without a service.
-fn plan(
-    endpoint: &Endpoint,
-    hold: &Hold,
-    interface: DeviceName,
-    container: &Container,
-    ports: SidecarPorts,
-) -> Result<Plan, SpecError> {
-    let end =
-        container.ends.iter().find(|end| end.network == endpoint.network_id).cloned().unwrap_or_default();
-    let seat = NetworkSeat {
-        network: endpoint.network.clone(),
-        aliases: names::names(container, &end, &container.name),
-        address: None,
-        mac: None,
-        interface: Some(interface),
-        reserved: Some(hold.clone()),
-    };
-    let plain = Wanted {
-        seats: vec![seat],
-        name: None,
-        preferred: label(&container.name).parse().ok(),
-        stem: container.name.clone(),
-        service: None,
-        ports: Vec::new(),
-        sidecar: true,
-        weight: Default::default(),
-    };
-    let checked = instance::asked(container).and_then(|(asked, any_port)| {
-        let spec = AttachSpec::new(asked.ask(plain.clone()), ports).map_err(|error| error.to_string())?;
-        Ok((spec, any_port))
-    });
-    match checked {
-        Ok((spec, any_port)) => Ok(Plan { spec, any_port, complaint: None }),
-        Err(why) => {
-            let spec = AttachSpec::new(plain, ports)?;
-            Ok(Plan { spec, any_port: false, complaint: Some(complaint(endpoint, container, &why)) })
-        }
-    }
-}
-
-/// Labels are fixed with a container.
-fn complaint(endpoint: &Endpoint, container: &Container, why: &str) -> String {
-    let Container { name, .. } = container;
-    format!(
-        "container {name} is in network {} without the service that its labels name: {why}; make it again with a right one \
-         (docker rm -f {name}, then docker run)",
-        endpoint.network
-    )
-}
-
-impl Docker {
-    /// What of the labels of a container is wrong, for as long as it is there.
-    pub(super) fn complaint_of(&self, endpoint: &Endpoint, container: &Container) -> Option<String> {
-        let asked = instance::asked(container);
-        asked.err().map(|why| complaint(endpoint, container, &why))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::book::Endpoint;
-use super::{Docker, names};
+use super::{Docker, names, plan};
 use crate::attachment::Condition;
 use crate::engine::{Container, News};
 use crate::workload::Workloads;
@@ -109,7 +109,8 @@ impl Docker {
         let Some(known) = known else { return };
         let (Some(hold), Some(owner)) = (known.hold(), &known.owner) else { return };
         let Some(end) = container.ends.iter().find(|end| end.endpoint == endpoint) else { return };
-        self.workloads.complain(&wrong_labels(&known), self.complaint_of(&known, container));
+        let wrong = plan::complaint(&known, container, self.workloads.context().ports);
+        self.workloads.complain(&wrong_labels(&known), wrong);
         let aliases = names::names(container, end, &owner.name);
         if let Err(failure) = self.workloads.name_anew(&hold, aliases).await {
             tracing::error!(%failure, container = container.name, "cannot write a container's names down");
