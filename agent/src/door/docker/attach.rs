@@ -124,16 +124,21 @@ impl Docker {
 
     /// Takes a container's end back, in a task of its own: other hosts are waited for, which dockerd need not.
     pub(super) fn end(self: &Arc<Self>, id: &str, endpoint: Endpoint) {
-        let (this, pair) = (self.clone(), number(id));
+        let (this, own) = (self.clone(), id.to_owned());
         let Some(hold) = endpoint.hold() else { return };
         self.work(id, async move {
             this.forget(&endpoint);
-            // It is gone from names and balancing at once, and altogether when every host has heard of it.
-            while !this.workloads.dismiss(&hold).await {}
-            if let Err(error) = this.overlay.withdraw(pair).await {
-                tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
-            }
+            this.dismantle(&own, &hold).await;
         });
+    }
+
+    /// Ends the workload at a container's end, and removes the end's interface.
+    pub(super) async fn dismantle(&self, id: &str, hold: &Hold) {
+        // It is gone from names and balancing at once, and altogether when every host has heard of it.
+        while !self.workloads.dismiss(hold).await {}
+        if let Err(error) = self.overlay.withdraw(number(id)).await {
+            tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
+        }
     }
 
     /// Waits until nothing is under way any more that takes this end back.

@@ -81,6 +81,11 @@ pub(super) struct Past {
 }
 
 impl Past {
+    /// Who keeps the address meanwhile.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.hold.as_ref()?.parse().ok()
+    }
+
     fn name(&self) -> String {
         format!("{}.{}", self.container, self.network_id)
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::book::{Book, Endpoint};
 use super::wire::{CreateNetwork, IpamData};
 use super::{Docker, core};
-use crate::attachment::{Reservation, number};
+use crate::attachment::Reservation;
 use crate::engine::{Container, Network};
 
 /// How long Docker may know nothing yet of what it has just asked for: it asks before it remembers.
@@ -158,9 +158,7 @@ impl Docker {
         let forsaken = forsaken(&idle, &*self.book.lock().await, SystemTime::now());
         for kept in forsaken {
             tracing::info!(address = %kept.address, network = %kept.network, "Docker has asked for an address and not used it");
-            if let Err(failure) = self.workloads.release(&kept.hold).await {
-                tracing::error!(%failure, holder = %kept.hold, "cannot give an address back");
-            }
+            self.give_back(&kept.hold).await;
         }
     }
 
@@ -201,15 +199,10 @@ impl Docker {
     /// Ends what there is of an end that Docker does not have any more, and gives its address back.
     pub(super) async fn take_back(self: &Arc<Self>, id: &str, endpoint: &Endpoint) {
         let Some(hold) = endpoint.hold() else { return };
-        while !self.workloads.dismiss(&hold).await {}
-        if let Err(error) = self.overlay.withdraw(number(id)).await {
-            tracing::warn!(%error, holder = %hold, "cannot remove a container's interface");
-        }
+        self.dismantle(id, &hold).await;
         self.remember(endpoint).await;
-        if !self.keeps(&hold).await
-            && let Err(failure) = self.workloads.release(&hold).await
-        {
-            tracing::error!(%failure, holder = %hold, "cannot give an address back");
+        if !self.keeps(&hold).await {
+            self.give_back(&hold).await;
         }
         self.forget(endpoint);
         if let Err(error) = self.book.lock().await.remove_endpoint(id) {

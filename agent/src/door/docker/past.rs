@@ -58,18 +58,22 @@ impl Docker {
                     tracing::warn!(%error, "cannot write down that an address is free");
                 }
                 drop(book);
-                docker.give_back(&past).await;
+                docker.give_back_past(&past).await;
             }
         };
         // It ends by itself.
         task::spawn("docker-kept", expire).detach();
     }
 
-    async fn give_back(&self, past: &Past) {
-        let hold: Option<Hold> = past.hold.as_ref().and_then(|hold| hold.parse().ok());
-        if let Some(hold) = hold
-            && let Err(failure) = self.workloads.release(&hold).await
-        {
+    async fn give_back_past(&self, past: &Past) {
+        if let Some(hold) = past.hold() {
+            self.give_back(&hold).await;
+        }
+    }
+
+    /// Gives an address back that nobody is to have any more.
+    pub(super) async fn give_back(&self, hold: &Hold) {
+        if let Err(failure) = self.workloads.release(hold).await {
             tracing::error!(%failure, holder = %hold, "cannot give an address back");
         }
     }
@@ -81,7 +85,7 @@ impl Docker {
             if let Err(error) = self.book.lock().await.forget(&past) {
                 tracing::error!(%error, "cannot forget an address of Docker's");
             }
-            self.give_back(&past).await;
+            self.give_back_past(&past).await;
         }
     }
 
@@ -97,13 +101,8 @@ impl Docker {
         let [starting] = self.engine.held_up(&ids).await.try_into().ok()?;
         let past = candidates.into_iter().find(|past| past.container == starting)?;
         self.book.lock().await.forget(&past).ok()?;
-        let claim = Claim {
-            hold: core::hold(rand::random(), true).ok()?,
-            network: past.network,
-            address: Some(past.address),
-            mac: None,
-            from: past.hold.and_then(|hold| hold.parse().ok()),
-        };
+        let (hold, from) = (core::hold(rand::random(), true).ok()?, past.hold());
+        let claim = Claim { hold, network: past.network, address: Some(past.address), mac: None, from };
         // Somebody else may have it by now.
         self.reserve(claim).await.ok()
     }
