@@ -28,6 +28,13 @@ pub(crate) struct Container {
     pub(crate) stopped: Option<String>,
 }
 
+impl Container {
+    /// Its end with this id.
+    pub(crate) fn end(&self, id: &str) -> Option<&End> {
+        self.ends.iter().find(|end| end.endpoint == id)
+    }
+}
+
 /// A container's end of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct End {

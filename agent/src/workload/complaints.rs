@@ -87,6 +87,11 @@ impl Workloads {
         self.complaints.set_all(kind, sentences);
     }
 
+    /// Takes back what was said of a kind and is not wrong any more, by the rest of its key.
+    pub(crate) fn keep_complaints(&self, kind: &str, still: impl Fn(&str) -> bool) {
+        self.complaints.keep(kind, still);
+    }
+
     /// Tells what is wrong with a workload of this host.
     #[must_use]
     pub(crate) fn trouble_of(&self, key: &Key) -> Option<String> {
@@ -131,6 +136,9 @@ mod tests {
         check(&["other!", "outside!", "outside/a!", "outside/b!"]);
         complaints.set_all("outside", all(&["outside/b"]));
         check(&["other!", "outside/b!"]);
+        complaints.set_all("outside/", all(&["outside/a", "outside/b"]));
+        complaints.keep("outside/", |rest| rest == "a");
+        check(&["other!", "outside/a!"]);
         complaints.set("other", None);
         complaints.set_all("outside", all(&[]));
         check(&[]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::book::{Book, Endpoint};
+use super::news::NOT_STARTED;
 use super::wire::{CreateNetwork, IpamData};
 use super::{Docker, core};
 use crate::attachment::Reservation;
@@ -17,6 +18,11 @@ use crate::engine::{Container, Network};
 const YOUNG: Duration = Duration::from_secs(120);
 /// How long an address may be without the end that it was asked for, which Docker makes at once.
 const UNUSED: Duration = Duration::from_secs(20);
+
+/// The keys of complaints about containers whose ends were forgotten here begin so.
+const STRANGER: &str = "docker-end/";
+/// The keys of complaints about networks that cannot be known again begin so.
+const LOST: &str = "docker-network/";
 
 /// What was asked for since the agent started, and when.
 #[derive(Debug, Default)]
@@ -97,11 +103,35 @@ fn forsaken(idle: &[Reservation], book: &Book, now: SystemTime) -> Vec<Reservati
     forsaken.cloned().collect()
 }
 
+/// Names the containers whose ends of Sealane's networks were forgotten here, a sentence for each end that is not `young`.
+fn strangers(
+    book: &Book,
+    networks: &[Network],
+    containers: &BTreeMap<String, Arc<Container>>,
+    young: &BTreeSet<String>,
+) -> BTreeMap<String, String> {
+    let is_known = |id: &String| book.endpoint(id).is_some() || young.contains(id);
+    let ends = containers.iter().filter(|(id, _)| !is_known(id));
+    let sentence = |(id, container): (&String, &Arc<Container>)| {
+        let network = &container.end(id)?.network;
+        let network = networks.iter().find(|known| known.id == *network)?;
+        let is_ours = network.own || book.network(&network.id).is_some();
+        let sentence = format!(
+            "container {} runs in Docker's network {} without Sealane, which has forgotten it; docker restart {0}",
+            container.name, network.name
+        );
+        is_ours.then(|| (format!("{STRANGER}{id}"), sentence))
+    };
+    ends.filter_map(sentence).collect()
+}
+
 impl Docker {
     /// Mends what differs between Docker, which has these containers and networks, and what is written down.
     pub(super) async fn compare(self: &Arc<Self>, containers: &BTreeMap<String, bool>, networks: &[Network]) {
         self.containers
             .send_modify(|known| known.retain(|_, container| containers.contains_key(&container.id)));
+        self.workloads.keep_complaints(NOT_STARTED, |id| containers.contains_key(id));
+        self.workloads.keep_complaints(LOST, |id| networks.iter().any(|network| network.id == id));
         let runs = |id: &str| containers.get(id).copied().unwrap_or_default();
         let ends: BTreeSet<String> = {
             let known = self.containers.borrow();
@@ -123,30 +153,15 @@ impl Docker {
             self.forget_network(id).await;
         }
         self.forget_past(|past| !containers.contains_key(&past.container)).await;
-        self.name_strangers(networks, &young).await;
+        let book = self.book.lock().await;
+        let strangers = strangers(&book, networks, &self.containers.borrow(), &young);
+        self.workloads.complain_all(STRANGER, strangers);
     }
 
-    /// Names the containers whose ends of Sealane's networks were forgotten here.
-    async fn name_strangers(&self, networks: &[Network], young: &BTreeSet<String>) {
-        let containers: Vec<(String, Arc<Container>)> = self
-            .containers
-            .borrow()
-            .iter()
-            .map(|(end, container)| (end.clone(), container.clone()))
-            .collect();
-        let book = self.book.lock().await;
-        for (id, container) in containers {
-            let network = container.ends.iter().find(|end| end.endpoint == id).map(|end| &end.network);
-            let network = networks.iter().find(|known| Some(&known.id) == network);
-            let stranger = network.filter(|_| book.endpoint(&id).is_none() && !young.contains(&id));
-            let complaint = stranger.map(|network| {
-                format!(
-                    "container {} runs in Docker's network {} without Sealane, which has forgotten it; docker restart {0}",
-                    container.name, network.name
-                )
-            });
-            self.workloads.complain(&format!("docker-end/{id}"), complaint);
-        }
+    /// Complains of no container's end any more that there is not.
+    pub(super) fn forget_strangers(&self) {
+        let known = self.containers.borrow();
+        self.workloads.keep_complaints(STRANGER, |end| known.contains_key(end));
     }
 
     /// Gives addresses back that Docker has asked for and made no end of.
@@ -165,7 +180,7 @@ impl Docker {
     /// Writes a network of Docker's down that was forgotten here.
     async fn restore(&self, network: &Network) {
         let restored = self.create_network(&call_of(network)).await;
-        let about = lost_network(&network.id);
+        let about = format!("{LOST}{}", network.id);
         match restored {
             Ok(_) => {
                 tracing::info!(network = network.name, "a network of Docker's is known again");
@@ -184,7 +199,7 @@ impl Docker {
 
     /// Docker does not have this network any more.
     pub(super) async fn forget_network(&self, id: &str) {
-        self.workloads.complain(&lost_network(id), None);
+        self.workloads.complain(&format!("{LOST}{id}"), None);
         self.forget_past(|past| past.network_id == id).await;
         let mut book = self.book.lock().await;
         if book.network(id).is_none() {
@@ -211,14 +226,11 @@ impl Docker {
     }
 }
 
-fn lost_network(id: &str) -> String {
-    format!("docker-network/{id}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::book::testing;
     use super::*;
+    use crate::engine::End;
 
     #[test]
     fn what_docker_has_not_is_taken_back_and_what_it_has_is_known_again_but_for_what_is_young() {
@@ -244,6 +256,32 @@ mod tests {
             unknown: vec![network("lost")],
         };
         assert_eq!(mending, expected);
+    }
+
+    #[test]
+    fn a_container_whose_end_of_our_network_was_forgotten_is_named_and_no_other_one() {
+        let (_dir, mut book) = testing::book();
+        book.put_endpoint("known", testing::endpoint("docker/4f1c")).unwrap();
+        book.put_network("swarm", testing::network()).unwrap();
+        let network =
+            |id: &str, own: bool| Network { id: id.to_owned(), name: id.to_owned(), own, ..Network::default() };
+        let container = |name: &str, network: &str| {
+            let end = End { network: network.to_owned(), endpoint: name.to_owned(), ..End::default() };
+            let container = Container { name: name.to_owned(), ends: vec![end], ..Container::default() };
+            (name.to_owned(), Arc::new(container))
+        };
+        let containers = [
+            container("lost", "shop"),
+            container("known", "shop"),
+            container("young", "shop"),
+            container("task", "swarm"),
+            container("stranger", "bridge"),
+        ];
+        let networks = [network("shop", true), network("swarm", false), network("bridge", false)];
+        let named = strangers(&book, &networks, &containers.into(), &["young".to_owned()].into());
+        assert_eq!(named.keys().collect::<Vec<_>>(), ["docker-end/lost", "docker-end/task"]);
+        let expected = "container lost runs in Docker's network shop without Sealane, which has forgotten it; docker restart lost";
+        assert_eq!(named["docker-end/lost"], expected);
     }
 
     #[test]

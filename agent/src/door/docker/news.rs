@@ -10,6 +10,9 @@ use crate::attachment::Condition;
 use crate::engine::{Container, News};
 use crate::workload::Workloads;
 
+/// The keys of complaints about containers that do not start begin so.
+pub(super) const NOT_STARTED: &str = "docker-start/";
+
 /// Hears what is new with Docker until nobody tells any more. Without a `door`, it concerns attached containers alone.
 pub(crate) async fn hear(
     workloads: Arc<Workloads>,
@@ -65,11 +68,13 @@ impl Docker {
             let ends = container.ends.iter().filter(|end| !end.endpoint.is_empty());
             known.extend(ends.map(|end| (end.endpoint.clone(), container.clone())));
         });
+        self.forget_strangers();
     }
 
     async fn unlearn(&self, id: &str) {
         self.containers.send_modify(|known| known.retain(|_, container| container.id != id));
-        self.workloads.complain(&not_started(id), None);
+        self.forget_strangers();
+        self.workloads.complain(&format!("{NOT_STARTED}{id}"), None);
         self.forget_past(|past| past.container == id).await;
     }
 
@@ -87,7 +92,7 @@ impl Docker {
         let failed = container.stopped.as_ref().map(|why| {
             format!("container {} should run and does not: {why}; docker start {0}", container.name)
         });
-        self.workloads.complain(&not_started(&container.id), failed);
+        self.workloads.complain(&format!("{NOT_STARTED}{}", container.id), failed);
         for end in &container.ends {
             self.name_anew(&end.endpoint, container).await;
         }
@@ -108,7 +113,7 @@ impl Docker {
         let known = self.book.lock().await.endpoint(endpoint).cloned();
         let Some(known) = known else { return };
         let (Some(hold), Some(owner)) = (known.hold(), &known.owner) else { return };
-        let Some(end) = container.ends.iter().find(|end| end.endpoint == endpoint) else { return };
+        let Some(end) = container.end(endpoint) else { return };
         let wrong = plan::complaint(&known, container, self.workloads.context().ports);
         self.workloads.complain(&wrong_labels(&known), wrong);
         let aliases = names::names(container, end, &owner.name);
@@ -118,12 +123,7 @@ impl Docker {
     }
 }
 
-/// What a complaint about a container is kept by.
-fn not_started(id: &str) -> String {
-    format!("docker-start/{id}")
-}
-
-/// And one about its labels.
+/// Makes the key of a complaint about the labels of an end's container.
 pub(super) fn wrong_labels(endpoint: &Endpoint) -> String {
     format!("labels/{}", endpoint.hold)
 }

@@ -99,3 +99,28 @@ fn a_network_and_its_containers_are_known_again_when_what_was_written_down_is_lo
         (run.code() == 0).then_some(())
     });
 }
+
+#[test]
+fn a_container_whose_end_was_forgotten_is_named_until_it_is_started_anew() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let _ = mesh.site(1).docker(&CREATE).ok();
+    let _ = run(mesh.site(1), &["--name", "db"]).ok();
+    let other = ["run", "-d", "--network", "bridge", "--name", "other", "bb:1", "sleep", "1000"];
+    let _ = mesh.site(1).docker(&other).ok();
+    await_answer(mesh.site(1), "db");
+    mesh.site_mut(1).agent.kill9();
+    let _ = mesh.site(1).command("sh", &["-c", "rm /var/lib/sealane/docker/endpoint.*"]).ok();
+    mesh.site_mut(1).agent.start();
+    mesh.site_mut(1).await_ready();
+    let said = eventually(PATIENCE, "the container is named", || {
+        let said = problems(mesh.site(1));
+        said.contains("container db runs in Docker's network shop without Sealane").then_some(said)
+    });
+    assert!(!said.contains("container other"), "{said}");
+    let _ = mesh.site(1).docker(&["restart", "-t", "0", "db"]).ok();
+    await_answer(mesh.site(1), "db");
+    eventually(PATIENCE, "it is named no more", || (problems(mesh.site(1)) == "[]").then_some(()));
+}
