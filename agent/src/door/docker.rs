@@ -60,7 +60,7 @@ pub(crate) struct Docker {
     book: Mutex<Book>,
     /// The network that Docker has just asked about.
     hint: Mutex<Option<(NetworkName, Instant)>>,
-    /// What is done for endpoints beside answering, by their ids.
+    /// Tasks beside answering, by the ids of the endpoints and networks that they are for.
     work: std::sync::Mutex<BTreeMap<String, Task>>,
     /// What Docker says of containers, by the ids of their ends.
     containers: watch::Sender<BTreeMap<String, Arc<Container>>>,
@@ -321,11 +321,11 @@ impl Docker {
         })
     }
 
-    /// Runs `work` for an endpoint, in the place of what was done for it before.
-    fn work(&self, endpoint: &str, work: impl Future<Output = ()> + Send + 'static) {
+    /// Runs `work` for an endpoint or a network, in the place of what was done for it before.
+    fn work(&self, id: &str, work: impl Future<Output = ()> + Send + 'static) {
         let mut all = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         all.retain(|_, task| !task.is_finished());
-        all.insert(endpoint.to_owned(), task::spawn("docker-endpoint", work));
+        all.insert(id.to_owned(), task::spawn("docker-work", work));
     }
 }
 

@@ -139,15 +139,16 @@ impl Docker {
         };
         let young = self.young.ids();
         let mending = compare(&*self.book.lock().await, networks, &ends, &young);
-        for network in &mending.unknown {
-            self.restore(network).await;
+        // Control, or other hosts, may have to be waited for, and there is more to hear of meanwhile.
+        for network in mending.unknown {
+            let (this, id) = (self.clone(), network.id.clone());
+            self.work(&id, async move { this.restore(&network).await });
         }
-        for id in &mending.endpoints {
-            let known = self.book.lock().await.endpoint(id).cloned();
-            if let Some(endpoint) = known {
-                tracing::info!(address = %endpoint.address, "no container of Docker's has this end any more");
-                self.take_back(id, &endpoint).await;
-            }
+        for id in mending.endpoints {
+            let Some(endpoint) = self.book.lock().await.endpoint(&id).cloned() else { continue };
+            tracing::info!(address = %endpoint.address, "no container of Docker's has this end any more");
+            let (this, own) = (self.clone(), id.clone());
+            self.work(&id, async move { this.take_back(&own, &endpoint).await });
         }
         for id in &mending.networks {
             self.forget_network(id).await;

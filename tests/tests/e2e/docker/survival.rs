@@ -124,3 +124,35 @@ fn a_container_whose_end_was_forgotten_is_named_until_it_is_started_anew() {
     await_answer(mesh.site(1), "db");
     eventually(PATIENCE, "it is named no more", || (problems(mesh.site(1)) == "[]").then_some(()));
 }
+
+#[test]
+fn an_end_that_waits_for_control_to_be_taken_back_holds_up_no_word_of_other_containers() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let _ = mesh.site(1).docker(&CREATE).ok();
+    let _ = run(mesh.site(1), &["--name", "lost"]).ok();
+    await_answer(mesh.site(1), "lost");
+    let check = ["--health-cmd", "[ ! -e /ill ]", "--health-interval", "200ms", "--health-retries", "1"];
+    let _ = run(mesh.site(1), &[&["--name", "web"][..], &check].concat()).ok();
+    await_answer(mesh.site(1), "web");
+    // What an agent has on disk that has not heard of the container's end.
+    let shell = |mesh: &Mesh, script: &str| mesh.site(1).command("sh", &["-c", script]).ok();
+    let records = "cd /var/lib/sealane && cp --parents workloads/shop.lost $(grep -l name...lost docker/endpoint.*) /run/saved";
+    let _ = shell(&mesh, &format!("mkdir /run/saved && {records}"));
+    let _ = mesh.site(1).docker(&["rm", "-f", "lost"]).ok();
+    eventually(PATIENCE, "it is gone", || mesh.site(1).workload("lost").is_none().then_some(()));
+    mesh.site_mut(1).agent.kill9();
+    mesh.control.kill9();
+    let _ = shell(&mesh, "cp -r /run/saved/* /var/lib/sealane/");
+    mesh.site_mut(1).agent.start();
+    eventually(PATIENCE, "its end is to be taken back", || {
+        let log = mesh.site(1).agent.log();
+        log.contains("no container of Docker's has this end any more").then_some(())
+    });
+    let _ = mesh.site(1).docker(&["exec", "web", "sh", "-c", ": >/ill"]).ok();
+    eventually(PATIENCE, "an unhealthy container is named", || {
+        problems(mesh.site(1)).contains("health check fails").then_some(())
+    });
+}
