@@ -185,7 +185,7 @@ impl Docker {
 
     async fn create_network(&self, request: &CreateNetwork) -> Result<Value, Failure> {
         self.young.begin(&request.network_id);
-        self.forget_removed(&request.network_id).await;
+        self.forget_removed(request).await?;
         let plan = core::network(request, &*self.book.lock().await)?;
         let network = self.carry(&plan.network).await?;
         let network = plan.check(&network)?;
@@ -193,15 +193,20 @@ impl Docker {
         Ok(json!({}))
     }
 
-    /// Docker removes a network without a word while the agent is away: such a one is in the way of nobody.
-    async fn forget_removed(&self, but: &str) {
-        let known: Vec<String> =
-            self.book.lock().await.networks().map(|(id, _)| id.clone()).filter(|id| id != but).collect();
+    /// Forgets a network that is in the way of this one, if Docker has removed it without a word while the agent was away.
+    async fn forget_removed(&self, request: &CreateNetwork) -> Result<(), Failure> {
+        let named = core::named(request)?;
+        let known: Vec<String> = {
+            let book = self.book.lock().await;
+            let same = book.networks().filter(|(_, known)| Some(&known.network) == named.as_ref());
+            same.map(|(id, _)| id.clone()).filter(|id| *id != request.network_id).collect()
+        };
         for id in known {
             if matches!(self.engine.has_network(&id).await, Ok(false)) {
                 self.forget_network(&id).await;
             }
         }
+        Ok(())
     }
 
     async fn delete_network(&self, request: &OfEndpoint) -> Result<Value, Failure> {
