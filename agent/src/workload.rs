@@ -184,6 +184,24 @@ impl Workloads {
         Ok(())
     }
 
+    /// Attaches as [`Workloads::attach`] does, and returns when that is done.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(crate) async fn attach_whole(
+        self: &Arc<Self>,
+        spec: AttachSpec,
+        target: Target,
+    ) -> Result<(), Failure> {
+        let (progress, mut events) = Progress::channel(1);
+        self.attach(spec, target, progress)?;
+        // It is attached when the last word has come.
+        while let Some(event) = events.recv().await {
+            event?;
+        }
+        Ok(())
+    }
+
     fn begin(self: &Arc<Self>, request: Request, progress: Progress) {
         let context = self.context.clone();
         self.own(async move { sandbox::begin(context, request, progress).await });

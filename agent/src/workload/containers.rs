@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::trouble::Trouble;
 use super::{Workloads, cgroup, target};
-use crate::attachment::{AttachSpec, Failure, Kind, Netns, Progress, Target};
+use crate::attachment::{AttachSpec, Failure, Kind, Netns, Target};
 use crate::disk::{DiskError, Folder, RecordError, StoredContainer};
 use crate::sidecar::Key;
 
@@ -173,14 +173,7 @@ async fn attach(workloads: Arc<Workloads>, key: Key, stored: StoredContainer, pi
         Target { netns: Netns::Process(pid), inode: None, container: Some(container), hold: None, pid: None };
     let attached = async {
         let spec = AttachSpec::new(wanted, workloads.context().ports);
-        let spec = spec.map_err(|error| Failure::new(Kind::Wrong, error))?;
-        let (progress, mut events) = Progress::channel(1);
-        workloads.attach(spec, target, progress)?;
-        // It is attached when the last word has come.
-        while let Some(event) = events.recv().await {
-            event?;
-        }
-        Ok::<_, Failure>(())
+        workloads.attach_whole(spec.map_err(|error| Failure::new(Kind::Wrong, error))?, target).await
     };
     let troubles = &workloads.context().troubles;
     match attached.await {

@@ -8,7 +8,7 @@ use sealane_sys::NetNs;
 
 use super::book::{Endpoint, Owner, Past};
 use super::{Docker, news, plan};
-use crate::attachment::{Failure, Hold, Kind, Netns, Progress, Target, number};
+use crate::attachment::{Failure, Hold, Kind, Netns, Target, number};
 use crate::engine::Container;
 use crate::seat::DeviceName;
 
@@ -67,11 +67,7 @@ impl Docker {
             hold: Some(hold),
             pid: Some(container.pid).filter(|pid| *pid != 0),
         };
-        let (progress, mut events) = Progress::channel(16);
-        self.workloads.attach(spec, target, progress)?;
-        while let Some(event) = events.recv().await {
-            event?;
-        }
+        self.workloads.attach_whole(spec, target).await?;
         self.workloads.complain(&endpoint.hold, None);
         // Its labels may be wrong, and it may have been renamed meanwhile.
         if let Some(newest) = self.known(id) {
