@@ -8,14 +8,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{NodeName, TrustDomain};
+use sealane_proto::types::{ExternalAddr, NodeName, TrustDomain};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_server::Read;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::certs::{Certs, key::Validity};
-use crate::host::{Effective, HostViews, Looked};
+use crate::host::{Effective, HostViews, Looked, Outside};
 use crate::overlay::Overlay;
 use crate::sidecar::{Key, Registry};
 use crate::workload::Workloads;
@@ -290,10 +290,7 @@ impl ReadApi {
 /// Counts instances outside every network that are left out here as well.
 fn with_all(mut view: v1::ServiceView, outside: &[Looked]) -> v1::ServiceView {
     let Some(service) = &view.service else { return view };
-    let of = |Looked { outside, .. }: &&Looked| {
-        outside.network.as_str() == view.network && outside.service.as_str() == service.name
-    };
-    let all = outside.iter().filter(of).count();
+    let all = instances(outside, &view.network, &service.name).count();
     view.instances += count(all.saturating_sub(service.external.len()));
     view
 }
@@ -302,12 +299,17 @@ fn with_all(mut view: v1::ServiceView, outside: &[Looked]) -> v1::ServiceView {
 fn whole(snapshot: &NetworkSnapshot, outside: &[Looked]) -> NetworkSnapshot {
     let mut snapshot = snapshot.clone();
     for service in snapshot.services.iter_mut().filter(|service| service.declared) {
-        let of = |Looked { outside, .. }: &&Looked| {
-            outside.network == snapshot.network.name && outside.service == service.name
-        };
-        service.external.instances = outside.iter().filter(of).map(|known| known.outside.instance).collect();
+        let (network, name) = (snapshot.network.name.as_str(), service.name.as_str());
+        service.external.instances = instances(outside, network, name).collect();
     }
     snapshot
+}
+
+/// Finds the instances outside every network that a service has.
+fn instances(outside: &[Looked], network: &str, service: &str) -> impl Iterator<Item = ExternalAddr> {
+    let known = outside.iter().map(|known| &known.outside);
+    let of = move |of: &&Outside| of.network.as_str() == network && of.service.as_str() == service;
+    known.filter(of).map(|known| known.instance)
 }
 
 fn certificate_view(identity: String, end: SystemTime) -> v1::CertificateView {

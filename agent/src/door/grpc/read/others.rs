@@ -48,10 +48,8 @@ impl Unreached {
              since; {fix}"
         )
     }
-}
 
-impl Unreached {
-    /// What to look at, by what came of the calls.
+    /// Advises what to look at, by what came of the calls.
     fn advice(&self, own: &NodeName) -> String {
         let (to, node) = (&self.to, &self.node);
         let on = if node == own { "here".to_owned() } else { format!("on {node}") };
@@ -73,9 +71,9 @@ impl Unreached {
                 )
             }
             "gone" => {
-                "it is ending, or its sidecar has been replaced: if it stays so, see the agent's log "
-                    .to_owned()
-                    + &on
+                format!(
+                    "it is ending, or its sidecar has been replaced: if it stays so, see the agent's log {on}"
+                )
             }
             // Nobody answered, or not to the end.
             _ if node == own => "see `sealane workload ls`, and the log of its application".to_owned(),
