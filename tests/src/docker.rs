@@ -51,26 +51,42 @@ impl Mesh {
     #[must_use]
     #[track_caller]
     pub fn docker(releases: &[Release]) -> (Self, Vec<Dockerd>) {
-        let mut mesh = Self::on(releases).up();
+        let mesh = Self::on(releases).up();
         let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
-        for number in 1..=releases.len() {
-            mesh.site_mut(number).agent.terminate();
-            mesh.restart_agent(number, &["--docker-plugin"]);
-            mesh.site_mut(number).await_ready();
+        mesh.with_dockerds(releases.len())
+    }
+
+    /// Starts dockerds with the image `bb:1` on the first so many hosts, with agents as their plugins.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn with_dockerds(mut self, hosts: usize) -> (Self, Vec<Dockerd>) {
+        for number in 1..=hosts {
+            self.site_mut(number).agent.terminate();
+            self.restart_agent(number, &["--docker-plugin"]);
+            self.site_mut(number).await_ready();
         }
-        let dockerds = (1..=releases.len()).map(|number| {
-            let site = mesh.site(number);
-            site.control_groups();
-            let dockerd = Dockerd::start(site, &[]);
-            site.import_busybox();
-            dockerd
-        });
-        let dockerds = dockerds.collect();
-        (mesh, dockerds)
+        let dockerds = (1..=hosts).map(|number| self.site(number).dockerd()).collect();
+        (self, dockerds)
     }
 }
 
 impl Site {
+    /// Starts a dockerd with the image `bb:1`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn dockerd(&self) -> Dockerd {
+        self.control_groups();
+        let dockerd = Dockerd::start(self, &[]);
+        self.import_busybox();
+        dockerd
+    }
+
     /// Runs `docker` to its end.
     #[must_use]
     #[track_caller]

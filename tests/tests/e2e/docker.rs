@@ -7,26 +7,7 @@ mod survival;
 mod words;
 
 use sealane_lab::isolated;
-use sealane_tests::{CREATE, Dockerd, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually};
-
-/// The mesh with a dockerd on each of its first hosts, whose agents are its plugins.
-fn engines_of(mut mesh: Mesh, engines: usize) -> (Mesh, Vec<Dockerd>) {
-    for number in 1..=engines {
-        mesh.site_mut(number).agent.terminate();
-        mesh.restart_agent(number, &["--docker-plugin"]);
-        mesh.site_mut(number).await_ready();
-    }
-    let dockerds = (1..=engines).map(|number| start(mesh.site(number))).collect();
-    (mesh, dockerds)
-}
-
-/// A dockerd with the image.
-fn start(site: &Site) -> Dockerd {
-    site.control_groups();
-    let dockerd = Dockerd::start(site, &[]);
-    site.import_busybox();
-    dockerd
-}
+use sealane_tests::{CREATE, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually};
 
 /// A command of Docker's, begun.
 fn begin(site: &Site, words: &[&str]) -> Running {

@@ -3,7 +3,7 @@
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, SERVE, eventually};
 
-use super::{problems, start};
+use super::problems;
 
 #[test]
 fn an_attached_container_has_its_name_and_gets_calls_while_it_runs_and_is_healthy() {
@@ -12,7 +12,7 @@ fn an_attached_container_has_its_name_and_gets_calls_while_it_runs_and_is_health
     }
     let mesh = Mesh::shop(1);
     let site = mesh.site(1);
-    let _engine = start(site);
+    let _engine = site.dockerd();
     let run = ["run", "-d", "--name", "web", "--network", "none", "--dns", "127.0.0.11"];
     let check = ["--health-cmd", "[ -e /ok ]", "--health-interval", "200ms", "--health-retries", "1"];
     let _ = site.docker(&[&run[..], &check, &["bb:1", "sh", "-c", SERVE]].concat()).ok();

@@ -3,7 +3,7 @@
 use sealane_lab::isolated;
 use sealane_tests::{CREATE, Mesh, PATIENCE, SERVE, eventually};
 
-use super::{await_nothing_left, engines_of, problems};
+use super::{await_nothing_left, problems};
 
 /// What a workload of `shop` on the host without Docker gets from a name.
 fn got(mesh: &Mesh, name: &str) -> String {
@@ -15,7 +15,7 @@ fn a_container_gets_calls_while_it_is_healthy_and_runs() {
     if !isolated() {
         return;
     }
-    let (mesh, _engines) = engines_of(Mesh::shop(2), 1);
+    let (mesh, _engines) = Mesh::shop(2).with_dockerds(1);
     let host = mesh.site(1);
     let _ = host.docker(&CREATE).ok();
     let check = ["--health-cmd", "[ -e /ok ]", "--health-interval", "200ms", "--health-retries", "1"];
@@ -49,7 +49,7 @@ fn a_container_is_found_by_what_docker_and_compose_call_it_now() {
     if !isolated() {
         return;
     }
-    let (mesh, _engines) = engines_of(Mesh::shop(2).permissive(), 1);
+    let (mesh, _engines) = Mesh::shop(2).permissive().with_dockerds(1);
     let host = mesh.site(1);
     let _asker = mesh.site(2).run(&["--network", "shop", "--name", "asker"], &["sleep", "1000"]);
     eventually(PATIENCE, "somebody may ask", || mesh.site(2).workload("asker").map(drop));

@@ -3,7 +3,7 @@
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, SERVE, Site, eventually};
 
-use super::{await_nothing_left, engines_of, inspect};
+use super::{await_nothing_left, inspect};
 
 fn answers(site: &Site, container: &str, url: &str, expected: &str) {
     let what = format!("{container} gets {url}");
@@ -15,7 +15,7 @@ fn a_container_in_several_networks_finds_the_names_of_all_whichever_come_and_go(
     if !isolated() {
         return;
     }
-    let (mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let (mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
     let site = mesh.site(1);
     let _ = mesh
         .sealane(&["network", "create", "office", "--subnet", "10.43.0.0/16", "--mtls", "permissive"])

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealane_lab::isolated;
 use sealane_tests::{CREATE, Dockerd, Finished, Mesh, PATIENCE, SERVE, Site, eventually};
 
-use super::{await_nothing_left, begin, engines_of, inspect, problems};
+use super::{await_nothing_left, begin, inspect, problems};
 
 fn address(site: &Site, container: &str) -> String {
     inspect(site, container, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
@@ -30,7 +30,7 @@ fn containers_and_their_addresses_outlive_dockerd_and_the_agent() {
     if !isolated() {
         return;
     }
-    let (mut mesh, mut engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let (mut mesh, mut engines) = Mesh::shop(1).permissive().with_dockerds(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "db", "--restart", "always"]).ok();
     await_answer(mesh.site(1), "db");
@@ -85,7 +85,7 @@ fn a_network_and_its_containers_are_known_again_when_what_was_written_down_is_lo
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "db"]).ok();
     await_answer(mesh.site(1), "db");
@@ -105,7 +105,7 @@ fn a_container_whose_end_was_forgotten_is_named_until_it_is_started_anew() {
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "db"]).ok();
     let other = ["run", "-d", "--network", "bridge", "--name", "other", "bb:1", "sleep", "1000"];
@@ -130,7 +130,7 @@ fn an_end_that_waits_for_control_to_be_taken_back_holds_up_no_word_of_other_cont
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = engines_of(Mesh::shop(1).permissive(), 1);
+    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "lost"]).ok();
     await_answer(mesh.site(1), "lost");

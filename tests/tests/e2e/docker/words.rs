@@ -3,7 +3,7 @@
 use sealane_lab::isolated;
 use sealane_tests::{CREATE, Finished, Mesh, PATIENCE, Site, eventually};
 
-use super::{engines_of, problems};
+use super::problems;
 
 const LINE: &str = "docker network create -d sealane --ipam-driver sealane -o sealane.network=";
 
@@ -69,7 +69,7 @@ fn what_cannot_be_is_refused_in_words_that_docker_prints_whole() {
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = engines_of(Mesh::shop(1), 1);
+    let (mut mesh, _engines) = Mesh::shop(1).with_dockerds(1);
     let site = mesh.site(1);
     refuses(site);
     // What is wrong with a label is named, with the container and what to do.
