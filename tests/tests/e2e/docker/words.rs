@@ -73,15 +73,20 @@ fn what_cannot_be_is_refused_in_words_that_docker_prints_whole() {
     let site = mesh.site(1);
     refuses(site);
     // What is wrong with a label is named, with the container and what to do.
-    let run = ["run", "-d", "--network", "shop", "--name", "web", "--label", "sealane.port=eighty"];
-    let _ = site.docker(&[&run[..], &["bb:1", "sleep", "1000"]].concat()).ok();
-    eventually(PATIENCE, "the label is named", || {
-        let said = problems(site);
-        let all = ["container web", "label sealane.port", "docker rm -f web"];
-        all.iter().all(|word| said.contains(word)).then_some(())
-    });
-    let _ = site.docker(&["rm", "-f", "web"]).ok();
-    eventually(PATIENCE, "and no more", || (problems(site) == "[]").then_some(()));
+    let wrong = [
+        ("sealane.port=eighty", "label sealane.port"),
+        ("sealane.port=8080", "a port needs a service: the one whose port it is"),
+    ];
+    for (label, why) in wrong {
+        let run = ["run", "-d", "--network", "shop", "--name", "web", "--label", label];
+        let _ = site.docker(&[&run[..], &["bb:1", "sleep", "1000"]].concat()).ok();
+        eventually(PATIENCE, "the label is named", || {
+            let said = problems(site);
+            ["container web", why, "docker rm -f web"].iter().all(|word| said.contains(word)).then_some(())
+        });
+        let _ = site.docker(&["rm", "-f", "web"]).ok();
+        eventually(PATIENCE, "and no more", || (problems(site) == "[]").then_some(()));
+    }
 
     // A host that is cleaned has no plugin any more, also after the agent was killed.
     let plugin = "/run/docker/plugins/sealane.sock";
