@@ -3,8 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::InterfaceFlags;
+use sealane_agent::netlink::{NetlinkError, Socket};
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -34,60 +33,42 @@ pub(super) struct Seen {
 struct Route {
     destination: Ipv4Addr,
     prefix_len: u32,
-    /// Unspecified: none.
-    gateway: Ipv4Addr,
+    gateway: Option<Ipv4Addr>,
 }
 
 /// Looks at the interface of `seat` in `netns`.
 pub(super) fn look(netns: &Path, seat: &v1::Attachment, nameserver: &str) -> Result<Seen, CniError> {
     let wrong = |error: String| CniError::new(Code::Environment, format!("CNI_NETNS: {error}"));
+    let io = |error: String| CniError::new(Code::Io, error);
     let netns = NetNs::open(netns).map_err(|error| wrong(error.to_string()))?;
-    let hopper = Hopper::start().map_err(|error| CniError::new(Code::Io, error.to_string()))?;
-    let (name, nameserver) = (seat.interface.clone(), nameserver.to_owned());
-    let seen =
-        hopper.run(&netns, move || seen(&name, &nameserver)).map_err(|error| wrong(error.to_string()))?;
-    seen.map_err(|error| CniError::new(Code::Io, error.to_string()))
-}
-
-fn seen(name: &str, nameserver: &str) -> std::io::Result<Seen> {
-    let mut seen = Seen::default();
-    for entry in getifaddrs()?.filter(|entry| entry.interface_name == name) {
-        seen.there = true;
-        seen.up = entry.flags.contains(InterfaceFlags::IFF_UP);
-        let link = entry.address.as_ref().and_then(|address| address.as_link_addr()?.addr());
-        if let Some(link) = link {
-            let octets: Vec<String> = link.iter().map(|octet| format!("{octet:02x}")).collect();
-            seen.mac = octets.join(":");
-        }
-        seen.addresses.extend(address(&entry));
-    }
+    let hopper = Hopper::start().map_err(|error| io(error.to_string()))?;
     // Of the calling thread's namespace.
-    let table = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-    seen.routes = routes(&table("route")?, name);
-    seen.names = nameserver.parse().is_ok_and(|at| table("udp").is_ok_and(|sockets| listens(&sockets, at)));
-    Ok(seen)
+    let sockets = hopper.run(&netns, || std::fs::read_to_string("/proc/thread-self/net/udp"));
+    let sockets = sockets.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
+    let names = nameserver.parse().is_ok_and(|at| listens(&sockets, at));
+    let seen = seen(&hopper, &netns, &seat.interface).map_err(|error| io(error.to_string()))?;
+    Ok(Seen { names, ..seen })
 }
 
-fn address(entry: &InterfaceAddress) -> Option<(IpAddr, u32)> {
-    let (address, mask) = (entry.address.as_ref()?, entry.netmask.as_ref()?);
-    if let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
-        return Some((address.ip().into(), mask.ip().to_bits().count_ones()));
-    }
-    let (address, mask) = (address.as_sockaddr_in6()?, mask.as_sockaddr_in6()?);
-    Some((address.ip().into(), mask.ip().to_bits().count_ones()))
-}
-
-/// The routes by this interface of a table as the kernel prints it: numbers are in the host's byte order.
-fn routes(table: &str, name: &str) -> Vec<Route> {
-    let number = |word: Option<&&str>| u32::from_str_radix(word?, 16).ok();
-    let read = |line: &str| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let address = |place: usize| Some(Ipv4Addr::from(number(words.get(place))?.to_ne_bytes()));
-        let of_interface = words.first() == Some(&name);
-        let prefix_len = number(words.get(7))?.count_ones();
-        of_interface.then_some(Route { destination: address(1)?, prefix_len, gateway: address(2)? })
-    };
-    table.lines().skip(1).filter_map(read).collect()
+fn seen(hopper: &Hopper, netns: &NetNs, interface: &str) -> Result<Seen, NetlinkError> {
+    let mut kernel = Socket::open(hopper, netns)?;
+    let Some(link) = kernel.link(interface)? else { return Ok(Seen::default()) };
+    let addresses = kernel.addresses()?.into_iter().filter(|address| address.index == link.index);
+    let routes = kernel.routes()?.into_iter().filter(|route| route.index == link.index);
+    Ok(Seen {
+        there: true,
+        up: link.up,
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        addresses: addresses.map(|address| (address.address, address.prefix_len.into())).collect(),
+        routes: routes
+            .map(|route| Route {
+                destination: route.destination.addr(),
+                prefix_len: route.destination.prefix_len().into(),
+                gateway: route.gateway,
+            })
+            .collect(),
+        names: false,
+    })
 }
 
 /// Whether a table of sockets has one for names at `address`.
@@ -139,8 +120,8 @@ fn difference(seat: &v1::Attachment, nameserver: &str, seen: &Seen) -> Option<St
     let mask = u32::MAX.checked_shl(32 - seat.prefix_len.min(32)).unwrap_or_default();
     let subnet = Ipv4Addr::from_bits(own.to_bits() & mask);
     let ways = [
-        Route { destination: subnet, prefix_len: seat.prefix_len, gateway: Ipv4Addr::UNSPECIFIED },
-        Route { destination: Ipv4Addr::UNSPECIFIED, prefix_len: 0, gateway },
+        Route { destination: subnet, prefix_len: seat.prefix_len, gateway: None },
+        Route { destination: Ipv4Addr::UNSPECIFIED, prefix_len: 0, gateway: Some(gateway) },
     ];
     if let Some(missing) = ways.iter().find(|way| !seen.routes.contains(way)) {
         let Route { destination, prefix_len, .. } = missing;
@@ -177,10 +158,13 @@ mod tests {
 
     use super::*;
 
-    const TABLE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-         eth0\t00000000\t01002A0A\t0003\t0\t0\t1000\t00000000\t0\t0\t0\n\
-         eth0\t00002A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
-         eth1\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+    const DEFAULT: Route = Route {
+        destination: Ipv4Addr::UNSPECIFIED,
+        prefix_len: 0,
+        gateway: Some(Ipv4Addr::new(10, 42, 0, 1)),
+    };
+    const CONNECTED: Route =
+        Route { destination: Ipv4Addr::new(10, 42, 0, 0), prefix_len: 16, gateway: None };
 
     fn seat() -> v1::Attachment {
         v1::Attachment {
@@ -199,7 +183,7 @@ mod tests {
             up: true,
             mac: seat().mac,
             addresses: vec![("10.42.0.9".parse().unwrap(), 16)],
-            routes: if cfg!(target_endian = "little") { routes(TABLE, "eth0") } else { Vec::new() },
+            routes: vec![DEFAULT, CONNECTED],
             names: true,
         }
     }
@@ -208,7 +192,6 @@ mod tests {
     fn every_difference_in_the_namespace_is_named() {
         let check = |seen: Seen| difference(&seat(), "127.0.0.11", &seen).unwrap_or_default();
         assert_eq!(check(right()), "");
-        let (_, connected) = (right().routes[0], right().routes[1]);
         for (seen, expected) in [
             (Seen::default(), "interface eth0 is gone"),
             (Seen { up: false, ..right() }, "is down"),
@@ -218,7 +201,7 @@ mod tests {
                 Seen { addresses: vec![("10.42.0.9".parse().unwrap(), 24)], ..right() },
                 "has no address 10.42.0.9/16",
             ),
-            (Seen { routes: vec![connected], ..right() }, "no route to 0.0.0.0/0"),
+            (Seen { routes: vec![CONNECTED], ..right() }, "no route to 0.0.0.0/0"),
             (Seen { routes: vec![], ..right() }, "no route to 10.42.0.0/16"),
             (Seen { names: false, ..right() }, "nobody answers names at 127.0.0.11"),
         ] {
