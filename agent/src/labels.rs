@@ -6,8 +6,8 @@ use sealane_proto::types::{Mtls, ServiceName, ServicePort, Transport, Weight};
 
 use crate::attachment::Wanted;
 
-/// What all of ours begin with.
-const PREFIX: &str = "sealane.";
+/// The beginning of all of ours.
+pub const PREFIX: &str = "sealane.";
 /// All that there are.
 const KNOWN: [&str; 5] = ["service", "port", "sidecar", "weight", "mtls"];
 

@@ -11,16 +11,20 @@ mod json;
 mod netavark;
 
 use std::ffi::OsString;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use sealane_proto::types::Alias;
+use serde_json::Value;
 
 use crate::failure::Failure;
 pub(crate) use docker::call as docker;
 
 /// The name of the program as a CNI plugin alone.
 const CNI: &str = "sealane-cni";
+/// The most that a runtime may write: configurations have some hundred bytes, results of many plugins some thousand.
+const LONGEST: u64 = 4 << 20;
 
 /// Serves a runtime, if it is one that started this program.
 pub(crate) fn called(arguments: &[OsString]) -> Option<ExitCode> {
@@ -34,6 +38,25 @@ pub(crate) fn called(arguments: &[OsString]) -> Option<ExitCode> {
 /// `sealane cni`, which has said everything itself.
 pub(crate) fn cni(socket: Option<PathBuf>) -> Result<(), Failure> {
     if cni::serve(socket) == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::unsaid()) }
+}
+
+/// Reads what a runtime has written on standard input.
+fn hear() -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let read = std::io::stdin().lock().take(LONGEST).read_to_end(&mut text);
+    read.map_err(Failure::of("standard input"))?;
+    Ok(text)
+}
+
+/// Answers on standard output: an answer, or how it failed. A runtime that does not listen any more asks again, or ends what
+/// was begun.
+fn tell(answer: Result<Option<Value>, Value>) -> ExitCode {
+    let (answer, exit) = match answer {
+        Ok(answer) => (answer, ExitCode::SUCCESS),
+        Err(failure) => (Some(failure), ExitCode::FAILURE),
+    };
+    let Some(answer) = answer else { return exit };
+    if writeln!(std::io::stdout().lock(), "{answer}").is_err() { ExitCode::FAILURE } else { exit }
 }
 
 /// The name that people call a container by, where it has signs that a workload's name has not: an alias then.

@@ -10,7 +10,6 @@ mod inside;
 mod request;
 mod version;
 
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,23 +24,13 @@ use config::{Basics, Config};
 use failure::{CniError, Code};
 use version::Version;
 
-/// What a runtime may write: configurations have some hundred bytes, results of many plugins some thousand.
-const LONGEST: u64 = 4 << 20;
-
 /// Serves one call: reads the environment and standard input, and answers on standard output.
 pub(crate) fn serve(socket: Option<PathBuf>) -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let mut input = Vec::new();
-    let read = std::io::stdin().lock().take(LONGEST).read_to_end(&mut input);
-    let read = read.map_err(|error| CniError::new(Code::Io, format!("standard input: {error}")));
-    let asked = spoken(&input);
-    let (answer, exit) = match read.and_then(|_| call(&env, &input, socket)) {
-        Ok(answer) => (answer, ExitCode::SUCCESS),
-        Err(error) => (Some(error.answer(asked.number())), ExitCode::FAILURE),
-    };
-    let Some(answer) = answer else { return exit };
-    // A runtime that does not listen any more calls DEL.
-    if writeln!(std::io::stdout().lock(), "{answer}").is_err() { ExitCode::FAILURE } else { exit }
+    let input = super::hear().map_err(|told| CniError { code: Code::Io, told });
+    let version = input.as_ref().map_or(Version::V110, |input| spoken(input));
+    let answer = input.and_then(|input| call(&env, &input, socket));
+    super::tell(answer.map_err(|error| error.answer(version.number())))
 }
 
 /// The version that an answer is in, whatever came.

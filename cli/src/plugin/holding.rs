@@ -1,8 +1,9 @@
 //! Attachments that a runtime holds, asked of the agent. A refusal keeps its kind, which every runtime has its own numbers for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sealane_agent::labels::Asked as Instance;
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
@@ -20,6 +21,9 @@ use crate::printer::Format;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Within this, everything else is answered.
 const ANSWER: Duration = Duration::from_secs(20);
+
+/// The longest name of a holder, in bytes.
+pub(super) const LONGEST: usize = 200;
 
 /// Why the agent did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +194,33 @@ fn refused(status: Status) -> Refused {
 
 fn unreachable(told: Failure) -> Refused {
     Refused { kind: Kind::Unreachable, retry: true, told }
+}
+
+/// What is asked of the agent for a container: `holder` holds it, and it is called `name` unless somebody is.
+pub(super) fn request(
+    holder: String,
+    netns: Option<&Path>,
+    name: String,
+    choice: v1::NetworkChoice,
+    instance: &Instance,
+) -> v1::AttachRequest {
+    let Instance { service, ports, sidecar, weight } = instance;
+    let workload = v1::RunRequest {
+        networks: vec![choice],
+        service: service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ports: ports.iter().map(Into::into).collect(),
+        no_sidecar: !sidecar,
+        weight: Some(weight.get().into()),
+        command: name.clone(),
+        preferred: name,
+        ..Default::default()
+    };
+    v1::AttachRequest {
+        workload: Some(workload),
+        netns: netns.map(|path| path.display().to_string()).unwrap_or_default(),
+        holder,
+        ..Default::default()
+    }
 }
 
 /// What the kernel knows a namespace by.

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use sealane_proto::types::MacAddr;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -41,6 +42,15 @@ impl From<Wrong> for Failure {
     }
 }
 
+/// The object of a text; `what` names that.
+pub(super) fn object(what: &str, text: &[u8]) -> Result<Object, Failure> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Failure::new(format!("{what} is no JSON object"))),
+        Err(error) => Err(Failure::new(format!("{what} is no JSON: {error}"))),
+    }
+}
+
 /// A value in a sentence.
 pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
@@ -67,6 +77,12 @@ pub(super) fn text<'a>(key: &str, value: Option<&'a Value>) -> Result<Option<&'a
 /// A text of this type.
 pub(super) fn parsed<T: FromStr<Err: Display>>(key: &str, value: Option<&Value>) -> Result<Option<T>, Wrong> {
     text(key, value)?.map(str::parse).transpose().map_err(|error: T::Err| Wrong::new(key, error))
+}
+
+/// A MAC address, in small or capital letters.
+pub(super) fn mac(key: &str, value: Option<&Value>) -> Result<Option<MacAddr>, Wrong> {
+    let text = text(key, value)?.map(str::to_ascii_lowercase);
+    text.map(|text| text.parse()).transpose().map_err(|error| Wrong::new(key, error))
 }
 
 /// True or false.

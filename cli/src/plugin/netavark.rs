@@ -4,7 +4,7 @@
 mod input;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,12 +13,10 @@ use serde_json::{Value, json};
 
 use super::dns::Dns;
 use super::holding::{Agent, Kind, Refused, inode};
-use super::json::Object;
+use super::json::{self, Object};
 use crate::failure::Failure;
 use input::{Container, Network};
 
-/// What podman may write.
-const LONGEST: u64 = 4 << 20;
 /// The version of netavark's interface.
 const API: &str = "1.0.0";
 /// The agent speaks of the command line's flags; a network of podman's has options.
@@ -56,29 +54,21 @@ impl Call {
 /// Serves one call: reads standard input, and answers on standard output. At a terminal, nobody but a person who has mistaken
 /// something calls.
 pub(super) fn serve(call: &Call) -> Option<ExitCode> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
+    if std::io::stdin().is_terminal() {
         return None;
     }
-    let mut text = Vec::new();
-    let read = stdin.lock().take(LONGEST).read_to_end(&mut text);
-    let read = read.map_err(Failure::of("standard input"));
-    let (answer, exit) = match read.and_then(|_| answer(call, &text)) {
-        Ok(answer) => (answer, ExitCode::SUCCESS),
-        Err(failure) => (Some(json!({ "error": failure.sentence() })), ExitCode::FAILURE),
-    };
-    let Some(answer) = answer else { return Some(exit) };
-    let written = writeln!(std::io::stdout().lock(), "{answer}");
-    Some(if written.is_err() { ExitCode::FAILURE } else { exit })
+    let answer = super::hear().and_then(|text| answer(call, &text));
+    Some(super::tell(answer.map_err(|failure| json!({ "error": failure.sentence() }))))
 }
 
 fn answer(call: &Call, text: &[u8]) -> Result<Option<Value>, Failure> {
     let agent = Agent::at(None);
+    let asked = || json::object("podman's request", text);
     match call {
         Call::Info => Ok(Some(json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": API }))),
-        Call::Create => create(&agent, input::object(text)?).map(Some),
-        Call::Setup(netns) => setup(&agent, netns, &input::object(text)?).map(Some),
-        Call::Teardown => teardown(&agent, &Container::holder(&input::object(text)?)?).map(|()| None),
+        Call::Create => create(&agent, asked()?).map(Some),
+        Call::Setup(netns) => setup(&agent, netns, &asked()?).map(Some),
+        Call::Teardown => teardown(&agent, &Container::holder(&asked()?)?).map(|()| None),
     }
 }
 

@@ -56,13 +56,9 @@ pub(super) struct Config {
     pub(super) previous: Option<Object>,
 }
 
-/// An object of JSON, and where it is.
+/// A configuration as JSON.
 pub(super) fn object(text: &[u8]) -> Result<Object, CniError> {
-    match serde_json::from_slice(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(CniError::new(Code::Decode, "the configuration is no JSON object")),
-        Err(error) => Err(CniError::new(Code::Decode, format!("the configuration is no JSON: {error}"))),
-    }
+    json::object("the configuration", text).map_err(|told| CniError { code: Code::Decode, told })
 }
 
 pub(super) fn wrong(key: &str, reason: impl std::fmt::Display) -> CniError {
@@ -108,7 +104,7 @@ impl Config {
 
 /// What a pod's annotations make it, if they are about that.
 fn of_pod(annotations: &BTreeMap<String, String>) -> Result<Option<Instance>, CniError> {
-    if !annotations.keys().any(|key| key.starts_with("sealane.")) {
+    if !annotations.keys().any(|key| key.starts_with(labels::PREFIX)) {
         return Ok(None);
     }
     let read = labels::read(annotations, "annotation");

@@ -8,10 +8,8 @@ use super::call::{Arguments, Place};
 use super::config::{Basics, Config};
 use super::failure::{CniError, Code};
 use crate::plugin::as_called;
+use crate::plugin::holding::{self, LONGEST};
 use crate::plugin::json::Object;
-
-/// How long the name of a holder may be.
-const LONGEST: usize = 200;
 
 /// What the names of all attachments of a network begin with.
 pub(super) fn prefix(name: &str) -> String {
@@ -55,24 +53,9 @@ pub(super) fn translate(
         interface: interface(place, config.previous.as_ref()),
         aliases,
     };
-    let instance = &config.instance;
     let name = arguments.pod.clone().unwrap_or_else(|| short(&place.container));
-    let workload = v1::RunRequest {
-        networks: vec![choice],
-        service: instance.service.as_ref().map(ToString::to_string).unwrap_or_default(),
-        ports: instance.ports.iter().map(Into::into).collect(),
-        no_sidecar: !instance.sidecar,
-        weight: Some(instance.weight.get().into()),
-        command: name.clone(),
-        preferred: name,
-        ..Default::default()
-    };
-    Ok(v1::AttachRequest {
-        workload: Some(workload),
-        netns: place.netns.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
-        holder: holder(&basics.name, &place.container, &place.interface)?,
-        ..Default::default()
-    })
+    let holder = holder(&basics.name, &place.container, &place.interface)?;
+    Ok(holding::request(holder, place.netns.as_deref(), name, choice, &config.instance))
 }
 
 /// All plugins of a list are called with one name for the container's interface. Where one before has made that, ours gets the

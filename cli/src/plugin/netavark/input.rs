@@ -4,21 +4,17 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use sealane_agent::labels::{self, Asked as Instance};
+use sealane_agent::labels::{self, Asked as Instance, PREFIX};
 use sealane_proto::types::{Aliases, MacAddr, NetworkName};
 use sealane_proto::wire::v1;
-use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::plugin::as_called;
+use crate::plugin::holding::{self, LONGEST};
 use crate::plugin::json::{self, Object, Wrong};
 
 /// The option that names the network.
 const NETWORK: &str = "sealane.network";
-/// What all options of ours begin with.
-const PREFIX: &str = "sealane.";
-/// How long the name of a holder may be.
-const LONGEST: usize = 200;
 
 /// A network of podman's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +42,6 @@ pub(super) struct Container {
     address: Option<Ipv4Addr>,
     mac: Option<MacAddr>,
     instance: Instance,
-}
-
-/// An object of JSON.
-pub(super) fn object(text: &[u8]) -> Result<Object, Failure> {
-    match serde_json::from_slice(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Failure::new("podman's request is no JSON object")),
-        Err(error) => Err(Failure::new(format!("podman's request is no JSON: {error}"))),
-    }
 }
 
 /// Addresses that podman gives are the same ones on every host.
@@ -131,8 +118,6 @@ impl Container {
         let mut aliases = json::words(&key("aliases"), own.get("aliases"))?;
         aliases.extend(as_called(&name));
         let aliases = Aliases::parse(aliases).map_err(|error| Wrong::new(&key("aliases"), error))?;
-        let mac = json::text(&key("static_mac"), own.get("static_mac"))?.map(str::to_ascii_lowercase);
-        let mac = mac.map(|mac| mac.parse()).transpose();
         let mut options = network.options.clone();
         options.extend(json::pairs(&key("options"), own.get("options"))?);
         Ok(Self {
@@ -142,7 +127,7 @@ impl Container {
                 .unwrap_or_default()
                 .to_owned(),
             address: json::address(&key("static_ips"), own.get("static_ips"))?,
-            mac: mac.map_err(|error| Wrong::new(&key("static_mac"), error))?,
+            mac: json::mac(&key("static_mac"), own.get("static_mac"))?,
             instance: instance(&options)?,
             network,
             name,
@@ -174,23 +159,7 @@ impl Container {
             interface: self.interface.clone(),
             aliases: self.aliases.iter().map(ToString::to_string).collect(),
         };
-        let Instance { service, ports, sidecar, weight } = &self.instance;
-        let workload = v1::RunRequest {
-            networks: vec![choice],
-            service: service.as_ref().map(ToString::to_string).unwrap_or_default(),
-            ports: ports.iter().map(Into::into).collect(),
-            no_sidecar: !sidecar,
-            weight: Some(weight.get().into()),
-            command: self.name.clone(),
-            preferred: self.name.clone(),
-            ..Default::default()
-        };
-        v1::AttachRequest {
-            workload: Some(workload),
-            netns: netns.display().to_string(),
-            holder: self.holder.clone(),
-            ..Default::default()
-        }
+        holding::request(self.holder.clone(), Some(netns), self.name.clone(), choice, &self.instance)
     }
 }
 

@@ -38,9 +38,7 @@ impl Asked {
         wanted.chain(capable).try_for_each(|(key, value)| refuse_other(key, value))?;
         let args = json::section("args.cni", args.get("cni"))?.unwrap_or(&none);
         let either = |key: &str| capable.get(key).or_else(|| args.get(key)).filter(|value| !value.is_null());
-        let mac = json::text("mac", either("mac"))?;
-        let mac = mac.map(|mac| mac.to_ascii_lowercase().parse()).transpose();
-        let ip = json::address("ips", either("ips"))?;
+        let (mac, ip) = (json::mac("mac", either("mac"))?, json::address("ips", either("ips"))?);
         let mut aliases = json::words("aliases", conf.get("aliases"))?;
         aliases.extend(names(capable.get("aliases"), conf.get("name").and_then(Value::as_str))?);
         let aliases = Aliases::parse(aliases).map_err(|error| wrong("aliases", error))?;
@@ -48,13 +46,7 @@ impl Asked {
         if let Some(given) = json::section("runtimeConfig.dns", capable.get("dns"))? {
             dns.extend(Dns::of("runtimeConfig.dns", given)?);
         }
-        Ok(Self {
-            ip,
-            mac: mac.map_err(|error| wrong("mac", error))?,
-            aliases,
-            dns,
-            annotations: json::pairs(ANNOTATIONS, capable.get(ANNOTATIONS))?,
-        })
+        Ok(Self { ip, mac, aliases, dns, annotations: json::pairs(ANNOTATIONS, capable.get(ANNOTATIONS))? })
     }
 }
 

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::plugin::json::arbitrary::{anything, mutated, names};
@@ -82,8 +82,8 @@ fn what_podman_asks_wrongly_is_named_with_the_line_to_type() {
     check(of(json!({ "internal": true })), "--internal");
     check(of(json!({ "ipv6_enabled": true })), "--ipv6");
     check(of(json!({ "internal": "yes" })), "internal: \"yes\" is neither true nor false");
-    check(object(b"[]"), "no JSON object");
-    check(object(b"{"), "no JSON: ");
+    check(json::object("podman's request", b"[]"), "no JSON object");
+    check(json::object("podman's request", b"{"), "no JSON: ");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn read(asked: &Object) -> Result<(), Failure> {
 proptest! {
     #[test]
     fn whatever_podman_writes_is_read_or_refused(more in anything(&KEYS), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = object(&bytes);
+        let _ = json::object("podman's request", &bytes);
         if let Some(asked) = more.as_object() {
             let _ = read(asked);
         }
