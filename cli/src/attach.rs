@@ -12,7 +12,7 @@ use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_sys::NetNs;
 
 use crate::args::{AttachTo, Common, Detach, Target, UnitName};
-use crate::client::{agent, answer, coming_agent, converse, refusal};
+use crate::client::{agent, answer, coming_agent, converse};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 use crate::run::{follow, request};
@@ -58,8 +58,7 @@ pub(crate) fn attach(to: &AttachTo, common: &Common, printer: &Printer) -> Resul
     };
     let location = converse(async {
         let mut client = AgentClient::new(agent(common).await?);
-        let events = client.attach(request).await.map_err(|status| refusal(&status))?.into_inner();
-        follow(events, printer).await
+        follow(client.attach(request).await, printer).await
     })?;
     for note in &location.notes {
         printer.talk(note);
@@ -92,8 +91,7 @@ fn attach_unit(name: &UnitName, to: &AttachTo, common: &Common, printer: &Printe
             holder: unit.holder.clone(),
             ..Default::default()
         };
-        let events = client.attach(request).await.map_err(|status| refusal(&status))?.into_inner();
-        follow(events, printer).await
+        follow(client.attach(request).await, printer).await
     });
     let named = attached.and_then(|location| {
         let resolv_conf = unit.name_server(&location.resolv_conf)?.display().to_string();

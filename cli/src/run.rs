@@ -16,9 +16,8 @@ use sealane_proto::types::{Mtls, ServicePort, Transport};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
-
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
 
 use crate::args::{Attach, Common, Exec, Run};
 use crate::client::{agent, answer, coming_agent, converse, refusal};
@@ -132,20 +131,20 @@ async fn ask(
     request: &v1::RunRequest,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
-    let events = client.run(request.clone()).await.map_err(|status| refusal(&status))?.into_inner();
-    follow(events, printer).await
+    follow(client.run(request.clone()).await, printer).await
 }
 
-/// Says what the agent waits for, until the workload is there.
+/// Says what the agent, which was asked for a workload, waits for, until that is there.
 pub(crate) async fn follow(
-    mut events: Streaming<v1::RunEvent>,
+    begun: Result<Response<Streaming<v1::RunEvent>>, Status>,
     printer: &Printer,
 ) -> Result<v1::Location, Failure> {
+    let mut events = begun.map_err(|status| refusal(&status))?.into_inner();
     let ended = || {
         let ended = Failure::new("the agent ended before the workload was attached");
         ended.exit(Exit::Unreachable).hint("see the agent's log")
     };
-    let refused = |status: tonic::Status| match refusal(&status) {
+    let refused = |status: Status| match refusal(&status) {
         lost if lost.exit == Exit::Unreachable => ended(),
         refused => refused,
     };

@@ -7,7 +7,7 @@ use sealane_proto::wire::v1::agent_client::AgentClient;
 use serde::Serialize;
 
 use crate::args::{AttachTo, Common};
-use crate::client::{agent, converse, refusal};
+use crate::client::{agent, converse};
 use crate::failure::Failure;
 use crate::printer::{Printer, Sheet};
 use crate::run::{follow, request};
@@ -38,14 +38,14 @@ impl Sheet for MachineView {
 
 /// Makes the device.
 pub(super) fn attach(device: &str, to: &AttachTo, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let workload = v1::RunRequest { no_sidecar: true, ..request(&to.attach, device.to_owned())? };
-    let workload = v1::RunRequest { preferred: device.to_owned(), ..workload };
+    let mut workload = request(&to.attach, device.to_owned())?;
+    workload.no_sidecar = true;
+    workload.preferred = device.to_owned();
     let request =
         v1::AttachRequest { workload: Some(workload), tap: device.to_owned(), ..Default::default() };
     let location = converse(async {
         let mut client = AgentClient::new(agent(common).await?);
-        let events = client.attach(request).await.map_err(|status| refusal(&status))?.into_inner();
-        follow(events, printer).await
+        follow(client.attach(request).await, printer).await
     })?;
     location.notes.iter().for_each(|note| printer.talk(note));
     let seat = location.attachments.into_iter().next().unwrap_or_default();
