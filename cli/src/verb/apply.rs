@@ -124,23 +124,30 @@ pub(crate) fn delete(delete: &Delete, common: &Common, printer: &Printer) -> Res
             written.into_iter().map(place).collect()
         }
     };
+    let results = end(&named, delete.dry_run, delete.ignore_not_found, common)?;
+    show(named.into_iter().map(|(_, id)| id).zip(results), delete.dry_run, printer)
+}
+
+/// Ends what documents have made, each named with the words before its refusal; a refusal of one is a failure of all.
+pub(super) fn end(
+    named: &[(String, DocumentId)],
+    dry_run: bool,
+    ignore_not_found: bool,
+    common: &Common,
+) -> Result<Vec<v1::DocumentResult>, Failure> {
     let references = named.iter().map(|(_, id)| v1::DocumentRef {
         kind: id.kind().to_string(),
         network: id.network().to_string(),
         name: id.name().to_owned(),
     });
-    let request = v1::DeleteRequest {
-        documents: references.collect(),
-        dry_run: delete.dry_run,
-        ignore_not_found: delete.ignore_not_found,
-    };
+    let request = v1::DeleteRequest { documents: references.collect(), dry_run, ignore_not_found };
     let results = converse(async { answer(admin(common).await?.delete(request)).await })?.results;
     let flaws = named.iter().zip(&results).filter(|(_, result)| result.effect() == Effect::Refused);
     let flaws: Vec<String> = flaws.map(|((place, _), result)| format!("{place}{}", result.message)).collect();
     let others = results.len() > flaws.len();
     document::refuse(flaws)
         .map_err(|failure| if others { failure.hint("nothing was changed") } else { failure })?;
-    show(named.into_iter().map(|(_, id)| id).zip(results), delete.dry_run, printer)
+    Ok(results)
 }
 
 fn id(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<DocumentId, Failure> {

@@ -166,6 +166,16 @@ fn remove_node(name: &NodeName, force: bool, common: &Common, printer: &Printer)
     Ok(())
 }
 
+/// A service's name and its network: the one that is said, or the only one that has such a service.
+pub(super) fn locate(named: &NamedService, common: &Common) -> Result<(String, String), Failure> {
+    let ServiceRef { name, network } = named.reference().map_err(Failure::usage)?;
+    let network = match network {
+        Some(network) => network.to_string(),
+        None => find_service(named, common)?.0.network,
+    };
+    Ok((name.to_string(), network))
+}
+
 pub(super) fn find_service(
     named: &NamedService,
     common: &Common,
@@ -185,12 +195,8 @@ pub(super) fn find_service(
 }
 
 fn remove_service(named: &NamedService, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let ServiceRef { name, network } = named.reference().map_err(Failure::usage)?;
-    let network = match network {
-        Some(network) => network.to_string(),
-        None => find_service(named, common)?.0.network,
-    };
-    let request = v1::RemoveServiceRequest { network: network.clone(), name: name.to_string() };
+    let (name, network) = locate(named, common)?;
+    let request = v1::RemoveServiceRequest { network: network.clone(), name: name.clone() };
     converse(async { answer(admin(common).await?.remove_service(request)).await })?;
     let text = format!("service {name} of network {network} removed");
     printer.done(&Done::of("Service", &name, "deleted").in_network(network), &text)

@@ -2,15 +2,15 @@
 //! documents as any; on another one its agent registers them, in a file of its services.d.
 
 use sealane_proto::document::{
-    ApiVersion, CheckSpec, Document, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec,
+    ApiVersion, CheckSpec, Document, DocumentId, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec,
 };
-use sealane_proto::types::{Hosts, Mtls, Port, Probe, Protocol, ServicePort, ServiceRef};
+use sealane_proto::types::{Hosts, Mtls, Port, Probe, Protocol, ServicePort};
 use sealane_proto::wire::v1;
 use v1::agent_client::AgentClient;
 use v1::document_result::Effect;
 
-use super::apply::submit;
-use super::members::find_service;
+use super::apply::{end, submit};
+use super::members::{find_service, locate};
 use crate::args::{Common, NamedService, Register};
 use crate::client::{CONTROL_SOCKET, admin, agent, answer, converse};
 use crate::document::Written;
@@ -64,49 +64,43 @@ fn wait(waits: &str, printer: &Printer) {
 
 /// `sealane service deregister`.
 pub(crate) fn deregister(named: &NamedService, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let ServiceRef { name, network } = named.reference().map_err(Failure::usage)?;
-    let control = is_control_host(common);
-    let known = find_service(named, common);
-    let network = match (network, &known) {
-        (Some(network), _) => network.to_string(),
-        (None, Ok((found, _))) => found.network.clone(),
-        (None, Err(failure)) => return Err(failure.clone()),
-    };
-    let waits = if control {
-        let service = known?.0.service.unwrap_or_default();
-        if service.external.is_empty() {
-            return Err(Failure::new(format!(
-                "service {name} of network {network} has no external instances"
-            ))
-            .hint(format!("`sealane delete service {name}.{network}` ends its document")));
-        }
-        if !service.registrar.is_empty() {
-            let registrar = &service.registrar;
-            let message = format!("service {name} of network {network} is registered by node {registrar}");
-            return Err(
-                Failure::new(message).hint(format!("`sealane service deregister {name}.{network}` there"))
-            );
-        }
-        let documents = vec![v1::DocumentRef {
-            kind: "Service".into(),
-            network: network.clone(),
-            name: name.to_string(),
-        }];
-        let request = v1::DeleteRequest { documents, dry_run: false, ignore_not_found: false };
-        let results = converse(async { answer(admin(common).await?.delete(request)).await })?.results;
-        if let Some(refused) = results.iter().find(|result| result.effect() == Effect::Refused) {
-            return Err(Failure::new(refused.message.clone()));
-        }
-        String::new()
+    let (name, network, waits) = if is_control_host(common) {
+        let (name, network) = end_document(named, common)?;
+        (name, network, String::new())
     } else {
-        let request = v1::DeregisterServiceRequest { network: network.clone(), name: name.to_string() };
-        converse(async { answer(AgentClient::new(agent(common).await?).deregister_service(request)).await })?
-            .waits
+        let (name, network) = locate(named, common)?;
+        let request = v1::DeregisterServiceRequest { network: network.clone(), name: name.clone() };
+        let done = converse(async {
+            answer(AgentClient::new(agent(common).await?).deregister_service(request)).await
+        })?;
+        (name, network, done.waits)
     };
     let text = format!("service {name} of network {network} deregistered");
     printer.done(&Done::of("Service", &name, "deregistered").in_network(network), &text)?;
     wait(&waits, printer);
     Ok(())
+}
+
+/// Ends the document of a service that was registered on the control host; answers the service's name and network.
+fn end_document(named: &NamedService, common: &Common) -> Result<(String, String), Failure> {
+    let (v1::ServiceView { network, service, .. }, _) = find_service(named, common)?;
+    let v1::Service { name, external, registrar, .. } = service.unwrap_or_default();
+    if external.is_empty() {
+        return Err(Failure::new(format!("service {name} of network {network} has no external instances"))
+            .hint(format!("`sealane delete service {name}.{network}` ends its document")));
+    }
+    if !registrar.is_empty() {
+        let message = format!("service {name} of network {network} is registered by node {registrar}");
+        return Err(
+            Failure::new(message).hint(format!("`sealane service deregister {name}.{network}` there"))
+        );
+    }
+    let id = DocumentId::Service(
+        network.parse().map_err(Failure::of("the network"))?,
+        name.parse().map_err(Failure::of("the service"))?,
+    );
+    end(&[(String::new(), id)], false, false, common)?;
+    Ok((name, network))
 }
 
 /// What is asked for as a document; without a port, the one that the addresses have.
