@@ -3,10 +3,9 @@
 use sealane_proto::document::{Document, nearest};
 use sealane_proto::types::Hosts;
 use sealane_proto::wire::v1;
-use sealane_proto::wire::v1::read_client::ReadClient;
 use tonic::transport::Channel;
 
-use crate::client::answer;
+use crate::client::{answer, reader};
 use crate::printer::Printer;
 
 /// What a document is about and which hosts it is for.
@@ -25,7 +24,7 @@ pub(super) async fn warn(channel: Channel, named: &[(String, &Hosts)], printer: 
     if named.iter().all(|(_, hosts)| hosts.are_all()) {
         return;
     }
-    let listed = answer(ReadClient::new(channel).list_nodes(v1::ListNodesRequest {})).await;
+    let listed = answer(reader(channel).list_nodes(v1::ListNodesRequest {})).await;
     // What was asked for is done: that the hosts cannot be listed now changes nothing.
     let Ok(listed) = listed else { return };
     let known: Vec<String> =
