@@ -3,6 +3,7 @@
 
 mod args;
 mod attach;
+mod below;
 mod check;
 mod clean;
 mod client;

@@ -4,10 +4,11 @@ mod files;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::args::{Common, Installed};
+use crate::below::below;
 use crate::failure::{Failure, require_root};
 use crate::life::running;
 use crate::printer::Printer;
@@ -105,10 +106,6 @@ fn root<'a>(wanted: &'a Installed, verb: &str) -> Result<&'a Path, Failure> {
         Some(root) => Ok(root),
         None => require_root(verb).map(|()| Path::new("/")),
     }
-}
-
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

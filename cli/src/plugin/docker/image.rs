@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::below::below;
 use crate::failure::Failure;
 
 /// The program in the plugin.
@@ -26,8 +27,9 @@ pub(super) fn build(dir: &Path, agent: &Path) -> Result<(), Failure> {
             .hint("name a new folder, or remove it"));
     }
     let root = dir.join("rootfs");
-    fs::create_dir_all(root.join("run/docker/plugins")).map_err(fail(&root))?;
-    fs::create_dir_all(inside(&root, Path::new(AGENT))).map_err(fail(&root))?;
+    for folder in [PLUGINS, AGENT] {
+        fs::create_dir_all(below(&root, Path::new(folder))).map_err(fail(&root))?;
+    }
     let own = std::env::current_exe().map_err(Failure::of("cannot find this program"))?;
     copy(&own, &root, Path::new(PROGRAM))?;
     let maps = fs::read_to_string("/proc/self/maps").map_err(Failure::of("cannot read /proc/self/maps"))?;
@@ -38,7 +40,7 @@ pub(super) fn build(dir: &Path, agent: &Path) -> Result<(), Failure> {
         link(&root, folder).map_err(fail(&root.join(folder)))?;
     }
     let program = fs::read(&own).map_err(Failure::of(own.display()))?;
-    if let Some(loader) = interpreter(&program).filter(|loader| !inside(&root, loader).exists()) {
+    if let Some(loader) = interpreter(&program).filter(|loader| !below(&root, loader).exists()) {
         copy(&loader, &root, &loader)?;
     }
     let config = dir.join("config.json");
@@ -46,13 +48,8 @@ pub(super) fn build(dir: &Path, agent: &Path) -> Result<(), Failure> {
     fs::write(&config, text).map_err(fail(&config))
 }
 
-/// Where a path is below another root.
-fn inside(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
 fn copy(from: &Path, root: &Path, to: &Path) -> Result<(), Failure> {
-    let target = inside(root, to);
+    let target = below(root, to);
     let folder = target.parent().unwrap_or(root);
     let copied = fs::create_dir_all(folder).and_then(|()| fs::copy(from, &target));
     copied.map(drop).map_err(Failure::of(format!("cannot copy {} to {}", from.display(), target.display())))
@@ -65,7 +62,7 @@ fn link(root: &Path, folder: &str) -> io::Result<()> {
     if own.exists() {
         return Ok(());
     }
-    fs::create_dir_all(root.join(target.strip_prefix("/").unwrap_or(&target)))?;
+    fs::create_dir_all(below(root, &target))?;
     symlink(target, own)
 }
 
