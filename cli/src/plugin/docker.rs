@@ -19,6 +19,6 @@ pub(crate) fn call(action: PluginAction, printer: &Printer) -> Result<(), Failur
             ));
             Ok(())
         }
-        PluginAction::Serve { listen, agent } => relay::serve(&listen, agent),
+        PluginAction::Serve { listen, agent } => relay::serve(&listen, &agent),
     }
 }

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::args::Common;
-use crate::client::{agent, coming_agent, refusal};
+use crate::client::{self, agent, coming_agent, refusal};
 use crate::failure::{Exit, Failure};
 use crate::printer::Format;
 
@@ -230,12 +230,10 @@ pub(super) fn inode(path: &str) -> Result<u64, String> {
 }
 
 fn converse<T>(patience: Duration, talk: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        let told = Failure::new(format!("cannot start a runtime: {error}"));
-        Refused { kind: Kind::Failed, retry: true, told }
-    })?;
     let late =
         || unreachable(Failure::new(format!("no answer of the agent within {} s", patience.as_secs())));
-    runtime.block_on(async { tokio::time::timeout(patience, talk).await.unwrap_or_else(|_| Err(late())) })
+    let answered = client::converse(async { Ok(tokio::time::timeout(patience, talk).await) });
+    answered
+        .map_err(|told| Refused { kind: Kind::Failed, retry: true, told })?
+        .unwrap_or_else(|_| Err(late()))
 }

@@ -8,6 +8,7 @@ use sealane_base::{task, telemetry};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
+use crate::client::converse;
 use crate::failure::Failure;
 
 /// How long an agent that starts anew may be away; dockerd itself tries again for about as long.
@@ -16,17 +17,15 @@ const AWAY: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the process ends.
-pub(super) fn serve(listen: &Path, agent: PathBuf) -> Result<(), Failure> {
+pub(super) fn serve(listen: &Path, agent: &Path) -> Result<(), Failure> {
     telemetry::init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Failure::of("cannot start"))?;
-    runtime.block_on(async move {
+    converse(async {
         let listener = Listener::bind(listen);
         let mut listener = listener.map_err(Failure::of(format!("cannot listen at {}", listen.display())))?;
         loop {
             match listener.accept().await {
                 // A conversation ends with either side.
-                Ok(dockerd) => task::spawn("docker-relay", relay(dockerd, agent.clone())).detach(),
+                Ok(dockerd) => task::spawn("docker-relay", relay(dockerd, agent.to_owned())).detach(),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
                     sleep(AGAIN).await;
