@@ -38,11 +38,7 @@ pub(crate) struct Installed {
 fn socket(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
-    if path.is_absolute()
-        && plain
-        && path.extension().is_some_and(|end| end == "sock")
-        && path.file_stem().is_some()
-    {
+    if path.is_absolute() && plain && path.extension().is_some_and(|end| end == "sock") {
         Ok(path)
     } else {
         Err("it must be the absolute path of a socket, like /run/docker/plugins/sealane.sock".to_owned())

@@ -85,9 +85,9 @@ fn some<R: Row>(
 /// What is said of a service whose calls are all refused.
 fn down(view: &v1::ServiceView) -> Option<String> {
     let v1::ServiceView { network, service, ready: 0, instances, unserved, .. } = view else { return None };
-    let v1::Service { name, declared, ports, .. } = service.as_ref()?;
+    let v1::Service { name, declared, ports, check, .. } = service.as_ref()?;
     // Nobody calls a service that offers nothing; what keeps instances outside every network, the host says that checks them.
-    if ports.is_empty() || service.as_ref().is_some_and(|service| service.check.is_some()) {
+    if ports.is_empty() || check.is_some() {
         return None;
     }
     if !unserved.is_empty() {
