@@ -38,7 +38,7 @@ use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Key, Registry, ToldMetrics};
 use crate::tap::{self, TapMetrics};
 use crate::workload::{self, Containers, Context, Workloads, boot_id, follow_containers};
-use crate::{gateway, health, metrics, node, orphans, outside};
+use crate::{gateway, health, layout, metrics, node, orphans, outside};
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -103,13 +103,13 @@ impl Agent {
 /// # Errors
 /// When the data directory cannot be read.
 pub fn has_joined(data_dir: &Path) -> Result<bool, StartError> {
-    Ok(Folder::open(data_dir.join("node"))?.read("node")?.is_some())
+    Ok(Folder::open(data_dir.join(layout::NODE))?.read("node")?.is_some())
 }
 
 /// As which host this data directory has joined a mesh, as far as it still tells.
 #[must_use]
 pub fn joined_as(data_dir: &Path) -> Option<NodeName> {
-    let identity = Folder::open(data_dir.join("node")).ok()?.read("node").ok()??;
+    let identity = Folder::open(data_dir.join(layout::NODE)).ok()?.read("node").ok()??;
     Some(NodeIdentity::from_bytes(&identity).ok()?.node.name)
 }
 
@@ -125,7 +125,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let disk = Disk::new(config.data_dir.clone());
-    let folder = Folder::open(config.data_dir.join("node"))?.on(&disk);
+    let folder = Folder::open(config.data_dir.join(layout::NODE))?.on(&disk);
     let identity = identity(&folder, &config, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
     let renewed = RenewedNode { identity, folder, published };
@@ -191,7 +191,7 @@ impl Ground {
             hopper,
             overlay,
             held,
-            certs: Arc::new(certs_of(folder_of(&config, &disk, "identities")?, identity, &stored)),
+            certs: Arc::new(certs_of(folder_of(&config, &disk, layout::IDENTITIES)?, identity, &stored)),
             sidecars: Arc::new(Registry::default()),
             forwarder: Arc::new(Forwarder::new(host_resolvers(), dns_metrics.clone())),
             dns_metrics,
@@ -202,7 +202,7 @@ impl Ground {
             boot,
             roster: Default::default(),
             troubles: Default::default(),
-            containers: Containers::recall(folder_of(&config, &disk, "containers")?)?,
+            containers: Containers::recall(folder_of(&config, &disk, layout::CONTAINERS)?)?,
             disk,
             tap_metrics: TapMetrics::register(&registry)?,
         });
@@ -293,7 +293,7 @@ fn docker_tasks(
 ) -> Result<Vec<Task>, StartError> {
     let (engine, mut door, mut tasks) = (Engine::at(config.docker_api.clone()), None, Vec::new());
     if let Some(plugin) = &config.docker_plugin {
-        let folder = folder_of(config, &context.disk, "docker")?;
+        let folder = folder_of(config, &context.disk, layout::DOCKER)?;
         let opened = Docker::open(workloads.clone(), context.overlay.clone(), folder, engine.clone())?;
         tasks.push(docker::serve(opened.clone(), plugin)?);
         context.containers.expect();
@@ -333,9 +333,9 @@ struct Folders {
 impl Folders {
     fn open(config: &Config, disk: &Arc<Disk>) -> Result<Self, DiskError> {
         Ok(Self {
-            networks: folder_of(config, disk, "networks")?,
-            workloads: folder_of(config, disk, "workloads")?,
-            reservations: folder_of(config, disk, "reservations")?,
+            networks: folder_of(config, disk, layout::NETWORKS)?,
+            workloads: folder_of(config, disk, layout::WORKLOADS)?,
+            reservations: folder_of(config, disk, layout::RESERVATIONS)?,
         })
     }
 }

@@ -20,6 +20,7 @@ use sealane_proto::types::UnderlayAddr;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+use crate::layout::NETNS;
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket};
 use crate::nft::{self, KnownHost, NftError, Surroundings};
 
@@ -227,7 +228,7 @@ fn uplinks(hopper: &Hopper, host: &NetNs, underlay: UnderlayAddr) -> Result<BTre
 pub fn clean(run_dir: &Path) -> Result<Vec<String>, EgressError> {
     let hopper = Hopper::start().map_err(NetlinkError::from)?;
     let host = NetNs::current().map_err(|error| NetlinkError::from(io::Error::other(error)))?;
-    let entries = std::fs::read_dir(run_dir.join("netns")).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(run_dir.join(NETNS)).into_iter().flatten().flatten();
     for network in entries.filter_map(|entry| NetNs::open(entry.path()).ok()) {
         let mut socket = Socket::open(&hopper, &network)?;
         let ours = socket.links()?.into_iter().find(|link| link.name == nft::NETWORK_LINK);

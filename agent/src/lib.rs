@@ -18,6 +18,7 @@ mod held;
 mod host;
 mod ipam;
 pub mod labels;
+pub mod layout;
 mod metrics;
 pub mod netlink;
 pub mod nft;

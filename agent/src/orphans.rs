@@ -8,6 +8,7 @@ use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
 use crate::error::StartError;
+use crate::layout::NETNS;
 use crate::nft;
 use crate::overlay::Overlay;
 
@@ -29,7 +30,7 @@ pub(crate) async fn remove(
         }
     }
     overlay.forget_carriers_but(carried).await?;
-    let entries = match fs::read_dir(run_dir.join("netns")) {
+    let entries = match fs::read_dir(run_dir.join(NETNS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };

@@ -23,7 +23,6 @@ use crate::attachment::{Hold, Seated};
 use crate::seat::DeviceName;
 use crate::sidecar::Key;
 use crate::workload::Context;
-pub use device::FOLDER;
 pub(crate) use device::{TapError, exists, room};
 use device::{Way, all, tear_down};
 pub(crate) use metrics::TapMetrics;

@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sealane_agent::layout;
 use sealane_sys::{NetNs, Process};
 
 use crate::args::{Clean, Common};
+use crate::attach::UNITS;
+use crate::client::{AGENT_SOCKET, CONTROL_SOCKET};
 use crate::failure::{Exit, Failure, require_root};
 use crate::life::{recorded, running};
 use crate::printer::Printer;
@@ -40,11 +43,11 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for what in ["agent", "control"] {
         end(what, running(&run_dir.join(format!("{what}.pid")))?, printer)?;
     }
-    for record in listed(&run_dir.join("sidecars"))? {
+    for record in listed(&run_dir.join(layout::SIDECARS))? {
         let name = record.file_stem().unwrap_or_default().to_string_lossy();
         end(&format!("sidecar {name}"), recorded(&record), printer)?;
     }
-    end("keep", running(&run_dir.join("keep.pid"))?, printer)?;
+    end("keep", running(&run_dir.join(sealane_keep::PID_FILE))?, printer)?;
     if let Some(socket) = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {}, at which Docker called its plugin", socket.display()));
     }
@@ -54,7 +57,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for what in sealane_agent::tap::clean(run_dir).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {what}"));
     }
-    for namespace in listed(&run_dir.join("netns"))? {
+    for namespace in listed(&run_dir.join(layout::NETNS))? {
         forget_rules(&namespace, printer);
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }
@@ -95,36 +98,16 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
 
 /// Whether an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
-    const RUN: [&str; 11] = [
-        "agent.pid",
-        "channel",
-        "control.pid",
-        "docker-plugin",
-        "keep.pid",
-        "ip_forward-was-off",
-        "netns",
-        "resolv",
-        "sidecars",
-        crate::attach::UNITS,
-        sealane_agent::tap::FOLDER,
-    ];
-    const DATA: [&str; 9] = [
-        "containers",
-        "control.lock",
-        "control.redb",
-        "docker",
-        "identities",
-        "networks",
-        "node",
-        "reservations",
-        "workloads",
-    ];
-    const SOCKETS: [&str; 4] = ["agent.sock", "control.sock", "keep.sock", "sidecar.sock"];
+    const RUN: [&str; 4] = ["agent.pid", "control.pid", sealane_keep::PID_FILE, UNITS];
+    const DATA: [&str; 2] = ["control.lock", "control.redb"];
+    const SOCKETS: [&str; 4] =
+        [AGENT_SOCKET, CONTROL_SOCKET, sealane_keep::SOCKET, sealane_proto::sidecar::SOCKET];
+    const ALL: [&[&str]; 4] = [&RUN, &layout::RUN, &DATA, &layout::DATA];
     // Stores of before, and what was being written when its writer was killed.
     let beside = |name: &str, of: &[&str]| {
         of.iter().any(|of| name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
     };
-    RUN.contains(&name) || DATA.contains(&name) || beside(name, &SOCKETS) || beside(name, &["control.redb"])
+    ALL.iter().any(|names| names.contains(&name)) || beside(name, &SOCKETS) || beside(name, &["control.redb"])
 }
 
 fn confirm(stake: &Stake, run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result<(), Failure> {

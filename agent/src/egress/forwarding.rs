@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+use crate::layout::FORWARDING;
 use crate::workload::boot_id;
 
 const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -16,7 +17,7 @@ const REDIRECTS: &str = "/proc/sys/net/ipv4/conf/all/accept_redirects";
 /// Where it is written that forwarding was off: the boot's name, as a reboot sets it anew, and what
 /// accept_redirects was.
 fn memory(run_dir: &Path) -> PathBuf {
-    run_dir.join("ip_forward-was-off")
+    run_dir.join(FORWARDING)
 }
 
 /// Switches forwarding on; answers whether it was off.

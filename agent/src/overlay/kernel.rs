@@ -14,6 +14,7 @@ use sealane_sys::{NetNs, NetNsError};
 use super::gate::HostGate;
 use super::ways::Ways;
 use super::{OverlayConfig, lock};
+use crate::layout::NETNS;
 
 /// What the files of networks' namespaces begin with; a workload's has a dot, which no name has.
 const NETWORK_PREFIX: &str = "net-";
@@ -39,7 +40,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     fn netns_dir(&self) -> PathBuf {
-        self.config.run_dir.join("netns")
+        self.config.run_dir.join(NETNS)
     }
 
     pub(super) fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {

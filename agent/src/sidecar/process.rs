@@ -16,10 +16,8 @@ use socket2::{SockRef, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::Key;
+use crate::layout::SIDECARS;
 use crate::readable;
-
-/// The folder of the run directory that holds a pid file per sidecar.
-const FOLDER: &str = "sidecars";
 
 /// Between the name of a record and the pid of a sidecar that another one follows.
 const LEAVING: &str = ".leaving-";
@@ -127,7 +125,7 @@ fn record_path(run_dir: &Path, key: &Key) -> PathBuf {
 }
 
 fn place(run_dir: &Path, name: &str) -> PathBuf {
-    run_dir.join(FOLDER).join(format!("{name}.pid"))
+    run_dir.join(SIDECARS).join(format!("{name}.pid"))
 }
 
 /// Writes down that `process` is the sidecar of this name (`<network>.<workload>`).
@@ -184,7 +182,7 @@ pub(crate) async fn end(run_dir: &Path, key: &Key) -> io::Result<()> {
 
 /// The pids of recorded sidecars that still run.
 pub(super) fn recorded_pids(run_dir: &Path) -> io::Result<BTreeSet<u32>> {
-    let entries = match fs::read_dir(run_dir.join(FOLDER)) {
+    let entries = match fs::read_dir(run_dir.join(SIDECARS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         entries => entries?,
     };
@@ -221,7 +219,7 @@ pub(crate) fn stop_of(run_dir: &Path, workload: &str) -> io::Result<usize> {
 /// When the folder cannot be read.
 fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut stopped = 0;
-    let entries = match fs::read_dir(run_dir.join(FOLDER)) {
+    let entries = match fs::read_dir(run_dir.join(SIDECARS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         entries => entries?,
     };

@@ -10,12 +10,11 @@ use netlink_packet_route::link::InfoKind;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, tap};
 
+use crate::layout::TAPS;
 use crate::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
 use crate::nft::{self, NftError};
 use crate::seat::DeviceName;
 
-/// The folder of rooms, below the run directory.
-pub const FOLDER: &str = "taps";
 /// What the name of the pair's outer end begins with.
 const OUTER: &str = "slt";
 /// The pair's end in the room.
@@ -78,7 +77,7 @@ pub(super) struct Stands {
 }
 
 pub(crate) fn room(run_dir: &Path, device: &DeviceName) -> PathBuf {
-    run_dir.join(FOLDER).join(device.as_str())
+    run_dir.join(TAPS).join(device.as_str())
 }
 
 /// A number for the device's pair and table that no other device's has (FNV-1a, of which 48 bits are taken).
@@ -209,7 +208,7 @@ pub(super) fn tear_down(
 /// # Errors
 /// When the folder cannot be read.
 pub(super) fn all(run_dir: &Path) -> io::Result<Vec<DeviceName>> {
-    let entries = match fs::read_dir(run_dir.join(FOLDER)) {
+    let entries = match fs::read_dir(run_dir.join(TAPS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };

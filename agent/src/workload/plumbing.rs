@@ -13,6 +13,7 @@ use sealane_sys::NetNs;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{AttachError, Context};
+use crate::layout::{NETNS, RESOLV};
 use crate::nft;
 use crate::overlay::{Local, OverlayError};
 use crate::seat::{Owner, Seat};
@@ -33,11 +34,11 @@ pub(super) struct Plumbed {
 }
 
 pub(super) fn netns_path(run_dir: &Path, key: &Key) -> PathBuf {
-    run_dir.join("netns").join(key.record_name())
+    run_dir.join(NETNS).join(key.record_name())
 }
 
 pub(super) fn resolv_path(run_dir: &Path, key: &Key) -> PathBuf {
-    run_dir.join("resolv").join(format!("{}.conf", key.record_name()))
+    run_dir.join(RESOLV).join(format!("{}.conf", key.record_name()))
 }
 
 fn listeners_key(key: &Key) -> String {

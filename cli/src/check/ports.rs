@@ -4,6 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
+use sealane_agent::layout::NETNS;
+
 use super::Finding;
 use super::running::runs;
 use crate::args::Check;
@@ -47,7 +49,7 @@ pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
 
 /// Whether an agent of this run directory has set networks up.
 fn carries_networks(run_dir: &Path) -> bool {
-    let handles = std::fs::read_dir(run_dir.join("netns")).into_iter().flatten().flatten();
+    let handles = std::fs::read_dir(run_dir.join(NETNS)).into_iter().flatten().flatten();
     handles.into_iter().any(|handle| handle.file_name().to_string_lossy().starts_with("net-"))
 }
 

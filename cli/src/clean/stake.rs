@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sealane_agent::layout::{NETNS, NODE};
 use sealane_proto::client::unix_channel;
 use sealane_proto::wire::v1;
 
@@ -41,8 +42,8 @@ impl Stake {
     /// Looks, and asks what runs.
     pub(super) fn of(run_dir: &Path, data_dir: Option<&Path>) -> Result<Self, Failure> {
         let store = data_dir.filter(|folder| folder.join("control.redb").exists());
-        let identity = data_dir.filter(|folder| folder.join("node").exists());
-        let namespaces = listed(&run_dir.join("netns"))?;
+        let identity = data_dir.filter(|folder| folder.join(NODE).exists());
+        let namespaces = listed(&run_dir.join(NETNS))?;
         let is_network =
             |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("net-"));
         Ok(Self {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sealane_agent::layout::NETNS;
 use sealane_proto::client::{ConnectError, unix_channel};
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -18,7 +19,7 @@ pub(super) const RESTARTING: Duration = Duration::from_secs(15);
 const COMING: Duration = Duration::from_secs(1);
 /// What an agent leaves in its run directory however it ended, and whoever else of the host's was killed with it.
 /// `sealane clean` removes it, and it does not outlive the boot.
-const TRACES: [&str; 3] = ["keep.pid", "agent.pid", "netns"];
+const TRACES: [&str; 3] = [sealane_keep::PID_FILE, "agent.pid", NETNS];
 /// How often it is looked for meanwhile.
 const AGAIN: Duration = Duration::from_millis(20);
 

@@ -14,9 +14,7 @@ use sealane_sys::Process;
 use socket2::SockRef;
 
 use crate::held::Held;
-
-/// In the run directory: which socket it is, and where, for the next agent and for whoever removes it.
-const RECORD: &str = "docker-plugin";
+use crate::layout::DOCKER_PLUGIN;
 
 /// By what keep holds it.
 #[must_use]
@@ -49,7 +47,7 @@ pub(super) fn listen(path: &Path, run_dir: &Path, held: &Held) -> io::Result<Lis
 pub(super) fn hold(listener: &Listener, path: &Path, run_dir: &Path, held: &Held) {
     let record = [inode(path).to_string().as_bytes(), b" ", path.as_os_str().as_encoded_bytes()].concat();
     let kept = listener.copy().and_then(|copy| {
-        fs::write(run_dir.join(RECORD), record)?;
+        fs::write(run_dir.join(DOCKER_PLUGIN), record)?;
         held.put(&key(path), vec![copy]).map_err(io::Error::other)
     });
     if let Err(error) = kept {
@@ -62,7 +60,7 @@ fn inode(path: &Path) -> u64 {
 }
 
 fn recorded(run_dir: &Path) -> io::Result<Option<(u64, PathBuf)>> {
-    let record = match fs::read(run_dir.join(RECORD)) {
+    let record = match fs::read(run_dir.join(DOCKER_PLUGIN)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         record => record?,
     };
@@ -98,7 +96,7 @@ pub fn retire(run_dir: &Path, kept: Option<&Path>) -> io::Result<Option<PathBuf>
     if is_ours {
         fs::remove_file(&path)?;
     }
-    fs::remove_file(run_dir.join(RECORD))?;
+    fs::remove_file(run_dir.join(DOCKER_PLUGIN))?;
     Ok(is_ours.then_some(path))
 }
 
@@ -113,7 +111,7 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         fs::write(&file, "").unwrap();
         let record = |path: &Path, number: u64| {
-            fs::write(dir.path().join(RECORD), format!("{number} {}", path.display())).unwrap();
+            fs::write(dir.path().join(DOCKER_PLUGIN), format!("{number} {}", path.display())).unwrap();
         };
         assert_eq!(retire(dir.path(), None).unwrap(), None, "no agent was there");
         record(&socket, inode(&socket));
