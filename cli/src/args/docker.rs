@@ -13,7 +13,7 @@ pub(crate) struct Docker {
     pub(crate) action: DockerAction,
 }
 
-/// What can be done about it.
+/// The verbs below `sealane docker`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DockerAction {
     /// Make this host's agent Docker's network plugin, whose socket is there before dockerd starts
@@ -24,7 +24,7 @@ pub(crate) enum DockerAction {
     Plugin(ManagedPlugin),
 }
 
-/// Where.
+/// The place of the plugin and of the files about it.
 #[derive(Debug, Args)]
 pub(crate) struct Installed {
     /// The plugin's socket; Docker calls the plugin by its name

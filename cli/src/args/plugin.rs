@@ -11,7 +11,7 @@ pub(crate) struct ManagedPlugin {
     pub(crate) action: PluginAction,
 }
 
-/// What can be done about the plugin.
+/// The verbs below `sealane docker plugin`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginAction {
     /// Write what `docker plugin create NAME DIR` makes a plugin of; DIR is made, and may not be there

@@ -52,7 +52,7 @@ pub(super) fn find(name: &str) -> Result<Container, Failure> {
     }
 }
 
-/// What is said of a container that is there and has no process.
+/// The failure for a container that is there and has no process.
 fn idle(program: &str, name: &str, state: &str) -> Failure {
     let start = format!("`{program} start {name}` starts it; then attach it again");
     let (what, hint) = match state {
@@ -116,7 +116,7 @@ fn started(pid: u32) -> Option<u64> {
 struct Told {
     id: String,
     name: Option<String>,
-    /// In the runtime's word, such as `running`, `exited`, `created`.
+    /// Its state in the runtime's word, such as `running`, `exited`, `created`.
     state: String,
     /// 0 when it does not run.
     pid: u32,

@@ -13,10 +13,10 @@ use crate::failure::Failure;
 /// The folder below the run directory that has one of each unit's.
 pub(crate) const FOLDER: &str = "units";
 
-/// What is made for a unit.
+/// A unit's namespace and resolv.conf, in a folder of its own.
 pub(super) struct Unit {
     folder: PathBuf,
-    /// By what name the agent holds it.
+    /// The name by which the agent holds its attachment.
     pub(super) holder: String,
 }
 

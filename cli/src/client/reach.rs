@@ -17,7 +17,7 @@ const STARTING: Duration = Duration::from_secs(5);
 pub(super) const RESTARTING: Duration = Duration::from_secs(15);
 /// How long it may take until there is a process, for those who start one in the background just before.
 const COMING: Duration = Duration::from_secs(1);
-/// What an agent leaves in its run directory however it ended, and whoever else of the host's was killed with it.
+/// The names that an agent leaves in its run directory however it ended, and whoever else of the host's was killed with it.
 /// `sealane clean` removes it, and it does not outlive the boot.
 const TRACES: [&str; 3] = [sealane_keep::PID_FILE, "agent.pid", NETNS];
 /// How often it is looked for meanwhile.
@@ -91,7 +91,7 @@ pub(super) fn comes(socket: &Path) -> bool {
     lives(socket) || is_of_host(socket)
 }
 
-/// Whether the run directory is that of a host, whose agent comes back.
+/// Tells whether the run directory is that of a host, whose agent comes back.
 fn is_of_host(socket: &Path) -> bool {
     TRACES.iter().any(|trace| socket.with_file_name(trace).exists())
 }

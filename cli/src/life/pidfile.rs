@@ -28,10 +28,10 @@ pub(crate) struct Claimed {
 
 /// How often it is looked at whether somebody removed a pid file.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a killed process may go on holding its file: a child that it had just begun has the lock until it is a
-/// program of its own.
+/// The time for which a killed process may go on holding its file: a child that it had just begun has the lock until it
+/// is a program of its own.
 const LAST: Duration = Duration::from_secs(2);
-/// How often such a file is tried again.
+/// The time between two tries of such a file.
 const TRY: Duration = Duration::from_millis(10);
 
 impl PidFile {

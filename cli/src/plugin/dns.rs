@@ -1,10 +1,10 @@
-//! Whom a container asks for names, and how, as runtimes are told.
+//! The resolvers of a container, as runtimes are told of them.
 
 use serde_json::{Map, Value};
 
 use super::json::{Object, Wrong, words};
 
-/// Whom to ask for names, and how.
+/// The resolvers that a container asks, and how it asks them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dns {
     pub(super) nameservers: Vec<String>,
@@ -14,7 +14,7 @@ pub(super) struct Dns {
 }
 
 impl Dns {
-    /// Ours, as the agent has written it down.
+    /// Our resolver and search list, as the agent has written them down.
     pub(super) fn ours(nameserver: &str, resolv_conf: &str) -> Self {
         // Without the file, the nameserver alone is told.
         let told = std::fs::read_to_string(resolv_conf).unwrap_or_default();
@@ -22,7 +22,7 @@ impl Dns {
         Self { nameservers: nameservers.map(str::to_owned).collect(), ..Self::of_resolv_conf(&told) }
     }
 
-    /// The kubelet writes its keys with capitals, and other words than the specification.
+    /// Reads a section. The kubelet writes its keys with capitals, and other words than the specification.
     pub(super) fn of(key: &str, section: &Object) -> Result<Self, Wrong> {
         let mut dns = Self::default();
         for (name, value) in section {
@@ -76,7 +76,7 @@ impl Dns {
         Value::Object(section)
     }
 
-    /// What a resolv.conf says.
+    /// Reads a resolv.conf.
     fn of_resolv_conf(text: &str) -> Self {
         let mut dns = Self::default();
         for line in text.lines() {

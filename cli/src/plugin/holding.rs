@@ -28,15 +28,15 @@ pub(super) const LONGEST: usize = 200;
 /// Why the agent did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// Of what kind it is.
+    /// The kind of refusal, which every runtime has its own number for.
     pub(super) kind: Kind,
-    /// Whether the same may succeed later by itself.
+    /// True when the same may succeed later by itself.
     pub(super) retry: bool,
-    /// What failed, why, and what to do about it.
+    /// The words about what failed, why, and what to do about it.
     pub(super) told: Failure,
 }
 
-/// What kinds of refusals there are.
+/// The kinds of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The agent does not answer, or not in time, or waits for control.
@@ -45,7 +45,7 @@ pub(super) enum Kind {
     Wrong,
     /// There is no such thing.
     Missing,
-    /// Control does not let this host.
+    /// Control does not let this host do that.
     Forbidden,
     /// Control wants nothing of this host any more.
     Removed,
@@ -83,7 +83,7 @@ impl Refused {
         Self { kind, retry, told }
     }
 
-    /// What is told, with the words of whoever asked in the place of the command line's.
+    /// Puts the words of whoever asked in the place of the command line's.
     pub(super) fn in_words(self, words: &[(&str, &str)]) -> Failure {
         let put = |text: String| words.iter().fold(text, |text, (flag, word)| text.replace(flag, word));
         let Failure { message, hint, exit } = self.told;
@@ -196,7 +196,7 @@ fn unreachable(told: Failure) -> Refused {
     Refused { kind: Kind::Unreachable, retry: true, told }
 }
 
-/// What is asked of the agent for a container: `holder` holds it, and it is called `name` unless somebody is.
+/// Asks the agent for a container: `holder` holds it, and it is called `name` unless another workload is.
 pub(super) fn request(
     holder: String,
     netns: Option<&Path>,
@@ -223,7 +223,7 @@ pub(super) fn request(
     }
 }
 
-/// What the kernel knows a namespace by.
+/// The number by which the kernel knows the namespace at a path.
 pub(super) fn inode(path: &str) -> Result<u64, String> {
     let netns = NetNs::open(path).map_err(|error| error.to_string())?;
     netns.inode().map_err(|error| error.to_string())

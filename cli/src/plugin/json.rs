@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
-/// As much of a value is shown.
+/// The most characters of a value that a sentence shows.
 const SHOWN: usize = 100;
 
 /// An object.
@@ -60,7 +60,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// What is there; null and nothing are the same.
+/// Takes null for nothing.
 fn there(value: Option<&Value>) -> Option<&Value> {
     value.filter(|value| !value.is_null())
 }

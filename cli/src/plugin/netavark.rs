@@ -28,7 +28,7 @@ const OPTIONS: [(&str, &str); 5] = [
     ("--mac ", "--mac-address "),
 ];
 
-/// What is to be done.
+/// The calls that podman makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Create,
@@ -119,7 +119,7 @@ fn setup(agent: &Agent, netns: &Path, asked: &Object) -> Result<Value, Failure> 
     Ok(status(seat, &Dns::ours(&location.nameserver, &location.resolv_conf)))
 }
 
-/// What podman writes into the container's resolv.conf and hosts, and shows.
+/// The answer that podman shows, and writes into the container's resolv.conf and hosts.
 fn status(seat: &v1::Attachment, dns: &Dns) -> Value {
     let mut subnets = vec![json!({ "ipnet": format!("{}/{}", seat.address, seat.prefix_len) })];
     if !seat.deny_egress {

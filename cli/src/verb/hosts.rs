@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use crate::client::{answer, reader};
 use crate::printer::Printer;
 
-/// What a document is about and which hosts it is for.
+/// Names what a document is about, with the hosts that it is for.
 pub(super) fn of(document: &Document) -> (String, &Hosts) {
     match document {
         Document::Network(network) => (format!("network {}", network.metadata.name), &network.spec.hosts),

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::view::Done;
 
-/// Whether there is a control plane here, or the one that is meant.
+/// Tells whether a control plane is here, or is the one that is meant.
 fn is_control_host(common: &Common) -> bool {
     match &common.socket {
         Some(socket) => socket.file_name().is_some_and(|name| name == CONTROL_SOCKET),
@@ -103,7 +103,7 @@ fn end_document(named: &NamedService, common: &Common) -> Result<(String, String
     Ok((name, network))
 }
 
-/// What is asked for as a document; without a port, the one that the addresses have.
+/// Makes a document of what is asked for; without a port, with the one that the addresses have.
 fn document(asked: &Register) -> Result<ServiceDocument, Failure> {
     let mut external = asked.addresses.clone();
     external.sort_unstable();

@@ -24,7 +24,7 @@ pub(crate) struct ServiceView {
     instances: u32,
     /// Instances outside every network, which are called in plain; on a host, those that work seen from there.
     external: Vec<String>,
-    /// How hosts find out which of these work: `tcp`, `http:PATH`, or nothing; and how often.
+    /// The check by which hosts find out which of these work: `tcp` or `http:PATH`, and how often; null: none.
     check: Option<String>,
     /// The host that has registered it.
     registrar: Option<String>,

@@ -50,7 +50,7 @@ pub(super) struct Basics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) network: NetworkName,
-    /// What every container of it is an instance of, but for those whose pod says otherwise.
+    /// The instance that every container of it is, but for those whose pod says otherwise.
     pub(super) instance: Instance,
     pub(super) asked: Asked,
     pub(super) previous: Option<Object>,
@@ -102,7 +102,7 @@ impl Config {
     }
 }
 
-/// What a pod's annotations make it, if they are about that.
+/// Reads from a pod's annotations which instance it is; nothing when none of them is about that.
 fn of_pod(annotations: &BTreeMap<String, String>) -> Result<Option<Instance>, CniError> {
     if !annotations.keys().any(|key| key.starts_with(labels::PREFIX)) {
         return Ok(None);

@@ -21,10 +21,10 @@ pub(super) struct Seen {
     there: bool,
     up: bool,
     mac: String,
-    /// Each with the length of its prefix.
+    /// Its addresses, each with the length of its prefix.
     addresses: Vec<(IpAddr, u32)>,
     routes: Vec<Route>,
-    /// Whether somebody answers names where they are asked.
+    /// True when a socket takes questions for names where the container asks them.
     names: bool,
 }
 
@@ -71,7 +71,7 @@ fn seen(hopper: &Hopper, netns: &NetNs, interface: &str) -> Result<Seen, Netlink
     })
 }
 
-/// Whether a table of sockets has one for names at `address`.
+/// Tells whether a table of sockets has one for names at `address`.
 fn listens(table: &str, address: Ipv4Addr) -> bool {
     let place = format!("{:08X}:{DNS:04X}", u32::from_ne_bytes(address.octets()));
     table.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some(place.as_str()))
@@ -97,7 +97,7 @@ fn addresses(seat: &v1::Attachment) -> impl Iterator<Item = (&str, u32)> {
     both.into_iter().filter(|(address, _)| !address.is_empty())
 }
 
-/// What is there and should not be, or the other way round.
+/// Names the first thing that is there and should not be, or the other way round.
 fn difference(seat: &v1::Attachment, nameserver: &str, seen: &Seen) -> Option<String> {
     let interface = &seat.interface;
     if !seen.there {
@@ -132,7 +132,7 @@ fn difference(seat: &v1::Attachment, nameserver: &str, seen: &Seen) -> Option<St
         .then(|| format!("nobody answers names at {nameserver} in the container's namespace"))
 }
 
-/// What of an attachment the runtime was not told, or something else.
+/// Names the first thing of an attachment that the runtime was not told, or was told otherwise.
 fn untold(seat: &v1::Attachment, previous: &Object) -> Option<String> {
     let interface = &seat.interface;
     let told = |key: &str| previous.get(key).and_then(Value::as_array).into_iter().flatten();

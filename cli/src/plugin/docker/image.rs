@@ -1,4 +1,4 @@
-//! What `docker plugin create` takes: a `config.json`, and in `rootfs` this program with the libraries that it has loaded.
+//! The input of `docker plugin create`: a `config.json`, and in `rootfs` this program with the libraries that it has loaded.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,13 +13,13 @@ use crate::failure::Failure;
 
 /// The program in the plugin.
 const PROGRAM: &str = "/sealane";
-/// Where the folder of the agent's socket is mounted there.
+/// The place there at which the folder of the agent's socket is mounted.
 const AGENT: &str = "/agent";
 /// The socket's name; dockerd mounts the folder of its own one over what the plugin has there.
 const SOCKET: &str = "sealane.sock";
 const PLUGINS: &str = "/run/docker/plugins";
 
-/// Writes both.
+/// Writes `config.json` and `rootfs` into `dir`, for a plugin that finds the agent's socket in the folder `agent`.
 pub(super) fn build(dir: &Path, agent: &Path) -> Result<(), Failure> {
     let fail = |what: &Path| Failure::of(format!("cannot write {}", what.display()));
     if dir.exists() {

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 use crate::client::converse;
 use crate::failure::Failure;
 
-/// How long an agent that starts anew may be away; dockerd itself tries again for about as long.
+/// The time for which an agent that starts anew may be away; dockerd itself tries again for about as long.
 const AWAY: Duration = Duration::from_secs(15);
-/// How often it is looked for.
+/// The time between two tries to reach it.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the process ends.

@@ -57,7 +57,7 @@ fn collect(value: &Value, path: &[String], paths: &mut Vec<Vec<String>>) {
     }
 }
 
-/// Whether words name one of a path's keys, or something that was put there.
+/// Tells whether words name one of a path's keys, or something that was put there.
 pub(crate) fn names(told: &str, path: &[String], document: &Value) -> bool {
     let pointer: String =
         path.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect();

@@ -1,4 +1,4 @@
-//! What podman writes: a network of its own, or a container that joins one. Pure.
+//! The input from podman: a network of its own, or a container that joins one. Pure.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -21,9 +21,9 @@ const NETWORK: &str = "sealane.network";
 pub(super) struct Network {
     /// podman's name for it.
     pub(super) name: String,
-    /// Ours.
+    /// Our network that it stands for.
     pub(super) network: NetworkName,
-    /// What its containers are instances of, unless they say otherwise.
+    /// The options that say which instances its containers are, unless they say otherwise.
     options: BTreeMap<String, String>,
     internal: bool,
     ipv6: bool,
@@ -33,7 +33,7 @@ pub(super) struct Network {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Container {
     pub(super) network: Network,
-    /// Whether it is to publish ports.
+    /// True when it is to publish ports.
     pub(super) publishes: bool,
     holder: String,
     name: String,
@@ -76,7 +76,7 @@ impl Network {
         Ok(Self { name, network, options, internal, ipv6 })
     }
 
-    /// Compares it with ours.
+    /// Refuses what our network cannot give its containers.
     pub(super) fn check(&self, known: &v1::Network) -> Result<(), Failure> {
         let Self { network, .. } = self;
         if self.internal && !known.deny_egress {
@@ -97,7 +97,7 @@ impl Network {
     }
 }
 
-/// What options make a container an instance of.
+/// Reads from options which instance a container is.
 fn instance(options: &BTreeMap<String, String>) -> Result<Instance, Failure> {
     if let Some(other) = options.keys().find(|key| !key.starts_with(PREFIX)) {
         return Err(Failure::new(format!(
@@ -135,7 +135,7 @@ impl Container {
         })
     }
 
-    /// The name by which it is held in its network: that is all that its end needs.
+    /// The name by which a container is held in its network: that is all that its end needs.
     pub(super) fn holder(asked: &Object) -> Result<String, Failure> {
         let id = json::text("container_id", asked.get("container_id"))?.unwrap_or_default();
         let network = json::section("network", asked.get("network"))?;
@@ -150,7 +150,7 @@ impl Container {
         if fits { Ok(holder) } else { Err(Failure::new(text)) }
     }
 
-    /// What is asked of the agent.
+    /// The request to the agent.
     pub(super) fn request(&self, netns: &Path) -> v1::AttachRequest {
         let choice = v1::NetworkChoice {
             network: self.network.network.to_string(),

@@ -1,4 +1,4 @@
-//! What is written. Pure.
+//! The files that `sealane docker install` writes. Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ pub(super) const SOCKET: &str = "sealane-docker.socket";
 pub(super) struct Written {
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// Whether it is for systemd alone.
+    /// True when it is for systemd alone.
     pub(super) of_systemd: bool,
 }
 
-/// All of them, for the plugin at this socket.
+/// All files, for the plugin at this socket.
 pub(super) fn files(plugin: &Path) -> Vec<Written> {
     let name = plugin.file_stem().unwrap_or_default().to_string_lossy();
     let plugin = plugin.display();

@@ -13,18 +13,18 @@ use crate::plugin::json::{self, Object};
 
 /// The capability by which containerd and CRI-O tell a pod's annotations.
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
-/// What a runtime may be told that this plugin takes.
+/// The capabilities that a configuration may declare, and a runtime give.
 const CAPABILITIES: [&str; 5] = ["ips", "mac", "aliases", "dns", ANNOTATIONS];
 
-/// What is asked for.
+/// All that is asked for one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) ip: Option<Ipv4Addr>,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) aliases: Aliases,
-    /// Told in the result, behind ours.
+    /// The resolvers that the result names behind ours.
     pub(crate) dns: Dns,
-    /// Of the pod.
+    /// The pod's annotations.
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -50,7 +50,7 @@ impl Asked {
     }
 }
 
-/// What is accepted has an effect: what other plugins do is theirs to declare.
+/// Refuses a capability that would have no effect here: what other plugins do is theirs to declare.
 fn refuse_other(key: &str, value: &Value) -> Result<(), CniError> {
     let nothing = match value {
         Value::Null => true,
