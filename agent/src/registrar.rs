@@ -103,8 +103,6 @@ pub(crate) struct Registrar {
     files: Files,
     workloads: Arc<Workloads>,
     requests: mpsc::Receiver<Request>,
-    /// Control has not taken what there is now.
-    due: bool,
 }
 
 impl Registrar {
@@ -117,7 +115,7 @@ impl Registrar {
     ) -> (RegistrarHandle, Self) {
         let (sender, requests) = mpsc::channel(16);
         let files = Files::new(folder, read);
-        (RegistrarHandle(sender), Self { files, workloads, requests, due: true })
+        (RegistrarHandle(sender), Self { files, workloads, requests })
     }
 
     /// Follows the folder and the link, for ever.
@@ -126,14 +124,20 @@ impl Registrar {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
-                Some(request) = self.requests.recv() => self.handle(request).await,
+                Some(request) = self.requests.recv() => {
+                    // Control was just told, or could not be; what else was found meanwhile is told after the next look.
+                    self.handle(request).await;
+                    continue;
+                }
                 changed = control.changed() => match changed {
-                    Ok(()) => self.due = true,
+                    Ok(()) => self.files.due = true,
                     Err(_) => return,
                 },
-                _ = look.tick() => self.due |= self.files.look(),
+                _ = look.tick() => {
+                    self.files.look();
+                }
             }
-            if self.due {
+            if self.files.due {
                 // What control says of single documents is told by `status`.
                 let _ = self.submit().await;
             }
@@ -182,7 +186,7 @@ impl Registrar {
 
     /// Tells control all that this host registers; answers what it refuses, or why it does not answer.
     async fn submit(&mut self) -> Result<Vec<(DocumentId, String)>, String> {
-        self.due = true;
+        self.files.due = true;
         let link = self.workloads.context().host.views.link.borrow().clone();
         let why = link.why_silent().to_owned();
         let documents = self.files.documents();
@@ -201,13 +205,13 @@ impl Registrar {
         };
         let outcome = match answered {
             Ok(refused) => {
-                self.due = false;
+                self.files.due = false;
                 let refused = documents.into_iter().zip(refused).filter(|(_, reason)| !reason.is_empty());
                 Ok(refused.map(|((file, document), reason)| (file, document.id(), reason)).collect())
             }
             // One that does not know of it, and need not.
             Err(status) if status.code() == Code::Unimplemented => {
-                self.due = false;
+                self.files.due = false;
                 let older =
                     "the control plane is of a version that registers no services; upgrade it".to_owned();
                 if documents.is_empty() { Ok(Vec::new()) } else { Err(older) }
@@ -226,7 +230,7 @@ impl Registrar {
                 (format!("services/{id}"), format!("{}: {id}: {reason}", file.display()))
             })),
             // That control is away, `status` says itself.
-            Err(_) if self.due => {}
+            Err(_) if self.files.due => {}
             Err(why) => {
                 sentences.insert("services".to_owned(), why.clone());
             }

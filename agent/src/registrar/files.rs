@@ -35,15 +35,23 @@ pub(super) struct Files {
     known: BTreeMap<PathBuf, Known>,
     /// Why not all of them are read.
     trouble: Option<String>,
+    /// Control has not taken what there is now; every look that finds something new says so.
+    pub(super) due: bool,
 }
 
 impl Files {
     pub(super) fn new(folder: PathBuf, read: ReadDocuments) -> Self {
-        Self { folder, read, known: BTreeMap::new(), trouble: None }
+        Self { folder, read, known: BTreeMap::new(), trouble: None, due: true }
     }
 
-    /// Reads what has changed; answers whether anything has.
+    /// Reads what has changed, which is due then; answers whether anything has.
     pub(super) fn look(&mut self) -> bool {
+        let changed = self.read_changes();
+        self.due |= changed;
+        changed
+    }
+
+    fn read_changes(&mut self) -> bool {
         let (there, trouble) = match listed(&self.folder) {
             Ok(there) if there.len() > MOST => {
                 let first = there.into_iter().take(MOST).collect();
@@ -58,8 +66,7 @@ impl Files {
             Ok(there) => (there, None),
             Err(error) => {
                 let trouble = format!("cannot read {}: {error}", self.folder.display());
-                let changed = self.trouble.replace(trouble.clone()).as_ref() != Some(&trouble);
-                return changed;
+                return self.trouble.replace(trouble.clone()).as_ref() != Some(&trouble);
             }
         };
         let mut changed = std::mem::replace(&mut self.trouble, trouble) != self.trouble;
@@ -262,6 +269,18 @@ mod tests {
         files.restore(&own, None).unwrap();
         files.restore(&own, None).unwrap();
         assert_eq!((files.of(&id), names(&files).len()), (None, 0));
+    }
+
+    #[test]
+    fn what_any_look_has_found_is_due_until_control_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Files::new(folder.path().to_owned(), read);
+        assert!(files.due, "after a start, control is told whatever there is");
+        files.due = false;
+        assert!(!files.look() && !files.due);
+        fs::write(folder.path().join("db.json"), service("db")).unwrap();
+        // One look is for somebody who asks for something else, and comes to nothing.
+        assert!(files.look() && !files.look() && files.due);
     }
 
     #[test]
