@@ -36,12 +36,18 @@ pub(crate) async fn run(workloads: Arc<Workloads>) {
         down.retain(|outside, _| looking.contains_key(outside));
         host.set_down(down.keys().cloned().collect()).await;
         complain(&workloads, &wanted.borrow(), &down);
-        tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
-            Some(verdict) = told.recv() => {
-                take(&mut down, verdict, &looking);
-                while let Ok(verdict) = told.try_recv() {
-                    take(&mut down, verdict, &looking);
+        let mut news = false;
+        while !news {
+            tokio::select! {
+                changed = wanted.changed() => match changed {
+                    Ok(()) => news = true,
+                    Err(_) => return,
+                },
+                Some(verdict) = told.recv() => {
+                    news = take(&mut down, verdict, &looking);
+                    while let Ok(verdict) = told.try_recv() {
+                        news |= take(&mut down, verdict, &looking);
+                    }
                 }
             }
         }
@@ -64,14 +70,17 @@ fn follow(
     }
 }
 
-fn take(
+/// Takes what came of a look; answers whether that is news.
+fn take<T>(
     down: &mut BTreeMap<Outside, String>,
     (outside, why): Verdict,
-    looking: &BTreeMap<Outside, (Looked, Task)>,
-) {
+    looking: &BTreeMap<Outside, T>,
+) -> bool {
     match why {
-        Some(why) if looking.contains_key(&outside) => drop(down.insert(outside, why)),
-        Some(_) | None => drop(down.remove(&outside)),
+        Some(why) if looking.contains_key(&outside) => {
+            down.insert(outside, why.clone()).as_ref() != Some(&why)
+        }
+        Some(_) | None => down.remove(&outside).is_some(),
     }
 }
 
@@ -129,4 +138,35 @@ fn complain(workloads: &Workloads, wanted: &[Looked], down: &BTreeMap<Outside, S
         sentences.insert("outside".to_owned(), sentence);
     }
     workloads.complain_all("outside", sentences);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_is_as_it_was_is_no_news() {
+        let outside = |instance: &str| Outside {
+            network: "shop".parse().unwrap(),
+            service: "db".parse().unwrap(),
+            instance: instance.parse().unwrap(),
+        };
+        let (known, unknown) = (outside("192.0.2.50"), outside("192.0.2.51"));
+        let (mut down, looking) = (BTreeMap::new(), BTreeMap::from([(known.clone(), ())]));
+        let steps = [
+            (&known, None, false),
+            (&known, Some("refused"), true),
+            (&known, Some("refused"), false),
+            (&known, Some("no answer"), true),
+            // Nobody asks about it any more.
+            (&unknown, Some("refused"), false),
+            (&known, None, true),
+            (&known, None, false),
+        ];
+        for (outside, why, expected) in steps {
+            let verdict = (outside.clone(), why.map(str::to_owned));
+            assert_eq!(take(&mut down, verdict, &looking), expected, "{outside:?} {why:?}");
+        }
+        assert!(down.is_empty());
+    }
 }
