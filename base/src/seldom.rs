@@ -1,4 +1,4 @@
-//! Log lines that others can cause: so many a second, and a count of the rest.
+//! A bound on what others can cause, such as log lines: so much of it in each period, and a count of the rest.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ impl Seldom {
         Self { most, period, state: Mutex::new(state) }
     }
 
-    /// Whether this one is to be said; then with how many were withheld since the last one that was.
+    /// Whether this one passes; then with how many were withheld since the last one that did.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(state.since) >= self.period {

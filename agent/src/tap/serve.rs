@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sealane_base::seldom::Seldom;
 use sealane_base::task;
 use sealane_proto::types::{MacAddr, NetworkName};
 use tokio::io::unix::AsyncFd;
-use tokio::time::Instant;
 
 use super::device::{Stands, Way};
 use super::dhcp::{Answer, Kind, Lease, Outcome};
@@ -22,6 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 60;
 /// How many questions are answered in a second; a client asks once in several.
 const PACE: u32 = 20;
+const SECOND: Duration = Duration::from_secs(1);
 /// After this long, a machine asks again: what it was told may have changed.
 const LEASE: u32 = 3_600;
 /// The longest message that clients send by Ethernet.
@@ -36,8 +37,8 @@ pub(super) struct Machine {
     network: NetworkName,
     lease: Lease,
     gateway_mac: MacAddr,
-    /// Questions in the second that began then.
-    asked: (Instant, u32),
+    /// Questions that may be answered.
+    pace: Seldom,
 }
 
 impl Machine {
@@ -58,7 +59,7 @@ impl Machine {
             seconds: LEASE,
         };
         let network = seat.network.clone();
-        Self { context, key, way, network, lease, gateway_mac, asked: (Instant::now(), 0) }
+        Self { context, key, way, network, lease, gateway_mac, pace: Seldom::new(PACE, SECOND) }
     }
 
     /// Serves for ever.
@@ -111,15 +112,11 @@ impl Machine {
         self.context.troubles.set(&self.key, trouble, why);
     }
 
-    fn handle(&mut self, asked: &[u8], socket: Option<&AsyncFd<PacketListener>>) {
+    fn handle(&self, asked: &[u8], socket: Option<&AsyncFd<PacketListener>>) {
         let Some(message) = frame::payload(asked) else { return };
         let network = self.network.as_str();
         let metrics = &self.context.tap_metrics;
-        if self.asked.0.elapsed() >= Duration::from_secs(1) {
-            self.asked = (Instant::now(), 0);
-        }
-        self.asked.1 += 1;
-        if self.asked.1 > PACE {
+        if self.pace.pass(Instant::now()).is_none() {
             return metrics.unanswered(network, "pace");
         }
         match self.lease.handle(message) {
