@@ -15,7 +15,7 @@ mod wire;
 pub(crate) use attached::{Attached, Seated};
 pub(crate) use condition::{Condition, Said};
 pub(crate) use failure::{Failure, Kind};
-pub(crate) use hold::{Hold, HoldError, number};
+pub(crate) use hold::{Hold, HoldError};
 pub(crate) use progress::{Event, Progress};
 pub(crate) use reservation::{Claim, Reservation};
 pub(crate) use spec::{AttachSpec, Field, NetworkSeat, SpecError, Wanted, label};

@@ -6,6 +6,7 @@ mod device;
 use std::fmt;
 use std::net::Ipv4Addr;
 
+pub(crate) use device::number;
 pub use device::{DeviceName, DeviceNameError};
 
 /// The highest number of a seat: what the sidecars' loopback addresses have room for.

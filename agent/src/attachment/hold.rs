@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::seat::number;
+
 /// The longest one, in bytes.
 const LONGEST: usize = 200;
 
@@ -37,14 +39,6 @@ impl Hold {
     pub(crate) fn hash(&self) -> u64 {
         number(&self.0)
     }
-}
-
-/// A number that a name has for itself among as many as there are on a host (FNV-1a).
-#[must_use]
-pub(crate) fn number(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 impl FromStr for Hold {

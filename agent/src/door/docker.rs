@@ -27,10 +27,11 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use self::core::{AddressPlan, Pool};
-use crate::attachment::{Claim, Event, Failure, Kind, Progress, number};
+use crate::attachment::{Claim, Event, Failure, Kind, Progress};
 use crate::disk::{DiskError, Folder};
 use crate::engine::{Container, Engine};
 use crate::overlay::{Offer, Overlay};
+use crate::seat::number;
 use crate::workload::Workloads;
 use book::{Book, Endpoint};
 use mend::Young;

@@ -8,8 +8,7 @@ use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Workload};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName};
 
 use crate::netlink::Address;
-
-use crate::seat::{Interface, Seat};
+use crate::seat::{Interface, Seat, number};
 
 /// The network's own devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,10 +205,7 @@ impl Port {
 /// Two of a thousand workloads of one network on one host share one with a chance of one in 500 million.
 #[must_use]
 pub fn port_name(workload: &WorkloadName) -> String {
-    let hash = workload.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("w{:012x}", hash >> 16)
+    format!("w{:012x}", number(workload.as_str()) >> 16)
 }
 
 /// What the host `node` should have for the snapshot's network when `local` runs on it.

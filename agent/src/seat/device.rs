@@ -55,6 +55,14 @@ impl fmt::Debug for DeviceName {
     }
 }
 
+/// A number that a name has for itself among as many as there are on a host, for devices that are named by it: its FNV-1a hash.
+#[must_use]
+pub(crate) fn number(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use sealane_sys::{NetNs, NetNsError, tap};
 use crate::layout::TAPS;
 use crate::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
 use crate::nft::{self, NftError};
-use crate::seat::DeviceName;
+use crate::seat::{self, DeviceName};
 
 /// What the name of the pair's outer end begins with.
 const OUTER: &str = "slt";
@@ -80,12 +80,9 @@ pub(crate) fn room(run_dir: &Path, device: &DeviceName) -> PathBuf {
     run_dir.join(TAPS).join(device.as_str())
 }
 
-/// A number for the device's pair and table that no other device's has (FNV-1a, of which 48 bits are taken).
+/// A number for the device's pair and table that no other device's has: 48 bits of that of its name.
 fn number(device: &str) -> String {
-    let hash = device.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{:012x}", hash & 0xffff_ffff_ffff)
+    format!("{:012x}", seat::number(device) & 0xffff_ffff_ffff)
 }
 
 /// Whether the host has a device of this name.

@@ -8,9 +8,9 @@ use sealane_sys::NetNs;
 
 use super::book::{Endpoint, Owner, Past};
 use super::{Docker, news, plan};
-use crate::attachment::{Failure, Hold, Kind, Netns, Target, number};
+use crate::attachment::{Failure, Hold, Kind, Netns, Target};
 use crate::engine::Container;
-use crate::seat::DeviceName;
+use crate::seat::{DeviceName, number};
 
 /// How often it is looked at whether Docker has moved the interface, at first.
 const LOOK: Duration = Duration::from_millis(10);

@@ -13,6 +13,7 @@ use super::wire::{CreateNetwork, IpamData};
 use super::{Docker, core};
 use crate::attachment::Reservation;
 use crate::engine::{Container, Network};
+use crate::seat::number;
 
 /// How long Docker may know nothing yet of what it has just asked for: it asks before it remembers.
 const YOUNG: Duration = Duration::from_secs(120);
