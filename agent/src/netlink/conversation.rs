@@ -70,6 +70,33 @@ impl Conversation {
         }
     }
 
+    /// Asks for one thing by the message that `ask` makes of a sequence number, and answers what `take` makes of it; `None`
+    /// when that is nothing. `what` names it in the error, as an infinitive.
+    pub(super) fn find<T>(
+        &mut self,
+        ask: impl FnOnce(u32) -> Vec<u8>,
+        take: impl FnOnce(&[u8]) -> Option<T>,
+        what: &str,
+    ) -> Result<Option<T>, NetlinkError> {
+        let sequence = self.advance();
+        self.send(&ask(sequence))?;
+        loop {
+            for answer in self.receive()? {
+                let header = NetlinkBuffer::new(answer);
+                if header.sequence_number() != sequence {
+                    continue; // Left over from a question that was given up.
+                }
+                if header.message_type() != NLMSG_ERROR {
+                    return Ok(take(answer));
+                }
+                let refusal = Refusal::read(answer);
+                return refusal.map_or(Ok(None), |refusal| {
+                    Err(NetlinkError::Refused { what: what.to_owned(), refusal })
+                });
+            }
+        }
+    }
+
     /// Asks for a dump by the message that `ask` makes of a sequence number, and keeps what `take` makes of each
     /// entry. `what` names it in the error, as an infinitive.
     pub(super) fn dump<T>(

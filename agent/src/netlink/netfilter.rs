@@ -204,28 +204,16 @@ impl NetfilterSocket {
     pub fn ask<T>(
         &mut self,
         verb: Verb,
-        take: impl Fn(&[u8]) -> Option<T>,
+        take: impl FnOnce(&[u8]) -> Option<T>,
         what: &str,
     ) -> Result<Option<T>, NetlinkError> {
-        let mut buffer = Vec::new();
-        self.encode(&mut buffer, verb.header(NLM_F_ACK), &Attributes::default());
-        self.0.send(&buffer)?;
-        let (asked, mut found) = (self.0.sequence(), None);
-        loop {
-            for answer in self.0.receive()? {
-                let header = NetlinkBuffer::new(answer);
-                match header.message_type() {
-                    _ if header.sequence_number() != asked => {}
-                    NLMSG_ERROR => {
-                        let refused = Refusal::read(answer);
-                        return refused.map_or(Ok(found), |refusal| {
-                            Err(NetlinkError::Refused { what: what.to_owned(), refusal })
-                        });
-                    }
-                    _ => found = answer.get(HEADER_LEN..).and_then(&take).or(found),
-                }
-            }
-        }
+        let ask = |sequence| {
+            let mut buffer = Vec::new();
+            verb.header(0).encode(&mut buffer, sequence, &Attributes::default());
+            buffer
+        };
+        let take = |answer: &[u8]| answer.get(HEADER_LEN..).and_then(take);
+        self.0.find(ask, take, what)
     }
 
     /// Hands the attributes of every entry of a kind to `take`.

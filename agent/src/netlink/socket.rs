@@ -125,23 +125,14 @@ impl Socket {
         &mut self,
         message: RouteNetlinkMessage,
     ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
-        let sequence = self.0.advance();
-        let mut buffer = Vec::new();
-        encode(&mut buffer, sequence, message, 0);
-        self.0.send(&buffer)?;
-        loop {
-            for answer in self.0.receive()? {
-                let header = NetlinkBuffer::new(answer);
-                if header.sequence_number() != sequence {
-                    continue;
-                }
-                if header.message_type() != NLMSG_ERROR {
-                    return Ok(entry(answer));
-                }
-                let refusal = Refusal::read(answer).filter(|refusal| !refusal.is_gone());
-                let what = "show what it has".to_owned();
-                return refusal.map_or(Ok(None), |refusal| Err(NetlinkError::Refused { what, refusal }));
-            }
+        let ask = |sequence| {
+            let mut buffer = Vec::new();
+            encode(&mut buffer, sequence, message, 0);
+            buffer
+        };
+        match self.0.find(ask, entry, "show what it has") {
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(None),
+            found => found,
         }
     }
 
