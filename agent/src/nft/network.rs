@@ -1,7 +1,6 @@
 //! The rules of a network's namespace in the kernel: the guard of its ports and its border.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
@@ -16,6 +15,7 @@ use super::guard::{Addresses, Chain, Guarded, Sender, There, Tunnel};
 use super::program::{list_ruleset, list_table, run};
 use super::rules::TABLE;
 use super::{NftError, border, guard, kernel, table};
+use crate::netlink::NetlinkError;
 
 /// What a network's rules should say.
 #[derive(Clone, Debug)]
@@ -224,7 +224,7 @@ pub(crate) fn remove_host_rules(hopper: &Hopper, host: &NetNs) -> Result<bool, N
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> io::Result<Vec<(String, u64)>> {
+pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> Result<Vec<(String, u64)>, NetlinkError> {
     kernel::counters(hopper, ns, TABLE)
 }
 

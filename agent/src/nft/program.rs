@@ -7,6 +7,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::{kernel, script};
+use crate::netlink::NetlinkError;
 use crate::netlink::netfilter::NetfilterSocket;
 use crate::seat::Seat;
 
@@ -37,7 +38,7 @@ pub enum NftError {
     Process(#[source] io::Error),
     /// The kernel could not be asked.
     #[error("cannot ask nf_tables: {0}")]
-    Kernel(#[source] io::Error),
+    Kernel(#[source] NetlinkError),
 }
 
 /// Runs a script as one transaction: by netlink, which takes a fraction of a millisecond, if it is of the kind that starts

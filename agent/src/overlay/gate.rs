@@ -228,7 +228,7 @@ impl Kernel {
     }
 
     /// Packets that were refused so far, by their counters.
-    pub(super) fn gate_counters(&self) -> io::Result<Vec<(String, u64)>> {
+    pub(super) fn gate_counters(&self) -> Result<Vec<(String, u64)>, NetlinkError> {
         let table = lock(&self.gate).table.clone();
         kernel::counters(&self.hopper, &self.host, &table)
     }
