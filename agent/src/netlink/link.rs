@@ -200,6 +200,17 @@ impl LinkRequest {
 }
 
 impl Socket {
+    /// Removes the device of this name; one that is gone is no error. `what` names the removal in the error, as an infinitive.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn remove_link(&mut self, name: &str, what: impl FnOnce() -> String) -> Result<(), NetlinkError> {
+        match self.request(LinkRequest::named(name).remove(), what) {
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// All devices of the namespace.
     ///
     /// # Errors

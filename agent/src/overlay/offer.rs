@@ -8,7 +8,7 @@ use super::pass::Pass;
 use super::plan::Port;
 use super::port::is_port;
 use super::{Kernel, Overlay, OverlayError, Table, blocking};
-use crate::netlink::{Link, LinkRequest, NetlinkError, Socket};
+use crate::netlink::{Link, LinkRequest, Socket};
 use crate::seat::DeviceName;
 
 /// What the outer ends' names begin with.
@@ -78,10 +78,7 @@ impl Overlay {
         blocking(move || {
             let mut host = Socket::open(&kernel.hopper, &kernel.host)?;
             for name in [name(OUTER, number), name(INNER, number)] {
-                match host.request(LinkRequest::named(&name).remove(), || format!("remove {name}")) {
-                    Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {}
-                    outcome => outcome?,
-                }
+                host.remove_link(&name, || format!("remove {name}"))?;
             }
             Ok(())
         })

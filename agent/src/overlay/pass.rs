@@ -297,11 +297,7 @@ fn socket_at(kernel: &Kernel, path: &Path) -> Result<Option<Socket>, OverlayErro
 /// Removes a device of a network; one that is gone, or whose namespace is, is no error.
 pub(super) fn remove_link(kernel: &Kernel, path: &Path, name: &str) -> Result<(), OverlayError> {
     let Some(mut socket) = socket_at(kernel, path)? else { return Ok(()) };
-    let what = || format!("remove {name} in {}", path.display());
-    match socket.request(LinkRequest::named(name).remove(), what) {
-        Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    Ok(socket.remove_link(name, || format!("remove {name} in {}", path.display()))?)
 }
 
 /// Removes the devices of a network that match, and does nothing when its namespace is gone.

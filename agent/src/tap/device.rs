@@ -176,10 +176,7 @@ fn set_up(socket: &mut Socket, link: &Link, mtu: u32) -> Result<(), TapError> {
 }
 
 fn remove(socket: &mut Socket, name: &str) -> Result<(), TapError> {
-    match socket.request(LinkRequest::named(name).remove(), || format!("remove {name}")) {
-        Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    Ok(socket.remove_link(name, || format!("remove {name}"))?)
 }
 
 /// Removes everything that was made for a device; what is gone already is no error.
