@@ -1,9 +1,9 @@
 //! What an earlier agent left in the kernel without having it on disk any more: removed at the start.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use sealane_base::disk;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
@@ -30,12 +30,7 @@ pub(crate) async fn remove(
         }
     }
     overlay.forget_carriers_but(carried).await?;
-    let entries = match fs::read_dir(run_dir.join(NETNS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
+    for path in disk::listed(&run_dir.join(NETNS))? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.contains('.') && !known.iter().any(|known| known == name) {
             tracing::info!(workload = name, "removing the namespace of a workload that is gone");

@@ -1,9 +1,9 @@
-//! A watch over a folder: finds out now and then whether it can be written, and is told by whoever failed.
+//! Folders: what is in one, and whether it can be written, which is looked at now and then, and told by whoever failed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,6 +114,17 @@ impl Disk {
     }
 }
 
+/// The paths of what is in a folder; none where there is no such folder.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
 /// Errors of a disk, each with its remedy.
 const FIXES: [(ErrorKind, &str); 3] = [
     (ErrorKind::StorageFull, "make space on its file system"),
@@ -140,6 +151,7 @@ mod tests {
         disk.look();
         assert_eq!((disk.problem(), fs::read_dir(&folder).unwrap().count()), (None, 0));
         fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(listed(&folder).unwrap(), [""; 0].map(PathBuf::from), "no folder has nothing in it");
         disk.look();
         assert!(disk.problem().unwrap().contains("see that this process may write there"));
         fs::create_dir_all(&folder).unwrap();

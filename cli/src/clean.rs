@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sealane_agent::layout;
+use sealane_base::disk;
 use sealane_sys::{NetNs, Process};
 
 use crate::args::{Clean, Common};
@@ -174,12 +175,7 @@ fn ended(process: &Process, patience: Duration) -> bool {
 
 /// What is in a folder, if it is there.
 fn listed(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries
-            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-            .map_err(Failure::of(format!("cannot read {}", folder.display()))),
-    }
+    disk::listed(folder).map_err(Failure::of(format!("cannot read {}", folder.display())))
 }
 
 fn remove(folder: &Path, printer: &Printer) -> Result<(), Failure> {

@@ -1,12 +1,12 @@
 //! The way to the kernel, and where on disk the namespaces of networks and workloads are held.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use sealane_base::disk;
 use sealane_proto::types::{NetworkName, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError};
@@ -44,17 +44,9 @@ impl Kernel {
     }
 
     pub(super) fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
-        let entries = match fs::read_dir(self.netns_dir()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut networks = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let name = name.to_str().and_then(|name| name.strip_prefix(NETWORK_PREFIX));
-            networks.extend(name.and_then(|name| name.parse().ok()));
-        }
+        let entries = disk::listed(&self.netns_dir())?;
+        let names = entries.iter().filter_map(|path| path.file_name()?.to_str()?.strip_prefix(NETWORK_PREFIX));
+        let mut networks: Vec<NetworkName> = names.filter_map(|name| name.parse().ok()).collect();
         networks.sort();
         Ok(networks)
     }

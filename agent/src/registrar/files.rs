@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sealane_base::disk;
 use sealane_proto::document::{Document, DocumentId, ServiceDocument};
 
 use super::{ReadDocuments, RegisterError};
@@ -192,13 +193,8 @@ fn services(read: Result<Vec<Document>, String>, path: &Path) -> Result<Vec<Serv
 
 /// The files that are read, with what they are known by; none where there is no folder.
 fn listed(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        entries => entries?,
-    };
     let mut files = BTreeMap::new();
-    for entry in entries {
-        let path = entry?.path();
+    for path in disk::listed(folder)? {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         // One that has just gone is not there.
         let Ok(about) = fs::metadata(&path) else { continue };

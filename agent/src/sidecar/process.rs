@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use sealane_base::disk;
 use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process};
@@ -182,12 +183,8 @@ pub(crate) async fn end(run_dir: &Path, key: &Key) -> io::Result<()> {
 
 /// The pids of recorded sidecars that still run.
 pub(super) fn recorded_pids(run_dir: &Path) -> io::Result<BTreeSet<u32>> {
-    let entries = match fs::read_dir(run_dir.join(SIDECARS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        entries => entries?,
-    };
-    let recorded = entries.filter_map(|entry| Some(recorded(&entry.ok()?.path())?.pid()));
-    Ok(recorded.collect())
+    let records = disk::listed(&run_dir.join(SIDECARS))?;
+    Ok(records.iter().filter_map(|record| Some(recorded(record)?.pid())).collect())
 }
 
 /// Whom the sidecar of a record serves (`<network>.<workload>`), followed by another one or not.
@@ -219,12 +216,7 @@ pub(crate) fn stop_of(run_dir: &Path, workload: &str) -> io::Result<usize> {
 /// When the folder cannot be read.
 fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut stopped = 0;
-    let entries = match fs::read_dir(run_dir.join(SIDECARS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
+    for path in disk::listed(&run_dir.join(SIDECARS))? {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if !unwanted(name) {
             continue;

@@ -2,11 +2,11 @@
 //! opens; a pair of devices; and the workload's interface in a namespace of its own, its room. Wires of rules join them, so that
 //! neither the host nor the room sees the machine's frames. Safe to repeat.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use netlink_packet_route::link::InfoKind;
+use sealane_base::disk;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, tap};
 
@@ -202,10 +202,6 @@ pub(super) fn tear_down(
 /// # Errors
 /// When the folder cannot be read.
 pub(super) fn all(run_dir: &Path) -> io::Result<Vec<DeviceName>> {
-    let entries = match fs::read_dir(run_dir.join(TAPS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().parse().ok()));
-    Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let rooms = disk::listed(&run_dir.join(TAPS))?;
+    Ok(rooms.iter().filter_map(|room| room.file_name()?.to_str()?.parse().ok()).collect())
 }
