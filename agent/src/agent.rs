@@ -164,6 +164,7 @@ impl Ground {
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
         let folders = Folders::open(&config, &disk)?;
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
+        sweep_machines(&hopper, &config.run_dir, &stored)?;
         let held = held(&config, &mesh, &stored, &overlay)?;
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
@@ -317,10 +318,10 @@ fn follow_services(config: &Config, workloads: &Arc<Workloads>, tasks: &mut Vec<
 }
 
 /// Removes what is left of virtual machines that are not on disk any more.
-fn sweep_machines(run_dir: &Path, stored: &[StoredWorkload]) -> io::Result<()> {
+fn sweep_machines(hopper: &Hopper, run_dir: &Path, stored: &[StoredWorkload]) -> io::Result<()> {
     let held = stored.iter().filter_map(|known| known.anchor.hold());
     let machines: Vec<_> = held.filter_map(tap::device_of).collect();
-    tap::sweep(&Hopper::start()?, run_dir, |device| machines.contains(device)).map_err(io::Error::other)
+    tap::sweep(hopper, run_dir, |device| machines.contains(device)).map(drop).map_err(io::Error::other)
 }
 
 /// What is recalled.
@@ -391,7 +392,6 @@ fn held(
     stored: &[StoredWorkload],
     overlay: &Overlay,
 ) -> Result<Arc<Held>, StartError> {
-    sweep_machines(&config.run_dir, stored)?;
     let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
     let plugin = config.docker_plugin.as_deref().map(docker::socket_key);
     held.retain(|key| belongs(key, mesh, stored) || plugin.as_deref() == Some(key))?;

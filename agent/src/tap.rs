@@ -80,7 +80,7 @@ pub(crate) async fn remove(context: &Context, device: DeviceName) -> Result<(), 
     task::blocking(move || tear_down(&hopper, &host, &run_dir, &device)).await?
 }
 
-/// Removes what an agent of before has left of machines that are not `known`.
+/// Removes what an agent of before has left of machines that are not `known`; answers their devices.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -88,13 +88,14 @@ pub(crate) fn sweep(
     hopper: &Hopper,
     run_dir: &Path,
     known: impl Fn(&DeviceName) -> bool,
-) -> Result<(), TapError> {
+) -> Result<Vec<DeviceName>, TapError> {
     let host = NetNs::current()?;
-    for device in all(run_dir)?.into_iter().filter(|device| !known(device)) {
+    let unknown: Vec<DeviceName> = all(run_dir)?.into_iter().filter(|device| !known(device)).collect();
+    for device in &unknown {
         tracing::info!(%device, "removing the TAP device of a machine that is gone");
-        tear_down(hopper, &host, run_dir, &device)?;
+        tear_down(hopper, &host, run_dir, device)?;
     }
-    Ok(())
+    Ok(unknown)
 }
 
 /// Removes every TAP device and room, for a host without a trace of us. Blocks; answers what was removed.
@@ -102,8 +103,6 @@ pub(crate) fn sweep(
 /// # Errors
 /// When the kernel refuses.
 pub fn clean(run_dir: &Path) -> io::Result<Vec<String>> {
-    let hopper = Hopper::start()?;
-    let devices = all(run_dir)?;
-    sweep(&hopper, run_dir, |_| false).map_err(io::Error::other)?;
+    let devices = sweep(&Hopper::start()?, run_dir, |_| false).map_err(io::Error::other)?;
     Ok(devices.iter().map(|device| format!("TAP device {device}")).collect())
 }
