@@ -25,6 +25,7 @@ pub use neighbour::{
     FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
 };
 pub use notices::{Notices, Subject};
+pub(crate) use packet::checksum;
 pub use packet::{PacketListener, PacketSocket};
 pub use route::{Route, Way};
 pub use socket::{Request, Socket};

@@ -81,6 +81,18 @@ impl AsRawFd for PacketListener {
     }
 }
 
+/// The checksum of the Internet's packets (RFC 1071): of octets that include it, it is zero.
+#[must_use]
+pub(crate) fn checksum(octets: &[u8]) -> u16 {
+    let words =
+        octets.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    !u16::try_from(sum).unwrap_or(0)
+}
+
 /// The address of a device, for frames of a protocol.
 fn device(index: u32, protocol: u16) -> io::Result<SockAddr> {
     let index = i32::try_from(index).map_err(io::Error::other)?;

@@ -15,7 +15,7 @@ use sealane_sys::NetNs;
 
 use super::plan::{Desired, NeighbourRow, Port};
 use super::{Carried, Kernel, lock};
-use crate::netlink::{PacketSocket, Socket};
+use crate::netlink::{PacketSocket, Socket, checksum};
 
 /// When an announcement is made again, counted from the one before.
 const REPEATS: [Duration; 2] = [Duration::from_millis(1100), Duration::from_millis(1900)];
@@ -181,11 +181,8 @@ fn unsolicited_advertisement(address: Ipv6Addr, mac: MacAddr) -> [u8; 86] {
         at += piece.len();
     }
     // RFC 8200, section 8.1: over both addresses, the length, the next header and the message.
-    let words = frame[22..].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum::<u32>() + 32 + 58;
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    frame[56..58].copy_from_slice(&checksum.to_be_bytes());
+    let sum = checksum(&[&frame[22..], &[0, 32, 0, 58]].concat());
+    frame[56..58].copy_from_slice(&sum.to_be_bytes());
     frame
 }
 

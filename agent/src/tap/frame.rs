@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use sealane_proto::types::MacAddr;
 use socket2::SockFilter;
 
+use crate::netlink::checksum;
+
 const ETHERNET: usize = 14;
 const UDP: usize = 8;
 const IPV4: [u8; 2] = [8, 0];
@@ -78,17 +80,6 @@ pub(super) fn answer(from: (MacAddr, Ipv4Addr), to: (MacAddr, Ipv4Addr), message
     datagram[6..8].copy_from_slice(&sum.to_be_bytes());
     frame.extend(datagram);
     Some(frame)
-}
-
-/// RFC 1071.
-fn checksum(octets: &[u8]) -> u16 {
-    let words =
-        octets.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !u16::try_from(sum).unwrap_or(0)
 }
 
 #[cfg(test)]
