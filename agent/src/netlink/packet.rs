@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "no safe wrapper makes a link-layer socket address to send to")]
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -66,12 +66,6 @@ impl PacketListener {
     /// When the device is gone or down.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.0.send(frame).map(drop)
-    }
-}
-
-impl AsFd for PacketListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 
