@@ -142,7 +142,7 @@ impl Gate {
         self.networks.iter().map(|(network, carriers)| Place(network, carriers.vni))
     }
 
-    /// The chains that are the same for every network.
+    /// The rules of the chains before that of tunnels, the same for every network.
     fn fixed_rules(&self) -> Vec<(&'static str, Rule)> {
         let entries = HOOKS.map(|(chain, _, next)| {
             let tunnelled = Rule::default().datagram_to(self.port);
@@ -154,19 +154,18 @@ impl Gate {
         });
         let forged =
             VIRTUAL.map(|kind| Rule::default().comes_by(kind).source_is_elsewhere().count(FORGED).drop());
-        let known = SETS.map(|(family, set)| {
-            (TUNNELS, Rule::default().header_and_source_in(VNI[0], family, set).accept())
-        });
-        entries.into_iter().chain(forged.map(|rule| (ORIGIN, rule))).chain(known).collect()
+        entries.into_iter().chain(forged.map(|rule| (ORIGIN, rule))).collect()
     }
 
-    /// Behind those who may send, the way to the networks' own chains: a map, when there are any, then what has a VNI goes
-    /// its way.
-    fn ways(&self, map: u32) -> (Option<Rule>, [Rule; 2]) {
+    /// The chain of tunnels: those who may send, then the way to the networks' own chains, a map, when there are any; then what
+    /// has a VNI goes its way.
+    fn tunnels(&self, map: u32) -> ([Rule; 2], Option<Rule>, [Rule; 2]) {
+        let known =
+            SETS.map(|(family, set)| Rule::default().header_and_source_in(VNI[0], family, set).accept());
         let mapped = Rule::default().header_mapped_by(VNI, "__map%d", map);
         let foreign = Rule::default().header_byte_is_not(RESERVED, 0xff).leave();
         let malformed = Rule::default().count(MALFORMED).drop();
-        ((!self.networks.is_empty()).then_some(mapped), [foreign, malformed])
+        (known, (!self.networks.is_empty()).then_some(mapped), [foreign, malformed])
     }
 
     /// The map's rule says everything that the map does.
@@ -181,10 +180,10 @@ impl Gate {
         for (chain, rule) in self.fixed_rules() {
             chains.entry(chain.to_owned()).or_default().push(fingerprint(&rule));
         }
-        let (map, rest) = self.ways(0);
+        let (known, map, rest) = self.tunnels(0);
         let map = map.map(|_| self.name_of_map());
-        let ways = map.into_iter().chain(rest.iter().map(fingerprint));
-        chains.entry(TUNNELS.to_owned()).or_default().extend(ways);
+        let tunnels = known.iter().map(fingerprint).chain(map).chain(rest.iter().map(fingerprint));
+        chains.insert(TUNNELS.to_owned(), tunnels.collect());
         for place in self.places() {
             chains.insert(place.chain(), vec![fingerprint(&place.rule())]);
         }
@@ -206,21 +205,14 @@ impl Gate {
             let Family { kind, length, .. } = family;
             writer.set(set, (MARK << TYPE_BITS) | kind, 4 + length);
         }
-        self.write_fixed_rules(&mut writer, None);
+        for (chain, rule) in self.fixed_rules() {
+            writer.rule(chain, &rule);
+        }
         for (network, carriers) in &self.networks {
             writer.add_network(network, carriers);
         }
         writer.lead(self);
         writer.done()
-    }
-
-    /// The rules of every chain that are the same for all networks, or those of one chain.
-    fn write_fixed_rules(&self, writer: &mut Writer<'_>, only: Option<&str>) {
-        for (chain, rule) in self.fixed_rules() {
-            if only.is_none_or(|only| only == chain) {
-                writer.rule(chain, &rule);
-            }
-        }
     }
 
     /// The transaction that leads from the table as it is known to be to this one.
@@ -246,7 +238,6 @@ impl Gate {
         }
         if others {
             writer.flush_chain(TUNNELS);
-            self.write_fixed_rules(&mut writer, Some(TUNNELS));
             writer.lead(self);
         }
         for (network, carriers) in gone {
@@ -280,10 +271,13 @@ impl Writer<'_> {
         }
     }
 
-    /// Fills the chain that leads to the networks'.
+    /// Fills the chain of tunnels, which leads to the networks'.
     fn lead(&mut self, gate: &Gate) {
         let id = self.next_set();
-        let (map, rest) = gate.ways(id);
+        let (known, map, rest) = gate.tunnels(id);
+        for rule in &known {
+            self.rule(TUNNELS, rule);
+        }
         if let Some(rule) = map {
             self.put(9, NLM_F_CREATE, |map| {
                 map.text(2, "__map%d");
