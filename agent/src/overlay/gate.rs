@@ -53,13 +53,6 @@ impl HostGate {
         Self { table: table_name(run_dir), wanted, adopted: false, known: None, generation: None }
     }
 
-    /// Takes the underlay address for the device's from now on. Unknown, it is where it was.
-    fn lies_on(&mut self, device: Option<String>) {
-        if device.is_some() {
-            self.wanted.device = device;
-        }
-    }
-
     /// Lets these hosts into the network, and nobody else. What is known to be so is not looked at.
     pub(super) fn admit(
         &mut self,
@@ -205,10 +198,11 @@ impl Kernel {
         Ground { hopper: &self.hopper, host: &self.host }
     }
 
+    /// Acts on the gate, which knows the device with the underlay address by then: unknown, it is where it was.
     fn with_gate<T>(&self, act: impl FnOnce(&mut HostGate) -> T) -> T {
         let device = self.device_beneath();
         let mut gate = lock(&self.gate);
-        gate.lies_on(device);
+        gate.wanted.device = device.or(gate.wanted.device.take());
         act(&mut gate)
     }
 

@@ -19,13 +19,20 @@ const MOST: usize = 256;
 pub(super) struct Ways {
     /// The other hosts of its networks.
     peers: BTreeMap<NetworkName, BTreeSet<IpAddr>>,
-    /// What they allow inside a tunnel, until something changes.
-    inner: Option<u32>,
+    /// What the last look has shown, until something changes.
+    seen: Option<Seen>,
+    told: watch::Sender<Option<Mtu>>,
+}
+
+/// The ways as they are.
+#[derive(Debug)]
+struct Seen {
+    /// The length of packets that they allow inside a tunnel.
+    inner: u32,
     /// The network beneath, as the underlay address has it.
     beneath: Option<Ipv4Net>,
     /// The device that has the underlay address.
-    device: Option<String>,
-    told: watch::Sender<Option<Mtu>>,
+    device: String,
 }
 
 impl Overlay {
@@ -52,26 +59,24 @@ impl Kernel {
         if let Some(mtu) = network.mtu {
             return Ok(mtu.into());
         }
-        let own = self.inner_mtu()?;
+        let own = self.seen(|seen| seen.inner)?;
         Ok(others.map_or(own, |others| own.min(others.into())))
     }
 
     /// How the network's packets do not fit into this host's ways, if they do not.
     pub(super) fn too_long(&self, network: &Network) -> Option<String> {
-        let (mtu, own) = (network.mtu?, self.inner_mtu().ok()?);
+        let (mtu, own) = (network.mtu?, self.seen(|seen| seen.inner).ok()?);
         (u32::from(mtu) > own).then(|| format!("{mtu} bytes, and {own} fit"))
     }
 
     /// The network beneath, of IPv4.
     pub(super) fn beneath(&self) -> Option<Ipv4Net> {
-        self.inner_mtu().ok()?;
-        lock(&self.ways).beneath
+        self.seen(|seen| seen.beneath).ok()?
     }
 
     /// The device that has the underlay address, if any has it.
     pub(super) fn device_beneath(&self) -> Option<String> {
-        self.inner_mtu().ok()?;
-        lock(&self.ways).device.clone()
+        self.seen(|seen| seen.device.clone()).ok()
     }
 
     /// Remembers whom a network's packets go to.
@@ -79,7 +84,7 @@ impl Kernel {
         let mut ways = lock(&self.ways);
         let known = ways.peers.insert(network.clone(), peers);
         if known.as_ref() != ways.peers.get(network) {
-            ways.inner = None;
+            ways.seen = None;
         }
     }
 
@@ -89,24 +94,34 @@ impl Kernel {
 
     /// Looks at the ways again: they may have changed.
     pub(super) fn measure_ways(&self) -> Result<u32, OverlayError> {
-        lock(&self.ways).inner = None;
-        self.inner_mtu()
+        lock(&self.ways).seen = None;
+        self.seen(|seen| seen.inner)
     }
 
-    fn inner_mtu(&self) -> Result<u32, OverlayError> {
+    /// Takes something of the ways as they are, which are looked at when something has changed.
+    fn seen<T>(&self, take: impl FnOnce(&Seen) -> T) -> Result<T, OverlayError> {
         let mut ways = lock(&self.ways);
-        if let Some(inner) = ways.inner {
-            return Ok(inner);
-        }
+        let seen = match ways.seen.take() {
+            Some(seen) => seen,
+            None => {
+                let seen = self.look(&ways.peers)?;
+                let told = Mtu::try_from(seen.inner).ok();
+                ways.told.send_if_modified(|known| std::mem::replace(known, told) != told);
+                seen
+            }
+        };
+        Ok(take(ways.seen.insert(seen)))
+    }
+
+    fn look(&self, peers: &BTreeMap<NetworkName, BTreeSet<IpAddr>>) -> Result<Seen, OverlayError> {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
         let underlay = Underlay::find(&mut socket, self.config.underlay)?;
         let links = socket.links()?;
-        ways.device = Some(underlay.device.clone());
-        ways.beneath = match underlay.address.to_ip() {
+        let beneath = match underlay.address.to_ip() {
             IpAddr::V4(address) => Ipv4Net::new(address, underlay.prefix_len).ok().map(|net| net.trunc()),
             IpAddr::V6(_) => None,
         };
-        let peers: BTreeSet<IpAddr> = ways.peers.values().flatten().copied().collect();
+        let peers: BTreeSet<IpAddr> = peers.values().flatten().copied().collect();
         let mut allowed = Vec::new();
         for peer in peers.into_iter().take(MOST) {
             if let Some(way) = socket.way_to(peer)? {
@@ -115,11 +130,9 @@ impl Kernel {
             }
         }
         let least = allowed.into_iter().min().unwrap_or_else(|| without_peers(&underlay, &links));
+        let device = underlay.device.clone();
         let inner = Underlay { mtu: least, ..underlay }.inner_mtu().min(Mtu::MAX.into());
-        ways.inner = Some(inner);
-        let told = Mtu::try_from(inner).ok();
-        ways.told.send_if_modified(|known| std::mem::replace(known, told) != told);
-        Ok(inner)
+        Ok(Seen { inner, beneath, device })
     }
 }
 
