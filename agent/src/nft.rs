@@ -31,7 +31,7 @@ pub use border::HOST_LINK;
 pub(crate) use border::{MeshPorts, NETWORK_LINK, Surroundings};
 pub(crate) use guard::{Sender, Tunnel};
 pub(crate) use network::{
-    Known, KnownHost, Senders, Wanted, counted, ensure_host_rules, ensure_network_rules, generation,
+    Known, KnownHost, Senders, Told, Wanted, counted, ensure_host_rules, ensure_network_rules, generation,
     remove_host_rules, ruleset,
 };
 pub use program::NftError;

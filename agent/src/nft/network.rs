@@ -28,14 +28,21 @@ pub(crate) struct Wanted {
     pub(crate) subnet: Subnet,
     /// Its IPv6 addresses, where it has such.
     pub(crate) subnet6: Option<Subnet6>,
-    /// Those that are kept for services; `None`: as was told before.
-    pub(crate) services: Option<BTreeSet<Ipv4Net>>,
     /// What becomes of packets to the world outside.
     pub(crate) egress: Egress,
     /// The ports of the mesh itself.
     pub(crate) ports: MeshPorts,
-    /// The hosts of the mesh, at which those are nobody's business; `None`: those that were told before.
-    pub(crate) hosts: Option<BTreeSet<Ipv4Net>>,
+    /// What the network's state says beside; `None`: as was told before.
+    pub(crate) told: Option<Told>,
+}
+
+/// What the rules go by beside the network itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// The hosts of the mesh, at which its ports are nobody's business.
+    pub(crate) hosts: BTreeSet<Ipv4Net>,
+    /// The addresses that are kept for services.
+    pub(crate) services: BTreeSet<Ipv4Net>,
 }
 
 /// Who may send.
@@ -118,8 +125,8 @@ pub(crate) fn ensure_network_rules(
     known: &mut Known,
 ) -> Result<usize, NftError> {
     let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    let Wanted { subnet, subnet6, egress, ref ports, ref hosts, .. } = wanted;
-    let services = wanted.services.clone().unwrap_or_else(|| std::mem::take(&mut known.services));
+    let Wanted { subnet, subnet6, egress, ref ports, ref told, .. } = wanted;
+    let services = told.as_ref().map_or(&known.services, |told| &told.services).clone();
     let addresses = Addresses { subnet, subnet6, services };
     let border = Border::of(border::network(subnet, egress, ports));
     let ipv6 = subnet6.is_some();
@@ -136,7 +143,7 @@ pub(crate) fn ensure_network_rules(
     let (chains, changed) = wanted.settle(&addresses, &mut there);
     script += &chains;
     changes += changed;
-    let (borders, changed) = border::settle(&mut border_there, border, hosts.as_ref());
+    let (borders, changed) = border::settle(&mut border_there, border, told.as_ref().map(|told| &told.hosts));
     script += &borders;
     changes += changed;
     let services = addresses.services;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
 use sealane_base::metrics::{Family, Kind, Reading, Series};
 use sealane_base::task;
 
@@ -12,15 +11,7 @@ use super::pass::{Pass, VXLAN};
 use super::plan::{Base, Desired, Port};
 use super::{Overlay, OverlayError, Table};
 use crate::nft::gate::Refused;
-use crate::nft::{self, Known, Sender, Senders, Tunnel, Wanted};
-
-/// What snapshots say that the rules go by, beside the network itself.
-struct Told {
-    /// The hosts of the mesh.
-    hosts: BTreeSet<Ipv4Net>,
-    /// The addresses that are kept for services.
-    services: BTreeSet<Ipv4Net>,
-}
+use crate::nft::{self, Known, Sender, Senders, Told, Tunnel, Wanted};
 
 impl Pass<'_> {
     /// Lets every port's workload speak for itself and for nobody else.
@@ -89,16 +80,14 @@ impl Pass<'_> {
         if self.link(VXLAN).is_none() {
             self.refresh_link(VXLAN)?;
         }
-        let (hosts, services) = told.map(|Told { hosts, services }| (hosts, services)).unzip();
         let wanted = Wanted {
             senders,
             tunnel: self.link(VXLAN).map(|link| Tunnel { device: link.name.clone(), index: link.index }),
             subnet: base.subnet,
             subnet6: base.subnet6,
-            services,
             egress: base.egress,
             ports: self.kernel.mesh_ports(),
-            hosts,
+            told,
         };
         let changed = nft::ensure_network_rules(&self.kernel.hopper, &self.ns, wanted, known)?;
         self.applied.count(Table::Rules, changed);
