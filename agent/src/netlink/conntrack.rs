@@ -1,6 +1,6 @@
 //! Tracked flows whose destination was translated (linux/netfilter/nfnetlink_conntrack.h).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::NetlinkError;
 use super::netfilter::{Attributes, NetfilterSocket, Subsystem, Verb, attribute};
@@ -16,6 +16,7 @@ const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 /// CTA_IP_V4_SRC and CTA_IP_V6_SRC, CTA_IP_V4_DST and CTA_IP_V6_DST.
 const SOURCES: [u16; 2] = [1, 3];
@@ -31,7 +32,7 @@ pub struct Flow {
     /// At which port.
     pub port: u16,
     /// Where they go instead; the destination, when it was not translated.
-    pub answerer: IpAddr,
+    pub answerer: SocketAddr,
     /// What names it to the kernel.
     name: Attributes,
 }
@@ -84,7 +85,7 @@ impl Flow {
     fn parse(message: &[u8]) -> Option<Self> {
         let original = attribute(message, CTA_TUPLE_ORIG)?;
         let reply = attribute(message, CTA_TUPLE_REPLY)?;
-        let ports = attribute(original, CTA_TUPLE_PROTO)?;
+        let protocol = attribute(attribute(original, CTA_TUPLE_PROTO)?, CTA_PROTO_NUM)?;
         let name = Attributes::of(|name| {
             name.nested_bytes(CTA_TUPLE_ORIG, original);
             for kind in [CTA_ID, CTA_ZONE] {
@@ -94,10 +95,10 @@ impl Flow {
             }
         });
         Some(Self {
-            protocol: *attribute(ports, CTA_PROTO_NUM)?.first()?,
+            protocol: *protocol.first()?,
             destination: address(original, DESTINATIONS)?,
-            port: u16::from_be_bytes(attribute(ports, CTA_PROTO_DST_PORT)?.try_into().ok()?),
-            answerer: address(reply, SOURCES)?,
+            port: port(original, CTA_PROTO_DST_PORT)?,
+            answerer: (address(reply, SOURCES)?, port(reply, CTA_PROTO_SRC_PORT)?).into(),
             name,
         })
     }
@@ -111,32 +112,37 @@ fn address(tuple: &[u8], [v4, v6]: [u16; 2]) -> Option<IpAddr> {
     Some(Ipv6Addr::from(<[u8; 16]>::try_from(attribute(addresses, v6)?).ok()?).into())
 }
 
+fn port(tuple: &[u8], kind: u16) -> Option<u16> {
+    attribute(attribute(tuple, CTA_TUPLE_PROTO)?, kind)?.try_into().ok().map(u16::from_be_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_translated_flow_is_read_and_named_by_its_beginning() {
-        let tuple = |attributes: &mut Attributes, source: [u8; 4], destination: [u8; 4], port: u16| {
+        let tuple = |attributes: &mut Attributes, source: ([u8; 4], u16), destination: ([u8; 4], u16)| {
             attributes.nested(CTA_TUPLE_IP, |ip| {
-                ip.bytes(1, &source);
-                ip.bytes(2, &destination);
+                ip.bytes(1, &source.0);
+                ip.bytes(2, &destination.0);
             });
             attributes.nested(CTA_TUPLE_PROTO, |proto| {
                 proto.bytes(CTA_PROTO_NUM, &[17]);
-                proto.bytes(2, &4000_u16.to_be_bytes());
-                proto.bytes(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+                proto.bytes(CTA_PROTO_SRC_PORT, &source.1.to_be_bytes());
+                proto.bytes(CTA_PROTO_DST_PORT, &destination.1.to_be_bytes());
             });
         };
+        let (client, vip, answerer) = (([10, 42, 0, 2], 4000), ([10, 42, 255, 1], 53), ([10, 42, 1, 3], 5353));
         let message = Attributes::of(|flow| {
-            flow.nested(CTA_TUPLE_ORIG, |of| tuple(of, [10, 42, 0, 2], [10, 42, 255, 1], 53));
-            flow.nested(CTA_TUPLE_REPLY, |of| tuple(of, [10, 42, 1, 3], [10, 42, 0, 2], 4000));
+            flow.nested(CTA_TUPLE_ORIG, |of| tuple(of, client, vip));
+            flow.nested(CTA_TUPLE_REPLY, |of| tuple(of, answerer, client));
             flow.number(CTA_ID, 77);
         });
         let flow = Flow::parse(message.as_bytes()).unwrap();
         assert_eq!((flow.protocol, flow.port), (17, 53));
         assert_eq!(flow.destination, IpAddr::from([10, 42, 255, 1]));
-        assert_eq!(flow.answerer, IpAddr::from([10, 42, 1, 3]));
+        assert_eq!(flow.answerer, SocketAddr::from(([10, 42, 1, 3], 5353)));
         let named = flow.name.as_bytes();
         assert_eq!(attribute(named, CTA_TUPLE_ORIG), attribute(message.as_bytes(), CTA_TUPLE_ORIG));
         assert_eq!(attribute(named, CTA_ID), Some(&77_u32.to_be_bytes()[..]));

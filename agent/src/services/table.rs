@@ -1,7 +1,7 @@
 //! What the kernel is to know of a network's services: which of their ports lead to whom. Immutable, pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -36,10 +36,16 @@ pub(super) struct Backends {
 pub(super) struct Endpoint {
     /// Where.
     pub(super) address: IpAddr,
-    /// Its share.
-    pub(super) weight: Weight,
     /// At which port.
     pub(super) port: u16,
+    /// Its share.
+    pub(super) weight: Weight,
+}
+
+impl Endpoint {
+    fn place(&self) -> SocketAddr {
+        (self.address, self.port).into()
+    }
 }
 
 /// The services of one network for one kind of workload.
@@ -118,13 +124,13 @@ impl ServiceTable {
             let endpoints = instances.iter().filter(offers);
             let endpoints = endpoints.map(|known| Endpoint {
                 address: known.address.to_ipv4().into(),
-                weight: known.weight,
                 port: port.get(),
+                weight: known.weight,
             });
             let outside = service.outside(offered.key()).map(|place| Endpoint {
                 address: (*place.ip()).into(),
-                weight: Weight::default(),
                 port: place.port(),
+                weight: Weight::default(),
             });
             let endpoints = endpoints.chain(outside);
             if let Some(backends) = Backends::new(&service.name, transport, port.get(), endpoints) {
@@ -159,11 +165,11 @@ impl ServiceTable {
         self.ports.is_empty()
     }
 
-    /// Whether a flow to `mapped` may go on to `answerer`: it serves the port, or the port is no service's.
+    /// Whether a flow to `mapped` may go on to `answerer`: it serves the port there, or the port is no service's.
     #[must_use]
-    pub fn serves(&self, mapped: Mapped, answerer: IpAddr) -> bool {
+    pub fn serves(&self, mapped: Mapped, answerer: SocketAddr) -> bool {
         match self.ports.get(&mapped) {
-            Some(backends) => backends.endpoints.iter().any(|known| known.address == answerer),
+            Some(backends) => backends.has(answerer),
             None => !self.vips.contains(&mapped.vip),
         }
     }
@@ -189,7 +195,7 @@ impl ServiceTable {
         let (old, new) = (datagrams(before), datagrams(self));
         new.keys().any(|mapped| !old.contains_key(mapped))
             || old.iter().any(|(mapped, backends)| {
-                backends.endpoints.iter().any(|known| !self.serves(*mapped, known.address))
+                backends.endpoints.iter().any(|known| !self.serves(*mapped, known.place()))
             })
     }
 }
@@ -218,12 +224,11 @@ impl Backends {
 
     /// Whether all of these endpoints are among the others.
     fn meets(&self, others: &Self) -> bool {
-        let serves = |known: &Endpoint| {
-            let from = others.endpoints.partition_point(|other| other.address < known.address);
-            let same = others.endpoints[from..].iter().take_while(|other| other.address == known.address);
-            same.map(|other| other.port).any(|port| port == known.port)
-        };
-        self.endpoints.iter().all(serves)
+        self.endpoints.iter().all(|known| others.has(known.place()))
+    }
+
+    fn has(&self, place: SocketAddr) -> bool {
+        self.endpoints.binary_search_by_key(&place, |known| known.place()).is_ok()
     }
 }
 

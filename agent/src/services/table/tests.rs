@@ -90,7 +90,11 @@ fn a_chain_is_named_by_everything_that_it_does() {
 fn flows_go_on_where_the_port_is_served_and_nowhere_else() {
     let table = table(&SERVICES, &["api-1 10.42.0.1 api 1 53/udp"], true);
     let check = |last: u8, port: &str, answerer: IpAddr, expected: bool| {
-        assert_eq!(table.serves(mapped(last, port), answerer), expected, "{last} {port} {answerer}");
+        let mapped = mapped(last, port);
+        let serves = |number| table.serves(mapped, (answerer, number).into());
+        assert_eq!(serves(mapped.port), expected, "{last} {port} {answerer}");
+        let is_of_nobody = !table.vips.contains(&mapped.vip);
+        assert_eq!(serves(5353), is_of_nobody, "{last} {port} {answerer}: at another port");
     };
     check(1, "53/udp", address(1), true);
     check(1, "53/udp", address(2), false);
@@ -148,4 +152,7 @@ fn instances_outside_every_network_are_endpoints_of_every_port_or_of_one_by_a_po
         !other.leads_where(&own) && own.leads_where(&own),
         "another port of one address is another place"
     );
+    let datagrams = |external| with(&["api 10.42.255.1 53/udp"], &[], &[external]);
+    let (here, there) = (datagrams("192.0.2.9"), datagrams("192.0.2.9:5353"));
+    assert!(there.strands(&here) && here.strands(&there) && !here.strands(&here));
 }
