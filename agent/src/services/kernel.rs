@@ -71,14 +71,13 @@ impl Namespace<'_> {
         match read(&mut self.open()?, &name) {
             Ok(found) if found == Found::of(wanted) => Ok(Present::Right),
             Ok(_) => Ok(Present::Other),
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() && wanted.is_idle() => {
+                Ok(Present::Right)
+            }
             // Its sets are not there. It may be, without them.
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {
                 let is_there = kernel::has_table(self.hopper, self.netns, &name).unwrap_or(true);
-                match (is_there, wanted.is_idle()) {
-                    (_, true) => Ok(Present::Right),
-                    (true, false) => Ok(Present::Other),
-                    (false, false) => Ok(Present::Nothing),
-                }
+                Ok(if is_there { Present::Other } else { Present::Nothing })
             }
             Err(error) => Err(error),
         }
