@@ -205,15 +205,13 @@ impl Entry {
     pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, balanced: bool) -> Found<'a> {
         match (self, wanted) {
             (_, Wanted::Itself) => Found::Addresses(self.of_both(zone, balanced)),
-            (Self::Service { ready, inside, .. }, Wanted::Instances) => {
-                let inside = ready.get(..*inside).unwrap_or_default();
-                Found::Addresses(Addresses { v4: ready, ..zone.both(inside) })
+            (Self::Service { .. } | Self::Alias(_), Wanted::Instances) => {
+                Found::Addresses(self.of_both(zone, false))
             }
             (Self::Service { name, offers, .. }, Wanted::Ports(ports)) => {
                 let itself = (&**name, self.of_both(zone, balanced));
                 Targets::new(offers, ports, itself, zone).map_or(Found::Missing, Found::Targets)
             }
-            (Self::Alias(addresses), Wanted::Instances) => Found::Addresses(zone.both(addresses)),
             (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_))
             | (Self::Alias(_), Wanted::Ports(_)) => Found::Missing,
         }
