@@ -63,14 +63,7 @@ impl Leaving {
         let mut last = Vec::new();
         let farewell = tokio::time::timeout(LEAVE + LATE, self.farewell(end, &mut last)).await;
         let deadline = farewell.ok().flatten().unwrap_or_default();
-        if let Err(error) = self.process.terminate() {
-            tracing::warn!(%error, pid = self.process.pid(), "cannot signal the sidecar");
-        }
-        if tokio::time::timeout(deadline + GRACE, self.process.ended()).await.is_err() {
-            // It has ended meanwhile, or the next line waits for what cannot fail to come.
-            let _ = self.process.kill();
-            self.process.ended().await;
-        }
+        self.process.finish(deadline + GRACE).await;
         tracing::info!(pid = self.process.pid(), key = %self.feed.key, "the sidecar of before has ended");
         self.process.forget();
         last

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use sealane_base::disk;
 use sealane_proto::sidecar::{ROOM, SOCKET};
@@ -77,14 +78,23 @@ impl SidecarProcess {
         self.process.get_ref().pid()
     }
 
-    /// Asks it to drain and end.
-    pub(super) fn terminate(&self) -> io::Result<()> {
-        self.process.get_ref().terminate()
+    /// Asks it to drain and end, and ends it at once when it takes longer than that; answers whether it ended by itself.
+    pub(super) async fn finish(&mut self, within: Duration) -> bool {
+        if let Err(error) = self.process.get_ref().terminate() {
+            tracing::warn!(%error, pid = self.pid(), "cannot signal the sidecar");
+        }
+        let in_time = tokio::time::timeout(within, self.ended()).await.is_ok();
+        if !in_time {
+            self.cut_off().await;
+        }
+        in_time
     }
 
     /// Ends it at once.
-    pub(super) fn kill(&self) -> io::Result<()> {
-        self.process.get_ref().kill()
+    pub(super) async fn cut_off(&mut self) {
+        // It has ended meanwhile, or the next line waits for what cannot fail to come.
+        let _ = self.process.get_ref().kill();
+        self.ended().await;
     }
 
     /// Makes room for the record of the one that follows it. Left alone by the next agent, it ends with its last

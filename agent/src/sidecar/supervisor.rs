@@ -124,9 +124,7 @@ async fn begin(
     };
     let Some(Equipment { identity, listeners }) = equipment else {
         let mut process = process.ok()?;
-        // It has ended meanwhile, or the next line waits for what cannot fail to come.
-        let _ = process.kill();
-        process.ended().await;
+        process.cut_off().await;
         process.forget();
         return None;
     };
@@ -272,9 +270,7 @@ impl Run {
 
     /// Ends a sidecar that did not come to work, and goes on with the one that it was to follow.
     async fn fall_back(&mut self, mut process: SidecarProcess, followed: Followed) -> SidecarProcess {
-        // It has ended meanwhile, or the next line waits for what cannot fail to come.
-        let _ = process.kill();
-        process.ended().await;
+        process.cut_off().await;
         process.forget();
         let Followed { process, connected, answer, .. } = followed;
         self.go_back(
@@ -500,14 +496,8 @@ impl Run {
             // One that has left already does not listen.
             let _ = end.send(deadline);
         }
-        if let Err(error) = process.terminate() {
-            tracing::warn!(%error, pid = process.pid(), "cannot signal the sidecar");
-        }
-        if tokio::time::timeout(deadline + GRACE, process.ended()).await.is_err() {
+        if !process.finish(deadline + GRACE).await {
             tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar did not end in time");
-            // It has ended meanwhile, or the next line waits for what cannot fail to come.
-            let _ = process.kill();
-            process.ended().await;
         }
         process.forget();
         for task in departing {
