@@ -5,8 +5,10 @@
 
 mod actor;
 mod again;
+mod handle;
 mod mesh;
 mod outside;
+mod records;
 mod reserve;
 mod rest;
 mod steps;
@@ -31,7 +33,8 @@ use crate::seat::Seat;
 use crate::services::ServiceTables;
 use crate::sidecar::Key;
 
-pub(crate) use actor::{HostHandle, HostParts, start};
+pub(crate) use actor::{HostParts, start};
+pub(crate) use handle::HostHandle;
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use outside::{Looked, Outside};
 use steps::Steps;

@@ -1,27 +1,29 @@
 //! The task that owns [`Mesh`]: events in, kernel and publications out.
 
+mod views;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
-use sealane_proto::resource::{ControlAddr, NetworkSnapshot, Workload};
-use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp};
-use tokio::sync::{mpsc, oneshot, watch};
+use sealane_proto::resource::ControlAddr;
+use sealane_proto::types::{Generation, NetworkName};
+use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 use super::again::Again;
-use super::mesh::{DataPlane, Mesh};
+use super::handle::{HostHandle, Request};
+use super::mesh::Mesh;
+use super::records::{admit, rename, reserve};
 use super::rest::Rest;
 use super::trouble::Trouble;
-use super::{Effective, HostViews, LinkState, Looked, Outside, Reported, Spec};
-use crate::attachment::{Claim, Hold, Reservation};
-use crate::disk::{DiskError, Folder, StoredAnchor, StoredWorkload, network_to_bytes};
-use crate::overlay::{Local, Overlay, Reason};
-use crate::sidecar::Key;
-use crate::workload::AttachError;
+use super::{Effective, HostViews, LinkState, Looked, Reported};
+use crate::attachment::Reservation;
+use crate::disk::{Folder, network_to_bytes};
+use crate::overlay::{Overlay, Reason};
 
 /// How often the kernel is compared with what it should have.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -53,110 +55,6 @@ pub(crate) struct HostParts {
     pub(crate) carried: watch::Sender<Carried>,
     /// Said when every network known at the start stands.
     pub(crate) ready: Part,
-}
-
-/// For whoever asks or tells the host something.
-#[derive(Clone, Debug)]
-pub(crate) struct HostHandle {
-    requests: mpsc::Sender<Request>,
-    /// What it shows.
-    pub(crate) views: HostViews,
-}
-
-#[derive(Debug)]
-enum Request {
-    Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),
-    Ready(Key, bool, oneshot::Sender<u64>),
-    Name(Key, Aliases, oneshot::Sender<Result<bool, AttachError>>),
-    End(Key, oneshot::Sender<u64>),
-    Detach(Key, oneshot::Sender<()>),
-    Remove(Key, oneshot::Sender<u64>),
-    Applied(Key, DataPlane, Option<u64>),
-    Reserve(Claim, oneshot::Sender<Result<Reservation, AttachError>>),
-    Release(Hold, oneshot::Sender<Result<(), DiskError>>),
-    Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
-    Down(BTreeSet<Outside>),
-}
-
-impl HostHandle {
-    /// Takes in a new workload, in all its networks or none, and writes it down; `None` while the agent ends.
-    ///
-    /// # Errors
-    /// When name or address are taken, or the disk is full; nobody hears of the workload then.
-    pub(crate) async fn admit(
-        &self,
-        specs: Vec<Spec>,
-        anchor: StoredAnchor,
-    ) -> Option<Result<Vec<Local>, AttachError>> {
-        self.ask(|answer| Request::Admit(specs, anchor, answer)).await
-    }
-
-    /// Says whether calls may be sent to a workload; returns the report that says so.
-    pub(crate) async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
-        self.ask(|answer| Request::Ready(key, ready, answer)).await
-    }
-
-    /// Gives a workload further names in place of those it has, on disk as well; whether that was news. `None` while the agent ends.
-    ///
-    /// # Errors
-    /// When they cannot be written down; it has them until the agent ends.
-    pub(crate) async fn name_anew(&self, key: Key, aliases: Aliases) -> Option<Result<bool, AttachError>> {
-        self.ask(|answer| Request::Name(key, aliases, answer)).await
-    }
-
-    /// Takes a workload out of names and balancing; returns the report that says so.
-    pub(crate) async fn end(&self, key: Key) -> Option<u64> {
-        self.ask(|answer| Request::End(key, answer)).await
-    }
-
-    /// Gives the workload's port up: from now on no pass makes it again, and none that would is under way.
-    pub(crate) async fn detach(&self, key: Key) -> Option<()> {
-        self.ask(|answer| Request::Detach(key, answer)).await
-    }
-
-    /// Forgets a workload; returns the report that says so.
-    pub(crate) async fn remove(&self, key: Key) -> Option<u64> {
-        self.ask(|answer| Request::Remove(key, answer)).await
-    }
-
-    /// Says by what sequence a data plane of a workload works.
-    pub(crate) async fn applied(&self, key: Key, plane: DataPlane, sequence: Option<u64>) {
-        // While the agent ends, nobody needs to know.
-        let _ = self.requests.send(Request::Applied(key, plane, sequence)).await;
-    }
-
-    /// Keeps an address for somebody, on disk before this answers; `None` while the agent ends.
-    ///
-    /// # Errors
-    /// When the address is taken, none is left, or the disk is full.
-    pub(crate) async fn reserve(&self, claim: Claim) -> Option<Result<Reservation, AttachError>> {
-        self.ask(|answer| Request::Reserve(claim, answer)).await
-    }
-
-    /// Keeps the address for nobody any more; one that was not kept is no error.
-    ///
-    /// # Errors
-    /// When that cannot be written down; it is kept then.
-    pub(crate) async fn release(&self, hold: Hold) -> Option<Result<(), DiskError>> {
-        self.ask(|answer| Request::Release(hold, answer)).await
-    }
-
-    /// The reservation of an address.
-    pub(crate) async fn reserved(&self, network: NetworkName, address: OverlayIp) -> Option<Reservation> {
-        self.ask(|answer| Request::Reserved(network, address, answer)).await?
-    }
-
-    /// Says which instances outside every network do not work.
-    pub(crate) async fn set_down(&self, down: BTreeSet<Outside>) {
-        // While the agent ends, nobody needs to know.
-        let _ = self.requests.send(Request::Down(down)).await;
-    }
-
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
-        let (answer, wait) = oneshot::channel();
-        self.requests.send(request(answer)).await.ok()?;
-        wait.await.ok()
-    }
 }
 
 /// Starts the task.
@@ -204,56 +102,6 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         rest: Rest::default(),
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
-}
-
-/// Takes a workload in and writes it down, or neither.
-fn admit(
-    mesh: &mut Mesh,
-    folder: &Folder,
-    specs: &[Spec],
-    anchor: StoredAnchor,
-) -> Result<Vec<Local>, AttachError> {
-    let attachments = mesh.admit_all(specs, Instant::now())?;
-    let stored = StoredWorkload { attachments, anchor };
-    let name = stored.name().unwrap_or_default();
-    if let Err(error) = folder.write(&name, &stored.to_bytes()) {
-        for local in &stored.attachments {
-            mesh.remove(&Key::of(&local.workload), Instant::now());
-        }
-        return Err(error.into());
-    }
-    Ok(stored.attachments)
-}
-
-/// Writes down which further names a workload has. One whose record is gone has ended.
-fn rename(folder: &Folder, workload: &Workload) -> Result<(), AttachError> {
-    let key = Key::of(workload);
-    let Some(bytes) = folder.read(&key.record_name())? else { return Ok(()) };
-    let mut stored = StoredWorkload::from_bytes(&bytes).map_err(|error| AttachError::setup(&key, error))?;
-    for local in stored.attachments.iter_mut().filter(|local| Key::of(&local.workload) == key) {
-        local.workload.aliases = workload.aliases.clone();
-    }
-    Ok(folder.write(&key.record_name(), &stored.to_bytes())?)
-}
-
-/// Keeps an address and writes that down, or neither.
-fn reserve(mesh: &mut Mesh, folder: &Folder, claim: &Claim) -> Result<Reservation, AttachError> {
-    let now = Instant::now();
-    let before =
-        claim.from.as_ref().and_then(|from| mesh.reservations().find(|kept| kept.hold == *from).cloned());
-    let reservation = mesh.reserve(claim, (now, SystemTime::now()))?;
-    if let Err(error) = folder.write(&Reservation::record_name(&claim.hold), &reservation.to_bytes()) {
-        mesh.release(&claim.hold, now);
-        before.into_iter().for_each(|before| mesh.keep(before));
-        return Err(error.into());
-    }
-    if let Some(before) = before.filter(|before| before.address == reservation.address) {
-        // One that stays behind is of nobody, and is given back when it is old.
-        if let Err(error) = folder.remove(&Reservation::record_name(&before.hold)) {
-            tracing::warn!(%error, holder = %before.hold, "cannot forget a reservation that another one follows");
-        }
-    }
-    Ok(reservation)
 }
 
 struct Host {
@@ -533,84 +381,6 @@ impl Host {
                 }
             }
         }
-    }
-
-    fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
-        self.sequence += 1;
-        let before = self.published.get(&network).map(|published| published.borrow().clone());
-        let effective = Arc::new(Effective::new(self.sequence, snapshot, before.as_deref()));
-        self.rest.disturb();
-        self.parts.mesh.set_published(&network, self.sequence);
-        match self.published.get(&network) {
-            Some(published) => {
-                published.send_replace(effective);
-            }
-            None => {
-                self.published.insert(network, watch::Sender::new(effective));
-                self.show_networks();
-            }
-        }
-    }
-
-    fn show_outside(&self) {
-        let outside = self.parts.mesh.outside();
-        self.outside.send_if_modified(|known| {
-            let news = *known != outside;
-            *known = outside;
-            news
-        });
-    }
-
-    fn show_networks(&self) {
-        let networks = self.published.iter().map(|(name, published)| (name.clone(), published.subscribe()));
-        self.networks.send_replace(networks.collect());
-    }
-
-    /// Shows what is wrong.
-    fn complain(&self) {
-        let problems = self.problems.iter();
-        let sentences: Vec<String> =
-            problems.map(|((network, trouble), error)| trouble.sentence(network, error)).collect();
-        self.complaints.send_if_modified(|known| {
-            let news = *known != sentences;
-            *known = sentences;
-            news
-        });
-        let idle = self.parts.mesh.idle_reservations();
-        self.reservations.send_if_modified(|known| {
-            let news = *known != idle;
-            *known = idle;
-            news
-        });
-    }
-
-    /// Tells control of this host's workloads.
-    fn report(&self) {
-        let version = self.parts.mesh.version();
-        self.parts.report.send_if_modified(|report| {
-            let news = report.version != version;
-            if news {
-                *report = Arc::new(self.parts.mesh.report());
-            }
-            news
-        });
-    }
-
-    /// Tells control by what this host works.
-    fn tell(&self) {
-        let carried = self.parts.mesh.carried();
-        self.parts.carried.send_if_modified(|known| {
-            let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
-            let news = known.len() != carried.len() || !carried.iter().all(same);
-            *known = carried;
-            news
-        });
-        let applied = self.parts.mesh.applied();
-        self.parts.applied.send_if_modified(|known| {
-            let news = *known != applied;
-            *known = applied;
-            news
-        });
     }
 
     /// Keeps new states on disk, after everybody works by them: a lost one comes again.

@@ -1,0 +1,119 @@
+//! The way to the task that owns what this host knows: questions, answers and news.
+
+use std::collections::BTreeSet;
+
+use sealane_proto::types::{Aliases, NetworkName, OverlayIp};
+use tokio::sync::{mpsc, oneshot};
+
+use super::mesh::DataPlane;
+use super::{HostViews, Outside, Spec};
+use crate::attachment::{Claim, Hold, Reservation};
+use crate::disk::{DiskError, StoredAnchor};
+use crate::overlay::Local;
+use crate::sidecar::Key;
+use crate::workload::AttachError;
+
+/// For whoever asks or tells the host something.
+#[derive(Clone, Debug)]
+pub(crate) struct HostHandle {
+    pub(super) requests: mpsc::Sender<Request>,
+    /// What it shows.
+    pub(crate) views: HostViews,
+}
+
+/// What is asked of the host's task, or told to it.
+#[derive(Debug)]
+pub(super) enum Request {
+    Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),
+    Ready(Key, bool, oneshot::Sender<u64>),
+    Name(Key, Aliases, oneshot::Sender<Result<bool, AttachError>>),
+    End(Key, oneshot::Sender<u64>),
+    Detach(Key, oneshot::Sender<()>),
+    Remove(Key, oneshot::Sender<u64>),
+    Applied(Key, DataPlane, Option<u64>),
+    Reserve(Claim, oneshot::Sender<Result<Reservation, AttachError>>),
+    Release(Hold, oneshot::Sender<Result<(), DiskError>>),
+    Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
+    Down(BTreeSet<Outside>),
+}
+
+impl HostHandle {
+    /// Takes in a new workload, in all its networks or none, and writes it down; `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When name or address are taken, or the disk is full; nobody hears of the workload then.
+    pub(crate) async fn admit(
+        &self,
+        specs: Vec<Spec>,
+        anchor: StoredAnchor,
+    ) -> Option<Result<Vec<Local>, AttachError>> {
+        self.ask(|answer| Request::Admit(specs, anchor, answer)).await
+    }
+
+    /// Says whether calls may be sent to a workload; returns the report that says so.
+    pub(crate) async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
+        self.ask(|answer| Request::Ready(key, ready, answer)).await
+    }
+
+    /// Gives a workload further names in place of those it has, on disk as well; whether that was news. `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When they cannot be written down; it has them until the agent ends.
+    pub(crate) async fn name_anew(&self, key: Key, aliases: Aliases) -> Option<Result<bool, AttachError>> {
+        self.ask(|answer| Request::Name(key, aliases, answer)).await
+    }
+
+    /// Takes a workload out of names and balancing; returns the report that says so.
+    pub(crate) async fn end(&self, key: Key) -> Option<u64> {
+        self.ask(|answer| Request::End(key, answer)).await
+    }
+
+    /// Gives the workload's port up: from now on no pass makes it again, and none that would is under way.
+    pub(crate) async fn detach(&self, key: Key) -> Option<()> {
+        self.ask(|answer| Request::Detach(key, answer)).await
+    }
+
+    /// Forgets a workload; returns the report that says so.
+    pub(crate) async fn remove(&self, key: Key) -> Option<u64> {
+        self.ask(|answer| Request::Remove(key, answer)).await
+    }
+
+    /// Says by what sequence a data plane of a workload works.
+    pub(crate) async fn applied(&self, key: Key, plane: DataPlane, sequence: Option<u64>) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(Request::Applied(key, plane, sequence)).await;
+    }
+
+    /// Keeps an address for somebody, on disk before this answers; `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When the address is taken, none is left, or the disk is full.
+    pub(crate) async fn reserve(&self, claim: Claim) -> Option<Result<Reservation, AttachError>> {
+        self.ask(|answer| Request::Reserve(claim, answer)).await
+    }
+
+    /// Keeps the address for nobody any more; one that was not kept is no error.
+    ///
+    /// # Errors
+    /// When that cannot be written down; it is kept then.
+    pub(crate) async fn release(&self, hold: Hold) -> Option<Result<(), DiskError>> {
+        self.ask(|answer| Request::Release(hold, answer)).await
+    }
+
+    /// The reservation of an address.
+    pub(crate) async fn reserved(&self, network: NetworkName, address: OverlayIp) -> Option<Reservation> {
+        self.ask(|answer| Request::Reserved(network, address, answer)).await?
+    }
+
+    /// Says which instances outside every network do not work.
+    pub(crate) async fn set_down(&self, down: BTreeSet<Outside>) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(Request::Down(down)).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, wait) = oneshot::channel();
+        self.requests.send(request(answer)).await.ok()?;
+        wait.await.ok()
+    }
+}

@@ -1,0 +1,62 @@
+//! What is taken in and written down together, or neither.
+
+use std::time::{Instant, SystemTime};
+
+use sealane_proto::resource::Workload;
+
+use super::Spec;
+use super::mesh::Mesh;
+use crate::attachment::{Claim, Reservation};
+use crate::disk::{Folder, StoredAnchor, StoredWorkload};
+use crate::overlay::Local;
+use crate::sidecar::Key;
+use crate::workload::AttachError;
+
+/// Takes a workload in and writes it down, or neither.
+pub(super) fn admit(
+    mesh: &mut Mesh,
+    folder: &Folder,
+    specs: &[Spec],
+    anchor: StoredAnchor,
+) -> Result<Vec<Local>, AttachError> {
+    let attachments = mesh.admit_all(specs, Instant::now())?;
+    let stored = StoredWorkload { attachments, anchor };
+    let name = stored.name().unwrap_or_default();
+    if let Err(error) = folder.write(&name, &stored.to_bytes()) {
+        for local in &stored.attachments {
+            mesh.remove(&Key::of(&local.workload), Instant::now());
+        }
+        return Err(error.into());
+    }
+    Ok(stored.attachments)
+}
+
+/// Writes down which further names a workload has. One whose record is gone has ended.
+pub(super) fn rename(folder: &Folder, workload: &Workload) -> Result<(), AttachError> {
+    let key = Key::of(workload);
+    let Some(bytes) = folder.read(&key.record_name())? else { return Ok(()) };
+    let mut stored = StoredWorkload::from_bytes(&bytes).map_err(|error| AttachError::setup(&key, error))?;
+    for local in stored.attachments.iter_mut().filter(|local| Key::of(&local.workload) == key) {
+        local.workload.aliases = workload.aliases.clone();
+    }
+    Ok(folder.write(&key.record_name(), &stored.to_bytes())?)
+}
+
+/// Keeps an address and writes that down, or neither.
+pub(super) fn reserve(mesh: &mut Mesh, folder: &Folder, claim: &Claim) -> Result<Reservation, AttachError> {
+    let now = Instant::now();
+    let before = claim.from.as_ref().and_then(|from| mesh.reserved.get(from).cloned());
+    let reservation = mesh.reserve(claim, (now, SystemTime::now()))?;
+    if let Err(error) = folder.write(&Reservation::record_name(&claim.hold), &reservation.to_bytes()) {
+        mesh.release(&claim.hold, now);
+        before.into_iter().for_each(|before| mesh.keep(before));
+        return Err(error.into());
+    }
+    if let Some(before) = before.filter(|before| before.address == reservation.address) {
+        // One that stays behind is of nobody, and is given back when it is old.
+        if let Err(error) = folder.remove(&Reservation::record_name(&before.hold)) {
+            tracing::warn!(%error, holder = %before.hold, "cannot forget a reservation that another one follows");
+        }
+    }
+    Ok(reservation)
+}
