@@ -24,6 +24,7 @@ use super::{Effective, HostViews, LinkState, Looked, Reported};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
 use crate::overlay::{Overlay, Reason};
+use views::show;
 
 /// How often the kernel is compared with what it should have.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -138,7 +139,7 @@ impl Host {
             self.tell();
             self.save();
             self.complain();
-            self.begun.send_if_modified(|begun| !std::mem::replace(begun, true));
+            show(&self.begun, true);
             if !said_ready && self.dirty.is_empty() {
                 self.parts.ready.ready();
                 said_ready = true;

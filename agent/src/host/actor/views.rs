@@ -28,12 +28,7 @@ impl Host {
     }
 
     pub(super) fn show_outside(&self) {
-        let outside = self.parts.mesh.outside();
-        self.outside.send_if_modified(|known| {
-            let news = *known != outside;
-            *known = outside;
-            news
-        });
+        show(&self.outside, self.parts.mesh.outside());
     }
 
     pub(super) fn show_networks(&self) {
@@ -46,17 +41,8 @@ impl Host {
         let problems = self.problems.iter();
         let sentences: Vec<String> =
             problems.map(|((network, trouble), error)| trouble.sentence(network, error)).collect();
-        self.complaints.send_if_modified(|known| {
-            let news = *known != sentences;
-            *known = sentences;
-            news
-        });
-        let idle = self.parts.mesh.idle_reservations();
-        self.reservations.send_if_modified(|known| {
-            let news = *known != idle;
-            *known = idle;
-            news
-        });
+        show(&self.complaints, sentences);
+        show(&self.reservations, self.parts.mesh.idle_reservations());
     }
 
     /// Tells control of this host's workloads.
@@ -80,11 +66,15 @@ impl Host {
             *known = carried;
             news
         });
-        let applied = self.parts.mesh.applied();
-        self.parts.applied.send_if_modified(|known| {
-            let news = *known != applied;
-            *known = applied;
-            news
-        });
+        show(&self.parts.applied, self.parts.mesh.applied());
     }
+}
+
+/// Shows this to whoever watches, when it is another than before.
+pub(super) fn show<T: PartialEq>(view: &watch::Sender<T>, now: T) {
+    view.send_if_modified(|known| {
+        let news = *known != now;
+        *known = now;
+        news
+    });
 }
