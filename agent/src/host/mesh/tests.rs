@@ -1,5 +1,6 @@
 use super::*;
 use crate::attachment::Claim;
+use crate::host::Spec;
 use crate::testing;
 
 fn snapshot(revision: u64) -> NetworkSnapshot {

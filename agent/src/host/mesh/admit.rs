@@ -1,0 +1,295 @@
+//! New workloads: who may come, and which name and addresses they get. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use ipnet::IpNet;
+use sealane_proto::resource::Workload;
+use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
+
+use super::{Carried, Hosted, Mesh};
+use crate::attachment::{Hold, Reservation};
+use crate::host::Spec;
+use crate::ipam::IpamError;
+use crate::overlay::Local;
+use crate::sidecar::Key;
+
+/// Why a workload cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AdmitError {
+    /// Two networks that a workload could not tell apart.
+    #[error(
+        "network {network} ({subnet}) and network {other} ({taken}) overlap: a workload cannot be in both"
+    )]
+    Overlap {
+        /// One of them.
+        network: NetworkName,
+        /// Its addresses.
+        subnet: IpNet,
+        /// The other.
+        other: NetworkName,
+        /// Its addresses.
+        taken: IpNet,
+    },
+    /// This host does not carry the network.
+    #[error("network {0} is not carried by this host")]
+    UnknownNetwork(NetworkName),
+    /// The name is taken.
+    #[error("workload name {name} in network {network} is in use on {node}; hint: choose another one")]
+    NameInUse {
+        /// The name.
+        name: WorkloadName,
+        /// The network.
+        network: NetworkName,
+        /// Where it is in use.
+        node: NodeName,
+    },
+    /// The workload that has this name or address is just ending.
+    #[error("workload {0} is still ending on this host")]
+    Ending(Key),
+    /// No address, or not that one.
+    #[error("network {network}: {source}")]
+    Address {
+        /// The network.
+        network: NetworkName,
+        /// What is wrong.
+        source: IpamError,
+    },
+    /// The address is another host's to give.
+    #[error(
+        "address {address} in network {network} belongs to the block of {owner}; hint: choose one outside every block{}",
+        if *.of_services { "" } else { ", or run it there" }
+    )]
+    ForeignBlock {
+        /// The address.
+        address: OverlayIp,
+        /// The network.
+        network: NetworkName,
+        /// Whose block.
+        owner: String,
+        /// Whether it is for services, and no host's.
+        of_services: bool,
+    },
+    /// The Ethernet address is taken.
+    #[error("MAC address {mac} in network {network} is in use by {name}")]
+    MacInUse {
+        /// The Ethernet address.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// Who has it.
+        name: String,
+    },
+    /// Nothing is reserved by that name.
+    #[error("{0} has reserved no address in network {1}")]
+    NotReserved(Hold, NetworkName),
+    /// The Ethernet address goes with another address.
+    #[error(
+        "MAC address {mac} in network {network} goes with address {address}; hint: choose another, or none at all"
+    )]
+    MacReserved {
+        /// The Ethernet address.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// The gateway's, a workload's, or one that a workload may get.
+        address: OverlayIp,
+    },
+}
+
+/// What a workload is reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::host) struct Addresses {
+    pub(in crate::host) address: OverlayIp,
+    pub(in crate::host) mac: MacAddr,
+}
+
+impl Mesh {
+    /// Takes a new workload in, in each of these networks or in none.
+    ///
+    /// # Errors
+    /// As [`Mesh::admit`], and when two of the networks overlap; nothing is changed then.
+    pub(crate) fn admit_all(&mut self, specs: &[Spec], now: Instant) -> Result<Vec<Local>, AdmitError> {
+        self.check_overlap(specs)?;
+        let version = self.version;
+        let mut admitted: Vec<Local> = Vec::new();
+        for spec in specs {
+            match self.admit(spec, now) {
+                Ok(workload) => admitted.push(Local { workload, seat: spec.seat }),
+                Err(error) => {
+                    for local in &admitted {
+                        self.hosted.remove(&Key::of(&local.workload));
+                    }
+                    self.version = version;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(admitted)
+    }
+
+    fn check_overlap(&self, specs: &[Spec]) -> Result<(), AdmitError> {
+        let known = specs.iter().filter_map(|spec| self.snapshot(&spec.network));
+        let nets = known.flat_map(|known| known.network.nets().map(|net| (&known.network.name, net)));
+        let nets: Vec<(&NetworkName, IpNet)> = nets.collect();
+        for (at, &(network, subnet)) in nets.iter().enumerate() {
+            // Of two prefixes one contains the other, or they have nothing in common.
+            let overlaps = |&&(other, taken): &&(&NetworkName, IpNet)| {
+                other != network && (taken.contains(&subnet) || subnet.contains(&taken))
+            };
+            if let Some(&(other, taken)) = nets[..at].iter().find(overlaps) {
+                let (network, other) = (network.clone(), other.clone());
+                return Err(AdmitError::Overlap { network, subnet, other, taken });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds name and addresses for a new workload and takes it in, not ready yet.
+    ///
+    /// # Errors
+    /// When name or address are taken; nothing is changed then.
+    pub(crate) fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
+        let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
+        self.check_name(&key)?;
+        let (address, mac) = self.kept_for(spec)?;
+        self.check_ending(&spec.network, address, mac)?;
+        let Addresses { address, mac } =
+            self.find_addresses(&spec.network, address, mac, spec.reserved.as_ref(), now)?;
+        let node = self.node.name.clone();
+        let workload = Workload {
+            name: spec.name.clone(),
+            network: spec.network.clone(),
+            node,
+            address,
+            mac,
+            service: spec.service.clone(),
+            ports: spec.ports.clone(),
+            sidecar: spec.sidecar,
+            ready: false,
+            weight: spec.weight,
+            aliases: spec.aliases.clone(),
+        };
+        self.host(Local { workload: workload.clone(), seat: spec.seat });
+        Ok(workload)
+    }
+
+    /// Finds addresses in a network that nobody else has; those that `own` has reserved are nobody else's.
+    ///
+    /// # Errors
+    /// When one that is asked for is taken, or there is none left.
+    pub(in crate::host) fn find_addresses(
+        &mut self,
+        network: &NetworkName,
+        address: Option<OverlayIp>,
+        mac: Option<MacAddr>,
+        own: Option<&Hold>,
+        now: Instant,
+    ) -> Result<Addresses, AdmitError> {
+        let (used, taken_macs) = self.taken(network, own);
+        let node = self.node.name.clone();
+        let carried = self.networks.get_mut(network);
+        let carried = carried.ok_or_else(|| AdmitError::UnknownNetwork(network.clone()))?;
+        let no_address = |source| AdmitError::Address { network: network.clone(), source };
+        let address = match address {
+            Some(address) => {
+                carried.ipam.claim(address, &used).map_err(no_address)?;
+                carried.check_block(address, &node)?;
+                address
+            }
+            None => carried.ipam.next(&used, now).map_err(no_address)?,
+        };
+        let mac = mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
+        if let Some(name) = taken_macs.get(&mac) {
+            return Err(AdmitError::MacInUse { mac, network: network.clone(), name: name.clone() });
+        }
+        if let Some(owner) = carried.snapshot.network.address_of(mac).filter(|owner| *owner != address) {
+            return Err(AdmitError::MacReserved { mac, network: network.clone(), address: owner });
+        }
+        Ok(Addresses { address, mac })
+    }
+
+    /// What was reserved is what it gets.
+    fn kept_for(&self, spec: &Spec) -> Result<(Option<OverlayIp>, Option<MacAddr>), AdmitError> {
+        let Some(hold) = &spec.reserved else { return Ok((spec.address, spec.mac)) };
+        let kept = self.reserved.get(hold).filter(|kept| kept.network == spec.network);
+        let kept = kept.ok_or_else(|| AdmitError::NotReserved(hold.clone(), spec.network.clone()))?;
+        Ok((Some(kept.address), Some(kept.mac)))
+    }
+
+    fn check_name(&self, key: &Key) -> Result<(), AdmitError> {
+        let in_use = |node: &NodeName| AdmitError::NameInUse {
+            name: key.workload.clone(),
+            network: key.network.clone(),
+            node: node.clone(),
+        };
+        if let Some(hosted) = self.hosted.get(key) {
+            return Err(if hosted.ending {
+                AdmitError::Ending(key.clone())
+            } else {
+                in_use(&self.node.name)
+            });
+        }
+        let known = self.snapshot(&key.network).into_iter().flat_map(|snapshot| &snapshot.workloads);
+        let other =
+            known.filter(|known| known.node != self.node.name).find(|known| known.name == key.workload);
+        other.map_or(Ok(()), |other| Err(in_use(&other.node)))
+    }
+
+    /// What is asked for by name may still be in the hands of one that is about to let go of it.
+    fn check_ending(
+        &self,
+        network: &NetworkName,
+        address: Option<OverlayIp>,
+        mac: Option<MacAddr>,
+    ) -> Result<(), AdmitError> {
+        let holds = |hosted: &Hosted| {
+            let workload = &hosted.workload;
+            address == Some(workload.address) || mac == Some(workload.mac)
+        };
+        let mut ending = self.hosted.iter().filter(|(key, hosted)| hosted.ending && key.network == *network);
+        let holder = ending.find(|(_, hosted)| holds(hosted));
+        holder.map_or(Ok(()), |(key, _)| Err(AdmitError::Ending(key.clone())))
+    }
+
+    /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.
+    fn taken(
+        &self,
+        network: &NetworkName,
+        own: Option<&Hold>,
+    ) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, String>) {
+        let Some(effective) = self.effective(network) else {
+            return Default::default();
+        };
+        let vips = effective.services.iter().map(|service| service.vip);
+        let kept: Vec<&Reservation> = self
+            .reserved
+            .values()
+            .filter(|kept| kept.network == *network && Some(&kept.hold) != own)
+            .collect();
+        let reserved = kept.iter().map(|kept| kept.address);
+        let used =
+            effective.workloads.iter().map(|known| known.address).chain(vips).chain(reserved).collect();
+        let of_reserved = kept.iter().map(|kept| (kept.mac, kept.hold.to_string()));
+        let macs = effective.workloads.iter().map(|known| (known.mac, format!("workload {}", known.name)));
+        (used, of_reserved.chain(macs).collect())
+    }
+}
+
+impl Carried {
+    fn check_block(&self, address: OverlayIp, node: &NodeName) -> Result<(), AdmitError> {
+        let block = self.snapshot.blocks.iter().find(|block| block.range.contains(&address.to_ipv4()));
+        match block {
+            Some(block) if block.node.as_ref() != Some(node) => Err(AdmitError::ForeignBlock {
+                address,
+                network: self.snapshot.network.name.clone(),
+                owner: block
+                    .node
+                    .as_ref()
+                    .map_or_else(|| "service addresses".to_owned(), ToString::to_string),
+                of_services: block.node.is_none(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
