@@ -25,13 +25,13 @@ impl Mesh {
             return Ok(kept.clone());
         }
         let inherited = from.as_ref().and_then(|from| self.reserved.get(from)).filter(same).cloned();
-        if let Some(inherited) = inherited {
-            self.reserved.remove(&inherited.hold);
-            let reservation = Reservation { hold: hold.clone(), since, ..inherited };
-            self.keep(reservation.clone());
-            return Ok(reservation);
-        }
-        let Addresses { address, mac } = self.find_addresses(network, *address, *mac, Some(hold), now)?;
+        let Addresses { address, mac } = match inherited {
+            Some(Reservation { hold, address, mac, .. }) => {
+                self.reserved.remove(&hold);
+                Addresses { address, mac }
+            }
+            None => self.find_addresses(network, *address, *mac, Some(hold), now)?,
+        };
         self.release(hold, now);
         let reservation = Reservation { hold: hold.clone(), network: network.clone(), address, mac, since };
         self.keep(reservation.clone());
