@@ -76,11 +76,11 @@ class Host:
         site.await_true(f"service {service}", ready)
 
 
-def single(sealane):
-    """A mesh of one host with network `bench`."""
-    where = site.place("host")
-    site.join(where, "192.0.2.1", site.place("elsewhere"), "192.0.2.2")
-    host = Host(sealane, "host", where, "192.0.2.1").control()
+def single(sealane, name="host"):
+    """A mesh of one host of this name with network `bench`."""
+    where = site.place(name)
+    site.join(where, "192.0.2.1", site.place(f"{name}-elsewhere"), "192.0.2.2")
+    host = Host(sealane, name, where, "192.0.2.1").control()
     host.join(host)
     host.say("network create bench --subnet 10.42.0.0/16")
     return host

@@ -29,11 +29,7 @@ def _start(host, number, flags):
 
 
 def _contender(options, name, flags):
-    where = site.place(name)
-    site.join(where, "192.0.2.1", site.place(f"{name}-elsewhere"), "192.0.2.2")
-    host = mesh.Host(options.sealane, name, where, "192.0.2.1").control()
-    host.join(host)
-    host.say("network create bench --subnet 10.42.0.0/16")
+    host = mesh.single(options.sealane, name)
     took, figures = [], {}
     for number in range(max(SIZES)):
         took.append(_start(host, number, flags))

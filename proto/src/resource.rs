@@ -160,9 +160,15 @@ pub struct External {
 }
 
 impl Service {
+    /// The port of this number and transport, if the service has it.
+    #[must_use]
+    pub fn port(&self, key: (Port, Transport)) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.key() == key)
+    }
+
     /// The addresses at which instances outside every network serve a port of the service.
     pub fn outside(&self, port: (Port, Transport)) -> impl Iterator<Item = SocketAddrV4> + '_ {
-        let known = self.ports.iter().any(|known| known.key() == port);
+        let known = self.port(port).is_some();
         self.external.instances.iter().filter(move |_| known).map(move |instance| instance.serving(port.0))
     }
 
@@ -175,8 +181,7 @@ impl Service {
     /// Whose calls this port takes in `network`.
     #[must_use]
     pub fn port_mtls_in(&self, network: &Network, port: (Port, Transport)) -> Mtls {
-        let known = self.ports.iter().find(|known| known.key() == port);
-        known.and_then(|known| known.mtls).unwrap_or(self.mtls_in(network))
+        self.port(port).and_then(|port| port.mtls).unwrap_or(self.mtls_in(network))
     }
 }
 
@@ -241,19 +246,6 @@ pub struct NetworkSnapshot {
 }
 
 impl NetworkSnapshot {
-    /// The instances of a service that offer `port` and take new work there: those that are ready and not drained.
-    pub fn endpoints<'a>(
-        &'a self,
-        service: &'a ServiceName,
-        port: (Port, Transport),
-    ) -> impl Iterator<Item = &'a Workload> + 'a {
-        self.workloads.iter().filter(move |workload| {
-            workload.takes_work()
-                && workload.service.as_ref() == Some(service)
-                && workload.ports.iter().any(|offered| offered.key() == port)
-        })
-    }
-
     /// Whose calls a workload's ports take that say nothing else: as its service says, or its network.
     #[must_use]
     pub fn mtls_of(&self, workload: &Workload) -> Mtls {
@@ -270,7 +262,9 @@ impl NetworkSnapshot {
         workload.ports.iter().map(move |port| ServicePort { mtls: Some(mode(port)), ..port.clone() })
     }
 
-    fn service_of(&self, workload: &Workload) -> Option<&Service> {
+    /// The service that a workload is an instance of.
+    #[must_use]
+    pub fn service_of(&self, workload: &Workload) -> Option<&Service> {
         let name = workload.service.as_ref()?;
         self.services.iter().find(|service| service.name == *name)
     }

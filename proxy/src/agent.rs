@@ -123,18 +123,19 @@ async fn serve(
             _ = terminate.recv() => return End::Signal,
             () = gone(core, leaving), if leaving.is_some() => return End::Drain(LAST, sender),
         };
-        let answer = match message {
+        let handled = match message {
             Ok(Down::Drain { deadline }) => return End::Drain(deadline, sender),
             Ok(Down::Leave { deadline }) => {
                 tracing::info!(?deadline, "another sidecar takes what is new");
                 core.leave();
                 leaving.get_or_insert(Instant::now() + deadline);
-                None
+                Ok(None)
             }
-            Ok(message) => match handle(message, core).await {
-                Ok(answer) => answer,
-                Err(error) => return leaving.map_or(End::Lost(error), End::Left),
-            },
+            Ok(message) => handle(message, core).await,
+            Err(error) => Err(error),
+        };
+        let answer = match handled {
+            Ok(answer) => answer,
             Err(error) => return leaving.map_or(End::Lost(error), End::Left),
         };
         backoff.reset();
@@ -161,7 +162,7 @@ fn release_start() {
     OVER.call_once(rest::release);
 }
 
-/// What there is to answer. An error ends the connection; with the next one comes a whole configuration.
+/// Does what the agent says, and returns the answer to that. An error ends the connection; with the next one comes a whole configuration.
 async fn handle(message: Down, core: &mut Core) -> Result<Option<Up>, ChannelError> {
     match message {
         Down::Listeners(listeners) => {

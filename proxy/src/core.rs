@@ -31,7 +31,7 @@ pub struct Core {
     tls: TlsSource,
     drain: Drain,
     listening: bool,
-    /// What it works by, and the sequence of that.
+    /// The configuration that it works by, after its sequence.
     current: Option<(u64, Arc<Snapshot>)>,
 }
 
@@ -127,7 +127,8 @@ impl Core {
         self.work_by(config.sequence, Snapshot::new(config)).await;
     }
 
-    /// The same by the configuration that the change leads to; false when it works by another than the one before that.
+    /// Works by the configuration that the change leads to, as [`Core::apply`] does; false when the change is not one of the present
+    /// configuration.
     pub async fn follow(&mut self, change: &Change) -> bool {
         let Some((_, before)) = self.current.as_ref().filter(|(sequence, _)| *sequence == change.since)
         else {

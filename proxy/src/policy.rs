@@ -9,7 +9,9 @@ use std::collections::{HashMap, HashSet};
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Service;
 use sealane_proto::sidecar::Config;
-use sealane_proto::types::{Mtls, NetworkName, ServiceName, Transport};
+use sealane_proto::types::{Mtls, NetworkName, Transport};
+
+use crate::route;
 
 /// The rules of one configuration.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(crate) struct Policy {
     callee: Callee,
 }
 
-/// Who is called, for the words in which a call is refused.
+/// The party that is called, for the words in which a call is refused.
 #[derive(Debug)]
 struct Callee {
     /// The workload's service, else the workload.
@@ -32,10 +34,9 @@ struct Callee {
 
 #[derive(Debug)]
 struct OwnService {
-    name: ServiceName,
-    /// Whether a document has the last word on it.
+    /// The sign of a document that has the last word on it.
     declared: bool,
-    /// Its ports for connections, whoever of its instances offers them.
+    /// All ports for connections, whoever of its instances offers them.
     ports: HashSet<u16>,
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct Call<'a> {
     pub(crate) port: u16,
 }
 
-/// Who says that a port takes calls by mutual TLS alone, or that only offered ones are reachable: the nearest counts.
+/// The source of the word that a port takes calls by mutual TLS alone, or that only offered ones are reachable: the nearest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Voice {
     /// The network.
@@ -71,17 +72,16 @@ pub(crate) enum Denial {
 impl Policy {
     /// The rules for the workload of this configuration.
     pub(crate) fn new(config: &Config) -> Self {
-        let (network, own) = (&config.network.network, &config.workload);
-        let service = own.service.as_ref();
-        let service = service.and_then(|name| config.network.services.iter().find(|it| it.name == *name));
+        let (network, own) = (&config.network, &config.workload);
+        let service = network.service_of(own);
         let spoken = |service: &Service| if service.mtls.is_some() { Voice::Service } else { Voice::Network };
         let voice = service.map_or(Voice::Network, spoken);
         let of_port = |key| {
-            let known = service.and_then(|service| service.ports.iter().find(|known| known.key() == key));
-            if known.is_some_and(|known| known.mtls.is_some()) { Voice::Port } else { voice }
+            let port = service.and_then(|service| service.port(key));
+            if port.is_some_and(|port| port.mtls.is_some()) { Voice::Port } else { voice }
         };
-        let others = config.network.mtls_of(own);
-        let offered = config.network.offered(own);
+        let others = network.mtls_of(own);
+        let offered = network.offered(own);
         let offered = offered.filter(|port| port.protocol.transport() == Transport::Tcp);
         let offered =
             offered.map(|port| (port.port.get(), (port.mtls.unwrap_or(others), of_port(port.key()))));
@@ -89,10 +89,9 @@ impl Policy {
             offered: offered.collect(),
             others: (others, voice),
             callee: Callee {
-                name: own.service.as_ref().map_or_else(|| own.name.to_string(), ToString::to_string),
-                network: network.name.clone(),
-                service: own.service.as_ref().map(|name| OwnService {
-                    name: name.clone(),
+                name: route::label(own.service.as_ref(), &own.name).to_owned(),
+                network: network.network.name.clone(),
+                service: own.service.as_ref().map(|_| OwnService {
                     declared: service.is_some_and(|service| service.declared),
                     ports: service.map(tcp_ports).unwrap_or_default(),
                 }),
@@ -112,7 +111,7 @@ impl Policy {
         }
     }
 
-    /// What the caller of `port` is told of its refusal, in one line: who refuses, and where that is changed.
+    /// Tells the caller of `port` of its refusal, in one line: who refuses, and where that is changed.
     pub(crate) fn text(&self, denial: Denial, port: u16) -> String {
         let (callee, name) = (&self.callee, &self.callee.name);
         match denial {
@@ -136,8 +135,7 @@ impl Policy {
 }
 
 fn tcp_ports(service: &Service) -> HashSet<u16> {
-    let ports = service.ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp);
-    ports.map(|port| port.port.get()).collect()
+    route::carried(&service.ports).map(|port| port.port.get()).collect()
 }
 
 impl Callee {
@@ -149,7 +147,7 @@ impl Callee {
         }
     }
 
-    /// What lets plain calls and other ports in.
+    /// Says how plain calls and other ports are let in.
     fn permit(&self, voice: Voice) -> String {
         let declared = self.service.as_ref().is_some_and(|service| service.declared);
         match voice {
@@ -165,28 +163,23 @@ impl Callee {
         }
     }
 
-    /// Why a port is not offered, and what offers it.
+    /// Says why a port is not offered, and what offers it.
     fn lack(&self, port: u16) -> (String, String) {
-        match &self.service {
-            None => (
-                "it is no instance of a service".to_owned(),
-                format!("start it with --service and --port {port}"),
-            ),
-            Some(service) if service.ports.contains(&port) => (
-                format!("service {} has that port, but this instance was started without it", service.name),
-                format!("start the instance with --port {port}"),
-            ),
-            Some(OwnService { name, declared: true, .. }) => (
-                format!("service {name} has no such port"),
-                format!(
-                    "add it to spec.ports of the service's document and start instances with --port {port}"
-                ),
-            ),
-            Some(OwnService { name, .. }) => (
-                format!("service {name} has no such port"),
-                format!("start its instances with --port {port}"),
-            ),
+        let name = &self.name;
+        let Some(service) = &self.service else {
+            let fix = format!("start it with --service and --port {port}");
+            return ("it is no instance of a service".to_owned(), fix);
+        };
+        if service.ports.contains(&port) {
+            let lack = format!("service {name} has that port, but this instance was started without it");
+            return (lack, format!("start the instance with --port {port}"));
         }
+        let fix = if service.declared {
+            format!("add it to spec.ports of the service's document and start instances with --port {port}")
+        } else {
+            format!("start its instances with --port {port}")
+        };
+        (format!("service {name} has no such port"), fix)
     }
 }
 
@@ -288,26 +281,14 @@ mod tests {
             assert!(text.contains(whose) && text.ends_with(fix) && !text.contains('\n'), "{text}");
         };
         let network = "or run `sealane network set shop --mtls permissive` on the control host";
-        check(
-            told(&instance, &api, S, 80),
-            "api takes calls to port 80 by mutual TLS alone (mtls: strict), as network shop says",
-            network,
-        );
-        check(
-            told(&lone, &api, S, 80),
-            "job does not offer port 80: it is no instance of a service, and",
-            network,
-        );
-        check(
-            told(&instance, &api, S, 81),
-            "service api has that port, but this instance was started without it",
-            network,
-        );
-        check(
-            told(&instance, &api, S, 99),
-            "service api has no such port, and with mtls: strict, as network shop says",
-            network,
-        );
+        for (own, port, whose) in [
+            (&instance, 80, "api takes calls to port 80 by mutual TLS alone (mtls: strict), as network shop says"),
+            (&lone, 80, "job does not offer port 80: it is no instance of a service, and"),
+            (&instance, 81, "service api has that port, but this instance was started without it"),
+            (&instance, 99, "service api has no such port, and with mtls: strict, as network shop says"),
+        ] {
+            check(told(own, &api, S, port), whose, network);
+        }
         assert!(told(&instance, &api, S, 99).contains("; start its instances with --port 99, or"));
         api.ports[0].mtls = S;
         check(

@@ -1,7 +1,7 @@
 //! Where a call goes: from the address that the workload called to the endpoints that may serve it. Pure.
 //!
-//! A [`Snapshot`] is built once per configuration and never changes. That of a configuration which is told by its difference
-//! from the one before shares with that what has not changed.
+//! A [`Snapshot`] is built once per configuration and never changes. One that is made by a change shares with the one before what has not
+//! changed.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
@@ -11,7 +11,7 @@ use sealane_proto::identity::Principal;
 use sealane_proto::resource::{Service, Workload};
 use sealane_proto::sidecar::{Config, NetworkChange};
 use sealane_proto::types::{
-    NetworkName, Port, Protocol, ServiceName, Subnet6, Transport, Weight, WorkloadName,
+    NetworkName, Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
 };
 
 use crate::policy::Policy;
@@ -54,7 +54,7 @@ pub(crate) struct ServiceRoute {
     /// The instances that offer the port and take new work, in the order of their names, with their weights; then those outside
     /// every network.
     pub(crate) endpoints: Vec<(Endpoint, Weight)>,
-    /// Those of them outside every network.
+    /// The instances outside every network alone.
     outside: Vec<Endpoint>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct WorkloadRoute {
     pub(crate) reach: Reach,
     /// What is spoken on the ports it offers.
     protocols: Vec<(Port, Protocol)>,
-    /// Its share of its service's new work; `None` while it takes none.
+    /// The share of its service's new work; `None` while it takes none.
     weight: Option<Weight>,
 }
 
@@ -118,18 +118,28 @@ impl Snapshot {
             workloads: HashMap::new(),
             subnet6: config.network.network.subnet6,
         };
-        snapshot.take_workloads(&config.network.workloads, &[]);
-        snapshot.take_services(&config.network.services, &[]);
+        let (workloads, services) = (&config.network.workloads, &config.network.services);
+        snapshot.take((workloads, &[]), (services, &[]));
         snapshot
     }
 
     /// The same after a change that does not concern the own workload.
     pub(crate) fn after(&self, change: &NetworkChange) -> Self {
         let mut snapshot = self.clone();
-        let touched = snapshot.take_workloads(&change.workloads, &change.workloads_gone);
-        snapshot.take_services(&change.services, &change.services_gone);
-        snapshot.balance(&touched);
+        let NetworkChange { services, services_gone, workloads, workloads_gone } = change;
+        snapshot.take((workloads, workloads_gone), (services, services_gone));
         snapshot
+    }
+
+    /// Takes in what is new of workloads and services, without those that are gone.
+    fn take(
+        &mut self,
+        (workloads, workloads_gone): (&[Workload], &[WorkloadName]),
+        (services, services_gone): (&[Service], &[ServiceName]),
+    ) {
+        let mut touched = self.take_workloads(workloads, workloads_gone);
+        touched.extend(self.take_services(services, services_gone));
+        self.balance(&touched);
     }
 
     /// Takes in these workloads, in place of those of their names; answers whose instances are other than before.
@@ -147,16 +157,15 @@ impl Snapshot {
         touched
     }
 
-    /// Takes in these services, in place of those of their names.
-    fn take_services(&mut self, news: &[Service], gone: &[ServiceName]) {
+    /// Takes in these services, in place of those of their names, yet without endpoints; answers which they are.
+    fn take_services(&mut self, news: &[Service], gone: &[ServiceName]) -> HashSet<ServiceName> {
         let others: HashSet<&ServiceName> = news.iter().map(|service| &service.name).chain(gone).collect();
         self.ports.retain(|_, route| !others.contains(&route.service));
         self.service_addresses.retain(|_, name| !others.contains(name));
         for service in news {
             let vip = service.vip.to_ipv4();
             self.service_addresses.insert(vip, service.name.clone());
-            let carried = service.ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp);
-            self.ports.extend(carried.map(|offered| {
+            self.ports.extend(carried(&service.ports).map(|offered| {
                 let route = ServiceRoute {
                     service: service.name.clone(),
                     port: offered.port,
@@ -167,7 +176,7 @@ impl Snapshot {
                 ((vip, offered.port.get()), Arc::new(route))
             }));
         }
-        self.balance(&others.into_iter().cloned().collect());
+        others.into_iter().cloned().collect()
     }
 
     /// Finds the endpoints of these services anew.
@@ -238,6 +247,11 @@ impl Snapshot {
     }
 }
 
+/// Those of the ports that sidecars carry: connections'.
+pub(crate) fn carried(ports: &[ServicePort]) -> impl Iterator<Item = &ServicePort> {
+    ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp)
+}
+
 /// An instance without a sidecar.
 fn plain(place: SocketAddrV4) -> Endpoint {
     Endpoint { address: place.into(), reach: Reach::Plain }
@@ -245,18 +259,17 @@ fn plain(place: SocketAddrV4) -> Endpoint {
 
 impl WorkloadRoute {
     fn new(workload: &Workload) -> Self {
-        let carried = workload.ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp);
         Self {
             name: workload.name.clone(),
             address: workload.address.to_ipv4(),
             service: workload.service.clone(),
             reach: reach(workload),
-            protocols: carried.map(|port| (port.port, port.protocol)).collect(),
+            protocols: carried(&workload.ports).map(|port| (port.port, port.protocol)).collect(),
             weight: workload.takes_work().then_some(workload.weight),
         }
     }
 
-    /// Its name in metrics: its service's, else its own.
+    /// The name for people.
     pub(crate) fn label(&self) -> &str {
         label(self.service.as_ref(), &self.name)
     }
@@ -267,7 +280,7 @@ impl WorkloadRoute {
         offered.map_or(Protocol::Auto, |&(_, protocol)| protocol)
     }
 
-    /// Its place among its service's endpoints; `None` when it does not offer the port or takes no work.
+    /// Makes the endpoint of its service that it is; `None` when it does not offer the port or takes no work.
     fn endpoint(&self, port: Port) -> Option<(Endpoint, Weight)> {
         let weight = self.weight.filter(|_| self.protocols.iter().any(|(offered, _)| *offered == port))?;
         let address = SocketAddr::new(self.address.into(), port.get());
@@ -300,6 +313,7 @@ pub(crate) fn party(service: Option<&ServiceName>) -> &str {
     service.map_or(NO_SERVICE, ServiceName::as_str)
 }
 
-fn label<'a>(service: Option<&'a ServiceName>, name: &'a WorkloadName) -> &'a str {
+/// The name of a workload for people: its service's, else its own.
+pub(crate) fn label<'a>(service: Option<&'a ServiceName>, name: &'a WorkloadName) -> &'a str {
     service.map_or(name.as_str(), ServiceName::as_str)
 }

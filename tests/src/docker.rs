@@ -6,11 +6,14 @@ use sealane_lab::control_group;
 
 use crate::{Finished, Mesh, Release, Running, Site, eventually, testapp};
 
-/// How long a dockerd may take to start, which waits for a plugin that does not answer.
+/// The time that a dockerd may take to start, which waits for a plugin that does not answer.
 const STARTING: Duration = Duration::from_secs(60);
-/// How a network of Docker's is made in ours.
+/// The words that make a network of Docker's in ours.
 pub const CREATE: [&str; 9] =
     ["network", "create", "-d", "sealane", "--ipam-driver", "sealane", "-o", "sealane.network=shop", "shop"];
+/// A script that makes a folder of busybox and the links that lead to it, /run/bb.
+pub const BUSYBOX: &str = "mkdir -p /run/bb/bin /run/bb/etc && cd /run/bb && cp /bin/busybox bin/ && \
+    for name in $(bin/busybox --list); do [ $name = busybox ] || ln -sf busybox bin/$name; done";
 /// A container's command that answers `hello` on port 8080.
 pub const SERVE: &str = "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -p 8080 -h /www";
 
@@ -52,17 +55,17 @@ impl Mesh {
     #[track_caller]
     pub fn docker(releases: &[Release]) -> (Self, Vec<Dockerd>) {
         let mesh = Self::on(releases).up();
-        let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
-        mesh.with_dockerds(releases.len())
+        mesh.create_shop();
+        mesh.with_docker(releases.len())
     }
 
-    /// Starts dockerds with the image `bb:1` on the first so many hosts, with agents as their plugins.
+    /// The same mesh with dockerds on its first hosts, whose agents are their plugins, and the image `bb:1`.
     ///
     /// # Panics
-    /// When they do not come up.
+    /// When one does not start.
     #[must_use]
     #[track_caller]
-    pub fn with_dockerds(mut self, hosts: usize) -> (Self, Vec<Dockerd>) {
+    pub fn with_docker(mut self, hosts: usize) -> (Self, Vec<Dockerd>) {
         for number in 1..=hosts {
             self.site_mut(number).agent.terminate();
             self.restart_agent(number, &["--docker-plugin"]);
@@ -74,10 +77,17 @@ impl Mesh {
 }
 
 impl Site {
-    /// Starts a dockerd with the image `bb:1`.
+    /// Runs `docker` to its end.
+    #[must_use]
+    #[track_caller]
+    pub fn docker(&self, words: &[&str]) -> Finished {
+        self.command("docker", words)
+    }
+
+    /// Starts a dockerd that has the image `bb:1`.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// When it does not answer or take the image.
     #[must_use]
     #[track_caller]
     pub fn dockerd(&self) -> Dockerd {
@@ -87,22 +97,14 @@ impl Site {
         dockerd
     }
 
-    /// Runs `docker` to its end.
-    #[must_use]
-    #[track_caller]
-    pub fn docker(&self, words: &[&str]) -> Finished {
-        self.command("docker", words)
-    }
-
     /// Makes the image `bb:1`: busybox, the links that lead to it, and the tests' application with its libraries.
     ///
     /// # Panics
     /// When Docker does not take it.
     #[track_caller]
-    pub fn import_busybox(&self) {
+    fn import_busybox(&self) {
         let script = format!(
-            "mkdir -p /run/bb/bin /run/bb/etc && cd /run/bb && cp /bin/busybox {testapp} bin/ && \
-             for name in $(bin/busybox --list); do [ $name = busybox ] || ln -sf busybox bin/$name; done && \
+            "{BUSYBOX} && cp {testapp} bin/ && \
              for file in $(ldd bin/testapp | grep -o '/[^ ]*'); do mkdir -p .$(dirname $file) && cp -L $file .$file; done && \
              tar -c . | docker import - bb:1",
             testapp = testapp().display()
@@ -110,8 +112,7 @@ impl Site {
         let _ = self.command("sh", &["-c", &script]).ok();
     }
 
-    /// What a container gets, asked by the host's curl in its network and with its resolv.conf: a static busybox cannot look
-    /// names up.
+    /// Asks a URL as a container does, by the host's curl in its network and with its resolv.conf: a static busybox cannot look names up.
     #[must_use]
     #[track_caller]
     pub fn fetch(&self, container: &str, url: &str) -> Finished {

@@ -17,7 +17,7 @@ mod site;
 mod wait;
 
 pub use daemon::Daemon;
-pub use docker::{CREATE, Dockerd, SERVE};
+pub use docker::{BUSYBOX, CREATE, Dockerd, SERVE};
 pub use load::{Load, LoadReport};
 pub use mesh::Mesh;
 pub use metrics::Metrics;

@@ -73,8 +73,17 @@ impl Mesh {
     #[track_caller]
     pub fn shop(hosts: usize) -> Self {
         let mesh = Self::start(hosts);
-        let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+        mesh.create_shop();
         mesh
+    }
+
+    /// Creates the network `shop` (10.42.0.0/16).
+    ///
+    /// # Panics
+    /// When that is refused.
+    #[track_caller]
+    pub fn create_shop(&self) {
+        let _ = self.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
     }
 
     /// Lets sidecars of `shop` take plain calls as well, at any port.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sealane_sys::NetNs;
 
-use crate::{PATIENCE, Running, eventually};
+use crate::Running;
 
 /// Types of records (RFC 1035, section 3.2.2, and RFC 3596).
 pub const A: u16 = 1;
@@ -23,21 +23,6 @@ pub struct Answer {
 }
 
 impl Running {
-    /// The same, once `sleep`, which `sealane run` was given as its command, has taken the place of that and is in its
-    /// workload's namespaces.
-    ///
-    /// # Panics
-    /// When that takes too long.
-    #[must_use]
-    #[track_caller]
-    pub fn entered(self) -> Self {
-        eventually(PATIENCE, "the command runs", || {
-            let line = fs::read(format!("/proc/{}/cmdline", self.pid())).ok()?;
-            line.starts_with(b"sleep").then_some(())
-        });
-        self
-    }
-
     /// Runs `work` in the network namespace of the program, on a thread of its own.
     ///
     /// # Panics

@@ -39,7 +39,7 @@ const CGROUPS: &str = "mount -t tmpfs cgroups /sys/fs/cgroup
     done
     ls /sys/fs/cgroup | grep -q . || mount -t cgroup2 cgroup /sys/fs/cgroup";
 
-/// Whose files and engines a host has.
+/// The system whose files and engines a host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// The machine's own.

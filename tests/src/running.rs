@@ -1,5 +1,6 @@
 //! A program that runs on a host, and what it says.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -136,6 +137,20 @@ impl Running {
             }
             None
         });
+    }
+
+    /// Waits until `sleep`, the command that `sealane run` was given, has taken that one's place in the workload's namespaces.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    #[must_use]
+    #[track_caller]
+    pub fn entered(self) -> Self {
+        eventually(PATIENCE, "the command runs", || {
+            let line = fs::read(format!("/proc/{}/cmdline", self.pid())).ok()?;
+            line.starts_with(b"sleep").then_some(())
+        });
+        self
     }
 
     /// Sends a signal to the program alone.

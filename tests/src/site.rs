@@ -31,9 +31,39 @@ impl Site {
     #[must_use]
     #[track_caller]
     pub fn command(&self, program: &str, arguments: &[&str]) -> Finished {
+        self.begin(program, arguments).wait()
+    }
+
+    /// Starts a program on the host.
+    #[must_use]
+    #[track_caller]
+    pub fn begin(&self, program: &str, arguments: &[&str]) -> Running {
         let mut command = self.host.command(program);
         command.args(arguments);
-        Running::start(command).wait()
+        Running::start(command)
+    }
+
+    /// Starts a program on the host and waits until it has said `word`.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn start(&self, program: &str, arguments: &[&str], word: &str) -> Running {
+        let mut running = self.begin(program, arguments);
+        running.wait_for(word);
+        running
+    }
+
+    /// Starts an HTTP server in the network namespace at a path, by no means of Sealane's; it answers with `name`.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    #[must_use]
+    #[track_caller]
+    pub fn serve_in(&self, namespace: &str, port: &str, name: &str) -> Running {
+        let net = format!("--net={namespace}");
+        self.start("nsenter", &[&net, testapp().to_str().unwrap(), "http", port, name], "listening")
     }
 
     /// Runs a verb to its end.
@@ -71,6 +101,20 @@ impl Site {
     #[track_caller]
     pub fn exec(&self, workload: &str, command: &[&str]) -> Finished {
         self.sealane(&[&["exec", workload, "--"], command].concat())
+    }
+
+    /// Asks a URL from a new workload of `shop`.
+    #[must_use]
+    #[track_caller]
+    pub fn curl(&self, url: &str) -> Finished {
+        self.shop(&["curl", "-sS", "--max-time", "10", url]).wait()
+    }
+
+    /// Asks a URL from a workload that is there.
+    #[must_use]
+    #[track_caller]
+    pub fn curl_as(&self, workload: &str, url: &str) -> Finished {
+        self.exec(workload, &["curl", "-sS", "--max-time", "10", url])
     }
 
     /// Starts an instance `name` of `service` in `shop`: an HTTP server on port 8080 that answers with its name.
@@ -148,6 +192,23 @@ impl Site {
     pub fn workload(&self, name: &str) -> Option<Value> {
         let workloads = self.json(&["workload", "ls"]);
         workloads.as_array().unwrap().iter().find(|view| view["name"] == name).cloned()
+    }
+
+    /// Waits until this host's agent lists a workload no more.
+    ///
+    /// # Panics
+    /// When it goes on to.
+    #[track_caller]
+    pub fn await_gone(&self, workload: &str) {
+        let what = format!("workload {workload} is gone");
+        eventually(PATIENCE, &what, || self.workload(workload).is_none().then_some(()));
+    }
+
+    /// The problems that the host's agent tells of, as JSON: `[]` when all is well.
+    #[must_use]
+    #[track_caller]
+    pub fn problems(&self) -> String {
+        self.json(&["status"])["problems"].to_string()
     }
 
     /// The agent's metrics.

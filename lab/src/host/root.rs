@@ -8,10 +8,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::pivot_root;
 use sealane_sys::mounts;
 
-/// Where such hosts' folders are put together, on the lab's own /run.
+/// The folder, on the lab's own /run, in which such hosts' files are put together.
 const PLACE: &str = "/run/lab/roots";
 
-/// Whose files a host has.
+/// The system whose files a host has.
 #[derive(Clone, Debug)]
 pub struct Root {
     /// A folder with a whole system. It stays as it is: what hosts write is their own and gone with them.

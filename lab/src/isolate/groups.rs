@@ -18,7 +18,7 @@ pub(super) fn remove(name: &str) {
     }
 }
 
-/// Where control groups are mounted, by the lines of /proc/self/mounts.
+/// The places at which control groups are mounted, by the lines of /proc/self/mounts.
 fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let groups = fields.filter(|fields| matches!(fields.get(2), Some(&"cgroup" | &"cgroup2")));

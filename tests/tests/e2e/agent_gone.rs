@@ -119,7 +119,7 @@ fn keep_and_agent_killed_together_take_up_every_workload_and_its_sidecar() {
     mesh.site_mut(2).await_ready();
     let later = mesh.site(1).serve("later", "later");
     let call = || {
-        let call = mesh.site(2).exec("api-2", &["curl", "-sS", "--max-time", "10", "http://later:8080/"]);
+        let call = mesh.site(2).curl_as("api-2", "http://later:8080/");
         (call.stdout == "later").then_some(())
     };
     eventually(
@@ -166,7 +166,7 @@ fn a_workload_that_ends_while_the_agent_is_gone_is_gone_when_it_returns() {
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     mesh.await_instances("api", 1);
-    eventually(PATIENCE, "it is gone", || mesh.site(2).workload("api-2").is_none().then_some(()));
+    mesh.site(2).await_gone("api-2");
     eventually(PATIENCE, "its sidecar has ended", || {
         mesh.site(2).processes("proxy").is_empty().then_some(())
     });
@@ -268,7 +268,7 @@ fn a_workload_that_outlives_a_clean_is_taken_up_where_its_command_is() {
     mesh.site_mut(2).await_ready();
     mesh.await_instances("api", 2);
     assert_eq!(namespace(&mesh), before);
-    let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api-2:8080/"]).wait().ok();
+    let call = mesh.site(1).curl("http://api-2:8080/").ok();
     assert_eq!(call.stdout, "api-2");
 }
 

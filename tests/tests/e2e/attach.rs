@@ -23,18 +23,11 @@ fn attached(site: &Site, words: &[&str]) -> Value {
     attach(site, words).ok().json()
 }
 
-/// Starts an HTTP server in a named namespace, by no means of Sealane's.
-fn serve_in(site: &Site, namespace: &str) -> Running {
-    let program = testapp();
-    let mut server = site.host.command("ip");
-    server.args(["netns", "exec", namespace, program.to_str().unwrap(), "http", "8080", namespace]);
-    let mut server = Running::start(server);
-    server.wait_for("listening");
-    server
-}
-
-fn await_gone(site: &Site, name: &str) {
-    eventually(PATIENCE, "the workload is gone", || site.workload(name).is_none().then_some(()));
+/// The problems that the host's agent tells of.
+fn problems(site: &Site) -> Vec<String> {
+    let status = site.json(&["status"]);
+    let problems = status["problems"].as_array().unwrap().iter();
+    problems.map(|problem| problem.as_str().unwrap().to_owned()).collect()
 }
 
 /// What of Sealane is in a namespace.
@@ -51,7 +44,7 @@ fn no_plain_caller_reaches_an_application_while_its_namespace_is_attached() {
     let mesh = Mesh::shop(1);
     let site = mesh.site(1);
     make_namespace(site, "legacy");
-    let _server = serve_in(site, "legacy");
+    let _server = site.serve_in("/run/netns/legacy", "8080", "legacy");
     // All addresses near the first one, at once and without an end.
     let call = "echo began; while :; do curl -sZ --max-time 0.2 'http://10.42.0.[20-24]:8080/'; done";
     let mut caller = site.run(&["--network", "shop", "--no-sidecar"], &["sh", "-c", call]);
@@ -72,7 +65,7 @@ fn no_plain_caller_reaches_an_application_while_its_namespace_is_attached() {
         let told = attached(site, &words);
         let workload = told["workload"].as_str().unwrap();
         let _ = site.sealane(&["detach", workload]).ok();
-        await_gone(site, workload);
+        site.await_gone(workload);
     }
     assert!(!caller.stdout().contains("legacy"), "{}", caller.stdout());
 }
@@ -93,13 +86,13 @@ fn a_namespace_is_attached_by_path_and_given_back_as_it_was() {
     let told = attached(mesh.site(1), &words);
     assert_eq!(told["attachments"][0]["interface"], "sl0", "{told}");
     assert_eq!(told["nameserver"], "127.0.0.11", "{told}");
-    let _server = serve_in(mesh.site(1), "legacy");
+    let _server = mesh.site(1).serve_in("/run/netns/legacy", "8080", "legacy");
     mesh.await_instances("web", 1);
     mesh.await_instances("api", 1);
     let check = |mesh: &Mesh| {
-        let call = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://web:8080/"]).wait().ok();
+        let call = mesh.site(2).curl("http://web:8080/").ok();
         assert_eq!(call.stdout, "legacy");
-        let call = mesh.site(1).exec("legacy", &["curl", "-sS", "--max-time", "10", "http://api:8080/"]).ok();
+        let call = mesh.site(1).curl_as("legacy", "http://api:8080/").ok();
         assert_eq!(call.stdout, "api-1");
         assert_eq!(routes(mesh), before, "what was there stays");
     };
@@ -118,14 +111,14 @@ fn a_namespace_is_attached_by_path_and_given_back_as_it_was() {
 
     let _ = mesh.site(1).sealane(&["detach", "legacy"]).ok();
     assert_eq!(traces(mesh.site(1), "legacy"), "");
-    eventually(PATIENCE, "nobody lists it", || mesh.site(1).workload("legacy").is_none().then_some(()));
+    mesh.site(1).await_gone("legacy");
     assert!(mesh.site(1).processes("proxy").is_empty(), "its sidecar has ended");
     assert_eq!(routes(&mesh), before);
 
     let told = attached(mesh.site(1), &words);
     assert_eq!(told["workload"], "legacy", "{told}");
     let _ = mesh.site(1).command("ip", &["netns", "del", "legacy"]).ok();
-    await_gone(mesh.site(1), "legacy");
+    mesh.site(1).await_gone("legacy");
 }
 
 #[test]
@@ -135,11 +128,7 @@ fn an_attachment_by_pid_ends_with_its_process_also_while_the_agent_is_gone() {
     }
     let mut mesh = Mesh::shop(1);
     let start = |site: &Site| {
-        let mut alone = site.host.command("unshare");
-        alone.args(["-n", "sh", "-c", "echo there; exec sleep 1000"]);
-        let mut alone = Running::start(alone);
-        alone.wait_for("there");
-        alone
+        site.start("unshare", &["-n", "sh", "-c", "echo there; exec sleep 1000"], "there")
     };
     let (first, mut second) = (start(mesh.site(1)), start(mesh.site(1)));
     let pid = first.pid().to_string();
@@ -149,12 +138,12 @@ fn an_attachment_by_pid_ends_with_its_process_also_while_the_agent_is_gone() {
     let path = format!("/proc/{}/ns/net", second.pid());
     let _ = attached(mesh.site(1), &[&path, "--network", "shop", "--name", "second"]);
     first.signal(Signal::SIGKILL);
-    await_gone(mesh.site(1), "first");
+    mesh.site(1).await_gone("first");
     mesh.site_mut(1).agent.kill9();
     second.kill9();
     mesh.site_mut(1).agent.start();
     mesh.site_mut(1).await_ready();
-    await_gone(mesh.site(1), "second");
+    mesh.site(1).await_gone("second");
     eventually(PATIENCE, "no sidecar is left", || mesh.site(1).processes("proxy").is_empty().then_some(()));
 }
 
@@ -175,8 +164,7 @@ fn what_was_attached_before_a_reboot_is_named_until_it_is_attached_again_or_forg
     mesh.site_mut(1).agent.start();
     mesh.site_mut(1).await_ready();
     let told = |mesh: &Mesh| -> Vec<String> {
-        let status = mesh.site(1).json(&["status"]);
-        let problems = status["problems"].as_array().unwrap().iter().map(ToString::to_string);
+        let problems = problems(mesh.site(1)).into_iter();
         problems.filter(|problem| problem.contains("workload ")).collect()
     };
     let [legacy, other] = eventually(PATIENCE, "both are named", || told(&mesh).try_into().ok());
@@ -187,7 +175,7 @@ fn what_was_attached_before_a_reboot_is_named_until_it_is_attached_again_or_forg
     make_namespace(mesh.site(1), "legacy");
     let _ = attached(mesh.site(1), &["/run/netns/legacy", "--network", "shop", "--name", "legacy"]);
     assert_eq!(told(&mesh), [other]);
-    await_gone(mesh.site(1), "other");
+    mesh.site(1).await_gone("other");
     let _ = mesh.site(1).sealane(&["detach", "other"]).ok();
     assert!(told(&mesh).is_empty());
 }
@@ -233,17 +221,14 @@ fn a_resolver_that_is_there_keeps_its_address() {
     let _ = site.command("ip", &["-n", "docker", "link", "set", "lo", "up"]).ok();
     let script = "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
                   s.bind(('127.0.0.11',40053))\nprint('bound',flush=True)\ntime.sleep(1000)";
-    let mut resolver = site.host.command("ip");
-    resolver.args(["netns", "exec", "docker", "/usr/bin/python3", "-c", script]);
-    let mut resolver = Running::start(resolver);
-    resolver.wait_for("bound");
+    let _resolver = site.start("ip", &["netns", "exec", "docker", "/usr/bin/python3", "-c", script], "bound");
     let told = attach(site, &["/run/netns/docker", "--network", "shop", "--name", "web"]).ok();
     assert!(told.stderr.contains("127.0.0.11 is in use in the namespace"), "{told}");
     let told = told.json();
     assert_eq!(told["nameserver"], "127.0.0.12", "{told}");
     let resolv = site.command("cat", &[told["resolv_conf"].as_str().unwrap()]).ok().stdout;
     assert!(resolv.starts_with("nameserver 127.0.0.12\n"), "{resolv}");
-    let call = site.exec("web", &["curl", "-sS", "--max-time", "10", "http://api:8080/"]).ok();
+    let call = site.curl_as("web", "http://api:8080/").ok();
     assert_eq!(call.stdout, "api-1");
 }
 
@@ -257,25 +242,20 @@ fn a_workload_whose_interface_and_handle_somebody_removed_is_named_until_it_ends
     let mut web =
         site.run(&["--network", "shop", "--name", "web"], &["sh", "-c", "echo began; exec sleep infinity"]);
     web.wait_for("began");
-    let problems = || {
-        let status = site.json(&["status"]);
-        let problems = status["problems"].as_array().unwrap().iter();
-        problems.map(|problem| problem.as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(problems(), [""; 0]);
+    assert_eq!(problems(site), [""; 0]);
     let script =
         format!("umount -l /run/sealane/netns/shop.web; nsenter -t {} -n ip link del eth0", web.pid());
     let _ = site.command("sh", &["-ec", &script]).ok();
     // The next look at the whole network is a minute away at most.
     eventually(3 * PATIENCE, "the workload is named", || {
-        problems()
+        problems(site)
             .iter()
             .any(|problem| problem.contains("network shop are cut off") && problem.contains(": web;"))
             .then_some(())
     });
     web.kill9();
     eventually(PATIENCE, "nobody is cut off any more", || {
-        (!problems().iter().any(|problem| problem.contains("are cut off"))).then_some(())
+        (!problems(site).iter().any(|problem| problem.contains("are cut off"))).then_some(())
     });
 }
 
@@ -308,10 +288,8 @@ fn names_are_answered_where_they_were_when_docker_s_resolver_begins_in_the_names
                   question = q[12:q.index(b'\\0', 12) + 5]\n    \
                   record = b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\5\\0\\4\\x0a\\x09\\x09\\x09' if a else b''\n    \
                   s.sendto(q[:2] + flags + b'\\0\\1\\0' + bytes([a]) + b'\\0\\0\\0\\0' + question + record, asker)";
-    let mut docker = mesh.site(1).host.command("ip");
-    docker.args(["netns", "exec", "legacy", "/usr/bin/python3", "-c", script]);
-    let mut docker = Running::start(docker);
-    docker.wait_for("bound");
+    let resolver = ["netns", "exec", "legacy", "/usr/bin/python3", "-c", script];
+    let mut docker = mesh.site(1).start("ip", &resolver, "bound");
     let found = mesh.site(1).exec("legacy", &["getent", "ahostsv4", "ub2"]).ok();
     assert!(found.stdout.contains("10.9.9.9"), "{found}");
     let missing = mesh.site(1).exec("legacy", &["getent", "ahostsv4", "nobody"]);

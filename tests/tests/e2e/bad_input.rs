@@ -121,7 +121,7 @@ fn a_full_disk_is_named_and_control_goes_on_when_there_is_room_again() {
         assert!(control.runs(), "{}", control.stderr());
         mesh.sealane(&["node", "ls"]).status.success().then_some(())
     });
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let fill = "dd if=/dev/zero of=/var/lib/small/fill bs=4k 2>/dev/null; true";
     let _ = mesh.site(1).command("sh", &["-c", fill]).ok();
     // What fits into space the store has already is still written; sooner or later nothing does.

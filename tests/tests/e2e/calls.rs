@@ -14,7 +14,7 @@ fn the_quick_start_of_the_readme_works_word_by_word() {
     let serve = ["--network", "shop", "--service", "api", "--port", "8080"];
     let _server = mesh.site(1).run(&serve, &["/usr/bin/python3", "-m", "http.server", "8080"]);
     mesh.await_instances("api", 1);
-    let answer = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    let answer = mesh.site(2).curl("http://api:8080/").ok();
     assert!(answer.stdout.contains("Directory listing"), "{answer}");
 }
 

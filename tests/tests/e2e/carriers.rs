@@ -28,7 +28,7 @@ fn the_token_that_a_removed_host_came_by_is_named_and_lets_nobody_in() {
         return;
     }
     let mut mesh = Mesh::hosts(2).up_to(0);
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let _ = mesh.sealane(&["network", "create", "pay", "--subnet", "10.60.0.0/16"]).ok();
     let flags = ["token", "create", "--uses", "unlimited", "--networks", "shop"];
     let token = mesh.sealane(&flags).ok().stdout.lines().last().unwrap().to_owned();

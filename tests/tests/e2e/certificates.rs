@@ -18,7 +18,7 @@ fn certificates_are_renewed_under_load_and_no_request_or_connection_notices() {
         return;
     }
     let mesh = Mesh::hosts(2).control_flags(&["--certificate-lifetime", "20s"]).up();
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let _server = mesh.site(1).serve("api", "api-1");
     let redis = ["redis-server", "--save", "", "--protected-mode", "no", "--bind", "0.0.0.0"];
     let mut redis = mesh.site(1).run(&["--network", "shop", "--service", "redis", "--port", "6379"], &redis);

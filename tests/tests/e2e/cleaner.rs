@@ -15,17 +15,12 @@ fn await_file(site: &Site, path: &str) {
     eventually(PATIENCE, &format!("{path} is made again"), there);
 }
 
-/// What the host's agent says is wrong.
-fn problems(site: &Site) -> String {
-    site.json(&["status"])["problems"].to_string()
-}
-
 fn await_problem(site: &Site, words: &str) {
-    eventually(PATIENCE, &format!("status says {words:?}"), || problems(site).contains(words).then_some(()));
+    eventually(PATIENCE, &format!("status says {words:?}"), || site.problems().contains(words).then_some(()));
 }
 
 fn await_no_problem(site: &Site) {
-    eventually(PATIENCE, "status says that all is well", || (problems(site) == "[]").then_some(()));
+    eventually(PATIENCE, "status says that all is well", || (site.problems() == "[]").then_some(()));
 }
 
 fn kill_sidecars(site: &Site) {
@@ -62,7 +57,7 @@ fn removed_sockets_pid_files_and_resolv_conf_come_back_and_nothing_restarts() {
 
     kill_sidecars(mesh.site(2));
     mesh.site(2).await_instances("api", 2);
-    let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api-2:8080/"]).wait().ok();
+    let call = mesh.site(1).curl("http://api-2:8080/").ok();
     assert_eq!(call.stdout, "api-2");
     await_no_problem(mesh.site(2));
 }
@@ -91,7 +86,7 @@ fn a_network_whose_handle_is_removed_goes_on_also_with_the_next_agent() {
     let remove = "umount -l /run/sealane/netns/net-shop; rm /run/sealane/netns/net-shop";
     let call = |mesh: &Mesh, from: usize, name: &str| {
         let url = format!("http://{name}:8080/");
-        let call = mesh.site(from).shop(&["curl", "-sS", "--max-time", "10", &url]).wait().ok();
+        let call = mesh.site(from).curl(&url).ok();
         assert_eq!(call.stdout, name);
     };
     shell(mesh.site(2), remove);
@@ -143,10 +138,8 @@ fn a_workload_that_cannot_be_taken_up_is_named_and_tried_again() {
                   s.bind(('127.0.0.11', 53))\n\
                   print('bound', flush=True)\n\
                   time.sleep(1000)";
-    let mut squatter = mesh.site(2).host.command("nsenter");
-    squatter.args(["--net=/run/sealane/netns/shop.api-2", "/usr/bin/python3", "-c", script]);
-    let mut squatter = sealane_tests::Running::start(squatter);
-    squatter.wait_for("bound");
+    let inside = ["--net=/run/sealane/netns/shop.api-2", "/usr/bin/python3", "-c", script];
+    let mut squatter = mesh.site(2).start("nsenter", &inside, "bound");
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     await_problem(mesh.site(2), "workload shop/api-2 runs, but this agent has not taken it up");

@@ -1,12 +1,12 @@
 //! The CNI plugin, called as runtimes call it: a file named after the network's type, the environment, and standard input.
 
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, sealane, testapp};
+use sealane_tests::{Finished, Mesh, PATIENCE, Site, eventually, sealane};
 use serde_json::{Value, json};
 
-/// Where the file is that a runtime starts.
+/// The file that a runtime starts.
 const PLUGIN: &str = "/run/cni/sealane";
-/// Where the reference plugins are.
+/// The folder of the reference plugins.
 const REFERENCE: &str = "/usr/lib/cni";
 
 fn shop(more: &Value) -> Value {
@@ -94,13 +94,13 @@ fn a_runtime_adds_checks_collects_and_deletes_containers() {
     let _ = call(site, "ADD", "web-1", "/run/netns/web-1", &shop(&json!({}))).ok();
     let valid = json!({ "cni.dev/valid-attachments": [{ "containerID": "web-1", "ifname": "eth0" }] });
     let _ = call(site, "GC", "", "", &shop(&valid)).ok();
-    eventually(PATIENCE, "web-0 is gone", || site.workload("web-0").is_none().then_some(()));
+    site.await_gone("web-0");
     assert!(site.workload("web-1").is_some());
 
     for (id, netns) in [("web-1", ""), ("web-1", ""), ("never", "/run/netns/never")] {
         assert_eq!(call(site, "DEL", id, netns, &shop(&json!({ "unknown": 1 }))).ok().stdout, "", "{id}");
     }
-    eventually(PATIENCE, "web-1 is gone", || site.workload("web-1").is_none().then_some(()));
+    site.await_gone("web-1");
 }
 
 #[test]
@@ -149,22 +149,15 @@ fn what_a_runtime_asks_wrongly_is_answered_by_code_and_hint() {
     check(mesh.site(1), "STATUS", json!({}), 50, "sealane agent");
 }
 
-/// An HTTP server in the namespace of a container.
-fn serve(site: &Site, id: &str) -> Running {
-    let testapp = testapp();
-    let mut command = site.host.command("ip");
-    command.args(["netns", "exec", id, testapp.to_str().unwrap(), "http", "8080", id]);
-    let mut server = Running::start(command);
-    server.wait_for("listening");
-    server
-}
-
 fn web() -> Value {
     json!({ "type": "sealane", "network": "shop", "service": "web", "ports": ["8080/http"] })
 }
 
-fn fetches(site: &Site, workload: &str, url: &str) -> bool {
-    site.exec(workload, &["curl", "-s", "--max-time", "5", url]).stdout.contains("pod-")
+/// Waits until a container serves the client of a host.
+fn await_answer(site: &Site) {
+    eventually(PATIENCE, "the service answers", || {
+        site.curl_as("client", "http://web:8080/").stdout.contains("pod-").then_some(())
+    });
 }
 
 #[test]
@@ -200,13 +193,11 @@ fn behind_a_bridge_and_before_reference_plugins_a_container_has_published_ports_
     for checked in [&list[1..2], &list[3..]] {
         let _ = chain(site, "CHECK", "pod-0", checked, &asked, Some(&added));
     }
-    let _server = serve(site, "pod-0");
+    let _server = site.serve_in("/run/netns/pod-0", "8080", "pod-0");
     mesh.await_instances("web", 1);
 
     let client = mesh.site(2).run(&["--network", "shop", "--name", "client"], &["sleep", "100000"]);
-    eventually(PATIENCE, "the service answers", || {
-        fetches(mesh.site(2), "client", "http://web:8080/").then_some(())
-    });
+    await_answer(mesh.site(2));
     let published = ["-s", "--max-time", "5", "http://192.0.2.11:18080/"];
     let got = mesh.site(2).command("curl", &published).ok().stdout;
     assert!(got.contains("pod-0"), "{got}");
@@ -217,7 +208,7 @@ fn behind_a_bridge_and_before_reference_plugins_a_container_has_published_ports_
     for _ in 0..2 {
         let _ = chain(site, "DEL", "pod-0", &list, &asked, Some(&added));
     }
-    eventually(PATIENCE, "it is gone", || site.workload("pod-0").is_none().then_some(()));
+    site.await_gone("pod-0");
     assert!(!mesh.site(2).command("curl", &published).status.success());
 }
 
@@ -237,12 +228,12 @@ fn reference_plugins_that_follow_pass_on_what_the_network_gave() {
     let alone = chain(site, "ADD", "pod-0", &list[..1], &json!({}), None);
     let added = chain(site, "ADD", "pod-0", &list, &json!({}), None);
     assert_eq!((&added["ips"], &added["interfaces"]), (&alone["ips"], &alone["interfaces"]));
-    let _server = serve(site, "pod-0");
+    let _server = site.serve_in("/run/netns/pod-0", "8080", "pod-0");
     mesh.await_instances("web", 1);
     let _client = site.run(&["--network", "shop", "--name", "client"], &["sleep", "100000"]);
-    eventually(PATIENCE, "the service answers", || fetches(site, "client", "http://web:8080/").then_some(()));
+    await_answer(site);
     // `bandwidth` wants the other end of the interface on the host, whether it limits anything or not.
     let _ = chain(site, "CHECK", "pod-0", &list[..2], &json!({}), Some(&added));
     let _ = chain(site, "DEL", "pod-0", &list, &json!({}), Some(&added));
-    eventually(PATIENCE, "it is gone", || site.workload("pod-0").is_none().then_some(()));
+    site.await_gone("pod-0");
 }

@@ -58,7 +58,7 @@ fn exec_enters_the_namespace_that_run_made() {
 
     first.signal(Signal::SIGTERM);
     let _ = first.wait();
-    eventually(PATIENCE, "the workload is gone", || site.workload("first").is_none().then_some(()));
+    site.await_gone("first");
     assert_eq!(site.exec("first", &["true"]).code(), 125);
 }
 
@@ -79,5 +79,5 @@ fn ctrl_c_on_the_terminal_reaches_the_command_itself() {
     terminal.wait_for("interrupted");
     let ended = terminal.wait();
     assert_eq!(ended.code(), 7, "{ended}");
-    eventually(PATIENCE, "the workload is gone", || mesh.site(1).workload("typed").is_none().then_some(()));
+    mesh.site(1).await_gone("typed");
 }

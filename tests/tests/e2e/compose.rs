@@ -58,7 +58,7 @@ impl<'a> Compose<'a> {
         format!("demo{separator}{service}{separator}{number}")
     }
 
-    /// How many interfaces and workloads Docker's containers have here.
+    /// The numbers of interfaces and of workloads that Docker's containers have here.
     fn left(&self) -> (usize, usize) {
         let links = self.site.command("ip", &["-br", "link"]).ok().stdout;
         let links = links.lines().filter(|line| line.starts_with("sl")).count();
@@ -133,7 +133,7 @@ fn span_two_hosts(releases: [Release; 2]) {
     let _ = one.call("down -t 1").ok();
 }
 
-/// Who answers to a name, as the client of this host hears it.
+/// The answer to a name, as the client of this host hears it.
 fn fetch(host: &Compose<'_>, name: &str) -> String {
     host.site.fetch(&host.name("client", 1), &format!("http://{name}:8080/")).ok().stdout
 }

@@ -1,12 +1,9 @@
 //! containerd and our CNI plugin: by `ctr`, and by CRI as the kubelet speaks it.
 
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, SERVE, Site, eventually, sealane};
+use sealane_tests::{BUSYBOX, Finished, Mesh, PATIENCE, Running, SERVE, Site, eventually, sealane};
 use serde_json::{Value, json};
 
-/// A folder of busybox and the links that lead to it, /run/bb.
-pub(super) const BUSYBOX: &str = "mkdir -p /run/bb/bin /run/bb/etc && cd /run/bb && cp /bin/busybox bin/ && \
-    for name in $(bin/busybox --list); do [ $name = busybox ] || ln -sf busybox bin/$name; done";
 const SOCKET: &str = "/run/containerd.sock";
 /// Every container's root is a copy, for lack of what overlays need; nothing of the machine's is limited.
 const SETTINGS: &str = "version = 2
@@ -45,9 +42,7 @@ fn start(site: &Site, more: &Value) -> Running {
         sealane().display()
     );
     let _ = site.command("sh", &["-c", &script]).ok();
-    let mut containerd = site.host.command("containerd");
-    containerd.args(["--config", "/run/containerd.toml"]);
-    let containerd = Running::start(containerd);
+    let containerd = site.begin("containerd", &["--config", "/run/containerd.toml"]);
     eventually(PATIENCE, "containerd answers", || ctr(site, &["version"]).status.success().then_some(()));
     containerd
 }
@@ -59,8 +54,7 @@ fn ctr(site: &Site, words: &[&str]) -> Finished {
 fn answers(site: &Site, workload: &str, name: &str) {
     let url = format!("http://{name}:8080/");
     eventually(PATIENCE, &format!("{name} answers"), || {
-        let got = site.exec(workload, &["curl", "-s", "--max-time", "5", &url]);
-        (got.stdout == "hello\n").then_some(())
+        (site.curl_as(workload, &url).stdout == "hello\n").then_some(())
     });
 }
 
@@ -81,9 +75,9 @@ fn containers_of_ctr_join_and_leave_by_cni() {
     }
     // `ctr` says nothing of the end of what it started with `-d`.
     let _ = ctr(site, &["task", "rm", "-f", "k1"]);
-    eventually(PATIENCE, "it is gone", || site.workload("default-k1").is_none().then_some(()));
+    site.await_gone("default-k1");
     let _ = ctr(site, &["run", "--rm", "--cni", "--rootfs", "/run/bb", "k2", "/bin/true"]).ok();
-    eventually(PATIENCE, "it is gone", || site.workload("default-k2").is_none().then_some(()));
+    site.await_gone("default-k2");
 }
 
 /// Runs a pod, or ends one.
@@ -124,5 +118,5 @@ fn pods_are_instances_of_what_their_annotations_say() {
         "{refused}"
     );
     let _ = cri(site, &[&format!("-{}", pod.stdout.trim())]).ok();
-    eventually(PATIENCE, "it is gone", || site.workload("web-0").is_none().then_some(()));
+    site.await_gone("web-0");
 }

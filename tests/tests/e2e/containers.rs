@@ -115,7 +115,7 @@ fn a_container_that_starts_again_is_attached_again_until_it_is_detached() {
     call(&mesh, "third");
 
     let _ = mesh.site(1).sealane(&["detach", "web"]).ok();
-    eventually(PATIENCE, "it is gone", || mesh.site(1).workload("web").is_none().then_some(()));
+    mesh.site(1).await_gone("web");
     let remembered = mesh.site(1).command("ls", &["/var/lib/sealane/containers"]).ok();
     assert_eq!(remembered.stdout, "", "nobody attaches it again");
     container.remove(mesh.site(1));
@@ -133,12 +133,12 @@ fn a_container_that_is_paused_gets_no_calls_and_is_named() {
         mesh.await_instances("web", 1);
         container.freeze(mesh.site(1), true);
         mesh.await_instances("web", 0);
-        let problems = mesh.site(1).json(&["status"])["problems"].to_string();
+        let problems = mesh.site(1).problems();
         assert!(problems.contains("workload shop/web gets no calls while it is paused"), "{problems}");
         container.freeze(mesh.site(1), false);
         mesh.await_instances("web", 1);
         let _ = mesh.site(1).sealane(&["detach", "web"]).ok();
-        eventually(PATIENCE, "it is gone", || mesh.site(1).workload("web").is_none().then_some(()));
+        mesh.site(1).await_gone("web");
         container.remove(mesh.site(1));
     }
 }

@@ -10,7 +10,7 @@ fn problem(site: &Site, socket: &str) -> Option<String> {
     status.lines().find(|line| line.contains("cannot be written")).map(ToOwned::to_owned)
 }
 
-/// What a process says of its disk: control's port for metrics is 9465, agents have 9464.
+/// Tells by a process's metrics whether its disk can be written: control's port for these is 9465, agents have 9464.
 fn is_writable(site: &Site, port: u16, name: &str) -> bool {
     let url = format!("http://127.0.0.1:{port}/metrics");
     Metrics::parse(&site.command("curl", &["-sS", &url]).ok().stdout).sum(name, &[]) == 1.0
@@ -27,7 +27,7 @@ fn a_full_disk_is_a_problem_of_status_and_of_metrics_while_it_is_full() {
         let _ = site.command("sh", &["-ec", &mount]).ok();
     }
     let mesh = mesh.up();
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let _running = mesh.site(2).serve("api", "api-1");
     mesh.await_instances("api", 1);
     let watched = [

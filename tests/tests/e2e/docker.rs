@@ -7,27 +7,40 @@ mod survival;
 mod words;
 
 use sealane_lab::isolated;
-use sealane_tests::{CREATE, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually};
+use sealane_tests::{CREATE, Mesh, PATIENCE, Release, SERVE, Site, eventually};
 
-/// A command of Docker's, begun.
-fn begin(site: &Site, words: &[&str]) -> Running {
-    let mut command = site.host.command("docker");
-    command.args(words);
-    Running::start(command)
-}
+/// The flags of a container that is healthy while /ok is there.
+const HEALTH: [&str; 6] =
+    ["--health-cmd", "[ -e /ok ]", "--health-interval", "200ms", "--health-retries", "1"];
 
-/// What `docker inspect` says of something.
+/// The word of `docker inspect` on something.
 fn inspect(site: &Site, name: &str, format: &str) -> String {
     site.docker(&["inspect", "-f", format, name]).ok().stdout.trim().to_owned()
 }
 
-/// The problems that the agent of a host tells of.
-fn problems(site: &Site) -> String {
-    site.json(&["status"])["problems"].to_string()
+/// Waits until a container gets this answer.
+fn await_answer(site: &Site, container: &str, url: &str, expected: &str) {
+    let what = format!("{container} gets {url}");
+    eventually(PATIENCE, &what, || (site.fetch(container, url).stdout == expected).then_some(()));
+}
+
+/// Makes a container that was started with [`HEALTH`], the only instance of `api`, healthy, and pauses it for a while.
+fn follow_health(mesh: &Mesh, site: &Site, container: &str) {
+    eventually(PATIENCE, "an unhealthy container is named", || {
+        site.problems().contains("health check fails").then_some(())
+    });
+    mesh.await_instances("api", 0);
+    let _ = site.docker(&["exec", container, "sh", "-c", ": >/ok"]).ok();
+    mesh.await_instances("api", 1);
+    assert!(!site.problems().contains("health"), "{}", site.problems());
+    let _ = site.docker(&["pause", container]).ok();
+    mesh.await_instances("api", 0);
+    let _ = site.docker(&["unpause", container]).ok();
+    mesh.await_instances("api", 1);
 }
 
 /// Waits until nothing of containers is left on a host.
-fn await_nothing_left(site: &Site) {
+pub(super) fn await_nothing_left(site: &Site) {
     eventually(PATIENCE, "nothing is left", || {
         let links = site.command("ip", &["-br", "link"]).ok().stdout;
         let none = site.json(&["workload", "ls"]).as_array().unwrap().is_empty();
@@ -85,11 +98,7 @@ fn call_across_hosts(releases: [Release; 2]) {
     let _ = mesh.site(2).docker(&client).ok();
     mesh.await_instances("api", 1);
     let calls = |mesh: &Mesh, name: &str| {
-        let what = format!("{name} answers");
-        eventually(PATIENCE, &what, || {
-            let got = mesh.site(2).fetch("client", &format!("http://{name}:8080/"));
-            (got.stdout == "hello\n").then_some(())
-        });
+        await_answer(mesh.site(2), "client", &format!("http://{name}:8080/"), "hello\n");
     };
     calls(&mesh, "api");
     calls(&mesh, "api-1");
@@ -107,16 +116,16 @@ fn call_across_hosts(releases: [Release; 2]) {
     let published = mesh.site(2).command("curl", &["-sS", "--max-time", "5", &outside]).ok();
     assert_eq!(published.stdout, "hello\n", "Docker publishes ports by its own bridge");
     let _ = mesh.site(1).docker(&["rm", "-f", "api-1"]).ok();
-    eventually(PATIENCE, "it is gone", || mesh.site(1).workload("api-1").is_none().then_some(()));
+    mesh.site(1).await_gone("api-1");
     let links = mesh.site(1).command("ip", &["-br", "link"]).ok().stdout;
     assert!(!links.contains("sli") && !links.contains("slo"), "{links}");
     // A container that is removed while no agent is there waits for the next one, and leaves nothing behind.
     mesh.site_mut(2).agent.kill9();
-    let removed = begin(mesh.site(2), &["rm", "-f", "client"]);
+    let removed = mesh.site(2).begin("docker", &["rm", "-f", "client"]);
     mesh.site_mut(2).agent.start();
     let _ = removed.wait().ok();
     mesh.site_mut(2).await_ready();
-    eventually(PATIENCE, "it is gone", || mesh.site(2).workload("client").is_none().then_some(()));
+    mesh.site(2).await_gone("client");
     for dockerd in &mut dockerds {
         dockerd.kill9();
     }

@@ -79,7 +79,7 @@ fn a_shop_is_applied_called_changed_and_deleted_and_survives_control() {
     assert!(named.stdout.contains(&vip), "{named}");
     let _server = mesh.site(1).serve("api", "api-1");
     mesh.await_instances("api", 1);
-    let call = || mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait();
+    let call = || mesh.site(2).curl("http://api:8080/");
     assert_eq!(call().ok().stdout, "api-1");
     let other = ["--network", "shop", "--service", "api", "--port", "9090"];
     check(

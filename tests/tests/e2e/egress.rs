@@ -8,10 +8,8 @@ fn beside_the_world(prepare: impl FnOnce(&Site)) -> (Mesh, Running) {
     let mesh = Mesh::hosts(2);
     prepare(mesh.site(1));
     let mesh = mesh.up_to(1);
-    let mut server = mesh.site(2).host.command("/usr/bin/python3");
-    server.args(["-u", "-m", "http.server", "8000", "--directory", "/var/lib"]);
-    let mut server = Running::start(server);
-    server.wait_for("Serving HTTP");
+    let serve = ["-u", "-m", "http.server", "8000", "--directory", "/var/lib"];
+    let server = mesh.site(2).start("/usr/bin/python3", &serve, "Serving HTTP");
     (mesh, server)
 }
 
@@ -34,7 +32,7 @@ fn workloads_reach_the_world_unless_their_network_denies_it_and_clean_leaves_the
         site.command("sh", &["-c", line]).ok().stdout
     };
     let before = state(mesh.site(1));
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let deny = ["network", "create", "vault", "--subnet", "10.43.0.0/16", "--egress", "deny"];
     let _ = mesh.sealane(&deny).ok();
     assert_eq!(mesh.json(&["network", "inspect", "vault"])["egress"], "deny");
@@ -66,7 +64,7 @@ fn a_host_whose_firewall_drops_what_is_forwarded_lets_workloads_out_and_forgets_
     });
     let rules = || mesh.site(1).command("iptables", &["-S"]).ok().stdout;
     let before = rules();
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     assert_eq!(curl(&mesh, "shop", &[], WORLD), 0);
     assert!(rules().contains("--comment sealane"), "{}", rules());
     eventually(PATIENCE, "the network can be removed", || {
@@ -85,7 +83,7 @@ fn check_names_a_chain_that_drops_egress_and_its_remedy_helps() {
                      nft add rule inet fw onward reject";
         let _ = site.command("sh", &["-ec", table]).ok();
     });
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     assert_eq!(curl(&mesh, "shop", &[], WORLD), 7);
     let findings = || mesh.site(1).findings("forwarding");
     let words = "inet fw onward drops what workloads send to the world outside, or the answers".to_owned();

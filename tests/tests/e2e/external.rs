@@ -11,28 +11,25 @@ use serde_json::Value;
 /// A mesh of two hosts with `shop`, and a third host that has nothing of it: 192.0.2.13.
 fn beside_a_stranger() -> Mesh {
     let mesh = Mesh::hosts(3).up_to(2);
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     mesh
-}
-
-fn start(site: &Site, program: &str, arguments: &[&str], says: &str) -> Running {
-    let mut command = site.host.command(program);
-    command.args(arguments);
-    let mut running = Running::start(command);
-    running.wait_for(says);
-    running
 }
 
 fn redis(site: &Site) -> Running {
     let arguments = ["--port", "6379", "--protected-mode", "no", "--save", "", "--dir", "/run"];
-    start(site, "redis-server", &arguments, "Ready to accept connections")
+    site.start("redis-server", &arguments, "Ready to accept connections")
 }
 
 fn http(site: &Site, port: &str, name: &str) -> Running {
-    start(site, testapp().to_str().unwrap(), &["http", port, name], "listening")
+    site.start(testapp().to_str().unwrap(), &["http", port, name], "listening")
 }
 
-/// How many of a service's instances are ready, and how many there are, as a host sees it.
+fn register(site: &Site, name: &str, network: &str, address: &str, more: &[&str]) -> Finished {
+    let words = ["service", "register", name, "--network", network, "--address", address];
+    site.sealane(&[&words[..], more].concat())
+}
+
+/// The numbers of a service's instances that are ready, and of all of them, as a host sees it.
 fn counted(site: &Site, service: &str) -> Option<(u64, u64)> {
     let services = site.json(&["service", "ls"]);
     let found = services.as_array().unwrap().iter().find(|view| view["name"] == service)?;
@@ -57,19 +54,11 @@ fn a_database_outside_is_called_by_name_and_is_out_of_names_and_balancing_when_i
     }
     let mesh = beside_a_stranger();
     let database = redis(mesh.site(3));
-    let register = [
-        "service",
-        "register",
-        "db",
-        "--network",
-        "shop",
-        "--address",
-        "192.0.2.13:6379",
-        "--port",
-        "sql=6379/tcp",
-    ];
-    let checked = [&register[..], &["--check", "tcp", "--interval", "300ms"]].concat();
-    let _ = mesh.sealane(&checked).ok();
+    let checked = || {
+        let flags = ["--port", "sql=6379/tcp", "--check", "tcp", "--interval", "300ms"];
+        register(mesh.site(1), "db", "shop", "192.0.2.13:6379", &flags).ok()
+    };
+    let _ = checked();
     let ask = |number: usize, flags: &[&str]| {
         let flags = [&["--network", "shop"], flags].concat();
         mesh.site(number).run(&flags, &["redis-cli", "-h", "db", "ping"]).wait()
@@ -105,7 +94,7 @@ fn a_database_outside_is_called_by_name_and_is_out_of_names_and_balancing_when_i
     }
     let said = problems(mesh.site(2));
     assert!(!said.contains("shop/db"), "{said}");
-    let again = mesh.sealane(&checked).ok();
+    let again = checked();
     assert!(again.stderr.contains("unchanged"), "{again}");
     let _ = mesh.sealane(&["service", "deregister", "db"]).ok();
     assert_eq!(mesh.json(&["service", "ls"]), Value::Array(vec![]));
@@ -162,14 +151,6 @@ fn beside_a_registrar() -> Mesh {
     mesh
 }
 
-fn register(mesh: &Mesh, name: &str, address: &str) -> Finished {
-    mesh.site(2).sealane(&["service", "register", name, "--network", "shop", "--address", address])
-}
-
-fn curl(mesh: &Mesh, number: usize, url: &str) -> String {
-    mesh.site(number).shop(&["curl", "-sS", "--max-time", "5", url]).wait().stdout
-}
-
 #[test]
 fn a_host_registers_services_in_files_of_its_own_and_what_is_refused_leaves_none() {
     if !isolated() {
@@ -178,9 +159,9 @@ fn a_host_registers_services_in_files_of_its_own_and_what_is_refused_leaves_none
     let mesh = beside_a_registrar();
     let _server = http(mesh.site(3), "8080", "outside");
     let _own = http(mesh.site(2), "8090", "own");
-    let _ = register(&mesh, "web", "192.0.2.13:8080").ok();
+    let _ = register(mesh.site(2), "web", "shop", "192.0.2.13:8080", &[]).ok();
     for number in 1..=2 {
-        assert_eq!(curl(&mesh, number, "http://web:8080/"), "outside");
+        assert_eq!(mesh.site(number).curl("http://web:8080/").stdout, "outside");
     }
     let listed = mesh.sealane(&["service", "inspect", "web"]).ok().stdout;
     assert!(listed.contains("node host-2"), "{listed}");
@@ -189,14 +170,14 @@ fn a_host_registers_services_in_files_of_its_own_and_what_is_refused_leaves_none
     for (address, why) in
         [("10.42.0.9:80", "inside network shop"), ("127.0.0.1:80", "loopback"), ("[::1]:80", "IPv6")]
     {
-        let refused = register(&mesh, "bad", address);
+        let refused = register(mesh.site(2), "bad", "shop", address, &[]);
         assert!(!refused.status.success() && refused.stderr.contains(why), "{refused}");
     }
     assert_eq!(mesh.site(2).command("ls", &["/run/services.d"]).stdout, "web.shop.json\n");
 
     // Its own address is out of reach for its own workloads, and of use for others'.
-    let _ = register(&mesh, "own", "192.0.2.12:8090").ok();
-    assert_eq!(curl(&mesh, 1, "http://own:8090/"), "own");
+    let _ = register(mesh.site(2), "own", "shop", "192.0.2.12:8090", &[]).ok();
+    assert_eq!(mesh.site(1).curl("http://own:8090/").stdout, "own");
     await_counted(mesh.site(2), "own", (0, 1));
     let said = problems(mesh.site(2));
     assert!(said.contains("it is an address of this host"), "{said}");
@@ -234,16 +215,16 @@ fn a_bad_file_is_named_with_its_line_and_changes_nothing() {
     };
     write(mesh.site(2), "192.0.2.13");
     let more = "http://more:8080/";
-    eventually(PATIENCE, "the file is read", || (curl(&mesh, 1, more) == "outside").then_some(()));
+    eventually(PATIENCE, "the file is read", || (mesh.site(1).curl(more).stdout == "outside").then_some(()));
     write(mesh.site(2), "127.0.0.1");
     named(mesh.site(2), "what the file said before stays in effect");
-    assert_eq!(curl(&mesh, 1, more), "outside");
+    assert_eq!(mesh.site(1).curl(more).stdout, "outside");
     // Nor does an agent that never understood the file take anything back.
     mesh.site_mut(2).agent.kill9();
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     named(mesh.site(2), "no service that this host registered before is taken back");
-    assert_eq!(curl(&mesh, 1, more), "outside");
+    assert_eq!(mesh.site(1).curl(more).stdout, "outside");
     let _ = mesh.site(2).command("rm", &["/run/services.d/more.yaml"]).ok();
     eventually(PATIENCE, "the host's services are as its files are", || {
         (mesh.json(&["service", "ls"]) == Value::Array(vec![])).then_some(())
@@ -263,17 +244,7 @@ fn a_host_registers_nothing_in_networks_that_its_token_was_not_made_for() {
     let token = created.stdout.lines().last().unwrap().to_owned();
     mesh.restart_agent(2, &["--token", &token, "--services-dir", "/run/services.d"]);
     mesh.site_mut(2).await_ready();
-    let register = |network: &str| {
-        mesh.site(2).sealane(&[
-            "service",
-            "register",
-            "db",
-            "--network",
-            network,
-            "--address",
-            "192.0.2.50:5432",
-        ])
-    };
+    let register = |network: &str| register(mesh.site(2), "db", network, "192.0.2.50:5432", &[]);
     let refused = register("shop");
     assert!(refused.stderr.contains("joined by a token for network office"), "{refused}");
     let _ = register("office").ok();

@@ -90,5 +90,5 @@ fn what_a_runtime_holds_has_its_interface_s_name_and_stays_until_it_is_dismissed
     assert!(!detach(mesh.site(1), HOLDER), "nothing of it is left");
     assert!(!detach(mesh.site(1), HOLDER), "nor is that an error");
     assert!(holders(mesh.site(1)).is_empty());
-    eventually(PATIENCE, "nobody lists it", || mesh.site(1).workload("demo-web-1").is_none().then_some(()));
+    mesh.site(1).await_gone("demo-web-1");
 }

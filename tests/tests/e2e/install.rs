@@ -122,7 +122,7 @@ fn a_mesh_comes_back_from_its_disks_when_every_host_was_rebooted() {
 
     let _server = mesh.site(1).serve("api", "api-1");
     mesh.await_instances("api", 1);
-    let answer = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    let answer = mesh.site(2).curl("http://api:8080/").ok();
     assert_eq!(answer.stdout, "api-1");
     let after = mesh.json(&["network", "inspect", "shop"]);
     for field in ["subnet", "vni"] {
@@ -167,7 +167,7 @@ fn check_names_what_is_in_the_way_before_and_says_what_works_afterwards() {
     drop(taken);
 
     let mut mesh = mesh.up();
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let _servers: Vec<_> = (1..=2).map(|n| mesh.site(n).serve("api", &format!("api-{n}"))).collect();
     mesh.await_instances("api", 2);
     eventually(PATIENCE, "everything is well on a host that works", || {

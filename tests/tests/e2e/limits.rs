@@ -79,7 +79,7 @@ fn a_command_keeps_its_control_group_and_its_sidecar_is_not_in_it() {
     let members = fs::read_to_string(group.0.join("cgroup.procs")).unwrap();
     assert_eq!(members.lines().count(), 1, "{members}");
     limited.kill9();
-    eventually(PATIENCE, "the workload is gone", || site.workload("limited").is_none().then_some(()));
+    site.await_gone("limited");
 }
 
 #[test]

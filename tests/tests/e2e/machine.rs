@@ -2,7 +2,7 @@
 //! device as an emulator does.
 
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, testapp};
+use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually};
 use serde_json::Value;
 
 /// The emulator: opens the device and carries frames between it and `wire0` in the namespace `vm`.
@@ -24,7 +24,7 @@ while True:
             wire.send(os.read(tap, 65536))
 "#;
 
-/// What the client of DHCP does with what it is told.
+/// The script by which the client of DHCP does what it is told.
 const BOUND: &str = r#"#!/bin/sh
 case $1 in
 deconfig) ip address flush dev $interface ;;
@@ -54,11 +54,7 @@ impl Machine<'_> {
     }
 
     fn emulate(site: &Site) -> Running {
-        let mut emulator = site.host.command("/usr/bin/python3");
-        emulator.args(["-c", EMULATOR, "vm1"]);
-        let mut emulator = Running::start(emulator);
-        emulator.wait_for("carries");
-        emulator
+        site.start("/usr/bin/python3", &["-c", EMULATOR, "vm1"], "carries")
     }
 
     fn run(&self, command: &[&str]) -> Finished {
@@ -99,13 +95,8 @@ fn a_machine_gets_its_address_by_dhcp_reaches_a_service_by_name_and_is_reached_b
             machine.run(&["curl", "-sS", "--max-time", "5", &format!("http://{instance}:8080/")]).ok();
         assert!(answer.stdout.starts_with("api-"), "{answer}");
     }
-    let mut server = mesh.site(1).host.command("ip");
-    server.args(["netns", "exec", "vm", testapp().to_str().unwrap(), "http", "9000", "machine"]);
-    let mut server = Running::start(server);
-    server.wait_for("listening");
-    let call = |mesh: &Mesh| {
-        mesh.site(2).shop(&["curl", "-sS", "--max-time", "5", "http://vm1:9000/"]).wait().stdout
-    };
+    let _server = mesh.site(1).serve_in("/run/netns/vm", "9000", "machine");
+    let call = |mesh: &Mesh| mesh.site(2).curl("http://vm1:9000/").stdout;
     assert_eq!(call(&mesh), "machine");
     let longest = ["ping", "-c", "1", "-W", "5", "-M", "do", "-s", "1422", "vm1"];
     let _ = mesh.site(2).shop(&longest).wait().ok();

@@ -133,10 +133,7 @@ fn what_is_not_ours_is_asked_of_the_hosts_nameservers() {
     }
     let mesh = Mesh::shop(1);
     let site = mesh.site(1);
-    let mut upstream = site.host.command(testapp().to_str().unwrap());
-    upstream.args(["nameserver", "192.0.2.11"]);
-    let mut upstream = Running::start(upstream);
-    upstream.wait_for("listening");
+    let mut upstream = site.start(testapp().to_str().unwrap(), &["nameserver", "192.0.2.11"], "listening");
     site.host.set_nameservers(&["192.0.2.11".parse().unwrap()]).unwrap();
     let client = site.run(&["--network", "shop", "--name", "client"], &["sleep", "1000"]).entered();
     let expected = Answer { code: 0, addresses: vec!["198.51.100.7".parse().unwrap()] };

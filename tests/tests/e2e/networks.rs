@@ -15,7 +15,7 @@ fn a_network_in_use_stays_and_an_unused_one_leaves_no_namespace_and_may_come_bac
     for round in 1..=2 {
         let mut server = mesh.site(1).serve("api", "api-1");
         mesh.await_instances("api", 1);
-        let answer = mesh.site(2).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+        let answer = mesh.site(2).curl("http://api:8080/").ok();
         assert_eq!(answer.stdout, "api-1", "round {round}");
         let refused = mesh.sealane(&["network", "rm", "shop"]);
         assert_eq!(refused.code(), 1, "{refused}");

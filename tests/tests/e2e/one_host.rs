@@ -40,10 +40,10 @@ fn one_host_is_a_mesh_by_one_command_and_clean_leaves_no_trace() {
         assert!(up.runs(), "{}", up.stderr());
         mesh.site(1).http("/ready").is_some_and(|(status, _)| status == 200).then_some(())
     });
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let _server = mesh.site(1).serve("api", "api-1");
     mesh.await_instances("api", 1);
-    let answer = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    let answer = mesh.site(1).curl("http://api:8080/").ok();
     assert_eq!(answer.stdout, "api-1");
 
     let cleaned = mesh.sealane(&["clean", "--yes"]).ok();
@@ -60,7 +60,7 @@ fn a_host_whose_processes_were_all_killed_is_cleaned_as_well() {
     let mesh = Mesh::hosts(1);
     let before = traces(&mesh);
     let mut mesh = mesh.up_to(1);
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let mut server = mesh.site(1).serve("api", "api-1");
     mesh.await_instances("api", 1);
     mesh.site(1).kill9_keep();

@@ -1,12 +1,12 @@
 //! Podman in our networks by its own commands, on two hosts: by netavark, and by CNI.
 
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually, sealane};
+use sealane_tests::{BUSYBOX, Finished, Mesh, PATIENCE, Release, Running, SERVE, Site, eventually, sealane};
 use serde_json::json;
 
-use super::containerd::{BUSYBOX, configure};
+use super::containerd::configure;
 
-/// What every podman here needs: limits that a container of this machine may have, and control groups by hand.
+/// The settings that every podman here needs: limits that a container of this machine may have, and control groups by hand.
 const SETTINGS: &str = "[containers]
 default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]
 [engine]
@@ -55,7 +55,7 @@ fn call_across_hosts(mesh: &Mesh, networks: [&str; 2], names: &[&str]) {
     for (number, name) in [(1, "Web_1"), (2, "client")] {
         let _ = podman(mesh.site(number), &["rm", "-f", "-t", "0", name]).ok();
     }
-    eventually(PATIENCE, "it is gone", || mesh.site(1).workload("web-1").is_none().then_some(()));
+    mesh.site(1).await_gone("web-1");
     let links = mesh.site(1).command("ip", &["netns"]).ok().stdout;
     assert_eq!(links.lines().filter(|line| line.starts_with("netns-")).count(), 0, "{links}");
 }
@@ -79,7 +79,7 @@ fn containers_of_the_newest_podman_call_each_other_across_hosts() {
 
 fn across_by_netavark(releases: [Release; 2]) {
     let mut mesh = Mesh::on(&releases).up();
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     for site in mesh.sites() {
         prepare(site, "/run/netavark", "netavark_plugin_dirs = [\"/run/netavark\"]\n");
     }
@@ -105,7 +105,7 @@ fn across_by_netavark(releases: [Release; 2]) {
     let _ = podman(mesh.site(1), &idle).ok();
 }
 
-/// What cannot be is told whole, with the line to type, and changes nothing.
+/// Podman tells whole what cannot be, with the line to type, and changes nothing.
 fn refuses_by_netavark(site: &Site) {
     let create = ["network", "create", "-d", "sealane"];
     for (words, expected) in [

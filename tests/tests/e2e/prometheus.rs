@@ -124,7 +124,7 @@ fn what_one_shot_workloads_counted_is_kept_under_one_name() {
     let site = mesh.site(1);
     for _ in 0..3 {
         assert_eq!(
-            site.shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok().stdout,
+            site.curl("http://api:8080/").ok().stdout,
             "api-1"
         );
     }

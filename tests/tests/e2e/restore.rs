@@ -33,7 +33,7 @@ fn blocks(mesh: &Mesh, network: &str) -> Vec<(String, String)> {
 /// Control with two hosts and `shop`, the third host not in it yet.
 fn two_of_three() -> Mesh {
     let mesh = Mesh::hosts(3).up_to(2);
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     mesh
 }
 
@@ -160,11 +160,11 @@ fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so
     mesh.site_mut(1).agent.start();
     mesh.site_mut(1).await_ready();
     eventually(PATIENCE, "the host says that control does not know its network", || {
-        let problems = mesh.site(1).json(&["status"])["problems"].to_string();
+        let problems = mesh.site(1).problems();
         problems.contains("control knows no network fresh").then_some(())
     });
     let answer =
-        mesh.site(1).exec("new-1", &["curl", "-sS", "--max-time", "10", "http://127.0.0.1:8080/"]).ok();
+        mesh.site(1).curl_as("new-1", "http://127.0.0.1:8080/").ok();
     assert_eq!(answer.stdout, "new-1");
     server.kill9();
     eventually(PATIENCE, "with its last workload the network is gone", || {
@@ -192,6 +192,6 @@ fn a_restored_control_plane_hears_of_a_workload_before_it_is_asked_for_its_certi
     eventually(PATIENCE, "the workload has a certificate", || {
         mesh.site(1).sealane(&["identity", "api-1"]).status.success().then_some(())
     });
-    let answer = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    let answer = mesh.site(1).curl("http://api:8080/").ok();
     assert_eq!(answer.stdout, "api-1");
 }

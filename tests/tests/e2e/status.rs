@@ -4,11 +4,6 @@ use sealane_lab::isolated;
 use sealane_tests::{Mesh, Metrics, PATIENCE, eventually};
 use serde_json::Value;
 
-/// The problems that the agent of a host tells of.
-fn problems(mesh: &Mesh, host: usize) -> String {
-    mesh.site(host).json(&["status"])["problems"].to_string()
-}
-
 /// What control and the agent beside it tell of.
 fn problems_at_control(mesh: &Mesh) -> String {
     mesh.json(&["status"])["problems"].to_string()
@@ -73,7 +68,7 @@ fn a_host_that_dies_is_named_by_control_and_by_the_hosts_that_called_it() {
     assert_eq!((hosts("connected"), hosts("lost")), (2.0, 1.0));
 
     eventually(PATIENCE, "a host that called it says what its calls come to", || {
-        let said = problems(&mesh, 2);
+        let said = mesh.site(2).problems();
         let lost = said.contains("node host-3 is disconnected for");
         (lost && said.contains("to api-3 on host host-3 fail")).then_some(())
     });

@@ -152,7 +152,7 @@ fn a_service_without_ports_has_an_identity_and_names_and_is_counted_by_its_name(
     });
     let named = mesh.site(1).shop(&["getent", "ahostsv4", "tasks.worker"]).wait().ok();
     assert!(named.stdout.contains(&address(mesh.site(2), "worker-1")), "{named}");
-    let called = mesh.site(1).shop(&["curl", "-sS", "--max-time", "10", "http://worker:80/"]).wait();
+    let called = mesh.site(1).curl("http://worker:80/");
     assert!([7, 56].contains(&called.code()), "refused at once: {called}");
     let sheet = mesh.sealane(&["service", "inspect", "worker"]).ok();
     assert!(sheet.stdout.contains("1 of 1"), "{sheet}");

@@ -3,6 +3,8 @@
 use sealane_lab::isolated;
 use sealane_tests::{Dockerd, Mesh, PATIENCE, Release, Site, eventually};
 
+use super::docker::await_nothing_left;
+
 /// A replica that answers with its version, and ends when it is told to.
 const REPLICA: &str = "trap exit TERM; testapp http 8080 $VERSION & wait";
 
@@ -90,12 +92,7 @@ fn roll(releases: &[Release]) {
     assert_eq!(report.failures, 0, "{report:?}");
 
     service("rm api client");
-    for site in mesh.sites() {
-        let nothing = || site.json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(());
-        eventually(PATIENCE, "nothing is left", nothing);
-        let links = site.command("ip", &["-br", "link"]).ok().stdout;
-        assert!(!links.contains("sli"), "{links}");
-    }
+    mesh.sites().for_each(await_nothing_left);
     let _ = manager.docker(&["network", "rm", "shop"]).ok();
 }
 
@@ -107,7 +104,7 @@ fn await_update(manager: &Site, state: &str) {
     });
 }
 
-/// Who answers to a name, as the client on this node hears it.
+/// The answer to a name, as the client on this node hears it.
 fn fetch(site: &Site, name: &str) -> String {
     let client = site.docker(&["ps", "-q", "--filter", "name=client"]).ok().stdout;
     if client.trim().is_empty() {

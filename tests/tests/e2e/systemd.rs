@@ -92,10 +92,6 @@ fn init_of(boot: &Running) -> u32 {
     })
 }
 
-fn curl(site: &Site, url: &str) -> String {
-    site.shop(&["curl", "-sS", "--max-time", "10", url]).wait().stdout
-}
-
 #[test]
 fn a_unit_s_namespace_is_made_attached_and_given_back_by_the_commands_of_its_units() {
     if !isolated() {
@@ -106,17 +102,9 @@ fn a_unit_s_namespace_is_made_attached_and_given_back_by_the_commands_of_its_uni
     let attached = mesh.site(1).sealane(&attach).ok().stdout;
     assert!(attached.contains("/run/sealane/units/api@1/resolv.conf"), "{attached}");
     let netns = "/run/sealane/units/api@1/netns";
-    let serve = |site: &Site| {
-        let mut server = site.host.command("nsenter");
-        let net = format!("--net={netns}");
-        server.args([net.as_str(), testapp().to_str().unwrap(), "http", "8080", "one"]);
-        let mut server = Running::start(server);
-        server.wait_for("listening");
-        server
-    };
-    let server = serve(mesh.site(1));
+    let server = mesh.site(1).serve_in(netns, "8080", "one");
     mesh.await_instances("api", 1);
-    assert_eq!(curl(mesh.site(2), "http://api:8080/"), "one");
+    assert_eq!(mesh.site(2).curl("http://api:8080/").stdout, "one");
     let resolv = mesh.site(1).command("cat", &["/run/sealane/units/api@1/resolv.conf"]).ok().stdout;
     assert_eq!(resolv.lines().next(), Some("nameserver 127.0.0.11"));
     assert_eq!(mesh.site(1).workload("api-1").unwrap()["ready"], true);
@@ -128,21 +116,21 @@ fn a_unit_s_namespace_is_made_attached_and_given_back_by_the_commands_of_its_uni
     mesh.await_instances("api", 1);
     drop(server);
     let _ = mesh.site(1).sealane(&attach).ok();
-    let _server = serve(mesh.site(1));
+    let _server = mesh.site(1).serve_in(netns, "8080", "one");
     mesh.await_instances("api", 1);
-    assert_eq!(curl(mesh.site(2), "http://api:8080/"), "one");
+    assert_eq!(mesh.site(2).curl("http://api:8080/").stdout, "one");
 
     let refused = mesh.site(1).sealane(&["attach", "--unit", "web", "--network", "none"]);
     assert!(!refused.status.success() && refused.stderr.contains("network none"), "{refused}");
     for _ in 0..2 {
         let _ = mesh.site(1).sealane(&["detach", "--unit", "api@1.service"]).ok();
     }
-    eventually(PATIENCE, "nobody lists it", || mesh.site(1).workload("api-1").is_none().then_some(()));
+    mesh.site(1).await_gone("api-1");
     let left = mesh.site(1).command("ls", &["/run/sealane/units"]).ok().stdout;
     assert_eq!(left, "", "neither of the two has left anything");
 }
 
-/// What is installed and set on a host that joins by a token, below `root`: units in `units`, the rest as below /.
+/// Installs and sets what a host has that joins by a token, below `root`: units in `units`, the rest as below /.
 fn install(root: &Path, token: &str) {
     let at = |path: &str| root.join(path);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -173,20 +161,18 @@ fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops
         return;
     }
     let mesh = Mesh::hosts(2).up_to(1);
-    let _ = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]).ok();
+    mesh.create_shop();
     let root = tempfile::tempdir().unwrap();
     install(root.path(), &mesh.token());
     let (root, units) = (root.path().display().to_string(), root.path().join("units").display().to_string());
-    let mut boot = mesh.site(2).host.command("sh");
-    boot.args(["-c", BOOT, "sh", &root, &units]);
-    let host = Booted::of(Running::start(boot));
+    let host = Booted::of(mesh.site(2).begin("sh", &["-c", BOOT, "sh", &root, &units]));
     let started = host.systemctl(&["start", "api@1"]);
     assert!(started.status.success(), "{started}");
     for unit in ["sealane-agent", "sealane-attach@api@1"] {
         assert_eq!(host.state(unit), "active", "{unit}");
     }
     mesh.await_instances("api", 1);
-    assert_eq!(curl(mesh.site(1), "http://api:8080/"), "one");
+    assert_eq!(mesh.site(1).curl("http://api:8080/").stdout, "one");
     let main = host.systemctl(&["show", "-P", "MainPID", "api@1"]).stdout;
     let resolv = host.run(&["cat", &format!("/proc/{}/root/etc/resolv.conf", main.trim())]).ok().stdout;
     assert!(resolv.starts_with("nameserver 127.0.0.11"), "{resolv}");
@@ -197,7 +183,7 @@ fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops
     let _ = host.systemctl(&["restart", "sealane-agent"]).ok();
     let _ = host.systemctl(&["restart", "api@1"]).ok();
     mesh.await_instances("api", 1);
-    assert_eq!((curl(mesh.site(1), "http://api:8080/"), address()), ("one".into(), before));
+    assert_eq!((mesh.site(1).curl("http://api:8080/").stdout, address()), ("one".into(), before));
 
     let _ = host.systemctl(&["stop", "api@1"]).ok();
     eventually(PATIENCE, "nobody lists it", || {

@@ -1,9 +1,9 @@
 //! `attach --container` with a real dockerd, whose word counts there too.
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, SERVE, eventually};
+use sealane_tests::{Mesh, SERVE};
 
-use super::problems;
+use super::{HEALTH, follow_health};
 
 #[test]
 fn an_attached_container_has_its_name_and_gets_calls_while_it_runs_and_is_healthy() {
@@ -14,25 +14,15 @@ fn an_attached_container_has_its_name_and_gets_calls_while_it_runs_and_is_health
     let site = mesh.site(1);
     let _engine = site.dockerd();
     let run = ["run", "-d", "--name", "web", "--network", "none", "--dns", "127.0.0.11"];
-    let check = ["--health-cmd", "[ -e /ok ]", "--health-interval", "200ms", "--health-retries", "1"];
-    let _ = site.docker(&[&run[..], &check, &["bb:1", "sh", "-c", SERVE]].concat()).ok();
+    let _ = site.docker(&[&run[..], &HEALTH, &["bb:1", "sh", "-c", SERVE]].concat()).ok();
     let attach = ["attach", "--container", "web", "--network", "shop", "--service", "api", "--port", "8080"];
     let _ = site.sealane(&attach).ok();
     assert!(site.workload("web").is_some());
-    eventually(PATIENCE, "an unhealthy container is named", || {
-        problems(site).contains("health check fails").then_some(())
-    });
-    mesh.await_instances("api", 0);
-    let _ = site.docker(&["exec", "web", "sh", "-c", ": >/ok"]).ok();
-    mesh.await_instances("api", 1);
-    let _ = site.docker(&["pause", "web"]).ok();
-    mesh.await_instances("api", 0);
-    let _ = site.docker(&["unpause", "web"]).ok();
-    mesh.await_instances("api", 1);
+    follow_health(&mesh, site, "web");
     // It follows its container, whose files stay.
     let _ = site.docker(&["restart", "-t", "0", "web"]).ok();
     mesh.await_instances("api", 1);
-    let answer = site.shop(&["curl", "-sS", "--max-time", "10", "http://api:8080/"]).wait().ok();
+    let answer = site.curl("http://api:8080/").ok();
     assert_eq!(answer.stdout, "hello\n");
     let _ = site.docker(&["kill", "web"]).ok();
     mesh.await_instances("api", 0);

@@ -1,11 +1,11 @@
-//! What Docker says of a container decides whether it gets calls, and what it is called.
+//! Docker has the word on a container: on whether it gets calls, and on what it is called.
 
 use sealane_lab::isolated;
 use sealane_tests::{CREATE, Mesh, PATIENCE, SERVE, eventually};
 
-use super::{await_nothing_left, problems};
+use super::{HEALTH, await_nothing_left, follow_health};
 
-/// What a workload of `shop` on the host without Docker gets from a name.
+/// The answer that a workload of `shop` on the host without Docker gets from a name.
 fn got(mesh: &Mesh, name: &str) -> String {
     mesh.site(2).exec("asker", &["curl", "-sS", "--max-time", "2", &format!("http://{name}:8080/")]).stdout
 }
@@ -15,25 +15,13 @@ fn a_container_gets_calls_while_it_is_healthy_and_runs() {
     if !isolated() {
         return;
     }
-    let (mesh, _engines) = Mesh::shop(2).with_dockerds(1);
+    let (mesh, _engines) = Mesh::shop(2).with_docker(1);
     let host = mesh.site(1);
     let _ = host.docker(&CREATE).ok();
-    let check = ["--health-cmd", "[ -e /ok ]", "--health-interval", "200ms", "--health-retries", "1"];
     let labels = ["--label", "sealane.service=api", "--label", "sealane.port=8080"];
     let run = ["run", "-d", "--network", "shop", "--name", "api-1"];
-    let _ = host.docker(&[&run[..], &check, &labels, &["bb:1", "sh", "-c", SERVE]].concat()).ok();
-    eventually(PATIENCE, "an unhealthy container is named", || {
-        problems(host).contains("health check fails").then_some(())
-    });
-    mesh.await_instances("api", 0);
-    let _ = host.docker(&["exec", "api-1", "sh", "-c", ": >/ok"]).ok();
-    mesh.await_instances("api", 1);
-    assert!(!problems(host).contains("health"), "{}", problems(host));
-
-    let _ = host.docker(&["pause", "api-1"]).ok();
-    mesh.await_instances("api", 0);
-    let _ = host.docker(&["unpause", "api-1"]).ok();
-    mesh.await_instances("api", 1);
+    let _ = host.docker(&[&run[..], &HEALTH, &labels, &["bb:1", "sh", "-c", SERVE]].concat()).ok();
+    follow_health(&mesh, host, "api-1");
     let _ = host.docker(&["exec", "api-1", "rm", "/ok"]).ok();
     mesh.await_instances("api", 0);
     let _ = host.docker(&["exec", "api-1", "sh", "-c", ": >/ok"]).ok();
@@ -49,7 +37,7 @@ fn a_container_is_found_by_what_docker_and_compose_call_it_now() {
     if !isolated() {
         return;
     }
-    let (mesh, _engines) = Mesh::shop(2).permissive().with_dockerds(1);
+    let (mesh, _engines) = Mesh::shop(2).permissive().with_docker(1);
     let host = mesh.site(1);
     let _asker = mesh.site(2).run(&["--network", "shop", "--name", "asker"], &["sleep", "1000"]);
     eventually(PATIENCE, "somebody may ask", || mesh.site(2).workload("asker").map(drop));

@@ -1,21 +1,16 @@
 //! Containers in several networks, and what a container can be given by hand.
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, SERVE, Site, eventually};
+use sealane_tests::{Mesh, PATIENCE, SERVE, eventually};
 
-use super::{await_nothing_left, inspect};
-
-fn answers(site: &Site, container: &str, url: &str, expected: &str) {
-    let what = format!("{container} gets {url}");
-    eventually(PATIENCE, &what, || (site.fetch(container, url).stdout == expected).then_some(()));
-}
+use super::{await_answer, await_nothing_left, inspect};
 
 #[test]
 fn a_container_in_several_networks_finds_the_names_of_all_whichever_come_and_go() {
     if !isolated() {
         return;
     }
-    let (mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
+    let (mesh, _engines) = Mesh::shop(1).permissive().with_docker(1);
     let site = mesh.site(1);
     let _ = mesh
         .sealane(&["network", "create", "office", "--subnet", "10.43.0.0/16", "--mtls", "permissive"])
@@ -43,18 +38,18 @@ fn a_container_in_several_networks_finds_the_names_of_all_whichever_come_and_go(
     });
 
     serve("client", "shop", &[]);
-    answers(site, "client", "http://web:8080/", "web\n");
+    await_answer(site, "client", "http://web:8080/", "web\n");
     let _ = site.docker(&["network", "connect", "--alias", "second", "office", "client"]).ok();
-    answers(site, "client", "http://table:8080/", "desk\n");
-    answers(site, "client", "http://web:8080/", "web\n");
-    answers(site, "desk", "http://second:8080/", "client\n");
+    await_answer(site, "client", "http://table:8080/", "desk\n");
+    await_answer(site, "client", "http://web:8080/", "web\n");
+    await_answer(site, "desk", "http://second:8080/", "client\n");
     // The one that answered is left, and the other one answers.
     let _ = site.docker(&["network", "disconnect", "shop", "client"]).ok();
-    answers(site, "client", "http://desk:8080/", "desk\n");
+    await_answer(site, "client", "http://desk:8080/", "desk\n");
     assert!(site.fetch("client", "http://web:8080/").stdout.is_empty());
     let _ = site.docker(&["network", "connect", "shop", "client"]).ok();
-    answers(site, "client", "http://web:8080/", "web\n");
-    answers(site, "client", "http://desk:8080/", "desk\n");
+    await_answer(site, "client", "http://web:8080/", "web\n");
+    await_answer(site, "client", "http://desk:8080/", "desk\n");
     let _ = site.docker(&["rm", "-f", "client", "web", "desk"]).ok();
     await_nothing_left(site);
 }

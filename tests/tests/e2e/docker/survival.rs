@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealane_lab::isolated;
 use sealane_tests::{CREATE, Dockerd, Finished, Mesh, PATIENCE, SERVE, Site, eventually};
 
-use super::{await_nothing_left, begin, inspect, problems};
+use super::{await_nothing_left, inspect};
 
 fn address(site: &Site, container: &str) -> String {
     inspect(site, container, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
@@ -30,7 +30,7 @@ fn containers_and_their_addresses_outlive_dockerd_and_the_agent() {
     if !isolated() {
         return;
     }
-    let (mut mesh, mut engines) = Mesh::shop(1).permissive().with_dockerds(1);
+    let (mut mesh, mut engines) = Mesh::shop(1).permissive().with_docker(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "db", "--restart", "always"]).ok();
     await_answer(mesh.site(1), "db");
@@ -59,7 +59,7 @@ fn containers_and_their_addresses_outlive_dockerd_and_the_agent() {
     // Nothing of a container is left, whenever the agent ends while it starts.
     for delay in [0, 100, 250, 450] {
         let run = ["run", "-d", "--network", "shop", "--name", "cut", "bb:1", "sleep", "1000"];
-        let started = begin(mesh.site(1), &run);
+        let started = mesh.site(1).begin("docker", &run);
         std::thread::sleep(Duration::from_millis(delay));
         mesh.site_mut(1).agent.kill9();
         mesh.site_mut(1).agent.start();
@@ -71,13 +71,13 @@ fn containers_and_their_addresses_outlive_dockerd_and_the_agent() {
     // What dockerd asks while there is no agent is answered by the next one.
     let _ = mesh.site(1).docker(&["rm", "-f", "db"]).ok();
     mesh.site_mut(1).agent.kill9();
-    let removed = begin(mesh.site(1), &["network", "rm", "shop"]);
+    let removed = mesh.site(1).begin("docker", &["network", "rm", "shop"]);
     mesh.site_mut(1).agent.start();
     let _ = removed.wait().ok();
     mesh.site_mut(1).await_ready();
     let _ = mesh.site(1).docker(&CREATE).ok();
     await_nothing_left(mesh.site(1));
-    assert_eq!(problems(mesh.site(1)), "[]");
+    assert_eq!(mesh.site(1).problems(), "[]");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_network_and_its_containers_are_known_again_when_what_was_written_down_is_lo
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
+    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_docker(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "db"]).ok();
     await_answer(mesh.site(1), "db");
@@ -105,7 +105,7 @@ fn a_container_whose_end_was_forgotten_is_named_until_it_is_started_anew() {
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
+    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_docker(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "db"]).ok();
     let other = ["run", "-d", "--network", "bridge", "--name", "other", "bb:1", "sleep", "1000"];
@@ -116,13 +116,13 @@ fn a_container_whose_end_was_forgotten_is_named_until_it_is_started_anew() {
     mesh.site_mut(1).agent.start();
     mesh.site_mut(1).await_ready();
     let said = eventually(PATIENCE, "the container is named", || {
-        let said = problems(mesh.site(1));
+        let said = mesh.site(1).problems();
         said.contains("container db runs in Docker's network shop without Sealane").then_some(said)
     });
     assert!(!said.contains("container other"), "{said}");
     let _ = mesh.site(1).docker(&["restart", "-t", "0", "db"]).ok();
     await_answer(mesh.site(1), "db");
-    eventually(PATIENCE, "it is named no more", || (problems(mesh.site(1)) == "[]").then_some(()));
+    eventually(PATIENCE, "it is named no more", || (mesh.site(1).problems() == "[]").then_some(()));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn an_end_that_waits_for_control_to_be_taken_back_holds_up_no_word_of_other_cont
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_dockerds(1);
+    let (mut mesh, _engines) = Mesh::shop(1).permissive().with_docker(1);
     let _ = mesh.site(1).docker(&CREATE).ok();
     let _ = run(mesh.site(1), &["--name", "lost"]).ok();
     await_answer(mesh.site(1), "lost");
@@ -153,6 +153,6 @@ fn an_end_that_waits_for_control_to_be_taken_back_holds_up_no_word_of_other_cont
     });
     let _ = mesh.site(1).docker(&["exec", "web", "sh", "-c", ": >/ill"]).ok();
     eventually(PATIENCE, "an unhealthy container is named", || {
-        problems(mesh.site(1)).contains("health check fails").then_some(())
+        mesh.site(1).problems().contains("health check fails").then_some(())
     });
 }

@@ -1,9 +1,7 @@
-//! What cannot be is refused by Docker itself, in our words, with the line to type.
+//! Docker itself refuses what cannot be, in our words, with the line to type.
 
 use sealane_lab::isolated;
 use sealane_tests::{CREATE, Finished, Mesh, PATIENCE, Site, eventually};
-
-use super::problems;
 
 const LINE: &str = "docker network create -d sealane --ipam-driver sealane -o sealane.network=";
 
@@ -69,7 +67,7 @@ fn what_cannot_be_is_refused_in_words_that_docker_prints_whole() {
     if !isolated() {
         return;
     }
-    let (mut mesh, _engines) = Mesh::shop(1).with_dockerds(1);
+    let (mut mesh, _engines) = Mesh::shop(1).with_docker(1);
     let site = mesh.site(1);
     refuses(site);
     // What is wrong with a label is named, with the container and what to do.
@@ -81,11 +79,11 @@ fn what_cannot_be_is_refused_in_words_that_docker_prints_whole() {
         let run = ["run", "-d", "--network", "shop", "--name", "web", "--label", label];
         let _ = site.docker(&[&run[..], &["bb:1", "sleep", "1000"]].concat()).ok();
         eventually(PATIENCE, "the label is named", || {
-            let said = problems(site);
+            let said = site.problems();
             ["container web", why, "docker rm -f web"].iter().all(|word| said.contains(word)).then_some(())
         });
         let _ = site.docker(&["rm", "-f", "web"]).ok();
-        eventually(PATIENCE, "and no more", || (problems(site) == "[]").then_some(()));
+        eventually(PATIENCE, "and no more", || (site.problems() == "[]").then_some(()));
     }
 
     // A host that is cleaned has no plugin any more, also after the agent was killed.
