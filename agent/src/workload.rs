@@ -35,8 +35,8 @@ use sealane_base::task::{self, Task};
 use sealane_proto::resource::Network;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{Aliases, NetworkName, NodeName, WorkloadRef};
-use sealane_sys::hop::Hopper;
 use sealane_sys::Process;
+use sealane_sys::hop::Hopper;
 use tokio::sync::mpsc;
 
 use crate::attachment::{AttachSpec, Attached, Claim, Failure, Hold, Progress, Reservation, Target};

@@ -34,9 +34,8 @@ struct Labels {
 
 /// The target groups, as JSON.
 pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeName, Seen>) -> String {
-    let nodes = nodes
-        .iter()
-        .filter(|(_, record)| record.displaced.is_none() && is_a_hosts(record.node.underlay));
+    let nodes =
+        nodes.iter().filter(|(_, record)| record.displaced.is_none() && is_a_hosts(record.node.underlay));
     let targets = nodes.map(|(name, record)| {
         let seen = seen.get(name).cloned().unwrap_or_default();
         let port = seen.metrics_port.filter(|&port| port >= FIRST_PORT).unwrap_or(USUAL_PORT);

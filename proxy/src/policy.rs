@@ -282,7 +282,11 @@ mod tests {
         };
         let network = "or run `sealane network set shop --mtls permissive` on the control host";
         for (own, port, whose) in [
-            (&instance, 80, "api takes calls to port 80 by mutual TLS alone (mtls: strict), as network shop says"),
+            (
+                &instance,
+                80,
+                "api takes calls to port 80 by mutual TLS alone (mtls: strict), as network shop says",
+            ),
             (&lone, 80, "job does not offer port 80: it is no instance of a service, and"),
             (&instance, 81, "service api has that port, but this instance was started without it"),
             (&instance, 99, "service api has no such port, and with mtls: strict, as network shop says"),

@@ -133,7 +133,8 @@ mod tests {
                 proto.bytes(CTA_PROTO_DST_PORT, &destination.1.to_be_bytes());
             });
         };
-        let (client, vip, answerer) = (([10, 42, 0, 2], 4000), ([10, 42, 255, 1], 53), ([10, 42, 1, 3], 5353));
+        let (client, vip, answerer) =
+            (([10, 42, 0, 2], 4000), ([10, 42, 255, 1], 53), ([10, 42, 1, 3], 5353));
         let message = Attributes::of(|flow| {
             flow.nested(CTA_TUPLE_ORIG, |of| tuple(of, client, vip));
             flow.nested(CTA_TUPLE_REPLY, |of| tuple(of, answerer, client));

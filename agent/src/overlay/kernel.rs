@@ -45,7 +45,8 @@ impl Kernel {
 
     pub(super) fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
         let entries = disk::listed(&self.netns_dir())?;
-        let names = entries.iter().filter_map(|path| path.file_name()?.to_str()?.strip_prefix(NETWORK_PREFIX));
+        let names =
+            entries.iter().filter_map(|path| path.file_name()?.to_str()?.strip_prefix(NETWORK_PREFIX));
         let mut networks: Vec<NetworkName> = names.filter_map(|name| name.parse().ok()).collect();
         networks.sort();
         Ok(networks)

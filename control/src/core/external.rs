@@ -199,8 +199,7 @@ pub(super) fn dismissed(
     let mut changes = vec![];
     for (network, known) in &state.networks {
         let own = known.services.values().filter(|service| service.external.registrar.as_ref() == Some(node));
-        let is_kept =
-            |name: &ServiceName| kept.contains(&DocumentId::Service(network.clone(), name.clone()));
+        let is_kept = |name: &ServiceName| kept.contains(&DocumentId::Service(network.clone(), name.clone()));
         for service in own.filter(|service| !is_kept(&service.name)) {
             let ended = withdraw::decide_service(network, &service.name, state, now);
             changes.extend(ended.map(|decision| decision.changes).unwrap_or_default());

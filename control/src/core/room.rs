@@ -72,11 +72,7 @@ fn left(network: &NetworkState, taken: &BTreeSet<Ipv4Net>) -> usize {
 }
 
 /// Finds the blocks that somebody holds, where another host's workloads are, or that are the host's `own`.
-fn taken(
-    network: &NetworkState,
-    node: &NodeName,
-    own: impl Iterator<Item = Ipv4Net>,
-) -> BTreeSet<Ipv4Net> {
+fn taken(network: &NetworkState, node: &NodeName, own: impl Iterator<Item = Ipv4Net>) -> BTreeSet<Ipv4Net> {
     let foreign = network.workloads.values().filter(|workload| workload.node != *node);
     let foreign = foreign.map(|workload| ipam::block_of(network.network.subnet, workload.address));
     foreign.chain(network.blocks.keys().copied()).chain(own).collect()

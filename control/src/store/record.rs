@@ -12,8 +12,8 @@ use super::{Meta, SCHEMA};
 use crate::ca::AuthorityRecord;
 use crate::core::Change;
 use crate::kv::Write;
-pub(super) use load::image;
 use load::Row;
+pub(super) use load::image;
 use message::{
     AuthorityMessage, IdleMessage, MetaMessage, NetworkMessage, NodeMessage, RecoveryMessage, RemovedMessage,
     RestMessage, TokenMessage,

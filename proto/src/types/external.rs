@@ -46,9 +46,10 @@ pub(super) fn unfit(address: Ipv4Addr) -> Option<(&'static str, &'static str)> {
         [127, ..] => {
             Some(("a loopback address", "it leads every workload to itself; name the host's address"))
         }
-        [169, 254, ..] => {
-            Some(("a link-local address", "it means another machine on every link, cloud metadata among them"))
-        }
+        [169, 254, ..] => Some((
+            "a link-local address",
+            "it means another machine on every link, cloud metadata among them",
+        )),
         [224..=239, ..] => Some(("a multicast address", "no single instance answers there")),
         [240..=255, ..] => Some(("a reserved address", "nothing is reached there")),
         _ => None,

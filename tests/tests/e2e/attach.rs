@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, testapp};
+use sealane_tests::{Finished, Mesh, PATIENCE, Site, eventually};
 use serde_json::Value;
 
 /// A namespace with a network of its own, as a container has.
@@ -127,9 +127,8 @@ fn an_attachment_by_pid_ends_with_its_process_also_while_the_agent_is_gone() {
         return;
     }
     let mut mesh = Mesh::shop(1);
-    let start = |site: &Site| {
-        site.start("unshare", &["-n", "sh", "-c", "echo there; exec sleep 1000"], "there")
-    };
+    let start =
+        |site: &Site| site.start("unshare", &["-n", "sh", "-c", "echo there; exec sleep 1000"], "there");
     let (first, mut second) = (start(mesh.site(1)), start(mesh.site(1)));
     let pid = first.pid().to_string();
     let told = attached(mesh.site(1), &["--pid", &pid, "--network", "shop", "--name", "first"]);

@@ -7,7 +7,7 @@ use sealane_proto::client::unix_channel;
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
-use sealane_tests::{Mesh, PATIENCE, Site, eventually};
+use sealane_tests::{Mesh, Site};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, Running, eventually, sealane, testapp};
+use sealane_tests::{Mesh, Running, sealane, testapp};
 
 /// A new control group, in the memory hierarchy where there is one.
 struct Group(PathBuf);

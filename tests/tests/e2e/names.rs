@@ -2,7 +2,7 @@
 
 use sealane_lab::isolated;
 use sealane_tests::names::{A, AAAA, Answer};
-use sealane_tests::{Mesh, Running, testapp};
+use sealane_tests::{Mesh, testapp};
 
 #[test]
 fn services_and_workloads_have_names_and_nothing_is_said_that_is_not_so() {

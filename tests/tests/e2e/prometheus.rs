@@ -123,10 +123,7 @@ fn what_one_shot_workloads_counted_is_kept_under_one_name() {
     let (mesh, _servers) = Mesh::serving(1, 1);
     let site = mesh.site(1);
     for _ in 0..3 {
-        assert_eq!(
-            site.curl("http://api:8080/").ok().stdout,
-            "api-1"
-        );
+        assert_eq!(site.curl("http://api:8080/").ok().stdout, "api-1");
     }
     let labels = [("direction", "outbound"), ("destination_service", "api")];
     eventually(PATIENCE, "the requests of three ended workloads are counted under one name", || {

@@ -163,8 +163,7 @@ fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so
         let problems = mesh.site(1).problems();
         problems.contains("control knows no network fresh").then_some(())
     });
-    let answer =
-        mesh.site(1).curl_as("new-1", "http://127.0.0.1:8080/").ok();
+    let answer = mesh.site(1).curl_as("new-1", "http://127.0.0.1:8080/").ok();
     assert_eq!(answer.stdout, "new-1");
     server.kill9();
     eventually(PATIENCE, "with its last workload the network is gone", || {

@@ -53,8 +53,7 @@ fn a_workload_of_two_networks_calls_and_is_called_in_both() {
         await_ready(&mesh, network, service, mesh.site(2));
     }
     let check = |mesh: &Mesh| {
-        let curl =
-            |url: &str| mesh.site(2).curl_as("gate-1", url).ok().stdout;
+        let curl = |url: &str| mesh.site(2).curl_as("gate-1", url).ok().stdout;
         assert_eq!(curl("http://api:8080/"), "api-shop", "a bare name is the first network's");
         assert_eq!(curl("http://api.office:8080/"), "api-office");
         assert_eq!(curl("http://files:8080/"), "files-1", "then the second one's");

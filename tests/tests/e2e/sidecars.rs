@@ -141,9 +141,7 @@ fn status_names_sidecars_of_another_build_until_they_are_replaced() {
         return;
     }
     let (mut mesh, _servers) = Mesh::serving(1, 1);
-    let named = |mesh: &Mesh| {
-        mesh.site(1).problems().contains("sidecar restart --all")
-    };
+    let named = |mesh: &Mesh| mesh.site(1).problems().contains("sidecar restart --all");
     assert!(!named(&mesh));
     mesh.site_mut(1).agent.kill9();
     let copy = std::env::temp_dir().join("sealane-of-another-build");

@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, sealane, testapp};
+use sealane_tests::{Finished, Mesh, PATIENCE, Running, eventually, sealane, testapp};
 
 /// Starts systemd as the first process of namespaces of its own on a host: its units are those that `make install` has put below
 /// $1 and those of $2, its settings are there too; its control groups end with it.

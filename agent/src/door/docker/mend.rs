@@ -13,7 +13,6 @@ use super::wire::{CreateNetwork, IpamData};
 use super::{Docker, core};
 use crate::attachment::Reservation;
 use crate::engine::{Container, Network};
-use crate::seat::number;
 
 /// How long Docker may know nothing yet of what it has just asked for: it asks before it remembers.
 const YOUNG: Duration = Duration::from_secs(120);
@@ -265,8 +264,12 @@ mod tests {
         let (_dir, mut book) = testing::book();
         book.put_endpoint("known", testing::endpoint("docker/4f1c")).unwrap();
         book.put_network("swarm", testing::network()).unwrap();
-        let network =
-            |id: &str, own: bool| Network { id: id.to_owned(), name: id.to_owned(), own, ..Network::default() };
+        let network = |id: &str, own: bool| Network {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            own,
+            ..Network::default()
+        };
         let container = |name: &str, network: &str| {
             let end = End { network: network.to_owned(), endpoint: name.to_owned(), ..End::default() };
             let container = Container { name: name.to_owned(), ends: vec![end], ..Container::default() };

@@ -73,8 +73,7 @@ mod tests {
     fn what_a_workload_cannot_be_is_complained_of_as_long_as_its_container_is_there() {
         let endpoint = book::testing::endpoint("docker/4f1c");
         let check = |of: &[(&str, &str)], service: Option<&str>, complaint: Option<&str>| {
-            let container =
-                Container { name: "web".to_owned(), labels: labels(of), ..Container::default() };
+            let container = Container { name: "web".to_owned(), labels: labels(of), ..Container::default() };
             let interface = "eth0".parse().unwrap();
             let (spec, _) = plan(&endpoint, &container, interface, SidecarPorts::default()).unwrap();
             assert_eq!(spec.wanted().service.as_ref().map(|name| name.as_str()), service, "{of:?}");
