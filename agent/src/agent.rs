@@ -170,7 +170,7 @@ impl Ground {
         let (report, reports) = watch::channel(Arc::default());
         let (applied, acks) = watch::channel(BTreeMap::new());
         let (known, carried) = watch::channel(mesh.carried());
-        let parts = HostParts {
+        let (host, host_task) = host::start(HostParts {
             mesh,
             overlay: overlay.clone(),
             folder: folders.networks,
@@ -181,8 +181,7 @@ impl Ground {
             applied,
             carried: known,
             ready: readiness.part("networks"),
-        };
-        let (host, host_task) = host::start(parts);
+        });
         let dns_metrics = DnsMetrics::register(&registry)?;
         let context = Arc::new(Context {
             node: identity.node.name.clone(),
@@ -192,7 +191,7 @@ impl Ground {
             hopper,
             overlay,
             held,
-            certs: Arc::new(certs_of(folder_of(&config, &disk, layout::IDENTITIES)?, identity, &stored)),
+            certs: Arc::new(certs_of(folders.identities, identity, &stored)),
             sidecars: Arc::new(Registry::default()),
             forwarder: Arc::new(Forwarder::new(host_resolvers(), dns_metrics.clone())),
             dns_metrics,
@@ -203,7 +202,7 @@ impl Ground {
             boot,
             roster: Default::default(),
             troubles: Default::default(),
-            containers: Containers::recall(folder_of(&config, &disk, layout::CONTAINERS)?)?,
+            containers: Containers::recall(folders.containers)?,
             disk,
             tap_metrics: TapMetrics::register(&registry)?,
         });
@@ -329,6 +328,8 @@ struct Folders {
     networks: Folder,
     workloads: Folder,
     reservations: Folder,
+    identities: Folder,
+    containers: Folder,
 }
 
 impl Folders {
@@ -337,6 +338,8 @@ impl Folders {
             networks: folder_of(config, disk, layout::NETWORKS)?,
             workloads: folder_of(config, disk, layout::WORKLOADS)?,
             reservations: folder_of(config, disk, layout::RESERVATIONS)?,
+            identities: folder_of(config, disk, layout::IDENTITIES)?,
+            containers: folder_of(config, disk, layout::CONTAINERS)?,
         })
     }
 }
