@@ -442,7 +442,7 @@ async fn recall(
     overlay: &Overlay,
     (run_dir, boot): (&Path, &str),
 ) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
-    let Folders { networks, workloads, reservations } = folders;
+    let Folders { networks, workloads, reservations, .. } = folders;
     let mut mesh = Mesh::new(identity.node.clone());
     for name in networks.names()? {
         match networks.read(&name) {
