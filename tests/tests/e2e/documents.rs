@@ -223,6 +223,29 @@ fn bad_documents_are_refused_with_their_place_and_change_nothing() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_taken_together_and_each_alone() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::start(2);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
+    let all = mesh.sealane(&["apply", "-f", folder, "--wait"]);
+    check(&all, 0, &["network shop created", "service db in network orders created"], &[]);
+    check(&mesh.sealane(&["diff", "-f", folder]), 0, &[], &[]);
+    check(&mesh.sealane(&["delete", "-f", folder]), 0, &[], &[]);
+    let examples: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(examples.len() >= 7, "{examples:?}");
+    for example in examples {
+        let path = example.to_str().unwrap();
+        let applied = mesh.sealane(&["apply", "-f", path]);
+        check(&applied, 0, &["created"], &[]);
+        assert!(!applied.stdout.contains("unchanged"), "{path} is whole: {applied}");
+        check(&mesh.sealane(&["delete", "-f", path]), 0, &[], &[]);
+    }
+}
+
+#[test]
 fn the_schema_agrees_with_a_validator_of_its_own() {
     let folder = TempDir::new().unwrap();
     let schema = Running::start({
