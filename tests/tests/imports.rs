@@ -70,6 +70,11 @@ const CIRCLES: [(&str, &[&str]); 4] = [
     ),
 ];
 
+/// Words that a doc comment should not open with: it says what an item is or does, with a noun or a verb in front.
+const OPENINGS: [&str; 8] = ["What", "How", "Whether", "Its", "Where", "Who", "Whose", "Why"];
+/// The doc comments in a hundred that open so all the same. Lower it when there are fewer.
+const OPENINGS_IN_A_HUNDRED: usize = 28;
+
 /// Dependencies that generated code alone uses.
 const GENERATED: [&str; 1] = ["tonic_prost"];
 
@@ -250,4 +255,25 @@ fn the_documents_name_places_that_are_there() {
         }
     }
     assert!(named > 100, "only {named} places are named");
+}
+
+#[test]
+fn doc_comments_open_with_a_question_word_less_and_less() {
+    let (mut all, mut open) = (0, 0);
+    for path in RULES.iter().flat_map(|(room, _)| files(&root().join(room), "rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        let mut inside = false;
+        for line in text.lines().map(str::trim_start) {
+            let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+            if let Some(comment) = comment.filter(|_| !inside) {
+                all += 1;
+                open += usize::from(OPENINGS.contains(&first_name(comment.trim_start())));
+            }
+            inside = comment.is_some();
+        }
+    }
+    assert!(
+        open * 100 <= all * OPENINGS_IN_A_HUNDRED,
+        "{open} of {all} doc comments open with one of {OPENINGS:?}: say what the item is or does (CONTRIBUTING.md)"
+    );
 }
