@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Our crates and what of ours they may import.
 const RULES: [(&str, &[&str]); 10] = [
@@ -134,13 +134,22 @@ fn heavy_and_edge_crates_stay_where_they_belong() {
     assert!(!imports["keep"].contains("tokio") && !imports["sys"].contains("tokio"));
 }
 
+/// The name by which code calls a dependency.
+fn called(import: &Dependency, packages: &[Package]) -> String {
+    let package = packages.iter().find(|package| package.name.as_str() == import.name);
+    let library = package.and_then(|package| package.targets.iter().find(|target| target.is_lib()));
+    let name = import.rename.as_ref().or(library.map(|library| &library.name)).unwrap_or(&import.name);
+    name.replace('-', "_")
+}
+
 #[test]
 fn every_dependency_is_used() {
-    for package in metadata().packages {
+    let packages = metadata().packages;
+    for package in &packages {
         let folder = package.manifest_path.parent().unwrap().as_std_path();
         let text: String = files(folder, "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         let shipped = package.dependencies.iter().filter(|import| import.kind != DependencyKind::Development);
-        let names = shipped.map(|import| import.rename.as_ref().unwrap_or(&import.name).replace('-', "_"));
+        let names = shipped.map(|import| called(import, &packages));
         let unused: Vec<String> = names
             .filter(|name| !GENERATED.contains(&name.as_str()) && !text.contains(&format!("{name}::")))
             .collect();
