@@ -1,4 +1,4 @@
-//! Who may import whom, as ARCHITECTURE.md has it, and that it names no place that is not there.
+//! Who may import whom, as ARCHITECTURE.md has it, and whether documents name what is there.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,10 +246,30 @@ fn places(text: &str) -> Vec<String> {
     each.collect()
 }
 
+/// The anchors of a document's headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let headings = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings.map(|heading| heading.chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
+/// Whether a link of a document leads to something.
+fn leads_somewhere(document: &Path, link: &str) -> bool {
+    let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+    if file.contains("://") {
+        return true;
+    }
+    let target = if file.is_empty() { document.to_owned() } else { document.with_file_name(file) };
+    let has_anchor = || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
+    target.exists() && (anchor.is_empty() || has_anchor())
+}
+
 #[test]
 fn the_documents_name_places_that_are_there() {
     let mut documents = files(&root().join("docs"), "md");
-    documents.extend(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    let others = ["ARCHITECTURE", "CONTRIBUTING", "README", "README.zh-CN", "RELEASING", "SECURITY"];
+    documents.extend(others.map(|name| root().join(format!("{name}.md"))));
     let mut named = 0;
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
@@ -257,11 +277,9 @@ fn the_documents_name_places_that_are_there() {
         named += places.len();
         let missing: Vec<&String> = places.iter().filter(|place| !is_there(place)).collect();
         assert!(missing.is_empty(), "{} names what is not there: {missing:?}", document.display());
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-            let file = link.split('#').next().unwrap_or_default();
-            let there = file.is_empty() || file.contains("://") || document.with_file_name(file).exists();
-            assert!(there, "{} links to {link}, which is not there", document.display());
-        }
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        let dead: Vec<&str> = links.filter(|link| !leads_somewhere(&document, link)).collect();
+        assert!(dead.is_empty(), "{} links to what is not there: {dead:?}", document.display());
     }
     assert!(named > 100, "only {named} places are named");
 }
