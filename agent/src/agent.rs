@@ -43,10 +43,10 @@ use crate::{gateway, health, layout, metrics, node, orphans, outside};
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How an agent runs.
+/// Settings of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where control is; tried one after another.
+    /// Addresses of control; tried one after another.
     pub control: Vec<ControlAddr>,
     /// The join token, needed once.
     pub token: Option<JoinToken>,
@@ -54,7 +54,7 @@ pub struct Config {
     pub name: Option<NodeName>,
     /// The underlay address; the source address towards control without it.
     pub underlay: Option<IpAddr>,
-    /// What must outlive a reboot.
+    /// Folder for everything that must outlive a reboot.
     pub data_dir: PathBuf,
     /// Sockets, namespaces and pid files.
     pub run_dir: PathBuf,
@@ -62,11 +62,11 @@ pub struct Config {
     pub metrics_port: u16,
     /// The UDP port of VXLAN (RFC 7348: 4789).
     pub vxlan_port: u16,
-    /// Where Docker finds its plugin; without it, Docker is none of this agent's business.
+    /// Path at which Docker finds its plugin; without it, Docker is none of this agent's business.
     pub docker_plugin: Option<PathBuf>,
-    /// Where dockerd answers.
+    /// Socket of dockerd's API.
     pub docker_api: PathBuf,
-    /// Where services outside every network are registered, a file or more.
+    /// Folder whose files register services outside every network.
     pub services_dir: PathBuf,
     /// Reads such a file.
     pub read_documents: ReadDocuments,
@@ -85,7 +85,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Whether every part is ready.
+    /// Returns the readiness of all parts.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
@@ -98,7 +98,7 @@ impl Agent {
     }
 }
 
-/// Whether this host has joined a mesh before, with this data directory.
+/// Returns true if this host has joined a mesh before, with this data directory.
 ///
 /// # Errors
 /// When the data directory cannot be read.
@@ -133,7 +133,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     ground.build(renewed, identities, provider).await
 }
 
-/// What stands before anything moves.
+/// Parts that stand before anything moves.
 struct Ground {
     config: Config,
     context: Arc<Context>,
@@ -147,7 +147,7 @@ struct Ground {
     carried: watch::Receiver<Carried>,
 }
 
-/// Where names that are not the mesh's are asked: whom the host itself asks.
+/// Configures the forwarding of names that are not the mesh's: to the host's own resolvers.
 fn host_resolvers() -> ForwardConfig {
     ForwardConfig::new(PathBuf::from("/etc/resolv.conf"))
 }
@@ -285,7 +285,7 @@ impl Ground {
     }
 }
 
-/// What follows Docker, and its door, where there is to be one.
+/// Starts the tasks that follow Docker, and its door, where there is to be one.
 fn docker_tasks(
     config: &Config,
     context: &Context,
@@ -323,7 +323,7 @@ fn sweep_machines(hopper: &Hopper, run_dir: &Path, stored: &[StoredWorkload]) ->
     tap::sweep(hopper, run_dir, |device| machines.contains(device)).map(drop).map_err(io::Error::other)
 }
 
-/// What is recalled.
+/// Folders that state is recalled from.
 struct Folders {
     networks: Folder,
     workloads: Folder,
@@ -382,13 +382,13 @@ fn keys(stored: &[StoredWorkload]) -> impl Iterator<Item = Key> + '_ {
     stored.iter().flat_map(|known| &known.attachments).map(|local| Key::of(&local.workload))
 }
 
-/// Whether a workload's own identity is of one that is known.
+/// Returns true if a workload's own identity is of one that is known.
 fn is_of(principal: &Principal, stored: &[StoredWorkload]) -> bool {
     let mut keys = keys(stored);
     keys.any(|key| *principal == Principal::Workload(key.network, key.workload))
 }
 
-/// What keep holds but for what is nobody's; the overlay hears of its namespaces.
+/// Takes over everything that keep holds, but closes whatever is nobody's; the overlay hears of its namespaces.
 fn held(
     config: &Config,
     mesh: &Mesh,
@@ -403,7 +403,8 @@ fn held(
     Ok(held)
 }
 
-/// Whether held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is known.
+/// Returns true if held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is
+/// known.
 fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
     let mut parts = key.split('/').skip(1);
     let network = parts.next().unwrap_or_default();
@@ -435,7 +436,7 @@ async fn identity(
     Ok(identity)
 }
 
-/// What was on disk, and an end to what is in the kernel without being on disk.
+/// Recalls the state on disk, and ends everything in the kernel that is not on disk.
 async fn recall(
     folders: &Folders,
     identity: &NodeIdentity,

@@ -29,7 +29,7 @@ pub(crate) use renew::{RenewedNode, run as renew_all};
 /// A certificate with its key, as sidecars get it.
 #[derive(Debug)]
 pub(crate) struct WorkloadIdentity {
-    /// Whom it names.
+    /// Name in the certificate.
     pub(crate) spiffe_id: SpiffeId,
     /// The chain, leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
@@ -55,7 +55,7 @@ impl WorkloadIdentity {
     }
 }
 
-/// Why there is no certificate.
+/// Reasons for which there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertError {
     /// Control is not there, or does not answer.
@@ -88,7 +88,7 @@ pub(crate) struct Certs {
     folder: Folder,
     trust_domain: TrustDomain,
     current: Mutex<BTreeMap<Principal, Current>>,
-    /// One signature per principal at a time: its key is made once.
+    /// Locks that allow one signature per principal at a time: its key is made once.
     signing: Mutex<BTreeMap<Principal, Arc<tokio::sync::Mutex<()>>>>,
     /// Told when there is a certificate that may be due sooner than all others.
     published: Notify,
@@ -194,7 +194,7 @@ impl Certs {
         Ok(self.publish(principal, stored, validity))
     }
 
-    /// When each identity that is in use ends.
+    /// Returns the end of each identity that is in use.
     #[must_use]
     pub(crate) fn expiries(&self) -> Vec<(SpiffeId, SystemTime)> {
         let current = self.lock();
@@ -215,7 +215,7 @@ impl Certs {
         self.published.notified().await;
     }
 
-    /// When to look next for certificates to renew.
+    /// Returns the time until certificates to renew are looked for next.
     #[must_use]
     pub(crate) fn next_look(&self, now: SystemTime) -> Duration {
         let current = self.lock();
@@ -321,13 +321,13 @@ fn refused(principal: &Principal, status: &tonic::Status) -> CertError {
     }
 }
 
-/// Whether a call that failed so may succeed unchanged, later.
+/// Returns true if a call that failed so may succeed unchanged, later.
 pub(crate) fn is_passing(code: tonic::Code) -> bool {
     use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, Unavailable, Unknown};
     matches!(code, Aborted | Cancelled | DeadlineExceeded | Unavailable | Unknown)
 }
 
-/// What control says of a call that failed, or gRPC where it says nothing.
+/// Returns control's words about a call that failed, or gRPC's where it has none.
 pub(crate) fn words(status: &tonic::Status) -> String {
     match status.message() {
         "" => status.code().description().to_owned(),

@@ -1,4 +1,4 @@
-//! What must outlive the agent and a reboot: files in the data directory, checksummed, root only.
+//! State that must outlive the agent and a reboot: files in the data directory, checksummed, root only.
 //!
 //! A file is written beside its place under a name that no other writer has, synced, and renamed into it, so that a kill
 //! or a power cut leaves the old or the new content, never half of one. A file whose checksum does not match is set aside and reported.
@@ -27,7 +27,7 @@ pub(crate) use workload::{StoredAnchor, StoredHold, StoredPath, StoredProcess, S
 /// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.
 const MAGIC: [u8; 4] = *b"SLN1";
 const HEADER: usize = 8;
-/// What the names of half written files end with.
+/// Suffix of the names of half written files.
 const DRAFT: &str = ".new";
 /// Numbers the files that this process writes.
 static DRAFTS: AtomicU64 = AtomicU64::new(0);
@@ -36,11 +36,11 @@ static DRAFTS: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Who is told that something could not be written.
+    /// Disk that hears of writes that fail.
     disk: Option<Arc<Disk>>,
 }
 
-/// Why a file could not be written, read or removed.
+/// Reasons for which a file could not be written, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// No space, or no right to it.
@@ -48,23 +48,23 @@ pub enum DiskError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// It is there but cannot be read.
+    /// The file is there but cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// Its checksum does not match: a disk fault, or somebody else's file.
+    /// The file's checksum does not match: a disk fault, or somebody else's file.
     #[error("{path} is damaged (its checksum does not match); it was set aside as {aside}")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where it is now.
+        /// New place of the file.
         aside: PathBuf,
     },
 }

@@ -26,7 +26,7 @@ use crate::nft::{self, KnownHost, NftError, Surroundings};
 
 pub use iptables::{Firewall, inspect};
 
-/// Why workloads may not reach the world outside.
+/// Reasons for which workloads may not reach the world outside.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
     /// The kernel does not forward.
@@ -43,7 +43,7 @@ pub enum EgressError {
     Netlink(#[from] NetlinkError),
 }
 
-/// What was not as it should be.
+/// Settings that were not as they should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
     /// The setting.
@@ -54,7 +54,7 @@ pub(crate) struct Mended {
     pub(crate) iptables: u64,
 }
 
-/// How the host's tunnels travel.
+/// Transport of the host's tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tunnels {
     /// From this address.
@@ -63,28 +63,28 @@ pub(crate) struct Tunnels {
     pub(crate) port: u16,
 }
 
-/// What the host needs while it carries a network whose egress is allowed.
+/// Settings that the host needs while it carries a network whose egress is allowed.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     wanted: bool,
-    /// Whether this process has taken back what it or one before it left.
+    /// True once this process has taken back everything that it or one before it left.
     released: bool,
     ready: bool,
     rules: Option<KnownHost>,
 }
 
 impl Host {
-    /// Whether everything stood when it was last looked at.
+    /// Returns true if everything stood when it was last looked at.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether a network needed it.
+    /// Returns true if a network needed it.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted
     }
 
-    /// Whether nothing is there to be taken back.
+    /// Returns true if nothing is there to be taken back.
     pub(crate) fn is_released(&self) -> bool {
         self.released
     }
@@ -178,8 +178,8 @@ impl Host {
     }
 }
 
-/// Whether a rule of the host asks for the state of tunnels' packets; `None` when the rules cannot be read: they may be
-/// changing.
+/// Returns true if a rule of the host asks for the state of tunnels' packets; `None` when the rules cannot be read:
+/// they may be changing.
 fn asks_for_states(hopper: &Hopper, host: &NetNs) -> Option<bool> {
     match nft::ruleset(hopper, host).map(|rules| tracking::needed_by(&rules)) {
         Ok(asking) => {
@@ -195,7 +195,7 @@ fn asks_for_states(hopper: &Hopper, host: &NetNs) -> Option<bool> {
     }
 }
 
-/// Whether there are rules that nft does not list: iptables' own tables, of before nf_tables.
+/// Returns true if there are rules that nft does not list: iptables' own tables, of before nf_tables.
 fn has_legacy_iptables(hopper: &Hopper, host: &NetNs) -> bool {
     let read = |family: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{family}_tables_names"));
     let names = hopper.run(host, move || ["ip", "ip6"].map(read));

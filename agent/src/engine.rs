@@ -33,16 +33,16 @@ const LARGEST: usize = 16 << 20;
 const LONGEST: usize = 1 << 20;
 /// By when dockerd has said what it knows.
 const INSTANT: Duration = Duration::from_millis(25);
-/// How long an answer may take: dockerd holds back those about a container that starts.
+/// Limit for an answer: dockerd holds back those about a container that starts.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where dockerd answers.
+/// Client of dockerd's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
     socket: PathBuf,
 }
 
-/// What happens from the question on, one after another.
+/// Events from the question on, one after another.
 #[derive(Debug)]
 struct Events {
     body: Incoming,
@@ -56,7 +56,7 @@ impl Engine {
         Self { socket }
     }
 
-    /// Where it answers.
+    /// Returns the socket's path.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
@@ -102,7 +102,7 @@ impl Engine {
         Ok(listed.into_iter().map(|view| view.into_network(driver)).collect())
     }
 
-    /// Whether Docker has a network.
+    /// Returns true if Docker has a network.
     ///
     /// # Errors
     /// When dockerd does not answer.
@@ -110,7 +110,8 @@ impl Engine {
         found(self.get::<NetworkView>(&format!("/networks/{id}")).await).map(|view| view.is_some())
     }
 
-    /// Those of these containers that dockerd has in its hands, as it has one that it starts: it says nothing of them meanwhile.
+    /// Returns those of these containers that dockerd has in its hands, as it has one that it starts: it says nothing of them
+    /// meanwhile.
     pub(crate) async fn held_up(&self, ids: &[String]) -> Vec<String> {
         let (tell, mut told) = mpsc::channel(ids.len().max(1));
         for id in ids {
@@ -140,7 +141,7 @@ impl Engine {
         }
     }
 
-    /// What happens from now on.
+    /// Subscribes to events from now on.
     ///
     /// # Errors
     /// When dockerd does not answer.
@@ -190,7 +191,7 @@ impl Engine {
     }
 }
 
-/// What is not there is no error.
+/// Maps an object that is not there to `None` rather than an error.
 fn found<T>(answered: io::Result<T>) -> io::Result<Option<T>> {
     match answered {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,4 +1,4 @@
-//! Why an agent does not start.
+//! Errors of an agent's start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::disk::{DiskError, RecordError};
 use crate::node::NodeError;
 use crate::overlay::{self, OverlayError, preflight};
 
-/// Why an agent does not start.
+/// Reasons for which an agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The machine lacks something.
@@ -22,7 +22,7 @@ pub enum StartError {
     /// The disk is full or faulty.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// What is on disk is another version's.
+    /// A record on disk is another version's.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The stored roots are no certificates.
@@ -42,7 +42,7 @@ pub enum StartError {
     Metrics {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The metrics cannot be set up.

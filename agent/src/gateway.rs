@@ -17,9 +17,9 @@ use crate::host::Effective;
 use crate::overlay::Overlay;
 use crate::workload::Context;
 
-/// How often it is looked at whether the name of a network's namespace is still there.
+/// Interval at which the name of a network's namespace is looked after.
 const LOOK: Duration = Duration::from_secs(1);
-/// When a socket that could not be made is tried again.
+/// Pause before a socket that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves every network that this host carries, as they come and go.
@@ -118,7 +118,7 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
     }
 }
 
-/// Who asks here may have no sidecar: services answer with their instances.
+/// Builds the view of askers at the gateway, who may have no sidecar: services answer with their instances.
 fn view(effective: &Effective) -> View {
     View { zones: vec![effective.zone.clone()], balanced: false }
 }

@@ -1,4 +1,4 @@
-//! Whether a workload is ready: whether its ports are listened on, found out without touching the application.
+//! Readiness of workloads: their ports are listened on, found out without touching the application.
 //!
 //! The kernel is asked for the socket that a packet to address and port would reach (sock_diag(7)), one small
 //! message per port. So a bind to the address, to 0.0.0.0 or to :: counts (one for IPv6 only where a sidecar finds it),

@@ -12,12 +12,12 @@ use sealane_keep::{Keep, KeepError};
 
 use crate::readable;
 
-/// How long to wait before a keep that cannot be started is tried again, at first: one that is being killed may still
-/// have taken the connection.
+/// Pause before a keep that cannot be started is tried again, at first: one that is being killed may still have taken
+/// the connection.
 const SOON: Duration = Duration::from_millis(5);
 /// And at most.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often a keep that ends while an agent starts is replaced before the agent gives up.
+/// Number of times that a keep that ends while an agent starts is replaced before the agent gives up.
 const TRIES: u32 = 10;
 
 /// The descriptors by key.

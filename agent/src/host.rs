@@ -1,4 +1,4 @@
-//! What this host knows and carries: the networks as control last said, its own workloads as they are now.
+//! State of this host: the networks as control last said, its own workloads as they are now.
 //!
 //! One task owns it all ([`actor`]); decisions are pure ([`mesh`]). What a network means for this host is an
 //! [`Effective`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
@@ -39,7 +39,7 @@ pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use outside::{Looked, Outside};
 use steps::Steps;
 
-/// What one network means for this host.
+/// One network as this host programs it: control's snapshot with local workloads overlaid.
 #[derive(Debug)]
 pub(crate) struct Effective {
     /// Grows with every one that this agent process publishes for the network.
@@ -50,16 +50,16 @@ pub(crate) struct Effective {
     pub(crate) snapshot: Arc<NetworkSnapshot>,
     /// The same for sidecars.
     pub(crate) told: Told,
-    /// How it came of the states before.
+    /// Steps that led to it from the states before.
     pub(crate) steps: Steps,
     /// The names.
     pub(crate) zone: Arc<Zone>,
-    /// What leads to the services' endpoints in workloads' namespaces.
+    /// Tables that lead to the services' endpoints in workloads' namespaces.
     pub(crate) services: ServiceTables,
 }
 
 impl Effective {
-    /// What the snapshot means; what it has in common with the one before is shared with that.
+    /// Derives names and rules from the snapshot; shares everything that it has in common with the one before.
     pub(crate) fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
         let told = Told::from(snapshot.clone());
         match before {
@@ -92,12 +92,12 @@ impl Effective {
     }
 }
 
-/// What a new workload is to be.
+/// Requirements of a new workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
     /// The network.
     pub(crate) network: NetworkName,
-    /// Its name.
+    /// Name of the workload.
     pub(crate) name: WorkloadName,
     /// The service that it is an instance of.
     pub(crate) service: Option<ServiceName>,
@@ -107,15 +107,15 @@ pub(crate) struct Spec {
     pub(crate) address: Option<OverlayIp>,
     /// A certain Ethernet address.
     pub(crate) mac: Option<MacAddr>,
-    /// Who has reserved its addresses.
+    /// Holder that has reserved its addresses.
     pub(crate) reserved: Option<Hold>,
-    /// Whether a sidecar carries its calls.
+    /// True if a sidecar carries its calls.
     pub(crate) sidecar: bool,
-    /// Its share of its service's new work.
+    /// Share of its service's new work.
     pub(crate) weight: Weight,
-    /// Its further names in the network.
+    /// Further names in the network.
     pub(crate) aliases: Aliases,
-    /// Where it sits in its namespace.
+    /// Seat in its namespace.
     pub(crate) seat: Seat,
 }
 
@@ -124,11 +124,11 @@ pub(crate) struct Spec {
 pub(crate) struct LinkState {
     /// For calls, while control is there.
     pub(crate) channel: Option<Channel>,
-    /// Where control is, while it is there.
+    /// Address of control, while it is there.
     pub(crate) address: Option<ControlAddr>,
-    /// Why it is not.
+    /// Reason for its absence.
     pub(crate) problem: String,
-    /// Whether control wants nothing of this host any more.
+    /// True if control wants nothing of this host any more.
     pub(crate) refused: bool,
     /// The hosts that control has lost, and since when, where it knows; `None` while it is not there or does not tell.
     pub(crate) lost: Option<BTreeMap<NodeName, Option<SystemTime>>>,
@@ -144,7 +144,7 @@ impl LinkState {
         Self { problem: reason, refused, ..Self::default() }
     }
 
-    /// What keeps control from answering, as far as is known; never empty.
+    /// Returns the obstacle that keeps control from answering, as far as is known; never empty.
     pub(crate) fn why_silent(&self) -> &str {
         match (&self.channel, self.problem.as_str()) {
             (Some(_), _) => "it has not answered so far",
@@ -154,20 +154,20 @@ impl LinkState {
     }
 }
 
-/// How far control has come with this host's reports.
+/// Progress of control with this host's reports.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reported {
     /// The newest report that the control plane of the present stream has made durable: one that was restored may not
     /// know what another one knew.
     pub(crate) version: u64,
-    /// What of it was not accepted.
+    /// Workloads in it that were not accepted.
     pub(crate) refused: Vec<Rejection>,
     /// The newest report whose consequences every connected host works by.
     pub(crate) settled: u64,
 }
 
 impl Reported {
-    /// Why control does not accept this workload.
+    /// Returns control's reason for not accepting this workload.
     #[must_use]
     pub(crate) fn refusal(&self, key: &Key) -> Option<&str> {
         let refused = self
@@ -178,10 +178,11 @@ impl Reported {
     }
 }
 
-/// What the host shows to the rest of the agent; each is published when it changes.
+/// Views of the host for the rest of the agent; each is published when it changes.
 #[derive(Clone, Debug)]
 pub(crate) struct HostViews {
-    /// Whether what was known at the start has been made, as far as it can be: before, `networks` are not all there.
+    /// True once everything that was known at the start has been made, as far as it can be: before, `networks` are not
+    /// all there.
     pub(crate) begun: watch::Receiver<bool>,
     /// The networks that this host carries.
     pub(crate) networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
@@ -191,12 +192,12 @@ pub(crate) struct HostViews {
     pub(crate) control: watch::Receiver<Option<Channel>>,
     /// The reports.
     pub(crate) reported: watch::Receiver<Reported>,
-    /// What this host's clock and control's said last, when they were compared.
+    /// Times of this host's clock and control's at their last comparison.
     pub(crate) clocks: watch::Receiver<Option<ClockPair>>,
     /// The addresses that are kept for somebody without a workload that has them.
     pub(crate) reservations: watch::Receiver<Vec<Reservation>>,
     /// The instances outside every network.
     pub(crate) outside: watch::Receiver<Vec<Looked>>,
-    /// What is wrong on this host, a sentence each.
+    /// Problems of this host, a sentence each.
     pub(crate) complaints: watch::Receiver<Vec<String>>,
 }

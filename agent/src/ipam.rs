@@ -1,4 +1,4 @@
-//! Which address a new workload gets: pure, from this host's own leased blocks, without asking anybody.
+//! Addresses of new workloads: pure, from this host's own leased blocks, without asking anybody.
 //!
 //! Addresses are given in turn through the blocks, and one that became free rests before it is given again, so
 //! that no cache anywhere still means its last owner. The first usable address of a host's first block is kept
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 use sealane_proto::types::{OverlayIp, Subnet};
 
-/// How long a freed address rests: twice the 30 s after which Linux asks again for a neighbour.
+/// Rest of a freed address: twice the 30 s after which Linux asks again for a neighbour.
 pub(crate) const REST: Duration = Duration::from_secs(60);
 
 /// The addresses of one network on one host.
@@ -23,7 +23,7 @@ pub(crate) struct Ipam {
     last: Option<OverlayIp>,
 }
 
-/// Why there is no address.
+/// Reasons for which there is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IpamError {
     /// Every address of the blocks is taken or rests.
@@ -37,7 +37,7 @@ pub(crate) enum IpamError {
     /// The address asked for is not of this network, or nobody's.
     #[error("address {address} is not a workload address of subnet {subnet}")]
     Outside {
-        /// What was asked for.
+        /// Address that was asked for.
         address: OverlayIp,
         /// The network's subnet.
         subnet: Subnet,
@@ -86,7 +86,7 @@ impl Ipam {
         Ok(address)
     }
 
-    /// Whether a workload may have this very address. It may rest: whoever names an address wants that one.
+    /// Checks that a workload may have this very address. It may rest: whoever names an address wants that one.
     ///
     /// # Errors
     /// When it is taken or not an address for workloads.

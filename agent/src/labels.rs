@@ -11,16 +11,16 @@ pub const PREFIX: &str = "sealane.";
 /// All that there are.
 const KNOWN: [&str; 5] = ["service", "port", "sidecar", "weight", "mtls"];
 
-/// What labels ask for.
+/// Instance that labels ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The service that the container is an instance of.
     pub service: Option<ServiceName>,
     /// The ports that it offers.
     pub ports: Vec<ServicePort>,
-    /// Whether a sidecar carries its calls.
+    /// True if a sidecar carries its calls.
     pub sidecar: bool,
-    /// Its share of its service's new work.
+    /// Share of its service's new work.
     pub weight: Weight,
 }
 

@@ -25,7 +25,7 @@ use crate::error::StartError;
 use crate::host::HostViews;
 use crate::workload::Context;
 
-/// How often an address that cannot be had is tried again.
+/// Pause before an address that cannot be had is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// A registry that says which build this is.

@@ -22,13 +22,13 @@ const FILE: &str = "node";
 /// The key, until the host has joined with it.
 const KEY: &str = "node.key";
 
-/// How long resolvers may take until that is named.
+/// Time that resolvers may take until that is named.
 const LOOKUP: Duration = Duration::from_secs(1);
 
-/// What the command line says about this host.
+/// Facts about this host on the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// Where control is.
+    /// Addresses of control.
     pub(crate) control: Vec<ControlAddr>,
     /// The join token, needed once.
     pub(crate) token: Option<JoinToken>,
@@ -38,24 +38,24 @@ pub(crate) struct Wanted {
     pub(crate) underlay: Option<IpAddr>,
 }
 
-/// Why this host has no identity.
+/// Reasons for which this host has no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// It has not joined and has no token.
+    /// The host has not joined and has no token.
     #[error(
         "this host has not joined a mesh yet; hint: `sealane token create` on the control host prints a token; give it by --token-file, \
          by --token - on standard input, or as SEALANE_TOKEN"
     )]
     NoToken,
-    /// It joined as somebody else.
+    /// The host joined as somebody else.
     #[error(
         "this host joined the mesh as {joined}, not {wanted}; hint: leave --name out; to join as another host, end this one first \
          (`sealane clean`, and `sealane node rm {joined}` on the control host)"
     )]
     Other {
-        /// What it joined as.
+        /// Name under which it joined.
         joined: NodeName,
-        /// What the command line says.
+        /// Name on the command line.
         wanted: NodeName,
     },
     /// Control's name has no address.

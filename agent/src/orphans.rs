@@ -1,4 +1,4 @@
-//! What an earlier agent left in the kernel without having it on disk any more: removed at the start.
+//! Remains of an earlier agent in the kernel that are not on disk any more: removed at the start.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! Whether the instances outside every network work, seen from this host: what does not is out of the names and the balancing of its
-//! own workloads, and of nobody else's. Who has not been looked at yet counts as working: so it did before this agent began.
+//! Health of instances outside every network, seen from this host: one that does not work is out of the names and the balancing
+//! of its own workloads, and of nobody else's. Who has not been looked at yet counts as working: so it did before this agent
+//! began.
 
 mod probe;
 
@@ -15,12 +16,12 @@ use crate::host::{Looked, Outside};
 use crate::overlay::Overlay;
 use crate::workload::Workloads;
 
-/// How many are looked at; further ones count as working.
+/// Largest number of instances that are looked at; further ones count as working.
 const MOST: usize = 1_024;
-/// How often it is looked at whether an address without a check is this host's own.
+/// Interval at which an address without a check is compared with this host's own.
 const SELDOM: Duration = Duration::from_secs(10);
 
-/// What came of looking at one: why it does not work, or nothing.
+/// Result of looking at one: the reason for which it does not work, or nothing.
 type Verdict = (Outside, Option<String>);
 
 /// Looks at all of them, for ever.
@@ -97,7 +98,7 @@ fn look(overlay: Arc<Overlay>, looked: Looked, tell: mpsc::Sender<Verdict>) -> T
     })
 }
 
-/// Why it does not work, if it does not.
+/// Returns the reason for which it does not work, if it does not.
 async fn why_not(overlay: &Overlay, looked: &Looked) -> Option<String> {
     let address = looked.outside.instance.address();
     if is_own(overlay, address).await {
@@ -111,7 +112,7 @@ async fn why_not(overlay: &Overlay, looked: &Looked) -> Option<String> {
     probe::probe(place, check).await.err()
 }
 
-/// Whether this host has the address. Where that cannot be seen, calls find out.
+/// Returns true if this host has the address. Where that cannot be seen, calls find out.
 async fn is_own(overlay: &Overlay, address: Ipv4Addr) -> bool {
     overlay.has_address(address.into()).await.unwrap_or(false)
 }

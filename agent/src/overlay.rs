@@ -56,10 +56,10 @@ use plan::{Base, Port};
 /// The port of RFC 7348.
 pub const VXLAN_PORT: u16 = 4789;
 
-/// Where the overlay lives on this host.
+/// Places of the overlay on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverlayConfig {
-    /// Its `netns/` folder holds the handles of the namespaces.
+    /// Run directory, whose `netns/` folder holds the handles of the namespaces.
     pub run_dir: PathBuf,
     /// This host's address on the network beneath.
     pub underlay: UnderlayAddr,
@@ -69,7 +69,7 @@ pub struct OverlayConfig {
     pub metrics_port: u16,
 }
 
-/// Why a pass is made.
+/// Reason for a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Desired state changed: differences are expected.
@@ -92,7 +92,7 @@ pub enum StartError {
     /// The namespace of the caller cannot be opened.
     #[error(transparent)]
     Namespace(#[from] NetNsError),
-    /// Its series are registered already.
+    /// The series are registered already.
     #[error("cannot register the overlay's metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -254,13 +254,13 @@ impl Overlay {
         self.metrics.count_rules(&format!("workload {workload}"));
     }
 
-    /// What somebody else changed lately and was mended, a sentence each.
+    /// Describes changes by others that were mended lately, a sentence each.
     #[must_use]
     pub fn recent_drift(&self) -> Vec<String> {
         self.metrics.recent.sentences(false, Instant::now())
     }
 
-    /// What somebody else changes again and again, a sentence each.
+    /// Describes changes that others make again and again, a sentence each.
     #[must_use]
     pub fn lasting_drift(&self) -> Vec<String> {
         self.metrics.recent.sentences(true, Instant::now())
@@ -300,13 +300,13 @@ impl Overlay {
         Ok(true)
     }
 
-    /// Where the network's namespace is bound.
+    /// Returns the path at which the network's namespace is bound.
     #[must_use]
     pub fn network_path(&self, network: &NetworkName) -> PathBuf {
         self.kernel.network_path(network)
     }
 
-    /// Where the namespace of a workload is looked for when its port is missing.
+    /// Returns the path at which the namespace of a workload is looked for when its port is missing.
     #[must_use]
     pub fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
         self.kernel.workload_path(network, workload)

@@ -1,5 +1,5 @@
-//! What this host registers: services outside every network, as the files of a folder say. Control takes the whole of it each time
-//! something changes or a link comes up, so that files and mesh agree whoever was away meanwhile.
+//! Registration of services outside every network, as the files of a folder on this host say. Control takes the whole of it
+//! each time something changes or a link comes up, so that files and mesh agree whoever was away meanwhile.
 //!
 //! A file that cannot be understood changes nothing: what it said before stays, and after a start, when nobody knows what it said,
 //! nothing is taken back.
@@ -19,15 +19,15 @@ use crate::certs::words;
 use crate::workload::Workloads;
 use files::Files;
 
-/// How often the folder is looked at, and a control plane that did not answer is asked again.
+/// Interval at which the folder is looked at, and a control plane that did not answer is asked again.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long control may take for an answer.
+/// Limit for control's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the documents of one file; an error says file, line and what is wrong.
 pub type ReadDocuments = fn(&Path) -> Result<Vec<Document>, String>;
 
-/// Why a service is not registered, or not dismissed.
+/// Reasons for which a service is not registered, or not dismissed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RegisterError {
     /// Control refuses it.
@@ -49,7 +49,7 @@ pub(crate) enum RegisterError {
     Disk {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         reason: String,
     },
     /// The agent is ending.
@@ -57,7 +57,7 @@ pub(crate) enum RegisterError {
     Ending,
 }
 
-/// What waits before control knows of a change; nothing when it does.
+/// Obstacle before control knows of a change; nothing when it does.
 pub(crate) type Waits = Option<String>;
 
 #[derive(Debug)]

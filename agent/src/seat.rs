@@ -1,5 +1,5 @@
-//! Where an attachment sits in its namespace: several may share one, each with its own interface, its own address for
-//! the sidecar and its own rules.
+//! Seats of attachments in a namespace: several may share one, each with its own interface, its own address for the
+//! sidecar and its own rules.
 
 mod device;
 
@@ -12,22 +12,22 @@ pub use device::{DeviceName, DeviceNameError};
 /// The highest number of a seat: what the sidecars' loopback addresses have room for.
 const LAST: u8 = 253;
 
-/// Whether the namespace was made for the workload.
+/// Owner of the namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
-    /// It was, and goes with it: its interfaces are `eth0`, `eth1`, ...
+    /// The agent made it for the workload, and it goes with that: its interfaces are `eth0`, `eth1`, ...
     #[default]
     Agent,
-    /// It is somebody else's, with interfaces of its own; ours are `sl0`, `sl1`, ...
+    /// Somebody else has it, with interfaces of its own; ours are `sl0`, `sl1`, ...
     Other,
 }
 
-/// One attachment's place among those of its namespace.
+/// Place of one attachment among those of its namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seat {
     owner: Owner,
     number: u8,
-    /// Its interface's name, where it is not the usual one.
+    /// Name of its interface, where it is not the usual one.
     name: Option<DeviceName>,
 }
 
@@ -55,13 +55,13 @@ impl Seat {
         self.name
     }
 
-    /// Whose the namespace is.
+    /// Returns the owner of the namespace.
     #[must_use]
     pub fn owner(self) -> Owner {
         self.owner
     }
 
-    /// Its number, alike in no two attachments of a namespace.
+    /// Returns the number, alike in no two attachments of a namespace.
     #[must_use]
     pub fn number(self) -> u8 {
         self.number
@@ -73,7 +73,8 @@ impl Seat {
         Interface(self)
     }
 
-    /// Where the sidecar listens for the workload's own calls: out of reach for others (RFC 1122, section 3.2.1.3).
+    /// Returns the address at which the sidecar listens for the workload's own calls: out of reach for others (RFC
+    /// 1122, section 3.2.1.3).
     #[must_use]
     pub fn loopback(self) -> Ipv4Addr {
         Ipv4Addr::new(127, 15, 0, self.number + 1)
@@ -107,19 +108,19 @@ impl fmt::Display for Interface {
 }
 
 impl Interface {
-    /// That of its seat.
+    /// Returns the number of the seat.
     #[must_use]
     pub fn number(self) -> u8 {
         self.0.number
     }
 
-    /// Whose the namespace is.
+    /// Returns the owner of the namespace.
     #[must_use]
     pub fn owner(self) -> Owner {
         self.0.owner
     }
 
-    /// Whether a device of this name is the one.
+    /// Returns true if a device of this name is the one.
     #[must_use]
     pub fn is_named(self, name: &str) -> bool {
         self.to_string() == name

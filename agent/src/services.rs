@@ -27,8 +27,8 @@ use kernel::{Namespace, Present};
 pub(crate) use metrics::ServiceMetrics;
 pub use table::{ServiceTable, ServiceTables};
 
-/// How many namespaces follow a change at once: it concerns them all, and others wait for the kernel, too. Who begins
-/// takes no turn: it does not wait until all others have followed the change before.
+/// Turns of namespaces that follow a change at once: it concerns them all, and others wait for the kernel, too. Who
+/// begins takes no turn: it does not wait until all others have followed the change before.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// A turn to let a namespace follow a change, until it is dropped. Never closed, so there is always one.
@@ -42,11 +42,11 @@ pub struct ServiceRules {
     hopper: Arc<Hopper>,
     network: NetworkName,
     metrics: Option<ServiceMetrics>,
-    /// What the kernel has; nothing is known after a start or a failure.
+    /// Table that the kernel has; nothing is known after a start or a failure.
     known: Option<Arc<ServiceTable>>,
 }
 
-/// Why rules could not be read or changed.
+/// Reasons for which rules could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The kernel does not do it.
@@ -57,7 +57,7 @@ pub enum ServiceError {
     Kernel {
         /// The network.
         network: NetworkName,
-        /// What the kernel says.
+        /// Error of the kernel.
         source: NetlinkError,
     },
     /// The work could not be done away from the event loop.
@@ -81,12 +81,13 @@ impl ServiceRules {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// Whether the rules are known to be those of `wanted`.
+    /// Returns true if the rules are known to be those of `wanted`.
     pub(crate) fn are_of(&self, wanted: &Arc<ServiceTable>) -> bool {
         self.known.as_ref().is_some_and(|known| known == wanted)
     }
 
-    /// Whether every port of `wanted` leads to somebody, and only to who serves it: names of that state can be told.
+    /// Returns true if every port of `wanted` leads to somebody, and only to instances that serve it: names of that
+    /// state can be told.
     pub(crate) fn lead_where(&self, wanted: &ServiceTable) -> bool {
         self.known.as_ref().is_some_and(|known| known.leads_where(wanted))
     }
@@ -153,7 +154,7 @@ impl ServiceRules {
     }
 }
 
-/// Whether anything was changed, and how many flows were freed.
+/// Programs the rules; returns true if anything was changed, and the number of flows that were freed.
 fn ensure(
     namespace: &Namespace<'_>,
     known: Option<Arc<ServiceTable>>,

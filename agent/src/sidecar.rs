@@ -21,7 +21,7 @@ pub(crate) use registry::Registry;
 pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, Equipment, SidecarParts, Supervisor};
 
-/// Which workload a sidecar serves.
+/// Key of a sidecar: the workload that it serves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     /// The network.

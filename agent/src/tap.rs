@@ -28,7 +28,7 @@ use device::{Way, all, tear_down};
 pub(crate) use metrics::TapMetrics;
 use serve::Machine;
 
-/// What the names of machines' holders begin with.
+/// Prefix of the names of machines' holders.
 const HOLDER: &str = "tap/";
 
 /// The holder of a device's machine.

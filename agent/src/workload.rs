@@ -61,7 +61,7 @@ pub(crate) use error::AttachError;
 pub(crate) use roster::Holding;
 pub(crate) use trouble::Trouble;
 
-/// What every workload's task uses.
+/// Context that every workload's task uses.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// This host.
@@ -82,17 +82,17 @@ pub(crate) struct Context {
     pub(crate) certs: Arc<Certs>,
     /// Sidecars.
     pub(crate) sidecars: Arc<Registry>,
-    /// Where names that are not ours are asked for.
+    /// Forwarder of names that are not ours.
     pub(crate) forwarder: Arc<Forwarder>,
     /// DNS counters.
     pub(crate) dns_metrics: DnsMetrics,
     /// Counters of service addresses.
     pub(crate) service_metrics: ServiceMetrics,
-    /// What sidecars are told.
+    /// Metrics of the messages to sidecars.
     pub(crate) told_metrics: ToldMetrics,
-    /// What this host knows.
+    /// Handle of this host's state.
     pub(crate) host: HostHandle,
-    /// Where workloads are kept on disk.
+    /// Folder of the workloads' records.
     pub(crate) folder: Folder,
     /// The data directory's, which may be full.
     pub(crate) disk: Arc<Disk>,
@@ -100,20 +100,20 @@ pub(crate) struct Context {
     pub(crate) boot: String,
     /// The workloads by name.
     pub(crate) roster: Roster,
-    /// What is wrong with them.
+    /// Problems of the workloads.
     pub(crate) troubles: Troubles,
-    /// Those that are attached again.
+    /// Containers that are attached again.
     pub(crate) containers: Containers,
     /// Counters of virtual machines' DHCP.
     pub(crate) tap_metrics: TapMetrics,
 }
 
-/// What became of a sidecar that was to be replaced.
+/// Outcome of replacing a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Restarted {
-    /// Whose it is.
+    /// Workload of the sidecar.
     pub(crate) key: Key,
-    /// Why the old one goes on; nothing when a new one works.
+    /// Reason for which the old one goes on; nothing when a new one works.
     pub(crate) problem: Option<String>,
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Restarted {
 pub(crate) struct Workloads {
     context: Arc<Context>,
     tasks: Mutex<BTreeMap<u64, Task>>,
-    /// What other parts complain of.
+    /// Complaints of other parts.
     complaints: Complaints,
 }
 
@@ -133,7 +133,7 @@ impl Workloads {
         Arc::new(Self { context, tasks: Mutex::default(), complaints: Complaints::default() })
     }
 
-    /// What the tasks use.
+    /// Returns the context of the tasks.
     #[must_use]
     pub(crate) fn context(&self) -> &Context {
         &self.context
@@ -246,7 +246,7 @@ impl Workloads {
         self.carried_as(name).ok_or_else(|| AttachError::Ending.into())
     }
 
-    /// What `hold` holds has these further names from now on. One that is not there needs none.
+    /// Gives the workload that `hold` holds these further names from now on. One that is not there needs none.
     ///
     /// # Errors
     /// When they cannot be written down.
@@ -259,7 +259,7 @@ impl Workloads {
         Ok(())
     }
 
-    /// Whether it holds a workload.
+    /// Returns true if it holds a workload.
     #[must_use]
     pub(crate) fn holds(&self, hold: &Hold) -> bool {
         self.context.roster.key_of(hold).is_some()
@@ -293,7 +293,7 @@ impl Workloads {
         self.context.roster.held()
     }
 
-    /// Where the workload that `hold` holds lives; one that is still being attached is waited for.
+    /// Returns the attachment of the workload that `hold` holds; one that is still being attached is waited for.
     ///
     /// # Errors
     /// A sentence, when it holds none.
@@ -351,7 +351,7 @@ impl Workloads {
         self.own(async move { sandbox::resume(context, stored, dismissed).await });
     }
 
-    /// Where the workload of this name lives; one that is still being attached is waited for.
+    /// Returns the attachment of the workload of this name; one that is still being attached is waited for.
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.

@@ -1,4 +1,4 @@
-//! What an attachment has become.
+//! Results of attaching.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,36 +12,36 @@ use crate::overlay::Local;
 /// A workload that is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attached {
-    /// Its name.
+    /// Name of the workload.
     pub(crate) workload: WorkloadName,
     /// The path to enter its namespace by, setns(2).
     pub(crate) netns: PathBuf,
-    /// What to bind over /etc/resolv.conf.
+    /// File to bind over /etc/resolv.conf.
     pub(crate) resolv_conf: PathBuf,
-    /// Its attachments, at least one, in the order of its networks.
+    /// Attachments, at least one, in the order of its networks.
     pub(crate) seats: Vec<Seated>,
-    /// Where its names are answered, from inside.
+    /// Address at which its names are answered, from inside.
     pub(crate) nameserver: Option<Ipv4Addr>,
-    /// What whoever attached it should know, a sentence each.
+    /// Notes for whoever attached it, a sentence each.
     pub(crate) notes: Vec<String>,
 }
 
-/// One attachment: an interface in a network.
+/// Attachment: an interface in a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seated {
     /// The network.
     pub(crate) network: NetworkName,
     /// The interface's name, inside.
     pub(crate) interface: String,
-    /// Its Ethernet address.
+    /// Ethernet address.
     pub(crate) mac: MacAddr,
-    /// Its address, with the length of the network's prefix.
+    /// Address, with the length of the network's prefix.
     pub(crate) address: Ipv4Net,
     /// The network's own address.
     pub(crate) gateway: Ipv4Addr,
-    /// Its IPv6 address, where the network has IPv6.
+    /// IPv6 address, where the network has IPv6.
     pub(crate) address6: Option<Ipv6Net>,
-    /// Whether nothing leaves through it.
+    /// True if nothing leaves through it.
     pub(crate) denies_egress: bool,
 }
 

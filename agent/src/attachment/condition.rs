@@ -1,25 +1,25 @@
-//! How a workload's container is, as its runtime says.
+//! Conditions of a workload's container, by its runtime's word.
 
-/// What a runtime says of a container.
+/// Condition of a container, by its runtime's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// Nothing so far.
     #[default]
     Unknown,
-    /// It runs, and nothing is wrong with it.
+    /// The container runs, and nothing is wrong with it.
     Serves,
-    /// It runs, and its health check has not passed yet.
+    /// The container runs, and its health check has not passed yet.
     Starting,
-    /// Its health check fails.
+    /// The container's health check fails.
     Unhealthy,
-    /// It is paused.
+    /// The container is paused.
     Paused,
-    /// It does not run.
+    /// The container does not run.
     Ended,
 }
 
 impl Condition {
-    /// What keeps calls from it, in words.
+    /// Returns the obstacle that keeps calls from it, in words.
     #[must_use]
     pub(crate) fn reason(self) -> Option<&'static str> {
         match self {
@@ -32,11 +32,11 @@ impl Condition {
     }
 }
 
-/// What a runtime says of a workload.
+/// Statements of a runtime about a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
-    /// Its container.
+    /// Condition of its container.
     pub(crate) condition: Condition,
-    /// Whether one of its ports is enough for it to be ready: they are those that it may use.
+    /// True if one of its ports is enough for it to be ready: they are those that it may use.
     pub(crate) any_port: bool,
 }

@@ -1,30 +1,30 @@
-//! Why something asked for at a door was not done: one structure, which every door puts in its own words.
+//! Failures of a request at a door: one structure, which every door puts in its own words.
 
 use std::fmt;
 
 /// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// What kind it is of.
+    /// Kind of the failure.
     pub(crate) kind: Kind,
-    /// What failed and why; names the object and the field.
+    /// Message: names the object, the field and the cause.
     pub(crate) message: String,
-    /// What to do about it.
+    /// Remedy.
     pub(crate) hint: Option<String>,
-    /// Whether the same request may succeed later by itself.
+    /// True if the same request may succeed later by itself.
     pub(crate) retry: bool,
 }
 
-/// What a failure is about.
+/// Kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The request contradicts itself or the network.
     Wrong,
-    /// What it names is not there.
+    /// An object that it names is not there.
     NotFound,
     /// The workload's name is another one's.
     NameInUse,
-    /// What it asks for is another one's.
+    /// An object that it asks for is another one's.
     InUse,
     /// Control refuses.
     Refused,

@@ -13,7 +13,7 @@ const LONGEST: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Hold(Box<str>);
 
-/// Why a text is not such a name.
+/// Reason for which a text is not such a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no holder: it has 1 to 200 visible ASCII characters")]
 pub(crate) struct HoldError(String);

@@ -1,4 +1,4 @@
-//! How an attachment goes, as its asker hears it.
+//! Progress of an attachment, as its asker hears it.
 
 use tokio::sync::mpsc;
 
@@ -7,9 +7,9 @@ use super::{Attached, Failure};
 /// A word to the asker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// What is waited for, in words.
+    /// Names, in words, the event that is waited for.
     Waiting(String),
-    /// It is there: the last word.
+    /// Ends the attachment with success: the last word.
     Attached(Attached),
 }
 
@@ -18,7 +18,7 @@ pub(crate) enum Event {
 pub(crate) struct Progress(mpsc::Sender<Result<Event, Failure>>);
 
 impl Progress {
-    /// One end, and the other.
+    /// Makes a channel of both ends.
     #[must_use]
     pub(crate) fn channel(room: usize) -> (Self, mpsc::Receiver<Result<Event, Failure>>) {
         let (sender, receiver) = mpsc::channel(room);
@@ -30,12 +30,12 @@ impl Progress {
         self.say(Ok(Event::Waiting(what))).await;
     }
 
-    /// It is there.
+    /// Tells that the attachment is there.
     pub(crate) async fn attached(&self, attached: Attached) {
         self.say(Ok(Event::Attached(attached))).await;
     }
 
-    /// It failed.
+    /// Tells that it failed.
     pub(crate) async fn failed(&self, failure: impl Into<Failure>) {
         self.say(Err(failure.into())).await;
     }

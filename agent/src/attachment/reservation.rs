@@ -6,7 +6,7 @@ use sealane_proto::types::{MacAddr, NetworkName, OverlayIp};
 
 use super::Hold;
 
-/// What is to be kept.
+/// Request for a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// For whom.
@@ -17,14 +17,14 @@ pub(crate) struct Claim {
     pub(crate) address: Option<OverlayIp>,
     /// A certain Ethernet address; one that follows from the address without it.
     pub(crate) mac: Option<MacAddr>,
-    /// Whose reservation becomes this one, if that is what is asked for: nobody else gets the address in between.
+    /// Holder whose reservation becomes this one, if that is asked for: nobody else gets the address in between.
     pub(crate) from: Option<Hold>,
 }
 
 /// An address that nobody else gets until it is released: on disk before anybody hears of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reservation {
-    /// Who has it.
+    /// Holder of the reservation.
     pub(crate) hold: Hold,
     /// The network.
     pub(crate) network: NetworkName,

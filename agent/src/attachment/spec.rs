@@ -1,4 +1,4 @@
-//! What a workload to be attached is to be, checked before anything is touched.
+//! Requirements of a workload to be attached, checked before anything is touched.
 
 use std::fmt;
 
@@ -23,30 +23,30 @@ pub(crate) struct NetworkSeat {
     pub(crate) mac: Option<MacAddr>,
     /// The interface's name, inside; the usual one without it.
     pub(crate) interface: Option<DeviceName>,
-    /// Its further names there.
+    /// Further names there.
     pub(crate) aliases: Aliases,
-    /// Who has reserved its addresses, which are those of the reservation then.
+    /// Holder that has reserved its addresses, which are those of the reservation then.
     pub(crate) reserved: Option<Hold>,
 }
 
-/// What somebody wants at a door.
+/// Wishes of an asker at a door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The networks, the first one's names first.
     pub(crate) seats: Vec<NetworkSeat>,
-    /// Its name; one is made without it.
+    /// Name; one is made without it.
     pub(crate) name: Option<WorkloadName>,
-    /// Its name unless that is in use.
+    /// Name unless that is in use.
     pub(crate) preferred: Option<WorkloadName>,
-    /// What a made name begins with where it is of no service.
+    /// Beginning of a made name where it is of no service.
     pub(crate) stem: String,
     /// The service that it is an instance of.
     pub(crate) service: Option<ServiceName>,
     /// The ports that it offers.
     pub(crate) ports: Vec<ServicePort>,
-    /// Whether a sidecar carries its calls.
+    /// True if a sidecar carries its calls.
     pub(crate) sidecar: bool,
-    /// Its share of its service's new work.
+    /// Share of its service's new work.
     pub(crate) weight: Weight,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttachSpec(Wanted);
 
-/// What of a request is wrong; every door has its own word for it.
+/// Field of a request that is wrong; every door has its own word for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     /// A network's name.
@@ -93,7 +93,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// What is wrong with a request.
+/// Faults of a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpecError {
     /// A field that does not parse.
@@ -101,7 +101,7 @@ pub(crate) enum SpecError {
     Field {
         /// The field.
         field: Field,
-        /// What is wrong, in the words of its type.
+        /// Fault, in the words of its type.
         reason: String,
     },
     /// No network at all.
@@ -167,7 +167,7 @@ impl AttachSpec {
         Ok(Self(wanted))
     }
 
-    /// What was wanted.
+    /// Returns the asker's wishes.
     #[must_use]
     pub(crate) fn wanted(&self) -> &Wanted {
         &self.0
@@ -184,7 +184,7 @@ impl AttachSpec {
         self.0.seats.iter().map(|seat| &seat.network)
     }
 
-    /// Whether a name was asked for; a made one can be made again.
+    /// Returns true if a name was asked for; a made one can be made again.
     #[must_use]
     pub(crate) fn is_named(&self) -> bool {
         self.0.name.is_some()

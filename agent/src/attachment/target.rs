@@ -8,9 +8,9 @@ use crate::seat::DeviceName;
 /// A namespace by what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Netns {
-    /// Where it is bound.
+    /// Path at which it is bound.
     Path(PathBuf),
-    /// That of this process.
+    /// Namespace of this process.
     Process(u32),
     /// A room for the virtual machine at this TAP device.
     Tap(DeviceName),
@@ -19,13 +19,13 @@ pub(crate) enum Netns {
 /// A namespace of somebody else's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// What leads to it.
+    /// Reference that leads to it.
     pub(crate) netns: Netns,
-    /// What the asker knows it by.
+    /// Inode number by which the asker knows it.
     pub(crate) inode: Option<u64>,
     /// The container that it is of, by the id that its runtime gave it: it is attached again whenever it starts again.
     pub(crate) container: Option<String>,
-    /// Who holds it; without one, it ends with its process or path.
+    /// Holder; without one, it ends with its process or path.
     pub(crate) hold: Option<Hold>,
     /// For one that is held: a process of its, by which it is seen that it is paused.
     pub(crate) pid: Option<u32>,

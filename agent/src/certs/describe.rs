@@ -1,4 +1,4 @@
-//! What a certificate says, for people.
+//! Descriptions of certificates, for people.
 
 use rustls::pki_types::CertificateDer;
 use sealane_proto::wire::v1;
@@ -10,7 +10,7 @@ use super::key::KeyError;
 /// Named curves by the size of a coordinate (RFC 5480): this mesh signs for P-256 alone.
 const P256_BITS: usize = 256;
 
-/// What a certificate says.
+/// Describes a certificate.
 ///
 /// # Errors
 /// When it cannot be parsed.

@@ -8,7 +8,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::disk::{DiskError, Folder};
 
-/// How often certificates are looked at, at least: the clock may have been set.
+/// Longest interval between two looks at certificates: the clock may have been set.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// And at most.
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
@@ -19,13 +19,13 @@ pub(crate) struct NewKey {
     pair: KeyPair,
 }
 
-/// Why a key or certificate cannot be used.
+/// Reasons for which a key or certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The key could not be made or is none.
     #[error("the private key cannot be used: {0}")]
     Key(#[from] rcgen::Error),
-    /// What control signed is no certificate.
+    /// Control signed something that is no certificate.
     #[error("control answered without a certificate that can be read")]
     Certificate,
     /// The disk is full or faulty.
@@ -88,7 +88,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// What the certificate says.
+    /// Reads the validity from a certificate.
     ///
     /// # Errors
     /// When it cannot be parsed.
@@ -102,20 +102,20 @@ impl Validity {
         })
     }
 
-    /// When a third of its life is over: from then on it is renewed.
+    /// Returns the time at which a third of its life is over: from then on it is renewed.
     #[must_use]
     pub(crate) fn due(&self) -> SystemTime {
         self.not_before + self.life() / 3
     }
 
-    /// Whether a third of its life is over.
+    /// Returns true if a third of its life is over.
     #[must_use]
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         now >= self.due()
     }
 
-    /// How long to wait until it is looked at again: until it is due, and when it is, some time before it is tried
-    /// once more. Short lives are looked at more often.
+    /// Returns the time until it is looked at again: until it is due, and when it is, some time before it is tried once
+    /// more. Short lives are looked at more often.
     #[must_use]
     pub(crate) fn next_look(&self, now: SystemTime) -> Duration {
         let again = (self.life() / 60).max(SHORTEST_WAIT);

@@ -14,17 +14,17 @@ use super::{CertError, Certs};
 use crate::disk::{Folder, NodeIdentity};
 use crate::node;
 
-/// How often certificates that have ended and are nobody's any more are removed from disk.
+/// Interval at which certificates that have ended and are nobody's any more are removed from disk.
 const DISCARD: Duration = Duration::from_secs(3600);
 
-/// What the loop keeps up to date beside the workloads' certificates.
+/// The host's own certificate, which the loop keeps up to date beside the workloads'.
 #[derive(Debug)]
 pub(crate) struct RenewedNode {
     /// The stored identity.
     pub(crate) identity: NodeIdentity,
-    /// Where it is stored.
+    /// Folder in which it is stored.
     pub(crate) folder: Folder,
-    /// Who else uses it.
+    /// Channel to its other users.
     pub(crate) published: watch::Sender<Arc<TlsIdentity>>,
 }
 

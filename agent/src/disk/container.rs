@@ -13,7 +13,7 @@ use crate::sidecar::Key;
 /// A container that is attached whenever it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredContainer {
-    /// How it was attached, by the name that its workload has.
+    /// Wishes with which it was attached, by the name that its workload has.
     pub(crate) wanted: Wanted,
     /// The id that its runtime gave it.
     pub(crate) container: String,
@@ -22,7 +22,7 @@ pub(crate) struct StoredContainer {
 }
 
 impl StoredContainer {
-    /// Its first attachment.
+    /// Returns the key of its first attachment.
     #[must_use]
     pub(crate) fn key(&self) -> Option<Key> {
         let first = self.wanted.seats.first()?;

@@ -40,21 +40,21 @@ pub(super) struct WorkloadMessage {
     pub(super) started: u64,
     #[prost(string, tag = "4")]
     pub(super) boot: String,
-    /// Its attachments to further networks.
+    /// Attachments to further networks.
     #[prost(message, repeated, tag = "5")]
     pub(super) further: Vec<v1::Workload>,
     /// The numbers of their seats, the first one's too; none before there were several.
     #[prost(uint32, repeated, tag = "6")]
     pub(super) seats: Vec<u32>,
-    /// Whether the namespace is somebody else's.
+    /// True if the namespace is somebody else's.
     #[prost(bool, tag = "7")]
     pub(super) given: bool,
-    /// What it ends with instead of a process.
+    /// Path that it ends with instead of a process.
     #[prost(string, tag = "8")]
     pub(super) path: String,
     #[prost(uint64, tag = "9")]
     pub(super) inode: u64,
-    /// Who holds it; it ends with nothing but its dismissal then.
+    /// Holder; it ends with nothing but its dismissal then.
     #[prost(string, tag = "10")]
     pub(super) holder: String,
     /// The names of its interfaces, empty where they are the usual ones; none before there were others.

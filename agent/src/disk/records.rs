@@ -1,4 +1,4 @@
-//! What the files hold, as domain types.
+//! Content of the files, as domain types.
 
 use std::fmt::Display;
 
@@ -26,7 +26,7 @@ pub(super) fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordE
 /// This host's own identity.
 #[derive(Debug)]
 pub(crate) struct NodeIdentity {
-    /// Who and where this host is.
+    /// Name and address of this host.
     pub(crate) node: Node,
     /// The mesh.
     pub(crate) trust_domain: TrustDomain,
@@ -41,7 +41,7 @@ pub(crate) struct NodeIdentity {
 /// The identity of a service or workload on this host.
 #[derive(Debug)]
 pub(crate) struct StoredIdentity {
-    /// Whom the certificate names.
+    /// Name in the certificate.
     pub(crate) spiffe_id: SpiffeId,
     /// The private key.
     pub(crate) key: PrivateKeyDer<'static>,

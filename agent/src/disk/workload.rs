@@ -17,7 +17,7 @@ use crate::sidecar::Key;
 pub(crate) struct StoredProcess {
     /// The process id.
     pub(crate) pid: u32,
-    /// Its start time in clock ticks since boot.
+    /// Start time in clock ticks since boot.
     pub(crate) started: u64,
     /// The boot that it ran in (/proc/sys/kernel/random/boot_id).
     pub(crate) boot: String,
@@ -26,7 +26,7 @@ pub(crate) struct StoredProcess {
 /// The path that a workload ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredPath {
-    /// Where its namespace is bound.
+    /// Path at which its namespace is bound.
     pub(crate) path: PathBuf,
     /// The namespace's inode.
     pub(crate) inode: u64,
@@ -34,12 +34,12 @@ pub(crate) struct StoredPath {
     pub(crate) boot: String,
 }
 
-/// Who holds a workload until it is dismissed.
+/// Holder of a workload until it is dismissed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredHold {
-    /// Its name.
+    /// Name of the holder.
     pub(crate) hold: Hold,
-    /// Where the workload's namespace is bound.
+    /// Path at which the workload's namespace is bound.
     pub(crate) path: PathBuf,
     /// A process of its, by number and start time.
     pub(crate) process: Option<(u32, u64)>,
@@ -47,14 +47,14 @@ pub(crate) struct StoredHold {
     pub(crate) boot: String,
 }
 
-/// What a workload ends with.
+/// Anchor that a workload ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoredAnchor {
     /// The end of a process.
     Process(StoredProcess),
     /// The end of a path.
     Path(StoredPath),
-    /// Its dismissal.
+    /// A holder's dismissal.
     Held(StoredHold),
 }
 
@@ -78,7 +78,7 @@ impl StoredAnchor {
         }
     }
 
-    /// Who holds it, if somebody does.
+    /// Returns its holder, if it has one.
     #[must_use]
     pub(crate) fn hold(&self) -> Option<&Hold> {
         match self {
@@ -91,9 +91,9 @@ impl StoredAnchor {
 /// A workload on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredWorkload {
-    /// Its attachments, at least one, in the order of its networks.
+    /// Attachments, at least one, in the order of its networks.
     pub(crate) attachments: Vec<Local>,
-    /// What it ends with.
+    /// Anchor that it ends with.
     pub(crate) anchor: StoredAnchor,
 }
 

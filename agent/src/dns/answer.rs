@@ -7,14 +7,14 @@ use super::targets::{Target, Targets};
 use super::view::View;
 use super::zone::Found;
 
-/// How long our answers may be remembered, in seconds: an instance that ended is asked for no longer than this.
+/// Lifetime of our answers in caches, in seconds: an instance that ended is asked for no longer than this.
 pub(crate) const TTL: u32 = 2;
-/// What who asks for a foreign name is told where nothing may leave (RFC 8914, section 4.19).
+/// Explanation for askers of a foreign name where nothing may leave (RFC 8914, section 4.19).
 const PROHIBITED: (u16, &str) = (18, "the network lets nothing out (egress: deny)");
 /// The class of the Internet.
 const IN: u16 = 1;
 
-/// How a query came.
+/// Transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// In a datagram: answers are limited by what the asker says it takes.
@@ -23,12 +23,12 @@ pub enum Transport {
     Tcp,
 }
 
-/// What is to be done with a query.
+/// Action on a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Send what was written.
     Answered {
-        /// What it says.
+        /// Response code of the answer.
         rcode: Rcode,
     },
     /// Let others answer.
@@ -146,7 +146,8 @@ fn turned(addresses: &[Ipv4Addr], seed: u64) -> impl Iterator<Item = Ipv4Addr> +
     after.iter().chain(before).copied()
 }
 
-/// Whose SOA a negative answer carries: the network's or, of a bare name, its own; the /24's of an address.
+/// Finds the apex whose SOA a negative answer carries: the network's or, of a bare name, its own; the /24's of an
+/// address.
 fn apex(name: &QueryName, missing: bool) -> Apex {
     let (offset, last) = name.last();
     match name.label_count() {

@@ -16,10 +16,10 @@ use super::resolv::{Resolv, ResolvFile};
 use super::shares::{Place, Share, Waiting};
 use super::sockets::PORT;
 
-/// How long a question may take in all: less than the 5 s after which resolvers ask again.
+/// Limit for a question in all: less than the 5 s after which resolvers ask again.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Whom to ask.
+/// Servers to ask.
 #[derive(Clone, Debug)]
 pub struct ForwardConfig {
     /// The host's resolv.conf; read again when it changes.
@@ -194,8 +194,8 @@ fn is_truncated(answer: &[u8]) -> bool {
     answer.get(2).is_none_or(|flags| flags & TC.to_be_bytes()[0] != 0)
 }
 
-/// Whether `answer` is one to `query`: id, opcode and question are the same (letters in any case: not every server
-/// keeps them). An error may come without the question.
+/// Returns true if `answer` is one to `query`: id, opcode and question are the same (letters in any case: not every
+/// server keeps them). An error may come without the question.
 fn answers(query: &[u8], answer: &[u8]) -> bool {
     let (Some(header), Ok(parsed)) = (answer.get(..HEADER_LEN), Query::parse(query)) else { return false };
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);

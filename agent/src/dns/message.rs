@@ -31,14 +31,14 @@ const DNSSEC_OK: u32 = 1 << 15;
 /// The EDNS option of an Extended DNS Error (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;
 
-/// How a question ended.
+/// Outcome of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rcode {
     /// There is an answer, or the name has no such records.
     NoError,
     /// The query is garbled.
     FormErr,
-    /// It could not be found out.
+    /// The answer could not be found out.
     ServFail,
     /// The name does not exist.
     NxDomain,
@@ -48,7 +48,7 @@ pub enum Rcode {
     Refused,
     /// An EDNS version that is not served (RFC 6891, section 6.1.3).
     BadVers,
-    /// What an upstream server said besides these.
+    /// An upstream server said something besides these.
     Other,
 }
 
@@ -80,7 +80,7 @@ impl Rcode {
         }
     }
 
-    /// What a message's header says.
+    /// Reads the code from a message's header.
     pub(crate) fn of(message: &[u8]) -> Self {
         match message.get(3).map_or(2, |flags| flags & 0xf) {
             0 => Self::NoError,
@@ -123,7 +123,7 @@ impl RecordType {
     pub(crate) const ANY: Self = Self(255);
 }
 
-/// Who a negative answer's SOA record is for: what is cut off at a label of the question, or the root.
+/// Owner of a negative answer's SOA record: the part that is cut off at a label of the question, or the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Apex {
     Root,

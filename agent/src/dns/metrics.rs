@@ -1,4 +1,4 @@
-//! What DNS counts.
+//! Counters of DNS.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use sealane_proto::types::NetworkName;
@@ -23,7 +23,7 @@ pub struct NetworkMetrics {
     pub(super) replaced: IntCounter,
 }
 
-/// Why a foreign name could not be asked for.
+/// Reasons for which a foreign name could not be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForwardFailure {
     /// The host has no resolver.

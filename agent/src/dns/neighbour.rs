@@ -18,14 +18,14 @@ use tokio::net::UdpSocket;
 use super::message::{HEADER_LEN, Query, Rcode};
 use super::sockets::PORT;
 
-/// Where Docker's resolver listens, at a port that its rules lead to.
+/// Address of Docker's resolver, at a port that its rules lead to.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-/// How long it may take: it has its names in memory.
+/// Limit for its answer: it has its names in memory.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Enough for the answers to a bare name.
 const ANSWER_ROOM: usize = 4096;
 
-/// Who else has names in a namespace.
+/// Another server of names in a namespace.
 #[derive(Debug)]
 pub struct Neighbour {
     hopper: Arc<Hopper>,
@@ -39,7 +39,7 @@ impl Neighbour {
         Self { hopper, netns }
     }
 
-    /// What it knows of the name in question; `None` when it knows nothing, or is not there.
+    /// Asks it for the name in question; `None` when it knows nothing, or is not there.
     pub(super) async fn ask(&self, query: &[u8]) -> Option<Vec<u8>> {
         let answer = tokio::time::timeout(TIMEOUT, self.exchange(query)).await.ok()?.ok()??;
         // The name as the asker spelled it.
@@ -70,7 +70,7 @@ impl Neighbour {
     }
 }
 
-/// Whether a question is one for a neighbour: a bare name that was not in its hands already.
+/// Returns true if a question is one for a neighbour: a bare name that was not in its hands already.
 pub(super) fn concerns(query: &[u8]) -> bool {
     let Ok(parsed) = Query::parse(query) else { return false };
     let has_letters = parsed.question.iter().any(u8::is_ascii_alphabetic);

@@ -1,4 +1,4 @@
-//! Which servers the host asks: its resolv.conf(5), read again when it changes.
+//! Servers that the host asks: its resolv.conf(5), read again when it changes.
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long one server may take where resolv.conf does not say.
+/// Limit for one server where resolv.conf does not say.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// More servers than this are not asked.
 const MAX_SERVERS: usize = 8;
-/// How often the file is looked at.
+/// Interval at which the file is looked at.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// What a resolv.conf says.
+/// Content of a resolv.conf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolv {
     pub(crate) servers: Vec<SocketAddr>,
     /// For one server to answer.
     pub(crate) timeout: Duration,
-    /// How many times each server is asked.
+    /// Number of times that each server is asked.
     pub(crate) attempts: u32,
 }
 

@@ -12,8 +12,8 @@ const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 /// The most labels that stand for an address: one per half byte.
 const MAX_UNITS: usize = 32;
 
-/// What a name under arpa is. Every name that stands for addresses of `zones` alone is theirs, however much of it is
-/// said, and whatever stands before it; `None` for the others.
+/// Finds the owner of a name under arpa. Every name that stands for addresses of `zones` alone is theirs, however much
+/// of it is said, and whatever stands before it; `None` for the others.
 pub(super) fn lookup<'a>(zones: &'a [Arc<Zone>], name: &QueryName) -> Option<Found<'a>> {
     let asked = Asked::parse(name)?;
     if asked.is_loopback() {
@@ -32,7 +32,7 @@ pub(super) fn lookup<'a>(zones: &'a [Arc<Zone>], name: &QueryName) -> Option<Fou
 struct Asked {
     /// The addresses that the name, or what it is below, stands for.
     block: IpNet,
-    /// Whether the name is below that.
+    /// True if the name is below that.
     below: bool,
 }
 

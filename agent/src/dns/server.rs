@@ -21,7 +21,7 @@ use super::shares::{Askers, Place, Shares};
 use super::sockets::DnsSockets;
 use super::view::View;
 
-/// How many datagrams are taken before others have their turn.
+/// Number of datagrams that are taken before others have their turn.
 const BATCH: usize = 64;
 /// Queries are short: names of 255 bytes and options.
 const QUERY_ROOM: usize = 4096;
@@ -60,7 +60,7 @@ pub fn serve(
     })
 }
 
-/// What every query needs.
+/// State that every query needs.
 #[derive(Clone, Debug)]
 struct Desk {
     view: Arc<ArcSwap<View>>,
@@ -76,7 +76,7 @@ impl Desk {
         self.forwarder.take(&self.shares.of(asker.ip()))
     }
 
-    /// What the query gets at once, in `out`; [`Outcome::Forward`] also where a neighbour may know more.
+    /// Answers the query at once, into `out`; [`Outcome::Forward`] also where a neighbour may know more.
     fn answer(
         &self,
         view: &View,

@@ -1,23 +1,23 @@
-//! How many questions may wait for the host's resolvers: of one asker, and of all.
+//! Bounds on questions that wait for the host's resolvers: of one asker, and of all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many may wait at once, on this host; each takes a descriptor.
+/// Largest number of questions that wait at once, on this host; each takes a descriptor.
 const MAX_IN_FLIGHT: usize = 1024;
-/// How many of one asker.
+/// Largest number of them from one asker.
 pub(super) const MAX_OF_ASKER: usize = 128;
-/// One asker gets at most this part of what is free, so that there is always something for the next one.
+/// Part of the free places that one asker gets at most, so that there is always something for the next one.
 const PART: usize = 4;
-/// How many askers of a shared socket are remembered before idle ones are forgotten.
+/// Number of askers of a shared socket that are remembered before idle ones are forgotten.
 const MAX_ASKERS: usize = 1024;
 
-/// Who asks at one address.
+/// Askers at one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Askers {
-    /// One workload.
+    /// A single workload asks.
     One,
     /// Many, by their addresses.
     Many,
@@ -27,7 +27,7 @@ pub enum Askers {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waiting(Arc<AtomicUsize>);
 
-/// Those of one asker.
+/// Share of one asker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Share(Arc<AtomicUsize>);
 
@@ -38,7 +38,7 @@ pub(super) enum Shares {
     Many(Arc<Mutex<HashMap<IpAddr, Share>>>),
 }
 
-/// One question under way, until dropped.
+/// Place of one question under way, until dropped.
 #[derive(Debug)]
 pub(super) struct Place(Arc<AtomicUsize>, Arc<AtomicUsize>);
 

@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Where DNS is asked.
+/// Port at which DNS is asked.
 pub const PORT: u16 = 53;
-/// What may wait in a UDP socket while no agent answers, in bytes as the kernel counts them: some 2,000 queries.
+/// Room in a UDP socket for queries while no agent answers, in bytes as the kernel counts them: some 2,000 queries.
 const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
-/// How many TCP connections may wait meanwhile.
+/// Number of TCP connections that may wait meanwhile.
 const BACKLOG: i32 = 128;
 
-/// One address's sockets, UDP and TCP.
+/// Sockets of one address, UDP and TCP.
 #[derive(Debug)]
 pub struct DnsSockets {
     /// For datagrams.

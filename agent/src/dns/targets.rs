@@ -8,10 +8,10 @@ use sealane_proto::types::{PortName, Protocol, ServicePort, Weight};
 
 use super::zone::{Addresses, Zone};
 
-/// What of a name is asked for.
+/// Part of a name that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted<'a> {
-    /// Where it leads.
+    /// The place that the name leads to.
     Itself,
     /// `tasks.` before it: every ready instance.
     Instances,
@@ -19,13 +19,13 @@ pub(super) enum Wanted<'a> {
     Ports(Ports<'a>),
 }
 
-/// Which ports of a service are meant, and of whom.
+/// Ports of a service that are meant, and their owner.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ports<'a> {
     /// A name or a number; `None` when only the transport is named, under which there are names.
     pub(super) label: Option<&'a [u8]>,
     pub(super) datagrams: bool,
-    /// Whether each instance is a target, or the service itself.
+    /// True if each instance is a target, false if the service itself is.
     pub(super) instances: bool,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Targets<'a> {
     zone: &'a Zone,
 }
 
-/// One SRV record and the addresses of its target.
+/// SRV record and the addresses of its target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) weight: u16,
@@ -80,7 +80,7 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// Whether a label says datagrams or streams.
+/// Returns the transport that a label says: true for datagrams, false for streams.
 fn transport_of(label: &[u8]) -> Option<bool> {
     match label {
         b"_tcp" => Some(false),

@@ -1,4 +1,4 @@
-//! What an asker sees of the networks that it is in.
+//! Views of askers: the names of the networks that they are in.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,22 +11,23 @@ use super::zone::{Addresses, Entry, Found, Zone};
 /// Names of ours have at most `_port._proto.tasks.service.network`.
 const MAX_LABELS: usize = 5;
 
-/// What one asker sees: the networks that it is in, its own first.
+/// View of one asker: the networks that it is in, its own first.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// The zones of its networks; the first that knows a bare name answers.
     pub zones: Vec<Arc<Zone>>,
-    /// Whether service addresses lead somewhere in its namespace, by the kernel or a sidecar.
+    /// True if service addresses lead somewhere in its namespace, by the kernel or a sidecar.
     pub balanced: bool,
 }
 
 impl View {
-    /// Whether none of the asker's networks lets anything out: a question to others would carry words there and back.
+    /// Returns true if none of the asker's networks lets anything out: a question to others would carry words there and
+    /// back.
     pub(crate) fn is_closed(&self) -> bool {
         !self.zones.is_empty() && self.zones.iter().all(|zone| zone.closed)
     }
 
-    /// What `name` is to this asker; `None` if it is for others to answer.
+    /// Looks `name` up for this asker; `None` if it is for others to answer.
     ///
     /// A name without a dot is ours even if nobody has it: forwarded, it would tell the world's root servers the
     /// names of services that are not up yet (and ICANN's SAC053 has dotless names never resolve there); the same
@@ -94,8 +95,8 @@ impl View {
         }
     }
 
-    /// Who has the bare name: a service before a workload before an alias, whoever else can be reached; of these, the first
-    /// network in which it can be reached now, or else in which it is known.
+    /// Chooses the owner of a bare name: a service before a workload before an alias, whoever else can be reached; of
+    /// these, the first network in which it can be reached now, or else in which it is known.
     fn choose(&self, label: &[u8]) -> Option<(&Zone, &Entry)> {
         let known = self.zones.iter().filter_map(|zone| Some((&**zone, zone.find(label)?)));
         // The first of equals.

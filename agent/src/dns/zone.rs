@@ -13,7 +13,7 @@ use super::targets::{Offer, Targets, Wanted};
 #[derive(Debug)]
 pub struct Zone {
     network: NetworkName,
-    /// Whether nothing leaves the network, questions included.
+    /// True if nothing leaves the network, questions included.
     pub(super) closed: bool,
     pub(super) subnet: Subnet,
     pub(super) subnet6: Option<Subnet6>,
@@ -24,7 +24,7 @@ pub struct Zone {
     pointers: HashMap<Ipv4Addr, Box<[u8]>>,
 }
 
-/// What a name is to an asker.
+/// Meaning of a name to an asker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Found<'a> {
     /// Ours, with these addresses; with none, nothing can be reached under it now.
@@ -35,7 +35,7 @@ pub(crate) enum Found<'a> {
     Pointer(&'a [u8]),
     /// The ports of a service (RFC 2782), offered by these instances or by none now.
     Targets(Targets<'a>),
-    /// It would be ours, and does not exist.
+    /// The name would be ours, and does not exist.
     Missing,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Found<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Addresses<'a> {
     pub(crate) v4: &'a [Ipv4Addr],
-    /// What IPv6 addresses are made from, and into what.
+    /// IPv4 addresses that IPv6 ones are made from, and their prefix.
     twins: (&'a [Ipv4Addr], Option<Subnet6>),
 }
 
@@ -61,9 +61,9 @@ impl Addresses<'_> {
 pub(super) enum Entry {
     Service {
         vip: Ipv4Addr,
-        /// Its ready instances: workloads, then those outside every network that listen on the service's own ports.
+        /// Ready instances: workloads, then those outside every network that listen on the service's own ports.
         ready: Box<[Ipv4Addr]>,
-        /// How many of them are workloads.
+        /// Number of them that are workloads.
         inside: usize,
         /// In wire format.
         name: Box<[u8]>,
@@ -134,7 +134,7 @@ impl Zone {
         self.has_groups.then(|| self.names.get(&grouped_key(label, group)))?
     }
 
-    /// These addresses, of both families.
+    /// Extends these addresses to both families.
     pub(super) fn both<'a>(&self, v4: &'a [Ipv4Addr]) -> Addresses<'a> {
         Addresses { v4, twins: (v4, self.subnet6) }
     }
@@ -169,7 +169,7 @@ impl Entry {
         Self::Workload { address: reachable.then(|| workload.address.to_ipv4()) }
     }
 
-    /// Who has a name before others that have the same: the lower.
+    /// Returns the entry's rank among those of the same name: the lowest wins.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Service { .. } => 0,
@@ -182,7 +182,8 @@ impl Entry {
         matches!(self, Self::Service { .. })
     }
 
-    /// Where the name leads an asker for whom service addresses are balanced or not; with no address, nowhere now.
+    /// Returns the addresses to which the name leads an asker for whom service addresses are balanced or not; with no
+    /// address, nowhere now.
     pub(super) fn addresses(&self, balanced: bool) -> &[Ipv4Addr] {
         match self {
             Self::Service { declared: false, ready, .. } if ready.is_empty() => &[],
@@ -201,7 +202,7 @@ impl Entry {
         Addresses { v4: self.addresses(balanced), ..zone.both(inside) }
     }
 
-    /// What of the name is `wanted`; instances and ports are what services have.
+    /// Returns the part of the name that is `wanted`; instances and ports are a service's.
     pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, balanced: bool) -> Found<'a> {
         match (self, wanted) {
             (_, Wanted::Itself) => Found::Addresses(self.of_both(zone, balanced)),

@@ -41,12 +41,12 @@ pub(crate) use socket::key as socket_key;
 pub use socket::retire;
 use wire::{Call, CreateNetwork, OfAddress, OfEndpoint, RequestPool};
 
-/// How long dockerd waits for what control has to say, at most: it has no limit of its own.
+/// Limit for control's answer while dockerd waits: it has no limit of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a network that was named is meant by the request for its pool that follows.
+/// Time for which a network that was named is meant by the request for its pool that follows.
 const HINT: Duration = Duration::from_secs(5);
 
-/// How Docker calls the driver whose socket this is.
+/// Returns Docker's name of the driver whose socket this is.
 #[must_use]
 pub(crate) fn driver(plugin: &Path) -> String {
     plugin.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
@@ -63,9 +63,9 @@ pub(crate) struct Docker {
     hint: Mutex<Option<(NetworkName, Instant)>>,
     /// Tasks beside answering, by the ids of the endpoints and networks that they are for.
     work: std::sync::Mutex<BTreeMap<String, Task>>,
-    /// What Docker says of containers, by the ids of their ends.
+    /// Containers as Docker describes them, by the ids of their ends.
     containers: watch::Sender<BTreeMap<String, Arc<Container>>>,
-    /// What Docker may not remember yet.
+    /// Objects that Docker may not remember yet.
     young: Young,
 }
 

@@ -1,5 +1,5 @@
-//! Whether a host's iptables drop what it forwards, and where a rule of ours must stand. Pure: it reads what
-//! `iptables -S` says.
+//! Plans for a host's iptables: if they drop what it forwards, and where a rule of ours must stand. Pure: it reads the
+//! output of `iptables -S`.
 //!
 //! An accept in a table of ours does not save a packet that another table drops, so on hosts whose FORWARD drops
 //! (Docker sets that policy, ufw too) there must be accepts among those rules. They stand behind every rule that
@@ -11,21 +11,21 @@ use crate::nft::HOST_LINK;
 
 /// Marks our rules.
 const COMMENT: &str = "sealane";
-/// Where Docker wants the rules of others (docs.docker.com, "Packet filtering and firewalls").
+/// Chain in which Docker wants the rules of others (docs.docker.com, "Packet filtering and firewalls").
 const DOCKER_USER: &str = "DOCKER-USER";
 const FORWARD: &str = "FORWARD";
 
 /// Arguments to iptables: one change.
 pub(super) type Change = Vec<String>;
 
-/// What a firewall needs to let workloads out.
+/// Changes that a firewall needs to let workloads out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Whether FORWARD drops what nothing accepts.
+    /// True if FORWARD drops what nothing accepts.
     pub(super) drops: bool,
     /// The chain in which rules of ours must stand, when it does.
     pub(super) chain: Option<String>,
-    /// How to get there; empty when nothing is wrong.
+    /// Changes that lead there; empty when nothing is wrong.
     pub(super) changes: Vec<Change>,
 }
 
@@ -36,7 +36,7 @@ struct Chain<'a> {
     rules: Vec<&'a str>,
 }
 
-/// What must change in the rules that `iptables -S` lists, so that packets from and to networks' links pass.
+/// Plans the changes to the rules that `iptables -S` lists, so that packets from and to networks' links pass.
 pub(super) fn plan(listed: &str) -> Plan {
     let chains = chains(listed);
     let forward = chains.get(FORWARD);
@@ -69,7 +69,7 @@ pub(super) fn plan(listed: &str) -> Plan {
     Plan { drops, chain: chain.map(str::to_owned), changes }
 }
 
-/// What takes all of our rules out again.
+/// Plans the removal of all of our rules.
 pub(super) fn removal(listed: &str) -> Vec<Change> {
     removals(&chains(listed), None)
 }
@@ -87,7 +87,8 @@ fn is_ours(rule: &str) -> bool {
     interface.iter().any(|part| rule.starts_with(part)) && rule.contains(&format!("--comment {COMMENT} "))
 }
 
-/// Whether nothing comes past this rule: it matches every packet and drops it, at once or in the chain it leads to.
+/// Returns true if nothing comes past this rule: it matches every packet and drops it, at once or in the chain it leads
+/// to.
 fn drops_all<'a>(rule: &'a str, chains: &BTreeMap<&'a str, Chain<'a>>, seen: &mut BTreeSet<&'a str>) -> bool {
     let Some(target) = rule.strip_prefix("-j ").or_else(|| rule.strip_prefix("-g ")) else { return false };
     let target = target.split(' ').next().unwrap_or_default();

@@ -14,8 +14,8 @@ const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// The kernel switches this one, too, whenever forwarding is switched.
 const REDIRECTS: &str = "/proc/sys/net/ipv4/conf/all/accept_redirects";
 
-/// Where it is written that forwarding was off: the boot's name, as a reboot sets it anew, and what
-/// accept_redirects was.
+/// Path of the record that forwarding was off: the boot's name, as a reboot sets it anew, and the former value of
+/// accept_redirects.
 fn memory(run_dir: &Path) -> PathBuf {
     run_dir.join(FORWARDING)
 }

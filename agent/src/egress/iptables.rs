@@ -11,20 +11,20 @@ use super::firewall;
 /// The exit status of iptables when somebody else has held its lock for too long.
 const LOCKED: i32 = 4;
 
-/// What a host's iptables do to packets of workloads on their way out.
+/// Treatment of packets of workloads on their way out by a host's iptables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Firewall {
     /// The program is not there; nothing can be said.
     NoIptables,
-    /// What is forwarded passes without rules of ours.
+    /// Forwarded packets pass without rules of ours.
     Open,
-    /// What is forwarded is dropped, but for our rules, which stand in this chain.
+    /// Forwarded packets are dropped, but for our rules, which stand in this chain.
     Passed(String),
-    /// What is forwarded is dropped, and our rules are missing from this chain.
+    /// Forwarded packets are dropped, and our rules are missing from this chain.
     Closed(String),
 }
 
-/// What the host's iptables do to packets of workloads on their way out. Changes nothing.
+/// Finds the treatment of packets of workloads on their way out by the host's iptables. Changes nothing.
 ///
 /// # Errors
 /// With the words of iptables.

@@ -11,7 +11,7 @@ use crate::overlay::VXLAN_PORT;
 /// The first address of the links: link-local (RFC 3927), so that they are nobody's on a real network, and away from
 /// 169.254.169.254 and its like, behind which clouds keep what is meant for the host.
 const FIRST: Ipv4Addr = Ipv4Addr::new(169, 254, 192, 0);
-/// How many links there is room for, four addresses each: up to 169.254.254.255.
+/// Number of links that there is room for, four addresses each: up to 169.254.254.255.
 const LINKS: u32 = 63 * 64;
 /// Each link's prefix.
 pub(crate) const PREFIX_LEN: u8 = 30;
@@ -57,7 +57,7 @@ pub(crate) fn host_name(vni: Vni, vxlan_port: u16) -> String {
     format!("{}{agent:02x}{:06x}", nft::HOST_LINK, vni.get())
 }
 
-/// Whether a device of the host is an end of a link, of whatever agent.
+/// Returns true if a device of the host is an end of a link, of whatever agent.
 pub(crate) fn is_of_host(name: &str) -> bool {
     name.strip_prefix(nft::HOST_LINK).is_some_and(|rest| rest.len() == 8)
 }

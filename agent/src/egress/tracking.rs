@@ -1,5 +1,5 @@
-//! Whether a host's rules treat VXLAN packets that are not tracked otherwise than tracked ones. Pure: it reads what
-//! `nft -j list ruleset` says.
+//! Search for rules of a host that treat untracked VXLAN packets otherwise than tracked ones. Pure: it reads the output
+//! of `nft -j list ruleset`.
 //!
 //! Tracking tunnels costs every packet and fills the table of connections with flows that are never answered: the answer
 //! to a tunnel comes from another port, so all its packets are first ones forever (state "new"). So they need no
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use crate::nft::HOST_LINK;
 
-/// Where packets of tunnels pass.
+/// Hooks that packets of tunnels pass.
 const HOOKS: [&str; 4] = ["prerouting", "input", "output", "postrouting"];
 
-/// What iptables have of conntrack (iptables-extensions(8)); nft does not say what they ask.
+/// Matches of iptables on conntrack (iptables-extensions(8)); nft does not say what they ask.
 const OF_CONNTRACK: [&str; 9] = [
     "conntrack",
     "state",
@@ -50,7 +50,7 @@ fn word(value: &Value) -> String {
     value.as_str().unwrap_or("?").to_owned()
 }
 
-/// Whether a rule of the chain, or of those that it may lead to, tells new packets from untracked ones.
+/// Returns true if a rule of the chain, or of those that it may lead to, tells new packets from untracked ones.
 fn tells_apart(rules: &Value, [family, table, base]: &[String; 3]) -> bool {
     let of_table: Vec<&Value> =
         items(rules, "rule").filter(|rule| rule["family"] == **family && rule["table"] == **table).collect();
@@ -73,7 +73,7 @@ fn tells_apart(rules: &Value, [family, table, base]: &[String; 3]) -> bool {
     false
 }
 
-/// Whether a map with a name, which is not listed here, says where to go on.
+/// Returns true if a map with a name, which is not listed here, says where to go on.
 fn leads_anywhere(statements: &[Value]) -> bool {
     statements.iter().any(|statement| statement["vmap"]["data"].is_string())
 }
@@ -122,7 +122,7 @@ fn collect_words<'a>(value: &'a Value, words: &mut BTreeSet<&'a str>) {
     }
 }
 
-/// Whether there is anything of conntrack in it.
+/// Returns true if there is anything of conntrack in it.
 fn asks_conntrack(value: &Value) -> bool {
     match value {
         Value::Object(object) => object.iter().any(|(key, value)| match key.as_str() {

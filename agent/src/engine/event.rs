@@ -1,4 +1,4 @@
-//! What dockerd tells of containers and networks, a line of JSON each. Pure.
+//! Events of dockerd about containers and networks, a line of JSON each. Pure.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ struct ActorView {
     attributes: Option<BTreeMap<String, String>>,
 }
 
-/// Those that are asked for. `health_status` is the beginning of several.
+/// Builds the filter for the events that are asked for. `health_status` is the beginning of several.
 pub(super) fn filters() -> Value {
     json!({
         "type": ["container", "network"],

@@ -1,14 +1,14 @@
-//! Which containers are to be looked at: each is asked about once at a time, and again when something happened meanwhile. Pure.
+//! Queue of containers to be looked at: each is asked about once at a time, and again when something happened meanwhile. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many are asked about at once.
+/// Number of containers that are asked about at once.
 const AT_ONCE: usize = 8;
 
 /// The containers to look at.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Those that are asked about, and whether they are to be asked about again.
+    /// Containers that are asked about; true for those that are to be asked about again.
     asked: BTreeMap<String, bool>,
     waiting: VecDeque<String>,
 }

@@ -1,4 +1,4 @@
-//! What dockerd says of containers and networks, as far as it matters here. Pure. `null` is as good as nothing.
+//! Answers of dockerd about containers and networks, as far as they matter here. Pure. `null` is as good as nothing.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use crate::attachment::Condition;
 /// A container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Container {
-    /// Its id.
+    /// Id of the container.
     pub(crate) id: String,
-    /// Its name.
+    /// Name of the container.
     pub(crate) name: String,
-    /// Its labels.
+    /// Labels of the container.
     pub(crate) labels: BTreeMap<String, String>,
     /// The ports that it or its image exposes, such as `8080/tcp`.
     pub(crate) exposed: Vec<String>,
-    /// Its first process; 0 before it has one.
+    /// First process; 0 before it has one.
     pub(crate) pid: u32,
-    /// How it is.
+    /// Condition of the container.
     pub(crate) condition: Condition,
-    /// Its ends of networks.
+    /// Ends of networks.
     pub(crate) ends: Vec<End>,
-    /// Why it does not run, where it should by its restart policy.
+    /// Error that stopped it, where it should run by its restart policy.
     pub(crate) stopped: Option<String>,
 }
 
 impl Container {
-    /// Its end with this id.
+    /// Returns the end with this id.
     pub(crate) fn end(&self, id: &str) -> Option<&End> {
         self.ends.iter().find(|end| end.endpoint == id)
     }
@@ -42,26 +42,26 @@ pub(crate) struct End {
     pub(crate) network: String,
     /// Docker's id of the end; none while the container does not run.
     pub(crate) endpoint: String,
-    /// Its further names there.
+    /// Further names there.
     pub(crate) aliases: Vec<String>,
 }
 
 /// A network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Network {
-    /// Its id.
+    /// Id of the network.
     pub(crate) id: String,
-    /// Its name.
+    /// Name of the network.
     pub(crate) name: String,
-    /// What it was made with.
+    /// Options that it was made with.
     pub(crate) options: BTreeMap<String, String>,
-    /// Its subnet.
+    /// Subnet of the network.
     pub(crate) subnet: String,
-    /// Its gateway.
+    /// Gateway of the network.
     pub(crate) gateway: String,
-    /// Whether its containers get no way out.
+    /// True if its containers get no way out.
     pub(crate) internal: bool,
-    /// Whether it was made on this host, by the driver that was asked about: those of swarms come and go with their tasks.
+    /// True if it was made on this host, by the driver that was asked about: those of swarms come and go with their tasks.
     pub(crate) own: bool,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Its id, and whether it runs.
+    /// Returns its id, and true if it runs.
     pub(super) fn runs(self) -> (String, bool) {
         let runs = matches!(self.state.as_str(), "running" | "paused");
         (self.id, runs)

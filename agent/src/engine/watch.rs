@@ -1,4 +1,4 @@
-//! One watcher of Docker for everybody: its events, and all of it anew at each connection and now and then.
+//! Watcher of Docker, one for everybody: its events, and all of it anew at each connection and now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,21 +16,21 @@ use super::view::{Container, Network};
 use super::{Engine, Events};
 use crate::attachment::Condition;
 
-/// When a dockerd that is not there is tried again, at first.
+/// Pause before a dockerd that is not there is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);
 /// And at last.
 const SELDOM: Duration = Duration::from_secs(2);
-/// How long it may be away until that is worth a word: it is started again within that.
+/// Time for which it may be away until that is worth a word: it is started again within that.
 const AWAY: Duration = Duration::from_secs(20);
-/// How often everything is looked at without anything having happened.
+/// Interval at which everything is looked at without anything having happened.
 const WHOLE: Duration = Duration::from_secs(300);
 
-/// What is new with Docker.
+/// News of Docker.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// What a container is like now.
+    /// A container's present state.
     Container(Box<Container>),
-    /// How a container is, of which more will be told.
+    /// A container's condition, of which more will be told.
     Condition(String, Condition),
     /// A container was removed.
     Removed(String),
@@ -40,7 +40,7 @@ pub(crate) enum News {
     Whole(BTreeMap<String, bool>, Vec<Network>),
     /// Dockerd has been away for long, with the reason.
     Away(String),
-    /// It answers.
+    /// Docker answers.
     Here,
 }
 
@@ -81,11 +81,11 @@ pub(crate) async fn follow(
     }
 }
 
-/// What was listed and is still to be told of as a whole.
+/// Containers that were listed and are still to be told of as a whole.
 struct Whole {
     containers: BTreeMap<String, bool>,
     networks: Vec<Network>,
-    /// Those that were not asked about since.
+    /// Containers that were not asked about since.
     open: BTreeSet<String>,
 }
 

@@ -16,7 +16,7 @@ const LISTEN: u8 = 10;
 /// TCP_CLOSE, the state of a UDP socket that is bound and not connected.
 const UNCONNECTED: u8 = 7;
 
-/// What the kernel says.
+/// Answer of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A socket takes what arrives there.

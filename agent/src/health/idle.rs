@@ -1,4 +1,4 @@
-//! Why an instance is not ready, in words: for people who ask, not for the watch.
+//! Reasons for which an instance is not ready, in words: for people who ask, not for the watch.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use sealane_sys::hop::Hopper;
 use super::listening::Listening;
 use super::watch::Target;
 
-/// What keeps `target` from being ready; empty when nothing does any more.
+/// Finds the obstacle that keeps `target` from being ready; empty when nothing does any more.
 ///
 /// # Errors
 /// When its namespace cannot be looked into.

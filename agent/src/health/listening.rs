@@ -1,4 +1,4 @@
-//! One netlink socket in a workload's namespace.
+//! Listener look-ups on a netlink socket in a workload's namespace.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -48,8 +48,8 @@ impl Listening {
         Ok(Self { netlink: Mutex::new(netlink) })
     }
 
-    /// Whether every one of the target's ports takes what comes now, or any, where that is enough; true without ports. Never
-    /// blocks: two system calls and a look-up in a hash table per port, until the first that decides.
+    /// Returns true if every one of the target's ports takes what comes now, or any, where that is enough; true without
+    /// ports. Never blocks: two system calls and a look-up in a hash table per port, until the first that decides.
     ///
     /// # Errors
     /// When the kernel does not answer, for example because it was built without this.
@@ -92,7 +92,7 @@ impl Netlink {
     }
 }
 
-/// Whether the kernel can tell who listens: it finds two sockets made here. Without it, nothing would ever become
+/// Checks that the kernel can tell who listens: it finds two sockets made here. Without it, nothing would ever become
 /// ready, for it answers "no such socket" where it was built without TCP or UDP in it.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! How often a workload is looked at. Pure.
+//! Pace at which a workload is looked at. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ const STARTING: Duration = Duration::from_millis(20);
 const SLOW: Duration = Duration::from_millis(250);
 /// While it is ready.
 const READY: Duration = Duration::from_millis(500);
-/// How long a start is expected to take.
+/// Time that a start is expected to take.
 const START: Duration = Duration::from_secs(30);
 
-/// When to look next.
+/// Schedule of the looks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     unready_since: Instant,

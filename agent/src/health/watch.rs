@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::listening::Listening;
 use super::pace::Pace;
 
-/// What must listen for a workload to be ready.
+/// Ports that must be listened on for a workload to be ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The workload's address.
@@ -23,7 +23,7 @@ pub struct Target {
     pub ipv6: Option<Ipv6Addr>,
     /// The ports it offers; without any it is ready at once.
     pub ports: Vec<ServicePort>,
-    /// Whether one of them is enough.
+    /// True if one of them is enough.
     pub any_port: bool,
     /// The ports of its sidecar, which listens on them from the start: they never make the application ready.
     pub sidecar: Option<SidecarPorts>,

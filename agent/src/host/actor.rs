@@ -26,25 +26,25 @@ use crate::disk::{Folder, network_to_bytes};
 use crate::overlay::{Overlay, Reason};
 use views::show;
 
-/// How often the kernel is compared with what it should have.
+/// Interval at which the kernel is compared with its desired state.
 const AUDIT: Duration = Duration::from_secs(60);
-/// When a network whose kernel state could not be made is tried again.
+/// Pause before a network whose kernel state could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How many waiting events are taken before their consequences are worked out together.
+/// Number of waiting events that are taken before their consequences are worked out together.
 const BATCH: usize = 256;
 
-/// What the task is made of.
+/// Parts that the task is made of.
 #[derive(Debug)]
 pub(crate) struct HostParts {
-    /// What is known at the start: networks and workloads from disk.
+    /// State that is known at the start: networks and workloads from disk.
     pub(crate) mesh: Mesh,
     /// The kernel.
     pub(crate) overlay: Arc<Overlay>,
-    /// Where networks are kept on disk.
+    /// Folder of the networks' records.
     pub(crate) folder: Folder,
-    /// Where workloads are kept on disk.
+    /// Folder of the workloads' records.
     pub(crate) workloads: Folder,
-    /// Where reservations are kept on disk.
+    /// Folder of the reservations' records.
     pub(crate) reservations: Folder,
     /// From control.
     pub(crate) events: mpsc::Receiver<LinkEvent>,
@@ -371,7 +371,7 @@ impl Host {
         }
     }
 
-    /// What nobody waits for: it is looked at again with the next change or audit.
+    /// Notes an outcome that nobody waits for: it is looked at again with the next change or audit.
     fn note(&mut self, network: &NetworkName, trouble: Trouble, problem: Option<String>) {
         let key = (network.clone(), trouble);
         match problem {

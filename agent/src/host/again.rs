@@ -13,12 +13,12 @@ use tonic::transport::Channel;
 
 use crate::certs::words;
 
-/// How often it is asked for one network: most refusals have other reasons, which asking does not change.
+/// Interval at which it is asked for one network: most refusals have other reasons, which asking does not change.
 const SELDOM: Duration = Duration::from_secs(30);
-/// How long an answer may take.
+/// Limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was asked for.
+/// Request for a network's state.
 #[derive(Debug, Default)]
 pub(super) struct Again {
     asked: BTreeMap<NetworkName, Asked>,
@@ -27,7 +27,7 @@ pub(super) struct Again {
 #[derive(Debug)]
 struct Asked {
     at: Instant,
-    /// Whether the network's state has come since.
+    /// True once the network's state has come since.
     arrived: bool,
 }
 
@@ -62,7 +62,7 @@ impl Again {
         due
     }
 
-    /// Whether this network's state is the first since it was asked for: then the report is to be told anew.
+    /// Returns true if this network's state is the first since it was asked for: then the report is to be told anew.
     pub(super) fn arrives(&mut self, network: &NetworkName) -> bool {
         let asked = self.asked.get_mut(network);
         asked.is_some_and(|asked| !std::mem::replace(&mut asked.arrived, true))

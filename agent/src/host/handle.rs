@@ -17,11 +17,11 @@ use crate::workload::AttachError;
 #[derive(Clone, Debug)]
 pub(crate) struct HostHandle {
     pub(super) requests: mpsc::Sender<Request>,
-    /// What it shows.
+    /// Views of the host.
     pub(crate) views: HostViews,
 }
 
-/// What is asked of the host's task, or told to it.
+/// Requests and news for the host's task.
 #[derive(Debug)]
 pub(super) enum Request {
     Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),

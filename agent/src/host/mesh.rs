@@ -36,7 +36,8 @@ pub(crate) struct Mesh {
 struct Carried {
     snapshot: Arc<NetworkSnapshot>,
     ipam: Ipam,
-    /// What the kernel and the names work by: the sequence of the newest [`super::Effective`], and of what.
+    /// State that the kernel and the names work by: the sequence of the newest [`super::Effective`], and its
+    /// generation.
     published: Option<(u64, Generation)>,
 }
 
@@ -45,16 +46,17 @@ struct Hosted {
     workload: Workload,
     seat: Seat,
     ending: bool,
-    /// Whether its port goes, or is gone: none is made again.
+    /// True if its port goes, or is gone: none is made again.
     detached: bool,
     /// The sequences that its data planes work by; one that is not there is not waited for.
     applied: BTreeMap<DataPlane, u64>,
 }
 
-/// What of a workload must follow a change before it is acknowledged, beside the network's kernel state and names.
+/// Parts of a workload that must follow a change before it is acknowledged, beside the network's kernel state and
+/// names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DataPlane {
-    /// Its sidecar.
+    /// The workload's sidecar.
     Sidecar,
     /// The rules of service addresses in its namespace.
     Rules,
@@ -108,19 +110,19 @@ impl Mesh {
         self.networks.keys().cloned().collect()
     }
 
-    /// What control last said of the network.
+    /// Returns control's last word on the network.
     #[must_use]
     pub(crate) fn snapshot(&self, network: &NetworkName) -> Option<&NetworkSnapshot> {
         self.networks.get(network).map(|carried| carried.snapshot.as_ref())
     }
 
-    /// What control last said of every network.
+    /// Returns control's last word on every network.
     #[must_use]
     pub(crate) fn carried(&self) -> sealane_proto::client::Carried {
         self.networks.iter().map(|(name, carried)| (name.clone(), carried.snapshot.clone())).collect()
     }
 
-    /// Whether workloads of the network run here.
+    /// Returns true if workloads of the network run here.
     #[must_use]
     pub(crate) fn uses(&self, network: &NetworkName) -> bool {
         self.hosted.keys().any(|key| key.network == *network)
@@ -133,7 +135,7 @@ impl Mesh {
         attached.map(|hosted| Local { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
     }
 
-    /// Those of the workloads `unattached` that were attached before; the others are still on their way.
+    /// Returns those of the workloads `unattached` that were attached before; the others are still on their way.
     pub(crate) fn cut_off(&self, network: &NetworkName, unattached: &[WorkloadName]) -> Vec<String> {
         let attached_before =
             |hosted: &&Hosted| hosted.applied.contains_key(&DataPlane::Rules) && !hosted.ending;
@@ -240,7 +242,7 @@ impl Mesh {
         }
     }
 
-    /// What control knows of this host may be told to it again.
+    /// Makes the next report tell control anew what it knows of this host.
     pub(crate) fn tell_anew(&mut self) {
         self.version += 1;
     }
@@ -251,7 +253,7 @@ impl Mesh {
         self.version
     }
 
-    /// What control should know of this host.
+    /// Reports this host's state to control.
     #[must_use]
     pub(crate) fn report(&self) -> LinkReport {
         let workloads = self.hosted.values().map(|hosted| hosted.workload.clone()).collect();

@@ -15,18 +15,18 @@ pub(crate) struct Outside {
     pub(crate) network: NetworkName,
     /// The service.
     pub(crate) service: ServiceName,
-    /// Where it is.
+    /// Address of the instance.
     pub(crate) instance: ExternalAddr,
 }
 
-/// One that is to be looked at.
+/// Instance that is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Looked {
-    /// Which.
+    /// Identity of the instance.
     pub(crate) outside: Outside,
-    /// Where its first port over TCP is.
+    /// Address of its first port over TCP.
     pub(crate) place: Option<SocketAddrV4>,
-    /// What is asked there.
+    /// Check that is made there.
     pub(crate) check: Option<Check>,
 }
 

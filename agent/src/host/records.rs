@@ -1,4 +1,4 @@
-//! What is taken in and written down together, or neither.
+//! Changes that are taken in and written down together, or neither.
 
 use std::time::{Instant, SystemTime};
 

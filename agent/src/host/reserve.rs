@@ -55,7 +55,7 @@ impl Mesh {
         self.reserved.values()
     }
 
-    /// Those whose addresses no workload of this host has.
+    /// Returns the reservations whose addresses no workload of this host has.
     #[must_use]
     pub(crate) fn idle_reservations(&self) -> Vec<Reservation> {
         let idle = |kept: &&Reservation| !self.has_address(kept);

@@ -6,10 +6,10 @@ use sealane_base::task;
 use sealane_sys::resident;
 use tokio::time::Instant;
 
-/// How long nothing must change before a busy time is over.
+/// Time for which nothing must change before a busy time is over.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Whether a busy time has ended.
+/// Detector of the end of a busy time.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
     until: Option<Instant>,

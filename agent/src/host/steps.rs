@@ -1,16 +1,16 @@
-//! How the newest states of a network came of each other, so that who was told one of them needs no more than what has
-//! changed since. Pure.
+//! Steps between the newest states of a network, so that a reader of one of them needs no more than what has changed
+//! since. Pure.
 
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::sidecar::{NetworkChange, Told};
 
-/// How many steps are kept. Who has fallen behind further is told the whole state.
+/// Number of steps that are kept. Who has fallen behind further is told the whole state.
 const MOST: usize = 8;
 /// A step is kept if it is no more than so many services and workloads, or than this part of the network has.
 const LONG: usize = 16;
 const PART: usize = 4;
 
-/// What leads from one content of a network to the next, each named by the sequence of the first state that had it.
+/// Step from one content of a network to the next, each named by the sequence of the first state that had it.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// From here.
@@ -26,7 +26,7 @@ pub(crate) struct Step {
 pub(crate) struct Steps(Vec<Step>);
 
 impl Steps {
-    /// Those that lead to a new state of another content than the one before.
+    /// Extends the steps to a new state of another content than the one before.
     pub(super) fn with(
         &self,
         [since, content]: [u64; 2],

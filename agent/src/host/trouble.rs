@@ -1,28 +1,28 @@
-//! What is wrong with a network of this host, in words.
+//! Problems of a network on this host, in words.
 
 use sealane_proto::types::NetworkName;
 
-/// What a network can be in trouble with.
+/// Kind of a network's problem.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trouble {
-    /// It cannot be set up.
+    /// The network cannot be set up.
     Kernel,
     /// There is no way out of it.
     Egress,
     /// The kernel does not take what control says of other hosts' workloads.
     Rows,
-    /// Its packets are too long for this host's ways to the others.
+    /// The network's packets are too long for this host's ways to the others.
     Packets,
     /// Workloads have lost their way into it.
     CutOff,
-    /// It cannot be kept.
+    /// The network cannot be kept on disk.
     Disk,
     /// Control knows nothing of it.
     Unknown,
 }
 
 impl Trouble {
-    /// What `status` says of it.
+    /// Describes it for `status`.
     pub(super) fn sentence(self, network: &NetworkName, error: &str) -> String {
         match self {
             Self::Kernel => format!("network {network} cannot be set up: {error}"),

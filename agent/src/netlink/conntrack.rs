@@ -27,18 +27,18 @@ const DESTINATIONS: [u16; 2] = [2, 4];
 pub struct Flow {
     /// IPPROTO_*.
     pub protocol: u8,
-    /// Where the packets were sent to.
+    /// Destination of the packets, as they were sent.
     pub destination: IpAddr,
     /// At which port.
     pub port: u16,
-    /// Where they go instead; the destination, when it was not translated.
+    /// Destination after translation; the same as before, when there was none.
     pub answerer: SocketAddr,
-    /// What names it to the kernel.
+    /// Attributes that name it to the kernel.
     name: Attributes,
 }
 
 impl NetfilterSocket {
-    /// Whether any flow of the namespace is tracked: one number, which the kernel keeps.
+    /// Returns true if any flow of the namespace is tracked: one number, which the kernel keeps.
     ///
     /// # Errors
     /// As [`NetfilterSocket::flows`].

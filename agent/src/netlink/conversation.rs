@@ -1,4 +1,4 @@
-//! What is said and answered on one netlink socket, whatever its family.
+//! Conversation on one netlink socket, whatever its family.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::{NetlinkError, Refusal};
 
 /// The kernel never writes more than this into one answer of a dump.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// How often a dump is repeated that the kernel says was torn by a change.
+/// Number of times that a dump is repeated that the kernel says was torn by a change.
 const DUMP_ATTEMPTS: usize = 5;
 
 /// A connected socket, and how far its messages have been counted.

@@ -1,4 +1,4 @@
-//! What the kernel says no with.
+//! Refusals of the kernel.
 
 use std::io;
 
@@ -16,7 +16,7 @@ pub struct Refusal {
     detail: Option<String>,
 }
 
-/// Why something could not be read or changed.
+/// Reasons for which something could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The socket could not be made or used.
@@ -25,9 +25,9 @@ pub enum NetlinkError {
     /// The kernel said no.
     #[error("the kernel refuses to {what}: {refusal}")]
     Refused {
-        /// What was asked, as an infinitive.
+        /// Request, as an infinitive.
         what: String,
-        /// What it said.
+        /// Refusal of the kernel.
         refusal: Refusal,
     },
 }
@@ -49,20 +49,20 @@ impl Refusal {
         self.errno.raw_os_error().is_some_and(|errno| errnos.contains(&errno))
     }
 
-    /// Whether the thing, or one that excludes it, is there already.
+    /// Returns true if the thing, or one that excludes it, is there already.
     #[must_use]
     pub fn is_already_there(&self) -> bool {
         self.is(&[libc::EEXIST])
     }
 
-    /// Whether the thing is gone already.
+    /// Returns true if the thing is gone already.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.is(&[libc::ENOENT, libc::ENODEV, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENXIO])
     }
 
-    /// Whether it is about what was asked: neither the device is gone, nor the kernel short of something, nor is it not
-    /// for this process. Asked again it is refused again.
+    /// Returns true if the request itself is at fault: neither the device is gone, nor the kernel short of something,
+    /// nor is it not for this process. Asked again it is refused again.
     #[must_use]
     pub fn is_of_the_request(&self) -> bool {
         !self.is(&[
@@ -78,7 +78,7 @@ impl Refusal {
         ])
     }
 
-    /// Whether the kernel has no such kind of device.
+    /// Returns true if the kernel has no such kind of device.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         self.is(&[libc::EOPNOTSUPP])

@@ -15,15 +15,15 @@ use super::{NetlinkError, Request, Socket};
 /// A device as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its number in its namespace.
+    /// Number in its namespace.
     pub index: u32,
-    /// Its name.
+    /// Name of the device.
     pub name: String,
     /// `bridge`, `vxlan`, `veth`; `None` for hardware and loopback.
     pub kind: Option<InfoKind>,
-    /// Whether it is up.
+    /// True if it is up.
     pub up: bool,
-    /// Its Ethernet address.
+    /// Ethernet address.
     pub mac: Option<MacAddr>,
     /// In bytes.
     pub mtu: u32,
@@ -31,9 +31,9 @@ pub struct Link {
     pub master: Option<u32>,
     /// For a veth: the number of its other end, in that one's namespace.
     pub peer: Option<u32>,
-    /// What is special to its kind.
+    /// Settings that are special to its kind.
     pub data: Option<InfoData>,
-    /// Its settings as a port of its bridge.
+    /// Settings as a port of its bridge.
     pub port: Vec<InfoBridgePort>,
 }
 
@@ -82,7 +82,7 @@ impl Link {
     }
 }
 
-/// What a device shall be, piece by piece.
+/// Description of a device, piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct LinkRequest {
     message: LinkMessage,
@@ -103,13 +103,13 @@ impl LinkRequest {
         request
     }
 
-    /// Its MTU in bytes.
+    /// Sets the MTU in bytes.
     #[must_use]
     pub fn mtu(self, mtu: u32) -> Self {
         self.with(LinkAttribute::Mtu(mtu))
     }
 
-    /// Its Ethernet address.
+    /// Sets the Ethernet address.
     #[must_use]
     pub fn mac(self, mac: MacAddr) -> Self {
         self.with(LinkAttribute::Address(mac.octets().to_vec()))
@@ -121,7 +121,7 @@ impl LinkRequest {
         self.with(LinkAttribute::Controller(index))
     }
 
-    /// Its new name, for one that is there and down.
+    /// Sets a new name, for a device that is there and down.
     #[must_use]
     pub fn rename(self, name: &str) -> Self {
         self.with(LinkAttribute::IfName(name.to_owned()))
@@ -147,25 +147,25 @@ impl LinkRequest {
         self.with(LinkAttribute::NetNsFd(ns.as_fd().as_raw_fd()))
     }
 
-    /// Its kind.
+    /// Sets the kind.
     #[must_use]
     pub fn kind(self, kind: InfoKind) -> Self {
         self.with(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]))
     }
 
-    /// Its kind and what is special to that.
+    /// Sets the kind and its special settings.
     #[must_use]
     pub fn data(self, kind: InfoKind, data: InfoData) -> Self {
         self.with(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]))
     }
 
-    /// One end of a veth pair, with the other.
+    /// Makes it one end of a veth pair, with the other.
     #[must_use]
     pub fn veth(self, peer: Self) -> Self {
         self.data(InfoKind::Veth, InfoData::Veth(InfoVeth::Peer(peer.message)))
     }
 
-    /// Its settings as a port of its bridge.
+    /// Sets its properties as a port of its bridge.
     #[must_use]
     pub fn port(self, settings: Vec<InfoBridgePort>) -> Self {
         let port = [

@@ -20,11 +20,11 @@ pub struct FdbEntry {
     pub index: u32,
     /// The bridge whose table it is; `None` for a device's own table.
     pub bridge: Option<u32>,
-    /// Whose frames it is about.
+    /// Ethernet address of the frames.
     pub mac: MacAddr,
     /// The host to send to, in a VXLAN device's own table.
     pub peer: Option<IpAddr>,
-    /// Whether it stays until it is removed and is not of a port's own address.
+    /// True if it stays until it is removed and is not of a port's own address.
     pub fixed: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct Neighbour {
     pub index: u32,
     /// The neighbour's address.
     pub address: IpAddr,
-    /// Its Ethernet address.
+    /// Ethernet address of the neighbour.
     pub mac: MacAddr,
 }
 

@@ -28,12 +28,12 @@ pub enum Subsystem {
     Tables = 10,
 }
 
-/// What a message asks for.
+/// Verb of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verb {
     /// Of whom.
     pub subsystem: Subsystem,
-    /// Its number there.
+    /// Number within the subsystem.
     pub number: u8,
     /// NLM_F_CREATE and the like.
     pub flags: u16,
@@ -46,7 +46,7 @@ pub struct Verb {
 pub struct Attributes(Vec<u8>);
 
 impl Attributes {
-    /// Those that `fill` puts in.
+    /// Collects the attributes that `fill` puts in.
     #[must_use]
     pub fn of(fill: impl FnOnce(&mut Self)) -> Self {
         let mut attributes = Self::default();
@@ -125,7 +125,7 @@ impl Transaction {
         self.0.push((verb, attributes));
     }
 
-    /// Whether there is nothing to do.
+    /// Returns true if there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -142,7 +142,7 @@ impl Transaction {
 #[derive(Debug)]
 pub struct NetfilterSocket(Conversation);
 
-/// What stands before the attributes of a message.
+/// Header before the attributes of a message.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     kind: u16,

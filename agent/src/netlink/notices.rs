@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readable;
 
-/// What one can be told of.
+/// Subject of notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// Rules of nf_tables, which are iptables' as well where those are of its kind.

@@ -17,13 +17,13 @@ use super::{NetlinkError, Request, Socket};
 pub struct Route {
     /// The device's number.
     pub index: u32,
-    /// Where to.
+    /// Destination of the route.
     pub destination: Ipv4Net,
     /// The next hop; `None`: the destination is on the link.
     pub gateway: Option<Ipv4Addr>,
     /// The address that packets of this host carry when they have none yet.
     pub source: Option<Ipv4Addr>,
-    /// Its metric: of several routes to one destination the lowest counts.
+    /// Metric: of several routes to one destination the lowest counts.
     pub metric: u32,
 }
 
@@ -34,7 +34,7 @@ impl Route {
         Self { index, destination: Ipv4Net::default(), gateway: Some(gateway), source: None, metric }
     }
 
-    /// What the kernel makes by itself when a device gets an address.
+    /// Describes the route that the kernel makes by itself when a device gets an address.
     #[must_use]
     pub fn connected(index: u32, address: Ipv4Addr, network: Ipv4Net) -> Self {
         Self { index, destination: network.trunc(), gateway: None, source: Some(address), metric: 0 }
@@ -77,7 +77,7 @@ impl Route {
     }
 }
 
-/// How packets get to an address.
+/// Way of packets to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
     /// By this device.
@@ -87,7 +87,7 @@ pub struct Way {
 }
 
 impl Socket {
-    /// How packets of this host get to `address`; `None` when they do not.
+    /// Finds the way of this host's packets to `address`; `None` when there is none.
     ///
     /// # Errors
     /// When the kernel cannot be asked.

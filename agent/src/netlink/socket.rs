@@ -12,7 +12,7 @@ use sealane_sys::hop::Hopper;
 use super::conversation::Conversation;
 use super::{NetlinkError, Refusal};
 
-/// How many requests go to the kernel in one send: their answers, even if every one is a refusal, fit in the
+/// Number of requests that go to the kernel in one send: their answers, even if every one is a refusal, fit in the
 /// default receive buffer.
 const BATCH: usize = 128;
 
@@ -20,7 +20,7 @@ const BATCH: usize = 128;
 #[derive(Debug)]
 pub struct Socket(Conversation);
 
-/// One change asked of the kernel.
+/// Change that is asked of the kernel.
 #[derive(Clone, Debug)]
 pub struct Request {
     message: RouteNetlinkMessage,
@@ -61,7 +61,7 @@ impl Socket {
         Ok(Self(conversation))
     }
 
-    /// One request; `what` names it in the error, as an infinitive.
+    /// Makes one request; `what` names it in the error, as an infinitive.
     ///
     /// # Errors
     /// When the socket fails or the kernel refuses.

@@ -14,7 +14,7 @@ pub struct Sysctl {
     pub path: String,
     /// As it reads.
     pub value: &'static str,
-    /// Whether a kernel without it is fine (its module is not loaded).
+    /// True if a kernel without it is fine (its module is not loaded).
     pub optional: bool,
 }
 

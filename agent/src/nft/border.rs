@@ -14,12 +14,12 @@ use super::table;
 
 pub(super) const FAMILY: &str = "inet";
 
-/// What the host's ends of all networks' links to the world outside begin with.
+/// Prefix of the host's ends of all networks' links to the world outside.
 pub const HOST_LINK: &str = "sealane";
 /// The network's end of its link.
 pub(crate) const NETWORK_LINK: &str = "egress0";
 
-/// Where clouds keep what is meant for their hosts alone, and link-local addresses (RFC 3927, section 2.7), behind which are
+/// Addresses of clouds' services for their hosts alone, and link-local addresses (RFC 3927, section 2.7), behind which are
 /// also the hosts' ends of the links: Alibaba Cloud, Azure, everybody else, Oracle Cloud.
 const METADATA: &str = "100.100.100.200, 168.63.129.16, 169.254.0.0/16, 192.0.0.192";
 
@@ -186,12 +186,12 @@ pub(super) struct Border {
 }
 
 impl Border {
-    /// One without hosts.
+    /// Makes a border without hosts.
     pub(super) fn of(text: String) -> Self {
         Self { text, hosts: BTreeSet::new() }
     }
 
-    /// What nft lists.
+    /// Reads a border from the output of nft.
     pub(super) fn listed(text: &str) -> Option<Self> {
         let (text, mut rows) = table::without_rows(text)?;
         let hosts = rows.remove("hosts").unwrap_or_default();
@@ -204,16 +204,16 @@ impl Border {
     }
 }
 
-/// What a host is like for its table.
+/// Properties of a host that its table depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Surroundings {
     /// The bridges and veths that lead outside.
     pub(crate) uplinks: BTreeSet<String>,
     /// The UDP port of this agent's tunnels.
     pub(crate) tunnel: u16,
-    /// Whether rules that nft lists ask for the state of tunnels' packets; `None` when that is to be found out again.
+    /// True if rules that nft lists ask for the state of tunnels' packets; `None` when that is to be found out again.
     pub(crate) asked: Option<bool>,
-    /// Whether tunnels go untracked.
+    /// True if tunnels go untracked.
     pub(crate) untracked: bool,
 }
 

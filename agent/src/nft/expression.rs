@@ -23,11 +23,11 @@ const NOT_EQUAL: u32 = 1; // NFT_CMP_NEQ
 const COUNTER: u32 = 1; // NFT_OBJECT_COUNTER
 const FIB_OF_SOURCE_BY_INTERFACE: u32 = 1 | 8; // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF
 const FIB_DEVICE: u32 = 1; // NFT_FIB_RESULT_OIF
-/// Where a verdict is put.
+/// Register for verdicts.
 const VERDICT: u32 = 0;
 /// The first of the registers of four bytes, by its older name.
 const FIRST: u32 = 1;
-/// Those behind it, for keys of several parts.
+/// Registers behind it, for keys of several parts.
 const NEXT: [u32; 2] = [9, 10];
 pub(super) const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
@@ -38,18 +38,18 @@ const NAME_LENGTH: usize = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
-/// What differs between the families of addresses.
+/// Differences between the families of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Family {
     /// NFPROTO_IPV4.
     pub(crate) nfproto: u8,
-    /// What a frame's header calls it: ETH_P_IP.
+    /// Protocol number in a frame's header: ETH_P_IP.
     pub(super) protocol: u16,
-    /// Where the source begins in the IP header.
+    /// Offset of the source in the IP header.
     pub(super) source: u32,
-    /// Where the destination begins.
+    /// Offset of the destination.
     pub(super) destination: u32,
-    /// How long an address is, in bytes.
+    /// Length of an address, in bytes.
     pub(crate) length: u32,
     /// ICMP's number, and its echo request's.
     echo: (u8, u8),
@@ -73,7 +73,7 @@ impl Family {
     };
 }
 
-/// One rule.
+/// Rule as a list of expressions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rule(Attributes);
 
@@ -83,7 +83,7 @@ impl Rule {
         self.0.as_bytes()
     }
 
-    /// One expression and its attributes.
+    /// Adds an expression with its attributes.
     pub(super) fn expression(mut self, name: &str, data: impl FnOnce(&mut Attributes)) -> Self {
         self.0.nested(LIST_ELEM, |expression| {
             expression.text(EXPR_NAME, name);
@@ -147,7 +147,7 @@ impl Rule {
         self.destination(family).inside(family, net)
     }
 
-    /// Whether the address in the first register is one of `net`.
+    /// Tests if the address in the first register is one of `net`.
     fn inside(self, family: Family, net: IpNet) -> Self {
         let (mask, network) = (octets(net.netmask()), octets(net.network()));
         let zero = vec![0; mask.len()];

@@ -28,24 +28,25 @@ const ORIGIN: &str = "origin";
 /// NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN and NF_INET_FORWARD of linux/netfilter.h.
 const HOOKS: [(&str, u32, &str); 3] =
     [("prerouting", 0, ORIGIN), ("input", 1, TUNNELS), ("forward", 2, TUNNELS)];
-/// That of `raw`: before conntrack and every usual table.
+/// Priority of `raw`: before conntrack and every usual table.
 const PRIORITY: i32 = -300;
 /// Devices behind which containers and virtual machines are, or the underlay itself.
 const VIRTUAL: [&str; 3] = ["bridge", "veth", "tun"];
-/// Who sends into which network: the VNI with the reserved byte behind it, then the address.
+/// Sets of permitted senders by network: the VNI with the reserved byte behind it, then the address.
 const SETS: [(Family, &str); 2] = [(Family::V4, "carriers"), (Family::V6, "carriers6")];
 /// nft's number for the type of the first part of those keys: `mark`, four bytes.
 const MARK: u32 = 19;
-/// What nft shifts the types of a key's parts by.
+/// Number of bits by which nft shifts the types of a key's parts.
 const TYPE_BITS: u32 = 6;
-/// Where the VXLAN header has the VNI, and its last, reserved byte, which is zero: from the beginning of UDP's, in bytes.
+/// Offset of the VNI in the VXLAN header with its last, reserved byte, which is zero: from the beginning of UDP's, in
+/// bytes; and its length.
 const VNI: [u32; 2] = [12, 3];
 const RESERVED: u32 = 15;
 const ANONYMOUS_MAP: u32 = 1 | 2 | 8; // NFT_SET_ANONYMOUS, NFT_SET_CONSTANT, NFT_SET_MAP
 const INTEGER: u32 = 4;
 const VERDICTS: u32 = 0xffff_ff00;
 
-/// Who may send what.
+/// Permissions of senders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gate {
     /// The UDP port of the tunnels.
@@ -62,18 +63,18 @@ pub(crate) struct Gate {
 pub(crate) struct Carriers {
     /// The network's number.
     pub(crate) vni: Vni,
-    /// Their underlay addresses.
+    /// Underlay addresses of its hosts.
     pub(crate) hosts: BTreeSet<IpAddr>,
 }
 
-/// Why packets were refused.
+/// Reasons for which packets were refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Their sender is no host of this network.
+    /// The sender is no host of this network.
     Stranger(NetworkName),
-    /// Their sender's address is not where they came from.
+    /// The sender's address is not where the packets came from.
     Forged,
-    /// They have no VNI.
+    /// The packets have no VNI.
     Malformed,
 }
 
@@ -88,7 +89,7 @@ impl Refused {
     }
 }
 
-/// What belongs to a network has its number and its name.
+/// Mark of a network on its objects: its number and its name.
 struct Place<'a>(&'a NetworkName, Vni);
 
 impl Place<'_> {
@@ -125,7 +126,7 @@ pub(crate) fn sets() -> [&'static str; 2] {
     SETS.map(|(_, set)| set)
 }
 
-/// Who may send into what, by a set's key.
+/// Reads the network and its sender from a set's key.
 pub(crate) fn carrier_of(key: &[u8]) -> Option<(Vni, IpAddr)> {
     let (&[a, b, c, 0], host) = key.split_first_chunk::<4>()? else { return None };
     let v4 = <[u8; 4]>::try_from(host).ok().map(IpAddr::from);

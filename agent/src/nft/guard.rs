@@ -1,4 +1,4 @@
-//! What a network's bridge lets in. Pure.
+//! Guard of a network's bridge: the frames that it lets in. Pure.
 //!
 //! By a port: frames of its workload's Ethernet and IP address, nothing else. By the VXLAN device: packets from addresses
 //! that workloads of the network can have, but those of this host's own: not the gateway's, nor the network's own and the
@@ -24,12 +24,12 @@ pub(super) const FAMILY: &str = "netdev";
 /// frames of new ports.
 const FORMER_FAMILY: &str = "bridge";
 
-/// Who may send what through which port.
+/// Port and the frames that may be sent through it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Sender {
     /// The port's device.
     pub(crate) port: String,
-    /// Its number.
+    /// Number of the port.
     pub(crate) index: u32,
     /// The Ethernet address.
     pub(crate) mac: MacAddr,
@@ -44,7 +44,7 @@ pub(crate) struct Sender {
 pub(crate) struct Tunnel {
     /// The device.
     pub(crate) device: String,
-    /// Its number.
+    /// Number of the port.
     pub(crate) index: u32,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Addresses {
     pub(crate) subnet: Subnet,
     /// IPv6, where it has such.
     pub(crate) subnet6: Option<Subnet6>,
-    /// Those that are kept for services, disjoint.
+    /// Blocks that are kept for services, disjoint.
     pub(crate) services: BTreeSet<Ipv4Net>,
 }
 
@@ -127,7 +127,7 @@ fn stamped(first: &str, rules: &[String]) -> String {
 }
 
 impl Sender {
-    /// What is its own.
+    /// Returns the addresses of its own.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         [Some(self.address.into()), self.address6.map(IpAddr::from)].into_iter().flatten()
     }
@@ -167,7 +167,7 @@ pub(super) struct Chain {
 /// The chains that are there, by their devices.
 pub(super) type Chains = BTreeMap<String, Chain>;
 
-/// What is there beside the bare table.
+/// Content of the table beside the bare rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct There {
     pub(super) chains: Chains,
@@ -289,7 +289,7 @@ pub(super) fn removal() -> String {
     table::removal(FAMILY, TABLE)
 }
 
-/// What is there in the table that nft lists; `None` when the table is not this one.
+/// Reads the content of the table that nft lists; `None` when the table is not this one.
 pub(super) fn listed(text: &str, ipv6: bool) -> Option<There> {
     let (text, rows) = table::without_rows(text)?;
     let local = rows.into_values().flatten().map(|row| row.parse().ok()).collect::<Option<_>>()?;

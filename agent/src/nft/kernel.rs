@@ -32,7 +32,7 @@ pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> Result<u32, NetlinkErro
     id.ok_or_else(|| io::Error::other("nf_tables has no generation").into())
 }
 
-/// Whether `ns` has a table of this name, of whatever family.
+/// Returns true if `ns` has a table of this name, of whatever family.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

@@ -17,26 +17,26 @@ use super::rules::TABLE;
 use super::{NftError, border, guard, kernel, table};
 use crate::netlink::NetlinkError;
 
-/// What a network's rules should say.
+/// Desired rules of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// Who may send.
+    /// Senders that are permitted.
     pub(crate) senders: Senders,
     /// The device of the tunnels, once it is there.
     pub(crate) tunnel: Option<Tunnel>,
     /// The network's addresses.
     pub(crate) subnet: Subnet,
-    /// Its IPv6 addresses, where it has such.
+    /// Prefix of its IPv6 addresses, where it has such.
     pub(crate) subnet6: Option<Subnet6>,
-    /// What becomes of packets to the world outside.
+    /// Treatment of packets to the world outside.
     pub(crate) egress: Egress,
     /// The ports of the mesh itself.
     pub(crate) ports: MeshPorts,
-    /// What the network's state says beside; `None`: as was told before.
+    /// Further facts of the network's state; `None`: as was told before.
     pub(crate) told: Option<Told>,
 }
 
-/// What the rules go by beside the network itself.
+/// Facts that the rules go by beside the network itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     /// The hosts of the mesh, at which its ports are nobody's business.
@@ -45,18 +45,18 @@ pub(crate) struct Told {
     pub(crate) services: BTreeSet<Ipv4Net>,
 }
 
-/// Who may send.
+/// Change of the permitted senders.
 #[derive(Clone, Debug)]
 pub(crate) enum Senders {
-    /// These and no others.
+    /// Permits these and no others.
     Exactly(Vec<Sender>),
-    /// These, beside those that may already.
+    /// Permits these, beside those that may already.
     With(Vec<Sender>),
-    /// Those that may already, but for these ports; what is this host's own is still these addresses.
+    /// Permits those that may already, but for these ports; the addresses of this host itself are still these.
     Without(Vec<String>, BTreeSet<IpAddr>),
 }
 
-/// What is known of the rules that are there. Forgetting it costs a look, nothing else.
+/// Knowledge of the rules that are there. Forgetting it costs a look, nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The ruleset's generation when it was right.
@@ -159,12 +159,12 @@ pub(crate) fn ensure_network_rules(
     Ok(changes)
 }
 
-/// What is known of the host's rules: they were right at this generation, for these surroundings.
+/// Knowledge of the host's rules: they were right at this generation, for these surroundings.
 #[derive(Debug)]
 pub(crate) struct KnownHost {
     /// The generation.
     pub(crate) generation: u32,
-    /// What they were made for.
+    /// Surroundings that they were made for.
     pub(crate) surroundings: Surroundings,
 }
 

@@ -11,12 +11,12 @@ use crate::netlink::NetlinkError;
 use crate::netlink::netfilter::NetfilterSocket;
 use crate::seat::Seat;
 
-/// What is read of a table, in bytes: that of a network with 10,000 workloads has 4 MB.
+/// Largest listing of a table that is read, in bytes: that of a network with 10,000 workloads has 4 MB.
 const LONGEST: u64 = 16 << 20;
-/// What is read of all rules of a host.
+/// Largest listing of all rules of a host that is read.
 const LONGEST_OF_HOST: u64 = 256 << 20;
 
-/// Why rules could not be read or changed.
+/// Reasons for which rules could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
     /// There is no such program.
@@ -30,7 +30,7 @@ pub enum NftError {
     /// nft said no.
     #[error("nft refuses the rules: {0}")]
     Refused(String),
-    /// It lists more than is read.
+    /// The listing is larger than is read.
     #[error("nft lists more than {0} bytes of rules; somebody has added to them")]
     TooLong(u64),
     /// The program could not be started or talked to.

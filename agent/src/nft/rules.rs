@@ -19,9 +19,9 @@ pub struct Path {
     pub subnet: Subnet,
     /// The workload's own.
     pub address: OverlayIp,
-    /// Where it sits in its namespace.
+    /// Seat in its namespace.
     pub seat: Seat,
-    /// Where its sidecar listens: `outbound` at the seat's loopback address, the others at the workload's.
+    /// Ports of its sidecar: `outbound` at the seat's loopback address, the others at the workload's.
     pub ports: SidecarPorts,
 }
 
@@ -47,8 +47,8 @@ pub(super) fn replacing(seat: Seat, table: &str) -> String {
     table::replacing("inet", &seat.table(), table)
 }
 
-/// Whether what nft lists is this table: the same fingerprint, and as many lines, so that a rule that was added
-/// or removed by hand is seen. (Its spelling of a rule differs between versions.)
+/// Returns true if nft lists this table: the same fingerprint, and as many lines, so that a rule that was added or
+/// removed by hand is seen. (Its spelling of a rule differs between versions.)
 pub(super) fn same(listed: &str, table: &str) -> bool {
     let lines = |text: &str| text.lines().filter(|line| !line.trim().is_empty()).count();
     let fingerprint =
@@ -62,7 +62,7 @@ pub(super) fn sidecar(path: &Path) -> String {
     text(subnet.to_net(), [subnet.gateway().to_ipv4(), address.to_ipv4()], seat, ports)
 }
 
-/// What the kernel is tried with.
+/// Builds a table that the kernel is tried with.
 pub(super) fn example(seat: Seat) -> String {
     let addresses = [1, 2].map(|last| Ipv4Addr::new(10, 0, 0, last));
     text(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8), addresses, seat, SidecarPorts::default())

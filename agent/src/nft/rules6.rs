@@ -22,7 +22,7 @@ pub struct Path6 {
 }
 
 impl Path6 {
-    /// Those of the workload at `address`, in its own table.
+    /// Builds the rules of the workload at `address`, in its own table.
     #[must_use]
     pub fn new(
         subnet6: Subnet6,

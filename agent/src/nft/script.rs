@@ -29,7 +29,7 @@ struct Chain<'a> {
     rules: Vec<Vec<&'a str>>,
 }
 
-/// Where packets enter a chain, and what becomes of those that it says nothing of.
+/// Hook at which packets enter a chain, and its policy for those that no rule decides.
 #[derive(Clone, Copy)]
 struct Hook<'a> {
     kind: &'a str,
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(words(line), expected);
     }
 
-    /// What nft lists of the table after these scripts: those before it by the program, the last one as `run` says.
+    /// Lists the table after these scripts: those before it run by the program, the last one as `run` says.
     fn listed(before: &[String], last: &str, by_netlink: bool, [family, table]: [&str; 2]) -> String {
         let (hopper, ns) = (Hopper::start().unwrap(), NetNs::anonymous().unwrap());
         for script in before {

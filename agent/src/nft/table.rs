@@ -27,7 +27,7 @@ pub(super) fn removal(family: &str, name: &str) -> String {
 /// Rows of sets by the sets' names.
 pub(super) type Rows = BTreeMap<String, BTreeSet<String>>;
 
-/// What nft lists, without the rows of its sets, and those.
+/// Splits a listing of nft into the text without the rows of its sets, and those.
 pub(super) fn without_rows(listed: &str) -> Option<(String, Rows)> {
     let (mut bare, mut rest, mut sets) = (String::new(), listed, Rows::new());
     while let Some((before, after)) = rest.split_once("elements = {") {

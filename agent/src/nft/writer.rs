@@ -24,7 +24,7 @@ pub(crate) struct Writer<'a> {
     transaction: Transaction,
 }
 
-/// Where packets enter a base chain.
+/// Hook at which packets enter a base chain.
 pub(crate) struct Hook {
     /// `nat`, `filter`
     pub(crate) kind: &'static str,
@@ -34,7 +34,8 @@ pub(crate) struct Hook {
     pub(crate) priority: i32,
 }
 
-/// What tells a rule from every other: its content's checksum, kept beside it in the kernel as its comment.
+/// Computes the mark that tells a rule from every other: its content's checksum, kept beside it in the kernel as its
+/// comment.
 pub(crate) fn fingerprint(rule: &Rule) -> String {
     format!("{:08x}", crc32fast::hash(rule.as_bytes()))
 }
@@ -60,7 +61,7 @@ impl<'a> Writer<'a> {
         writer
     }
 
-    /// What follows is about this table of this family.
+    /// Directs what follows to this table of this family.
     pub(super) fn turn_to(&mut self, family: u8, table: &'a str) {
         (self.family, self.table) = (family, table);
     }
@@ -238,7 +239,7 @@ pub(crate) fn rules(
     Ok(chains)
 }
 
-/// What was kept beside a rule: a type, the length, the text.
+/// Reads the comment that was kept beside a rule: a type, the length, the text.
 fn comment(rule: &[u8]) -> Option<String> {
     attribute(rule, 7)?.get(2..).map(text)
 }

@@ -1,4 +1,4 @@
-//! One check: a connection, and an answer to a request where that is wanted.
+//! Check of an instance: a connection, and an answer to a request where that is wanted.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -7,10 +7,10 @@ use sealane_proto::types::{Check, HttpPath};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How much of an answer is read until its status must have been said.
+/// Length of an answer within which its status must have been said.
 const STATUS_LINE: usize = 256;
 
-/// Whether the instance works.
+/// Checks that the instance works.
 ///
 /// # Errors
 /// In words, why it does not.
@@ -49,7 +49,7 @@ async fn ask(stream: &mut TcpStream, place: SocketAddrV4, path: &HttpPath) -> Re
     }
 }
 
-/// What the beginning of an answer says, once it says something; `over`: there is no more of it.
+/// Judges the beginning of an answer, once it says something; `over`: there is no more of it.
 fn verdict(head: &[u8], over: bool) -> Option<Result<(), String>> {
     let status = head.get(..12).filter(|line| line.starts_with(b"HTTP/1."));
     let status = status.and_then(|line| std::str::from_utf8(&line[9..]).ok()?.parse::<u16>().ok());

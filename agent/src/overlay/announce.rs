@@ -17,11 +17,11 @@ use super::plan::{Desired, NeighbourRow, Port};
 use super::{Carried, Kernel, lock};
 use crate::netlink::{PacketSocket, Socket, checksum};
 
-/// When an announcement is made again, counted from the one before.
+/// Intervals after which an announcement is made again, each counted from the one before.
 const REPEATS: [Duration; 2] = [Duration::from_millis(1100), Duration::from_millis(1900)];
-/// How many addresses one pass announces; a change of more is a new network, where nobody is warm.
+/// Number of addresses that one pass announces; a change of more is a new network, where nobody is warm.
 const MAX_ANNOUNCED: usize = 1024;
-/// How many addresses are remembered that are not in use.
+/// Number of addresses that are remembered without being in use.
 const MAX_KNOWN: usize = 1 << 16;
 
 /// The MAC that each address had last. Addresses without a workload are remembered: warm caches do so, too.
@@ -56,7 +56,7 @@ impl Known {
         changed
     }
 
-    /// Whether `mac` is still the address's last.
+    /// Returns true if `mac` is still the address's last.
     fn is_current(&self, (address, mac): (OverlayIp, MacAddr)) -> bool {
         self.macs.get(&address) == Some(&mac)
     }

@@ -1,4 +1,4 @@
-//! What a pass over a network changed in the kernel.
+//! Changes that a pass over a network made in the kernel.
 
 use sealane_proto::types::WorkloadName;
 
@@ -36,7 +36,7 @@ impl Table {
         Self::Iptables,
     ];
 
-    /// What is in it, for people.
+    /// Describes its content, for people.
     #[must_use]
     pub(super) const fn words(self) -> &'static str {
         match self {
@@ -67,28 +67,29 @@ impl Table {
     }
 }
 
-/// What was changed.
+/// Changes of a pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     changes: [u64; Table::ALL.len()],
     /// Local workloads that have no port and whose namespace is not at its path: to be attached again.
     pub unattached: Vec<WorkloadName>,
-    /// Why workloads of the network may not reach the world outside. Inside, all is well.
+    /// Reason for which workloads of the network may not reach the world outside. Inside, all is well.
     pub egress_problem: Option<String>,
     /// Rows of other hosts' workloads that the kernel does not take, and why: those are not reached, all others are.
     pub refused_rows: Option<String>,
-    /// How the network's packets, as long as it was created with, do not fit into this host's ways to the others.
+    /// Explanation why the network's packets, as long as it was created with, do not fit into this host's ways to the
+    /// others.
     pub too_long: Option<String>,
 }
 
 impl Applied {
-    /// How many things were changed in `table`.
+    /// Returns the number of changes in `table`.
     #[must_use]
     pub fn changes(&self, table: Table) -> u64 {
         self.changes[table as usize]
     }
 
-    /// How many things were changed in all.
+    /// Returns the number of all changes.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.changes.iter().sum()

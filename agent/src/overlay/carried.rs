@@ -1,4 +1,4 @@
-//! What is kept of one network between its passes, and the passes that use it.
+//! Knowledge of one network that is kept between its passes, and the passes that use it.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use super::settled::Settled;
 use super::{Applied, OverlayError, Reason};
 use crate::nft;
 
-/// What is kept of a network between passes: what makes announcements right, and what saves a look at the rules.
+/// Knowledge that is kept of a network between passes: it makes announcements right, and saves a look at the rules.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
     pub(super) known: Known,

@@ -1,4 +1,4 @@
-//! What somebody else changed of the kernel's state and was mended: logged at once, told to people while it is recent. Pure.
+//! Changes of the kernel's state by others that were mended: logged at once, told to people while they are recent. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use super::applied::{Applied, Table};
 
-/// How long it is told.
+/// Time for which it is told.
 const RECENT: Duration = Duration::from_secs(300);
-/// How often something may be mended within that time until somebody works against the agent.
+/// Number of mendings within that time from which on somebody works against the agent.
 const OFTEN: usize = 3;
-/// How many times are remembered: whoever goes on is named all the same.
+/// Number of mendings that are remembered: whoever goes on is named all the same.
 const MOST: usize = 64;
 /// The most kinds that are remembered at once.
 const MAX_KINDS: usize = 64;
 
-/// What was mended lately, by whose it is and by table.
+/// Recent mendings, by owner and table.
 #[derive(Debug, Default)]
 pub(super) struct Drift(Mutex<BTreeMap<(String, &'static str), Mended>>);
 
-/// When something was mended within the last [`RECENT`], oldest first.
+/// Times of mendings within the last [`RECENT`], oldest first.
 #[derive(Debug, Default)]
 struct Mended(VecDeque<Instant>);
 

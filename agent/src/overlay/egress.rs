@@ -14,14 +14,14 @@ use crate::egress::{EgressError, Mended, Tunnels};
 use crate::netlink::{Address, Link, LinkRequest, Route, Socket, Sysctl};
 use crate::nft::NETWORK_LINK;
 
-/// Why the host is looked at.
+/// Reason for a look at the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// A network needs it.
     Needed,
     /// The kernel says that something has changed.
     Told,
-    /// It is time, whatever the kernel says or does not say.
+    /// The time has come, whatever the kernel says or does not say.
     Thorough,
 }
 
@@ -178,7 +178,8 @@ impl Pass<'_> {
 }
 
 impl Kernel {
-    /// What the host itself needs for the egress of its networks. Looked at when there is a reason to doubt it.
+    /// Ensures the settings that the host itself needs for the egress of its networks. Looked at when there is a reason
+    /// to doubt it.
     pub(super) fn ensure_host_egress(&self, look: Look) -> (Mended, Result<(), EgressError>) {
         let mut egress = lock(&self.egress);
         let doubtful = match look {

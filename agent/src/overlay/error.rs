@@ -1,4 +1,4 @@
-//! Why the kernel does not have what a network needs.
+//! Reasons for which the kernel does not have what a network needs.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::netlink::{NetlinkError, SysctlError};
 use crate::nft::NftError;
 use crate::seat::Interface;
 
-/// Why a network or workload could not be brought to its state. All but [`OverlayError::VniTaken`],
+/// Reasons for which a network or workload could not be brought to its state. All but [`OverlayError::VniTaken`],
 /// [`OverlayError::InterfaceTaken`] and [`OverlayError::NoSuchDevice`] may pass by themselves: try again.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
@@ -35,7 +35,7 @@ pub enum OverlayError {
     VniTaken {
         /// The network.
         network: NetworkName,
-        /// Its number.
+        /// Number of the network.
         vni: Vni,
         /// The UDP port.
         port: u16,

@@ -32,9 +32,9 @@ fn table_name(run_dir: &Path) -> String {
 pub(super) struct HostGate {
     table: String,
     wanted: Gate,
-    /// Whether it was seen what an agent before this one has left.
+    /// True once the remains of an agent before this one were seen.
     adopted: bool,
-    /// What the kernel has; nothing is known after a start or a failure.
+    /// Gate that the kernel has; nothing is known after a start or a failure.
     known: Option<Gate>,
     /// The ruleset's generation when that was so.
     generation: Option<u32>,
@@ -160,7 +160,7 @@ impl HostGate {
         Ok(())
     }
 
-    /// What the kernel has, when it is a gate and nothing else; none at all is one without networks.
+    /// Reads the kernel's gate, when it is one and nothing else; none at all is one without networks.
     fn read(&self, socket: &mut NetfilterSocket) -> Result<Option<Gate>, NetlinkError> {
         let chains = writer::rules(socket, &self.table)?;
         let found = Gate { networks: self.networks(socket, &chains)?, ..self.wanted.clone() };

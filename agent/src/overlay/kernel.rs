@@ -16,23 +16,23 @@ use super::ways::Ways;
 use super::{OverlayConfig, lock};
 use crate::layout::NETNS;
 
-/// What the files of networks' namespaces begin with; a workload's has a dot, which no name has.
+/// Prefix of the files of networks' namespaces; a workload's has a dot, which no name has.
 const NETWORK_PREFIX: &str = "net-";
 
-/// How the kernel is reached.
+/// Handles by which the kernel is reached.
 #[derive(Debug)]
 pub(super) struct Kernel {
     pub(super) config: OverlayConfig,
     pub(super) hopper: Arc<Hopper>,
-    /// Where the underlay is: the outer sockets of the VXLAN devices live there.
+    /// Namespace of the underlay: the outer sockets of the VXLAN devices live there.
     pub(super) host: NetNs,
-    /// What the host needs so that packets of its networks leave.
+    /// Settings that the host needs so that packets of its networks leave.
     pub(super) egress: Mutex<crate::egress::Host>,
-    /// Who may send into its networks.
+    /// Gate of its networks' senders.
     pub(super) gate: Mutex<HostGate>,
-    /// Where control is, as far as this host knows.
+    /// Addresses of control, as far as this host knows.
     pub(super) control: Mutex<BTreeSet<SocketAddr>>,
-    /// How long packets to the other hosts may be.
+    /// Sizes of packets to the other hosts.
     pub(super) ways: Mutex<Ways>,
     /// The networks' namespaces: whoever removes a handle's name removes nothing else.
     pub(super) handles: Mutex<HashMap<NetworkName, NetNs>>,

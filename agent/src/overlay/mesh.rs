@@ -1,4 +1,4 @@
-//! What workloads must not reach of the mesh itself: control, metrics, what hosts say to each other.
+//! Addresses of the mesh itself that workloads must not reach: control, metrics, the hosts' own conversation.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +12,12 @@ use crate::nft::MeshPorts;
 /// chose others.
 const USUAL: [u16; 4] = [7443, 7444, 9464, 9465];
 
-/// How many addresses of control are kept in mind.
+/// Number of control's addresses that are kept in mind.
 const MAX_CONTROL: usize = 64;
 
 impl Kernel {
-    /// Where hosts of the mesh are, as far as this host knows: those of a network, control, and whoever is on the network
-    /// beneath with this one.
+    /// Collects the addresses of the mesh's hosts, as far as this host knows: those of a network, control, and whoever is
+    /// on the network beneath with this one.
     pub(super) fn hosts_of_mesh(&self, carriers: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Net> {
         let control = lock(&self.control);
         let known = carriers.iter().copied().chain(control.iter().map(SocketAddr::ip));

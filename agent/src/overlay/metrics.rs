@@ -1,4 +1,4 @@
-//! What the overlay says of itself.
+//! Metrics of the overlay.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,7 @@ pub(super) struct Metrics {
     fdb_rows: IntGaugeVec,
     neighbours: IntGaugeVec,
     apply_seconds: Histogram,
-    /// What was mended lately.
+    /// Recent mendings.
     pub(super) recent: Arc<Drift>,
 }
 
@@ -71,7 +71,7 @@ impl Metrics {
         self.apply_seconds.observe(seconds);
     }
 
-    /// `whose` state it was, such as `network shop`.
+    /// Counts mendings; `whose` names the owner of the state, such as `network shop`.
     pub(super) fn count_drift(&self, whose: &str, applied: &Applied) {
         self.recent.handle(whose, applied, Instant::now());
         for table in Table::ALL {

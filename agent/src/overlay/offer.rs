@@ -11,7 +11,7 @@ use super::{Kernel, Overlay, OverlayError, Table, blocking};
 use crate::netlink::{Link, LinkRequest, Socket};
 use crate::seat::DeviceName;
 
-/// What the outer ends' names begin with.
+/// Prefix of the outer ends' names.
 const OUTER: &str = "slo";
 /// And the inner ends'.
 const INNER: &str = "sli";
@@ -19,7 +19,7 @@ const INNER: &str = "sli";
 /// A pair that is made for a runtime. No other one of the host has its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Its number, of which the lower 48 bits count.
+    /// Number of the offer, of which the lower 48 bits count.
     pub number: u64,
     /// The inner end's Ethernet address.
     pub mac: MacAddr,
@@ -36,7 +36,7 @@ fn number(device: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// Whether both are ends of one pair.
+/// Returns true if both are ends of one pair.
 fn are_ends(outer: &Link, inner: &Link) -> bool {
     is_port(outer) && is_port(inner) && outer.peer == Some(inner.index) && inner.peer == Some(outer.index)
 }

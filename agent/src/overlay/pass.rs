@@ -1,4 +1,4 @@
-//! One pass over a network: bridge, VXLAN device and their settings.
+//! Pass over a network: bridge, VXLAN device and their settings.
 
 use std::io;
 use std::mem::discriminant;
@@ -340,7 +340,7 @@ pub(super) fn ensure_only_address(
     Ok(wrong.len() + usize::from(right.is_empty()))
 }
 
-/// Whether the kernel lists a setting with another value. One that it does not list it does not know.
+/// Returns true if the kernel lists a setting with another value. One that it does not list it does not know.
 pub(super) fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
     wanted.iter().any(|wanted| {
         actual.iter().any(|actual| discriminant(actual) == discriminant(wanted) && actual != wanted)

@@ -1,4 +1,4 @@
-//! What the kernel should have for a network, and how that differs from what it has. Pure.
+//! Desired state of the kernel for a network, and its difference from the actual one. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::seat::{Interface, Seat, number};
 /// The network's own devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// Its VXLAN network identifier.
+    /// VXLAN network identifier.
     pub vni: Vni,
     /// The MTU of every device, in bytes.
     pub mtu: u32,
@@ -25,18 +25,18 @@ pub struct Base {
     pub gateway_mac: MacAddr,
     /// The network's addresses.
     pub subnet: Subnet,
-    /// Its IPv6 addresses.
+    /// Prefix of its IPv6 addresses.
     pub subnet6: Option<Subnet6>,
-    /// What becomes of packets to the world outside.
+    /// Treatment of packets to the world outside.
     pub egress: Egress,
 }
 
 /// A workload of this host and where it sits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// What everybody knows of it.
+    /// Workload as everybody knows it.
     pub workload: Workload,
-    /// Its place in its namespace.
+    /// Seat in its namespace.
     pub seat: Seat,
 }
 
@@ -45,21 +45,21 @@ pub struct Local {
 pub struct Port {
     /// The device's name, see [`port_name`].
     pub name: String,
-    /// Whose it is.
+    /// Workload of the port.
     pub workload: WorkloadName,
     /// The workload's address.
     pub address: OverlayIp,
     /// The workload's Ethernet address.
     pub mac: MacAddr,
-    /// Its interface, inside.
+    /// Interface inside.
     pub interface: Interface,
 }
 
 /// A row that is found by a key: there is one of each key.
 pub trait Row: Copy + Ord {
-    /// What finds it.
+    /// Key by which it is found.
     type Key: Ord;
-    /// Its key.
+    /// Returns its key.
     fn key(&self) -> Self::Key;
 }
 
@@ -75,9 +75,9 @@ pub struct FdbRow {
 /// A remote workload's address and MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NeighbourRow {
-    /// Its address.
+    /// IP address of the neighbour.
     pub address: IpAddr,
-    /// Its MAC.
+    /// Ethernet address of the neighbour.
     pub mac: MacAddr,
 }
 
@@ -122,7 +122,7 @@ pub struct Desired {
     pub fdb: BTreeSet<FdbRow>,
     /// The VXLAN device's neighbours: no address twice.
     pub neighbours: BTreeSet<NeighbourRow>,
-    /// How many other hosts are sent to.
+    /// Number of other hosts that are sent to.
     pub peers: usize,
     /// The other hosts that carry the network: whose packets are let in.
     pub carriers: BTreeSet<IpAddr>,
@@ -156,7 +156,7 @@ impl Base {
         }
     }
 
-    /// One of the network's addresses on a device, and its twin where there is IPv6.
+    /// Pairs one of the network's addresses on a device with its twin where there is IPv6.
     pub(super) fn both(&self, index: u32, address: OverlayIp) -> impl Iterator<Item = Address> + use<> {
         let ipv4 = Address { index, address: address.to_ipv4().into(), prefix_len: self.prefix_len };
         let twin = self.subnet6.map(|subnet6| Address {
@@ -167,8 +167,8 @@ impl Base {
         [Some(ipv4), twin].into_iter().flatten()
     }
 
-    /// Whether the port's workload has the gateway's Ethernet address: it gets no frames, for the gateway would get
-    /// none otherwise.
+    /// Returns true if the port's workload has the gateway's Ethernet address: it gets no frames, for the gateway would
+    /// get none otherwise.
     pub(super) fn is_gateway(&self, port: &Port) -> bool {
         port.mac == self.gateway_mac
     }
@@ -208,7 +208,7 @@ pub fn port_name(workload: &WorkloadName) -> String {
     format!("w{:012x}", number(workload.as_str()) >> 16)
 }
 
-/// What the host `node` should have for the snapshot's network when `local` runs on it.
+/// Computes the desired state of the host `node` for the snapshot's network when `local` runs on it.
 ///
 /// `local` is what this host knows of itself and wins over the snapshot: a remote workload with the address or
 /// MAC of a local one, or of the gateway, is stale. So is a workload of a host that the snapshot does not list.
@@ -258,8 +258,8 @@ pub fn carriers(snapshot: &NetworkSnapshot, node: &NodeName) -> BTreeSet<IpAddr>
     others.map(|other| other.underlay.to_ip()).collect()
 }
 
-/// How to make `actual` into `desired`. A row that stands alone under its key is replaced, not removed, so that
-/// there is no moment without one.
+/// Computes the changes that make `actual` into `desired`. A row that stands alone under its key is replaced, not
+/// removed, so that there is no moment without one.
 #[must_use]
 pub fn diff<R: Row>(desired: &BTreeSet<R>, actual: &BTreeSet<R>) -> Diff<R> {
     let add: Vec<R> = desired.difference(actual).copied().collect();

@@ -13,7 +13,7 @@ use crate::seat::Owner;
 /// Below it, an interface has no IPv6 (RFC 8200, section 5).
 const IPV6_MTU: u32 = 1280;
 
-/// Whether a device of a network's namespace is a workload's port.
+/// Returns true if a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
     link.kind == Some(InfoKind::Veth) && link.name != NETWORK_LINK
 }
@@ -128,7 +128,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether the port and the workload's interface are there and each other's ends.
+    /// Returns true if the port and the workload's interface are there and each other's ends.
     fn is_pair(&self, port: &Port, inside: &[Link]) -> bool {
         let outer = self.link(&port.name);
         let inner = inside.iter().find(|link| port.interface.is_named(&link.name));
@@ -140,7 +140,7 @@ impl Pass<'_> {
         })
     }
 
-    /// One request makes both ends, each in its namespace: there is no half of it to clean up.
+    /// Creates both ends by one request, each in its namespace: there is no half of it to clean up.
     fn create_pair(
         &mut self,
         base: &Base,

@@ -1,4 +1,4 @@
-//! What this host must offer, found out by really making it in a namespace that goes right away.
+//! Requirements on this host, tried by really making everything in a namespace that goes right away.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -25,18 +25,18 @@ pub enum Missing {
     Device {
         /// vxlan, bridge or veth.
         kind: &'static str,
-        /// What the kernel said.
+        /// Error of the kernel.
         reason: String,
     },
     /// nftables, the program or the kernel's part.
     #[error(transparent)]
     Nft(#[from] NftError),
-    /// What keeps strangers out of tunnels.
+    /// The gate that keeps strangers out of tunnels cannot be made.
     #[error(
         "the gate of tunnels cannot be made: {0}; load what it needs with `modprobe nf_tables nft_fib_inet nft_objref`"
     )]
     Gate(#[source] NetlinkError),
-    /// What balances service addresses.
+    /// The rules that balance service addresses cannot be made.
     #[error(transparent)]
     Services(#[from] ServiceError),
     /// Kernel settings cannot be written.
@@ -44,7 +44,7 @@ pub enum Missing {
     Sysctl(io::Error),
 }
 
-/// Whether everything is there that overlay networks and sidecars need. Blocks for some milliseconds.
+/// Checks that everything is there that overlay networks and sidecars need. Blocks for some milliseconds.
 ///
 /// # Errors
 /// With everything that is missing.

@@ -94,7 +94,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Who may send through the port; `None` while it has no device.
+    /// Describes the frames that may be sent through the port; `None` while it has no device.
     fn sender(&self, base: &Base, port: &Port) -> Option<Sender> {
         Some(Sender {
             port: port.name.clone(),
@@ -131,7 +131,8 @@ const OF_NETWORKS: [(&str, &str, &str); 4] = [
 ];
 
 impl Overlay {
-    /// What the rules of every network on this host, and its gate, have dropped and refused, as series.
+    /// Gathers the packets that the rules of every network on this host, and its gate, have dropped and refused, as
+    /// series.
     pub(crate) async fn counted(&self) -> Vec<Family> {
         let kernel = self.kernel.clone();
         let counting = move || (kernel.counted(), kernel.refused());
@@ -167,7 +168,7 @@ fn family(
 }
 
 impl super::Kernel {
-    /// What the gate has refused; nothing while there is none.
+    /// Reads the packets that the gate has refused; nothing while there is none.
     fn refused(&self) -> Vec<(Refused, u64)> {
         let counted = self.gate_counters().unwrap_or_default();
         counted

@@ -1,4 +1,5 @@
-//! What a whole pass has left in the kernel, by which the next change costs what it changes and not what there is.
+//! Result of a whole pass in the kernel, by which the next change costs as much as it changes and not as much as there
+//! is.
 //!
 //! The kernel is read as a whole by the first pass, by every look ([`Reason::Audit`](super::Reason)) and after an error.
 
@@ -13,7 +14,7 @@ use super::plan::{Base, Desired, Port};
 use super::{Applied, Carried, Kernel, OverlayError, Table};
 use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
 
-/// What is there, as far as this process knows.
+/// State of the kernel, as far as this process knows.
 #[derive(Debug)]
 pub(super) struct Settled {
     desired: Desired,
@@ -23,7 +24,7 @@ pub(super) struct Settled {
 }
 
 impl Settled {
-    /// What a pass has left; `None` when something of it is to be tried again.
+    /// Records the result of a pass; `None` when something of it is to be tried again.
     pub(super) fn of(pass: &Pass<'_>, desired: Desired, devices: Devices) -> Option<Self> {
         let made = desired.ports.iter().filter(|port| pass.link(&port.name).is_some());
         let ports = made.map(|port| (port.name.clone(), port.clone())).collect();
@@ -36,7 +37,7 @@ impl Settled {
         (self.desired.base == *base).then_some(self.devices)
     }
 
-    /// What is wanted without the ports of workloads that are just coming: they are made with their workloads.
+    /// Leaves out the ports of workloads that are just coming: they are made with their workloads.
     pub(super) fn standing(&self, desired: &Desired) -> Desired {
         let mut standing = desired.clone();
         standing.ports.retain(|port| self.ports.contains_key(&port.name));

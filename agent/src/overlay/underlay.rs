@@ -8,7 +8,7 @@ use sealane_proto::types::UnderlayAddr;
 use super::{Overlay, OverlayError, blocking};
 use crate::netlink::{NetlinkError, Socket};
 
-/// What VXLAN adds to a frame over IPv4: outer IP 20, UDP 8, VXLAN 8 and the inner Ethernet header 14 (RFC 7348).
+/// Bytes that VXLAN adds to a frame over IPv4: outer IP 20, UDP 8, VXLAN 8 and the inner Ethernet header 14 (RFC 7348).
 const OVERHEAD_IPV4: u32 = 50;
 /// The same over IPv6.
 const OVERHEAD_IPV6: u32 = 70;
@@ -26,7 +26,7 @@ pub struct Underlay {
     pub prefix_len: u8,
 }
 
-/// Why there is no underlay.
+/// Reasons for which there is no underlay.
 #[derive(Debug, thiserror::Error)]
 pub enum UnderlayError {
     /// No device of this host has the address.
@@ -37,9 +37,9 @@ pub enum UnderlayError {
     /// The host has no route.
     #[error("no route from this host to {to}: {source}; hint: give this host's address to --underlay")]
     NoRoute {
-        /// Where to.
+        /// Destination.
         to: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The kernel could not be asked.
@@ -48,7 +48,7 @@ pub enum UnderlayError {
 }
 
 impl Overlay {
-    /// Whether the host has an address.
+    /// Returns true if the host has an address.
     ///
     /// # Errors
     /// When the kernel cannot be asked.

@@ -1,4 +1,4 @@
-//! What the host itself must have, looked at in time and whenever somebody changes it.
+//! Watch over the host's own settings, looked at in time and whenever somebody changes them.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::{Overlay, OverlayError, blocking};
 use crate::egress::EgressError;
 use crate::netlink::{NetlinkError, Notices, Subject};
 
-/// How long changes of the host's count as one.
+/// Time within which changes of the host's count as one.
 const TOGETHER: Duration = Duration::from_millis(50);
 /// On a host that changes all the time, as one with short-lived containers does, looks take one part in so many of a
 /// processor's time.
@@ -20,10 +20,10 @@ const REST: u32 = 10;
 /// Something that the host itself must have could not be mended.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// Its gate.
+    /// The gate cannot be set up.
     #[error("strangers may send into networks of this host: {0}")]
     Gate(#[from] NetlinkError),
-    /// What lets packets out.
+    /// The rules that let packets out cannot be set up.
     #[error("workloads may not reach the world outside: {0}")]
     Egress(#[from] EgressError),
 }

@@ -1,4 +1,4 @@
-//! How long packets to the other hosts may be: by the ways to them, not by the device that has the address.
+//! Sizes of packets to the other hosts: by the ways to them, not by the device that has the address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Kernel, Overlay, OverlayError, Underlay, lock};
 use crate::netlink::{Link, Socket};
 
-/// How many ways are looked at: they differ by device, not by host.
+/// Number of ways that are looked at: they differ by device, not by host.
 const MOST: usize = 256;
 
 /// The ways of this host.
@@ -19,7 +19,7 @@ const MOST: usize = 256;
 pub(super) struct Ways {
     /// The other hosts of its networks.
     peers: BTreeMap<NetworkName, BTreeSet<IpAddr>>,
-    /// What the last look has shown, until something changes.
+    /// Result of the last look, until something changes.
     seen: Option<Seen>,
     told: watch::Sender<Option<Mtu>>,
 }
@@ -36,7 +36,8 @@ struct Seen {
 }
 
 impl Overlay {
-    /// What this host's ways to the others allow inside a tunnel, as far as that was looked at.
+    /// Returns the largest packet that this host's ways to the others allow inside a tunnel, as far as that was looked
+    /// at.
     #[must_use]
     pub fn mtu(&self) -> watch::Receiver<Option<Mtu>> {
         lock(&self.kernel.ways).told.subscribe()
@@ -63,7 +64,7 @@ impl Kernel {
         Ok(others.map_or(own, |others| own.min(others.into())))
     }
 
-    /// How the network's packets do not fit into this host's ways, if they do not.
+    /// Explains how the network's packets do not fit into this host's ways, if they do not.
     pub(super) fn too_long(&self, network: &Network) -> Option<String> {
         let (mtu, own) = (network.mtu?, self.seen(|seen| seen.inner).ok()?);
         (u32::from(mtu) > own).then(|| format!("{mtu} bytes, and {own} fit"))

@@ -11,9 +11,9 @@ use sealane_proto::document::{Document, DocumentId, ServiceDocument};
 
 use super::{ReadDocuments, RegisterError};
 
-/// What is read; the endings are those that `sealane apply` reads of a folder.
+/// Endings of files that are read: those that `sealane apply` reads of a folder.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
-/// How many files are read.
+/// Number of files that are read.
 const MOST: usize = 1_000;
 
 /// By what a file is known to be as it was: its number, size and times.
@@ -24,7 +24,7 @@ struct Known {
     stamp: Stamp,
     /// As it was last understood; `None`: it never was.
     documents: Option<Vec<ServiceDocument>>,
-    /// What is wrong with it now.
+    /// Fault of its present content.
     flaw: Option<String>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Files {
     folder: PathBuf,
     read: ReadDocuments,
     known: BTreeMap<PathBuf, Known>,
-    /// Why not all of them are read.
+    /// Reason for which not all of them are read.
     trouble: Option<String>,
     /// Control has not taken what there is now; every look that finds something new says so.
     pub(super) due: bool,
@@ -99,12 +99,12 @@ impl Files {
         self.known.iter().flat_map(of).collect()
     }
 
-    /// Whether there may be services that are not known: in files that were never understood, or not read.
+    /// Returns true if there may be services that are not known: in files that were never understood, or not read.
     pub(super) fn are_partial(&self) -> bool {
         self.trouble.is_some() || self.known.values().any(|known| known.documents.is_none())
     }
 
-    /// What is wrong, a sentence each.
+    /// Describes the faults, a sentence each.
     pub(super) fn flaws(&self) -> BTreeMap<String, String> {
         let flaws = self.known.iter().filter_map(|(path, known)| {
             let flaw = known.flaw.as_ref()?;

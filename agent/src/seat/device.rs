@@ -13,7 +13,7 @@ pub struct DeviceName {
     len: u8,
 }
 
-/// Why a text is not the name of a device.
+/// Reason for which a text is not the name of a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no name of an interface: it has 1 to 15 ASCII letters, digits and signs, none of them `/`, `:`, `\"` or `\\`, and is not `.` or `..`"

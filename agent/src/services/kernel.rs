@@ -15,7 +15,7 @@ use crate::nft::expression::{Family, octets};
 use crate::nft::kernel;
 use crate::nft::writer::{self, elements};
 
-/// What a transaction is for.
+/// Purpose of a transaction, for its errors.
 const BALANCE: &str = "balance service addresses";
 
 /// The table of one network in one namespace.
@@ -26,7 +26,7 @@ pub(super) struct Namespace<'a> {
     pub(super) network: &'a NetworkName,
 }
 
-/// What the kernel has of a table: the rules of its chains by their names, where its ports lead, its addresses.
+/// Content of a table in the kernel: the rules of its chains by their names, the targets of its ports, its addresses.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     chains: BTreeMap<String, Vec<String>>,
@@ -34,7 +34,7 @@ struct Found {
     vips: BTreeMap<Vec<u8>, String>,
 }
 
-/// What the kernel has where a table is wanted.
+/// State of the kernel where a table is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Present {
     /// Just this table, or none where none is needed: with the first table of its kind the kernel begins to track every
@@ -47,7 +47,7 @@ pub(super) enum Present {
 }
 
 impl Found {
-    /// What a table looks like when it is there.
+    /// Renders a table as it looks when it is there.
     fn of(table: &ServiceTable) -> Self {
         let services = table.ports.iter();
         Self {
@@ -65,7 +65,7 @@ impl Namespace<'_> {
         NetfilterSocket::open(self.hopper, self.netns)
     }
 
-    /// What the kernel has where this table is wanted.
+    /// Reads the state of the kernel where this table is wanted.
     pub(super) fn look(&self, wanted: &ServiceTable) -> Result<Present, NetlinkError> {
         let name = ruleset::table_name(self.network);
         match read(&mut self.open()?, &name) {

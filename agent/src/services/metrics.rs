@@ -1,4 +1,4 @@
-//! What the kernel's balancing says of itself.
+//! Metrics of the kernel's balancing.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
 

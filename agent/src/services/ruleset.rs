@@ -23,7 +23,7 @@ const OUTPUT: u32 = 3;
 /// Before and after the sidecar's rules, which are at the usual -100 (dstnat).
 const BEFORE_DSTNAT: i32 = -110;
 const AFTER_DSTNAT: i32 = -90;
-/// How the nft program calls types, by which it shows elements: of verdicts, ports, transports and numbers.
+/// Numbers of types in the nft program, by which it shows elements: of verdicts, ports, transports and numbers.
 const VERDICTS: u32 = 0xffff_ff00;
 const PORT: u32 = 13;
 const PROTOCOL: u32 = 12;

@@ -1,4 +1,4 @@
-//! What the kernel is to know of a network's services: which of their ports lead to whom. Immutable, pure.
+//! Service ports of a network and their endpoints, as the kernel is to know them. Immutable, pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ pub struct Mapped {
     pub port: u16,
 }
 
-/// Who serves a port.
+/// Endpoints of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Backends {
     /// The name of the chain that chooses one: it says everything that the chain does, so that a chain of this name
@@ -27,18 +27,18 @@ pub(super) struct Backends {
     pub(super) chain: String,
     /// None of them weighs 0; sorted, not empty.
     pub(super) endpoints: Vec<Endpoint>,
-    /// Whether one of them listens at another port than the service's.
+    /// True if one of them listens at another port than the service's.
     pub(super) elsewhere: bool,
 }
 
-/// One of those who serve a port.
+/// Endpoint of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Endpoint {
-    /// Where.
+    /// Address of the endpoint.
     pub(super) address: IpAddr,
     /// At which port.
     pub(super) port: u16,
-    /// Its share.
+    /// Share of the endpoint.
     pub(super) weight: Weight,
 }
 
@@ -148,24 +148,25 @@ impl ServiceTable {
         Self { vips: [vip].into(), ports: [(mapped, backends)].into(), ..Self::default() }
     }
 
-    /// Whether the network has no services.
+    /// Returns true if the network has no services.
     pub(super) fn is_idle(&self) -> bool {
         self.vips.is_empty()
     }
 
-    /// How many ports can be reached.
+    /// Returns the number of ports that can be reached.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ports.len()
     }
 
-    /// Whether no port can be reached.
+    /// Returns true if no port can be reached.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ports.is_empty()
     }
 
-    /// Whether a flow to `mapped` may go on to `answerer`: it serves the port there, or the port is no service's.
+    /// Returns true if a flow to `mapped` may go on to `answerer`: it serves the port there, or the port is no
+    /// service's.
     #[must_use]
     pub fn serves(&self, mapped: Mapped, answerer: SocketAddr) -> bool {
         match self.ports.get(&mapped) {
@@ -174,8 +175,8 @@ impl ServiceTable {
         }
     }
 
-    /// Whether each port of `other` leads here to some of those who serve it there and to nobody else, and no address is
-    /// missing: the names of that state can be told.
+    /// Returns true if each port of `other` leads here to some of those who serve it there and to nobody else, and no
+    /// address is missing: the names of that state can be told.
     #[must_use]
     pub(super) fn leads_where(&self, other: &Self) -> bool {
         let leads = |(mapped, wanted): (&Mapped, &Backends)| {
@@ -184,8 +185,8 @@ impl ServiceTable {
         self.blocks == other.blocks && other.vips.is_subset(&self.vips) && other.ports.iter().all(leads)
     }
 
-    /// Whether flows of datagrams that began under `before` may have to leave who answers them: an endpoint left,
-    /// or a port is served that was not.
+    /// Returns true if flows of datagrams that began under `before` may have to leave who answers them: an endpoint
+    /// left, or a port is served that was not.
     #[must_use]
     pub fn strands(&self, before: &Self) -> bool {
         let datagrams = |table: &Self| {
@@ -222,7 +223,7 @@ impl Backends {
         Some(Self { chain, endpoints, elsewhere })
     }
 
-    /// Whether all of these endpoints are among the others.
+    /// Returns true if all of these endpoints are among the others.
     fn meets(&self, others: &Self) -> bool {
         self.endpoints.iter().all(|known| others.has(known.place()))
     }

@@ -15,12 +15,12 @@ use super::supervisor::GRACE;
 use crate::certs::WorkloadIdentity;
 use crate::host::Effective;
 
-/// How long connections may stay with a sidecar that another one has followed.
+/// Time for which connections may stay with a sidecar that another one has followed.
 const LEAVE: Duration = Duration::from_secs(600);
-/// How much longer it may take to say that it has left.
+/// Further time that it may take to say that it has left.
 const LATE: Duration = Duration::from_secs(5);
 
-/// What a sidecar of a workload is told.
+/// Messages to a sidecar of a workload.
 #[derive(Clone, Debug)]
 pub(super) struct Feed {
     pub(super) key: Key,
@@ -30,7 +30,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Its newest identity.
+    /// Builds the message with its newest identity.
     pub(super) fn identity(&mut self) -> Down {
         Down::Identity(self.identity.borrow_and_update().to_message())
     }

@@ -15,12 +15,12 @@ use super::Key;
 const MAX_NAMED: usize = 500;
 /// The most series that are kept of workloads that ended.
 const MAX_KEPT: usize = 5000;
-/// How long the series of workloads that ended are kept when nothing is added.
+/// Time for which the series of workloads that ended are kept when nothing is added.
 const KEPT: Duration = Duration::from_secs(3600);
 /// The workload of series that several share; no workload's name has an underscore.
 pub(super) const OTHER: &str = "_other";
 
-/// What is remembered between scrapes.
+/// Series that are remembered between scrapes.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     named: BTreeSet<Key>,
@@ -60,8 +60,8 @@ impl Ledger {
         }
     }
 
-    /// What to show: the series of sidecars that answered, each with its network and workload, and what is kept of
-    /// those that ended.
+    /// Merges the series to show: those of sidecars that answered, each with its network and workload, and those that
+    /// are kept of sidecars that ended.
     pub(super) fn expose(&mut self, live: Vec<(Key, Vec<Family>)>, now: Instant) -> Vec<Family> {
         self.ended.retain(|_, ended| now.duration_since(ended.added) < KEPT);
         let mut shown = Vec::new();

@@ -1,4 +1,4 @@
-//! What sidecars are told of their networks, counted.
+//! Counters of the configurations that sidecars are told.
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use sealane_proto::sidecar::Down;
@@ -39,7 +39,7 @@ impl ToldMetrics {
     }
 }
 
-/// What a configuration is called in metrics.
+/// Names the kind of a configuration in metrics.
 pub(super) fn kind(message: &Down) -> Option<&'static str> {
     match message {
         Down::Config(_) => Some("state"),

@@ -104,7 +104,7 @@ impl SidecarProcess {
         self.move_record(&format!("{name}{LEAVING}{}.pid", self.pid()))
     }
 
-    /// It is not followed after all.
+    /// Takes back the mark that another one follows it.
     pub(super) fn come_back(&mut self, key: &Key) -> io::Result<()> {
         self.move_record(&format!("{}.pid", key.record_name()))
     }
@@ -116,7 +116,7 @@ impl SidecarProcess {
         Ok(())
     }
 
-    /// Whether it runs the program that this agent does: another file is another build.
+    /// Returns true if it runs the program that this agent does: another file is another build.
     pub(super) fn is_of_this_program(&self) -> io::Result<bool> {
         let [own, other] = ["self".to_owned(), self.pid().to_string()]
             .map(|process| fs::metadata(Path::new("/proc").join(process).join("exe")));
@@ -149,7 +149,7 @@ pub(super) fn record(run_dir: &Path, name: &str, process: &Process) -> io::Resul
     Ok(record)
 }
 
-/// Whether the recorded sidecar of this name runs.
+/// Returns true if the recorded sidecar of this name runs.
 pub(super) fn runs(run_dir: &Path, name: &str) -> bool {
     recorded(&place(run_dir, name)).is_some()
 }
@@ -197,7 +197,7 @@ pub(super) fn recorded_pids(run_dir: &Path) -> io::Result<BTreeSet<u32>> {
     Ok(records.iter().filter_map(|record| Some(recorded(record)?.pid())).collect())
 }
 
-/// Whom the sidecar of a record serves (`<network>.<workload>`), followed by another one or not.
+/// Returns the workload of a record's sidecar (`<network>.<workload>`), followed by another one or not.
 fn served(name: &str) -> &str {
     name.split_once(LEAVING).map_or(name, |(served, _)| served)
 }

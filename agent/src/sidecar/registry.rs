@@ -1,4 +1,4 @@
-//! Where sidecars connect to, and which of them belongs to whom.
+//! Accepts sidecar connections and routes each to its supervisor.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,19 +18,19 @@ use super::Key;
 use super::ledger::Ledger;
 use super::supervisor::Command;
 
-/// How long a connection may take to say who it is.
+/// Limit for the introduction of a connection.
 const HELLO: Duration = Duration::from_secs(5);
-/// How long a sidecar may take to say its metrics.
+/// Limit for a sidecar's metrics.
 const COLLECT: Duration = Duration::from_secs(1);
 
 /// A sidecar that has said hello.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    /// Its first message.
+    /// First message.
     pub(crate) hello: Hello,
     /// The connection.
     pub(crate) channel: Channel<Down, Up>,
-    /// Its process, by the kernel's word.
+    /// Process, by the kernel's word.
     pub(crate) pid: u32,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Connected {
 struct Entry {
     connections: mpsc::Sender<Connected>,
     commands: mpsc::Sender<Command>,
-    /// Its version, when it runs another program than this agent.
+    /// Version, when it runs another program than this agent.
     other: Option<String>,
 }
 
@@ -167,7 +167,7 @@ impl Registry {
         .collect()
     }
 
-    /// What each sidecar that answers says.
+    /// Collects the metrics of each sidecar that answers.
     async fn ask_all(&self) -> Vec<(Key, Measured)> {
         let all: Vec<_> =
             self.lock().iter().map(|(key, entry)| (key.clone(), entry.commands.clone())).collect();

@@ -48,14 +48,14 @@ pub(crate) fn stop_unrecorded(run_dir: &Path, known: impl Fn(&str) -> bool) -> i
     Ok(())
 }
 
-/// Whether a command line is that of a sidecar of this agent's that is not recorded.
+/// Returns true if a command line is that of a sidecar of this agent's that is not recorded.
 fn is_stray(pid: u32, recorded: &BTreeSet<u32>, line: &[u8], socket: &Path) -> bool {
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).skip(1).take(3).collect();
     let socket = socket.as_os_str().as_encoded_bytes();
     words == [b"proxy".as_slice(), b"--agent-socket", socket] && !recorded.contains(&pid)
 }
 
-/// Whom a sidecar serves, as its command line has it: `<network>.<workload>`.
+/// Reads the workload of a sidecar from its command line: `<network>.<workload>`.
 fn served(line: &[u8]) -> Option<String> {
     let words: Vec<&str> =
         line.split(|byte| *byte == 0).map(str::from_utf8).collect::<Result<_, _>>().ok()?;

@@ -1,4 +1,4 @@
-//! One sidecar's life: started or adopted, fed with configurations and identities, drained, or started again.
+//! Life of one sidecar: started or adopted, fed with configurations and identities, drained, or started again.
 
 mod succession;
 mod talk;
@@ -28,29 +28,29 @@ use crate::host::Effective;
 use succession::Followed;
 use talk::End;
 
-/// How much longer than its deadline a drain may take before the sidecar is killed.
+/// Time beyond its deadline that a drain may take before the sidecar is killed.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-/// What somebody wants of a sidecar.
+/// Request to a sidecar's supervisor.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Its series, and its trouble.
+    /// Asks for its series, and its trouble.
     Collect(oneshot::Sender<Measured>),
     /// Another one in its place, without an end to what it carries; a sentence says why not.
     Restart(oneshot::Sender<Result<(), String>>),
-    /// Its end: no new work, then whatever is left after the deadline is cut off.
+    /// Ends it: no new work, then whatever is left after the deadline is cut off.
     Drain {
-        /// How long work in progress may take.
+        /// Limit for work in progress.
         deadline: Duration,
     },
 }
 
-/// What a sidecar is made of.
+/// Parts that a sidecar is made of.
 #[derive(Debug)]
 pub(crate) struct SidecarParts {
-    /// Whom it serves.
+    /// Workload that it serves.
     pub(crate) key: Key,
-    /// Where it runs.
+    /// Namespace that it runs in.
     pub(crate) netns: NetNs,
     /// The agent's run directory.
     pub(crate) run_dir: PathBuf,
@@ -60,18 +60,18 @@ pub(crate) struct SidecarParts {
     pub(crate) hopper: Arc<Hopper>,
     /// The mesh.
     pub(crate) trust_domain: TrustDomain,
-    /// What it needs to begin, once that is there; without it the sidecar ends.
+    /// Equipment that it needs to begin, once that is there; without it the sidecar ends.
     pub(crate) equipment: oneshot::Receiver<Equipment>,
-    /// What it works by.
+    /// State that it works by.
     pub(crate) effective: watch::Receiver<Arc<Effective>>,
     /// Counts what it is told.
     pub(crate) told: ToldMetrics,
 }
 
-/// What a sidecar needs to begin.
+/// Equipment that a sidecar needs to begin.
 #[derive(Debug)]
 pub(crate) struct Equipment {
-    /// Who it is.
+    /// Identity of the workload.
     pub(crate) identity: watch::Receiver<Arc<WorkloadIdentity>>,
     /// The listening sockets: outbound, inbound, tunnel.
     pub(crate) listeners: Vec<OwnedFd>,
@@ -182,16 +182,16 @@ struct Run {
     incoming: mpsc::Receiver<Connected>,
     orders: mpsc::Receiver<Command>,
     applied: watch::Sender<Option<u64>>,
-    /// What the connected sidecar was told last.
+    /// State that the connected sidecar was told last.
     telling: Telling,
     collecting: Vec<oneshot::Sender<Measured>>,
-    /// What a drained sidecar counted at last.
+    /// Last series of a drained sidecar.
     last: Vec<Family>,
     /// The one that the present one is to follow, until that works.
     followed: Option<Followed>,
     /// A connection to go on with.
     resumed: Option<Connected>,
-    /// Those that were followed, and how to end them.
+    /// Sidecars that were followed, and the means to end them.
     departed: Vec<(oneshot::Sender<Duration>, Task)>,
 }
 

@@ -1,4 +1,4 @@
-//! What a connected sidecar was told of its network, and what it is to be told next: a change where it can follow one, or
+//! State that a connected sidecar was told of its network, and its next messages: a change where it can follow one, or
 //! the whole state. Pure.
 
 use sealane_proto::sidecar::{Change, Down};
@@ -6,10 +6,10 @@ use sealane_proto::sidecar::{Change, Down};
 use super::leaving::Feed;
 use crate::host::Effective;
 
-/// What one connection has carried.
+/// State that one connection has carried.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Telling {
-    /// Whether the sidecar can be told changes.
+    /// True if the sidecar can be told changes.
     follows: bool,
     sent: Option<Sent>,
 }
@@ -17,7 +17,7 @@ pub(super) struct Telling {
 /// A configuration on its way.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    /// Its sequence.
+    /// Sequence of the state.
     sequence: u64,
     /// The content of the network that it told.
     content: u64,
@@ -44,7 +44,7 @@ impl Telling {
         self.sent.filter(|sent| sent.sequence == sequence).map_or(sequence, |sent| sent.means)
     }
 
-    /// What leads to the newest state; nothing once the workload is not in it any more.
+    /// Builds the messages that lead to the newest state; none once the workload is not in it any more.
     pub(super) fn lead(&mut self, feed: &Feed, newest: &Effective) -> Vec<Down> {
         let messages = self.steps(feed, newest).or_else(|| Some(vec![feed.config(newest)?]));
         let Some(messages) = messages else { return Vec::new() };
@@ -104,7 +104,7 @@ mod tests {
         }
     }
 
-    /// What the messages are: whole states by their sequence, changes by those that they lead from and to.
+    /// Describes the messages: whole states by their sequence, changes by those that they lead from and to.
     fn kinds(messages: &[Down]) -> Vec<String> {
         let kind = |message: &Down| match message {
             Down::Config(config) => format!("state {}", config.sequence),

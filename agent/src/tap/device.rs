@@ -15,16 +15,16 @@ use crate::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlErro
 use crate::nft::{self, NftError};
 use crate::seat::{self, DeviceName};
 
-/// What the name of the pair's outer end begins with.
+/// Prefix of the names of pairs' outer ends.
 const OUTER: &str = "slt";
 /// The pair's end in the room.
 const INNER: &str = "tap0";
 const IN_ROOM: &str = "sealane-tap";
 
-/// Why a device does not stand.
+/// Reasons for which a device does not stand.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TapError {
-    /// It is no TAP device of ours.
+    /// The device is no TAP device of ours.
     #[error("there is a device {0} on this host already; hint: choose another name with --tap")]
     Taken(DeviceName),
     /// The kernel makes none.
@@ -32,7 +32,7 @@ pub(crate) enum TapError {
     Device {
         /// The device.
         device: DeviceName,
-        /// What the kernel says.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The workload's interface is not there.
@@ -65,7 +65,7 @@ pub(super) struct Way {
     pub(super) interface: String,
 }
 
-/// What stands.
+/// Parts of a device that stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stands {
     /// The number of the pair's end in the room.
@@ -85,7 +85,7 @@ fn number(device: &str) -> String {
     format!("{:012x}", seat::number(device) & 0xffff_ffff_ffff)
 }
 
-/// Whether the host has a device of this name.
+/// Returns true if the host has a device of this name.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

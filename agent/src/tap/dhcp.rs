@@ -15,12 +15,12 @@ const SHORTEST: usize = 300;
 const ETHERNET: [u8; 2] = [1, 6];
 const TO_BROADCAST: u16 = 0x8000;
 
-/// What the machine is told.
+/// Settings that the machine is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
-    /// Its Ethernet address.
+    /// Ethernet address of the machine.
     pub(super) mac: MacAddr,
-    /// Its address.
+    /// Address of the machine.
     pub(super) address: Ipv4Addr,
     /// The network's.
     pub(super) mask: Ipv4Addr,
@@ -28,13 +28,13 @@ pub(super) struct Lease {
     pub(super) gateway: Ipv4Addr,
     /// Bytes per packet.
     pub(super) mtu: u16,
-    /// What bare names are looked up in.
+    /// Domain that bare names are looked up in.
     pub(super) domain: String,
     /// After how many seconds it asks again, at the latest.
     pub(super) seconds: u32,
 }
 
-/// What a message came to.
+/// Outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// This is answered.
@@ -67,7 +67,7 @@ pub(super) enum Kind {
     Inform = 8,
 }
 
-/// What of a request counts.
+/// Content of a request, as far as it counts.
 struct Asked {
     kind: Kind,
     flags: u16,
@@ -79,7 +79,7 @@ struct Asked {
 }
 
 impl Lease {
-    /// What a message (the payload of its datagram) is answered.
+    /// Answers a message (the payload of its datagram).
     pub(super) fn handle(&self, message: &[u8]) -> Outcome {
         let Some((mac, asked)) = read(message) else { return Outcome::Ignored };
         if mac != self.mac {

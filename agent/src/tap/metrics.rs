@@ -1,4 +1,4 @@
-//! What the answers to machines' DHCP say of themselves.
+//! Metrics of the answers to machines' DHCP.
 
 use prometheus::{IntCounterVec, Opts, Registry};
 

@@ -17,10 +17,11 @@ use crate::netlink::PacketListener;
 use crate::sidecar::Key;
 use crate::workload::{Context, Trouble};
 
-/// How often it is looked at whether the devices stand, and how many such looks pass until the rules are put in anew.
+/// Interval at which it is looked at whether the devices stand, and the number of such looks until the rules are put in
+/// anew.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 60;
-/// How many questions are answered in a second; a client asks once in several.
+/// Number of questions that are answered in a second; a client asks once in several.
 const PACE: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// After this long, a machine asks again: what it was told may have changed.

@@ -1,4 +1,5 @@
-//! How a new workload gets a name and an address: waited for where that helps, written down before anything is made.
+//! Admission of a new workload, which gives it a name and an address: waited for where that helps, written down before
+//! anything is made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,24 +23,25 @@ use crate::overlay::Local;
 use crate::seat::{Owner, Seat};
 use crate::sidecar::Key;
 
-/// When a call to control that failed is tried again.
+/// Pause before a call to control that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
-/// How long this host may not have heard yet that a workload of another host has ended.
+/// Time within which this host may not have heard yet that a workload of another host has ended.
 const HEARSAY: Duration = Duration::from_secs(1);
-/// How long one that is not ready on another host is taken for one that ends: a bit more than its host waits for all others.
+/// Time for which one that is not ready on another host is taken for one that ends: a bit more than its host waits for all
+/// others.
 const MOVING: Duration = Duration::from_secs(15);
-/// How long a network's state may follow its lease before the lease is asked for again.
+/// Time that a network's state may follow its lease before the lease is asked for again.
 const STATE: Duration = Duration::from_secs(5);
 
 /// A workload that the host has taken in and written down.
 pub(super) struct Admitted {
     /// In the order of its networks.
     pub(super) attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
-    /// Whether somebody asked for its end.
+    /// True once somebody asked for its end.
     pub(super) dismissed: watch::Receiver<bool>,
 }
 
-/// Why a workload was not taken in at the last try, and what can be done about it.
+/// Reasons for which a workload was not taken in at the last try, and the way to overcome each.
 enum Obstacle {
     /// This host has no more than so many blocks of the network's addresses.
     Blocks(NetworkName, usize),
@@ -51,7 +53,7 @@ enum Obstacle {
     Name,
 }
 
-/// Who has what was asked for.
+/// Holder of a name or address that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     key: Key,
@@ -67,7 +69,8 @@ impl Holder {
         Some(Self { key: Key::of(holder), node: holder.node.clone(), ready: holder.ready })
     }
 
-    /// How long its end is waited for. One that ends is not ready any more, as this host hears in a moment.
+    /// Returns the time for which its end is waited for. One that ends is not ready any more, as this host hears in a
+    /// moment.
     fn patience(&self) -> Duration {
         if self.ready { HEARSAY } else { MOVING }
     }
@@ -170,7 +173,7 @@ async fn take_in(
     Ok(Ok(Admitted { attachments, dismissed }))
 }
 
-/// What to do about a name or address that is in use: where a workload of another host has it, that may be ending.
+/// Decides on a name or address that is in use: where a workload of another host has it, that may be ending.
 fn in_use(
     context: &Context,
     specs: &[Spec],
@@ -193,7 +196,7 @@ fn check_hold(context: &Context, request: &Request) -> Result<(), AttachError> {
     context.roster.key_of(hold).map_or(Ok(()), |key| Err(AttachError::Held(hold.clone(), key)))
 }
 
-/// Where the attachments will sit.
+/// Plans the seats of the attachments.
 fn seats(
     context: &Context,
     request: &Request,

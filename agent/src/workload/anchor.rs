@@ -1,4 +1,4 @@
-//! What a workload ends with: a process, or a path that names its namespace.
+//! Anchors that workloads end with: a process, or a path that names its namespace.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,38 +14,38 @@ use crate::attachment::Hold;
 use crate::disk::{StoredAnchor, StoredHold, StoredPath, StoredProcess};
 use crate::readable;
 
-/// How often a path is looked at: it ends without an event.
+/// Interval at which a path is looked at: it ends without an event.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often that of one that is held is.
+/// Interval at which the path of one that is held is looked at.
 const SELDOM: Duration = Duration::from_secs(2);
-/// How long that may be gone until nobody holds the workload any more.
+/// Time for which that may be gone until nobody holds the workload any more.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// What a workload ends with.
+/// Anchor that a workload ends with.
 #[derive(Debug)]
 pub(crate) enum Anchor {
     /// The process has ended.
     Process(AsyncFd<Process>),
     /// The path is gone, or names another namespace.
     Path {
-        /// Where the namespace is bound.
+        /// Path at which the namespace is bound.
         path: PathBuf,
-        /// What names it as long as it lives.
+        /// Inode number that names it as long as it lives.
         inode: u64,
     },
     /// Somebody dismisses it, or forgot to: its path is gone for long.
     Held {
-        /// Who does.
+        /// Holder of the workload.
         hold: Hold,
-        /// Where the namespace is bound.
+        /// Path at which the namespace is bound.
         path: PathBuf,
         /// A process of its, if one is known.
         process: Option<Process>,
     },
 }
 
-/// Why an anchor is not found again.
+/// Reasons for which an anchor is not found again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Gone {
     /// With everything else.
@@ -66,7 +66,7 @@ impl Anchor {
         watched.map(Self::Process).map_err(|error| AttachError::Namespace(error.to_string()))
     }
 
-    /// What the next agent needs to find it again.
+    /// Returns the record by which the next agent finds it again.
     #[must_use]
     pub(super) fn stored(&self, boot: &str) -> StoredAnchor {
         let boot = boot.to_owned();
@@ -134,7 +134,7 @@ impl Anchor {
         }
     }
 
-    /// Who holds it, if somebody does.
+    /// Returns its holder, if it has one.
     #[must_use]
     pub(super) fn hold(&self) -> Option<&Hold> {
         match self {
@@ -179,7 +179,7 @@ async fn forgotten(path: &Path) {
     }
 }
 
-/// Whether what a workload ends with has not ended yet.
+/// Returns true if the anchor of a workload has not ended yet.
 #[must_use]
 pub(crate) fn is_there(stored: &StoredAnchor, boot: &str) -> bool {
     Anchor::reopen(stored, boot).is_ok()

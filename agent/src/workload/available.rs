@@ -1,4 +1,4 @@
-//! Whether a workload of this host could join a network, without anything coming of the question.
+//! Check that a workload of this host could join a network, without anything coming of the question.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{AttachError, Workloads};
 use crate::attachment::{Failure, Kind};
 use crate::certs::{is_passing, words};
 
-/// How long control may take for an answer: whoever asks does so every few seconds.
+/// Limit for control's answer: whoever asks does so every few seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Workloads {

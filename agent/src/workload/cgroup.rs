@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where control groups are mounted.
+/// Folder in which control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 
 /// A group of a process.
@@ -11,17 +11,17 @@ const MOUNT: &str = "/sys/fs/cgroup";
 pub(super) struct Group {
     /// The controllers of a hierarchy of version 1; none in version 2.
     pub(super) controllers: String,
-    /// Its folder.
+    /// Folder of the group.
     pub(super) folder: PathBuf,
 }
 
 impl Group {
-    /// Whether it is of the one hierarchy of version 2.
+    /// Returns true if it is of the one hierarchy of version 2.
     pub(super) fn is_unified(&self) -> bool {
         self.controllers.is_empty()
     }
 
-    /// Whether it is of the hierarchy of version 1 with this controller.
+    /// Returns true if it is of the hierarchy of version 1 with this controller.
     pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.split(',').any(|own| own == controller)
     }
@@ -57,7 +57,7 @@ fn parse(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Where a hierarchy may be mounted.
+/// Lists the places at which a hierarchy may be mounted.
 fn mounts(controllers: &str) -> Vec<PathBuf> {
     let mount = Path::new(MOUNT);
     match controllers {

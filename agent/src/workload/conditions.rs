@@ -1,4 +1,4 @@
-//! What runtimes say of workloads, by who holds them or by the container that they are of.
+//! Statements of runtimes about workloads, by the holders or containers that they are about.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,19 +7,19 @@ use tokio::sync::watch;
 
 use crate::attachment::{Condition, Hold, Said};
 
-/// What was said last; watched by those that it is about.
+/// Last statements; watched by the workloads that they are about.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
     known: Mutex<BTreeMap<String, watch::Sender<Said>>>,
 }
 
 impl Conditions {
-    /// How `about` is from now on.
+    /// Sets the condition of `about` from now on.
     pub(crate) fn set(&self, about: &str, condition: Condition) {
         self.change(about, |said| said.condition = condition);
     }
 
-    /// Whether one port of `about` is enough from now on.
+    /// Sets if one port of `about` is enough from now on.
     pub(crate) fn set_any_port(&self, about: &str, any_port: bool) {
         self.change(about, |said| said.any_port = any_port);
     }
@@ -33,12 +33,12 @@ impl Conditions {
         });
     }
 
-    /// What is said of `about`, now and later.
+    /// Follows the statements about `about`, now and later.
     pub(crate) fn follow(&self, about: &str) -> watch::Receiver<Said> {
         self.lock().entry(about.to_owned()).or_default().subscribe()
     }
 
-    /// What is said of `about`.
+    /// Returns the statements about `about`.
     pub(crate) fn of(&self, about: &str) -> Said {
         self.lock().get(about).map(|said| *said.borrow()).unwrap_or_default()
     }

@@ -18,11 +18,11 @@ use crate::attachment::{AttachSpec, Failure, Kind, Netns, Target};
 use crate::disk::{DiskError, Folder, RecordError, StoredContainer};
 use crate::sidecar::Key;
 
-/// How often it is looked at whether a container runs again.
+/// Interval at which it is looked at whether a container runs again.
 const LOOK: Duration = Duration::from_millis(250);
-/// When one that could not be attached is tried again.
+/// Pause before one that could not be attached is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long one that does not run is remembered: nobody says that it was removed.
+/// Time for which one that does not run is remembered: nobody says that it was removed.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// The remembered containers, by the first attachment of their workloads.
@@ -30,19 +30,19 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Containers {
     folder: Folder,
     known: Mutex<BTreeMap<Key, Remembered>>,
-    /// Whether there are any.
+    /// True if there are any.
     any: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug)]
 struct Remembered {
     stored: StoredContainer,
-    /// When it ran last, as far as is known.
+    /// Time at which it ran last, as far as is known.
     seen: SystemTime,
 }
 
 impl Containers {
-    /// Those that `folder` has. A record that cannot be read is as if it was not there.
+    /// Reads the records in `folder`. A record that cannot be read is as if it was not there.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -81,7 +81,7 @@ impl Containers {
         self.any.send_if_modified(|any| !std::mem::replace(any, true));
     }
 
-    /// Whether there have been any since the start.
+    /// Returns true, now or later, if there have been any since the start.
     pub(crate) fn any(&self) -> watch::Receiver<bool> {
         self.any.subscribe()
     }
@@ -91,7 +91,7 @@ impl Containers {
         self.lock().get(key).map(|known| known.stored.container.clone())
     }
 
-    /// Whether the workload is attached again by itself.
+    /// Returns true if the workload is attached again by itself.
     pub(super) fn has(&self, key: &Key) -> bool {
         self.lock().contains_key(key)
     }
@@ -205,13 +205,13 @@ fn first_process(group: &Path) -> Option<u32> {
     })
 }
 
-/// Whether it is a passing process of runc's, which sets the container up.
+/// Returns true for a passing process of runc's, which sets the container up.
 fn is_helper(pid: u32) -> bool {
     let name = fs::read_to_string(proc(pid, "comm")).unwrap_or_default();
     name.starts_with("runc:[0") || name.starts_with("runc:[1")
 }
 
-/// Whether it has a process namespace in which it is the first.
+/// Returns true if it has a process namespace in which it is the first.
 fn is_first(pid: u32) -> bool {
     let status = fs::read_to_string(proc(pid, "status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Why a workload could not be attached, and what kind of failure that is to whoever asked.
+//! Reasons for which a workload could not be attached, and the kind of each to whoever asked.
 
 use sealane_sys::ProcessError;
 use tonic::{Code, Status};
@@ -10,7 +10,7 @@ use crate::host::AdmitError;
 use crate::ipam::IpamError;
 use crate::sidecar::Key;
 
-/// Why a workload could not be attached.
+/// Reasons for which a workload could not be attached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
     /// Name or address.
@@ -33,7 +33,7 @@ pub(crate) enum AttachError {
     Setup {
         /// The workload.
         key: Key,
-        /// What failed.
+        /// Step that failed.
         what: String,
     },
     /// The namespace is not there, or not one to attach.

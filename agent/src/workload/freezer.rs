@@ -1,4 +1,4 @@
-//! Whether a workload is paused: a runtime freezes its container's control group, and its sockets listen on.
+//! Detection of paused workloads: a runtime freezes its container's control group, and its sockets listen on.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use super::cgroup::{self, Group};
 use crate::readable;
 
-/// How often it is looked at in version 1, which tells nobody.
+/// Interval of looks in version 1, which tells nobody.
 const LOOK: Duration = Duration::from_millis(150);
 /// Enough for all that these files say.
 const LARGEST: usize = 512;
 
-/// What says that a process is frozen.
+/// File that says that a process is frozen.
 struct Freezer {
     /// In version 2, which tells of changes.
     events: Option<AsyncFd<File>>,
@@ -52,7 +52,7 @@ pub(super) fn watch(pid: u32) -> Option<(watch::Receiver<bool>, Task)> {
 }
 
 impl Freezer {
-    /// One that cannot be read is none any more, and its processes have ended.
+    /// Returns true if the group is frozen; one that cannot be read is none any more, and its processes have ended.
     fn is_frozen(&self) -> bool {
         let says = |file: &File, word: &str| {
             let mut text = [0; LARGEST];

@@ -1,4 +1,4 @@
-//! What all attachments of a workload stand on: its namespace, its resolver, its resolv.conf. Safe to repeat.
+//! Ground that all attachments of a workload stand on: its namespace, its resolver, its resolv.conf. Safe to repeat.
 
 use std::fs;
 use std::io;
@@ -18,26 +18,26 @@ use crate::nft;
 use crate::seat::Owner;
 use crate::sidecar::Key;
 
-/// Where DNS is asked in every workload, as in Docker's containers.
+/// Address at which DNS is asked in every workload, as in Docker's containers.
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-/// How many loopback addresses from that on are tried in a namespace where it is somebody else's.
+/// Number of loopback addresses from that on that are tried in a namespace where it is somebody else's.
 const FURTHER: u8 = 5;
-/// How often it is looked at whether somebody removed a workload's resolv.conf.
+/// Interval at which it is looked at whether somebody removed a workload's resolv.conf.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What stands.
+/// Parts that stand.
 #[derive(Debug)]
 pub(super) struct Ground {
-    /// Where our names are answered.
+    /// Address at which our names are answered.
     pub(super) nameserver: Ipv4Addr,
-    /// What whoever attached should know, a sentence each.
+    /// Notes for whoever attached, a sentence each.
     pub(super) notes: Vec<String>,
-    /// Whether the namespace is somebody else's.
+    /// True if the namespace is somebody else's.
     given: bool,
     resolv: PathBuf,
     text: String,
     dns: Option<DnsServer>,
-    /// Who answers in the namespace together.
+    /// Workloads that answer in the namespace together.
     room: Option<Arc<Room>>,
 }
 

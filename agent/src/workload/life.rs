@@ -1,4 +1,4 @@
-//! One attachment of a workload, from what stands in the kernel until it is forgotten.
+//! Attachment of a workload, from its first trace in the kernel until it is forgotten.
 
 mod audit;
 mod end;
@@ -33,9 +33,9 @@ use crate::services;
 use crate::sidecar::{Equipment, Key, Supervisor};
 use waiting::Waiting;
 
-/// How long a sidecar may be away, which is started again when it dies, until its workload gets no calls.
+/// Time for which a sidecar may be away, which is started again when it dies, until its workload gets no calls.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often the rules are compared with what they should be.
+/// Interval at which the rules are compared with their desired state.
 const AUDIT: Duration = Duration::from_secs(60);
 /// After adoption, how long until a workload that does not listen counts as not ready.
 const FIRST_READING: Duration = Duration::from_secs(1);
@@ -43,12 +43,12 @@ const FIRST_READING: Duration = Duration::from_secs(1);
 /// A watch over the ports of a workload.
 struct Listening {
     seen: watch::Receiver<bool>,
-    /// Whether one of them is enough.
+    /// True if one of them is enough.
     any_port: bool,
     _task: Task,
 }
 
-/// One attachment.
+/// Life of one attachment.
 pub(super) struct Life {
     context: Arc<Context>,
     key: Key,
@@ -62,13 +62,13 @@ pub(super) struct Life {
     equipping: Option<oneshot::Sender<Equipment>>,
     /// By what the rules of service addresses are.
     ruled: u64,
-    /// Whether the kernel refused them the last time.
+    /// True if the kernel refused them the last time.
     refused: bool,
-    /// Whether they are to be compared with what the kernel has.
+    /// True if they are to be compared with the kernel's.
     audit_due: bool,
     /// The states whose names are not told yet.
     waiting: Waiting,
-    /// Whether control may know of it.
+    /// True if control may know of it.
     registered: bool,
     /// The report that tells control of it.
     report: u64,
@@ -108,7 +108,7 @@ impl Life {
         &self.key
     }
 
-    /// Its interface's name.
+    /// Returns the name of its interface.
     pub(super) fn interface(&self) -> String {
         self.local.seat.interface().to_string()
     }
@@ -124,13 +124,13 @@ impl Life {
         self.effective.borrow().snapshot.network.subnet.gateway().to_ipv4()
     }
 
-    /// Where it sits, for whoever attached it.
+    /// Describes its seat, for whoever attached it.
     pub(super) fn seated(&self) -> Seated {
         let effective = self.effective.borrow();
         Seated::of(&self.local, &effective.snapshot.network)
     }
 
-    /// What whoever attached it should know of its network.
+    /// Returns a note about its network for whoever attached it.
     pub(super) fn note(&self) -> Option<String> {
         let Workload { name, network, sidecar, .. } = &self.local.workload;
         let strict = self.effective.borrow().snapshot.network.mtls().is_strict();
@@ -213,7 +213,7 @@ impl Life {
         }
     }
 
-    /// How its processes are.
+    /// Watches the condition of its processes.
     fn pulse(&self, lifeline: &Lifeline, adopted: bool) -> Pulse {
         let said = self.about.as_ref().map(|about| self.context.roster.conditions.follow(about));
         Pulse::of(lifeline.anchor.pid(), said, adopted)
@@ -237,7 +237,7 @@ impl Life {
         }
     }
 
-    /// Whether its sidecar is not connected.
+    /// Returns true if its sidecar is not connected.
     fn is_silent(&self) -> bool {
         self.supervisor.as_ref().is_some_and(|supervisor| supervisor.applied.borrow().is_none())
     }

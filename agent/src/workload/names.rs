@@ -1,5 +1,5 @@
-//! What a workload's DNS answers: the names of all its networks, in the order in which it joined them. Workloads that share a
-//! namespace, as those of a container in several networks of its runtime's, answer there together.
+//! Names that a workload's DNS answers: those of all its networks, in the order in which it joined them. Workloads that share
+//! a namespace, as those of a container in several networks of its runtime's, answer there together.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -52,7 +52,7 @@ impl Names {
         Arc::new(Self { view, zones: Mutex::new(zones), room: OnceLock::new() })
     }
 
-    /// What is served.
+    /// Returns the view that is served.
     pub(super) fn view(&self) -> Arc<ArcSwap<View>> {
         self.room.get().map_or(&self.view, |membership| &membership.room.view).clone()
     }
@@ -84,7 +84,7 @@ impl Names {
         }
     }
 
-    /// Its sockets are closed: who is left may answer.
+    /// Leaves the room, as its sockets are closed: those who are left may answer.
     pub(super) fn make_room(&self) {
         if let Some(Membership { room, .. }) = self.room.get() {
             room.free.notify_waiters();
@@ -105,7 +105,7 @@ impl Room {
         self.view.store(Arc::new(view(zones.values().flatten().cloned().collect())));
     }
 
-    /// Whether nobody is in it.
+    /// Returns true if nobody is in it.
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.zones).is_empty()
     }

@@ -1,4 +1,4 @@
-//! What an attachment consists of in its namespace: interface, sockets for its sidecar, rules. Safe to repeat.
+//! Parts of an attachment in its namespace: interface, sockets for its sidecar, rules. Safe to repeat.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,16 +20,16 @@ use crate::seat::{Owner, Seat};
 use crate::services::{ServiceRules, ServiceTable};
 use crate::sidecar::{self, Key};
 
-/// How many calls may wait to be accepted by a sidecar.
+/// Number of calls that may wait to be accepted by a sidecar.
 const BACKLOG: i32 = 1024;
 
-/// What stands.
+/// Parts that stand.
 #[derive(Debug)]
 pub(super) struct Plumbed {
     pub(super) netns: NetNs,
     /// The sidecar's listeners, if it has one.
     pub(super) listeners: Vec<OwnedFd>,
-    /// What leads to services' endpoints.
+    /// Rules that lead to services' endpoints.
     pub(super) services: ServiceRules,
 }
 

@@ -1,4 +1,5 @@
-//! How a workload's processes are, apart from its sockets: whether the kernel has frozen them, and what their runtime says.
+//! Condition of a workload's processes, apart from its sockets: frozen by the kernel or not, and described by their
+//! runtime.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tokio::time::Instant;
 use super::freezer;
 use crate::attachment::{Condition, Said};
 
-/// How long a runtime may say nothing of a workload of before, until it counts as one that serves.
+/// Time for which a runtime may say nothing of a workload of before, until it counts as one that serves.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is known of a workload's processes.
+/// Knowledge of a workload's processes.
 pub(super) struct Pulse {
     frozen: Option<(watch::Receiver<bool>, Task)>,
     said: Option<watch::Receiver<Said>>,
@@ -21,13 +22,13 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// That of the process `pid`, of which `said` tells; one that was `adopted` is as it was until something is said.
+    /// Watches the process `pid`, of which `said` tells; one that was `adopted` is as it was until something is said.
     pub(super) fn of(pid: Option<u32>, said: Option<watch::Receiver<Said>>, adopted: bool) -> Self {
         let patience = if adopted { PATIENCE } else { Duration::ZERO };
         Self { frozen: pid.and_then(freezer::watch), said, until: Instant::now() + patience }
     }
 
-    /// How they are.
+    /// Returns their condition.
     pub(super) fn condition(&self) -> Condition {
         if self.frozen.as_ref().is_some_and(|(frozen, _)| *frozen.borrow()) {
             return Condition::Paused;
@@ -39,7 +40,7 @@ impl Pulse {
         }
     }
 
-    /// Whether one of the workload's ports is enough.
+    /// Returns true if one of the workload's ports is enough.
     pub(super) fn any_port(&self) -> bool {
         self.said.as_ref().is_some_and(|said| said.borrow().any_port)
     }

@@ -8,7 +8,7 @@ use crate::attachment::{Claim, Progress, Reservation};
 use crate::host::AdmitError;
 use crate::ipam::IpamError;
 
-/// How long an address may be kept without a workload until somebody should know: a container may be stopped.
+/// Time for which an address may be kept without a workload until somebody should know: a container may be stopped.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// Keeps an address for somebody, in a network that the host carries by then.
@@ -37,7 +37,7 @@ pub(super) async fn reserve(
     }
 }
 
-/// Those that nobody uses for long, a sentence each.
+/// Describes reservations that nobody has used for long, a sentence each.
 pub(super) fn complaints(reservations: &[Reservation], now: SystemTime) -> Vec<String> {
     let idle = reservations.iter().filter_map(|kept| {
         let age = now.duration_since(kept.since).ok().filter(|age| *age >= IDLE)?;

@@ -1,4 +1,4 @@
-//! Which workloads are on this host, by name, from their admission to their last trace.
+//! Workloads on this host, by name, from their admission to their last trace.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,9 +18,9 @@ use crate::overlay::Local;
 use crate::seat::Owner;
 use crate::sidecar::Key;
 
-/// How long a workload that is being attached is waited for by whoever wants to enter it.
+/// Time for which a workload that is being attached is waited for by whoever wants to enter it.
 const ATTACHING: Duration = Duration::from_secs(10);
-/// How long the end of a workload is waited for by whoever asked for it.
+/// Time for which the end of a workload is waited for by whoever asked for it.
 const ENDING: Duration = Duration::from_secs(15);
 
 /// The workloads by their attachment in their first network.
@@ -30,7 +30,7 @@ pub(crate) struct Roster {
     lost: Mutex<BTreeMap<Key, Lost>>,
     /// The namespaces in which several of them answer together.
     pub(super) rooms: Rooms,
-    /// What runtimes say of them.
+    /// Statements of runtimes about them.
     pub(crate) conditions: Conditions,
     /// Holding while seats in a namespace are given.
     pub(super) admitting: tokio::sync::Mutex<()>,
@@ -39,9 +39,9 @@ pub(crate) struct Roster {
 #[derive(Clone, Debug)]
 struct Entry {
     attachments: Vec<Local>,
-    /// What it ends with, if that is a process.
+    /// Process that it ends with, if it is one.
     pid: Option<u32>,
-    /// Who holds it, if somebody does.
+    /// Holder of the workload, if it has one.
     hold: Option<Hold>,
     /// Once it may be entered.
     attached: Option<Attached>,
@@ -51,11 +51,11 @@ struct Entry {
 /// A workload that somebody holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holding {
-    /// Who.
+    /// Holder of the workload.
     pub(crate) hold: Hold,
     /// The workload.
     pub(crate) workload: WorkloadName,
-    /// Its networks, in the order in which it joined them.
+    /// Networks, in the order in which it joined them.
     pub(crate) networks: Vec<NetworkName>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Holding {
 struct Lost {
     /// All that it was attached to.
     networks: Vec<NetworkName>,
-    /// What was attached.
+    /// Container or process that was attached.
     what: String,
 }
 
@@ -96,7 +96,7 @@ impl Roster {
         dismissed
     }
 
-    /// It may be entered.
+    /// Records that it may be entered.
     pub(super) fn set_up(&self, key: &Key, attached: &Attached) {
         self.entries.send_modify(|entries| {
             if let Some(entry) = entries.get_mut(key) {
@@ -105,7 +105,7 @@ impl Roster {
         });
     }
 
-    /// It is ending: nobody enters it any more.
+    /// Records that it is ending: nobody enters it any more.
     pub(super) fn close(&self, key: &Key) {
         self.entries.send_modify(|entries| {
             if let Some(entry) = entries.get_mut(key) {
@@ -114,12 +114,12 @@ impl Roster {
         });
     }
 
-    /// Whether it is here, from its admission to its last trace.
+    /// Returns true if it is here, from its admission to its last trace.
     pub(super) fn has(&self, key: &Key) -> bool {
         self.entries.borrow().contains_key(key)
     }
 
-    /// Whether one of this name is here.
+    /// Returns true if one of this name is here.
     pub(super) fn knows(&self, wanted: &WorkloadRef) -> bool {
         self.entries.borrow().values().any(|entry| entry.is(wanted))
     }
@@ -142,7 +142,7 @@ impl Roster {
         self.lost().insert(first.clone(), Lost { networks, what });
     }
 
-    /// What somebody should attach again.
+    /// Describes workloads that somebody should attach again.
     pub(super) fn complaints(&self) -> Vec<String> {
         let sentence = |(key, lost): (&Key, &Lost)| {
             let networks: String =
@@ -160,7 +160,7 @@ impl Roster {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was a lost workload of this name, which is forgotten now.
+    /// Forgets a lost workload of this name; returns true if there was one.
     fn forget(&self, wanted: &WorkloadRef) -> bool {
         let mut lost = self.lost();
         let before = lost.len();
@@ -183,7 +183,7 @@ impl Roster {
         sharing.flat_map(|(_, entry)| entry.attachments.clone()).collect()
     }
 
-    /// Where a workload lives; one that is still being attached is waited for.
+    /// Returns the attachment of a workload; one that is still being attached is waited for.
     ///
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
@@ -269,7 +269,7 @@ impl Roster {
         self.of(hold).map(|(key, _)| key)
     }
 
-    /// Who holds it, if somebody does.
+    /// Returns its holder, if it has one.
     pub(super) fn hold_of(&self, key: &Key) -> Option<Hold> {
         self.entries.borrow().get(key)?.hold.clone()
     }

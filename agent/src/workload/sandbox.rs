@@ -1,4 +1,4 @@
-//! One workload from the request to the last trace: a namespace, and in it an attachment per network.
+//! Sandbox of one workload, from the request to the last trace: a namespace, and in it an attachment per network.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,21 +24,21 @@ use crate::seat::{DeviceName, Owner};
 use crate::sidecar::Key;
 use crate::tap::{self, Tap};
 
-/// When a workload that could not be taken up is tried again, at first.
+/// Pause before a workload that could not be taken up is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);
 /// And at last.
 const SELDOM: Duration = Duration::from_secs(5);
-/// How long calls go on to one that cannot be taken up: it works, as far as anybody knows.
+/// Time for which calls go on to one that cannot be taken up: it works, as far as anybody knows.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is asked for.
+/// Request for a workload.
 #[derive(Debug)]
 pub(super) struct Request {
     /// The workload.
     pub(super) spec: AttachSpec,
-    /// What it ends with.
+    /// Anchor that it ends with.
     pub(super) anchor: Anchor,
-    /// Its namespace, if it is somebody else's.
+    /// Namespace, if it is somebody else's.
     pub(super) given: Option<NetNs>,
     /// The container that it is of, by its runtime's id.
     pub(super) container: Option<String>,
@@ -50,7 +50,7 @@ struct Sandbox {
     lives: Vec<Life>,
     names: Arc<Names>,
     owner: Owner,
-    /// Whether its names come before those of its runtime's resolver.
+    /// True if its names come before those of its runtime's resolver.
     takes_over: bool,
     ground: Option<Ground>,
     /// The device of a virtual machine, if it is one, and what serves it.
@@ -185,7 +185,7 @@ impl Sandbox {
         self.lives.iter().map(|life| life.key().clone()).collect()
     }
 
-    /// How it is called in logs.
+    /// Returns its name in logs.
     fn name(&self) -> String {
         self.lives.iter().map(|life| life.key().to_string()).collect::<Vec<_>>().join(", ")
     }

@@ -1,20 +1,20 @@
-//! Whether calls may be sent to a workload. Pure.
+//! Decision if calls may be sent to a workload. Pure.
 
 use crate::attachment::Condition;
 
-/// What must hold for it.
+/// Facts that it depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Whether it listens; `None` before that was read.
+    /// True if it listens; `None` before that was read.
     pub(super) listens: Option<bool>,
-    /// Whether its sidecar is heard of, if it is to have one.
+    /// True if its sidecar is heard of, where it is to have one.
     pub(super) sidecar: bool,
-    /// How its processes are.
+    /// Condition of its processes.
     pub(super) condition: Condition,
 }
 
 impl Standing {
-    /// Whether it is ready; `None`: as it was before this agent.
+    /// Returns true if it is ready; `None`: as it was before this agent.
     pub(super) fn is_ready(self) -> Option<bool> {
         match self.condition {
             Condition::Serves if self.sidecar => self.listens,

@@ -1,4 +1,4 @@
-//! What is in a namespace of somebody else's before anything of ours is.
+//! Survey of a namespace of somebody else's before anything of ours is in it.
 
 use std::io;
 use std::net::IpAddr;
@@ -79,7 +79,7 @@ impl Survey {
     }
 }
 
-/// Whether somebody has a socket at `address` in the calling thread's namespace, whatever its port: Docker's
+/// Returns true if somebody has a socket at `address` in the calling thread's namespace, whatever its port: Docker's
 /// resolver has one behind a port that its rules lead to.
 pub(super) fn is_used(address: std::net::Ipv4Addr) -> io::Result<bool> {
     let [a, b, c, d] = address.octets();

@@ -1,4 +1,4 @@
-//! Which namespace `attach` means, and what its attachment ends with.
+//! Targets of `attach`: the namespace that is meant, and the anchor that the attachment ends with.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -96,12 +96,12 @@ fn refuse_ours(context: &Context, path: &Path, inode: u64) -> Result<(), AttachE
     }
 }
 
-/// Whether it is the host's own.
+/// Returns true if it is the host's own.
 pub(super) fn is_host(netns: &NetNs) -> bool {
     netns.inode().is_ok_and(|inode| is_one_of(inode, &HOST))
 }
 
-/// Whether a namespace is that of one of these paths.
+/// Returns true if a namespace is that of one of these paths.
 fn is_one_of(inode: u64, paths: &[impl AsRef<Path>]) -> bool {
     let mut inodes = paths.iter().map(|path| NetNs::open(path).ok().and_then(|netns| netns.inode().ok()));
     inodes.any(|other| other == Some(inode))

@@ -1,22 +1,22 @@
-//! What is wrong with workloads of this host, in words, for as long as it is.
+//! Problems of this host's workloads, in words, for as long as they last.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sidecar::Key;
 
-/// What a workload can be in trouble with.
+/// Kind of a workload's problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trouble {
     /// This agent cannot take it up from the one before.
     TakingUp,
-    /// Its sidecar is not heard of.
+    /// The sidecar is not heard of.
     Sidecar,
-    /// It is paused.
+    /// The workload is paused.
     Paused,
-    /// Its container's health check fails.
+    /// The container's health check fails.
     Unhealthy,
-    /// Its container has started again and is not attached.
+    /// The container has started again and is not attached.
     Container,
     /// The TAP device of a virtual machine does not stand.
     Tap,
@@ -82,7 +82,7 @@ impl Troubles {
         self.lock().iter().map(|((key, trouble), why)| trouble.sentence(key, why)).collect()
     }
 
-    /// What is wrong with one workload.
+    /// Describes the problem of one workload.
     #[must_use]
     pub(super) fn of(&self, key: &Key) -> Option<String> {
         let known = self.lock();

@@ -9,7 +9,7 @@ use sealane_sys::NetNs;
 
 use crate::hosts::{Host, answers, sh, try_sh, two_hosts};
 
-/// What a host has of our rules, devices and settings.
+/// Lists the host's rules, devices and settings of ours.
 fn traces(host: &Host) -> String {
     sh(
         &host.ns,
@@ -17,7 +17,7 @@ fn traces(host: &Host) -> String {
     )
 }
 
-/// Whether there is anything of ours but the gate of tunnels.
+/// Returns true if there is anything of ours but the gate of tunnels.
 fn ways_out(host: &Host) -> bool {
     traces(host).lines().any(|line| line.contains("sealane") && !line.contains("sealane-tunnels-"))
 }
@@ -111,7 +111,7 @@ for flags in (0x10, 0x11):
     print("refused", hex(flags), flush=True)
 "#;
 
-/// What a firewall asks of tunnels: the state of their packets.
+/// Firewall that asks for the state of tunnels' packets.
 const STATEFUL: &str = "add table inet fw; \
     add chain inet fw input { type filter hook input priority 0; policy drop; }; \
     add rule inet fw input ct state established,related accept; \

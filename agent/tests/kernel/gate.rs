@@ -1,4 +1,4 @@
-//! Who may send into a network by its tunnels.
+//! Permission to send into a network by its tunnels.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
@@ -45,7 +45,7 @@ fn heard(socket: &UdpSocket) -> String {
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
-/// What the counter of this name says in `ns`.
+/// Reads the counter of this name in `ns`.
 fn counter(ns: &NetNs, name: &str) -> u64 {
     let listed = sh(ns, "nft list counters");
     let of = listed.split(&format!("counter {name} {{")).nth(1);

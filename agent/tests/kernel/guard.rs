@@ -5,7 +5,7 @@ use sealane_sys::NetNs;
 
 use crate::hosts::{Host, answers, sh, two_hosts};
 
-/// What the guard of `shop` on this host has counted as spoofed.
+/// Reads the number of frames that the guard of `shop` on this host has counted as spoofed.
 fn spoofed(host: &Host, network: &sealane_proto::resource::Network) -> u64 {
     let listed = host.in_network(network, "nft list counter netdev sealane spoofed");
     let mut words = listed.split_whitespace().skip_while(|word| *word != "packets");

@@ -146,7 +146,7 @@ impl Host {
         sh(&self.overlay.network_netns(&network.name).unwrap(), line)
     }
 
-    /// What `sealane_kernel_drift_total` says of each table.
+    /// Reads `sealane_kernel_drift_total` of a table.
     pub(crate) fn drift(&self, table: &str) -> u64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == "sealane_kernel_drift_total").unwrap();
@@ -156,7 +156,7 @@ impl Host {
 }
 
 impl Hosts {
-    /// What control would say now.
+    /// Builds the snapshot that control would send now.
     pub(crate) fn snapshot(&self) -> Arc<NetworkSnapshot> {
         let node = |host: &Host, last: u8| Node {
             name: host.node.clone(),
@@ -197,7 +197,7 @@ pub(crate) fn try_sh(ns: &NetNs, line: &str) -> Output {
     Command::new("sh").args(["-c", line]).enter(vec![ns]).output().unwrap()
 }
 
-/// Whether one ping is answered within `seconds`.
+/// Returns true if one ping is answered within `seconds`.
 pub(crate) fn answers(from: &NetNs, address: &str, seconds: f32) -> bool {
     try_sh(from, &format!("ping -n -c1 -W{seconds} {address}")).status.success()
 }

@@ -18,7 +18,7 @@ pub(crate) struct Query<'a> {
     pub(crate) edns: Option<Edns>,
 }
 
-/// What an OPT record says (RFC 6891, section 6.1.2).
+/// Content of an OPT record (RFC 6891, section 6.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edns {
     pub(crate) udp_size: u16,
@@ -103,7 +103,7 @@ impl QueryName {
         }
     }
 
-    /// How many labels it has; none is the root.
+    /// Returns the number of labels; none is the root.
     pub(crate) fn label_count(&self) -> u8 {
         self.labels
     }
@@ -157,7 +157,7 @@ fn parse_edns(mut rest: &[u8], count: u16) -> Result<Option<Edns>, Garbled> {
     Ok(edns)
 }
 
-/// How long the name at the beginning of `bytes` is, pointers included.
+/// Returns the length of the name at the beginning of `bytes`, pointers included.
 fn skip_name(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

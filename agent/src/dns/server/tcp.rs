@@ -18,21 +18,21 @@ use tokio::time;
 
 use super::{Askers, Desk, Outcome, Place, Seeds, Transport};
 
-/// How many connections an address has. Who comes then gets the place of the longest silent one (RFC 7766, section 6.2.2, lets
-/// servers close those), or waits while there is none.
+/// Largest number of connections of an address. A newcomer gets the place of the longest silent one (RFC 7766, section 6.2.2,
+/// lets servers close those), or waits while there is none.
 const MAX_CONNECTIONS: usize = 64;
-/// How many of them one of many askers may have.
+/// Largest number of them that one of many askers may have.
 const MAX_OF_ASKER: usize = 16;
-/// How many questions of one connection may wait for the host's resolvers; more are not read before.
+/// Largest number of questions of one connection that wait for the host's resolvers; more are not read before.
 const MAX_FORWARDS: usize = 32;
-/// How many bytes of answers are collected before they are written.
+/// Bytes of answers that are collected before they are written.
 const OUTPUT: usize = 64 * 1024;
-/// How long a connection may say nothing, or not take its answers.
+/// Time for which a connection may say nothing, or not take its answers.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long accepting rests after it failed (at the limit of open files).
+/// Rest of accepting after it failed (at the limit of open files).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Who has which place.
+/// Holders of the places.
 struct Room {
     places: Mutex<Places>,
     /// Somebody became silent.
@@ -150,7 +150,7 @@ async fn forward(query: Vec<u8>, place: Place, desk: &Desk) -> Vec<u8> {
     desk.forward(&query, Transport::Tcp, place).await
 }
 
-/// What came and what goes, between two waits.
+/// Input and output between two waits.
 #[derive(Default)]
 struct Exchange {
     input: BytesMut,

@@ -242,7 +242,7 @@ async fn one_asker_at_the_gateway_leaves_room_for_the_others_foreign_names() {
     assert!(host.metrics().contains("sealane_dns_forward_failures_total{reason=\"overload\"} 1"));
 }
 
-/// What stands at the address in the host's resolv.conf.
+/// Server at the address in the host's resolv.conf.
 #[derive(Clone, Copy, PartialEq)]
 enum Upstream {
     /// There is no address.

@@ -12,19 +12,19 @@ use crate::attachment::{Failure, Hold, Kind, Netns, Target};
 use crate::engine::Container;
 use crate::seat::{DeviceName, number};
 
-/// How often it is looked at whether Docker has moved the interface, at first.
+/// Interval at which it is looked at whether Docker has moved the interface, at first.
 const LOOK: Duration = Duration::from_millis(10);
 /// And when it takes long.
 const SELDOM: Duration = Duration::from_millis(500);
-/// When that is.
+/// Age from which that is so.
 const LONG: Duration = Duration::from_secs(2);
-/// How often dockerd is asked about a container that starts, beside what it tells by itself.
+/// Interval at which dockerd is asked about a container that starts, beside its own events.
 const ASK: Duration = Duration::from_millis(500);
-/// How long it may be silent about one until that is worth a word.
+/// Time for which it may be silent about one until that is worth a word.
 const STARTING: Duration = Duration::from_secs(5);
-/// How long the namespace of a container that joined may be away until it counts as gone.
+/// Time for which the namespace of a container that joined may be away until it counts as gone.
 const LEFT: Duration = Duration::from_secs(10);
-/// When what failed is tried again.
+/// Pause before a failed attempt is repeated.
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Docker {
@@ -91,7 +91,8 @@ impl Docker {
         }
     }
 
-    /// What Docker says of the container whose end this is, once that runs: before, nobody knows what it is to be.
+    /// Waits for Docker's description of the container whose end this is, once that runs: before, nobody knows what it
+    /// is to be.
     async fn container_of(&self, id: &str, endpoint: &Endpoint) -> Arc<Container> {
         let mut known = self.containers.subscribe();
         let (began, mut asked) = (Instant::now(), tokio::time::interval(ASK));

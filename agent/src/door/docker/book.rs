@@ -1,4 +1,5 @@
-//! What Docker was told and must be answered by ever after: its networks and endpoints. On disk before each answer.
+//! Records of everything that Docker was told and must be answered by ever after: its networks and endpoints. On disk
+//! before each answer.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ pub(super) struct Network {
     pub(super) network: NetworkName,
     /// The pool that IPAM has given it.
     pub(super) pool: String,
-    /// Whether its containers get no way out by Docker.
+    /// True if its containers get no way out by Docker.
     pub(super) internal: bool,
 }
 
@@ -26,29 +27,29 @@ pub(super) struct Endpoint {
     pub(super) network_id: String,
     /// Ours.
     pub(super) network: NetworkName,
-    /// Its address.
+    /// Address in the network.
     pub(super) address: OverlayIp,
-    /// Its Ethernet address.
+    /// Ethernet address.
     pub(super) mac: String,
-    /// Who has reserved them.
+    /// Holder that has reserved them.
     pub(super) hold: String,
     /// The path of its container's namespace, from its joining until its leaving.
     pub(super) sandbox: Option<String>,
     /// The boot in which it joined.
     #[serde(default)]
     pub(super) boot: String,
-    /// Whose it is, once that is known.
+    /// Container of the end, once that is known.
     #[serde(default)]
     pub(super) owner: Option<Owner>,
 }
 
 impl Endpoint {
-    /// Who holds its workload, and its address.
+    /// Returns the holder of its workload and its address.
     pub(super) fn hold(&self) -> Option<Hold> {
         self.hold.parse().ok()
     }
 
-    /// Its Ethernet address.
+    /// Returns the Ethernet address.
     pub(super) fn mac(&self) -> Option<MacAddr> {
         self.mac.parse().ok()
     }
@@ -57,11 +58,11 @@ impl Endpoint {
 /// The container that an end is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
-    /// Its id.
+    /// Id of the container.
     pub(super) container: String,
     /// The name that it had when its end was attached.
     pub(super) name: String,
-    /// Whether one of its ports is enough for it to be ready.
+    /// True if one of its ports is enough for it to be ready.
     pub(super) any_port: bool,
 }
 
@@ -76,12 +77,12 @@ pub(super) struct Past {
     pub(super) network: NetworkName,
     /// The address.
     pub(super) address: OverlayIp,
-    /// Who keeps it meanwhile; nobody after a while.
+    /// Holder that keeps it meanwhile; nobody after a while.
     pub(super) hold: Option<String>,
 }
 
 impl Past {
-    /// Who keeps the address meanwhile.
+    /// Returns the holder that keeps the address meanwhile.
     pub(super) fn hold(&self) -> Option<Hold> {
         self.hold.as_ref()?.parse().ok()
     }
@@ -103,11 +104,11 @@ pub(super) struct Book {
 const NETWORK: &str = "network.";
 const ENDPOINT: &str = "endpoint.";
 const PAST: &str = "past.";
-/// How many addresses of before are remembered.
+/// Number of former addresses that are remembered.
 const MOST: usize = 1024;
 
 impl Book {
-    /// What `folder` has. A record that cannot be read is as if it was not there.
+    /// Reads the records in `folder`. A record that cannot be read is as if it was not there.
     ///
     /// # Errors
     /// When the folder cannot be read.

@@ -1,4 +1,4 @@
-//! What Docker's requests mean, and how they are answered. Pure.
+//! Decisions on Docker's requests, and their answers. Pure.
 
 use std::net::Ipv4Addr;
 
@@ -11,18 +11,18 @@ use super::book::{self, Book, Endpoint};
 use super::wire::{CreateNetwork, OfAddress, OfEndpoint, RequestPool};
 use crate::attachment::{Failure, Hold, Kind};
 
-/// What our addresses are called.
+/// Name of our address space.
 pub(super) const SPACE: &str = "sealane";
 /// The option that names a network of ours.
 pub(super) const OPTION: &str = "sealane.network";
-/// What the ids of our pools begin with.
+/// Prefix of the ids of our pools.
 const POOL: &str = "sealane/";
 /// The pool of a network that was asked for without a subnet: one that Docker does not compare with the host's routes.
 const EVERYTHING: &str = "0.0.0.0/0";
-/// Where Docker keeps the options that users give a network.
+/// Option under which Docker keeps those that users give a network.
 pub(super) const GENERIC: &str = "com.docker.network.generic";
 pub(super) const INTERNAL: &str = "com.docker.network.internal";
-/// What the names of the holders of addresses that are left out have after [`Hold::DOCKER`].
+/// Part of the names of holders of addresses that are left out, behind [`Hold::DOCKER`].
 const LEFT_OUT: &str = "aux/";
 const KIND: &str = "RequestAddressType";
 const GATEWAY: &str = "com.docker.network.gateway";
@@ -30,9 +30,10 @@ const GATEWAY: &str = "com.docker.network.gateway";
 /// The addresses of a network of Docker's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Pool {
-    /// Those of this network of ours.
+    /// Addresses of this network of ours.
     Of(NetworkName),
-    /// It is not known yet of which: a mark, which comes back as the gateway when the network is created.
+    /// Addresses of a network that is not known yet: a mark, which comes back as the gateway when the network is
+    /// created.
     Later(Ipv4Addr),
 }
 
@@ -46,7 +47,7 @@ fn line(network: &str) -> String {
 }
 
 impl Pool {
-    /// Its id.
+    /// Returns the id of the pool.
     pub(super) fn id(&self) -> String {
         match self {
             Self::Of(network) => format!("{POOL}{network}"),
@@ -69,7 +70,7 @@ impl Pool {
         Self::Later(Ipv4Addr::new(0, a, b, c.max(1)))
     }
 
-    /// What Docker is answered; `network` is the one of [`Pool::Of`], where its subnet was asked for.
+    /// Builds the answer to Docker; `network` is the one of [`Pool::Of`], where its subnet was asked for.
     pub(super) fn answer(&self, network: Option<&Network>) -> Value {
         match (self, network) {
             (Self::Of(_), Some(network)) => {
@@ -86,7 +87,7 @@ impl Pool {
     }
 }
 
-/// Which network's addresses are asked for: by its name, or by its subnet. `hinted` was named just before.
+/// Finds the network whose addresses are asked for: by its name, or by its subnet. `hinted` was named just before.
 pub(super) fn pool(
     request: &RequestPool,
     hinted: Option<NetworkName>,
@@ -124,7 +125,7 @@ pub(super) fn pool(
     }
 }
 
-/// What Docker is told of a network that was asked for with a subnet of its own.
+/// Checks the subnet of a network that was asked for with one of its own.
 pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(), Failure> {
     let own = network.subnet.to_string();
     if request.pool.is_empty() || request.pool == EVERYTHING || request.pool == own {
@@ -159,7 +160,7 @@ pub(super) struct NetworkPlan {
     subnet: String,
 }
 
-/// What Docker's new network is to be.
+/// Plans Docker's new network.
 pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPlan, Failure> {
     let named = named(request)?;
     let shown = named.as_ref().map_or("NETWORK", NetworkName::as_str);
@@ -210,7 +211,7 @@ impl NetworkPlan {
     }
 }
 
-/// What is asked of addresses.
+/// Action on addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AddressPlan {
     /// The network's own, which containers have no use for.
@@ -221,7 +222,7 @@ pub(super) enum AddressPlan {
     Mark,
 }
 
-/// What a request for an address, or its return, means.
+/// Plans the action on a request for an address, or for its return.
 pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, Failure> {
     let of = |pool: &str| {
         book.networks().find(|(_, network)| network.pool == pool).map(|(_, known)| &known.network)
@@ -272,7 +273,7 @@ pub(super) struct EndpointPlan {
     pub(super) mac: Option<MacAddr>,
 }
 
-/// What a container's end is to be.
+/// Plans a container's end.
 pub(super) fn endpoint(request: &OfEndpoint, book: &Book) -> Result<EndpointPlan, Failure> {
     let network = known(request, book)?.network.clone();
     let interface = request.interface.clone().unwrap_or_default();
@@ -309,8 +310,8 @@ pub(super) fn joined<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a End
     })
 }
 
-/// How a container's namespace gets its interface. Without a gateway of ours Docker gives it its own way out, by which it
-/// publishes ports as well.
+/// Tells Docker how a container's namespace gets its interface. Without a gateway of ours Docker gives it its own way
+/// out, by which it publishes ports as well.
 pub(super) fn join_answer(source: &str, internal: bool) -> Value {
     json!({
         "InterfaceName": {"SrcName": source, "DstPrefix": "eth"},
@@ -326,7 +327,7 @@ pub(super) fn hold(random: u64, of_endpoint: bool) -> Result<Hold, Failure> {
     name.parse().map_err(|error| Failure::new(Kind::Broken, error))
 }
 
-/// Whether an address is held for an endpoint.
+/// Returns true if an address is held for an endpoint.
 pub(super) fn is_of_endpoint(hold: &Hold) -> bool {
     hold.as_str().strip_prefix(Hold::DOCKER).is_some_and(|rest| !rest.starts_with(LEFT_OUT))
 }

@@ -1,5 +1,5 @@
-//! What Docker believes and what is written down here, compared whenever all of Docker is seen: what Docker has forgotten is taken
-//! back, what was forgotten here is written down again or named.
+//! Comparison of Docker's objects with those that are written down here, whenever all of Docker is seen: an object that Docker
+//! has forgotten is taken back, one that was forgotten here is written down again or named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::{Docker, core};
 use crate::attachment::Reservation;
 use crate::engine::{Container, Network};
 
-/// How long Docker may know nothing yet of what it has just asked for: it asks before it remembers.
+/// Time for which Docker may not know yet what it has just asked for: it asks before it remembers.
 const YOUNG: Duration = Duration::from_secs(120);
-/// How long an address may be without the end that it was asked for, which Docker makes at once.
+/// Time for which an address may be without the end that it was asked for, which Docker makes at once.
 const UNUSED: Duration = Duration::from_secs(20);
 
 /// The keys of complaints about containers whose ends were forgotten here begin so.
@@ -24,7 +24,7 @@ const STRANGER: &str = "docker-end/";
 /// The keys of complaints about networks that cannot be known again begin so.
 const LOST: &str = "docker-network/";
 
-/// What was asked for since the agent started, and when.
+/// Objects that were asked for since the agent started, and the time of each request.
 #[derive(Debug, Default)]
 pub(super) struct Young(std::sync::Mutex<BTreeMap<String, Instant>>);
 
@@ -36,14 +36,14 @@ impl Young {
         known.insert(id.to_owned(), Instant::now());
     }
 
-    /// Those that may not be known to Docker yet.
+    /// Returns those that may not be known to Docker yet.
     fn ids(&self) -> BTreeSet<String> {
         let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         known.iter().filter(|(_, since)| since.elapsed() < YOUNG).map(|(id, _)| id.clone()).collect()
     }
 }
 
-/// What is to be mended.
+/// Differences that are to be mended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mending {
     /// Networks that Docker does not have any more.

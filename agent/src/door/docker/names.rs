@@ -4,7 +4,7 @@ use sealane_proto::types::{Alias, Aliases};
 
 use crate::engine::{Container, End};
 
-/// How much of a container's id people use.
+/// Number of characters of a container's id that people use.
 const SHORT: usize = 12;
 /// The labels by which Compose says whose container one is.
 pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
@@ -32,9 +32,9 @@ pub(super) fn service(container: &Container) -> Option<&str> {
     label(container, COMPOSE_SERVICE).or_else(in_swarm)
 }
 
-/// What `container` answers to at `end` beside its workload's name: its own name, which may have what a workload's cannot, the
-/// short form of its id, its service of Compose or Swarm, and what it was given for that network; all of them within its project or
-/// stack too. `began` is the name that its workload was made from: one of another name was renamed.
+/// Collects the names that `container` answers to at `end` beside its workload's name: its own name, which may have what a
+/// workload's cannot, the short form of its id, its service of Compose or Swarm, and what it was given for that network; all of
+/// them within its project or stack too. `began` is the name that its workload was made from: one of another name was renamed.
 pub(super) fn names(container: &Container, end: &End, began: &str) -> Aliases {
     let short: String = container.id.chars().take(SHORT).collect();
     let in_swarm = label(container, SWARM_SERVICE);

@@ -1,4 +1,4 @@
-//! What Docker tells of its containers: names and health follow, and what it has forgotten is taken back.
+//! News of Docker's containers: names and health follow, and what it has forgotten is taken back.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Docker {
         }
     }
 
-    /// What Docker has said of the container whose end this is.
+    /// Returns Docker's description of the container whose end this is.
     pub(super) fn known(&self, endpoint: &str) -> Option<Arc<Container>> {
         self.containers.borrow().get(endpoint).cloned()
     }

@@ -11,9 +11,9 @@ use super::book::{Endpoint, Past};
 use super::{Docker, core};
 use crate::attachment::{Claim, Hold, Reservation};
 
-/// How long an address is kept for a container that does not run. Later it has it where it is free.
+/// Time for which an address is kept for a container that does not run. Later it has it where it is free.
 const KEPT: Duration = Duration::from_secs(300);
-/// How many containers are looked at for the one that starts.
+/// Number of containers that are looked at for the one that starts.
 const MOST: usize = 16;
 
 impl Docker {
@@ -32,7 +32,7 @@ impl Docker {
         }
     }
 
-    /// Whether an address that dockerd gives back is kept for its container, for a while.
+    /// Keeps an address that dockerd gives back for its container, for a while; returns true if it does.
     pub(super) async fn keeps(self: &Arc<Self>, hold: &Hold) -> bool {
         let past =
             self.book.lock().await.past().find(|past| past.hold.as_deref() == Some(hold.as_str())).cloned();
@@ -78,7 +78,7 @@ impl Docker {
         }
     }
 
-    /// These are never had again.
+    /// Forgets those that are never had again.
     pub(super) async fn forget_past(&self, gone: impl Fn(&Past) -> bool) {
         let forgotten: Vec<Past> = self.book.lock().await.past().filter(|past| gone(past)).cloned().collect();
         for past in forgotten {
@@ -89,7 +89,7 @@ impl Docker {
         }
     }
 
-    /// What is reserved for the container that starts now in a network, if it is one that was there before.
+    /// Finds the reservation for the container that starts now in a network, if it is one that was there before.
     pub(super) async fn again(&self, network: &NetworkName) -> Option<Reservation> {
         let candidates: Vec<Past> =
             self.book.lock().await.past().filter(|past| past.network == *network).cloned().collect();

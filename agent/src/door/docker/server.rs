@@ -21,13 +21,13 @@ use super::wire::Call;
 use super::{Docker, socket};
 use crate::attachment::{Failure, Kind};
 
-/// What dockerd expects plugins to speak.
+/// Content type that dockerd expects of plugins.
 const CONTENT: &str = "application/vnd.docker.plugins.v1.2+json";
 /// The largest call.
 const LARGEST: usize = 1 << 20;
-/// How often it is looked for addresses that nobody uses, and not before an agent has been there for so long.
+/// Interval at which addresses that nobody uses are looked for; the first look comes after one interval.
 const SWEEP: Duration = Duration::from_secs(10);
-/// When one more connection is accepted after that has failed.
+/// Pause before accepting again after a failure.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Listens at `path` until the task is dropped, after taking up what an earlier agent has left.

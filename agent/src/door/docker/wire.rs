@@ -1,4 +1,5 @@
-//! What dockerd asks of a plugin (libnetwork's remote and IPAM drivers), as its JSON has it. `null` is as good as nothing.
+//! Requests of dockerd to a plugin (libnetwork's remote and IPAM drivers), in the form of its JSON. `null` is as good as
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ pub(super) struct OfAddress {
     pub(super) options: Option<BTreeMap<String, String>>,
 }
 
-/// What IPAM has given a network.
+/// Addresses that IPAM has given a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct IpamData {
@@ -88,17 +89,17 @@ pub(super) struct OfEndpoint {
 /// A call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    /// What this plugin is.
+    /// Asks for the plugin's kinds.
     Activate,
-    /// What its network driver can do.
+    /// Asks for the network driver's capabilities.
     NetworkCapabilities,
-    /// What its IPAM driver wants.
+    /// Asks for the IPAM driver's requirements.
     IpamCapabilities,
-    /// What its addresses are called.
+    /// Asks for the names of its address spaces.
     AddressSpaces,
     /// Of no consequence here: other hosts' comings and goings, ports that Docker itself publishes.
     Ignored,
-    /// Whether it wants gateways.
+    /// Asks if the network wants gateways.
     GatewayCheck(CreateNetwork),
     RequestPool(RequestPool),
     ReleasePool,

@@ -1,4 +1,4 @@
-//! What this host knows, whether control is there or not.
+//! Questions about this host's state, answered whether control is there or not.
 
 mod others;
 
@@ -24,7 +24,7 @@ use others::Unreached;
 /// The service.
 #[derive(Debug)]
 pub(crate) struct ReadApi {
-    /// What runs here.
+    /// Workloads that run here.
     pub(crate) workloads: Arc<Workloads>,
     /// This host.
     pub(crate) node: Node,
@@ -32,11 +32,11 @@ pub(crate) struct ReadApi {
     pub(crate) trust_domain: TrustDomain,
     /// The program's version.
     pub(crate) version: &'static str,
-    /// When the agent started.
+    /// Start time of the agent.
     pub(crate) started: Instant,
     /// The node's own identity.
     pub(crate) identity: watch::Receiver<Arc<TlsIdentity>>,
-    /// What the host shows.
+    /// Views of the host.
     pub(crate) views: HostViews,
     /// The workloads' certificates.
     pub(crate) certs: Arc<Certs>,
@@ -44,11 +44,11 @@ pub(crate) struct ReadApi {
     pub(crate) sidecars: Arc<Registry>,
     /// The kernel, and what somebody else changed of it.
     pub(crate) overlay: Arc<Overlay>,
-    /// Why metrics are not served at the underlay address, while they are not.
+    /// Reason for which metrics are not served at the underlay address, while they are not.
     pub(crate) metrics_problem: watch::Receiver<Option<String>>,
 }
 
-/// How many instances are looked into when somebody asks why they are not ready.
+/// Number of instances that are looked into when somebody asks why they are not ready.
 const MOST_IDLE: usize = 50;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -177,13 +177,13 @@ impl ReadApi {
         Ok(found)
     }
 
-    /// What is to be known or decided, with nothing wrong.
+    /// Collects things to know or decide, with nothing wrong.
     fn notes(&self, networks: &[Arc<Effective>]) -> Vec<String> {
         let undecided = networks.iter().filter_map(|effective| effective.snapshot.network.undecided());
         undecided.chain(self.overlay.recent_drift()).collect()
     }
 
-    /// What is wrong on this host, and what it sees wrong at others.
+    /// Collects the problems of this host, and those that it sees at others.
     fn problems(&self, networks: &[Arc<Effective>], unreached: &[Unreached]) -> Vec<String> {
         let link = self.views.link.borrow().clone();
         let mut problems = self.views.complaints.borrow().clone();
@@ -229,7 +229,7 @@ impl ReadApi {
         problems
     }
 
-    /// Why instances on this host are not ready, of the first so many.
+    /// Finds the reasons for which instances on this host are not ready, of the first so many.
     async fn idle(&self, networks: &[Arc<Effective>]) -> BTreeMap<Key, String> {
         let all = networks.iter().flat_map(|effective| &effective.snapshot.workloads);
         let idle = all.filter(|one| one.node == self.node.name && !one.ready && !one.ports.is_empty());

@@ -48,7 +48,7 @@ fn machine(device: &str) -> Result<Target, Status> {
     })
 }
 
-/// What of a request a virtual machine cannot have.
+/// Refuses a request for a virtual machine with fields that one cannot have.
 ///
 /// # Errors
 /// Names the flag.
@@ -133,7 +133,7 @@ impl From<Restarted> for v1::SidecarRestarted {
     }
 }
 
-/// What is wrong with a request, by its flag.
+/// Describes the fault of a request, by its flag.
 pub(super) fn wrong(error: &SpecError) -> Status {
     let text = match error {
         SpecError::Field { field, reason } => format!("{}: {reason}", flag(*field)),
@@ -164,7 +164,7 @@ fn flag(field: Field) -> &'static str {
     }
 }
 
-/// What a failure is in gRPC.
+/// Translates a failure to gRPC.
 pub(super) fn status(failure: Failure) -> Status {
     let code = match failure.kind {
         Kind::Wrong => Code::InvalidArgument,

@@ -1,4 +1,4 @@
-//! What the task shows to the rest of the agent, and tells control.
+//! Views that the task publishes for the rest of the agent, and its reports to control.
 
 use std::sync::Arc;
 

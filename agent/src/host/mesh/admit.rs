@@ -14,7 +14,7 @@ use crate::ipam::IpamError;
 use crate::overlay::Local;
 use crate::sidecar::Key;
 
-/// Why a workload cannot be attached.
+/// Reasons for which a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdmitError {
     /// Two networks that a workload could not tell apart.
@@ -22,13 +22,13 @@ pub(crate) enum AdmitError {
         "network {network} ({subnet}) and network {other} ({taken}) overlap: a workload cannot be in both"
     )]
     Overlap {
-        /// One of them.
+        /// Network that has them.
         network: NetworkName,
-        /// Its addresses.
+        /// Addresses of the network.
         subnet: IpNet,
         /// The other.
         other: NetworkName,
-        /// Its addresses.
+        /// Addresses that are taken.
         taken: IpNet,
     },
     /// This host does not carry the network.
@@ -41,7 +41,7 @@ pub(crate) enum AdmitError {
         name: WorkloadName,
         /// The network.
         network: NetworkName,
-        /// Where it is in use.
+        /// Host on which it is in use.
         node: NodeName,
     },
     /// The workload that has this name or address is just ending.
@@ -52,7 +52,7 @@ pub(crate) enum AdmitError {
     Address {
         /// The network.
         network: NetworkName,
-        /// What is wrong.
+        /// Fault of the address.
         source: IpamError,
     },
     /// The address is another host's to give.
@@ -65,9 +65,9 @@ pub(crate) enum AdmitError {
         address: OverlayIp,
         /// The network.
         network: NetworkName,
-        /// Whose block.
+        /// Owner of the block.
         owner: String,
-        /// Whether it is for services, and no host's.
+        /// True if it is for services, and no host's.
         of_services: bool,
     },
     /// The Ethernet address is taken.
@@ -77,7 +77,7 @@ pub(crate) enum AdmitError {
         mac: MacAddr,
         /// The network.
         network: NetworkName,
-        /// Who has it.
+        /// Owner of the address.
         name: String,
     },
     /// Nothing is reserved by that name.
@@ -97,7 +97,7 @@ pub(crate) enum AdmitError {
     },
 }
 
-/// What a workload is reached by.
+/// Addresses that a workload is reached by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::host) struct Addresses {
     pub(in crate::host) address: OverlayIp,
@@ -209,7 +209,7 @@ impl Mesh {
         Ok(Addresses { address, mac })
     }
 
-    /// What was reserved is what it gets.
+    /// Returns the reserved addresses, which are what it gets.
     fn kept_for(&self, spec: &Spec) -> Result<(Option<OverlayIp>, Option<MacAddr>), AdmitError> {
         let Some(hold) = &spec.reserved else { return Ok((spec.address, spec.mac)) };
         let kept = self.reserved.get(hold).filter(|kept| kept.network == spec.network);
@@ -236,7 +236,7 @@ impl Mesh {
         other.map_or(Ok(()), |other| Err(in_use(&other.node)))
     }
 
-    /// What is asked for by name may still be in the hands of one that is about to let go of it.
+    /// Checks that no object that is asked for by name is still in the hands of one that is about to let go of it.
     fn check_ending(
         &self,
         network: &NetworkName,

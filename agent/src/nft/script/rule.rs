@@ -37,7 +37,7 @@ const WITH_PORT: u32 = 2; // NF_NAT_RANGE_PROTO_SPECIFIED
 pub(super) struct Sentence<'w, 'a> {
     writer: &'w mut Writer<'a>,
     rule: Rule,
-    /// What the rule has seen to so far: the packet's family and its protocol.
+    /// Facts that the rule has established so far: the packet's family and its protocol.
     network: Option<u8>,
     transport: Option<u8>,
     comment: Option<&'a str>,
@@ -122,7 +122,7 @@ impl<'w, 'a> Sentence<'w, 'a> {
         }
     }
 
-    /// What conntrack knows of the packet's connection.
+    /// Matches on conntrack's knowledge of the packet's connection.
     fn tracked<'t>(&mut self, words: &'t [&'a str]) -> Option<&'t [&'a str]> {
         match words {
             ["state", rest @ ..] => {
@@ -143,7 +143,7 @@ impl<'w, 'a> Sentence<'w, 'a> {
         }
     }
 
-    /// What is in the frame's header, or in that of an ARP message.
+    /// Matches on the frame's header, or on that of an ARP message.
     fn frame<'t>(&mut self, words: &'t [&'a str]) -> Option<&'t [&'a str]> {
         let (header, offset, value, rest) = match words {
             ["ether", "saddr", mac, rest @ ..] => {

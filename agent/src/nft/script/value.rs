@@ -4,16 +4,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::netfilter::Attributes;
 
-/// How long a device's name is in the kernel.
+/// Length of a device's name in the kernel.
 const NAME: usize = 16;
 
-/// What is compared, in the first register.
+/// Value that is compared, in the first register.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     /// nft's number for its type.
     pub(super) kind: u32,
     pub(super) length: usize,
-    /// Whether nft takes it for a number of the host's byte order.
+    /// True if nft takes it for a number of the host's byte order.
     pub(super) of_host: bool,
     pub(super) read: fn(&str) -> Option<Vec<u8>>,
 }
@@ -50,7 +50,7 @@ pub(super) fn end(key: &[u8]) -> Attributes {
     row
 }
 
-/// Where a range begins that the last of all keys ends.
+/// Begins a range that the last of all keys ends.
 pub(super) fn last(key: &[u8]) -> Attributes {
     let mut row = row(key);
     // As nft keeps it: a type, the length, SET_ELEM_F_INTERVAL_OPEN.

@@ -11,7 +11,7 @@ use crate::sidecar::leaving::Leaving;
 use crate::sidecar::process::SidecarProcess;
 use crate::sidecar::registry::Connected;
 
-/// How long a new sidecar may take to work, before the one that it was to follow goes on.
+/// Limit for a new sidecar to work, before the one that it was to follow goes on.
 const START: Duration = Duration::from_secs(10);
 
 /// A sidecar that another one is to follow.
@@ -20,7 +20,7 @@ pub(super) struct Followed {
     process: SidecarProcess,
     connected: Connected,
     answer: oneshot::Sender<Result<(), String>>,
-    /// When the other one must work.
+    /// Time by which the other one must work.
     until: Instant,
 }
 

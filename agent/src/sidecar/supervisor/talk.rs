@@ -14,13 +14,13 @@ use crate::sidecar::process::SidecarProcess;
 use crate::sidecar::registry::Connected;
 use crate::sidecar::telling::Telling;
 
-/// How a stretch of a sidecar's life ended.
+/// Ending of a stretch of a sidecar's life.
 pub(super) enum End {
     /// The connection broke; the process may well live.
     Disconnected,
     /// The process ended by itself.
     Died,
-    /// It was to drain.
+    /// The sidecar was to drain.
     Drain(Duration),
     /// Another one is to follow it.
     Follow(Connected, oneshot::Sender<Result<(), String>>),

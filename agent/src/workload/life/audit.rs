@@ -1,4 +1,4 @@
-//! What somebody else took away or changed in a workload's namespace comes back.
+//! Audit of a workload's namespace: anything that somebody else took away or changed comes back.
 
 use super::super::plumbing;
 use super::Life;

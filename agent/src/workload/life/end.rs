@@ -7,9 +7,9 @@ use super::Life;
 use crate::host::DataPlane;
 use crate::sidecar::{Command, stop_of};
 
-/// How long the end of a workload waits for hosts that are slow to stop sending to it.
+/// Time for which the end of a workload waits for hosts that are slow to stop sending to it.
 const SETTLE: Duration = Duration::from_secs(10);
-/// How long what still runs through a sidecar may take when its workload has ended.
+/// Limit for work that still runs through a sidecar when its workload has ended.
 const DRAIN: Duration = Duration::from_secs(1);
 
 impl Life {
@@ -57,8 +57,8 @@ impl Life {
         }
     }
 
-    /// One that an earlier agent started for a workload that ended while no agent was there, so that none took it
-    /// up. Otherwise its record went with it.
+    /// Stops the sidecar that an earlier agent started for a workload that ended while no agent was there, so that none
+    /// took it up. Otherwise its record went with it.
     fn stop_recorded_sidecar(&self) {
         if let Err(error) = stop_of(&self.context.run_dir, &self.key.record_name()) {
             tracing::error!(%error, workload = %self.key, "cannot end a sidecar");

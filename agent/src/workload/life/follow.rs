@@ -49,7 +49,7 @@ impl Life {
         self.context.host.applied(self.key.clone(), DataPlane::Rules, ruled).await;
     }
 
-    /// Whether there is work for the kernel. What it refused is tried again later, or with the next change.
+    /// Returns true if there is work for the kernel. What it refused is tried again later, or with the next change.
     pub(super) fn wants_turn(&self) -> bool {
         let is_behind = self.plumbed.is_some() && self.ruled < self.effective.borrow().sequence;
         !self.refused && (is_behind || self.audit_due)

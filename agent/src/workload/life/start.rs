@@ -15,9 +15,9 @@ use crate::certs::{CertError, WorkloadIdentity};
 use crate::host::DataPlane;
 use crate::sidecar::{Equipment, SidecarParts, Supervisor};
 
-/// How long a new sidecar may take to work by its first configuration.
+/// Limit for a new sidecar to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
-/// How long without control before a known service starts without it.
+/// Time without control after which a known service starts without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Life {
@@ -46,7 +46,7 @@ impl Life {
         Ok(())
     }
 
-    /// It cannot be taken up: no calls are sent to it, and nobody waits until it follows a change.
+    /// Sets it aside, as it cannot be taken up: no calls are sent to it, and nobody waits until it follows a change.
     pub(in crate::workload) async fn set_aside(&self) {
         self.context.host.set_ready(self.key.clone(), false).await;
         self.context.host.applied(self.key.clone(), DataPlane::Rules, None).await;
@@ -96,7 +96,7 @@ impl Life {
         known.refusal(&self.key).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
     }
 
-    /// Whether this host can start the workload by itself: it carries its service and has its identity.
+    /// Returns true if this host can start the workload by itself: it carries its service and has its identity.
     fn can_go_alone(&self) -> Result<bool, AttachError> {
         let known_service = match &self.local.workload.service {
             Some(service) => {

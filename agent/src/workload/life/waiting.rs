@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::dns::Zone;
 use crate::services::ServiceTable;
 
-/// How many states wait at most. Those between are not missed: the newest says all that they say.
+/// Number of states that wait at most. Those between are not missed: the newest says all that they say.
 const MOST: usize = 8;
 
 /// The states whose names are not told yet, oldest first. Newer ones do not drop older ones: in a stream of changes

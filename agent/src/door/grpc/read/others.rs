@@ -1,4 +1,4 @@
-//! What this host knows of the others: by control's word, and by what its own workloads' calls came to. Pure.
+//! Knowledge of the other hosts: by control's word, and by the outcome of its own workloads' calls. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use sealane_proto::types::{NodeName, WorkloadName};
 
 use crate::sidecar::Key;
 
-/// How many instances a status names.
+/// Number of instances that a status names.
 const NAMED: usize = 12;
 
 /// An instance that calls of this host do not reach.
@@ -17,9 +17,9 @@ const NAMED: usize = 12;
 pub(super) struct Unreached {
     /// The instance.
     pub(super) to: Key,
-    /// Its host.
+    /// Host of the instance.
     pub(super) node: NodeName,
-    /// Whose calls fail.
+    /// Workloads whose calls fail.
     from: BTreeSet<WorkloadName>,
     reason: String,
     failures: u64,
@@ -27,7 +27,7 @@ pub(super) struct Unreached {
 }
 
 impl Unreached {
-    /// What is said of the instance, in its line of a list.
+    /// Describes the instance, for its line of a list.
     pub(super) fn words(&self) -> String {
         format!("calls from this host to {} fail: {}", self.to.workload, self.reason)
     }
@@ -109,7 +109,7 @@ pub(super) fn unreached<'a>(
     found.into_values().collect()
 }
 
-/// What is said of them.
+/// Describes them, a sentence each.
 pub(super) fn sentences(unreached: &[Unreached], own: &NodeName) -> Vec<String> {
     let mut sentences: Vec<String> = unreached.iter().take(NAMED).map(|one| one.sentence(own)).collect();
     if unreached.len() > NAMED {
@@ -120,7 +120,7 @@ pub(super) fn sentences(unreached: &[Unreached], own: &NodeName) -> Vec<String> 
     sentences
 }
 
-/// What is said of a host that control has lost.
+/// Describes a host that control has lost.
 pub(super) fn lost(name: &NodeName, since: Option<SystemTime>, now: SystemTime) -> String {
     let ago = since.and_then(|since| now.duration_since(since).ok());
     let state = match ago {
