@@ -47,24 +47,24 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// What every verb takes.
+/// Flags that every verb takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// How data is printed
+    /// Format of printed data
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
     /// The socket to talk to, instead of control.sock or agent.sock in the run directory
     #[arg(long, global = true, env = "SEALANE_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// Where sockets, pid files and namespace handles are
+    /// Folder of sockets, pid files and namespace handles
     #[arg(long, global = true, env = "SEALANE_RUN_DIR", value_name = "DIR", default_value = "/run/sealane")]
     pub(crate) run_dir: PathBuf,
 }
 
-/// What can be asked for.
+/// Verbs of the command line.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// One host: control plane and agent in one process
+    /// Run one host: control plane and agent in one process
     Up(Up),
     /// The central control plane
     Control(Control),
@@ -106,13 +106,13 @@ pub(crate) enum Verb {
     Dns(Dns),
     /// Show the certificate of a workload of this host, and how long it lasts
     Identity(NamedWorkload),
-    /// How control and this host's agent are doing: 0 nothing is wrong, 1 something is, 3 nobody answers
+    /// Show the state of control and this host's agent: 0 nothing is wrong, 1 something is, 3 nobody answers
     Status,
     /// All that control must remember, in one file; the authority's key is in it: keep it like one
     Backup(Backup),
     /// Make a backup the store of a control plane that does not run
     Restore(Restore),
-    /// Whether this host can carry Sealane, and whether what is installed works
+    /// Check that this host can carry Sealane, and that its installation works
     Check(Check),
     /// A live tour: hosts as namespaces on this machine, with real programs
     Demo(Demo),
@@ -180,7 +180,7 @@ pub(crate) fn refuse_format(cli: &Cli) -> Result<(), Failure> {
     Err(Failure::new(text).exit(exit).hint("leave -o out"))
 }
 
-/// Whether the verb is one whose status is otherwise that of a command.
+/// Returns true if the verb is one whose status is otherwise that of a command.
 fn starts_a_command(arguments: &[OsString]) -> bool {
     let verb = arguments.iter().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
     verb.is_some_and(|verb| verb == "run" || verb == "exec")

@@ -26,7 +26,7 @@ pub(crate) use unit::FOLDER as UNITS;
 struct Found {
     path: PathBuf,
     pid: u32,
-    /// What a workload's name may be made from.
+    /// Beginning of a workload's name that is made.
     stem: String,
     container: Option<Container>,
 }

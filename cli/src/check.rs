@@ -14,25 +14,25 @@ use crate::args::{Check, Common};
 use crate::failure::Failure;
 use crate::printer::{Printer, Row, Tone};
 
-/// What became of one check.
+/// Verdict of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     /// As it should be.
     Ok,
-    /// It works, but not in every case.
+    /// The subject works, but not in every case.
     Warning,
-    /// It does not work.
+    /// The subject does not work.
     Problem,
 }
 
-/// One thing that was looked at.
+/// Finding of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     area: &'static str,
     verdict: Verdict,
     finding: String,
-    /// What to do about it.
+    /// Remedy.
     hint: Option<String>,
 }
 

@@ -25,7 +25,7 @@ use crate::life::{recorded, running};
 use crate::printer::Printer;
 use stake::Stake;
 
-/// How long a process may take to end when asked, before it is killed.
+/// Time that a process may take to end when asked, before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `sealane clean`.
@@ -97,7 +97,7 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Whether an entry of a run or data directory is one that Sealane makes.
+/// Returns true if an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
     const RUN: [&str; 4] = ["agent.pid", "control.pid", sealane_keep::PID_FILE, UNITS];
     const DATA: [&str; 2] = ["control.lock", "control.redb"];
@@ -173,7 +173,7 @@ fn ended(process: &Process, patience: Duration) -> bool {
     }
 }
 
-/// What is in a folder, if it is there.
+/// Lists the content of a folder, if it is there.
 fn listed(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     disk::listed(folder).map_err(Failure::of(format!("cannot read {}", folder.display())))
 }

@@ -21,13 +21,13 @@ use reach::{comes, lives, reach, reach_agent};
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// The agent's.
 pub(crate) const AGENT_SOCKET: &str = "agent.sock";
-/// How long a verb waits for an answer; what takes longer is broken.
+/// Time for which a verb waits for an answer; whatever takes longer is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest answer: a message of the largest mesh is a part of that.
 const LARGEST_ANSWER: usize = 1 << 30;
 
-/// How long nothing is said while an agent is waited for: less than people take for a fault.
+/// Time for which nothing is said while an agent is waited for: less than people take for a fault.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Runs one conversation on a runtime of its own, without further threads; the runtime is gone afterwards.
@@ -110,7 +110,7 @@ fn has_ended(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// What is said where an agent has left workloads running and does not come back.
+/// Explains that an agent has left workloads running and does not come back.
 fn absent() -> Failure {
     let waited = reach::RESTARTING.as_secs();
     Failure::new(format!("the agent of this host has ended, and none has come back within {waited} s"))
@@ -221,7 +221,7 @@ fn lost(why: &str, named: Option<&Path>) -> Failure {
     failure.hint("who was asked has ended or restarts: run this again when `sealane status` answers")
 }
 
-/// What a status means to the user. Its text already names the object, the field and the fix.
+/// Translates a status for the user. Its text already names the object, the field and the fix.
 pub(crate) fn refusal(status: &Status) -> Failure {
     let message = match status.message() {
         "" => status.code().description().to_owned(),

@@ -23,7 +23,7 @@ pub(crate) struct Written {
     pub(crate) place: String,
 }
 
-/// What is wrong, where.
+/// Fault in a document, and its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Flaw {
     at: Option<At>,

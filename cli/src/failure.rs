@@ -1,4 +1,4 @@
-//! How a verb fails: what it says, and the status it exits with.
+//! Failures of verbs: their words, and the statuses that they exit with.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// Exit statuses, part of the command line's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// It was tried and failed.
+    /// The verb was tried and failed.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -27,7 +27,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What is told to the user. The message says what, where and why; the hint says what to do.
+/// Failure as the user is told. The message says what, where and why; the hint says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -36,7 +36,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// It was tried and failed. A hint that the message ends with becomes the failure's.
+    /// Makes the failure of something that was tried. A hint that the message ends with becomes the failure's.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message: String = message.into();
         let hinted = message.split_once("; hint: ").map(|(message, hint)| (message, hint.to_owned()));

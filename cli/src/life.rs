@@ -20,9 +20,10 @@ use ending::Ending;
 use pidfile::PidFile;
 pub(crate) use pidfile::{recorded, running};
 
-/// How many threads wait for the kernel, at most: a change that concerns every workload's namespace is done by these.
+/// Number of threads that wait for the kernel, at most: a change that concerns every workload's namespace is done by
+/// these.
 const BLOCKING: usize = 4;
-/// How long a sidecar that is told to end lets work in progress run.
+/// Time for which a sidecar that is told to end lets work in progress run.
 const SIDECAR_DRAIN: Duration = Duration::from_secs(30);
 
 /// `sealane keep`. It keeps its own pid file, in the same manner, and needs this process to have one thread.

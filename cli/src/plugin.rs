@@ -1,4 +1,4 @@
-//! What container runtimes start this program as: a CNI plugin, or one of netavark.
+//! Plugins that container runtimes start this program as: of CNI, or of netavark.
 //!
 //! A runtime starts the file that a network's type or driver names, so a link called `sealane` in its folder of plugins is all
 //! it needs: what the runtime wants is told by the environment (CNI) or the only words of the command line (netavark).
@@ -65,7 +65,7 @@ fn as_called(name: &str) -> Option<String> {
     alias.as_str().contains('_').then(|| alias.to_string())
 }
 
-/// Whether a CNI runtime started this: it gives no words, but a command in the environment.
+/// Returns true if a CNI runtime started this: it gives no words, but a command in the environment.
 fn is_cni(arguments: &[OsString], commanded: bool) -> bool {
     let name = arguments.first().and_then(|program| Path::new(program).file_name());
     arguments.len() <= 1 && (commanded || name.is_some_and(|name| name == CNI))

@@ -15,7 +15,7 @@ pub(crate) use humane::{age, ago, instant, remaining};
 /// Between columns, in characters.
 const PADDING: u16 = 2;
 
-/// How data is printed.
+/// Format of printed data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -38,23 +38,23 @@ impl Format {
     }
 }
 
-/// One kind of thing that is listed.
+/// Kind of thing that is listed.
 pub(crate) trait Row: Serialize {
-    /// What the columns are called.
+    /// Names of the columns.
     const HEADERS: &'static [&'static str];
-    /// What is said when there is none.
+    /// Sentence for an empty list.
     const NONE: &'static str;
     /// The cells, one per column.
     fn cells(&self, now: SystemTime) -> Vec<String>;
     /// The column whose words terminals show in colours, if there is one.
     const TONED: Option<&'static str> = None;
-    /// How good the news is that this word of the column tells.
+    /// Returns the tone of the news that this word of the column tells.
     fn tone(_word: &str) -> Tone {
         Tone::Plain
     }
 }
 
-/// How good a piece of news is.
+/// Tone of a piece of news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// Neither.
@@ -80,9 +80,9 @@ impl Tone {
     }
 }
 
-/// One thing that is shown with all that is known about it.
+/// Thing that is shown with all that is known about it.
 pub(crate) trait Sheet: Serialize {
-    /// What is told, line by line: a name and what it says.
+    /// Returns its lines: a name and a value each.
     fn lines(&self, now: SystemTime) -> Vec<(&'static str, String)>;
 }
 
@@ -184,7 +184,7 @@ fn width() -> Option<u16> {
     terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(columns), _)| columns)
 }
 
-/// Whether standard output is a terminal whose user has not asked for none (<https://no-color.org>).
+/// Returns true if standard output is a terminal whose user has not asked for no colours (<https://no-color.org>).
 fn colours() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -222,7 +222,7 @@ fn table(headers: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>, widt
     lines.join("\n")
 }
 
-/// How long the longest word of every column is, in characters.
+/// Returns the length of the longest word of every column, in characters.
 fn longest_words(table: &Table) -> Vec<u16> {
     let header = table.header().into_iter();
     let rows = header.chain(table.row_iter());

@@ -24,7 +24,7 @@ use crate::client::{agent, answer, coming_agent, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 
-/// How many agents may end over one workload until something is wrong with it.
+/// Number of agents that may end over one workload until something is wrong with it.
 const AGENTS: usize = 5;
 
 /// `sealane run`; returns only when the command could not be started.
@@ -60,7 +60,7 @@ fn program_of(command: &[OsString]) -> String {
     program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// What is asked of the agent for a workload; without a name, one is made from `command`.
+/// Builds the request to the agent for a workload; without a name, one is made from `command`.
 pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest, Failure> {
     let mut networks = choice::networks(attach)?;
     // An agent that knows of one network alone refuses several, and does not take the first for all.

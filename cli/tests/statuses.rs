@@ -1,4 +1,4 @@
-//! What scripts see of a `sealane` that talks to nobody: exit statuses and what is said where.
+//! Contract with scripts of a `sealane` that talks to nobody: exit statuses, and the streams that words go to.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Whether the host's own packet filter lets Sealane's outer packets in, and its workloads' packets out. Rules are read,
-//! never changed.
+//! Checks of the host's own packet filter: it must let Sealane's outer packets in, and its workloads' packets out. Rules
+//! are read, never changed.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -52,8 +52,8 @@ pub(super) fn check(check: &Check, rules: &Value) -> Vec<Finding> {
     findings
 }
 
-/// Whether packets of workloads to the outside would be forwarded; the agent puts rules into iptables where they are
-/// needed, and into no other's tables.
+/// Checks that packets of workloads to the outside would be forwarded; the agent puts rules into iptables where they
+/// are needed, and into no other's tables.
 pub(super) fn forwarding(rules: &Value, agent_runs: bool) -> Vec<Finding> {
     let asked = Hopper::start().map_err(|error| error.to_string()).and_then(|hopper| {
         let own = NetNs::current().map_err(|error| error.to_string())?;
@@ -124,7 +124,7 @@ fn closed_inputs(rules: &Value) -> Vec<String> {
     closed.map(|chain| ["family", "table", "name"].map(|field| word(&chain[field])).join(" ")).collect()
 }
 
-/// Whether some rule matches on this destination port, alone or in a set or a range.
+/// Returns true if some rule matches on this destination port, alone or in a set or a range.
 fn mentions(rules: &Value, kind: &str, port: u16) -> bool {
     let items = rules["nftables"].as_array().into_iter().flatten();
     let mut parts = items.filter_map(|item| item["rule"]["expr"].as_array()).flatten();

@@ -1,5 +1,5 @@
-//! What chains on the forward hook make of workloads' packets to the world outside, and of the answers. Pure: it reads
-//! what `nft -j list ruleset` says.
+//! Judgement of chains on the forward hook: the fate of workloads' packets to the world outside, and of the answers.
+//! Pure: it reads what `nft -j list ruleset` says.
 //!
 //! Rules whose conditions cannot be judged here (addresses, ports, marks) count as special cases: one that drops says
 //! nothing of other packets, and one that accepts leaves it open whether these are dropped further down.
@@ -10,12 +10,12 @@ use serde_json::Value;
 /// Chains may call each other so deep.
 const DEPTH: usize = 16;
 
-/// What becomes of the packets in a chain that does not let them all through.
+/// Fate of the packets in a chain that does not let them all through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
     /// Some may pass, by rules that cannot be judged.
     Unsure,
-    /// They are dropped.
+    /// All of them are dropped.
     Dropped,
 }
 
@@ -24,9 +24,9 @@ pub(super) enum Fate {
 pub(super) struct Obstacle {
     /// Family, table and chain.
     pub(super) chain: String,
-    /// What it does.
+    /// Fate of packets in it.
     pub(super) fate: Fate,
-    /// Whether firewalld has made it.
+    /// True if firewalld has made it.
     pub(super) firewalld: bool,
 }
 
@@ -80,7 +80,7 @@ struct Walk<'a> {
     of: &'a Value,
     uplinks: &'a [String],
     way: Way,
-    /// Whether a rule that cannot be judged may have let it through.
+    /// True if a rule that cannot be judged may have let it through.
     doubt: bool,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a chain accepts or drops it; `None`: its caller goes on.
+    /// Follows a chain; returns true if it accepts, false if it drops, `None` if its caller goes on.
     fn through(&mut self, chain: &'a str, depth: usize) -> Option<bool> {
         let depth = depth.checked_sub(1)?;
         let own = |rule: &&Value| {
@@ -132,7 +132,7 @@ impl<'a> Walk<'a> {
         Step::Next
     }
 
-    /// What a statement leads to; `None`: to the rule's next one.
+    /// Follows a statement; `None`: to the rule's next one.
     fn step(&mut self, kind: &str, value: &'a Value, depth: usize) -> Option<Step> {
         let target = word(value, "target");
         Some(match kind {
@@ -210,7 +210,7 @@ impl<'a> Walk<'a> {
         Some(value.as_array().map_or_else(|| vec![value], |values| values.iter().collect()))
     }
 
-    /// Whether what is looked at in the packet has this value.
+    /// Returns true if the looked-at part of the packet has this value.
     fn is(&self, key: &Value, value: &Value) -> Option<bool> {
         let value = value["elem"].get("val").unwrap_or(value).as_str()?;
         let back = self.way == Way::Back;
@@ -226,7 +226,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether this is the name, or with an asterisk the beginning of the name, of the uplink or else of a link.
+    /// Returns true if this is the name, or with an asterisk the beginning of the name, of the uplink or else of a
+    /// link.
     fn is_device(&self, uplink: bool, name: &str) -> Option<bool> {
         let stem = name.strip_suffix('*');
         if !uplink {
@@ -247,14 +248,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What follows from a rule.
+/// Step that follows from a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The next rule.
     Next,
     /// The caller's next rule.
     Leave,
-    /// Whether it is accepted.
+    /// True if it is accepted.
     Verdict(bool),
 }
 

@@ -14,9 +14,9 @@ use sealane_sys::{NetNs, clock as kernel_clock};
 
 use super::Finding;
 
-/// How many descriptors a host with some hundred workloads needs.
+/// Number of descriptors that a host with some hundred workloads needs.
 const DESCRIPTORS: u64 = 20_000;
-/// How much room the state of a mesh may want, in bytes.
+/// Room that the state of a mesh may want, in bytes.
 const ROOM: u64 = 100 << 20;
 /// The smallest inner MTU that every program can live with (RFC 8200, section 5).
 const SMALLEST_MTU: u32 = 1280;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Finding;
 
-/// How long a resolver may take.
+/// Limit for a resolver.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The root's name servers (RFC 1035, section 4): every resolver can answer this, if only by refusing.
 const QUESTION: [u8; 17] = [0x5e, 0xa1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];

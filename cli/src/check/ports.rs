@@ -47,7 +47,7 @@ pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Whether an agent of this run directory has set networks up.
+/// Returns true if an agent of this run directory has set networks up.
 fn carries_networks(run_dir: &Path) -> bool {
     let handles = std::fs::read_dir(run_dir.join(NETNS)).into_iter().flatten().flatten();
     handles.into_iter().any(|handle| handle.file_name().to_string_lossy().starts_with("net-"))

@@ -1,4 +1,4 @@
-//! What is installed: control and agent of this host, and what they know to be wrong.
+//! Checks of the installation: control and agent of this host, and the problems that they know.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
     findings
 }
 
-/// Where the agent of this host has its packets sent to, if it runs.
+/// Returns the address that the agent of this host has its packets sent to, if it runs.
 pub(super) fn underlay(common: &Common) -> Option<IpAddr> {
     if !runs(&common.run_dir, "agent") {
         return None;
@@ -51,12 +51,12 @@ pub(super) fn underlay(common: &Common) -> Option<IpAddr> {
     asked.ok()??.underlay.parse().ok()
 }
 
-/// Whether control or the agent of this run directory runs.
+/// Returns true if control or the agent of this run directory runs.
 pub(super) fn runs(run_dir: &Path, what: &str) -> bool {
     running(&run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some())
 }
 
-/// Where the other hosts are.
+/// Lists the other hosts.
 async fn peers(client: &mut ReadClient<tonic::transport::Channel>) -> Result<Vec<v1::Node>, Failure> {
     let nodes = answer(client.list_nodes(v1::ListNodesRequest {})).await?.nodes;
     Ok(nodes.into_iter().filter_map(|view| view.node).collect())
@@ -79,7 +79,7 @@ fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -
     findings
 }
 
-/// Whether packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
+/// Checks that packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
 /// large packets of the overlay.
 fn path_to(peer: &v1::Node) -> Finding {
     if peer.underlay.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {

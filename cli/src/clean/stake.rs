@@ -1,4 +1,4 @@
-//! What goes with a host's state: looked at before anything is ended.
+//! Losses that come with the end of a host's state: looked at before anything is ended.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use super::listed;
 use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answer, converse, reader};
 use crate::failure::Failure;
 
-/// What is lost.
+/// Things that are lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stake {
     /// The store and authority of a mesh are removed; of so many hosts, when control could be asked.
     store: Option<Option<u32>>,
-    /// How many workloads run here.
+    /// Number of workloads that run here.
     workloads: usize,
     /// The host's identity is removed.
     host: Option<Host>,
@@ -28,11 +28,11 @@ struct Host {
     known: Known,
 }
 
-/// Whether control has this host among its own.
+/// Control's knowledge of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Yes,
-    /// It was removed.
+    /// The host was removed.
     No,
     /// Nobody could be asked.
     Perhaps,
@@ -60,12 +60,12 @@ impl Stake {
         })
     }
 
-    /// Whether a mesh has no control plane afterwards.
+    /// Returns true if a mesh has no control plane afterwards.
     pub(super) fn ends_the_mesh(&self) -> bool {
         self.store.is_some()
     }
 
-    /// What whoever is asked should know, without the full stop.
+    /// Lists the warnings for whoever is asked, without the full stop.
     pub(super) fn warnings(&self) -> Vec<String> {
         let store = self.store.map(|hosts| {
             let hosts = match hosts {
@@ -88,7 +88,7 @@ impl Stake {
         store.into_iter().chain(workloads).collect()
     }
 
-    /// What is left to do elsewhere.
+    /// Describes the work that is left to do elsewhere.
     pub(super) fn parting(&self) -> Option<String> {
         if self.ends_the_mesh() {
             let others = self.store.flatten().is_none_or(|hosts| hosts > 1);
@@ -113,7 +113,7 @@ impl Stake {
     }
 }
 
-/// What answers at a socket now says of itself.
+/// Asks the process at a socket for its status.
 fn status(socket: &Path) -> Option<v1::StatusResponse> {
     let asked = converse(async {
         let channel = unix_channel(socket).await.map_err(|error| Failure::new(error.to_string()))?;

@@ -11,16 +11,16 @@ use tonic::transport::Channel;
 
 use crate::life::running;
 
-/// How long a process that lives may take until it listens.
+/// Time that a process that lives may take until it listens.
 const STARTING: Duration = Duration::from_secs(5);
-/// How long the agent of a host whose workloads it left running may take until it is back.
+/// Time that the agent of a host whose workloads it left running may take until it is back.
 pub(super) const RESTARTING: Duration = Duration::from_secs(15);
-/// How long it may take until there is a process, for those who start one in the background just before.
+/// Time that may pass until there is a process, for those who start one in the background just before.
 const COMING: Duration = Duration::from_secs(1);
 /// The names that an agent leaves in its run directory however it ended, and whoever else of the host's was killed with it.
 /// `sealane clean` removes it, and it does not outlive the boot.
 const TRACES: [&str; 3] = [sealane_keep::PID_FILE, "agent.pid", NETNS];
-/// How often it is looked for meanwhile.
+/// Interval at which it is looked for meanwhile.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Connects to the first of these sockets that answers, which also means that a stale one hides no other.
@@ -68,7 +68,7 @@ async fn first(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
     }))
 }
 
-/// Whether the socket is one that may be there in a moment.
+/// Returns true if the socket is one that may be there in a moment.
 fn may_come(error: &ConnectError) -> bool {
     match error {
         ConnectError::Unix { source, .. } => {
@@ -81,12 +81,12 @@ fn may_come(error: &ConnectError) -> bool {
     }
 }
 
-/// Whether the process of a socket lives: the pid file stands beside it.
+/// Returns true if the process of a socket lives: the pid file stands beside it.
 pub(super) fn lives(socket: &Path) -> bool {
     running(&socket.with_extension("pid")).is_ok_and(|process| process.is_some())
 }
 
-/// Whether somebody is going to listen at the agent's socket.
+/// Returns true if somebody is going to listen at the agent's socket.
 pub(super) fn comes(socket: &Path) -> bool {
     lives(socket) || is_of_host(socket)
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Why a claim does not hold, in words.
+/// Reason for which a claim does not hold, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flaw {
     text: String,
@@ -17,7 +17,7 @@ impl Flaw {
         Self { text: text.into(), hopeless: false }
     }
 
-    /// One that time does not mend.
+    /// Makes a flaw that time does not mend.
     pub(crate) fn hopeless(text: impl Into<String>) -> Self {
         Self { text: text.into(), hopeless: true }
     }
@@ -39,7 +39,7 @@ pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<
     if holds { Ok(()) } else { Err(Flaw::new(otherwise())) }
 }
 
-/// How long anything may take on a machine that is busy with other things.
+/// Time that anything may take on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks again and again until there is something to see, and returns it; the last flaw says what is missing.

@@ -23,7 +23,7 @@ pub(super) const METRICS_PORT: u16 = 19460;
 /// The abstract unix socket that gives out shells; bound once, it also keeps a second demo away.
 const SOCKET: &str = "sealane-demo";
 
-/// Where shells are given out.
+/// Returns the address at which shells are given out.
 pub(super) fn socket_address() -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(SOCKET)
 }

@@ -1,4 +1,4 @@
-//! What the tour plays on: hosts, the processes on them, and how they are asked.
+//! Stage of the tour: hosts, the processes on them, and the questions to them.
 
 mod load;
 
@@ -18,7 +18,7 @@ use super::flaw::{Flaw, ensure};
 
 pub(super) use load::Load;
 
-/// How much of a log is shown when a claim does not hold.
+/// Length of a log that is shown when a claim does not hold.
 const LOG_TAIL: u64 = 2_000;
 
 /// Hosts, and the processes on them by the name of their log.

@@ -20,7 +20,7 @@ use super::stage::Stage;
 use crate::args::Tour;
 use crate::failure::Failure;
 
-/// What the tour's network is called, and its addresses.
+/// Name of the tour's network, and its addresses.
 const NETWORK: (&str, &str) = ("shop", "10.42.0.0/16");
 
 /// The part of `sealane demo` that runs in namespaces of its own; standard input is the way to the outer part.

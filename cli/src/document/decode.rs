@@ -68,7 +68,7 @@ impl Display for Flaw {
 impl std::error::Error for Flaw {}
 
 impl Flaw {
-    /// Where it is, unless it is known better already.
+    /// Keeps its own place, or takes this one where it has none.
     fn or(self, place: Self) -> Self {
         if self.at.is_some() { self } else { Self { message: self.message, ..place } }
     }

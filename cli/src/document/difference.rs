@@ -1,4 +1,4 @@
-//! What differs between two texts, line by line, as `diff -u` shows it without leaving anything out.
+//! Difference between two texts, line by line, as `diff -u` shows it without leaving anything out.
 
 /// Lines with a space, a minus or a plus in front; nothing when both are the same. Documents are short, so the longest
 /// common subsequence is found the plain way.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-/// How large a file of documents may be, bytes.
+/// Largest file of documents, bytes.
 const LARGEST: u64 = 4 << 20;
-/// What a directory is searched for.
+/// Endings that a directory is searched for.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// A text and what it is called.
@@ -17,7 +17,7 @@ pub(super) struct Source {
     pub(super) text: String,
 }
 
-/// What a path is called: `-` is standard input.
+/// Returns the name of a path: `-` is standard input.
 pub(super) fn name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
@@ -79,7 +79,7 @@ fn text(path: &Path) -> Result<Source, Failure> {
     Ok(Source { name, text })
 }
 
-/// One byte more than allowed at most.
+/// Reads one byte more than allowed at most.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = vec![];
     if path.as_os_str() == "-" {

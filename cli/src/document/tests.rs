@@ -22,7 +22,7 @@ spec:
   - port: 9090
 ";
 
-/// What is said of a text: the first flaw, with its place.
+/// Returns the first flaw of a text, with its place.
 fn flaw(text: &str) -> String {
     let read = parse(text).and_then(|nodes| nodes.iter().map(understand).collect::<Result<Vec<_>, _>>());
     read.map_or_else(|flaw| flaw.said("f"), |documents| format!("read as {documents:?}"))
@@ -43,7 +43,7 @@ fn yaml_and_json_are_read_alike() {
     assert_eq!(again, documents);
 }
 
-/// What is replaced in the good text, by what, and what is said then.
+/// Replacements in the good text, and the words that follow.
 const WRONG: &[(&str, &str, &str)] = &[
     ("subnets:", "subnet:", "f:7:3: spec: unknown field `subnet`; did you mean `subnets`?"),
     (

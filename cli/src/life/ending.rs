@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::pidfile::{Claimed, hold};
 use crate::failure::Failure;
 
-/// How long an end in order may take.
+/// Limit for an end in order.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// SIGTERM and SIGINT.

@@ -13,7 +13,7 @@ use sealane_sys::Process;
 
 use crate::failure::Failure;
 
-/// Where the pid of one of Sealane's processes is written down.
+/// File in which the pid of one of Sealane's processes is written down.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Claimed {
     lock: Flock<File>,
 }
 
-/// How often it is looked at whether somebody removed a pid file.
+/// Interval at which it is looked at whether somebody removed a pid file.
 const LOOK: Duration = Duration::from_secs(1);
 /// The time for which a killed process may go on holding its file: a child that it had just begun has the lock until it
 /// is a program of its own.
@@ -35,7 +35,7 @@ const LAST: Duration = Duration::from_secs(2);
 const TRY: Duration = Duration::from_millis(10);
 
 impl PidFile {
-    /// That of `what` in this run directory.
+    /// Names the file of `what` in this run directory.
     pub(crate) fn new(run_dir: &Path, what: &str) -> Self {
         Self { path: run_dir.join(format!("{what}.pid")) }
     }

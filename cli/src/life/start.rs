@@ -20,7 +20,7 @@ use crate::args::HostArgs;
 use crate::document;
 use crate::failure::Failure;
 
-/// How long the token lives that `up` makes for its own agent.
+/// Lifetime of the token that `up` makes for its own agent.
 const OWN_TOKEN: Duration = Duration::from_secs(60);
 
 /// Some address far away (RFC 5737); nothing is sent there.
@@ -55,7 +55,7 @@ pub(super) async fn control(
     Ok((control, task::spawn_fallible("metrics", serving)))
 }
 
-/// What an agent runs with.
+/// Builds the settings that an agent runs with.
 pub(super) fn agent_config(
     control: Vec<ControlAddr>,
     token: Option<JoinToken>,

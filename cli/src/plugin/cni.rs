@@ -124,7 +124,7 @@ fn check(agent: &Agent, basics: &Basics, conf: &Object, place: &Place) -> Result
     inside::compare(seat, &location.nameserver, &inside::look(netns, seat, &location.nameserver)?, previous)
 }
 
-/// Whether a container could be attached now. A network that this host carries needs no control for that.
+/// Checks that a container could be attached now. A network that this host carries needs no control for that.
 fn status(agent: &Agent, config: &Config) -> Result<(), CniError> {
     let Err(refused) = agent.available(&config.network) else { return Ok(()) };
     if refused.kind == Kind::Unknown {

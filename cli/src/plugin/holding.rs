@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// The longest name of a holder, in bytes.
 pub(super) const LONGEST: usize = 200;
 
-/// Why the agent did not do what was asked.
+/// Reason for which the agent did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     /// The kind of refusal, which every runtime has its own number for.
@@ -49,7 +49,7 @@ pub(super) enum Kind {
     Forbidden,
     /// Control wants nothing of this host any more.
     Removed,
-    /// It is another one's.
+    /// The object is another one's.
     InUse,
     /// The namespace is not there, or not one to attach.
     Namespace,
@@ -155,7 +155,7 @@ impl Agent {
         converse(ANSWER, async { self.client().await?.detach(request).await.map(drop).map_err(refused) })
     }
 
-    /// Where what `holder` holds lives.
+    /// Locates the workload that `holder` holds.
     pub(super) fn locate(&self, holder: &str) -> Result<v1::Location, Refused> {
         let request = v1::LocateRequest { holder: holder.to_owned(), ..Default::default() };
         converse(ANSWER, async {

@@ -25,12 +25,12 @@ pub(crate) fn age(length: Duration) -> String {
     }
 }
 
-/// How long something is past.
+/// Tells how long something is past.
 pub(crate) fn ago(then: SystemTime, now: SystemTime) -> String {
     format!("{} ago", age(now.duration_since(then).unwrap_or_default()))
 }
 
-/// How long something lasts still.
+/// Tells how long something lasts still.
 pub(crate) fn remaining(end: SystemTime, now: SystemTime) -> String {
     match end.duration_since(now) {
         Ok(left) => format!("in {}", age(rounded(left))),

@@ -1,4 +1,4 @@
-//! Which network a `--ip` or `--mac` is for.
+//! Assignment of `--ip` and `--mac` to networks.
 
 use std::fmt::Display;
 

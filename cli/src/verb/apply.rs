@@ -19,7 +19,7 @@ use crate::document::{self, Written};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
-/// What became of one document.
+/// Outcome of one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Outcome {
     kind: &'static str,

@@ -13,10 +13,10 @@ use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, converse, reader};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
-/// How long whoever presses a key waits.
+/// Time that whoever presses a key waits.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-/// What a word of a command line names.
+/// Kind of name that a word of a command line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Network,
@@ -54,7 +54,7 @@ fn fitting(names: Vec<String>, word: &str) -> Vec<String> {
     fitting.map(|name| format!("{before}{name}")).collect()
 }
 
-/// What the last word is to name, after those before it. Pure.
+/// Returns the kind of name that the last word is to be, after those before it. Pure.
 fn kind_of(words: &[String]) -> Option<Kind> {
     let (last, before) = words.split_last()?;
     let before: Vec<&str> = before.iter().skip(1).map(String::as_str).collect();

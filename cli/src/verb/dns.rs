@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 use crate::view::RecordView;
 
-/// How long the agent may take: longer than it gives the host's resolvers.
+/// Limit for the agent: longer than it gives the host's resolvers.
 const TIMEOUT: Duration = Duration::from_secs(6);
 /// The EDNS option of an Extended DNS Error.
 const EXTENDED_ERROR: u16 = 15;
@@ -115,7 +115,7 @@ fn read(bytes: &[u8], asked: &Message) -> io::Result<Message> {
     }
 }
 
-/// What is said of an answer without records, with what is true of every name of that kind.
+/// Describes an answer without records, by what is true of every name of that kind.
 fn nothing(query: &DnsQuery, said: &Message) -> String {
     let (name, kind, from) = (&query.name, query.kind.to_ascii_uppercase(), &query.from);
     let code = said.metadata.response_code;
@@ -140,7 +140,7 @@ fn nothing(query: &DnsQuery, said: &Message) -> String {
     }
 }
 
-/// What an Extended DNS Error (RFC 8914) of the answer says.
+/// Describes an Extended DNS Error (RFC 8914) of the answer.
 fn extended_error(said: &Message) -> Option<String> {
     let EdnsOption::Unknown(_, data) = said.edns.as_ref()?.option(EdnsCode::Unknown(EXTENDED_ERROR))? else {
         return None;

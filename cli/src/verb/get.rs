@@ -44,7 +44,7 @@ pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), F
     }
 }
 
-/// What a command line says of a document beside its kind.
+/// Words of a command line about a document beside its kind.
 pub(super) struct Named {
     pub(super) name: String,
     /// Of a service, when it is said.
@@ -139,13 +139,13 @@ impl Row for ServiceRow<'_> {
     }
 }
 
-/// How one document differs from what is there.
+/// Difference of one document from what is there.
 #[derive(Clone, Debug, Serialize)]
 struct Difference {
     kind: String,
     network: String,
     name: String,
-    /// Where it is written.
+    /// Place at which it is written.
     place: String,
     /// Lines with what goes (-), what comes (+) and what is around that.
     diff: String,

@@ -17,11 +17,12 @@ use crate::verb::apply::taken_in;
 use crate::verb::hosts;
 use crate::view::{Done, NetworkView};
 
-/// How long a removal waits for workloads that are just ending: control hears of it a moment after their commands.
+/// Time for which a removal waits for workloads that are just ending: control hears of it a moment after their
+/// commands.
 const ENDING: Duration = Duration::from_secs(3);
-/// How long a change waits for the hosts to take it in.
+/// Time for which a change waits for the hosts to take it in.
 const TAKEN_IN: Duration = Duration::from_secs(10);
-/// How often it looks meanwhile.
+/// Interval of looks meanwhile.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// `sealane network create|ls|inspect|set|rm`.

@@ -1,4 +1,4 @@
-//! What a verb did that has nothing else to show.
+//! Deed of a verb that has nothing else to show.
 
 use std::fmt::Display;
 
@@ -21,7 +21,7 @@ impl Done {
         Self { kind, network: None, name: name.to_string(), effect }
     }
 
-    /// It belongs to this network.
+    /// Adds the network that it belongs to.
     pub(crate) fn in_network(self, network: String) -> Self {
         Self { network: Some(network), ..self }
     }

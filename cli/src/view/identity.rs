@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{PortView, modes, rfc3339, text};
 use crate::printer::{self, Sheet};
 
-/// What `identity` shows.
+/// View of `identity`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct IdentityView {
     workload: String,
@@ -16,7 +16,7 @@ pub(crate) struct IdentityView {
     spiffe_id: String,
     /// Leaf first, the authority last.
     chain: Vec<CertificateDetail>,
-    /// When the agent asks control for the next certificate.
+    /// Time at which the agent asks control for the next certificate.
     #[serde(serialize_with = "rfc3339")]
     renewed_from: Option<SystemTime>,
     control_connected: bool,

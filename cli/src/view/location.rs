@@ -1,4 +1,4 @@
-//! Where a workload lives.
+//! Location of a workload.
 
 use std::time::SystemTime;
 

@@ -23,7 +23,7 @@ pub(crate) struct NetworkView {
     encryption: &'static str,
     /// `allow` or `deny`.
     egress: &'static str,
-    /// Those that may carry it; none: all.
+    /// Hosts that may carry it; none: all.
     hosts: Vec<String>,
     /// `strict` or `permissive`.
     mtls: String,

@@ -27,7 +27,7 @@ pub(crate) struct NodeView {
     last_seen: Option<SystemTime>,
     #[serde(serialize_with = "rfc3339")]
     joined: Option<SystemTime>,
-    /// Whether its services' instances get no new calls.
+    /// True if its services' instances get no new calls.
     drained: bool,
     /// Of an agent: what calls from its workloads to this host came to, when they fail.
     unreached: Option<String>,
@@ -105,12 +105,12 @@ impl From<v1::NodeView> for NodeView {
 }
 
 impl NodeView {
-    /// Its name.
+    /// Returns its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it is known not to be connected.
+    /// Returns true if it is known not to be connected.
     pub(crate) fn is_lost(&self) -> bool {
         self.connected == Some(false)
     }

@@ -16,7 +16,7 @@ pub(crate) struct ServiceView {
     name: String,
     vip: String,
     ports: Vec<PortView>,
-    /// Those that may run its instances; none: all that may carry the network.
+    /// Hosts that may run its instances; none: all that may carry the network.
     hosts: Vec<String>,
     /// For the ports that say nothing else: `strict` or `permissive`.
     mtls: String,

@@ -1,4 +1,4 @@
-//! How control or an agent is doing.
+//! State of control or an agent.
 
 mod details;
 
@@ -15,7 +15,7 @@ pub(crate) use details::Details;
 /// A certificate that ends so soon should have been renewed long ago.
 const RENEWED_BEFORE: Duration = Duration::from_secs(24 * 3600);
 
-/// What `status` shows.
+/// View of `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct StatusView {
     /// `control` or `agent`.
@@ -38,7 +38,7 @@ pub(crate) struct StatusView {
     workloads: u32,
     certificates: Vec<CertificateView>,
     problems: Vec<String>,
-    /// What should be decided or known, though nothing is wrong.
+    /// Things to decide or know, though nothing is wrong.
     notes: Vec<String>,
     details: Details,
     /// Of control: the agent that runs on the same host.
@@ -53,7 +53,7 @@ struct CertificateView {
 }
 
 impl StatusView {
-    /// What the process says of itself, and the things behind its counts.
+    /// Builds the view from the process's own words, and the things behind its counts.
     pub(crate) fn new(status: v1::StatusResponse, details: Details, now: SystemTime) -> Self {
         let ending = status.certificates.iter().filter_map(|certificate| {
             let end = printer::instant(certificate.expires_unix_seconds)?;
@@ -92,12 +92,12 @@ impl StatusView {
         }
     }
 
-    /// Whether control says this.
+    /// Returns true if control says this.
     pub(crate) fn is_control(&self) -> bool {
         self.nodes_connected.is_some()
     }
 
-    /// Whether nothing is wrong.
+    /// Returns true if nothing is wrong.
     pub(crate) fn is_well(&self) -> bool {
         self.problems.is_empty()
     }

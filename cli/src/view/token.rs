@@ -23,7 +23,7 @@ pub(crate) struct TokenView {
     uses_left: Option<u32>,
     /// Null: any.
     node: Option<String>,
-    /// Those that hosts which join by it may carry; none: all.
+    /// Networks that hosts which join by it may carry; none: all.
     networks: Vec<String>,
     /// `good`, `used up`, `expired` or `revoked`.
     state: String,

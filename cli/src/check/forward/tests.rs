@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What firewalld 1.3 makes of forwarding when no device is in a zone.
+/// Rules of firewalld 1.3 on forwarding when no device is in a zone.
 const FIREWALLD: &str = include_str!("firewalld.json");
 
 fn chain(family: &str, table: &str, name: &str, policy: Option<&str>) -> Value {

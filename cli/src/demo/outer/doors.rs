@@ -17,21 +17,21 @@ use tokio::time::timeout;
 
 use super::METRICS_PORT;
 
-/// Where an agent serves its metrics, on its host's loopback.
+/// Address of an agent's metrics, on its host's loopback.
 const AGENT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
-/// How long a caller may take to say which host it wants.
+/// Time that a caller may take to say which host it wants.
 const QUESTION: Duration = Duration::from_secs(5);
 
 /// The namespaces of each host, in the order in which they are entered; the last one is the demo's pid namespace.
 type Hosts = Arc<BTreeMap<String, Vec<OwnedFd>>>;
 
-/// What the doors are made of.
+/// Parts that the doors are made of.
 pub(super) struct Doors {
-    /// Where the inside hands out its namespaces.
+    /// Socket by which the inside hands out its namespaces.
     pub(super) inside: StdUnixStream,
-    /// Where shells are asked for.
+    /// Socket at which shells are asked for.
     pub(super) shells: StdUnixListener,
-    /// How many hosts there will be.
+    /// Number of hosts that there will be.
     pub(super) hosts: u8,
 }
 

@@ -1,4 +1,4 @@
-//! What the tour needs from Debian.
+//! Programs that the tour needs from Debian.
 
 use std::env;
 use std::path::Path;

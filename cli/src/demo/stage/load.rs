@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::Stage;
 use crate::demo::flaw::{Flaw, ensure};
 
-/// Where the loop looks whether it should end, on the client's host.
+/// File by which the loop is told to end, on the client's host.
 const STOP: &str = "/run/demo-stop";
 /// Four callers, each with one request after the other and a line that says who answered, or that nobody did.
 const LOOP: &str = "for caller in 1 2 3 4; do \
     while [ ! -e /run/demo-stop ]; do curl -sS --max-time 10 http://api:8080/ 2>&1; done & \
     done; wait";
-/// How long the next answer may take.
+/// Limit for the next answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The client calls `api` again and again until it is stopped.
@@ -26,12 +26,12 @@ pub(in crate::demo) struct Load {
     report: Report,
 }
 
-/// What came of the calls.
+/// Result of the calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::demo) struct Report {
-    /// How many were made.
+    /// Number of calls that were made.
     pub(in crate::demo) calls: usize,
-    /// What was said instead of an answer.
+    /// Words that came instead of an answer.
     pub(in crate::demo) failures: Vec<String>,
 }
 

@@ -56,7 +56,7 @@ fn certificate(stage: &Stage, host: usize, identity: &str) -> Result<String, Fla
     Ok(identity.to_owned())
 }
 
-/// What the first series of this name with these labels says.
+/// Returns the value of the first series of this name with these labels.
 pub(super) fn series(metrics: &str, name: &str, labels: &[&str]) -> Result<String, Flaw> {
     let line = metrics.lines().find(|line| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))

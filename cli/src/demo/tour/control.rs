@@ -8,7 +8,7 @@ use crate::demo::flaw::{Flaw, ensure, eventually};
 use crate::demo::narrator::Narrator;
 use crate::demo::stage::{Load, Stage};
 
-/// How long the mesh goes without control.
+/// Time for which the mesh goes without control.
 const WITHOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn chapter(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), Flaw> {

@@ -1,4 +1,4 @@
-//! What to try after the tour.
+//! Things to try after the tour.
 
 use super::NETWORK;
 use crate::demo::narrator::Narrator;

@@ -10,7 +10,7 @@ use crate::plugin::json::Object;
 /// The destination of a default route.
 const EVERYWHERE: &str = "0.0.0.0/0";
 
-/// What the attachment adds to a result, perhaps of plugins before.
+/// Adds the attachment to a result, perhaps of plugins before.
 pub(super) fn result(
     version: Version,
     seat: &v1::Attachment,

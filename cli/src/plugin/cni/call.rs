@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::failure::{CniError, Code};
 
-/// What is to be done.
+/// Commands of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Add,
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) netns: Option<PathBuf>,
 }
 
-/// What `CNI_ARGS` says that is of use here.
+/// Content of `CNI_ARGS` that is of use here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Arguments {
     pub(super) ip: Option<String>,
@@ -85,7 +85,7 @@ impl Place {
     }
 }
 
-/// Whether a text is an identifier, as those of containers and networks are.
+/// Returns true if a text is an identifier, as those of containers and networks are.
 pub(super) fn is_word(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)

@@ -37,7 +37,7 @@ const SPECIFIED: [&str; 14] = [
 /// The prefix of keys that the specification keeps for itself.
 const RESERVED: &str = "cni.dev/";
 
-/// What every verb needs: DEL must work whatever else has become of the configuration.
+/// Part that every verb needs: DEL must work whatever else has become of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Basics {
     pub(super) version: Version,

@@ -1,4 +1,4 @@
-//! What a CNI plugin says when it fails (CNI 1.1, section 5, "Error").
+//! Errors of a CNI plugin (CNI 1.1, section 5, "Error").
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(super) enum Code {
     Environment = 4,
     /// Reading failed.
     Io = 5,
-    /// What was read is no JSON, or not of the right kinds.
+    /// The input is no JSON, or not of the right kinds.
     Decode = 6,
     /// A value is wrong.
     Configuration = 7,

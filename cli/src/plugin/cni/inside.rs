@@ -21,7 +21,7 @@ pub(super) struct Seen {
     there: bool,
     up: bool,
     mac: String,
-    /// Its addresses, each with the length of its prefix.
+    /// Addresses, each with the length of its prefix.
     addresses: Vec<(IpAddr, u32)>,
     routes: Vec<Route>,
     /// True when a socket takes questions for names where the container asks them.

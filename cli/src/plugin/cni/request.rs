@@ -1,4 +1,4 @@
-//! What is asked of the agent: a configuration and an environment, translated.
+//! Request to the agent: a configuration and an environment, translated.
 
 use sealane_proto::types::Alias;
 use sealane_proto::wire::v1;
@@ -11,7 +11,7 @@ use crate::plugin::as_called;
 use crate::plugin::holding::{self, LONGEST};
 use crate::plugin::json::Object;
 
-/// What the names of all attachments of a network begin with.
+/// Returns the prefix of the names of all attachments of a network.
 pub(super) fn prefix(name: &str) -> String {
     format!("cni/{name}/")
 }

@@ -25,7 +25,7 @@ impl Version {
         Self::ALL.iter().find(|(_, number)| *number == text).map(|(version, _)| *version)
     }
 
-    /// Its number.
+    /// Returns its number.
     pub(super) fn number(self) -> &'static str {
         Self::ALL.iter().find(|(version, _)| *version == self).map_or("1.1.0", |(_, number)| number)
     }

@@ -1,4 +1,4 @@
-//! What stands behind the counts: hosts, networks, services, and what of them is not as it should be.
+//! Details behind the counts: hosts, networks, services, and those of them that are not as they should be.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::printer::Row;
 use crate::view::{NetworkView, NodeView, ServiceView};
 
-/// How many things of a kind a status shows; the listing verbs show them all.
+/// Number of things of a kind that a status shows; the listing verbs show them all.
 const SHOWN: usize = 12;
 
 /// The things themselves.
@@ -41,7 +41,7 @@ impl Details {
         }
     }
 
-    /// What is wrong, and what to do.
+    /// Returns the problems, each with its remedy.
     pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
         self.problems.iter()
     }
@@ -82,7 +82,7 @@ fn some<R: Row>(
     lines
 }
 
-/// What is said of a service whose calls are all refused.
+/// Describes a service whose calls are all refused.
 fn down(view: &v1::ServiceView) -> Option<String> {
     let v1::ServiceView { network, service, ready: 0, instances, unserved, .. } = view else { return None };
     let v1::Service { name, declared, ports, check, .. } = service.as_ref()?;

@@ -1,4 +1,4 @@
-//! What a runtime asks for this one container: capabilities in `runtimeConfig`, and `args`.
+//! Wishes of a runtime for this one container: capabilities in `runtimeConfig`, and `args`.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
