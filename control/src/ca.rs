@@ -24,16 +24,16 @@ use crate::core::Timestamp;
 pub(crate) use own::{OwnCertificate, OwnError};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// How long an authority lives.
+/// Lifetime of an authority.
 const ROOT_LIFETIME: Duration = DAY.saturating_mul(3_653);
-/// How long certificates of control and of hosts live; they renew them long before.
+/// Lifetime of certificates of control and of hosts; they renew them long before.
 pub(crate) const HOST_LIFETIME: Duration = DAY.saturating_mul(30);
-/// How long certificates of services and workloads live: control may be away for a day and more.
+/// Lifetime of certificates of services and workloads: control may be away for a day and more.
 const WORKLOAD_LIFETIME: Duration = DAY.saturating_mul(3);
-/// How far a host's clock may be behind control's.
+/// Time by which a host's clock may be behind control's.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
-/// What the store keeps of an authority.
+/// Record of an authority in the store.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct AuthorityRecord {
     /// The private key, PKCS #8.
@@ -53,9 +53,9 @@ pub(crate) struct Authority {
     domain: TrustDomain,
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
-    /// When the root ends.
+    /// End of the root's validity.
     expires: Timestamp,
-    /// How long certificates of services and workloads live.
+    /// Lifetime of certificates of services and workloads.
     workload_lifetime: Duration,
 }
 
@@ -74,11 +74,11 @@ pub(crate) struct ProvenKey(rcgen::PublicKey);
 pub(crate) struct Signed {
     /// Leaf first, the authority last.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// When it ends.
+    /// End of its validity.
     pub(crate) expires: Timestamp,
 }
 
-/// Why the authority cannot do its work.
+/// Reasons for which the authority cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthorityError {
     /// The stored certificate is none.
@@ -94,7 +94,7 @@ pub(crate) enum AuthorityError {
     Sign(rcgen::Error),
 }
 
-/// Why a certificate request is refused.
+/// Reason for which a certificate request is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("csr is not a PKCS #10 certificate request that proves its key: {0}")]
 pub(crate) struct RequestError(rcgen::Error);
@@ -150,12 +150,12 @@ impl Authority {
         &self.root
     }
 
-    /// When it ends, and everything that it has signed with it.
+    /// Returns its end, which is that of everything that it has signed.
     pub(crate) fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// What join tokens pin.
+    /// Returns the pin in join tokens.
     pub(crate) fn pin(&self) -> Pin {
         Pin::of(&self.root)
     }

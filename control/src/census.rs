@@ -1,4 +1,4 @@
-//! What there is in the mesh, as series: hosts by state, services with their instances. Pure.
+//! Census of the mesh, as series: hosts by state, services with their instances. Pure.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(crate) fn store(writable: bool) -> Family {
     Family::flag("sealane_control_store_writable", help, writable)
 }
 
-/// Whether a workload counts as ready: on a lost host nobody knows.
+/// Returns true if a workload counts as ready: on a lost host nobody knows.
 pub(crate) fn is_ready(workload: &Workload, lost: &Lost) -> bool {
     workload.ready && !lost.contains_key(&workload.node)
 }

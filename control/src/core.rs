@@ -1,4 +1,4 @@
-//! What the mesh should be, and which changes a command makes of it. Pure: no clock, no I/O, no random source.
+//! Desired state of the mesh, and the changes that a command makes of it. Pure: no clock, no I/O, no random source.
 //!
 //! A [`Command`] is decided against a [`State`] and yields [`Change`]s, each the put or the removal of one
 //! record. The writer commits them, then everybody sees them; a state is the sum of its changes in any process
@@ -62,19 +62,19 @@ pub use withdraw::{Withdraw, WithdrawRefusal, Withdrawn};
 
 /// Something that may change the state.
 pub trait Command: Send + 'static {
-    /// What its sender learns when the changes are durable.
+    /// Result that its sender learns when the changes are durable.
     type Outcome: Send + 'static;
-    /// Why it may be refused: names the object, the field and the fix.
+    /// Refusal: names the object, the field and the fix.
     type Refusal: Error + Send + 'static;
 
-    /// What follows from the command in this state.
+    /// Decides on the command in this state.
     ///
     /// # Errors
     /// When the state does not allow it; then nothing changes.
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Self::Refusal>;
 }
 
-/// What a command leads to.
+/// Decision on a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision<T> {
     /// In the order in which they apply.

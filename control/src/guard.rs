@@ -27,9 +27,9 @@ use allowance::Allowances;
 use metered::{Meter, Metered};
 pub(crate) use pace::Pace;
 
-/// How long any call may take, its message included. A stream's answers come after that.
+/// Limit for any call, its message included. A stream's answers come after that.
 const CALL: Duration = Duration::from_secs(30);
-/// What comes before a host is known: names, a token, a certificate request.
+/// Largest message before a host is known: names, a token, a certificate request.
 const SMALL: usize = 64 << 10;
 /// The largest message of a host: a report of a hundred thousand workloads.
 const LARGEST: usize = 16 << 20;
@@ -43,15 +43,15 @@ pub(crate) struct Guarded<S> {
     refused: IntCounterVec,
 }
 
-/// What a caller may do.
+/// Permission of a caller.
 struct Admission {
     largest: usize,
     meter: Meter,
-    /// How long the call waits first: so that one host does not take everybody's time.
+    /// Time that the call waits first: so that one host does not take everybody's time.
     wait: Duration,
 }
 
-/// Why a call goes no further: a word for the metrics, words for the caller.
+/// Refusal of a call: a word for the metrics, words for the caller.
 type Refusal = (&'static str, Status);
 
 impl<S> Guarded<S> {

@@ -24,13 +24,13 @@ pub use memory::Memory;
 /// A row as it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
-    /// What it holds.
+    /// Value of the row.
     pub value: Vec<u8>,
     /// The revision that made it.
     pub created: u64,
     /// The revision that last wrote it.
     pub modified: u64,
-    /// How often it has been written since it was made, from 1.
+    /// Number of writes since it was made, from 1.
     pub version: u64,
 }
 
@@ -43,16 +43,16 @@ pub struct Range {
     pub rows: BTreeMap<String, Row>,
 }
 
-/// What must hold of a row; one that is not there has version 0 and was modified at 0.
+/// Condition on a row; one that is not there has version 0 and was modified at 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It was last written at this revision.
+    /// Demands that it was last written at this revision.
     Modified(String, u64),
-    /// It has been written so often.
+    /// Demands that it has been written so often.
     Version(String, u64),
 }
 
-/// One write.
+/// Write of a row.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Write {
     /// The row holds this from now on.
@@ -64,9 +64,9 @@ pub enum Write {
 /// All or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
-    /// What must hold.
+    /// Conditions that must hold.
     pub when: Vec<Condition>,
-    /// What happens then; no key twice.
+    /// Writes that happen then; no key twice.
     pub then: Vec<Write>,
 }
 
@@ -76,13 +76,13 @@ pub struct Transaction {
 pub struct Failure {
     /// The file, or the address.
     pub place: String,
-    /// What is wrong.
+    /// Cause of the failure.
     pub reason: String,
-    /// Whether space is what is missing.
+    /// True if space is missing.
     pub full: bool,
 }
 
-/// Why a transaction is not known to have happened.
+/// Reasons for which a transaction is not known to have happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// A condition does not hold; nothing was changed.
@@ -97,14 +97,14 @@ pub enum CommitError {
         /// The key.
         key: String,
     },
-    /// It may have happened or not: whoever needs to know reads again.
+    /// The transaction may have happened or not: whoever needs to know reads again.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
 /// A store of rows.
 pub trait Kv: Send + fmt::Debug {
-    /// One row, and the store's revision.
+    /// Reads one row, and the store's revision.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -123,7 +123,7 @@ pub trait Kv: Send + fmt::Debug {
     /// See [`CommitError`].
     fn commit(&mut self, transaction: &Transaction) -> Result<u64, CommitError>;
 
-    /// What happens to rows whose keys begin with `prefix`, from this revision on; 0: from now on.
+    /// Watches rows whose keys begin with `prefix`, from this revision on; 0: from now on.
     ///
     /// # Errors
     /// When that is not remembered (any longer): read everything and watch from there.
@@ -159,7 +159,7 @@ impl Condition {
 }
 
 impl Transaction {
-    /// What the rows become when this happens at `revision`; empty when it changes nothing.
+    /// Computes the rows' states when this happens at `revision`; none when it changes nothing.
     fn effects<E: Into<Failure>>(
         &self,
         revision: u64,

@@ -36,23 +36,23 @@ use sealane_proto::types::TrustDomain;
 pub use start::{StartError, start};
 pub use store::{Backup, BackupError, RestoreError, Restored, restore};
 
-/// What this control plane runs.
+/// Version of this control plane.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How long streams and calls may take to end.
+/// Limit for the end of streams and calls.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Where control listens and keeps its things.
+/// Addresses and folders of control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where hosts connect to.
+    /// Address that hosts connect to.
     pub listen: SocketAddr,
-    /// What must outlive a reboot: the store with the authority's key. Made with mode 0700.
+    /// Folder for everything that must outlive a reboot: the store with the authority's key. Made with mode 0700.
     pub data_dir: PathBuf,
-    /// Where `control.sock` is. Made with mode 0700.
+    /// Folder of `control.sock`. Made with mode 0700.
     pub run_dir: PathBuf,
     /// The mesh's name: `sealane` for a new store; an existing store keeps its own, and another is refused.
     pub trust_domain: Option<TrustDomain>,
-    /// How long certificates of services and workloads live; `None`: 72 hours.
+    /// Lifetime of certificates of services and workloads; `None`: 72 hours.
     pub certificate_lifetime: Option<Duration>,
 }
 
@@ -73,7 +73,7 @@ pub struct Control {
     _socket: serve::Socket,
 }
 
-/// Why a token could not be made.
+/// Reason for which a token could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("a join token could not be made: {reason}")]
 pub struct TokenError {
@@ -81,19 +81,19 @@ pub struct TokenError {
 }
 
 impl Control {
-    /// Whether every part is ready.
+    /// Returns the readiness of all parts.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
     }
 
-    /// Where hosts connect to, with the real port.
+    /// Returns the address that hosts connect to, with the real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// What control measures, of itself and of the mesh; gathered anew each time.
+    /// Returns a function that gathers the metrics of control and of the mesh, anew each time.
     pub fn gather(&self) -> impl Fn() -> Vec<Family> + Send + Sync + use<> {
         let (own, shown, writable) =
             (self.metrics.registry.clone(), self.shown.clone(), self.writable.clone());
@@ -105,7 +105,8 @@ impl Control {
         }
     }
 
-    /// What Prometheus should scrape, as JSON for its HTTP service discovery; asked anew each time.
+    /// Returns a function that lists the targets for Prometheus, as JSON for its HTTP service discovery, anew each
+    /// time.
     pub fn scrape_targets(&self) -> impl Fn() -> String + Send + Sync + use<> {
         let directory = self.shown.clone();
         move || targets::json(&directory.directory().nodes, &directory.seen())

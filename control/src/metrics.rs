@@ -1,4 +1,4 @@
-//! What control measures of itself.
+//! Metrics of control itself.
 
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ fn counters(
     Ok(counters)
 }
 
-/// What becomes of connections and calls before they are any host's: handshakes, connections, calls.
+/// Registers the counters of connections and calls before they are any host's: handshakes, connections, calls.
 fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
     let counters = |name, help, label| counters(registry, name, help, &[label]);
     Ok([

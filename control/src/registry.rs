@@ -1,4 +1,4 @@
-//! What everybody may see: the newest committed state, and who of the agents works by which part of it.
+//! Public state: the newest committed one, and the part of it that each agent works by.
 //!
 //! The writer publishes here after each commit. Readers load the [`Directory`] without a lock. Each connected
 //! agent has a [`View`], which always says what that agent should have now; a slow agent misses intermediate
@@ -26,7 +26,7 @@ use crate::guard::Pace;
 pub(crate) use directory::Directory;
 use tracker::Tracker;
 
-/// What one agent should have now.
+/// State that one agent should have now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     /// The networks that its node carries.
@@ -41,18 +41,18 @@ pub(crate) struct View {
     pub(crate) displaced: bool,
 }
 
-/// What is known of a node's agent, in memory only.
+/// Knowledge of a node's agent, in memory only.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// What it runs.
+    /// Version that it runs.
     pub(crate) version: String,
-    /// Where it serves its metrics, if it said so.
+    /// Port of its metrics, if it said so.
     pub(crate) metrics_port: Option<u16>,
-    /// When it was last heard, or its stream ended.
+    /// Time at which it was last heard, or its stream ended.
     pub(crate) last: Timestamp,
-    /// Whether it has a stream.
+    /// True if it has a stream.
     pub(crate) connected: bool,
-    /// What its clock and ours said last.
+    /// Times that its clock and ours showed last.
     pub(crate) clocks: Option<ClockPair>,
     /// The last time that one stream took the place of another that was there.
     pub(crate) takeover: Option<Takeover>,
@@ -61,16 +61,16 @@ pub(crate) struct Seen {
 /// A stream that took the place of another one of the same node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Takeover {
-    /// Where the one was, and where the other.
+    /// Addresses of the one and of the other.
     pub(crate) peers: [SocketAddr; 2],
-    /// When.
+    /// Time of the last one.
     pub(crate) at: Timestamp,
-    /// How many there have been, each soon after the one before.
+    /// Number of them, each soon after the one before.
     pub(crate) times: u32,
 }
 
 impl Takeover {
-    /// How long one is remembered: longer than an agent waits that was displaced.
+    /// Time for which one is remembered: longer than an agent waits that was displaced.
     const MEMORY: Duration = Duration::from_secs(300);
 
     fn after(previous: Option<Self>, peers: [SocketAddr; 2], now: Timestamp) -> Self {
@@ -82,24 +82,24 @@ impl Takeover {
         now.since(self.at) < Self::MEMORY
     }
 
-    /// Whether two agents take the node's place from each other: once, a host may just have lost a connection.
+    /// Returns true if two agents take the node's place from each other: once, a host may just have lost a connection.
     pub(crate) fn is_contest(&self, now: Timestamp) -> bool {
         self.times > 1 && self.is_recent(now)
     }
 }
 
-/// What is known of an agent that comes.
+/// Facts about an agent that comes.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
-    /// What it runs.
+    /// Version that it runs.
     pub(crate) version: String,
-    /// Where it connects from.
+    /// Address that it connects from.
     pub(crate) peer: SocketAddr,
-    /// When.
+    /// Time of its coming.
     pub(crate) now: Timestamp,
 }
 
-/// How long a host may be without a stream until it counts as lost: an agent that is restarted needs a moment.
+/// Time that a host may be without a stream until it counts as lost: an agent that is restarted needs a moment.
 const LOST: Duration = Duration::from_secs(5);
 
 /// The time without a stream after which what a host told of its ways counts no more.
@@ -114,7 +114,7 @@ pub(crate) type Lost = BTreeMap<NodeName, Option<Timestamp>>;
 #[derive(Debug)]
 pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
-    /// When this control plane began to wait for its hosts.
+    /// Time at which this control plane began to wait for its hosts.
     began: Timestamp,
     hub: Mutex<Hub>,
     connected: IntGauge,
@@ -122,7 +122,7 @@ pub(crate) struct Registry {
     progress: watch::Sender<()>,
 }
 
-/// Who is connected. Locked for short, never across an await.
+/// Connected agents. Locked for short, never across an await.
 #[derive(Debug, Default)]
 struct Hub {
     tracker: Tracker,
@@ -148,7 +148,7 @@ pub(crate) struct Seat {
     registry: Arc<Registry>,
     node: NodeName,
     stream: u64,
-    /// What the agent should have.
+    /// State that the agent should have.
     pub(crate) view: watch::Receiver<View>,
 }
 
@@ -220,7 +220,7 @@ impl Registry {
         Seat { registry: self.clone(), node, stream, view }
     }
 
-    /// What is known of each node's agent.
+    /// Returns the knowledge of each node's agent.
     pub(crate) fn seen(&self) -> BTreeMap<NodeName, Seen> {
         self.hub().seen.clone()
     }
@@ -281,7 +281,7 @@ impl Registry {
         self.hub().tracker.given_up()
     }
 
-    /// What each connected agent that is behind works by.
+    /// Returns the level of each connected agent that is behind.
     pub(crate) fn late_levels(&self) -> BTreeMap<(NodeName, NetworkName), u64> {
         self.hub().tracker.late_levels()
     }
@@ -314,7 +314,8 @@ impl Registry {
         }
     }
 
-    /// Who does not work by these networks' newest state: connected agents, and hosts that are not connected.
+    /// Returns those who do not work by these networks' newest state: connected agents, and hosts that are not
+    /// connected.
     pub(crate) fn late(&self, networks: &BTreeSet<NetworkName>) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
         let hub = self.hub();
         let directory = self.directory.load();

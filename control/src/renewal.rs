@@ -14,7 +14,7 @@ use crate::store::Writer;
 
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// What upkeep looks after.
+/// Parts that upkeep looks after.
 pub(crate) struct Upkeep {
     pub(crate) authority: Arc<Authority>,
     pub(crate) own: Arc<OwnCertificate>,

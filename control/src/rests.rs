@@ -12,11 +12,11 @@ use crate::core::{EndRests, ForgetMtu, PurgeIdle};
 use crate::registry::Registry;
 use crate::store::Writer;
 
-/// How often it is looked; a rest takes a minute at least.
+/// Interval of the looks; a rest takes a minute at least.
 const EVERY: Duration = Duration::from_secs(5);
 /// The time between two looks for services that have been without instances for long.
 const PURGE: Duration = Duration::from_secs(60);
-/// How long a connected host may stay at one state while there is a newer one.
+/// Time for which a connected host may stay at one state while there is a newer one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 type Levels = BTreeMap<(NodeName, NetworkName), u64>;

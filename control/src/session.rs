@@ -1,4 +1,4 @@
-//! One agent's stream: desired state down, observed state up.
+//! Stream of one agent: desired state down, observed state up.
 //!
 //! The loop holds at most one report under way and a few answers; desired state is not queued at all, but
 //! taken from the agent's `View` when there is room to send. So a slow agent costs nothing and gets the
@@ -37,7 +37,7 @@ use greeting::{Greeting, acknowledgement, displaced, greet};
 pub(crate) use greeting::{check_protocol, check_version, not_a_node, warn_displaced};
 use outbox::Outbox;
 
-/// How often each side says that it is there.
+/// Interval at which each side says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// An agent that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -45,14 +45,14 @@ const SILENCE: Duration = Duration::from_secs(10);
 const STUCK: Duration = Duration::from_secs(30);
 /// Reports: one every 20 ms in the long run, and those of a start.
 const REPORTS: Pace = Pace::new(Duration::from_millis(20), 100);
-/// How many networks a host may say that it carries.
+/// Number of networks that a host may say that it carries.
 const NETWORKS: usize = 4_096;
-/// How many lost hosts an agent hears of.
+/// Number of lost hosts that an agent hears of.
 const MOST_LOST: usize = 256;
-/// How many answers may wait until nothing more is read from the agent.
+/// Number of answers that may wait until nothing more is read from the agent.
 const ANSWERS: usize = 16;
 
-/// What a stream needs of the rest of control.
+/// Parts of control that a stream needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) writer: Writer,
@@ -61,11 +61,11 @@ pub(crate) struct Context {
     /// The trust bundle, DER.
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) draining: Draining,
-    /// How often it is logged that somebody was refused.
+    /// Limit on log lines about refusals.
     pub(crate) refusals: Arc<Seldom>,
 }
 
-/// Where messages to the agent go; the stream ends when this is dropped.
+/// Channel for messages to the agent; the stream ends when this is dropped.
 pub(crate) type Sender = mpsc::Sender<Result<v1::ControlMessage, Status>>;
 
 /// Serves one stream until it ends.
@@ -103,12 +103,12 @@ pub(crate) async fn serve(
 /// A report under way.
 type Pending = Pin<Box<dyn Future<Output = Result<Done, Status>> + Send>>;
 
-/// What has become of a message.
+/// Outcome of a message.
 enum Done {
     Reported(Answer),
-    /// Whether that was all.
+    /// A part of the host's memory was heard; true if that was all.
     Recalled(bool),
-    /// How long packets to the host may be.
+    /// The size of packets to the host was taken in.
     Resized,
 }
 
@@ -128,9 +128,9 @@ struct Session {
     outbox: Outbox,
     pending: Option<Pending>,
     heard: Instant,
-    /// When the agent last took a message, or had none to take.
+    /// Time at which the agent last took a message, or had none to take.
     taken: Instant,
-    /// How often it may report.
+    /// Pace at which it may report.
     pace: Pace,
 }
 
@@ -218,7 +218,7 @@ impl Session {
         displaced.or_else(|| view.removed.then(|| not_a_node(&directory(), node, Some(self.key))))
     }
 
-    /// What control says when it has nothing to say: its clock, and which hosts of the agent's networks are lost.
+    /// Builds control's message when it has nothing to say: its clock, and the lost hosts of the agent's networks.
     fn heartbeat(&self, view: &View) -> v1::Heartbeat {
         let lost = self.context.registry.lost(SystemTime::now().into());
         let directory = self.context.registry.directory();
@@ -276,7 +276,8 @@ impl Session {
         }
     }
 
-    /// One after the other, and not faster than a host can need: each may be a transaction, and news for all hosts.
+    /// Handles messages one after the other, and not faster than a host can need: each may be a transaction, and news
+    /// for all hosts.
     fn in_turn(&mut self, message: impl Future<Output = Result<Done, Status>> + Send + 'static) -> Pending {
         // Nothing is read meanwhile: nobody comes so early that it would be refused.
         let wait = self.pace.next(Instant::now()).unwrap_or_default();

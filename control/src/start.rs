@@ -41,21 +41,21 @@ use crate::{Config, Control};
 const TRUST_DOMAIN: &str = "sealane";
 /// Pings on idle connections: a dead host is noticed within interval and timeout.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// How many refusals are logged in so long: the metrics count all.
+/// Number of refusals that are logged in so long: the metrics count all.
 const REFUSALS: u32 = 20;
 const REFUSALS_EVERY: Duration = Duration::from_secs(10);
 /// The largest message of an administrator: thousands of documents.
 const LARGEST_MESSAGE: usize = 64 << 20;
-/// How many calls one connection of an administrator or a host may have under way.
+/// Number of calls that one connection of an administrator or a host may have under way.
 const CALLS: u32 = 256;
-/// How many one may have that joins: it makes one.
+/// Number of calls that one may have that joins: it makes one.
 const STRANGERS_CALLS: u32 = 2;
-/// How many bytes may come on such a connection before they are asked for (RFC 9113, section 6.9.2, has no less).
+/// Number of bytes that may come on such a connection before they are asked for (RFC 9113, section 6.9.2, has no less).
 const STRANGERS_WINDOW: u32 = 65_535;
-/// How much their request's heads may say.
+/// Size of their request's heads.
 const STRANGERS_HEADERS: u32 = 8 << 10;
 
-/// Why control does not start. Each names what is in the way and what to do.
+/// Reason for which control does not start. Each names what is in the way and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct StartError(#[from] Cause);

@@ -1,4 +1,4 @@
-//! What must outlive control, as rows of a key-value store: the state, the authority and the store's age.
+//! State that must outlive control, as rows of a key-value store: the mesh, the authority and the store's age.
 //!
 //! Everything goes through the [`Kv`] trait; [`open`](open::open) alone knows that it is a file. The row
 //! [`record::META`] is written by every commit and compared before it: two writers exclude each other.
@@ -31,12 +31,12 @@ pub(crate) use writer::{Health, Publish, Stopped, SubmitError, Writer};
 /// The newest layout that this version knows: what keys and values look like.
 pub(crate) const SCHEMA: u32 = 2;
 
-/// What a store says of itself.
+/// Facts about a store itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
-    /// Its lifetime: random, never zero.
+    /// Lifetime: random, never zero.
     pub(crate) epoch: u64,
-    /// How many commits it has seen.
+    /// Number of commits that it has seen.
     pub(crate) revision: u64,
     /// The mesh that it describes.
     pub(crate) trust_domain: TrustDomain,
@@ -73,12 +73,12 @@ pub(crate) enum WriteError {
     /// Somebody else has written.
     #[error("another control plane has written to the store, so nothing was changed; try again")]
     Raced,
-    /// What it holds cannot be read any more.
+    /// The content cannot be read any more.
     #[error("the store cannot be read: {0}; restore a backup")]
     Unreadable(String),
 }
 
-/// Why a store cannot be read.
+/// Reasons for which a store cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// The file.
@@ -115,7 +115,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether [`Store::load`] must say what the store holds before the next commit.
+    /// Returns true if [`Store::load`] must say what the store holds before the next commit.
     pub(crate) fn is_uncertain(&self) -> bool {
         self.guard.is_none()
     }
@@ -144,7 +144,7 @@ impl Store {
 }
 
 impl WriteError {
-    /// Whether space is what is missing.
+    /// Returns true if space is missing.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.full)
     }

@@ -1,4 +1,4 @@
-//! What Prometheus should scrape: every host, in the form of its HTTP service discovery
+//! Targets for Prometheus: every host, in the form of its HTTP service discovery
 //! (<https://prometheus.io/docs/prometheus/latest/http_sd/>). Pure.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::core::{NodeRecord, misfit};
 use crate::registry::Seen;
 
-/// Where an agent serves its metrics as long as it has not said otherwise.
+/// Port of an agent's metrics as long as it has not said otherwise.
 const USUAL_PORT: u16 = 9464;
 
 /// Ports below are for other services than a metrics listener, which hosts could otherwise have called.
@@ -52,8 +52,8 @@ pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeN
     serde_json::to_string(&targets.collect::<Vec<_>>()).unwrap_or_else(|_| "[]".to_owned())
 }
 
-/// Whether an address can be one that a host has beneath its networks: hosts say what theirs is, and who scrapes it must
-/// not be led to itself, nor to the metadata service of its cloud.
+/// Returns true if an address can be one that a host has beneath its networks: hosts say what theirs is, and who scrapes
+/// it must not be led to itself, nor to the metadata service of its cloud.
 fn is_a_hosts(underlay: UnderlayAddr) -> bool {
     let address = underlay.to_ip();
     !address.is_loopback() && misfit(address).is_none()

@@ -1,4 +1,4 @@
-//! What somebody without a host's certificate may cost a control plane, and what that costs the hosts.
+//! Costs that somebody without a host's certificate may cause a control plane and its hosts.
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 

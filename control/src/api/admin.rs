@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::{SubmitError, Writer, encode};
 
-/// How much of a backup travels in one message, in bytes.
+/// Size of a backup's piece in one message, in bytes.
 const PIECE: usize = 1 << 20;
 
 /// Serves whoever may open the socket: root on this host.
@@ -48,12 +48,12 @@ impl AdminApi {
     }
 }
 
-/// What is asked of a new token.
+/// Wishes for a new token.
 #[derive(Clone, Debug)]
 pub(crate) struct WantedToken {
-    /// How long it admits hosts.
+    /// Time for which it admits hosts.
     pub(crate) ttl: Duration,
-    /// How many; `None`: any number.
+    /// Number of hosts; `None`: any number.
     pub(crate) uses: Option<u32>,
     /// The one that may join by it; `None`: any.
     pub(crate) node: Option<NodeName>,

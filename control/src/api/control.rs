@@ -23,9 +23,9 @@ use crate::serve::Peer;
 use crate::session::{self, Context};
 use crate::store::SubmitError;
 
-/// How far a host's clock may be ahead: certificates would soon look expired to it.
+/// Time by which a host's clock may be ahead: certificates would soon look expired to it.
 const CLOCK_AHEAD: Duration = Duration::from_secs(3_600);
-/// How many messages wait in a stream's channel: what is newer replaces what waits elsewhere.
+/// Number of messages in a stream's channel: a newer one replaces one that waits elsewhere.
 const CHANNEL: usize = 4;
 
 /// Serves hosts.
@@ -41,7 +41,7 @@ impl ControlApi {
         peer(request)?.member(&self.context.registry.directory())
     }
 
-    /// How the serial numbers of a host's certificates begin.
+    /// Returns the beginning of the serial numbers of a host's certificates.
     fn serials(&self, node: &NodeName) -> Result<SerialPrefix, Status> {
         let directory = self.context.registry.directory();
         let record = directory.nodes.get(node);
@@ -195,13 +195,13 @@ impl v1::control_server::Control for ControlApi {
     }
 }
 
-/// Who makes a call.
+/// Returns the peer that makes a call.
 fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
     let peer = request.extensions().get::<Peer>();
     peer.ok_or_else(|| Status::internal("the connection does not say who it is from"))
 }
 
-/// How a join went, in a word.
+/// Names the outcome of a join, in a word.
 fn result(decided: &Result<Joined, SubmitError<JoinRefusal>>) -> &'static str {
     match decided {
         Ok(_) => "joined",

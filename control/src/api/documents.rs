@@ -16,9 +16,9 @@ use crate::core::{Apply, DocumentRefusal, Effect, Register, Withdraw, WithdrawRe
 use crate::registry::Registry;
 use crate::store::Writer;
 
-/// How many documents may come at once.
+/// Number of documents that may come at once.
 const DOCUMENTS: usize = 10_000;
-/// How long a client may let itself be waited for.
+/// Longest time that a client may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 pub(super) async fn apply(writer: &Writer, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {

@@ -1,4 +1,4 @@
-//! What the mesh looks like from here: views of the directory and of who is connected.
+//! Views of the mesh from here: of the directory and of who is connected.
 
 mod status;
 

@@ -13,7 +13,7 @@ use crate::store::SubmitError;
 /// The longest text of an answer, which travels as a header: what is refused may be part of it.
 const LONGEST: usize = 2_048;
 
-/// What kind of answer a refusal is.
+/// Refusal with a gRPC code.
 pub(crate) trait Coded: std::error::Error {
     fn code(&self) -> Code;
 }

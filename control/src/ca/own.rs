@@ -16,7 +16,7 @@ use crate::core::Timestamp;
 /// A certificate with less time left than this is renewed.
 const RENEW_BEFORE: Duration = DAY.saturating_mul(10);
 
-/// What the server presents: the newest certificate, chain to the authority included.
+/// Certificate that the server presents: the newest one, chain to the authority included.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     current: ArcSwap<Current>,
@@ -28,7 +28,7 @@ struct Current {
     expires: Timestamp,
 }
 
-/// Why control has no certificate of its own.
+/// Reasons for which control has no certificate of its own.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OwnError {
     /// Signing failed.
@@ -63,7 +63,7 @@ impl OwnCertificate {
         Ok(true)
     }
 
-    /// When the current one ends.
+    /// Returns the end of the current one.
     pub(crate) fn expires(&self) -> Timestamp {
         self.current.load().expires
     }

@@ -17,7 +17,7 @@ pub struct CarryNetwork {
     pub node: NodeName,
     /// The network.
     pub network: NetworkName,
-    /// How many blocks the host knows to be its own.
+    /// Number of blocks that the host knows to be its own.
     pub blocks_held: usize,
 }
 
@@ -30,18 +30,18 @@ pub struct MayCarry {
     pub network: NetworkName,
 }
 
-/// What a host gets.
+/// Result of carrying: the host's block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// The network.
     pub network: Network,
     /// All blocks of the host, sorted.
     pub blocks: Vec<Block>,
-    /// Whether the host did not carry the network before.
+    /// True if the host did not carry the network before.
     pub first: bool,
 }
 
-/// Why a host gets no block.
+/// Reasons for which a host gets no block.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CarryRefusal {
     /// The host is no part of the mesh.
@@ -66,14 +66,14 @@ pub enum CarryRefusal {
         node: NodeName,
         /// The network.
         network: NetworkName,
-        /// How many blocks it holds.
+        /// Number of blocks that it holds.
         held: usize,
-        /// How many addresses are in them.
+        /// Number of addresses in them.
         addresses: usize,
-        /// How many addresses its workloads have, as it last reported.
+        /// Number of addresses that its workloads have, as it last reported.
         used: usize,
     },
-    /// What is left is for others.
+    /// The blocks that are left are for others.
     #[error(
         "the last {} of network {network} {} kept for hosts that have none yet, and node {node} holds {held}; \
          create a larger network", free_blocks(*.free), if *.free == 1 { "is" } else { "are" }
@@ -81,11 +81,11 @@ pub enum CarryRefusal {
     Kept {
         /// The network.
         network: NetworkName,
-        /// How many blocks are free.
+        /// Number of free blocks.
         free: usize,
         /// The host.
         node: NodeName,
-        /// How many blocks it holds.
+        /// Number of blocks that it holds.
         held: usize,
     },
     /// All blocks are leased.
@@ -97,15 +97,15 @@ pub enum CarryRefusal {
     Exhausted {
         /// The network.
         network: NetworkName,
-        /// Its addresses.
+        /// Subnet of the network.
         subnet: Subnet,
-        /// How many blocks are leased.
+        /// Number of leased blocks.
         leased: usize,
-        /// How many rest after their host was removed.
+        /// Number of blocks that rest after their host was removed.
         resting: usize,
-        /// How many there are.
+        /// Number of all blocks.
         total: u32,
-        /// How many addresses workloads and services use.
+        /// Number of addresses that workloads and services use.
         used: usize,
     },
 }
@@ -166,7 +166,8 @@ fn for_host<'a>(
     Ok(network)
 }
 
-/// Whether a host that has these blocks may have one more. What the host says of itself does not count: its workloads do.
+/// Checks that a host that has these blocks may have one more. What the host says of itself does not count: its workloads
+/// do.
 fn check_use(
     state: &State,
     network: &NetworkState,

@@ -9,7 +9,7 @@ use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 
 use super::{Idle, NodeRecord, Recovery, RemovedNode, Rest, TokenRecord};
 
-/// One record put or removed. Removing a network expects that everything in it has been removed before.
+/// Change of one record: put or removed. Removing a network expects that everything in it has been removed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are the record and where it belongs")]
 pub enum Change {
@@ -43,11 +43,11 @@ pub enum Change {
     RemoveRecovery,
     /// A host's certificates are good for nothing.
     PutRemoved(RemovedNode),
-    /// They have all ended.
+    /// The removed host's certificates have all ended.
     ForgetRemoved(SerialPrefix),
     /// Addresses that nobody has rest.
     PutRest { network: NetworkName, range: Ipv4Net, rest: Rest },
-    /// They may be given again.
+    /// The addresses may be given again.
     RemoveRest { network: NetworkName, range: Ipv4Net },
     /// A service has no instance.
     PutIdle { network: NetworkName, name: ServiceName, idle: Idle },
@@ -55,13 +55,13 @@ pub enum Change {
     RemoveIdle { network: NetworkName, name: ServiceName },
 }
 
-/// What changes touch: whatever is derived from these must be derived anew.
+/// Objects that changes touch: whatever is derived from these must be derived anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     /// Networks whose snapshots may differ.
     pub networks: BTreeSet<NetworkName>,
-    /// Whether hosts joined or moved.
+    /// True if hosts joined or moved.
     pub nodes: bool,
-    /// Whether there are other tokens.
+    /// True if there are other tokens.
     pub tokens: bool,
 }

@@ -25,24 +25,24 @@ pub struct Apply {
     pub dry_run: bool,
 }
 
-/// What a document leads to.
+/// Effect of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing: it is as the document says.
     Unchanged,
-    /// It is there from now on.
+    /// The object is there from now on.
     Created,
-    /// It was there and is another one now.
+    /// The object was there and is another one now.
     Configured,
 }
 
-/// Why a document is refused.
+/// Reasons for which a document is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentRefusal {
     /// Two documents about one thing.
     #[error("another document is about {0} too; keep one of them")]
     Twice(DocumentId),
-    /// What cannot change has changed.
+    /// A field has changed that cannot.
     #[error(
         "spec.subnets: network {network} has subnet {fixed}, which cannot be changed to {asked}; \
          remove the network and create it again, or take another name"
@@ -50,9 +50,9 @@ pub enum DocumentRefusal {
     Subnet {
         /// The network.
         network: NetworkName,
-        /// What it has.
+        /// Subnets that it has.
         fixed: Subnets,
-        /// What the document says.
+        /// Subnets in the document.
         asked: Subnets,
     },
     /// The packets' size has changed: running workloads would keep what they have.
@@ -63,9 +63,9 @@ pub enum DocumentRefusal {
     Mtu {
         /// The network.
         network: NetworkName,
-        /// What it has, bytes.
+        /// MTU that it has, bytes.
         fixed: Option<Mtu>,
-        /// What the document says, bytes.
+        /// MTU in the document, bytes.
         asked: Option<Mtu>,
     },
     /// A new network is not to be had.
@@ -96,13 +96,13 @@ pub enum DocumentRefusal {
         service: ServiceName,
         /// The port.
         port: Port,
-        /// What the document says.
+        /// Protocol in the document.
         declared: Protocol,
-        /// What the instance says.
+        /// Protocol of the instance.
         spoken: Protocol,
         /// The instance.
         workload: WorkloadName,
-        /// Where it runs.
+        /// Host that it runs on.
         node: NodeName,
     },
 }
@@ -229,7 +229,7 @@ fn check_instances(document: &ServiceDocument, state: &NetworkState) -> Result<(
     Ok(())
 }
 
-/// Whether an instance that offers `offered` may stand behind a port that is declared as `declared`.
+/// Returns true if an instance that offers `offered` may stand behind a port that is declared as `declared`.
 pub(super) fn agree(declared: Protocol, offered: Protocol) -> bool {
     declared == offered || declared == Protocol::Auto || offered == Protocol::Auto
 }

@@ -18,7 +18,7 @@ impl<'a, T, E> Draft<'a, T, E> {
         Self { state: Cow::Borrowed(state), changes: vec![], outcomes: BTreeMap::new() }
     }
 
-    /// What the next decision is made against.
+    /// Returns the state that the next decision is made against.
     pub(super) fn state(&self) -> &State {
         &self.state
     }

@@ -1,4 +1,5 @@
-//! Which hosts may carry a network and run a service's instances: what documents name, and what tokens were made for.
+//! Hosts that may carry a network and run a service's instances: those that documents name, and that tokens were made
+//! for.
 
 use std::collections::BTreeSet;
 
@@ -21,16 +22,16 @@ pub struct HostInUse {
 /// A network is not for a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotForHost {
-    /// Its document names others.
+    /// The network's document names other hosts.
     #[error(
         "network {network} is for {hosts}, not for node {node}; name the node in spec.hosts of the network's document"
     )]
     Network {
         /// The network.
         network: NetworkName,
-        /// Whom it is for.
+        /// Hosts that it is for.
         hosts: Hosts,
-        /// Who asks.
+        /// Host that asks.
         node: NodeName,
     },
     /// The host joined by a token for other networks.
@@ -39,9 +40,9 @@ pub enum NotForHost {
          there, `sealane node rm {node}` here", networks(.only)
     )]
     Token {
-        /// Who asks.
+        /// Host that asks.
         node: NodeName,
-        /// What the token was made for.
+        /// Networks that the token was made for.
         only: BTreeSet<NetworkName>,
         /// The network.
         network: NetworkName,
@@ -54,11 +55,11 @@ pub enum NotForHost {
     Service {
         /// The service.
         service: ServiceName,
-        /// Its network.
+        /// Network of the service.
         network: NetworkName,
-        /// Whom it is for.
+        /// Hosts that it is for.
         hosts: Hosts,
-        /// Who asks.
+        /// Host that asks.
         node: NodeName,
     },
 }
@@ -69,7 +70,7 @@ fn networks(only: &BTreeSet<NetworkName>) -> String {
     format!("{word} {}", names.join(", "))
 }
 
-/// Whether a host may carry a network.
+/// Checks that a host may carry a network.
 pub(super) fn check_network(record: &NodeRecord, network: &NetworkState) -> Result<(), NotForHost> {
     let (node, name, hosts) = (&record.node.name, &network.network.name, &network.network.hosts);
     if !hosts.admit(node) {
@@ -83,7 +84,7 @@ pub(super) fn check_network(record: &NodeRecord, network: &NetworkState) -> Resu
     Ok(())
 }
 
-/// Whether a host may run instances of a service of a network that it may carry.
+/// Checks that a host may run instances of a service of a network that it may carry.
 pub(super) fn check_service(
     network: &NetworkState,
     service: &ServiceName,
@@ -100,7 +101,7 @@ pub(super) fn check_service(
     }
 }
 
-/// What becomes of a network's hosts when only these may carry it: others give their blocks back, which rest.
+/// Computes the changes when only these hosts may carry a network: others give their blocks back, which rest.
 pub(super) fn excluded(
     state: &State,
     name: &NetworkName,
@@ -115,8 +116,8 @@ pub(super) fn excluded(
     Ok(given_back(network, |node| !hosts.admit(node), now))
 }
 
-/// What a host gives back that joins by a token for other networks than it carries, where nothing of its own runs. Where
-/// something does, its next report ends that.
+/// Computes the blocks that a host gives back that joins by a token for other networks than it carries, where nothing of
+/// its own runs. Where something does, its next report ends that.
 pub(super) fn given_up(state: &State, record: &NodeRecord, now: Timestamp) -> Vec<Change> {
     let name = &record.node.name;
     let left = state.networks.values().filter(|network| {
@@ -138,7 +139,7 @@ fn given_back(network: &NetworkState, of: impl Fn(&NodeName) -> bool, now: Times
     both.collect()
 }
 
-/// Whether a service's instances are all on hosts that may run them.
+/// Checks that a service's instances are all on hosts that may run them.
 pub(super) fn check_instances(
     network: &NetworkState,
     service: &ServiceName,

@@ -1,4 +1,4 @@
-//! Which addresses go where: arithmetic on prefixes, without any state of its own.
+//! Arithmetic on address prefixes, without any state of its own.
 //!
 //! Hosts' blocks grow from the bottom of the subnet, blocks of service addresses from its top. All blocks of a
 //! network have one size, so the block of an address follows from the address.
@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use ipnet::Ipv4Net;
 use sealane_proto::types::{OverlayIp, Subnet};
 
-/// Where to look for a free block first.
+/// End of a subnet at which a free block is looked for first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Low addresses first.
@@ -31,7 +31,7 @@ pub(super) fn block_of(subnet: Subnet, address: OverlayIp) -> Ipv4Net {
     net(address.to_ipv4().to_bits(), block_prefix(subnet))
 }
 
-/// How many blocks a subnet has.
+/// Returns the number of blocks of a subnet.
 pub(super) fn block_count(subnet: Subnet) -> u32 {
     1 << (block_prefix(subnet) - subnet.to_net().prefix_len())
 }
@@ -60,7 +60,7 @@ pub(super) fn free_block(subnet: Subnet, end: End, taken: impl Fn(Ipv4Net) -> bo
         .find(|block| !taken(*block))
 }
 
-/// Whether an address can be a workload's or a service's: inside, and neither the network's own address, nor
+/// Returns true if an address can be a workload's or a service's: inside, and neither the network's own address, nor
 /// the gateway's, nor broadcast.
 pub(super) fn is_assignable(subnet: Subnet, address: OverlayIp) -> bool {
     let net = subnet.to_net();

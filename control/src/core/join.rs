@@ -18,11 +18,11 @@ use super::{hosts, underlay};
 /// lost, or it was reinstalled on its old data), perhaps at a new address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinNode {
-    /// Its token's public name.
+    /// Public name of its token.
     pub token: String,
-    /// What proves the token.
+    /// Secret that proves the token.
     pub secret: TokenSecret,
-    /// Its name and place.
+    /// Name and place.
     pub node: Node,
     /// SHA-256 of its public key.
     pub key: [u8; 32],
@@ -33,13 +33,13 @@ pub struct JoinNode {
 /// A host that is part of the mesh from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Its record.
+    /// Record of the host.
     pub record: NodeRecord,
     /// The host that had its underlay address.
     pub displaced: Option<NodeName>,
 }
 
-/// Why a host may not join.
+/// Reasons for which a host may not join.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinRefusal {
     /// No such token.
@@ -72,7 +72,7 @@ pub enum JoinRefusal {
     UsedUp {
         /// The token.
         id: String,
-        /// How many hosts it was made for.
+        /// Number of hosts that it was made for.
         uses: u32,
     },
     /// The token is for a host of another name.
@@ -82,9 +82,9 @@ pub enum JoinRefusal {
     OtherNode {
         /// The token.
         id: String,
-        /// Whom it is for.
+        /// Host that it is for.
         node: NodeName,
-        /// Who came.
+        /// Host that came.
         wanted: NodeName,
     },
     /// The host was removed.
@@ -93,7 +93,7 @@ pub enum JoinRefusal {
          run `sealane clean` on it, then join again with a new token"
     )]
     Removed {
-        /// What it was called.
+        /// Former name.
         name: NodeName,
     },
     /// Another host has the name.
@@ -105,7 +105,7 @@ pub enum JoinRefusal {
     NameInUse {
         /// The name.
         name: NodeName,
-        /// Where its holder is.
+        /// Address of the name's holder.
         underlay: UnderlayAddr,
     },
     /// Others could not reach this host.
@@ -116,7 +116,7 @@ pub enum JoinRefusal {
     Loopback {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// Host that came.
         name: NodeName,
     },
     /// This host could not reach another.
@@ -127,7 +127,7 @@ pub enum JoinRefusal {
     LoopbackOf {
         /// The address.
         underlay: UnderlayAddr,
-        /// Whose it is.
+        /// Host that has it.
         node: NodeName,
     },
     /// Another host has the address.
@@ -138,7 +138,7 @@ pub enum JoinRefusal {
     UnderlayInUse {
         /// The address.
         underlay: UnderlayAddr,
-        /// Whose it is.
+        /// Host that has it.
         node: NodeName,
     },
     /// The address is none that a host can have.
@@ -233,7 +233,7 @@ impl JoinNode {
         }
     }
 
-    /// Whether the token admits this host. One that it has admitted `again` already takes no further use.
+    /// Checks that the token admits this host. One that it has admitted `again` already takes no further use.
     fn check_token(&self, token: &TokenRecord, again: bool, now: Timestamp) -> Result<(), JoinRefusal> {
         let id = || self.token.clone();
         match token.standing(now) {

@@ -11,23 +11,23 @@ use super::{Change, Command, Decision, State, Timestamp, ipam};
 /// A new network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateNetwork {
-    /// Its name.
+    /// Name of the network.
     pub name: NetworkName,
     /// The hosts that may carry it.
     pub hosts: Hosts,
-    /// Its addresses.
+    /// Prefix of its addresses.
     pub subnet: Subnet,
-    /// Its inner MTU in bytes; `None`: by the underlay.
+    /// Inner MTU in bytes; `None`: by the underlay.
     pub mtu: Option<Mtu>,
-    /// What becomes of packets to the world outside.
+    /// Treatment of packets to the world outside.
     pub egress: Egress,
-    /// Its IPv6 addresses, if it has any.
+    /// Prefix of its IPv6 addresses, if it has any.
     pub subnet6: Option<Subnet6>,
-    /// Whose calls its services take that say nothing else; `None`: whoever asks has not chosen.
+    /// Callers that its services accept unless they say otherwise; `None`: whoever asks has not chosen.
     pub mtls: Option<Mtls>,
 }
 
-/// Why a network cannot be created.
+/// Reasons for which a network cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateNetworkRefusal {
     /// The name is taken.
@@ -35,19 +35,19 @@ pub enum CreateNetworkRefusal {
     Exists {
         /// The name.
         name: NetworkName,
-        /// What is there.
+        /// Subnet that is there.
         subnet: Subnet,
     },
     /// A host is at one of the addresses: the network's workloads would look for it among themselves.
     #[error("subnet {subnet} contains the address {underlay} of host {node}{}", suggest(.free))]
     Underlay {
-        /// What was asked for.
+        /// Subnet that was asked for.
         subnet: Subnet,
         /// The host.
         node: NodeName,
-        /// Its address beneath the networks.
+        /// Address beneath the networks.
         underlay: UnderlayAddr,
-        /// What could be taken instead.
+        /// Subnet that could be taken instead.
         free: Option<Subnet>,
     },
     /// The same of its IPv6 addresses.
@@ -70,7 +70,7 @@ pub enum CreateNetworkRefusal {
         /// By what.
         reserved: &'static str,
     },
-    /// Its packets are too short for IPv6.
+    /// The network's packets are too short for IPv6.
     #[error(
         "mtu {0} of the network is too small for IPv6, which needs {least}; take that, or leave out the mtu or the IPv6 subnet",
         least = Mtu::MIN_IPV6
@@ -103,7 +103,7 @@ impl Command for CreateNetwork {
     }
 }
 
-/// Whether a network that is not there yet may be like this.
+/// Checks that a network that is not there yet may be like this.
 pub(super) fn check_new(
     state: &State,
     name: &NetworkName,
@@ -160,7 +160,7 @@ pub(super) fn around(state: &State, address: IpAddr) -> Option<(NetworkName, IpN
     })
 }
 
-/// One that no host is in, and no network has.
+/// Finds a subnet that no host is in, and no network has.
 fn free_subnet(state: &State, like: Subnet) -> Option<Subnet> {
     let mut taken: Vec<Subnet> = state.networks.values().map(|state| state.network.subnet).collect();
     loop {
@@ -185,7 +185,7 @@ fn free_vni(state: &State) -> Option<Vni> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveNetwork(pub NetworkName);
 
-/// Why a network cannot be removed.
+/// Reasons for which a network cannot be removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoveNetworkRefusal {
     /// There is none.
@@ -196,7 +196,7 @@ pub enum RemoveNetworkRefusal {
     InUse {
         /// The network.
         name: NetworkName,
-        /// How many workloads it has.
+        /// Number of its workloads.
         count: usize,
         /// Some of them, with their hosts.
         examples: String,

@@ -1,4 +1,4 @@
-//! How long packets to a host may be.
+//! Sizes of packets to hosts.
 
 use std::collections::BTreeSet;
 

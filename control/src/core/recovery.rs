@@ -18,19 +18,19 @@ use super::{State, Timestamp};
 pub use readmit::{Readmit, ReadmitRefusal, Readmitted};
 pub use recall::{Recall, RecallRefusal, TakenOver};
 
-/// How long hosts are believed what they carried: who comes later finds the store as it is.
+/// Time for which hosts are believed what they carried: who comes later finds the store as it is.
 const WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
-/// What a restored store remembers of its restoration.
+/// Memory of a store's restoration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// The lifetimes that hosts may have state of: the backup's, and the replaced store's.
     pub epochs: BTreeSet<u64>,
     /// The backup's revision; what is older the backup knows.
     pub revision: u64,
-    /// When the backup was taken.
+    /// Time at which the backup was taken.
     pub taken: Timestamp,
-    /// When it was restored.
+    /// Time at which it was restored.
     pub restored: Timestamp,
     /// The networks that are or were here, each with the state that it was first known by.
     pub networks: BTreeMap<NetworkName, Generation>,
@@ -65,13 +65,13 @@ impl Recovery {
         }
     }
 
-    /// Whether hosts are believed no longer.
+    /// Returns true if hosts are believed no longer.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.restored.after(WINDOW) <= now
     }
 
-    /// Whether a host's state of a network may hold what is not known here.
+    /// Returns true if a host's state of a network may hold something that is not known here.
     fn is_news(&self, generation: Generation) -> bool {
         self.epochs.contains(&generation.epoch) && generation.revision > self.revision
     }

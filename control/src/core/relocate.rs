@@ -13,7 +13,7 @@ use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderl
 pub struct Relocate {
     /// The host.
     pub name: NodeName,
-    /// Its underlay address from now on.
+    /// Underlay address from now on.
     pub underlay: UnderlayAddr,
     /// The host that yields that address to who comes with it.
     pub gone: Option<NodeName>,
@@ -28,7 +28,7 @@ pub struct Relocated {
     pub displaced: Option<NodeName>,
 }
 
-/// Why a host cannot be there.
+/// Reasons for which a host cannot be there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RelocateRefusal {
     /// Another host has the address.
@@ -39,9 +39,9 @@ pub enum RelocateRefusal {
     InUse {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// Host that came.
         name: NodeName,
-        /// Whose it is.
+        /// Host that has it.
         other: NodeName,
     },
     /// The address was this host's until another one came with it.
@@ -65,7 +65,7 @@ pub enum RelocateRefusal {
     Loopback {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// Host that came.
         name: NodeName,
     },
     /// The address is none that a host can have.

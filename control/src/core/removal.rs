@@ -13,7 +13,7 @@ use super::{
 /// A host that was part of the mesh: its key admits it no more, and its certificates are good for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovedNode {
-    /// What it was called; another host may have the name by now.
+    /// Former name; another host may have it by now.
     pub name: NodeName,
     /// SHA-256 of its public key.
     pub key: [u8; 32],
@@ -22,7 +22,7 @@ pub struct RemovedNode {
 }
 
 impl RemovedNode {
-    /// How the serial numbers of its certificates begin.
+    /// Returns the beginning of the serial numbers of its certificates.
     #[must_use]
     pub fn serials(&self) -> SerialPrefix {
         SerialPrefix::of_key(&self.key)
@@ -38,19 +38,19 @@ impl RemovedNode {
 pub struct RemoveNode {
     /// The host.
     pub name: NodeName,
-    /// Whether it is there right now: then its workloads are in use.
+    /// True if it is there right now: then its workloads are in use.
     pub connected: bool,
     /// Even so.
     pub force: bool,
 }
 
-/// Why a host is not removed.
+/// Reasons for which a host is not removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoveNodeRefusal {
     /// There is none.
     #[error("there is no node {0}; see `sealane node ls`")]
     NotFound(NodeName),
-    /// It works.
+    /// The host works.
     #[error(
         "node {name} is connected and runs {}; `sealane node drain {name}` sends their services' calls elsewhere; \
          then end them, or remove the node with --force",
@@ -59,7 +59,7 @@ pub enum RemoveNodeRefusal {
     InUse {
         /// The host.
         name: NodeName,
-        /// How many workloads it has.
+        /// Number of its workloads.
         count: usize,
         /// Some of them.
         examples: String,
@@ -74,10 +74,10 @@ fn workloads(count: usize, examples: &str) -> String {
     }
 }
 
-/// What became of a host's removal.
+/// Outcome of a host's removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRemoved {
-    /// How the serial numbers of its certificates begin; `None`: nobody knows its key.
+    /// Beginning of the serial numbers of its certificates; `None`: nobody knows its key.
     pub serials: Option<SerialPrefix>,
     /// The token that it came by, if that admitted hosts until now.
     pub token: Option<String>,
@@ -166,7 +166,7 @@ fn resting(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<Change> {
 /// Forgets hosts that were removed so long ago that no certificate of theirs can be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurgeRemoved {
-    /// How long any certificate may be good, by any host's clock.
+    /// Longest time for which any certificate may be good, by any host's clock.
     pub longest_lifetime: Duration,
 }
 
@@ -187,7 +187,7 @@ impl Command for PurgeRemoved {
 pub struct DrainNode {
     /// The host.
     pub name: NodeName,
-    /// Whether it is to be drained.
+    /// True if it is to be drained.
     pub drained: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a host reports to run: all of it each time, so that the newest report replaces every older one.
+//! Reports of a host's workloads: all of them each time, so that the newest report replaces every older one.
 
 mod bounds;
 mod draft;
@@ -21,11 +21,11 @@ pub use refusal::{AddressRefusal, WorkloadRefusal};
 pub struct Report {
     /// The reporting host.
     pub node: NodeName,
-    /// Its workloads, in any order.
+    /// Workloads of the host, in any order.
     pub workloads: Vec<Workload>,
 }
 
-/// What became of a report.
+/// Outcome of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
     /// The workloads that are not part of the mesh, each with the reason.
@@ -37,15 +37,15 @@ pub struct Reported {
 /// A workload that is not part of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedWorkload {
-    /// Its network.
+    /// Network of the workload.
     pub network: NetworkName,
-    /// Its name.
+    /// Name of the workload.
     pub workload: WorkloadName,
-    /// Why.
+    /// Reason of the refusal.
     pub reason: WorkloadRefusal,
 }
 
-/// Why a report is refused as a whole.
+/// Reasons for which a report is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportRefusal {
     /// The host is no part of the mesh.
@@ -103,7 +103,8 @@ impl Command for Report {
     }
 }
 
-/// What leads to a network with these workloads of a host and no others, and the workloads that are refused.
+/// Computes the changes that lead to a network with these workloads of a host and no others, and the workloads that are
+/// refused.
 pub(super) fn place(
     (state, network): (&State, &NetworkState),
     node: &NodeName,
@@ -120,7 +121,7 @@ pub(super) fn place(
     (draft.changes(now), refused)
 }
 
-/// What is reported per network, with nothing for networks in which the host had workloads and has none now.
+/// Sorts a report by network, with nothing for networks in which the host had workloads and has none now.
 fn by_network(
     state: &State,
     node: &NodeName,

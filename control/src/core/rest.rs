@@ -8,10 +8,10 @@ use sealane_proto::types::{NetworkName, OverlayIp};
 
 use super::{Change, Command, Decision, NetworkState, State, Timestamp};
 
-/// How long addresses rest at least: longer than any answer of DNS is kept, and for connections to time out.
+/// Shortest rest of addresses: longer than any answer of DNS is kept, and for connections to time out.
 const AT_LEAST: Duration = Duration::from_secs(60);
 
-/// Why and since when addresses rest.
+/// Cause and beginning of a rest of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rest {
     /// Whoever works by a newer revision of the network than this knows that their holder is gone.
@@ -27,7 +27,7 @@ impl NetworkState {
         self.resting.keys().find(|range| range.contains(&address.to_ipv4())).copied()
     }
 
-    /// Whether some address of a range rests.
+    /// Returns true if some address of a range rests.
     #[must_use]
     pub fn rests_in(&self, range: Ipv4Net) -> bool {
         self.resting.keys().any(|resting| resting.contains(&range) || range.contains(resting))

@@ -17,9 +17,9 @@ pub(super) const AHEAD: usize = 4;
 /// The addresses of a host's workloads, counted.
 #[derive(Debug, Default)]
 pub(super) struct Spread {
-    /// Those in blocks that the host holds.
+    /// Number of workloads in blocks that the host holds.
     pub(super) inside: usize,
-    /// Those in each block that nobody holds.
+    /// Number of workloads in each block that nobody holds.
     pub(super) outside: BTreeMap<Ipv4Net, usize>,
 }
 

@@ -7,13 +7,13 @@ use super::{Command, Decision, State, Timestamp};
 /// A service without instances is no more; its address rests until every host has forgotten it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveService {
-    /// Its network.
+    /// Network of the service.
     pub network: NetworkName,
-    /// Its name.
+    /// Name of the service.
     pub name: ServiceName,
 }
 
-/// Why a service is not removed.
+/// Reasons for which a service is not removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoveServiceRefusal {
     /// There is no such network.
@@ -27,14 +27,14 @@ pub enum RemoveServiceRefusal {
         /// The name.
         name: ServiceName,
     },
-    /// It has instances.
+    /// The service has instances.
     #[error("service {name} in network {network} has {}; end them first", instances(*.count, .examples))]
     InUse {
         /// The network.
         network: NetworkName,
         /// The name.
         name: ServiceName,
-        /// How many instances it has.
+        /// Number of its instances.
         count: usize,
         /// Some of them, with their hosts.
         examples: String,

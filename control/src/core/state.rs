@@ -20,7 +20,7 @@ pub struct State {
     pub nodes: BTreeMap<NodeName, NodeRecord>,
     /// The join tokens by their public id.
     pub tokens: BTreeMap<String, TokenRecord>,
-    /// What is known of its restoration, if it was restored.
+    /// Memory of its restoration, if it was restored.
     pub recovery: Option<Recovery>,
     /// The hosts that were removed, by how the serial numbers of their certificates begin.
     pub removed: BTreeMap<SerialPrefix, RemovedNode>,
@@ -29,13 +29,13 @@ pub struct State {
 /// A host that has joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
-    /// Its name and place.
+    /// Name and place.
     pub node: Node,
     /// SHA-256 of the public key (SubjectPublicKeyInfo) that it joined with: the same host may join again.
     pub key: [u8; 32],
-    /// When it first joined.
+    /// Time at which it first joined.
     pub joined: Timestamp,
-    /// Whether its services' instances get no new calls.
+    /// True if its services' instances get no new calls.
     pub drained: bool,
     /// The token that it last joined by, as far as that is known.
     pub token: Option<String>,
@@ -48,27 +48,27 @@ pub struct NodeRecord {
 /// A join token, of which control keeps the secret's hash alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// Its public name.
+    /// Public name.
     pub id: String,
     /// SHA-256 of its secret.
     pub hash: [u8; 32],
-    /// When it was made.
+    /// Time at which it was made.
     pub created: Timestamp,
     /// From when on it admits nobody.
     pub expires: Timestamp,
-    /// How many hosts it admits; `None`: any number.
+    /// Number of hosts that it admits; `None`: any number.
     pub uses: Option<u32>,
-    /// How many hosts it has admitted.
+    /// Number of hosts that it has admitted.
     pub used: u32,
     /// The one name that a host may join with by it; `None`: any.
     pub node: Option<NodeName>,
     /// The networks that hosts which join by it may carry; none: any.
     pub networks: BTreeSet<NetworkName>,
-    /// When somebody took it back.
+    /// Time at which somebody took it back.
     pub revoked: Option<Timestamp>,
 }
 
-/// One network with what lives in it.
+/// State of a network with everything that lives in it.
 ///
 /// Invariants: blocks are disjoint and of one size; addresses, MACs and VIPs are unique; every VIP lies in a
 /// block of control's own and no workload does; every workload's node holds a block.
@@ -78,19 +78,19 @@ pub struct NetworkState {
     pub network: Network,
     /// The revision at which its content last changed.
     pub changed: u64,
-    /// Who holds which block; `None` is control itself, for service addresses.
+    /// Blocks and their holders; `None` is control itself, for service addresses.
     pub blocks: BTreeMap<Ipv4Net, Option<NodeName>>,
     /// Ranges that nobody has any more and nobody gets yet; disjoint from the blocks that hosts hold.
     pub resting: BTreeMap<Ipv4Net, Rest>,
     /// The services without instances that no document declares, as far as that was noted.
     pub idle: BTreeMap<ServiceName, Idle>,
-    /// Its services.
+    /// Services of the network.
     pub services: BTreeMap<ServiceName, Service>,
-    /// Its workloads on all hosts.
+    /// Workloads on all hosts.
     pub workloads: BTreeMap<WorkloadName, Workload>,
-    /// Whose address it is.
+    /// Owners of addresses.
     pub(super) addresses: BTreeMap<OverlayIp, WorkloadName>,
-    /// Whose Ethernet address it is.
+    /// Owners of Ethernet addresses.
     pub(super) macs: BTreeMap<MacAddr, WorkloadName>,
     /// The instances of each service.
     pub(super) instances: BTreeMap<ServiceName, BTreeSet<WorkloadName>>,
@@ -115,7 +115,7 @@ impl NodeRecord {
         self.displaced.is_none() && self.node.underlay == underlay
     }
 
-    /// Whether the host itself has been here.
+    /// Returns true if the host itself has been here.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
         self.key != Self::HEARSAY
@@ -262,7 +262,7 @@ impl State {
         }
     }
 
-    /// One network as the hosts that carry it see it.
+    /// Builds the snapshot of one network as the hosts that carry it see it.
     #[must_use]
     pub fn snapshot(&self, name: &NetworkName, epoch: u64) -> Option<NetworkSnapshot> {
         let state = self.networks.get(name)?;
@@ -324,7 +324,7 @@ impl NetworkState {
         }
     }
 
-    /// Whether a host holds blocks here.
+    /// Returns true if a host holds blocks here.
     #[must_use]
     pub fn carried_by(&self, node: &NodeName) -> bool {
         self.blocks.values().any(|holder| holder.as_ref() == Some(node))

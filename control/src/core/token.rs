@@ -8,22 +8,22 @@ use sealane_proto::types::{NetworkName, NodeName};
 
 use super::{Change, Command, Decision, State, Timestamp, TokenRecord};
 
-/// How long a token may live.
+/// Lifetime of a token.
 const LIFETIME: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3_600);
-/// How long an ended token is remembered, so that who comes with it hears why it is of no use.
+/// Time for which an ended token is remembered, so that who comes with it hears why it is of no use.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// A new token. Its id and secret are random; control learns the secret's hash alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateToken {
-    /// Its public name: 8 lower-case base-32 characters.
+    /// Public name: 8 lower-case base-32 characters.
     pub id: String,
     /// SHA-256 of its secret.
     pub hash: [u8; 32],
-    /// How long it admits hosts.
+    /// Time for which it admits hosts.
     pub ttl: Duration,
-    /// How many hosts it admits; `None`: any number.
+    /// Number of hosts that it admits; `None`: any number.
     pub uses: Option<u32>,
     /// The one name that a host may join with by it; `None`: any.
     pub node: Option<NodeName>,
@@ -31,7 +31,7 @@ pub struct CreateToken {
     pub networks: BTreeSet<NetworkName>,
 }
 
-/// Why a token cannot be made.
+/// Reasons for which a token cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateTokenRefusal {
     /// Too short or too long a life.
@@ -80,21 +80,21 @@ impl Command for CreateToken {
     }
 }
 
-/// What has become of a token.
+/// Standing of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStanding {
-    /// It admits hosts.
+    /// The token admits hosts.
     Good,
-    /// It has admitted as many hosts as it may.
+    /// The token has admitted as many hosts as it may.
     UsedUp,
-    /// Its time is over.
+    /// The token's time is over.
     Expired,
     /// Somebody took it back.
     Revoked,
 }
 
 impl TokenRecord {
-    /// What has become of it. Taken back counts more than expired, expired more than used up.
+    /// Returns the standing. Taken back counts more than expired, expired more than used up.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> TokenStanding {
         if self.revoked.is_some() {
@@ -135,7 +135,7 @@ impl fmt::Display for TokenStanding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeToken(pub String);
 
-/// Why a token cannot be taken back.
+/// Reasons for which a token cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RevokeTokenRefusal {
     /// There is none.

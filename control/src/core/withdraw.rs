@@ -19,26 +19,26 @@ use super::{
 /// A service with instances loses its document only: it goes on as its instances make it, at the same address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdraw {
-    /// What is to end.
+    /// Objects that are to end.
     pub documents: Vec<DocumentId>,
     /// Only say what would happen.
     pub dry_run: bool,
-    /// What is not there counts as ended.
+    /// True if an object that is not there counts as ended.
     pub ignore_not_found: bool,
 }
 
-/// What a withdrawal leads to.
+/// Result of a withdrawal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withdrawn {
-    /// It is no more.
+    /// The object is no more.
     Deleted,
-    /// Its document is no more; these instances keep it.
+    /// The object's document is no more; these instances keep it.
     Kept(String),
-    /// It was not there.
+    /// The object was not there.
     NotFound,
 }
 
-/// Why something stays.
+/// Reasons for which an object stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WithdrawRefusal {
     /// There is none.

@@ -1,4 +1,4 @@
-//! What one host may have under way: bytes of messages, and calls a second.
+//! Allowances of hosts: bytes of messages under way, and calls a second.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use super::metered::Meter;
 use super::pace::{Pace, TooOften};
 use crate::registry::Directory;
 
-/// What all hosts together may have under way in large messages, in KiB.
+/// Limit for all hosts' large messages under way together, in KiB.
 const ALL_KIBIBYTES: usize = 128 << 10;
 /// Calls: one every 20 ms in the long run, and those of a host that takes up all its workloads at once.
 const CALLS: Pace = Pace::new(Duration::from_millis(20), 512);
@@ -25,7 +25,7 @@ pub(super) struct Allowances {
     hosts: Mutex<BTreeMap<NodeName, Arc<Allowance>>>,
 }
 
-/// One host's.
+/// Allowance of one host.
 #[derive(Debug)]
 pub(super) struct Allowance {
     kibibytes: Arc<Semaphore>,
@@ -54,12 +54,12 @@ impl Allowances {
 }
 
 impl Allowance {
-    /// How long a call must wait for its turn.
+    /// Returns the time that a call must wait for its turn.
     pub(super) fn pace(&self, now: Instant) -> Result<Duration, TooOften> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).next(now)
     }
 
-    /// What grants room to this host's messages.
+    /// Returns the meter that grants room to this host's messages.
     pub(super) fn meter(&self, all: &Allowances) -> Meter {
         Meter::new(self.kibibytes.clone(), all.all.clone())
     }

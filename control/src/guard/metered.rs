@@ -49,7 +49,7 @@ impl Meter {
     }
 }
 
-/// How far into a message we are.
+/// Position within a message.
 #[derive(Debug)]
 enum At {
     Header { octets: [u8; HEADER], have: usize },

@@ -1,4 +1,4 @@
-//! How often something may happen: now and then many times at once, in the long run so many times a second. Pure.
+//! Pace of events: now and then many times at once, in the long run so many times a second. Pure.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tokio::time::Instant;
 pub(crate) struct Pace {
     /// Between two of them in the long run.
     interval: Duration,
-    /// How many may come at once.
+    /// Number of events that may come at once.
     burst: u32,
-    /// When everything so far will have taken its time.
+    /// Time at which everything so far will have taken its time.
     due: Option<Instant>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct TooOften {
 }
 
 impl Pace {
-    /// Who waits longer than this is refused.
+    /// Longest wait; beyond it an event is refused.
     const PATIENCE: Duration = Duration::from_secs(10);
 
     pub(crate) const fn new(interval: Duration, burst: u32) -> Self {
@@ -40,7 +40,7 @@ impl Pace {
         wait.is_zero()
     }
 
-    /// How long the next one must wait; it has its turn then.
+    /// Returns the time that the next one must wait; it has its turn then.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Duration, TooOften> {
         let (due, wait) = self.turn(now);
         if wait > Self::PATIENCE {

@@ -1,5 +1,5 @@
-//! What every store must do, as functions over the trait: each implementation calls them with a way to make a
-//! store and a way to end its process and begin another one.
+//! Conformance of stores, as functions over the trait: each implementation calls them with a way to make a store and a
+//! way to end its process and begin another one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ trait Subject {
     /// An empty one.
     fn new() -> Self;
     fn store(&mut self) -> &mut Self::Store;
-    /// Its process ends at once and another one opens what it left.
+    /// Ends its process at once; another one opens what it left.
     fn crash(&mut self);
 }
 

@@ -14,7 +14,7 @@ use super::{CommitError, Compacted, Failure, Kv, Range, Row, Transaction, Watch}
 
 /// Values are a row's three numbers (little endian, 8 bytes each), then what it holds.
 const ROWS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("kv");
-/// One row: the newest revision.
+/// Table with the newest revision as its only row.
 const REVISION: TableDefinition<'static, (), u64> = TableDefinition::new("revision");
 
 /// Opens the file: at the start, and again after a failure.

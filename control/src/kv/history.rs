@@ -1,4 +1,4 @@
-//! What happened lately, for those who watch: kept in memory, bounded, and told in order.
+//! History of recent events, for those who watch: kept in memory, bounded, and told in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::Row;
 
-/// How many events are remembered.
+/// Number of events that are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// One row written or deleted.
+/// Event: a row was written or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The transaction.
@@ -20,7 +20,7 @@ pub struct Event {
     pub row: Option<Row>,
 }
 
-/// What is asked for is forgotten: read everything and watch from there.
+/// The requested history is forgotten: read everything and watch from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what happened before revision {first} is compacted; read everything and watch from there")]
 pub struct Compacted {

@@ -75,7 +75,7 @@ impl Directory {
         changed.map(|(name, _)| name).chain(gone).cloned().collect()
     }
 
-    /// Whether a host holds blocks of a network.
+    /// Returns true if a host holds blocks of a network.
     pub(crate) fn carries(&self, snapshot: &NetworkSnapshot, node: &NodeName) -> bool {
         let placed = snapshot.nodes.binary_search_by(|carrier| carrier.name.cmp(node)).is_ok();
         placed || self.displaced.get(&snapshot.network.name).is_some_and(|names| names.contains(node))
@@ -93,7 +93,7 @@ impl Directory {
         carried.map(|(name, snapshot)| (name.clone(), snapshot.clone())).collect()
     }
 
-    /// Whether a network, and a service of it, are for a host.
+    /// Returns true if a network, and a service of it, are for a host.
     fn admits(&self, snapshot: &NetworkSnapshot, service: Option<&ServiceName>, node: &NodeName) -> bool {
         let by_token = self.nodes.get(node).is_some_and(|record| {
             record.networks.is_empty() || record.networks.contains(&snapshot.network.name)
@@ -103,7 +103,7 @@ impl Directory {
         by_token && snapshot.network.hosts.admit(node) && by_service
     }
 
-    /// Whether a service's instance or a workload without a service is registered on a host that may run it.
+    /// Returns true if a service's instance or a workload without a service is registered on a host that may run it.
     pub(crate) fn runs(&self, node: &NodeName, principal: &Principal) -> bool {
         let (network, service, workload) = match principal {
             Principal::Service(network, service) => (network, Some(service), None),

@@ -1,4 +1,4 @@
-//! Which connected agent works by which generation of which network, and which reports that settles. Pure.
+//! Progress of connected agents through the generations of networks, and the reports that it settles. Pure.
 //!
 //! A report is settled when every connected agent that carries a network which the report changed has
 //! acknowledged a generation that includes the change; a report that changed nothing, when all networks that
@@ -35,7 +35,7 @@ struct Track {
     carriers: BTreeSet<NodeName>,
     /// The revision that each connected carrier works by; 0 is none of this epoch.
     levels: BTreeMap<NodeName, u64>,
-    /// How many connected carriers work by a revision: the first key is what all of them have.
+    /// Number of connected carriers by the revision that they work by: the first key is a state that all of them have.
     counts: BTreeMap<u64, usize>,
     /// Connected carriers that work by nothing newer for so long that nobody waits for them.
     given_up: BTreeSet<NodeName>,
@@ -67,7 +67,7 @@ impl Track {
         }
     }
 
-    /// What all connected carriers have; everything when there are none.
+    /// Returns the revision that all connected carriers have; the greatest when there are none.
     fn floor(&self) -> u64 {
         self.counts.keys().next().copied().unwrap_or(u64::MAX)
     }
@@ -172,7 +172,7 @@ impl Tracker {
         }
     }
 
-    /// What each connected agent that is behind works by.
+    /// Returns the level of each connected agent that is behind.
     pub(super) fn late_levels(&self) -> BTreeMap<(NodeName, NetworkName), u64> {
         let late = self.networks.iter().flat_map(|(name, track)| {
             let late = track.levels.iter().filter(|&(_, &level)| level < track.generation.revision);

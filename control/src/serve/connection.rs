@@ -17,13 +17,13 @@ use super::Peer;
 use super::places::Place;
 use super::source::Source;
 
-/// How long somebody without a host's certificate may stay: long enough to join.
+/// Time for which somebody without a host's certificate may stay: long enough to join.
 const STRANGERS_LIFE: Duration = Duration::from_secs(10);
-/// How many bytes they may send in all.
+/// Number of bytes that they may send in all.
 const STRANGERS_BYTES: u64 = 1 << 20;
-/// How long a host may take until it speaks HTTP/2.
+/// Limit until a host speaks HTTP/2.
 const PREFACE: Duration = Duration::from_secs(5);
-/// How long HTTP/2's client preface is (RFC 9113, section 3.4).
+/// Length of HTTP/2's client preface (RFC 9113, section 3.4).
 const PREFACE_BYTES: u64 = 24;
 
 /// A place among connections, by who is there.
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     seat: Seat,
-    /// When it ends by itself: a stranger's life, or a host's time for its first words.
+    /// Time at which it ends by itself: a stranger's life, or a host's time for its first words.
     end: Option<Pin<Box<Sleep>>>,
     read: u64,
     ended: IntCounterVec,
@@ -60,7 +60,7 @@ impl Connection {
         matches!(self.seat, Seat::Stranger(_))
     }
 
-    /// Why the connection ends now, in a word, if it does.
+    /// Returns the reason for which the connection ends now, in a word, if it does.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let taken = match &mut self.seat {
             Seat::Host(place) => place.poll_taken(cx),

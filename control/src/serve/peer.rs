@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection from a host.
+//! Peers at the other end of connections from hosts.
 
 use std::net::SocketAddr;
 
@@ -12,16 +12,16 @@ use crate::core::NodeRecord;
 use crate::registry::Directory;
 use crate::session::not_a_node;
 
-/// What is known of it since the handshake.
+/// Facts about it since the handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// Where it connects from.
+    /// Address that it connects from.
     pub(crate) addr: SocketAddr,
-    /// Who its certificate says it is; none while it joins.
+    /// Identity by its certificate; none while it joins.
     pub(crate) identity: Option<SpiffeId>,
-    /// What else its certificate says.
+    /// Further facts in its certificate.
     pub(crate) proof: Option<Proof>,
-    /// What notes that it has made a call.
+    /// Mark that it has made a call.
     pub(crate) spoke: Spoke,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertifiedHost {
     pub(crate) node: NodeName,
-    /// Where it connects from.
+    /// Address that it connects from.
     pub(crate) addr: SocketAddr,
     /// SHA-256 of its certificate's public key.
     pub(crate) key: [u8; 32],

@@ -18,7 +18,7 @@ pub(crate) struct Places<S> {
     inner: Arc<Mutex<Inner<S>>>,
 }
 
-/// How many places there are.
+/// Limits on places.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// In all.
@@ -27,7 +27,7 @@ pub(crate) struct Limits {
     pub(crate) each: usize,
 }
 
-/// What is held while one is at its place; given back on drop.
+/// Holding of a place, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Place<S: Ord + Clone> {
     id: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Place<S: Ord + Clone> {
     inner: Arc<Mutex<Inner<S>>>,
 }
 
-/// Whether somebody has said what they came for: then others lose their places first.
+/// Mark of a holder that has said what it came for: then others lose their places first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spoke(Arc<AtomicBool>);
 
@@ -93,7 +93,7 @@ impl<S: Ord + Clone> Places<S> {
 }
 
 impl<S: Ord + Clone> Inner<S> {
-    /// Who has the most places.
+    /// Returns the source with the most places.
     fn largest(&self) -> Option<S> {
         let largest = self.sources.iter().max_by_key(|(_, own)| own.len());
         largest.map(|(source, _)| source.clone())
@@ -121,7 +121,7 @@ impl<S: Ord + Clone> Inner<S> {
 }
 
 impl<S: Ord + Clone> Place<S> {
-    /// What notes that its holder has spoken.
+    /// Returns the mark that its holder has spoken.
     pub(crate) fn spoke(&self) -> &Spoke {
         &self.spoke
     }

@@ -1,4 +1,4 @@
-//! Where a connection comes from, as far as limits per source are concerned.
+//! Sources of connections, as far as limits per source are concerned.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +11,7 @@ use crate::registry::Directory;
 
 type Nodes = std::collections::BTreeMap<NodeName, NodeRecord>;
 
-/// One source: an IPv4 address, or what an IPv6 network gives to one machine at least (/64).
+/// Source of connections: an IPv4 address, or the smallest IPv6 prefix that a network gives to one machine (/64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Source(IpAddr);
 
@@ -32,7 +32,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether a host of the mesh is there. Costs one look as long as the hosts are the same.
+    /// Returns true if a host of the mesh is there. Costs one look as long as the hosts are the same.
     pub(super) fn has(&mut self, directory: &Directory, source: Source) -> bool {
         if !Arc::ptr_eq(&self.nodes, &directory.nodes) {
             let all = directory.nodes.values().map(|record| record.node.underlay.to_ip().into());

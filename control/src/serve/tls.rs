@@ -22,9 +22,9 @@ use crate::ca::{Authority, OwnCertificate};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// How long a client may be silent at first: clients speak first, and have nothing to wait for.
+/// Time for which a client may be silent at first: clients speak first, and have nothing to wait for.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
-/// How long it may take for its handshake then.
+/// Limit for its handshake then.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way.
 const HANDSHAKES: Limits = Limits { total: 1_024, each: 128 };
@@ -37,7 +37,7 @@ const STRANGERS: Limits = Limits { total: 256, each: 32 };
 /// And from addresses of hosts of the mesh, which may join again.
 const KNOWN_STRANGERS: Limits = Limits { total: 256, each: 8 };
 
-/// Why there is no TLS.
+/// Reasons for which there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     /// The mesh's own root cannot be read.
@@ -48,12 +48,12 @@ pub(crate) enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// Where connections go whose handshake is done.
+/// Channels for connections whose handshake is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
-    /// Those of hosts.
+    /// Connections of hosts.
     pub(crate) hosts: mpsc::Sender<io::Result<Connection>>,
-    /// Those of anybody else.
+    /// Connections of anybody else.
     pub(crate) strangers: mpsc::Sender<io::Result<Connection>>,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Acceptor {
 struct Newcomer {
     stream: TcpStream,
     addr: SocketAddr,
-    /// Whether a host of the mesh is at its address.
+    /// True if a host of the mesh is at its address.
     known: bool,
 }
 

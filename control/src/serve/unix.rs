@@ -14,7 +14,7 @@ pub(crate) struct Socket {
     path: PathBuf,
 }
 
-/// Why there is no socket.
+/// Reasons for which there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {
     /// Somebody answers there.
@@ -25,7 +25,7 @@ pub(crate) enum SocketError {
     Io {
         /// The socket.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of the system.
         source: io::Error,
     },
 }

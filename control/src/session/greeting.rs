@@ -1,4 +1,4 @@
-//! How a stream begins: who says hello, and what becomes of somebody who is not welcome.
+//! Beginning of a stream: the agent's hello, and the refusal of somebody who is not welcome.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -19,11 +19,11 @@ use crate::registry::Directory;
 use crate::serve::{CertifiedHost, Proof};
 use crate::store::SubmitError;
 
-/// How long an agent may take for its first message.
+/// Limit for an agent's first message.
 const HELLO: Duration = Duration::from_secs(5);
-/// How long a version may be.
+/// Longest version.
 const LONGEST_VERSION: usize = 64;
-/// What an agent says first.
+/// First message of an agent.
 pub(super) struct Greeting {
     pub(super) version: String,
     pub(super) protocol: u32,
@@ -65,7 +65,7 @@ pub(super) async fn greet(
     Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
 }
 
-/// Whether a text may be a peer's version: it is shown to people, and compared.
+/// Checks that a text may be a peer's version: it is shown to people, and compared.
 pub(crate) fn check_version(text: &str) -> Result<(), Status> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
     if text.len() <= LONGEST_VERSION && text.bytes().all(fits) {
@@ -154,7 +154,7 @@ pub(super) fn displaced(directory: &Directory, name: &NodeName) -> Status {
     }
 }
 
-/// What somebody hears whose certificate is good, but who is no host of the mesh (any more).
+/// Tells somebody whose certificate is good that they are no host of the mesh (any more).
 pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8; 32]>) -> Status {
     let removed = directory.removed.values().find(|removed| match key {
         Some(key) => removed.key == key,

@@ -1,4 +1,4 @@
-//! What one agent gets next: answers in order, then whatever of its view it does not have yet. Pure.
+//! Queue of one agent's next messages: answers in order, then whatever of its view it does not have yet. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,11 +12,11 @@ use crate::registry::View;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     answers: VecDeque<Message>,
-    /// What the agent has, or will have when it has read everything.
+    /// Generations that the agent has, or will have when it has read everything.
     sent: BTreeMap<NetworkName, Generation>,
     settled: u64,
     heartbeat: bool,
-    /// Whether the agent is still telling what it has: until then it keeps that.
+    /// True while the agent is still telling its memory: until then it keeps that.
     held: bool,
 }
 
@@ -47,12 +47,12 @@ impl Outbox {
         self.answers.push_back(answer);
     }
 
-    /// How many networks the agent has, as far as it says or was sent them.
+    /// Returns the number of networks that the agent has, as far as it says or was sent them.
     pub(super) fn networks(&self) -> usize {
         self.sent.len()
     }
 
-    /// How many answers wait.
+    /// Returns the number of answers that wait.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
     }
@@ -62,7 +62,7 @@ impl Outbox {
         self.heartbeat = true;
     }
 
-    /// Whether [`Outbox::next`] has something.
+    /// Returns true if [`Outbox::next`] has something.
     pub(super) fn has_news(&self, view: &View) -> bool {
         !self.answers.is_empty()
             || self.heartbeat

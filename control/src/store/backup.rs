@@ -36,13 +36,13 @@ struct RowMessage {
 pub struct Backup {
     pub(super) rows: Rows,
     pub(super) image: Image,
-    /// When it was taken.
+    /// Time at which it was taken.
     pub taken: Timestamp,
-    /// What took it.
+    /// Version that took it.
     pub version: String,
 }
 
-/// Why a file is not taken for a backup. Nothing is changed then.
+/// Reasons for which a file is not taken for a backup. Nothing is changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// Something else.
@@ -54,9 +54,9 @@ pub enum BackupError {
     /// Not all of it is there, or more than it.
     #[error("it has {found} bytes, not the {expected} that it should have; it was cut off or changed")]
     Length {
-        /// What is there.
+        /// Number of rows that are there.
         found: usize,
-        /// What should be.
+        /// Number of rows that should be.
         expected: u64,
     },
     /// Other bytes than were written.
@@ -115,7 +115,7 @@ impl Backup {
         self.image.meta.revision
     }
 
-    /// How many networks, hosts and workloads it knows.
+    /// Returns the numbers of networks, hosts and workloads that it knows.
     #[must_use]
     pub fn counts(&self) -> [usize; 3] {
         let state = &self.image.state;

@@ -17,7 +17,7 @@ use crate::kv::{self, Write};
 pub(super) const FILE: &str = "control.redb";
 const LOCK: &str = "control.lock";
 
-/// Why there is no store.
+/// Reasons for which there is no store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     /// Another process has it.
@@ -31,10 +31,10 @@ pub(crate) enum OpenError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// Schema of the store.
         schema: u32,
     },
-    /// It describes another mesh than was asked for.
+    /// The store describes another mesh than was asked for.
     #[error(
         "store at {} is of trust domain {found}, not {wanted}; leave --trust-domain out, \
          or choose another --data-dir for a new mesh", path.display()
@@ -42,9 +42,9 @@ pub(crate) enum OpenError {
     Domain {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// Trust domain of the store.
         found: TrustDomain,
-        /// What was asked for.
+        /// Trust domain that was asked for.
         wanted: TrustDomain,
     },
     /// The file system does not let us.
@@ -52,15 +52,15 @@ pub(crate) enum OpenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// What is there is no good store.
+    /// The files are no good store.
     #[error("store at {} cannot be read: {source}; restore a backup", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Fault of the content.
         source: ReadError,
     },
     /// The new store's authority could not be made.
@@ -133,7 +133,7 @@ fn keep(path: &Path, kept: &Path) -> io::Result<()> {
     sync_directory(kept)
 }
 
-/// One process per directory, also while there is no store yet.
+/// Locks the directory for one process, also while there is no store yet.
 pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);

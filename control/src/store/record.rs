@@ -19,13 +19,13 @@ use message::{
     RestMessage, TokenMessage,
 };
 
-/// What all keys begin with.
+/// Prefix of all keys.
 pub(super) const ROOT: &str = "/sealane/v1/";
 /// The record that says what the store is.
 pub(super) const META: &str = "/sealane/v1/meta";
 const AUTHORITY: &str = "/sealane/v1/authority";
 
-/// Why a record cannot be read.
+/// Reasons for which a record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
     /// No kind that this version knows.
@@ -36,13 +36,13 @@ pub(crate) enum RecordError {
     Damaged {
         /// The record.
         key: String,
-        /// What is wrong.
+        /// Fault of the record.
         reason: String,
     },
     /// Written by a newer version.
     #[error("schema {0}, this one knows {SCHEMA}")]
     Newer(u32),
-    /// What every store has is not there.
+    /// A record that every store has is not there.
     #[error("record {0:?} is missing")]
     Missing(&'static str),
 }
@@ -64,7 +64,7 @@ pub(super) fn schema(value: &[u8]) -> Result<u32, RecordError> {
     Ok(row.decode::<MetaMessage>()?.schema)
 }
 
-/// What is left where schema 1 had its meta row: older versions look there, and refuse by name.
+/// Builds the row that is left where schema 1 had its meta row: older versions look there, and refuse by name.
 pub(super) fn marker() -> Vec<u8> {
     MetaMessage { schema: SCHEMA, ..MetaMessage::default() }.encode_to_vec()
 }

@@ -14,18 +14,18 @@ use crate::ca::Authority;
 use crate::core::{Change, Recovery, Timestamp};
 use crate::kv::Write;
 
-/// What a restoration has led to.
+/// Result of a restoration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The store.
     pub path: PathBuf,
-    /// Where the store that was there is now.
+    /// New place of the store that was there.
     pub aside: Option<PathBuf>,
     /// The new lifetime.
     pub epoch: u64,
 }
 
-/// Why nothing was restored; what was there is as it was.
+/// Reason for which nothing was restored; everything that was there is as it was.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct RestoreError(#[from] Cause);

@@ -11,7 +11,7 @@ use super::record::{self, ROOT, RecordError};
 use super::{ReadError, Rows, SCHEMA};
 use crate::kv::{Failure, File};
 
-/// What every version looks at first: a store of a newer one is refused by it.
+/// Table that every version looks at first: a store of a newer one is refused by it.
 const LAYOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("sealane");
 const META: &str = "meta";
 

@@ -15,17 +15,17 @@ use super::{Meta, Rows, Store, WriteError, record};
 use crate::core::{Change, Command, State, Timestamp, Touched};
 use crate::metrics::CommitMetrics;
 
-/// How many commands may wait; further senders wait for a place.
+/// Number of commands that may wait; further senders wait for a place.
 const QUEUE: usize = 1_024;
-/// How many commands share one commit at most.
+/// Number of commands that share one commit at most.
 const BATCH: usize = 256;
-/// How long a sender waits for a place.
+/// Time for which a sender waits for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Called after each commit with the new state, before its senders are answered.
 pub(crate) type Publish = Box<dyn FnMut(&State, &Meta, &Touched) + Send>;
 
-/// What is wrong with the store right now, if anything.
+/// Present fault of the store, if there is one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health(Arc<ArcSwapOption<WriteError>>);
 
@@ -39,7 +39,7 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 pub(crate) struct Stopped(JoinHandle<()>);
 
-/// Why a command did nothing.
+/// Reasons for which a command did nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubmitError<R: std::error::Error> {
     /// The state does not allow it.

@@ -215,7 +215,7 @@ impl Stream {
         self.message().await.unwrap().expect("the stream ended").message.unwrap()
     }
 
-    /// Why the stream ends, whatever comes before.
+    /// Waits for the end of the stream, whatever comes before; returns its reason.
     pub(crate) async fn end(&mut self) -> Status {
         loop {
             match self.message().await {
@@ -256,7 +256,7 @@ impl Stream {
         }
     }
 
-    /// What `pick` takes of the messages to come. States that it leaves are kept, all else is passed over.
+    /// Waits for the message that `pick` takes. States that it leaves are kept, all else is passed over.
     async fn wait_for<T>(&mut self, what: &str, pick: impl Fn(Down) -> Result<T, Down>) -> T {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {

@@ -91,10 +91,10 @@ fn lost(name: &NodeName, since: Option<Duration>, unconfirmed: &[NetworkName]) -
     )
 }
 
-/// How long before its end the authority is a problem: long enough to plan for.
+/// Time before its end at which the authority becomes a problem: long enough to plan for.
 const RUNWAY: Duration = Duration::from_secs(180 * 24 * 3_600);
 
-/// What is said of an authority that ends before long: it signs nothing that lives longer than itself.
+/// Describes an authority that ends before long: it signs nothing that lives longer than itself.
 fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
     if end <= now {
         return Some(format!(

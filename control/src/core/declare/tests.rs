@@ -26,7 +26,7 @@ fn service(name: &str, ports: &[(u16, &str)]) -> Document {
     .unwrap()
 }
 
-/// What was said of each document.
+/// Applies documents; returns the outcome of each.
 fn apply(state: &mut State, documents: &[Document]) -> Vec<String> {
     let decision = Apply { documents: documents.to_vec(), dry_run: false }.decide(state, NOW).unwrap();
     decision.changes.iter().for_each(|change| state.apply(change));

@@ -16,34 +16,34 @@ use crate::core::{
 /// the restoration stays so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readmit {
-    /// Its name by its certificate, and where it says that it is.
+    /// Name by its certificate, and the place that it says.
     pub node: Node,
     /// SHA-256 of its public key.
     pub key: [u8; 32],
-    /// When its certificate was issued.
+    /// Time at which its certificate was issued.
     pub issued: Timestamp,
     /// The host that yields its underlay address to who comes with it.
     pub gone: Option<NodeName>,
 }
 
-/// What a host is from now on.
+/// Standing of a host from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readmitted {
-    /// It is part of the mesh already.
+    /// The host is part of the mesh already.
     Known,
-    /// It is part of the mesh again.
+    /// The host is part of the mesh again.
     TakenIn {
         /// The host that had its underlay address.
         displaced: Option<NodeName>,
     },
-    /// It was removed before it came back; its certificates are revoked.
+    /// The host was removed before it came back; its certificates are revoked.
     Revoked,
 }
 
-/// Why a host is not taken in again.
+/// Reasons for which a host is not taken in again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadmitRefusal {
-    /// It is not known, and nothing says that it should be.
+    /// The host is not known, and nothing says that it should be.
     #[error("node {0} is not known to this control plane; let it join again with a new token")]
     Unknown(NodeName),
     /// Another host has its address.
@@ -54,9 +54,9 @@ pub enum ReadmitRefusal {
     UnderlayInUse {
         /// The address.
         underlay: UnderlayAddr,
-        /// Who came.
+        /// Host that came.
         node: NodeName,
-        /// Whose it is.
+        /// Host that has it.
         other: NodeName,
     },
     /// The address is none that a host can have.

@@ -1,4 +1,4 @@
-//! What a host carried when its state was of another lifetime than the store's.
+//! Recall of a host's state when it was of another lifetime than the store's.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::core::{
     Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, hosts, ipam, report, underlay,
 };
 
-/// How many networks hosts may bring back in all.
+/// Number of networks that hosts may bring back in all.
 const NETWORKS: usize = 1_000;
-/// How many hosts they may bring back that have not come themselves.
+/// Number of hosts that they may bring back that have not come themselves.
 const HEARSAY: usize = 10_000;
 
 /// A host tells what it works by, network by network, before it reports.
@@ -33,11 +33,11 @@ pub struct Recall {
 pub struct TakenOver {
     /// The network that it belongs to.
     pub network: NetworkName,
-    /// What it is, in words.
+    /// Description of the object.
     pub what: String,
 }
 
-/// Why a host is not listened to.
+/// Reasons for which a host is not listened to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecallRefusal {
     /// The host is no part of the mesh.
@@ -94,8 +94,8 @@ impl Future {
         self.state.networks.get(&told.network.name)
     }
 
-    /// Whether the network is the one that is told of, made again where that contradicts nothing and could be
-    /// created.
+    /// Ensures the network that is told of, made again where that contradicts nothing and could be created; returns
+    /// true if it is there.
     fn ensure_network(&mut self, told: &NetworkSnapshot, recovery: &Recovery) -> bool {
         let network = &told.network;
         if let Some(known) = self.network(told) {
@@ -148,7 +148,7 @@ impl Future {
         }
     }
 
-    /// Whether the host may carry the network, and what is told of it counts.
+    /// Returns true if the host may carry the network, and its word about it counts.
     fn is_believed(&self, told: &NetworkSnapshot, node: &NodeName, recovery: &Recovery) -> bool {
         let (Some(network), Some(record)) = (self.network(told), self.state.nodes.get(node)) else {
             return false;
@@ -234,7 +234,7 @@ impl Future {
     }
 }
 
-/// What a change of a report's is, in words.
+/// Describes a change of a report.
 fn said(change: &Change) -> String {
     match change {
         Change::PutWorkload(workload) => {

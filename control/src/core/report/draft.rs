@@ -1,4 +1,4 @@
-//! One network as it will be after a report: what other hosts have stays, what the reporter had is replaced.
+//! Draft of a network after a report: other hosts' objects stay, the reporter's are replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,7 +100,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// What leads from the network as it is to the draft: removals first, then blocks, services, workloads.
+    /// Computes the changes that lead from the network as it is to the draft: removals first, then blocks, services,
+    /// workloads.
     pub(super) fn changes(self, now: Timestamp) -> Vec<Change> {
         let network = &self.network.network.name;
         let gone = self.network.workloads_of(self.node);

@@ -8,7 +8,7 @@ use sealane_proto::types::{Port, Protocol, ServicePort, Transport};
 #[derive(Clone, Debug, Default)]
 pub(in crate::core) struct Ports(BTreeMap<(Port, Transport), ServicePort>);
 
-/// One number over one transport, two protocols.
+/// Conflict of two protocols on one number over one transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) struct Conflict {
     pub(in crate::core) port: Port,

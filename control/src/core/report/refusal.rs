@@ -1,4 +1,4 @@
-//! Why a workload is not part of the mesh, in words for whoever started it.
+//! Refusals of workloads, in words for whoever started them.
 
 use ipnet::Ipv4Net;
 use sealane_proto::types::{
@@ -9,18 +9,18 @@ use super::bounds::Bound;
 use crate::core::hosts::NotForHost;
 use crate::core::vip::NoServiceAddress;
 
-/// Why a reported workload is refused.
+/// Reasons for which a reported workload is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkloadRefusal {
     /// There is no such network.
     #[error("there is no network {0}; create it with `sealane network create {0} --subnet CIDR`")]
     NoNetwork(NetworkName),
-    /// It says that it runs elsewhere.
+    /// The workload runs elsewhere, by its own word.
     #[error("the report of node {reporter} names {node} as the workload's node")]
     OtherNode {
-        /// Who reports.
+        /// Host that reports.
         reporter: NodeName,
-        /// Where it is said to run.
+        /// Host on which it is said to run.
         node: NodeName,
     },
     /// The network or the service is for other hosts.
@@ -41,23 +41,23 @@ pub enum WorkloadRefusal {
         workload: WorkloadName,
         /// The network.
         network: NetworkName,
-        /// Where its holder runs.
+        /// Host of the holder.
         node: NodeName,
     },
-    /// Its address is not for it.
+    /// The address is not for it.
     #[error(transparent)]
     Address(#[from] AddressRefusal),
-    /// Its Ethernet address is not for it.
+    /// The Ethernet address is not for it.
     #[error("MAC {mac} in network {network} is in use by workload {holder}; choose another")]
     MacInUse {
         /// The address.
         mac: MacAddr,
         /// The network.
         network: NetworkName,
-        /// Whose it is.
+        /// Workload that has it.
         holder: WorkloadName,
     },
-    /// Its Ethernet address goes with another address.
+    /// The Ethernet address goes with another address.
     #[error("MAC {mac} in network {network} goes with address {address}; choose another")]
     MacReserved {
         /// The Ethernet address.
@@ -111,9 +111,9 @@ pub enum WorkloadRefusal {
         service: ServiceName,
         /// The network.
         network: NetworkName,
-        /// What the document leads to.
+        /// Mode by the document.
         declared: Mtls,
-        /// What the instance asks for.
+        /// Mode that the instance asks for.
         asked: Mtls,
     },
     /// A workload, or all of a host's together, are more than may be.
@@ -170,7 +170,7 @@ impl WorkloadRefusal {
     }
 }
 
-/// Why an address is not for a workload.
+/// Reasons for which an address is not for a workload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRefusal {
     /// Not of the network.
@@ -198,7 +198,7 @@ pub enum AddressRefusal {
         address: OverlayIp,
         /// The block.
         block: Ipv4Net,
-        /// Who holds it.
+        /// Host that holds it.
         node: NodeName,
     },
     /// For services.
@@ -224,7 +224,7 @@ pub enum AddressRefusal {
         /// The network.
         network: NetworkName,
     },
-    /// Its last holder is gone, but not everybody knows.
+    /// The last holder of the address is gone, but not everybody knows.
     #[error(
         "address {address} rests with {range}: not every host knows yet that the node or service which had it is \
          gone; choose another, or wait a minute"
@@ -232,7 +232,7 @@ pub enum AddressRefusal {
     Resting {
         /// The address.
         address: OverlayIp,
-        /// What rests.
+        /// Range that rests.
         range: Ipv4Net,
     },
     /// Another workload's.
@@ -242,7 +242,7 @@ pub enum AddressRefusal {
         address: OverlayIp,
         /// The network.
         network: NetworkName,
-        /// Whose it is.
+        /// Workload that has it.
         holder: WorkloadName,
     },
 }

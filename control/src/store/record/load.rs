@@ -89,7 +89,7 @@ impl Loader {
     }
 }
 
-/// One row, which knows its key for when it cannot be read.
+/// Row with its key, for when it cannot be read.
 pub(super) struct Row<'a> {
     pub(super) key: &'a str,
     pub(super) value: &'a [u8],

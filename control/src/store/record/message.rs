@@ -117,7 +117,7 @@ pub(super) struct RecoveryMessage {
     pub(super) taken: u64,
     #[prost(uint64, tag = "4")]
     pub(super) restored: u64,
-    /// What of each network is known: names and generations.
+    /// Known networks: names and generations.
     #[prost(message, repeated, tag = "5")]
     pub(super) networks: Vec<v1::Ack>,
     #[prost(string, repeated, tag = "6")]
