@@ -1,4 +1,4 @@
-//! What one request costs a pair of sidecars: 64 connections, a 496-byte answer, everything on loopback.
+//! Cost of one request to a pair of sidecars: 64 connections, a 496-byte answer, everything on loopback.
 //!
 //! `cargo run --profile ci -p sealane-proxy --example pair [SECONDS]`, as root (the sidecars mark their sockets).
 //! It prints requests per second, microseconds of CPU per request of both sidecars' workers, and resident memory.

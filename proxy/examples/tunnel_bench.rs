@@ -1,4 +1,4 @@
-//! What a tunnel costs: both sides in one process on one thread, over loopback.
+//! Cost of a tunnel: both sides in one process on one thread, over loopback.
 //!
 //!     taskset -c 0 cargo run --release -p sealane-proxy --example tunnel_bench
 #![allow(

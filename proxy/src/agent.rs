@@ -18,10 +18,10 @@ use crate::core::Core;
 use crate::listen::Redirected;
 use crate::{RunError, Settings, rest};
 
-/// How long what rests may take to close in the end, when everything else has had its time.
+/// Time that resting connections may take to close in the end, when everything else has had its time.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What ends a connection to the agent.
+/// Ending of a connection to the agent.
 enum End {
     /// The connection; the agent may come back.
     Lost(ChannelError),

@@ -18,12 +18,12 @@ use sealane_proto::types::Weight;
 use ejection::Ejection;
 use ewma::PeakEwma;
 
-/// What a failed or overloaded answer counts as at least.
+/// Latency that a failed or overloaded answer counts as at least.
 const PENALTY: Duration = Duration::from_secs(1);
 
-/// Who is drawn by weight is left for another only when that costs so many times less. Who sets weights wants these
-/// shares: that an instance is on the next host, or the latency of who is asked less forgotten sooner, must not outweigh
-/// them; one that hangs or drowns must.
+/// Cost ratio from which on the endpoint drawn by weight is left for another. Who sets weights wants these shares: that
+/// an instance is on the next host, or the latency of who is asked less forgotten sooner, must not outweigh them; one
+/// that hangs or drowns must.
 const NOTICEABLE: f64 = 4.0;
 
 /// An endpoint that answers nothing for so many times its latency, and for [`PATIENCE`] at least, is left out.
@@ -34,23 +34,23 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Balancer<K> {
     endpoints: Vec<State<K>>,
-    /// What a weight is measured by.
+    /// Mean of the weights.
     mean_weight: f64,
-    /// Whether all have the same weight.
+    /// True if all have the same weight.
     even: bool,
     next_id: u64,
 }
 
-/// One endpoint as it was picked. It stays valid when the endpoints change.
+/// Endpoint as it was picked. It stays valid when the endpoints change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pick {
-    /// Where it stands in [`Balancer::key`], as long as the endpoints do not change.
+    /// Index in [`Balancer::key`], as long as the endpoints do not change.
     index: usize,
     id: u64,
     at: Instant,
 }
 
-/// How a piece of work went at its endpoint.
+/// Outcome of a piece of work at its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered, so long after it began.
@@ -71,7 +71,7 @@ struct State<K> {
     id: u64,
     weight: u16,
     pending: u32,
-    /// How much of that has no verdict yet, and since when there was none on any of it.
+    /// Number of those without a verdict yet, and the time since when there was none on any of them.
     unanswered: u32,
     silent_since: Option<Instant>,
     latency: PeakEwma,
@@ -79,12 +79,12 @@ struct State<K> {
 }
 
 impl<K> State<K> {
-    /// How long it may be silent.
+    /// Returns the time for which it may be silent.
     fn patience(&self) -> Duration {
         self.latency.last().map_or(PATIENCE, |latency| latency.mul_f64(SILENCES).max(PATIENCE))
     }
 
-    /// Whether it has work and says nothing.
+    /// Returns true if it has work and says nothing.
     fn is_hanging(&self, now: Instant) -> bool {
         let silent = self.silent_since.map(|since| now.saturating_duration_since(since));
         self.unanswered > 0 && silent.is_some_and(|silent| silent >= self.patience())
@@ -157,7 +157,7 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         }
     }
 
-    /// What a piece of work has shown of its endpoint; returns whether that was ejected by it.
+    /// Takes in the outcome of a piece of work; returns true if the endpoint was ejected by it.
     pub(crate) fn report(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
         let Some(index) = self.position(pick) else { return false };
         let state = &mut self.endpoints[index];
@@ -241,7 +241,8 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         state.latency.estimate(now).unwrap_or(unknown) * (f64::from(state.pending) / share + 1.0)
     }
 
-    /// What a newcomer is taken for: as good as the others on average, so that it gets its share and no flood.
+    /// Returns the latency that a newcomer is taken to have: as good as the others on average, so that it gets its
+    /// share and no flood.
     fn typical_latency(&self, now: Instant) -> f64 {
         let known = || self.endpoints.iter().filter_map(|state| state.latency.estimate(now));
         match known().count() {

@@ -1,10 +1,10 @@
-//! How many retries a target may have: a fifth of its requests, and ten a second. Pure.
+//! Budget of a target's retries: a fifth of its requests, and ten a second. Pure.
 
 use std::time::Instant;
 
-/// What one request pays in.
+/// Deposit of one request.
 const DEPOSIT: f64 = 0.2;
-/// What is paid in per second whatever happens.
+/// Deposit per second whatever happens.
 const PER_SECOND: f64 = 10.0;
 /// The most that is saved: a burst of failures after a quiet time.
 const SAVINGS: f64 = 100.0;

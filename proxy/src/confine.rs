@@ -1,4 +1,4 @@
-//! What a sidecar gives up before it reads the bytes of strangers.
+//! Privileges that a sidecar gives up before it reads the bytes of strangers.
 
 use std::path::Path;
 

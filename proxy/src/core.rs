@@ -20,7 +20,7 @@ use crate::tls::{TlsError, TlsSource};
 use crate::tunnel::TunnelStats;
 use crate::worker::{Command, Plan, WorkerThread};
 
-/// How much a worker may hold for requests in progress, where nothing else is said.
+/// Bytes that a worker may hold for requests in progress, where nothing else is said.
 const MEMORY: usize = 128 * 1024 * 1024;
 
 /// A running sidecar. Dropping it ends everything at once; [`Core::drain`] ends it in order.
@@ -75,7 +75,7 @@ impl Core {
         Ok(Self { workers, telemetry, stats, tls, drain, listening: false, current: None })
     }
 
-    /// Whether [`Core::listen`] was called.
+    /// Returns true if [`Core::listen`] was called.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         self.listening

@@ -1,8 +1,9 @@
-//! What a connection's first bytes are: HTTP/1, HTTP/2, TLS or something else. Pure; the waiting is done by the outbound side.
+//! Detection of a connection's protocol by its first bytes: HTTP/1, HTTP/2, TLS or something else. Pure; the waiting is done
+//! by the outbound side.
 
 use std::time::Duration;
 
-/// What the first bytes say.
+/// Verdict on the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// An HTTP/1 request line.
@@ -17,17 +18,17 @@ pub(crate) enum Verdict {
     Unclear,
 }
 
-/// How long a client may take from an unclear first byte to a clear one, however many come between; then it is taken for
-/// opaque.
+/// Time that a client may take from an unclear first byte to a clear one, however many come between; then it is taken
+/// for opaque.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest TLS ClientHello whose server name is waited for.
 pub(crate) const MAX_HELLO: usize = 16 * 1024;
 /// The longest method that is believed to be one.
 const MAX_METHOD: usize = 24;
-/// Where a request line that has not ended is given up.
+/// Length at which a request line that has not ended is given up.
 const MAX_LINE: usize = 8 * 1024;
 
-/// What a client of HTTP/2 says first (RFC 9113, section 3.4).
+/// Preface of HTTP/2's clients (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads the first bytes of a client, decided as early as can be.
@@ -44,7 +45,8 @@ pub(crate) fn client(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// Whether a server that speaks first speaks HTTP/2: its preface is a SETTINGS frame (RFC 9113, sections 3.4 and 6.5).
+/// Returns true if a server that speaks first speaks HTTP/2: its preface is a SETTINGS frame (RFC 9113, sections 3.4
+/// and 6.5).
 pub(crate) fn is_http2_server(bytes: &[u8]) -> bool {
     matches!(*bytes, [0, 0..2, length, 4, 0, 0, 0, 0, 0, ..] if (usize::from(bytes[1]) * 256 + usize::from(length)) % 6 == 0)
 }

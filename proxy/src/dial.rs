@@ -14,15 +14,15 @@ use tokio::net::{TcpSocket, TcpStream};
 
 pub(crate) use idle::{IdleConnections, IdleKey};
 
-/// How long a plain connection may take to come up.
+/// Limit for a plain connection to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who is going to say something first on a connection.
+/// Side that is going to speak first on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstWord {
     /// We are, at once.
     Ours,
-    /// That is not known.
+    /// Nobody knows which side speaks first.
     Anyones,
 }
 
@@ -43,13 +43,13 @@ pub(crate) async fn connect(address: SocketAddr, first_word: FirstWord) -> io::R
     Ok(Rc::new(stream))
 }
 
-/// Whether a connection failed because all local ports for its destination are in use.
+/// Returns true if a connection failed because all local ports for its destination are in use.
 pub(crate) fn lacks_port(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// What every connection has: no delay, and probes that keep an idle one alive through middleboxes. Connections have what
-/// their listener had.
+/// Sets the options of every connection: no delay, and probes that keep an idle one alive through middleboxes.
+/// Connections have what their listener had.
 ///
 /// # Errors
 /// When the socket is dead already.

@@ -27,7 +27,7 @@ pub(crate) enum Parsed<T> {
     Complete(T, usize),
 }
 
-/// Why a head is refused.
+/// Reasons for which a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     /// Longer than [`MAX_HEAD`].
@@ -39,10 +39,10 @@ pub(crate) enum HeadError {
     /// Not the grammar of RFC 9112, in this part.
     #[error("the head is malformed: {0}")]
     Malformed(&'static str),
-    /// Its body could be taken to end in two places.
+    /// The body could be taken to end in two places.
     #[error("the length of the body is ambiguous")]
     AmbiguousLength,
-    /// It could be meant for two hosts (RFC 9112, section 3.2).
+    /// The head could be meant for two hosts (RFC 9112, section 3.2).
     #[error("the head has more than one Host field")]
     AmbiguousHost,
     /// 101 in answer to a request that does not ask for another protocol (RFC 9110, section 15.2.2).
@@ -51,7 +51,7 @@ pub(crate) enum HeadError {
 }
 
 impl HeadError {
-    /// Whether it is about the size.
+    /// Returns true if it is about the size.
     pub(crate) fn is_size(self) -> bool {
         matches!(self, Self::TooLong | Self::TooManyFields(_))
     }
@@ -68,7 +68,7 @@ impl HeadError {
         }
     }
 
-    /// What the parser says of the head at the start of `bytes`.
+    /// Translates the parser's error about the head at the start of `bytes`.
     fn of(error: httparse::Error, bytes: &[u8]) -> Self {
         Self::Malformed(match error {
             httparse::Error::TooManyHeaders => return Self::TooManyFields(count_fields(bytes)),
@@ -82,7 +82,7 @@ impl HeadError {
     }
 }
 
-/// How many lines stand between the first and the empty one, or the end.
+/// Counts the lines between the first and the empty one, or the end.
 fn count_fields(bytes: &[u8]) -> usize {
     let lines = bytes.split(|&byte| byte == b'\n').skip(1);
     lines.take_while(|line| !line.trim_ascii().is_empty()).count()
@@ -96,12 +96,12 @@ fn has_bare_newline(head: &[u8]) -> bool {
     bare || head.first() == Some(&b'\n')
 }
 
-/// How many bytes of empty lines stand before a head; a server skips them (RFC 9112, section 2.2).
+/// Returns the number of bytes of empty lines before a head; a server skips them (RFC 9112, section 2.2).
 pub(crate) fn empty_lines(bytes: &[u8]) -> usize {
     bytes.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
 }
 
-/// Whether a head ends in `bytes`, of which the first `seen` were searched before.
+/// Returns true if a head ends in `bytes`, of which the first `seen` were searched before.
 ///
 /// A head that drips in byte by byte is so parsed once, not once per byte.
 pub(crate) fn has_head(bytes: &[u8], seen: usize) -> bool {

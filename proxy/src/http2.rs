@@ -31,30 +31,31 @@ pub(crate) use screen::{Cause, Peer};
 use screen::{Screen, Turn};
 pub(crate) use window::Window;
 
-/// How many requests a connection to an endpoint carries before another one is made.
+/// Number of requests that a connection to an endpoint carries before another one is made.
 const STREAMS_PER_CONNECTION: usize = 64;
-/// How many connections there are to one endpoint at most; beyond, requests share what there is.
+/// Number of connections to one endpoint at most; beyond, requests share what there is.
 const CONNECTIONS_PER_ENDPOINT: usize = 16;
-/// How many bytes of one message wait here for a reader that is slower than its writer.
+/// Bytes of one message that wait here for a reader that is slower than its writer.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all messages of a connection, as far as the worker's memory allows it: slow readers of full windows do not
 /// hold up the other requests.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION as u32;
-/// What a connection has of that whatever happens.
+/// Part of that which a connection has whatever happens.
 const LEAST_WINDOW: usize = 1024 * 1024;
-/// How much the small DATA frames that wait here may cost beyond their bytes.
+/// Cost of the small DATA frames that may wait here, beyond their bytes.
 const DATA_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
-/// How many requests a client may have in progress on one connection.
+/// Number of requests that a client may have in progress on one connection.
 const MAX_CLIENT_STREAMS: u32 = 1000;
 /// The longest DATA frame that is read in one piece.
 const MAX_FRAME: u32 = 64 * 1024;
-/// How many bytes of one message wait to be written.
+/// Bytes of one message that wait to be written.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How large a head may be that is read, so that it can be answered in the words of whoever sent it.
+/// Largest head that is read, so that it can be answered in the words of whoever sent it.
 const MAX_HEAD_READ: usize = 4 * MAX_HEAD;
 /// The same of an answer: behind the screen, which knows what is too large, h2 reads everything that it lets pass.
 const MAX_ANSWER_READ: usize = 16 * MAX_HEAD;
-/// How many requests of a client that were reset before they were served may pile up: more is an attack (CVE-2023-44487).
+/// Number of a client's requests that were reset before they were served and may pile up: more is an attack
+/// (CVE-2023-44487).
 const PENDING_RESETS: usize = MAX_CLIENT_STREAMS as usize;
 /// The same between sidecars, where the resets of all clients of a workload come together, which are bounded already.
 const PENDING_RESETS_OF_ALL: usize = 64 * PENDING_RESETS;
@@ -69,7 +70,7 @@ pub(crate) const MALFORMED: u32 = 0x5ea1_0003;
 /// Between sidecars: the head of the application's answer is too large.
 pub(crate) const TOO_LARGE: u32 = 0x5ea1_0004;
 
-/// How connections are served that this peer makes.
+/// Configures the serving of connections that this peer makes.
 fn server(peer: Peer) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
@@ -91,7 +92,7 @@ fn server(peer: Peer) -> h2::server::Builder {
     builder
 }
 
-/// How connections to endpoints are made. Many clients share them: no number of requests that go wrong ends one.
+/// Configures connections to endpoints. Many clients share them: no number of requests that go wrong ends one.
 fn client() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
@@ -106,7 +107,7 @@ fn client() -> h2::client::Builder {
     builder
 }
 
-/// What a broken stream tells the other side: the same.
+/// Returns the reason that a broken stream tells the other side: the same.
 fn reason_of(error: &h2::Error) -> Reason {
     error.reason().unwrap_or(Reason::INTERNAL_ERROR)
 }

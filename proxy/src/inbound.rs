@@ -173,7 +173,7 @@ async fn connect(
     })
 }
 
-/// What a caller is told of a connection that the application does not take, where that is not its refusal.
+/// Words for a caller about a connection that the application does not take, where that is not its refusal.
 fn unreachable(error: &io::Error) -> &'static str {
     if dial::lacks_port(error) {
         "the workload has no local port left for a connection to the application"

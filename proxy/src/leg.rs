@@ -1,4 +1,4 @@
-//! One end of a relayed connection: TCP, or a stream of a tunnel. Bytes are handed on, never copied between buffers.
+//! End of a relayed connection: TCP, or a stream of a tunnel. Bytes are handed on, never copied between buffers.
 
 mod buffer;
 mod pipe;
@@ -24,7 +24,7 @@ pub(crate) use tcp::{refuse, write_all};
 /// The reason, for metrics, of what the called side's rules forbid.
 pub(crate) const DENIED: &str = "denied";
 
-/// How a leg broke.
+/// Reasons for which a leg broke.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LegError {
     /// The TCP connection.
@@ -36,7 +36,7 @@ pub(crate) enum LegError {
 }
 
 impl LegError {
-    /// Whether the application has certainly seen nothing of what was sent.
+    /// Returns true if the application has certainly seen nothing of what was sent.
     pub(crate) fn never_processed(&self) -> bool {
         match self {
             Self::Tcp(_) => false,
@@ -44,7 +44,7 @@ impl LegError {
         }
     }
 
-    /// Whether the called side's rules forbid the call: no other attempt would fare better.
+    /// Returns true if the called side's rules forbid the call: no other attempt would fare better.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(self, Self::Stream(StreamError::Reset(ResetCode::Denied)))
     }
@@ -65,7 +65,7 @@ impl LegError {
     }
 }
 
-/// Where bytes come from.
+/// Source of bytes.
 #[derive(Debug)]
 pub(crate) struct Input {
     from: From,
@@ -75,7 +75,7 @@ pub(crate) struct Input {
     tape: Option<Tapes>,
 }
 
-/// What a tape has to do with what is read.
+/// Role of a tape beside what is read.
 #[derive(Debug)]
 enum Tapes {
     Records(Rc<Tape>),
@@ -88,7 +88,7 @@ enum From {
     Stream(RecvHalf),
 }
 
-/// Where bytes go to.
+/// Sink of bytes.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// A TCP connection.
@@ -114,7 +114,7 @@ impl Input {
         Self { from, surplus: Bytes::new(), ended: false, tape: None }
     }
 
-    /// What is read from now on is recorded.
+    /// Records everything that is read from now on.
     pub(crate) fn record(&mut self, tape: Rc<Tape>) {
         self.tape = Some(Tapes::Records(tape));
     }
@@ -143,7 +143,7 @@ impl Input {
         Poll::Ready(Ok(bytes))
     }
 
-    /// What has come behind the last read already, in pieces, up to `limit` bytes of them.
+    /// Reads along, in pieces, what has come behind the last read already, up to `limit` bytes.
     pub(crate) fn read_along(&mut self, pieces: &mut VecDeque<Bytes>, limit: usize) {
         // A read of TCP has taken what was there.
         let From::Stream(stream) = &mut self.from else { return };
@@ -183,18 +183,18 @@ impl Input {
         self.surplus = bytes;
     }
 
-    /// Whether nothing is there to be read, as far as is known: neither bytes nor the end.
+    /// Returns true if nothing is there to be read, as far as is known: neither bytes nor the end.
     pub(crate) fn is_silent(&self) -> bool {
         let From::Tcp(tcp) = &self.from else { return false };
         self.surplus.is_empty() && !self.ended && tcp.is_silent()
     }
 
-    /// What was read ahead and not delivered yet.
+    /// Returns the bytes that were read ahead and not delivered yet.
     pub(crate) fn ahead(&self) -> &[u8] {
         &self.surplus
     }
 
-    /// Whether the sender has ended and everything was delivered.
+    /// Returns true if the sender has ended and everything was delivered.
     pub(crate) fn is_over(&self) -> bool {
         self.ended && self.surplus.is_empty()
     }

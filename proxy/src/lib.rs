@@ -54,7 +54,7 @@ pub use self::confine::confine;
 pub use self::core::Core;
 pub use listen::{OriginalDst, Redirected};
 
-/// What a sidecar process is started with.
+/// Settings of a sidecar process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The agent's socket ([`sealane_proto::sidecar::SOCKET`] in its run directory).
@@ -65,15 +65,15 @@ pub struct Settings {
     pub workload: WorkloadName,
     /// The ports that the rules in the workload's namespace redirect to.
     pub ports: SidecarPorts,
-    /// How many threads serve connections; 0 is taken for 1.
+    /// Number of threads that serve connections; 0 is taken for 1.
     pub workers: usize,
-    /// How much a worker may hold for requests in progress, in bytes.
+    /// Bytes that a worker may hold for requests in progress.
     pub memory: usize,
-    /// How long work in progress may take after SIGTERM.
+    /// Limit for work in progress after SIGTERM.
     pub drain_deadline: Duration,
 }
 
-/// Why a sidecar cannot run.
+/// Reasons for which a sidecar cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No thread, event loop or signal handler.

@@ -29,13 +29,13 @@ pub(crate) enum Listener {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// It.
+    /// TCP connection itself.
     pub(crate) stream: TcpStream,
-    /// Where it comes from.
+    /// Address that it comes from.
     pub(crate) peer: SocketAddr,
 }
 
-/// Where a connection was going before it was redirected.
+/// Source of the destination that a connection had before it was redirected.
 pub trait OriginalDst: Send + Sync {
     /// The destination of a connection from `peer`.
     ///

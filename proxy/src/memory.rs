@@ -1,4 +1,4 @@
-//! How much one worker holds of what nobody has read yet: a budget of bytes, and what follows from it. Pure but for the
+//! Memory of one worker for bytes that nobody has read yet: a budget, and the decisions by it. Pure but for the
 //! question how much is held.
 //!
 //! Half of the budget is for windows: an HTTP/2 connection begins with a small one, which grows with its requests as long
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use sealane_sys::heap;
 
-/// How many requests a peer may have in progress from half of the budget on, and on connections that it shares.
+/// Number of requests that a peer may have in progress from half of the budget on, and on connections that it shares.
 const FEW: usize = 64;
 
 /// The memory of one worker.
@@ -19,14 +19,14 @@ const FEW: usize = 64;
 pub(crate) struct Memory {
     budget: usize,
     held: fn() -> usize,
-    /// What windows have grown by.
+    /// Growth of windows.
     grown: Cell<usize>,
 }
 
-/// What one peer uses.
+/// Usage of one peer.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// What its windows have grown by.
+    /// Growth of its windows.
     grown: Cell<usize>,
     requests: Cell<usize>,
 }
@@ -36,7 +36,8 @@ pub(crate) struct Usage {
 pub(crate) struct InProgress(Rc<Usage>);
 
 impl Usage {
-    /// Whether it has more requests in progress than it may have when memory is short, or others would wait behind it.
+    /// Returns true if it has more requests in progress than it may have when memory is short, or others would wait
+    /// behind it.
     pub(crate) fn is_heavy(&self) -> bool {
         self.requests.get() > FEW
     }
@@ -65,12 +66,12 @@ impl Memory {
         self.budget
     }
 
-    /// Whether nothing may begin any more.
+    /// Returns true if nothing may begin any more.
     pub(crate) fn is_exhausted(&self) -> bool {
         (self.held)() > self.budget
     }
 
-    /// Whether this peer may begin no further request.
+    /// Returns true if this peer may begin no further request.
     pub(crate) fn refuses(&self, peer: &Usage) -> bool {
         let held = (self.held)();
         held > self.budget || (held > self.budget / 2 && peer.is_heavy())

@@ -14,15 +14,15 @@ pub(crate) use response::{Progress, Received, ResponseError, Unreadable, receive
 /// A head with the bytes it came in, and what came behind it.
 #[derive(Debug)]
 pub(crate) struct Head<T> {
-    /// What it means.
+    /// Meaning of the head.
     pub(crate) head: T,
-    /// Its length in `bytes`.
+    /// Length in `bytes`.
     pub(crate) length: usize,
     /// The head, and the first bytes behind it.
     pub(crate) bytes: Bytes,
 }
 
-/// Why no head was read.
+/// Reasons for which no head was read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadHeadError {
     /// The leg broke.

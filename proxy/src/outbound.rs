@@ -26,10 +26,10 @@ use crate::worker::{Resolved, Worker};
 pub(crate) use http::close;
 use opaque::Opened;
 
-/// How long a client may be silent before the server is given a chance to speak first.
+/// Time for which a client may be silent before the server is given a chance to speak first.
 const SILENCE: Duration = Duration::from_millis(10);
 
-/// How long a client that nobody can serve has to say something, which may be a request that can be answered.
+/// Time that a client whom nobody can serve has to say something, which may be a request that can be answered.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A call of the workload.
@@ -41,7 +41,7 @@ pub(crate) struct Call {
     draining: Draining,
 }
 
-/// What a connection turned out to carry.
+/// Protocol that a connection turned out to carry.
 enum Spoken {
     Http,
     Http2,

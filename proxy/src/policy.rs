@@ -1,4 +1,4 @@
-//! Which calls to the workload may pass: decided here, at the receiver, for an application can go around its own sidecar.
+//! Policy on calls to the workload: decided here, at the receiver, for an application can go around its own sidecar.
 //! Pure.
 //!
 //! What a decision may go by is in [`Call`]: who calls, as mutual TLS has proved it, and which port. Rules about callers
@@ -43,7 +43,7 @@ struct OwnService {
 /// A call to the workload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
-    /// Who calls, by a certificate that was verified; `None`: nobody knows, the call is plain.
+    /// Caller by a certificate that was verified; `None`: nobody knows, the call is plain.
     pub(crate) caller: Option<&'a Principal>,
     /// The port that is called.
     pub(crate) port: u16,
@@ -60,10 +60,10 @@ pub(crate) enum Voice {
     Port,
 }
 
-/// Why a call may not pass.
+/// Reasons for which a call may not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
-    /// It is plain, and the port takes calls by mutual TLS alone.
+    /// The call is plain, and the port takes calls by mutual TLS alone.
     Plain(Voice),
     /// The workload does not offer the port.
     NotOffered(Voice),
@@ -99,7 +99,7 @@ impl Policy {
         }
     }
 
-    /// Whether the call may pass.
+    /// Decides if the call may pass.
     ///
     /// # Errors
     /// Says why it may not.
@@ -203,7 +203,7 @@ mod tests {
     /// Modes of network, service and port.
     type Modes = [Option<Mtls>; 3];
 
-    /// What becomes of plain and of mutual TLS calls to an offered port, and of both to another one.
+    /// Computes the decisions on plain and on mutual TLS calls to an offered port, and on both to another one.
     fn decisions(offers: bool, [network, of_service, of_port]: Modes) -> [Result<(), Denial>; 4] {
         let mut api = service("api", "10.42.255.1", &["80", "53/udp"]);
         api.mtls = of_service;

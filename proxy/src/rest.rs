@@ -5,14 +5,14 @@ use std::time::Duration;
 use sealane_sys::heap;
 use sealane_sys::resident::{anonymous, release_file_pages, release_heap};
 
-/// How often the heap is looked at.
+/// Interval at which the heap is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-/// How many looks in a row nothing must happen before a busy time is over.
+/// Number of looks in a row at which nothing must happen before a busy time is over.
 const QUIET: u32 = 12;
-/// How much more than is in use the process must hold for it to be given back.
+/// Bytes beyond those in use that the process must hold for them to be given back.
 const SLACK: usize = 8 * 1024 * 1024;
 
-/// Whether a busy time has ended. Pure.
+/// Detector of the end of a busy time. Pure.
 #[derive(Debug, Default)]
 struct Rest {
     seen: u64,
@@ -32,10 +32,10 @@ impl Rest {
     }
 }
 
-/// When the heap holds much that is not in use. Pure.
+/// Detector of a heap that holds much that is not in use. Pure.
 #[derive(Debug, Default)]
 struct Slack {
-    /// What was left the last time.
+    /// Bytes that were left the last time.
     left: usize,
     before: usize,
 }
@@ -50,7 +50,7 @@ impl Slack {
         lasting > self.left + SLACK
     }
 
-    /// What is still held after it was given back.
+    /// Takes in the bytes that are still held after a trim.
     fn handle_trimmed(&mut self, slack: usize) {
         (self.left, self.before) = (slack, slack);
     }
@@ -76,7 +76,7 @@ pub(crate) async fn watch(activity: impl Fn() -> u64) {
     }
 }
 
-/// How much of its own memory the process holds without using it.
+/// Returns the bytes of its own memory that the process holds without using them.
 fn unused() -> Option<usize> {
     Some(anonymous().ok()?.saturating_sub(heap::total()))
 }

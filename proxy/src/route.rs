@@ -1,4 +1,4 @@
-//! Where a call goes: from the address that the workload called to the endpoints that may serve it. Pure.
+//! Routes of calls: from the address that the workload called to the endpoints that may serve it. Pure.
 //!
 //! A [`Snapshot`] is built once per configuration and never changes. One that is made by a change shares with the one before what has not
 //! changed.
@@ -20,12 +20,12 @@ use crate::telemetry::NO_SERVICE;
 #[cfg(test)]
 mod tests;
 
-/// One configuration, arranged for looking up.
+/// Configuration, arranged for looking up.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     /// The sidecar's own workload.
     pub(crate) own: Own,
-    /// Which calls to it may pass.
+    /// Policy on calls to it.
     pub(crate) policy: Arc<Policy>,
     ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
     service_addresses: HashMap<Ipv4Addr, ServiceName>,
@@ -36,9 +36,9 @@ pub(crate) struct Snapshot {
 /// The workload that the sidecar serves.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
-    /// Its address.
+    /// Virtual address.
     pub(crate) address: Ipv4Addr,
-    /// Its name in metrics.
+    /// Name in metrics.
     pub(crate) label: String,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct Own {
 pub(crate) struct ServiceRoute {
     /// The service.
     pub(crate) service: ServiceName,
-    /// Its port, the same at the instances.
+    /// Port, the same at the instances.
     pub(crate) port: Port,
-    /// What is spoken there.
+    /// Protocol that is spoken there.
     pub(crate) protocol: Protocol,
     /// The instances that offer the port and take new work, in the order of their names, with their weights; then those outside
     /// every network.
@@ -63,26 +63,26 @@ pub(crate) struct ServiceRoute {
 pub(crate) struct WorkloadRoute {
     name: WorkloadName,
     address: Ipv4Addr,
-    /// Its service.
+    /// Service that it is an instance of.
     pub(crate) service: Option<ServiceName>,
-    /// How to reach it.
+    /// Way to reach it.
     pub(crate) reach: Reach,
-    /// What is spoken on the ports it offers.
+    /// Protocols of the ports that it offers.
     protocols: Vec<(Port, Protocol)>,
     /// The share of its service's new work; `None` while it takes none.
     weight: Option<Weight>,
 }
 
-/// One instance.
+/// Instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Endpoint {
     /// The workload's address, or that of an instance outside every network, and the application's port.
     pub(crate) address: SocketAddr,
-    /// How to reach it.
+    /// Way to reach it.
     pub(crate) reach: Reach,
 }
 
-/// How an instance is reached.
+/// Way to reach an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reach {
     /// By a tunnel to its sidecar, which must be this principal.
@@ -91,7 +91,7 @@ pub(crate) enum Reach {
     Plain,
 }
 
-/// What an original destination means.
+/// Meaning of an original destination.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// A port of a service: balance over its endpoints.
@@ -204,7 +204,7 @@ impl Snapshot {
         }
     }
 
-    /// What a call to this address means.
+    /// Finds the target of a call to this address.
     pub(crate) fn target(&self, destination: SocketAddr) -> Target {
         let IpAddr::V4(address) = destination.ip() else { return Target::Passthrough };
         if let Some(route) = self.ports.get(&(address, destination.port())) {
@@ -219,7 +219,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether a workload at this address has a sidecar that is this principal.
+    /// Returns true if a workload at this address has a sidecar that is this principal.
     pub(crate) fn has_sidecar(&self, address: IpAddr, principal: &Principal) -> bool {
         let IpAddr::V4(address) = address else { return false };
         self.workloads.get(&address).is_some_and(|route| match &route.reach {
@@ -247,7 +247,7 @@ impl Snapshot {
     }
 }
 
-/// Those of the ports that sidecars carry: connections'.
+/// Filters the ports that sidecars carry: connections'.
 pub(crate) fn carried(ports: &[ServicePort]) -> impl Iterator<Item = &ServicePort> {
     ports.iter().filter(|port| port.protocol.transport() == Transport::Tcp)
 }
@@ -274,7 +274,7 @@ impl WorkloadRoute {
         label(self.service.as_ref(), &self.name)
     }
 
-    /// What is spoken on `port`; on one that is not offered, nobody knows.
+    /// Returns the protocol of `port`; on one that is not offered, nobody knows.
     pub(crate) fn protocol(&self, port: u16) -> Protocol {
         let offered = self.protocols.iter().find(|(number, _)| number.get() == port);
         offered.map_or(Protocol::Auto, |&(_, protocol)| protocol)
@@ -288,7 +288,7 @@ impl WorkloadRoute {
     }
 }
 
-/// Who a workload's sidecar is: its service if it has one, else itself.
+/// Returns the principal of a workload's sidecar: its service if it has one, else itself.
 pub(crate) fn principal(
     network: &NetworkName,
     service: Option<&ServiceName>,
@@ -308,7 +308,7 @@ fn reach(workload: &Workload) -> Reach {
     }
 }
 
-/// What a workload is called in metrics: by its service.
+/// Returns the name of a workload in metrics: that of its service.
 pub(crate) fn party(service: Option<&ServiceName>) -> &str {
     service.map_or(NO_SERVICE, ServiceName::as_str)
 }

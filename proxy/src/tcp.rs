@@ -12,7 +12,7 @@ use crate::leg::{Input, LegError, Output};
 /// A flow that moved so many bytes without waiting lets others go first.
 const FAIR_SHARE: usize = 1 << 20;
 
-/// How much of what has come is written at once.
+/// Number of bytes that are written at once.
 const AT_ONCE: usize = 256 * 1024;
 
 /// Sees what passes.
@@ -34,7 +34,7 @@ impl Tap for (IntCounter, IntCounter) {
     }
 }
 
-/// Which leg broke, and how.
+/// Leg that broke, and its error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
     /// The one that called.

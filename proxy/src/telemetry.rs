@@ -1,4 +1,4 @@
-//! What the sidecar counts. Label values are names of the configuration, or `unknown`; handles are looked up once per
+//! Metrics of the sidecar. Label values are names of the configuration, or `unknown`; handles are looked up once per
 //! route and kept, so that a request costs no look-up. Shared by the workers.
 
 mod bounds;
@@ -27,7 +27,7 @@ pub(crate) const UNKNOWN: &str = "unknown";
 pub(crate) const NO_SERVICE: &str = "_none";
 /// The most pairs of parties that have series of their own; further ones share those of `other`.
 const MAX_PARTIES: usize = 2000;
-/// How long a pair's series are kept when nothing passes between them any more and no route leads there.
+/// Time for which a pair's series are kept when nothing passes between them any more and no route leads there.
 const KEPT: Duration = Duration::from_secs(3600);
 /// The most server names of applications' own TLS that have a series; further ones share `other`.
 const MAX_SERVER_NAMES: usize = 100;
@@ -49,11 +49,11 @@ pub(crate) struct Telemetry {
     pub(crate) ejections: IntCounter,
     /// Attempts that failed at an endpoint, by reason.
     pub(crate) endpoint_failures: IntCounterVec,
-    /// What connections of unknown protocol turned out to be.
+    /// Protocols that connections of unknown protocol turned out to carry.
     pub(crate) detected: IntCounterVec,
     /// Connections that were not served, by reason.
     pub(crate) refused: IntCounterVec,
-    /// What happened at its bounds.
+    /// Events at its bounds.
     pub(crate) bounds: BoundMetrics,
     /// Connections that were accepted, to see whether anything happens; not shown.
     pub(crate) accepted: IntCounter,
@@ -72,7 +72,7 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 struct Known {
     traffic: Arc<Traffic>,
-    /// What had passed when it was last looked at, and since when no more has.
+    /// Count at the last look, and the time since when it has not moved.
     moved: u64,
     since: Instant,
 }
@@ -212,7 +212,7 @@ impl Telemetry {
         }))
     }
 
-    /// Who the sidecar is from now on, and until when.
+    /// Sets the sidecar's identity from now on, and its end.
     pub(crate) fn set_identity(&self, identity: &SpiffeId, not_after: SystemTime) {
         let name = identity.to_string();
         let seconds = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -10,16 +10,16 @@ use sealane_proto::sidecar::EndpointTrouble;
 
 /// The most endpoints that are remembered.
 const MAX_ENDPOINTS: usize = 256;
-/// How long a failure is news: nobody may call there any more.
+/// Time for which a failure is news: nobody may call there any more.
 const NEWS: Duration = Duration::from_secs(60);
 
-/// How long a single failure waits for a success that outdates it.
+/// Time for which a single failure waits for a success that outdates it.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// The endpoints in trouble.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
-    /// How many there are, so that a success, which nearly all attempts are, costs one look.
+    /// Number of them, so that a success, which nearly all attempts are, costs one look.
     count: AtomicUsize,
     known: Mutex<BTreeMap<IpAddr, Trouble>>,
 }
@@ -57,8 +57,8 @@ impl Troubles {
         self.count.store(known.len(), Ordering::Relaxed);
     }
 
-    /// Those that are still news; a single failed attempt, which was repeated elsewhere, only when no other has succeeded for
-    /// some seconds.
+    /// Lists those that are still news; a single failed attempt, which was repeated elsewhere, only when no other has
+    /// succeeded for some seconds.
     pub(crate) fn list(&self, now: Instant) -> Vec<EndpointTrouble> {
         let known = self.known();
         let news = known.iter().filter(|(_, trouble)| trouble.is_settled(now) && trouble.is_news(now));

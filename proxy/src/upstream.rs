@@ -1,4 +1,4 @@
-//! What one worker knows of a target: its endpoints and how they did, its retry budget, its metrics.
+//! Knowledge of one worker about a target: its endpoints and how they did, its retry budget, its metrics.
 
 mod open;
 
@@ -20,13 +20,13 @@ pub(crate) use open::{Far, OpenFailure, open};
 /// A target of the workload's calls.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// Its name for people.
+    /// Name for people.
     pub(crate) label: String,
-    /// Its name in metrics.
+    /// Name in metrics.
     pub(crate) party: String,
     /// The called service, if it is one.
     pub(crate) service: Option<ServiceName>,
-    /// What the workload called.
+    /// Destination that the workload called.
     pub(crate) destination: SocketAddr,
     /// The application's port.
     pub(crate) port: Port,
@@ -41,11 +41,11 @@ pub(crate) struct Upstream {
 /// A piece of work at an endpoint; it counts as pending there until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// Where it is done.
+    /// Endpoint that does it.
     pub(crate) endpoint: Endpoint,
-    /// Its place in the balancer.
+    /// Pick of the balancer.
     pub(crate) pick: Pick,
-    /// Whether anything was reported.
+    /// True once anything was reported.
     judged: Cell<bool>,
     upstream: Rc<Upstream>,
 }
@@ -103,7 +103,7 @@ impl Upstream {
         true
     }
 
-    /// What a client is told whose call the called side's rules forbid, in one line.
+    /// Explains to a client, in one line, that the called side's rules forbid its call.
     pub(crate) fn denial(&self) -> String {
         let Self { label, port, .. } = self;
         let (what, fix, whose) = match &self.service {
@@ -116,7 +116,7 @@ impl Upstream {
         )
     }
 
-    /// What is spoken there.
+    /// Returns the protocol that is spoken there.
     pub(crate) fn protocol(&self) -> Protocol {
         self.protocol.get()
     }
@@ -150,7 +150,7 @@ impl Upstream {
 }
 
 impl Work {
-    /// What the work has shown of its endpoint.
+    /// Reports the outcome of the work at its endpoint.
     pub(crate) fn report(&self, outcome: Outcome) {
         if matches!(outcome, Outcome::Answered(_) | Outcome::Overloaded(_)) {
             self.upstream.telemetry.troubles.handle_success(self.endpoint.address.ip());

@@ -1,4 +1,4 @@
-//! One worker: a thread with its own connections, tunnels and view of the configuration. Nothing in it is shared.
+//! Worker: a thread with its own connections, tunnels and view of the configuration. Nothing in it is shared.
 
 mod places;
 mod seldom;
@@ -33,16 +33,17 @@ pub(crate) use places::{Bound, Places, Usage};
 use seldom::Seldom;
 pub(crate) use thread::{Command, Plan, WorkerThread};
 
-/// How many connections of its workload a worker serves at once; further ones wait in the listening sockets' queues.
+/// Number of connections of its workload that a worker serves at once; further ones wait in the listening sockets'
+/// queues.
 const MAX_OUTBOUND: usize = 8192;
-/// How many targets a worker remembers; calls to further ones are served without memory.
+/// Number of targets that a worker remembers; calls to further ones are served without memory.
 const MAX_TARGETS: usize = 4096;
 
-/// What the tasks of one worker share.
+/// State that the tasks of one worker share.
 pub(crate) struct Worker {
     /// The sidecar's own ports.
     pub(crate) ports: SidecarPorts,
-    /// Where connections were going.
+    /// Source of connections' original destinations.
     pub(crate) original: Arc<dyn OriginalDst>,
     /// The sidecar's metrics.
     pub(crate) telemetry: Arc<Telemetry>,
@@ -54,7 +55,7 @@ pub(crate) struct Worker {
     pub(crate) idle: IdleConnections,
     /// Connections of HTTP/2: to the own application, and to endpoints.
     pub(crate) http2: Rc<http2::Pool>,
-    /// What it may hold for requests in progress.
+    /// Memory that it may hold for requests in progress.
     pub(crate) memory: Rc<Memory>,
     /// Places for the workload's own connections.
     pub(crate) places: Arc<Semaphore>,
@@ -73,7 +74,7 @@ pub(crate) struct Worker {
     draining: RefCell<Option<Draining>>,
 }
 
-/// What an original destination leads to.
+/// Upstream that an original destination leads to.
 #[derive(Debug)]
 pub(crate) enum Resolved {
     /// Something that can be called.
@@ -153,7 +154,7 @@ impl Worker {
         SocketAddr::new(twin.map_or(address.ip(), Into::into), address.port())
     }
 
-    /// What the workload's call to this address leads to.
+    /// Resolves the address of the workload's call.
     pub(crate) fn resolve(&self, destination: SocketAddr) -> Resolved {
         if let Some(upstream) = self.targets.borrow().get(&destination) {
             return Resolved::Upstream(upstream.clone());

@@ -375,7 +375,7 @@ fn echo(incoming: Incoming) {
     .detach();
 }
 
-/// What comes back of `data`, written at once or in small pieces.
+/// Sends `data`, at once or in small pieces, and returns what comes back.
 async fn round_trip(client: &Client, data: Bytes, pieces: bool) -> Vec<u8> {
     let (mut send, mut recv) = client.open(Kind::Http1, Bytes::new()).await.unwrap().split();
     let writing = async {
@@ -425,7 +425,7 @@ impl Client {
 struct Server {
     address: SocketAddr,
     drain: Option<Drain>,
-    /// How each connection ended.
+    /// Ending of each connection.
     ended: mpsc::UnboundedReceiver<Result<(), AcceptError>>,
     accepting: Task,
 }

@@ -10,7 +10,7 @@ const LIMIT_HANG: Duration = Duration::from_secs(30);
 /// A probe that has not ended after this long no longer keeps others out.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// One endpoint's standing.
+/// Standing of an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ejection {
     refusals: u32,
@@ -18,7 +18,7 @@ pub(super) struct Ejection {
 }
 
 impl Ejection {
-    /// Whether work may be sent there.
+    /// Returns true if work may be sent there.
     pub(super) fn admits(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
@@ -30,7 +30,7 @@ impl Ejection {
         }
     }
 
-    /// It refused; returns whether it was admitted before.
+    /// Takes in a refusal; returns true if the endpoint was admitted before.
     pub(super) fn handle_refusal(&mut self, now: Instant) -> bool {
         let ejected = self.until.is_none();
         self.wait(now, FIRST, LIMIT);
@@ -53,7 +53,7 @@ impl Ejection {
         self.until = Some(now + wait);
     }
 
-    /// It works.
+    /// Takes in a success.
     pub(super) fn handle_success(&mut self) {
         *self = Self::default();
     }

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-/// How long an observation counts: its weight falls to 1/e in this time.
+/// Time in which the weight of an observation falls to 1/e.
 const DECAY: Duration = Duration::from_secs(10);
 /// No latency is taken for less, in seconds: pending work must count.
 const FLOOR: f64 = 20e-6;
 
-/// One endpoint's latency.
+/// Latency of an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PeakEwma {
     last: Option<(f64, Instant)>,
 }
 
 impl PeakEwma {
-    /// What one call took.
+    /// Takes in the duration of one call.
     pub(super) fn observe(&mut self, latency: Duration, now: Instant) {
         let latency = latency.as_secs_f64();
         let estimate = match self.last {

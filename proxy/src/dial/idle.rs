@@ -21,13 +21,13 @@ use tokio::sync::Notify;
 
 const MAX_IDLE: Duration = Duration::from_secs(3);
 const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
-/// How long a connection must have stayed open for it to be known that the application keeps connections.
+/// Time that a connection must have stayed open for it to be known that the application keeps connections.
 const KEPT: Duration = Duration::from_millis(20);
-/// How long an application that has closed a connection just used is taken for one that does so.
+/// Time for which an application that has closed a connection just used is taken for one that does so.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// How many are kept for one caller of one address.
+/// Number of connections that are kept for one caller of one address.
 const MAX_PER_KEY: usize = 128;
-/// How many are kept in all.
+/// Number of connections that are kept in all.
 const MAX_IN_ALL: usize = 4096;
 
 /// The idle connections of one worker.
@@ -39,7 +39,7 @@ pub(crate) struct IdleConnections {
     filled: Notify,
 }
 
-/// Whose requests a connection carries, and where it goes.
+/// Caller whose requests a connection carries, and its destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdleKey {
     /// The caller as its certificate names it; `None` for the workload itself.
@@ -48,11 +48,11 @@ pub(crate) struct IdleKey {
     pub(crate) address: SocketAddr,
 }
 
-/// What an application does with connections between two requests.
+/// Habit of an application with connections between two requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
     Keeps,
-    /// It has closed one, at this time.
+    /// The application has closed one, at this time.
     Closes(Instant),
 }
 
@@ -84,7 +84,7 @@ impl IdleConnections {
         None
     }
 
-    /// Whether the application at this address is known to keep connections, as the oldest one may show.
+    /// Returns true if the application at this address is known to keep connections, as the oldest one may show.
     fn keeps(&self, address: SocketAddr, oldest: Option<&Idle>, now: Instant) -> bool {
         let mut habits = self.habits.borrow_mut();
         match habits.get(&address) {
@@ -149,7 +149,7 @@ impl IdleConnections {
     }
 }
 
-/// Whether nothing was said on the connection since: neither bytes, which nobody asked for, nor its end.
+/// Returns true if nothing was said on the connection since: neither bytes, which nobody asked for, nor its end.
 fn is_silent(stream: &TcpStream) -> bool {
     if stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
         return true;

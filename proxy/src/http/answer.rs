@@ -50,7 +50,7 @@ impl Status {
     }
 }
 
-/// How an answer stands in its connection.
+/// Place of an answer in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manner {
     /// The request was HEAD: no body follows.

@@ -1,6 +1,6 @@
-//! Where a body ends in a stream of bytes, found without copying it (RFC 9112, sections 6 and 7).
+//! Bodies in a stream of bytes, whose end is found without copying them (RFC 9112, sections 6 and 7).
 
-/// How a body is delimited.
+/// Delimitation of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     /// There is none.
@@ -83,12 +83,12 @@ impl BodyScanner {
         Self { state }
     }
 
-    /// Whether the body has ended.
+    /// Returns true if the body has ended.
     pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Whether the end of the connection may be the end of the body.
+    /// Returns true if the end of the connection may be the end of the body.
     pub(crate) fn may_end_with_connection(&self) -> bool {
         matches!(self.state, State::Done | State::UntilClose)
     }
@@ -140,7 +140,7 @@ fn taken(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
-/// One byte of the framing around the data.
+/// Follows one byte of the framing around the data.
 fn step(state: State, byte: u8) -> Result<State, ChunkError> {
     Ok(match (state, byte) {
         (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
@@ -187,7 +187,7 @@ fn extension(size: u64, used: u32, opened: bool, byte: u8) -> Result<State, Chun
     Ok(State::Extension { size, used: used + 1, opened: opened || byte == b';' })
 }
 
-/// What names are made of (RFC 9110, section 5.6.2).
+/// Returns true for bytes that names are made of (RFC 9110, section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

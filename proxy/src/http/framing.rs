@@ -8,7 +8,7 @@ use super::{HeadError, MAX_FIELDS};
 /// Room for the fields of one head, on the stack and not initialised.
 pub(super) type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
 
-/// What the fields of one head say about framing.
+/// Framing by the fields of one head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Framing {
     pub(super) length: Option<u64>,
@@ -19,7 +19,7 @@ pub(super) struct Framing {
     pub(super) hosts: usize,
 }
 
-/// What the transfer codings say.
+/// Framing by the transfer codings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     /// The last one is chunked: the message ends by itself.
@@ -78,7 +78,7 @@ impl Framing {
         }
     }
 
-    /// Whether the connection stays open after the message (RFC 9112, section 9.3).
+    /// Returns true if the connection stays open after the message (RFC 9112, section 9.3).
     pub(super) fn persists(&self, minor: u8) -> bool {
         !self.close && (minor >= 1 || self.keep_alive)
     }

@@ -8,9 +8,9 @@ use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Parsed, has_bare_newline};
 /// The methods that a relay must tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// Its response has no body.
+    /// HEAD: the response has no body.
     Head,
-    /// Its success makes a tunnel.
+    /// CONNECT: success makes a tunnel.
     Connect,
     /// GET, OPTIONS, TRACE, PUT or DELETE: doing it twice is doing it once (RFC 9110, section 9.2.2).
     Idempotent,
@@ -18,18 +18,18 @@ pub(crate) enum Method {
     Other,
 }
 
-/// What a relay must know of a request.
+/// Content of a request that a relay must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead {
-    /// Its method.
+    /// Method of the request.
     pub(crate) method: Method,
-    /// Where it ends.
+    /// Delimitation of its body.
     pub(crate) body: Body,
-    /// Whether the client wants the connection to stay.
+    /// True if the client wants the connection to stay.
     pub(crate) keep_alive: bool,
-    /// Whether the connection may become something else: an Upgrade field, or CONNECT.
+    /// True if the connection may become something else: an Upgrade field, or CONNECT.
     pub(crate) may_upgrade: bool,
-    /// Whether the method calls for a body: POST, PUT and PATCH do.
+    /// True if the method calls for a body: POST, PUT and PATCH do.
     pub(crate) takes_body: bool,
 }
 
@@ -43,7 +43,7 @@ impl Method {
         }
     }
 
-    /// Whether a request may be sent again when nobody knows if it was processed.
+    /// Returns true if a request may be sent again when nobody knows if it was processed.
     pub(crate) fn is_idempotent(self) -> bool {
         match self {
             Self::Head | Self::Idempotent => true,

@@ -5,20 +5,20 @@ use std::mem::MaybeUninit;
 use super::framing::{Coding, Fields, Framing};
 use super::{Body, HeadError, MAX_FIELDS, MAX_HEAD, Method, Parsed, has_bare_newline};
 
-/// What a relay must know of a response.
+/// Content of a response that a relay must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseHead {
-    /// Its status code.
+    /// Status code.
     pub(crate) status: u16,
-    /// What follows the head.
+    /// Part that follows the head.
     pub(crate) next: Next,
-    /// Whether the server keeps the connection.
+    /// True if the server keeps the connection.
     pub(crate) keep_alive: bool,
-    /// Whether it may be passed on as it came; if not, [`rewritten`] makes it so.
+    /// True if it may be passed on as it came; if not, [`rewritten`] makes it so.
     pub(crate) is_clean: bool,
 }
 
-/// What follows a response head.
+/// Part that follows a response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Another head: this one was interim (1xx).

@@ -13,7 +13,7 @@ use sealane_base::task;
 use super::{Connection, Peer, Request, Screen, Turn, Window, server};
 use crate::leg::Pipe;
 
-/// How long a client may take from its first byte to the end of its preface.
+/// Limit for a client from its first byte to the end of its preface.
 const PREFACE: Duration = Duration::from_secs(60);
 
 /// Serves every request of this peer by a task of its own, until the connection ends. When a drain begins, the peer is

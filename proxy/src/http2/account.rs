@@ -1,4 +1,4 @@
-//! What one attempt at a request shows of its endpoint, and what is counted of it.
+//! Account of one attempt at a request: its verdict on the endpoint, and its metrics.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub(crate) struct Account<'a> {
     work: Option<&'a Work>,
     asked: Instant,
     tried: Instant,
-    /// When a call of gRPC was first answered.
+    /// Time at which a call of gRPC was first answered.
     call: Cell<Option<Duration>>,
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn local(
     }
 }
 
-/// What gRPC calls it.
+/// Returns gRPC's number for a status.
 fn grpc_status(status: Status) -> u16 {
     match status {
         Status::HeadTooLarge | Status::AnswerTooLarge => grpc::RESOURCE_EXHAUSTED,

@@ -1,4 +1,4 @@
-//! Whose requests get connections of their own.
+//! Conduct of clients, by which some get connections of their own.
 //!
 //! A server that is asked and left over and over protects itself by ending the connection (CVE-2023-44487), with everybody
 //! on it; and whoever asks for much and reads nothing fills the windows of a connection. So who gives up many requests is served
@@ -13,16 +13,16 @@ use sealane_base::task::{self, Task};
 use super::{Pool, Request};
 use crate::memory::{Memory, Usage};
 
-/// How many requests may be given up at once, and how many per second.
+/// Number of requests that may be given up at once, and number per second.
 const AT_ONCE: f64 = 16.0;
 const PER_SECOND: f64 = 8.0;
-/// How long somebody is served apart after that, and those who come meanwhile, who may be the same.
+/// Time for which somebody is served apart after that, and those who come meanwhile, who may be the same.
 const APART: Duration = Duration::from_secs(10);
 
-/// When somebody of a crowd was last seen to give up too many requests.
+/// Time at which somebody of a crowd was last seen to give up too many requests.
 pub(crate) type Unrest = Rc<Cell<Option<Instant>>>;
 
-/// How many requests were given up lately. Pure.
+/// Number of requests that were given up lately. Pure.
 #[derive(Debug, Default)]
 struct Given {
     level: f64,
@@ -39,7 +39,7 @@ impl Given {
     }
 }
 
-/// What is known of one connection's ways.
+/// Record of one connection's conduct.
 #[derive(Debug)]
 pub(crate) struct Conduct {
     given: RefCell<Given>,
@@ -47,7 +47,7 @@ pub(crate) struct Conduct {
     unrest: Unrest,
     memory: Rc<Memory>,
     client: Rc<Usage>,
-    /// Its own connections, and what lets go of those that are idle.
+    /// Pool of its own, and the task that lets go of idle connections in it.
     apart: OnceCell<(Rc<Pool>, Task)>,
 }
 

@@ -1,4 +1,4 @@
-//! One attempt at one request: both directions at once, until both have ended or something breaks.
+//! Attempt at one request: both directions at once, until both have ended or something breaks.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -22,15 +22,15 @@ pub(crate) struct Request {
     /// Answers it.
     pub(crate) respond: SendResponse<Bytes>,
     pub(crate) began: Instant,
-    /// Whether the sidecar holds too much to take it.
+    /// True if the sidecar holds too much to take it.
     pub(crate) is_too_much: bool,
     body: RecvStream,
     given_up: bool,
-    /// What was read of the body, as long as it may be sent again.
+    /// Tape of what was read of the body, as long as it may be sent again.
     tape: Tape,
 }
 
-/// Why an attempt ended before its time.
+/// Reasons for which an attempt ended before its time.
 enum Broke {
     /// The client gave it up.
     Near(Reason),
@@ -60,22 +60,22 @@ impl Request {
         }
     }
 
-    /// Whether another attempt could send everything again.
+    /// Returns true if another attempt could send everything again.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.tape.pieces().is_some()
     }
 
-    /// Whether the client has given the request up.
+    /// Returns true if the client has given the request up.
     pub(crate) fn is_abandoned(&mut self) -> bool {
         self.poll_abandoned(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Whether it ended because the client wanted no more of it.
+    /// Returns true if it ended because the client wanted no more of it.
     pub(crate) fn was_given_up(&self) -> bool {
         self.given_up
     }
 
-    /// Whether its fields are larger than is passed on (RFC 9113, section 6.5.2).
+    /// Returns true if its fields are larger than is passed on (RFC 9113, section 6.5.2).
     pub(crate) fn is_too_large(&self) -> bool {
         let fields = self.head.headers().iter();
         let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + 32).sum();

@@ -1,4 +1,4 @@
-//! Why an attempt at a request brought no answer, what may be done about it, and what the client is told.
+//! Failures of attempts at a request, the ways out, and the client's answers.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::http::answer::Status;
 use crate::leg::{DENIED, Story};
 use crate::upstream::OpenFailure;
 
-/// Why one attempt brought no answer; nothing was passed on to the client.
+/// Reasons for which one attempt brought no answer; nothing was passed on to the client.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// Nothing was sent.
@@ -35,7 +35,7 @@ pub(crate) enum Failure {
     /// The connection broke; the request may have been processed.
     #[error("the connection was lost before the answer")]
     Lost {
-        /// How it broke, for metrics.
+        /// Name of the breakage, for metrics.
         reason: &'static str,
     },
     /// The answer breaks the rules of HTTP/2, or the connection did: asked again, it would do so again.
@@ -55,7 +55,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What an error of this stream means, on a connection that has this story.
+    /// Judges an error of this stream, on a connection that has this story.
     pub(super) fn of(error: &h2::Error, story: &Story, stream: u32) -> Self {
         if story.speaks_http1.get() {
             return Self::Http1;
@@ -85,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// Whether the request may be sent again.
+    /// Returns true if the request may be sent again.
     pub(crate) fn may_retry(&self, method: &Method) -> bool {
         match self {
             Self::NotOpened(_) | Self::Stillborn(_) | Self::Gone | Self::Refused | Self::Unreachable => true,
@@ -94,7 +94,7 @@ impl Failure {
         }
     }
 
-    /// Whether it cost nobody anything.
+    /// Returns true if it cost nobody anything.
     pub(crate) fn is_cheap(&self) -> bool {
         match self {
             Self::NotOpened(failure) => !failure.timed_out,
@@ -132,7 +132,7 @@ impl Failure {
         }
     }
 
-    /// How the receiving sidecar says it to the calling one.
+    /// Returns the reset by which the receiving sidecar says it to the calling one.
     pub(crate) fn to_reset(&self) -> Reason {
         match self {
             Self::NotOpened(_) | Self::Stillborn(_) | Self::Unreachable | Self::Denied => UNREACHABLE.into(),

@@ -15,7 +15,7 @@ pub(super) const CANCELLED: u16 = 1;
 /// `UNKNOWN`, which also stands for a call that ended without a status.
 const UNKNOWN: u16 = 2;
 
-/// Whether a message is gRPC's, by its content type.
+/// Returns true if a message is gRPC's, by its content type.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| match kind.strip_prefix(b"application/grpc") {

@@ -22,16 +22,16 @@ use crate::upstream::OpenFailure;
 pub(crate) use bundle::Bundle;
 pub(crate) use connection::Lease;
 
-/// How long a connection is kept without a request.
+/// Time for which a connection is kept without a request.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Pool {
     memory: Rc<Memory>,
-    /// Those of the own workload's requests.
+    /// Connections for the own workload's requests.
     own: RefCell<HashMap<Endpoint, Rc<Bundle>>>,
-    /// What callers of the own application use of the sidecar.
+    /// Usage of the sidecar by callers of the own application.
     callers: RefCell<HashMap<Principal, Weak<Usage>>>,
     filled: Rc<Notify>,
     unrest: Unrest,
@@ -62,7 +62,7 @@ impl Pool {
         bundle
     }
 
-    /// When one of the own workload's clients was last seen to give up too many requests.
+    /// Returns the time at which one of the own workload's clients was last seen to give up too many requests.
     pub(crate) fn unrest(&self) -> &Unrest {
         &self.unrest
     }
@@ -92,7 +92,7 @@ impl Pool {
     }
 }
 
-/// What a request is told that waited for a connection when the sidecar ended.
+/// Builds the failure of a request that waited for a connection when the sidecar ended.
 fn ending() -> Failure {
     Failure::NotOpened(OpenFailure {
         text: "this sidecar is ending".to_owned(),

@@ -1,4 +1,4 @@
-//! One body, from one stream to another, no faster than it is read.
+//! Pump of one body, from one stream to another, no faster than it is read.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,10 +13,10 @@ use super::{SendBody, reason_of};
 /// Pieces shorter than this are joined when they wait, to pieces of so many bytes.
 const SMALL: usize = 1024;
 const JOINED: usize = 16 * 1024;
-/// How many pieces wait here at most.
+/// Number of pieces that wait here at most.
 const PIECES: usize = 16;
 
-/// Which side a body was broken off by.
+/// Side that a body was broken off by.
 #[derive(Debug)]
 pub(super) enum PumpError {
     /// The sender.
@@ -63,7 +63,7 @@ pub(super) async fn pump(
     sent.map_err(|error| PumpError::Sink(reason_of(&error)))
 }
 
-/// What came while its receiver had no room: small pieces are joined, since each costs more than its bytes.
+/// Pieces that came while their receiver had no room: small ones are joined, since each costs more than its bytes.
 #[derive(Default)]
 struct Behind {
     pieces: VecDeque<Bytes>,
@@ -136,7 +136,7 @@ pub(super) async fn send(to: &mut SendBody, mut piece: Bytes, last: bool) -> Res
     }
 }
 
-/// How much may be sent now of so many bytes; ready with 0 only for 0.
+/// Waits for room for a part of so many bytes; ready with 0 only for 0.
 fn poll_room(to: &mut SendBody, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Reason>> {
     loop {
         let room = to.capacity().min(wanted);
@@ -157,7 +157,7 @@ async fn next(from: &mut RecvStream, to: &mut SendBody) -> Result<Option<Bytes>,
     data.transpose().map_err(PumpError::Source)
 }
 
-/// What `poll` brings, or why the receiver wants nothing any more.
+/// Waits for `poll`, or for the reason for which the receiver wants nothing any more.
 fn or_reset<T>(
     to: &mut SendBody,
     cx: &mut Context<'_>,

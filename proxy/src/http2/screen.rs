@@ -1,5 +1,5 @@
-//! What crate h2 reads of a connection: judged beforehand, and no more at a time than leaves the other tasks of the worker
-//! theirs.
+//! Screen before crate h2: a connection's frames are judged beforehand, and no more at a time is read than leaves the
+//! other tasks of the worker theirs.
 
 mod fields;
 mod frames;
@@ -24,7 +24,7 @@ use frames::Frames;
 
 pub(crate) use frames::{Cause, Peer};
 
-/// How many frames, and how many bytes, are read before the other tasks get their turn.
+/// Number of frames, and number of bytes, that are read before the other tasks get their turn.
 const FRAMES_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: usize = 512 * 1024;
 
@@ -37,7 +37,7 @@ pub(crate) struct Screen {
     turn: Rc<Turn>,
 }
 
-/// What a connection may still read before the other tasks of the worker get their turn.
+/// Allowance that a connection may still read before the other tasks of the worker get their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     frames: Cell<usize>,
@@ -55,7 +55,7 @@ impl Screen {
         Self { pipe, frames: Frames::new(peer, limit), ahead: Bytes::new(), turn: Rc::default() }
     }
 
-    /// What it may read at a time.
+    /// Returns its allowance.
     pub(crate) fn turn(&self) -> Rc<Turn> {
         self.turn.clone()
     }

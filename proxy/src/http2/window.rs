@@ -20,7 +20,7 @@ impl Window {
         Self { memory: memory.clone(), peer: peer.clone(), now: Cell::new(LEAST_WINDOW) }
     }
 
-    /// What is known of the peer.
+    /// Returns the usage of the peer.
     pub(super) fn peer(&self) -> &Rc<Usage> {
         &self.peer
     }

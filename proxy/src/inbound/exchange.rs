@@ -1,4 +1,4 @@
-//! One HTTP/1 exchange that came by a tunnel, with the application.
+//! HTTP/1 exchange that came by a tunnel, with the application.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -77,7 +77,7 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey,
     }
 }
 
-/// How an exchange broke.
+/// Ways in which an exchange broke.
 enum Broke {
     /// The application's answer cannot be passed on.
     Unreadable(Unreadable),

@@ -16,9 +16,9 @@ use crate::outbound;
 use crate::tunnel::ResetCode;
 use crate::worker::Worker;
 
-/// How long a caller has to say what it speaks.
+/// Time that a caller has to show its protocol.
 const FIRST_WORDS: Duration = Duration::from_secs(1);
-/// How long it has to ask, and to hear why there is no other answer.
+/// Time that it has to ask, and to hear why there is no other answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Says `text` to whoever asks by HTTP/1, HTTP/2 or gRPC, and closes. Takes [`FIRST_WORDS`] and [`PATIENCE`] at most.
@@ -34,7 +34,7 @@ pub(super) async fn refuse(worker: &Worker, mut near: (Input, Output), text: &st
     }
 }
 
-/// What the caller speaks, as far as it says so in time.
+/// Detects the caller's protocol, as far as it shows that in time.
 async fn hear(input: &mut Input) -> Result<Verdict, LegError> {
     let decided_by = Instant::now() + FIRST_WORDS;
     loop {

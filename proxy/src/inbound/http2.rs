@@ -18,8 +18,8 @@ use crate::telemetry::{Carried, Traffic};
 use crate::upstream::OpenFailure;
 use crate::worker::Worker;
 
-/// How often a request is offered to the application that certainly has not seen it: it may close or bound connections
-/// as it likes, and says so only when a request is under way.
+/// Number of times that a request is offered to the application that certainly has not seen it: it may close or bound
+/// connections as it likes, and says so only when a request is under way.
 const OFFERS: usize = 8;
 
 /// Serves the connection of this caller to its end.

@@ -12,7 +12,7 @@ use crate::tcp::Tap;
 use crate::telemetry::Traffic;
 use crate::worker::Usage;
 
-/// How many requests may be without an answer before the connection is not followed any more.
+/// Number of requests that may be without an answer before the connection is not followed any more.
 const MAX_UNANSWERED: usize = 64;
 
 /// Counts bytes, and requests where there are any.
@@ -28,16 +28,16 @@ struct Exchanges {
     requests: Messages,
     responses: Messages,
     unanswered: VecDeque<(Method, Instant)>,
-    /// When the request came whose response is under way.
+    /// Time at which the request came whose response is under way.
     answering: Option<Instant>,
 }
 
-/// What is seen of a response, and how long after its request.
+/// Part of a response that is seen, and the time since its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// The head of a final response with this status.
     Head(u16, Duration),
-    /// Its last byte.
+    /// The last byte.
     End(Duration),
 }
 

@@ -9,7 +9,7 @@ use crate::tunnel::DATA_SENT;
 /// The sizes a buffer goes through, in bytes: the larger ones fill whole frames of a tunnel, and leave no small one over.
 const SIZES: [usize; 3] = [2 * 1024, DATA_SENT, 16 * DATA_SENT];
 const LARGEST: usize = SIZES.len() - 1;
-/// How many of the largest a worker keeps for the next flow that needs one.
+/// Number of the largest buffers that a worker keeps for the next flow that needs one.
 const KEPT: usize = 4;
 
 thread_local! {
@@ -38,7 +38,7 @@ impl ReadBuffer {
         &mut self.bytes
     }
 
-    /// What the last read brought; `room` was how much it could have.
+    /// Takes the bytes of the last read; `room` was how much it could have.
     pub(super) fn take(&mut self, room: usize) -> Bytes {
         let got = self.bytes.len();
         if got >= room {

@@ -23,22 +23,22 @@ pub(crate) struct Pipe {
     counters: Option<(IntCounter, IntCounter)>,
 }
 
-/// What is known of a pipe beside its bytes; outlives it.
+/// Story of a pipe beside its bytes; outlives it.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
-    /// Whether anything was read.
+    /// True once anything was read.
     pub(crate) heard: Cell<bool>,
-    /// Whether the first bytes that were read are those of an HTTP/1 response.
+    /// True if the first bytes that were read are those of an HTTP/1 response.
     pub(crate) speaks_http1: Cell<bool>,
-    /// Whether the other side has certainly processed nothing of what was written.
+    /// True if the other side has certainly processed nothing of what was written.
     pub(crate) never_processed: Cell<bool>,
-    /// How it broke, for metrics.
+    /// Name of its breakage, for metrics.
     pub(crate) reason: Cell<Option<&'static str>>,
     /// The last messages that were not let pass, by stream.
     condemned: RefCell<VecDeque<(u32, Cause)>>,
 }
 
-/// How many messages are remembered that were not let pass.
+/// Number of messages that are remembered that were not let pass.
 const CONDEMNED: usize = 64;
 
 impl Story {
@@ -51,7 +51,7 @@ impl Story {
         condemned.push_back((stream, cause));
     }
 
-    /// Why this stream's message was not let pass, as far as it is known.
+    /// Returns the cause for which this stream's message was not let pass, as far as it is known.
     pub(crate) fn cause(&self, stream: u32) -> Option<Cause> {
         let condemned = self.condemned.borrow();
         condemned.iter().rev().find(|(known, _)| *known == stream).map(|&(_, cause)| cause)
@@ -64,7 +64,7 @@ impl Pipe {
         Self { input, output, story: Rc::default(), counters: counters.cloned() }
     }
 
-    /// What will be known of it.
+    /// Returns its story, which goes on.
     pub(crate) fn story(&self) -> Rc<Story> {
         self.story.clone()
     }

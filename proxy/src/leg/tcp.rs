@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::LegError;
 use super::buffer::ReadBuffer;
 
-/// How many pieces are written with one system call.
+/// Number of pieces that are written with one system call.
 const PIECES: usize = 32;
 
 /// The reading half.
@@ -58,7 +58,7 @@ impl TcpInput {
         let _ = SockRef::from(&*self.stream).set_tcp_quickack(true);
     }
 
-    /// Whether nothing has come since the last read.
+    /// Returns true if nothing has come since the last read.
     pub(super) fn is_silent(&self) -> bool {
         self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
     }

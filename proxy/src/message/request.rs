@@ -6,7 +6,7 @@ use crate::http::BodyScanner;
 use crate::http::body::ChunkError;
 use crate::leg::{Input, LegError, Output};
 
-/// Why a body did not get through.
+/// Reasons for which a body did not get through.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     /// The caller broke off.

@@ -14,7 +14,7 @@ use crate::http::{BodyScanner, Method};
 use crate::leg::{Input, LegError, Output};
 use crate::tunnel::{ResetCode, StreamError};
 
-/// How far a response has come, for whoever waits beside it.
+/// Progress of a response, for whoever waits beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Something of the final response was passed on, or is just about to be.
@@ -26,18 +26,18 @@ pub(crate) struct Progress {
 /// A response that was passed on whole.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// Its status code.
+    /// Status code.
     pub(crate) status: u16,
-    /// Whether the called side would take another request on the same connection.
+    /// True if the called side would take another request on the same connection.
     pub(crate) keep_alive: bool,
-    /// Whether it turned the connection into something else.
+    /// True if it turned the connection into something else.
     pub(crate) upgraded: bool,
-    /// Whether it was complete before its request was.
+    /// True if it was complete before its request was.
     pub(crate) early: bool,
 }
 
 impl Received {
-    /// Whether the called side's connection may carry another request behind this one.
+    /// Returns true if the called side's connection may carry another request behind this one.
     ///
     /// An application that leaves a body unread takes it for the next request. So the body must be one that the method
     /// calls for, the request must have been whole before the answer was, and the answer must not be an error, which is often given
@@ -48,7 +48,7 @@ impl Received {
     }
 }
 
-/// Why a response was not passed on whole.
+/// Reasons for which a response was not passed on whole.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResponseError {
     /// The called side broke off.
@@ -60,7 +60,7 @@ pub(crate) enum ResponseError {
     /// The called side ended too early.
     #[error("it closed the connection within its answer")]
     Truncated,
-    /// What the called side said is not HTTP/1 that can be passed on.
+    /// The called side's answer is not HTTP/1 that can be passed on.
     #[error("its answer cannot be understood: {0}")]
     Malformed(Unreadable),
     /// The caller takes no more.
@@ -68,13 +68,13 @@ pub(crate) enum ResponseError {
     Sink(LegError),
 }
 
-/// Why an answer is not passed on.
+/// Part for which an answer is not passed on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// Its head.
+    /// The head cannot be read.
     #[error("{0}")]
     Head(HeadError),
-    /// Its chunks.
+    /// The chunks cannot be read.
     #[error("{0}")]
     Chunks(ChunkError),
     /// The sidecar beside the application has found it so, and says this of it.

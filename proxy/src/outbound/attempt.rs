@@ -1,4 +1,4 @@
-//! One attempt at a request: both directions at once, until the response is complete or something breaks.
+//! Attempt at a request: both directions at once, until the response is complete or something breaks.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -22,10 +22,10 @@ use crate::tunnel::ResetCode;
 use crate::upstream::{self, Far, Upstream, Work};
 use crate::worker::Worker;
 
-/// How long a stream may take from the last byte of its response to its end.
+/// Limit for a stream from the last byte of its response to its end.
 const END: Duration = Duration::from_secs(1);
 
-/// How an attempt ended.
+/// Ending of an attempt.
 pub(super) enum Ended {
     /// The client has got an answer, or part of one, or is gone.
     Answered(After),
@@ -35,7 +35,7 @@ pub(super) enum Ended {
     Failed(Failure),
 }
 
-/// How the two directions ended together.
+/// Endings of the two directions together.
 enum Outcomes {
     /// The response came to its end; the request's side is as `sent` says.
     Response(Result<Received, ResponseError>),
@@ -43,7 +43,7 @@ enum Outcomes {
     Request(BodyError),
 }
 
-/// How far the request has got.
+/// Progress of the request.
 #[derive(Default)]
 struct Sent {
     whole: Cell<bool>,
@@ -107,7 +107,7 @@ pub(super) async fn make(
     conclude((worker, work), near, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
 }
 
-/// What an attempt has come to; `whole` tells whether the request was sent whole, `begun` whether the client got anything.
+/// Concludes an attempt; `whole` tells if the request was sent whole, `begun` if the client got anything.
 async fn conclude(
     (worker, work): (&Worker, &Work),
     near: &mut (Input, Output),

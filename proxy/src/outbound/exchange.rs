@@ -1,4 +1,4 @@
-//! One request and its response, over as many attempts as it takes.
+//! Exchange of one request and its response, over as many attempts as it takes.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -21,26 +21,26 @@ pub(super) struct Request {
     pub(super) head: RequestHead,
     /// Follows its body.
     pub(super) scanner: BodyScanner,
-    /// What was read of it so far, as long as it may be sent again.
+    /// Tape of what was read of it so far, as long as it may be sent again.
     pub(super) tape: Tape,
     /// The first bytes, for the first attempt.
     pub(super) first: Bytes,
     pub(super) began: Instant,
 }
 
-/// What becomes of the client's connection.
+/// Future of the client's connection.
 pub(super) enum After {
-    /// It may send another request.
+    /// The connection may carry another request.
     NextRequest,
-    /// It is closed in order.
+    /// The connection is closed in order.
     Close,
-    /// It is closed, while the client may still be sending its request.
+    /// The connection is closed, while the client may still be sending its request.
     CloseEarly,
-    /// It is over: the client has said that it sends nothing more.
+    /// The connection is over: the client has said that it sends nothing more.
     Leave,
-    /// It breaks off: the client must see that something is missing.
+    /// The connection breaks off: the client must see that something is missing.
     Reset,
-    /// It belongs to another protocol now.
+    /// The connection belongs to another protocol now.
     Upgraded((Input, Output)),
 }
 

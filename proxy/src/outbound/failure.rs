@@ -1,16 +1,16 @@
-//! Why a request got no answer, what may be done about it, and what the client is told.
+//! Failures of requests, the ways out, and the client's answers.
 
 use crate::http::Method;
 use crate::http::answer::Status;
 use crate::message::ResponseError;
 use crate::upstream::OpenFailure;
 
-/// How often a request is sent again that may have been worked on, or that took its time to fail.
+/// Number of times that a request is sent again that may have been worked on, or that took its time to fail.
 pub(super) const MAX_RETRIES: usize = 3;
-/// How often it is when it was turned away at once: it cost nobody anything, and the endpoint is not asked again.
+/// Number of times when it was turned away at once: it cost nobody anything, and the endpoint is not asked again.
 pub(super) const MAX_REFUSALS: usize = 16;
 
-/// Why one attempt got no answer.
+/// Reasons for which one attempt got no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Nothing was sent.
@@ -20,7 +20,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the request may be sent again, as far as the request itself is concerned.
+    /// Returns true if the request may be sent again, as far as the request itself is concerned.
     pub(super) fn may_retry(&self, method: Method) -> bool {
         match self {
             Self::NotOpened(_) => true,
@@ -31,7 +31,7 @@ impl Failure {
         }
     }
 
-    /// How many retries a request may have had for this to be followed by another.
+    /// Returns the number of retries that a request may have had for this to be followed by another.
     pub(super) fn max_retries(&self) -> usize {
         match self {
             Self::NotOpened(failure) if failure.timed_out => MAX_RETRIES,
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// Whether it shows that the endpoint takes no work.
+    /// Returns true if it shows that the endpoint takes no work.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             // The endpoint was blamed when the way to it was not opened.
@@ -61,7 +61,7 @@ impl Failure {
         }
     }
 
-    /// Whether the called side's rules forbid the call.
+    /// Returns true if the called side's rules forbid the call.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::NoAnswer(ResponseError::Source(error)) if error.is_denied())
     }

@@ -15,15 +15,15 @@ use crate::tunnel::ResetCode;
 use crate::upstream::Upstream;
 use crate::worker::Resolved;
 
-/// How long a head may take from its first byte; a client that says nothing between two requests may stay.
+/// Limit for a head from its first byte; a client that says nothing between two requests may stay.
 const HEAD: Duration = Duration::from_secs(60);
-/// How long a closing connection listens, so that its last words are not lost to a reset.
+/// Time for which a closing connection listens, so that its last words are not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// The same behind an answer that came before its request was whole: for a client that goes on sending so long, and for one
 /// that has paused for so long. Many clients read only when they have sent everything.
 const LINGER_EARLY: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
-/// How many connections of a worker may be so; further ones close as any other.
+/// Number of connections of a worker that may do so; further ones close as any other.
 const MAX_LINGERING: usize = 512;
 
 /// Serves one connection to its end.
@@ -75,7 +75,7 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
     }
 }
 
-/// Why there is no request to serve.
+/// Reasons for which there is no request to serve.
 #[derive(Debug)]
 enum NoRequest {
     /// The client has ended in order.

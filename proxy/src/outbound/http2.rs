@@ -155,7 +155,8 @@ async fn lease(
     }
 }
 
-/// Whether the target may be asked again: always where it only wants another connection, else within its budget.
+/// Returns true if the target may be asked again: always where it only wants another connection, else within its
+/// budget.
 fn may_retry(upstream: &Upstream, failure: &Failure) -> bool {
     if matches!(failure, Failure::Gone) {
         upstream.move_on(failure.reason());

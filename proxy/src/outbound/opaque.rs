@@ -22,7 +22,7 @@ pub(super) struct Opened {
     work: Work,
 }
 
-/// Why no endpoint took a connection.
+/// Reasons for which no endpoint took a connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoEndpoint {
     /// There is none.
@@ -59,7 +59,7 @@ pub(super) async fn open(
     }
 }
 
-/// How often a connection that was not opened may have been tried again.
+/// Returns the number of times that a connection that was not opened may have been tried again.
 fn limit(error: &OpenFailure) -> usize {
     if error.timed_out { MAX_RETRIES } else { MAX_REFUSALS }
 }

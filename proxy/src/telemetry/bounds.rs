@@ -1,4 +1,4 @@
-//! What is counted at the sidecar's bounds.
+//! Metrics of the sidecar's bounds.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
@@ -12,9 +12,9 @@ pub(crate) struct BoundMetrics {
     pub(crate) answers_refused: IntCounterVec,
     /// Connections from peers that made room for others, by the bound that was reached.
     pub(crate) evicted: IntCounterVec,
-    /// How often a connection of the workload had to wait for a place.
+    /// Number of times that a connection of the workload had to wait for a place.
     pub(crate) outbound_full: IntCounter,
-    /// How often a connection closed without waiting for the rest of a request that was answered already.
+    /// Number of times that a connection closed without waiting for the rest of a request that was answered already.
     pub(crate) lingering_full: IntCounter,
     held: [IntGauge; 2],
 }

@@ -1,15 +1,15 @@
-//! What is told of the sidecar's memory.
+//! Metrics of the sidecar's memory.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
 /// The sidecar's memory.
 #[derive(Debug)]
 pub(crate) struct MemoryMetrics {
-    /// What was refused because too much is held.
+    /// Number of refusals because too much is held.
     pub(crate) refusals: IntCounter,
     /// The heap in use.
     pub(crate) held: IntGauge,
-    /// What the workers may use of it.
+    /// Limit of the workers' memory.
     pub(crate) limit: IntGauge,
 }
 

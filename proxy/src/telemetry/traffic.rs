@@ -16,7 +16,7 @@ const PROTOCOLS: [&str; 3] = ["http", "tcp", "http2"];
 /// Values of `flow`.
 const FLOWS: [&str; 2] = ["sent", "received"];
 
-/// Which way a call goes, as the sidecar sees it.
+/// Direction of a call, as the sidecar sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Direction {
     /// To the workload.
@@ -28,10 +28,10 @@ pub(crate) enum Direction {
     Outbound,
 }
 
-/// Who calls whom.
+/// Caller and called of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Parties {
-    /// Which of them is the sidecar's workload.
+    /// Role of the sidecar's workload among them.
     pub(crate) direction: Direction,
     /// The caller's service, or what all callers without one share.
     pub(crate) source: String,
@@ -39,7 +39,7 @@ pub(crate) struct Parties {
     pub(crate) destination: String,
 }
 
-/// What a connection carries.
+/// Protocol that a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carried {
     /// HTTP/1.

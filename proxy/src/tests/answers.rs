@@ -22,7 +22,8 @@ async fn saying(mesh: &Mesh, answer: String, requests: Arc<AtomicUsize>) -> Task
     .await
 }
 
-/// What a client gets of an application that says `answer`, with a sidecar beside it and without, and how often it was asked.
+/// Calls an application that says `answer`, with a sidecar beside it and without; returns what a client hears, and how often
+/// the application was asked.
 async fn hear(method: &str, answer: &str) -> [(String, usize); 2] {
     let mut heard = Vec::new();
     for bare in [false, true] {

@@ -1,4 +1,4 @@
-//! What one caller does to its connection with the application is never another's.
+//! Callers are kept apart: what one does to its connection with the application is never another's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

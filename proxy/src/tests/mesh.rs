@@ -263,7 +263,7 @@ impl Sidecar {
         Ok(response)
     }
 
-    /// What a metric of this name and these labels says, summed.
+    /// Sums the metric of this name with these labels.
     pub(super) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         use sealane_base::metrics::Reading;
         let families = self.core.metrics();

@@ -1,4 +1,4 @@
-//! What one request of HTTP/2 does to the others on the connections that they share: nothing.
+//! Requests of HTTP/2 on shared connections do nothing to each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

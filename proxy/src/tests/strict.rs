@@ -1,4 +1,4 @@
-//! What a sidecar refuses where mutual TLS is asked for, and how callers hear of it.
+//! Refusals of a sidecar where mutual TLS is asked for, and the callers' view of them.
 
 use std::io::ErrorKind;
 

@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The protocol inside.
 pub(crate) const ALPN: &[u8] = b"sealane/1";
-/// How many peers' sessions are kept per called principal.
+/// Number of peers' sessions that are kept per called principal.
 const SESSIONS: usize = 32;
 
 pub(super) fn provider() -> CryptoProvider {
@@ -66,7 +66,7 @@ pub(super) fn server(
     Ok(config)
 }
 
-/// When the leaf of a chain ends; `None` without a chain that can be read.
+/// Returns the end of the leaf of a chain; `None` without a chain that can be read.
 pub(crate) fn leaf_expiry(chain: Option<&[CertificateDer<'_>]>) -> Option<SystemTime> {
     let (_, leaf) = X509Certificate::from_der(chain?.first()?).ok()?;
     let seconds = u64::try_from(leaf.validity().not_after.timestamp()).ok()?;

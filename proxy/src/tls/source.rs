@@ -16,10 +16,10 @@ use zeroize::Zeroize;
 
 use super::config;
 
-/// How many called principals' configurations are kept; beyond, all are made anew when called.
+/// Number of called principals whose configurations are kept; beyond, all are made anew when called.
 const MAX_CLIENTS: usize = 1024;
 
-/// Where tunnels get their TLS configuration from. Cheap to clone; shared by workers.
+/// Source of the TLS configurations of tunnels. Cheap to clone; shared by workers.
 ///
 /// A new identity comes with new ticket keys and session caches, so that no session crosses a renewal or a
 /// change of roots or of what is revoked. Tunnels that are open keep what they have, unless their peer is revoked.
@@ -44,7 +44,7 @@ struct Current {
     clients: Mutex<HashMap<Principal, Arc<ClientConfig>>>,
 }
 
-/// Why there is no TLS configuration.
+/// Reasons for which there is no TLS configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// [`TlsSource::set`] was never called.
@@ -53,17 +53,17 @@ pub enum TlsError {
     /// The roots are unusable.
     #[error("the roots that came with {id} are unusable: {source}")]
     Trust {
-        /// Whose identity.
+        /// Identity that was to be used.
         id: Box<SpiffeId>,
-        /// What is wrong.
+        /// Fault of its roots.
         source: TrustError,
     },
     /// Key or certificate is unusable.
     #[error("key or certificate of {id} are unusable: {source}")]
     Key {
-        /// Whose identity.
+        /// Identity that was to be used.
         id: Box<SpiffeId>,
-        /// What is wrong.
+        /// Fault of its certificate or key.
         source: rustls::Error,
     },
 }
@@ -86,7 +86,7 @@ impl TlsSource {
         }))
     }
 
-    /// What new tunnels are made with from now on.
+    /// Uses this identity for new tunnels.
     ///
     /// # Errors
     /// When key, chain or roots cannot be used; then the previous identity stays.
@@ -105,8 +105,8 @@ impl TlsSource {
         self.install(id, not_after, &trust, Arc::new(SingleCertAndKey::from(key)))
     }
 
-    /// Whose certificates are accepted no more, however long they would last: tunnels of such peers end, no new
-    /// ones are made, and no session is resumed that began before.
+    /// Accepts certificates of these serial numbers no more, however long they would last: tunnels of such peers end,
+    /// no new ones are made, and no session is resumed that began before.
     ///
     /// # Errors
     /// When there can be no new configuration; open tunnels of revoked peers have ended even so.
@@ -150,13 +150,13 @@ impl TlsSource {
         Ok(())
     }
 
-    /// Who we are.
+    /// Returns our own identity.
     #[must_use]
     pub fn spiffe_id(&self) -> Option<SpiffeId> {
         self.0.current.load().as_ref().map(|current| current.id.clone())
     }
 
-    /// When our certificate ends.
+    /// Returns the end of our certificate.
     #[must_use]
     pub fn not_after(&self) -> Option<SystemTime> {
         self.0.current.load().as_ref().map(|current| current.not_after)

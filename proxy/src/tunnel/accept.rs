@@ -24,17 +24,17 @@ use crate::tls::{TlsError, TlsSource, leaf_expiry};
 /// A stream that a peer opened.
 #[derive(Debug)]
 pub struct Incoming {
-    /// What it was opened with.
+    /// Header that it was opened with.
     pub header: OpenHeader,
     /// The stream. To refuse it: [`Stream::reset`].
     pub stream: Stream,
-    /// Who opened it, verified.
+    /// Peer that opened it, verified.
     pub peer: Rc<SpiffeId>,
-    /// Where the tunnel comes from.
+    /// Address that the tunnel comes from.
     pub address: SocketAddr,
 }
 
-/// Why a TCP connection became no tunnel.
+/// Reasons for which a TCP connection became no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// No identity to show.
@@ -45,7 +45,7 @@ pub enum AcceptError {
     Tcp {
         /// The other end.
         peer: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: std::io::Error,
     },
     /// TLS failed: no TLS, no acceptable certificate, connection lost.
@@ -53,7 +53,7 @@ pub enum AcceptError {
     Handshake {
         /// The other end.
         peer: SocketAddr,
-        /// What was wrong.
+        /// Error of the handshake.
         source: std::io::Error,
     },
     /// No handshake in time.

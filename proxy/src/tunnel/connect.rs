@@ -25,7 +25,7 @@ use super::settings::Settings;
 use super::stats::TunnelStats;
 use crate::tls::{ALPN, TlsSource, leaf_expiry};
 
-/// How long data may be unacknowledged, so that a peer that vanished is noticed.
+/// Time for which data may be unacknowledged, so that a peer that vanished is noticed.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub(super) struct Tunnel {
     pub(super) task: Task,
 }
 
-/// What tunnels are made with.
+/// Parts that tunnels are made with.
 #[derive(Debug)]
 pub(super) struct Connector {
     pub(super) tls: TlsSource,
@@ -98,7 +98,7 @@ async fn connect_tcp(peer: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// What both sides of a tunnel ask of TCP.
+/// Sets the options that both sides of a tunnel ask of TCP.
 pub(super) fn prepare(tcp: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);

@@ -19,16 +19,16 @@ pub(super) use receive::TunnelError;
 
 /// The credit that every direction of every stream starts with.
 pub(super) const INITIAL_WINDOW: u32 = 65_536;
-/// How far the window of a stream grows.
+/// Size to which the window of a stream grows.
 const MAX_WINDOW: u32 = 1 << 20;
 /// By how much all windows of a tunnel together may grow.
 const GROWTH: u32 = 16 << 20;
 /// From how much unsent output on streams wait before they send more.
 pub(super) const OUTPUT_LIMIT: usize = 128 * 1024;
-/// How much unsent output there can be before the peer, whose frames make us answer, is given up.
+/// Unsent output at which the peer, whose frames make us answer, is given up.
 const OUTPUT_FLOOD: usize = OUTPUT_LIMIT + 1024 * 1024;
 
-/// Which side of the tunnel this is.
+/// Side of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Connecting,
@@ -50,19 +50,19 @@ pub(super) struct Core {
     decoder: Decoder,
     /// Frames that are to be sent.
     output: Vec<u8>,
-    /// How many bytes of output have been taken since the start.
+    /// Bytes of output that have been taken since the start.
     taken: u64,
     /// The greatest stream id that was opened.
     last: StreamId,
     /// The peer's limit of streams, once it has said HELLO.
     greeted: Option<u32>,
     greeting: Option<Waker>,
-    /// Whether no stream is opened any more.
+    /// True if no stream is opened any more.
     going: bool,
     dead: Option<Rc<str>>,
-    /// Who waits for less output, in order.
+    /// Streams that wait for less output, in order.
     blocked: std::collections::VecDeque<StreamId>,
-    /// How much the windows may still grow.
+    /// Bytes by which the windows may still grow.
     growth: u32,
     opened: Vec<Opened>,
     refused: u64,
@@ -98,18 +98,18 @@ impl Core {
         core
     }
 
-    /// Whether another stream may be opened here.
+    /// Returns true if another stream may be opened here.
     pub(super) fn can_open(&self) -> bool {
         let limit = self.greeted.unwrap_or(0) as usize;
         self.accepts_work() && self.streams.len() < limit && self.last < super::frame::MAX_STREAM
     }
 
-    /// Whether the tunnel is alive and takes new streams, as far as it is not full.
+    /// Returns true if the tunnel is alive and takes new streams, as far as it is not full.
     pub(super) fn accepts_work(&self) -> bool {
         !self.going && self.dead.is_none()
     }
 
-    /// How many streams there are, including those that are over but still held.
+    /// Returns the number of streams, including those that are over but still held.
     pub(super) fn stream_count(&self) -> usize {
         self.streams.len()
     }
@@ -141,7 +141,7 @@ impl Core {
         std::mem::take(&mut self.opened)
     }
 
-    /// How many streams were refused and how many ended since the last time.
+    /// Returns the numbers of streams that were refused and that ended since the last time.
     pub(super) fn take_counts(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.refused), std::mem::take(&mut self.finished))
     }
@@ -157,7 +157,7 @@ impl Core {
         self.notify();
     }
 
-    /// Whether nothing is left to do on a tunnel that takes no new streams.
+    /// Returns true if nothing is left to do on a tunnel that takes no new streams.
     pub(super) fn is_done(&self) -> bool {
         self.going && self.streams.is_empty() && self.output.is_empty()
     }
@@ -179,7 +179,7 @@ impl Core {
         }
     }
 
-    /// Whether streams are opened by us.
+    /// Returns true if streams are opened by us.
     pub(super) fn is_connecting(&self) -> bool {
         self.side == Side::Connecting
     }
@@ -192,7 +192,7 @@ impl Core {
         }
     }
 
-    /// How much output waits.
+    /// Returns the number of bytes of output that wait.
     pub(super) fn output_len(&self) -> usize {
         self.output.len()
     }
@@ -217,7 +217,7 @@ impl Core {
         waiting
     }
 
-    /// Why a stream fails on a dead tunnel.
+    /// Returns the error of a stream on a dead tunnel.
     fn lost(&self, opened_at: u64) -> Option<StreamError> {
         let reason = self.dead.clone()?;
         let never_sent = self.side == Side::Connecting && self.taken <= opened_at;

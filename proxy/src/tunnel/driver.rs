@@ -16,17 +16,17 @@ use super::piece;
 use super::settings::Settings;
 use super::stats::TunnelStats;
 
-/// How often silence, disuse and age are looked at.
+/// Interval at which silence, disuse and age are looked at.
 const TICK: Duration = Duration::from_secs(2);
-/// How many reads are made before it is written.
+/// Number of reads before it is written.
 const READS: usize = 4;
-/// How much is encrypted and written at once: whole records. From so much output on it goes out without waiting for
+/// Bytes that are encrypted and written at once: whole records. From so much output on it goes out without waiting for
 /// tasks that are ready to run. More would make the allocator give pages back and fault them in again.
 const BATCH: usize = 4 * 16_384;
-/// How long a closed tunnel waits for the peer's close.
+/// Time for which a closed tunnel waits for the peer's close.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a tunnel runs with.
+/// Parts that a tunnel runs with.
 #[derive(Debug)]
 pub(super) struct Driver {
     core: Rc<RefCell<Core>>,
@@ -41,7 +41,7 @@ pub(super) struct Driver {
     /// Output of the core on its way, of which `sealed` bytes are encrypted.
     plain: Vec<u8>,
     sealed: usize,
-    /// Whether streams wait to send more as soon as there is room.
+    /// True if streams wait to send more as soon as there is room.
     more: bool,
 }
 
@@ -218,8 +218,8 @@ impl Driver {
     }
 }
 
-/// When the connecting side makes another tunnel: before the accepting side would turn its streams away, though the
-/// clocks of both differ a little. A certificate is renewed long before.
+/// Returns the time at which the connecting side makes another tunnel: before the accepting side would turn its streams
+/// away, though the clocks of both differ a little. A certificate is renewed long before.
 fn in_good_time(expires: SystemTime) -> SystemTime {
     let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
     expires.checked_sub(left / 4).unwrap_or(expires)

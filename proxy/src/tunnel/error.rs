@@ -1,4 +1,4 @@
-//! What can go wrong with tunnels and their streams.
+//! Errors of tunnels and their streams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use super::frame::ResetCode;
 
-/// Why a stream cannot go on.
+/// Reasons for which a stream cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// One side reset it.
+    /// A side reset it.
     #[error("the stream was reset: {0}")]
     Reset(ResetCode),
-    /// One side reset it, and says why.
+    /// A side reset it, and says why.
     #[error("the stream was reset: {reason}")]
     Explained {
-        /// What kind of reason it is.
+        /// Kind of the reason.
         code: ResetCode,
         /// In words.
         reason: Rc<str>,
@@ -24,15 +24,16 @@ pub enum StreamError {
     /// The connection beneath died.
     #[error("the tunnel was lost: {reason}")]
     TunnelLost {
-        /// Whether not a byte of the stream was given to the connection.
+        /// True if not a byte of the stream was given to the connection.
         never_sent: bool,
-        /// What happened.
+        /// Cause of the loss.
         reason: Rc<str>,
     },
 }
 
 impl StreamError {
-    /// Whether the receiving application has certainly seen nothing of the stream, so that a retry repeats nothing.
+    /// Returns true if the receiving application has certainly seen nothing of the stream, so that a retry repeats
+    /// nothing.
     #[must_use]
     pub fn never_processed(&self) -> bool {
         match self {
@@ -42,7 +43,7 @@ impl StreamError {
     }
 }
 
-/// Why no stream was opened. Whichever it is: nothing was sent.
+/// Reasons for which no stream was opened. Whichever it is: nothing was sent.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     /// TCP: refused, unreachable.
@@ -50,7 +51,7 @@ pub enum OpenError {
     Connect {
         /// The sidecar that was called.
         peer: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: Rc<io::Error>,
     },
     /// No TCP connection, TLS handshake or greeting in time.
@@ -66,7 +67,7 @@ pub enum OpenError {
     Identity {
         /// The sidecar that was called.
         peer: SocketAddr,
-        /// Who it is and who was expected, or what is wrong with the certificate.
+        /// Peer that came and the one that was expected, or the fault of the certificate.
         reason: Rc<str>,
     },
     /// TLS or the protocol failed otherwise; also when the peer does not accept our identity.
@@ -74,7 +75,7 @@ pub enum OpenError {
     Handshake {
         /// The sidecar that was called.
         peer: SocketAddr,
-        /// What was wrong.
+        /// Cause of the failure.
         reason: Rc<str>,
     },
     /// All tunnels that the peer may have are full.
@@ -82,7 +83,7 @@ pub enum OpenError {
     Saturated {
         /// The sidecar that was called.
         peer: SocketAddr,
-        /// How many tunnels there are.
+        /// Number of tunnels.
         tunnels: usize,
     },
     /// The peer ends every tunnel as it comes up.

@@ -7,14 +7,14 @@ use super::open::{OpenHeader, OpenHeaderError};
 
 /// The size of a frame's header.
 pub(super) const HEADER: usize = 8;
-/// How much DATA we put into one frame: with its header it fills one TLS record.
+/// Bytes of DATA that we put into one frame: with its header it fills one TLS record.
 pub(crate) const DATA_SENT: usize = 16_384 - HEADER;
-/// How much DATA a frame may have.
+/// Bytes of DATA that a frame may have.
 const MAX_DATA: usize = 16_384;
-/// How long the payload of any other frame may be.
+/// Largest payload of any other frame.
 const MAX_CONTROL: usize = 4_096;
 
-/// How long the reason of a RESET may be.
+/// Longest reason of a RESET.
 const MAX_REASON: usize = 256;
 
 const DATA: u8 = 0;
@@ -27,7 +27,7 @@ const PONG: u8 = 6;
 const GOAWAY: u8 = 7;
 const HELLO: u8 = 8;
 
-/// Why a stream was reset.
+/// Reason of a stream's reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResetCode {
     /// The receiver has too many streams. Nothing was processed: safe to retry anywhere.
@@ -38,7 +38,7 @@ pub enum ResetCode {
     ResetBeforeResponse,
     /// The other side lost interest.
     Cancelled,
-    /// What the other side or its application said could not be understood.
+    /// The receiver could not understand the other side or its application.
     ProtocolError,
     /// The other side failed.
     Internal,
@@ -60,7 +60,7 @@ impl ResetCode {
         Self::Denied,
     ];
 
-    /// Whether no byte of the stream reached the application, so that a retry repeats nothing.
+    /// Returns true if no byte of the stream reached the application, so that a retry repeats nothing.
     #[must_use]
     pub fn never_processed(self) -> bool {
         match self {
@@ -107,7 +107,7 @@ pub(super) type StreamId = u32;
 /// The greatest stream id.
 pub(super) const MAX_STREAM: StreamId = 0x7fff_ffff;
 
-/// What arrived. DATA comes in the pieces in which it arrived; everything else whole.
+/// Event that arrived. DATA comes in the pieces in which it arrived; everything else whole.
 #[derive(Debug, PartialEq)]
 pub(super) enum Event<'a> {
     Open(StreamId, Result<OpenHeader, OpenHeaderError>),

@@ -1,4 +1,4 @@
-//! One TLS connection over TCP, driven by hand: large reads, one write for many records.
+//! TLS connection over TCP, driven by hand: large reads, one write for many records.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, IoSlice, Write};
@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 
 use super::piece;
 
-/// How much is read at once.
+/// Number of bytes that are read at once.
 const READ: usize = 64 * 1024;
 
-/// Why a connection ended.
+/// Reasons for which a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
     #[error("{0}")]
@@ -32,7 +32,7 @@ pub(super) enum LinkError {
 }
 
 thread_local! {
-    /// Where every tunnel of a worker reads to: what TLS cannot use yet, it keeps itself.
+    /// Buffer that every tunnel of a worker reads to: bytes that TLS cannot use yet, it keeps itself.
     static INCOMING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
@@ -107,7 +107,7 @@ impl Link {
         self.tls.send_close_notify();
     }
 
-    /// How many bytes were written since the last time.
+    /// Returns the number of bytes that were written since the last time.
     pub(super) fn take_sent(&mut self) -> u64 {
         std::mem::take(&mut self.sent)
     }

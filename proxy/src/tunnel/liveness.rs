@@ -1,10 +1,10 @@
-//! When a tunnel asks whether its peer is there, gives it up, and closes for want of use. Pure.
+//! Liveness of a tunnel: it asks if its peer is there, gives it up, and closes for want of use. Pure.
 
 use std::time::Instant;
 
 use super::settings::Settings;
 
-/// What is to be done about a tunnel now.
+/// Action on a tunnel now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Fine,
@@ -13,7 +13,7 @@ pub(super) enum Verdict {
     Idle,
 }
 
-/// What a tunnel remembers of its silence.
+/// Memory of a tunnel's silence.
 #[derive(Debug)]
 pub(super) struct Liveness {
     heard: Instant,

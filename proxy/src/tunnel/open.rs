@@ -1,4 +1,4 @@
-//! What a stream is opened with.
+//! Opening of a stream.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,19 +11,19 @@ const PROTOCOL: u8 = 4;
 /// HTTP/2 by its ALPN name (RFC 9113, section 3.1).
 const HTTP2: &[u8] = b"h2";
 
-/// What travels on a stream.
+/// Kind of the bytes on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The bytes of one TCP connection.
     Opaque,
-    /// One HTTP/1 exchange: a request and its response.
+    /// An HTTP/1 exchange: a request and its response.
     Http1,
 }
 
-/// What the connecting side says about a stream.
+/// Statement of the connecting side about a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenHeader {
-    /// What travels on it.
+    /// Kind of its bytes.
     pub kind: Kind,
     /// The application's port at the receiver.
     pub port: Port,
@@ -31,9 +31,9 @@ pub struct OpenHeader {
     pub service: Option<ServiceName>,
     /// The address that the application called.
     pub original_destination: Option<SocketAddr>,
-    /// Who called, where the receiver should know.
+    /// Address of the caller, where the receiver should know.
     pub client: Option<SocketAddr>,
-    /// Whether the bytes are an HTTP/2 connection, so that the receiver may serve its requests one by one.
+    /// True if the bytes are an HTTP/2 connection, so that the receiver may serve its requests one by one.
     pub http2: bool,
 }
 

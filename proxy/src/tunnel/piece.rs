@@ -11,7 +11,7 @@ use super::frame::DATA_SENT;
 const BLOCK: usize = DATA_SENT;
 /// From which length on a piece lies in a block, so that at most half of one is wasted.
 const LARGE: usize = BLOCK / 2;
-/// How many free blocks a worker keeps as long as its tunnels are busy.
+/// Number of free blocks that a worker keeps as long as its tunnels are busy.
 const KEPT: usize = 32;
 
 thread_local! {

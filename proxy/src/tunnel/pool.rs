@@ -19,15 +19,15 @@ use super::stats::TunnelStats;
 use super::stream::Stream;
 use crate::tls::TlsSource;
 
-/// How often a peer may end a tunnel as it comes up before an attempt is given up.
+/// Number of times that a peer may end a tunnel as it comes up before an attempt is given up.
 const ROUNDS: usize = 3;
 
-/// Whom a tunnel goes to.
+/// Peer that a tunnel goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerKey {
     /// The tunnel port of the peer's sidecar.
     pub address: SocketAddr,
-    /// Whose certificate it must show.
+    /// Principal whose certificate it must show.
     pub expected: Principal,
 }
 
@@ -90,7 +90,7 @@ impl TunnelPool {
         Err(OpenError::Closing { peer: key.address })
     }
 
-    /// Whether a tunnel to the peer takes streams, as far as it is not full.
+    /// Returns true if a tunnel to the peer takes streams, as far as it is not full.
     fn has_live(&self, key: &PeerKey) -> bool {
         let peers = self.0.peers.borrow();
         let accepts = |tunnel: &Tunnel| tunnel.core.borrow().accepts_work();
@@ -163,7 +163,7 @@ impl TunnelPool {
         self.retain(|_| false);
     }
 
-    /// How many tunnels there are.
+    /// Returns the number of tunnels.
     #[must_use]
     pub fn tunnel_count(&self) -> usize {
         let peers = self.0.peers.borrow();

@@ -1,4 +1,4 @@
-//! What may be chosen about tunnels.
+//! Settings of tunnels.
 
 use std::time::Duration;
 

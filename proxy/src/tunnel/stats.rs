@@ -1,4 +1,4 @@
-//! What tunnels count. Shared by workers: relaxed atomics, touched once per system call or stream, not per frame.
+//! Counters of tunnels. Shared by workers: relaxed atomics, touched once per system call or stream, not per frame.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use sealane_base::metrics::{Family, Kind, Reading, Series};
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// What it is now.
+    /// Returns the present value.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

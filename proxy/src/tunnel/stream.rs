@@ -41,7 +41,7 @@ impl Stream {
         Self { send: SendHalf(handle()), recv: RecvHalf(handle()) }
     }
 
-    /// Its halves, which may go to different tasks of this thread.
+    /// Splits it into halves, which may go to different tasks of this thread.
     #[must_use]
     pub fn split(self) -> (SendHalf, RecvHalf) {
         (self.send, self.recv)
@@ -54,8 +54,8 @@ impl Stream {
 }
 
 impl SendHalf {
-    /// How many bytes [`SendHalf::poll_write`] would take now, at least 1: for loops that read from a socket no
-    /// more than they can send.
+    /// Returns the number of bytes that [`SendHalf::poll_write`] would take now, at least 1: for loops that read from a
+    /// socket no more than they can send.
     ///
     /// # Errors
     /// When the stream was reset or its tunnel lost.

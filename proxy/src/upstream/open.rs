@@ -18,7 +18,7 @@ use crate::worker::Worker;
 /// The far side of a call.
 #[derive(Debug)]
 pub(crate) struct Far {
-    /// Its halves.
+    /// Halves of the stream.
     pub(crate) legs: (Input, Output),
     /// The connection beneath, where it may be kept for another request.
     pub(crate) plain: Option<(SocketAddr, Rc<TcpStream>)>,
@@ -28,11 +28,11 @@ pub(crate) struct Far {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct OpenFailure {
-    /// What happened.
+    /// Description of the failure.
     pub(crate) text: String,
     /// For metrics.
     pub(crate) reason: &'static str,
-    /// Whether it took too long, rather than being refused.
+    /// True if it took too long, rather than being refused.
     pub(crate) timed_out: bool,
 }
 

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// How many connections from peers a worker holds at once.
+/// Number of connections from peers that a worker holds at once.
 const MAX_INBOUND: usize = 8192;
-/// How many of them one address may have.
+/// Number of them that one address may have.
 const SHARE: usize = MAX_INBOUND / 8;
 
 /// The connections from peers. `T` ends its connection when it is dropped.
@@ -28,11 +28,11 @@ pub(crate) struct Places<T> {
 /// further back, and is put there when its turn comes.
 type Queue<T> = BTreeMap<(Standing, u64), (Rc<Usage>, T)>;
 
-/// What decides who goes first: plain connections and tunnels that have carried nothing, then tunnels; of each those that
-/// were idle longest.
+/// Standing by which connections go: plain connections and tunnels that have carried nothing first, then tunnels; of each
+/// those that were idle longest.
 type Standing = (bool, Instant);
 
-/// How a connection is used, as whoever serves it tells.
+/// Usage of a connection, as whoever serves it tells.
 #[derive(Debug)]
 pub(crate) struct Usage {
     id: u64,
@@ -40,14 +40,14 @@ pub(crate) struct Usage {
     at: Cell<Instant>,
     is_tunnel: Cell<bool>,
     streams: Cell<usize>,
-    /// Where it is in its queue.
+    /// Position in its queue.
     queued: Cell<Standing>,
 }
 
-/// Why a connection had to make room.
+/// Reasons for which a connection had to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
-    /// Its peer has all that one may have.
+    /// The peer has all that one may have.
     Share,
     /// All places are taken.
     Full,
@@ -66,7 +66,7 @@ impl Usage {
         StreamUsage(self.clone())
     }
 
-    /// It only ever moves back.
+    /// Returns its standing, which only ever moves back.
     fn standing(&self, now: Instant) -> Standing {
         let at = if self.streams.get() > 0 { now } else { self.at.get() };
         (self.is_tunnel.get(), at)
@@ -136,8 +136,8 @@ impl<T> Places<T> {
         Some(connection)
     }
 
-    /// Who has most connections, with the one that `comer` is to have: of equals the comer itself, or whose connection would
-    /// go first.
+    /// Finds the address with most connections, with the one that `comer` is to have: of equals the comer itself, or the one
+    /// whose connection would go first.
     fn largest_peer(&mut self, comer: IpAddr, now: Instant) -> Option<IpAddr> {
         let held = |peer, queue: &Queue<T>| queue.len() + usize::from(peer == comer);
         let most = self.peers.iter().map(|(peer, queue)| held(*peer, queue)).max()?;

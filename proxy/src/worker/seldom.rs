@@ -1,12 +1,12 @@
-//! What is worth a line in the log, but not one each time.
+//! Log lines that are worth saying, but not each time.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long nothing more is said.
+/// Time for which nothing more is said.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// One kind of message.
+/// Kind of a message.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom {
     said: Cell<Option<Instant>>,
@@ -14,7 +14,7 @@ pub(crate) struct Seldom {
 }
 
 impl Seldom {
-    /// It has happened again: `None` when that is not to be said now, else how often it went unsaid.
+    /// Takes in another occurrence: `None` when it is not to be said now, else how often it went unsaid.
     pub(crate) fn handle(&self, now: Instant) -> Option<u64> {
         let quiet = self.said.get().is_some_and(|said| now.saturating_duration_since(said) < PAUSE);
         if quiet {

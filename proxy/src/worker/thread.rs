@@ -20,7 +20,7 @@ use crate::tls::TlsSource;
 use crate::tunnel::TunnelStats;
 use crate::{dial, inbound, outbound};
 
-/// What a worker is made with.
+/// Parts that a worker is made with.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) ports: SidecarPorts,
@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub(crate) draining: Draining,
 }
 
-/// What a worker is told.
+/// Command to a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept here from now on.

@@ -22,11 +22,11 @@ use crate::memory::{Memory, Usage};
 use crate::route::Endpoint;
 use crate::upstream::OpenFailure;
 
-/// How many connections in a row may end before their peer has said anything, until those who wait are told.
+/// Number of connections in a row that may end before their peer has said anything, until those who wait are told.
 const STILLBORN: usize = 3;
-/// How long an endpoint that has refused a further connection is asked for none, as long as it serves others.
+/// Time for which an endpoint that has refused a further connection is asked for none, as long as it serves others.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many requests wait at least before those are looked for that have gone.
+/// Number of waiting requests from which on those are looked for that have gone.
 const PRUNE_AT: usize = 256;
 
 /// The connections to one endpoint that the same requests share.
@@ -36,9 +36,9 @@ pub(crate) struct Bundle {
     memory: Rc<Memory>,
     usage: Rc<Usage>,
     state: RefCell<State>,
-    /// Whether any request waits.
+    /// True if any request waits.
     crowded: Cell<bool>,
-    /// Whether places are being given out.
+    /// True while places are being given out.
     serving: Cell<bool>,
     filled: Rc<Notify>,
 }
@@ -50,11 +50,11 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// At how many that wait those are looked for that have gone.
     prune_at: usize,
-    /// How many requests the last connection was allowed.
+    /// Number of requests that the last connection was allowed.
     limit: usize,
-    /// How many connections in a row have ended before their peer said anything.
+    /// Number of connections in a row that have ended before their peer said anything.
     stillborn: usize,
-    /// When a further connection was refused.
+    /// Time at which a further connection was refused.
     refused: Option<Instant>,
 }
 
@@ -88,7 +88,7 @@ impl Bundle {
         &self.endpoint
     }
 
-    /// What its caller uses of the sidecar.
+    /// Returns its caller's usage of the sidecar.
     pub(crate) fn usage(&self) -> &Rc<Usage> {
         &self.usage
     }
@@ -253,7 +253,7 @@ impl State {
         (emptiest.open() < emptiest.limit()).then(|| emptiest.lease())
     }
 
-    /// How many connections are to be begun.
+    /// Returns the number of connections to begin.
     fn missing(&self) -> usize {
         if self.is_refusing() {
             return 0;
@@ -270,7 +270,7 @@ impl State {
         demand.missing()
     }
 
-    /// Whether the endpoint serves what it has, and has just refused more.
+    /// Returns true if the endpoint serves what it has, and has just refused more.
     fn is_refusing(&self) -> bool {
         !self.connections.is_empty() && self.refused.is_some_and(|at| at.elapsed() < PAUSE)
     }

@@ -1,4 +1,4 @@
-//! One connection to an endpoint, and a place on it.
+//! Connection to an endpoint, and a place on it.
 
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
@@ -18,9 +18,10 @@ use crate::leg::{Pipe, Story};
 use crate::route::Reach;
 use crate::upstream::OpenFailure;
 
-/// How long a connection takes new requests, so that the tunnel beneath can be renewed with its certificates.
+/// Time for which a connection takes new requests, so that the tunnel beneath can be renewed with its certificates.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// How many requests an application gets before it has said how many it takes, and how long that is waited for.
+/// Number of requests that an application gets before it has said how many it takes, and the time for which that is
+/// waited for.
 const FIRST: usize = 1;
 const SILENCE: Duration = Duration::from_millis(100);
 
@@ -110,7 +111,7 @@ impl Connection {
         Lease { send: self.send.clone(), connection: self.clone() }
     }
 
-    /// Whether it takes requests at all.
+    /// Returns true if it takes requests at all.
     pub(super) fn is_usable(&self) -> bool {
         let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
         !matches!(ready, Poll::Ready(Err(_))) && self.since.elapsed() < MAX_AGE
@@ -125,25 +126,25 @@ impl Connection {
         self.open.get()
     }
 
-    /// How many its peer takes at once, as far as it has said.
+    /// Returns the number that its peer takes at once, as far as it has said.
     pub(super) fn limit(&self) -> usize {
         let silent = |until: Instant| !self.was_heard() && Instant::now() < until;
         if self.awaited.is_some_and(silent) { FIRST } else { self.send.current_max_send_streams() }
     }
 
-    /// Whether its peer has said anything.
+    /// Returns true if its peer has said anything.
     pub(super) fn was_heard(&self) -> bool {
         self.story.heard.get()
     }
 
-    /// Whether this is the connection with this story.
+    /// Returns true if this is the connection with this story.
     pub(super) fn is_of(&self, story: &Rc<Story>) -> bool {
         Rc::ptr_eq(&self.story, story)
     }
 }
 
 impl Lease {
-    /// What is known of the connection.
+    /// Returns the story of the connection.
     pub(in crate::http2) fn story(&self) -> Rc<Story> {
         self.connection.story.clone()
     }
@@ -161,7 +162,7 @@ impl Lease {
         self.send.send_request(head, ended)
     }
 
-    /// What it means that no request could begin.
+    /// Judges that no request could begin.
     pub(in crate::http2) fn refused(&self, error: &h2::Error) -> Failure {
         if self.connection.story.speaks_http1.get() {
             Failure::Http1

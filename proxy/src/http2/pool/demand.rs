@@ -1,11 +1,11 @@
-//! How many connections are to be begun for the requests that wait. Pure.
+//! Demand for connections by the requests that wait. Pure.
 
 use crate::http2::{CONNECTIONS_PER_ENDPOINT, STREAMS_PER_CONNECTION};
 
-/// How many connections to one endpoint come up at the same time, once it has shown that it takes any.
+/// Number of connections to one endpoint that come up at the same time, once it has shown that it takes any.
 const AT_ONCE: usize = 4;
 
-/// What there is for the requests that wait.
+/// Supply and demand of the requests that wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
     /// Requests that wait.
@@ -16,12 +16,12 @@ pub(super) struct Demand {
     pub(super) connecting: usize,
     /// Places on connections that are up, but whose peer has not said yet how many it takes.
     pub(super) expected: usize,
-    /// How many requests a connection to this endpoint has carried so far as its peer knows.
+    /// Number of requests that a connection to this endpoint has carried so far as its peer knows.
     pub(super) per_connection: usize,
 }
 
 impl Demand {
-    /// How many more connections to begin.
+    /// Returns the number of further connections to begin.
     pub(super) fn missing(self) -> usize {
         let each = self.per_connection.clamp(1, STREAMS_PER_CONNECTION);
         let coming = self.expected + self.connecting * each;

@@ -12,13 +12,13 @@ use reader::Reader;
 
 /// The largest table that a peer may use, as long as our SETTINGS do not say otherwise.
 const TABLE: usize = 4096;
-/// What an entry counts beside its octets.
+/// Size of an entry beside its octets.
 const OVERHEAD: usize = 32;
 
 /// A field that crate h2 takes for a stream error wherever it stands (RFC 9113, section 8.2.2).
 const FORBIDDEN: &[u8] = b"te";
 
-/// What a name may be followed by.
+/// Kind of a name, by the values that may follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Field,
@@ -47,25 +47,25 @@ struct Entry {
     sound: bool,
 }
 
-/// What a block does to the table.
+/// Step of a block on the table.
 #[derive(Debug)]
 enum Step {
     Resize(Range<usize>),
     Insert {
-        /// Where it stands in the block, and where its name does.
+        /// Ranges in the block of the whole step and of its name.
         whole: Range<usize>,
         name: Range<usize>,
         value: usize,
         entry: Entry,
-        /// Whether the table keeps it.
+        /// True if the table keeps it.
         fits: bool,
     },
 }
 
-/// What a block holds.
+/// Content of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Whether every name and value may stand in a message.
+    /// True if every name and value may stand in a message.
     pub(super) sound: bool,
     /// The size of its list of fields (RFC 9113, section 6.5.2).
     pub(super) size: usize,
@@ -208,7 +208,7 @@ impl Name {
 }
 
 impl Kind {
-    /// Whether this may be the value of such a field.
+    /// Returns true if this may be the value of such a field.
     fn takes(self, value: &[u8]) -> bool {
         match self {
             Self::Field => value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)),

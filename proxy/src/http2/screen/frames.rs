@@ -11,7 +11,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::fields::Fields;
 use crate::http2::MAX_FRAME;
 
-/// What a client says first.
+/// Length of a client's preface.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 const HEAD: usize = 9;
 const DATA: u8 = 0;
@@ -21,12 +21,12 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
-/// How many frames pass together.
+/// Number of frames that pass together.
 const FRAMES: usize = 64;
 /// The longest row of frames of one block that is waited for.
 const MAX_BLOCK: usize = 1024 * 1024;
 
-/// Who is at the other end.
+/// Peer at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A client of the workload's: its requests are judged, but not their size.
@@ -35,38 +35,38 @@ pub(crate) enum Peer {
     Application,
     /// Another sidecar: it has judged.
     Sidecar {
-        /// Whether it is the one that sends requests.
+        /// True if it is the one that sends requests.
         calls: bool,
     },
 }
 
-/// Why a message does not pass.
+/// Reasons for which a message does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It has a field that may not stand in one.
+    /// The message has a field that may not stand in one.
     Malformed,
-    /// Its fields are too many or too long.
+    /// The message's fields are too many or too long.
     TooLarge,
 }
 
-/// What was found of a direction so far.
+/// Frames of one direction.
 #[derive(Debug)]
 pub(super) struct Frames {
     peer: Peer,
     fields: Fields,
-    /// How large the fields of a message may be.
+    /// Largest size of a message's fields.
     limit: usize,
-    /// How much passes before the next head of a frame.
+    /// Number of bytes that pass before the next head of a frame.
     skip: usize,
-    /// What cannot be passed on before more has come.
+    /// Bytes that cannot be passed on before more has come.
     held: BytesMut,
-    /// What may pass, with the number of frames in it.
+    /// Bytes that may pass, with the number of frames in them.
     passed: VecDeque<(Bytes, usize)>,
-    /// Whether it cannot be followed any more, and passes as it is.
+    /// True if it cannot be followed any more, and passes as it is.
     lost: bool,
 }
 
-/// One frame's head.
+/// Head of a frame.
 #[derive(Clone, Copy)]
 struct Head {
     length: usize,
@@ -79,7 +79,7 @@ struct Head {
 struct Block {
     head: Head,
     fragment: Bytes,
-    /// Where the next frame begins.
+    /// Offset of the next frame.
     end: usize,
     frames: usize,
 }
@@ -101,7 +101,7 @@ impl Frames {
         }
     }
 
-    /// What may pass next, and how many frames begin with it.
+    /// Returns the bytes that may pass next, and the number of frames that begin in them.
     pub(super) fn pass(&mut self) -> Option<(Bytes, usize)> {
         self.passed.pop_front()
     }
@@ -167,12 +167,12 @@ impl Frames {
         }
     }
 
-    /// Whether what the peer says is judged here.
+    /// Returns true if the peer's messages are judged here.
     fn judges(&self) -> bool {
         !matches!(self.peer, Peer::Sidecar { .. })
     }
 
-    /// What passes instead of this block, if anything, and the size of what it says.
+    /// Judges a block; returns the bytes that pass instead of it, if any, and the size of its fields.
     fn judge(&mut self, block: &Block, condemn: &mut impl FnMut(u32, Cause)) -> (Option<Bytes>, usize) {
         let Some(found) = self.fields.read(&block.fragment) else {
             self.lost = true;

@@ -2,7 +2,7 @@
 //!
 //! It is canonical: codes of one length are consecutive, in the order of their symbols, so the lengths say all.
 
-/// How many bits each octet's code has.
+/// Number of bits of each octet's code.
 #[rustfmt::skip]
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
@@ -27,9 +27,9 @@ const LONGEST: usize = 30;
 struct Codes {
     /// The first code of each length.
     first: [u64; LONGEST + 1],
-    /// One behind the last code of each length.
+    /// Codes one behind the last of each length.
     limit: [u64; LONGEST + 1],
-    /// Where in `symbols` those of each length begin.
+    /// Offsets in `symbols` of those of each length.
     offset: [usize; LONGEST + 1],
     symbols: [u16; EOS + 1],
     /// The octet whose code is at the beginning of these eight bits, and its length; 0 where it is longer.

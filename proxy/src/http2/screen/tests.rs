@@ -22,7 +22,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What a client of crate h2 makes of these blocks as answers to its requests.
+/// Returns the results of a client of crate h2 that gets these blocks as answers to its requests.
 pub(super) fn answers(blocks: Vec<Vec<u8>>) -> Vec<Result<Response<()>, h2::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! What the peer's frames do.
+//! Effects of the peer's frames.
 
 use std::rc::Rc;
 

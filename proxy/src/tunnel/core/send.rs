@@ -1,4 +1,4 @@
-//! What the handles of a stream do.
+//! Effects of a stream's handles.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,11 +9,11 @@ use super::{Core, INITIAL_WINDOW, MAX_WINDOW, OUTPUT_LIMIT};
 use crate::tunnel::error::StreamError;
 use crate::tunnel::frame::{DATA_SENT, ResetCode, StreamId, encode};
 
-/// How much one call sends at most, so that streams take turns.
+/// Bytes that one call sends at most, so that streams take turns.
 const TURN: usize = 4 * DATA_SENT;
 
 impl Core {
-    /// How much can be sent now; waits for credit and for room in the output.
+    /// Waits for credit and for room in the output; returns the bytes that can be sent now.
     pub(in crate::tunnel) fn poll_room(
         &mut self,
         id: StreamId,

@@ -1,4 +1,4 @@
-//! One stream's state.
+//! State of one stream.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -9,21 +9,21 @@ use bytes::{Bytes, BytesMut};
 use super::INITIAL_WINDOW;
 use crate::tunnel::frame::ResetCode;
 
-/// How many pieces wait for a reader before small ones are joined.
+/// Number of pieces that wait for a reader before small ones are joined.
 const MANY: usize = 16;
-/// What a small piece is.
+/// Size of a small piece.
 const SMALL: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// Where in the tunnel's output the stream begins.
+    /// Offset in the tunnel's output at which the stream begins.
     pub(super) opened_at: u64,
     /// Both directions were ended by one side.
     pub(super) reset: Option<ResetCode>,
-    /// Why, in the words of the other side.
+    /// Reason, in the words of the other side.
     pub(super) reason: Option<Rc<str>>,
 
-    /// How much the peer lets us send.
+    /// Bytes that the peer lets us send.
     pub(super) credit: u32,
     /// We have said END.
     pub(super) finished: bool,
@@ -33,13 +33,13 @@ pub(super) struct State {
     pub(super) sender: Option<Waker>,
 
     pub(super) inbox: VecDeque<Bytes>,
-    /// How much the peer may have in flight or unread here.
+    /// Bytes that the peer may have in flight or unread here.
     pub(super) window: u32,
-    /// How much of that it has left.
+    /// Bytes of that which it has left.
     pub(super) allowed: u32,
-    /// Whether the reader has taken everything since credit was last returned.
+    /// True if the reader has taken everything since credit was last returned.
     pub(super) drained: bool,
-    /// How much was read and not returned as credit.
+    /// Bytes that were read and not returned as credit.
     pub(super) unreturned: u32,
     /// The peer has said END.
     pub(super) ended: bool,
@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    /// Whether nobody here holds it and nothing more is said about it.
+    /// Returns true if nobody here holds it and nothing more is said about it.
     pub(super) fn is_over(&self, tunnel_dead: bool) -> bool {
         let held = !self.sender_gone || !self.receiver_gone;
         !held && (tunnel_dead || self.reset.is_some() || (self.finished && self.ended))

@@ -18,7 +18,7 @@ impl<'a> Reader<'a> {
         self.block.get(self.at).copied()
     }
 
-    /// How far the block was read.
+    /// Returns the position in the block.
     pub(super) fn at(&self) -> usize {
         self.at
     }
