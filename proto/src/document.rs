@@ -1,5 +1,5 @@
-//! What people write down of a mesh and apply: one document per object, in the shape of Kubernetes' (`apiVersion`, `kind`,
-//! `metadata`, `spec`).
+//! Documents that people write of a mesh and apply: one document per object, in the shape of Kubernetes' (`apiVersion`,
+//! `kind`, `metadata`, `spec`).
 //!
 //! The types here are the only grammar: readers, the JSON Schema and what is written out all follow from them. A field
 //! that is not known is refused by name, never ignored; so a control plane never guesses what a newer client meant. On
@@ -37,7 +37,7 @@ pub enum Document {
     Service(ServiceDocument),
 }
 
-/// What a document is about: no two documents of one `apply` may be about the same.
+/// Subject of a document: no two documents of one `apply` may have the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DocumentId {
     /// The network of this name.
@@ -46,7 +46,7 @@ pub enum DocumentId {
     Service(NetworkName, crate::types::ServiceName),
 }
 
-/// Why a text is not a document.
+/// Reasons for which a text is not a document.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// Not of a kind that is known here.
@@ -64,9 +64,9 @@ pub enum DocumentError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct FieldError {
-    /// Where it is, such as `spec.ports[1].port`.
+    /// Path of the field, such as `spec.ports[1].port`.
     pub path: String,
-    /// What is wrong and what to do.
+    /// Cause and remedy.
     pub reason: String,
 }
 
@@ -103,7 +103,7 @@ impl Document {
         serde_json::to_string(self)
     }
 
-    /// Whether the fields go together.
+    /// Checks that the fields go together.
     ///
     /// # Errors
     /// Names the field that does not.
@@ -114,7 +114,7 @@ impl Document {
         }
     }
 
-    /// What it is about.
+    /// Returns the object that the document describes.
     #[must_use]
     pub fn id(&self) -> DocumentId {
         match self {
@@ -141,7 +141,7 @@ impl NetworkSnapshot {
 }
 
 impl DocumentId {
-    /// Its kind.
+    /// Returns the object's kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -158,7 +158,7 @@ impl DocumentId {
         }
     }
 
-    /// Its name.
+    /// Returns the object's name.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {

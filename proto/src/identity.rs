@@ -1,4 +1,4 @@
-//! Who a peer is: SPIFFE identities and how TLS checks them.
+//! Identities of peers (SPIFFE) and their verification in TLS.
 
 mod id;
 mod serial;

@@ -1,4 +1,4 @@
-//! What a mesh consists of, as every part sees it. Wire messages become these in [`crate::wire`], once.
+//! Resources of a mesh, as every part sees them. Wire messages become these in [`crate::wire`], once.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -13,23 +13,23 @@ use crate::types::{
 /// An overlay network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// Its name, unique in the mesh.
+    /// Name, unique in the mesh.
     pub name: NetworkName,
     /// The hosts that may carry it.
     pub hosts: Hosts,
-    /// Its addresses.
+    /// Prefix of the network's IPv4 addresses.
     pub subnet: Subnet,
-    /// Its VXLAN network identifier, unique in the mesh.
+    /// VXLAN network identifier, unique in the mesh.
     pub vni: Vni,
     /// The inner MTU in bytes; `None` takes what fits into the underlay's of every host, with the VXLAN headers (50 bytes
     /// over IPv4).
     pub mtu: Option<Mtu>,
-    /// What becomes of packets to the world outside.
+    /// Treatment of packets to the world outside.
     pub egress: Egress,
-    /// Its IPv6 addresses, each made from an IPv4 one; `None`: it has none.
+    /// Prefix of the network's IPv6 addresses, each made from an IPv4 one; `None`: it has none.
     pub subnet6: Option<Subnet6>,
-    /// Whose calls its services take that say nothing else; `None`: nobody has chosen, as in networks from before there
-    /// was a choice.
+    /// Callers that its services accept unless they say otherwise; `None`: nobody has chosen, as in networks from
+    /// before there was a choice.
     pub mtls: Option<Mtls>,
 }
 
@@ -40,13 +40,13 @@ impl Network {
         nets.into_iter().flatten()
     }
 
-    /// Whose calls its services take that say nothing else.
+    /// Returns the callers that its services accept unless they say otherwise.
     #[must_use]
     pub fn mtls(&self) -> Mtls {
         self.mtls.unwrap_or(Mtls::Permissive)
     }
 
-    /// What there is to decide, in words for whoever runs the mesh; `None` once somebody has.
+    /// Describes the decision that is still open, in words for whoever runs the mesh; `None` once somebody has decided.
     #[must_use]
     pub fn undecided(&self) -> Option<String> {
         let name = &self.name;
@@ -74,13 +74,13 @@ impl Network {
     }
 }
 
-/// What becomes of a network's packets to addresses outside it.
+/// Treatment of a network's packets to addresses outside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Egress {
-    /// They leave through the host that the workload runs on, with the host's address.
+    /// Packets leave through the host that the workload runs on, with the host's address.
     #[default]
     Allow,
-    /// They are refused at once with ICMP "administratively prohibited" (RFC 1812, section 5.2.7.1).
+    /// Packets are refused at once with ICMP "administratively prohibited" (RFC 1812, section 5.2.7.1).
     Deny,
 }
 
@@ -100,7 +100,7 @@ impl Egress {
         if denied { Self::Deny } else { Self::Allow }
     }
 
-    /// Whether nothing may leave.
+    /// Returns true if nothing may leave.
     #[must_use]
     pub const fn is_denied(self) -> bool {
         matches!(self, Self::Deny)
@@ -110,11 +110,11 @@ impl Egress {
 /// A host of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its name, unique in the mesh.
+    /// Name, unique in the mesh.
     pub name: NodeName,
-    /// Where its VXLAN packets are sent to.
+    /// Destination address of its VXLAN packets.
     pub underlay: UnderlayAddr,
-    /// What its ways to the other hosts allow inside a tunnel, as far as that is known.
+    /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
     pub mtu: Option<Mtu>,
 }
 
@@ -130,18 +130,18 @@ pub struct Block {
 /// A service: a name and an address in front of instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its name, unique in the network.
+    /// Name, unique in the network.
     pub name: ServiceName,
     /// The hosts that may run its instances, as far as they may carry the network; only a document says so.
     pub hosts: Hosts,
-    /// Its virtual address.
+    /// Virtual address.
     pub vip: OverlayIp,
     /// The ports that its document declares or, without one, that any of its instances offers, sorted by number and
     /// transport.
     pub ports: Vec<ServicePort>,
-    /// Whether a document declares it: then it is there without instances too.
+    /// True if a document declares it: then it is there without instances too.
     pub declared: bool,
-    /// Whose calls its ports take that say nothing else; `None`: as its network says.
+    /// Callers that its ports accept unless they say otherwise; `None`: as its network says.
     pub mtls: Option<Mtls>,
     /// The instances outside every network.
     pub external: External,
@@ -172,13 +172,13 @@ impl Service {
         self.external.instances.iter().filter(move |_| known).map(move |instance| instance.serving(port.0))
     }
 
-    /// Whose calls its ports take in `network`, unless they say something else.
+    /// Returns the callers that its ports accept in `network`, unless a port says otherwise.
     #[must_use]
     pub fn mtls_in(&self, network: &Network) -> Mtls {
         self.mtls.unwrap_or(network.mtls())
     }
 
-    /// Whose calls this port takes in `network`.
+    /// Returns the callers that this port accepts in `network`.
     #[must_use]
     pub fn port_mtls_in(&self, network: &Network, port: (Port, Transport)) -> Mtls {
         self.port(port).and_then(|port| port.mtls).unwrap_or(self.mtls_in(network))
@@ -188,28 +188,28 @@ impl Service {
 /// A workload: one network namespace with an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Its name, unique in the network.
+    /// Name, unique in the network.
     pub name: WorkloadName,
     /// The network it is attached to.
     pub network: NetworkName,
     /// The host it runs on.
     pub node: NodeName,
-    /// Its address.
+    /// Address in the network.
     pub address: OverlayIp,
-    /// Its interface's Ethernet address.
+    /// Ethernet address of the interface.
     pub mac: MacAddr,
     /// The service it is an instance of.
     pub service: Option<ServiceName>,
     /// The ports it offers; empty without a service.
     pub ports: Vec<ServicePort>,
-    /// Whether a sidecar accepts tunnels for it.
+    /// True if a sidecar accepts tunnels for it.
     pub sidecar: bool,
-    /// Whether new calls may be sent to it: its listening sockets are there and it is not ending. Its
-    /// namespace and interface exist either way.
+    /// True if new calls may be sent to it: its listening sockets are there and it is not ending. Namespace and
+    /// interface exist either way.
     pub ready: bool,
-    /// Its share of its service's new work.
+    /// Share of its service's new work.
     pub weight: Weight,
-    /// Its further names in the network.
+    /// Further names in the network.
     pub aliases: Aliases,
 }
 
@@ -217,7 +217,7 @@ impl Workload {
     /// The number of ports that one may offer.
     pub const MOST_PORTS: usize = 64;
 
-    /// Whether its service may send it new work: it is ready and not drained.
+    /// Returns true if its service may send it new work: it is ready and not drained.
     #[must_use]
     pub fn takes_work(&self) -> bool {
         self.ready && !self.weight.is_drained()
@@ -227,7 +227,7 @@ impl Workload {
 /// Everything that concerns one network at one generation. Immutable; published whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSnapshot {
-    /// When in the store's history this is.
+    /// Position in the store's history.
     pub generation: Generation,
     /// The network itself.
     pub network: Network,
@@ -246,7 +246,8 @@ pub struct NetworkSnapshot {
 }
 
 impl NetworkSnapshot {
-    /// Whose calls a workload's ports take that say nothing else: as its service says, or its network.
+    /// Returns the callers that a workload's ports accept unless they say otherwise: as its service says, or its
+    /// network.
     #[must_use]
     pub fn mtls_of(&self, workload: &Workload) -> Mtls {
         self.service_of(workload).map_or(self.network.mtls(), |service| service.mtls_in(&self.network))
@@ -269,7 +270,7 @@ impl NetworkSnapshot {
         self.services.iter().find(|service| service.name == *name)
     }
 
-    /// Whether both say the same, whatever their generations are.
+    /// Returns true if both say the same, whatever their generations are.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self.network == other.network

@@ -1,4 +1,4 @@
-//! What agent and sidecar say to each other: messages and descriptors over one unix stream socket.
+//! Protocol between agent and sidecar: messages and descriptors over one unix stream socket.
 //!
 //! The sidecar connects to `<run-dir>/channel/sidecar.sock` and says [`Hello`]; the agent answers with listeners (unless
 //! the sidecar has them), an identity and a configuration, and again whenever one changes; of a configuration in which
@@ -38,11 +38,11 @@ pub const MARK: u32 = 0x0005_ea1a;
 /// The ports that a sidecar listens on in its workload's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SidecarPorts {
-    /// Where the workload's own calls are redirected to.
+    /// Port that the workload's own calls are redirected to.
     pub outbound: u16,
-    /// Where calls from outside that come without a tunnel are redirected to.
+    /// Port that calls from outside without a tunnel are redirected to.
     pub inbound: u16,
-    /// Where tunnels from other sidecars arrive.
+    /// Port at which tunnels from other sidecars arrive.
     pub tunnel: u16,
 }
 
@@ -53,13 +53,13 @@ impl Default for SidecarPorts {
 }
 
 impl SidecarPorts {
-    /// Whether a workload cannot offer `port` because its sidecar listens there.
+    /// Returns true if a workload cannot offer `port` because its sidecar listens there.
     #[must_use]
     pub fn has(self, port: &ServicePort) -> bool {
         port.protocol.transport() == Transport::Tcp && self.contains(port.port.get())
     }
 
-    /// Whether `port` is one of the sidecar's own.
+    /// Returns true if `port` is one of the sidecar's own.
     #[must_use]
     pub fn contains(self, port: u16) -> bool {
         [self.outbound, self.inbound, self.tunnel].contains(&port)
@@ -82,10 +82,10 @@ pub enum Up {
     Drained,
 }
 
-/// What a sidecar has counted, and what it has trouble with now.
+/// Counters of a sidecar and the endpoints it has trouble with now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
-    /// Its series.
+    /// Metric families.
     pub families: Vec<Family>,
     /// Endpoints at which the newest attempts failed.
     pub troubles: Vec<EndpointTrouble>,
@@ -94,17 +94,17 @@ pub struct Measured {
 /// An endpoint at which the newest attempts failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointTrouble {
-    /// Its address in the network.
+    /// Address in the network.
     pub address: IpAddr,
-    /// Why the newest one failed, in the words of metrics.
+    /// Cause of the newest failure, in the words of metrics.
     pub reason: String,
-    /// How many failed since one last succeeded.
+    /// Number of failures since the last success.
     pub failures: u64,
-    /// How long ago the first of them failed, in whole seconds on the wire.
+    /// Time since the first of them failed, in whole seconds on the wire.
     pub lasting: Duration,
 }
 
-/// Who connects.
+/// Introduction of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The workload it serves.
@@ -113,9 +113,9 @@ pub struct Hello {
     pub network: NetworkName,
     /// The sidecar's version.
     pub version: String,
-    /// Whether it has its listeners already.
+    /// True if it has its listeners already.
     pub has_listeners: bool,
-    /// Whether it knows [`Down::Leave`].
+    /// True if it knows [`Down::Leave`].
     pub leaves: bool,
     /// Says that the sidecar knows [`Down::Change`].
     pub follows: bool,
@@ -126,9 +126,9 @@ pub struct Hello {
 pub enum Down {
     /// The listening sockets.
     Listeners(Listeners),
-    /// Who the sidecar is from now on.
+    /// Identity of the sidecar from now on.
     Identity(Identity),
-    /// What it works by from now on.
+    /// Configuration from now on.
     Config(Box<Config>),
     /// Another configuration, by its difference from the one before.
     Change(Change),
@@ -136,13 +136,13 @@ pub enum Down {
     Collect,
     /// No new work; end when the work in progress is done, at most after this long.
     Drain {
-        /// How long work in progress may take.
+        /// Limit for work in progress.
         deadline: Duration,
     },
     /// Another sidecar takes what is new from now on; what runs goes on here, with new identities and configurations, and
     /// connections between two requests stay. End when it is done, at most after this long.
     Leave {
-        /// How long work in progress may take.
+        /// Limit for work in progress.
         deadline: Duration,
     },
 }
@@ -184,7 +184,7 @@ impl TryFrom<Vec<OwnedFd>> for Listeners {
 /// A certificate, its key and whom to trust.
 #[derive(Debug)]
 pub struct Identity {
-    /// Whom the certificate names.
+    /// Name in the certificate.
     pub spiffe_id: SpiffeId,
     /// The chain, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
@@ -192,7 +192,7 @@ pub struct Identity {
     pub roots: Vec<CertificateDer<'static>>,
     /// The private key; travels as sealed memory, never as bytes of a message.
     pub key: PrivateKeyDer<'static>,
-    /// When the certificate ends.
+    /// End of the certificate's validity.
     pub not_after: SystemTime,
 }
 
@@ -207,7 +207,7 @@ pub struct Change {
     pub change: Told<NetworkChange>,
 }
 
-/// What a sidecar works by.
+/// Configuration that a sidecar works by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Grows with every configuration that one agent process sends to one sidecar.
@@ -216,6 +216,6 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// The sidecar's own workload.
     pub workload: Workload,
-    /// Its network, as this host knows it (what ended here is already gone from it).
+    /// Its network's snapshot, as this host knows it (without anything that has ended here).
     pub network: Told,
 }

@@ -44,7 +44,7 @@ impl TokenSecret {
         Self(random)
     }
 
-    /// What control keeps of it. 160 random bits need no slow hash.
+    /// Returns the hash that control keeps. 160 random bits need no slow hash.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
@@ -73,9 +73,9 @@ impl FromStr for TokenSecret {
 /// A join token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinToken {
-    /// Its public name: 8 base-32 characters.
+    /// Public name: 8 base-32 characters.
     pub id: String,
-    /// What proves it.
+    /// Secret that proves it.
     pub secret: TokenSecret,
     /// The authority that made it.
     pub pin: Pin,
@@ -86,7 +86,7 @@ pub struct JoinToken {
 #[error("the join token is malformed (it reads slt1.ID.SECRET.PIN, as `sealane token create` prints it)")]
 pub struct ParseTokenError;
 
-/// Whether a text may be a token's public name.
+/// Returns true if a text may be a token's public name.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())

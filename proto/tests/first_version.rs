@@ -1,4 +1,4 @@
-//! What the first version said on the wire, byte by byte: read as it was meant, and answered in words that it reads.
+//! Messages of the first version, byte by byte: read as they were meant, and answered in words that it reads.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use prost::Message;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// What two hosts' clocks said at about the same moment.
+/// Times that two hosts' clocks showed at about the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockPair {
     /// The one that is asked about.
@@ -16,7 +16,7 @@ impl ClockPair {
     /// Clocks that differ by less may as well differ by how long a message took.
     pub const TOLERATED: Duration = Duration::from_secs(30);
 
-    /// How far apart they are.
+    /// Returns the difference between the two clocks.
     #[must_use]
     pub fn difference(&self) -> Duration {
         let behind = self.reference.duration_since(self.clock);
@@ -30,7 +30,7 @@ impl ClockPair {
         if self.clock < self.reference { -difference } else { difference }
     }
 
-    /// Whether they are further apart than can be explained by the time that messages take.
+    /// Returns true if the difference cannot be explained by the time that messages take.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.difference() > Self::TOLERATED

@@ -17,12 +17,12 @@ use tonic::transport::{Channel, Endpoint};
 use crate::identity::{Expected, PeerVerifier, Principal, Trust};
 use crate::resource::ControlAddr;
 
-/// How long connecting and the TLS handshake may take together.
+/// Limit for connecting and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a silent connection is asked for a sign of life, and how long the answer may take.
+/// Interval of keepalives on a silent connection, and the limit for the answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(6));
 
-/// Why there is no connection.
+/// Reasons for which there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answers at the unix socket.
@@ -30,7 +30,7 @@ pub enum ConnectError {
     Unix {
         /// The socket.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// Nobody answers at the address, or not in time.
@@ -38,15 +38,15 @@ pub enum ConnectError {
     Tcp {
         /// The address.
         address: ControlAddr,
-        /// What went wrong.
+        /// Underlying error.
         source: io::Error,
     },
-    /// It answers, but TLS fails: another authority, an expired certificate, a clock that is off.
+    /// Control answers, but TLS fails: another authority, an expired certificate, a clock that is off.
     #[error("no secure connection to control at {address}: {source}")]
     Tls {
         /// The address.
         address: ControlAddr,
-        /// What TLS said.
+        /// Error of TLS.
         source: io::Error,
     },
     /// TLS stands, but HTTP/2 does not.
@@ -54,7 +54,7 @@ pub enum ConnectError {
     Http {
         /// The address.
         address: ControlAddr,
-        /// What went wrong.
+        /// Underlying error.
         source: tonic::transport::Error,
     },
     /// The own identity cannot be used.
@@ -62,7 +62,7 @@ pub enum ConnectError {
     Identity(#[source] rustls::Error),
 }
 
-/// What a host shows to control, and whom it trusts.
+/// Certificate and key that a host shows to control, and the roots that it trusts.
 #[derive(Debug)]
 pub struct TlsIdentity {
     /// The chain, leaf first.

@@ -1,19 +1,19 @@
-//! How a stream to control ended, in words for people and as a reason to wait.
+//! Endings of a stream to control, in words for people and as a reason to wait.
 
 use sealane_base::text::one_line;
 
 use crate::resource::ControlAddr;
 
-/// How much is shown of a reason that control gives.
+/// Length to which a reason that control gives is shown.
 pub(super) const LONGEST_REASON: usize = 2_048;
 
-/// How a stream ended.
+/// Ending of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     pub(super) reason: String,
-    /// Whether control wants nothing of this host.
+    /// True if control wants nothing of this host.
     pub(super) refused: bool,
-    /// Whether another agent has taken this host's place.
+    /// True if another agent has taken this host's place.
     pub(super) displaced: bool,
 }
 

@@ -18,7 +18,7 @@ use crate::token::{JoinToken, Pin};
 use crate::types::TrustDomain;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, v1};
 
-/// What a host has after joining, beside the key that it made itself.
+/// Result of joining, beside the key that the host made itself.
 #[derive(Clone, Debug)]
 pub struct Joined {
     /// The mesh.
@@ -29,7 +29,7 @@ pub struct Joined {
     pub roots: Vec<CertificateDer<'static>>,
 }
 
-/// Why a host could not join.
+/// Reasons for which a host could not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// No connection, or to a control plane that the token was not made by.
@@ -38,21 +38,21 @@ pub enum JoinError {
     /// Control says no; its text says why.
     #[error("control at {address} refuses node {node}: {reason}")]
     Refused {
-        /// Where control is.
+        /// Address of control.
         address: ControlAddr,
-        /// Who wanted to join.
+        /// Name of the host that wanted to join.
         node: String,
         /// Control's words.
         reason: String,
-        /// Whether trying again unchanged may help (control was not ready).
+        /// True if trying again unchanged may help (control was not ready).
         retry: bool,
     },
     /// An answer that makes no sense.
     #[error("control at {address} answered the join with {what}")]
     Answer {
-        /// Where control is.
+        /// Address of control.
         address: ControlAddr,
-        /// What is wrong with the answer.
+        /// Fault of the answer.
         what: String,
     },
     /// The roots of the answer are none.
@@ -61,7 +61,7 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// Whether trying again unchanged may help.
+    /// Returns true if trying again unchanged may help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -111,7 +111,8 @@ pub async fn join(
     accept(answer).map_err(|what| JoinError::Answer { address: address.clone(), what })
 }
 
-/// Whether a handshake ended because the connection did: control has much to do. What TLS itself refuses stays so.
+/// Returns true if a handshake ended because the connection did: control has much to do. What TLS itself refuses stays
+/// so.
 fn is_lost(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)

@@ -27,7 +27,7 @@ use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Control that comes back has its hosts back within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long to wait when another agent has taken this host's place: it holds that, and has reasons of its own.
+/// Pause when another agent has taken this host's place: it holds that, and has reasons of its own.
 const DISPLACED_WAIT: Duration = Duration::from_secs(30);
 /// A stream that lasted so long was a success: what follows it begins again.
 const LASTING: Duration = Duration::from_secs(2);
@@ -44,26 +44,26 @@ pub struct LinkReport {
     pub workloads: Vec<Workload>,
 }
 
-/// What the owner feeds.
+/// Inputs that the owner feeds.
 #[derive(Debug)]
 pub struct LinkInputs {
-    /// Where control is; tried one after another.
+    /// Addresses of control; tried one after another.
     pub addresses: Vec<ControlAddr>,
     /// The node's identity, renewed from time to time; each connection takes the newest.
     pub identity: watch::Receiver<Arc<TlsIdentity>>,
     /// This host's workloads.
     pub report: watch::Receiver<Arc<LinkReport>>,
-    /// What every data plane of this host works by.
+    /// Generations that every data plane of this host works by.
     pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,
     /// The networks as control last said: told to a control plane of another epoch.
     pub carried: watch::Receiver<Carried>,
-    /// Where this host is.
+    /// Underlay address of this host.
     pub underlay: UnderlayAddr,
-    /// What its ways to the other hosts allow inside a tunnel, as far as that is known.
+    /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The program's version.
     pub version: String,
-    /// Where the host serves its metrics, on its underlay address.
+    /// Port of the host's metrics, on its underlay address.
     pub metrics_port: u16,
 }
 
@@ -73,34 +73,34 @@ pub type Carried = BTreeMap<NetworkName, Arc<NetworkSnapshot>>;
 /// A workload that control did not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Its network.
+    /// Network of the workload.
     pub network: NetworkName,
-    /// Its name.
+    /// Name of the workload.
     pub workload: WorkloadName,
-    /// Why, in control's words.
+    /// Reason, in control's words.
     pub reason: String,
 }
 
-/// What happened on the stream.
+/// Events of the stream.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// Connected and welcomed; calls can be made on this channel until [`LinkEvent::Down`].
     Up {
         /// For unary calls.
         channel: Channel,
-        /// Where control was found.
+        /// Address at which control was found.
         address: ControlAddr,
         /// The mesh's roots as of now (DER).
         roots: Vec<Vec<u8>>,
     },
     /// The stream broke, or could not be made; the next try comes by itself.
     Down {
-        /// Why.
+        /// Reason.
         reason: String,
-        /// Whether control wants nothing of this host: it was removed, or control does not know it.
+        /// True if control wants nothing of this host: it was removed, or control does not know it.
         refused: bool,
     },
-    /// What control's clock and this host's said at about the same moment.
+    /// Times that control's clock and this host's showed at about the same moment.
     Clocks(ClockPair),
     /// The hosts of this host's networks that control has lost, and since when, where it knows.
     Lost(BTreeMap<NodeName, Option<SystemTime>>),
@@ -112,7 +112,7 @@ pub enum LinkEvent {
     Reported {
         /// [`LinkReport::version`].
         version: u64,
-        /// What was not accepted.
+        /// Workloads that were not accepted.
         refused: Vec<Rejection>,
     },
     /// Every connected host works by what this report led to.
@@ -167,7 +167,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// One stream from connecting to its end; says how it ended and whether control welcomed us.
+    /// Runs one stream from connecting to its end; returns its ending and true if control welcomed us.
     async fn run(mut self, provider: &Arc<CryptoProvider>) -> (Ending, bool) {
         let identity = self.inputs.identity.borrow_and_update().clone();
         let channel = match control_channel(self.address, &identity, provider).await {
@@ -344,7 +344,7 @@ impl Session<'_> {
     }
 }
 
-/// What this stream has sent so far.
+/// Messages that this stream has sent so far.
 struct Progress {
     heartbeat: tokio::time::Interval,
     reported: u64,

@@ -1,4 +1,4 @@
-//! Which kinds of documents there are.
+//! Kinds of documents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ pub enum Kind {
     Service,
 }
 
-/// Why a document's kind is not known.
+/// Reasons for which a document's kind is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// A field is missing or empty.
@@ -49,7 +49,7 @@ pub enum KindError {
     ApiVersion {
         /// As it was written.
         given: String,
-        /// What it is like.
+        /// Nearest known word.
         nearest: Option<String>,
     },
     /// Another kind.
@@ -57,13 +57,13 @@ pub enum KindError {
     Kind {
         /// As it was written.
         given: String,
-        /// What it is like.
+        /// Nearest known word.
         nearest: Option<String>,
     },
 }
 
 impl KindError {
-    /// Whether the field `kind` is the wrong one, not `apiVersion`.
+    /// Returns true if the field `kind` is the wrong one, not `apiVersion`.
     #[must_use]
     pub fn is_of_kind(&self) -> bool {
         match self {
@@ -94,7 +94,7 @@ impl Kind {
         }
     }
 
-    /// What documents say that have this version and kind.
+    /// Finds the kind of a document by its version and kind.
     ///
     /// # Errors
     /// When there is no such kind; names the nearest one.

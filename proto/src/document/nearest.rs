@@ -1,6 +1,6 @@
-//! What somebody may have meant.
+//! Guesses of the word that somebody meant.
 
-/// How like two words must be, from 0 to 1 (Jaro-Winkler).
+/// Least likeness of two words, from 0 to 1 (Jaro-Winkler).
 const LIKE: f64 = 0.75;
 
 /// The known word that is most like a given one, if any is like it; case does not count.

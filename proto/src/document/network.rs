@@ -16,11 +16,11 @@ use crate::types::{AnySubnet, Hosts, Mtls, Mtu, NetworkName, Subnet, Subnet6};
 pub struct NetworkDocument {
     /// The version of the document's shape.
     pub api_version: ApiVersion,
-    /// What the document is about.
+    /// Kind of the document's object.
     pub kind: NetworkKind,
-    /// Which network.
+    /// Identity of the network.
     pub metadata: NetworkMetadata,
-    /// What it should be.
+    /// Desired state of the network.
     pub spec: NetworkSpec,
 }
 
@@ -32,21 +32,21 @@ pub enum NetworkKind {
     Network,
 }
 
-/// Which network.
+/// Identity of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkMetadata {
-    /// Its name, unique in the mesh, and the last part of its workloads' DNS names.
+    /// Name, unique in the mesh, and the last part of its workloads' DNS names.
     #[schemars(with = "super::schema::Label")]
     pub name: NetworkName,
 }
 
-/// What a network should be.
+/// Desired state of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Its addresses: one IPv4 prefix from /8 to /26 without host bits, and at most one of IPv6 from /16 to /96. Fixed
-    /// once the network is there.
+    /// Address prefixes: one IPv4 prefix from /8 to /26 without host bits, and at most one of IPv6 from /16 to /96.
+    /// Fixed once the network is there.
     #[schemars(with = "super::schema::SubnetList")]
     pub subnets: Subnets,
     /// The hosts that may carry it, by name; all when none is named.
@@ -57,20 +57,20 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtuBytes>")]
     pub mtu: Option<Mtu>,
-    /// How the overlay itself is encrypted; calls between sidecars always are.
+    /// Encryption of the overlay itself; calls between sidecars always are encrypted.
     #[serde(default, skip_serializing_if = "Encryption::is_default")]
     pub encryption: Encryption,
-    /// Whether workloads reach the world outside; they do when not given.
+    /// Access of workloads to the world outside; allowed when not given.
     #[serde(default, skip_serializing_if = "EgressSpec::is_default")]
     pub egress: EgressSpec,
-    /// Whose calls its services take: by mutual TLS alone and at offered ports alone (strict), or anybody's of the network
-    /// (permissive). When not given, a new network is strict, and one that is there stays as it is.
+    /// Callers that its services accept: those by mutual TLS alone and at offered ports alone (strict), or anybody of the
+    /// network (permissive). When not given, a new network is strict, and one that is there stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
 }
 
-/// Whether workloads reach the world outside.
+/// Access of workloads to the world outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EgressSpec {
@@ -106,7 +106,7 @@ impl From<EgressSpec> for Egress {
     }
 }
 
-/// How an overlay is encrypted.
+/// Encryption of an overlay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encryption {
@@ -145,9 +145,9 @@ impl Encryption {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<AnySubnet>", into = "Vec<AnySubnet>")]
 pub struct Subnets {
-    /// Its addresses.
+    /// Prefix of the IPv4 addresses.
     pub ipv4: Subnet,
-    /// Those made from them.
+    /// Prefix of the IPv6 addresses that are made from them.
     pub ipv6: Option<Subnet6>,
 }
 
@@ -157,7 +157,7 @@ pub enum SubnetsError {
     /// IPv6 addresses end in IPv4 ones.
     #[error("a network has one IPv4 subnet, not {0}")]
     Ipv4(usize),
-    /// One is enough.
+    /// At most one IPv6 subnet is allowed.
     #[error("a network has at most one IPv6 subnet, not {0}")]
     Ipv6(usize),
 }

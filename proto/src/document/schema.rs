@@ -74,12 +74,12 @@ stands_for!(
     { "type": "integer", "minimum": 1, "maximum": 65535 }
 );
 stands_for!(
-    /// What is spoken on a port.
+    /// Protocol of a port.
     ProtocolName,
     { "type": "string", "enum": (Protocol::NAMES.map(|(name, _)| name)), "default": "auto" }
 );
 stands_for!(
-    /// Whose calls are taken.
+    /// Accepted callers.
     MtlsMode,
     { "type": "string", "enum": (Mtls::NAMES.map(|(name, _)| name)) }
 );

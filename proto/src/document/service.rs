@@ -12,7 +12,7 @@ use crate::types::{
     ServicePort, Transport,
 };
 
-/// How many ports a service may have.
+/// Largest number of ports of a service.
 pub const PORTS: usize = 256;
 /// The number of instances outside every network that a service may have.
 pub const EXTERNAL: usize = 64;
@@ -24,11 +24,11 @@ pub const EXTERNAL: usize = 64;
 pub struct ServiceDocument {
     /// The version of the document's shape.
     pub api_version: ApiVersion,
-    /// What the document is about.
+    /// Kind of the document's object.
     pub kind: ServiceKind,
-    /// Which service.
+    /// Identity of the service.
     pub metadata: ServiceMetadata,
-    /// What it should be.
+    /// Desired state of the service.
     pub spec: ServiceSpec,
 }
 
@@ -40,11 +40,11 @@ pub enum ServiceKind {
     Service,
 }
 
-/// Which service.
+/// Identity of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceMetadata {
-    /// Its name, unique in the network, which is its DNS name.
+    /// Name, unique in the network, which is its DNS name.
     #[schemars(with = "super::schema::Label")]
     pub name: ServiceName,
     /// The network that it belongs to.
@@ -52,19 +52,19 @@ pub struct ServiceMetadata {
     pub network: NetworkName,
 }
 
-/// What a service should be.
+/// Desired state of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceSpec {
-    /// Its ports, at least one. An instance may offer some of them, and no other ones.
+    /// Ports, at least one. An instance may offer some of them, and no other ones.
     #[schemars(length(min = 1, max = 256))]
     pub ports: Vec<PortSpec>,
     /// The hosts that may run its instances, by name; all that may carry the network when none is named.
     #[serde(default, skip_serializing_if = "Hosts::are_all")]
     #[schemars(with = "Vec<super::schema::Label>")]
     pub hosts: Hosts,
-    /// Whose calls its ports take: by mutual TLS alone and at offered ports alone (strict), or anybody's of the network
-    /// (permissive); as the network says when not given.
+    /// Callers that its ports accept: those by mutual TLS alone and at offered ports alone (strict), or anybody of the
+    /// network (permissive); as the network says when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
@@ -114,18 +114,18 @@ impl From<Check> for CheckSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortSpec {
-    /// Its name, unique in the service.
+    /// Name, unique in the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::PortLabel>")]
     pub name: Option<PortName>,
-    /// Its number, from 1 to 65535, unique in the service over TCP and over UDP.
+    /// Number from 1 to 65535, unique in the service over TCP and over UDP.
     #[schemars(with = "super::schema::PortNumber")]
     pub port: Port,
-    /// What is spoken there; found out per connection when not given.
+    /// Protocol that is spoken there; found out per connection when not given.
     #[serde(default, skip_serializing_if = "is_auto")]
     #[schemars(with = "super::schema::ProtocolName")]
     pub protocol: Protocol,
-    /// Whose calls it takes; as the service says when not given.
+    /// Callers that it accepts; as the service says when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
@@ -137,7 +137,7 @@ fn is_auto(protocol: &Protocol) -> bool {
 }
 
 impl ServiceDocument {
-    /// What declares a service as it is.
+    /// Builds the document that declares a service as it is.
     #[must_use]
     pub fn of(network: &NetworkName, service: &Service) -> Self {
         let metadata = ServiceMetadata { name: service.name.clone(), network: network.clone() };
@@ -162,7 +162,7 @@ impl ServiceDocument {
         DocumentId::Service(self.metadata.network.clone(), self.metadata.name.clone())
     }
 
-    /// Whether the ports go together: some, not too many, none twice by number (over TCP, over UDP) or name.
+    /// Checks that the ports go together: some, not too many, none twice by number (over TCP, over UDP) or name.
     ///
     /// # Errors
     /// Names the port that does not.

@@ -10,11 +10,11 @@ use crate::types::{NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName
 pub struct SpiffeId {
     /// The mesh.
     pub trust_domain: TrustDomain,
-    /// Who in it.
+    /// Subject within the trust domain.
     pub principal: Principal,
 }
 
-/// Whom an identity names.
+/// Subject that an identity names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
     /// The control plane: `/control`.

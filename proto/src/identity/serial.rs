@@ -1,4 +1,4 @@
-//! Which host a certificate was signed for, readable from its serial number.
+//! Serial numbers that tell for which host a certificate was signed.
 //!
 //! Control puts the beginning of the host's key fingerprint at the beginning of every serial number that it
 //! signs for the host, whatever identity the certificate names. So one entry takes back all certificates of a host:
@@ -14,7 +14,7 @@ use webpki::EndEntityCert;
 pub struct SerialPrefix([u8; SerialPrefix::LENGTH]);
 
 impl SerialPrefix {
-    /// How many octets it has.
+    /// Number of octets.
     pub const LENGTH: usize = 8;
 
     /// The prefix of the host whose key (SubjectPublicKeyInfo) has this SHA-256.

@@ -49,7 +49,7 @@ macro_rules! signatures {
 
 pub(crate) use signatures;
 
-/// What every certificate of the mesh is measured against.
+/// Trust domain and roots that every certificate of the mesh is measured against.
 #[derive(Clone, Debug)]
 pub struct Trust {
     domain: TrustDomain,
@@ -66,11 +66,11 @@ pub enum TrustError {
     /// A root that cannot be read.
     #[error("root {index} of the trust bundle of {domain} is not a certificate: {source}")]
     Root {
-        /// Which root.
+        /// Index of the root.
         index: usize,
-        /// Whose bundle.
+        /// Trust domain of the bundle.
         domain: TrustDomain,
-        /// What is wrong with it.
+        /// Fault of the root.
         source: webpki::Error,
     },
 }
@@ -111,7 +111,7 @@ impl Trust {
     }
 }
 
-/// Which peers are accepted.
+/// Peers that are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This one and no other.
@@ -154,7 +154,7 @@ pub enum PeerError {
     /// Another mesh.
     #[error("the peer is {peer}, of another trust domain than {expected}")]
     Domain {
-        /// Who it is.
+        /// Identity of the peer.
         peer: SpiffeId,
         /// Our domain.
         expected: TrustDomain,
@@ -162,9 +162,9 @@ pub enum PeerError {
     /// Another peer than was called.
     #[error("the peer is {peer}, expected {expected}")]
     Unexpected {
-        /// Who it is.
+        /// Identity of the peer.
         peer: SpiffeId,
-        /// Who was expected.
+        /// Identity that was expected.
         expected: Expected,
     },
 }
@@ -175,7 +175,7 @@ pub struct PeerVerifier {
     trust: Trust,
     expected: Expected,
     algorithms: WebPkiSupportedAlgorithms,
-    /// Whether a client may come without a certificate (a host that joins).
+    /// True if a client may come without a certificate (a host that joins).
     anonymous: bool,
 }
 

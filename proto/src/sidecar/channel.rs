@@ -23,7 +23,7 @@ const HEADER: usize = 5;
 /// Read at once. It lives on the stack: an agent has a receiver per sidecar, and between two messages none holds anything.
 const CHUNK: usize = 16 * 1024;
 
-/// Why the channel broke. Every one of these ends it: connect again.
+/// Reasons for which the channel broke. Every one of these ends it: connect again.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The socket failed.
@@ -43,7 +43,7 @@ impl From<WireError> for ChannelError {
     }
 }
 
-/// One end of a channel that sends `S` and receives `R`.
+/// End of a channel that sends `S` and receives `R`.
 #[derive(Debug)]
 pub struct Channel<S, R> {
     /// The sending half.

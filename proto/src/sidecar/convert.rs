@@ -27,7 +27,7 @@ impl<M> Parcel<M> {
 
 /// A message type of one direction of the channel.
 pub trait Message: Sized {
-    /// Its wire form.
+    /// Wire form.
     #[doc(hidden)]
     type Wire: prost::Message + Default;
     #[doc(hidden)]

@@ -33,13 +33,13 @@ impl Tell for NetworkChange {
 }
 
 impl<T: Tell> Told<T> {
-    /// Its wire form.
+    /// Returns the wire form, encoded once.
     pub(super) fn encoded(&self) -> Bytes {
         let encode = || T::Wire::from(&*self.said).encode_to_vec().into();
         self.encoded.get_or_init(encode).clone()
     }
 
-    /// What the wire form says.
+    /// Decodes the wire form.
     pub(super) fn decode(encoded: Bytes) -> Result<Self, ChannelError> {
         let wire = T::Wire::decode(encoded);
         let wire = wire.map_err(|error| ChannelError::Malformed(error.to_string()))?;

@@ -97,7 +97,7 @@ impl MacAddr {
         Self(octets)
     }
 
-    /// Whether one interface can have it: not a group address, not all zero.
+    /// Returns true if an interface can have it: not a group address, not all zero.
     #[must_use]
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
@@ -148,7 +148,7 @@ impl FromStr for MacAddr {
 #[serde(try_from = "String", into = "String")]
 pub struct Subnet(Ipv4Net);
 
-/// Why a text is not a usable subnet.
+/// Reasons for which a text is not a usable subnet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetError {
     /// Not an address, a slash and a prefix length.
@@ -160,7 +160,7 @@ pub enum SubnetError {
     /// Bits are set behind the prefix.
     #[error("subnet {given} has host bits set; did you mean {meant}?")]
     HostBits {
-        /// What was written.
+        /// Prefix that was written.
         given: Ipv4Net,
         /// The same without host bits.
         meant: Ipv4Net,
@@ -188,13 +188,13 @@ impl Subnet {
         OverlayIp(Ipv4Addr::from_bits(self.0.network().to_bits() + 1))
     }
 
-    /// Whether the address lies inside.
+    /// Returns true if the address lies inside.
     #[must_use]
     pub fn contains(self, address: OverlayIp) -> bool {
         self.0.contains(&address.0)
     }
 
-    /// Whether both have an address in common.
+    /// Returns true if both have an address in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.0.contains(&other.0.network()) || other.0.contains(&self.0.network())

@@ -17,7 +17,7 @@ pub struct Aliases {
     group: Option<Alias>,
 }
 
-/// Why something is no alias, or too much of them.
+/// Reasons for which something is no alias, or too many aliases.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AliasError {
     /// No DNS label (RFC 1035, section 2.3.4, and underscores).
@@ -60,7 +60,7 @@ impl Aliases {
     /// As many as a workload may have in a network.
     pub const MOST: usize = 16;
 
-    /// These, each once.
+    /// Collects these aliases, each once.
     ///
     /// # Errors
     /// When there are too many.
@@ -75,7 +75,7 @@ impl Aliases {
         }
     }
 
-    /// Those that these texts name.
+    /// Parses the aliases that these texts name.
     ///
     /// # Errors
     /// When one is no alias, or there are too many.

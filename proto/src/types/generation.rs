@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Which state a part has seen: an epoch (a store's lifetime) and a revision within it.
+/// State that a part has seen: an epoch (a store's lifetime) and a revision within it.
 ///
 /// Revisions of one epoch are ordered; generations of different epochs are not, so there is no `Ord`: a
 /// restored or new store has a new epoch, and whoever sees one takes the state as it comes.
@@ -15,13 +15,13 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Whether state of this generation includes everything of `other`: the same epoch and no older revision.
+    /// Returns true if state of this generation includes everything of `other`: the same epoch and no older revision.
     #[must_use]
     pub fn includes(self, other: Self) -> bool {
         self.epoch == other.epoch && self.revision >= other.revision
     }
 
-    /// Whether state of this generation should replace state of `current`: another epoch, or a newer revision.
+    /// Returns true if state of this generation should replace state of `current`: another epoch, or a newer revision.
     #[must_use]
     pub fn replaces(self, current: Self) -> bool {
         self.epoch != current.epoch || self.revision > current.revision

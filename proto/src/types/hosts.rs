@@ -13,13 +13,13 @@ use super::NodeName;
 pub struct Hosts(BTreeSet<NodeName>);
 
 impl Hosts {
-    /// Whether it is for this host.
+    /// Returns true if this host is among them.
     #[must_use]
     pub fn admit(&self, host: &NodeName) -> bool {
         self.0.is_empty() || self.0.contains(host)
     }
 
-    /// Whether it is for all hosts.
+    /// Returns true if no host is left out.
     #[must_use]
     pub fn are_all(&self) -> bool {
         self.0.is_empty()
@@ -32,7 +32,7 @@ impl Hosts {
         (!missing.is_empty()).then(|| missing.join(", "))
     }
 
-    /// Those that are named.
+    /// Iterates over the hosts that are named.
     pub fn iter(&self) -> impl Iterator<Item = &NodeName> {
         self.0.iter()
     }

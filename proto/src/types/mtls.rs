@@ -1,17 +1,17 @@
-//! Whose calls a port takes.
+//! Callers that a port accepts.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Whose calls the sidecar of a called workload takes.
+/// Callers that the sidecar of a called workload accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mtls {
     /// Anybody's of the network: by mutual TLS from callers with a sidecar, plain from others; at any port.
     Permissive,
-    /// Those alone that come by mutual TLS, and only at ports that are offered.
+    /// Callers by mutual TLS alone, and only at ports that are offered.
     Strict,
 }
 
@@ -28,7 +28,7 @@ impl Mtls {
         }
     }
 
-    /// Whether plain calls are refused.
+    /// Returns true if plain calls are refused.
     #[must_use]
     pub const fn is_strict(self) -> bool {
         matches!(self, Self::Strict)

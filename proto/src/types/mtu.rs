@@ -1,4 +1,4 @@
-//! How long packets may be.
+//! Sizes of packets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +32,7 @@ impl Mtu {
     /// The shortest that IPv6 allows (RFC 8200, section 5).
     pub const LEAST_FOR_IPV6: Self = Self(Self::MIN_IPV6);
 
-    /// Whether packets of IPv6 may be that short.
+    /// Returns true if packets of IPv6 may be that short.
     #[must_use]
     pub const fn carries_ipv6(self) -> bool {
         self.0 >= Self::MIN_IPV6

@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a name.
+/// Reasons for which a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing, or more than 63 bytes (RFC 1035, section 2.3.4).
     #[error("{kind} {name:?} must have 1 to 63 characters, it has {}", name.len())]
     Length {
-        /// What the name is for.
+        /// Kind of object that the name is for.
         kind: &'static str,
         /// The text.
         name: String,
@@ -19,7 +19,7 @@ pub enum NameError {
     /// A character that a DNS label does not have.
     #[error("{kind} {name:?} may hold lower-case letters, digits and inner hyphens only, not {character:?}")]
     Character {
-        /// What the name is for.
+        /// Kind of object that the name is for.
         kind: &'static str,
         /// The text.
         name: String,

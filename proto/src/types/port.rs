@@ -101,7 +101,7 @@ impl From<PortName> for String {
     }
 }
 
-/// What is spoken on a port.
+/// Protocol that is spoken on a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -135,7 +135,7 @@ impl Protocol {
     ];
 }
 
-/// What carries a protocol. A number may be one service's port over each of them.
+/// Transport of a protocol. A number may be one service's port over each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// RFC 9293.
@@ -145,7 +145,7 @@ pub enum Transport {
 }
 
 impl Protocol {
-    /// What carries it.
+    /// Returns the transport that carries it.
     #[must_use]
     pub const fn transport(self) -> Transport {
         match self {
@@ -186,22 +186,22 @@ pub struct ServicePort {
     pub name: Option<PortName>,
     /// The number, the same at the service's address and at its instances.
     pub port: Port,
-    /// What is spoken there.
+    /// Protocol that is spoken there.
     pub protocol: Protocol,
-    /// Whose calls it takes; `None`: as its service says.
+    /// Callers that it accepts; `None`: as its service says.
     #[serde(default)]
     pub mtls: Option<Mtls>,
 }
 
 impl ServicePort {
-    /// What tells it from the other ports of its service.
+    /// Returns the key that tells it from the other ports of its service.
     #[must_use]
     pub const fn key(&self) -> (Port, Transport) {
         (self.port, self.protocol.transport())
     }
 }
 
-/// Why a text is not `[NAME=]PORT[/PROTO]`.
+/// Reasons for which a text is not `[NAME=]PORT[/PROTO]`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseServicePortError {
     /// Not a number from 1 to 65535.

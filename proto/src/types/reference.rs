@@ -1,4 +1,4 @@
-//! How people name what belongs to a network.
+//! References by which people name the members of a network.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use super::{NameError, NetworkName, ServiceName, WorkloadName};
 /// `NAME`, or `NAME.NETWORK` where a name is in several networks; as in DNS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ref<N> {
-    /// Its name.
+    /// Name of the member.
     pub name: N,
-    /// One of its networks.
+    /// Network of the member, where one is given.
     pub network: Option<NetworkName>,
 }
 

@@ -15,7 +15,7 @@ use super::{OverlayIp, Subnet, SubnetError};
 #[serde(try_from = "String", into = "String")]
 pub struct Subnet6(Ipv6Net);
 
-/// Why a text is not a usable IPv6 subnet.
+/// Reasons for which a text is not a usable IPv6 subnet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Subnet6Error {
     /// Not an address, a slash and a prefix length.
@@ -24,7 +24,7 @@ pub enum Subnet6Error {
     /// Bits are set behind the prefix.
     #[error("subnet {given} has host bits set; did you mean {meant}?")]
     HostBits {
-        /// What was written.
+        /// Prefix that was written.
         given: Ipv6Net,
         /// The same without host bits.
         meant: Ipv6Net,
@@ -73,13 +73,13 @@ impl Subnet6 {
         Ipv6Net::new_assert(self.of_ipv4(net.network()), 96 + net.prefix_len())
     }
 
-    /// Whether the address lies inside.
+    /// Returns true if the address lies inside.
     #[must_use]
     pub fn contains(self, address: Ipv6Addr) -> bool {
         self.0.contains(&address)
     }
 
-    /// Whether both have an address in common.
+    /// Returns true if both have an address in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.0.contains(&other.0.network()) || other.0.contains(&self.0.network())

@@ -1,4 +1,4 @@
-//! How much of a service's new work an instance gets.
+//! Weights: an instance's share of its service's new work.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ impl Weight {
         self.0
     }
 
-    /// Whether nothing new may go there.
+    /// Returns true if nothing new may go there.
     #[must_use]
     pub const fn is_drained(self) -> bool {
         self.0 == 0

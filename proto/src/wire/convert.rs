@@ -18,7 +18,7 @@ use crate::types::{
     Aliases, Check, Generation, Interval, Mtu, NodeName, Port, ServicePort, Vni, Weight, WeightError,
 };
 
-/// How much is said of a field that does not parse: what is wrong with it may repeat all of it.
+/// Length to which the fault of a field is told: it may repeat all of the field.
 const LONGEST_REASON: usize = 512;
 
 /// A message whose field does not say what it should.
@@ -39,7 +39,7 @@ pub enum WireError {
         message: &'static str,
         /// The field.
         field: &'static str,
-        /// What is wrong, in the words of the type.
+        /// Fault, in the words of the type.
         reason: String,
     },
 }
@@ -113,7 +113,7 @@ impl v1::Heartbeat {
         Self { unix_millis: millis.try_into().unwrap_or(u64::MAX), ..Self::default() }
     }
 
-    /// What the sender's clock said; `None`: it did not say.
+    /// Returns the time of the sender's clock; `None`: it did not say.
     #[must_use]
     pub fn instant(&self) -> Option<SystemTime> {
         let instant = UNIX_EPOCH.checked_add(Duration::from_millis(self.unix_millis));

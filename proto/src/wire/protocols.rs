@@ -1,4 +1,4 @@
-//! Which protocols between agents and control are spoken, and which one two peers settle on.
+//! Protocol versions between agents and control, and the choice of the one that two peers settle on.
 //!
 //! Within one protocol, messages only gain fields and kinds; who does not know them leaves them out, and the other
 //! side must do without. Whatever cannot be said so is a new number. Both sides name the range that they speak.

@@ -1,4 +1,4 @@
-//! What control and agents show of a network alike.
+//! Network views that control and agents show alike.
 
 use std::collections::{HashMap, HashSet};
 
