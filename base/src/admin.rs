@@ -27,17 +27,18 @@ pub type Gather = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Sen
 /// A page beside the usual ones.
 #[derive(Clone)]
 pub struct Page {
-    /// Where it is, like `/targets`.
+    /// Path, like `/targets`.
     pub path: &'static str,
-    /// What it is, like `application/json`.
+    /// Content type, like `application/json`.
     pub content_type: &'static str,
-    /// What it says now; called once per request.
+    /// Renders the body; called once per request.
     pub body: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
-/// How many connections are served at once. Who comes then gets the place of the oldest one, of the source that has most.
+/// Largest number of connections that are served at once. A newcomer gets the place of the oldest one, of the source that
+/// has most.
 const MAX_CONNECTIONS: usize = 64;
-/// How many of them one source may have.
+/// Largest number of them that one source may have.
 const MAX_OF_SOURCE: usize = 16;
 
 /// Serves until aborted.
@@ -89,7 +90,7 @@ pub async fn serve(
     }
 }
 
-/// What every connection needs.
+/// State that every connection needs.
 struct Desk {
     readiness: Readiness,
     gather: Gather,

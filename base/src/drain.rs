@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-/// How far the end has come.
+/// Progress of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Serving,
     /// No new work; what rests may stay.
     Leaving,
-    /// What rests is closed.
+    /// Resting connections are closed.
     Ending,
 }
 
@@ -87,7 +87,7 @@ impl Draining {
         let _ = self.stage.wait_for(|&stage| stage >= wanted).await;
     }
 
-    /// Whether what rests is to end.
+    /// Returns true if resting connections are to end.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         *self.stage.borrow() == Stage::Ending

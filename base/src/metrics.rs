@@ -20,15 +20,15 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Family {
     /// The name, with its unit.
     pub name: String,
-    /// What it counts.
+    /// Help text.
     pub help: String,
-    /// How it is read.
+    /// Kind of the metric.
     pub kind: Kind,
-    /// Its series.
+    /// Series of the family.
     pub series: Vec<Series>,
 }
 
-/// How a family is read.
+/// Kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only ever grows.
@@ -39,7 +39,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// One series: its labels and what it says now.
+/// Series: its labels and its value now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Names and values.
@@ -48,7 +48,7 @@ pub struct Series {
     pub reading: Reading,
 }
 
-/// What a series says.
+/// Value of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
     /// Of a counter or gauge.
@@ -59,7 +59,7 @@ pub enum Reading {
         buckets: Vec<(f64, u64)>,
         /// The sum of all observations.
         sum: f64,
-        /// How many there were.
+        /// Number of observations.
         count: u64,
     },
 }
@@ -91,7 +91,8 @@ impl Kind {
     }
 }
 
-/// What a registry holds now. Summaries and untyped metrics, which Sealane does not use, are left out.
+/// Gathers the families that a registry holds now. Summaries and untyped metrics, which Sealane does not use, are left
+/// out.
 #[must_use]
 pub fn gather(registry: &prometheus::Registry) -> Vec<Family> {
     registry.gather().iter().filter_map(family).collect()

@@ -27,7 +27,7 @@ struct Place {
     busy: bool,
 }
 
-/// What becomes of who comes.
+/// Admission of a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// There was room.
@@ -38,7 +38,7 @@ pub enum Taken {
     Full,
 }
 
-/// Who counts as one source: an IPv4 address, or the /64 that one customer has at least.
+/// Maps an address to its source: an IPv4 address, or the /64 that one customer has at least.
 #[must_use]
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -84,13 +84,13 @@ impl Places {
         self.taken.remove(&ticket);
     }
 
-    /// How many are taken.
+    /// Returns the number of places that are taken.
     #[must_use]
     pub fn len(&self) -> usize {
         self.taken.len()
     }
 
-    /// Whether none is taken.
+    /// Returns true if no place is taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty()

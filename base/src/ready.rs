@@ -12,7 +12,7 @@ pub struct Readiness {
     changed: watch::Sender<()>,
 }
 
-/// One part's word. Dropping it makes the part unready: it has died.
+/// Readiness of one part. Dropping it makes the part unready: it has died.
 #[derive(Debug)]
 pub struct Part {
     name: &'static str,

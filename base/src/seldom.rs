@@ -26,7 +26,8 @@ impl Seldom {
         Self { most, period, state: Mutex::new(state) }
     }
 
-    /// Whether this one passes; then with how many were withheld since the last one that did.
+    /// Lets this event pass or withholds it; an event that passes tells how many were withheld since the last one that
+    /// did.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(state.since) >= self.period {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-/// How often it is looked at whether a socket has its name.
+/// Interval at which a socket's name is looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Who may connect to a socket.
+/// Permissions of a socket and its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Access {
     socket: u32,
@@ -21,7 +21,7 @@ struct Access {
     folder: u32,
 }
 
-/// Its owner.
+/// Access for the owner alone.
 const OWNER: Access = Access { socket: 0o600, folder: 0o700 };
 /// Everybody who reaches it.
 const ALL: Access = Access { socket: 0o666, folder: 0o711 };

@@ -69,7 +69,7 @@ impl<T> Task<T> {
         self.owned = false;
     }
 
-    /// Whether the task has ended.
+    /// Returns true if the task has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()

@@ -38,7 +38,7 @@ pub fn init() {
 #[derive(Clone, Copy, Debug)]
 struct Lines<F> {
     out: F,
-    /// Whether the formatter colours what it writes; it escapes what others write then.
+    /// True if the formatter colours its lines; foreign text in them is escaped then.
     colours: bool,
     longest: usize,
 }

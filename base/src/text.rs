@@ -33,8 +33,8 @@ pub(crate) fn push(line: &mut String, c: char) {
     }
 }
 
-/// Whether a character is none to look at: controls (Unicode Cc), line and paragraph separators, and those that
-/// turn the direction of what follows.
+/// Returns true for a character that cannot be shown: controls (Unicode Cc), line and paragraph separators, and those
+/// that turn the direction of what follows.
 pub(crate) fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
