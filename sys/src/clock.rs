@@ -1,10 +1,10 @@
-//! What the kernel knows of its clock.
+//! The kernel's knowledge of its clock.
 #![allow(unsafe_code, reason = "adjtimex(2) has no safe wrapper; it is given a structure to fill")]
 
 use std::io;
 
-/// Whether some time service (NTP, PTP, the hypervisor) disciplines the clock; false when none has done so for long
-/// (STA_UNSYNC, adjtimex(2)).
+/// Returns true if some time service (NTP, PTP, the hypervisor) disciplines the clock; false when none has done so for
+/// long (STA_UNSYNC, adjtimex(2)).
 ///
 /// # Errors
 /// When the kernel refuses to tell.

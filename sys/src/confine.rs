@@ -17,12 +17,12 @@ use rustix::thread::{
 /// The first of the users that belong to processes by their number, where systemd and containers have none: no file is
 /// theirs, and no two processes of a host share one.
 const FIRST_USER: u32 = 0x7000_0000;
-/// Whom a process becomes where the kernel maps none of these: in a user namespace.
+/// User that a process becomes where the kernel maps none of these: in a user namespace.
 const NOBODY: u32 = 65_534;
 /// The most memory that a confined process may write to, in bytes: one that grows without end ends itself, not its host.
 const MAX_DATA: u64 = 2 << 30;
 
-/// What could not be given up.
+/// Privilege that could not be given up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}: {source}")]
 pub struct ConfineError {
@@ -30,7 +30,7 @@ pub struct ConfineError {
     source: io::Error,
 }
 
-/// Whether a confined process `pid` may be this user.
+/// Returns true if a confined process `pid` may be this user.
 #[must_use]
 pub fn is_user_of(user: u32, pid: u32) -> bool {
     user == NOBODY || FIRST_USER.checked_add(pid) == Some(user)

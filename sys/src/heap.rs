@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 const DRIFT: isize = 64 * 1024;
 
 thread_local! {
-    /// What this thread has taken and not given back, and what of it is not in the sum yet.
+    /// Bytes that this thread has taken and not given back, and those of them that are not in the sum yet.
     static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
@@ -74,13 +74,13 @@ fn count(bytes: isize) {
     });
 }
 
-/// How many bytes this thread has taken and not given back; 0 where [`Counted`] is not the allocator.
+/// Returns the bytes that this thread has taken and not given back; 0 where [`Counted`] is not the allocator.
 #[must_use]
 pub fn held() -> usize {
     HELD.with(|held| usize::try_from(held.get().0).unwrap_or(0))
 }
 
-/// How many bytes are in use, to within some tens of KiB per thread; 0 where [`Counted`] is not the allocator.
+/// Returns the bytes in use, to within some tens of KiB per thread; 0 where [`Counted`] is not the allocator.
 #[must_use]
 pub fn total() -> usize {
     usize::try_from(TOTAL.load(Ordering::Relaxed)).unwrap_or(0)

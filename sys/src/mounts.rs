@@ -18,8 +18,8 @@ pub fn unshare_mounts() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the caller's root folder is another than its mount namespace's, as in a chroot(2): whoever enters a mount
-/// namespace (setns(2)) is taken out of such a folder.
+/// Returns true if the caller's root folder is another than its mount namespace's, as in a chroot(2): whoever enters a
+/// mount namespace (setns(2)) is taken out of such a folder.
 ///
 /// # Errors
 /// Without CAP_SYS_ADMIN, or without /proc.

@@ -15,7 +15,7 @@ pub struct NetNs {
     fd: OwnedFd,
 }
 
-/// Why a namespace could not be opened, made or removed.
+/// Reasons for which a namespace could not be opened, made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetNsError {
     /// The path cannot be opened.
@@ -23,15 +23,15 @@ pub enum NetNsError {
     Open {
         /// The path that was tried.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// A new namespace could not be made or bound to its path.
     #[error("cannot create network namespace {path}: {source}")]
     Create {
-        /// Where the namespace should have been bound.
+        /// Path at which the namespace should have been bound.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The binding could not be undone.
@@ -39,7 +39,7 @@ pub enum NetNsError {
     Remove {
         /// The bound path.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The calling thread could not enter the namespace.
@@ -121,7 +121,7 @@ impl NetNs {
             .map_err(|errno| fail(errno.into()))
     }
 
-    /// Whether `path` names this namespace.
+    /// Returns true if `path` names this namespace.
     #[must_use]
     pub fn is_bound_at(&self, path: impl AsRef<Path>) -> bool {
         let bound = Self::open(path).ok().and_then(|bound| bound.inode().ok());

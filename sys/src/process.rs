@@ -15,7 +15,7 @@ pub struct Process {
     pidfd: OwnedFd,
 }
 
-/// Why a process could not be opened.
+/// Reasons for which a process could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// There is no such process (any more).
@@ -29,7 +29,7 @@ pub enum ProcessError {
     Watch {
         /// The process.
         pid: u32,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
@@ -72,7 +72,7 @@ impl Process {
         self.started
     }
 
-    /// Whether it has ended (a zombie has).
+    /// Returns true if it has ended (a zombie has).
     #[must_use]
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];

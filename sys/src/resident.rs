@@ -38,7 +38,7 @@ pub fn release_file_pages() -> io::Result<u64> {
     Ok(released)
 }
 
-/// What is read where /proc is out of sight.
+/// Files that are read where /proc is out of sight.
 #[derive(Debug)]
 struct Sight {
     smaps: Mutex<File>,
@@ -85,7 +85,7 @@ pub fn release_heap() {
     };
 }
 
-/// How many bytes of this process are resident that are no file's.
+/// Returns the resident bytes of this process that belong to no file.
 ///
 /// # Errors
 /// When /proc is not mounted.

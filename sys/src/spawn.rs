@@ -12,7 +12,7 @@ use std::process::Command;
 use nix::sched::{CloneFlags, setns};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 
-/// What a child does between fork and exec.
+/// Steps that a child takes between fork and exec.
 pub trait SpawnExt {
     /// Enters the namespaces behind these descriptors, in this order (their kind is the descriptor's own).
     fn enter<N: AsFd + Send + Sync + 'static>(&mut self, namespaces: Vec<N>) -> &mut Self;

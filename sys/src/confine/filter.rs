@@ -1,4 +1,4 @@
-//! Which system calls a confined process may make (seccomp(2)): those of a list, some with certain arguments alone.
+//! System calls that a confined process may make (seccomp(2)): those of a list, some with certain arguments alone.
 //! Others fail with EPERM, and make no difference to a program that does not need them.
 #![allow(unsafe_code, reason = "seccomp(2) takes a pointer to a program, which lives until it returns")]
 
@@ -15,12 +15,12 @@ const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// What a call is made with, of which the lower half is looked at: the kernel looks at no more.
+/// Condition on a call's arguments, of which the lower half is looked at: the kernel looks at no more.
 #[derive(Clone, Copy, Debug)]
 enum Condition {
     /// This argument is one of these.
     OneOf(u8, &'static [u32]),
-    /// These bits of this argument are so.
+    /// Demands these bits of this argument.
     Bits(u8, u32, u32),
     /// This argument is this process.
     Own(u8),
@@ -98,7 +98,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// Those that other architectures do not have.
+/// Calls that other architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time, libc::SYS_dup2];
 #[cfg(not(target_arch = "x86_64"))]
@@ -227,7 +227,7 @@ mod tests {
     const HERE: u32 = 0xc000_003e;
     const OWN: u32 = 4711;
 
-    /// What the kernel would do, by the steps that are used here.
+    /// Computes the kernel's verdict, by the steps that are used here.
     fn verdict(architecture: u32, call: c_long, arguments: [u64; 3]) -> u32 {
         let program = program(HERE, OWN);
         let load = |place: u32| match place {
