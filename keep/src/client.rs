@@ -16,7 +16,7 @@ use sealane_sys::fdpass;
 use crate::protocol::{Answer, MAX_ANSWER_LEN, Request, is_key};
 use crate::{KeepError, SOCKET};
 
-/// How long an answer may take.
+/// Limit for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a running keep.
@@ -26,18 +26,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Keep {
     socket: OwnedFd,
-    /// One request and its answer at a time.
+    /// Lock that allows one request and its answer at a time.
     turn: Mutex<()>,
     /// The process, if this client started it: waited for when it ended, so that no zombie stays.
     started: Option<Child>,
 }
 
-/// One key and how many descriptors it holds.
+/// Key and the number of descriptors that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// The key.
     pub key: String,
-    /// How many descriptors.
+    /// Number of descriptors.
     pub descriptors: usize,
 }
 

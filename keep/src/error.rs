@@ -1,9 +1,9 @@
-//! What can go wrong with keep.
+//! Errors of keep.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why keep could not be started, reached or did not do as asked.
+/// Reasons for which keep could not be started, reached or did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
     /// Another keep serves this run directory; it holds the descriptors, so there is nothing to do.
@@ -19,7 +19,7 @@ pub enum KeepError {
     Serve {
         /// The file that could not be made.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// Nobody answers at the socket.
@@ -27,7 +27,7 @@ pub enum KeepError {
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The process could not be started, or ended before it served.
@@ -35,7 +35,7 @@ pub enum KeepError {
     Start {
         /// The program.
         binary: PathBuf,
-        /// What happened.
+        /// Cause of the failure.
         reason: String,
     },
     /// The key is not one.

@@ -1,4 +1,4 @@
-//! One keep per run directory: whoever holds the lock on the pid file is it.
+//! Lock that allows one keep per run directory: whoever holds it on the pid file is the one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -46,7 +46,7 @@ impl PidLock {
 }
 
 impl PidLock {
-    /// Whether the path still names the file that is locked: another keep can begin where it does not.
+    /// Returns true if the path still names the file that is locked: another keep can begin where it does not.
     pub(crate) fn is_named(&self) -> bool {
         let named = fs::metadata(&self.path).map(|named| named.ino()).ok();
         named.is_some() && named == self.file.metadata().map(|locked| locked.ino()).ok()

@@ -11,7 +11,7 @@ pub(crate) const MAX_REQUEST_LEN: usize = 256;
 /// The longest answer in bytes: a page of keys.
 pub(crate) const MAX_ANSWER_LEN: usize = 16 * 1024;
 
-/// What a client asks.
+/// Request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request<'a> {
     Put { count: usize, key: &'a str },
@@ -21,7 +21,7 @@ pub(crate) enum Request<'a> {
     List { after: &'a str },
 }
 
-/// What keep answers; descriptors travel beside it.
+/// Answer of keep; descriptors travel beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Done { count: usize },
@@ -30,7 +30,7 @@ pub(crate) enum Answer {
     Error(String),
 }
 
-/// Why a request is not one.
+/// Reasons for which a request is not one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("a request is one of PUT, GET, DELETE, DELETE-PREFIX and LIST, in ASCII, at most 256 bytes")]
@@ -41,7 +41,7 @@ pub(crate) enum RequestError {
     Count,
 }
 
-/// Whether `key` is one.
+/// Returns true if `key` is one.
 pub(crate) fn is_key(key: &str) -> bool {
     (1..=MAX_KEY_LEN).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -27,11 +27,11 @@ use crate::{KeepError, SOCKET};
 const MAX_CLIENTS: usize = 32;
 /// Descriptors that are not for keeping: clients, one request on its way in, and the process's own.
 const RESERVED: u64 = 128;
-/// How often it is looked at whether somebody removed socket or pid file.
+/// Interval at which it is looked at whether somebody removed socket or pid file.
 const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// And how much later than that, at least, when much is asked.
 const LOOK_AGAIN: Duration = Duration::from_millis(900);
-/// How long accepting rests after the kernel refused (a system at its limit of open files).
+/// Rest of accepting after the kernel refused (a system at its limit of open files).
 const ACCEPT_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// The whole keep process: serves `<run_dir>/keep.sock` until SIGTERM (or SIGINT), then removes what it made. Socket
@@ -66,7 +66,7 @@ pub(crate) struct Server {
     listener: OwnedFd,
     run_dir: PathBuf,
     path: PathBuf,
-    /// What names the socket that was bound, as long as it is there.
+    /// Inode that names the socket that was bound, as long as it is there.
     bound: u64,
     lock: PidLock,
     clients: Vec<OwnedFd>,
@@ -129,7 +129,7 @@ impl Server {
         true
     }
 
-    /// What happened: to `stop`, to the listener, and to each client in order; empty when poll(2) failed.
+    /// Waits for events: of `stop`, of the listener, and of each client in order; empty when poll(2) failed.
     fn wait(&mut self, stop: BorrowedFd<'_>) -> Vec<PollFlags> {
         let rest = std::mem::take(&mut self.accept_rests);
         let patience = if rest { ACCEPT_REST } else { LOOK };

@@ -10,10 +10,10 @@ use sealane_sys::spawn::SpawnExt;
 use crate::lock::holder;
 use crate::{Keep, KeepError};
 
-/// How long a started keep may take until it answers.
+/// Limit for a started keep until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
-/// When a keep that runs but has no socket, as those had none that could not make theirs again, is ended: what it holds
-/// is lost to everybody.
+/// Time after which a keep that runs but has no socket, as those had none that could not make theirs again, is ended:
+/// whatever it holds is lost to everybody.
 const OUT_OF_REACH: Duration = Duration::from_millis(1500);
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(5);

@@ -1,4 +1,4 @@
-//! What is kept: descriptors by key, within bounds.
+//! Store of descriptors by key, within bounds.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
