@@ -1,8 +1,8 @@
-//! What can go wrong with a lab.
+//! Errors of a lab.
 
 use std::io;
 
-/// Why a lab could not be built or used.
+/// Reasons for which a lab could not be built or used.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// Namespaces are made by root alone.
@@ -14,9 +14,9 @@ pub enum LabError {
     /// The kernel refused.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// Step that was tried.
         what: String,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// iproute2 refused, or is not there.
@@ -24,7 +24,7 @@ pub enum LabError {
     Tool {
         /// The command line and what it was fed.
         command: String,
-        /// What it said.
+        /// Words of the failure.
         reason: String,
     },
     /// The underlay has no address left.

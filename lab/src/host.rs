@@ -1,4 +1,4 @@
-//! One host: a network, mount and UTS namespace of its own, with a link to the underlay.
+//! Host of a lab: a network, mount and UTS namespace of its own, with a link to the underlay.
 
 mod namespaces;
 mod root;
@@ -59,7 +59,7 @@ impl Host {
         &self.name
     }
 
-    /// Its address on the underlay.
+    /// Returns the address on the underlay.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
@@ -93,7 +93,7 @@ impl Host {
         .map_err(LabError::system(format!("enter the namespaces of {}", self.name)))
     }
 
-    /// What the host's /etc/resolv.conf names from now on; at first the lab's address, where nobody answers.
+    /// Sets the servers in the host's /etc/resolv.conf; at first the lab's address, where nobody answers.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -11,7 +11,7 @@ use crate::{Capture, Host, LabError, Root, ip, isolate};
 
 /// The bridge that joins the hosts.
 const BRIDGE: &str = "underlay";
-/// How many hosts the addresses suffice for.
+/// Number of hosts that the addresses suffice for.
 const MAX_HOSTS: u8 = 200;
 
 /// A network beneath (192.0.2.0/24, RFC 5737) with the lab itself at .1 and hosts from .11 on.

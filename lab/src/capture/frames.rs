@@ -29,13 +29,13 @@ impl Frames {
         self.bytes.len()
     }
 
-    /// How many there are.
+    /// Returns the number of frames.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether nothing was recorded.
+    /// Returns true if nothing was recorded.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -47,12 +47,12 @@ impl Frames {
         starts.zip(&self.ends).filter_map(|(start, &end)| self.bytes.get(start..end))
     }
 
-    /// Those that are VXLAN packets over IPv4.
+    /// Iterates over the VXLAN packets over IPv4.
     pub fn vxlan(&self) -> impl Iterator<Item = Vxlan<'_>> {
         self.iter().filter_map(vxlan)
     }
 
-    /// Whether any frame has these bytes in it.
+    /// Returns true if any frame has these bytes in it.
     #[must_use]
     pub fn contain(&self, needle: &[u8]) -> bool {
         !needle.is_empty() && self.iter().any(|frame| frame.windows(needle.len()).any(|part| part == needle))

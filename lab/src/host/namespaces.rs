@@ -103,7 +103,7 @@ fn own_resolv_conf() -> io::Result<File> {
     Ok(file)
 }
 
-/// Where a link leads, without links on the way.
+/// Resolves a link to its end, without links on the way.
 fn link_target(link: &Path) -> Option<PathBuf> {
     let target = link.parent()?.join(fs::read_link(link).ok()?);
     let mut plain = PathBuf::new();
