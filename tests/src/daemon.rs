@@ -1,4 +1,4 @@
-//! One of Sealane's own processes.
+//! Process of Sealane's own.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ impl Daemon {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// Its process id.
+    /// Returns the process id.
     ///
     /// # Panics
     /// When it was not started.

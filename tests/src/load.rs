@@ -10,16 +10,16 @@ use crate::{Finished, Running};
 #[derive(Debug)]
 pub struct Load(Running);
 
-/// What came of a load.
+/// Result of a load.
 #[derive(Clone, Debug)]
 pub struct LoadReport {
-    /// How many were made.
+    /// Number of requests that were made.
     pub requests: u64,
-    /// How many failed.
+    /// Number of requests that failed.
     pub failures: u64,
-    /// What went wrong, some of it.
+    /// Errors, some of them.
     pub errors: Vec<String>,
-    /// How many answers had this body.
+    /// Number of answers by body.
     pub answers: BTreeMap<String, u64>,
     /// The slowest answer in milliseconds.
     pub max_ms: f64,
@@ -35,7 +35,7 @@ impl Load {
         Self(running)
     }
 
-    /// How many answers there were so far, as told from time to time.
+    /// Returns the number of answers so far, as told from time to time.
     #[must_use]
     pub fn answered(&self) -> u64 {
         let said = self.0.stdout();
@@ -75,7 +75,7 @@ impl Load {
 }
 
 impl LoadReport {
-    /// What the application said in the end.
+    /// Reads the application's last words.
     ///
     /// # Panics
     /// When it did not report.

@@ -222,7 +222,7 @@ impl Mesh {
         self.sites[0].sealane(arguments)
     }
 
-    /// What a verb on the control host says as JSON.
+    /// Runs a verb on the control host and returns its JSON.
     #[must_use]
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {

@@ -14,7 +14,7 @@ struct Sample {
 }
 
 impl Metrics {
-    /// What a scrape returned.
+    /// Parses the result of a scrape.
     ///
     /// # Panics
     /// When a line is no sample.
@@ -30,7 +30,7 @@ impl Metrics {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// Whether there is a series with this name and these labels.
+    /// Returns true if there is a series with this name and these labels.
     #[must_use]
     pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.matching(name, labels).next().is_some()

@@ -13,7 +13,7 @@ pub const A: u16 = 1;
 /// An IPv6 address.
 pub const AAAA: u16 = 28;
 
-/// What a nameserver says.
+/// Answer of a nameserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// 0: no error; 2: failed; 3: no such name.

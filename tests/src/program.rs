@@ -1,4 +1,4 @@
-//! Where the programs are.
+//! Places of the programs.
 
 use std::env;
 use std::path::{Path, PathBuf};

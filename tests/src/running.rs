@@ -26,11 +26,11 @@ pub struct Running {
 pub struct Finished {
     /// The command line.
     pub what: String,
-    /// How it ended.
+    /// Status with which it ended.
     pub status: ExitStatus,
-    /// What it wrote.
+    /// Output.
     pub stdout: String,
-    /// What it complained about.
+    /// Error output.
     pub stderr: String,
 }
 
@@ -83,25 +83,25 @@ impl Running {
         Self { what, child, stdout, stderr }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has written so far.
+    /// Returns the output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         self.stdout.so_far()
     }
 
-    /// What it has complained about so far.
+    /// Returns the error output so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.so_far()
     }
 
-    /// Whether it still runs.
+    /// Returns true if it still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -219,7 +219,7 @@ impl Finished {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
-    /// What it wrote, as JSON; a status with problems exits with 1 and is one all the same.
+    /// Returns the output as JSON; a status with problems exits with 1 and is one all the same.
     ///
     /// # Panics
     /// When it is none.

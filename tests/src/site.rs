@@ -18,7 +18,7 @@ use crate::{Daemon, Finished, Load, Metrics, PATIENCE, Running, eventually, seal
 pub struct Site {
     /// The host.
     pub host: Arc<Host>,
-    /// Its agent.
+    /// Agent of the host.
     pub agent: Daemon,
 }
 
@@ -73,7 +73,7 @@ impl Site {
         self.command(sealane().to_str().unwrap(), arguments)
     }
 
-    /// What the host's agent says to a reading verb, as JSON.
+    /// Asks the host's agent by a reading verb and returns its JSON.
     #[must_use]
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
@@ -142,7 +142,7 @@ impl Site {
         Load::of(self.run(&["--network", "shop", "--name", name], &command))
     }
 
-    /// What `check` finds in an area: verdicts and words.
+    /// Returns the findings of `check` in an area: verdicts and words.
     #[must_use]
     #[track_caller]
     pub fn findings(&self, area: &str) -> Vec<(String, String)> {
@@ -177,7 +177,7 @@ impl Site {
         eventually(PATIENCE, &what, || (self.instances(service) == ready).then_some(()));
     }
 
-    /// How many ready instances of a service of `shop` this host sees.
+    /// Returns the number of ready instances of a service of `shop` that this host sees.
     #[must_use]
     #[track_caller]
     pub fn instances(&self, service: &str) -> u64 {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long something may take on a machine that does much else; what takes that long does not come at all.
+/// Time that something may take on a machine that does much else; whatever takes longer does not come at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(10);
 

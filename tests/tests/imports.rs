@@ -99,7 +99,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     below.filter(|path| path.extension().is_some_and(|end| end == extension)).collect()
 }
 
-/// What each of our crates imports, without what only its tests need.
+/// Returns the imports of each of our crates, without those that only its tests need.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
     let short = |name: &str| name.strip_prefix("sealane-").unwrap_or(name).to_owned();

@@ -30,7 +30,7 @@ fn problems(site: &Site) -> Vec<String> {
     problems.map(|problem| problem.as_str().unwrap().to_owned()).collect()
 }
 
-/// What of Sealane is in a namespace.
+/// Lists the traces of Sealane in a namespace.
 fn traces(site: &Site, namespace: &str) -> String {
     let look = format!("ip -n {namespace} -br link | grep ^sl; ip netns exec {namespace} nft list tables");
     site.command("sh", &["-c", &look]).stdout

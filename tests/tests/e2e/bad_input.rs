@@ -1,4 +1,4 @@
-//! What cannot be done is said with its name and its cure, and leaves nothing half-made.
+//! Bad input is refused with its name and its cure, and leaves nothing half-made.
 
 use sealane_lab::isolated;
 use sealane_tests::{Finished, Mesh, PATIENCE, eventually, sealane};

@@ -1,4 +1,4 @@
-//! Which hosts carry what: networks, services and tokens that name some.
+//! Hosts carry what names them: networks, services and tokens.
 
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, eventually};

@@ -15,7 +15,7 @@ fn shop(more: &Value) -> Value {
     conf
 }
 
-/// One call of the plugin on `site`, for the container `id`.
+/// Calls the plugin on `site`, for the container `id`.
 fn call(site: &Site, command: &str, id: &str, netns: &str, conf: &Value) -> Finished {
     plugin(site, PLUGIN, command, id, netns, conf)
 }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, testapp};
 
-/// Where groups may be made, as what, and what freezes one.
+/// Hierarchies in which groups may be made: place, kind, and the file that freezes one.
 const HIERARCHIES: [(&str, &str, &str, [&str; 2]); 2] = [
     ("/sys/fs/cgroup/freezer", "cgroup -o freezer", "freezer.state", ["FROZEN", "THAWED"]),
     ("/sys/fs/cgroup/unified", "cgroup2", "cgroup.freeze", ["1", "0"]),
@@ -20,7 +20,7 @@ struct Container {
 }
 
 impl Container {
-    /// One in each hierarchy of this machine that can be frozen, none of which runs.
+    /// Makes one in each hierarchy of this machine that can be frozen, none of which runs.
     fn all(site: &Site) -> Vec<Self> {
         // A host of the lab has none of these mounted.
         let _ = site.command("mount", &["-t", "tmpfs", "cgroups", "/sys/fs/cgroup"]).ok();
@@ -40,7 +40,7 @@ impl Container {
         all
     }
 
-    /// It answers with `name` on port 8080.
+    /// Starts a server that answers with `name` on port 8080.
     fn start(&mut self, site: &Site, name: &str) {
         let script = format!(
             "echo $$ > {}/cgroup.procs && exec unshare -n -p -f --kill-child -- {} http 8080 {name}",

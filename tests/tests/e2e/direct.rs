@@ -5,7 +5,7 @@ use std::fs;
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, Site, testapp};
 
-/// What becomes of a connection that a workload without a sidecar makes.
+/// Connects from a workload without a sidecar and returns the outcome.
 fn connect(site: &Site, target: &str) -> String {
     let program = testapp();
     let command = [program.to_str().unwrap(), "connect", target];

@@ -147,7 +147,7 @@ fn apply_wait_names_the_hosts_that_are_behind_when_the_time_is_over() {
     assert!(behind(&mesh).iter().all(|(_, networks)| *networks == 0));
 }
 
-/// What is in use stays; a service goes on with its instances, and without any it is gone.
+/// Deletes by document: an object in use stays; a service goes on with its instances, and without any it is gone.
 #[track_caller]
 fn delete(mesh: &Mesh, file: &str) {
     check(&mesh.sealane(&["delete", "-f", file]), 1, &[], &["more.yaml", "in use", "api-1"]);

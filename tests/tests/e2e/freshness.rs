@@ -1,4 +1,4 @@
-//! How soon the rest of the mesh knows.
+//! Time until the rest of the mesh knows.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use sealane_lab::isolated;
 use sealane_tests::names::A;
 use sealane_tests::{Mesh, PATIENCE, eventually};
 
-/// What a figure may be exceeded by on a machine that does much else.
+/// Factor by which a figure may be exceeded on a machine that does much else.
 const SLACK: u32 = 3;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What control signs, and for whom.
+//! Signatures of control, and their subjects.
 
 use std::sync::Arc;
 

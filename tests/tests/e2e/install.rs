@@ -1,4 +1,4 @@
-//! What is installed, what comes back after a reboot, and what `check` says before and after.
+//! Installation, the return after a reboot, and the words of `check` before and after.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Who may become a host of the mesh.
+//! Admission of hosts to the mesh.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What a workload's nameserver says.
+//! Answers of a workload's nameserver.
 
 use sealane_lab::isolated;
 use sealane_tests::names::{A, AAAA, Answer};

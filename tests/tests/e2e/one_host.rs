@@ -1,4 +1,4 @@
-//! One host alone, its cleaning, and the demo.
+//! Host that is alone, its cleaning, and the demo.
 
 use std::process::Command;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use sealane_lab::isolated;
 use sealane_tests::{Finished, Mesh, PATIENCE, Running, eventually, sealane};
 
-/// What of Sealane can be seen on the first host.
+/// Lists everything of Sealane that can be seen on the first host.
 fn traces(mesh: &Mesh) -> String {
     let look = "ls -d /run/sealane /var/lib/sealane 2>/dev/null; grep sealane /proc/self/mountinfo; \
                 nft list tables | grep sealane; ip -br link | grep -v -e '^lo ' -e '^eth0'; ls /run/netns 2>/dev/null";

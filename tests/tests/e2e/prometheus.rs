@@ -7,7 +7,7 @@ use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually};
 use serde_json::Value;
 
-/// What the repository ships for Prometheus.
+/// Returns the path of a file that the repository ships for Prometheus.
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
 }
@@ -29,7 +29,7 @@ fn start_prometheus(site: &Site, folder: &Path) -> Running {
     Running::start(command)
 }
 
-/// What Prometheus answers to a question: a value per set of labels.
+/// Asks Prometheus a question and returns a value per set of labels.
 fn ask(site: &Site, question: &str) -> Vec<Value> {
     let query = format!("query={question}");
     let url = "http://127.0.0.1:9090/api/v1/query";

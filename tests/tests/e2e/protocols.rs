@@ -15,7 +15,7 @@ use sealane_tests::{Mesh, Running};
 /// Debian's, which has Debian's modules.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// One of the programs in tests/programs.
+/// Returns the path of a program in tests/programs.
 fn program(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     folder.join(name).to_str().unwrap().to_owned()

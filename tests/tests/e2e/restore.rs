@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const BACKUP: &str = "/var/lib/backup";
 
-/// What control knows, without what is another in every store.
+/// Returns everything that control knows, without anything that is another in every store.
 fn known(mesh: &Mesh) -> Vec<Value> {
     let views = ["network", "service", "workload"].map(|what| {
         let mut views = mesh.json(&[what, "ls"]);
@@ -18,7 +18,7 @@ fn known(mesh: &Mesh) -> Vec<Value> {
     views.to_vec()
 }
 
-/// Who holds which block of a network.
+/// Returns the blocks of a network with their holders.
 fn blocks(mesh: &Mesh, network: &str) -> Vec<(String, String)> {
     let view = mesh.json(&["network", "inspect", network]);
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();

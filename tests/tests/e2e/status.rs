@@ -1,10 +1,10 @@
-//! What is broken is said, on every host that can see it.
+//! Breakage is told on every host that can see it.
 
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, Metrics, PATIENCE, eventually};
 use serde_json::Value;
 
-/// What control and the agent beside it tell of.
+/// Returns the problems that control and the agent beside it tell of.
 fn problems_at_control(mesh: &Mesh) -> String {
     mesh.json(&["status"])["problems"].to_string()
 }

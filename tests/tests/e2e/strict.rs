@@ -8,7 +8,7 @@ use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::admin_client::AdminClient;
 use sealane_tests::{Finished, Mesh, PATIENCE, Site, eventually, testapp};
 
-/// What `curl` gets: the status and the body.
+/// Fetches a page by `curl`; returns the status and the body.
 fn get(site: &Site, flags: &[&str], url: &str) -> (String, Finished) {
     let flags = [&["--network", "shop"], flags].concat();
     let curl = ["curl", "-sS", "--max-time", "10", "-w", "\n%{http_code}", url];

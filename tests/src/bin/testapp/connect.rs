@@ -1,4 +1,4 @@
-//! One connection, and what becomes of it.
+//! Connection of the test application, and its fate.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -10,7 +10,7 @@ use crate::requests::{Client, Target};
 use crate::tally::Tally;
 use crate::{Failure, value};
 
-/// How often progress is told.
+/// Interval at which progress is told.
 const TELL: Duration = Duration::from_millis(20);
 
 pub(crate) fn load(url: &str, flags: &[&str]) -> Result<(), Failure> {

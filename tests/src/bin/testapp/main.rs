@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a program of a few hundred lines fails with.
+/// Error of a program of a few hundred lines.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The value behind a flag.

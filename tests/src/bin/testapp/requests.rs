@@ -1,4 +1,4 @@
-//! One client: a persistent connection, opened anew when it fails.
+//! Client with a persistent connection, opened anew when it fails.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// No answer for this long counts as none at all.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where requests go and how.
+/// Destination and kind of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) host: String,
@@ -26,7 +26,7 @@ impl Client {
         Self { target, connection: None }
     }
 
-    /// One request and the body of its answer.
+    /// Makes a request and returns the body of its answer.
     pub(crate) fn request(&mut self) -> Result<Vec<u8>, String> {
         let reused = self.connection.is_some();
         let result = self.exchange().map_err(|error| {

@@ -1,4 +1,4 @@
-//! What came of many attempts.
+//! Tally of many attempts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use sealane_tests::Mesh;
 
 use super::Folder;
 
-/// Where Debian keeps the programs of PostgreSQL's newest version that is installed.
+/// Returns the folder in which Debian keeps the programs of PostgreSQL's newest version that is installed.
 fn postgres() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").unwrap();
     versions.map(|version| version.unwrap().path().join("bin")).max().unwrap()
