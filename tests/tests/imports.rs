@@ -284,6 +284,41 @@ fn the_documents_name_places_that_are_there() {
     assert!(named > 100, "only {named} places are named");
 }
 
+/// The types of a line of the glossary, with the files that it names for them: `Zone` (agent/dns/zone).
+fn defined(line: &str) -> Vec<(&str, Vec<PathBuf>)> {
+    let column = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+    let groups = column.split_inclusive(')').filter_map(|group| group.trim_end_matches(')').split_once('('));
+    let each = groups.flat_map(|(types, places)| {
+        let room =
+            places.split(',').next().and_then(|first| first.rsplit_once('/')).map_or("", |(room, _)| room);
+        let files = places.split(',').map(str::trim).map(|place| {
+            let place = if place.contains('/') { place.to_owned() } else { format!("{room}/{place}") };
+            let (krate, rest) = place.split_once('/').unwrap();
+            root().join(krate).join("src").join(rest).with_extension("rs")
+        });
+        let files: Vec<PathBuf> = files.collect();
+        let names = types.split('`').skip(1).step_by(2).map(first_name).filter(|name| !name.is_empty());
+        names.map(move |name| (name, files.clone()))
+    });
+    each.collect()
+}
+
+#[test]
+fn the_glossary_names_types_that_are_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let glossary = text.split("## Glossary").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let lines = glossary.lines().filter(|line| line.starts_with('|'));
+    let types: Vec<(&str, Vec<PathBuf>)> = lines.flat_map(defined).collect();
+    assert!(types.len() > 60, "only {} types are named", types.len());
+    for (name, files) in types {
+        let has_it = |file: &PathBuf| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == name)
+        };
+        assert!(files.iter().any(has_it), "the glossary has {name} in {files:?}, and it is not there");
+    }
+}
+
 #[test]
 fn doc_comments_open_with_a_question_word_less_and_less() {
     let (mut all, mut open) = (0, 0);
