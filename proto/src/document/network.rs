@@ -57,7 +57,7 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::schema::MtuBytes>")]
     pub mtu: Option<Mtu>,
-    /// Encryption of the overlay itself; calls between sidecars always are encrypted.
+    /// Encryption of the overlay itself; calls between sidecars are always encrypted.
     #[serde(default, skip_serializing_if = "Encryption::is_default")]
     pub encryption: Encryption,
     /// Access of workloads to the world outside; allowed when not given.
