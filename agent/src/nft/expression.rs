@@ -15,6 +15,7 @@ const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
+const JUMP: i32 = -3;
 const GOTO: i32 = -4;
 const RETURN: i32 = -5;
 const DROP: i32 = 0; // NF_DROP
@@ -172,6 +173,11 @@ impl Rule {
         self.meta(META_IIFKIND, FIRST).is(&name_of_device(kind))
     }
 
+    /// `iifname DEVICE`
+    pub(crate) fn comes_by_device(self, device: &str) -> Self {
+        self.meta(META_IIFNAME, FIRST).is(&name_of_device(device))
+    }
+
     /// `iifname != DEVICE`
     pub(crate) fn comes_not_by(self, device: &str) -> Self {
         self.meta(META_IIFNAME, FIRST).compare(NOT_EQUAL, &name_of_device(device))
@@ -239,6 +245,11 @@ impl Rule {
     /// `goto CHAIN`
     pub(crate) fn go_to(self, chain: &str) -> Self {
         self.verdict(GOTO, Some(chain))
+    }
+
+    /// `jump CHAIN`
+    pub(crate) fn visit(self, chain: &str) -> Self {
+        self.verdict(JUMP, Some(chain))
     }
 
     fn verdict(self, code: i32, chain: Option<&str>) -> Self {

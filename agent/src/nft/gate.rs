@@ -7,8 +7,8 @@
 //! again. Of IPv6 ones the first alone has a UDP header, and without a VNI behind it is refused. What the host forwards is
 //! judged alike: a container's packets would get the host's own address on their way out.
 //!
-//! What a host of the network sends is told by one lookup of its VNI and source together; only what is refused is asked
-//! further.
+//! What a host of the network sends by the underlay's device is told by one lookup of its VNI and source together; only what
+//! comes another way, or is refused, is asked further.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,9 +25,8 @@ const FORGED: &str = "forged";
 const MALFORMED: &str = "malformed";
 const TUNNELS: &str = "tunnels";
 const ORIGIN: &str = "origin";
-/// NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN and NF_INET_FORWARD of linux/netfilter.h.
-const HOOKS: [(&str, u32, &str); 3] =
-    [("prerouting", 0, ORIGIN), ("input", 1, TUNNELS), ("forward", 2, TUNNELS)];
+/// NF_INET_LOCAL_IN and NF_INET_FORWARD of linux/netfilter.h.
+const HOOKS: [(&str, u32); 2] = [("input", 1), ("forward", 2)];
 /// Priority of `raw`: before conntrack and every usual table.
 const PRIORITY: i32 = -300;
 /// Devices behind which containers and virtual machines are, or the underlay itself.
@@ -138,35 +137,45 @@ fn key_of(vni: Vni, host: IpAddr) -> Vec<u8> {
     [&(vni.get() << 8).to_be_bytes(), octets(host).as_slice()].concat()
 }
 
+/// The rules of the chain of tunnels, in their order.
+struct Tunnels {
+    judged: Vec<Rule>,
+    map: Option<Rule>,
+    rest: [Rule; 2],
+}
+
 impl Gate {
     fn places(&self) -> impl Iterator<Item = Place<'_>> {
         self.networks.iter().map(|(network, carriers)| Place(network, carriers.vni))
     }
 
-    /// The rules of the chains before that of tunnels, the same for every network.
+    /// The rules of the chains around that of tunnels, the same for every network.
     fn fixed_rules(&self) -> Vec<(&'static str, Rule)> {
-        let entries = HOOKS.map(|(chain, _, next)| {
-            let tunnelled = Rule::default().datagram_to(self.port);
-            let asked = match &self.device {
-                Some(device) if next == ORIGIN => tunnelled.comes_not_by(device),
-                _ => tunnelled,
-            };
-            (chain, asked.go_to(next))
-        });
+        let entries = HOOKS.map(|(chain, _)| (chain, Rule::default().datagram_to(self.port).go_to(TUNNELS)));
         let forged =
             VIRTUAL.map(|kind| Rule::default().comes_by(kind).source_is_elsewhere().count(FORGED).drop());
         entries.into_iter().chain(forged.map(|rule| (ORIGIN, rule))).collect()
     }
 
-    /// The chain of tunnels: those who may send, then the way to the networks' own chains, a map, when there are any; then what
-    /// has a VNI goes its way.
-    fn tunnels(&self, map: u32) -> ([Rule; 2], Option<Rule>, [Rule; 2]) {
-        let known =
-            SETS.map(|(family, set)| Rule::default().header_and_source_in(VNI[0], family, set).accept());
+    /// The chain of tunnels: those who may send and come by the underlay's device; the origin of all others; those who may
+    /// send; then the way to the networks' own chains, a map, when there are any; what has a VNI then goes its way.
+    fn tunnels(&self, map: u32) -> Tunnels {
+        let known = SETS.map(|(family, set)| Rule::default().header_and_source_in(VNI[0], family, set));
+        let mut judged = Vec::new();
+        let elsewhere = match &self.device {
+            Some(device) => {
+                judged.extend(known.clone().map(|rule| rule.comes_by_device(device).accept()));
+                Rule::default().comes_not_by(device)
+            }
+            None => Rule::default(),
+        };
+        judged.push(elsewhere.visit(ORIGIN));
+        judged.extend(known.map(Rule::accept));
         let mapped = Rule::default().header_mapped_by(VNI, "__map%d", map);
         let foreign = Rule::default().header_byte_is_not(RESERVED, 0xff).leave();
         let malformed = Rule::default().count(MALFORMED).drop();
-        (known, (!self.networks.is_empty()).then_some(mapped), [foreign, malformed])
+        let map = (!self.networks.is_empty()).then_some(mapped);
+        Tunnels { judged, map, rest: [foreign, malformed] }
     }
 
     /// The map's rule says everything that the map does.
@@ -181,9 +190,9 @@ impl Gate {
         for (chain, rule) in self.fixed_rules() {
             chains.entry(chain.to_owned()).or_default().push(fingerprint(&rule));
         }
-        let (known, map, rest) = self.tunnels(0);
+        let Tunnels { judged, map, rest } = self.tunnels(0);
         let map = map.map(|_| self.name_of_map());
-        let tunnels = known.iter().map(fingerprint).chain(map).chain(rest.iter().map(fingerprint));
+        let tunnels = judged.iter().map(fingerprint).chain(map).chain(rest.iter().map(fingerprint));
         chains.insert(TUNNELS.to_owned(), tunnels.collect());
         for place in self.places() {
             chains.insert(place.chain(), vec![fingerprint(&place.rule())]);
@@ -199,7 +208,7 @@ impl Gate {
         for chain in [ORIGIN, TUNNELS] {
             writer.chain(chain, None);
         }
-        for (chain, number, _) in HOOKS {
+        for (chain, number) in HOOKS {
             writer.chain(chain, Some(&Hook { kind: "filter", number, priority: PRIORITY }));
         }
         for (family, set) in SETS {
@@ -275,8 +284,8 @@ impl Writer<'_> {
     /// Fills the chain of tunnels, which leads to the networks'.
     fn lead(&mut self, gate: &Gate) {
         let id = self.next_set();
-        let (known, map, rest) = gate.tunnels(id);
-        for rule in &known {
+        let Tunnels { judged, map, rest } = gate.tunnels(id);
+        for rule in &judged {
             self.rule(TUNNELS, rule);
         }
         if let Some(rule) = map {
@@ -329,7 +338,7 @@ mod tests {
     fn a_network_that_goes_leaves_nothing_and_one_with_another_number_is_another() {
         let (one, none) = (gate(&[("shop", 7, &["192.0.2.2"])]), gate(&[]));
         // The chain of those who may send and of the ways, then the network's hosts, its rules and chain, its counter.
-        assert_eq!(numbers(&none.difference("t", &one)), [8, 6, 6, 6, 6, 14, 8, 5, 20]);
+        assert_eq!(numbers(&none.difference("t", &one)), [8, 6, 6, 6, 6, 6, 14, 8, 5, 20]);
         let other = gate(&[("shop", 9, &["192.0.2.2"])]);
         let change = numbers(&other.difference("t", &one));
         assert!(change.starts_with(&[18, 12, 3, 6]) && change.ends_with(&[14, 8, 5, 20]), "{change:?}");
