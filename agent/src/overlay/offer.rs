@@ -1,7 +1,7 @@
 //! Pairs of devices for runtimes that move a container's interface themselves: made in the host's namespace, where the
 //! runtime takes the inner end from; the outer end becomes the workload's port when it is attached.
 
-use sealane_proto::types::MacAddr;
+use sealane_proto::types::{MacAddr, NetworkName};
 use sealane_sys::NetNs;
 
 use super::pass::Pass;
@@ -98,14 +98,24 @@ impl Overlay {
         .await
     }
 
-    /// The name that the runtime gave the inner end in `netns`; `None` before it is there.
+    /// The name that the runtime gave the inner end in `netns`; `None` before it is there. The outer one may be in the network's
+    /// namespace already: what was to make it a port has failed, or ended.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub async fn taken(&self, number: u64, netns: &NetNs) -> Result<Option<DeviceName>, OverlayError> {
-        let (kernel, netns) = (self.kernel.clone(), netns.try_clone()?);
+    pub async fn taken(
+        &self,
+        number: u64,
+        netns: &NetNs,
+        network: &NetworkName,
+    ) -> Result<Option<DeviceName>, OverlayError> {
+        let (kernel, netns, network) = (self.kernel.clone(), netns.try_clone()?, self.network_netns(network));
         blocking(move || {
-            let outer = Socket::open(&kernel.hopper, &kernel.host)?.link(&name(OUTER, number))?;
+            let find = |place: &NetNs| Socket::open(&kernel.hopper, place)?.link(&name(OUTER, number));
+            let outer = match (find(&kernel.host)?, network) {
+                (None, Ok(network)) => find(&network)?,
+                (found, _) => found,
+            };
             let inside = Socket::open(&kernel.hopper, &netns)?.links()?;
             let inner = outer.and_then(|outer| inside.into_iter().find(|inner| are_ends(&outer, inner)));
             Ok(inner.filter(|inner| inner.up).and_then(|inner| inner.name.parse().ok()))
@@ -125,17 +135,22 @@ impl Kernel {
 }
 
 impl Pass<'_> {
-    /// Makes the outer end of an offered pair the workload's port, where its inner end is among `inside` by the port's
+    /// Makes the outer end of an offered pair the workload's port, where its inner end is `inside` by the port's
     /// interface and Ethernet address; whether that is so. The port carries nothing yet.
-    pub(super) fn take_up(&mut self, port: &Port, inside: &[Link]) -> Result<bool, OverlayError> {
-        let inner = inside.iter().find(|link| port.interface.is_named(&link.name));
-        let Some(inner) = inner.filter(|inner| inner.mac == Some(port.mac)) else { return Ok(false) };
-        if let Some((mut host, index)) = self.kernel.offered(inner)? {
+    pub(super) fn take_up(&mut self, port: &Port, inside: &mut Socket) -> Result<bool, OverlayError> {
+        let mut inner = || -> Result<Option<Link>, OverlayError> {
+            let found = inside.links()?.into_iter().find(|link| port.interface.is_named(&link.name));
+            Ok(found.filter(|found| found.mac == Some(port.mac)))
+        };
+        let Some(offered) = inner()? else { return Ok(false) };
+        if let Some((mut host, index)) = self.kernel.offered(&offered)? {
             let moved = LinkRequest::of(index).in_namespace(&self.ns).change();
             host.request(moved, || format!("move the port of workload {}", port.workload))?;
         }
         self.refresh()?;
-        let here = self.links.iter().find(|outer| number(&outer.name).is_some() && are_ends(outer, inner));
+        // Where the network had a device of that number, the moved one has got another.
+        let Some(inner) = inner()? else { return Ok(false) };
+        let here = self.links.iter().find(|outer| number(&outer.name).is_some() && are_ends(outer, &inner));
         let Some(index) = here.map(|outer| outer.index) else { return Ok(false) };
         let named = LinkRequest::of(index).rename(&port.name).alias(port.workload.to_string());
         self.socket.request(named.change(), || format!("name the port of workload {}", port.workload))?;

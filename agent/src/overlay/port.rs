@@ -107,10 +107,10 @@ impl Pass<'_> {
         let mut inside = Socket::open(&self.kernel.hopper, netns)?;
         let mut links = inside.links()?;
         if !self.is_pair(port, &links) {
-            if !self.take_up(port, &links)? {
+            if !self.take_up(port, &mut inside)? {
                 self.create_pair(base, devices, port, netns, &links)?;
-                links = inside.links()?;
             }
+            links = inside.links()?;
             // No port carries a frame before it is guarded.
             self.ensure_rules_with(base, port, rules)?;
         }

@@ -2,7 +2,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sealane_agent::overlay::{OverlayError, Reason, Table, preflight};
+use sealane_agent::overlay::{Offer, OverlayError, Reason, Table, preflight};
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{MacAddr, Mtu};
 use sealane_sys::NetNs;
@@ -205,4 +205,29 @@ async fn a_row_that_the_kernel_refuses_costs_that_row_alone() {
     hosts.b.ensure(&hosts.snapshot(), Reason::Change).await.unwrap();
     assert!(answers(&client, "10.42.0.20", 5.0) && answers(&client, "10.42.0.21", 5.0));
     assert_eq!(hosts.a.ensure(&hosts.snapshot(), Reason::Change).await.unwrap().refused_rows, None);
+}
+
+#[tokio::test]
+async fn an_interface_that_a_runtime_took_becomes_a_port_also_where_the_network_has_a_device_of_its_number() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let _first = hosts.a.attach(&network, "first", 9, 9).await;
+    hosts.converge().await;
+    let local = hosts.a.local(&network, "second", 10, 10);
+    let offer = Offer { number: 7, mac: local.workload.mac, mtu: 1450 };
+    hosts.a.overlay.offer(offer).await.unwrap();
+    let index = sh(&hosts.a.ns, "ip -o link show slo000000000007 | cut -d: -f1");
+    let index = index.trim();
+    let other = format!("ip -o link | grep -q '^{index}:' || ip link add name other index {index} type bridge");
+    hosts.a.in_network(&network, &other);
+    let path = hosts.a.overlay.workload_path(&network.name, &local.workload.name);
+    let ns = NetNs::ensure_at(&path).unwrap();
+    sh(&hosts.a.ns, &format!("ip link set {} netns {}", offer.source(), path.display()));
+    sh(&ns, &format!("ip link set {} name eth0 && ip link set eth0 up", offer.source()));
+    let taken = hosts.a.overlay.taken(7, &ns, &network.name).await.unwrap();
+    assert_eq!(taken.map(|name| name.as_str().to_owned()).as_deref(), Some("eth0"));
+    hosts.a.overlay.ensure_workload(&network, &local, &ns).await.unwrap();
+    hosts.a.local.push(local);
+    hosts.converge().await;
+    assert!(answers(&ns, "10.42.0.9", 5.0));
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_base::task;
+use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
 use super::book::{Endpoint, Owner, Past};
@@ -51,7 +52,7 @@ impl Docker {
             self.workloads.complain(&endpoint.hold, None);
             return Ok(());
         }
-        let interface = self.moved(id, sandbox).await?;
+        let interface = self.moved(id, sandbox, &endpoint.network).await?;
         let container = self.container_of(id, endpoint).await;
         let planned = plan::plan(endpoint, &container, interface, self.workloads.context().ports);
         let (spec, any_port) = planned.map_err(|error| Failure::new(Kind::Wrong, error))?;
@@ -77,11 +78,11 @@ impl Docker {
     }
 
     /// Waits until Docker has moved the interface into the container's namespace and set it up; answers its name there.
-    async fn moved(&self, id: &str, sandbox: &str) -> Result<DeviceName, Failure> {
+    async fn moved(&self, id: &str, sandbox: &str, network: &NetworkName) -> Result<DeviceName, Failure> {
         let began = Instant::now();
         loop {
             if let Ok(netns) = NetNs::open(sandbox) {
-                let taken = self.overlay.taken(number(id), &netns).await;
+                let taken = self.overlay.taken(number(id), &netns, network).await;
                 let taken = taken.map_err(|error| Failure::new(Kind::Broken, error))?;
                 if let Some(name) = taken {
                     return Ok(name);
