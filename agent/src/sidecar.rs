@@ -7,6 +7,7 @@ mod leaving;
 mod ledger;
 mod metrics;
 mod process;
+mod pulse;
 mod registry;
 mod strays;
 mod supervisor;
@@ -17,6 +18,7 @@ use sealane_proto::types::{NetworkName, WorkloadName};
 
 pub(crate) use metrics::ToldMetrics;
 pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
+pub(crate) use pulse::{BEAT, LOST, SILENT};
 pub(crate) use registry::Registry;
 pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, Equipment, SidecarParts, Supervisor};

@@ -80,6 +80,8 @@ pub enum Up {
     Metrics(Measured),
     /// The answer to [`Down::Drain`], right before the sidecar ends.
     Drained,
+    /// The answer to [`Down::Ping`], once every worker has had its turn.
+    Pong,
 }
 
 /// Counters of a sidecar and the endpoints it has trouble with now.
@@ -119,6 +121,8 @@ pub struct Hello {
     pub leaves: bool,
     /// Says that the sidecar knows [`Down::Change`].
     pub follows: bool,
+    /// It knows [`Down::Ping`].
+    pub answers: bool,
 }
 
 /// From the agent.
@@ -134,6 +138,8 @@ pub enum Down {
     Change(Change),
     /// Asks for [`Up::Metrics`].
     Collect,
+    /// Asks for [`Up::Pong`]: one that does not answer hangs, or is stopped.
+    Ping,
     /// No new work; end when the work in progress is done, at most after this long.
     Drain {
         /// Limit for work in progress.

@@ -21,6 +21,9 @@ use crate::{RunError, Settings, rest};
 /// Time that resting connections may take to close in the end, when everything else has had its time.
 const LAST: Duration = Duration::from_secs(1);
 
+/// Time that the workers may take to have their turn when the agent asks whether they work.
+const TURN: Duration = Duration::from_secs(2);
+
 /// Ending of a connection to the agent.
 enum End {
     /// The connection; the agent may come back.
@@ -112,6 +115,7 @@ async fn serve(
         has_listeners: core.is_listening(),
         leaves: true,
         follows: true,
+        answers: true,
     };
     if let Err(error) = sender.send(Up::Hello(hello)).await {
         return End::Lost(error);
@@ -196,6 +200,11 @@ async fn handle(message: Down, core: &mut Core) -> Result<Option<Up>, ChannelErr
             )))
         }
         Down::Collect => Ok(Some(Up::Metrics(core.counts()()))),
+        // Nothing is said for workers that hang.
+        Down::Ping => {
+            let had = tokio::time::timeout(TURN, core.turn()).await;
+            Ok(had.is_ok_and(|all| all).then_some(Up::Pong))
+        }
         // Taken before, since it ends the connection's loop.
         Down::Drain { .. } | Down::Leave { .. } => Ok(None),
     }

@@ -155,6 +155,24 @@ impl Core {
         }
     }
 
+    /// Returns when every worker has had a turn; whether none has died.
+    pub(crate) async fn turn(&self) -> bool {
+        let mut waiting = Vec::new();
+        for worker in &self.workers {
+            let (done, had) = oneshot::channel();
+            if !worker.tell(Command::Turn(done)).await {
+                return false;
+            }
+            waiting.push(had);
+        }
+        for had in waiting {
+            if had.await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// A number that grows with everything that happens to the workload's connections.
     pub(crate) fn activity(&self) -> impl Fn() -> u64 + Send + use<> {
         let (stats, telemetry) = (self.stats.clone(), self.telemetry.clone());

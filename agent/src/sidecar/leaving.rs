@@ -7,11 +7,13 @@ use sealane_base::metrics::Family;
 use sealane_proto::sidecar::{Config, Down, Up};
 use sealane_proto::types::TrustDomain;
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Key;
 use super::process::SidecarProcess;
+use super::pulse::{Alive, BEAT, Pulse};
 use super::registry::Connected;
-use super::supervisor::GRACE;
+use super::supervisor::{GRACE, tell};
 use crate::certs::WorkloadIdentity;
 use crate::host::Effective;
 
@@ -19,6 +21,9 @@ use crate::host::Effective;
 const LEAVE: Duration = Duration::from_secs(600);
 /// Further time that it may take to say that it has left.
 const LATE: Duration = Duration::from_secs(5);
+
+/// Time that one which cannot be told anything may take to end what it carries.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// Messages to a sidecar of a workload.
 #[derive(Clone, Debug)]
@@ -54,11 +59,12 @@ pub(super) struct Leaving {
     pub(super) process: SidecarProcess,
     pub(super) connected: Connected,
     pub(super) feed: Feed,
+    pub(super) pulse: Pulse,
 }
 
 impl Leaving {
-    /// Accompanies it to its end, which comes with its last connection, with its deadline, or with the word of `end`: how
-    /// long it may take from then on. Returns what it counted.
+    /// Accompanies it to its end, which comes with its last connection, with its deadline, when it gives no sign of life, or
+    /// with the word of `end`: how long it may take from then on. Returns what it counted.
     pub(super) async fn accompany(mut self, end: oneshot::Receiver<Duration>) -> Vec<Family> {
         let mut last = Vec::new();
         let farewell = tokio::time::timeout(LEAVE + LATE, self.farewell(end, &mut last)).await;
@@ -76,30 +82,66 @@ impl Leaving {
         last: &mut Vec<Family>,
     ) -> Option<Duration> {
         let Connected { hello, channel, .. } = &mut self.connected;
+        let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // One of before closes what rests between two requests.
         let leave =
             if hello.leaves { Down::Leave { deadline: LEAVE } } else { Down::Drain { deadline: LEAVE } };
         let mut message = leave;
         loop {
-            channel.sender.send(message).await.ok()?;
+            tell(channel, message).await.ok()?;
             message = loop {
-                tokio::select! {
+                let received = tokio::select! {
                     Ok(()) = self.feed.identity.changed() => break self.feed.identity(),
                     Ok(()) = self.feed.effective.changed() => {
                         let effective = self.feed.effective.borrow_and_update().clone();
-                        if let Some(config) = self.feed.config(&effective) {
-                            break config;
+                        match self.feed.config(&effective) {
+                            Some(config) => break config,
+                            None => continue,
                         }
                     }
-                    received = channel.receiver.recv() => match received {
-                        Ok(Up::Metrics(measured)) => *last = measured.families,
-                        Ok(Up::Applied { .. } | Up::Hello(_)) => {}
-                        Ok(Up::Drained) | Err(_) => return None,
-                    },
+                    received = channel.receiver.recv() => received.ok()?,
                     () = self.process.ended() => return None,
                     Ok(deadline) = &mut end => return Some(deadline),
+                    _ = beat.tick(), if hello.answers => match self.pulse.handle_beat() {
+                        Alive::Lost => return None,
+                        Alive::Yes | Alive::Silent => break Down::Ping,
+                    }
+                };
+                self.pulse.handle_word();
+                match received {
+                    Up::Metrics(measured) => *last = measured.families,
+                    Up::Applied { .. } | Up::Pong | Up::Hello(_) => {}
+                    Up::Drained => return None,
                 }
             };
         }
     }
+}
+
+/// Ends a sidecar that is not connected: it takes nothing new and finishes what it carries, for a while, or as long as the word
+/// of `end` says. One that hangs is killed then.
+pub(super) async fn end(mut process: SidecarProcess, end: oneshot::Receiver<Duration>) {
+    process.terminate();
+    let word = async {
+        match end.await {
+            Ok(deadline) => deadline,
+            // Nobody says anything any more.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let time = async {
+        if let Ok(deadline) = tokio::time::timeout(DRAIN, word).await {
+            tokio::time::sleep(deadline).await;
+        }
+        tokio::time::sleep(GRACE).await;
+    };
+    let in_time = tokio::select! {
+        () = process.ended() => true,
+        () = time => false,
+    };
+    if !in_time {
+        process.cut_off().await;
+    }
+    process.forget();
 }

@@ -44,8 +44,11 @@ pub(super) fn kind(message: &Down) -> Option<&'static str> {
     match message {
         Down::Config(_) => Some("state"),
         Down::Change(_) => Some("change"),
-        Down::Listeners(_) | Down::Identity(_) | Down::Collect | Down::Drain { .. } | Down::Leave { .. } => {
-            None
-        }
+        Down::Listeners(_)
+        | Down::Identity(_)
+        | Down::Collect
+        | Down::Ping
+        | Down::Drain { .. }
+        | Down::Leave { .. } => None,
     }
 }

@@ -78,11 +78,16 @@ impl SidecarProcess {
         self.process.get_ref().pid()
     }
 
-    /// Asks it to drain and end, and ends it at once when it takes longer than that; answers whether it ended by itself.
-    pub(super) async fn finish(&mut self, within: Duration) -> bool {
+    /// Asks it to drain and end.
+    pub(super) fn terminate(&self) {
         if let Err(error) = self.process.get_ref().terminate() {
             tracing::warn!(%error, pid = self.pid(), "cannot signal the sidecar");
         }
+    }
+
+    /// Asks it to drain and end, and ends it at once when it takes longer than that; answers whether it ended by itself.
+    pub(super) async fn finish(&mut self, within: Duration) -> bool {
+        self.terminate();
         let in_time = tokio::time::timeout(within, self.ended()).await.is_ok();
         if !in_time {
             self.cut_off().await;
@@ -110,6 +115,7 @@ impl SidecarProcess {
     }
 
     fn move_record(&mut self, name: &str) -> io::Result<()> {
+        self.ensure_record();
         let moved = self.record.with_file_name(name);
         fs::rename(&self.record, &moved)?;
         self.record = moved;
@@ -122,6 +128,33 @@ impl SidecarProcess {
             .map(|process| fs::metadata(Path::new("/proc").join(process).join("exe")));
         let (own, other) = (own?, other?);
         Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+    }
+
+    /// Tells whether what is in the folder `room` is in its reach: it sees the whole file system still, or that folder alone. One
+    /// whose folder was removed sees what nobody else does, whatever has the name by now.
+    pub(super) fn sees(&self, room: &Path) -> bool {
+        let of = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        let own = Path::new("/proc").join(self.pid().to_string()).join("root");
+        match (of(&own), of(room), of(Path::new("/"))) {
+            (Ok(own), Ok(room), Ok(whole)) => own == room || own == whole,
+            // It has ended, or the folder is just made again.
+            _ => true,
+        }
+    }
+
+    /// Writes its record again if somebody has removed it: `sealane clean` and the next agent look for it.
+    pub(super) fn ensure_record(&self) {
+        if self.record.exists() {
+            return;
+        }
+        match write_record(&self.record, self.process.get_ref()) {
+            Ok(()) => {
+                tracing::warn!(path = %self.record.display(), "a sidecar's pid file was removed; written again")
+            }
+            Err(error) => {
+                tracing::debug!(%error, path = %self.record.display(), "cannot write a sidecar's pid file")
+            }
+        }
     }
 
     /// Forgets it.
@@ -142,11 +175,15 @@ fn place(run_dir: &Path, name: &str) -> PathBuf {
 /// Writes down that `process` is the sidecar of this name (`<network>.<workload>`).
 pub(super) fn record(run_dir: &Path, name: &str, process: &Process) -> io::Result<PathBuf> {
     let record = place(run_dir, name);
+    write_record(&record, process)?;
+    Ok(record)
+}
+
+fn write_record(record: &Path, process: &Process) -> io::Result<()> {
     if let Some(parent) = record.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(&record, format!("{} {}\n", process.pid(), process.started()))?;
-    Ok(record)
+    fs::write(record, format!("{} {}\n", process.pid(), process.started()))
 }
 
 /// Returns true if the recorded sidecar of this name runs.

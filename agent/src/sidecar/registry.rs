@@ -12,7 +12,7 @@ use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, ROOM, SOCKET, Up};
 use sealane_sys::confine;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Key;
 use super::ledger::Ledger;
@@ -22,6 +22,8 @@ use super::supervisor::Command;
 const HELLO: Duration = Duration::from_secs(5);
 /// Limit for a sidecar's metrics.
 const COLLECT: Duration = Duration::from_secs(1);
+/// Number of sidecars that are replaced unasked at a time: all of a host may lose their folder at once.
+const TURNS: usize = 8;
 
 /// A sidecar that has said hello.
 #[derive(Debug)]
@@ -43,10 +45,18 @@ struct Entry {
 }
 
 /// The supervisors of this host's sidecars.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
     entries: Mutex<BTreeMap<Key, Entry>>,
     ledger: Mutex<Ledger>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let turns = Arc::new(Semaphore::new(TURNS));
+        Self { entries: Mutex::default(), ledger: Mutex::default(), turns }
+    }
 }
 
 impl Registry {
@@ -137,6 +147,11 @@ impl Registry {
     /// The workloads with a sidecar: those that `wanted` says yes to.
     pub(crate) fn served(&self, wanted: impl Fn(&Key) -> bool) -> Vec<Key> {
         self.lock().keys().filter(|key| wanted(key)).cloned().collect()
+    }
+
+    /// Takes a turn to replace a sidecar that nobody asked for, as long as that is held; `None` while others have them all.
+    pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().try_acquire_owned().ok()
     }
 
     /// Puts a new sidecar in the place of that of `key`; what the old one carries goes on in it.

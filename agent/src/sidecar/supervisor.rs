@@ -1,5 +1,6 @@
 //! Life of one sidecar: started or adopted, fed with configurations and identities, drained, or started again.
 
+mod signs;
 mod succession;
 mod talk;
 
@@ -15,12 +16,14 @@ use sealane_proto::sidecar::Measured;
 use sealane_proto::types::TrustDomain;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Key;
 use super::leaving::Feed;
 use super::metrics::ToldMetrics;
 use super::process::SidecarProcess;
+use super::pulse::{BEAT, Pulse};
 use super::registry::{Connected, Registry};
 use super::telling::Telling;
 use crate::certs::WorkloadIdentity;
@@ -28,8 +31,13 @@ use crate::host::Effective;
 use succession::Followed;
 use talk::End;
 
+pub(super) use talk::tell;
+
 /// Time beyond its deadline that a drain may take before the sidecar is killed.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
+
+/// Answer to whoever asked for another sidecar.
+type Answer = oneshot::Sender<Result<(), String>>;
 
 /// Request to a sidecar's supervisor.
 #[derive(Debug)]
@@ -37,7 +45,7 @@ pub(crate) enum Command {
     /// Asks for its series, and its trouble.
     Collect(oneshot::Sender<Measured>),
     /// Another one in its place, without an end to what it carries; a sentence says why not.
-    Restart(oneshot::Sender<Result<(), String>>),
+    Restart(Answer),
     /// Ends it: no new work, then whatever is left after the deadline is cut off.
     Drain {
         /// Limit for work in progress.
@@ -82,6 +90,8 @@ pub(crate) struct Equipment {
 pub(crate) struct Supervisor {
     /// The sequence that the sidecar works by; `None` while it is not connected.
     pub(crate) applied: watch::Receiver<Option<u64>>,
+    /// The process that is connected and does not answer, while there is one.
+    pub(crate) silent: watch::Receiver<Option<u32>>,
     /// For commands.
     pub(crate) commands: mpsc::Sender<Command>,
     /// Ends after a drain.
@@ -96,15 +106,16 @@ impl Supervisor {
         let (commands, orders) = mpsc::channel(4);
         registry.enter(parts.key.clone(), connections, commands.clone());
         let (applied, seen) = watch::channel(None);
+        let (silence, silent) = watch::channel(None);
         let task = task::spawn("sidecar", async move {
             let key = parts.key.clone();
-            let last = match begin(parts, registry.clone(), incoming, orders, applied).await {
+            let last = match begin(parts, registry.clone(), incoming, orders, (applied, silence)).await {
                 Some((run, process)) => run.supervise(process).await,
                 None => Vec::new(),
             };
             registry.leave(&key, last);
         });
-        Self { applied: seen, commands, task }
+        Self { applied: seen, silent, commands, task }
     }
 }
 
@@ -114,7 +125,7 @@ async fn begin(
     registry: Arc<Registry>,
     incoming: mpsc::Receiver<Connected>,
     mut orders: mpsc::Receiver<Command>,
-    applied: watch::Sender<Option<u64>>,
+    (applied, silence): (watch::Sender<Option<u64>>, watch::Sender<Option<u32>>),
 ) -> Option<(Run, std::io::Result<SidecarProcess>)> {
     let process = match SidecarProcess::adopt(&parts.run_dir, &parts.key) {
         Some(adopted) => Ok(adopted),
@@ -136,6 +147,8 @@ async fn begin(
         identity,
         effective: parts.effective.clone(),
     };
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let run = Run {
         parts,
         listeners,
@@ -143,11 +156,17 @@ async fn begin(
         incoming,
         orders,
         applied,
+        works: None,
+        silence,
+        pulse: Pulse::default(),
+        beat,
+        asked: None,
         registry,
         telling: Telling::to(false),
         collecting: Vec::new(),
         last: Vec::new(),
         followed: None,
+        turn: None,
         resumed: None,
         departed: Vec::new(),
     };
@@ -182,6 +201,13 @@ struct Run {
     incoming: mpsc::Receiver<Connected>,
     orders: mpsc::Receiver<Command>,
     applied: watch::Sender<Option<u64>>,
+    /// Sequence by which the connected sidecar works, as it said last.
+    works: Option<u64>,
+    silence: watch::Sender<Option<u32>>,
+    pulse: Pulse,
+    beat: Interval,
+    /// Whoever asked for another sidecar while this one was not connected, which it may be soon.
+    asked: Option<Answer>,
     /// State that the connected sidecar was told last.
     telling: Telling,
     collecting: Vec<oneshot::Sender<Measured>>,
@@ -189,6 +215,8 @@ struct Run {
     last: Vec<Family>,
     /// The one that the present one is to follow, until that works.
     followed: Option<Followed>,
+    /// Held while one follows that nobody asked for.
+    turn: Option<OwnedSemaphorePermit>,
     /// A connection to go on with.
     resumed: Option<Connected>,
     /// Sidecars that were followed, and the means to end them.
@@ -207,7 +235,6 @@ impl Run {
                 Ok(mut process) => {
                     tracing::debug!(pid = process.pid(), key = %self.parts.key, "sidecar");
                     let end = self.accompany(&mut process, &mut backoff).await;
-                    self.applied.send_replace(None);
                     match end {
                         End::Drain(deadline) => {
                             self.drain(process, deadline).await;

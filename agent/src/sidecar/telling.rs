@@ -112,6 +112,7 @@ mod tests {
             Down::Listeners(_)
             | Down::Identity(_)
             | Down::Collect
+            | Down::Ping
             | Down::Drain { .. }
             | Down::Leave { .. } => panic!("{message:?}"),
         };

@@ -3,6 +3,7 @@
 mod audit;
 mod end;
 mod follow;
+mod signs;
 mod start;
 mod waiting;
 
@@ -13,7 +14,6 @@ use std::time::Duration;
 use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Workload;
-use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
 
@@ -31,10 +31,9 @@ use crate::host::{DataPlane, Effective};
 use crate::overlay::Local;
 use crate::services;
 use crate::sidecar::{Equipment, Key, Supervisor};
+use signs::SILENCE;
 use waiting::Waiting;
 
-/// Time for which a sidecar may be away, which is started again when it dies, until its workload gets no calls.
-const SILENCE: Duration = Duration::from_secs(5);
 /// Interval at which the rules are compared with their desired state.
 const AUDIT: Duration = Duration::from_secs(60);
 /// After adoption, how long until a workload that does not listen counts as not ready.
@@ -159,7 +158,7 @@ impl Life {
         let listens = (portless || !adopted).then_some(portless);
         let mut standing = Standing { listens, sidecar: true, condition: pulse.condition() };
         self.declare(standing).await;
-        let mut applied = self.supervisor.as_ref().map(|supervisor| supervisor.applied.clone());
+        let (mut signs, mut applied) = (self.signs(), self.signs().map(|signs| signs.applied));
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
         let (ended, turn) = (lifeline.ended(), services::turn());
         tokio::pin!(first_reading, silence, ended, turn);
@@ -184,7 +183,7 @@ impl Life {
                         self.declare(standing).await;
                     }
                 }
-                () = &mut silence, if standing.sidecar && self.is_silent() => {
+                () = signs::lost(signs.as_mut(), silence.as_mut()), if standing.sidecar => {
                     standing.sidecar = false;
                     self.declare(standing).await;
                 }
@@ -221,13 +220,7 @@ impl Life {
 
     /// Says whether calls may be sent to it.
     async fn declare(&self, standing: Standing) {
-        let silent = (!standing.sidecar).then(|| {
-            let socket = self.context.run_dir.join(ROOM).join(SOCKET);
-            let socket = socket.display();
-            format!(
-                "it has not been heard of at {socket} for {SILENCE:?}; the agent's log says whether it starts"
-            )
-        });
+        let silent = (!standing.sidecar).then(|| self.why_silent());
         self.context.troubles.set(&self.key, Trouble::Sidecar, silent);
         let reason = |of| standing.condition.reason().filter(|_| standing.condition == of).map(str::to_owned);
         self.context.troubles.set(&self.key, Trouble::Paused, reason(Condition::Paused));
@@ -235,11 +228,6 @@ impl Life {
         if let Some(ready) = standing.is_ready() {
             self.context.host.set_ready(self.key.clone(), ready).await;
         }
-    }
-
-    /// Returns true if its sidecar is not connected.
-    fn is_silent(&self) -> bool {
-        self.supervisor.as_ref().is_some_and(|supervisor| supervisor.applied.borrow().is_none())
     }
 
     fn watch_health(&self, any_port: bool) -> Option<Listening> {

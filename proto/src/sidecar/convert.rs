@@ -57,6 +57,7 @@ impl Message for Up {
                 has_listeners: hello.has_listeners,
                 leaves: hello.leaves,
                 follows: hello.follows,
+                answers: hello.answers,
             }),
             Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
             Self::Metrics(Measured { families, troubles }) => M::Metrics(v1::MetricFamilies {
@@ -64,6 +65,7 @@ impl Message for Up {
                 troubles: troubles.into_iter().map(trouble_to_wire).collect(),
             }),
             Self::Drained => M::Drained(v1::Drained {}),
+            Self::Pong => M::Pong(v1::Pong {}),
         };
         Ok((v1::SidecarUp { message: Some(message) }, Vec::new()))
     }
@@ -78,6 +80,7 @@ impl Message for Up {
                 has_listeners: hello.has_listeners,
                 leaves: hello.leaves,
                 follows: hello.follows,
+                answers: hello.answers,
             }),
             M::Applied(applied) => Self::Applied { sequence: applied.sequence },
             M::Metrics(measured) => {
@@ -89,6 +92,7 @@ impl Message for Up {
                 })
             }
             M::Drained(v1::Drained {}) => Self::Drained,
+            M::Pong(v1::Pong {}) => Self::Pong,
         })
     }
 }
@@ -114,6 +118,7 @@ impl Message for Down {
                 Parcel::bare(M::Change(v1::SidecarChange { sequence, since, change }))
             }
             Self::Collect => Parcel::bare(M::Collect(v1::Collect {})),
+            Self::Ping => Parcel::bare(M::Ping(v1::Ping {})),
             Self::Drain { deadline } => {
                 Parcel::bare(M::Drain(v1::Drain { deadline_millis: millis(deadline) }))
             }
@@ -143,6 +148,7 @@ impl Message for Down {
                 Self::Change(Change { sequence, since, change: Told::decode(change)? })
             }
             M::Collect(v1::Collect {}) => Self::Collect,
+            M::Ping(v1::Ping {}) => Self::Ping,
             M::Drain(drain) => Self::Drain { deadline: Duration::from_millis(drain.deadline_millis.into()) },
             M::Leave(leave) => Self::Leave { deadline: Duration::from_millis(leave.deadline_millis.into()) },
         })

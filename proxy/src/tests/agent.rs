@@ -42,6 +42,9 @@ async fn a_sidecar_is_told_works_on_without_its_agent_and_drains() {
     agent.sender.send(Down::Config(Box::new(mesh.config(own, &[0])))).await.unwrap();
     let applied = within(agent.receiver.recv()).await.unwrap();
     assert!(matches!(applied, Up::Applied { sequence: 1 }), "{applied:?}");
+    assert!(hello.answers);
+    agent.sender.send(Down::Ping).await.unwrap();
+    assert!(matches!(within(agent.receiver.recv()).await.unwrap(), Up::Pong));
     agent.sender.send(Down::Collect).await.unwrap();
     let Up::Metrics(measured) = within(agent.receiver.recv()).await.unwrap() else { panic!() };
     let expiry = "sealane_certificate_expiry_timestamp_seconds";

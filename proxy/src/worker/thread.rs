@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Listen(Listener, StdListener),
     /// Work by this, and say so.
     Apply(Arc<Snapshot>, oneshot::Sender<()>),
+    /// Say that it has its turn.
+    Turn(oneshot::Sender<()>),
 }
 
 /// A running worker. Dropping it ends the thread and everything that runs there.
@@ -119,6 +121,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
                     // An error means that nobody waits any more.
                     let _ = done.send(());
                 }
+                Some(Command::Turn(done)) => drop(done.send(())),
             },
         }
     }
@@ -127,9 +130,13 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
     drop(draining);
     // Configurations still arrive while work in progress goes on.
     while let Some(command) = inbox.recv().await {
-        if let Command::Apply(snapshot, done) = command {
-            worker.apply(snapshot);
-            let _ = done.send(());
+        match command {
+            Command::Apply(snapshot, done) => {
+                worker.apply(snapshot);
+                let _ = done.send(());
+            }
+            Command::Turn(done) => drop(done.send(())),
+            Command::Listen(..) => {}
         }
     }
 }

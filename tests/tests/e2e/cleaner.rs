@@ -63,6 +63,43 @@ fn removed_sockets_pid_files_and_resolv_conf_come_back_and_nothing_restarts() {
 }
 
 #[test]
+fn sidecars_whose_folder_is_removed_are_followed_by_others_with_this_agent_and_the_next() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let call = |mesh: &Mesh| {
+        let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "20", "http://api-2:8080/"]).wait().ok();
+        assert_eq!(call.stdout, "api-2");
+    };
+    let load = mesh.site(1).load("web", &["http://api:8080/"]);
+    let followed = |mesh: &Mesh, before: &[u32]| {
+        eventually(PATIENCE, "another sidecar takes over", || {
+            let now = mesh.site(2).processes("proxy");
+            now.iter().any(|pid| !before.contains(pid)).then_some(())
+        });
+    };
+    let sidecars = mesh.site(2).processes("proxy");
+    shell(mesh.site(2), "rm -rf /run/sealane/channel");
+    followed(&mesh, &sidecars);
+    load.await_further(200);
+    let _ = load.stop().ok();
+
+    mesh.site_mut(2).agent.kill9();
+    let sidecars = mesh.site(2).processes("proxy");
+    shell(mesh.site(2), "rm -rf /run/sealane/channel");
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    followed(&mesh, &sidecars);
+    mesh.site(2).await_instances("api", 2);
+    call(&mesh);
+    await_no_problem(mesh.site(2));
+    eventually(PATIENCE, "sidecars are replaced on demand", || {
+        mesh.site(2).sealane(&["sidecar", "restart", "--all"]).status.success().then_some(())
+    });
+}
+
+#[test]
 fn an_agent_whose_keep_lost_its_socket_starts_and_finds_what_it_holds() {
     if !isolated() {
         return;

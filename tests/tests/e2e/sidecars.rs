@@ -157,3 +157,48 @@ fn status_names_sidecars_of_another_build_until_they_are_replaced() {
     eventually(PATIENCE, "the sidecar is of the agent's build", || (!named(&mesh)).then_some(()));
     fs::remove_file(copy).unwrap();
 }
+
+#[test]
+fn a_workload_whose_sidecar_is_stopped_is_not_ready_and_named_until_it_goes_on_or_another_takes_its_place() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 2);
+    let signal = |signal: &str| {
+        let sidecars = mesh.site(2).processes("proxy");
+        for pid in &sidecars {
+            let _ = mesh.site(2).command("sh", &["-c", &format!("kill {signal} {pid}")]).ok();
+        }
+        sidecars
+    };
+    let call = || {
+        let call = mesh.site(1).shop(&["curl", "-sS", "--max-time", "20", "http://api-2:8080/"]).wait().ok();
+        assert_eq!(call.stdout, "api-2");
+    };
+    let named = || {
+        eventually(PATIENCE, "the workload is named", || {
+            let problem = mesh.site(2).workload("api-2").unwrap()["problem"].to_string();
+            problem.contains("has not answered for 5s").then_some(())
+        });
+    };
+    let _ = signal("-STOP");
+    named();
+    mesh.await_instances("api", 1);
+    let _ = signal("-CONT");
+    mesh.await_instances("api", 2);
+    assert_eq!(mesh.site(2).json(&["status"])["problems"].to_string(), "[]");
+
+    let _ = signal("-STOP");
+    named();
+    mesh.await_instances("api", 2);
+    call();
+
+    // Whoever knows need not wait.
+    let stopped = signal("-STOP");
+    let _ = mesh.site(2).sealane(&["sidecar", "restart", "api-2"]).ok();
+    call();
+    eventually(PATIENCE, "those that do not answer are ended", || {
+        let now = mesh.site(2).processes("proxy");
+        (!now.iter().any(|pid| stopped.contains(pid))).then_some(())
+    });
+}

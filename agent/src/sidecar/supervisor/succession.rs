@@ -1,4 +1,5 @@
-//! Another sidecar in the place of one that works: started beside it, it takes over, or the first one goes on.
+//! Another sidecar in the place of one that works, or does not any more: started beside it, it takes over, or the first one
+//! goes on.
 
 use std::time::Duration;
 
@@ -6,20 +7,25 @@ use sealane_base::task;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Run;
-use crate::sidecar::leaving::Leaving;
+use super::{Answer, Run};
+use crate::sidecar::leaving::{self, Leaving};
 use crate::sidecar::process::SidecarProcess;
+use crate::sidecar::pulse::Pulse;
 use crate::sidecar::registry::Connected;
 
 /// Limit for a new sidecar to work, before the one that it was to follow goes on.
 const START: Duration = Duration::from_secs(10);
+/// Number of sidecars that were followed and still carry something at which no other one follows unasked.
+const CROWD: usize = 3;
 
 /// A sidecar that another one is to follow.
 #[derive(Debug)]
 pub(super) struct Followed {
     process: SidecarProcess,
-    connected: Connected,
-    answer: oneshot::Sender<Result<(), String>>,
+    /// Channel by which it can be told what it has to do, where it is connected, and its pulse.
+    connected: Option<(Connected, Pulse)>,
+    /// Whoever asked for it, where somebody did.
+    answer: Option<Answer>,
     /// Time by which the other one must work.
     until: Instant,
 }
@@ -29,11 +35,13 @@ impl Run {
     pub(super) fn follow(
         &mut self,
         mut process: SidecarProcess,
-        connected: Connected,
-        answer: oneshot::Sender<Result<(), String>>,
+        connected: Option<Connected>,
+        answer: Option<Answer>,
     ) -> SidecarProcess {
+        let pulse = std::mem::take(&mut self.pulse);
         match process.set_aside().and_then(|()| self.parts.spawn()) {
             Ok(next) => {
+                let connected = connected.map(|connected| (connected, pulse));
                 self.followed = Some(Followed { process, connected, answer, until: Instant::now() + START });
                 next
             }
@@ -54,7 +62,7 @@ impl Run {
         let Followed { process, connected, answer, .. } = followed;
         self.go_back(
             process,
-            connected,
+            connected.map(|(connected, _)| connected),
             answer,
             "the other did not come to work; the agent's log says why".to_owned(),
         )
@@ -63,33 +71,54 @@ impl Run {
     fn go_back(
         &mut self,
         mut process: SidecarProcess,
-        connected: Connected,
-        answer: oneshot::Sender<Result<(), String>>,
+        connected: Option<Connected>,
+        answer: Option<Answer>,
         why: String,
     ) -> SidecarProcess {
         if let Err(error) = process.come_back(&self.parts.key) {
             tracing::error!(%error, key = %self.parts.key, "the next agent will not find the sidecar");
         }
+        tracing::warn!(key = %self.parts.key, why, "the sidecar is not replaced");
+        self.turn = None;
         // An asker that left has no use for it.
-        let _ = answer.send(Err(why));
-        self.resumed = Some(connected);
+        let _ = answer.map(|answer| answer.send(Err(why)));
+        self.resumed = connected;
         process
+    }
+
+    /// Tells whether another one may follow unasked: not while some that were followed are still there, so that a folder that is
+    /// removed again and again makes no crowd, and only a few of a host's at a time.
+    pub(super) fn may_follow(&mut self) -> bool {
+        self.departed.retain(|(_, task)| !task.is_finished());
+        if self.followed.is_some() || self.departed.len() >= CROWD {
+            return false;
+        }
+        self.turn = self.registry.turn();
+        self.turn.is_some()
     }
 
     /// The sidecar that was followed carries on what it has.
     pub(super) fn depart(&mut self, followed: Followed) {
+        self.turn = None;
         let Followed { process, connected, answer, .. } = followed;
         self.departed.retain(|(_, task)| !task.is_finished());
         let (end, ended) = oneshot::channel();
-        let (registry, key) = (self.registry.clone(), self.parts.key.clone());
-        let leaving = Leaving { process, connected, feed: self.feed.clone() };
+        let (registry, key, feed) = (self.registry.clone(), self.parts.key.clone(), self.feed.clone());
         let task = task::spawn("sidecar-leaving", async move {
-            let last = leaving.accompany(ended).await;
+            let last = match connected {
+                Some((connected, pulse)) => {
+                    Leaving { process, connected, feed, pulse }.accompany(ended).await
+                }
+                None => {
+                    leaving::end(process, ended).await;
+                    Vec::new()
+                }
+            };
             registry.retire(&key, last);
         });
         self.departed.push((end, task));
         // An asker that left has no use for it.
-        let _ = answer.send(Ok(()));
+        let _ = answer.map(|answer| answer.send(Ok(())));
     }
 }
 

@@ -1,18 +1,21 @@
 //! The connection with a sidecar: what it is told, and what it says.
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use sealane_base::backoff::Backoff;
-use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Listeners, Up};
-use tokio::sync::oneshot;
+use sealane_proto::sidecar::{Channel, ChannelError, Down, Listeners, Up};
 
 use super::succession::overdue;
-use super::{Command, GRACE, Run};
+use super::{Answer, Command, GRACE, Run};
 use crate::sidecar::metrics;
 use crate::sidecar::process::SidecarProcess;
 use crate::sidecar::registry::Connected;
 use crate::sidecar::telling::Telling;
+
+/// Time that a sidecar may take to read what it is told, before the connection is given up.
+const READ: Duration = Duration::from_secs(10);
 
 /// Ending of a stretch of a sidecar's life.
 pub(super) enum End {
@@ -22,48 +25,64 @@ pub(super) enum End {
     Died,
     /// The sidecar was to drain.
     Drain(Duration),
-    /// Another one is to follow it.
-    Follow(Connected, oneshot::Sender<Result<(), String>>),
+    /// Another one is to follow it, which is told so where it is connected, and whoever asked for it.
+    Follow(Option<Connected>, Option<Answer>),
+}
+
+/// The way in which the conversation with a sidecar goes on.
+pub(super) enum Turn {
+    /// As before.
+    On,
+    /// Not at all.
+    End(End),
+    /// Another one is to follow this one; whoever asked for it is told so.
+    Follow(Option<Answer>),
 }
 
 impl Run {
-    /// Serves one connection after another until the process ends or is to drain.
+    /// Serves one connection after another until the process ends, is to drain, or another one is to follow.
     pub(super) async fn accompany(&mut self, process: &mut SidecarProcess, backoff: &mut Backoff) -> End {
         loop {
-            if let Some(resumed) = self.resumed.take() {
-                match self.converse(process, resumed).await {
-                    Ok(End::Disconnected) | Err(_) => continue,
-                    Ok(end) => return end,
-                }
-            }
-            let connected = tokio::select! {
-                Some(connected) = self.incoming.recv() => match connected {
-                    connected if connected.pid == process.pid() => connected,
-                    stranger => {
-                        tracing::warn!(pid = stranger.pid, key = %self.parts.key, "this is not the workload's sidecar");
-                        continue;
-                    }
+            let connected = match self.resumed.take() {
+                Some(resumed) => resumed,
+                None => match self.connection(process).await {
+                    ControlFlow::Continue(connected) => connected,
+                    ControlFlow::Break(end) => return end,
                 },
-                () = process.ended() => return End::Died,
-                Some(order) = self.orders.recv() => match order {
-                    // Without a connection there is nothing to tell: the dropped sender says so.
-                    Command::Collect(_) => continue,
-                    Command::Restart(answer) => {
-                        let _ = answer.send(Err("it is not connected with the agent".to_owned()));
-                        continue;
-                    }
-                    Command::Drain { deadline } => return End::Drain(deadline),
-                },
-                () = overdue(self.followed.as_ref()) => return End::Died,
             };
             backoff.reset();
             let end = self.converse(process, connected).await;
-            self.applied.send_replace(None);
-            self.collecting.clear();
+            self.part();
             match end {
                 Ok(End::Disconnected) => {}
                 Ok(end @ (End::Died | End::Drain(_) | End::Follow(..))) => return end,
                 Err(error) => tracing::debug!(%error, key = %self.parts.key, "sidecar channel"),
+            }
+        }
+    }
+
+    /// Waits for the process to connect.
+    async fn connection(&mut self, process: &mut SidecarProcess) -> ControlFlow<End, Connected> {
+        loop {
+            tokio::select! {
+                Some(connected) = self.incoming.recv() => {
+                    if connected.pid == process.pid() {
+                        return ControlFlow::Continue(connected);
+                    }
+                    tracing::warn!(pid = connected.pid, key = %self.parts.key, "this is not the workload's sidecar");
+                }
+                () = process.ended() => return ControlFlow::Break(End::Died),
+                Some(order) = self.orders.recv() => match order {
+                    // Without a connection there is nothing to tell: the dropped sender says so.
+                    Command::Collect(_) => {}
+                    Command::Restart(answer) if self.followed.is_some() || self.asked.is_some() => refuse(answer),
+                    Command::Restart(answer) => self.asked = Some(answer),
+                    Command::Drain { deadline } => return ControlFlow::Break(End::Drain(deadline)),
+                },
+                () = overdue(self.followed.as_ref()) => return ControlFlow::Break(End::Died),
+                _ = self.beat.tick() => if let Some(end) = self.miss(process) {
+                    return ControlFlow::Break(end);
+                }
             }
         }
     }
@@ -73,57 +92,86 @@ impl Run {
         process: &mut SidecarProcess,
         connected: Connected,
     ) -> Result<End, ChannelError> {
-        let Connected { hello, mut channel, pid } = connected;
+        self.hear();
+        if let Some(answer) = self.asked.take() {
+            return Ok(End::Follow(Some(connected), Some(answer)));
+        }
+        let Connected { mut hello, mut channel, pid } = connected;
         self.telling = Telling::to(hello.follows);
         // One that ended meanwhile is found out soon enough.
         let other = process.is_of_this_program().is_ok_and(|same| !same).then(|| hello.version.clone());
         self.registry.note_program(&self.parts.key, other);
         // Listeners last: a sidecar that accepts calls must know where they go, and who it is.
-        channel.sender.send(self.feed.identity()).await?;
+        tell(&mut channel, self.feed.identity()).await?;
         self.configure(&mut channel).await?;
         if !hello.has_listeners {
-            channel.sender.send(Down::Listeners(self.listeners()?)).await?;
+            tell(&mut channel, Down::Listeners(self.listeners()?)).await?;
         }
         loop {
-            tokio::select! {
+            let turn = tokio::select! {
                 // Identity before configuration: a sidecar that knows its peers must be able to speak to them.
                 biased;
                 Ok(()) = self.feed.identity.changed() => {
-                    channel.sender.send(self.feed.identity()).await?;
+                    tell(&mut channel, self.feed.identity()).await?;
+                    Turn::On
                 }
                 Ok(()) = self.feed.effective.changed() => {
                     self.configure(&mut channel).await?;
+                    Turn::On
                 }
-                order = self.orders.recv() => match order {
-                    Some(Command::Collect(answer)) => {
-                        self.collecting.push(answer);
-                        channel.sender.send(Down::Collect).await?;
-                    }
-                    Some(Command::Drain { deadline }) => {
-                        channel.sender.send(Down::Drain { deadline }).await?;
-                        self.farewell(process, &mut channel, deadline).await;
-                        return Ok(End::Drain(deadline));
-                    }
-                    Some(Command::Restart(answer)) if self.followed.is_some() => {
-                        let _ = answer.send(Err("another is just taking over".to_owned()));
-                    }
-                    Some(Command::Restart(answer)) => {
-                        // It has its listeners, and keeps them.
-                        let hello = Hello { has_listeners: true, ..hello };
-                        return Ok(End::Follow(Connected { hello, channel, pid }, answer));
-                    }
-                    None => return Ok(End::Disconnected),
-                },
+                order = self.orders.recv() => self.obey(process, &mut channel, order).await?,
                 () = overdue(self.followed.as_ref()) => return Ok(End::Died),
-                received = channel.receiver.recv() => self.handle(received?),
+                received = channel.receiver.recv() => {
+                    self.handle(received?);
+                    Turn::On
+                }
                 Some(newer) = self.incoming.recv() => {
                     // The same sidecar connected again before its old connection was seen to be dead.
                     if newer.pid == process.pid() {
                         return Box::pin(self.converse(process, newer)).await;
                     }
+                    Turn::On
                 }
                 () = process.ended() => return Ok(End::Died),
+                _ = self.beat.tick() => self.ask(process, &mut channel, &hello).await?,
+            };
+            match turn {
+                Turn::On => {}
+                Turn::End(end) => return Ok(end),
+                Turn::Follow(answer) => {
+                    // It has its listeners, and keeps them.
+                    hello.has_listeners = true;
+                    return Ok(End::Follow(Some(Connected { hello, channel, pid }), answer));
+                }
             }
+        }
+    }
+
+    async fn obey(
+        &mut self,
+        process: &mut SidecarProcess,
+        channel: &mut Channel<Down, Up>,
+        order: Option<Command>,
+    ) -> Result<Turn, ChannelError> {
+        match order {
+            Some(Command::Collect(answer)) => {
+                self.collecting.push(answer);
+                tell(channel, Down::Collect).await?;
+                Ok(Turn::On)
+            }
+            Some(Command::Drain { deadline }) => {
+                // One that hears nothing any more is ended all the same.
+                if self.silence.borrow().is_none() && tell(channel, Down::Drain { deadline }).await.is_ok() {
+                    self.farewell(process, channel, deadline).await;
+                }
+                Ok(Turn::End(End::Drain(deadline)))
+            }
+            Some(Command::Restart(answer)) if self.followed.is_some() => {
+                refuse(answer);
+                Ok(Turn::On)
+            }
+            Some(Command::Restart(answer)) => Ok(Turn::Follow(Some(answer))),
+            None => Ok(Turn::End(End::Disconnected)),
         }
     }
 
@@ -153,13 +201,15 @@ impl Run {
     }
 
     fn handle(&mut self, message: Up) {
+        self.hear();
         match message {
             Up::Applied { sequence } => {
                 if let Some(followed) = self.followed.take() {
                     tracing::info!(key = %self.parts.key, "another sidecar has taken over");
                     self.depart(followed);
                 }
-                self.applied.send_replace(Some(self.telling.meaning(sequence)));
+                self.works = Some(self.telling.meaning(sequence));
+                self.applied.send_replace(self.works);
             }
             Up::Metrics(measured) => {
                 // Answers come in the order of the questions; one asker that left loses only its own. What comes
@@ -170,7 +220,7 @@ impl Run {
                     let _ = self.collecting.remove(0).send(measured);
                 }
             }
-            Up::Drained | Up::Hello(_) => {}
+            Up::Drained | Up::Pong | Up::Hello(_) => {}
         }
     }
 
@@ -178,18 +228,17 @@ impl Run {
         let effective = self.feed.effective.borrow_and_update().clone();
         if let Some(sent) = self.telling.knows(&effective) {
             // It works by all this, or will when it works by what is on its way.
-            self.applied.send_if_modified(|applied| {
-                let follows = applied.is_some_and(|applied| applied >= sent);
-                if follows {
-                    *applied = Some(effective.sequence);
+            if self.works.is_some_and(|works| works >= sent) {
+                self.works = Some(effective.sequence);
+                if self.silence.borrow().is_none() {
+                    self.applied.send_replace(self.works);
                 }
-                follows
-            });
+            }
             return Ok(());
         }
         for message in self.telling.lead(&self.feed, &effective) {
             let kind = metrics::kind(&message);
-            let length = channel.sender.send(message).await?;
+            let length = tell(channel, message).await?;
             self.parts.told.count(kind, length);
         }
         Ok(())
@@ -199,4 +248,18 @@ impl Run {
         let copies = self.listeners.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
         copies.try_into()
     }
+}
+
+/// Tells the sidecar something, of so many bytes; one that does not read is given up.
+pub(in crate::sidecar) async fn tell(
+    channel: &mut Channel<Down, Up>,
+    message: Down,
+) -> Result<usize, ChannelError> {
+    let sent = tokio::time::timeout(READ, channel.sender.send(message)).await;
+    sent.map_err(|late| ChannelError::Io(late.into()))?
+}
+
+fn refuse(answer: Answer) {
+    // An asker that left has no use for it.
+    let _ = answer.send(Err("another is just taking over".to_owned()));
 }

@@ -1,0 +1,80 @@
+//! The signs of life of a sidecar, and another one in the place of one that gives none or would not find the next agent.
+
+use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, ROOM, Up};
+
+use super::Run;
+use super::talk::{End, Turn, tell};
+use crate::sidecar::process::SidecarProcess;
+use crate::sidecar::pulse::Alive;
+
+impl Run {
+    /// Asks a connected sidecar for a sign of life.
+    pub(super) async fn ask(
+        &mut self,
+        process: &SidecarProcess,
+        channel: &mut Channel<Down, Up>,
+        hello: &Hello,
+    ) -> Result<Turn, ChannelError> {
+        process.ensure_record();
+        if !self.is_in_reach(process) && self.may_follow() {
+            tracing::warn!(pid = process.pid(), key = %self.parts.key,
+                "somebody removed the folder of the sidecar, another one takes its place");
+            return Ok(Turn::Follow(None));
+        }
+        if !hello.answers {
+            return Ok(Turn::On);
+        }
+        let alive = self.pulse.handle_beat();
+        if alive >= Alive::Silent && self.silence.borrow().is_none() {
+            tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar does not answer");
+            self.silence.send_replace(Some(process.pid()));
+            // Nobody waits for it.
+            self.applied.send_replace(None);
+        }
+        if alive == Alive::Lost && self.may_follow() {
+            tracing::warn!(pid = process.pid(), key = %self.parts.key,
+                "the sidecar does not answer, another one takes its place");
+            return Ok(Turn::Follow(None));
+        }
+        tell(channel, Down::Ping).await?;
+        Ok(Turn::On)
+    }
+
+    /// Notes that a sidecar is still not connected; answers how this stretch of its life ends, when it does.
+    pub(super) fn miss(&mut self, process: &SidecarProcess) -> Option<End> {
+        process.ensure_record();
+        let alive = self.pulse.handle_beat();
+        let out_of_reach = !self.is_in_reach(process);
+        if (alive >= Alive::Silent || out_of_reach) && self.asked.is_some() {
+            return Some(End::Follow(None, self.asked.take()));
+        }
+        if !((alive == Alive::Lost || out_of_reach) && self.may_follow()) {
+            return None;
+        }
+        tracing::warn!(pid = process.pid(), key = %self.parts.key,
+            "the sidecar does not come back to its agent, another one takes its place");
+        Some(End::Follow(None, None))
+    }
+
+    /// It said something.
+    pub(super) fn hear(&mut self) {
+        self.pulse.handle_word();
+        if self.silence.send_replace(None).is_some() {
+            tracing::info!(key = %self.parts.key, "the sidecar answers again");
+            self.applied.send_replace(self.works);
+        }
+    }
+
+    /// There is no connection to a sidecar any more.
+    pub(super) fn part(&mut self) {
+        self.works = None;
+        self.applied.send_replace(None);
+        self.silence.send_replace(None);
+        self.collecting.clear();
+    }
+
+    /// Tells whether the process finds its way to this agent.
+    fn is_in_reach(&self, process: &SidecarProcess) -> bool {
+        process.sees(&self.parts.run_dir.join(ROOM))
+    }
+}
