@@ -8,6 +8,7 @@
 mod announce;
 mod applied;
 mod carried;
+mod doubt;
 mod drift;
 mod egress;
 mod error;
@@ -47,6 +48,7 @@ pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 
 use carried::Carried;
+use doubt::Doubted;
 use gate::HostGate;
 use kernel::Kernel;
 use metrics::Metrics;
@@ -84,6 +86,7 @@ pub struct Overlay {
     kernel: Arc<Kernel>,
     carried: Mutex<HashMap<NetworkName, Arc<Mutex<Carried>>>>,
     metrics: Metrics,
+    doubted: Doubted,
 }
 
 /// The overlay could not be started.
@@ -123,6 +126,7 @@ impl Overlay {
             }),
             carried: Mutex::default(),
             metrics,
+            doubted: Doubted::default(),
         })
     }
 

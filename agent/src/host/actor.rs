@@ -130,7 +130,7 @@ impl Host {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut said_ready = false;
-        let mut mtu = self.parts.overlay.mtu();
+        let (mut mtu, mut doubted) = (self.parts.overlay.mtu(), self.parts.overlay.doubted());
         loop {
             self.drop_forsaken().await;
             // Control may hear of a workload while the kernel follows; what it has acknowledged is done.
@@ -156,6 +156,10 @@ impl Host {
                     if let Err(error) = self.parts.overlay.audit_host().await {
                         tracing::error!("{error}");
                     }
+                    self.refresh(Reason::Audit).await;
+                }
+                Ok(()) = doubted.changed() => {
+                    self.dirty.extend(doubted.borrow_and_update().iter().cloned());
                     self.refresh(Reason::Audit).await;
                 }
                 Ok(()) = mtu.changed() => self.dirty.extend(self.parts.mesh.networks()),

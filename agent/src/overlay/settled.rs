@@ -32,6 +32,11 @@ impl Settled {
         (!again).then_some(Self { desired, devices, ports })
     }
 
+    /// The network's own part.
+    pub(super) fn base(&self) -> Base {
+        self.desired.base
+    }
+
     /// The network's own devices, if they are of this shape.
     pub(super) fn devices(&self, base: &Base) -> Option<Devices> {
         (self.desired.base == *base).then_some(self.devices)

@@ -13,6 +13,8 @@ use crate::netlink::{NetlinkError, Notices, Subject};
 
 /// Time within which changes of the host's count as one.
 const TOGETHER: Duration = Duration::from_millis(50);
+/// The time that a network whose link was found changed has to be mended, before links are looked at again.
+const SETTLING: Duration = Duration::from_secs(1);
 /// On a host that changes all the time, as one with short-lived containers does, looks take one part in so many of a
 /// processor's time.
 const REST: u32 = 10;
@@ -61,10 +63,14 @@ impl Overlay {
             if let Err(error) = self.look_at_egress(Look::Told).await {
                 tracing::error!("{}", HostError::from(error));
             }
+            let mut changed = false;
             if of_links {
                 self.look_at_ways().await;
+                changed = self.look_at_links().await;
             }
-            tokio::time::sleep(began.elapsed().saturating_sub(TOGETHER) * REST).await;
+            let rest = began.elapsed().saturating_sub(TOGETHER) * REST;
+            // Whoever changes links again and again does not keep the agent busy.
+            tokio::time::sleep(if changed { rest.max(SETTLING) } else { rest }).await;
         }
     }
 

@@ -191,6 +191,39 @@ async fn what_happens_to_the_hosts_rules_is_mended_at_once() {
 }
 
 #[tokio::test]
+async fn what_happens_to_the_hosts_end_of_a_link_is_told_and_mended_by_a_look() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let (host, snapshot) = (&hosts.a, hosts.snapshot());
+    let mut doubted = host.overlay.doubted();
+    let broken_and_mended = async {
+        // The watch listens once it has been polled.
+        tokio::task::yield_now().await;
+        for line in [
+            "ip link del sealane00100000",
+            "ip link set sealane00100000 down",
+            "ip addr flush dev sealane00100000",
+            "ip route flush dev sealane00100000",
+            "ip link set sealane00100000 mtu 1200",
+        ] {
+            sh(&host.ns, line);
+            let told = tokio::time::timeout(Duration::from_secs(20), doubted.changed()).await;
+            told.unwrap_or_else(|_| panic!("nobody is told after {line}")).unwrap();
+            assert!(doubted.borrow_and_update().contains(&network.name), "{line}");
+            host.ensure(&snapshot, Reason::Audit).await.unwrap();
+            assert!(answers(&client, "192.0.2.2", 5.0), "{line}");
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = host.overlay.watch_host() => panic!("{ended:?}"),
+        () = broken_and_mended => {}
+    }
+}
+
+#[tokio::test]
 async fn the_host_itself_other_links_and_vxlan_are_not_reached_by_the_way_out() {
     let mut hosts = two_hosts();
     let network = hosts.network.clone();
