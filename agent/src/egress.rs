@@ -71,6 +71,8 @@ pub(crate) struct Host {
     released: bool,
     ready: bool,
     rules: Option<KnownHost>,
+    /// The note of what forwarding was before there was a link.
+    before: Option<String>,
 }
 
 impl Host {
@@ -107,7 +109,7 @@ impl Host {
             mended.nft = u64::from(drifted);
             Ok(())
         });
-        let forwarding = forwarding::ensure(hopper, host, run_dir).map(|changed| {
+        let forwarding = forwarding::ensure(hopper, host, run_dir, &mut self.before).map(|changed| {
             mended.settings = u64::from(changed);
         });
         let firewall = if thorough || changed || !self.ready {
@@ -118,8 +120,14 @@ impl Host {
         let outcome = rules
             .and(forwarding.map_err(EgressError::Forwarding))
             .and(firewall.map_err(EgressError::Iptables));
-        *self = Self { wanted: true, released: false, ready: outcome.is_ok(), rules: self.rules.take() };
+        let (rules, before) = (self.rules.take(), self.before.take());
+        *self = Self { wanted: true, released: false, ready: outcome.is_ok(), rules, before };
         (mended, outcome)
+    }
+
+    /// Writes down again what the host is to get back, if somebody has removed it from the run directory.
+    pub(crate) fn remember(&self, run_dir: &Path) -> io::Result<()> {
+        forwarding::remember(run_dir, self.before.as_deref())
     }
 
     /// Answers whether somebody had changed the rules.

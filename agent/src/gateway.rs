@@ -76,6 +76,9 @@ async fn hold(context: &Context, network: &NetworkName) {
         if !held && let Ok(handle) = context.overlay.network_netns(network) {
             held = context.held.put(&handle_key(network), vec![handle.into()]).is_ok();
         }
+        if let Err(error) = context.overlay.ensure_memory() {
+            tracing::debug!(%error, "cannot write down again what the host is to get back");
+        }
         match context.overlay.ensure_handle(network) {
             Ok(false) => {}
             Ok(true) => {

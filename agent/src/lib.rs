@@ -43,3 +43,4 @@ pub use door::docker::retire as retire_docker_plugin;
 pub use error::StartError;
 pub use node::NodeError;
 pub use registrar::ReadDocuments;
+pub use sidecar::sidecars_of;

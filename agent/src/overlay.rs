@@ -304,6 +304,18 @@ impl Overlay {
         Ok(true)
     }
 
+    /// Writes down again what the host is to get back when the last network goes, if somebody has removed it.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn ensure_memory(&self) -> io::Result<()> {
+        match self.kernel.egress.try_lock() {
+            Ok(egress) => egress.remember(&self.kernel.config.run_dir),
+            // Somebody is about to look at it.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Returns the path at which the network's namespace is bound.
     #[must_use]
     pub fn network_path(&self, network: &NetworkName) -> PathBuf {

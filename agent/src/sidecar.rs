@@ -20,6 +20,7 @@ pub(crate) use metrics::ToldMetrics;
 pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
 pub(crate) use pulse::{BEAT, LOST, SILENT};
 pub(crate) use registry::Registry;
+pub use strays::sidecars_of;
 pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, Equipment, SidecarParts, Supervisor};
 

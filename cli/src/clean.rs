@@ -48,6 +48,10 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         let name = record.file_stem().unwrap_or_default().to_string_lossy();
         end(&format!("sidecar {name}"), recorded(&record), printer)?;
     }
+    // Somebody may have removed their records.
+    for (name, process) in sealane_agent::sidecars_of(run_dir).map_err(Failure::of("clean"))? {
+        end(&format!("sidecar {name}"), Some(process), printer)?;
+    }
     end("keep", running(&run_dir.join(sealane_keep::PID_FILE))?, printer)?;
     if let Some(socket) = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {}, at which Docker called its plugin", socket.display()));

@@ -20,17 +20,34 @@ fn memory(run_dir: &Path) -> PathBuf {
     run_dir.join(FORWARDING)
 }
 
-/// Switches forwarding on; answers whether it was off.
-pub(super) fn ensure(hopper: &Hopper, host: &NetNs, run_dir: &Path) -> io::Result<bool> {
+/// Switches forwarding on; answers whether it was off. What is written down of before is `known` from then on.
+pub(super) fn ensure(
+    hopper: &Hopper,
+    host: &NetNs,
+    run_dir: &Path,
+    known: &mut Option<String>,
+) -> io::Result<bool> {
     if read(hopper, host, SETTING)? == "1" {
+        *known = known.take().or_else(|| fs::read_to_string(memory(run_dir)).ok());
+        remember(run_dir, known.as_deref())?;
         return Ok(false);
     }
     let redirects = read(hopper, host, REDIRECTS)?;
     // Written down first: after kill -9 between the two, switching it off again changes nothing.
+    let text = known.insert(format!("{}\n{redirects}\n", boot_id()?));
     fs::create_dir_all(run_dir)?;
-    fs::write(memory(run_dir), format!("{}\n{redirects}\n", boot_id()?))?;
+    fs::write(memory(run_dir), text)?;
     set(hopper, host, SETTING, "1".to_owned())?;
     Ok(true)
+}
+
+/// Writes down again what is `known`, if somebody has removed it.
+pub(super) fn remember(run_dir: &Path, known: Option<&str>) -> io::Result<()> {
+    let memory = memory(run_dir);
+    match known {
+        Some(text) if !memory.exists() => fs::write(memory, text),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Switches forwarding off if it was [`ensure`] that switched it on since this boot; answers whether it was.
@@ -58,4 +75,19 @@ fn read(hopper: &Hopper, host: &NetNs, setting: &'static str) -> io::Result<Stri
 
 fn set(hopper: &Hopper, host: &NetNs, setting: &'static str, value: String) -> io::Result<()> {
     hopper.run(host, move || fs::write(setting, value))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_forwarding_was_before_is_written_down_again_when_somebody_removes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = || fs::read_to_string(memory(folder.path())).ok();
+        remember(folder.path(), None).unwrap();
+        assert_eq!(written(), None, "it was on");
+        remember(folder.path(), Some("boot\n1\n")).unwrap();
+        assert_eq!(written().as_deref(), Some("boot\n1\n"));
+    }
 }

@@ -20,23 +20,8 @@ use super::process::{record, recorded_pids, runs};
 /// When processes or records cannot be listed.
 pub(crate) fn stop_unrecorded(run_dir: &Path, known: impl Fn(&str) -> bool) -> io::Result<()> {
     let recorded = recorded_pids(run_dir)?;
-    // That of before, too.
-    let sockets = [run_dir.join(SOCKET), run_dir.join(ROOM).join(SOCKET)];
-    let own = fs::read_link("/proc/self/ns/mnt")?;
-    for entry in fs::read_dir("/proc")? {
-        let folder = entry?.path();
-        let Some(pid) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
-            continue;
-        };
-        let line = fs::read(folder.join("cmdline")).unwrap_or_default();
-        if !sockets.iter().any(|socket| is_stray(pid, &recorded, &line, socket)) {
-            continue;
-        }
-        // Opened before its namespace is read: were the pid another's by now, nobody is ended by mistake.
-        let Ok(process) = Process::open(pid) else { continue };
-        if !fs::read_link(folder.join("ns/mnt")).is_ok_and(|namespace| namespace == own) {
-            continue;
-        }
+    for Stray { process, line } in find(run_dir, &recorded)? {
+        let pid = process.pid();
         if let Some(name) = served(&line).filter(|name| known(name) && !runs(run_dir, name)) {
             tracing::info!(pid, workload = name, "a sidecar was not written down");
             record(run_dir, &name, &process)?;
@@ -46,6 +31,44 @@ pub(crate) fn stop_unrecorded(run_dir: &Path, known: impl Fn(&str) -> bool) -> i
         }
     }
     Ok(())
+}
+
+/// Finds the sidecars of this run directory, written down or not, each with the workload that it serves
+/// (`<network>.<workload>`).
+///
+/// # Errors
+/// When processes cannot be listed.
+pub fn sidecars_of(run_dir: &Path) -> io::Result<Vec<(String, Process)>> {
+    let found = find(run_dir, &BTreeSet::new())?.into_iter();
+    Ok(found.map(|stray| (served(&stray.line).unwrap_or_default(), stray.process)).collect())
+}
+
+struct Stray {
+    process: Process,
+    line: Vec<u8>,
+}
+
+fn find(run_dir: &Path, recorded: &BTreeSet<u32>) -> io::Result<Vec<Stray>> {
+    // That of before, too.
+    let sockets = [run_dir.join(SOCKET), run_dir.join(ROOM).join(SOCKET)];
+    let own = fs::read_link("/proc/self/ns/mnt")?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let folder = entry?.path();
+        let Some(pid) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
+            continue;
+        };
+        let line = fs::read(folder.join("cmdline")).unwrap_or_default();
+        if !sockets.iter().any(|socket| is_stray(pid, recorded, &line, socket)) {
+            continue;
+        }
+        // Opened before its namespace is read: were the pid another's by now, nobody is ended by mistake.
+        let Ok(process) = Process::open(pid) else { continue };
+        if fs::read_link(folder.join("ns/mnt")).is_ok_and(|namespace| namespace == own) {
+            found.push(Stray { process, line });
+        }
+    }
+    Ok(found)
 }
 
 /// Returns true if a command line is that of a sidecar of this agent's that is not recorded.

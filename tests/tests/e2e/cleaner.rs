@@ -100,6 +100,27 @@ fn sidecars_whose_folder_is_removed_are_followed_by_others_with_this_agent_and_t
 }
 
 #[test]
+fn clean_ends_sidecars_and_gives_forwarding_back_also_when_their_files_were_removed() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::start(1);
+    let forwarding = |site: &Site| site.command("sysctl", &["-n", "net.ipv4.ip_forward"]).ok().stdout;
+    let _ = mesh.site(1).command("sysctl", &["-qw", "net.ipv4.ip_forward=0"]).ok();
+    mesh.create_shop();
+    let _server = mesh.site(1).serve("api", "api");
+    assert_eq!(forwarding(mesh.site(1)).trim(), "1");
+    shell(mesh.site(1), "cd /run/sealane; rm -r sidecars ip_forward-was-off");
+    await_file(mesh.site(1), "/run/sealane/sidecars/shop.api.pid");
+    await_file(mesh.site(1), "/run/sealane/ip_forward-was-off");
+    mesh.site_mut(1).agent.kill9();
+    shell(mesh.site(1), "rm -r /run/sealane/sidecars");
+    let _ = mesh.site(1).sealane(&["clean", "--yes"]).ok();
+    assert_eq!(mesh.site(1).processes("proxy"), [] as [u32; 0]);
+    assert_eq!(forwarding(mesh.site(1)).trim(), "0");
+}
+
+#[test]
 fn an_agent_whose_keep_lost_its_socket_starts_and_finds_what_it_holds() {
     if !isolated() {
         return;
