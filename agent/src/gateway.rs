@@ -94,6 +94,8 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
     let sockets = loop {
         match sockets(&context, &network, gateway) {
             Ok(sockets) => break sockets,
+            // What cannot be set up has no gateway yet.
+            Err(_) if effective.borrow().hindrance.is_some() => {}
             Err(error) => {
                 tracing::error!(%error, %network, "cannot serve DNS at the gateway address, trying again")
             }

@@ -56,6 +56,8 @@ pub(crate) struct Effective {
     pub(crate) zone: Arc<Zone>,
     /// Tables that lead to the services' endpoints in workloads' namespaces.
     pub(crate) services: ServiceTables,
+    /// The reason why the kernel cannot be brought to what is newest, as long as it cannot. What runs already goes on by this one.
+    pub(crate) hindrance: Option<String>,
 }
 
 impl Effective {
@@ -73,6 +75,7 @@ impl Effective {
                     steps: steps.clone(),
                     zone: zone.clone(),
                     services: services.clone(),
+                    hindrance: None,
                 }
             }
             _ => {
@@ -86,7 +89,7 @@ impl Effective {
                     before.steps.with([before.content, sequence], &before.snapshot, &snapshot)
                 };
                 let steps = before.map(led).unwrap_or_default();
-                Self { sequence, content: sequence, snapshot, told, steps, zone, services }
+                Self { sequence, content: sequence, snapshot, told, steps, zone, services, hindrance: None }
             }
         }
     }
@@ -184,7 +187,7 @@ pub(crate) struct HostViews {
     /// True once everything that was known at the start has been made, as far as it can be: before, `networks` are not
     /// all there.
     pub(crate) begun: watch::Receiver<bool>,
-    /// The networks that this host carries.
+    /// The networks that this host carries, also those that it cannot set up now.
     pub(crate) networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
     /// The link.
     pub(crate) link: watch::Receiver<LinkState>,

@@ -1,8 +1,14 @@
 //! Progress of an attachment, as its asker hears it.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::{Attached, Failure};
+
+/// The time that something may take which nobody is told of.
+const SOON: Duration = Duration::from_millis(700);
 
 /// A word to the asker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +36,22 @@ impl Progress {
         self.say(Ok(Event::Waiting(what))).await;
     }
 
+    /// Waits for `work`, and says soon that it waits for `what`.
+    pub(crate) async fn meanwhile<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        match tokio::time::timeout(SOON, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.waiting(what()).await;
+                work.await
+            }
+        }
+    }
+
     /// Tells that the attachment is there.
     pub(crate) async fn attached(&self, attached: Attached) {
         self.say(Ok(Event::Attached(attached))).await;
@@ -48,5 +70,20 @@ impl Progress {
     async fn say(&self, word: Result<Event, Failure>) {
         // An asker that left needs no word.
         let _ = self.0.send(word).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_is_said_and_what_does_not_is_not() {
+        let (progress, mut said) = Progress::channel(1);
+        let what = || "control".to_owned();
+        progress.meanwhile(what, tokio::time::sleep(SOON / 2)).await;
+        assert!(said.try_recv().is_err());
+        progress.meanwhile(what, tokio::time::sleep(SOON * 2)).await;
+        assert_eq!(said.try_recv().unwrap().unwrap(), Event::Waiting("control".to_owned()));
     }
 }

@@ -351,9 +351,10 @@ impl Host {
                 Ok(applied) => applied,
                 Err(error) => {
                     let (key, problem) = ((network.clone(), Trouble::Kernel), error.to_string());
-                    if self.problems.insert(key, problem.clone()) != Some(problem) {
+                    if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
                         tracing::error!(%error, %network, "cannot set up the network, trying again each second");
                     }
+                    self.hinder(network.clone(), snapshot, problem);
                     self.dirty.insert(network);
                     continue;
                 }
@@ -366,7 +367,8 @@ impl Host {
             self.note(&network, Trouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
-                published.snapshot.generation == snapshot.generation
+                published.hindrance.is_none()
+                    && published.snapshot.generation == snapshot.generation
                     && published.snapshot.same_content(&snapshot)
             });
             if !unchanged {

@@ -128,6 +128,12 @@ impl Mesh {
         self.hosted.keys().any(|key| key.network == *network)
     }
 
+    /// This host's workloads in the network, by name.
+    #[must_use]
+    pub(crate) fn names_in(&self, network: &NetworkName) -> Vec<WorkloadName> {
+        self.hosted_in(network).map(|hosted| hosted.workload.name.clone()).collect()
+    }
+
     /// This host's workloads in the network that are to have a port.
     #[must_use]
     pub(crate) fn attached(&self, network: &NetworkName) -> Vec<Local> {

@@ -1,6 +1,9 @@
 //! Problems of a network on this host, in words.
 
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, WorkloadName};
+
+/// So many workloads are named in a sentence.
+const NAMED: usize = 8;
 
 /// Kind of a network's problem.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,5 +50,36 @@ impl Trouble {
                  end them, or create the network again"
             ),
         }
+    }
+}
+
+/// Names the workloads of a network that cannot be set up, and says what they have.
+pub(super) fn concerned(workloads: &[WorkloadName]) -> String {
+    let named: Vec<&str> = workloads.iter().take(NAMED).map(WorkloadName::as_str).collect();
+    let further = match workloads.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    match named.as_slice() {
+        [] => String::new(),
+        named => format!(
+            "; what runs in it here goes on as far as it can and hears of no change: {}{further}",
+            named.join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workloads_of_a_network_that_cannot_be_set_up_are_named_up_to_a_number() {
+        let names = |count: usize| -> Vec<WorkloadName> {
+            (0..count).map(|number| format!("w{number}").parse().unwrap()).collect()
+        };
+        assert_eq!(concerned(&names(0)), "");
+        assert!(concerned(&names(2)).ends_with(": w0, w1"));
+        assert!(concerned(&names(11)).ends_with("w7 and 3 more"));
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Admitted {
 enum Obstacle {
     /// This host has no more than so many blocks of the network's addresses.
     Blocks(NetworkName, usize),
+    /// This host cannot set the network up.
+    Hindered(NetworkName, watch::Receiver<Arc<Effective>>),
     /// A workload of that name or address is still ending.
     Ending(Key, watch::Receiver<Arc<Effective>>),
     /// A workload of another host has that name or address, and may be about to let go of it.
@@ -119,6 +121,9 @@ async fn take_in(
         };
         // What changes from here on counts as a change.
         effective.mark_unchanged();
+        if effective.borrow().hindrance.is_some() {
+            return Ok(Err(Obstacle::Hindered(network.clone(), effective)));
+        }
         networks.push(effective);
     }
     // Seats in a namespace are given one after another.
@@ -220,6 +225,15 @@ impl Obstacle {
         match self {
             Self::Name => Ok(()),
             Self::Blocks(network, held) => carry(context, network, *held, progress).await,
+            Self::Hindered(network, effective) => {
+                let hindrance = effective.borrow().hindrance.clone().unwrap_or_default();
+                progress
+                    .waiting(format!("network {network}, which this host cannot set up now: {hindrance}"))
+                    .await;
+                // One that goes meanwhile is asked for again.
+                let _ = effective.changed().await;
+                Ok(())
+            }
             Self::Ending(key, effective) => {
                 progress.waiting(format!("workload {key}, which is still ending")).await;
                 // The network changes when it is gone.
@@ -303,7 +317,9 @@ pub(super) async fn carry(
         let channel = control(context, &what_for, progress).await?;
         let blocks_held = u32::try_from(held).unwrap_or(u32::MAX);
         let request = v1::CarryRequest { network: network.to_string(), blocks_held };
-        match v1::control_client::ControlClient::new(channel).carry(request).await {
+        let mut client = v1::control_client::ControlClient::new(channel);
+        let silent = || format!("control, for {what_for}: it has not answered so far");
+        match progress.meanwhile(silent, client.carry(request)).await {
             Ok(_) => {}
             Err(status) if is_passing(status.code()) => {
                 progress.waiting(format!("control, for {what_for}: {}", words(&status))).await;
@@ -325,7 +341,8 @@ pub(super) async fn carry(
                 None => networks.wait_for(enough).await.map(drop),
             }
         };
-        if let Ok(Err(_)) = tokio::time::timeout(STATE, arrived).await {
+        let missing = || format!("control, which has not told this host of network {network} so far");
+        if let Ok(Err(_)) = progress.meanwhile(missing, tokio::time::timeout(STATE, arrived)).await {
             return Err(AttachError::Ending);
         }
     }

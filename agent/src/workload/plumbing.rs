@@ -45,7 +45,7 @@ fn listeners_key(key: &Key) -> String {
     format!("sidecar/{key}")
 }
 
-/// Makes everything, or finds it.
+/// Makes everything that stands before the interface, or finds it.
 pub(super) async fn plumb(
     context: &Context,
     network: &Network,
@@ -75,13 +75,26 @@ pub(super) async fn plumb(
     let services = ServiceRules::new(context.hopper.clone(), network.name.clone());
     let mut services = services.counted(context.service_metrics.clone());
     services.ensure(netns, table).await.map_err(|error| fail(&error))?;
-    let made = context.overlay.ensure_workload(network, local, netns).await;
-    made.map_err(|error| {
-        let taken = matches!(error, OverlayError::InterfaceTaken { .. });
-        if taken { AttachError::Namespace(error.to_string()) } else { fail(&error) }
-    })?;
     let netns = netns.try_clone().map_err(|error| fail(&error))?;
     Ok(Plumbed { netns, listeners, services })
+}
+
+/// Makes the interface, or finds it: the last thing, by which the workload is reached.
+pub(super) async fn connect(
+    context: &Context,
+    network: &Network,
+    local: &Local,
+    netns: &NetNs,
+) -> Result<(), AttachError> {
+    let made = context.overlay.ensure_workload(network, local, netns).await;
+    made.map(drop).map_err(|error| {
+        let taken = matches!(error, OverlayError::InterfaceTaken { .. });
+        if taken {
+            AttachError::Namespace(error.to_string())
+        } else {
+            AttachError::setup(&Key::of(&local.workload), error)
+        }
+    })
 }
 
 /// Removes everything: the link first, then rules and sockets. What is gone already is no error.

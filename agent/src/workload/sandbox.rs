@@ -103,7 +103,7 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
 pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismissed: watch::Receiver<bool>) {
     let mut attachments = Vec::new();
     for local in stored.attachments {
-        let Some(effective) = admission::network(&context, &local.workload.network).await else { return };
+        let Some(effective) = recalled(&context, &local).await else { return };
         attachments.push((local, effective));
     }
     let first = attachments.first().map(|(local, _)| Key::of(&local.workload));
@@ -143,6 +143,20 @@ async fn leave_room(context: &Context, anchor: &Anchor) {
     {
         tracing::error!(%error, %device, "cannot remove the room of a machine that was not attached");
     }
+}
+
+/// The publication of the attachment's network. Where the disk has lost that, control tells it again.
+async fn recalled(context: &Context, local: &Local) -> Option<watch::Receiver<Arc<Effective>>> {
+    let network = &local.workload.network;
+    context.host.views.begun.clone().wait_for(|begun| *begun).await.ok()?;
+    let key = Key::of(&local.workload);
+    let trouble = |why| context.troubles.set(&key, Trouble::TakingUp, why);
+    if !context.host.views.networks.borrow().contains_key(network) {
+        trouble(Some(format!("this host has lost what it knew of network {network}, and waits for control")));
+    }
+    let known = admission::network(context, network).await;
+    trouble(None);
+    known
 }
 
 /// Hears what is waited for, for ever.
@@ -191,11 +205,14 @@ impl Sandbox {
     }
 
     async fn set_up(&mut self, given: Option<NetNs>, progress: &Progress) -> Result<(), AttachError> {
-        if given.is_none() {
-            let netns = ground::ensure_netns(&self.context, &self.keys(), None)?;
+        let own = given.is_none();
+        let netns = ground::ensure_netns(&self.context, &self.keys(), given)?;
+        if own {
             self.lives.iter_mut().for_each(|life| life.start_sidecar_in(&netns));
         }
-        self.stand(given).await?;
+        try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
+        self.lay_ground(&netns)?;
+        self.lay_tap(&netns).await?;
         try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)
     }
 
@@ -241,21 +258,28 @@ impl Sandbox {
                 Some(anchor.netns().map_err(|error| AttachError::Namespace(error.to_string()))?)
             }
         };
-        self.stand(given).await?;
-        try_join_all(self.lives.iter_mut().map(|life| life.adopt(progress))).await.map(drop)
+        let netns = ground::ensure_netns(&self.context, &keys, given)?;
+        // One thing that is missing takes nothing else from the workload, and its names least of all.
+        let named = self.lay_ground(&netns);
+        if named.is_ok() {
+            self.open();
+        }
+        let plumbed = join_all(self.lives.iter_mut().map(|life| life.plumb_again(&netns))).await;
+        let served = join_all(self.lives.iter_mut().map(|life| life.adopt(progress))).await;
+        named.or_else(|_| self.lay_ground(&netns))?;
+        self.lay_tap(&netns).await?;
+        plumbed.into_iter().chain(served).collect()
     }
 
-    async fn stand(&mut self, given: Option<NetNs>) -> Result<(), AttachError> {
-        let keys = self.keys();
-        let netns = ground::ensure_netns(&self.context, &keys, given)?;
-        try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
+    fn lay_ground(&mut self, netns: &NetNs) -> Result<(), AttachError> {
         if let Some(first) = self.lives.first().filter(|_| self.ground.is_none()) {
             let interface = first.interface();
             let names = (&*self.names, interface.as_str(), first.gateway());
+            let keys = self.keys();
             self.ground =
-                Some(Ground::lay(&self.context, &keys, &netns, (self.owner, self.takes_over), names)?);
+                Some(Ground::lay(&self.context, &keys, netns, (self.owner, self.takes_over), names)?);
         }
-        self.lay_tap(&netns).await
+        Ok(())
     }
 
     /// Gives a virtual machine its device.

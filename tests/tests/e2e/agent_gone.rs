@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use sealane_lab::isolated;
+use sealane_sys::Process;
 use sealane_tests::{LoadReport, Mesh, PATIENCE, Running, eventually, testapp};
 
 /// A ping that runs until it is asked for its count: sent and received.
@@ -297,4 +298,41 @@ fn what_one_agent_has_begun_the_next_one_brings_to_its_end() {
     eventually(PATIENCE, "nothing is left", || {
         mesh.site(1).json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(())
     });
+}
+
+#[test]
+fn an_agent_that_starts_while_its_address_is_gone_takes_up_names_and_sidecars_and_a_run_says_what_it_waits_for()
+ {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 1);
+    let _other = mesh.site(2).serve("other", "other");
+    let flags = ["--network", "shop", "--name", "sleeper"];
+    let sleeper = mesh.site(2).run(&flags, &["sleep", "1000"]).entered();
+    mesh.site(2).await_instances("other", 1);
+    let known = sleeper.resolve("other");
+    let _ = mesh.site(2).command("ip", &["addr", "del", "192.0.2.12/24", "dev", "eth0"]).ok();
+    mesh.site_mut(2).agent.kill9();
+    mesh.site_mut(2).agent.start();
+    assert_eq!(sleeper.resolve("other"), known);
+    let call = || {
+        let call = mesh.site(2).exec("sleeper", &["curl", "-sS", "--max-time", "20", "http://other:8080/"]);
+        assert_eq!(call.ok().stdout, "other");
+    };
+    call();
+    for pid in mesh.site(2).processes("proxy") {
+        Process::open(pid).unwrap().kill().unwrap();
+    }
+    call();
+    let problems = mesh.site(2).json(&["status"])["problems"].to_string();
+    assert!(problems.contains("network shop cannot be set up") && problems.contains("sleeper"), "{problems}");
+    let problem = mesh.site(2).workload("sleeper").unwrap()["problem"].to_string();
+    assert!(problem.contains("cannot be set up on this host"), "{problem}");
+    let mut late = mesh.site(2).shop(&["true"]);
+    late.wait_for("waiting for network shop, which this host cannot set up now");
+    let _ = mesh.site(2).command("ip", &["addr", "add", "192.0.2.12/24", "dev", "eth0"]).ok();
+    let _ = late.wait().ok();
+    mesh.site_mut(2).await_ready();
+    mesh.await_instances("other", 1);
 }

@@ -94,7 +94,7 @@ impl Read for ReadApi {
         let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
         let lost = lost.unwrap_or_default();
         let idle = self.idle(&networks).await;
-        let view = |workload: &Workload| {
+        let view = |workload: &Workload, hindrance: Option<&String>| {
             let key = Key::of(workload);
             let own = workload.node == self.node.name;
             let refused = || reported.refusal(&key).map(str::to_owned);
@@ -102,12 +102,19 @@ impl Read for ReadApi {
             let gone = lost.contains_key(&workload.node);
             let gone = gone.then(|| format!("its node {} is lost, control says", workload.node));
             let silent = || unreached.iter().find(|one| one.to == key).map(Unreached::words);
-            let problem = refused.or(gone.clone()).or_else(|| idle.get(&key).cloned()).or_else(silent);
+            let hindered = hindrance
+                .filter(|_| own)
+                .map(|why| format!("network {} cannot be set up on this host: {why}", workload.network));
+            let problem =
+                refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&key).cloned()).or_else(silent);
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
             v1::WorkloadView { workload: Some(v1::Workload { ready, ..workload.into() }), problem }
         };
-        let workloads = networks.iter().flat_map(|effective| effective.snapshot.workloads.iter().map(view));
+        let workloads = networks.iter().flat_map(|effective| {
+            let (known, view) = (effective.snapshot.workloads.iter(), &view);
+            known.map(move |workload| view(workload, effective.hindrance.as_ref()))
+        });
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
     }
 

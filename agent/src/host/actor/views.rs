@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::Host;
 use crate::host::Effective;
+use crate::host::trouble::{self, Trouble};
 
 impl Host {
     pub(super) fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
@@ -16,6 +17,29 @@ impl Host {
         let effective = Arc::new(Effective::new(self.sequence, snapshot, before.as_deref()));
         self.rest.disturb();
         self.parts.mesh.set_published(&network, self.sequence);
+        self.show(network, effective);
+    }
+
+    /// Shows that the network cannot be set up: what runs in it is served by what was published last, or by what is on disk, and
+    /// only what is new waits for the kernel.
+    pub(super) fn hinder(
+        &mut self,
+        network: NetworkName,
+        snapshot: Arc<NetworkSnapshot>,
+        hindrance: String,
+    ) {
+        let before = self.published.get(&network).map(|published| published.borrow().clone());
+        let hindrance = Some(hindrance);
+        if before.as_ref().is_some_and(|before| before.hindrance == hindrance) {
+            return;
+        }
+        let snapshot = before.as_ref().map_or(snapshot, |before| before.snapshot.clone());
+        self.sequence += 1;
+        let effective = Effective::new(self.sequence, snapshot, before.as_deref());
+        self.show(network, Arc::new(Effective { hindrance, ..effective }));
+    }
+
+    fn show(&mut self, network: NetworkName, effective: Arc<Effective>) {
         match self.published.get(&network) {
             Some(published) => {
                 published.send_replace(effective);
@@ -39,9 +63,12 @@ impl Host {
     /// Shows what is wrong.
     pub(super) fn complain(&self) {
         let problems = self.problems.iter();
-        let sentences: Vec<String> =
-            problems.map(|((network, trouble), error)| trouble.sentence(network, error)).collect();
-        show(&self.complaints, sentences);
+        let sentence = |((network, trouble), error): (&(NetworkName, Trouble), &String)| {
+            let of_kernel = *trouble == Trouble::Kernel;
+            let own = if of_kernel { self.parts.mesh.names_in(network) } else { Vec::new() };
+            trouble.sentence(network, error) + &trouble::concerned(&own)
+        };
+        show(&self.complaints, problems.map(sentence).collect::<Vec<String>>());
         show(&self.reservations, self.parts.mesh.idle_reservations());
     }
 

@@ -12,7 +12,7 @@ use super::super::plumbing;
 use super::Life;
 use crate::attachment::Progress;
 use crate::certs::{CertError, WorkloadIdentity};
-use crate::host::DataPlane;
+use crate::host::{DataPlane, Effective};
 use crate::sidecar::{Equipment, SidecarParts, Supervisor};
 
 /// Limit for a new sidecar to work by its first configuration.
@@ -30,7 +30,7 @@ impl Life {
         if self.local.workload.sidecar {
             let identity = self.identity(progress).await?;
             self.equip_sidecar(identity);
-            self.await_sidecar().await?;
+            self.await_sidecar(progress).await?;
         }
         self.follow().await;
         Ok(())
@@ -38,7 +38,7 @@ impl Life {
 
     /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
     pub(in crate::workload) async fn adopt(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        if self.local.workload.sidecar && self.supervisor.is_none() {
+        if self.local.workload.sidecar && self.plumbed.is_some() && self.supervisor.is_none() {
             let identity = self.identity(progress).await?;
             self.start_sidecar();
             self.equip_sidecar(identity);
@@ -52,8 +52,25 @@ impl Life {
         self.context.host.applied(self.key.clone(), DataPlane::Rules, None).await;
     }
 
+    /// Makes what stands in the kernel.
     pub(in crate::workload) async fn plumb(&mut self, netns: &NetNs) -> Result<(), AttachError> {
         let effective = self.effective.borrow_and_update().clone();
+        self.prepare(&effective, netns).await?;
+        plumbing::connect(&self.context, &effective.snapshot.network, &self.local, netns).await
+    }
+
+    /// Finds what stood in the kernel, or makes it again. While the network cannot be set up, the interface is left to the pass
+    /// that can.
+    pub(in crate::workload) async fn plumb_again(&mut self, netns: &NetNs) -> Result<(), AttachError> {
+        let effective = self.effective.borrow_and_update().clone();
+        self.prepare(&effective, netns).await?;
+        match &effective.hindrance {
+            Some(_) => Ok(()),
+            None => plumbing::connect(&self.context, &effective.snapshot.network, &self.local, netns).await,
+        }
+    }
+
+    async fn prepare(&mut self, effective: &Effective, netns: &NetNs) -> Result<(), AttachError> {
         let table = effective.services.of(self.local.workload.sidecar);
         let network = &effective.snapshot.network;
         let plumbed = plumbing::plumb(&self.context, network, &self.local, table, netns).await?;
@@ -129,7 +146,8 @@ impl Life {
                     Err(_) => return Err(AttachError::Ending),
                 },
             }
-            match self.context.certs.obtain(&principal, channel).await {
+            let silent = || format!("control, for {what_for}: it has not answered so far");
+            match progress.meanwhile(silent, self.context.certs.obtain(&principal, channel)).await {
                 Ok(identity) => return Ok(identity),
                 Err(CertError::Unreachable(why)) => {
                     progress.waiting(format!("control, for {what_for}: {why}")).await;
@@ -186,15 +204,16 @@ impl Life {
         }
     }
 
-    async fn await_sidecar(&mut self) -> Result<(), AttachError> {
+    async fn await_sidecar(&mut self, progress: &Progress) -> Result<(), AttachError> {
         let sequence = self.effective.borrow().sequence;
+        let starting = || format!("the sidecar of workload {}, which is starting", self.key);
         let Some(supervisor) = &mut self.supervisor else {
             return Ok(());
         };
-        let applied =
-            supervisor.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= sequence));
-        match tokio::time::timeout(SIDECAR_START, applied).await {
-            Ok(Ok(_)) => Ok(()),
+        let works = |applied: &Option<u64>| applied.is_some_and(|applied| applied >= sequence);
+        let applied = async { supervisor.applied.wait_for(works).await.map(drop) };
+        match progress.meanwhile(starting, tokio::time::timeout(SIDECAR_START, applied)).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(AttachError::Ending),
             Err(_) => {
                 let what =
