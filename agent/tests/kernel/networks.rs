@@ -218,7 +218,8 @@ async fn an_interface_that_a_runtime_took_becomes_a_port_also_where_the_network_
     hosts.a.overlay.offer(offer).await.unwrap();
     let index = sh(&hosts.a.ns, "ip -o link show slo000000000007 | cut -d: -f1");
     let index = index.trim();
-    let other = format!("ip -o link | grep -q '^{index}:' || ip link add name other index {index} type bridge");
+    let other =
+        format!("ip -o link | grep -q '^{index}:' || ip link add name other index {index} type bridge");
     hosts.a.in_network(&network, &other);
     let path = hosts.a.overlay.workload_path(&network.name, &local.workload.name);
     let ns = NetNs::ensure_at(&path).unwrap();

@@ -22,12 +22,7 @@ impl Host {
 
     /// Shows that the network cannot be set up: what runs in it is served by what was published last, or by what is on disk, and
     /// only what is new waits for the kernel.
-    pub(super) fn hinder(
-        &mut self,
-        network: NetworkName,
-        snapshot: Arc<NetworkSnapshot>,
-        hindrance: String,
-    ) {
+    pub(super) fn hinder(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>, hindrance: String) {
         let before = self.published.get(&network).map(|published| published.borrow().clone());
         let hindrance = Some(hindrance);
         if before.as_ref().is_some_and(|before| before.hindrance == hindrance) {
