@@ -19,7 +19,7 @@ PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
 COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 
-.PHONY: build demo test engines lint audit bench install uninstall tools-demo tools-test tools-audit tools-bench
+.PHONY: build demo test fuzz engines lint audit bench install uninstall tools-demo tools-test tools-audit tools-bench
 
 ## The release binary, target/release/sealane.
 build: tools-build
@@ -65,9 +65,24 @@ test: root tools-test
 	SEALANE_BIN="$$(realpath $(TARGET)/ci/sealane)" SEALANE_ENGINES="$$(realpath -m $(ENGINES))" \
 		"$(CARGO)" nextest run --locked --workspace
 
-## Folders of these releases of Debian with container engines for the tests, target/engines/SUITE. SUITES="trixie forky" brings
-## those of the tests that are ignored otherwise (`cargo nextest run --run-ignored all`), too.
-SUITES ?= trixie
+## Every target of the fuzzer, or those that FUZZ names, for TIME seconds each. What one finds is in target/fuzz/NAME/found; put it
+## into fuzz/corpus/NAME, over which the tests run.
+TIME ?= 60
+FUZZ ?= $(notdir $(wildcard fuzz/corpus/*))
+fuzz: tools-build
+	@deploy/debian-packages c++:g++
+	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/fuzz/instrument" CARGO_PROFILE_DEV_OPT_LEVEL=1 \
+		"$(CARGO)" build --locked --workspace --features sealane-fuzz/libfuzzer --bin sealane-fuzz
+	@for name in $(FUZZ); do \
+		mkdir -p $(TARGET)/fuzz/$$name/{inputs,found}; echo "$$name, $(TIME) s"; \
+		FUZZ=$$name $(TARGET)/debug/sealane-fuzz $(TARGET)/fuzz/$$name/inputs fuzz/corpus/$$name -max_total_time=$(TIME) \
+			-max_len=16384 -timeout=5 -rss_limit_mb=1024 -artifact_prefix=$(TARGET)/fuzz/$$name/found/ \
+			2>$(TARGET)/fuzz/$$name/log || { tail -n 40 $(TARGET)/fuzz/$$name/log; exit 1; }; \
+		tail -n 1 $(TARGET)/fuzz/$$name/log; \
+	done
+
+## Folders of these releases of Debian with container engines for the tests, target/engines/SUITE.
+SUITES ?= trixie forky
 ENGINES ?= $(TARGET)/engines
 ENGINE_PACKAGES := docker.io docker-cli docker-compose containerd podman netavark aardvark-dns containernetworking-plugins crun runc \
 	iptables nftables iproute2 procps ca-certificates curl busybox-static

@@ -1,7 +1,7 @@
 //! Debian releases whose container engines hosts have.
 //!
-//! The machine's own engines come with its packages. Those of newer releases are in folders that `make engines SUITES="trixie forky"`
-//! makes once, `target/engines/SUITE` (or `$SEALANE_ENGINES/SUITE`):
+//! The machine's own engines come with its packages. Those of newer releases are in folders that `make engines` makes once,
+//! `target/engines/SUITE` (or `$SEALANE_ENGINES/SUITE`):
 //!
 //! | | Docker, Compose | containerd | podman, netavark |
 //! |---|---|---|---|
@@ -46,7 +46,7 @@ pub enum Release {
     Machine,
     /// Debian 13.
     Trixie,
-    /// Debian 14, in the making. Tests of it are ignored unless they are asked for.
+    /// Debian 14, in the making.
     Forky,
 }
 

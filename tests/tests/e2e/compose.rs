@@ -85,7 +85,6 @@ fn one_compose_file_is_one_application_on_two_hosts() {
 }
 
 #[test]
-#[ignore = "needs `make engines SUITES=forky`"]
 fn one_compose_file_is_one_application_on_two_hosts_with_the_newest_docker() {
     if isolated() {
         span_two_hosts([Release::Forky, Release::Trixie]);

@@ -65,7 +65,6 @@ fn containers_of_hosts_with_different_dockers_find_and_call_each_other() {
 }
 
 #[test]
-#[ignore = "needs `make engines SUITES=forky`"]
 fn containers_of_hosts_with_the_newest_docker_find_and_call_each_other() {
     if isolated() {
         call_across_hosts([Release::Forky; 2]);

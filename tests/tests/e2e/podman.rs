@@ -69,7 +69,6 @@ fn containers_of_podman_5_call_each_other_across_hosts() {
 }
 
 #[test]
-#[ignore = "needs `make engines SUITES=forky`"]
 fn containers_of_the_newest_podman_call_each_other_across_hosts() {
     if !isolated() {
         return;

@@ -16,7 +16,6 @@ fn a_swarm_s_service_is_updated_under_load_without_a_failed_request() {
 }
 
 #[test]
-#[ignore = "needs `make engines SUITES=forky`"]
 fn a_swarm_s_service_is_updated_under_load_without_a_failed_request_with_the_newest_docker() {
     if isolated() {
         roll(&[Release::Forky, Release::Trixie]);
