@@ -9,6 +9,9 @@ use serde_json::Value;
 
 /// Chains may call each other so deep.
 const DEPTH: usize = 16;
+/// Chains that a packet is followed through in all: some that call each other several times each make as many ways as there are
+/// products of these numbers.
+const VISITS: usize = 1_000;
 
 /// Fate of the packets in a chain that does not let them all through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +39,8 @@ pub(super) fn obstacles(rules: &Value, uplinks: &[String], judged_by_iptables: b
     let ways = [Way::Out, Way::Back];
     let found =
         items(rules, "chain").filter(|chain| is_concerned(chain, judged_by_iptables)).filter_map(|chain| {
-            let fates = ways.map(|way| Walk { rules, of: chain, uplinks, way, doubt: false }.fate());
+            let fates =
+                ways.map(|way| Walk { rules, of: chain, uplinks, way, doubt: false, visits: VISITS }.fate());
             let [family, table, name] = ["family", "table", "name"].map(|field| word(chain, field));
             let fate = fates.into_iter().flatten().max()?;
             Some(Obstacle {
@@ -82,6 +86,8 @@ struct Walk<'a> {
     way: Way,
     /// True if a rule that cannot be judged may have let it through.
     doubt: bool,
+    /// Number of chains that it may still enter; then nobody can tell.
+    visits: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -98,6 +104,11 @@ impl<'a> Walk<'a> {
     /// Follows a chain; returns true if it accepts, false if it drops, `None` if its caller goes on.
     fn through(&mut self, chain: &'a str, depth: usize) -> Option<bool> {
         let depth = depth.checked_sub(1)?;
+        let Some(left) = self.visits.checked_sub(1) else {
+            self.doubt = true;
+            return Some(false);
+        };
+        self.visits = left;
         let own = |rule: &&Value| {
             rule["chain"] == chain && rule["table"] == self.of["table"] && rule["family"] == self.of["family"]
         };

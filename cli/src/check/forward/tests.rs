@@ -130,3 +130,9 @@ fn chains_of_ours_of_other_families_and_those_that_iptables_judge_are_passed_ove
     assert_eq!(found.iter().map(|found| found.chain.as_str()).collect::<Vec<_>>(), ["ip filter FORWARD"]);
     assert_eq!(obstacles(&Value::Null, &[], false), []);
 }
+
+#[test]
+fn chains_that_call_each_other_many_times_are_given_up_in_doubt() {
+    let jump = json!([{"jump": {"target": "f"}}]);
+    assert_eq!(fate("drop", &vec![jump; 50]), Some(Fate::Unsure), "50 to the 16th ways");
+}
