@@ -7,6 +7,8 @@
 
 mod firewall;
 mod forwarding;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod iptables;
 pub(crate) mod link;
 mod tracking;

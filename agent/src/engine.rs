@@ -2,6 +2,8 @@
 //! newest of whichever dockerd answers, so that none is too old or too new; what is asked for has been the same in all.
 
 mod event;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod look;
 mod view;
 mod watch;

@@ -12,6 +12,8 @@ mod door;
 pub mod egress;
 mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gateway;
 pub mod health;
 mod held;

@@ -7,6 +7,8 @@
 mod device;
 mod dhcp;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod metrics;
 mod serve;
 

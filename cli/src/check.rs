@@ -3,6 +3,8 @@
 
 mod firewall;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod host;
 mod names;
 mod ports;

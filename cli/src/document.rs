@@ -2,6 +2,8 @@
 
 mod decode;
 mod difference;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod source;
 mod tree;
 

@@ -3,12 +3,12 @@
 //! A runtime starts the file that a network's type or driver names, so a link called `sealane` in its folder of plugins is all
 //! it needs: what the runtime wants is told by the environment (CNI) or the only words of the command line (netavark).
 
-mod cni;
+pub(crate) mod cni;
 mod dns;
 mod docker;
 mod holding;
 mod json;
-mod netavark;
+pub(crate) mod netavark;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};

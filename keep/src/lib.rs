@@ -24,6 +24,8 @@
 
 mod client;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod lock;
 mod protocol;
 mod server;

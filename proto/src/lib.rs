@@ -8,6 +8,8 @@
 pub mod census;
 pub mod client;
 pub mod document;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod identity;
 pub mod resource;
 pub mod sidecar;

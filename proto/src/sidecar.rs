@@ -7,7 +7,7 @@
 
 mod change;
 mod channel;
-mod convert;
+pub(crate) mod convert;
 mod told;
 
 use std::net::IpAddr;

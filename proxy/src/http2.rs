@@ -13,7 +13,7 @@ mod failure;
 mod grpc;
 mod pool;
 mod pump;
-mod screen;
+pub(crate) mod screen;
 mod window;
 
 use bytes::Bytes;

@@ -15,6 +15,8 @@ mod confine;
 mod core;
 mod detect;
 mod dial;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod http2;
 mod inbound;

@@ -66,7 +66,7 @@ mod connect;
 mod core;
 mod driver;
 mod error;
-mod frame;
+pub(crate) mod frame;
 mod link;
 mod liveness;
 mod open;

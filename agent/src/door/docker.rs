@@ -5,6 +5,8 @@
 mod attach;
 mod book;
 mod core;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod instance;
 mod mend;
 mod names;

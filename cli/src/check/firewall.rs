@@ -116,7 +116,7 @@ fn uplinks() -> Vec<String> {
 }
 
 /// Base chains on the input hook that drop what no rule accepts.
-fn closed_inputs(rules: &Value) -> Vec<String> {
+pub(super) fn closed_inputs(rules: &Value) -> Vec<String> {
     let items = rules["nftables"].as_array().into_iter().flatten();
     let chains = items.filter_map(|item| item.get("chain"));
     let closed = chains.filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
@@ -125,7 +125,7 @@ fn closed_inputs(rules: &Value) -> Vec<String> {
 }
 
 /// Returns true if some rule matches on this destination port, alone or in a set or a range.
-fn mentions(rules: &Value, kind: &str, port: u16) -> bool {
+pub(super) fn mentions(rules: &Value, kind: &str, port: u16) -> bool {
     let items = rules["nftables"].as_array().into_iter().flatten();
     let mut parts = items.filter_map(|item| item["rule"]["expr"].as_array()).flatten();
     parts.any(|part| {

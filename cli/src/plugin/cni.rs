@@ -6,6 +6,8 @@ mod answer;
 mod call;
 mod config;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inside;
 mod request;
 mod version;

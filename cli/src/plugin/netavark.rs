@@ -1,6 +1,8 @@
 //! The netavark plugin (API 1.0.0), which podman 5 calls: like the CNI plugin, each call is a question or two to the agent, under the
 //! names that podman has for container and network.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod input;
 
 use std::ffi::OsString;

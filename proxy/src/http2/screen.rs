@@ -3,6 +3,8 @@
 
 mod fields;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod huffman;
 #[cfg(test)]
 mod tests;

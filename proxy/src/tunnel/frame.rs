@@ -334,5 +334,9 @@ pub(super) mod encode {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+mod said;
 #[cfg(test)]
 mod tests;

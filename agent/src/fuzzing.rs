@@ -1,0 +1,26 @@
+//! Words of dockerd, machines and the host's firewall, for fuzzing: each function panics where an invariant does not hold.
+
+/// Reads what dockerd asks of a plugin, and decides what it means.
+pub fn docker_plugin(data: &[u8]) {
+    crate::door::docker::fuzzing::call(data);
+}
+
+/// Reads what dockerd answers and tells: the first byte says what it was asked.
+pub fn docker_engine(data: &[u8]) {
+    let Some((first, bytes)) = data.split_first() else { return };
+    if first % 2 == 0 {
+        crate::engine::fuzzing::events(bytes);
+    } else if let Some(container) = crate::engine::fuzzing::views(bytes) {
+        crate::door::docker::fuzzing::instance(&container);
+    }
+}
+
+/// Reads frames of machines that ask for an address.
+pub fn dhcp(data: &[u8]) {
+    crate::tap::fuzzing::asked(data);
+}
+
+/// Plans what must change in a host's iptables.
+pub fn iptables(data: &[u8]) {
+    crate::egress::fuzzing::planned(data);
+}
