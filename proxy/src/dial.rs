@@ -12,7 +12,7 @@ use sealane_proto::sidecar::MARK;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-pub(crate) use idle::{IdleConnections, IdleKey};
+pub(crate) use idle::{Client, IdleConnections, IdleKey, Used};
 
 /// Limit for a plain connection to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -69,7 +69,7 @@ async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Drainin
     match header.kind {
         Kind::Http1 => {
             let application = IdleKey { caller: Some(peer), address: application };
-            exchange::serve(worker, stream, application, &traffic).await;
+            exchange::serve(worker, stream, application, header.connection, &traffic).await;
         }
         Kind::Opaque if header.http2 => {
             let near = leg::stream(stream);

@@ -35,7 +35,8 @@
 //! | 8 | HELLO | 0 | max_streams u32: how many streams may be open at once |
 //!
 //! TLVs of OPEN: 1 the called service's name; 2 the original destination, address (4 or 16 bytes) and port u16;
-//! 3 the client's address in the same form; 4 what is spoken on an opaque stream, by its ALPN name: `h2` alone means
+//! 3 the client's address in the same form; 5 the number of the client's connection (8 bytes), which no other of that tunnel has: what one
+//! exchange may have left on a connection to the application concerns no other client; 4 what is spoken on an opaque stream, by its ALPN name: `h2` alone means
 //! something, the receiver may then serve the requests of the HTTP/2 connection one by one, and says by RST_STREAM
 //! 0x5ea10001 that it does not reach the application, by 0x5ea10002 that it lost it, by 0x5ea10003 that its answer breaks
 //! the rules of HTTP/2, by 0x5ea10004 that the answer's head is too large. Of repeated ones the last stands. **Unknown frame types, unknown TLVs
@@ -76,7 +77,7 @@ mod settings;
 mod stats;
 mod stream;
 
-pub use accept::{AcceptError, Acceptor, Incoming};
+pub use accept::{AcceptError, Acceptor, Caller, Incoming};
 pub use error::{OpenError, StreamError};
 pub(crate) use frame::DATA_SENT;
 pub use frame::ResetCode;

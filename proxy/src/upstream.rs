@@ -15,7 +15,7 @@ use crate::budget::RetryBudget;
 use crate::route::{self, Endpoint, Reach, Target};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
 
-pub(crate) use open::{Far, OpenFailure, open};
+pub(crate) use open::{Errand, Far, OpenFailure, open};
 
 /// A target of the workload's calls.
 #[derive(Debug)]

@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     callers: RefCell<[HashMap<String, Arc<Traffic>>; 2]>,
     /// Connections that wait for the rest of a request that was answered already.
     pub(crate) lingering: Cell<usize>,
+    /// How many connections of HTTP/1 the workload has made.
+    clients: Cell<u64>,
     unreadable: Seldom,
     without_port: Seldom,
     draining: RefCell<Option<Draining>>,
@@ -113,6 +115,7 @@ impl Worker {
             targets: RefCell::default(),
             callers: RefCell::default(),
             lingering: Cell::new(0),
+            clients: Cell::new(0),
             unreadable: Seldom::default(),
             without_port: Seldom::default(),
             draining: RefCell::new(Some(draining)),
@@ -141,6 +144,12 @@ impl Worker {
                 None => applied.await,
             }
         }
+    }
+
+    /// A number for a connection of the workload's that no other of this worker has.
+    pub(crate) fn number_client(&self) -> u64 {
+        self.clients.update(|count| count + 1);
+        self.clients.get()
     }
 
     /// The configuration, once there is one.

@@ -5,7 +5,9 @@
 //! which is less than any server's idle time, and only of an application that was seen to keep connections: some close
 //! behind each answer without saying so.
 //!
-//! What one caller has left on a connection is nobody else's: connections are kept per caller.
+//! What one caller has left on a connection is nobody else's: connections are kept per tunnel, and one on which something may
+//! have been left, since nobody but the application knows what it has read, serves on only the connection of the client's that has
+//! used it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,9 +17,10 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use sealane_proto::identity::SpiffeId;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+use crate::tunnel::Caller;
 
 const MAX_IDLE: Duration = Duration::from_secs(3);
 const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
@@ -25,7 +28,7 @@ const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
 const KEPT: Duration = Duration::from_millis(20);
 /// Time for which an application that has closed a connection just used is taken for one that does so.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// Number of connections that are kept for one caller of one address.
+/// Number of connections that are kept for one caller of one address: of those that serve anybody there and of those that serve one client.
 const MAX_PER_KEY: usize = 128;
 /// Number of connections that are kept in all.
 const MAX_IN_ALL: usize = 4096;
@@ -33,7 +36,7 @@ const MAX_IN_ALL: usize = 4096;
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct IdleConnections {
-    by_key: RefCell<HashMap<IdleKey, Vec<Idle>>>,
+    by_key: RefCell<HashMap<IdleKey, Shelf>>,
     habits: RefCell<HashMap<SocketAddr, Habit>>,
     count: Cell<usize>,
     filled: Notify,
@@ -42,10 +45,30 @@ pub(crate) struct IdleConnections {
 /// Caller whose requests a connection carries, and its destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdleKey {
-    /// The caller as its certificate names it; `None` for the workload itself.
-    pub(crate) caller: Option<Rc<SpiffeId>>,
+    /// Caller; `None` for the workload itself.
+    pub(crate) caller: Option<Caller>,
     /// The called address.
     pub(crate) address: SocketAddr,
+}
+
+/// A connection of a client, by the number that its sidecar has given it; `None` when that has told none.
+pub(crate) type Client = Option<u64>;
+
+/// A connection that has carried requests.
+#[derive(Debug)]
+pub(crate) struct Used {
+    /// It.
+    pub(crate) stream: Rc<TcpStream>,
+    /// True if something may have been left on it, so that it serves one client alone.
+    pub(crate) in_doubt: bool,
+}
+
+/// The connections of one key.
+#[derive(Debug, Default)]
+struct Shelf {
+    clean: Vec<Idle>,
+    /// With the client that each of them serves, oldest first.
+    in_doubt: Vec<(u64, Idle)>,
 }
 
 /// Habit of an application with connections between two requests.
@@ -63,19 +86,19 @@ struct Idle {
 }
 
 impl IdleConnections {
-    /// Takes the connection that was used last, if it is fit for a request that may be repeated or not.
-    pub(crate) fn take(&self, key: &IdleKey, repeatable: bool) -> Option<Rc<TcpStream>> {
+    /// Takes the connection that was used last, if it is fit for this client's request, which may be repeated or not.
+    pub(crate) fn take(&self, key: &IdleKey, client: Client, repeatable: bool) -> Option<Used> {
         let limit = if repeatable { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
         let mut by_key = self.by_key.borrow_mut();
-        let idle = by_key.get_mut(key)?;
+        let shelf = by_key.get_mut(key)?;
         let now = Instant::now();
-        if !repeatable && !self.keeps(key.address, idle.first(), now) {
+        if !repeatable && !self.keeps(key.address, shelf.oldest(), now) {
             return None;
         }
-        while let Some(last) = idle.pop_if(|last| now.saturating_duration_since(last.since) < limit) {
+        while let Some((last, in_doubt)) = shelf.pop(client, now, limit) {
             self.count.update(|count| count - 1);
             if is_silent(&last.stream) {
-                return Some(last.stream);
+                return Some(Used { stream: last.stream, in_doubt });
             }
             if now.saturating_duration_since(last.since) < MAX_IDLE_UNREPEATABLE {
                 self.note_closed(key.address, now);
@@ -106,17 +129,28 @@ impl IdleConnections {
         self.habits.borrow_mut().insert(address, Habit::Closes(now));
     }
 
-    /// Keeps a connection whose last message is complete on both sides.
-    pub(crate) fn put(&self, key: IdleKey, stream: Rc<TcpStream>) {
-        if self.count.get() >= MAX_IN_ALL {
+    /// Keeps a connection whose last message is complete on both sides, for this client alone when it is in doubt.
+    pub(crate) fn put(&self, key: IdleKey, client: Client, used: Used) {
+        let Used { stream, in_doubt } = used;
+        if self.count.get() >= MAX_IN_ALL || (in_doubt && client.is_none()) {
             return;
         }
+        let idle = Idle { stream, since: Instant::now() };
         let mut by_key = self.by_key.borrow_mut();
-        let idle = by_key.entry(key).or_default();
-        if idle.len() < MAX_PER_KEY {
-            idle.push(Idle { stream, since: Instant::now() });
-            self.count.update(|count| count + 1);
+        let shelf = by_key.entry(key).or_default();
+        match client.filter(|_| in_doubt) {
+            Some(client) => {
+                if shelf.in_doubt.len() >= MAX_PER_KEY {
+                    // Its client is gone, most likely.
+                    shelf.in_doubt.remove(0);
+                    self.count.update(|count| count - 1);
+                }
+                shelf.in_doubt.push((client, idle));
+            }
+            None if shelf.clean.len() < MAX_PER_KEY => shelf.clean.push(idle),
+            None => return,
         }
+        self.count.update(|count| count + 1);
         drop(by_key);
         self.filled.notify_one();
     }
@@ -124,10 +158,12 @@ impl IdleConnections {
     fn forget(&self, now: Instant) {
         let mut by_key = self.by_key.borrow_mut();
         let mut left = 0;
-        by_key.retain(|_, idle| {
-            idle.retain(|one| now.saturating_duration_since(one.since) < MAX_IDLE);
-            left += idle.len();
-            !idle.is_empty()
+        by_key.retain(|_, shelf| {
+            shelf.clean.retain(|one| now.saturating_duration_since(one.since) < MAX_IDLE);
+            shelf.in_doubt.retain(|(_, one)| now.saturating_duration_since(one.since) < MAX_IDLE);
+            let kept = shelf.clean.len() + shelf.in_doubt.len();
+            left += kept;
+            kept > 0
         });
         self.count.set(left);
         self.habits.borrow_mut().retain(|address, habit| match habit {
@@ -146,6 +182,25 @@ impl IdleConnections {
                 self.forget(now);
             }
         }
+    }
+}
+
+impl Shelf {
+    /// The client's own that was used last, else the last one that serves anybody, if that was less than `limit` ago; and
+    /// whether it is in doubt.
+    fn pop(&mut self, client: Client, now: Instant, limit: Duration) -> Option<(Idle, bool)> {
+        let fresh = |one: &Idle| now.saturating_duration_since(one.since) < limit;
+        if let Some(client) = client
+            && let Some(at) = self.in_doubt.iter().rposition(|(whose, one)| *whose == client && fresh(one))
+        {
+            return Some((self.in_doubt.remove(at).1, true));
+        }
+        self.clean.pop_if(|last| fresh(last)).map(|last| (last, false))
+    }
+
+    fn oldest(&self) -> Option<&Idle> {
+        let in_doubt = self.in_doubt.first().map(|(_, idle)| idle);
+        self.clean.first().into_iter().chain(in_doubt).min_by_key(|idle| idle.since)
     }
 }
 

@@ -4,15 +4,13 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
 use prometheus::IntCounter;
-use tokio::net::TcpStream;
 
-use crate::dial::{FirstWord, IdleKey};
+use crate::dial::{Client, FirstWord, IdleKey, Used};
 use crate::http::{BodyScanner, RequestHead, request};
 use crate::leg::{self, Input, Output};
 use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, Unreadable, read_head};
@@ -22,21 +20,27 @@ use crate::tunnel::{ResetCode, Stream};
 use crate::worker::Worker;
 
 /// Serves one exchange to its end.
-pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey, traffic: &Arc<Traffic>) {
+pub(super) async fn serve(
+    worker: &Worker,
+    stream: Stream,
+    application: IdleKey,
+    client: Client,
+    traffic: &Arc<Traffic>,
+) {
     let mut near = leg::stream(stream);
     let head = match read_head(&mut near.0, request::parse).await {
         Ok(Some(head)) => head,
         Ok(None) | Err(_) => return near.1.reset(ResetCode::ProtocolError),
     };
     let began = Instant::now();
-    let (connection, kept) = match connect(worker, &application, &head.head).await {
+    let (mut connection, kept) = match connect(worker, &application, client, &head.head).await {
         Ok(connected) => connected,
         Err(error) => {
             tracing::debug!(application = %application.address, %error, "the application takes no connection");
             return near.1.reset_because(ResetCode::Unreachable, super::unreachable(&error));
         }
     };
-    let mut far = leg::tcp(connection.clone());
+    let mut far = leg::tcp(connection.stream.clone());
     let (progress, whole) = (Progress::default(), Cell::new(false));
     let asked = head.head;
     let (sent, received) = traffic.bytes();
@@ -58,7 +62,8 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, application: IdleKey,
             near.1.end_message();
             traffic.finished(began.elapsed());
             if received.leaves_reusable(&asked) && whole.get() && !far.0.is_over() {
-                worker.idle.put(application, connection);
+                connection.in_doubt |= received.leaves_doubt(&asked);
+                worker.idle.put(application, client, connection);
             }
         }
         Err(Broke::Unreadable(what)) => {
@@ -89,12 +94,14 @@ enum Broke {
 async fn connect(
     worker: &Worker,
     application: &IdleKey,
+    client: Client,
     head: &RequestHead,
-) -> io::Result<(Rc<TcpStream>, bool)> {
-    match worker.idle.take(application, head.method.is_idempotent()) {
-        Some(kept) => Ok((kept, true)),
-        None => Ok((super::connect(worker, application.address, FirstWord::Ours).await?, false)),
+) -> io::Result<(Used, bool)> {
+    if let Some(kept) = worker.idle.take(application, client, head.method.is_idempotent()) {
+        return Ok((kept, true));
     }
+    let stream = super::connect(worker, application.address, FirstWord::Ours).await?;
+    Ok((Used { stream, in_doubt: false }, false))
 }
 
 /// Sends the request to the application, and then watches whether the caller stays; ends only with what broke.

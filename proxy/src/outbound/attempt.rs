@@ -13,13 +13,13 @@ use prometheus::IntCounter;
 use super::exchange::{After, Request};
 use super::failure::Failure;
 use crate::balance::Outcome;
-use crate::dial::IdleKey;
+use crate::dial::{Client, IdleKey};
 use crate::http::RequestHead;
 use crate::leg::{Input, Output};
 use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
 use crate::telemetry::Carried;
 use crate::tunnel::ResetCode;
-use crate::upstream::{self, Far, Upstream, Work};
+use crate::upstream::{self, Errand, Far, Upstream, Work};
 use crate::worker::Worker;
 
 /// Limit for a stream from the last byte of its response to its end.
@@ -64,10 +64,11 @@ pub(super) async fn make(
     let mut pieces = pieces.into_iter();
     let mut first = pieces.next().unwrap_or_default();
     let length = first.len();
-    let repeatable = request.head.method.is_idempotent();
+    let (repeatable, client) = (request.head.method.is_idempotent(), Some(request.client));
+    let errand = Errand { carried: Carried::Http, repeatable, client };
     let opened = tokio::select! {
         biased;
-        opened = upstream::open(worker, upstream, work, Carried::Http, repeatable, &mut first) => opened,
+        opened = upstream::open(worker, upstream, work, errand, &mut first) => opened,
         _ = poll_fn(|cx| near.0.poll_broken(cx)) => {
             work.report(Outcome::Abandoned);
             return Ended::Answered(After::Reset);
@@ -104,7 +105,8 @@ pub(super) async fn make(
     if let Outcomes::Response(Ok(Received { upgraded: false, .. })) = &outcomes {
         upstream.traffic.finished(asked.elapsed());
     }
-    conclude((worker, work), near, far, &head, outcomes, (sent.whole.get(), progress.begun.get())).await
+    let asked = (&head, client);
+    conclude((worker, work), near, far, asked, outcomes, (sent.whole.get(), progress.begun.get())).await
 }
 
 /// Concludes an attempt; `whole` tells if the request was sent whole, `begun` if the client got anything.
@@ -112,7 +114,7 @@ async fn conclude(
     (worker, work): (&Worker, &Work),
     near: &mut (Input, Output),
     mut far: Far,
-    head: &RequestHead,
+    (head, client): (&RequestHead, Client),
     outcomes: Outcomes,
     (whole, begun): (bool, bool),
 ) -> Ended {
@@ -123,7 +125,7 @@ async fn conclude(
                 return Ended::Answered(After::Upgraded(far.legs));
             }
             let parting = if stays { None } else { Some(&mut near.1) };
-            settle(worker, far, (&received, head), whole, parting).await;
+            settle(worker, far, (&received, head, client), whole, parting).await;
             Ended::Answered(match stays {
                 true => After::NextRequest,
                 false if whole && !head.keep_alive && near.0.is_silent() => After::Leave,
@@ -233,15 +235,16 @@ async fn both(
 async fn settle(
     worker: &Worker,
     far: Far,
-    (received, head): (&Received, &RequestHead),
+    (received, head, client): (&Received, &RequestHead, Client),
     whole: bool,
     parting: Option<&mut Output>,
 ) {
     let Far { legs: (mut input, mut output), plain } = far;
     match plain {
-        Some((address, stream)) => {
+        Some((address, mut used)) => {
             if received.leaves_reusable(head) && whole && !input.is_over() {
-                worker.idle.put(IdleKey { caller: None, address }, stream);
+                used.in_doubt |= received.leaves_doubt(head);
+                worker.idle.put(IdleKey { caller: None, address }, client, used);
             }
         }
         None if whole => {

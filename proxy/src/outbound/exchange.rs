@@ -26,6 +26,8 @@ pub(super) struct Request {
     /// The first bytes, for the first attempt.
     pub(super) first: Bytes,
     pub(super) began: Instant,
+    /// The connection that it came by.
+    pub(super) client: u64,
 }
 
 /// Future of the client's connection.
@@ -49,7 +51,7 @@ impl Request {
     ///
     /// # Errors
     /// When the body begins malformed.
-    pub(super) fn new(head: Head<RequestHead>, from: &mut Input) -> Result<Self, ChunkError> {
+    pub(super) fn new(head: Head<RequestHead>, from: &mut Input, client: u64) -> Result<Self, ChunkError> {
         let Head { head, length, bytes: mut first } = head;
         let mut scanner = BodyScanner::new(head.body);
         let end = length + scanner.advance(&first[length..])?;
@@ -58,7 +60,7 @@ impl Request {
         }
         let tape = Tape::new();
         tape.record(Some(&first));
-        Ok(Self { head, scanner, tape, first, began: Instant::now() })
+        Ok(Self { head, scanner, tape, first, began: Instant::now(), client })
     }
 }
 

@@ -29,7 +29,7 @@ const MAX_LINGERING: usize = 512;
 /// Serves one connection to its end.
 pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
     let _open = upstream.traffic.connected(Carried::Http);
-    let draining = call.draining.clone();
+    let (client, draining) = (call.worker.number_client(), call.draining.clone());
     let mut draining = pin!(async move {
         let mut draining = draining;
         draining.ending().await;
@@ -41,7 +41,7 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
             filled = call.near.0.fill() => if filled.is_err() { return },
             () = &mut draining => return close(call.near).await,
         }
-        let request = match read(&mut call.near.0, HEAD).await {
+        let request = match read(&mut call.near.0, client, HEAD).await {
             Ok(request) => request,
             Err(NoRequest::End) => return close(call.near).await,
             Err(NoRequest::Gone) => return,
@@ -87,7 +87,7 @@ enum NoRequest {
 }
 
 /// Reads a request as far as its head, whose first byte is there; the whole of it must come within `limit`.
-async fn read(from: &mut Input, limit: Duration) -> Result<Request, NoRequest> {
+async fn read(from: &mut Input, client: u64, limit: Duration) -> Result<Request, NoRequest> {
     let bad = |text: String| NoRequest::Refused(Status::BadRequest, text);
     let head = match tokio::time::timeout(limit, read_head(from, request::parse)).await {
         Ok(Ok(Some(head))) => head,
@@ -102,7 +102,7 @@ async fn read(from: &mut Input, limit: Duration) -> Result<Request, NoRequest> {
             return Err(NoRequest::Refused(Status::RequestTimeout, text));
         }
     };
-    Request::new(head, from).map_err(|error| bad(error.to_string()))
+    Request::new(head, from, client).map_err(|error| bad(error.to_string()))
 }
 
 /// Answers in place of the service, and closes.
@@ -160,7 +160,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut near, _) = leg::tcp(Rc::new(listener.accept().await.unwrap().0));
         client.write_all(b"GET / HTTP/1.1\r\nslow: ").await.unwrap();
-        let refused = read(&mut near, Duration::from_millis(50)).await;
+        let refused = read(&mut near, 1, Duration::from_millis(50)).await;
         let Err(NoRequest::Refused(Status::RequestTimeout, text)) = refused else { panic!() };
         assert_eq!(text, "the head of the request was not complete within 50ms");
     }

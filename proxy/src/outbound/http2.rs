@@ -18,7 +18,7 @@ use crate::http2::{
 };
 use crate::leg::Pipe;
 use crate::telemetry::Carried;
-use crate::upstream::{self, Upstream, Work};
+use crate::upstream::{self, Errand, Upstream, Work};
 use crate::worker::{Resolved, Worker};
 
 /// Serves one connection to its end.
@@ -139,8 +139,8 @@ async fn lease(
             let (worker, upstream, work) = (worker.clone(), upstream.clone(), work.clone());
             let connecting = async move {
                 let mut nothing = Bytes::new();
-                let far =
-                    upstream::open(&worker, &upstream, &work, Carried::Http2, true, &mut nothing).await?;
+                let errand = Errand { carried: Carried::Http2, repeatable: true, client: None };
+                let far = upstream::open(&worker, &upstream, &work, errand, &mut nothing).await?;
                 Ok(Pipe::new(far.legs, None))
             };
             connecting.boxed_local()

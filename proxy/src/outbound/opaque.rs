@@ -13,8 +13,11 @@ use crate::leg::{LegError, Tape};
 use crate::tcp::{self, Broken};
 use crate::telemetry::Carried;
 use crate::tunnel::ResetCode;
-use crate::upstream::{self, Far, OpenFailure, Upstream, Work};
+use crate::upstream::{self, Errand, Far, OpenFailure, Upstream, Work};
 use crate::worker::Worker;
+
+/// What an opaque connection is to an endpoint.
+const OPAQUE: Errand = Errand { carried: Carried::Opaque, repeatable: true, client: None };
 
 /// A way to an endpoint on which nothing was said yet.
 pub(super) struct Opened {
@@ -46,7 +49,7 @@ pub(super) async fn open(
         let work = upstream.pick(tried).ok_or(NoEndpoint::Nobody)?;
         tried.push(work.pick);
         let began = Instant::now();
-        match upstream::open(worker, upstream, &work, Carried::Opaque, true, &mut Bytes::new()).await {
+        match upstream::open(worker, upstream, &work, OPAQUE, &mut Bytes::new()).await {
             Ok(far) => {
                 work.report(Outcome::Answered(began.elapsed()));
                 return Ok(Opened { far, work });

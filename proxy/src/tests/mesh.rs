@@ -140,6 +140,13 @@ impl Mesh {
         self.sidecar(&self.other, SocketAddr::new(VIP.parse().unwrap(), self.port())).await
     }
 
+    /// As [`Self::other_client`], of a workload that shares the client's identity, as instances of one service do.
+    pub(super) async fn other_client_of_the_same_identity(&self) -> Sidecar {
+        let sidecar = self.other_client().await;
+        sidecar.core.identify(self.identity(&self.client)).unwrap();
+        sidecar
+    }
+
     /// The sidecar of instance `n`.
     pub(super) async fn instance(&self, n: usize) -> Sidecar {
         self.sidecar(&self.instances[n], SocketAddr::from(([127, 0, 0, 1], 1))).await

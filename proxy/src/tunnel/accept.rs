@@ -1,7 +1,9 @@
 //! The accepting side of tunnels.
 
 use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,9 +31,35 @@ pub struct Incoming {
     /// The stream. To refuse it: [`Stream::reset`].
     pub stream: Stream,
     /// Peer that opened it, verified.
-    pub peer: Rc<SpiffeId>,
+    pub peer: Caller,
     /// Address that the tunnel comes from.
     pub address: SocketAddr,
+}
+
+/// Peer at the other end of one tunnel. Another tunnel has another caller, whatever its name: workloads of one service have that in common.
+#[derive(Clone, Debug)]
+pub struct Caller(Rc<SpiffeId>);
+
+impl Deref for Caller {
+    type Target = SpiffeId;
+
+    fn deref(&self) -> &SpiffeId {
+        &self.0
+    }
+}
+
+impl PartialEq for Caller {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Caller {}
+
+impl Hash for Caller {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// Reasons for which a TCP connection became no tunnel.
@@ -108,14 +136,14 @@ impl Acceptor {
         let side = Side::Accepting { max_streams: self.settings.max_streams };
         let core = Rc::new(RefCell::new(Core::new(side)));
         let driver = Driver::new(core.clone(), self.settings.clone(), self.stats.clone(), expires);
-        let peer = Rc::new(peer);
+        let peer = Caller(Rc::new(peer));
         let run = driver.run(link, |opened| {
             let stream = Stream::new(&core, opened.id);
             on_stream(Incoming { header: opened.header, stream, peer: peer.clone(), address });
         });
         tokio::select! {
             () = run_or_drain(run, &core, draining) => {}
-            () = self.tls.revoked(serial) => tracing::warn!(%address, %peer, "tunnel of a revoked peer ended"),
+            () = self.tls.revoked(serial) => tracing::warn!(%address, peer = %*peer, "tunnel of a revoked peer ended"),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ const SERVICE: u8 = 1;
 const ORIGINAL_DESTINATION: u8 = 2;
 const CLIENT: u8 = 3;
 const PROTOCOL: u8 = 4;
+const CONNECTION: u8 = 5;
 /// HTTP/2 by its ALPN name (RFC 9113, section 3.1).
 const HTTP2: &[u8] = b"h2";
 
@@ -33,6 +34,8 @@ pub struct OpenHeader {
     pub original_destination: Option<SocketAddr>,
     /// Address of the caller, where the receiver should know.
     pub client: Option<SocketAddr>,
+    /// Number of the client's connection that an exchange belongs to, which no other one of this tunnel has.
+    pub connection: Option<u64>,
     /// True if the bytes are an HTTP/2 connection, so that the receiver may serve its requests one by one.
     pub http2: bool,
 }
@@ -54,7 +57,15 @@ impl OpenHeader {
     /// A header without the optional fields.
     #[must_use]
     pub fn new(kind: Kind, port: Port) -> Self {
-        Self { kind, port, service: None, original_destination: None, client: None, http2: false }
+        Self {
+            kind,
+            port,
+            service: None,
+            original_destination: None,
+            client: None,
+            connection: None,
+            http2: false,
+        }
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -76,6 +87,9 @@ impl OpenHeader {
         }
         if self.http2 {
             field(out, PROTOCOL, &[HTTP2]);
+        }
+        if let Some(number) = self.connection {
+            field(out, CONNECTION, &[&number.to_be_bytes()]);
         }
     }
 
@@ -100,6 +114,10 @@ impl OpenHeader {
                 }
                 CLIENT => header.client = Some(address(value).ok_or(malformed)?),
                 PROTOCOL => header.http2 = value == HTTP2,
+                CONNECTION => {
+                    let number = value.try_into().map_err(|_| malformed)?;
+                    header.connection = Some(u64::from_be_bytes(number));
+                }
                 _ => {}
             }
             fields = rest;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Upstream, Work};
 use crate::balance::Outcome;
-use crate::dial::{self, FirstWord, IdleKey};
+use crate::dial::{self, Client, FirstWord, IdleKey, Used};
 use crate::leg::{self, Input, Output};
 use crate::route::Reach;
 use crate::telemetry::Carried;
@@ -21,7 +21,18 @@ pub(crate) struct Far {
     /// Halves of the stream.
     pub(crate) legs: (Input, Output),
     /// The connection beneath, where it may be kept for another request.
-    pub(crate) plain: Option<(SocketAddr, Rc<TcpStream>)>,
+    pub(crate) plain: Option<(SocketAddr, Used)>,
+}
+
+/// What is to be carried to an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Errand {
+    /// What is spoken.
+    pub(crate) carried: Carried,
+    /// Whether it may be done twice.
+    pub(crate) repeatable: bool,
+    /// Whose it is, for a request of HTTP/1.
+    pub(crate) client: Client,
 }
 
 /// Nothing was sent: another endpoint may be asked, whatever the call is.
@@ -44,10 +55,10 @@ pub(crate) async fn open(
     worker: &Worker,
     upstream: &Upstream,
     work: &Work,
-    carried: Carried,
-    repeatable: bool,
+    errand: Errand,
     first: &mut Bytes,
 ) -> Result<Far, OpenFailure> {
+    let Errand { carried, repeatable, client } = errand;
     let address = work.endpoint.address;
     match &work.endpoint.reach {
         Reach::Tunnel(expected) => {
@@ -63,6 +74,7 @@ pub(crate) async fn open(
                 service: upstream.service.clone(),
                 original_destination: Some(upstream.destination),
                 client: None,
+                connection: client,
                 http2: carried == Carried::Http2,
             };
             let opened = worker.tunnels.open(&key, &header, first).await;
@@ -71,30 +83,32 @@ pub(crate) async fn open(
         }
         Reach::Plain => {
             let kept = match carried {
-                Carried::Http => worker.idle.take(&IdleKey { caller: None, address }, repeatable),
+                Carried::Http => worker.idle.take(&IdleKey { caller: None, address }, client, repeatable),
                 Carried::Http2 | Carried::Opaque => None,
             };
-            let stream = match kept {
-                Some(stream) => stream,
-                None => dial::connect(address, carried.first_word()).await.map_err(|error| {
-                    if dial::lacks_port(&error) {
-                        worker.note_without_port(address);
-                        // It says nothing of the endpoint.
-                        work.report(Outcome::Abandoned);
-                    } else {
-                        work.report_failure(Outcome::Refused, "connect");
-                    }
-                    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-                    OpenFailure {
-                        text: format!("no connection to {address}: {error}"),
-                        reason: "connect",
-                        timed_out,
-                    }
-                })?,
+            let used = match kept {
+                Some(used) => used,
+                None => Used { stream: dial(worker, work, carried.first_word()).await?, in_doubt: false },
             };
-            Ok(Far { legs: leg::tcp(stream.clone()), plain: Some((address, stream)) })
+            Ok(Far { legs: leg::tcp(used.stream.clone()), plain: Some((address, used)) })
         }
     }
+}
+
+/// A new connection to an endpoint without a sidecar.
+async fn dial(worker: &Worker, work: &Work, first_word: FirstWord) -> Result<Rc<TcpStream>, OpenFailure> {
+    let address = work.endpoint.address;
+    dial::connect(address, first_word).await.map_err(|error| {
+        if dial::lacks_port(&error) {
+            worker.note_without_port(address);
+            // It says nothing of the endpoint.
+            work.report(Outcome::Abandoned);
+        } else {
+            work.report_failure(Outcome::Refused, "connect");
+        }
+        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+        OpenFailure { text: format!("no connection to {address}: {error}"), reason: "connect", timed_out }
+    })
 }
 
 impl Carried {

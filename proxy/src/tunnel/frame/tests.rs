@@ -129,13 +129,15 @@ fn open() -> impl Strategy<Value = OpenHeader> {
     let kind = prop::sample::select(&[Kind::Opaque, Kind::Http1]);
     let service = prop::option::of("[a-z0-9]{1,63}".prop_map(|name| name.parse().unwrap()));
     let address = || prop::option::of((any::<std::net::IpAddr>(), any::<u16>()).prop_map(Into::into));
-    (kind, 1_u16.., service, address(), address(), any::<bool>()).prop_map(
-        |(kind, port, service, original_destination, client, http2)| OpenHeader {
+    let connection = prop::option::of(any::<u64>());
+    (kind, 1_u16.., service, address(), address(), connection, any::<bool>()).prop_map(
+        |(kind, port, service, original_destination, client, connection, http2)| OpenHeader {
             kind,
             port: port.try_into().unwrap(),
             service,
             original_destination,
             client,
+            connection,
             http2,
         },
     )
