@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod places;
 pub mod ready;
 pub mod seldom;
+pub mod slack;
 pub mod socket;
 pub mod task;
 pub mod telemetry;

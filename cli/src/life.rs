@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sealane_base::telemetry;
-use sealane_sys::{resident, spawn};
+use sealane_base::{slack, task, telemetry};
+use sealane_sys::{heap, resident, spawn};
 use tokio::runtime::Runtime;
 
 use crate::args;
@@ -59,6 +59,8 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
+        // What hosts report is large for a moment, and large again after a long time.
+        let _memory = task::spawn("memory", slack::watch(heap::unused, resident::release_heap));
         notify::ready();
         ending.asked_of(&mut claimed).await;
         ending.end(control.shutdown()).await;
@@ -98,6 +100,8 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
+        // What hosts report is large for a moment, and large again after a long time.
+        let _memory = task::spawn("memory", slack::watch(heap::unused, resident::release_heap));
         let joining = Box::pin(start::own_agent(&control, &args.data.data_dir, run_dir, args.host));
         let joined = ending.unless_asked(joining).await.and_then(|joined| joined);
         if joined.is_ok() {

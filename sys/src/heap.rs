@@ -5,6 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
+use crate::resident::anonymous;
+
 /// By how much a thread's count may be ahead of the sum of all.
 const DRIFT: isize = 64 * 1024;
 
@@ -84,6 +86,12 @@ pub fn held() -> usize {
 #[must_use]
 pub fn total() -> usize {
     usize::try_from(TOTAL.load(Ordering::Relaxed)).unwrap_or(0)
+}
+
+/// Returns the bytes of its own memory that this process holds without using them; `None` when /proc is not mounted.
+#[must_use]
+pub fn unused() -> Option<usize> {
+    Some(anonymous().ok()?.saturating_sub(total()))
 }
 
 #[cfg(test)]

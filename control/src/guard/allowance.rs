@@ -13,8 +13,8 @@ use super::metered::Meter;
 use super::pace::{Pace, TooOften};
 use crate::registry::Directory;
 
-/// Limit for all hosts' large messages under way together, in KiB.
-const ALL_KIBIBYTES: usize = 128 << 10;
+/// Limit for all hosts' large messages under way together, in KiB: once read, one takes up to some twenty times as much.
+const ALL_KIBIBYTES: usize = 32 << 10;
 /// Calls: one every 20 ms in the long run, and those of a host that takes up all its workloads at once.
 const CALLS: Pace = Pace::new(Duration::from_millis(20), 512);
 
