@@ -11,6 +11,7 @@ mod conduct;
 pub(crate) mod exchange;
 mod failure;
 mod grpc;
+mod outgoing;
 mod pool;
 mod pump;
 pub(crate) mod screen;
@@ -26,6 +27,7 @@ pub(crate) use account::Account;
 pub(crate) use conduct::{Conduct, Unrest};
 pub(crate) use exchange::Request;
 pub(crate) use failure::Failure;
+pub(crate) use outgoing::Outgoing;
 pub(crate) use pool::{Bundle, Connector, Lease, Pool};
 pub(crate) use screen::{Cause, Peer};
 use screen::{Screen, Turn};
@@ -40,8 +42,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all messages of a connection, as far as the worker's memory allows it: slow readers of full windows do not
 /// hold up the other requests.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION as u32;
-/// Part of that which a connection has whatever happens.
-const LEAST_WINDOW: usize = 1024 * 1024;
+/// Part of that which a connection has as long as there is memory, however few requests it carries.
+const EASY_WINDOW: usize = 1024 * 1024;
+/// Part that it has whatever happens: there is no less (RFC 9113, section 6.9.2).
+const LEAST_WINDOW: usize = 65_535;
 /// Cost of the small DATA frames that may wait here, beyond their bytes.
 const DATA_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
 /// Number of requests that a client may have in progress on one connection.
@@ -75,7 +79,6 @@ fn server(peer: Peer) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(u32::try_from(LEAST_WINDOW).unwrap_or(CONNECTION_WINDOW))
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(u32::try_from(MAX_HEAD_READ).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_CLIENT_STREAMS)
@@ -97,7 +100,6 @@ fn client() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(u32::try_from(LEAST_WINDOW).unwrap_or(CONNECTION_WINDOW))
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(u32::try_from(MAX_ANSWER_READ).unwrap_or(u32::MAX))
         .max_local_error_reset_streams(None)

@@ -3,8 +3,8 @@
 //!
 //! Half of the budget is for windows: an HTTP/2 connection begins with a small one, which grows with its requests as long
 //! as there is something left, and no peer gets more than half of that. What is held is asked of the allocator, so that
-//! nothing is forgotten: from half of the budget on a peer may have only so many requests in progress, beyond all of it
-//! none may begin.
+//! nothing is forgotten: from half of the budget on a peer may have only so many requests in progress and a connection only so
+//! much that waits to be written, beyond all of it nothing may begin.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -21,6 +21,17 @@ pub(crate) struct Memory {
     held: fn() -> usize,
     /// Growth of windows.
     grown: Cell<usize>,
+}
+
+/// Part of the budget that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// No more than half of it.
+    None,
+    /// More than half of it.
+    Half,
+    /// All of it, and more.
+    All,
 }
 
 /// Usage of one peer.
@@ -61,6 +72,12 @@ impl Memory {
         Self { budget, held: heap::held, grown: Cell::new(0) }
     }
 
+    /// Makes a memory of so many bytes, of which so many are held.
+    #[cfg(test)]
+    pub(crate) fn held_is(budget: usize, held: fn() -> usize) -> Self {
+        Self { budget, held, grown: Cell::new(0) }
+    }
+
     /// The budget.
     pub(crate) fn budget(&self) -> usize {
         self.budget
@@ -68,13 +85,25 @@ impl Memory {
 
     /// Returns true if nothing may begin any more.
     pub(crate) fn is_exhausted(&self) -> bool {
-        (self.held)() > self.budget
+        self.shortage() == Shortage::All
+    }
+
+    /// Returns the part of the budget that is held.
+    pub(crate) fn shortage(&self) -> Shortage {
+        match (self.held)() {
+            held if held > self.budget => Shortage::All,
+            held if held > self.budget / 2 => Shortage::Half,
+            _ => Shortage::None,
+        }
     }
 
     /// Returns true if this peer may begin no further request.
     pub(crate) fn refuses(&self, peer: &Usage) -> bool {
-        let held = (self.held)();
-        held > self.budget || (held > self.budget / 2 && peer.is_heavy())
+        match self.shortage() {
+            Shortage::None => false,
+            Shortage::Half => peer.is_heavy(),
+            Shortage::All => true,
+        }
     }
 
     /// The size that a window of this peer has from now on, which is `now` and should be `wanted`, neither less than
@@ -106,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_busy_peer_is_refused_before_a_quiet_one_and_both_beyond_the_budget() {
-        let memory = |held| Memory { budget: 1000, held, grown: Cell::new(0) };
+        let memory = |held| Memory::held_is(1000, held);
         for (held, in_progress, expected) in [
             ((|| 400) as fn() -> usize, 1000, false),
             (|| 600, 64, false),
@@ -120,7 +149,7 @@ mod tests {
 
     #[test]
     fn windows_grow_by_half_of_the_budget_and_those_of_one_peer_by_a_quarter() {
-        let memory = Memory { budget: 1000, held: || 0, grown: Cell::new(0) };
+        let memory = Memory::held_is(1000, || 0);
         let shares = [Usage::default(), Usage::default(), Usage::default()];
         let grown = shares.each_ref().map(|share| memory.window(share, 10, 400, 10));
         assert_eq!(grown, [260, 260, 10]);

@@ -10,6 +10,7 @@ mod early;
 mod failure;
 mod http;
 mod http2;
+mod memory;
 mod mesh;
 mod opaque;
 mod shared;

@@ -10,7 +10,7 @@ use h2::Reason;
 use sealane_base::drain::Draining;
 use sealane_base::task;
 
-use super::{Connection, Peer, Request, Screen, Turn, Window, server};
+use super::{Connection, Outgoing, Peer, Request, Screen, Turn, Window, server};
 use crate::leg::Pipe;
 
 /// Limit for a client from its first byte to the end of its preface.
@@ -56,6 +56,10 @@ where
     F: Future<Output = ()> + 'static,
 {
     let (mut drain, running) = (draining.clone(), Rc::new(()));
+    let outgoing = Outgoing::new(window.memory());
+    if let Some(size) = window.fit(0) {
+        connection.set_target_window_size(size);
+    }
     let mut begun = pin!(drain.begun().fuse());
     loop {
         let accepted = tokio::select! {
@@ -68,7 +72,7 @@ where
         };
         let Some(accepted) = accepted else { return Ok(()) };
         let (request, respond) = accepted?;
-        let mut request = Request::new(request, respond);
+        let mut request = Request::new(request, respond, outgoing.clone());
         if request.is_abandoned() {
             continue;
         }

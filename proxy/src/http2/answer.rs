@@ -32,7 +32,7 @@ pub(crate) async fn local(
         http::StatusCode::from_u16(status.code()).unwrap_or(http::StatusCode::BAD_GATEWAY);
     if let Ok(mut stream) = respond.send_response(response, false) {
         // An error says that the client is gone.
-        let _ = pump::send(&mut stream, body, true).await;
+        let _ = pump::say(&mut stream, body).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use h2::{Reason, RecvStream};
 use http::{Response, Version, response};
 
 use super::pump::{self, PumpError, pump};
-use super::{Account, Failure, Lease, SendBody, reason_of};
+use super::{Account, Failure, Lease, Outgoing, SendBody, reason_of};
 use crate::http::MAX_HEAD;
 use crate::leg::Tape;
 
@@ -25,6 +26,8 @@ pub(crate) struct Request {
     /// True if the sidecar holds too much to take it.
     pub(crate) is_too_much: bool,
     body: RecvStream,
+    /// Bytes that wait on the client's connection.
+    outgoing: Rc<Outgoing>,
     given_up: bool,
     /// Tape of what was read of the body, as long as it may be sent again.
     tape: Tape,
@@ -42,7 +45,11 @@ enum Broke {
 
 impl Request {
     /// A request whose head has come.
-    pub(crate) fn new(request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> Self {
+    pub(crate) fn new(
+        request: http::Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        outgoing: Rc<Outgoing>,
+    ) -> Self {
         let (mut head, body) = request.into_parts();
         if head.uri.authority().is_none() {
             // Named by its Host field alone; HTTP/2 lets pass what came so from HTTP/1 (RFC 9113, section 8.3.1).
@@ -55,6 +62,7 @@ impl Request {
             began: Instant::now(),
             is_too_much: false,
             body,
+            outgoing,
             given_up: false,
             tape: Tape::new(),
         }
@@ -108,10 +116,10 @@ pub(crate) async fn attempt(
     let opened = lease.open(request.head.clone(), ended).await;
     let (response, mut upload) = opened.map_err(|error| lease.refused(&error))?;
     let stream = response.stream_id().as_u32();
-    let Request { respond, body, tape, .. } = request;
+    let Request { respond, body, outgoing, tape, .. } = request;
     let broke = {
-        let forth = pin!(forward(pieces, body, &mut upload, tape, ended));
-        let back = pin!(answer(response, respond, tape, account));
+        let forth = pin!(forward(pieces, body, (&mut upload, lease.outgoing()), tape, ended));
+        let back = pin!(answer(response, (respond, outgoing), tape, account));
         both(forth, back).await
     };
     match broke {
@@ -134,7 +142,7 @@ pub(crate) async fn attempt(
 async fn forward(
     pieces: Vec<Bytes>,
     body: &mut RecvStream,
-    upload: &mut SendBody,
+    (upload, outgoing): (&mut SendBody, &Outgoing),
     tape: &Tape,
     ended: bool,
 ) -> Result<(), PumpError> {
@@ -142,12 +150,12 @@ async fn forward(
         return Ok(());
     }
     for piece in pieces {
-        pump::send(upload, piece, false).await.map_err(PumpError::Sink)?;
+        pump::send(upload, outgoing, piece, false).await.map_err(PumpError::Sink)?;
     }
     // Trailers are not kept: behind them nothing is sent again.
     pump(
         body,
-        upload,
+        (upload, outgoing),
         |piece| tape.record(Some(piece)),
         |trailers| {
             if trailers.is_some() {
@@ -161,7 +169,7 @@ async fn forward(
 /// The response: interim ones, the final head, the body, the trailers.
 async fn answer(
     response: ResponseFuture,
-    respond: &mut SendResponse<Bytes>,
+    (respond, outgoing): (&mut SendResponse<Bytes>, &Outgoing),
     tape: &Tape,
     account: &Account<'_>,
 ) -> Result<(), Broke> {
@@ -175,7 +183,7 @@ async fn answer(
         account.finished();
         return Ok(());
     }
-    match pump(&mut body, &mut near, |_| {}, |trailers| account.end(trailers)).await {
+    match pump(&mut body, (&mut near, outgoing), |_| {}, |trailers| account.end(trailers)).await {
         Ok(()) => {
             account.finished();
             Ok(())

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream};
 use http::HeaderMap;
 
-use super::{SendBody, reason_of};
+use super::{Outgoing, SendBody, reason_of};
 
 /// Pieces shorter than this are joined when they wait, to pieces of so many bytes.
 const SMALL: usize = 1024;
@@ -27,10 +27,11 @@ pub(super) enum PumpError {
 
 /// Passes on what is left of a body and its trailers, and ends the stream; `tap` sees every piece before it is sent.
 ///
-/// At most one frame is held here whose window was given back to the sender, and what came while the receiver had no room.
+/// At most one frame is held here whose window was given back to the sender, none when memory is short, and what came while the
+/// receiver had no room.
 pub(super) async fn pump(
     from: &mut RecvStream,
-    to: &mut SendBody,
+    (to, outgoing): (&mut SendBody, &Outgoing),
     mut tap: impl FnMut(&Bytes),
     on_end: impl FnOnce(Option<&HeaderMap>),
 ) -> Result<(), PumpError> {
@@ -44,14 +45,20 @@ pub(super) async fn pump(
                 piece
             }
         };
+        let (length, short) = (piece.len(), outgoing.is_short());
         // Fails only for a stream that is over, as the next read says.
-        let _ = from.flow_control().release_capacity(piece.len());
+        if !short {
+            let _ = from.flow_control().release_capacity(length);
+        }
         let last = from.is_end_stream() && behind.is_empty();
         if last {
             on_end(None);
-            return send(to, piece, true).await.map_err(PumpError::Sink);
+            return send(to, outgoing, piece, true).await.map_err(PumpError::Sink);
         }
-        pass(from, to, piece, &mut behind, &mut tap).await.map_err(PumpError::Sink)?;
+        pass(from, (to, outgoing), piece, &mut behind, &mut tap).await.map_err(PumpError::Sink)?;
+        if short {
+            let _ = from.flow_control().release_capacity(length);
+        }
     }
     let trailers = poll_fn(|cx| or_reset(to, cx, |cx| from.poll_trailers(cx))).await;
     let trailers = trailers.map_err(PumpError::Sink)?.map_err(PumpError::Source)?;
@@ -103,7 +110,7 @@ impl Behind {
 /// Sends all of `piece` as the receiver makes room for it, and takes meanwhile what comes behind it.
 async fn pass(
     from: &mut RecvStream,
-    to: &mut SendBody,
+    (to, outgoing): (&mut SendBody, &Outgoing),
     mut piece: Bytes,
     behind: &mut Behind,
     tap: &mut impl FnMut(&Bytes),
@@ -111,33 +118,69 @@ async fn pass(
     while !piece.is_empty() {
         to.reserve_capacity(piece.len());
         let room = poll_fn(|cx| {
-            let room = poll_room(to, cx, piece.len());
+            let room = poll_room(to, outgoing, cx, piece.len());
             if room.is_pending() {
                 behind.gather(from, cx, &mut *tap);
             }
             room
         });
         let room = room.await?;
-        to.send_data(piece.split_to(room), false).map_err(|error| reason_of(&error))?;
+        let piece = outgoing.count(piece.split_to(room));
+        to.send_data(piece, false).map_err(|error| reason_of(&error))?;
     }
     Ok(())
 }
 
 /// Sends all of `piece`, as the receiver makes room for it.
-pub(super) async fn send(to: &mut SendBody, mut piece: Bytes, last: bool) -> Result<(), Reason> {
+pub(super) async fn send(
+    to: &mut SendBody,
+    outgoing: &Outgoing,
+    mut piece: Bytes,
+    last: bool,
+) -> Result<(), Reason> {
     loop {
         to.reserve_capacity(piece.len());
-        let room = poll_fn(|cx| poll_room(to, cx, piece.len())).await?;
+        let room = poll_fn(|cx| poll_room(to, outgoing, cx, piece.len())).await?;
         let end = last && room == piece.len();
-        to.send_data(piece.split_to(room), end).map_err(|error| reason_of(&error))?;
+        let part = outgoing.count(piece.split_to(room));
+        to.send_data(part, end).map_err(|error| reason_of(&error))?;
         if piece.is_empty() {
             return Ok(());
         }
     }
 }
 
+/// Says all of a short text, and ends the stream.
+pub(super) async fn say(to: &mut SendBody, mut text: Bytes) -> Result<(), Reason> {
+    loop {
+        to.reserve_capacity(text.len());
+        let room = poll_fn(|cx| poll_capacity(to, cx, text.len())).await?;
+        let end = room == text.len();
+        to.send_data(text.split_to(room), end).map_err(|error| reason_of(&error))?;
+        if text.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
 /// Waits for room for a part of so many bytes; ready with 0 only for 0.
-fn poll_room(to: &mut SendBody, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Reason>> {
+fn poll_room(
+    to: &mut SendBody,
+    outgoing: &Outgoing,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<Result<usize, Reason>> {
+    if wanted == 0 {
+        return Poll::Ready(Ok(0));
+    }
+    match outgoing.poll_room(cx) {
+        Poll::Ready(room) => poll_capacity(to, cx, wanted.min(room)),
+        Poll::Pending => reset(to, cx).map(Err),
+    }
+}
+
+/// As [`poll_room`], where nothing but the receiver's window is asked.
+fn poll_capacity(to: &mut SendBody, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Reason>> {
     loop {
         let room = to.capacity().min(wanted);
         if room > 0 || wanted == 0 {

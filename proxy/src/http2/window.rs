@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::{CONNECTION_WINDOW, LEAST_WINDOW, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, EASY_WINDOW, LEAST_WINDOW, STREAM_WINDOW};
 use crate::memory::{Memory, Usage};
 
 /// A window, as far as the worker's memory lets it grow; dropped, it gives back what it has grown by.
@@ -26,7 +26,7 @@ impl Window {
     }
 
     /// The memory that it is part of.
-    pub(super) fn memory(&self) -> &Memory {
+    pub(super) fn memory(&self) -> &Rc<Memory> {
         &self.memory
     }
 
@@ -34,9 +34,10 @@ impl Window {
     /// no slow reader holds up another.
     pub(super) fn fit(&self, requests: usize) -> Option<u32> {
         let now = self.now.get();
-        let wanted = (requests.next_power_of_two() * STREAM_WINDOW as usize).min(CONNECTION_WINDOW as usize);
+        let wanted = requests.next_power_of_two() * STREAM_WINDOW as usize;
+        let wanted = wanted.clamp(EASY_WINDOW, CONNECTION_WINDOW as usize);
         // It shrinks late, since requests come and go.
-        if wanted.max(LEAST_WINDOW) == now || (wanted < now && wanted > now / 4) {
+        if wanted == now || (wanted < now && wanted > now / 4) {
             return None;
         }
         let fitted = self.memory.window(&self.peer, now, wanted, LEAST_WINDOW);

@@ -13,7 +13,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use sealane_base::task;
 
 use super::{Bundle, MAX_IDLE};
-use crate::http2::{Failure, Peer, STREAMS_PER_CONNECTION, Screen, SendBody, Turn, client};
+use crate::http2::{Failure, Outgoing, Peer, STREAMS_PER_CONNECTION, Screen, SendBody, Turn, client};
 use crate::leg::{Pipe, Story};
 use crate::route::Reach;
 use crate::upstream::OpenFailure;
@@ -33,6 +33,7 @@ pub(super) struct Connection {
     bundle: Weak<Bundle>,
     /// Requests in progress.
     open: Rc<Cell<usize>>,
+    outgoing: Rc<Outgoing>,
     used: Cell<Instant>,
     since: Instant,
     /// Until when its peer's word is waited for, if at all.
@@ -72,6 +73,7 @@ impl Connection {
             story: story.clone(),
             bundle: bundle.clone(),
             open,
+            outgoing: Outgoing::new(window.memory()),
             used,
             since: now,
             awaited,
@@ -147,6 +149,11 @@ impl Lease {
     /// Returns the story of the connection.
     pub(in crate::http2) fn story(&self) -> Rc<Story> {
         self.connection.story.clone()
+    }
+
+    /// Returns what waits on the connection.
+    pub(in crate::http2) fn outgoing(&self) -> &Outgoing {
+        &self.connection.outgoing
     }
 
     /// Begins a request.
