@@ -196,8 +196,12 @@ impl Core {
             let open = stats.tunnels_opened.value().saturating_sub(stats.tunnels_closed.value());
             telemetry.memory.held.set(i64::try_from(heap::total()).unwrap_or(i64::MAX));
             telemetry.tunnels_open.set(i64::try_from(open).unwrap_or(i64::MAX));
-            let failures = &telemetry.handshake_failures;
-            failures.inc_by(stats.handshakes_failed.value().saturating_sub(failures.get()));
+            for (counter, count) in [
+                (&telemetry.handshake_failures, &stats.handshakes_failed),
+                (&telemetry.bounds.floods, &stats.floods),
+            ] {
+                counter.inc_by(count.value().saturating_sub(counter.get()));
+            }
             Measured { families: telemetry.gather(), troubles: telemetry.troubles.list(Instant::now()) }
         }
     }

@@ -34,7 +34,11 @@ pub(crate) async fn serve_tunnel(
 ) {
     let work = draining.clone();
     let served = worker.acceptor.serve(accepted.stream, draining, |incoming| {
-        let (worker, work, busy) = (worker.clone(), work.clone(), usage.begin_stream());
+        let Some(busy) = usage.begin_stream() else {
+            worker.telemetry.bounds.streams_refused.inc();
+            return incoming.stream.reset(ResetCode::Refused);
+        };
+        let (worker, work) = (worker.clone(), work.clone());
         task::spawn_local(async move {
             serve_stream(&worker, incoming, work).await;
             drop(busy);

@@ -54,6 +54,9 @@
 //!   holds at most `max_streams` x 64 KiB + 16 MiB of unread data itself; what is spoken on its streams has windows of its own.
 //! - After RESET nothing more is said about a stream; frames about streams that are over are ignored, for they
 //!   may cross a RESET. Data that arrived before a RESET is still delivered, and an END before it stands.
+//! - What nobody does often has a pace (`share`): requests that are given up before their answer (CVE-2023-44487), and frames that carry
+//!   nothing: PING, PONG, HELLO, GOAWAY, WINDOW of 0, DATA of no bytes, unknown ones. Who goes far beyond it loses the tunnel, and gets no
+//!   other one for a second. All tunnels from one address are one peer's, and take turns as one.
 //! - A malformed OPEN resets its stream (PROTOCOL_ERROR). These end the tunnel: a frame beyond its length limit, a
 //!   known frame with a payload that is too short, DATA beyond the credit, credit beyond 2^31 - 1, a stream that was
 //!   never opened, an OPEN from the accepting side or with an id that does not grow, DATA after END.
@@ -74,6 +77,7 @@ mod open;
 mod piece;
 mod pool;
 mod settings;
+mod share;
 mod stats;
 mod stream;
 

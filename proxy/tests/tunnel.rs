@@ -22,6 +22,7 @@ use sealane_proxy::tunnel::{
     AcceptError, Acceptor, Incoming, Kind, OpenError, OpenHeader, PeerKey, ResetCode, Settings, Stream,
     StreamError, TunnelPool, TunnelStats,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -349,6 +350,105 @@ fn a_refused_stream_and_a_refused_connection_were_never_processed() {
     });
 }
 
+/// A frame of a tunnel.
+fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    out.push(kind);
+    out.extend(stream.to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// Writes frames by hand until the tunnel ends; returns false when 4 MiB of them were taken and it goes on.
+async fn is_cut(tls: &TlsSource, server: SocketAddr, frames: impl Fn(u32) -> Vec<u8>) -> bool {
+    let config = tls.client_config(&service("api")).unwrap();
+    let tcp = tokio::net::TcpStream::connect(server).await.unwrap();
+    let name = rustls::pki_types::ServerName::IpAddress(server.ip().into());
+    let Ok(stream) = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await else { return true };
+    let (mut answers, mut stream) = tokio::io::split(stream);
+    let read = async {
+        let mut ignored = vec![0; 64 * 1024];
+        while answers.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
+    };
+    let write = async {
+        let mut sent = 0;
+        for round in 0.. {
+            let bytes: Vec<u8> = (0..100).flat_map(|n| frames(round * 100 + n)).collect();
+            if stream.write_all(&bytes).await.is_err() {
+                break;
+            }
+            sent += bytes.len();
+            if sent > 4 << 20 {
+                return std::future::pending().await;
+            }
+        }
+    };
+    let ended = async {
+        tokio::select! {
+            () = read => {}
+            () = write => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.is_ok()
+}
+
+#[test]
+fn a_peer_that_floods_its_tunnel_loses_it_and_gets_no_other_for_a_while_and_nobody_else_notices() {
+    const OPEN: u8 = 1;
+    let floods: [fn(u32) -> Vec<u8>; 6] = [
+        |_| frame(5, 0, &[0; 8]),
+        |_| frame(99, 0, b"x"),
+        |_| frame(8, 0, &[0; 4]),
+        // Opened and given up at once, or after the other side has heard of it.
+        |n| [frame(OPEN, n + 1, &[0, 0x1f, 0x90]), frame(3, n + 1, &[3])].concat(),
+        |n| {
+            let open = frame(OPEN, n + 1, &[1, 0x1f, 0x90]);
+            if n < 500 { open } else { [open, frame(3, n - 499, &[3])].concat() }
+        },
+        |n| {
+            let open = frame(OPEN, 1, &[0, 0x1f, 0x90]);
+            if n == 0 { open } else { frame(4, 1, &[0; 4]) }
+        },
+    ];
+    for (n, flood) in floods.into_iter().enumerate() {
+        local(async move {
+            let mesh = Mesh::new();
+            let mut server = Server::echo(mesh.tls("api")).await;
+            let wire = Wire::between([127, 9, 9, 9], server.address).await;
+            let client = Client { address: wire.address, ..Client::new(mesh.tls("web"), &server) };
+            assert!(is_cut(&mesh.tls("evil"), server.address, flood).await, "flood {n}");
+            assert!(matches!(server.ended.recv().await, Some(Ok(()))));
+            assert_eq!(server.stats.floods.value(), 1, "flood {n}");
+            assert!(
+                is_cut(&mesh.tls("evil"), server.address, |_| frame(5, 0, &[0; 8])).await,
+                "no other tunnel"
+            );
+            let barred = server.ended.recv().await.unwrap();
+            assert!(matches!(barred, Err(AcceptError::Barred { .. })), "{barred:?}");
+            assert_eq!(
+                round_trip(&client, Bytes::from_static(b"another address"), false).await,
+                b"another address"
+            );
+        });
+    }
+}
+
+#[test]
+fn callers_that_give_up_hundreds_of_requests_now_and_then_keep_their_tunnel() {
+    local(async {
+        let mesh = Mesh::new();
+        let server = Server::echo(mesh.tls("api")).await;
+        let client = Client::new(mesh.tls("web"), &server);
+        for _ in 0..20 {
+            let opened =
+                join_all((0..200).map(|_| client.open(Kind::Http1, Bytes::from_static(b"GET")))).await;
+            drop(opened);
+            assert_eq!(round_trip(&client, Bytes::from_static(b"goes on"), false).await, b"goes on");
+        }
+        assert_eq!(client.stats.tunnels_lost.value() + server.stats.floods.value(), 0);
+    });
+}
+
 /// Runs a test on one thread, as a worker does.
 fn local(test: impl Future<Output = ()>) {
     assert!(nix::unistd::geteuid().is_root(), "tunnels mark their sockets: run this test as root");
@@ -425,6 +525,7 @@ impl Client {
 struct Server {
     address: SocketAddr,
     drain: Option<Drain>,
+    stats: Arc<TunnelStats>,
     /// Ending of each connection.
     ended: mpsc::UnboundedReceiver<Result<(), AcceptError>>,
     accepting: Task,
@@ -438,7 +539,8 @@ impl Server {
     async fn start(tls: TlsSource, settings: Settings, on_stream: impl Fn(Incoming) + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = Acceptor::new(tls, settings, Arc::default());
+        let stats = Arc::<TunnelStats>::default();
+        let acceptor = Acceptor::new(tls, settings, stats.clone());
         let drain = Drain::new();
         let mut draining = drain.handle();
         let (end, ended) = mpsc::unbounded_channel();
@@ -459,7 +561,7 @@ impl Server {
                 .detach();
             }
         });
-        Self { address, drain: Some(drain), ended, accepting }
+        Self { address, drain: Some(drain), stats, ended, accepting }
     }
 
     async fn ended_accepting(&mut self) {
@@ -475,11 +577,18 @@ struct Wire {
 
 impl Wire {
     async fn to(server: SocketAddr) -> Self {
+        Self::between([127, 0, 0, 1], server).await
+    }
+
+    /// One that comes from this address.
+    async fn between(source: [u8; 4], server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let relay = task::spawn_local(async move {
             let (mut near, _) = listener.accept().await.unwrap();
-            let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((source, 0).into()).unwrap();
+            let mut far = socket.connect(server).await.unwrap();
             // How the relay ends is the test's affair.
             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
         });

@@ -47,7 +47,7 @@ impl Received {
         self.keep_alive && !self.early && (bodiless || (request.takes_body && self.status < 400))
     }
 
-    /// Whether something may be left on the connection that nobody can see: a request's body that the application has not read
+    /// Returns true if something may be left on the connection that nobody can see: a request's body that the application has not read
     /// though it has answered, or a body of its own behind an answer that has none (RFC 9112, section 6.3).
     pub(crate) fn leaves_doubt(&self, request: &RequestHead) -> bool {
         request.body != Body::Empty || request.method == Method::Head || matches!(self.status, 204 | 304)

@@ -12,6 +12,10 @@ pub(crate) struct BoundMetrics {
     pub(crate) answers_refused: IntCounterVec,
     /// Connections from peers that made room for others, by the bound that was reached.
     pub(crate) evicted: IntCounterVec,
+    /// Streams of tunnels that were refused, since their peer had as many as it may.
+    pub(crate) streams_refused: IntCounter,
+    /// Tunnels that ended since their peer flooded them. Copied from what tunnels count.
+    pub(crate) floods: IntCounter,
     /// Number of times that a connection of the workload had to wait for a place.
     pub(crate) outbound_full: IntCounter,
     /// Number of times that a connection closed without waiting for the rest of a request that was answered already.
@@ -44,6 +48,14 @@ impl BoundMetrics {
                 "sealane_connections_evicted_total",
                 "Connections from peers that made room for others.",
                 &["reason"],
+            )?,
+            streams_refused: one(
+                "sealane_streams_refused_total",
+                "Streams of tunnels that were refused, since their peer had as many as it may.",
+            )?,
+            floods: one(
+                "sealane_tunnel_floods_total",
+                "Tunnels that ended since their peer did more of something than anybody has use for.",
             )?,
             outbound_full: one(
                 "sealane_outbound_full_total",

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sealane_base::drain::Draining;
 use sealane_proto::identity::{SerialPrefix, SpiffeId, peer_identity};
@@ -19,8 +19,10 @@ use super::driver::Driver;
 use super::link::Link;
 use super::open::OpenHeader;
 use super::settings::Settings;
+use super::share::Shares;
 use super::stats::TunnelStats;
 use super::stream::Stream;
+use crate::leg::refuse;
 use crate::tls::{TlsError, TlsSource, leaf_expiry};
 
 /// A stream that a peer opened.
@@ -92,6 +94,12 @@ pub enum AcceptError {
         /// The limit.
         after: Duration,
     },
+    /// It has flooded a tunnel a moment ago.
+    #[error("{peer} has flooded a tunnel a moment ago")]
+    Barred {
+        /// The other end.
+        peer: SocketAddr,
+    },
     /// A session was resumed whose certificate has ended since.
     #[error("the certificate of {peer} has expired")]
     Expired {
@@ -106,13 +114,14 @@ pub struct Acceptor {
     tls: TlsSource,
     settings: Rc<Settings>,
     stats: Arc<TunnelStats>,
+    shares: Rc<Shares>,
 }
 
 impl Acceptor {
     /// An acceptor for peers of the network of `tls`' identity.
     #[must_use]
     pub fn new(tls: TlsSource, settings: Settings, stats: Arc<TunnelStats>) -> Self {
-        Self { tls, settings: Rc::new(settings), stats }
+        Self { tls, settings: Rc::new(settings), stats, shares: Rc::default() }
     }
 
     /// Serves one connection to its end and hands every stream to `on_stream`, which must not block. When
@@ -120,7 +129,7 @@ impl Acceptor {
     /// loses the streams.
     ///
     /// # Errors
-    /// When no tunnel comes up; how a tunnel ends is not an error.
+    /// When no tunnel comes up, as for a peer that has just flooded one; how a tunnel ends is not an error.
     pub async fn serve(
         &self,
         tcp: TcpStream,
@@ -130,12 +139,19 @@ impl Acceptor {
         let address = tcp
             .peer_addr()
             .map_err(|source| AcceptError::Tcp { peer: SocketAddr::from(([0; 4], 0)), source })?;
+        let now = Instant::now();
+        let share = self.shares.of(address.ip(), now);
+        if share.is_barred(now) {
+            refuse(&tcp);
+            return Err(AcceptError::Barred { peer: address });
+        }
         let accepted = Box::pin(self.handshake(tcp, address)).await;
         let Greeted { link, peer, serial, expires } =
             accepted.inspect_err(|_| self.stats.handshakes_failed.increment())?;
         let side = Side::Accepting { max_streams: self.settings.max_streams };
         let core = Rc::new(RefCell::new(Core::new(side)));
-        let driver = Driver::new(core.clone(), self.settings.clone(), self.stats.clone(), expires);
+        let share = (share.join(), address);
+        let driver = Driver::new(core.clone(), share, self.settings.clone(), self.stats.clone(), expires);
         let peer = Caller(Rc::new(peer));
         let run = driver.run(link, |opened| {
             let stream = Stream::new(&core, opened.id);

@@ -22,6 +22,7 @@ use super::error::OpenError;
 use super::link::Link;
 use super::pool::PeerKey;
 use super::settings::Settings;
+use super::share::Share;
 use super::stats::TunnelStats;
 use crate::tls::{ALPN, TlsSource, leaf_expiry};
 
@@ -80,7 +81,8 @@ impl Connector {
         }
         let expires = expires.into_iter().chain(peer_expires).min();
         let core = Rc::new(RefCell::new(Core::new(Side::Connecting)));
-        let driver = Driver::new(core.clone(), self.settings.clone(), self.stats.clone(), expires);
+        let share = (Rc::<Share>::default().join(), peer);
+        let driver = Driver::new(core.clone(), share, self.settings.clone(), self.stats.clone(), expires);
         let task = task::spawn_local(driver.run(Link::new(tcp, tls.into()), |_| {}));
         // Held from here on, so that giving up ends the task.
         let tunnel = Tunnel { core, task };

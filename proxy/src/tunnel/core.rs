@@ -13,7 +13,7 @@ use self::map::StreamMap;
 use self::state::State;
 use super::error::StreamError;
 use super::frame::{Decoder, StreamId, encode};
-use super::open::OpenHeader;
+use super::open::{Kind, OpenHeader};
 
 pub(super) use receive::TunnelError;
 
@@ -42,6 +42,19 @@ pub(super) struct Opened {
     pub(super) header: OpenHeader,
 }
 
+/// Counts of events since somebody asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Streams that were refused for being too many.
+    pub(super) refused: u32,
+    /// Streams that ended.
+    pub(super) finished: u32,
+    /// Streams that the side that opened them gave up before their end.
+    pub(super) given_up: u32,
+    /// Frames that carried nothing.
+    pub(super) idle: u32,
+}
+
 /// The state of a tunnel.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -65,8 +78,9 @@ pub(super) struct Core {
     /// Bytes by which the windows may still grow.
     growth: u32,
     opened: Vec<Opened>,
-    refused: u64,
-    finished: u64,
+    /// True if any of those was reset since.
+    stillborn: bool,
+    counts: Counts,
     driver: Option<Waker>,
     notified: bool,
 }
@@ -87,8 +101,8 @@ impl Core {
             blocked: std::collections::VecDeque::new(),
             growth: GROWTH,
             opened: Vec::new(),
-            refused: 0,
-            finished: 0,
+            stillborn: false,
+            counts: Counts::default(),
             driver: None,
             notified: false,
         };
@@ -136,14 +150,32 @@ impl Core {
         Poll::Pending
     }
 
-    /// Streams that the peer opened since the last time.
+    /// Returns the streams that the peer opened since the last time and has not given up.
     pub(super) fn take_opened(&mut self) -> Vec<Opened> {
-        std::mem::take(&mut self.opened)
+        let mut opened = std::mem::take(&mut self.opened);
+        if std::mem::take(&mut self.stillborn) {
+            opened.retain(|opened| !self.forget_given_up(opened));
+        }
+        opened
     }
 
-    /// Returns the numbers of streams that were refused and that ended since the last time.
-    pub(super) fn take_counts(&mut self) -> (u64, u64) {
-        (std::mem::take(&mut self.refused), std::mem::take(&mut self.finished))
+    /// Forgets a stream if it is over before anybody here has heard of it. What a connection has said before it broke off still
+    /// counts, but nobody need begin an exchange whose answer nobody waits for.
+    fn forget_given_up(&mut self, opened: &Opened) -> bool {
+        let Some(state) = self.streams.get_mut(&opened.id) else { return true };
+        if state.reset.is_none() || (opened.header.kind == Kind::Opaque && !state.inbox.is_empty()) {
+            return false;
+        }
+        (state.sender_gone, state.receiver_gone) = (true, true);
+        self.release(opened.id);
+        // It has not been counted as one that began.
+        self.counts.finished = self.counts.finished.saturating_sub(1);
+        true
+    }
+
+    /// Returns the counts since the last time.
+    pub(super) fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 
     /// No new streams from now on: the accepting side says so to its peer.
@@ -240,7 +272,7 @@ impl Core {
         {
             self.growth += state.window - INITIAL_WINDOW;
             self.streams.remove(&id);
-            self.finished += 1;
+            self.counts.finished += 1;
             if self.going {
                 self.notify();
             }

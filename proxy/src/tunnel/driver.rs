@@ -1,7 +1,9 @@
 //! The task that owns a tunnel's connection: reads, demultiplexes, coalesces, writes.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,17 +11,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::core::{Core, Opened};
+use super::core::{Core, Counts, Opened};
 use super::link::{Link, LinkError};
 use super::liveness::{Liveness, Verdict};
 use super::piece;
 use super::settings::Settings;
+use super::share::{Member, Turn};
 use super::stats::TunnelStats;
 
 /// Interval at which silence, disuse and age are looked at.
 const TICK: Duration = Duration::from_secs(2);
-/// Number of reads before it is written.
-const READS: usize = 4;
 /// Bytes that are encrypted and written at once: whole records. From so much output on it goes out without waiting for
 /// tasks that are ready to run. More would make the allocator give pages back and fault them in again.
 const BATCH: usize = 4 * 16_384;
@@ -30,6 +31,8 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Driver {
     core: Rc<RefCell<Core>>,
+    share: Member,
+    peer: SocketAddr,
     settings: Rc<Settings>,
     stats: Arc<TunnelStats>,
     liveness: Liveness,
@@ -46,9 +49,10 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// For a tunnel whose certificates end at `expires`.
+    /// For a tunnel of `share` with this peer, whose certificates end at `expires`.
     pub(super) fn new(
         core: Rc<RefCell<Core>>,
+        (share, peer): (Member, SocketAddr),
         settings: Rc<Settings>,
         stats: Arc<TunnelStats>,
         expires: Option<SystemTime>,
@@ -61,6 +65,8 @@ impl Driver {
         let connecting = core.borrow().is_connecting();
         Self {
             core,
+            share,
+            peer,
             settings,
             stats,
             liveness,
@@ -80,6 +86,10 @@ impl Driver {
         let ended = poll_fn(|cx| self.poll(cx, &mut link, &mut on_opened)).await;
         if let Err(error) = ended {
             let unused = self.core.borrow().stream_count() == 0;
+            if error.is_flood() {
+                self.stats.floods.increment();
+                tracing::warn!(peer = %self.peer, %error, "tunnel ended");
+            }
             if !(unused && matches!(error, LinkError::Closed)) {
                 self.stats.tunnels_lost.increment();
                 tracing::debug!(%error, "tunnel lost");
@@ -105,8 +115,9 @@ impl Driver {
     ) -> Poll<Result<(), LinkError>> {
         self.core.borrow_mut().register_driver(cx);
         let read = self.poll_reads(cx, link);
-        self.announce(on_opened);
+        let paced = self.announce(on_opened);
         read?;
+        paced?;
         if self.tick.poll_tick(cx).is_ready() {
             self.check()?;
             // The interval must have been polled to wake us again.
@@ -122,10 +133,12 @@ impl Driver {
     }
 
     fn poll_reads(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), LinkError> {
-        for _ in 0..READS {
+        let mut turn = self.share.turn();
+        while !turn.is_over() {
             let core = &self.core;
-            let read = link.poll_read(cx, |plain, own| Ok(core.borrow_mut().handle(plain, own)?));
-            match read {
+            let handle =
+                |plain: &[u8], turn: &mut Turn| Ok(core.borrow_mut().handle(plain, turn, piece::keep)?);
+            match link.poll_read(cx, &mut turn, handle) {
                 Poll::Ready(Ok(length)) => {
                     self.heard = true;
                     self.stats.bytes_received.add(length as u64);
@@ -134,21 +147,28 @@ impl Driver {
                 Poll::Pending => return Ok(()),
             }
         }
-        cx.waker().wake_by_ref();
+        // Woken behind every ready task and a look at the sockets, which waking ourselves would come before.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
         Ok(())
     }
 
-    fn announce(&self, on_opened: &mut impl FnMut(Opened)) {
-        let (opened, (refused, finished)) = {
+    /// Hands on the streams that were opened, unless the peer goes beyond its pace.
+    fn announce(&self, on_opened: &mut impl FnMut(Opened)) -> Result<(), LinkError> {
+        let (opened, counts) = {
             let mut core = self.core.borrow_mut();
             (core.take_opened(), core.take_counts())
         };
-        if opened.len() as u64 + refused + finished > 0 {
+        let Counts { refused, finished, given_up, idle } = counts;
+        if !opened.is_empty() || refused + finished > 0 {
             self.stats.streams_opened.add(opened.len() as u64);
-            self.stats.streams_refused.add(refused);
-            self.stats.streams_closed.add(finished);
+            self.stats.streams_refused.add(refused.into());
+            self.stats.streams_closed.add(finished.into());
+        }
+        if given_up + idle > 0 {
+            self.share.handle_counts(given_up, idle, Instant::now())?;
         }
         opened.into_iter().for_each(on_opened);
+        Ok(())
     }
 
     /// Writes what there is, but lets the tasks that are ready run first: their frames share our records.
@@ -230,6 +250,6 @@ impl Drop for Driver {
         self.stats.tunnels_closed.increment();
         let mut core = self.core.borrow_mut();
         core.lose("this sidecar ended the tunnel");
-        self.stats.streams_closed.add(core.take_counts().1 + core.stream_count() as u64);
+        self.stats.streams_closed.add(u64::from(core.take_counts().finished) + core.stream_count() as u64);
     }
 }

@@ -118,7 +118,22 @@ pub(super) enum Event<'a> {
     Ping([u8; 8]),
     Pong([u8; 8]),
     GoAway(StreamId),
-    Hello { max_streams: u32 },
+    Hello {
+        max_streams: u32,
+    },
+    /// A frame that says nothing: of an unknown type, or DATA of no bytes.
+    Nothing,
+}
+
+impl Event<'_> {
+    /// Returns true if nothing follows from it for any stream, whatever the state of the tunnel.
+    pub(super) fn carries_nothing(&self) -> bool {
+        match self {
+            Self::Ping(_) | Self::Pong(_) | Self::GoAway(_) | Self::Hello { .. } | Self::Nothing => true,
+            Self::Window(_, credit) => *credit == 0,
+            Self::Open(..) | Self::Data(..) | Self::End(_) | Self::Reset(..) => false,
+        }
+    }
 }
 
 /// Bytes that are no frames; the tunnel cannot go on.
@@ -177,11 +192,8 @@ impl Decoder {
             }
             let whole = if self.partial.is_empty() { take_frame(input)? } else { None };
             let event = match whole {
-                Some((header, _)) if header.kind == DATA => {
-                    self.data = (header.length > 0).then_some((header.stream, header.length));
-                    None
-                }
-                Some((header, payload)) => decode(header, payload)?,
+                Some((header, _)) if header.kind == DATA => self.begin_data(header),
+                Some((header, payload)) => Some(decode(header, payload)?),
                 None if input.is_empty() => return Ok(None),
                 None => self.join(input)?,
             };
@@ -189,6 +201,11 @@ impl Decoder {
                 return Ok(event);
             }
         }
+    }
+
+    fn begin_data(&mut self, header: Header) -> Option<Event<'static>> {
+        self.data = (header.length > 0).then_some((header.stream, header.length));
+        self.data.is_none().then_some(Event::Nothing)
     }
 
     /// Takes what is missing of a frame that arrives in pieces.
@@ -201,17 +218,16 @@ impl Decoder {
         let header = Header::parse(bytes)?;
         if header.kind == DATA {
             self.partial.clear();
-            self.data = (header.length > 0).then_some((header.stream, header.length));
-            return Ok(None);
+            return Ok(self.begin_data(header));
         }
         let missing = HEADER + header.length - self.partial.len();
         self.partial.extend_from_slice(take(input, missing));
         if self.partial.len() < HEADER + header.length {
             return Ok(None);
         }
-        let event = decode(header, &self.partial[HEADER..]);
+        let event = decode(header, &self.partial[HEADER..])?;
         self.partial.clear();
-        event
+        Ok(Some(event))
     }
 }
 
@@ -238,12 +254,12 @@ fn take_frame<'a>(input: &mut &'a [u8]) -> Result<Option<(Header, &'a [u8])>, Fr
     Ok(Some((header, payload)))
 }
 
-fn decode(header: Header, payload: &[u8]) -> Result<Option<Event<'static>>, FrameError> {
+fn decode(header: Header, payload: &[u8]) -> Result<Event<'static>, FrameError> {
     let Header { kind, length, stream } = header;
     let short = FrameError::TooShort { kind, length };
     let number = || payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or(short);
     let echo = || payload.first_chunk().copied().ok_or(short);
-    Ok(Some(match kind {
+    Ok(match kind {
         OPEN => Event::Open(stream, OpenHeader::decode(payload)),
         END => Event::End(stream),
         RESET => {
@@ -255,8 +271,8 @@ fn decode(header: Header, payload: &[u8]) -> Result<Option<Event<'static>>, Fram
         PONG => Event::Pong(echo()?),
         GOAWAY => Event::GoAway(number()? & MAX_STREAM),
         HELLO => Event::Hello { max_streams: number()? },
-        _ => return Ok(None),
-    }))
+        _ => Event::Nothing,
+    })
 }
 
 /// The words that come with a RESET, which go into logs and answers: bounded, and without control characters.

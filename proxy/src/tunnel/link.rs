@@ -5,13 +5,13 @@ use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustls::Connection;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::piece;
+use super::core::TunnelError;
+use super::share::{Flood, Turn};
 
 /// Number of bytes that are read at once.
 const READ: usize = 64 * 1024;
@@ -24,11 +24,20 @@ pub(super) enum LinkError {
     #[error("{0}")]
     Tls(#[from] rustls::Error),
     #[error("{0}")]
-    Tunnel(#[from] super::core::TunnelError),
+    Tunnel(#[from] TunnelError),
     #[error("the peer closed the tunnel")]
     Closed,
     #[error("the peer is silent")]
     Silent,
+    #[error("the peer {0}")]
+    Flood(#[from] Flood),
+}
+
+impl LinkError {
+    /// Returns true if the peer has done more of something than anybody has use for.
+    pub(super) fn is_flood(&self) -> bool {
+        matches!(self, Self::Flood(_) | Self::Tunnel(TunnelError::Flood))
+    }
 }
 
 thread_local! {
@@ -41,60 +50,107 @@ pub(super) struct Link {
     tcp: TcpStream,
     tls: Connection,
     sent: u64,
+    /// True if something is left of the last read, since the turn was over.
+    paused: bool,
+    /// Bytes of that which are not decrypted: those from `from` on.
+    held: Vec<u8>,
+    from: usize,
+    /// True if the peer has said that nothing follows.
+    closed: bool,
 }
+
+/// Takes plaintext, as much as the turn is for, and returns how much.
+pub(super) trait Handle: FnMut(&[u8], &mut Turn) -> Result<usize, LinkError> {}
+
+impl<T: FnMut(&[u8], &mut Turn) -> Result<usize, LinkError>> Handle for T {}
 
 impl Link {
     pub(super) fn new(tcp: TcpStream, mut tls: Connection) -> Self {
         // What may wait for encryption is bounded by the tunnel's core.
         tls.set_buffer_limit(None);
-        Self { tcp, tls, sent: 0 }
+        Self { tcp, tls, sent: 0, paused: false, held: Vec::new(), from: 0, closed: false }
     }
 
-    /// Reads once and hands on what plaintext there is; says how many bytes were read.
+    /// Reads once, no more than `turn` has room for, and hands on what plaintext there is until the turn is over; says how many bytes
+    /// were read. What is left comes first the next time.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        handle: impl FnMut(&[u8], &dyn Fn(&[u8]) -> Bytes) -> Result<(), LinkError>,
+        turn: &mut Turn,
+        mut handle: impl Handle,
     ) -> Poll<Result<usize, LinkError>> {
+        if self.paused {
+            self.resume(turn, &mut handle)?;
+            return Poll::Ready(Ok(0));
+        }
         INCOMING.with_borrow_mut(|incoming| {
-            let mut buffer = ReadBuf::new(incoming);
+            let room = turn.room().min(READ);
+            let mut buffer = ReadBuf::new(&mut incoming[..room]);
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
             let cipher = buffer.filled();
             if cipher.is_empty() {
                 return Poll::Ready(Err(LinkError::Closed));
             }
-            Poll::Ready(self.decrypt(cipher, handle).map(|()| cipher.len()))
+            turn.take_bytes(cipher.len());
+            let taken = self.decrypt(cipher, turn, &mut handle)?;
+            if taken < cipher.len() {
+                self.held = cipher[taken..].to_vec();
+            }
+            Poll::Ready(Ok(cipher.len()))
         })
     }
 
+    /// Goes on with what is left of the last read.
+    fn resume(&mut self, turn: &mut Turn, handle: &mut impl Handle) -> Result<(), LinkError> {
+        if !self.drain(turn, handle)? {
+            return Ok(());
+        }
+        let held = std::mem::take(&mut self.held);
+        let from = self.from + self.decrypt(&held[self.from..], turn, handle)?;
+        (self.held, self.from) = if from < held.len() { (held, from) } else { (Vec::new(), 0) };
+        Ok(())
+    }
+
+    /// Decrypts and hands on until the turn is over; says how much of `cipher` that needed.
     fn decrypt(
         &mut self,
-        mut cipher: &[u8],
-        mut handle: impl FnMut(&[u8], &dyn Fn(&[u8]) -> Bytes) -> Result<(), LinkError>,
-    ) -> Result<(), LinkError> {
-        while !cipher.is_empty() {
-            self.tls.read_tls(&mut cipher)?;
+        cipher: &[u8],
+        turn: &mut Turn,
+        handle: &mut impl Handle,
+    ) -> Result<usize, LinkError> {
+        let mut rest = cipher;
+        while !rest.is_empty() {
+            self.tls.read_tls(&mut rest)?;
             let state = self.tls.process_new_packets()?;
-            if state.plaintext_bytes_to_read() > 0 {
-                let mut reader = self.tls.reader();
-                loop {
-                    let length = match reader.fill_buf() {
-                        Ok([]) => break,
-                        Ok(plain) => {
-                            handle(plain, &piece::keep)?;
-                            plain.len()
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        Err(error) => return Err(error.into()),
-                    };
-                    reader.consume(length);
-                }
+            self.closed |= state.peer_has_closed();
+            if state.plaintext_bytes_to_read() > 0 && !self.drain(turn, handle)? {
+                return Ok(cipher.len() - rest.len());
             }
-            if state.peer_has_closed() {
+            if self.closed {
                 return Err(LinkError::Closed);
             }
         }
-        Ok(())
+        Ok(cipher.len())
+    }
+
+    /// Hands on what is decrypted; returns true if that was all.
+    fn drain(&mut self, turn: &mut Turn, handle: &mut impl Handle) -> Result<bool, LinkError> {
+        let mut reader = self.tls.reader();
+        loop {
+            let (length, taken) = match reader.fill_buf() {
+                Ok([]) => break,
+                Ok(plain) => (plain.len(), handle(plain, turn)?),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error.into()),
+            };
+            reader.consume(taken);
+            self.paused = taken < length;
+            if self.paused {
+                return Ok(false);
+            }
+        }
+        // Behind its last words nothing follows.
+        if self.closed { Err(LinkError::Closed) } else { Ok(true) }
     }
 
     /// Encrypts; to be called when everything before is written.

@@ -33,6 +33,8 @@ pub struct TunnelStats {
     pub tunnels_closed: Count,
     /// Tunnels that ended by an error.
     pub tunnels_lost: Count,
+    /// Tunnels that ended since their peer did more of something than anybody has use for.
+    pub floods: Count,
     /// TCP connections whose TLS handshake failed.
     pub handshakes_failed: Count,
     /// TCP connections that could not be made.
@@ -58,6 +60,7 @@ impl TunnelStats {
         let table = [
             ("opened_total", "Tunnels that came up.", count(&self.tunnels_opened)),
             ("lost_total", "Tunnels that ended by an error.", count(&self.tunnels_lost)),
+            ("floods_total", "Tunnels that ended since their peer flooded them.", count(&self.floods)),
             ("open", "Tunnels that are open.", open(&self.tunnels_opened, &self.tunnels_closed)),
             ("handshake_failures_total", "TLS handshakes that failed.", count(&self.handshakes_failed)),
             ("connect_failures_total", "Connections that were not made.", count(&self.connects_failed)),

@@ -8,6 +8,7 @@ use super::state::State;
 use super::{Core, OUTPUT_FLOOD, Opened, Side};
 use crate::tunnel::frame::{Event, FrameError, ResetCode, StreamId, encode};
 use crate::tunnel::open::{OpenHeader, OpenHeaderError};
+use crate::tunnel::share::Turn;
 
 /// The greatest credit that a peer may give.
 const MAX_CREDIT: u32 = 0x7fff_ffff;
@@ -32,19 +33,25 @@ pub(in crate::tunnel) enum TunnelError {
 }
 
 impl Core {
-    /// Takes plaintext; `own` makes pieces of it last.
+    /// Takes plaintext, as much as `turn` has frames for, and says how much; `own` makes pieces of it last.
     pub(in crate::tunnel) fn handle(
         &mut self,
-        mut plain: &[u8],
+        plain: &[u8],
+        turn: &mut Turn,
         own: impl Fn(&[u8]) -> Bytes,
-    ) -> Result<(), TunnelError> {
+    ) -> Result<usize, TunnelError> {
+        let mut rest = plain;
         // The decoder is taken out so that its events and the streams may be borrowed together.
         let mut decoder = std::mem::take(&mut self.decoder);
-        while let Some(event) = decoder.next(&mut plain)? {
+        while turn.has_frame()
+            && let Some(event) = decoder.next(&mut rest)?
+        {
+            turn.take_frame(matches!(event, Event::Open(..)));
+            self.counts.idle += u32::from(event.carries_nothing());
             self.handle_event(event, &own)?;
         }
         self.decoder = decoder;
-        if self.output.len() > OUTPUT_FLOOD { Err(TunnelError::Flood) } else { Ok(()) }
+        if self.output.len() > OUTPUT_FLOOD { Err(TunnelError::Flood) } else { Ok(plain.len() - rest.len()) }
     }
 
     fn handle_event(&mut self, event: Event<'_>, own: impl Fn(&[u8]) -> Bytes) -> Result<(), TunnelError> {
@@ -58,7 +65,7 @@ impl Core {
                 encode::pong(&mut self.output, echo);
                 Ok(())
             }
-            Event::Pong(_) => Ok(()),
+            Event::Pong(_) | Event::Nothing => Ok(()),
             Event::GoAway(last) => {
                 self.handle_go_away(last);
                 Ok(())
@@ -87,7 +94,7 @@ impl Core {
         let refusal = if self.going {
             Some(ResetCode::Gone)
         } else if self.streams.len() >= max_streams as usize {
-            self.refused += 1;
+            self.counts.refused += 1;
             Some(ResetCode::Refused)
         } else {
             header.is_err().then_some(ResetCode::ProtocolError)
@@ -138,10 +145,15 @@ impl Core {
         reason: Option<Rc<str>>,
     ) -> Result<(), TunnelError> {
         let Some(state) = self.known(id)? else { return Ok(()) };
-        if state.reset.is_none() {
+        let gives_up = state.reset.is_none();
+        if gives_up {
             (state.reset, state.reason) = (Some(code), reason);
         }
         state.wake();
+        if gives_up && self.side != Side::Connecting {
+            self.counts.given_up += 1;
+            self.stillborn |= self.opened.first().is_some_and(|first| id >= first.id);
+        }
         self.release(id);
         Ok(())
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::tunnel::frame::{MAX_STREAM, ResetCode};
 use crate::tunnel::open::Kind;
+use crate::tunnel::share::Share;
 use bytes::Bytes;
 
 struct Pair {
@@ -46,7 +47,16 @@ impl Pair {
 fn carry(from: &mut Core, to: &mut Core) -> Result<(), TunnelError> {
     let mut bytes = Vec::new();
     from.take_output(&mut bytes);
-    to.handle(&bytes, Bytes::copy_from_slice)
+    handle(to, &bytes)
+}
+
+/// Takes all of `bytes`, in as many turns as that needs.
+fn handle(core: &mut Core, mut bytes: &[u8]) -> Result<(), TunnelError> {
+    while !bytes.is_empty() {
+        let taken = core.handle(bytes, &mut Share::default().turn(), Bytes::copy_from_slice)?;
+        bytes = &bytes[taken..];
+    }
+    Ok(())
 }
 
 fn cx() -> Context<'static> {
@@ -162,7 +172,7 @@ fn output_is_bounded_and_streams_go_on_when_it_is_taken() {
     assert!(pair.web.output_len() < OUTPUT_LIMIT + INITIAL_WINDOW as usize + 1024);
     let mut output = Vec::new();
     assert!(pair.web.take_output(&mut output), "there are streams that wait for room");
-    pair.api.handle(&output, Bytes::copy_from_slice).unwrap();
+    handle(&mut pair.api, &output).unwrap();
     assert!(!pair.web.take_output(&mut Vec::new()), "they have been woken");
     assert!(write(&mut pair.web, ids[7], &data) > 0);
 }
@@ -225,12 +235,78 @@ fn streams_beyond_the_limit_are_refused_and_places_become_free() {
     pair.exchange();
     assert_eq!(recv(&mut pair.web, third), RESET(ResetCode::Refused));
     assert!(ResetCode::Refused.never_processed());
-    assert_eq!(pair.api.take_counts().0, 1);
+    assert_eq!(pair.api.take_counts().refused, 1);
     drop_both(&mut pair.web, third);
     drop_both(&mut pair.web, first);
     drop_both(&mut pair.api, first);
     pair.exchange();
     pair.opened();
+}
+
+/// Outcome of frames that arrive together: which streams are announced, and what is counted.
+fn arrive(write: impl Fn(&mut Vec<u8>)) -> (Vec<StreamId>, Counts) {
+    let mut pair = Pair::new(1000);
+    let mut bytes = Vec::new();
+    write(&mut bytes);
+    pair.api.take_counts();
+    handle(&mut pair.api, &bytes).unwrap();
+    let opened = pair.api.take_opened().iter().map(|opened| opened.id).collect();
+    (opened, pair.api.take_counts())
+}
+
+#[test]
+fn nobody_begins_what_was_given_up_in_the_same_breath_except_what_a_connection_has_said() {
+    let header = |kind| OpenHeader::new(kind, 8080_u16.try_into().unwrap());
+    let (opened, counts) = arrive(|out| {
+        for id in 1..=30 {
+            let kind = if id <= 20 { Kind::Http1 } else { Kind::Opaque };
+            encode::open(out, id, &header(kind));
+            if id > 10 {
+                encode::data(out, id, b"GET / HTTP/1.1\r\n\r\n");
+            }
+            if id != 5 {
+                encode::reset(out, id, ResetCode::Cancelled, "");
+            }
+        }
+        encode::open(out, 31, &header(Kind::Opaque));
+        encode::reset(out, 31, ResetCode::Cancelled, "");
+    });
+    assert_eq!(opened, [5].into_iter().chain(21..=30).collect::<Vec<_>>());
+    assert_eq!(counts, Counts { given_up: 30, ..Counts::default() });
+}
+
+#[test]
+fn frames_that_carry_nothing_are_counted() {
+    let (_, counts) = arrive(|out| {
+        encode::open(out, 1, &OpenHeader::new(Kind::Opaque, 8080_u16.try_into().unwrap()));
+        encode::ping(out, [0; 8]);
+        encode::pong(out, [0; 8]);
+        encode::window(out, 1, 0);
+        encode::data(out, 1, b"");
+        encode::go_away(out, 7);
+        out.extend([0, 0, 2, 99, 0, 0, 0, 0, 1, 2]);
+        encode::window(out, 1, 1);
+        encode::data(out, 1, b"x");
+        encode::end(out, 1);
+    });
+    assert_eq!(counts, Counts { idle: 6, ..Counts::default() });
+}
+
+#[test]
+fn frames_are_handled_in_turns() {
+    let mut pair = Pair::new(1000);
+    for _ in 0..500 {
+        pair.open();
+    }
+    let mut bytes = Vec::new();
+    pair.web.take_output(&mut bytes);
+    let (mut at, mut turns) = (0, 0);
+    while at < bytes.len() {
+        at += pair.api.handle(&bytes[at..], &mut Share::default().turn(), Bytes::copy_from_slice).unwrap();
+        assert!(pair.api.take_opened().len() <= 64);
+        turns += 1;
+    }
+    assert_eq!((turns, pair.api.stream_count()), (8, 500));
 }
 
 #[test]
@@ -301,7 +377,7 @@ fn a_peer_that_breaks_the_rules_loses_the_tunnel() {
     for (bytes, expected) in table {
         let mut pair = Pair::new(10);
         assert_eq!(pair.opened(), 1);
-        assert_eq!(pair.api.handle(&bytes, Bytes::copy_from_slice), Err(expected));
+        assert_eq!(handle(&mut pair.api, &bytes), Err(expected));
     }
 }
 
@@ -353,8 +429,8 @@ proptest! {
     fn arbitrary_plaintext_does_no_harm(bytes in prop::collection::vec(0_u8..12, 0..400)) {
         let mut pair = Pair::new(2);
         pair.opened();
-        let _ = pair.api.handle(&bytes, Bytes::copy_from_slice);
-        let _ = pair.web.handle(&bytes, Bytes::copy_from_slice);
+        let _ = handle(&mut pair.api, &bytes);
+        let _ = handle(&mut pair.web, &bytes);
     }
 }
 

@@ -30,6 +30,6 @@ pub(crate) fn opening(data: &[u8]) {
     let Ok(header) = OpenHeader::decode(data) else { return };
     let mut written = Vec::new();
     header.encode(&mut written);
-    assert!(written.len() <= 3 + 2 + 63 + 2 * (2 + 18) + 4, "an opening is short");
+    assert!(written.len() <= 3 + 2 + 63 + 2 * (2 + 18) + 4 + 10, "an opening is short");
     assert_eq!(OpenHeader::decode(&written), Ok(header));
 }

@@ -55,6 +55,7 @@ pub(super) fn read(mut bytes: &[u8], cuts: impl IntoIterator<Item = usize>) -> R
                 Event::Pong(echo) => Said::Pong(echo),
                 Event::GoAway(last) => Said::GoAway(last),
                 Event::Hello { max_streams } => Said::Hello(max_streams),
+                Event::Nothing => continue,
             });
         }
         assert!(piece.is_empty(), "all of a piece is used");
