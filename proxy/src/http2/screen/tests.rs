@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::frames::{Cause, Frames, Peer};
 use super::{Screen, Turn};
+use crate::http2::MAX_FRAME;
 use crate::leg::{self, Pipe};
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -27,7 +28,9 @@ pub(super) fn answers(blocks: Vec<Vec<u8>>) -> Vec<Result<Response<()>, h2::Erro
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(1 << 24);
-        let (send, connection) = client::handshake(near).await.unwrap();
+        let mut builder = client::Builder::new();
+        let handshake = builder.max_frame_size(MAX_FRAME).handshake::<_, Bytes>(near);
+        let (send, connection) = handshake.await.unwrap();
         let _connection = task::spawn("client", async move { drop(connection.await) });
         let mut asked = Vec::new();
         for _ in &blocks {
