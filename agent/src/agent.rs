@@ -20,6 +20,7 @@ use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::token::JoinToken;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_sys::hop::Hopper;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::attachment::Reservation;
@@ -32,7 +33,8 @@ use crate::engine::{self, Engine};
 use crate::error::StartError;
 use crate::held::Held;
 use crate::host::{self, DataPlane, HostParts, Mesh};
-use crate::overlay::{Overlay, OverlayConfig, preflight};
+use crate::node::{Known, NodeError};
+use crate::overlay::{Overlay, OverlayConfig, check_here, preflight};
 use crate::registrar::{ReadDocuments, Registrar, RegistrarHandle};
 use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Key, Registry, ToldMetrics};
@@ -125,12 +127,14 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let disk = Disk::new(config.data_dir.clone());
+    // What joining makes outlives a start that fails for another reason: that is found out before.
+    let metrics = metrics::bind((Ipv4Addr::LOCALHOST, config.metrics_port).into()).await?;
     let folder = Folder::open(config.data_dir.join(layout::NODE))?.on(&disk);
-    let identity = identity(&folder, &config, &provider).await?;
+    let Known { identity, moved } = identity(&folder, &config, &hopper, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
-    let renewed = RenewedNode { identity, folder, published };
+    let renewed = RenewedNode { identity, folder, moved, published };
     let ground = Ground::lay(config, hopper, &renewed.identity, disk).await?;
-    ground.build(renewed, identities, provider).await
+    ground.build(renewed, (identities, metrics), provider)
 }
 
 /// Parts that stand before anything moves.
@@ -221,10 +225,10 @@ impl Ground {
     }
 
     /// Takes up what runs, opens the doors, and connects.
-    async fn build(
+    fn build(
         self,
         node: RenewedNode,
-        identities: watch::Receiver<Arc<TlsIdentity>>,
+        (identities, metrics): (watch::Receiver<Arc<TlsIdentity>>, TcpListener),
         provider: Arc<CryptoProvider>,
     ) -> Result<Agent, StartError> {
         let Self { config, context, .. } = self;
@@ -242,11 +246,10 @@ impl Ground {
         let registrations = follow_services(&config, &workloads, &mut tasks);
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
-        let own = SocketAddr::from((Ipv4Addr::LOCALHOST, config.metrics_port));
-        tasks.push(metrics::serve(own, self.readiness.clone(), scrape.clone()).await?);
+        tasks.push(metrics::serve(metrics, self.readiness.clone(), scrape.clone()));
         let unserved = watch::Sender::new(None);
         let metrics_problem = unserved.subscribe();
-        if underlay.to_ip() != own.ip() {
+        if underlay.to_ip() != Ipv4Addr::LOCALHOST {
             let outer = SocketAddr::new(underlay.to_ip(), config.metrics_port);
             let serving = metrics::serve_when_possible(outer, self.readiness.clone(), scrape, unserved);
             tasks.push(task::spawn("metrics-underlay", serving));
@@ -272,6 +275,7 @@ impl Ground {
             report: self.reports,
             applied: self.acks,
             carried: self.carried,
+            instance: rand::random(),
             underlay,
             mtu: context.overlay.mtu(),
             version: VERSION.to_owned(),
@@ -419,21 +423,24 @@ fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
 async fn identity(
     folder: &Folder,
     config: &Config,
+    hopper: &Hopper,
     provider: &Arc<CryptoProvider>,
-) -> Result<NodeIdentity, StartError> {
+) -> Result<Known, StartError> {
     let wanted = node::Wanted {
         control: config.control.clone(),
         token: config.token.clone(),
         name: config.name.clone(),
         underlay: config.underlay,
     };
-    if let Some(identity) = node::load(folder, &wanted)? {
-        return Ok(identity);
+    let check = |address| check_here(hopper, address);
+    if let Some(known) = node::load(folder, &wanted, check)? {
+        return Ok(known);
     }
+    wanted.underlay.map_or(Ok(()), |address| check(address.into())).map_err(NodeError::from)?;
     let identity = node::join_mesh(folder, &wanted, VERSION, provider).await?;
     tracing::info!(node = %identity.node.name, underlay = %identity.node.underlay,
         trust_domain = %identity.trust_domain, "joined the mesh");
-    Ok(identity)
+    Ok(Known { identity, moved: false })
 }
 
 /// Recalls the state on disk, and ends everything in the kernel that is not on disk.

@@ -87,18 +87,18 @@ pub(crate) fn gatherer(
     })
 }
 
-/// Serves /metrics, /live and /ready at `address`.
+/// Takes an address for metrics.
 ///
 /// # Errors
 /// When the address is taken.
-pub(crate) async fn serve(
-    address: SocketAddr,
-    readiness: Readiness,
-    gather: Gather,
-) -> Result<Task, StartError> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|source| StartError::Metrics { address, source })?;
-    Ok(task::spawn_fallible("metrics", admin::serve(listener, readiness, gather, Vec::new())))
+    listener.map_err(|source| StartError::Metrics { address, source })
+}
+
+/// Serves /metrics, /live and /ready.
+pub(crate) fn serve(listener: TcpListener, readiness: Readiness, gather: Gather) -> Task {
+    task::spawn_fallible("metrics", admin::serve(listener, readiness, gather, Vec::new()))
 }
 
 /// Serves the same at an address that this host may not have yet, or not have any more: tried for as long as it takes;

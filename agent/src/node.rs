@@ -12,7 +12,7 @@ use sealane_proto::client::{JoinError, TlsIdentity, join};
 use sealane_proto::identity::{Trust, TrustError};
 use sealane_proto::resource::{ControlAddr, Node};
 use sealane_proto::token::JoinToken;
-use sealane_proto::types::{NameError, NodeName};
+use sealane_proto::types::{NameError, NodeName, UnderlayAddr};
 
 use crate::certs::key::{KeyError, NewKey};
 use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
@@ -89,11 +89,24 @@ pub enum NodeError {
     Trust(#[from] TrustError),
 }
 
-/// The stored identity, when this host has joined before.
+/// Who this host is.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its identity, at the address that is wanted.
+    pub(crate) identity: NodeIdentity,
+    /// Whether it was stored at another address, and stays so until control has taken this one.
+    pub(crate) moved: bool,
+}
+
+/// The stored identity, when this host has joined before. Nothing is stored here: what is wanted may be wrong.
 ///
 /// # Errors
-/// When it cannot be read or does not fit what is wanted.
-pub(crate) fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdentity>, NodeError> {
+/// When it cannot be read or does not fit what is wanted; `check` says that an address is not this host's.
+pub(crate) fn load(
+    folder: &Folder,
+    wanted: &Wanted,
+    check: impl Fn(UnderlayAddr) -> Result<(), UnderlayError>,
+) -> Result<Option<Known>, NodeError> {
     let Some(bytes) = folder.read(FILE)? else {
         return Ok(None);
     };
@@ -102,13 +115,14 @@ pub(crate) fn load(folder: &Folder, wanted: &Wanted) -> Result<Option<NodeIdenti
     if let Some(name) = wanted.name.as_ref().filter(|name| **name != node.name) {
         return Err(NodeError::Other { joined: node.name.clone(), wanted: name.clone() });
     }
-    if let Some(underlay) = wanted.underlay.filter(|underlay| *underlay != node.underlay.to_ip()) {
+    let now = wanted.underlay.map(UnderlayAddr::from).filter(|underlay| *underlay != node.underlay);
+    if let Some(underlay) = now {
         // The host is its key, wherever it is: control hears of it, and tells the others.
+        check(underlay)?;
         tracing::info!(before = %node.underlay, now = %underlay, "this host has another underlay address");
-        node.underlay = underlay.into();
-        store(folder, &identity)?;
+        node.underlay = underlay;
     }
-    Ok(Some(identity))
+    Ok(Some(Known { identity, moved: now.is_some() }))
 }
 
 /// Joins the mesh; tries again for as long as control cannot be reached.
@@ -214,4 +228,53 @@ fn host_name() -> Result<String, NodeError> {
     let full =
         std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::NoHostName)?;
     Ok(full.trim().split('.').next().unwrap_or_default().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(folder: &Folder) -> NodeIdentity {
+        NodeIdentity::from_bytes(&folder.read(FILE).unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_the_command_line_says_of_a_host_is_checked_before_anything_of_it_is_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        let node =
+            Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
+        let identity = NodeIdentity {
+            node,
+            trust_domain: "sealane".parse().unwrap(),
+            key: NewKey::load_or_make(&folder, KEY).unwrap().private(),
+            chain: vec![],
+            roots: vec![],
+        };
+        store(&folder, &identity).unwrap();
+        let here = |address: UnderlayAddr| match address.to_string().as_str() {
+            "192.0.2.2" => Ok(()),
+            _ => Err(UnderlayError::NotHere(address)),
+        };
+        let start = |name: Option<&str>, underlay: Option<&str>| {
+            let wanted = Wanted {
+                control: vec![],
+                token: None,
+                name: name.map(|name| name.parse().unwrap()),
+                underlay: underlay.map(|underlay| underlay.parse().unwrap()),
+            };
+            let known = load(&folder, &wanted, here).map(Option::unwrap);
+            known
+                .map(|known| (known.identity.node.underlay.to_string(), known.moved))
+                .map_err(|error| error.to_string())
+        };
+        let before = || Ok(("192.0.2.1".to_owned(), false));
+        let refused = start(None, Some("192.0.2.9")).unwrap_err();
+        assert!(refused.contains("no device of this host has the underlay address 192.0.2.9"), "{refused}");
+        assert!(start(Some("host-2"), Some("192.0.2.2")).unwrap_err().contains("joined the mesh as host-1"));
+        assert_eq!(start(None, None), before(), "nothing of it is kept");
+        assert_eq!(start(None, Some("192.0.2.1")), before(), "it may come later, as at boot");
+        assert_eq!(start(None, Some("192.0.2.2")), Ok(("192.0.2.2".to_owned(), true)));
+        assert_eq!(stored(&folder).node.underlay.to_string(), "192.0.2.1", "until control has taken it");
+    }
 }

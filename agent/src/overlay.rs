@@ -44,6 +44,7 @@ pub use applied::{Applied, Table};
 pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use offer::Offer;
+pub(crate) use underlay::check_here;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 

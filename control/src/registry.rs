@@ -5,10 +5,10 @@
 //! states and never the newest one.
 
 mod directory;
+mod takeover;
 mod tracker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::core::{Timestamp, taken_over};
 use crate::guard::Pace;
 
 pub(crate) use directory::Directory;
+use takeover::Claims;
+pub(crate) use takeover::{Claimant, Takeover};
 use tracker::Tracker;
 
 /// State that one agent should have now.
@@ -54,38 +56,8 @@ pub(crate) struct Seen {
     pub(crate) connected: bool,
     /// Times that its clock and ours showed last.
     pub(crate) clocks: Option<ClockPair>,
-    /// The last time that one stream took the place of another that was there.
-    pub(crate) takeover: Option<Takeover>,
-}
-
-/// A stream that took the place of another one of the same node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Takeover {
-    /// Addresses of the one and of the other.
-    pub(crate) peers: [SocketAddr; 2],
-    /// Time of the last one.
-    pub(crate) at: Timestamp,
-    /// Number of them, each soon after the one before.
-    pub(crate) times: u32,
-}
-
-impl Takeover {
-    /// Time for which one is remembered: longer than an agent waits that was displaced.
-    const MEMORY: Duration = Duration::from_secs(300);
-
-    fn after(previous: Option<Self>, peers: [SocketAddr; 2], now: Timestamp) -> Self {
-        let times = previous.filter(|previous| previous.is_recent(now)).map_or(0, |previous| previous.times);
-        Self { peers, at: now, times: times.saturating_add(1) }
-    }
-
-    fn is_recent(&self, now: Timestamp) -> bool {
-        now.since(self.at) < Self::MEMORY
-    }
-
-    /// Returns true if two agents take the node's place from each other: once, a host may just have lost a connection.
-    pub(crate) fn is_contest(&self, now: Timestamp) -> bool {
-        self.times > 1 && self.is_recent(now)
-    }
+    /// Streams that have had its place.
+    pub(crate) claims: Claims,
 }
 
 /// Facts about an agent that comes.
@@ -93,8 +65,8 @@ impl Takeover {
 pub(crate) struct Arrival {
     /// Version that it runs.
     pub(crate) version: String,
-    /// Address that it connects from.
-    pub(crate) peer: SocketAddr,
+    /// Its start, and the address that it connects from.
+    pub(crate) claimant: Claimant,
     /// Time of its coming.
     pub(crate) now: Timestamp,
 }
@@ -132,13 +104,15 @@ struct Hub {
     resizes: BTreeMap<NodeName, Pace>,
     /// The hosts that were lost at that second, but for those that have come back since.
     lost: (Timestamp, Arc<Lost>),
+    /// Who has been behind for so long that it is a problem.
+    lagging: BTreeSet<(NodeName, NetworkName)>,
     streams: u64,
 }
 
 #[derive(Debug)]
 struct Agent {
     stream: u64,
-    peer: SocketAddr,
+    claimant: Claimant,
     view: watch::Sender<View>,
 }
 
@@ -190,7 +164,7 @@ impl Registry {
     pub(crate) fn seat(
         self: &Arc<Self>,
         node: NodeName,
-        Arrival { version, peer, now }: Arrival,
+        Arrival { version, claimant, now }: Arrival,
         applied: &BTreeMap<NetworkName, Generation>,
     ) -> Seat {
         let mut hub = self.hub();
@@ -203,13 +177,13 @@ impl Registry {
         let view = View { networks: directory.carried_by(&node), removed, displaced, ..View::default() };
         let (sender, view) = watch::channel(view);
         let known = hub.seen.get(&node).cloned().unwrap_or_default();
-        let mut takeover = known.takeover;
-        if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, peer, view: sender }) {
+        let mut claims = known.claims;
+        if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, claimant, view: sender }) {
             old.view.send_modify(|view| view.replaced = true);
-            takeover = Some(Takeover::after(takeover, [old.peer, peer], now));
+            claims.take(old.claimant, claimant, now);
         }
         let metrics_port = known.metrics_port;
-        let seen = Seen { version, metrics_port, last: now, connected: true, clocks: None, takeover };
+        let seen = Seen { version, metrics_port, last: now, connected: true, clocks: None, claims };
         hub.seen.insert(node.clone(), seen);
         hub.tracker.disconnect(&node);
         hub.tracker.connect(node.clone(), applied);
@@ -269,6 +243,22 @@ impl Registry {
     /// The networks whose newest state each connected agent has not acknowledged.
     pub(crate) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
         self.hub().tracker.behind()
+    }
+
+    /// Notes who has been behind for so long that it is a problem.
+    pub(crate) fn set_lagging(&self, lagging: BTreeSet<(NodeName, NetworkName)>) {
+        self.hub().lagging = lagging;
+    }
+
+    /// Of those that are behind, the ones that have been for a while.
+    pub(crate) fn lagging(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
+        let hub = self.hub();
+        let mut behind = hub.tracker.behind();
+        for (node, networks) in &mut behind {
+            networks.retain(|network| hub.lagging.contains(&(node.clone(), network.clone())));
+        }
+        behind.retain(|_, networks| !networks.is_empty());
+        behind
     }
 
     /// The networks whose newest state each host that is not connected has not acknowledged, as far as is known.

@@ -19,6 +19,9 @@ const PURGE: Duration = Duration::from_secs(60);
 /// Time for which a connected host may stay at one state while there is a newer one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long one may before that is said: what has just changed is on its way.
+const LAGGING: Duration = Duration::from_secs(5);
+
 type Levels = BTreeMap<(NodeName, NetworkName), u64>;
 
 /// Looks until aborted. Costs little while nothing rests.
@@ -28,9 +31,11 @@ pub(crate) async fn run(registry: Arc<Registry>, writer: Writer) {
     let (mut stalled, mut purged) = (Stalled::default(), Instant::now());
     loop {
         let now = often.tick().await;
-        for (node, network) in stalled.look(registry.late_levels(), now) {
+        stalled.look(registry.late_levels(), now);
+        registry.set_lagging(stalled.since(LAGGING, now).cloned().collect());
+        for (node, network) in stalled.since(PATIENCE, now) {
             tracing::warn!(%node, %network, "node has not come closer to the newest state for 5 min; nobody waits for it");
-            registry.give_up(&node, &network);
+            registry.give_up(node, network);
         }
         let away = registry.away(SystemTime::now().into());
         if !away.is_empty()
@@ -61,16 +66,19 @@ struct Stalled {
 }
 
 impl Stalled {
-    /// Takes in who is behind now; returns who has been at the same state for too long.
-    fn look(&mut self, late: Levels, now: Instant) -> Vec<(NodeName, NetworkName)> {
+    /// Takes in who is behind now.
+    fn look(&mut self, late: Levels, now: Instant) {
         let before = std::mem::take(&mut self.since);
         for (key, level) in late {
             let same = before.get(&key).filter(|(known, _)| *known == level);
             let since = same.map_or(now, |(_, since)| *since);
             self.since.insert(key, (level, since));
         }
-        let long = self.since.iter().filter(|(_, (_, since))| now - *since >= PATIENCE);
-        long.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Who has been at the same state for so long.
+    fn since(&self, long: Duration, now: Instant) -> impl Iterator<Item = &(NodeName, NetworkName)> {
+        self.since.iter().filter(move |(_, (_, since))| now - *since >= long).map(|(key, _)| key)
     }
 }
 
@@ -83,12 +91,28 @@ mod tests {
         let (mut stalled, now) = (Stalled::default(), Instant::now());
         let key: (NodeName, NetworkName) = ("host-1".parse().unwrap(), "shop".parse().unwrap());
         let mut look = |level: u64, seconds: u64| {
-            let late = Levels::from([(key.clone(), level)]);
-            !stalled.look(late, now + Duration::from_secs(seconds)).is_empty()
+            let now = now + Duration::from_secs(seconds);
+            stalled.look(Levels::from([(key.clone(), level)]), now);
+            assert!(stalled.since(PATIENCE, now).all(|long| *long == key));
+            stalled.since(PATIENCE, now).next().is_some()
         };
         assert!(!look(5, 0) && !look(5, 299) && look(5, 300));
         assert!(!look(6, 301), "it moves, if slowly");
         assert!(!look(6, 600) && look(6, 601));
-        assert!(stalled.look(Levels::new(), now).is_empty() && stalled.since.is_empty());
+        stalled.look(Levels::new(), now);
+        assert!(stalled.since.is_empty());
+    }
+
+    #[test]
+    fn what_has_just_changed_is_on_its_way_and_nobody_lags() {
+        let (mut stalled, now) = (Stalled::default(), Instant::now());
+        let late = Levels::from([(("host-1".parse().unwrap(), "shop".parse().unwrap()), 5)]);
+        let mut lags = |late: &Levels, seconds: u64| {
+            let now = now + Duration::from_secs(seconds);
+            stalled.look(late.clone(), now);
+            stalled.since(LAGGING, now).next().is_some()
+        };
+        assert!(!lags(&late, 0) && lags(&late, 5));
+        assert!(!lags(&Levels::new(), 10) && !lags(&late, 15), "another change");
     }
 }

@@ -30,7 +30,7 @@ use crate::api::status_of;
 use crate::core::{Recall, Report, Reported, TakenOver, TellMtu, Timestamp};
 use crate::guard::Pace;
 use crate::metrics::Metrics;
-use crate::registry::{Arrival, Registry, Seat, View};
+use crate::registry::{Arrival, Claimant, Registry, Seat, View};
 use crate::serve::CertifiedHost;
 use crate::store::Writer;
 use greeting::{Greeting, acknowledgement, displaced, greet};
@@ -81,7 +81,8 @@ pub(crate) async fn serve(
         Ok(greeting) => {
             let version = greeting.version.clone();
             tracing::info!(%node, version, %peer, "agent connected");
-            let arrival = Arrival { version, peer, now: SystemTime::now().into() };
+            let claimant = Claimant { peer, instance: greeting.instance };
+            let arrival = Arrival { version, claimant, now: SystemTime::now().into() };
             let seat = context.registry.seat(node.clone(), arrival, &greeting.applied);
             seat.serves_metrics(greeting.metrics_port);
             let session = Session::new(context, node.clone(), key, seat, greeting);

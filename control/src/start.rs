@@ -100,14 +100,13 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let (now, started) = (clock(), Instant::now());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let metrics = Metrics::new()?;
-    let (store, image) = store::open(&config.data_dir, config.trust_domain, TRUST_DOMAIN.parse()?, now)?;
+    let ((store, image), (listener, local_addr)) = open(&config, now).await?;
     let Image { meta, authority, state } = image;
     let authority = Authority::load(meta.trust_domain.clone(), authority)?;
     let authority = Arc::new(authority.with_workload_lifetime(config.certificate_lifetime));
     let own = Arc::new(OwnCertificate::new(&authority, &provider, now)?);
     let tls = serve::config(&authority, own.clone(), provider.clone())?;
     let (unix, socket) = Socket::bind(&config.run_dir).await?;
-    let (listener, local_addr) = listen(config.listen).await?;
 
     let (registry, writer, stopped, (writable, watching)) =
         begin((store, config.data_dir), state, meta, &metrics)?;
@@ -154,6 +153,16 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         upkeep,
         _socket: socket,
     })
+}
+
+/// Opens or makes the store, and listens. What a new store is made for is fixed with it: none is made for an address that is not
+/// to be had.
+async fn open(config: &Config, now: Timestamp) -> Result<((Store, Image), (TcpListener, SocketAddr)), Cause> {
+    let listening = listen(config.listen).await;
+    let listening = if store::is_there(&config.data_dir)? { listening } else { Ok(listening?) };
+    let domain = config.trust_domain.clone();
+    let opened = store::open(&config.data_dir, domain, TRUST_DOMAIN.parse()?, now)?;
+    Ok((opened, listening?))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Cause> {

@@ -22,7 +22,7 @@ use crate::kv::{CommitError, Condition, Failure, Kv, Transaction, Write};
 
 pub(crate) use backup::encode;
 pub use backup::{Backup, BackupError};
-pub(crate) use open::{OpenError, open};
+pub(crate) use open::{OpenError, is_there, open};
 pub(crate) use record::RecordError;
 pub use restore::{RestoreError, Restored, restore};
 pub(crate) use watch::{Writability, watch};

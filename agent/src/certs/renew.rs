@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::key::{KeyError, NewKey, Validity};
-use super::{CertError, Certs};
+use super::{CertError, Certs, words};
 use crate::disk::{Folder, NodeIdentity};
 use crate::node;
 
@@ -24,6 +24,8 @@ pub(crate) struct RenewedNode {
     pub(crate) identity: NodeIdentity,
     /// Folder in which it is stored.
     pub(crate) folder: Folder,
+    /// Whether it is stored at another address, until control has taken the one that it has now.
+    pub(crate) moved: bool,
     /// Channel to its other users.
     pub(crate) published: watch::Sender<Arc<TlsIdentity>>,
 }
@@ -48,6 +50,7 @@ pub(crate) async fn run(
             Err(_) => return,
         };
         if let Some(channel) = channel {
+            node.keep_place();
             let count = |kind, result| renewals.with_label_values(&[kind, result]).inc();
             match node.renew(channel.clone()).await {
                 Ok(true) => count("node", "renewed"),
@@ -75,6 +78,17 @@ pub(crate) async fn run(
 }
 
 impl RenewedNode {
+    /// Stores where the host is now that control has welcomed it there: an address that it refuses is not what the next start
+    /// begins with.
+    fn keep_place(&mut self) {
+        if self.moved {
+            match node::store(&self.folder, &self.identity) {
+                Ok(()) => self.moved = false,
+                Err(error) => tracing::error!(%error, "cannot store this host's underlay address"),
+            }
+        }
+    }
+
     /// Renews the certificate if that is due; whether it was.
     async fn renew(&mut self, channel: Channel) -> Result<bool, CertError> {
         let leaf = self.identity.chain.first().ok_or(KeyError::Certificate)?;
@@ -83,7 +97,7 @@ impl RenewedNode {
         }
         let csr = NewKey::from_private(&self.identity.key)?.request()?;
         let answer = v1::control_client::ControlClient::new(channel).renew(v1::RenewRequest { csr }).await;
-        let answer = answer.map_err(|status| CertError::Unreachable(status.message().to_owned()))?;
+        let answer = answer.map_err(|status| CertError::Unreachable(words(&status)))?;
         let (chain, roots) = answer.into_inner().certificate.unwrap_or_default().into_parts();
         Validity::of(chain.first().ok_or(KeyError::Certificate)?)?;
         (self.identity.chain, self.identity.roots) = (chain, roots);

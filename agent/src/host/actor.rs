@@ -12,6 +12,7 @@ use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tonic::transport::Channel;
 
 use super::again::Again;
@@ -19,7 +20,7 @@ use super::handle::{HostHandle, Request};
 use super::mesh::Mesh;
 use super::records::{admit, rename, reserve};
 use super::rest::Rest;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, creation};
 use super::{Effective, HostViews, LinkState, Looked, Reported};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
@@ -30,6 +31,8 @@ use views::show;
 const AUDIT: Duration = Duration::from_secs(60);
 /// Pause before a network whose kernel state could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether what control has refused may be told again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Number of waiting events that are taken before their consequences are worked out together.
 const BATCH: usize = 256;
 
@@ -129,6 +132,8 @@ struct Host {
 impl Host {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
+        let mut again = tokio::time::interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said_ready = false;
         let (mut mtu, mut doubted) = (self.parts.overlay.mtu(), self.parts.overlay.doubted());
         loop {
@@ -165,6 +170,12 @@ impl Host {
                 Ok(()) = mtu.changed() => self.dirty.extend(self.parts.mesh.networks()),
                 () = tokio::time::sleep(RETRY), if retry => {}
                 () = self.rest.over() => self.rest.release().await,
+                _ = again.tick(), if self.is_refused() => {
+                    self.ask_again();
+                    if self.again.tells(Instant::now()) {
+                        self.parts.mesh.tell_anew();
+                    }
+                }
             }
             for _ in 0..BATCH {
                 if let Ok(event) = self.parts.events.try_recv() {
@@ -280,11 +291,11 @@ impl Host {
                     tracing::warn!(network = %refused.network, workload = %refused.workload,
                         reason = refused.reason, "control does not accept a workload");
                 }
-                self.again.ask(&refused, self.link.borrow().channel.as_ref(), Instant::now());
                 self.reported.send_modify(|reported| {
                     reported.version = reported.version.max(version);
                     reported.refused = refused;
                 });
+                self.ask_again();
             }
             LinkEvent::Settled { version } => {
                 self.reported.send_modify(|reported| reported.settled = reported.settled.max(version));
@@ -311,7 +322,8 @@ impl Host {
         if !self.parts.mesh.drop_network(network) {
             if self.parts.mesh.snapshot(network).is_some() {
                 tracing::warn!(%network, "control has no such network, but workloads of this host are in it");
-                self.problems.insert((network.clone(), Trouble::Unknown), String::new());
+                let line = self.parts.mesh.snapshot(network).map(|known| creation(&known.network));
+                self.problems.insert((network.clone(), Trouble::Unknown), line.unwrap_or_default());
             }
             return;
         }

@@ -1,5 +1,6 @@
 //! Networks in which control does not accept this host's workloads: perhaps because it knows no more that the host carries
-//! them, as after a restoration. Then carrying them is asked for again, and the report is told anew.
+//! them, or not the network either, as after a restoration. Carrying them is asked for again as long as that is so, and the
+//! report is told anew: what was in the way may be gone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::certs::words;
 
 /// Interval at which it is asked for one network: most refusals have other reasons, which asking does not change.
 const SELDOM: Duration = Duration::from_secs(30);
+/// How often it is asked for one that control did not know: somebody may be creating it again.
+const SOON: Duration = Duration::from_secs(5);
 /// Limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Again {
     asked: BTreeMap<NetworkName, Asked>,
+    /// When the report was last told anew.
+    told: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -32,11 +37,18 @@ struct Asked {
 }
 
 impl Again {
-    /// Asks for the networks of these workloads. A host that carries one already gets what it has.
-    pub(super) fn ask(&mut self, refused: &[Rejection], channel: Option<&Channel>, now: Instant) {
+    /// Asks for the networks of these workloads, oftener for those that control did not know. A host that carries one already
+    /// gets what it has.
+    pub(super) fn ask(
+        &mut self,
+        refused: &[Rejection],
+        unknown: impl Fn(&NetworkName) -> bool,
+        channel: Option<&Channel>,
+        now: Instant,
+    ) {
         self.asked.retain(|network, _| refused.iter().any(|refused| refused.network == *network));
         let Some(channel) = channel else { return };
-        for network in self.due(refused, now) {
+        for network in self.due(refused, unknown, now) {
             let channel = channel.clone();
             let asking = async move {
                 let mut request = Request::new(CarryRequest { network: network.to_string(), blocks_held: 0 });
@@ -50,14 +62,29 @@ impl Again {
         }
     }
 
-    fn due(&mut self, refused: &[Rejection], now: Instant) -> Vec<NetworkName> {
+    fn due(
+        &mut self,
+        refused: &[Rejection],
+        unknown: impl Fn(&NetworkName) -> bool,
+        now: Instant,
+    ) -> Vec<NetworkName> {
         let mut due = vec![];
         for Rejection { network, .. } in refused {
-            let recent = self.asked.get(network).is_some_and(|asked| now - asked.at < SELDOM);
+            let wait = if unknown(network) { SOON } else { SELDOM };
+            let recent = self.asked.get(network).is_some_and(|asked| now - asked.at < wait);
             if !recent {
                 self.asked.insert(network.clone(), Asked { at: now, arrived: false });
                 due.push(network.clone());
             }
+        }
+        due
+    }
+
+    /// Whether the report with refused workloads is to be told anew, without news from control or this host.
+    pub(super) fn tells(&mut self, now: Instant) -> bool {
+        let due = self.told.is_none_or(|told| now - told >= SELDOM);
+        if due {
+            self.told = Some(now);
         }
         due
     }
@@ -82,13 +109,23 @@ mod tests {
     fn a_network_is_asked_for_once_in_a_while_and_its_state_tells_the_report_anew_once() {
         let (mut again, now) = (Again::default(), Instant::now());
         let both = [refused("shop", "a"), refused("shop", "b"), refused("blog", "c")];
-        let due: Vec<String> = again.due(&both, now).iter().map(ToString::to_string).collect();
+        let due: Vec<String> = again.due(&both, |_| false, now).iter().map(ToString::to_string).collect();
         assert_eq!(due, ["shop", "blog"]);
-        assert!(again.due(&both, now + Duration::from_secs(29)).is_empty());
+        assert!(again.due(&both, |_| false, now + Duration::from_secs(29)).is_empty());
         let shop = "shop".parse().unwrap();
         assert!(again.arrives(&shop) && !again.arrives(&shop));
         assert!(!again.arrives(&"other".parse().unwrap()));
-        assert_eq!(again.due(&both[..1], now + SELDOM).len(), 1);
+        assert_eq!(again.due(&both[..1], |_| false, now + SELDOM).len(), 1);
         assert!(again.arrives(&shop));
+    }
+
+    #[test]
+    fn a_network_that_control_did_not_know_is_asked_for_until_it_is_there() {
+        let (mut again, now) = (Again::default(), Instant::now());
+        let (one, later) = ([refused("shop", "a")], |seconds| now + Duration::from_secs(seconds));
+        for (seconds, expected) in [(0, 1), (4, 0), (5, 1), (9, 0), (10, 1)] {
+            assert_eq!(again.due(&one, |_| true, later(seconds)).len(), expected, "{seconds}");
+        }
+        assert!(again.tells(now) && !again.tells(later(29)) && again.tells(later(30)));
     }
 }

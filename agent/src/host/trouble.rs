@@ -1,6 +1,7 @@
 //! Problems of a network on this host, in words.
 
-use sealane_proto::types::{NetworkName, WorkloadName};
+use sealane_proto::resource::Network;
+use sealane_proto::types::{Mtls, NetworkName, NodeName, WorkloadName};
 
 /// So many workloads are named in a sentence.
 const NAMED: usize = 8;
@@ -22,6 +23,21 @@ pub(super) enum Trouble {
     Disk,
     /// Control knows nothing of it.
     Unknown,
+}
+
+/// The line that creates a network as this host knows it: its workloads keep their addresses.
+pub(super) fn creation(network: &Network) -> String {
+    let Network { name, subnet, subnet6, mtu, egress, mtls, .. } = network;
+    let mut line = format!("sealane network create {name} --subnet {subnet}");
+    let subnet6 = subnet6.map(|subnet6| format!(" --subnet {subnet6}"));
+    let mtu = mtu.map(|mtu| format!(" --mtu {mtu}"));
+    let egress = egress.is_denied().then(|| " --egress deny".to_owned());
+    // Strict is what a new one is anyway.
+    let mtls = (!mtls.is_some_and(Mtls::is_strict)).then(|| " --mtls permissive".to_owned());
+    let hosts: Vec<&str> = network.hosts.iter().map(NodeName::as_str).collect();
+    let hosts = (!hosts.is_empty()).then(|| format!(" --hosts {}", hosts.join(",")));
+    [subnet6, mtu, egress, mtls, hosts].into_iter().flatten().for_each(|flag| line.push_str(&flag));
+    line
 }
 
 impl Trouble {
@@ -46,8 +62,8 @@ impl Trouble {
             ),
             Self::Disk => format!("what control said of network {network} cannot be kept: {error}"),
             Self::Unknown => format!(
-                "control knows no network {network}; its workloads here go on as they are and hear of no others: \
-                 end them, or create the network again"
+                "control knows no network {network}; its workloads here go on as they are and hear of no others: end them, or \
+                 create the network as it was, and control takes them in by itself: `{error}`"
             ),
         }
     }
@@ -72,6 +88,7 @@ pub(super) fn concerned(workloads: &[WorkloadName]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     #[test]
     fn the_workloads_of_a_network_that_cannot_be_set_up_are_named_up_to_a_number() {
@@ -81,5 +98,29 @@ mod tests {
         assert_eq!(concerned(&names(0)), "");
         assert!(concerned(&names(2)).ends_with(": w0, w1"));
         assert!(concerned(&names(11)).ends_with("w7 and 3 more"));
+    }
+
+    #[test]
+    fn a_network_that_control_does_not_know_is_named_with_the_line_that_makes_it_as_it_was() {
+        let plain = Network { mtls: Some(Mtls::Strict), ..testing::snapshot().network };
+        assert_eq!(creation(&plain), "sealane network create shop --subnet 10.42.0.0/16");
+        let all = Network {
+            subnet6: "fd42::/64".parse().ok(),
+            mtu: "1400".parse().ok(),
+            egress: sealane_proto::resource::Egress::Deny,
+            mtls: None,
+            hosts: ["host-2", "host-1"].iter().map(|name| name.parse().unwrap()).collect(),
+            ..plain
+        };
+        assert_eq!(
+            creation(&all),
+            "sealane network create shop --subnet 10.42.0.0/16 --subnet fd42::/64 --mtu 1400 --egress deny --mtls permissive \
+             --hosts host-1,host-2"
+        );
+        let said = Trouble::Unknown.sentence(&all.name, &creation(&all));
+        assert!(
+            said.starts_with("control knows no network shop; ") && said.ends_with("--hosts host-1,host-2`"),
+            "{said}"
+        );
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use sealane_proto::types::UnderlayAddr;
+use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, NetNsError};
 
 use super::{Overlay, OverlayError, blocking};
 use crate::netlink::{NetlinkError, Socket};
@@ -45,6 +47,9 @@ pub enum UnderlayError {
     /// The kernel could not be asked.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The own namespace cannot be opened.
+    #[error(transparent)]
+    Namespace(#[from] NetNsError),
 }
 
 impl Overlay {
@@ -60,6 +65,15 @@ impl Overlay {
         })
         .await
     }
+}
+
+/// Checks that a device of the calling thread's namespace has an address.
+///
+/// # Errors
+/// [`UnderlayError::NotHere`] when none has it.
+pub(crate) fn check_here(hopper: &Hopper, address: UnderlayAddr) -> Result<(), UnderlayError> {
+    let mut socket = Socket::open(hopper, &NetNs::current()?)?;
+    Underlay::find(&mut socket, address).map(drop)
 }
 
 impl Underlay {

@@ -45,7 +45,9 @@ pub struct Carried {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CarryRefusal {
     /// The host is no part of the mesh.
-    #[error("node {0} is not known to this control plane; let it join again with a new token")]
+    #[error(
+        "node {0} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
+    )]
     UnknownNode(NodeName),
     /// There is none.
     #[error("there is no network {0}; create it with `sealane network create {0} --subnet CIDR`")]

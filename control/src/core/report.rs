@@ -49,7 +49,9 @@ pub struct RefusedWorkload {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportRefusal {
     /// The host is no part of the mesh.
-    #[error("node {0} is not known to this control plane; let it join again with a new token")]
+    #[error(
+        "node {0} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
+    )]
     UnknownNode(NodeName),
 }
 

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use sealane_proto::resource::{Block, Node};
 
 use super::*;
@@ -18,14 +20,15 @@ fn registry_with(mtu: Option<Mtu>) -> Arc<Registry> {
 
 fn seat(registry: &Arc<Registry>, peer: &str, seconds: u64) -> Seat {
     let (peer, now) = (peer.parse().unwrap(), Timestamp::from_unix(seconds));
-    let arrival = Arrival { version: "0.1.0".to_owned(), peer, now };
+    let claimant = Claimant { peer, instance: None };
+    let arrival = Arrival { version: "0.1.0".to_owned(), claimant, now };
     registry.seat("host-1".parse().unwrap(), arrival, &BTreeMap::new())
 }
 
 fn contest(registry: &Registry, seconds: u64) -> Option<[SocketAddr; 2]> {
     let seen = registry.seen();
-    let takeover = seen.get(&"host-1".parse().unwrap())?.takeover?;
-    takeover.is_contest(Timestamp::from_unix(seconds)).then_some(takeover.peers)
+    let claims = &seen.get(&"host-1".parse().unwrap())?.claims;
+    claims.contest(Timestamp::from_unix(seconds)).map(|contest| contest.peers)
 }
 
 #[test]

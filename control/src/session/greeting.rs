@@ -29,6 +29,7 @@ pub(super) struct Greeting {
     pub(super) protocol: u32,
     pub(super) applied: BTreeMap<NetworkName, Generation>,
     pub(super) recalls: bool,
+    pub(super) instance: Option<u64>,
     pub(super) metrics_port: Option<u16>,
 }
 
@@ -62,7 +63,8 @@ pub(super) async fn greet(
     }
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
-    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, metrics_port })
+    let instance = Some(hello.instance).filter(|&instance| instance != 0);
+    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, instance, metrics_port })
 }
 
 /// Checks that a text may be a peer's version: it is shown to people, and compared.
@@ -165,7 +167,9 @@ pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8
             "node {node} was removed from the mesh {} ago; run `sealane clean` on it, then join again with a new token",
             Span(Timestamp::from(SystemTime::now()).since(removed.removed))
         ),
-        None => format!("node {node} is not known to this control plane; let it join again with a new token"),
+        None => format!(
+            "node {node} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
+        ),
     })
 }
 

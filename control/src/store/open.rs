@@ -145,6 +145,11 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Whether a directory has a store.
+pub(crate) fn is_there(directory: &Path) -> Result<bool, OpenError> {
+    exists(&directory.join(FILE))
+}
+
 pub(super) fn exists(path: &Path) -> Result<bool, OpenError> {
     path.try_exists().map_err(|source| OpenError::Io { path: path.to_owned(), source })
 }

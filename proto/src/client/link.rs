@@ -57,6 +57,8 @@ pub struct LinkInputs {
     pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,
     /// The networks as control last said: told to a control plane of another epoch.
     pub carried: watch::Receiver<Carried>,
+    /// A random number, another one at each start of the agent.
+    pub instance: u64,
     /// Underlay address of this host.
     pub underlay: UnderlayAddr,
     /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
@@ -185,6 +187,7 @@ impl Session<'_> {
             underlay: self.inputs.underlay.to_string(),
             recalls: true,
             mtu: self.mtu(),
+            instance: self.inputs.instance,
         };
         // The queue is empty: this cannot wait.
         let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;

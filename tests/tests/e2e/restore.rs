@@ -141,15 +141,12 @@ fn what_is_no_backup_is_refused_by_name_and_changes_nothing() {
     assert!(elsewhere.stderr.contains("/var/lib/elsewhere/control.redb is restored"), "{elsewhere}");
 }
 
-#[test]
-fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so() {
-    if !isolated() {
-        return;
-    }
+/// A host on which `new-1` runs in the network `fresh`, of which control knows nothing and somebody else has the VNI.
+fn forgotten() -> (Mesh, Running) {
     let mut mesh = Mesh::start(1);
     let _ = mesh.sealane(&["backup", BACKUP]).ok();
     let _ = mesh.sealane(&["network", "create", "fresh", "--subnet", "10.50.0.0/16"]).ok();
-    let mut server = serve_new(&mesh, 1);
+    let server = serve_new(&mesh, 1);
     mesh.control.kill9();
     mesh.site_mut(1).agent.kill9();
     let _ = mesh.sealane(&["restore", BACKUP, "--force"]).ok();
@@ -159,6 +156,15 @@ fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so
     let _ = mesh.sealane(&["network", "create", "other", "--subnet", "10.50.0.0/16"]).ok();
     mesh.site_mut(1).agent.start();
     mesh.site_mut(1).await_ready();
+    (mesh, server)
+}
+
+#[test]
+fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, mut server) = forgotten();
     eventually(PATIENCE, "the host says that control does not know its network", || {
         let problems = mesh.site(1).problems();
         problems.contains("control knows no network fresh").then_some(())
@@ -169,6 +175,27 @@ fn a_network_that_cannot_come_back_goes_on_where_it_is_used_and_the_host_says_so
     eventually(PATIENCE, "with its last workload the network is gone", || {
         let networks = mesh.site(1).json(&["network", "ls"]);
         networks.as_array().unwrap().iter().all(|network| network["name"] != "fresh").then_some(())
+    });
+}
+
+#[test]
+fn a_network_that_is_created_again_as_the_host_says_takes_in_what_runs_there_by_itself() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _server) = forgotten();
+    let line = eventually(PATIENCE, "the host says how the network is created again", || {
+        let problems = mesh.site(1).problems();
+        let (_, line) = problems.split_once("control takes them in by itself: `sealane ")?;
+        Some(line.split_once('`')?.0.to_owned())
+    });
+    assert_eq!(line, "network create fresh --subnet 10.50.0.0/16");
+    let _ = mesh.sealane(&line.split(' ').collect::<Vec<_>>()).ok();
+    eventually(PATIENCE, "control knows the workload again, and the host has no problem", || {
+        let workloads = mesh.json(&["workload", "ls"]);
+        let known = workloads.as_array()?.iter().find(|known| known["name"] == "new-1")?;
+        let well = !mesh.site(1).problems().contains("fresh");
+        (known["ready"] == true && well).then_some(())
     });
 }
 

@@ -115,6 +115,10 @@ fn a_host_moves_to_another_address_and_the_others_follow() {
     });
 
     mesh.site_mut(2).agent.kill9();
+    let wrong = ["agent", "--control", "192.0.2.11:7443", "--underlay", "192.0.2.25"];
+    let refused = mesh.site(2).sealane(&wrong);
+    let said = "no device of this host has the underlay address 192.0.2.25";
+    assert!(refused.code() == 1 && refused.stderr.contains(said), "{refused}");
     mesh.restart_agent(2, &["--underlay", "192.0.2.52"]);
     eventually(PATIENCE, "control knows where it is", || {
         let nodes = mesh.json(&["node", "ls"]);
@@ -123,6 +127,14 @@ fn a_host_moves_to_another_address_and_the_others_follow() {
     let mut load = mesh.site(1).load("web", &["http://api:8080/"]);
     load.await_answer("api-2");
     let _ = load.stop();
+    mesh.site_mut(2).agent.kill9();
+    mesh.restart_agent(2, &[]);
+    eventually(PATIENCE, "the host is where control has taken it, without the flag", || {
+        let nodes = mesh.json(&["node", "ls"]);
+        (nodes[1]["underlay"] == "192.0.2.52" && nodes[1]["connected"] == true).then_some(())
+    });
+    let status = mesh.sealane(&["status"]);
+    assert!(!status.stdout.contains("two agents"), "{status}");
 }
 
 #[test]

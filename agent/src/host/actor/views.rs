@@ -1,6 +1,7 @@
 //! Views that the task publishes for the rest of the agent, and its reports to control.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::NetworkName;
@@ -53,6 +54,19 @@ impl Host {
     pub(super) fn show_networks(&self) {
         let networks = self.published.iter().map(|(name, published)| (name.clone(), published.subscribe()));
         self.networks.send_replace(networks.collect());
+    }
+
+    /// Whether control does not accept workloads of this host.
+    pub(super) fn is_refused(&self) -> bool {
+        !self.reported.borrow().refused.is_empty()
+    }
+
+    /// Asks control anew for the networks of workloads that it does not accept.
+    pub(super) fn ask_again(&mut self) {
+        let (refused, channel) = (self.reported.borrow().refused.clone(), self.link.borrow().channel.clone());
+        let unknown =
+            |network: &NetworkName| self.problems.contains_key(&(network.clone(), Trouble::Unknown));
+        self.again.ask(&refused, unknown, channel.as_ref(), Instant::now());
     }
 
     /// Shows what is wrong.

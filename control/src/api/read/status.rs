@@ -72,7 +72,7 @@ fn unknown_hosts(directory: &Directory) -> Vec<String> {
 }
 
 /// Describes a host without a connection: since when it has none, and what it has not heard of, as far as is known.
-fn lost(name: &NodeName, since: Option<Duration>, unconfirmed: &[NetworkName]) -> String {
+fn lost_problem(name: &NodeName, since: Option<Duration>, unconfirmed: &[NetworkName]) -> String {
     let (state, reaches) = match since {
         Some(since) => (format!("been disconnected for {}", Span(since)), "this control plane"),
         None => ("not connected since this control plane started".to_owned(), "it"),
@@ -113,10 +113,13 @@ fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
 
 /// Hosts that do not work by what there is now.
 fn late(registry: &Registry) -> Vec<String> {
-    let behind = registry.behind().into_iter().map(|(name, networks)| {
+    let behind = registry.lagging().into_iter().map(|(name, networks)| {
         let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
         let networks = networks.join(", ");
-        format!("node {name} has not applied the newest state of {networks} yet; if it stays so, see its log")
+        format!(
+            "node {name} has not applied the newest state of {networks} for 5 s or more; `sealane status` on it, or its log, says \
+             what it waits for"
+        )
     });
     let given_up = registry.given_up().into_iter().map(|(name, networks)| {
         let networks: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
@@ -142,7 +145,7 @@ fn displaced_problem(record: &NodeRecord) -> Option<String> {
 /// Hosts that two agents claim to be.
 fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
     let contested = seen.iter().filter_map(|(name, seen)| {
-        let Takeover { peers: [one, other], times, .. } = seen.takeover.filter(|it| it.is_contest(now))?;
+        let Takeover { peers: [one, other], times, .. } = seen.claims.contest(now)?;
         Some(format!(
             "two agents are node {name}, at {one} and at {other}, and have taken its place from each other {times} times: \
              one host is a copy of the other; run `sealane clean` on the copy and let it join by a token of its own"
@@ -154,12 +157,15 @@ fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
 fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String> {
     let seen = api.registry.seen();
     let (store, unconfirmed) = (api.writes.problem(), api.registry.unconfirmed());
+    // Who has not come yet to a control plane that has just started is on the way.
+    let lost = api.registry.lost(now);
     let nodes = directory.nodes.iter().filter_map(|(name, record)| match seen.get(name) {
         Some(seen) if seen.connected => None,
         Some(_) | None if record.displaced.is_some() => displaced_problem(record),
+        None if !lost.contains_key(name) => None,
         seen => {
             let since = seen.map(|seen| now.since(seen.last));
-            Some(lost(name, since, unconfirmed.get(name).map_or(&[], Vec::as_slice)))
+            Some(lost_problem(name, since, unconfirmed.get(name).map_or(&[], Vec::as_slice)))
         }
     });
     let alone = |name: &NodeName| directory.nodes.len() == 1 && directory.nodes.contains_key(name);
@@ -204,9 +210,9 @@ mod tests {
     fn a_lost_host_is_named_with_what_it_has_not_heard_of() {
         let name = "host-3".parse().unwrap();
         let shop = ["shop".parse().unwrap()];
-        let said = lost(&name, Some(Duration::from_secs(40)), &[]);
+        let said = lost_problem(&name, Some(Duration::from_secs(40)), &[]);
         assert!(said.starts_with("node host-3 has been disconnected for 40 s; see that"), "{said}");
-        let said = lost(&name, None, &shop);
+        let said = lost_problem(&name, None, &shop);
         let expected = "node host-3 has not connected since this control plane started; it has not confirmed the newest state of \
                         shop, and may go on by an older one; see that its agent runs";
         assert!(said.starts_with(expected) && said.contains("`sealane node drain host-3`"), "{said}");

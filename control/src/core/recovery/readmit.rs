@@ -44,7 +44,9 @@ pub enum Readmitted {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadmitRefusal {
     /// The host is not known, and nothing says that it should be.
-    #[error("node {0} is not known to this control plane; let it join again with a new token")]
+    #[error(
+        "node {0} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
+    )]
     Unknown(NodeName),
     /// Another host has its address.
     #[error(
