@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealane_base::text::one_line;
+use sealane_proto::client::of_loss;
 use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::sidecar;
 use sealane_proto::types::TrustDomain;
@@ -329,6 +330,10 @@ pub(crate) fn is_passing(code: tonic::Code) -> bool {
 
 /// Returns control's words about a call that failed, or gRPC's where it has none.
 pub(crate) fn words(status: &tonic::Status) -> String {
+    if std::error::Error::source(status).is_some() {
+        let why = of_loss(status).map(|why| format!(": {why}")).unwrap_or_default();
+        return format!("the connection to control was lost{why}");
+    }
     match status.message() {
         "" => status.code().description().to_owned(),
         said => one_line(said, 2_048).into_owned(),

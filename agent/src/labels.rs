@@ -43,12 +43,24 @@ pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<Asked, Stri
     let ports = value("port").unwrap_or_default().split([',', ' ']).filter(|port| !port.is_empty());
     let ports = ports.map(|port| port.parse::<ServicePort>().map_err(|error| wrong("port", &error)));
     let mut ports: Vec<ServicePort> = ports.collect::<Result<_, _>>()?;
+    if mtls.is_some()
+        && !ports.is_empty()
+        && ports.iter().all(|port| port.protocol.transport() == Transport::Udp)
+    {
+        return Err(wrong(
+            "mtls",
+            &"datagrams pass by sidecars, whatever the mode, and there is no TCP port",
+        ));
+    }
     require(&mut ports, mtls);
     let sidecar = match value("sidecar") {
         None | Some("on") => true,
         Some("off") => false,
         Some(other) => return Err(wrong("sidecar", &format!("it is on or off, not {other:?}"))),
     };
+    if mtls.is_some() && !sidecar {
+        return Err(wrong("mtls", &"only sidecars do mutual TLS, and there is to be none"));
+    }
     let weight =
         value("weight").map(|weight| weight.parse()).transpose().map_err(|error| wrong("weight", &error))?;
     Ok(Asked { service, ports, sidecar, weight: weight.unwrap_or_default() })
@@ -91,7 +103,7 @@ mod tests {
                 ("sealane.port", "8080/http, dns=53/udp"),
                 ("sealane.weight", "7"),
                 ("sealane.mtls", "permissive"),
-                ("sealane.sidecar", "off"),
+                ("sealane.sidecar", "on"),
                 ("com.example.other", "x"),
             ]),
             "label",
@@ -100,9 +112,20 @@ mod tests {
         assert_eq!(asked.service.unwrap().as_str(), "api");
         assert_eq!(asked.ports.len(), 2);
         assert!(asked.ports[0].mtls.is_some() && asked.ports[1].mtls.is_none(), "datagrams have no mode");
-        assert!(!asked.sidecar && asked.weight.get() == 7);
+        assert!(asked.sidecar && asked.weight.get() == 7);
+        assert!(!read(&labels(&[("sealane.sidecar", "off")]), "label").unwrap().sidecar);
         let none = read(&labels(&[]), "label").unwrap();
         assert!(none.service.is_none() && none.sidecar);
+    }
+
+    #[test]
+    fn a_mode_that_would_have_no_effect_is_refused() {
+        let check = |more: (&str, &str), expected: &str| {
+            let error = read(&labels(&[("sealane.mtls", "strict"), more]), "label").unwrap_err();
+            assert!(error.starts_with("label sealane.mtls: ") && error.contains(expected), "{error}");
+        };
+        check(("sealane.port", "53/udp"), "there is no TCP port");
+        check(("sealane.sidecar", "off"), "only sidecars");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::attachment::{Hold, Seated};
 use crate::seat::DeviceName;
 use crate::sidecar::Key;
 use crate::workload::Context;
-pub(crate) use device::{TapError, exists, room};
+pub(crate) use device::{TapError, exists, is_ours, room};
 use device::{Way, all, tear_down};
 pub(crate) use metrics::TapMetrics;
 use serve::Machine;

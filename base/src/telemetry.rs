@@ -18,12 +18,20 @@ const LONGEST_TEXT: usize = 8 << 10;
 /// The longest of JSON, which is none any more when it is cut.
 const LONGEST_JSON: usize = 64 << 10;
 
-/// Starts logging for the process. Later calls change nothing.
-pub fn init() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+/// The levels that a filter may name.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// What the names of our own parts begin with.
+const OWN: &str = "sealane";
+
+/// Starts logging for the process, and answers what of its variables is not followed. Later calls change nothing.
+pub fn init() -> Vec<String> {
+    let (filter, format) = (std::env::var(LOG_VARIABLE).ok(), std::env::var(FORMAT_VARIABLE).ok());
+    let flaws = [filter.as_deref().and_then(flaw_of_filter), format.as_deref().and_then(flaw_of_format)];
+    let filter = filter.filter(|text| flaws[0].is_none() && !text.is_empty());
+    let filter = EnvFilter::new(filter.as_deref().unwrap_or("info"));
     let colours = io::stderr().is_terminal();
     let lines = Lines { out: io::stderr, colours, longest: LONGEST_TEXT };
-    let json = std::env::var(FORMAT_VARIABLE).is_ok_and(|format| format == "json");
+    let json = format.is_some_and(|format| format == "json");
     // A second start in one process (control and agent under `up`) finds the logger there already.
     let _ = if json {
         let lines = Lines { colours: false, longest: LONGEST_JSON, ..lines };
@@ -32,6 +40,32 @@ pub fn init() {
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
         builder.with_target(false).with_ansi(colours).try_init()
     };
+    flaws.into_iter().flatten().collect()
+}
+
+/// What is wrong with a filter. A word that is no level names a part of the program, of which nothing would be left to log.
+fn flaw_of_filter(text: &str) -> Option<String> {
+    let why = match EnvFilter::try_new(text) {
+        Err(error) => error.to_string(),
+        Ok(_) => {
+            let mut words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let is_level = |word: &str| {
+                LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level)) || word.parse::<u8>().is_ok()
+            };
+            let odd =
+                words.find(|word| !word.contains(['=', '[']) && !is_level(word) && !word.starts_with(OWN))?;
+            format!("{odd} is no level")
+        }
+    };
+    Some(format!(
+        "{LOG_VARIABLE}={text} is not followed: {why}; give one of {}, or PART=LEVEL, such as sealane_agent=debug; info is taken",
+        LEVELS.join(", ")
+    ))
+}
+
+fn flaw_of_format(text: &str) -> Option<String> {
+    (!["", "text", "json"].contains(&text))
+        .then(|| format!("{FORMAT_VARIABLE}={text} is not followed: it is text or json; text is taken"))
 }
 
 /// Makes one line of each event.
@@ -101,6 +135,27 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn what_the_variables_ask_for_and_do_not_get_is_said() {
+        for good in ["", "debug", "WARN", "info,sealane_agent=trace", "sealane_proxy", "h2=off,info", "3"] {
+            assert_eq!(flaw_of_filter(good), None, "{good}");
+        }
+        for (bad, why) in
+            [("verbose", "verbose is no level"), ("info,loud", "loud is no level"), ("a=b=c", "invalid")]
+        {
+            let flaw = flaw_of_filter(bad).unwrap();
+            assert!(
+                flaw.starts_with(&format!("SEALANE_LOG={bad} is not followed: ")) && flaw.contains(why),
+                "{flaw}"
+            );
+        }
+        for (format, expected) in
+            [("", true), ("text", true), ("json", true), ("xml", false), ("JSON", false)]
+        {
+            assert_eq!(flaw_of_format(format).is_none(), expected, "{format}");
         }
     }
 

@@ -5,6 +5,7 @@ mod demo;
 mod dns;
 mod docker;
 mod document;
+mod environment;
 mod members;
 mod plugin;
 mod process;
@@ -13,11 +14,12 @@ mod table;
 mod workload;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::{Exit, Failure};
 use crate::printer::Format;
@@ -30,7 +32,9 @@ pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Register, Service, ServiceAction, Workload, WorkloadAction,
 };
 pub(crate) use plugin::{ManagedPlugin, PluginAction};
-pub(crate) use process::{Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up};
+pub(crate) use process::{
+    Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up, check_environment,
+};
 pub(crate) use sidecar::{Sidecar, SidecarAction};
 pub(crate) use table::{
     CreateNetwork, Egress, Encryption, Network, NetworkAction, SetNetwork, Token, TokenAction,
@@ -138,9 +142,14 @@ pub(crate) enum Verb {
 /// Reads a command line. What is printed instead of running anything has been printed when it returns an error.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    Cli::try_parse_from(&arguments).map_err(|error| {
+    let command = environment::without_empty(Cli::command());
+    let parsed = command.try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found));
+    parsed.map_err(|error| {
         // Without a terminal to print to, the status still says it.
         let _ = error.print();
+        if let Some(variable) = environment::source_of(&error, &arguments) {
+            let _ = writeln!(std::io::stderr(), "hint: the value comes from the environment, see {variable}");
+        }
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             ExitCode::SUCCESS
         } else if starts_a_command(&arguments) {
@@ -188,8 +197,6 @@ fn starts_a_command(arguments: &[OsString]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn refused(line: &str) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
-use sealane_proto::client::ConnectError;
+use sealane_proto::client::{ConnectError, of_loss};
 use sealane_proto::wire::v1::{admin_client::AdminClient, read_client::ReadClient};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -167,7 +167,7 @@ fn unreachable(error: &ConnectError, who: &str, hint: &str) -> Failure {
         (io::ErrorKind::PermissionDenied, "only root may open it"),
     ];
     let why = known.iter().find(|(kind, _)| *kind == source.kind()).map(|&(_, why)| why.to_owned());
-    let why = why.unwrap_or_else(|| source.to_string());
+    let why = why.unwrap_or_else(|| "what listens there does not speak as control and agents do".to_owned());
     Failure::new(format!("cannot reach {who} at {}: {why}", path.display()))
         .exit(Exit::Unreachable)
         .hint(hint)
@@ -205,7 +205,7 @@ fn named_socket() -> Option<PathBuf> {
             return Some(path.into());
         }
     }
-    std::env::var_os("SEALANE_SOCKET").map(Into::into)
+    std::env::var_os("SEALANE_SOCKET").filter(|path| !path.is_empty()).map(Into::into)
 }
 
 /// A conversation that broke off. Sockets of sidecars and keep speak another language, so `named` may be the reason;
@@ -223,16 +223,15 @@ fn lost(why: &str, named: Option<&Path>) -> Failure {
 
 /// Translates a status for the user. Its text already names the object, the field and the fix.
 pub(crate) fn refusal(status: &Status) -> Failure {
+    // A status that the other side sent has no cause on this one.
+    if std::error::Error::source(status).is_some() {
+        let why = of_loss(status).map(|why| format!(": {why}")).unwrap_or_default();
+        return lost(&why, named_socket().as_deref());
+    }
     let message = match status.message() {
         "" => status.code().description().to_owned(),
         text => text.to_owned(),
     };
-    // A status that the other side sent has no cause on this one.
-    if std::error::Error::source(status).is_some() {
-        let message = message.trim_start_matches("the connection was lost").trim_start_matches(": ");
-        let why = if message.is_empty() { String::new() } else { format!(": {message}") };
-        return lost(&why, named_socket().as_deref());
-    }
     match status.code() {
         Code::Unavailable | Code::Cancelled => {
             Failure::new(format!("the connection was lost: {message}")).exit(Exit::Unreachable)

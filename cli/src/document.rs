@@ -100,7 +100,11 @@ pub(crate) fn refuse(flaws: Vec<String>) -> Result<(), Failure> {
     if more > 0 {
         lines.push(format!("and {more} more"));
     }
-    Err(Failure::new(lines.join("\nerror: ")))
+    Err(match &lines[..] {
+        [only] => Failure::new(only),
+        // A hint stays with its line.
+        lines => Failure { message: lines.join("\nerror: ").replace("; hint: ", "; "), ..Failure::unsaid() },
+    })
 }
 
 /// The documents of a text; a list at the top is as many documents.

@@ -36,7 +36,8 @@ pub(crate) fn keep(run_dir: &Path) -> Result<(), Failure> {
 /// `sealane proxy`.
 pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
     spawn::stand_alone();
-    telemetry::init();
+    // Its agent has the same environment, and has said what is wrong with it.
+    drop(telemetry::init());
     let settings = sealane_proxy::confine(args.settings(SIDECAR_DRAIN));
     let settings = settings
         .map_err(|error| Failure::new(format!("a sidecar does not run with all privileges: {error}")))?;
@@ -117,7 +118,7 @@ pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
 fn begin() -> Result<Runtime, Failure> {
     // Before there are threads.
     resident::bound_heaps();
-    telemetry::init();
+    telemetry::init().iter().for_each(|flaw| tracing::warn!("{flaw}"));
     raise_open_files();
     forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()

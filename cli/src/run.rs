@@ -62,6 +62,7 @@ fn program_of(command: &[OsString]) -> String {
 
 /// Builds the request to the agent for a workload; without a name, one is made from `command`.
 pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest, Failure> {
+    choice::check_effect(attach)?;
     let mut networks = choice::networks(attach)?;
     // An agent that knows of one network alone refuses several, and does not take the first for all.
     let only = if networks.len() == 1 { networks.remove(0) } else { v1::NetworkChoice::default() };

@@ -5,8 +5,10 @@ mod connect;
 mod ending;
 mod join;
 mod link;
+mod words;
 
 pub use clock::ClockPair;
 pub use connect::{ConnectError, TlsIdentity, control_channel, unix_channel};
 pub use join::{JoinError, Joined, join};
 pub use link::{Carried, Link, LinkEvent, LinkInputs, LinkReport, Rejection};
+pub use words::of_loss;

@@ -5,7 +5,8 @@ use std::fmt;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{
-    Aliases, MacAddr, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight, WorkloadName,
+    Alias, Aliases, MacAddr, Misread, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight,
+    WorkloadName,
 };
 
 use super::Hold;
@@ -48,6 +49,24 @@ pub(crate) struct Wanted {
     pub(crate) sidecar: bool,
     /// Share of its service's new work.
     pub(crate) weight: Weight,
+}
+
+impl Wanted {
+    /// Checks that whoever asks for the names that are asked for gets to the workload. One that was attached before keeps what
+    /// it has.
+    ///
+    /// # Errors
+    /// Names the field and what its name is taken for.
+    pub(crate) fn check_names(&self) -> Result<(), SpecError> {
+        let name = self.name.iter().map(|name| (Field::Name, name.as_str()));
+        let service = self.service.iter().map(|name| (Field::Service, name.as_str()));
+        let aliases = self.seats.iter().flat_map(|seat| seat.aliases.iter().map(Alias::as_str));
+        let mut names = name.chain(service).chain(aliases.map(|alias| (Field::Alias, alias)));
+        names.try_for_each(|(field, name)| {
+            let wrong = |why| SpecError::Field { field, reason: format!("{name}: {why}") };
+            Misread::check(name).map_err(wrong)
+        })
+    }
 }
 
 /// A checked request; the name may still have to be made.
@@ -294,6 +313,27 @@ mod tests {
         let spec = AttachSpec::new(api(&[]), SidecarPorts::default()).unwrap();
         let spec = &spec.specs(Some(0), &[Seat::default()]).unwrap()[0];
         assert_eq!((spec.service.as_ref().unwrap().as_str(), spec.ports.len()), ("api", 0));
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused_by_their_field() {
+        let check = |wanted: Wanted, expected: Option<Field>| {
+            let refused = wanted.check_names().err().map(|error| {
+                let SpecError::Field { field, .. } = error else { panic!("{error}") };
+                field
+            });
+            assert_eq!(refused, expected);
+        };
+        let alias = |alias: &str| {
+            let aliases = Aliases::parse([alias]).unwrap();
+            Wanted { seats: vec![NetworkSeat { aliases, ..seat("shop") }], ..wanted() }
+        };
+        check(Wanted { name: "localhost".parse().ok(), ..wanted() }, Some(Field::Name));
+        check(Wanted { service: "10".parse().ok(), ..wanted() }, Some(Field::Service));
+        check(alias("localhost"), Some(Field::Alias));
+        check(alias("0x7f000001"), Some(Field::Alias));
+        check(alias("752947911111"), None);
+        check(api(&["80"]), None);
     }
 
     #[test]

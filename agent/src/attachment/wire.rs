@@ -1,6 +1,6 @@
 //! A request as it travels and as it is kept on disk. The one file of this room that knows messages.
 
-use sealane_proto::types::{Aliases, ServicePort, WorkloadName};
+use sealane_proto::types::{Aliases, Misread, ServicePort, WorkloadName};
 use sealane_proto::wire::{v1, weight};
 
 use super::spec::{Field, NetworkSeat, SpecError, Wanted, label};
@@ -54,6 +54,8 @@ impl TryFrom<v1::RunRequest> for Wanted {
         let seats = choices.into_iter().map(NetworkSeat::try_from).collect::<Result<_, _>>()?;
         let ports = request.ports.into_iter().map(ServicePort::try_from).collect::<Result<_, _>>();
         let preferred = Some(label(&request.preferred)).filter(|_| !request.preferred.is_empty());
+        // What its runtime calls it may be a name that nobody would ask for.
+        let preferred = preferred.filter(|name| Misread::of(name).is_none());
         Ok(Self {
             seats,
             name: option(Field::Name, &request.name)?,

@@ -15,10 +15,27 @@ pub struct DeviceName {
 
 /// Reason for which a text is not the name of a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no name of an interface: it has 1 to 15 ASCII letters, digits and signs, none of them `/`, `:`, `\"` or `\\`, and is not `.` or `..`"
-)]
-pub struct DeviceNameError(String);
+pub enum DeviceNameError {
+    /// The kernel does not take it, or rules cannot hold it.
+    #[error(
+        "{0:?} is no name of an interface: it has 1 to 15 ASCII letters, digits and signs, none of them `/`, `:`, `\"` or `\\`, and \
+         is not `.` or `..`"
+    )]
+    Unfit(String),
+    /// The kernel makes another name of it, or rules mean others by it.
+    #[error(
+        "{0:?} is a pattern for names of interfaces, which `%` and `*` make of it; give a name without these"
+    )]
+    Pattern(String),
+    /// The kernel, or every namespace, has it already.
+    #[error("{0:?} is the kernel's own name ({owner}); give the interface another", owner = owner(.0))]
+    Taken(String),
+}
+
+/// Whose a name is in every namespace.
+fn owner(name: &str) -> &'static str {
+    if name == "lo" { "every namespace's loopback" } else { "the settings of all interfaces" }
+}
 
 impl DeviceName {
     /// The name as text.
@@ -33,9 +50,16 @@ impl FromStr for DeviceName {
     type Err = DeviceNameError;
     fn from_str(text: &str) -> Result<Self, DeviceNameError> {
         let fits = |c: u8| c.is_ascii_graphic() && c != b'/' && c != b':' && c != b'"' && c != b'\\';
-        let refused = || DeviceNameError(text.chars().take(64).collect());
+        let refused = || DeviceNameError::Unfit(text.chars().take(64).collect());
         if text.is_empty() || text.len() > LONGEST || [".", ".."].contains(&text) || !text.bytes().all(fits) {
             return Err(refused());
+        }
+        if text.contains(['%', '*']) {
+            return Err(DeviceNameError::Pattern(text.to_owned()));
+        }
+        // The last two are folders in /proc/sys/net/ipv4/conf, beside those of the interfaces.
+        if ["lo", "all", "default"].contains(&text) {
+            return Err(DeviceNameError::Taken(text.to_owned()));
         }
         let mut bytes = [0; LONGEST];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
@@ -68,12 +92,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_the_kernel_takes_and_no_more() {
+    fn names_are_what_the_kernel_takes_as_they_are_and_no_more() {
         for good in ["eth0", "net1", "a", "fifteen-letters", "eth0.100", "vlan@5"] {
             assert_eq!(good.parse::<DeviceName>().unwrap().to_string(), good);
         }
         for wrong in ["", ".", "..", "sixteen-letters-", "a b", "a/b", "a:b", "é", "a\"b", "a\nb"] {
-            assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
+            let unfit = matches!(wrong.parse::<DeviceName>(), Err(DeviceNameError::Unfit(_)));
+            assert!(unfit, "{wrong}");
+        }
+        for pattern in ["%d", "veth%d", "eth*", "a%%b", "%s"] {
+            let refused = pattern.parse::<DeviceName>();
+            assert_eq!(refused, Err(DeviceNameError::Pattern(pattern.to_owned())));
+        }
+        for taken in ["lo", "all", "default"] {
+            assert_eq!(taken.parse::<DeviceName>(), Err(DeviceNameError::Taken(taken.to_owned())));
         }
     }
 }

@@ -12,7 +12,7 @@ use sealane_sys::{NetNs, NetNsError, tap};
 
 use crate::layout::TAPS;
 use crate::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
-use crate::nft::{self, NftError};
+use crate::nft::{self, HOST_LINK, NftError};
 use crate::seat::{self, DeviceName};
 
 /// Prefix of the names of pairs' outer ends.
@@ -83,6 +83,13 @@ pub(crate) fn room(run_dir: &Path, device: &DeviceName) -> PathBuf {
 /// A number for the device's pair and table that no other device's has: 48 bits of that of its name.
 fn number(device: &str) -> String {
     format!("{:012x}", seat::number(device) & 0xffff_ffff_ffff)
+}
+
+/// Returns true if a device of this name would be taken for one that agents make on the host: rules and removals know those by how their
+/// names begin.
+#[must_use]
+pub(crate) fn is_ours(device: &DeviceName) -> bool {
+    [HOST_LINK, OUTER].into_iter().any(|ours| device.as_str().starts_with(ours))
 }
 
 /// Returns true if the host has a device of this name.

@@ -3,6 +3,7 @@
 mod audit;
 mod end;
 mod follow;
+mod notes;
 mod signs;
 mod start;
 mod waiting;
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use sealane_base::task::Task;
 use sealane_proto::identity::Principal;
-use sealane_proto::resource::Workload;
 use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
 
@@ -129,16 +129,9 @@ impl Life {
         Seated::of(&self.local, &effective.snapshot.network)
     }
 
-    /// Returns a note about its network for whoever attached it.
-    pub(super) fn note(&self) -> Option<String> {
-        let Workload { name, network, sidecar, .. } = &self.local.workload;
-        let strict = self.effective.borrow().snapshot.network.mtls().is_strict();
-        (strict && !sidecar).then(|| {
-            format!(
-                "network {network} is strict (mtls), and workload {name} has no sidecar: services of others refuse its \
-                 calls, and what it serves itself is open to all of the network, in plain text"
-            )
-        })
+    /// Returns notes about its network and its names there for whoever attached it.
+    pub(super) fn notes(&self) -> Vec<String> {
+        notes::notes(&self.local.workload, &self.effective.borrow().snapshot)
     }
 
     fn principal(&self) -> Principal {

@@ -303,7 +303,7 @@ impl Sandbox {
         let (run_dir, ground) = (&self.context.run_dir, self.ground.as_ref());
         let first = self.lives.first()?.key();
         let mut notes = ground.map(|ground| ground.notes.clone()).unwrap_or_default();
-        notes.extend(self.lives.iter().filter_map(Life::note));
+        notes.extend(self.lives.iter().flat_map(Life::notes));
         Some(Attached {
             workload: first.workload.clone(),
             netns: netns_path(run_dir, first),

@@ -35,7 +35,7 @@ pub(crate) struct Installed {
     pub(crate) root: Option<PathBuf>,
 }
 
-fn socket(text: &str) -> Result<PathBuf, String> {
+pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
     if path.is_absolute() && plain && path.extension().is_some_and(|end| end == "sock") {

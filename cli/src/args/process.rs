@@ -10,6 +10,9 @@ use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::token::{JoinToken, ParseTokenError};
 use sealane_proto::types::{NetworkName, NodeName, Port, TrustDomain, WorkloadName};
 
+/// The memory of a sidecar's worker.
+const SIDECAR_MEMORY: &str = "SEALANE_SIDECAR_MEMORY";
+
 /// Where state lives that outlives a reboot.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataDir {
@@ -163,6 +166,7 @@ pub(crate) struct HostArgs {
         value_name = "PATH",
         num_args = 0..=1,
         default_missing_value = "/run/docker/plugins/sealane.sock",
+        value_parser = super::docker::socket,
         value_hint = ValueHint::FilePath
     )]
     pub(crate) docker_plugin: Option<PathBuf>,
@@ -197,8 +201,27 @@ pub(crate) struct Proxy {
     pub(crate) workers: usize,
     /// How much memory each of them may hold for requests in progress; beyond it further ones are refused. The
     /// agent's own environment is that of its sidecars
-    #[arg(long, env = "SEALANE_SIDECAR_MEMORY", value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    #[arg(long, env = SIDECAR_MEMORY, value_name = "MIB", default_value_t = 128, value_parser = memory)]
     pub(crate) memory: u32,
+}
+
+/// MiB of a sidecar's worker.
+fn memory(text: &str) -> Result<u32, String> {
+    let fits = |mebibytes: &u32| (16..=65_536).contains(mebibytes);
+    text.parse().ok().filter(fits).ok_or_else(|| "it must be a number of MiB, 16 to 65536".to_owned())
+}
+
+/// Checks what sidecars will find in the environment, which is their agent's: they could tell nobody.
+///
+/// # Errors
+/// Names the variable.
+pub(crate) fn check_environment() -> Result<(), String> {
+    match std::env::var(SIDECAR_MEMORY) {
+        Ok(text) if !text.is_empty() => {
+            memory(&text).map(drop).map_err(|why| format!("{SIDECAR_MEMORY}={text}, for sidecars: {why}"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 impl Proxy {

@@ -16,7 +16,7 @@ use sealane_proto::token::JoinToken;
 use sealane_proto::types::UnderlayAddr;
 use tokio::net::TcpListener;
 
-use crate::args::HostArgs;
+use crate::args::{HostArgs, check_environment};
 use crate::document;
 use crate::failure::Failure;
 
@@ -63,6 +63,7 @@ pub(super) fn agent_config(
     run_dir: &Path,
     host: HostArgs,
 ) -> Result<sealane_agent::Config, Failure> {
+    check_environment().map_err(Failure::usage)?;
     let binary = std::env::current_exe().map_err(Failure::of("cannot find the own program"))?;
     Ok(sealane_agent::Config {
         control,

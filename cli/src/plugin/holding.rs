@@ -97,7 +97,7 @@ pub(super) struct Agent(Common);
 impl Agent {
     /// The agent at `socket`, or where it is by default.
     pub(super) fn at(socket: Option<PathBuf>) -> Self {
-        let named = |name| std::env::var_os(name).map(PathBuf::from);
+        let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let run_dir = named("SEALANE_RUN_DIR").unwrap_or_else(|| PathBuf::from("/run/sealane"));
         Self(Common {
             output: Format::default(),

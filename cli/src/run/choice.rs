@@ -1,8 +1,8 @@
-//! Assignment of `--ip` and `--mac` to networks.
+//! Assignment of `--ip` and `--mac` to networks, and flags that would have no effect beside the others.
 
 use std::fmt::Display;
 
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, ServicePort, Transport, Weight};
 use sealane_proto::wire::v1;
 
 use crate::args::{Attach, InNetwork};
@@ -26,6 +26,33 @@ pub(super) fn networks(attach: &Attach) -> Result<Vec<v1::NetworkChoice>, Failur
         choice.aliases.push(alias.value.to_string());
     }
     Ok(choices)
+}
+
+/// Refuses what would be passed over in silence.
+pub(super) fn check_effect(attach: &Attach) -> Result<(), Failure> {
+    if let Some(mode) = attach.mtls {
+        if attach.no_sidecar {
+            return Err(usage(format!(
+                "--mtls {mode} has no effect with --no-sidecar: only sidecars do mutual TLS"
+            ))
+            .hint("leave one of them out"));
+        }
+        let datagrams = |port: &&ServicePort| port.protocol.transport() == Transport::Udp;
+        if let Some(port) = attach.ports.iter().find(datagrams)
+            && attach.ports.iter().all(|port| datagrams(&port))
+        {
+            return Err(usage(format!(
+                "--mtls {mode} has no effect on --port {port}: datagrams pass by sidecars, whatever the mode"
+            ))
+            .hint("leave --mtls out, or name a TCP port that it is for"));
+        }
+    }
+    if attach.service.is_none() && attach.weight != Weight::default() {
+        let message =
+            format!("--weight {} has no effect without --service, whose calls it shares out", attach.weight);
+        return Err(usage(message).hint("add --service NAME, or leave it out"));
+    }
+    Ok(())
 }
 
 fn place<T: Display>(
@@ -96,6 +123,30 @@ mod tests {
         let both = of("--network shop --network office --ip office=10.44.0.9 --ip shop=10.42.0.9").unwrap();
         let both: Vec<_> = both.iter().map(|choice| (&*choice.network, &*choice.address)).collect();
         assert_eq!(both, [("shop", "10.42.0.9"), ("office", "10.44.0.9")]);
+    }
+
+    #[test]
+    fn a_flag_that_would_have_no_effect_is_refused() {
+        let check = |flags: &str, expected: Option<&str>| {
+            let line = format!("sealane run --network shop {flags} -- true");
+            let Verb::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().verb else {
+                panic!("not a run")
+            };
+            let refused = check_effect(&run.attach).err();
+            assert!(refused.iter().all(|failure| failure.exit == Exit::Usage && failure.hint.is_some()));
+            let message = refused.map(|failure| failure.message);
+            assert!(
+                message.as_deref().unwrap_or_default().contains(expected.unwrap_or_default()),
+                "{message:?}"
+            );
+            assert_eq!(message.is_some(), expected.is_some(), "{message:?}");
+        };
+        check("--service a --port 53/udp --mtls strict", Some("no effect on --port 53/udp"));
+        check("--service a --port 53/udp --port 53/tcp --mtls strict", None);
+        check("--service a --port 80 --mtls strict", None);
+        check("--service a --port 80 --mtls strict --no-sidecar", Some("no effect with --no-sidecar"));
+        check("--weight 5", Some("no effect without --service"));
+        check("--service a --weight 5", None);
     }
 
     #[test]

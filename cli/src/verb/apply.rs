@@ -65,9 +65,20 @@ pub(super) async fn submit(
 fn refused(places: impl Iterator<Item = String>, results: &[v1::DocumentResult]) -> Result<(), Failure> {
     let flaws = places.zip(results).filter(|(_, result)| result.effect() == Effect::Refused);
     let flaws: Vec<String> = flaws.map(|(place, result)| format!("{place}: {}", result.message)).collect();
-    let others = results.len() - flaws.len();
-    let refused = document::refuse(flaws);
-    if others > 0 { refused.map_err(|failure| failure.hint("nothing was changed")) } else { refused }
+    all_or_none(flaws, results.len())
+}
+
+/// Fails with these flaws of so many documents; the others take no effect either, which is said.
+fn all_or_none(flaws: Vec<String>, documents: usize) -> Result<(), Failure> {
+    let others = documents.saturating_sub(flaws.len());
+    document::refuse(flaws).map_err(|failure| {
+        let rest = match others {
+            0 => return failure,
+            1 => "the other document is fine, but nothing was changed".to_owned(),
+            others => format!("the other {others} documents are fine, but nothing was changed"),
+        };
+        Failure { message: format!("{}\n{rest}", failure.message), ..failure }
+    })
 }
 
 /// Waits until every host that carries these networks works by what was applied, for so long at most; tells who does not.
@@ -144,9 +155,7 @@ pub(super) fn end(
     let results = converse(async { answer(admin(common).await?.delete(request)).await })?.results;
     let flaws = named.iter().zip(&results).filter(|(_, result)| result.effect() == Effect::Refused);
     let flaws: Vec<String> = flaws.map(|((place, _), result)| format!("{place}{}", result.message)).collect();
-    let others = results.len() > flaws.len();
-    document::refuse(flaws)
-        .map_err(|failure| if others { failure.hint("nothing was changed") } else { failure })?;
+    all_or_none(flaws, results.len())?;
     Ok(results)
 }
 
@@ -204,6 +213,24 @@ fn effect(effect: Effect) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_documents_that_are_refused_each_is_named_with_its_hint_and_the_rest_is_no_hint() {
+        let flaws = |flaws: &[&str]| flaws.iter().map(|flaw| (*flaw).to_owned()).collect::<Vec<_>>();
+        let told = |wrong: &[&str], documents| {
+            let failure = all_or_none(flaws(wrong), documents).unwrap_err();
+            (failure.message, failure.hint)
+        };
+        let rest = "the other document is fine, but nothing was changed";
+        assert_eq!(told(&["a; hint: b"], 1), ("a".to_owned(), Some("b".to_owned())));
+        assert_eq!(told(&["a; hint: b"], 2), (format!("a\n{rest}"), Some("b".to_owned())));
+        assert_eq!(told(&["a; hint: b", "c; see `d`"], 2), ("a; b\nerror: c; see `d`".to_owned(), None));
+        assert_eq!(
+            told(&["a", "c"], 4).0,
+            "a\nerror: c\nthe other 2 documents are fine, but nothing was changed"
+        );
+        assert_eq!(all_or_none(vec![], 3), Ok(()));
+    }
 
     #[test]
     fn a_document_is_named_with_its_network_in_either_way() {

@@ -5,7 +5,9 @@ use std::convert::Infallible;
 
 use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument, Subnets};
 use sealane_proto::resource::{Network, Service};
-use sealane_proto::types::{Mtls, Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName};
+use sealane_proto::types::{
+    Misread, Mtls, Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName,
+};
 
 use super::draft::Draft;
 use super::external::{self, ExternalRefusal};
@@ -77,6 +79,14 @@ pub enum DocumentRefusal {
          `sealane network create {0} --subnet CIDR`"
     )]
     NoNetwork(NetworkName),
+    /// Nobody would ask for the name of a new service.
+    #[error("metadata.name: {name}: {misread}")]
+    Misread {
+        /// The name.
+        name: ServiceName,
+        /// What it is taken for.
+        misread: Misread,
+    },
     /// No address for a new service.
     #[error(transparent)]
     ServiceAddress(#[from] NoServiceAddress),
@@ -197,6 +207,8 @@ pub(super) fn decide_service(
         // It is there by its instances: it keeps its address, and from now on has a document.
         Some(known) => (Effect::Created, known.vip, vec![]),
         None => {
+            let wrong = |misread| DocumentRefusal::Misread { name: name.clone(), misread };
+            Misread::check(name.as_str()).map_err(wrong)?;
             let (vip, leased) = vip::lease(state, name)?;
             (Effect::Created, vip, leased)
         }

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
+use super::words;
 use crate::identity::{Expected, PeerVerifier, Principal, Trust};
 use crate::resource::ControlAddr;
 
@@ -26,7 +27,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answers at the unix socket.
-    #[error("cannot reach {path}: {source}")]
+    #[error("cannot reach {path}: {}", words::plain(source))]
     Unix {
         /// The socket.
         path: PathBuf,
@@ -34,7 +35,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// Nobody answers at the address, or not in time.
-    #[error("cannot reach control at {address}: {source}")]
+    #[error("cannot reach control at {address}: {}", words::of_connecting(source))]
     Tcp {
         /// The address.
         address: ControlAddr,
@@ -42,7 +43,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// Control answers, but TLS fails: another authority, an expired certificate, a clock that is off.
-    #[error("no secure connection to control at {address}: {source}")]
+    #[error("no secure connection to control at {address}: {}", words::of_handshake(source))]
     Tls {
         /// The address.
         address: ControlAddr,
@@ -50,7 +51,9 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// TLS stands, but HTTP/2 does not.
-    #[error("control at {address} does not speak HTTP/2: {source}")]
+    #[error(
+        "what answers at {address} ends the conversation at once; see that this is control's port, and control's log"
+    )]
     Http {
         /// The address.
         address: ControlAddr,
@@ -121,7 +124,7 @@ pub(super) async fn tls_channel(
 ) -> Result<Channel, ConnectError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let deadline = tokio::time::Instant::now() + CONNECT_TIMEOUT;
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT_TIMEOUT:?}"));
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     let tcp = tokio::time::timeout_at(deadline, TcpStream::connect(&address.text))
         .await
         .unwrap_or_else(|_| Err(late()))

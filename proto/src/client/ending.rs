@@ -2,6 +2,7 @@
 
 use sealane_base::text::one_line;
 
+use super::words::of_loss;
 use crate::resource::ControlAddr;
 
 /// Length to which a reason that control gives is shown.
@@ -28,7 +29,8 @@ impl Ending {
         let message = &one_line(status.message(), LONGEST_REASON);
         // What control itself says has no cause on this side.
         if std::error::Error::source(status).is_some() {
-            return format!("the connection to control at {address} was lost: {message}").into();
+            let why = of_loss(status).map(|why| format!(": {why}")).unwrap_or_default();
+            return format!("the connection to control at {address} was lost{why}").into();
         }
         let refused = status.code() == tonic::Code::PermissionDenied;
         let displaced = status.code() == tonic::Code::Aborted;
@@ -58,8 +60,8 @@ mod tests {
             false,
         );
         check(
-            tonic::Status::from_error(std::io::Error::other("broken pipe").into()),
-            "the connection to control at 192.0.2.1:7443 was lost: broken pipe",
+            tonic::Status::from_error(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()),
+            "the connection to control at 192.0.2.1:7443 was lost: the other side closed it",
             false,
         );
     }

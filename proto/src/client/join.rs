@@ -12,6 +12,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Other
 use sealane_base::text::one_line;
 
 use super::connect::{ConnectError, tls_channel};
+use super::words::of_loss;
 use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer_identity, signatures};
 use crate::resource::{ControlAddr, Node};
 use crate::token::{JoinToken, Pin};
@@ -125,12 +126,13 @@ fn refused(address: &ControlAddr, node: &Node, status: &tonic::Status) -> JoinEr
     );
     // What has a cause is no word of control's: the connection was lost.
     let retry = passing || std::error::Error::source(status).is_some();
-    JoinError::Refused {
-        address: address.clone(),
-        node: node.name.to_string(),
-        reason: one_line(status.message(), 2_048).into_owned(),
-        retry,
-    }
+    let reason = if std::error::Error::source(status).is_some() {
+        let why = of_loss(status).map(|why| format!(": {why}")).unwrap_or_default();
+        format!("the connection was lost{why}")
+    } else {
+        one_line(status.message(), 2_048).into_owned()
+    };
+    JoinError::Refused { address: address.clone(), node: node.name.to_string(), reason, retry }
 }
 
 fn accept(answer: v1::JoinResponse) -> Result<Joined, String> {

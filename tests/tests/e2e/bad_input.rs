@@ -35,7 +35,7 @@ fn bad_words_are_refused_by_name_and_change_nothing() {
     check(&mesh.sealane(&["network", "rm", "nowhere"]), 1, &["nowhere"]);
     check(&mesh.sealane(&["network", "inspect", "nowhere"]), 1, &["nowhere"]);
 
-    let run: [(&[&str], &[&str]); 7] = [
+    let run: [(&[&str], &[&str]); 12] = [
         (&["--network", "nowhere"], &["nowhere"]),
         (&["--network", "shop", "--service", "api", "--port", "70000"], &["70000", "65535"]),
         (&["--network", "shop", "--service", "api", "--port", "0"], &["65535"]),
@@ -43,6 +43,14 @@ fn bad_words_are_refused_by_name_and_change_nothing() {
         (&["--network", "shop", "--ip", "10.99.0.7"], &["10.99.0.7", "shop"]),
         (&["--network", "shop", "--ip", "10.42.0.1"], &["10.42.0.1"]),
         (&["--network", "shop", "--mtls", "strict"], &["--port"]),
+        (
+            &["--network", "shop", "--service", "api", "--port", "53/udp", "--mtls", "strict"],
+            &["--port 53/udp", "datagrams"],
+        ),
+        (&["--network", "shop", "--name", "localhost"], &["--name: localhost", "take another"]),
+        (&["--network", "shop", "--service", "10", "--port", "80"], &["--service: 10", "0.0.0.10"]),
+        (&["--network", "shop", "--alias", "localhost"], &["--alias: localhost"]),
+        (&["--network", "shop", "--weight", "5"], &["--weight 5", "--service"]),
     ];
     for (flags, said) in run {
         check(&mesh.site(1).run(flags, &["true"]).wait(), 125, said);
@@ -99,7 +107,12 @@ fn a_second_control_or_agent_on_the_same_folders_is_refused_and_the_first_undist
     check(&second, 1, &["/run/sealane"]);
     let taken = ["control", "--data-dir", "/var/lib/second", "--run-dir", "/run/second"];
     let ports = ["--metrics", "127.0.0.1:9466", "--listen", "0.0.0.0:7443"];
-    check(&mesh.sealane(&[&taken[..], &ports].concat()), 1, &["7443"]);
+    check(&mesh.sealane(&[&taken[..], &ports, &["--trust-domain", "typo"]].concat()), 1, &["7443"]);
+    let made = mesh.site(1).command("ls", &["/var/lib/second"]).ok();
+    assert!(
+        !made.stdout.contains("control.redb"),
+        "a store for the trust domain of a start that failed: {made}"
+    );
     mesh.control.assert_runs();
     mesh.site_mut(1).agent.assert_runs();
     let _server = mesh.site(1).serve("api", "api-1");

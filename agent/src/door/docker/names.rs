@@ -1,6 +1,6 @@
 //! The names that a container answers to. Pure.
 
-use sealane_proto::types::{Alias, Aliases};
+use sealane_proto::types::{Alias, Aliases, Misread};
 
 use crate::engine::{Container, End};
 
@@ -13,9 +13,10 @@ const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
 const STACK: &str = "com.docker.stack.namespace";
 
-/// A text as a name in DNS, which knows no capitals; `None` for one that is none there.
+/// A text as a name in DNS, which knows no capitals; `None` for one that is none there, or that nobody would ask for.
 fn alias(text: &str) -> Option<Alias> {
-    text.to_ascii_lowercase().parse().ok()
+    let text = text.to_ascii_lowercase();
+    text.parse().ok().filter(|_| Misread::of(&text).is_none())
 }
 
 fn label<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
@@ -68,7 +69,8 @@ mod tests {
             labels: labels(&[(COMPOSE_SERVICE, "web"), (COMPOSE_PROJECT, "demo")]),
             ..Container::default()
         };
-        let aliases = ["web", "4f1c4f1c4f1c", "Front", "no.label"].map(str::to_owned).into();
+        let aliases =
+            ["web", "4f1c4f1c4f1c", "Front", "no.label", "localhost", "10"].map(str::to_owned).into();
         (container, End { aliases, ..End::default() })
     }
 

@@ -1,6 +1,7 @@
 //! The workload that a container's end becomes: what its labels and name ask for. Pure.
 
 use sealane_proto::sidecar::SidecarPorts;
+use sealane_proto::types::{Misread, WorkloadName};
 
 use super::book::Endpoint;
 use super::{instance, names};
@@ -36,7 +37,9 @@ pub(super) fn complaint(endpoint: &Endpoint, container: &Container, ports: Sidec
 /// Checks what a container's labels ask for beside what is `plain`.
 fn asked(container: &Container, plain: Wanted, ports: SidecarPorts) -> Result<Planned, String> {
     let (asked, any_port) = instance::asked(container)?;
-    let spec = AttachSpec::new(asked.ask(plain), ports).map_err(|error| error.to_string())?;
+    let wanted = asked.ask(plain);
+    let spec = wanted.check_names().and_then(|()| AttachSpec::new(wanted, ports));
+    let spec = spec.map_err(|error| error.to_string())?;
     Ok((spec, any_port))
 }
 
@@ -54,13 +57,17 @@ fn plain(endpoint: &Endpoint, container: &Container, interface: Option<DeviceNam
     Wanted {
         seats: vec![seat],
         name: None,
-        preferred: label(&container.name).parse().ok(),
+        preferred: label(&container.name).parse().ok().filter(is_asked_for),
         stem: container.name.clone(),
         service: None,
         ports: Vec::new(),
         sidecar: true,
         weight: Default::default(),
     }
+}
+
+fn is_asked_for(name: &WorkloadName) -> bool {
+    Misread::of(name.as_str()).is_none()
 }
 
 #[cfg(test)]
@@ -91,5 +98,7 @@ mod tests {
         check(&[], None, None);
         check(&[port], None, Some("a port needs a service: the one whose port it is"));
         check(&[service, ("sealane.port", "80,80")], None, Some("port 80/tcp is given twice"));
+        let itself = format!("service: localhost: {}", Misread::Itself);
+        check(&[("sealane.service", "localhost")], None, Some(&itself));
     }
 }

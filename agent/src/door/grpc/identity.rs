@@ -1,14 +1,18 @@
 //! `identity`: which certificate a workload shows, and how long it lasts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::certs::describe;
+use crate::host::Effective;
 use crate::workload::Context;
 
 /// The certificate of a workload on this host.
@@ -68,15 +72,40 @@ fn find(
         })
         .collect();
     match (found.pop(), found.first()) {
-        (None, _) => Err(Status::not_found(format!(
-            "there is no workload {} on host {}; see `sealane workload ls`",
-            request.workload, context.node
-        ))),
+        (None, _) => Err(Status::not_found(missing(context, request, &networks))),
         (Some(only), None) => Ok(only),
         (Some((one, _)), Some((other, _))) => Err(Status::invalid_argument(format!(
             "there are several workloads {} on host {}; hint: say which, {}.{} or {}.{}",
             one.name, context.node, other.name, other.network, one.name, one.network
         ))),
+    }
+}
+
+/// Why there is no such workload here: no such network, on another host, or not at all.
+fn missing(
+    context: &Context,
+    request: &v1::IdentityRequest,
+    networks: &BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>,
+) -> String {
+    let (host, v1::IdentityRequest { workload, network }) = (&context.node, request);
+    let mut wanted = networks
+        .iter()
+        .filter(|(name, _)| network.is_empty() || name.as_str() == network)
+        .map(|(_, effective)| effective.borrow().snapshot.clone())
+        .peekable();
+    if wanted.peek().is_none() && !network.is_empty() {
+        return format!("host {host} is in no network {network}; see `sealane network ls`");
+    }
+    let elsewhere = wanted.find_map(|snapshot| {
+        let known = snapshot.workloads.iter().find(|known| known.name.as_str() == workload)?;
+        Some(known.node.clone())
+    });
+    let within = if network.is_empty() { String::new() } else { format!(" in network {network}") };
+    match elsewhere {
+        Some(there) => format!(
+            "workload {workload}{within} is on host {there}; hint: ask there, certificates are known on the workload's own host"
+        ),
+        None => format!("there is no workload {workload}{within} on host {host}; see `sealane workload ls`"),
     }
 }
 

@@ -34,8 +34,12 @@ impl RunApi {
     }
 
     fn spec(&self, request: v1::RunRequest) -> Result<AttachSpec, Status> {
-        let spec = Wanted::try_from(request)
-            .and_then(|wanted| AttachSpec::new(wanted, self.workloads.context().ports));
+        // What was begun at another agent may have a name from before some were refused.
+        let again = request.again;
+        let wanted = Wanted::try_from(request);
+        let wanted =
+            wanted.and_then(|wanted| if again { Ok(()) } else { wanted.check_names() }.map(|()| wanted));
+        let spec = wanted.and_then(|wanted| AttachSpec::new(wanted, self.workloads.context().ports));
         spec.map_err(|error| wrong(&error))
     }
 }

@@ -39,6 +39,12 @@ fn machine(device: &str) -> Result<Target, Status> {
     let device: DeviceName = device
         .parse()
         .map_err(|error: DeviceNameError| Status::invalid_argument(format!("--tap: {error}")))?;
+    if tap::is_ours(&device) {
+        return Err(Status::invalid_argument(format!(
+            "--tap: devices that Sealane makes on the host for itself are called like {device}; choose a name that does not begin \
+             with `sealane` or `slt`"
+        )));
+    }
     Ok(Target {
         netns: Netns::Tap(device),
         inode: None,

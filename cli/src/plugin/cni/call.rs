@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sealane_agent::seat::DeviceName;
+
 use super::failure::{CniError, Code};
 
 /// Commands of a runtime.
@@ -72,11 +74,10 @@ impl Place {
                 "CNI_CONTAINERID {id:?} must be letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
             )));
         }
-        if !is_interface(&place.interface) {
-            return Err(wrong(format!(
-                "CNI_IFNAME {:?} names no interface: it has 1 to 15 visible characters without `/` and `:`",
-                place.interface
-            )));
+        if let Err(error) = place.interface.parse::<DeviceName>()
+            && command != Command::Del
+        {
+            return Err(wrong(format!("CNI_IFNAME: {error}")));
         }
         if place.netns.is_none() && command != Command::Del {
             return Err(wrong("CNI_NETNS is missing: the path of the container's network namespace"));
@@ -89,11 +90,6 @@ impl Place {
 pub(super) fn is_word(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
-}
-
-fn is_interface(name: &str) -> bool {
-    let visible = name.bytes().all(|c| c.is_ascii_graphic() && c != b'/' && c != b':');
-    (1..=15).contains(&name.len()) && visible && name != "." && name != ".." && name != "lo"
 }
 
 impl Arguments {
@@ -162,12 +158,17 @@ mod tests {
         };
         assert_eq!(check("default-k1", "eth0", "/run/netns/a", Command::Add), Ok(()));
         assert_eq!(check("default-k1", "eth0", "", Command::Del), Ok(()));
+        assert_eq!(check("default-k1", "veth%d", "", Command::Del), Ok(()), "nothing has that name");
         for (id, interface, netns, expected) in [
             ("", "eth0", "/n", "CNI_CONTAINERID"),
             ("a/b", "eth0", "/n", "CNI_CONTAINERID"),
             ("a", "", "/n", "CNI_IFNAME"),
             ("a", "sixteen-letters!", "/n", "CNI_IFNAME"),
             ("a", "lo", "/n", "CNI_IFNAME"),
+            ("a", "veth%d", "/n", "CNI_IFNAME: \"veth%d\" is a pattern"),
+            ("a", "%d", "/n", "CNI_IFNAME"),
+            ("a", "eth*", "/n", "CNI_IFNAME"),
+            ("a", "all", "/n", "CNI_IFNAME"),
             ("a", "eth0", "", "CNI_NETNS"),
         ] {
             let error = check(id, interface, netns, Command::Add).unwrap_err();

@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the process ends.
 pub(super) fn serve(listen: &Path, agent: &Path) -> Result<(), Failure> {
-    telemetry::init();
+    telemetry::init().iter().for_each(|flaw| tracing::warn!("{flaw}"));
     converse(async {
         let listener = Listener::bind(listen);
         let mut listener = listener.map_err(Failure::of(format!("cannot listen at {}", listen.display())))?;

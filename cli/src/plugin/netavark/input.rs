@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use sealane_agent::labels::{self, Asked as Instance, PREFIX};
-use sealane_proto::types::{Aliases, MacAddr, NetworkName};
+use sealane_proto::types::{Aliases, MacAddr, Misread, NetworkName};
 use sealane_proto::wire::v1;
 
 use crate::failure::Failure;
@@ -116,6 +116,9 @@ impl Container {
         let key = |key: &str| format!("network_options.{key}");
         let name = json::text("container_name", asked.get("container_name"))?.unwrap_or_default().to_owned();
         let mut aliases = json::words(&key("aliases"), own.get("aliases"))?;
+        // podman gives the beginning of the container's id as well, which may be a number.
+        let id = json::text("container_id", asked.get("container_id"))?.unwrap_or_default();
+        aliases.retain(|alias| !id.starts_with(alias.as_str()) || Misread::of(alias).is_none());
         aliases.extend(as_called(&name));
         let aliases = Aliases::parse(aliases).map_err(|error| Wrong::new(&key("aliases"), error))?;
         let mut options = network.options.clone();
