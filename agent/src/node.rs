@@ -89,12 +89,12 @@ pub enum NodeError {
     Trust(#[from] TrustError),
 }
 
-/// Who this host is.
+/// This host as it is known to itself.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// Its identity, at the address that is wanted.
+    /// The identity, at the address that is wanted.
     pub(crate) identity: NodeIdentity,
-    /// Whether it was stored at another address, and stays so until control has taken this one.
+    /// True if it is stored at another address, and stays so until control has taken this one.
     pub(crate) moved: bool,
 }
 

@@ -20,7 +20,7 @@ const LONGEST_JSON: usize = 64 << 10;
 
 /// The levels that a filter may name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// What the names of our own parts begin with.
+/// Beginning of the names of our own parts.
 const OWN: &str = "sealane";
 
 /// Starts logging for the process, and answers what of its variables is not followed. Later calls change nothing.
@@ -43,7 +43,7 @@ pub fn init() -> Vec<String> {
     flaws.into_iter().flatten().collect()
 }
 
-/// What is wrong with a filter. A word that is no level names a part of the program, of which nothing would be left to log.
+/// Tells the flaw of a filter. A word that is no level names a part of the program, of which nothing would be left to log.
 fn flaw_of_filter(text: &str) -> Option<String> {
     let why = match EnvFilter::try_new(text) {
         Err(error) => error.to_string(),
@@ -143,9 +143,11 @@ mod tests {
         for good in ["", "debug", "WARN", "info,sealane_agent=trace", "sealane_proxy", "h2=off,info", "3"] {
             assert_eq!(flaw_of_filter(good), None, "{good}");
         }
-        for (bad, why) in
-            [("verbose", "verbose is no level"), ("info,loud", "loud is no level"), ("a=b=c", "invalid")]
-        {
+        for (bad, why) in [
+            ("verbose", "verbose is no level"),
+            ("info,loud", "loud is no level"),
+            ("a=b=c", "error parsing level"),
+        ] {
             let flaw = flaw_of_filter(bad).unwrap();
             assert!(
                 flaw.starts_with(&format!("SEALANE_LOG={bad} is not followed: ")) && flaw.contains(why),

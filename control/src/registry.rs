@@ -65,7 +65,7 @@ pub(crate) struct Seen {
 pub(crate) struct Arrival {
     /// Version that it runs.
     pub(crate) version: String,
-    /// Its start, and the address that it connects from.
+    /// The start that it is of, and the address that it connects from.
     pub(crate) claimant: Claimant,
     /// Time of its coming.
     pub(crate) now: Timestamp,
@@ -104,7 +104,7 @@ struct Hub {
     resizes: BTreeMap<NodeName, Pace>,
     /// The hosts that were lost at that second, but for those that have come back since.
     lost: (Timestamp, Arc<Lost>),
-    /// Who has been behind for so long that it is a problem.
+    /// Agents that have been behind for so long that it is a problem.
     lagging: BTreeSet<(NodeName, NetworkName)>,
     streams: u64,
 }

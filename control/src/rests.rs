@@ -19,7 +19,7 @@ const PURGE: Duration = Duration::from_secs(60);
 /// Time for which a connected host may stay at one state while there is a newer one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// How long one may before that is said: what has just changed is on its way.
+/// Time for which one may do so before that is said: what has just changed is on its way.
 const LAGGING: Duration = Duration::from_secs(5);
 
 type Levels = BTreeMap<(NodeName, NetworkName), u64>;
@@ -76,7 +76,7 @@ impl Stalled {
         }
     }
 
-    /// Who has been at the same state for so long.
+    /// Returns those that have been at the same state for so long.
     fn since(&self, long: Duration, now: Instant) -> impl Iterator<Item = &(NodeName, NetworkName)> {
         self.since.iter().filter(move |(_, (_, since))| now - *since >= long).map(|(key, _)| key)
     }

@@ -24,7 +24,7 @@ pub(crate) struct RenewedNode {
     pub(crate) identity: NodeIdentity,
     /// Folder in which it is stored.
     pub(crate) folder: Folder,
-    /// Whether it is stored at another address, until control has taken the one that it has now.
+    /// True while it is stored at another address: until control has taken the one that it has now.
     pub(crate) moved: bool,
     /// Channel to its other users.
     pub(crate) published: watch::Sender<Arc<TlsIdentity>>,

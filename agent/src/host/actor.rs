@@ -31,7 +31,7 @@ use views::show;
 const AUDIT: Duration = Duration::from_secs(60);
 /// Pause before a network whose kernel state could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often it is looked whether what control has refused may be told again.
+/// Interval at which it is looked whether refused workloads may be told again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Number of waiting events that are taken before their consequences are worked out together.
 const BATCH: usize = 256;

@@ -16,7 +16,7 @@ use crate::certs::words;
 
 /// Interval at which it is asked for one network: most refusals have other reasons, which asking does not change.
 const SELDOM: Duration = Duration::from_secs(30);
-/// How often it is asked for one that control did not know: somebody may be creating it again.
+/// Interval at which it is asked for one that control did not know: somebody may be creating it again.
 const SOON: Duration = Duration::from_secs(5);
 /// Limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Again {
     asked: BTreeMap<NetworkName, Asked>,
-    /// When the report was last told anew.
+    /// Time at which the report was last told anew.
     told: Option<Instant>,
 }
 
@@ -80,7 +80,7 @@ impl Again {
         due
     }
 
-    /// Whether the report with refused workloads is to be told anew, without news from control or this host.
+    /// Returns true if the report with refused workloads is to be told anew, without news from control or this host.
     pub(super) fn tells(&mut self, now: Instant) -> bool {
         let due = self.told.is_none_or(|told| now - told >= SELDOM);
         if due {

@@ -84,7 +84,7 @@ pub enum DocumentRefusal {
     Misread {
         /// The name.
         name: ServiceName,
-        /// What it is taken for.
+        /// The thing that it is taken for.
         misread: Misread,
     },
     /// No address for a new service.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::core::Timestamp;
 
-/// How long a takeover is remembered: longer than an agent waits that was displaced.
+/// Time for which a takeover is remembered: longer than an agent waits that was displaced.
 const MEMORY: Duration = Duration::from_secs(300);
 /// The number of instances of an agent that are remembered: as many copies of one host are told apart.
 const INSTANCES: usize = 8;
@@ -14,13 +14,13 @@ const INSTANCES: usize = 8;
 /// An agent's stream, as far as it tells whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claimant {
-    /// Where it connects from.
+    /// Address that it connects from.
     pub(crate) peer: SocketAddr,
     /// The number that the agent has chosen for itself as it started; `None`: it is from before agents did.
     pub(crate) instance: Option<u64>,
 }
 
-/// What is remembered of who has had a node's place.
+/// Memory of the streams that have had a node's place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     takeover: Option<Takeover>,
@@ -31,12 +31,12 @@ pub(crate) struct Claims {
 /// A stream that took the place of another one of the same node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Takeover {
-    /// Where the one was, and where the other.
+    /// Addresses of the one and of the other.
     pub(crate) peers: [SocketAddr; 2],
-    /// How many there have been, each soon after the one before.
+    /// Number of them, each soon after the one before.
     pub(crate) times: u32,
     at: Timestamp,
-    /// Whether two agents take the place from each other.
+    /// True if two agents take the place from each other.
     contested: bool,
 }
 

@@ -145,7 +145,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Whether a directory has a store.
+/// Returns true if a directory has a store.
 pub(crate) fn is_there(directory: &Path) -> Result<bool, OpenError> {
     exists(&directory.join(FILE))
 }

@@ -1,9 +1,9 @@
-//! What went wrong with a connection, in words for people: libraries and the kernel speak to programmers.
+//! Failures of connections in words for people: libraries and the kernel speak to programmers.
 
 use std::error::Error;
 use std::io;
 
-/// What the kernel says of an address, and what to see to.
+/// Errors of the kernel about an address, with their meaning and what to see to.
 const CONNECTING: [(io::ErrorKind, &str); 5] = [
     (
         io::ErrorKind::ConnectionRefused,
@@ -18,10 +18,10 @@ const CONNECTING: [(io::ErrorKind, &str); 5] = [
     (io::ErrorKind::PermissionDenied, "a rule of this host forbids it; see `nft list ruleset`"),
 ];
 const NO_WAY: &str = "no way leads there; see the address in --control, and `ip route get` with it";
-/// What the system's resolver begins with.
+/// Beginning of what the system's resolver says.
 const LOOKUP: &str = "failed to lookup address information: ";
 
-/// What an error of the kernel or of a resolver means to who wanted to connect, and what to see to.
+/// Tells what an error of the kernel or of a resolver means to who wanted to connect, and what to see to.
 pub(super) fn of_connecting(error: &io::Error) -> String {
     if let Some((_, words)) = CONNECTING.iter().find(|(kind, _)| *kind == error.kind()) {
         (*words).to_owned()
@@ -34,7 +34,7 @@ pub(super) fn of_connecting(error: &io::Error) -> String {
     }
 }
 
-/// What ended a handshake that TLS itself has no word against.
+/// Tells what ended a handshake that TLS itself has no word against.
 pub(super) fn of_handshake(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::TimedOut {
         "the handshake takes too long; see that this is control's port, and what its host is busy with"
@@ -46,7 +46,7 @@ pub(super) fn of_handshake(error: &io::Error) -> String {
     }
 }
 
-/// What ended a connection in use, as far as the kernel has said: an error of a call, with those that led to it.
+/// Tells what ended a connection in use, as far as the kernel has said: an error of a call, with those that led to it.
 #[must_use]
 pub fn of_loss(error: &(dyn Error + 'static)) -> Option<String> {
     let mut cause = error;
@@ -77,7 +77,7 @@ fn is_closed(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// What the kernel says, without its number.
+/// Returns the words of the kernel, without their number.
 pub(super) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()

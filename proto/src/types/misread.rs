@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-/// What a name is taken for.
+/// Things that a name is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misread {
     /// The machine itself (RFC 6761, section 6.3).
@@ -14,7 +14,7 @@ pub enum Misread {
 }
 
 impl Misread {
-    /// What a single label is taken for; `None` for one that is asked for.
+    /// Tells what a single label is taken for; `None` for one that is asked for.
     ///
     /// Such names parse: meshes may have some from before they were refused. Whoever makes a new one asks here.
     #[must_use]
@@ -34,7 +34,7 @@ impl Misread {
         Some(Self::Address(number.into()))
     }
 
-    /// Whether a label may be made a name.
+    /// Checks that a label may be made a name.
     ///
     /// # Errors
     /// With what it is taken for.

@@ -81,7 +81,7 @@ fn find(
     }
 }
 
-/// Why there is no such workload here: no such network, on another host, or not at all.
+/// Tells why there is no such workload here: no such network, on another host, or not at all.
 fn missing(
     context: &Context,
     request: &v1::IdentityRequest,

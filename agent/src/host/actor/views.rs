@@ -56,7 +56,7 @@ impl Host {
         self.networks.send_replace(networks.collect());
     }
 
-    /// Whether control does not accept workloads of this host.
+    /// Returns true if control does not accept workloads of this host.
     pub(super) fn is_refused(&self) -> bool {
         !self.reported.borrow().refused.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What whoever attached a workload should know of its network and of its names there. Pure.
+//! Notes for whoever attached a workload, about its network and its names there. Pure.
 
 use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::Alias;
