@@ -105,7 +105,7 @@ audit: tools-audit
 		"$(CARGO)" deny check advisories
 
 ## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
-## overlay, dns or starts measures one; ROUNDS and SECONDS_EACH say how long.
+## overlay, containers, dns or starts measures one; ROUNDS and SECONDS_EACH say how long.
 bench: root tools-bench build
 	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
 
@@ -122,6 +122,7 @@ DEMO_TOOLS := ip:iproute2 nft:nftables ping:iputils-ping curl:curl tcpdump:tcpdu
 	redis-server:redis-server redis-cli:redis-tools
 BENCH_TOOLS := ip:iproute2 nft:nftables python3:python3 nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client \
 	iperf3:iperf3 sockperf:sockperf dnsperf:dnsperf dig:dnsutils dnsmasq:dnsmasq-base unbound:unbound openssl:openssl \
+	dockerd:docker.io /usr/share/doc/busybox-static:busybox-static \
 	/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 BENCH_VENV := $(TARGET)/bench-venv
 AUDIT_TOOLS := $(TARGET)/audit-tools

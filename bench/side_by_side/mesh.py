@@ -28,11 +28,11 @@ class Host:
         self.plane = self.start("control", "--listen", f"{self.underlay}:7443", log=f"control-{self.name}")
         return self
 
-    def join(self, control):
+    def join(self, control, *flags):
         token = control.say("token create").split()[-1]
         self.agent = self.start(
             "agent", "--control", f"{control.underlay}:7443", "--token", token, "--name", self.name,
-            "--underlay", self.underlay, log=f"agent-{self.name}")
+            "--underlay", self.underlay, *flags, log=f"agent-{self.name}")
         site.await_true(f"agent {self.name}", lambda: self._node_connected(control))
 
     def quit(self):

@@ -91,7 +91,8 @@ def _paths(options):
     yield Path("Sealane, with a service", near, far, right.address("far-served"), [LEADING_OUT])
 
 
-def _serve(path):
+def serve(path):
+    """Starts the servers at a path's far end."""
     site.start(["iperf3", "-s", "-p", peers.BULK_PORT], path.far, SERVER_CPU)
     site.start(["sockperf", "server", "-i", path.server, "-p", ECHO_PORT], path.far, SERVER_CPU)
     config = peers.FOLDER / f"overlay-{'-'.join(path.name.split())}.conf"
@@ -104,7 +105,8 @@ def _serve(path):
     site.await_true("sockperf", lambda: site.shell(f"ss -Hlun sport = :{ECHO_PORT}", path.far).strip())
 
 
-def _round(path, options):
+def measured(path, options):
+    """Every figure of a path, once."""
     def bulk(streams):
         before = site.machine_seconds()
         figures = load.bulk(path.near, path.server, peers.BULK_PORT, options.seconds, streams, CLIENT_CPU)
@@ -126,12 +128,12 @@ def _round(path, options):
 def measure(options):
     paths = list(_paths(options))
     for path in paths:
-        _serve(path)
+        serve(path)
     rounds = {path.name: [] for path in paths}
     for number in range(options.rounds):
         turn = number % len(paths)
         for path in paths[turn:] + paths[:turn]:
-            figures = _round(path, options)
+            figures = measured(path, options)
             rounds[path.name].append(figures)
             print(f"overlay round {number + 1}: {path.name}: {figures['gbits_1']:.1f}/{figures['gbits_4']:.1f} Gbit/s, "
                   f"{figures['packets_per_second']:.0f} packets/s, {figures['rtt_p50']:.0f} us", file=sys.stderr)

@@ -83,8 +83,24 @@ def _starts(figures):
     return _table(head, rows)
 
 
+def _containers(figures):
+    contenders = figures["contenders"]
+    spans = [("run", "`docker run`"), ("resolved", "resolved after it"), ("answered", "answers after it"), ("whole", "from typing to answer"),
+             ("killed", "`docker kill` typed to gone"), ("dead", "dead to gone")]
+    rows = [[each["name"], *(" / ".join(f"{value:.0f}" for value in each[field]) for field, _ in spans)] for each in contenders]
+    starts = _table(["p50 / p99 ms", *(title for _, title in spans)], rows)
+    bridge = contenders[0]["seconds"]
+    rows = [[each["name"], _number(each["seconds"]), _ratio(each["seconds"], bridge), f"{each['share'] * 100:.1f} %", _number(each["mib"])]
+            for each in contenders]
+    crowds = _table(["", "seconds", "to the bridge", "CPU of Sealane", "MiB a container"], rows)
+    return f"### Starts and ends\n\n{starts}\n\n### Crowds\n\n{crowds}\n\n### Paths\n\n{_overlay(figures)}"
+
+
+PARTS = {"proxy": _proxy, "overlay": _overlay, "containers": _containers, "dns": _dns, "starts": _starts}
+
+
 def part(name, figures):
-    return {"proxy": _proxy, "overlay": _overlay, "dns": _dns, "starts": _starts}[name](figures)
+    return PARTS[name](figures)
 
 
 def _versions(figures):
@@ -100,7 +116,7 @@ def _machine():
     return f"{os.cpu_count()} CPUs ({model}), Linux {os.uname().release}"
 
 
-TITLES = {"proxy": "Proxies", "overlay": "Overlays", "dns": "DNS", "starts": "Starts"}
+TITLES = {"proxy": "Proxies", "overlay": "Overlays", "containers": "Containers", "dns": "DNS", "starts": "Starts"}
 
 
 def page(figures):
@@ -118,6 +134,6 @@ run; the ratios say where we stand. Nothing else ran meanwhile.
 
 Made by `make bench` on {_machine()};
 versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay`,
-`bench/run dns` or `bench/run starts`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
+`bench/run containers`, `bench/run dns` or `bench/run starts`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
 
 """ + "\n\n".join(parts) + "\n"

@@ -1,6 +1,7 @@
 """Places to run programs in, and what running them costs."""
 
 import atexit
+import contextlib
 import os
 import pathlib
 import signal
@@ -11,13 +12,26 @@ import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LOAD_CPU, PROXY_CPU = 1, 0
+# What makes control groups makes them below this one.
+CONTROL_GROUP = "sealane-bench"
 _started = []
 
 
 def isolated(arguments):
     """Runs this program anew in namespaces of its own: what it makes there ends with it."""
     unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    return subprocess.run([*unshare, sys.executable, *arguments])
+    try:
+        return subprocess.run([*unshare, sys.executable, *arguments])
+    finally:
+        _remove_control_groups()
+
+
+def _remove_control_groups():
+    """Control groups are the machine's, and outlive the processes that made them."""
+    for hierarchy in (pathlib.Path("/sys/fs/cgroup"), *pathlib.Path("/sys/fs/cgroup").iterdir()):
+        for group, _, _ in os.walk(hierarchy / CONTROL_GROUP, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(group)
 
 
 def settle():
@@ -37,7 +51,9 @@ def shell(script, place=None, check=True):
 
 
 def inside(place, command):
-    """The command, run in the network namespace at the path `place`."""
+    """The command, run in the network namespace at the path `place`, or on the host whose files a process holds, by its number."""
+    if isinstance(place, int):
+        return ["nsenter", f"--target={place}", "--net", "--mount", "--uts", "--", *command]
     return ["nsenter", f"--net={place}", "--", *command] if place else command
 
 
