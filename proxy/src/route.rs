@@ -228,6 +228,12 @@ impl Snapshot {
         })
     }
 
+    /// Returns true if nobody at this address takes new work: who is there may be about to go.
+    pub(crate) fn is_leaving(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        self.workloads.get(&address).is_none_or(|route| route.weight.is_none())
+    }
+
     /// The IPv4 address that one of the network's is or is made from; `None` for other IPv6 addresses.
     pub(crate) fn ipv4_of(&self, address: IpAddr) -> Option<Ipv4Addr> {
         match address {

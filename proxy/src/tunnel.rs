@@ -87,6 +87,6 @@ pub(crate) use frame::DATA_SENT;
 pub use frame::ResetCode;
 pub use open::{Kind, OpenHeader};
 pub use pool::{PeerKey, TunnelPool};
-pub use settings::Settings;
+pub use settings::{Patience, Settings};
 pub use stats::{Count, TunnelStats};
 pub use stream::{RecvHalf, SendHalf, Stream};

@@ -127,6 +127,7 @@ impl Worker {
         self.targets
             .borrow_mut()
             .retain(|&destination, upstream| upstream.update(&snapshot.target(destination)));
+        self.tunnels.doubt(|peer| snapshot.is_leaving(peer.address.ip()));
         self.tunnels.retain(|peer| snapshot.has_sidecar(peer.address.ip(), &peer.expected));
         // The workload's own name may have changed.
         *self.callers.borrow_mut() = Default::default();

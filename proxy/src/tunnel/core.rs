@@ -72,6 +72,8 @@ pub(super) struct Core {
     greeting: Option<Waker>,
     /// True if no stream is opened any more.
     going: bool,
+    /// True if the peer may be about to go.
+    doubted: bool,
     dead: Option<Rc<str>>,
     /// Streams that wait for less output, in order.
     blocked: std::collections::VecDeque<StreamId>,
@@ -97,6 +99,7 @@ impl Core {
             greeted: None,
             greeting: None,
             going: false,
+            doubted: false,
             dead: None,
             blocked: std::collections::VecDeque::new(),
             growth: GROWTH,
@@ -197,6 +200,18 @@ impl Core {
     /// Asks whether the peer is there.
     pub(super) fn ping(&mut self) {
         encode::ping(&mut self.output, [0; 8]);
+    }
+
+    /// The peer may be about to go without a word, or is not.
+    pub(super) fn doubt(&mut self, doubted: bool) {
+        if std::mem::replace(&mut self.doubted, doubted) != doubted {
+            self.notify();
+        }
+    }
+
+    /// Returns true if the peer may be about to go without a word.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted
     }
 
     /// The connection died: every stream learns of it. The first reason stands.

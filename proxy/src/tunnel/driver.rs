@@ -21,6 +21,8 @@ use super::stats::TunnelStats;
 
 /// Interval at which silence, disuse and age are looked at.
 const TICK: Duration = Duration::from_secs(2);
+/// And where the peer may be about to go.
+const DOUBTED: Duration = Duration::from_millis(500);
 /// Bytes that are encrypted and written at once: whole records. From so much output on it goes out without waiting for
 /// tasks that are ready to run. More would make the allocator give pages back and fault them in again.
 const BATCH: usize = 4 * 16_384;
@@ -39,6 +41,7 @@ pub(super) struct Driver {
     born: Instant,
     expires: Option<SystemTime>,
     tick: Interval,
+    doubted: bool,
     heard: bool,
     yielded: bool,
     /// Output of the core on its way, of which `sealed` bytes are encrypted.
@@ -73,6 +76,7 @@ impl Driver {
             born: now,
             expires: expires.map(|expires| if connecting { in_good_time(expires) } else { expires }),
             tick,
+            doubted: false,
             heard: false,
             yielded: false,
             plain: Vec::new(),
@@ -118,8 +122,16 @@ impl Driver {
         let paced = self.announce(on_opened);
         read?;
         paced?;
+        let doubted = self.core.borrow().is_doubted();
+        if doubted && !std::mem::replace(&mut self.doubted, doubted) {
+            self.tick.reset_after(DOUBTED);
+        }
         if self.tick.poll_tick(cx).is_ready() {
             self.check()?;
+            self.doubted = doubted;
+            if doubted {
+                self.tick.reset_after(DOUBTED);
+            }
             // The interval must have been polled to wake us again.
             while self.tick.poll_tick(cx).is_ready() {}
         }
@@ -221,7 +233,8 @@ impl Driver {
             (self.plain, self.sealed) = (Vec::new(), 0);
         }
         let in_use = core.stream_count() > 0 || !core.is_connecting();
-        match self.liveness.check(Instant::now(), heard, in_use, &self.settings) {
+        let patience = self.settings.patience(core.is_doubted());
+        match self.liveness.check(Instant::now(), heard, (in_use, self.settings.idle_timeout), patience) {
             Verdict::Fine => {}
             Verdict::Ping => core.ping(),
             Verdict::Lost => return Err(LinkError::Silent),

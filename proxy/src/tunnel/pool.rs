@@ -145,6 +145,14 @@ impl TunnelPool {
         Ok(connecting)
     }
 
+    /// Asks often whether peers are there that are `leaving`: one that goes without a word costs those who wait for it little.
+    pub fn doubt(&self, leaving: impl Fn(&PeerKey) -> bool) {
+        for (key, peer) in &*self.0.peers.borrow() {
+            let leaving = leaving(key);
+            peer.tunnels.iter().for_each(|tunnel| tunnel.core.borrow_mut().doubt(leaving));
+        }
+    }
+
     /// Closes the tunnels to peers that `keep` does not want, when their streams have ended.
     pub fn retain(&self, keep: impl Fn(&PeerKey) -> bool) {
         self.0.peers.borrow_mut().retain(|key, peer| {

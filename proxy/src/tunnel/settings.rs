@@ -17,12 +17,28 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Connecting: a tunnel without streams is closed after this long.
     pub idle_timeout: Duration,
+    /// Bounds of a peer's silence.
+    pub patience: Patience,
+    /// Those of a peer that may be about to go.
+    pub doubted: Patience,
+    /// A tunnel takes no new streams after this long, so that keys and certificates are renewed.
+    pub max_age: Duration,
+}
+
+/// Bounds of a peer's silence.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
     /// A peer that is silent this long is asked by PING.
     pub ping_after: Duration,
     /// A peer that is silent this long after a PING is lost.
     pub lost_after: Duration,
-    /// A tunnel takes no new streams after this long, so that keys and certificates are renewed.
-    pub max_age: Duration,
+}
+
+impl Settings {
+    /// The bounds of a peer's silence, which may be `doubted`.
+    pub(super) fn patience(&self, doubted: bool) -> Patience {
+        if doubted { self.doubted } else { self.patience }
+    }
 }
 
 impl Default for Settings {
@@ -34,8 +50,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            ping_after: Duration::from_secs(3),
-            lost_after: Duration::from_secs(5),
+            patience: Patience { ping_after: Duration::from_secs(3), lost_after: Duration::from_secs(5) },
+            doubted: Patience { ping_after: Duration::from_millis(500), lost_after: Duration::from_secs(2) },
             max_age: Duration::from_secs(24 * 3600),
         }
     }
