@@ -82,7 +82,7 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Exec(exec) => Err(run::exec(exec, common)),
         Verb::Cni => plugin::cni(common.socket.clone()),
         Verb::Docker(docker) => match docker.action {
-            args::DockerAction::Install(wanted) => verb::docker::install(&wanted, common, printer),
+            args::DockerAction::Install(wanted) => verb::docker::install(&wanted, printer),
             args::DockerAction::Uninstall(wanted) => verb::docker::uninstall(&wanted, common, printer),
             args::DockerAction::Plugin(plugin) => plugin::docker(plugin.action, printer),
         },

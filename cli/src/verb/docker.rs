@@ -15,7 +15,7 @@ use crate::printer::Printer;
 use files::{AGENT, SOCKET, files};
 
 /// `sealane docker install`.
-pub(crate) fn install(wanted: &Installed, common: &Common, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn install(wanted: &Installed, printer: &Printer) -> Result<(), Failure> {
     let root = root(wanted, "docker install")?;
     let systemd = wanted.root.is_some() || has_systemd();
     for file in files(&wanted.plugin).iter().filter(|file| systemd || !file.of_systemd) {
@@ -28,22 +28,25 @@ pub(crate) fn install(wanted: &Installed, common: &Common, printer: &Printer) ->
     }
     if !systemd {
         printer.talk(&format!(
-            "There is no systemd here: start the agent with `--docker-plugin {}`, the first time before dockerd; keep holds the \
-             socket while it is away",
+            "There is no systemd here: start the agent with `--docker-plugin {}`, for whose first answer Docker waits 15 s; keep holds \
+             the socket while it is away",
             wanted.plugin.display()
         ));
         return Ok(());
     }
     systemctl(&["daemon-reload"])?;
-    if !is_known(AGENT) {
+    let runs = is(&["is-active", AGENT]);
+    if !runs && !is(&["is-enabled", AGENT]) {
         systemctl(&["enable", SOCKET])?;
+        let comes =
+            if is(&["cat", AGENT]) { "is not enabled" } else { "is not there: `make install` brings it" };
         printer.talk(&format!(
-            "enabled  {SOCKET}; there is no {AGENT} yet: `make install` brings it, then `systemctl start {SOCKET} {AGENT}`"
+            "enabled  {SOCKET}; {AGENT} {comes}. `systemctl enable --now {SOCKET} {AGENT}` starts both; an agent that is started by \
+             hand takes --docker-plugin instead"
         ));
         return Ok(());
     }
     // A socket is not made for a service that runs. No workload minds that the agent is away.
-    let runs = running(&common.run_dir.join("agent.pid"))?.is_some();
     if runs {
         systemctl(&["stop", AGENT])?;
     }
@@ -62,7 +65,7 @@ pub(crate) fn uninstall(wanted: &Installed, common: &Common, printer: &Printer) 
     let systemd = wanted.root.is_none() && has_systemd();
     let all = files(&wanted.plugin);
     let mut there = all.iter().map(|file| below(root, &file.path)).filter(|path| path.exists()).peekable();
-    if systemd && there.peek().is_some() && is_known(SOCKET) {
+    if systemd && there.peek().is_some() && is(&["cat", SOCKET]) {
         systemctl(&["disable", "--now", SOCKET])?;
         printer.talk(&format!("stopped  {SOCKET}"));
     }
@@ -80,7 +83,7 @@ pub(crate) fn uninstall(wanted: &Installed, common: &Common, printer: &Printer) 
     }
     if systemd {
         systemctl(&["daemon-reload"])?;
-        if is_known(AGENT) {
+        if is(&["cat", AGENT]) {
             systemctl(&["try-restart", AGENT])?;
         }
     }
@@ -119,9 +122,10 @@ fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-fn is_known(unit: &str) -> bool {
+/// Returns true if systemd says yes.
+fn is(words: &[&str]) -> bool {
     let mut asked = Command::new("systemctl");
-    asked.args(["cat", unit]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     asked.status().is_ok_and(|status| status.success())
 }
 

@@ -4,21 +4,6 @@ use sealane_lab::isolated;
 use sealane_tests::{LoadReport, Mesh, PATIENCE, eventually, testapp};
 
 #[test]
-fn the_quick_start_of_the_readme_works_word_by_word() {
-    if !isolated() {
-        return;
-    }
-    let mesh = Mesh::start(2);
-    let created = mesh.sealane(&["network", "create", "shop", "--subnet", "10.42.0.0/16"]);
-    let _ = created.ok();
-    let serve = ["--network", "shop", "--service", "api", "--port", "8080"];
-    let _server = mesh.site(1).run(&serve, &["/usr/bin/python3", "-m", "http.server", "8080"]);
-    mesh.await_instances("api", 1);
-    let answer = mesh.site(2).curl("http://api:8080/").ok();
-    assert!(answer.stdout.contains("Directory listing"), "{answer}");
-}
-
-#[test]
 fn requests_reach_every_instance_and_are_counted_with_both_identities_and_cannot_be_read_underway() {
     if !isolated() {
         return;

@@ -39,6 +39,7 @@ mod partition;
 mod podman;
 mod prometheus;
 mod protocols;
+mod readme;
 mod removal;
 mod resolvers;
 mod restore;
