@@ -5,14 +5,18 @@
 //! whoever made it, no connection is ever opened, and the cost does not grow with the number of sockets on the host: a
 //! dump would walk the host's whole table of listeners for every workload.
 //!
+//! A virtual machine's sockets are its own kernel's: that one is asked by connecting.
+//!
 //! Main types: [`Listening`] asks once, [`watch()`] keeps asking.
 
 mod diag;
+mod dial;
 mod idle;
 mod listening;
 mod pace;
 mod watch;
 
+pub(crate) use dial::{dial, silence};
 pub(crate) use idle::reason;
 pub use listening::{Listening, check_kernel};
 pub use watch::{Target, watch};

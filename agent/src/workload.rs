@@ -6,10 +6,12 @@
 mod admission;
 mod anchor;
 mod available;
+mod caller;
 mod cgroup;
 mod complaints;
 mod conditions;
 mod containers;
+mod early;
 mod error;
 mod freezer;
 mod ground;
@@ -57,6 +59,7 @@ use sandbox::Request;
 use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
+pub(crate) use early::Questions;
 pub(crate) use error::AttachError;
 pub(crate) use roster::Holding;
 pub(crate) use trouble::Trouble;
@@ -252,8 +255,9 @@ impl Workloads {
     /// When they cannot be written down.
     pub(crate) async fn name_anew(&self, hold: &Hold, aliases: Aliases) -> Result<(), Failure> {
         let Some(key) = self.context.roster.key_of(hold) else { return Ok(()) };
-        let named = self.context.host.name_anew(key.clone(), aliases).await.ok_or(AttachError::Ending)?;
-        if named? {
+        let named = self.context.host.name_anew(key.clone(), aliases.clone()).await;
+        self.context.roster.name_anew(&key, &aliases);
+        if named.ok_or(AttachError::Ending)?? {
             tracing::info!(workload = %key, "a workload has other names");
         }
         Ok(())
@@ -303,8 +307,7 @@ impl Workloads {
             .roster
             .key_of(hold)
             .ok_or_else(|| format!("{hold} holds no workload on this host"))?;
-        let name = WorkloadRef { name: key.workload, network: Some(key.network) };
-        self.locate(&name).await
+        self.context.roster.place(&key).await
     }
 
     /// Puts new sidecars in the place of those of `wanted`, or of all, one after another, and tells of each.
@@ -318,7 +321,7 @@ impl Workloads {
         let is_wanted = |key: &Key| {
             wanted.is_none_or(|wanted| {
                 let in_network = wanted.network.as_ref().is_none_or(|network| *network == key.network);
-                key.workload == wanted.name && in_network
+                in_network && self.context.roster.shown(key) == wanted.name
             })
         };
         let keys = self.context.sidecars.served(is_wanted);

@@ -217,6 +217,13 @@ impl Workload {
     /// The number of ports that one may offer.
     pub const MOST_PORTS: usize = 64;
 
+    /// Name that people see and say: its own, or the one that its container was given since, as a workload's name is written.
+    #[must_use]
+    pub fn shown(&self) -> WorkloadName {
+        let called = self.aliases.called().and_then(|called| called.as_str().replace('_', "-").parse().ok());
+        called.unwrap_or_else(|| self.name.clone())
+    }
+
     /// Returns true if its service may send it new work: it is ready and not drained.
     #[must_use]
     pub fn takes_work(&self) -> bool {

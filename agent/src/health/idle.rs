@@ -29,14 +29,16 @@ pub(crate) fn reason(hopper: &Hopper, ns: &NetNs, target: &Target) -> io::Result
     Ok(words(target.address, &closed, &inside))
 }
 
+/// Ports as people write them: `80, 53/udp`.
+pub(super) fn list(ports: &[&ServicePort]) -> String {
+    let each = ports.iter().map(|port| {
+        let transport = if port.protocol.transport() == Transport::Udp { "/udp" } else { "" };
+        format!("{}{transport}", port.port)
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
 fn words(address: Ipv4Addr, closed: &[&ServicePort], inside: &[&ServicePort]) -> String {
-    let list = |ports: &[&ServicePort]| {
-        let each = ports.iter().map(|port| {
-            let transport = if port.protocol.transport() == Transport::Udp { "/udp" } else { "" };
-            format!("{}{transport}", port.port)
-        });
-        each.collect::<Vec<_>>().join(", ")
-    };
     let inside = (!inside.is_empty()).then(|| {
         format!(
             "it listens on port {} at 127.0.0.1 alone, where nobody else reaches it: let it listen on 0.0.0.0 or {address}",

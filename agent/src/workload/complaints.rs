@@ -12,6 +12,7 @@ use super::plumbing::netns_path;
 use super::{Workloads, reserve, sandbox};
 use crate::health;
 use crate::sidecar::Key;
+use crate::tap;
 
 /// Sentences about what other parts than workloads see, by what they are about.
 #[derive(Debug, Default)]
@@ -108,8 +109,6 @@ impl Workloads {
         {
             return format!("not ready: {why}");
         }
-        let netns = NetNs::open(netns_path(&self.context.run_dir, &key));
-        let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
         let target = health::Target {
             address: workload.address.to_ipv4(),
             ipv6: None,
@@ -117,6 +116,11 @@ impl Workloads {
             sidecar: None,
             any_port: false,
         };
+        if self.context.roster.hold_of(&key).is_some_and(|hold| tap::device_of(&hold).is_some()) {
+            return health::silence(&target, self.context.caller(&key.network)).await;
+        }
+        let netns = NetNs::open(netns_path(&self.context.run_dir, &key));
+        let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
         let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
         looked.and_then(|reason| reason).unwrap_or_default()
     }

@@ -19,7 +19,7 @@ use crate::seat::Owner;
 use crate::sidecar::Key;
 
 /// Address at which DNS is asked in every workload, as in Docker's containers.
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// Number of loopback addresses from that on that are tried in a namespace where it is somebody else's.
 const FURTHER: u8 = 5;
 /// Interval at which it is looked at whether somebody removed a workload's resolv.conf.
@@ -76,13 +76,13 @@ impl Ground {
         let room = takes_over.then(|| names.join(&context.roster.rooms, inode, interface));
         // Another workload of the container may answer already, for all of them.
         let shared = room.is_some() && context.roster.sharing(netns, &context.run_dir).len() > keys.len();
-        let sockets =
-            match held(context, netns, dns_key(key), move || bind(owner, takes_over, shared).map(Into::into))
-            {
-                Ok(sockets) => Some(DnsSockets::try_from(sockets).map_err(|error| fail(&error))?),
-                Err(error) if owner == Owner::Other && error.kind() == io::ErrorKind::AddrInUse => None,
-                Err(error) => return Err(fail(&error)),
-            };
+        let early = context.roster.early.take(inode);
+        let make = move || early.map_or_else(|| bind(owner, takes_over, shared), Ok).map(Into::into);
+        let sockets = match held(context, netns, dns_key(key), make) {
+            Ok(sockets) => Some(DnsSockets::try_from(sockets).map_err(|error| fail(&error))?),
+            Err(error) if owner == Owner::Other && error.kind() == io::ErrorKind::AddrInUse => None,
+            Err(error) => return Err(fail(&error)),
+        };
         let bound = sockets.as_ref().and_then(|sockets| sockets.udp.local_addr().ok());
         let nameserver = match bound {
             Some(std::net::SocketAddr::V4(bound)) => *bound.ip(),

@@ -73,6 +73,8 @@ pub(super) struct Life {
     report: u64,
     /// By what its runtime tells of it, if one does.
     about: Option<String>,
+    /// True for a virtual machine, whose sockets are not seen.
+    machine: bool,
 }
 
 impl Life {
@@ -100,7 +102,13 @@ impl Life {
             registered,
             report: 1,
             about,
+            machine: false,
         }
+    }
+
+    /// The same of a virtual machine.
+    pub(super) fn of_machine(self) -> Self {
+        Self { machine: true, ..self }
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -234,7 +242,10 @@ impl Life {
             sidecar: self.local.workload.sidecar.then_some(self.context.ports),
             any_port,
         };
-        let watched = health::watch(&self.context.hopper, netns, target);
+        let watched = match self.machine {
+            true => Ok(health::dial(target, self.context.caller(&self.key.network))),
+            false => health::watch(&self.context.hopper, netns, target),
+        };
         let complain =
             |error| tracing::error!(%error, workload = %self.key, "cannot see whether a workload listens");
         let (seen, task) = watched.map_err(complain).ok()?;

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sealane_proto::types::{NetworkName, WorkloadName, WorkloadRef};
+use sealane_proto::types::{Aliases, NetworkName, WorkloadName, WorkloadRef};
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
 use super::conditions::Conditions;
+use super::early::Early;
 use super::names::Rooms;
 use super::plumbing::netns_path;
 use crate::attachment::{Attached, Hold, Progress};
@@ -30,6 +31,8 @@ pub(crate) struct Roster {
     lost: Mutex<BTreeMap<Key, Lost>>,
     /// The namespaces in which several of them answer together.
     pub(super) rooms: Rooms,
+    /// Sockets in which questions wait for somebody who answers.
+    pub(super) early: Early,
     /// Statements of runtimes about them.
     pub(crate) conditions: Conditions,
     /// Holding while seats in a namespace are given.
@@ -73,7 +76,7 @@ impl Entry {
         let in_network =
             |local: &Local| wanted.network.as_ref().is_none_or(|network| local.workload.network == *network);
         let mut own = self.attachments.iter();
-        own.any(|local| local.workload.name == wanted.name && in_network(local))
+        own.any(|local| local.workload.shown() == wanted.name && in_network(local))
     }
 
     fn owner(&self) -> Owner {
@@ -189,16 +192,42 @@ impl Roster {
     /// A sentence, when there is none on this host or more than one.
     pub(super) async fn locate(&self, wanted: &WorkloadRef, host: &str) -> Result<Attached, String> {
         let key = self.find(wanted, host)?;
+        self.place(&key).await
+    }
+
+    /// Returns the place of the workload with this key; one that is still being attached is waited for.
+    ///
+    /// # Errors
+    /// A sentence, when it is not there.
+    pub(super) async fn place(&self, key: &Key) -> Result<Attached, String> {
         let mut entries = self.entries.subscribe();
-        let ready =
-            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.attached.is_some()));
+        let ready = entries.wait_for(|entries| entries.get(key).is_none_or(|entry| entry.attached.is_some()));
         let found = match tokio::time::timeout(ATTACHING, ready).await {
-            Ok(Ok(entries)) => entries.get(&key).and_then(|entry| entry.attached.clone()),
+            Ok(Ok(entries)) => entries.get(key).and_then(|entry| entry.attached.clone()),
             Ok(Err(_)) | Err(_) => None,
         };
         found.ok_or_else(|| {
-            format!("workload {wanted} is just beginning or ending; the agent's log says what it waits for")
+            format!("workload {key} is just beginning or ending; the agent's log says what it waits for")
         })
+    }
+
+    /// Gives the workload of this key other further names.
+    pub(super) fn name_anew(&self, key: &Key, aliases: &Aliases) {
+        self.entries.send_modify(|entries| {
+            for local in entries.get_mut(key).into_iter().flat_map(|entry| &mut entry.attachments) {
+                if Key::of(&local.workload) == *key {
+                    local.workload.aliases = aliases.clone();
+                }
+            }
+        });
+    }
+
+    /// Name that people see and say of the workload with this key.
+    pub(super) fn shown(&self, key: &Key) -> WorkloadName {
+        let entries = self.entries.borrow();
+        let mut locals = entries.values().flat_map(|entry| &entry.attachments);
+        let found = locals.find(|local| Key::of(&local.workload) == *key);
+        found.map_or_else(|| key.workload.clone(), |local| local.workload.shown())
     }
 
     /// The workload of these networks that an earlier agent took in for process `pid`, once it may be entered; `None` when
@@ -293,8 +322,8 @@ impl Roster {
         match (found.next(), found.next()) {
             (Some(key), None) => Ok(key.clone()),
             (Some(one), Some(other)) => Err(format!(
-                "there are several workloads {wanted} on host {host}; hint: say which, {}.{} or {}.{}",
-                one.workload, one.network, other.workload, other.network
+                "there are several workloads {wanted} on host {host}; hint: say which, {0}.{1} or {0}.{2}",
+                wanted.name, one.network, other.network
             )),
             (None, _) => {
                 Err(format!("there is no workload {wanted} on host {host}; see `sealane workload ls`"))

@@ -179,8 +179,11 @@ impl Sandbox {
         let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
         let owner = attachments.first().map(|(local, _)| local.seat.owner()).unwrap_or_default();
         let names = Names::new(zones);
+        let machine = hold.and_then(tap::device_of);
         let life = |(place, (local, effective))| {
-            Life::new(context.clone(), local, effective, (names.clone(), place), (registered, about.clone()))
+            let named = (names.clone(), place);
+            let life = Life::new(context.clone(), local, effective, named, (registered, about.clone()));
+            if machine.is_some() { life.of_machine() } else { life }
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();
         Self {
@@ -190,7 +193,7 @@ impl Sandbox {
             owner,
             takes_over: hold.is_some_and(Hold::is_of_docker),
             ground: None,
-            machine: hold.and_then(tap::device_of),
+            machine,
             tap: None,
         }
     }

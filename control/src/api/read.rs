@@ -92,9 +92,9 @@ impl v1::read_server::Read for ReadApi {
         let lost = self.registry.lost(now);
         let workloads = networks.into_iter().flat_map(|snapshot| &snapshot.workloads);
         let drained = |node| directory.nodes.get(node).is_some_and(|record| record.drained);
-        let workloads = workloads.map(|workload| v1::WorkloadView {
-            workload: Some(v1::Workload { ready: is_ready(workload, &lost), ..workload.into() }),
-            problem: problem(workload, drained(&workload.node), seen.get(&workload.node), now),
+        let workloads = workloads.map(|workload| {
+            let problem = problem(workload, drained(&workload.node), seen.get(&workload.node), now);
+            v1::WorkloadView::of(workload, is_ready(workload, &lost), problem)
         });
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
     }

@@ -18,6 +18,15 @@ impl From<&NetworkSnapshot> for v1::NetworkView {
     }
 }
 
+impl v1::WorkloadView {
+    /// A workload by the name that people say, and what is wrong with it.
+    #[must_use]
+    pub fn of(workload: &Workload, ready: bool, problem: String) -> Self {
+        let name = workload.shown().to_string();
+        Self { workload: Some(v1::Workload { name, ready, ..workload.into() }), problem }
+    }
+}
+
 /// The instances of a service.
 #[derive(Default)]
 struct Counted {

@@ -12,9 +12,10 @@ use super::{Docker, news, plan};
 use crate::attachment::{Failure, Hold, Kind, Netns, Target};
 use crate::engine::Container;
 use crate::seat::{DeviceName, number};
+use crate::workload::Questions;
 
 /// Interval at which it is looked at whether Docker has moved the interface, at first.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(5);
 /// And when it takes long.
 const SELDOM: Duration = Duration::from_millis(500);
 /// Age from which that is so.
@@ -33,9 +34,10 @@ impl Docker {
     pub(super) fn attach(self: &Arc<Self>, id: &str, endpoint: Endpoint) {
         let (this, own) = (Arc::downgrade(self), id.to_owned());
         self.work(id, async move {
+            let mut questions = None;
             loop {
                 let Some(docker) = this.upgrade() else { return };
-                let Err(failure) = docker.attached(&own, &endpoint).await else { break };
+                let Err(failure) = docker.attached(&own, &endpoint, &mut questions).await else { break };
                 docker.workloads.complain(&endpoint.hold, Some(format!(
                     "the container at address {} of network {} is not attached, tried again all the time: {failure}",
                     endpoint.address, endpoint.network
@@ -46,13 +48,18 @@ impl Docker {
         });
     }
 
-    async fn attached(&self, id: &str, endpoint: &Endpoint) -> Result<(), Failure> {
+    async fn attached(
+        &self,
+        id: &str,
+        endpoint: &Endpoint,
+        questions: &mut Option<Questions>,
+    ) -> Result<(), Failure> {
         let (Some(hold), Some(sandbox)) = (endpoint.hold(), &endpoint.sandbox) else { return Ok(()) };
         if self.workloads.holds(&hold) {
             self.workloads.complain(&endpoint.hold, None);
             return Ok(());
         }
-        let interface = self.moved(id, sandbox, &endpoint.network).await?;
+        let interface = self.moved(id, (sandbox, &endpoint.network), questions).await?;
         let container = self.container_of(id, endpoint).await;
         let planned = plan::plan(endpoint, &container, interface, self.workloads.context().ports);
         let (spec, any_port) = planned.map_err(|error| Failure::new(Kind::Wrong, error))?;
@@ -77,11 +84,25 @@ impl Docker {
         Ok(())
     }
 
-    /// Waits until Docker has moved the interface into the container's namespace and set it up; answers its name there.
-    async fn moved(&self, id: &str, sandbox: &str, network: &NetworkName) -> Result<DeviceName, Failure> {
+    /// Waits until Docker has moved the interface into the container's namespace and set it up; answers its name there. What the
+    /// container asks meanwhile waits for our answers.
+    async fn moved(
+        &self,
+        id: &str,
+        (sandbox, network): (&str, &NetworkName),
+        questions: &mut Option<Questions>,
+    ) -> Result<DeviceName, Failure> {
         let began = Instant::now();
         loop {
             if let Ok(netns) = NetNs::open(sandbox) {
+                if questions.is_none() {
+                    // Not before its loopback device is up.
+                    let collected = self.workloads.collect_questions(&netns);
+                    *questions = collected.unwrap_or_else(|error| {
+                        tracing::debug!(%error, sandbox, "a container's questions are not collected yet");
+                        None
+                    });
+                }
                 let taken = self.overlay.taken(number(id), &netns, network).await;
                 let taken = taken.map_err(|error| Failure::new(Kind::Broken, error))?;
                 if let Some(name) = taken {

@@ -182,7 +182,10 @@ pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPla
         book.networks().filter(|(id, known)| **id != request.network_id && known.network == network);
     if let Some((id, _)) = others.next() {
         let id: String = id.chars().take(12).collect();
-        return Err(wrong(format!("network {network} is Docker's network {id} here already; use that one")));
+        return Err(wrong(format!(
+            "network {network} is Docker's network {id} here already: use that one (`docker network ls` has its name; a Compose file \
+             says `external: true` and `name:`)"
+        )));
     }
     let pool = marked.map_or_else(|| Pool::Of(network.clone()), Pool::Later);
     let internal = request.options.as_ref().and_then(|options| options.get(INTERNAL)?.as_bool());

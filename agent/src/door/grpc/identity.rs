@@ -24,7 +24,7 @@ pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Resu
     if !workload.sidecar {
         return Err(Status::failed_precondition(format!(
             "workload {} has no sidecar, so it has no certificate; start it without --no-sidecar",
-            workload.name
+            workload.shown()
         )));
     }
     let network = workload.network.clone();
@@ -36,7 +36,7 @@ pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Resu
     let known = known.ok_or_else(|| {
         Status::failed_precondition(format!(
             "workload {} waits for its certificate; see `sealane status`",
-            workload.name
+            workload.shown()
         ))
     })?;
     let identity = known.borrow().clone();
@@ -44,7 +44,7 @@ pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Resu
     let chain: Result<Vec<_>, _> = identity.chain.iter().map(describe).collect();
     let chain = chain.map_err(|error| Status::internal(error.to_string()))?;
     Ok(v1::IdentityView {
-        workload: workload.name.to_string(),
+        workload: workload.shown().to_string(),
         network: workload.network.to_string(),
         spiffe_id: identity.spiffe_id.to_string(),
         chain,
@@ -66,7 +66,7 @@ fn find(
         .flat_map(|(_, effective)| {
             let snapshot = effective.borrow().snapshot.clone();
             let own =
-                |known: &&Workload| known.node == context.node && known.name.as_str() == request.workload;
+                |known: &&Workload| known.node == context.node && known.shown().as_str() == request.workload;
             let own = snapshot.workloads.iter().find(own).cloned();
             own.map(|workload| (workload, snapshot))
         })
@@ -76,7 +76,12 @@ fn find(
         (Some(only), None) => Ok(only),
         (Some((one, _)), Some((other, _))) => Err(Status::invalid_argument(format!(
             "there are several workloads {} on host {}; hint: say which, {}.{} or {}.{}",
-            one.name, context.node, other.name, other.network, one.name, one.network
+            one.shown(),
+            context.node,
+            other.shown(),
+            other.network,
+            one.shown(),
+            one.network
         ))),
     }
 }

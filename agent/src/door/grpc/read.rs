@@ -109,7 +109,7 @@ impl Read for ReadApi {
                 refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&key).cloned()).or_else(silent);
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
-            v1::WorkloadView { workload: Some(v1::Workload { ready, ..workload.into() }), problem }
+            v1::WorkloadView::of(workload, ready, problem)
         };
         let workloads = networks.iter().flat_map(|effective| {
             let (known, view) = (effective.snapshot.workloads.iter(), &view);

@@ -57,6 +57,11 @@ fn a_container_is_found_by_what_docker_and_compose_call_it_now() {
     let _ = host.docker(&["rename", "web", "web_old"]).ok();
     answers("web_old", "before");
     eventually(PATIENCE, "the old name is nobody's", || got(&mesh, "web").is_empty().then_some(()));
+    // What people say is what it is called now, as workloads' names are written.
+    assert!(mesh.site(2).workload("web-old").is_some() && mesh.site(2).workload("web").is_none());
+    assert_eq!(host.sealane(&["exec", "web-old", "--", "echo", "entered"]).ok().stdout, "entered\n");
+    let former = host.sealane(&["exec", "web", "--", "true"]);
+    assert!(former.stderr.contains("there is no workload web on host"), "{former}");
     // A name that was left is another's to have.
     let _ = run("web", &[], "after");
     answers("web", "after");
