@@ -165,7 +165,9 @@ impl Entry {
     }
 
     fn workload(workload: &Workload) -> Self {
-        let reachable = workload.ready || workload.service.is_none();
+        // One of no service is there before it is ready; it ends without a share.
+        let begins = workload.service.is_none() && !workload.weight.is_drained();
+        let reachable = workload.ready || begins;
         Self::Workload { address: reachable.then(|| workload.address.to_ipv4()) }
     }
 

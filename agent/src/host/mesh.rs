@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, WorkloadName};
+use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, WorkloadName};
 
 use super::Outside;
 use crate::attachment::{Hold, Reservation};
@@ -210,9 +210,10 @@ impl Mesh {
 
     /// The workload gets no new calls any more.
     pub(crate) fn end(&mut self, key: &Key) {
-        self.set_ready(key, false);
-        if let Some(hosted) = self.hosted.get_mut(key) {
-            hosted.ending = true;
+        if let Some(hosted) = self.hosted.get_mut(key).filter(|hosted| !hosted.ending) {
+            // Without a share as well: one of no service is known to others before it is ready, and not any more now.
+            (hosted.ending, hosted.workload.ready, hosted.workload.weight) = (true, false, Weight::NONE);
+            self.version += 1;
         }
     }
 

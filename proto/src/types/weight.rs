@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub struct Weight(u16);
 
 impl Weight {
+    /// No share at all: drained.
+    pub const NONE: Self = Self(0);
     /// The largest.
     pub const MAX: Self = Self(1000);
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::super::zone::tests::{service, shop, snapshot, workload};
 use super::*;
 use crate::dns::Zone;
-use sealane_proto::resource::{Egress, Workload};
-use sealane_proto::types::Aliases;
+use sealane_proto::resource::{Egress, NetworkSnapshot, Workload};
+use sealane_proto::types::{Aliases, Weight};
 
 #[test]
 fn names_of_the_network_are_answered_and_others_are_not() {
@@ -159,6 +159,18 @@ fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
+}
+
+#[test]
+fn one_of_no_service_is_known_before_it_is_ready_and_not_when_it_ends() {
+    let mut shop = shop();
+    let asked = |shop: &NetworkSnapshot| {
+        let view = View { zones: vec![Arc::new(Zone::build(shop))], balanced: true };
+        summary(&view, &query("tool", Kind::A))
+    };
+    assert_eq!(asked(&shop), "NoError 10.42.0.9");
+    shop.workloads.iter_mut().for_each(|workload| workload.weight = Weight::NONE);
+    assert!(!asked(&shop).contains("10.42"), "{}", asked(&shop));
 }
 
 #[test]

@@ -124,8 +124,9 @@ fn what_lets_go_of_its_port_gets_no_other_and_keeps_its_address_until_it_is_gone
     assert_eq!(mesh.attached(&key.network).len(), 1);
     mesh.detach(&key);
     assert_eq!(mesh.attached(&key.network), []);
-    assert!(mesh.effective(&key.network).unwrap().workloads.contains(&workload));
-    assert_eq!(mesh.report().workloads, [workload]);
+    let ending = Workload { weight: Weight::NONE, ..workload };
+    assert!(mesh.effective(&key.network).unwrap().workloads.contains(&ending));
+    assert_eq!(mesh.report().workloads, [ending]);
 }
 
 #[test]
