@@ -215,6 +215,9 @@ async fn what_happens_to_the_hosts_end_of_a_link_is_told_and_mended_by_a_look() 
             host.ensure(&snapshot, Reason::Audit).await.unwrap();
             assert!(answers(&client, "192.0.2.2", 5.0), "{line}");
         }
+        // The kernel tells of the mending as well.
+        let quiet = tokio::time::timeout(Duration::from_secs(3), doubted.changed()).await;
+        assert!(quiet.is_err(), "what was mended is looked at again");
     };
     tokio::select! {
         biased;
