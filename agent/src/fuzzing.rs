@@ -20,6 +20,11 @@ pub fn dhcp(data: &[u8]) {
     crate::tap::fuzzing::asked(data);
 }
 
+/// Looks for a rule of the host that needs the tracking of tunnels.
+pub fn tracking(data: &[u8]) {
+    crate::egress::fuzzing::tracked(data);
+}
+
 /// Plans what must change in a host's iptables.
 pub fn iptables(data: &[u8]) {
     crate::egress::fuzzing::planned(data);

@@ -1,6 +1,17 @@
-//! Rules of iptables from anywhere.
+//! Rules of a host from anywhere.
+
+use serde_json::Value;
 
 use super::firewall::{plan, removal};
+use super::tracking::needed_by;
+
+/// Looks for a rule that needs the tracking of tunnels, in a ruleset as nft tells it: a chain of it.
+pub(crate) fn tracked(data: &[u8]) {
+    let Ok(rules) = serde_json::from_slice::<Value>(data) else { return };
+    if let Some(chain) = needed_by(&rules) {
+        assert!(rules["nftables"].as_array().is_some() && chain.split(' ').count() >= 3, "{chain}");
+    }
+}
 
 /// Plans by a list of rules as `iptables -S` prints it. All that the plan takes away stands in the list, and a chain in which
 /// rules of ours must stand is one of it.

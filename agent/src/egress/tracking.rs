@@ -6,7 +6,7 @@
 //! tracking, unless some rule takes "new" and not "untracked", or the other way round, or asks for anything else
 //! that conntrack keeps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -52,20 +52,22 @@ fn word(value: &Value) -> String {
 
 /// Returns true if a rule of the chain, or of those that it may lead to, tells new packets from untracked ones.
 fn tells_apart(rules: &Value, [family, table, base]: &[String; 3]) -> bool {
-    let of_table: Vec<&Value> =
-        items(rules, "rule").filter(|rule| rule["family"] == **family && rule["table"] == **table).collect();
-    let (mut seen, mut open) = (BTreeSet::new(), vec![base.clone()]);
+    let of_table = items(rules, "rule").filter(|rule| rule["family"] == **family && rule["table"] == **table);
+    let mut chains: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for rule in of_table {
+        chains.entry(word(&rule["chain"])).or_default().push(rule);
+    }
+    let (mut everywhere, mut open) = (false, vec![base.clone()]);
     while let Some(chain) = open.pop() {
-        if !seen.insert(chain.clone()) {
-            continue;
-        }
-        for rule in of_table.iter().filter(|rule| rule["chain"] == chain) {
+        // Each is looked at once.
+        for rule in chains.remove(&chain).unwrap_or_default() {
             let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
             if statements.iter().any(is_telling) {
                 return true;
             }
-            if leads_anywhere(statements) {
-                open.extend(of_table.iter().map(|rule| word(&rule["chain"])));
+            if !everywhere && leads_anywhere(statements) {
+                everywhere = true;
+                open.extend(chains.keys().cloned());
             }
             open.extend(statements.iter().flat_map(targets));
         }
