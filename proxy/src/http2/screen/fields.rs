@@ -15,6 +15,10 @@ const TABLE: usize = 4096;
 /// Size of an entry beside its octets.
 const OVERHEAD: usize = 32;
 
+/// Number of changes of the table's size that a block may begin with (RFC 7541, section 4.2). Thousands of them would say nothing,
+/// and take their time.
+const RESIZES: usize = 2;
+
 /// A field that crate h2 takes for a stream error wherever it stands (RFC 9113, section 8.2.2).
 const FORBIDDEN: &[u8] = b"te";
 
@@ -50,7 +54,8 @@ struct Entry {
 /// Step of a block on the table.
 #[derive(Debug)]
 enum Step {
-    Resize(Range<usize>),
+    /// Range in the block, and the size from then on.
+    Resize(Range<usize>, usize),
     Insert {
         /// Ranges in the block of the whole step and of its name.
         whole: Range<usize>,
@@ -91,6 +96,7 @@ impl Fields {
         self.steps.clear();
         let mut reader = Reader::new(block);
         let mut found = Found { sound: true, size: 0 };
+        let mut resizes = 0;
         while let Some(first) = reader.peek() {
             let (sound, size) = match first {
                 0x80.. => self.indexed(&mut reader)?,
@@ -99,8 +105,9 @@ impl Fields {
                     let start = reader.at();
                     self.limit = reader.integer(5)?;
                     self.evict(0);
-                    self.steps.push(Step::Resize(start..reader.at()));
-                    (true, 0)
+                    self.resize(start..reader.at());
+                    resizes += 1;
+                    (resizes <= RESIZES, 0)
                 }
                 _ => self.literal(&mut reader, 4)?,
             };
@@ -110,13 +117,22 @@ impl Fields {
         Some(found)
     }
 
+    /// Remembers that the table has another size. Of many in a row the smallest and the last matter.
+    fn resize(&mut self, range: Range<usize>) {
+        if let [.., Step::Resize(_, first), Step::Resize(_, second)] = &self.steps[..] {
+            let needless = if second <= first { self.steps.len() - 2 } else { self.steps.len() - 1 };
+            self.steps.remove(needless);
+        }
+        self.steps.push(Step::Resize(range, self.limit));
+    }
+
     /// A block that leaves the table of its decoder as the one that was just read would, and whose message is
     /// malformed and nothing worse.
     pub(super) fn condemned(&self, block: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         for step in &self.steps {
             match step {
-                Step::Resize(range) => out.extend_from_slice(&block[range.clone()]),
+                Step::Resize(range, _) => out.extend_from_slice(&block[range.clone()]),
                 Step::Insert { fits: false, .. } => insert_forbidden(&mut out, TABLE),
                 Step::Insert { whole, entry, .. } if entry.sound => {
                     out.extend_from_slice(&block[whole.clone()]);

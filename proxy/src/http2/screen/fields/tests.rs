@@ -49,6 +49,31 @@ fn an_entry_that_was_unsound_is_so_whenever_it_is_referred_to_and_its_name_is_no
 }
 
 #[test]
+fn a_block_that_changes_the_tables_size_again_and_again_is_condemned_in_a_few_bytes() {
+    let mut block = Vec::new();
+    for size in (0..4000).rev().chain([100, 7, 3000]) {
+        integer(&mut block, 0x20, 5, size);
+    }
+    let length = block.len();
+    block.push(0x88);
+    let (mut fields, mut peer) = (Fields::new(), Fields::new());
+    for fields in [&mut fields, &mut peer] {
+        fields.read(&literal(0x40, b"x-name", b"value")).unwrap();
+    }
+    assert!(!fields.read(&block).unwrap().sound);
+    let condemned = fields.condemned(&block);
+    assert!(condemned.len() < 20, "{} of {length} bytes", condemned.len());
+    peer.read(&condemned).unwrap();
+    assert_eq!((peer.table.len(), peer.limit), (0, 3000));
+    assert_eq!((fields.table.len(), fields.limit), (0, 3000));
+    let mut twice = Vec::new();
+    integer(&mut twice, 0x20, 5, 0);
+    integer(&mut twice, 0x20, 5, 4096);
+    twice.push(0x88);
+    assert!(Fields::new().read(&twice).unwrap().sound);
+}
+
+#[test]
 fn what_cannot_be_read_is_said() {
     for block in
         [&[0x80_u8][..], &[0x80 | 62], &[0x40], &[0x40, 5, b'a'], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]
