@@ -102,7 +102,7 @@ fn missing(
         return format!("host {host} is in no network {network}; see `sealane network ls`");
     }
     let elsewhere = wanted.find_map(|snapshot| {
-        let known = snapshot.workloads.iter().find(|known| known.name.as_str() == workload)?;
+        let known = snapshot.workloads.iter().find(|known| known.shown().as_str() == workload)?;
         Some(known.node.clone())
     });
     let within = if network.is_empty() { String::new() } else { format!(" in network {network}") };
