@@ -15,9 +15,10 @@ use sealane_proto::identity::Principal;
 use tokio::net::TcpStream;
 
 use crate::dial::{self, FirstWord, IdleKey};
-use crate::leg::{self, refuse};
+use crate::leg;
 use crate::listen::{self, Accepted};
 use crate::policy::{self, Denial};
+use crate::refusal::refuse;
 use crate::route;
 use crate::tcp::{self, Tap};
 use crate::telemetry::{Carried, Traffic};

@@ -14,12 +14,13 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
+use crate::refusal::refuse;
 use crate::tunnel::{RecvHalf, ResetCode, SendHalf, Stream, StreamError};
 use tcp::TcpInput;
 
 pub(crate) use pipe::{Pipe, Story};
 pub(crate) use tape::Tape;
-pub(crate) use tcp::{refuse, write_all};
+pub(crate) use tcp::write_all;
 
 /// The reason, for metrics, of what the called side's rules forbid.
 pub(crate) const DENIED: &str = "denied";

@@ -26,6 +26,7 @@ mod memory;
 mod message;
 mod outbound;
 mod policy;
+mod refusal;
 mod rest;
 mod route;
 mod tcp;

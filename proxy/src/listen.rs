@@ -12,7 +12,7 @@ use sealane_base::drain::Draining;
 use sealane_base::task;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::leg::refuse;
+use crate::refusal::refuse;
 use crate::worker::{Bound, Usage, Worker};
 
 /// The listeners of a sidecar.

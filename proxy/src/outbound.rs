@@ -18,8 +18,9 @@ use sealane_proto::types::Protocol;
 use tokio::time::Instant;
 
 use crate::detect::{self, Verdict};
-use crate::leg::{self, Input, LegError, Output, refuse};
+use crate::leg::{self, Input, LegError, Output};
 use crate::listen::{self, Accepted};
+use crate::refusal::refuse;
 use crate::tunnel::ResetCode;
 use crate::upstream::Upstream;
 use crate::worker::{Resolved, Worker};

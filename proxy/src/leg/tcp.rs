@@ -6,7 +6,6 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use rustix::net::{SendFlags, send};
@@ -62,12 +61,6 @@ impl TcpInput {
     pub(super) fn is_silent(&self) -> bool {
         self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
     }
-}
-
-/// Closing the stream from now on sends RST instead of FIN (SO_LINGER 0).
-pub(crate) fn refuse(stream: &TcpStream) {
-    // A socket that cannot be told so is closed either way.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Sends FIN.

@@ -22,7 +22,7 @@ use super::settings::Settings;
 use super::share::Shares;
 use super::stats::TunnelStats;
 use super::stream::Stream;
-use crate::leg::refuse;
+use crate::refusal::refuse;
 use crate::tls::{TlsError, TlsSource, leaf_expiry};
 
 /// A stream that a peer opened.
