@@ -125,7 +125,7 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
 
 /// Builds the view of askers at the gateway, who may have no sidecar: services answer with their instances.
 fn view(effective: &Effective) -> View {
-    View { zones: vec![effective.zone.clone()], balanced: false }
+    View { zones: vec![effective.zone.clone()], own: Vec::new(), balanced: false }
 }
 
 fn sockets(context: &Context, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {

@@ -10,7 +10,7 @@ use sealane_proto::wire::v1;
 static VIEW: LazyLock<View> = LazyLock::new(|| {
     let snapshot = NetworkSnapshot::try_from(state());
     let zones = snapshot.iter().map(|snapshot| Arc::new(Zone::build(snapshot))).collect();
-    View { zones, balanced: false }
+    View { zones, own: Vec::new(), balanced: false }
 });
 
 /// The largest answer in a datagram, and to those who do not say what they take.

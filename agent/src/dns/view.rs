@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use sealane_proto::types::WorkloadName;
+
 use super::message::QueryName;
 use super::reverse;
 use super::targets::{Ports, Wanted};
@@ -16,6 +18,8 @@ const MAX_LABELS: usize = 5;
 pub struct View {
     /// The zones of its networks; the first that knows a bare name answers.
     pub zones: Vec<Arc<Zone>>,
+    /// The workloads that ask, whose groups have names of two labels.
+    pub own: Vec<WorkloadName>,
     /// True if service addresses lead somewhere in its namespace, by the kernel or a sidecar.
     pub balanced: bool,
 }
@@ -84,12 +88,18 @@ impl View {
                         bare(last).filter(|(_, entry)| first == b"tasks" && entry.is_service())?;
                     Some(found(zone, entry, instances))
                 };
+                // Whoever could name a group could take the names of the world from everybody else.
                 let grouped = || {
-                    let mut known = self.zones.iter();
-                    known.find_map(|zone| Some(found(zone, zone.find_in_group(first, last)?, wanted)))
+                    let mut own = self.zones.iter().filter(|zone| zone.are_in_group(&self.own, last));
+                    own.find_map(|zone| Some(found(zone, zone.find_in_group(first, last)?, wanted)))
                 };
                 let full = full.filter(|found| !matches!(found, Found::Missing));
                 full.or_else(tasks).or_else(grouped).or(zone.map(|_| Found::Missing))
+            }
+            [first, group, _] => {
+                let zone = zone?;
+                let entry = zone.find_in_group(first, group);
+                Some(entry.map_or(Found::Missing, |entry| found(zone, entry, wanted)))
             }
             _ => zone.map(|_| Found::Missing),
         }

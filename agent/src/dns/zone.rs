@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::slice;
 
 use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
-use sealane_proto::types::{Alias, ExternalAddr, NetworkName, Port, Subnet, Subnet6};
+use sealane_proto::types::{Alias, ExternalAddr, NetworkName, Port, Subnet, Subnet6, WorkloadName};
 
 use super::targets::{Offer, Targets, Wanted};
 
@@ -19,7 +19,8 @@ pub struct Zone {
     pub(super) subnet6: Option<Subnet6>,
     /// By label, or by label and group.
     names: HashMap<Box<[u8]>, Entry>,
-    has_groups: bool,
+    /// The groups of workloads that have one.
+    groups: HashMap<WorkloadName, Alias>,
     /// Wire-format names by address.
     pointers: HashMap<Ipv4Addr, Box<[u8]>>,
 }
@@ -120,9 +121,10 @@ impl Zone {
             }
         }
         let Network { subnet, subnet6, egress, .. } = snapshot.network;
-        let has_groups = snapshot.workloads.iter().any(|workload| workload.aliases.group().is_some());
+        let grouped = |workload: &Workload| Some((workload.name.clone(), workload.aliases.group()?.clone()));
+        let groups = snapshot.workloads.iter().filter_map(grouped).collect();
         let (network, closed) = (network.clone(), egress.is_denied());
-        Self { network, closed, subnet, subnet6, names, has_groups, pointers }
+        Self { network, closed, subnet, subnet6, names, groups, pointers }
     }
 
     pub(super) fn find(&self, label: &[u8]) -> Option<&Entry> {
@@ -131,7 +133,16 @@ impl Zone {
 
     /// Whoever has the name `label` in the group `group`.
     pub(super) fn find_in_group(&self, label: &[u8], group: &[u8]) -> Option<&Entry> {
-        self.has_groups.then(|| self.names.get(&grouped_key(label, group)))?
+        if self.groups.is_empty() {
+            return None;
+        }
+        self.names.get(&grouped_key(label, group))
+    }
+
+    /// Returns true if one of these workloads is in the group.
+    pub(super) fn are_in_group(&self, workloads: &[WorkloadName], group: &[u8]) -> bool {
+        let mut groups = workloads.iter().filter_map(|workload| self.groups.get(workload));
+        groups.any(|own| own.as_str().as_bytes() == group)
     }
 
     /// Extends these addresses to both families.

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use sealane_proto::types::WorkloadName;
+
 use crate::dns::{View, Zone};
 
 /// The view, made anew whenever one of its networks changes.
 #[derive(Debug)]
 pub(super) struct Names {
     view: Arc<ArcSwap<View>>,
+    own: Vec<WorkloadName>,
     zones: Mutex<Vec<Arc<Zone>>>,
     room: OnceLock<Membership>,
 }
@@ -22,10 +25,13 @@ pub(super) struct Names {
 pub(super) struct Room {
     view: Arc<ArcSwap<View>>,
     /// The zones of each workload, by the name of its interface.
-    zones: Mutex<BTreeMap<String, Vec<Arc<Zone>>>>,
+    zones: Mutex<BTreeMap<String, Share>>,
     /// Told when the one that answered has left.
     free: Notify,
 }
+
+/// The part of a workload: its names, and the zones that it brings.
+type Share = (Vec<WorkloadName>, Vec<Arc<Zone>>);
 
 #[derive(Debug)]
 struct Membership {
@@ -41,15 +47,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn view(zones: Vec<Arc<Zone>>) -> View {
-    View { zones, balanced: true }
+fn view(own: Vec<WorkloadName>, zones: Vec<Arc<Zone>>) -> View {
+    View { zones, own, balanced: true }
+}
+
+fn view_of_all(workloads: &BTreeMap<String, Share>) -> View {
+    let zones = workloads.values().flat_map(|(_, zones)| zones).cloned().collect();
+    view(workloads.values().flat_map(|(own, _)| own).cloned().collect(), zones)
 }
 
 impl Names {
-    /// The names of these networks.
-    pub(super) fn new(zones: Vec<Arc<Zone>>) -> Arc<Self> {
-        let view = Arc::new(ArcSwap::from_pointee(view(zones.clone())));
-        Arc::new(Self { view, zones: Mutex::new(zones), room: OnceLock::new() })
+    /// The names of these networks, as the workload of these names asks for them.
+    pub(super) fn new(own: Vec<WorkloadName>, zones: Vec<Arc<Zone>>) -> Arc<Self> {
+        let view = Arc::new(ArcSwap::from_pointee(view(own.clone(), zones.clone())));
+        Arc::new(Self { view, own, zones: Mutex::new(zones), room: OnceLock::new() })
     }
 
     /// Returns the view that is served.
@@ -63,9 +74,9 @@ impl Names {
         if let Some(known) = zones.get_mut(place) {
             *known = zone;
         }
-        self.view.store(Arc::new(view(zones.clone())));
+        self.view.store(Arc::new(view(self.own.clone(), zones.clone())));
         if let Some(Membership { room, place }) = self.room.get() {
-            room.put(place, zones.clone());
+            room.put(place, &self.own, zones.clone());
         }
     }
 
@@ -73,7 +84,7 @@ impl Names {
     pub(super) fn join(&self, rooms: &Rooms, inode: u64, interface: &str) -> Arc<Room> {
         let join = || Membership { room: rooms.of(inode), place: interface.to_owned() };
         let Membership { room, place } = self.room.get_or_init(join);
-        room.put(place, lock(&self.zones).clone());
+        room.put(place, &self.own, lock(&self.zones).clone());
         room.clone()
     }
 
@@ -93,16 +104,16 @@ impl Names {
 }
 
 impl Room {
-    fn put(&self, place: &str, own: Vec<Arc<Zone>>) {
+    fn put(&self, place: &str, own: &[WorkloadName], its: Vec<Arc<Zone>>) {
         let mut zones = lock(&self.zones);
-        zones.insert(place.to_owned(), own);
-        self.view.store(Arc::new(view(zones.values().flatten().cloned().collect())));
+        zones.insert(place.to_owned(), (own.to_vec(), its));
+        self.view.store(Arc::new(view_of_all(&zones)));
     }
 
     fn take(&self, place: &str) {
         let mut zones = lock(&self.zones);
         zones.remove(place);
-        self.view.store(Arc::new(view(zones.values().flatten().cloned().collect())));
+        self.view.store(Arc::new(view_of_all(&zones)));
     }
 
     /// Returns true if nobody is in it.
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn workloads_of_a_namespace_answer_together_in_the_order_of_their_interfaces() {
         let rooms = Rooms::default();
-        let [first, second, other] = [(); 3].map(|()| Names::new(vec![zone()]));
+        let [first, second, other] = [(); 3].map(|()| Names::new(Vec::new(), vec![zone()]));
         let room = second.join(&rooms, 7, "eth1");
         let _ = (first.join(&rooms, 7, "eth0"), other.join(&rooms, 8, "eth0"));
         assert!(Arc::ptr_eq(&first.view(), &second.view()) && !Arc::ptr_eq(&first.view(), &other.view()));

@@ -61,7 +61,7 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("", Kind::NS, "forward"),
         ("api", Kind::AXFR, "Refused"),
     ];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: true };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
@@ -77,6 +77,7 @@ fn a_network_that_lets_nothing_out_asks_nobody() {
     let (closed, open) = (zone(Egress::Deny), zone(Egress::Allow));
     let view = |zones: &[&Arc<Zone>]| View {
         zones: zones.iter().map(|&zone| zone.clone()).collect(),
+        own: vec![],
         balanced: true,
     };
     for name in ["example.com", "secret.evil.example", "tasks.com", "1.2.0.192.in-addr.arpa", ""] {
@@ -128,7 +129,7 @@ fn instances_and_ports_of_services_have_names() {
         ("50.2.0.192.in-addr.arpa", Kind::PTR, "forward"),
         ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
     ];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: true };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
@@ -145,7 +146,7 @@ fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
         let workload = shop.workloads.iter_mut().find(|workload| workload.name.as_str() == name).unwrap();
         workload.aliases = Aliases::parse(aliases).unwrap();
     }
-    let view = View { zones: vec![Arc::new(Zone::build(&shop))], balanced: true };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop))], own: vec![], balanced: true };
     let table = [
         ("backend", Kind::A, "NoError 10.42.0.2 10.42.0.9"),
         ("Demo_Tool_1.shop", Kind::A, "NoError 10.42.0.9"),
@@ -165,7 +166,7 @@ fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
 fn one_of_no_service_is_known_before_it_is_ready_and_not_when_it_ends() {
     let mut shop = shop();
     let asked = |shop: &NetworkSnapshot| {
-        let view = View { zones: vec![Arc::new(Zone::build(shop))], balanced: true };
+        let view = View { zones: vec![Arc::new(Zone::build(shop))], own: vec![], balanced: true };
         summary(&view, &query("tool", Kind::A))
     };
     assert_eq!(asked(&shop), "NoError 10.42.0.9");
@@ -185,15 +186,20 @@ fn one_that_was_renamed_answers_to_its_new_name_and_those_of_a_group_within_it()
         workload.aliases =
             Aliases::parse(aliases).unwrap().with_called(alias(called)).with_group(alias(group));
     }
-    let view = View { zones: vec![Arc::new(Zone::build(&shop))], balanced: true };
+    let own = vec!["tool".parse().unwrap()];
+    let view = View { zones: vec![Arc::new(Zone::build(&shop))], own, balanced: true };
     let table = [
         ("tool2", Kind::A, "NoError 10.42.0.9"),
         ("tool", Kind::A, "NXDomain SOA . 2"),
         ("9.0.42.10.in-addr.arpa", Kind::PTR, "NoError tool2.shop."),
         ("backend", Kind::A, "NoError 10.42.0.2 10.42.0.9"),
         ("backend.demo", Kind::A, "NoError 10.42.0.9"),
-        ("Backend.Other", Kind::A, "NoError 10.42.0.2"),
+        ("Backend.Demo.Shop", Kind::A, "NoError 10.42.0.9"),
         ("backend.third", Kind::A, "forward"),
+        ("backend.third.shop", Kind::A, "NXDomain SOA shop. 2"),
+        // Other groups' names are below the network's alone: whoever named one would take names of the world.
+        ("backend.other", Kind::A, "forward"),
+        ("Backend.Other.Shop", Kind::A, "NoError 10.42.0.2"),
     ];
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
@@ -204,7 +210,7 @@ fn one_that_was_renamed_answers_to_its_new_name_and_those_of_a_group_within_it()
 fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
     let mut snapshot = shop();
     snapshot.network.subnet6 = Some("fd42:0:0:7::/64".parse().unwrap());
-    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], balanced: true };
+    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: true };
     let api = "1.0.f.f.a.2.a.0.0.0.0.0.0.0.0.0.7.0.0.0.0.0.0.0.0.0.0.0.2.4.d.f.ip6.arpa";
     let table = [
         ("api", Kind::AAAA, "NoError fd42::7:0:0:a2a:2 fd42::7:0:0:a2a:3"),
@@ -235,7 +241,7 @@ fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
 
 #[test]
 fn where_service_addresses_lead_nowhere_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: false };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
     let query = query("api", Kind::A);
     let answers = [0, 1, 2].map(|seed| addresses(&view, &query, Transport::Udp, seed));
     assert_eq!(answers[0], ["10.42.0.2", "10.42.0.3"]);
@@ -250,7 +256,7 @@ fn what_does_not_fit_into_a_datagram_is_told_over_tcp() {
         .map(|workload| Workload { ports: vec!["80".parse().unwrap()], ..workload })
         .collect();
     let snapshot = snapshot(vec![service("big", 9, "80")], ready);
-    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], balanced: false };
+    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: false };
     for (name, kind, size, transport, limit, count) in [
         ("tasks.big", Kind::A, None, Transport::Udp, 512, 30),
         ("tasks.big", Kind::A, Some(0), Transport::Udp, 512, 29),
@@ -282,7 +288,7 @@ fn the_first_network_that_can_be_reached_answers_a_bare_name() {
     let mut other = snapshot(vec![service("db", 7, "80")], vec![workload("db-9", [3, 1], Some("db"), true)]);
     other.network.name = "other".parse().unwrap();
     let zones = vec![Arc::new(Zone::build(&shop())), Arc::new(Zone::build(&other))];
-    let view = View { zones, balanced: true };
+    let view = View { zones, own: vec![], balanced: true };
     for (name, expected) in [
         ("api", "NoError 10.42.255.1"),
         ("db", "NoError 10.42.255.7"),
@@ -307,7 +313,7 @@ fn what_is_called_like_a_service_of_another_network_does_not_take_its_name() {
             if turned {
                 zones.reverse();
             }
-            let view = View { zones, balanced: true };
+            let view = View { zones, own: vec![], balanced: true };
             for (name, expected) in [
                 ("api", "NoError 10.42.255.1"),
                 ("db", "NoError SOA db. 2"),
@@ -415,7 +421,7 @@ proptest! {
 }
 
 fn check_any(bytes: &[u8]) {
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], balanced: false };
+    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
     for transport in [Transport::Udp, Transport::Tcp] {
         let mut out = Vec::new();
         if let Outcome::Answered { .. } = answer(&view, bytes, transport, 1, &mut out) {

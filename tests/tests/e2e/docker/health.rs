@@ -81,7 +81,9 @@ fn a_container_is_found_by_what_docker_and_compose_call_it_now() {
     let _ = run("demo-cache-1", &cache.iter().map(String::as_str).collect::<Vec<_>>(), "cache");
     // A service of the ports that it exposes, of which it listens on one.
     mesh.await_instances("db", 1);
-    for (name, word) in [("db", "db"), ("db.demo", "db"), ("cache", "cache"), ("cache.demo", "cache")] {
+    for (name, word) in
+        [("db", "db"), ("db.demo.shop", "db"), ("cache", "cache"), ("cache.demo.shop", "cache")]
+    {
         answers(name, word);
     }
 }
