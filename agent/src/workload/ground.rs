@@ -272,7 +272,12 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 /// the list first for a name without a dot, and the host's domains shall neither be asked for the names of services
 /// nor answer for them.
 fn resolv(host: &str, nameserver: Ipv4Addr, networks: &[&NetworkName]) -> String {
-    let mut domains: Vec<&str> = networks.iter().map(|network| network.as_str()).collect();
+    // In several networks, the bare name is asked for first: its answer ranks the names of all of them, which a search would
+    // go through one by one.
+    let (mut domains, options): (Vec<&str>, &str) = match networks {
+        [network] => (vec![network.as_str()], ""),
+        _ => (Vec::new(), "options ndots:0\n"),
+    };
     // Of several lines, the last one counts.
     let list = host.lines().rev().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -283,7 +288,10 @@ fn resolv(host: &str, nameserver: Ipv4Addr, networks: &[&NetworkName]) -> String
             domains.push(domain);
         }
     }
-    format!("nameserver {nameserver}\nsearch {}\n", domains.join(" "))
+    if domains.is_empty() {
+        domains.push(".");
+    }
+    format!("nameserver {nameserver}\nsearch {}\n{options}", domains.join(" "))
 }
 
 #[cfg(test)]
@@ -300,6 +308,15 @@ mod tests {
         ];
         for (host, expected) in table {
             assert_eq!(resolv(host, RESOLVER, &[&shop]), format!("nameserver 127.0.0.11\n{expected}\n"));
+        }
+    }
+
+    #[test]
+    fn in_several_networks_a_bare_name_is_asked_for_before_any_domain_is_searched() {
+        let (shop, lab) = ("shop".parse().unwrap(), "lab".parse().unwrap());
+        for (host, expected) in [("", "search ."), ("search a.example", "search a.example")] {
+            let expected = format!("nameserver 127.0.0.11\n{expected}\noptions ndots:0\n");
+            assert_eq!(resolv(host, RESOLVER, &[&shop, &lab]), expected);
         }
     }
 }
