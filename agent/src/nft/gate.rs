@@ -29,8 +29,23 @@ const ORIGIN: &str = "origin";
 const HOOKS: [(&str, u32); 2] = [("input", 1), ("forward", 2)];
 /// Priority of `raw`: before conntrack and every usual table.
 const PRIORITY: i32 = -300;
-/// Devices behind which containers and virtual machines are, or the underlay itself.
-const VIRTUAL: [&str; 3] = ["bridge", "veth", "tun"];
+/// Kinds of devices behind which containers, virtual machines and other overlays are, or the underlay itself; not those of a
+/// second way to the network beneath (bond, team, vlan).
+const VIRTUAL: [&str; 13] = [
+    "bridge",
+    "veth",
+    "tun",
+    "netkit",
+    "vxlan",
+    "geneve",
+    "wireguard",
+    "gretap",
+    "gre",
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "ipvlan",
+];
 /// Sets of permitted senders by network: the VNI with the reserved byte behind it, then the address.
 const SETS: [(Family, &str); 2] = [(Family::V4, "carriers"), (Family::V6, "carriers6")];
 /// nft's number for the type of the first part of those keys: `mark`, four bytes.
