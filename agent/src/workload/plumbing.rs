@@ -79,22 +79,22 @@ pub(super) async fn plumb(
     Ok(Plumbed { netns, listeners, services })
 }
 
-/// Makes the interface, or finds it: the last thing, by which the workload is reached.
+/// Makes the interface, or finds it: the last thing, by which the workload is reached. Answers why the network cannot be set up
+/// now, if it cannot.
 pub(super) async fn connect(
     context: &Context,
     network: &Network,
     local: &Local,
     netns: &NetNs,
-) -> Result<(), AttachError> {
-    let made = context.overlay.ensure_workload(network, local, netns).await;
-    made.map(drop).map_err(|error| {
-        let taken = matches!(error, OverlayError::InterfaceTaken { .. });
-        if taken {
-            AttachError::Namespace(error.to_string())
-        } else {
-            AttachError::setup(&Key::of(&local.workload), error)
+) -> Result<Option<String>, AttachError> {
+    match context.overlay.ensure_workload(network, local, netns).await {
+        Ok(_) => Ok(None),
+        Err(error @ (OverlayError::Underlay(_) | OverlayError::VniTaken { .. })) => {
+            Ok(Some(error.to_string()))
         }
-    })
+        Err(error @ OverlayError::InterfaceTaken { .. }) => Err(AttachError::Namespace(error.to_string())),
+        Err(error) => Err(AttachError::setup(&Key::of(&local.workload), error)),
+    }
 }
 
 /// Removes everything: the link first, then rules and sockets. What is gone already is no error.

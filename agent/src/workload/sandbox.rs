@@ -178,7 +178,8 @@ impl Sandbox {
     ) -> Self {
         let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
         let owner = attachments.first().map(|(local, _)| local.seat.owner()).unwrap_or_default();
-        let names = Names::new(zones);
+        let own = attachments.iter().map(|(local, _)| local.workload.name.clone()).collect();
+        let names = Names::new(own, zones);
         let machine = hold.and_then(tap::device_of);
         let life = |(place, (local, effective))| {
             let named = (names.clone(), place);
@@ -213,7 +214,7 @@ impl Sandbox {
         if own {
             self.lives.iter_mut().for_each(|life| life.start_sidecar_in(&netns));
         }
-        try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns))).await?;
+        try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns, progress))).await?;
         self.lay_ground(&netns)?;
         self.lay_tap(&netns).await?;
         try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)

@@ -52,11 +52,26 @@ impl Life {
         self.context.host.applied(self.key.clone(), DataPlane::Rules, None).await;
     }
 
-    /// Makes what stands in the kernel.
-    pub(in crate::workload) async fn plumb(&mut self, netns: &NetNs) -> Result<(), AttachError> {
-        let effective = self.effective.borrow_and_update().clone();
-        self.prepare(&effective, netns).await?;
-        plumbing::connect(&self.context, &effective.snapshot.network, &self.local, netns).await
+    /// Makes what stands in the kernel. A host that cannot set the network up now, which it may not know yet, is waited for.
+    pub(in crate::workload) async fn plumb(
+        &mut self,
+        netns: &NetNs,
+        progress: &Progress,
+    ) -> Result<(), AttachError> {
+        let mut told = None;
+        loop {
+            let effective = self.effective.borrow_and_update().clone();
+            self.prepare(&effective, netns).await?;
+            let network = &effective.snapshot.network;
+            let hindrance = plumbing::connect(&self.context, network, &self.local, netns).await?;
+            let Some(why) = hindrance else { return Ok(()) };
+            if told.as_ref() != Some(&why) {
+                let what = format!("network {}, which this host cannot set up now: {why}", network.name);
+                progress.waiting(what).await;
+                told = Some(why);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Finds what stood in the kernel, or makes it again. While the network cannot be set up, the interface is left to the pass
@@ -64,10 +79,11 @@ impl Life {
     pub(in crate::workload) async fn plumb_again(&mut self, netns: &NetNs) -> Result<(), AttachError> {
         let effective = self.effective.borrow_and_update().clone();
         self.prepare(&effective, netns).await?;
-        match &effective.hindrance {
-            Some(_) => Ok(()),
-            None => plumbing::connect(&self.context, &effective.snapshot.network, &self.local, netns).await,
+        if effective.hindrance.is_none() {
+            let network = &effective.snapshot.network;
+            plumbing::connect(&self.context, network, &self.local, netns).await?;
         }
+        Ok(())
     }
 
     async fn prepare(&mut self, effective: &Effective, netns: &NetNs) -> Result<(), AttachError> {
