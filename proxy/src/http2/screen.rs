@@ -73,6 +73,7 @@ impl Screen {
             let Some(bytes) = ready!(self.pipe.poll_bytes(cx))? else { return Poll::Ready(Ok(false)) };
             let story = self.pipe.story();
             self.frames.handle(bytes, |stream, cause| story.condemn(stream, cause));
+            self.turn.take(self.frames.take_dropped(), 0);
         }
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Frames {
     held: BytesMut,
     /// Bytes that may pass, with the number of frames in them.
     passed: VecDeque<(Bytes, usize)>,
+    /// Number of frames that were left out.
+    dropped: usize,
     /// True if it cannot be followed any more, and passes as it is.
     lost: bool,
 }
@@ -97,6 +99,7 @@ impl Frames {
             skip,
             held: BytesMut::new(),
             passed: VecDeque::new(),
+            dropped: 0,
             lost: false,
         }
     }
@@ -144,7 +147,8 @@ impl Frames {
             }
             let whole = HEAD + head.length;
             if whole == HEAD && head.kind == DATA && head.flags & END_STREAM == 0 && self.judges() {
-                // It says nothing.
+                // It says nothing, and takes its time.
+                self.dropped += 1;
                 self.put(bytes.split_to(at), frames);
                 bytes.advance(HEAD);
                 (at, frames) = (0, 0);
@@ -159,6 +163,11 @@ impl Frames {
         }
         self.put(bytes.split_to(at), frames);
         self.held.extend_from_slice(&bytes);
+    }
+
+    /// Returns the number of frames that were left out since the last time.
+    pub(super) fn take_dropped(&mut self) -> usize {
+        std::mem::take(&mut self.dropped)
     }
 
     fn put(&mut self, bytes: Bytes, frames: usize) {

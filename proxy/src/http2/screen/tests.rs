@@ -135,6 +135,15 @@ fn what_another_sidecar_says_is_only_counted() {
     assert!(pieces.len() >= 1001 / 64);
 }
 
+#[test]
+fn frames_that_are_left_out_take_their_part_of_a_turn() {
+    let mut frames = Frames::new(Peer::Application, 1 << 16);
+    let said = [frame(0, 0, 1, &[]).repeat(1000), frame(0, 0, 1, b"x"), frame(0, 1, 1, &[])].concat();
+    frames.handle(Bytes::from(said), |_, _| {});
+    assert_eq!((frames.take_dropped(), frames.take_dropped()), (1000, 0));
+    assert_eq!(passed(&mut frames).0, [frame(0, 0, 1, b"x"), frame(0, 1, 1, &[])].concat());
+}
+
 #[tokio::test]
 async fn a_connection_that_always_has_something_to_say_lets_others_have_their_turn() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
