@@ -10,6 +10,9 @@ use std::task::{Context, Poll};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
 
+/// Name of all threads of a process that stays: the kernel tells others by it who has changed something (comm, 15 bytes at most).
+pub const THREADS: &str = "sealane-worker";
+
 /// A running task. Dropping it aborts the task at its next await.
 #[derive(Debug)]
 #[must_use = "a dropped task is aborted"]

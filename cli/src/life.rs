@@ -122,6 +122,7 @@ fn begin() -> Result<Runtime, Failure> {
     raise_open_files();
     forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name(task::THREADS)
         .worker_threads(2)
         .max_blocking_threads(BLOCKING)
         .enable_all()

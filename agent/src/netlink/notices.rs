@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{self, MsgFlags};
+use sealane_base::task::THREADS;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use tokio::io::unix::AsyncFd;
@@ -63,6 +64,17 @@ impl Notices {
         readable::socket(socket.as_fd().try_clone_to_owned()?).map(Self)
     }
 
+    /// Waits until somebody else than this program has changed rules since the last time: the kernel says whose thread it was.
+    ///
+    /// # Errors
+    /// When the socket fails for good.
+    ///
+    /// # Cancel safety
+    /// As [`Notices::changed`].
+    pub async fn changed_by_others(&mut self) -> io::Result<()> {
+        self.told(recv_of_others).await
+    }
+
     /// Waits until something has changed since the last time. All that has been told by then counts as one change.
     ///
     /// # Errors
@@ -71,12 +83,16 @@ impl Notices {
     /// # Cancel safety
     /// Nothing that was told is lost but when this has returned.
     pub async fn changed(&mut self) -> io::Result<()> {
+        self.told(|socket| recv(socket, &mut [0]).map(|_| true)).await
+    }
+
+    async fn told(&mut self, counts: impl Fn(&OwnedFd) -> io::Result<bool>) -> io::Result<()> {
         loop {
             let mut ready = self.0.readable_mut().await?;
             let mut told = false;
             loop {
-                match ready.try_io(|socket| recv(socket.get_ref())) {
-                    Ok(Ok(())) => told = true,
+                match ready.try_io(|socket| counts(socket.get_ref())) {
+                    Ok(Ok(counts)) => told |= counts,
                     Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => told = true,
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(error)) => return Err(error),
@@ -90,8 +106,68 @@ impl Notices {
     }
 }
 
-/// Takes one message, however long it is: a byte of it will do.
-fn recv(socket: &OwnedFd) -> io::Result<()> {
-    socket::recv(socket.as_raw_fd(), &mut [0], MsgFlags::empty())?;
-    Ok(())
+/// Takes the beginning of one message, however long it is.
+fn recv(socket: &OwnedFd, message: &mut [u8]) -> io::Result<usize> {
+    Ok(socket::recv(socket.as_raw_fd(), message, MsgFlags::empty())?)
+}
+
+/// Takes one message; true for the end of a transaction that another program has made.
+fn recv_of_others(socket: &OwnedFd) -> io::Result<bool> {
+    let mut message = [0; 256];
+    let length = recv(socket, &mut message)?;
+    Ok(is_of_others(message.get(..length).unwrap_or(&message)))
+}
+
+/// `NFT_MSG_NEWGEN` of nf_tables, which the kernel sends behind each transaction's changes (linux/netfilter/nf_tables.h).
+const NEW_GENERATION: u16 = (10 << 8) | 15;
+/// `NFTA_GEN_PROC_NAME`
+const MAKER: u16 = 3;
+/// Lengths of a message's header, `nlmsghdr` and `nfgenmsg`, and of an attribute's.
+const HEADS: (usize, usize) = (20, 4);
+
+/// Returns true if a message ends a transaction of another program than this one, whose threads have one name.
+fn is_of_others(message: &[u8]) -> bool {
+    let half = |at: usize| Some(u16::from_ne_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    if half(4) != Some(NEW_GENERATION) {
+        return false;
+    }
+    let (mut at, head) = HEADS;
+    while let (Some(length), Some(kind)) = (half(at).map(usize::from), half(at + 2)) {
+        let end = at + length.max(head);
+        if kind == MAKER {
+            let name = message.get(at + head..end).unwrap_or_default();
+            return name.split(|byte| *byte == 0).next() != Some(THREADS.as_bytes());
+        }
+        at = end.next_multiple_of(4);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of nf_tables with one attribute besides a generation's number.
+    fn message(kind: u16, maker: &str) -> Vec<u8> {
+        let head = |length: usize, kind: u16| {
+            let length = u16::try_from(length).unwrap();
+            [length.to_ne_bytes(), kind.to_ne_bytes()].concat()
+        };
+        let mut message = vec![0; 20];
+        message[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message.extend([head(8, 1), vec![0, 0, 0, 9]].concat());
+        let maker = [maker.as_bytes(), &[0]].concat();
+        message.extend([head(4 + maker.len(), MAKER), maker].concat());
+        message
+    }
+
+    #[test]
+    fn transactions_are_told_apart_by_the_name_of_who_made_them() {
+        assert!(is_of_others(&message(NEW_GENERATION, "nft")));
+        assert!(is_of_others(&message(NEW_GENERATION, "sealane2")));
+        assert!(!is_of_others(&message(NEW_GENERATION, THREADS)));
+        assert!(!is_of_others(&message((10 << 8) | 6, "nft")), "its end is told as well");
+        assert!(is_of_others(&message(NEW_GENERATION, THREADS)[..28]), "nobody is named");
+        assert!(!is_of_others(&[]));
+    }
 }

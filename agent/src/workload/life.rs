@@ -3,6 +3,7 @@
 mod audit;
 mod end;
 mod follow;
+mod meddling;
 mod notes;
 mod signs;
 mod start;
@@ -163,7 +164,7 @@ impl Life {
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
         let (ended, turn) = (lifeline.ended(), services::turn());
         tokio::pin!(first_reading, silence, ended, turn);
-        let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
+        let mut meddling = self.watch_rules();
         loop {
             tokio::select! {
                 () = &mut ended => return,
@@ -205,10 +206,7 @@ impl Life {
                 () = tokio::time::sleep(RETRY), if listening.is_none() && !portless => {
                     listening = self.watch_health(pulse.any_port());
                 }
-                _ = audit.tick() => {
-                    self.audit_rules().await;
-                    self.audit_due = true;
-                }
+                () = meddling.told() => self.audit(&mut meddling).await,
             }
         }
     }

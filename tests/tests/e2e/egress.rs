@@ -1,5 +1,7 @@
 //! The world outside, and who may say to be whom inside.
 
+use std::time::Duration;
+
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually};
 
@@ -168,6 +170,23 @@ fn who_lies_about_its_address_is_not_heard_while_others_go_on() {
     assert!(spoofed >= 20.0, "{spoofed}");
     load.await_further(20);
     let _ = load.stop().ok();
+}
+
+#[test]
+fn a_workloads_rules_that_somebody_flushed_come_back_at_once() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(1, 1);
+    let rules = || {
+        let all = mesh.site(1).exec("api-1", &["nft", "list", "ruleset"]).ok().stdout;
+        all.lines().filter(|line| !line.contains("counter")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = rules();
+    assert!(before.iter().any(|line| line.contains("redirect to :15006")), "{before:?}");
+    let _ = mesh.site(1).exec("api-1", &["nft", "flush", "ruleset"]).ok();
+    // Once a minute they would be looked at anyway.
+    eventually(Duration::from_secs(10), "the rules are back", || (rules() == before).then_some(()));
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! Notices of others who change rules in a workload's namespace, so that ours are looked at within some tenths of a second.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, interval_at, sleep_until};
+
+use super::{AUDIT, Life};
+use crate::netlink::{Notices, Subject};
+
+/// Time within which changes count as one.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// Where rules change all the time, looks take one part in so many of a processor's time.
+const REST: u32 = 10;
+
+/// Changes of rules that this program has not made, and the looks at them.
+#[derive(Debug)]
+pub(super) struct Meddling {
+    notices: Option<Notices>,
+    audit: Interval,
+    /// Time of the next look, once somebody has changed something.
+    due: Option<Instant>,
+    /// Time before which nothing is looked at again.
+    earliest: Instant,
+}
+
+impl Meddling {
+    /// Waits until it is time to look. Cancel safe.
+    pub(super) async fn told(&mut self) {
+        loop {
+            if let Some(due) = self.due {
+                sleep_until(due).await;
+                self.due = None;
+                return;
+            }
+            let Some(notices) = &mut self.notices else {
+                self.audit.tick().await;
+                return;
+            };
+            tokio::select! {
+                _ = self.audit.tick() => return,
+                heard = notices.changed_by_others() => match heard {
+                    Ok(()) => self.due = Some(self.earliest.max(Instant::now() + TOGETHER)),
+                    Err(error) => {
+                        tracing::warn!(%error, "changes of a workload's rules are found once a minute only");
+                        self.notices = None;
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Life {
+    /// Looks at the workload's rules, and rests then.
+    pub(super) async fn audit(&mut self, meddling: &mut Meddling) {
+        let began = Instant::now();
+        self.audit_rules().await;
+        meddling.earliest = Instant::now() + began.elapsed() * REST;
+        self.audit_due = true;
+    }
+
+    /// Listens for changes of rules in the workload's namespace. Where that is not possible, they are found once a minute.
+    pub(super) fn watch_rules(&self) -> Meddling {
+        let notices = self.plumbed.as_ref().and_then(|plumbed| {
+            let opened = Notices::open(&self.context.hopper, &plumbed.netns, Subject::Rules);
+            let complain = |error| tracing::warn!(%error, workload = %self.key, "changes of its rules are found once a minute only");
+            opened.map_err(complain).ok()
+        });
+        let audit = interval_at(Instant::now() + AUDIT, AUDIT);
+        Meddling { notices, audit, due: None, earliest: Instant::now() }
+    }
+}
