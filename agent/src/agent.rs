@@ -39,7 +39,7 @@ use crate::registrar::{ReadDocuments, Registrar, RegistrarHandle};
 use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Key, Registry, ToldMetrics};
 use crate::tap::{self, TapMetrics};
-use crate::workload::{self, Containers, Context, Workloads, boot_id, follow_containers};
+use crate::workload::{self, Containers, Context, Disks, Workloads, boot_id, follow_containers};
 use crate::{gateway, health, layout, metrics, node, orphans, outside};
 
 /// The program's version.
@@ -126,14 +126,15 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     health::check_kernel()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let disk = Disk::new(config.data_dir.clone());
+    let [data, run] = [&config.data_dir, &config.run_dir].map(|folder| Disk::new(folder.clone()));
+    let disks = Disks { data, run };
     // What joining makes outlives a start that fails for another reason: that is found out before.
     let metrics = metrics::bind((Ipv4Addr::LOCALHOST, config.metrics_port).into()).await?;
-    let folder = Folder::open(config.data_dir.join(layout::NODE))?.on(&disk);
+    let folder = Folder::open(config.data_dir.join(layout::NODE))?.on(&disks.data);
     let Known { identity, moved } = identity(&folder, &config, &hopper, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
     let renewed = RenewedNode { identity, folder, moved, published };
-    let ground = Ground::lay(config, hopper, &renewed.identity, disk).await?;
+    let ground = Ground::lay(config, hopper, &renewed.identity, disks).await?;
     ground.build(renewed, (identities, metrics), provider)
 }
 
@@ -162,11 +163,11 @@ impl Ground {
         config: Config,
         hopper: Arc<Hopper>,
         identity: &NodeIdentity,
-        disk: Arc<Disk>,
+        disks: Disks,
     ) -> Result<Self, StartError> {
         let (registry, readiness, boot) = (metrics::registry()?, Readiness::default(), boot_id()?);
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let folders = Folders::open(&config, &disk)?;
+        let folders = Folders::open(&config, &disks.data)?;
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
         sweep_machines(&hopper, &config.run_dir, &stored)?;
         let held = held(&config, &mesh, &stored, &overlay)?;
@@ -207,7 +208,7 @@ impl Ground {
             roster: Default::default(),
             troubles: Default::default(),
             containers: Containers::recall(folders.containers)?,
-            disk,
+            disks,
             tap_metrics: TapMetrics::register(&registry)?,
         });
         Ok(Self {
@@ -240,7 +241,8 @@ impl Ground {
         for stored in self.stored {
             workloads.adopt(stored);
         }
-        tasks.push(task::spawn("disk", context.disk.clone().watch()));
+        let disks = [&context.disks.data, &context.disks.run];
+        tasks.extend(disks.map(|disk| task::spawn("disk", disk.clone().watch())));
         tasks.push(task::spawn("gateways", gateway::run(context.clone())));
         tasks.push(task::spawn("containers", follow_containers(workloads.clone())));
         let registrations = follow_services(&config, &workloads, &mut tasks);
@@ -297,7 +299,7 @@ fn docker_tasks(
 ) -> Result<Vec<Task>, StartError> {
     let (engine, mut door, mut tasks) = (Engine::at(config.docker_api.clone()), None, Vec::new());
     if let Some(plugin) = &config.docker_plugin {
-        let folder = folder_of(config, &context.disk, layout::DOCKER)?;
+        let folder = folder_of(config, &context.disks.data, layout::DOCKER)?;
         let opened = Docker::open(workloads.clone(), context.overlay.clone(), folder, engine.clone())?;
         tasks.push(docker::serve(opened.clone(), plugin)?);
         context.containers.expect();

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use sealane_base::admin::{self, Gather};
-use sealane_base::disk::Disk;
 use sealane_base::metrics::{Family, Reading, Series, gather, merge};
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
@@ -76,7 +75,7 @@ pub(crate) fn gatherer(
             clock(&context.host.views),
             workloads(&context.host.views, &context.node),
             service_ports(&context.host.views),
-            writable(&context.disk),
+            writable(&context),
         ];
         let services = services(&context.host.views);
         Box::pin(async move {
@@ -150,9 +149,10 @@ fn clock(views: &HostViews) -> Family {
     Family::gauge("sealane_clock_ahead_seconds", help, series.into_iter().collect())
 }
 
-fn writable(disk: &Disk) -> Family {
-    let help = "Whether the agent's data directory can be written: 1 or 0.";
-    Family::flag("sealane_data_directory_writable", help, disk.problem().is_none())
+fn writable(context: &Context) -> Family {
+    let help = "Whether the agent's data directory and its run directory can be written: 1 or 0.";
+    let problem = context.disks.data.problem().or_else(|| context.disks.run.problem());
+    Family::flag("sealane_data_directory_writable", help, problem.is_none())
 }
 
 fn workloads(views: &HostViews, node: &NodeName) -> Family {

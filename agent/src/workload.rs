@@ -64,6 +64,15 @@ pub(crate) use error::AttachError;
 pub(crate) use roster::Holding;
 pub(crate) use trouble::Trouble;
 
+/// The disks under the agent's folders.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    /// The data directory's.
+    pub(crate) data: Arc<Disk>,
+    /// The run directory's, a file system in memory mostly.
+    pub(crate) run: Arc<Disk>,
+}
+
 /// Context that every workload's task uses.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -97,8 +106,8 @@ pub(crate) struct Context {
     pub(crate) host: HostHandle,
     /// Folder of the workloads' records.
     pub(crate) folder: Folder,
-    /// The data directory's, which may be full.
-    pub(crate) disk: Arc<Disk>,
+    /// The disks, which may be full.
+    pub(crate) disks: Disks,
     /// The boot that the machine is in.
     pub(crate) boot: String,
     /// The workloads by name.

@@ -7,7 +7,7 @@ use sealane_proto::types::NetworkName;
 
 use super::applied::{Applied, Table};
 use super::egress::Look;
-use super::{Overlay, OverlayError, blocking};
+use super::{Overlay, OverlayError, blocking, lock};
 use crate::egress::EgressError;
 use crate::netlink::{NetlinkError, Notices, Subject};
 
@@ -38,7 +38,7 @@ impl Overlay {
     /// With the first thing that could not be mended.
     pub async fn audit_host(&self) -> Result<(), HostError> {
         self.look_at_gate().await?;
-        self.look_at_ways().await;
+        let _ = self.look_at_ways().await;
         Ok(self.look_at_egress(Look::Thorough).await?)
     }
 
@@ -65,8 +65,13 @@ impl Overlay {
             }
             let mut changed = false;
             if of_links {
-                self.look_at_ways().await;
-                changed = self.look_at_links().await;
+                changed = if self.look_at_ways().await {
+                    self.look_at_links().await
+                } else {
+                    // The passes say so, and take up what they can as soon as it is back.
+                    self.doubted.send_replace(lock(&self.carried).keys().cloned().collect());
+                    true
+                };
             }
             let rest = began.elapsed().saturating_sub(TOGETHER) * REST;
             // Whoever changes links again and again does not keep the agent busy.
@@ -83,11 +88,16 @@ impl Overlay {
         blocking(move || Ok(kernel.forget_carriers(|network| carried.contains(network))?)).await
     }
 
-    /// Networks follow when they hear of it.
-    async fn look_at_ways(&self) {
+    /// Networks follow when they hear of it. Returns false if this host has lost its underlay address.
+    async fn look_at_ways(&self) -> bool {
         let kernel = self.kernel.clone();
-        if let Err(error) = blocking(move || kernel.measure_ways()).await {
-            tracing::debug!(%error, "the ways to other hosts cannot be looked at");
+        match blocking(move || kernel.measure_ways()).await {
+            Ok(_) => true,
+            Err(OverlayError::Underlay(_)) => false,
+            Err(error) => {
+                tracing::debug!(%error, "the ways to other hosts cannot be looked at");
+                true
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use sealane_proto::resource::Workload;
 use sealane_sys::NetNs;
 
 use super::plumbing::netns_path;
-use super::{Workloads, reserve, sandbox};
+use super::{Disks, Workloads, reserve, sandbox};
 use crate::health;
 use crate::sidecar::Key;
 use crate::tap;
@@ -57,9 +57,12 @@ impl Workloads {
     #[must_use]
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = self.context.troubles.sentences();
-        complaints.extend(self.context.disk.problem().map(|problem| {
+        let Disks { data, run } = &self.context.disks;
+        complaints.extend(data.problem().map(|problem| {
             format!("{problem}; until then nothing new starts here and no certificate is renewed, what runs goes on")
         }));
+        let of_run = |problem| format!("{problem}; until then nothing new starts here, what runs goes on");
+        complaints.extend(run.problem().map(of_run));
         complaints.extend(self.context.roster.complaints());
         let idle = self.context.host.views.reservations.borrow().clone();
         complaints.extend(reserve::complaints(&idle, SystemTime::now()));

@@ -335,10 +335,14 @@ fn an_agent_that_starts_while_its_address_is_gone_takes_up_names_and_sidecars_an
     let _ = late.wait().ok();
     mesh.site_mut(2).await_ready();
     mesh.await_instances("other", 1);
-    // An agent that has not noticed yet is waited for as well.
+    // An agent that has not noticed yet is waited for as well, and it notices at once.
     let _ = mesh.site(2).command("ip", &["addr", "del", "192.0.2.12/24", "dev", "eth0"]).ok();
     let mut early = mesh.site(2).shop(&["true"]);
     early.wait_for("waiting for ");
+    eventually(PATIENCE, "the network is named", || {
+        let problems = mesh.site(2).json(&["status"])["problems"].to_string();
+        problems.contains("network shop cannot be set up").then_some(())
+    });
     let _ = mesh.site(2).command("ip", &["addr", "add", "192.0.2.12/24", "dev", "eth0"]).ok();
     let _ = early.wait().ok();
 }

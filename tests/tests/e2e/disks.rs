@@ -54,3 +54,28 @@ fn a_full_disk_is_a_problem_of_status_and_of_metrics_while_it_is_full() {
     let _ = mesh.sealane(&["network", "create", "more", "--subnet", "10.43.0.0/16"]).ok();
     let _ = mesh.site(2).sealane(&["run", "--network", "shop", "--name", "late", "--", "true"]).ok();
 }
+
+#[test]
+fn a_full_run_directory_is_a_problem_of_status_and_what_runs_goes_on() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(1);
+    let mount = "mkdir -p /run/sealane && mount -t tmpfs -o size=4m tmpfs /run/sealane";
+    let _ = mesh.site(1).command("sh", &["-ec", mount]).ok();
+    let mesh = mesh.up();
+    mesh.create_shop();
+    let _running = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let site = mesh.site(1);
+    let filled = site.command("sh", &["-c", "cat /dev/zero > /run/sealane/fill"]);
+    assert!(filled.stderr.contains("No space left"), "{filled}");
+    let said = eventually(PATIENCE, "status says so", || problem(site, "agent.sock"));
+    assert!(said.contains("/run/sealane") && said.contains("make space"), "{said}");
+    assert!(!is_writable(site, 9464, "sealane_data_directory_writable"));
+    let refused = site.sealane(&["run", "--network", "shop", "--name", "late", "--", "true"]);
+    assert!(refused.stderr.contains("No space left") && refused.code() == 125, "{refused}");
+    let _ = site.command("rm", &["/run/sealane/fill"]).ok();
+    eventually(PATIENCE, "nothing is wrong any more", || problem(site, "agent.sock").is_none().then_some(()));
+    assert_eq!(site.curl("http://api:8080/").ok().stdout, "api-1");
+}
