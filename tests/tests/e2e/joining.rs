@@ -71,15 +71,14 @@ fn a_name_that_another_host_has_is_refused() {
     if !isolated() {
         return;
     }
-    let mesh = Mesh::start(1);
-    let mut mesh2 = mesh;
-    let token = mesh2.token();
-    let folders = ["--data-dir", "/var/lib/second", "--run-dir", "/run/second", "--metrics-port", "9465"];
+    let mut mesh = Mesh::start(1);
+    let token = mesh.token();
+    let folders = ["--data-dir", "/var/lib/second", "--run-dir", "/run/second", "--metrics-port", "9466"];
     let join = ["agent", "--control", "192.0.2.11:7443", "--token", &token, "--name", "host-1"];
-    let refused = mesh2.site(1).sealane(&[&join[..], &folders].concat());
+    let refused = mesh.site(1).sealane(&[&join[..], &folders].concat());
     assert_eq!(refused.code(), 1, "{refused}");
     assert!(refused.stderr.contains("host-1") && refused.stderr.contains("--name"), "{refused}");
-    mesh2.site_mut(1).agent.assert_runs();
+    mesh.site_mut(1).agent.assert_runs();
 }
 
 #[test]
