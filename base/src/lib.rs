@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod cell_rate;
 pub mod disk;
 pub mod drain;
 pub mod http1;

@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
+use sealane_base::cell_rate::CellRate;
 use tokio::time::Instant;
 
-/// The generic cell rate algorithm (ITU-T I.371): remembers one instant.
+/// A pace at which whoever is too fast waits its turn.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// Between two of them in the long run.
-    interval: Duration,
-    /// Number of events that may come at once.
-    burst: u32,
-    /// Time at which everything so far will have taken its time.
-    due: Option<Instant>,
-}
+pub(crate) struct Pace(CellRate);
 
 /// Somebody is too fast for it to be worth waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,33 +22,27 @@ impl Pace {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     pub(crate) const fn new(interval: Duration, burst: u32) -> Self {
-        Self { interval, burst, due: None }
+        Self(CellRate::new(interval, burst))
     }
 
     /// Says whether the next one may come right now; it has its turn then.
     pub(crate) fn may(&mut self, now: Instant) -> bool {
-        let (due, wait) = self.turn(now);
-        if wait.is_zero() {
-            self.due = Some(due + self.interval);
+        let in_time = self.0.excess(now.into_std()).is_zero();
+        if in_time {
+            self.0.take(1, now.into_std());
         }
-        wait.is_zero()
+        in_time
     }
 
     /// Returns the time that the next one must wait; it has its turn then.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Duration, TooOften> {
-        let (due, wait) = self.turn(now);
+        let wait = self.0.excess(now.into_std());
         if wait > Self::PATIENCE {
-            let per_second = 1_000 / self.interval.as_millis().max(1);
+            let per_second = 1_000 / self.0.interval().as_millis().max(1);
             return Err(TooOften { per_second, wait });
         }
-        self.due = Some(due + self.interval);
+        self.0.take(1, now.into_std());
         Ok(wait)
-    }
-
-    /// The moment when everything before the next one will have taken its time, and how long that one must wait.
-    fn turn(&self, now: Instant) -> (Instant, Duration) {
-        let due = self.due.map_or(now, |due| due.max(now));
-        (due, (due - now).saturating_sub(self.interval * self.burst))
     }
 }
 

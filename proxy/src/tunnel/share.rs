@@ -8,14 +8,16 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use sealane_base::cell_rate::CellRate;
+
 /// Work that all tunnels of a peer may do together before the other tasks of the worker get their turn.
 const ALL: Turn = Turn { bytes: 256 * 1024, frames: 1024, opens: 64 };
 /// Work that each of them may do however many there are.
 const LEAST: Turn = Turn { bytes: 1024, frames: 16, opens: 1 };
 /// Requests that a peer may give up before their answer: as many at once as all of its tunnels carry, and then some.
-const GIVEN_UP: Pace = Pace::new(Duration::from_micros(250), 16_384);
+const GIVEN_UP: CellRate = CellRate::new(Duration::from_micros(250), 16_384);
 /// Frames that a peer may send that carry nothing. Nobody needs more than one every few seconds.
-const IDLE: Pace = Pace::new(Duration::from_millis(10), 1024);
+const IDLE: CellRate = CellRate::new(Duration::from_millis(10), 1024);
 /// Time for which a peer that has gone beyond that gets no tunnel.
 const BARRED: Duration = Duration::from_secs(1);
 /// Number of peers that are remembered at least before those are looked for of whom nothing need be known.
@@ -38,25 +40,16 @@ pub(super) enum Flood {
     Idle,
 }
 
-/// The generic cell rate algorithm (ITU-T I.371): so many at once, and one per interval in the long run.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    interval: Duration,
-    burst: u32,
-    /// Moment at which everything so far will have taken its time.
-    due: Option<Instant>,
-}
-
 /// Knowledge of one peer.
 #[derive(Debug)]
 pub(super) struct Share {
     tunnels: Cell<usize>,
-    given_up: Cell<Pace>,
-    idle: Cell<Pace>,
+    given_up: Cell<CellRate>,
+    idle: Cell<CellRate>,
     barred: Cell<Option<Instant>>,
 }
 
-/// One tunnel of a peer, as long as it lives.
+/// Membership of a tunnel in its peer's share, as long as the tunnel lives.
 #[derive(Debug)]
 pub(super) struct Member(Rc<Share>);
 
@@ -98,23 +91,6 @@ impl Turn {
     }
 }
 
-impl Pace {
-    const fn new(interval: Duration, burst: u32) -> Self {
-        Self { interval, burst, due: None }
-    }
-
-    /// Takes in so many more; returns true if that is still in time.
-    fn keeps(&mut self, count: u32, now: Instant) -> bool {
-        let due = self.due.map_or(now, |due| due.max(now)) + self.interval * count;
-        self.due = Some(due);
-        due - now <= self.interval * self.burst
-    }
-
-    fn is_rested(&self, now: Instant) -> bool {
-        self.due.is_none_or(|due| due <= now)
-    }
-}
-
 impl Default for Share {
     fn default() -> Self {
         Self {
@@ -152,9 +128,12 @@ impl Share {
             [(&self.given_up, given_up, Flood::GivenUp), (&self.idle, idle, Flood::Idle)]
         {
             let mut moved = pace.get();
-            let keeps = count == 0 || moved.keeps(count, now);
+            if count == 0 {
+                continue;
+            }
+            moved.take(count, now);
             pace.set(moved);
-            if !keeps {
+            if !moved.excess(now).is_zero() {
                 self.barred.set(Some(now + BARRED));
                 return Err(flood);
             }
