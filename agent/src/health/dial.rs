@@ -30,7 +30,7 @@ pub(crate) fn dial(
     let (ready, seen) = watch::channel(false);
     let watch = async move {
         loop {
-            let now_ready = closed(&target, &open).await.is_empty();
+            let now_ready = closed(&target, &open).await.is_none();
             ready.send_if_modified(|known| std::mem::replace(known, now_ready) != now_ready);
             tokio::select! {
                 () = tokio::time::sleep(if now_ready { READY } else { STARTING }) => {}
@@ -43,18 +43,18 @@ pub(crate) fn dial(
 
 /// Says in words which port keeps a machine from being ready; empty when none does any more.
 pub(crate) async fn silence(target: &Target, open: impl Fn() -> io::Result<TcpSocket>) -> String {
-    let closed = closed(target, &open).await;
-    if closed.is_empty() {
-        return String::new();
-    }
+    let Some(closed) = closed(target, &open).await else { return String::new() };
     format!(
         "not ready: it takes no connections from the network's own address at its port {}",
-        idle::list(&closed)
+        idle::list(&[closed])
     )
 }
 
 /// Finds the first port at which nothing answers: further ones say nothing more.
-async fn closed<'a>(target: &'a Target, open: &impl Fn() -> io::Result<TcpSocket>) -> Vec<&'a ServicePort> {
+async fn closed<'a>(
+    target: &'a Target,
+    open: &impl Fn() -> io::Result<TcpSocket>,
+) -> Option<&'a ServicePort> {
     for port in &target.ports {
         let place = SocketAddrV4::new(target.address, port.port.get());
         let connected = async { open()?.connect(place.into()).await };
@@ -67,10 +67,10 @@ async fn closed<'a>(target: &'a Target, open: &impl Fn() -> io::Result<TcpSocket
             Err(_) => false,
         };
         if !answered {
-            return vec![port];
+            return Some(port);
         }
     }
-    Vec::new()
+    None
 }
 
 #[cfg(test)]
