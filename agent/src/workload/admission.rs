@@ -219,6 +219,11 @@ fn seats(
     Ok(survey.seats(&sharing, count))
 }
 
+/// Words for a network that is waited for because this host cannot set it up.
+pub(super) fn hindered(network: &NetworkName, why: &str) -> String {
+    format!("network {network}, which this host cannot set up now: {why}")
+}
+
 impl Obstacle {
     /// Returns when another try is worth it. Cancel safe.
     async fn overcome(&mut self, context: &Context, progress: &Progress) -> Result<(), AttachError> {
@@ -227,9 +232,7 @@ impl Obstacle {
             Self::Blocks(network, held) => carry(context, network, *held, progress).await,
             Self::Hindered(network, effective) => {
                 let hindrance = effective.borrow().hindrance.clone().unwrap_or_default();
-                progress
-                    .waiting(format!("network {network}, which this host cannot set up now: {hindrance}"))
-                    .await;
+                progress.waiting(hindered(network, &hindrance)).await;
                 // One that goes meanwhile is asked for again.
                 let _ = effective.changed().await;
                 Ok(())

@@ -66,8 +66,7 @@ impl Life {
             let hindrance = plumbing::connect(&self.context, network, &self.local, netns).await?;
             let Some(why) = hindrance else { return Ok(()) };
             if told.as_ref() != Some(&why) {
-                let what = format!("network {}, which this host cannot set up now: {why}", network.name);
-                progress.waiting(what).await;
+                progress.waiting(admission::hindered(&network.name, &why)).await;
                 told = Some(why);
             }
             tokio::time::sleep(RETRY).await;
