@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// How many mutations are tried, and for how long at most.
+/// The number of mutations that are tried, and the longest time for that.
 const MUTATIONS: u32 = 20_000;
 const AT_MOST: Duration = Duration::from_secs(1);
 /// Bytes that mean something in many grammars.
@@ -79,7 +79,7 @@ fn run(name: &str) {
 
 macro_rules! targets {
     ($($target:ident)*) => {
-        /// Those that are tested here.
+        /// The targets that are tested here.
         const TESTED: &[&str] = &[$(stringify!($target)),*];
 
         $(#[test]

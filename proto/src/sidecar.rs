@@ -121,7 +121,7 @@ pub struct Hello {
     pub leaves: bool,
     /// Says that the sidecar knows [`Down::Change`].
     pub follows: bool,
-    /// It knows [`Down::Ping`].
+    /// True if it knows [`Down::Ping`].
     pub answers: bool,
 }
 
@@ -222,6 +222,6 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// The sidecar's own workload.
     pub workload: Workload,
-    /// Its network's snapshot, as this host knows it (without anything that has ended here).
+    /// The network's snapshot, as this host knows it (without anything that has ended here).
     pub network: Told,
 }

@@ -69,7 +69,7 @@ pub(crate) struct Worker {
     callers: RefCell<[HashMap<String, Arc<Traffic>>; 2]>,
     /// Connections that wait for the rest of a request that was answered already.
     pub(crate) lingering: Cell<usize>,
-    /// How many connections of HTTP/1 the workload has made.
+    /// The number of connections of HTTP/1 that the workload has made.
     clients: Cell<u64>,
     unreadable: Seldom,
     without_port: Seldom,

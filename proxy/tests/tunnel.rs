@@ -580,7 +580,7 @@ impl Wire {
         Self::between([127, 0, 0, 1], server).await
     }
 
-    /// One that comes from this address.
+    /// Makes a connection that comes from this address.
     async fn between(source: [u8; 4], server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

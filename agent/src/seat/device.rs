@@ -32,7 +32,7 @@ pub enum DeviceNameError {
     Taken(String),
 }
 
-/// Whose a name is in every namespace.
+/// The owner of a name in every namespace.
 fn owner(name: &str) -> &'static str {
     if name == "lo" { "every namespace's loopback" } else { "the settings of all interfaces" }
 }

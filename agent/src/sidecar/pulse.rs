@@ -13,7 +13,7 @@ pub(crate) const LOST: u32 = 15;
 /// The state of a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alive {
-    /// It was heard of lately.
+    /// Heard of lately.
     Yes,
     /// No calls should come to it.
     Silent,
@@ -26,7 +26,7 @@ pub(super) enum Alive {
 pub(super) struct Pulse(u32);
 
 impl Pulse {
-    /// It said something.
+    /// Takes note that the sidecar said something.
     pub(super) fn handle_word(&mut self) {
         self.0 = 0;
     }

@@ -116,7 +116,7 @@ fn started(pid: u32) -> Option<u64> {
 struct Told {
     id: String,
     name: Option<String>,
-    /// Its state in the runtime's word, such as `running`, `exited`, `created`.
+    /// The state in the runtime's word, such as `running`, `exited`, `created`.
     state: String,
     /// 0 when it does not run.
     pid: u32,

@@ -5,9 +5,8 @@
 //! which is less than any server's idle time, and only of an application that was seen to keep connections: some close
 //! behind each answer without saying so.
 //!
-//! What one caller has left on a connection is nobody else's: connections are kept per tunnel, and one on which something may
-//! have been left, since nobody but the application knows what it has read, serves on only the connection of the client's that has
-//! used it.
+//! Remains of one caller reach nobody else: connections are kept per tunnel, and one on which something may have been left (nobody
+//! but the application knows what it has read) serves no other connection than that of the client's which has used it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -57,7 +56,7 @@ pub(crate) type Client = Option<u64>;
 /// A connection that has carried requests.
 #[derive(Debug)]
 pub(crate) struct Used {
-    /// It.
+    /// The connection.
     pub(crate) stream: Rc<TcpStream>,
     /// True if something may have been left on it, so that it serves one client alone.
     pub(crate) in_doubt: bool,

@@ -16,7 +16,7 @@ use crate::tunnel::ResetCode;
 use crate::upstream::{self, Errand, Far, OpenFailure, Upstream, Work};
 use crate::worker::Worker;
 
-/// What an opaque connection is to an endpoint.
+/// An opaque connection, as it is carried to an endpoint.
 const OPAQUE: Errand = Errand { carried: Carried::Opaque, repeatable: true, client: None };
 
 /// A way to an endpoint on which nothing was said yet.

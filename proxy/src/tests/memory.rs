@@ -1,4 +1,4 @@
-//! What clients leave unread holds no more than the sidecar's memory is for.
+//! Memory that answers hold which clients leave unread: no more than the sidecar's is for.
 
 use std::time::{Duration, Instant};
 

@@ -94,7 +94,7 @@ pub enum AcceptError {
         /// The limit.
         after: Duration,
     },
-    /// It has flooded a tunnel a moment ago.
+    /// The peer has flooded a tunnel a moment ago.
     #[error("{peer} has flooded a tunnel a moment ago")]
     Barred {
         /// The other end.

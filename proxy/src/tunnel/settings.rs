@@ -19,7 +19,7 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Bounds of a peer's silence.
     pub patience: Patience,
-    /// Those of a peer that may be about to go.
+    /// Patience with the tunnels of a peer that may be about to go.
     pub doubted: Patience,
     /// A tunnel takes no new streams after this long, so that keys and certificates are renewed.
     pub max_age: Duration,

@@ -24,14 +24,14 @@ pub(crate) struct Far {
     pub(crate) plain: Option<(SocketAddr, Used)>,
 }
 
-/// What is to be carried to an endpoint.
+/// An errand to an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Errand {
-    /// What is spoken.
+    /// The protocol that is spoken.
     pub(crate) carried: Carried,
-    /// Whether it may be done twice.
+    /// True if it may be done twice.
     pub(crate) repeatable: bool,
-    /// Whose it is, for a request of HTTP/1.
+    /// The client, for a request of HTTP/1.
     pub(crate) client: Client,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Places<T> {
 #[derive(Debug)]
 struct Peer<T> {
     queue: Queue<T>,
-    /// Those of all its tunnels. They may end after them.
+    /// The number of streams of all its tunnels, which may outlive them.
     streams: Rc<Cell<usize>>,
 }
 

@@ -1,4 +1,4 @@
-//! What README.md tells people to type first, typed as it is written.
+//! The first commands of README.md, typed as they are written.
 
 use std::path::Path;
 

@@ -56,7 +56,7 @@ impl Run {
         Some(End::Follow(None, None))
     }
 
-    /// It said something.
+    /// Takes note that the sidecar said something.
     pub(super) fn hear(&mut self) {
         self.pulse.handle_word();
         if self.silence.send_replace(None).is_some() {

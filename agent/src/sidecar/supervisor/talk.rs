@@ -31,9 +31,9 @@ pub(super) enum End {
 
 /// The way in which the conversation with a sidecar goes on.
 pub(super) enum Turn {
-    /// As before.
+    /// The conversation goes on.
     On,
-    /// Not at all.
+    /// The conversation is over.
     End(End),
     /// Another one is to follow this one; whoever asked for it is told so.
     Follow(Option<Answer>),
