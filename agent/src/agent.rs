@@ -19,31 +19,33 @@ use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::token::JoinToken;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
+use sealane_sys::boot_id;
 use sealane_sys::hop::Hopper;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::attachment::Reservation;
-use crate::certs::{self, Certs, RenewedNode};
+use crate::VERSION;
+use crate::attachment::{AttachmentId, Reservation};
+use crate::certs::Certs;
 use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
-use crate::dns::{DnsMetrics, ForwardConfig, Forwarder};
+use crate::dns::{DnsMetrics, ForwardConfig, Forwarder, NameService};
 use crate::door::docker::{self, Docker};
 use crate::door::grpc::{self, ReadApi, RunApi};
 use crate::engine::{self, Engine};
 use crate::error::StartError;
-use crate::held::Held;
 use crate::host::{self, DataPlane, HostParts, Mesh};
+use crate::keeper::Keeper;
+use crate::kernel::Kernel;
 use crate::node::{Known, NodeError};
 use crate::overlay::{Overlay, OverlayConfig, check_here, preflight};
 use crate::registrar::{ReadDocuments, Registrar, RegistrarHandle};
+use crate::renewal::{self, RenewedNode};
 use crate::services::ServiceMetrics;
-use crate::sidecar::{self, Key, Registry, ToldMetrics};
-use crate::tap::{self, TapMetrics};
-use crate::workload::{self, Containers, Context, Disks, Workloads, boot_id, follow_containers};
+use crate::sidecar::{self, Registry, Sidecars, ToldMetrics};
+use crate::tap::{self, Machines, TapMetrics};
+use crate::trouble::Troubles;
+use crate::workload::{self, Containers, Disks, WorkloadContext, Workloads, follow_containers};
 use crate::{gateway, health, layout, metrics, node, orphans, outside};
-
-/// The program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Settings of an agent.
 #[derive(Clone, Debug)]
@@ -141,7 +143,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
 /// Parts that stand before anything moves.
 struct Ground {
     config: Config,
-    context: Arc<Context>,
+    context: Arc<WorkloadContext>,
     registry: prometheus::Registry,
     readiness: Readiness,
     stored: Vec<StoredWorkload>,
@@ -150,6 +152,22 @@ struct Ground {
     reports: watch::Receiver<Arc<LinkReport>>,
     acks: watch::Receiver<BTreeMap<NetworkName, Generation>>,
     carried: watch::Receiver<Carried>,
+}
+
+/// The means by which names are answered.
+fn names(registry: &prometheus::Registry) -> Result<NameService, prometheus::Error> {
+    let metrics = DnsMetrics::register(registry)?;
+    Ok(NameService { forwarder: Arc::new(Forwarder::new(host_resolvers(), metrics.clone())), metrics })
+}
+
+/// No sidecars yet.
+fn sidecars(config: &Config, registry: &prometheus::Registry) -> Result<Sidecars, prometheus::Error> {
+    Ok(Sidecars {
+        registry: Arc::new(Registry::default()),
+        binary: config.binary.clone(),
+        ports: SidecarPorts::default(),
+        told: ToldMetrics::register(registry)?,
+    })
 }
 
 /// Configures the forwarding of names that are not the mesh's: to the host's own resolvers.
@@ -170,7 +188,7 @@ impl Ground {
         let folders = Folders::open(&config, &disks.data)?;
         let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
         sweep_machines(&hopper, &config.run_dir, &stored)?;
-        let held = held(&config, &mesh, &stored, &overlay)?;
+        let keeper = keeper(&config, &mesh, &stored, &overlay)?;
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
         let (applied, acks) = watch::channel(BTreeMap::new());
@@ -187,29 +205,23 @@ impl Ground {
             carried: known,
             ready: readiness.part("networks"),
         });
-        let dns_metrics = DnsMetrics::register(&registry)?;
-        let context = Arc::new(Context {
+        let (troubles, tap_metrics) = (Arc::<Troubles>::default(), TapMetrics::register(&registry)?);
+        let machines = Machines::new(hopper.clone(), config.run_dir.clone(), tap_metrics, troubles.clone());
+        let context = Arc::new(WorkloadContext {
             node: identity.node.name.clone(),
-            run_dir: config.run_dir.clone(),
-            binary: config.binary.clone(),
-            ports: SidecarPorts::default(),
-            hopper,
-            overlay,
-            held,
-            certs: Arc::new(certs_of(folders.identities, identity, &stored)),
-            sidecars: Arc::new(Registry::default()),
-            forwarder: Arc::new(Forwarder::new(host_resolvers(), dns_metrics.clone())),
-            dns_metrics,
-            service_metrics: ServiceMetrics::register(&registry)?,
-            told_metrics: ToldMetrics::register(&registry)?,
-            host,
-            folder: folders.workloads,
             boot,
-            roster: Default::default(),
-            troubles: Default::default(),
-            containers: Containers::recall(folders.containers)?,
+            kernel: Kernel { run_dir: config.run_dir.clone(), hopper, overlay, keeper },
+            service_metrics: ServiceMetrics::register(&registry)?,
+            names: names(&registry)?,
+            identities: Arc::new(certs_of(folders.identities, identity, &stored)),
+            sidecars: sidecars(&config, &registry)?,
+            host,
+            machines: Arc::new(machines),
+            records: folders.workloads,
             disks,
-            tap_metrics: TapMetrics::register(&registry)?,
+            roster: Default::default(),
+            troubles,
+            containers: Containers::recall(folders.containers)?,
         });
         Ok(Self {
             config,
@@ -235,16 +247,15 @@ impl Ground {
         let Self { config, context, .. } = self;
         let (name, underlay) = (node.identity.node.name.clone(), node.identity.node.underlay);
         let workloads = Workloads::new(context.clone());
-        let mut tasks = vec![self.host_task, context.held.guard(), context.sidecars.listen(&config.run_dir)?];
-        let overlay = context.overlay.clone();
+        let WorkloadContext { kernel, sidecars, .. } = context.as_ref();
+        let listening = sidecars.registry.listen(&config.run_dir)?;
+        let mut tasks = vec![self.host_task, kernel.keeper.guard(), listening];
+        let overlay = kernel.overlay.clone();
         tasks.push(task::spawn_fallible("host-watch", async move { overlay.watch_host().await }));
         for stored in self.stored {
             workloads.adopt(stored);
         }
-        let disks = [&context.disks.data, &context.disks.run];
-        tasks.extend(disks.map(|disk| task::spawn("disk", disk.clone().watch())));
-        tasks.push(task::spawn("gateways", gateway::run(context.clone())));
-        tasks.push(task::spawn("containers", follow_containers(workloads.clone())));
+        tasks.extend(basic_tasks(&context, &workloads));
         let registrations = follow_services(&config, &workloads, &mut tasks);
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
@@ -264,10 +275,10 @@ impl Ground {
             started: Instant::now(),
             identity: identities.clone(),
             views: context.host.views.clone(),
-            certs: context.certs.clone(),
-            sidecars: context.sidecars.clone(),
+            certs: context.identities.clone(),
+            sidecars: sidecars.registry.clone(),
             metrics_problem,
-            overlay: context.overlay.clone(),
+            overlay: kernel.overlay.clone(),
         };
         tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone(), registrations), read)?);
         tasks.extend(docker_tasks(&config, &context, &workloads)?);
@@ -279,28 +290,39 @@ impl Ground {
             carried: self.carried,
             instance: rand::random(),
             underlay,
-            mtu: context.overlay.mtu(),
+            mtu: kernel.overlay.mtu(),
             version: VERSION.to_owned(),
             metrics_port: config.metrics_port,
         };
         let link = Link::start(inputs, provider, self.link_events);
         let control = context.host.views.control.clone();
-        tasks.push(task::spawn("renewals", certs::renew_all(context.certs.clone(), node, control, renewals)));
+        tasks
+            .push(task::spawn("renewals", renewal::run(context.identities.clone(), node, control, renewals)));
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
 }
 
+/// Starts the tasks that every agent has, beside those of its doors.
+fn basic_tasks(context: &WorkloadContext, workloads: &Arc<Workloads>) -> Vec<Task> {
+    let gateways = gateway::run(context.host.clone(), context.kernel.clone(), context.names.clone());
+    let disks = [&context.disks.data, &context.disks.run];
+    let mut tasks: Vec<Task> = disks.map(|disk| task::spawn("disk", disk.clone().watch())).into();
+    tasks.push(task::spawn("gateways", gateways));
+    tasks.push(task::spawn("containers", follow_containers(workloads.clone())));
+    tasks
+}
+
 /// Starts the tasks that follow Docker, and its door, where there is to be one.
 fn docker_tasks(
     config: &Config,
-    context: &Context,
+    context: &WorkloadContext,
     workloads: &Arc<Workloads>,
 ) -> Result<Vec<Task>, StartError> {
     let (engine, mut door, mut tasks) = (Engine::at(config.docker_api.clone()), None, Vec::new());
     if let Some(plugin) = &config.docker_plugin {
         let folder = folder_of(config, &context.disks.data, layout::DOCKER)?;
-        let opened = Docker::open(workloads.clone(), context.overlay.clone(), folder, engine.clone())?;
+        let opened = Docker::open(workloads.clone(), context.kernel.overlay.clone(), folder, engine.clone())?;
         tasks.push(docker::serve(opened.clone(), plugin)?);
         context.containers.expect();
         door = Some(opened);
@@ -384,29 +406,29 @@ fn certs_of(identities: Folder, identity: &NodeIdentity, stored: &[StoredWorkloa
 }
 
 /// The attachments of these workloads.
-fn keys(stored: &[StoredWorkload]) -> impl Iterator<Item = Key> + '_ {
-    stored.iter().flat_map(|known| &known.attachments).map(|local| Key::of(&local.workload))
+fn attachments(stored: &[StoredWorkload]) -> impl Iterator<Item = AttachmentId> + '_ {
+    stored.iter().flat_map(|known| &known.attachments).map(|attachment| attachment.id())
 }
 
 /// Returns true if a workload's own identity is of one that is known.
 fn is_of(principal: &Principal, stored: &[StoredWorkload]) -> bool {
-    let mut keys = keys(stored);
-    keys.any(|key| *principal == Principal::Workload(key.network, key.workload))
+    let mut attachments = attachments(stored);
+    attachments.any(|id| *principal == Principal::Workload(id.network, id.workload))
 }
 
 /// Takes over everything that keep holds, but closes whatever is nobody's; the overlay hears of its namespaces.
-fn held(
+fn keeper(
     config: &Config,
     mesh: &Mesh,
     stored: &[StoredWorkload],
     overlay: &Overlay,
-) -> Result<Arc<Held>, StartError> {
-    let held = Held::start(config.run_dir.clone(), config.binary.clone())?;
+) -> Result<Arc<Keeper>, StartError> {
+    let keeper = Keeper::start(config.run_dir.clone(), config.binary.clone())?;
     let plugin = config.docker_plugin.as_deref().map(docker::socket_key);
-    held.retain(|key| belongs(key, mesh, stored) || plugin.as_deref() == Some(key))?;
+    keeper.retain(|key| belongs(key, mesh, stored) || plugin.as_deref() == Some(key))?;
     docker::retire(&config.run_dir, config.docker_plugin.as_deref())?;
-    gateway::recognise(&mesh.networks(), &held, overlay);
-    Ok(held)
+    gateway::recognise(&mesh.networks(), &keeper, overlay);
+    Ok(keeper)
 }
 
 /// Returns true if held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is
@@ -416,9 +438,8 @@ fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
     let network = parts.next().unwrap_or_default();
     match parts.next() {
         None => mesh.networks().iter().any(|known| known.as_str() == network),
-        Some(name) => {
-            keys(stored).any(|known| known.network.as_str() == network && known.workload.as_str() == name)
-        }
+        Some(name) => attachments(stored)
+            .any(|known| known.network.as_str() == network && known.workload.as_str() == name),
     }
 }
 
@@ -474,23 +495,23 @@ async fn recall(
         };
         let mut record = StoredWorkload::from_bytes(&bytes)?;
         let gone = !workload::is_there(&record.anchor, boot);
-        for local in &mut record.attachments {
+        for attachment in &mut record.attachments {
             // The name stays published over a restart: readiness is what it last was, until it is read anew.
-            let workload = &mut local.workload;
+            let workload = &mut attachment.workload;
             let known = mesh.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
             let mut known = known.filter(|known| known.node == identity.node.name);
             workload.ready = known.any(|known| known.name == workload.name && known.ready);
-            mesh.host(local.clone());
+            mesh.host(attachment.clone());
             if gone {
                 // Its port need not be made again, and is nobody's to miss.
-                mesh.end(&Key::of(&local.workload));
+                mesh.end(&attachment.id());
             }
             // What ended meanwhile must leave its rules before that is acknowledged.
-            mesh.set_applied(&Key::of(&local.workload), DataPlane::Rules, Some(0));
+            mesh.set_applied(&attachment.id(), DataPlane::Rules, Some(0));
         }
         stored.push(record);
     }
-    let known: Vec<String> = keys(&stored).map(|key| key.record_name()).collect();
+    let known: Vec<String> = attachments(&stored).map(|id| id.record_name()).collect();
     sidecar::stop_unknown(run_dir, |name| known.iter().any(|known| known == name))?;
     sidecar::stop_unrecorded(run_dir, |name| known.iter().any(|known| known == name))?;
     let carried: Vec<NetworkName> = mesh.networks();

@@ -5,7 +5,6 @@
 
 mod describe;
 pub(crate) mod key;
-mod renew;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +24,6 @@ use crate::disk::{DiskError, Folder, RecordError, StoredIdentity};
 use key::{KeyError, NewKey, Validity};
 
 pub(crate) use describe::describe;
-pub(crate) use renew::{RenewedNode, run as renew_all};
 
 /// A certificate with its key, as sidecars get it.
 #[derive(Debug)]

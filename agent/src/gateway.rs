@@ -11,11 +11,11 @@ use sealane_base::task::{self, Task};
 use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
-use crate::dns::{self, Askers, DnsSockets, View};
-use crate::held::Held;
-use crate::host::Effective;
+use crate::dns::{Askers, DnsSockets, NameService, View};
+use crate::host::{Effective, HostHandle};
+use crate::keeper::Keeper;
+use crate::kernel::Kernel;
 use crate::overlay::Overlay;
-use crate::workload::Context;
 
 /// Interval at which the name of a network's namespace is looked after.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,8 +23,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves every network that this host carries, as they come and go.
-pub(crate) async fn run(context: Arc<Context>) {
-    let mut networks = context.host.views.networks.clone();
+pub(crate) async fn run(host: HostHandle, kernel: Kernel, names: NameService) {
+    let mut networks = host.views.networks.clone();
     let mut serving: BTreeMap<NetworkName, Task> = BTreeMap::new();
     loop {
         let current = networks.borrow_and_update().clone();
@@ -32,17 +32,17 @@ pub(crate) async fn run(context: Arc<Context>) {
         for name in gone {
             serving.remove(&name);
             for key in [key(&name), handle_key(&name)] {
-                if let Err(error) = context.held.remove(&key) {
+                if let Err(error) = kernel.keeper.remove(&key) {
                     tracing::error!(%error, network = %name, "cannot let go of the gateway's descriptors");
                 }
             }
-            context.dns_metrics.remove(&name);
+            names.metrics.remove(&name);
         }
         for (name, effective) in current {
-            let context = context.clone();
+            let (kernel, names) = (kernel.clone(), names.clone());
             serving
                 .entry(name.clone())
-                .or_insert_with(|| task::spawn("gateway-dns", serve(context, name, effective)));
+                .or_insert_with(|| task::spawn("gateway-dns", serve(kernel, names, name, effective)));
         }
         if networks.changed().await.is_err() {
             return;
@@ -59,27 +59,27 @@ fn handle_key(network: &NetworkName) -> String {
 }
 
 /// Tells the overlay of the namespaces that an agent of before had keep hold.
-pub(crate) fn recognise(networks: &[NetworkName], held: &Held, overlay: &Overlay) {
+pub(crate) fn recognise(networks: &[NetworkName], keeper: &Keeper, overlay: &Overlay) {
     for network in networks {
-        if let Some(handle) = held.copies(&handle_key(network)).and_then(|mut found| found.pop()) {
+        if let Some(handle) = keeper.copies(&handle_key(network)).and_then(|mut found| found.pop()) {
             overlay.recognise(network, handle.into());
         }
     }
 }
 
 /// Has keep hold the network's namespace for the next agent, and binds it again whenever its name is removed.
-async fn hold(context: &Context, network: &NetworkName) {
+async fn hold(kernel: &Kernel, network: &NetworkName) {
     let mut look = tokio::time::interval(LOOK);
     let mut held = false;
     loop {
         look.tick().await;
-        if !held && let Ok(handle) = context.overlay.network_netns(network) {
-            held = context.held.put(&handle_key(network), vec![handle.into()]).is_ok();
+        if !held && let Ok(handle) = kernel.overlay.network_netns(network) {
+            held = kernel.keeper.put(&handle_key(network), vec![handle.into()]).is_ok();
         }
-        if let Err(error) = context.overlay.ensure_memory() {
+        if let Err(error) = kernel.overlay.ensure_memory() {
             tracing::debug!(%error, "cannot write down again what the host is to get back");
         }
-        match context.overlay.ensure_handle(network) {
+        match kernel.overlay.ensure_handle(network) {
             Ok(false) => {}
             Ok(true) => {
                 tracing::warn!(%network, "the handle of the network's namespace was removed; bound again")
@@ -89,10 +89,15 @@ async fn hold(context: &Context, network: &NetworkName) {
     }
 }
 
-async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch::Receiver<Arc<Effective>>) {
+async fn serve(
+    kernel: Kernel,
+    names: NameService,
+    network: NetworkName,
+    mut effective: watch::Receiver<Arc<Effective>>,
+) {
     let gateway = effective.borrow().snapshot.network.subnet.gateway().to_ipv4();
     let sockets = loop {
-        match sockets(&context, &network, gateway) {
+        match sockets(&kernel, &network, gateway) {
             Ok(sockets) => break sockets,
             // What cannot be set up has no gateway yet.
             Err(_) if effective.borrow().hindrance.is_some() => {}
@@ -103,9 +108,7 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
         tokio::time::sleep(RETRY).await;
     };
     let view = Arc::new(ArcSwap::from_pointee(view(&effective.borrow_and_update())));
-    let metrics = context.dns_metrics.network(&network);
-    let forwarder = context.forwarder.clone();
-    let _server = match dns::serve(sockets, view.clone(), forwarder, metrics, Askers::Many, None) {
+    let _server = match names.serve(&network, sockets, view.clone(), (Askers::Many, None)) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, %network, "cannot serve DNS at the gateway address");
@@ -119,7 +122,7 @@ async fn serve(context: Arc<Context>, network: NetworkName, mut effective: watch
     };
     tokio::select! {
         () = follow => {}
-        () = hold(&context, &network) => {}
+        () = hold(&kernel, &network) => {}
     }
 }
 
@@ -128,13 +131,14 @@ fn view(effective: &Effective) -> View {
     View { zones: vec![effective.zone.clone()], own: Vec::new(), balanced: false }
 }
 
-fn sockets(context: &Context, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {
+fn sockets(kernel: &Kernel, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {
     let key = key(network);
-    if context.held.copies(&key).is_none() {
-        let netns = context.overlay.network_netns(network).map_err(io::Error::other)?;
-        let made = context.hopper.run(&netns, move || DnsSockets::bind(gateway))??;
-        context.held.put(&key, made.into()).map_err(io::Error::other)?;
-    }
-    let copies = context.held.copies(&key).ok_or_else(|| io::Error::other("too many open files"))?;
-    copies.try_into().map_err(io::Error::other)
+    let kept = match kernel.keeper.copies(&key) {
+        Some(kept) => kept,
+        None => {
+            let netns = kernel.overlay.network_netns(network).map_err(io::Error::other)?;
+            kernel.kept(&netns, &key, move || DnsSockets::bind(gateway).map(Into::into))?
+        }
+    };
+    kept.try_into().map_err(io::Error::other)
 }

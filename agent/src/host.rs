@@ -5,6 +5,7 @@
 
 mod actor;
 mod again;
+mod error;
 mod handle;
 mod mesh;
 mod outside;
@@ -21,19 +22,17 @@ use std::time::SystemTime;
 use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
 use sealane_proto::sidecar::Told;
-use sealane_proto::types::{
-    Aliases, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
-};
+use sealane_proto::types::{NetworkName, NodeName};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::attachment::{Hold, Reservation};
+use crate::attachment::AttachmentId;
+use crate::attachment::Reservation;
 use crate::dns::Zone;
-use crate::seat::Seat;
 use crate::services::ServiceTables;
-use crate::sidecar::Key;
 
 pub(crate) use actor::{HostParts, start};
+pub(crate) use error::RequestError;
 pub(crate) use handle::HostHandle;
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use outside::{Looked, Outside};
@@ -95,33 +94,6 @@ impl Effective {
     }
 }
 
-/// Requirements of a new workload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spec {
-    /// The network.
-    pub(crate) network: NetworkName,
-    /// Name of the workload.
-    pub(crate) name: WorkloadName,
-    /// The service that it is an instance of.
-    pub(crate) service: Option<ServiceName>,
-    /// The ports that it offers.
-    pub(crate) ports: Vec<ServicePort>,
-    /// A certain address.
-    pub(crate) address: Option<OverlayIp>,
-    /// A certain Ethernet address.
-    pub(crate) mac: Option<MacAddr>,
-    /// Holder that has reserved its addresses.
-    pub(crate) reserved: Option<Hold>,
-    /// True if a sidecar carries its calls.
-    pub(crate) sidecar: bool,
-    /// Share of its service's new work.
-    pub(crate) weight: Weight,
-    /// Further names in the network.
-    pub(crate) aliases: Aliases,
-    /// Seat in its namespace.
-    pub(crate) seat: Seat,
-}
-
 /// The link to control as the rest of the agent sees it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LinkState {
@@ -172,11 +144,11 @@ pub(crate) struct Reported {
 impl Reported {
     /// Returns control's reason for not accepting this workload.
     #[must_use]
-    pub(crate) fn refusal(&self, key: &Key) -> Option<&str> {
+    pub(crate) fn refusal(&self, id: &AttachmentId) -> Option<&str> {
         let refused = self
             .refused
             .iter()
-            .find(|refused| refused.network == key.network && refused.workload == key.workload);
+            .find(|refused| refused.network == id.network && refused.workload == id.workload);
         refused.map(|refused| refused.reason.as_str())
     }
 }

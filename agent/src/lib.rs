@@ -4,6 +4,7 @@
 //! and the sidecars do). Main type: [`Agent`].
 
 mod agent;
+mod async_fd;
 mod attachment;
 mod certs;
 mod disk;
@@ -16,9 +17,10 @@ mod error;
 pub mod fuzzing;
 mod gateway;
 pub mod health;
-mod held;
 mod host;
 mod ipam;
+mod keeper;
+mod kernel;
 pub mod labels;
 pub mod layout;
 mod metrics;
@@ -28,17 +30,19 @@ mod node;
 mod orphans;
 mod outside;
 pub mod overlay;
-mod readable;
 mod registrar;
+mod renewal;
 pub mod seat;
 pub mod services;
 mod sidecar;
 pub mod tap;
 #[cfg(test)]
 mod testing;
+mod trouble;
 mod workload;
 
-pub use agent::{Agent, Config, VERSION, has_joined, joined_as, start};
+pub use agent::{Agent, Config, has_joined, joined_as, start};
+pub use attachment::Attachment;
 pub use certs::key::KeyError;
 pub use disk::{DiskError, RecordError};
 pub use door::docker::retire as retire_docker_plugin;
@@ -46,3 +50,6 @@ pub use error::StartError;
 pub use node::NodeError;
 pub use registrar::ReadDocuments;
 pub use sidecar::sidecars_of;
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

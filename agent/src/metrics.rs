@@ -18,11 +18,11 @@ use sealane_proto::wire::v1::ServiceView;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agent::VERSION;
+use crate::VERSION;
 use crate::certs::{Certs, key::Validity};
 use crate::error::StartError;
 use crate::host::HostViews;
-use crate::workload::Context;
+use crate::workload::{Disks, WorkloadContext};
 
 /// Pause before an address that cannot be had is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -63,19 +63,19 @@ pub(crate) fn renewals(registry: &Registry) -> Result<IntCounterVec, prometheus:
 #[must_use]
 pub(crate) fn gatherer(
     registry: Registry,
-    context: Arc<Context>,
+    context: Arc<WorkloadContext>,
     node: watch::Receiver<Arc<TlsIdentity>>,
 ) -> Gather {
     Arc::new(move || {
         let (registry, sidecars, overlay) =
-            (registry.clone(), context.sidecars.clone(), context.overlay.clone());
+            (registry.clone(), context.sidecars.registry.clone(), context.kernel.overlay.clone());
         let own = [
-            expiries(&context.certs, &node.borrow()),
+            expiries(&context.identities, &node.borrow()),
             connected(&context.host.views),
             clock(&context.host.views),
             workloads(&context.host.views, &context.node),
             service_ports(&context.host.views),
-            writable(&context),
+            writable(&context.disks),
         ];
         let services = services(&context.host.views);
         Box::pin(async move {
@@ -149,9 +149,9 @@ fn clock(views: &HostViews) -> Family {
     Family::gauge("sealane_clock_ahead_seconds", help, series.into_iter().collect())
 }
 
-fn writable(context: &Context) -> Family {
+fn writable(disks: &Disks) -> Family {
     let help = "Whether the agent's data directory and its run directory can be written: 1 or 0.";
-    let problem = context.disks.data.problem().or_else(|| context.disks.run.problem());
+    let problem = disks.data.problem().or_else(|| disks.run.problem());
     Family::flag("sealane_data_directory_writable", help, problem.is_none())
 }
 

@@ -17,6 +17,9 @@ mod route;
 mod socket;
 mod sysctl;
 
+/// The UDP port of VXLAN (RFC 7348).
+pub const VXLAN_PORT: u16 = 4789;
+
 pub use address::Address;
 pub use conntrack::Flow;
 pub use error::{NetlinkError, Refusal};

@@ -26,13 +26,13 @@ type Verdict = (Outside, Option<String>);
 
 /// Looks at all of them, for ever.
 pub(crate) async fn run(workloads: Arc<Workloads>) {
-    let host = workloads.context().host.clone();
+    let host = workloads.host().clone();
     let mut wanted = host.views.outside.clone();
     let (tell, mut told) = mpsc::channel(64);
     let mut looking: BTreeMap<Outside, (Looked, Task)> = BTreeMap::new();
     let mut down: BTreeMap<Outside, String> = BTreeMap::new();
     loop {
-        let overlay = &workloads.context().overlay;
+        let overlay = &workloads.kernel().overlay;
         follow(&mut wanted, &mut looking, |looked| look(overlay.clone(), looked, tell.clone()));
         down.retain(|outside, _| looking.contains_key(outside));
         host.set_down(down.keys().cloned().collect()).await;

@@ -40,6 +40,7 @@ use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError};
 
+use crate::attachment::Attachment;
 pub use applied::{Applied, Table};
 pub use error::OverlayError;
 pub use gate::remove_gate;
@@ -53,11 +54,7 @@ use doubt::Doubted;
 use gate::HostGate;
 use kernel::Kernel;
 use metrics::Metrics;
-pub use plan::Local;
 use plan::{Base, Port};
-
-/// The port of RFC 7348.
-pub const VXLAN_PORT: u16 = 4789;
 
 /// Places of the overlay on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,19 +142,19 @@ impl Overlay {
         &self,
         snapshot: &Arc<NetworkSnapshot>,
         node: &NodeName,
-        local: &[Local],
+        attachments: &[Attachment],
         reason: Reason,
     ) -> Result<Applied, OverlayError> {
         let (kernel, metrics) = (self.kernel.clone(), self.metrics.clone());
         let carried = self.carried(&snapshot.network.name);
-        let (snapshot, node, local) = (snapshot.clone(), node.clone(), local.to_vec());
+        let (snapshot, node, attachments) = (snapshot.clone(), node.clone(), attachments.to_vec());
         blocking(move || {
             let mut guard = lock(&carried);
             let started = Instant::now();
             kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, &node));
             guard.others = ways::least_of_others(&snapshot, &node);
             let mtu = kernel.mtu(&snapshot.network, guard.others)?;
-            let desired = plan::desired(&snapshot, &node, &local, mtu);
+            let desired = plan::desired(&snapshot, &node, &attachments, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
             // Also before a look: what is new is no drift.
             let mut applied = match guard.advance(&kernel, &snapshot, &desired) {
@@ -184,12 +181,12 @@ impl Overlay {
     pub async fn ensure_workload(
         &self,
         network: &Network,
-        local: &Local,
+        attachment: &Attachment,
         netns: &NetNs,
     ) -> Result<Applied, OverlayError> {
         let (kernel, netns) = (self.kernel.clone(), netns.try_clone()?);
         let carried = self.carried(&network.name);
-        let (network, port) = (network.clone(), Port::of(local));
+        let (network, port) = (network.clone(), Port::of(attachment));
         blocking(move || {
             let mut guard = lock(&carried);
             let base = Base::of(&network, kernel.mtu(&network, guard.others)?);

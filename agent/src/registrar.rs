@@ -120,7 +120,7 @@ impl Registrar {
 
     /// Follows the folder and the link, for ever.
     pub(crate) async fn run(mut self) {
-        let mut control = self.workloads.context().host.views.control.clone();
+        let mut control = self.workloads.host().views.control.clone();
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
@@ -187,7 +187,7 @@ impl Registrar {
     /// Tells control all that this host registers; answers what it refuses, or why it does not answer.
     async fn submit(&mut self) -> Result<Vec<(DocumentId, String)>, String> {
         self.files.due = true;
-        let link = self.workloads.context().host.views.link.borrow().clone();
+        let link = self.workloads.host().views.link.borrow().clone();
         let why = link.why_silent().to_owned();
         let documents = self.files.documents();
         let answered = match link.channel {

@@ -13,8 +13,10 @@ mod strays;
 mod supervisor;
 mod telling;
 
-use sealane_proto::resource::Workload;
-use sealane_proto::types::{NetworkName, WorkloadName};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sealane_proto::sidecar::SidecarPorts;
 
 pub(crate) use metrics::ToldMetrics;
 pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
@@ -24,31 +26,15 @@ pub use strays::sidecars_of;
 pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, Equipment, SidecarParts, Supervisor};
 
-/// Key of a sidecar: the workload that it serves.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    /// The network.
-    pub(crate) network: NetworkName,
-    /// The workload in it.
-    pub(crate) workload: WorkloadName,
-}
-
-impl Key {
-    /// Of this workload.
-    #[must_use]
-    pub(crate) fn of(workload: &Workload) -> Self {
-        Self { network: workload.network.clone(), workload: workload.name.clone() }
-    }
-
-    /// The name of its files.
-    #[must_use]
-    pub(crate) fn record_name(&self) -> String {
-        format!("{}.{}", self.network, self.workload)
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.network, self.workload)
-    }
+/// Handle of this host's sidecars.
+#[derive(Clone, Debug)]
+pub(crate) struct Sidecars {
+    /// The supervised ones.
+    pub(crate) registry: Arc<Registry>,
+    /// The program of new ones, which is our own.
+    pub(crate) binary: PathBuf,
+    /// Ports at which each listens.
+    pub(crate) ports: SidecarPorts,
+    /// Metrics of the messages to them.
+    pub(crate) told: ToldMetrics,
 }

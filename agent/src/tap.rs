@@ -13,7 +13,7 @@ mod metrics;
 mod serve;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sealane_base::task::{self, Task};
@@ -21,10 +21,10 @@ use sealane_proto::types::MacAddr;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
+use crate::attachment::AttachmentId;
 use crate::attachment::{Hold, Seated};
 use crate::seat::DeviceName;
-use crate::sidecar::Key;
-use crate::workload::Context;
+use crate::trouble::Troubles;
 pub(crate) use device::{TapError, exists, is_ours, room};
 use device::{Way, all, tear_down};
 pub(crate) use metrics::TapMetrics;
@@ -51,35 +51,55 @@ pub(crate) struct Tap {
     _task: Task,
 }
 
-impl Tap {
+/// The devices of this host's virtual machines.
+#[derive(Debug)]
+pub(crate) struct Machines {
+    hopper: Arc<Hopper>,
+    run_dir: PathBuf,
+    metrics: TapMetrics,
+    troubles: Arc<Troubles>,
+}
+
+impl Machines {
+    /// Machines whose rooms are below `run_dir`, and whose problems are `troubles`.
+    #[must_use]
+    pub(crate) fn new(
+        hopper: Arc<Hopper>,
+        run_dir: PathBuf,
+        metrics: TapMetrics,
+        troubles: Arc<Troubles>,
+    ) -> Self {
+        Self { hopper, run_dir, metrics, troubles }
+    }
+
     /// Makes the device of a machine that is attached with `seat`, whose interface is in `room`, or finds it; the network's own
     /// Ethernet address is `gateway_mac`.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) async fn lay(
-        context: &Arc<Context>,
-        key: &Key,
+        self: &Arc<Self>,
+        id: &AttachmentId,
         (device, room): (DeviceName, &NetNs),
         (seat, gateway_mac): (&Seated, MacAddr),
-    ) -> Result<Self, TapError> {
+    ) -> Result<Tap, TapError> {
         let (host, room) = (NetNs::current()?, room.try_clone()?);
         let way = Arc::new(Way { device, host, room, interface: seat.interface.clone() });
-        let (hopper, laid) = (context.hopper.clone(), way.clone());
+        let (hopper, laid) = (self.hopper.clone(), way.clone());
         let stands = task::blocking(move || laid.ensure(&hopper, None, true)).await??;
-        let machine = Machine::new(context.clone(), key.clone(), way, seat, gateway_mac);
-        Ok(Self { _task: task::spawn("tap", machine.serve(stands)) })
+        let machine = Machine::new(self.clone(), id.clone(), way, seat, gateway_mac);
+        Ok(Tap { _task: task::spawn("tap", machine.serve(stands)) })
     }
-}
 
-/// Removes a machine's device and room; what is gone already is no error.
-///
-/// # Errors
-/// When the kernel refuses.
-pub(crate) async fn remove(context: &Context, device: DeviceName) -> Result<(), TapError> {
-    let (hopper, run_dir) = (context.hopper.clone(), context.run_dir.clone());
-    let host = NetNs::current()?;
-    task::blocking(move || tear_down(&hopper, &host, &run_dir, &device)).await?
+    /// Removes a machine's device and room; what is gone already is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) async fn remove(&self, device: DeviceName) -> Result<(), TapError> {
+        let (hopper, run_dir) = (self.hopper.clone(), self.run_dir.clone());
+        let host = NetNs::current()?;
+        task::blocking(move || tear_down(&hopper, &host, &run_dir, &device)).await?
+    }
 }
 
 /// Removes what an agent of before has left of machines that are not `known`; answers their devices.

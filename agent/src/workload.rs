@@ -6,7 +6,6 @@
 mod admission;
 mod anchor;
 mod available;
-mod caller;
 mod cgroup;
 mod complaints;
 mod conditions;
@@ -25,11 +24,8 @@ mod sandbox;
 mod standing;
 mod survey;
 mod target;
-mod trouble;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sealane_base::disk::Disk;
@@ -38,31 +34,30 @@ use sealane_proto::resource::Network;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{Aliases, NetworkName, NodeName, WorkloadRef};
 use sealane_sys::Process;
-use sealane_sys::hop::Hopper;
 use tokio::sync::mpsc;
 
+use crate::attachment::AttachmentId;
 use crate::attachment::{AttachSpec, Attached, Claim, Failure, Hold, Progress, Reservation, Target};
 use crate::certs::Certs;
 use crate::disk::{Folder, StoredWorkload};
-use crate::dns::{DnsMetrics, Forwarder};
-use crate::held::Held;
+use crate::dns::NameService;
 use crate::host::HostHandle;
-use crate::overlay::Overlay;
+use crate::kernel::Kernel;
 use crate::services::ServiceMetrics;
-use crate::sidecar::{Key, Registry, ToldMetrics};
-use crate::tap::TapMetrics;
+use crate::sidecar::Sidecars;
+use crate::tap::Machines;
+use crate::trouble::Troubles;
 use anchor::Anchor;
 use complaints::Complaints;
+use conditions::Conditions;
 pub(crate) use containers::{Containers, follow as follow_containers};
 use roster::Roster;
 use sandbox::Request;
-use trouble::Troubles;
 
 pub(crate) use anchor::is_there;
 pub(crate) use early::Questions;
 pub(crate) use error::AttachError;
 pub(crate) use roster::Holding;
-pub(crate) use trouble::Trouble;
 
 /// The disks under the agent's folders.
 #[derive(Debug)]
@@ -73,58 +68,44 @@ pub(crate) struct Disks {
     pub(crate) run: Arc<Disk>,
 }
 
-/// Context that every workload's task uses.
+/// Handles that every workload's task uses, and what all of them share.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct WorkloadContext {
     /// This host.
     pub(crate) node: NodeName,
-    /// The agent's run directory.
-    pub(crate) run_dir: PathBuf,
-    /// Our own program, for sidecars.
-    pub(crate) binary: PathBuf,
-    /// The ports of sidecars.
-    pub(crate) ports: SidecarPorts,
-    /// The thread that enters namespaces.
-    pub(crate) hopper: Arc<Hopper>,
-    /// The kernel.
-    pub(crate) overlay: Arc<Overlay>,
-    /// Descriptors that outlive the agent.
-    pub(crate) held: Arc<Held>,
-    /// Identities.
-    pub(crate) certs: Arc<Certs>,
-    /// Sidecars.
-    pub(crate) sidecars: Arc<Registry>,
-    /// Forwarder of names that are not ours.
-    pub(crate) forwarder: Arc<Forwarder>,
-    /// DNS counters.
-    pub(crate) dns_metrics: DnsMetrics,
-    /// Counters of service addresses.
-    pub(crate) service_metrics: ServiceMetrics,
-    /// Metrics of the messages to sidecars.
-    pub(crate) told_metrics: ToldMetrics,
-    /// Handle of this host's state.
-    pub(crate) host: HostHandle,
-    /// Folder of the workloads' records.
-    pub(crate) folder: Folder,
-    /// The disks, which may be full.
-    pub(crate) disks: Disks,
     /// The boot that the machine is in.
     pub(crate) boot: String,
+    /// The kernel.
+    pub(crate) kernel: Kernel,
+    /// Counters of service addresses.
+    pub(crate) service_metrics: ServiceMetrics,
+    /// Names.
+    pub(crate) names: NameService,
+    /// Identities.
+    pub(crate) identities: Arc<Certs>,
+    /// Sidecars.
+    pub(crate) sidecars: Sidecars,
+    /// Handle of this host's state.
+    pub(crate) host: HostHandle,
+    /// Devices of virtual machines.
+    pub(crate) machines: Arc<Machines>,
+    /// Folder of the workloads' records.
+    pub(crate) records: Folder,
+    /// The disks, which may be full.
+    pub(crate) disks: Disks,
     /// The workloads by name.
     pub(crate) roster: Roster,
     /// Problems of the workloads.
-    pub(crate) troubles: Troubles,
+    pub(crate) troubles: Arc<Troubles>,
     /// Containers that are attached again.
     pub(crate) containers: Containers,
-    /// Counters of virtual machines' DHCP.
-    pub(crate) tap_metrics: TapMetrics,
 }
 
 /// Outcome of replacing a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Restarted {
     /// Workload of the sidecar.
-    pub(crate) key: Key,
+    pub(crate) id: AttachmentId,
     /// Reason for which the old one goes on; nothing when a new one works.
     pub(crate) problem: Option<String>,
 }
@@ -132,7 +113,7 @@ pub(crate) struct Restarted {
 /// The running tasks, one per workload.
 #[derive(Debug)]
 pub(crate) struct Workloads {
-    context: Arc<Context>,
+    context: Arc<WorkloadContext>,
     tasks: Mutex<BTreeMap<u64, Task>>,
     /// Complaints of other parts.
     complaints: Complaints,
@@ -141,14 +122,50 @@ pub(crate) struct Workloads {
 impl Workloads {
     /// No workloads yet.
     #[must_use]
-    pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
+    pub(crate) fn new(context: Arc<WorkloadContext>) -> Arc<Self> {
         Arc::new(Self { context, tasks: Mutex::default(), complaints: Complaints::default() })
     }
 
-    /// Returns the context of the tasks.
+    /// Name of this host.
     #[must_use]
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
+    pub(crate) fn node(&self) -> &NodeName {
+        &self.context.node
+    }
+
+    /// The boot that the machine is in.
+    #[must_use]
+    pub(crate) fn boot(&self) -> &str {
+        &self.context.boot
+    }
+
+    /// Handle of this host's state.
+    #[must_use]
+    pub(crate) fn host(&self) -> &HostHandle {
+        &self.context.host
+    }
+
+    /// Handle of the kernel.
+    #[must_use]
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.context.kernel
+    }
+
+    /// The identities.
+    #[must_use]
+    pub(crate) fn identities(&self) -> &Certs {
+        &self.context.identities
+    }
+
+    /// Ports at which sidecars listen.
+    #[must_use]
+    pub(crate) fn ports(&self) -> SidecarPorts {
+        self.context.sidecars.ports
+    }
+
+    /// Conditions of containers, by their runtimes' word.
+    #[must_use]
+    pub(crate) fn conditions(&self) -> &Conditions {
+        &self.context.roster.conditions
     }
 
     /// Attaches a new workload that ends with `process`; what is waited for and what comes of it goes to `progress`. `again`:
@@ -263,11 +280,11 @@ impl Workloads {
     /// # Errors
     /// When they cannot be written down.
     pub(crate) async fn name_anew(&self, hold: &Hold, aliases: Aliases) -> Result<(), Failure> {
-        let Some(key) = self.context.roster.key_of(hold) else { return Ok(()) };
-        let named = self.context.host.name_anew(key.clone(), aliases.clone()).await;
-        self.context.roster.name_anew(&key, &aliases);
-        if named.ok_or(AttachError::Ending)?? {
-            tracing::info!(workload = %key, "a workload has other names");
+        let Some(id) = self.context.roster.attachment_of(hold) else { return Ok(()) };
+        let named = self.context.host.name_anew(id.clone(), aliases.clone()).await;
+        self.context.roster.name_anew(&id, &aliases);
+        if named.ok_or(AttachError::Ending)?.map_err(AttachError::from)? {
+            tracing::info!(workload = %id, "a workload has other names");
         }
         Ok(())
     }
@@ -275,7 +292,7 @@ impl Workloads {
     /// Returns true if it holds a workload.
     #[must_use]
     pub(crate) fn holds(&self, hold: &Hold) -> bool {
-        self.context.roster.key_of(hold).is_some()
+        self.context.roster.attachment_of(hold).is_some()
     }
 
     /// Keeps an address for somebody until it is released, on disk before this answers.
@@ -311,12 +328,12 @@ impl Workloads {
     /// # Errors
     /// A sentence, when it holds none.
     pub(crate) async fn held_by(&self, hold: &Hold) -> Result<Attached, String> {
-        let key = self
+        let id = self
             .context
             .roster
-            .key_of(hold)
+            .attachment_of(hold)
             .ok_or_else(|| format!("{hold} holds no workload on this host"))?;
-        self.context.roster.place(&key).await
+        self.context.roster.place(&id).await
     }
 
     /// Puts new sidecars in the place of those of `wanted`, or of all, one after another, and tells of each.
@@ -327,26 +344,26 @@ impl Workloads {
         &self,
         wanted: Option<&WorkloadRef>,
     ) -> Result<mpsc::Receiver<Restarted>, String> {
-        let is_wanted = |key: &Key| {
+        let is_wanted = |id: &AttachmentId| {
             wanted.is_none_or(|wanted| {
-                let in_network = wanted.network.as_ref().is_none_or(|network| *network == key.network);
-                in_network && self.context.roster.shown(key) == wanted.name
+                let in_network = wanted.network.as_ref().is_none_or(|network| *network == id.network);
+                in_network && self.context.roster.shown(id) == wanted.name
             })
         };
-        let keys = self.context.sidecars.served(is_wanted);
-        if let (Some(wanted), []) = (wanted, keys.as_slice()) {
+        let ids = self.context.sidecars.registry.served(is_wanted);
+        if let (Some(wanted), []) = (wanted, ids.as_slice()) {
             let host = &self.context.node;
             return Err(format!(
                 "workload {wanted} has no sidecar on host {host}; hint: `sealane workload ls` says where it is"
             ));
         }
         let (tell, told) = mpsc::channel(1);
-        let sidecars = self.context.sidecars.clone();
+        let sidecars = self.context.sidecars.registry.clone();
         task::spawn("restart-sidecars", async move {
-            for key in keys {
-                let problem = sidecars.restart(&key).await.err();
+            for id in ids {
+                let problem = sidecars.restart(&id).await.err();
                 // Who asked for them and left wants no more.
-                if tell.send(Restarted { key, problem }).await.is_err() {
+                if tell.send(Restarted { id, problem }).await.is_err() {
                     return;
                 }
             }
@@ -388,12 +405,4 @@ impl Workloads {
         // The task waits for it.
         let _ = go.send(());
     }
-}
-
-/// The boot that the machine is in: pids and start times mean something only within one.
-///
-/// # Errors
-/// When /proc is not mounted.
-pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

@@ -18,4 +18,4 @@ pub mod spawn;
 pub mod tap;
 
 pub use netns::{NetNs, NetNsError};
-pub use process::{Process, ProcessError};
+pub use process::{Process, ProcessError, boot_id};

@@ -147,6 +147,14 @@ fn start_time(pid: u32) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Returns the identity of the boot that the machine is in: pids and start times mean something only within one.
+///
+/// # Errors
+/// When /proc is not mounted.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;

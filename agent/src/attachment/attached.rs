@@ -7,7 +7,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use sealane_proto::resource::Network;
 use sealane_proto::types::{MacAddr, NetworkName, WorkloadName};
 
-use crate::overlay::Local;
+use crate::attachment::Attachment;
 
 /// A workload that is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub(crate) struct Seated {
 impl Seated {
     /// A workload's attachment to `network`.
     #[must_use]
-    pub(crate) fn of(local: &Local, network: &Network) -> Self {
-        let Local { workload, seat } = local;
+    pub(crate) fn of(attachment: &Attachment, network: &Network) -> Self {
+        let Attachment { workload, seat } = attachment;
         let net = network.subnet.to_net();
         let own = workload.address.to_ipv4();
         // The lengths are those of networks that are there.

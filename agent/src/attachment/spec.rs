@@ -10,7 +10,7 @@ use sealane_proto::types::{
 };
 
 use super::Hold;
-use crate::host::Spec;
+
 use crate::seat::{DeviceName, Seat};
 
 /// A network to join, and how.
@@ -212,14 +212,14 @@ impl AttachSpec {
     /// The workload to be, a spec per network and seat; a name that was not asked for is the preferred one, or, when that
     /// is in use, made from the random number `made`.
     #[must_use]
-    pub(crate) fn specs(&self, made: Option<u32>, seats: &[Seat]) -> Option<Vec<Spec>> {
+    pub(crate) fn specs(&self, made: Option<u32>, seats: &[Seat]) -> Option<Vec<AttachmentSpec>> {
         let Wanted { service, ports, sidecar, weight, .. } = &self.0;
         let preferred = self.0.preferred.clone().filter(|_| made.is_none());
         let name = match self.0.name.clone().or(preferred) {
             Some(name) => name,
             None => made_name(self.stem(), made.unwrap_or_else(rand::random))?,
         };
-        let spec = |(wanted, &seat): (&NetworkSeat, &Seat)| Spec {
+        let spec = |(wanted, &seat): (&NetworkSeat, &Seat)| AttachmentSpec {
             network: wanted.network.clone(),
             name: name.clone(),
             service: service.clone(),
@@ -238,6 +238,33 @@ impl AttachSpec {
     fn stem(&self) -> &str {
         self.0.service.as_ref().map_or(self.0.stem.as_str(), ServiceName::as_str)
     }
+}
+
+/// Requirements of a new attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttachmentSpec {
+    /// The network.
+    pub(crate) network: NetworkName,
+    /// Name of the workload.
+    pub(crate) name: WorkloadName,
+    /// The service that it is an instance of.
+    pub(crate) service: Option<ServiceName>,
+    /// The ports that it offers.
+    pub(crate) ports: Vec<ServicePort>,
+    /// A certain address.
+    pub(crate) address: Option<OverlayIp>,
+    /// A certain Ethernet address.
+    pub(crate) mac: Option<MacAddr>,
+    /// Holder that has reserved its addresses.
+    pub(crate) reserved: Option<Hold>,
+    /// True if a sidecar carries its calls.
+    pub(crate) sidecar: bool,
+    /// Share of its service's new work.
+    pub(crate) weight: Weight,
+    /// Further names in the network.
+    pub(crate) aliases: Aliases,
+    /// Seat in its namespace.
+    pub(crate) seat: Seat,
 }
 
 /// `<stem>-<five letters and digits>`.

@@ -7,8 +7,7 @@ use sealane_proto::wire::v1;
 
 use super::messages::ContainerMessage;
 use super::records::{RecordError, unreadable};
-use crate::attachment::Wanted;
-use crate::sidecar::Key;
+use crate::attachment::{AttachmentId, Wanted};
 
 /// A container that is attached whenever it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +21,11 @@ pub(crate) struct StoredContainer {
 }
 
 impl StoredContainer {
-    /// Returns the key of its first attachment.
+    /// Returns the id of its first attachment.
     #[must_use]
-    pub(crate) fn key(&self) -> Option<Key> {
+    pub(crate) fn id(&self) -> Option<AttachmentId> {
         let first = self.wanted.seats.first()?;
-        Some(Key { network: first.network.clone(), workload: self.wanted.name.clone()? })
+        Some(AttachmentId { network: first.network.clone(), workload: self.wanted.name.clone()? })
     }
 
     /// For [`super::Folder::write`].
@@ -69,6 +68,6 @@ mod tests {
         let stored = StoredContainer { wanted, container: "3f2a".to_owned(), group };
         let read = StoredContainer::from_bytes(&stored.to_bytes()).unwrap();
         assert_eq!(read, stored);
-        assert_eq!(read.key().unwrap().to_string(), "shop/web");
+        assert_eq!(read.id().unwrap().to_string(), "shop/web");
     }
 }

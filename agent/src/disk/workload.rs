@@ -7,10 +7,8 @@ use sealane_proto::resource::Workload;
 
 use super::messages::WorkloadMessage;
 use super::records::{RecordError, unreadable};
-use crate::attachment::Hold;
-use crate::overlay::Local;
+use crate::attachment::{Attachment, Hold};
 use crate::seat::{Owner, Seat};
-use crate::sidecar::Key;
 
 /// The process that a workload ends with; it is another one after a reboot, whatever its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +90,7 @@ impl StoredAnchor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredWorkload {
     /// Attachments, at least one, in the order of its networks.
-    pub(crate) attachments: Vec<Local>,
+    pub(crate) attachments: Vec<Attachment>,
     /// Anchor that it ends with.
     pub(crate) anchor: StoredAnchor,
 }
@@ -101,19 +99,19 @@ impl StoredWorkload {
     /// The name of its record, which its first attachment gives.
     #[must_use]
     pub(crate) fn name(&self) -> Option<String> {
-        self.attachments.first().map(|local| Key::of(&local.workload).record_name())
+        self.attachments.first().map(|attachment| attachment.id().record_name())
     }
 
     /// For [`super::Folder::write`].
     #[must_use]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut workloads = self.attachments.iter().map(|local| (&local.workload).into());
-        let seat = |local: &Local| local.seat;
+        let mut workloads = self.attachments.iter().map(|attachment| (&attachment.workload).into());
+        let seat = |attachment: &Attachment| attachment.seat;
         let mut message = WorkloadMessage {
             workload: workloads.next(),
             further: workloads.collect(),
-            seats: self.attachments.iter().map(|local| seat(local).number().into()).collect(),
-            given: self.attachments.iter().any(|local| seat(local).owner() == Owner::Other),
+            seats: self.attachments.iter().map(|attachment| seat(attachment).number().into()).collect(),
+            given: self.attachments.iter().any(|attachment| seat(attachment).owner() == Owner::Other),
             boot: self.anchor.boot().to_owned(),
             interfaces: self.interfaces(),
             ..WorkloadMessage::default()
@@ -135,7 +133,7 @@ impl StoredWorkload {
 
     /// The names of its interfaces, if one is not the usual.
     fn interfaces(&self) -> Vec<String> {
-        let names = self.attachments.iter().map(|local| local.seat.name());
+        let names = self.attachments.iter().map(|attachment| attachment.seat.name());
         if names.clone().all(|name| name.is_none()) {
             return Vec::new();
         }
@@ -159,7 +157,7 @@ impl StoredWorkload {
             let number = number.map_or(Ok(0), u8::try_from).map_err(|error| fail(&error))?;
             let name = names.next().filter(|name| !name.is_empty()).map(|name| name.parse()).transpose();
             let name = name.map_err(|error| fail(&error))?;
-            attachments.push(Local { workload, seat: Seat::new(owner, number).named(name) });
+            attachments.push(Attachment { workload, seat: Seat::new(owner, number).named(name) });
         }
         let boot = message.boot;
         let anchor = if !message.holder.is_empty() {
@@ -180,17 +178,20 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    fn local(network: &str, seat: Seat) -> Local {
+    fn attachment(network: &str, seat: Seat) -> Attachment {
         let workload =
             Workload { network: network.parse().unwrap(), ..testing::workload("web", "10.42.0.9") };
-        Local { workload, seat }
+        Attachment { workload, seat }
     }
 
     #[test]
     fn workloads_of_several_networks_are_read_back() {
         let seats = Seat::all(Owner::Other).skip(1);
-        let attachments: Vec<Local> =
-            ["shop", "office"].into_iter().zip(seats).map(|(network, seat)| local(network, seat)).collect();
+        let attachments: Vec<Attachment> = ["shop", "office"]
+            .into_iter()
+            .zip(seats)
+            .map(|(network, seat)| attachment(network, seat))
+            .collect();
         let path = StoredPath { path: "/run/netns/web".into(), inode: 7, boot: "b".into() };
         let stored = StoredWorkload { attachments, anchor: StoredAnchor::Path(path) };
         assert_eq!(stored.name().unwrap(), "shop.web");
@@ -207,13 +208,13 @@ mod tests {
             boot: "b".into(),
         };
         let stored =
-            StoredWorkload { attachments: vec![local("shop", seat)], anchor: StoredAnchor::Held(held) };
+            StoredWorkload { attachments: vec![attachment("shop", seat)], anchor: StoredAnchor::Held(held) };
         assert_eq!(StoredWorkload::from_bytes(&stored.to_bytes()).unwrap(), stored);
     }
 
     #[test]
     fn records_of_before_there_were_several_are_read() {
-        let workload = local("shop", Seat::default()).workload;
+        let workload = attachment("shop", Seat::default()).workload;
         let old = WorkloadMessage {
             workload: Some((&workload).into()),
             pid: 17,
@@ -222,7 +223,7 @@ mod tests {
             ..WorkloadMessage::default()
         };
         let stored = StoredWorkload::from_bytes(&old.encode_to_vec()).unwrap();
-        assert_eq!(stored.attachments, [local("shop", Seat::default())]);
+        assert_eq!(stored.attachments, [attachment("shop", Seat::default())]);
         assert_eq!(stored.anchor.pid(), Some(17));
     }
 }

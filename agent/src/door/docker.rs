@@ -176,7 +176,7 @@ impl Docker {
     async fn release_address(self: &Arc<Self>, request: &OfAddress) -> Result<Value, Failure> {
         let plan = core::address(request, &*self.book.lock().await);
         if let Ok(AddressPlan::Endpoint(network, Some(address))) = plan {
-            let kept = self.workloads.context().host.reserved(network, address).await;
+            let kept = self.workloads.host().reserved(network, address).await;
             if let Some(kept) = kept.filter(|kept| kept.hold.is_of_docker())
                 && !self.keeps(&kept.hold).await
             {
@@ -220,7 +220,7 @@ impl Docker {
 
     async fn create_endpoint(&self, request: &OfEndpoint) -> Result<Value, Failure> {
         let plan = core::endpoint(request, &*self.book.lock().await)?;
-        let kept = self.workloads.context().host.reserved(plan.network.clone(), plan.address).await;
+        let kept = self.workloads.host().reserved(plan.network.clone(), plan.address).await;
         let mut kept = kept.ok_or_else(|| {
             let text = format!(
                 "sealane: address {} of network {} was not given by Sealane",
@@ -261,7 +261,7 @@ impl Docker {
             let internal = core::known(request, &book)?.internal;
             let mut endpoint = core::joined(request, &book)?.clone();
             endpoint.sandbox = Some(request.sandbox.clone());
-            endpoint.boot = self.workloads.context().boot.clone();
+            endpoint.boot = self.workloads.boot().to_owned();
             book.put_endpoint(&request.endpoint_id, endpoint.clone()).map_err(full)?;
             (endpoint, internal)
         };

@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, boot_id};
 
 use crate::layout::FORWARDING;
-use crate::workload::boot_id;
 
 const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// The kernel switches this one, too, whenever forwarding is switched.

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use sealane_proto::types::Vni;
 
+use crate::netlink::VXLAN_PORT;
 use crate::nft;
-use crate::overlay::VXLAN_PORT;
 
 /// The first address of the links: link-local (RFC 3927), so that they are nobody's on a real network, and away from
 /// 169.254.169.254 and its like, behind which clouds keep what is meant for the host.

@@ -200,35 +200,35 @@ impl Host {
                 }
                 let _ = answer.send(admitted);
             }
-            Request::Ready(key, ready, answer) => {
-                if mesh.set_ready(&key, ready).is_some() {
-                    self.dirty.insert(key.network);
+            Request::Ready(id, ready, answer) => {
+                if mesh.set_ready(&id, ready).is_some() {
+                    self.dirty.insert(id.network);
                 }
                 let _ = answer.send(mesh.version());
             }
-            Request::Name(key, aliases, answer) => {
-                let renamed = mesh.name_anew(&key, &aliases);
+            Request::Name(id, aliases, answer) => {
+                let renamed = mesh.name_anew(&id, &aliases);
                 let written = renamed.as_ref().map(|workload| rename(&self.parts.workloads, workload));
                 if renamed.is_some() {
-                    self.dirty.insert(key.network);
+                    self.dirty.insert(id.network);
                 }
                 let _ = answer.send(written.transpose().map(|news| news.is_some()));
             }
-            Request::End(key, answer) => {
-                mesh.end(&key);
+            Request::End(id, answer) => {
+                mesh.end(&id);
                 let _ = answer.send(mesh.version());
-                self.dirty.insert(key.network);
+                self.dirty.insert(id.network);
             }
-            Request::Detach(key, answer) => {
-                mesh.detach(&key);
+            Request::Detach(id, answer) => {
+                mesh.detach(&id);
                 let _ = answer.send(());
             }
-            Request::Remove(key, answer) => {
-                mesh.remove(&key, Instant::now());
+            Request::Remove(id, answer) => {
+                mesh.remove(&id, Instant::now());
                 let _ = answer.send(mesh.version());
-                self.dirty.insert(key.network);
+                self.dirty.insert(id.network);
             }
-            Request::Applied(key, plane, sequence) => mesh.set_applied(&key, plane, sequence),
+            Request::Applied(id, plane, sequence) => mesh.set_applied(&id, plane, sequence),
             Request::Reserve(claim, answer) => {
                 let _ = answer.send(reserve(mesh, &self.parts.reservations, &claim));
             }
@@ -358,8 +358,8 @@ impl Host {
             let Some(snapshot) = self.parts.mesh.effective(&network).map(Arc::new) else {
                 continue;
             };
-            let (local, node) = (self.parts.mesh.attached(&network), &self.parts.mesh.node().name);
-            let applied = match self.parts.overlay.ensure_network(&snapshot, node, &local, reason).await {
+            let (attached, node) = (self.parts.mesh.attached(&network), &self.parts.mesh.node().name);
+            let applied = match self.parts.overlay.ensure_network(&snapshot, node, &attached, reason).await {
                 Ok(applied) => applied,
                 Err(error) => {
                     let (key, problem) = ((network.clone(), Trouble::Kernel), error.to_string());

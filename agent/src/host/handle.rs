@@ -6,12 +6,9 @@ use sealane_proto::types::{Aliases, NetworkName, OverlayIp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::mesh::DataPlane;
-use super::{HostViews, Outside, Spec};
-use crate::attachment::{Claim, Hold, Reservation};
+use super::{HostViews, Outside, RequestError};
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Hold, Reservation};
 use crate::disk::{DiskError, StoredAnchor};
-use crate::overlay::Local;
-use crate::sidecar::Key;
-use crate::workload::AttachError;
 
 /// For whoever asks or tells the host something.
 #[derive(Clone, Debug)]
@@ -24,14 +21,14 @@ pub(crate) struct HostHandle {
 /// Requests and news for the host's task.
 #[derive(Debug)]
 pub(super) enum Request {
-    Admit(Vec<Spec>, StoredAnchor, oneshot::Sender<Result<Vec<Local>, AttachError>>),
-    Ready(Key, bool, oneshot::Sender<u64>),
-    Name(Key, Aliases, oneshot::Sender<Result<bool, AttachError>>),
-    End(Key, oneshot::Sender<u64>),
-    Detach(Key, oneshot::Sender<()>),
-    Remove(Key, oneshot::Sender<u64>),
-    Applied(Key, DataPlane, Option<u64>),
-    Reserve(Claim, oneshot::Sender<Result<Reservation, AttachError>>),
+    Admit(Vec<AttachmentSpec>, StoredAnchor, oneshot::Sender<Result<Vec<Attachment>, RequestError>>),
+    Ready(AttachmentId, bool, oneshot::Sender<u64>),
+    Name(AttachmentId, Aliases, oneshot::Sender<Result<bool, RequestError>>),
+    End(AttachmentId, oneshot::Sender<u64>),
+    Detach(AttachmentId, oneshot::Sender<()>),
+    Remove(AttachmentId, oneshot::Sender<u64>),
+    Applied(AttachmentId, DataPlane, Option<u64>),
+    Reserve(Claim, oneshot::Sender<Result<Reservation, RequestError>>),
     Release(Hold, oneshot::Sender<Result<(), DiskError>>),
     Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
     Down(BTreeSet<Outside>),
@@ -44,51 +41,55 @@ impl HostHandle {
     /// When name or address are taken, or the disk is full; nobody hears of the workload then.
     pub(crate) async fn admit(
         &self,
-        specs: Vec<Spec>,
+        specs: Vec<AttachmentSpec>,
         anchor: StoredAnchor,
-    ) -> Option<Result<Vec<Local>, AttachError>> {
+    ) -> Option<Result<Vec<Attachment>, RequestError>> {
         self.ask(|answer| Request::Admit(specs, anchor, answer)).await
     }
 
     /// Says whether calls may be sent to a workload; returns the report that says so.
-    pub(crate) async fn set_ready(&self, key: Key, ready: bool) -> Option<u64> {
-        self.ask(|answer| Request::Ready(key, ready, answer)).await
+    pub(crate) async fn set_ready(&self, id: AttachmentId, ready: bool) -> Option<u64> {
+        self.ask(|answer| Request::Ready(id, ready, answer)).await
     }
 
     /// Gives a workload further names in place of those it has, on disk as well; whether that was news. `None` while the agent ends.
     ///
     /// # Errors
     /// When they cannot be written down; it has them until the agent ends.
-    pub(crate) async fn name_anew(&self, key: Key, aliases: Aliases) -> Option<Result<bool, AttachError>> {
-        self.ask(|answer| Request::Name(key, aliases, answer)).await
+    pub(crate) async fn name_anew(
+        &self,
+        id: AttachmentId,
+        aliases: Aliases,
+    ) -> Option<Result<bool, RequestError>> {
+        self.ask(|answer| Request::Name(id, aliases, answer)).await
     }
 
     /// Takes a workload out of names and balancing; returns the report that says so.
-    pub(crate) async fn end(&self, key: Key) -> Option<u64> {
-        self.ask(|answer| Request::End(key, answer)).await
+    pub(crate) async fn end(&self, id: AttachmentId) -> Option<u64> {
+        self.ask(|answer| Request::End(id, answer)).await
     }
 
     /// Gives the workload's port up: from now on no pass makes it again, and none that would is under way.
-    pub(crate) async fn detach(&self, key: Key) -> Option<()> {
-        self.ask(|answer| Request::Detach(key, answer)).await
+    pub(crate) async fn detach(&self, id: AttachmentId) -> Option<()> {
+        self.ask(|answer| Request::Detach(id, answer)).await
     }
 
     /// Forgets a workload; returns the report that says so.
-    pub(crate) async fn remove(&self, key: Key) -> Option<u64> {
-        self.ask(|answer| Request::Remove(key, answer)).await
+    pub(crate) async fn remove(&self, id: AttachmentId) -> Option<u64> {
+        self.ask(|answer| Request::Remove(id, answer)).await
     }
 
     /// Says by what sequence a data plane of a workload works.
-    pub(crate) async fn applied(&self, key: Key, plane: DataPlane, sequence: Option<u64>) {
+    pub(crate) async fn applied(&self, id: AttachmentId, plane: DataPlane, sequence: Option<u64>) {
         // While the agent ends, nobody needs to know.
-        let _ = self.requests.send(Request::Applied(key, plane, sequence)).await;
+        let _ = self.requests.send(Request::Applied(id, plane, sequence)).await;
     }
 
     /// Keeps an address for somebody, on disk before this answers; `None` while the agent ends.
     ///
     /// # Errors
     /// When the address is taken, none is left, or the disk is full.
-    pub(crate) async fn reserve(&self, claim: Claim) -> Option<Result<Reservation, AttachError>> {
+    pub(crate) async fn reserve(&self, claim: Claim) -> Option<Result<Reservation, RequestError>> {
         self.ask(|answer| Request::Reserve(claim, answer)).await
     }
 

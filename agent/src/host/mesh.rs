@@ -11,11 +11,9 @@ use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, WorkloadName};
 
 use super::Outside;
-use crate::attachment::{Hold, Reservation};
+use crate::attachment::{Attachment, AttachmentId, Hold, Reservation};
 use crate::ipam::Ipam;
-use crate::overlay::Local;
 use crate::seat::Seat;
-use crate::sidecar::Key;
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
 
@@ -24,7 +22,7 @@ pub(crate) use admit::AdmitError;
 pub(crate) struct Mesh {
     node: Node,
     networks: BTreeMap<NetworkName, Carried>,
-    hosted: BTreeMap<Key, Hosted>,
+    hosted: BTreeMap<AttachmentId, Hosted>,
     /// Addresses that are kept for somebody.
     pub(super) reserved: BTreeMap<Hold, Reservation>,
     /// The instances outside every network that do not work, seen from here.
@@ -125,7 +123,7 @@ impl Mesh {
     /// Returns true if workloads of the network run here.
     #[must_use]
     pub(crate) fn uses(&self, network: &NetworkName) -> bool {
-        self.hosted.keys().any(|key| key.network == *network)
+        self.hosted.keys().any(|id| id.network == *network)
     }
 
     /// This host's workloads in the network, by name.
@@ -136,9 +134,9 @@ impl Mesh {
 
     /// This host's workloads in the network that are to have a port.
     #[must_use]
-    pub(crate) fn attached(&self, network: &NetworkName) -> Vec<Local> {
+    pub(crate) fn attached(&self, network: &NetworkName) -> Vec<Attachment> {
         let attached = self.hosted_in(network).filter(|hosted| !hosted.detached);
-        attached.map(|hosted| Local { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
+        attached.map(|hosted| Attachment { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
     }
 
     /// Returns those of the workloads `unattached` that were attached before; the others are still on their way.
@@ -151,7 +149,7 @@ impl Mesh {
 
     fn hosted_in(&self, network: &NetworkName) -> impl Iterator<Item = &Hosted> {
         let network = network.clone();
-        self.hosted.iter().filter(move |(key, _)| key.network == network).map(|(_, hosted)| hosted)
+        self.hosted.iter().filter(move |(id, _)| id.network == network).map(|(_, hosted)| hosted)
     }
 
     /// Control's snapshot with this host's own workloads as they are now.
@@ -180,17 +178,17 @@ impl Mesh {
     }
 
     /// Takes in a workload that has its addresses already: one that ran before this agent did.
-    pub(crate) fn host(&mut self, local: Local) {
-        let Local { workload, seat } = local;
-        let key = Key::of(&workload);
+    pub(crate) fn host(&mut self, attachment: Attachment) {
+        let Attachment { workload, seat } = attachment;
+        let id = AttachmentId::of(&workload);
         let hosted = Hosted { workload, seat, ending: false, detached: false, applied: BTreeMap::new() };
-        self.hosted.insert(key, hosted);
+        self.hosted.insert(id, hosted);
         self.version += 1;
     }
 
     /// Sets whether calls may be sent to the workload; returns the new workload when that is news.
-    pub(crate) fn set_ready(&mut self, key: &Key, ready: bool) -> Option<Workload> {
-        let hosted = self.hosted.get_mut(key)?;
+    pub(crate) fn set_ready(&mut self, id: &AttachmentId, ready: bool) -> Option<Workload> {
+        let hosted = self.hosted.get_mut(id)?;
         let ready = ready && !hosted.ending;
         if hosted.workload.ready == ready {
             return None;
@@ -201,16 +199,16 @@ impl Mesh {
     }
 
     /// The workload has these further names from now on; returns it as it is then, when that is news.
-    pub(crate) fn name_anew(&mut self, key: &Key, aliases: &Aliases) -> Option<Workload> {
-        let hosted = self.hosted.get_mut(key).filter(|hosted| hosted.workload.aliases != *aliases)?;
+    pub(crate) fn name_anew(&mut self, id: &AttachmentId, aliases: &Aliases) -> Option<Workload> {
+        let hosted = self.hosted.get_mut(id).filter(|hosted| hosted.workload.aliases != *aliases)?;
         hosted.workload.aliases = aliases.clone();
         self.version += 1;
         Some(hosted.workload.clone())
     }
 
     /// The workload gets no new calls any more.
-    pub(crate) fn end(&mut self, key: &Key) {
-        if let Some(hosted) = self.hosted.get_mut(key).filter(|hosted| !hosted.ending) {
+    pub(crate) fn end(&mut self, id: &AttachmentId) {
+        if let Some(hosted) = self.hosted.get_mut(id).filter(|hosted| !hosted.ending) {
             // Without a share as well: one of no service is known to others before it is ready, and not any more now.
             (hosted.ending, hosted.workload.ready, hosted.workload.weight) = (true, false, Weight::NONE);
             self.version += 1;
@@ -218,23 +216,23 @@ impl Mesh {
     }
 
     /// The workload's port goes before its namespace does; until it is gone altogether, its address stays its own.
-    pub(crate) fn detach(&mut self, key: &Key) {
-        if let Some(hosted) = self.hosted.get_mut(key) {
+    pub(crate) fn detach(&mut self, id: &AttachmentId) {
+        if let Some(hosted) = self.hosted.get_mut(id) {
             hosted.detached = true;
         }
     }
 
     /// The workload is gone; its address rests.
-    pub(crate) fn remove(&mut self, key: &Key, now: Instant) {
-        if let Some(hosted) = self.hosted.remove(key) {
+    pub(crate) fn remove(&mut self, id: &AttachmentId, now: Instant) {
+        if let Some(hosted) = self.hosted.remove(id) {
             self.version += 1;
-            self.rest_address(&key.network, hosted.workload.address, now);
+            self.rest_address(&id.network, hosted.workload.address, now);
         }
     }
 
     /// A data plane of the workload works by this sequence; `None`: it is not there, and nobody waits for it.
-    pub(crate) fn set_applied(&mut self, key: &Key, plane: DataPlane, sequence: Option<u64>) {
-        if let Some(hosted) = self.hosted.get_mut(key) {
+    pub(crate) fn set_applied(&mut self, id: &AttachmentId, plane: DataPlane, sequence: Option<u64>) {
+        if let Some(hosted) = self.hosted.get_mut(id) {
             match sequence {
                 Some(sequence) => hosted.applied.insert(plane, sequence),
                 None => hosted.applied.remove(&plane),
@@ -272,7 +270,7 @@ impl Mesh {
     pub(crate) fn applied(&self) -> BTreeMap<NetworkName, Generation> {
         let applied = self.networks.iter().filter_map(|(name, carried)| {
             let (sequence, generation) = carried.published?;
-            let hosted = self.hosted.iter().filter(|(key, _)| key.network == *name);
+            let hosted = self.hosted.iter().filter(|(id, _)| id.network == *name);
             let mut planes = hosted.flat_map(|(_, hosted)| hosted.applied.values());
             planes.all(|applied| *applied >= sequence).then(|| (name.clone(), generation))
         });

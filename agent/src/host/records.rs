@@ -4,27 +4,24 @@ use std::time::{Instant, SystemTime};
 
 use sealane_proto::resource::Workload;
 
-use super::Spec;
+use super::RequestError;
 use super::mesh::Mesh;
-use crate::attachment::{Claim, Reservation};
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Reservation};
 use crate::disk::{Folder, StoredAnchor, StoredWorkload};
-use crate::overlay::Local;
-use crate::sidecar::Key;
-use crate::workload::AttachError;
 
 /// Takes a workload in and writes it down, or neither.
 pub(super) fn admit(
     mesh: &mut Mesh,
     folder: &Folder,
-    specs: &[Spec],
+    specs: &[AttachmentSpec],
     anchor: StoredAnchor,
-) -> Result<Vec<Local>, AttachError> {
+) -> Result<Vec<Attachment>, RequestError> {
     let attachments = mesh.admit_all(specs, Instant::now())?;
     let stored = StoredWorkload { attachments, anchor };
     let name = stored.name().unwrap_or_default();
     if let Err(error) = folder.write(&name, &stored.to_bytes()) {
-        for local in &stored.attachments {
-            mesh.remove(&Key::of(&local.workload), Instant::now());
+        for attachment in &stored.attachments {
+            mesh.remove(&attachment.id(), Instant::now());
         }
         return Err(error.into());
     }
@@ -32,18 +29,19 @@ pub(super) fn admit(
 }
 
 /// Writes down which further names a workload has. One whose record is gone has ended.
-pub(super) fn rename(folder: &Folder, workload: &Workload) -> Result<(), AttachError> {
-    let key = Key::of(workload);
-    let Some(bytes) = folder.read(&key.record_name())? else { return Ok(()) };
-    let mut stored = StoredWorkload::from_bytes(&bytes).map_err(|error| AttachError::setup(&key, error))?;
-    for local in stored.attachments.iter_mut().filter(|local| Key::of(&local.workload) == key) {
-        local.workload.aliases = workload.aliases.clone();
+pub(super) fn rename(folder: &Folder, workload: &Workload) -> Result<(), RequestError> {
+    let id = AttachmentId::of(workload);
+    let Some(bytes) = folder.read(&id.record_name())? else { return Ok(()) };
+    let mut stored =
+        StoredWorkload::from_bytes(&bytes).map_err(|error| RequestError::Record(id.clone(), error))?;
+    for attachment in stored.attachments.iter_mut().filter(|attachment| attachment.id() == id) {
+        attachment.workload.aliases = workload.aliases.clone();
     }
-    Ok(folder.write(&key.record_name(), &stored.to_bytes())?)
+    Ok(folder.write(&id.record_name(), &stored.to_bytes())?)
 }
 
 /// Keeps an address and writes that down, or neither.
-pub(super) fn reserve(mesh: &mut Mesh, folder: &Folder, claim: &Claim) -> Result<Reservation, AttachError> {
+pub(super) fn reserve(mesh: &mut Mesh, folder: &Folder, claim: &Claim) -> Result<Reservation, RequestError> {
     let now = Instant::now();
     let before = claim.from.as_ref().and_then(|from| mesh.reserved.get(from).cloned());
     let reservation = mesh.reserve(claim, (now, SystemTime::now()))?;

@@ -64,6 +64,6 @@ impl Mesh {
 
     fn has_address(&self, kept: &Reservation) -> bool {
         let snapshot = self.attached(&kept.network);
-        snapshot.iter().any(|local| local.workload.address == kept.address)
+        snapshot.iter().any(|attachment| attachment.workload.address == kept.address)
     }
 }

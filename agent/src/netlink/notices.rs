@@ -11,7 +11,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use tokio::io::unix::AsyncFd;
 
-use crate::readable;
+use crate::async_fd;
 
 /// Subject of notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Notices {
             socket.set_non_blocking(true)?;
             Ok(socket)
         })??;
-        readable::socket(socket.as_fd().try_clone_to_owned()?).map(Self)
+        async_fd::socket(socket.as_fd().try_clone_to_owned()?).map(Self)
     }
 
     /// Waits until somebody else than this program has changed rules since the last time: the kernel says whose thread it was.

@@ -1,5 +1,8 @@
 //! Raw Ethernet frames out of one device, and into a listener at one.
-#![allow(unsafe_code, reason = "no safe wrapper makes a link-layer socket address to send to")]
+#![allow(
+    unsafe_code,
+    reason = "no safe wrapper makes a link-layer socket address to send to; tokio asks for a promise that a descriptor stays open"
+)]
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -7,6 +10,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A packet socket that sends and never receives.
 #[derive(Debug)]
@@ -50,6 +55,15 @@ impl PacketListener {
             Ok(Self(socket))
         };
         hopper.run(ns, open)?
+    }
+
+    /// Makes it readable when a frame waits.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn watched(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: a `PacketListener` owns its socket and answers with the same one until it is dropped.
+        unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
     }
 
     /// Takes the next frame, as far as it fits.

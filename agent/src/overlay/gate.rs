@@ -255,7 +255,7 @@ pub fn remove_gate(run_dir: &Path) -> Result<bool, NetlinkError> {
 /// With what is missing.
 pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NetlinkError> {
     let Ok(network) = "probe".parse::<NetworkName>() else { return Ok(()) };
-    let mut gate = HostGate::new(Path::new("/probe"), super::VXLAN_PORT);
+    let mut gate = HostGate::new(Path::new("/probe"), crate::netlink::VXLAN_PORT);
     let ground = Ground { hopper, host: ns };
     gate.close(ground, &network, Vni::FIRST)?;
     gate.retain(ground, |_| false)

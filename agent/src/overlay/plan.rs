@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName};
 
+use crate::attachment::Attachment;
 use crate::netlink::Address;
-use crate::seat::{Interface, Seat, number};
+use crate::seat::{Interface, number};
 
 /// The network's own devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +30,6 @@ pub struct Base {
     pub subnet6: Option<Subnet6>,
     /// Treatment of packets to the world outside.
     pub egress: Egress,
-}
-
-/// A workload of this host and where it sits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Local {
-    /// Workload as everybody knows it.
-    pub workload: Workload,
-    /// Seat in its namespace.
-    pub seat: Seat,
 }
 
 /// The bridge's port of a local workload.
@@ -189,8 +181,8 @@ impl Base {
 impl Port {
     /// The port of a local workload.
     #[must_use]
-    pub fn of(local: &Local) -> Self {
-        let Local { workload, seat } = local;
+    pub fn of(attachment: &Attachment) -> Self {
+        let Attachment { workload, seat } = attachment;
         Self {
             name: port_name(&workload.name),
             workload: workload.name.clone(),
@@ -213,10 +205,13 @@ pub fn port_name(workload: &WorkloadName) -> String {
 /// `local` is what this host knows of itself and wins over the snapshot: a remote workload with the address or
 /// MAC of a local one, or of the gateway, is stale. So is a workload of a host that the snapshot does not list.
 #[must_use]
-pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, local: &[Local], mtu: u32) -> Desired {
+pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attachment], mtu: u32) -> Desired {
     let base = Base::of(&snapshot.network, mtu);
-    let ports: BTreeSet<Port> =
-        local.iter().filter(|local| local.workload.network == snapshot.network.name).map(Port::of).collect();
+    let ports: BTreeSet<Port> = attachments
+        .iter()
+        .filter(|attachment| attachment.workload.network == snapshot.network.name)
+        .map(Port::of)
+        .collect();
     let mut taken: BTreeSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
     let mut taken_macs: BTreeSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
     taken.insert(base.gateway);

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
-use sealane_proto::resource::Node;
+use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::UnderlayAddr;
 
 use super::*;
+use crate::seat::Seat;
 use crate::testing;
 
 proptest! {
@@ -28,13 +29,13 @@ proptest! {
         let mut snapshot = snapshot();
         snapshot.workloads = remote.into_iter().enumerate()
             .map(|(at, (node, ip, mac))| workload(&format!("r{at}"), &format!("node-{node}"), ip, mac)).collect();
-        let local: Vec<Local> = own.into_iter().enumerate()
-            .map(|(at, (ip, mac))| local(&format!("l{at}"), "node-0", ip, mac)).collect();
-        let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
+        let attachments: Vec<Attachment> = own.into_iter().enumerate()
+            .map(|(at, (ip, mac))| attachment(&format!("l{at}"), "node-0", ip, mac)).collect();
+        let desired = desired(&snapshot, &"node-0".parse().unwrap(), &attachments, 1450);
 
         let own: IpAddr = snapshot.nodes[0].underlay.to_ip();
         prop_assert!(desired.fdb.iter().all(|row| row.peer != own));
-        for own in &local {
+        for own in &attachments {
             prop_assert!(desired.fdb.iter().all(|row| row.mac != own.workload.mac));
             prop_assert!(desired.neighbours.iter().all(|row| row.address != IpAddr::from(own.workload.address.to_ipv4())));
         }
@@ -51,8 +52,8 @@ proptest! {
 fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
     let mut snapshot = snapshot();
     snapshot.workloads = vec![workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)];
-    let local = [local("new", "node-0", 5, 5)];
-    let desired = desired(&snapshot, &"node-0".parse().unwrap(), &local, 1450);
+    let attachments = [attachment("new", "node-0", 5, 5)];
+    let desired = desired(&snapshot, &"node-0".parse().unwrap(), &attachments, 1450);
     assert_eq!(
         desired.neighbours.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(),
         ["10.42.0.6"]
@@ -64,7 +65,7 @@ fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
 fn workloads_of_other_networks_and_unknown_hosts_have_no_place() {
     let mut snapshot = snapshot();
     snapshot.workloads = vec![workload("lost", "node-9", 5, 5)];
-    let mut foreign = local("foreign", "node-0", 6, 6);
+    let mut foreign = attachment("foreign", "node-0", 6, 6);
     foreign.workload.network = "blog".parse().unwrap();
     let desired = desired(&snapshot, &"node-0".parse().unwrap(), &[foreign], 1450);
     assert!(desired.ports.is_empty() && desired.fdb.is_empty() && desired.neighbours.is_empty());
@@ -107,8 +108,8 @@ fn snapshot() -> NetworkSnapshot {
     NetworkSnapshot { nodes: (0..3).map(node).collect(), ..testing::snapshot() }
 }
 
-fn local(name: &str, node: &str, ip: u8, mac: u8) -> Local {
-    Local { workload: workload(name, node, ip, mac), seat: Seat::default() }
+fn attachment(name: &str, node: &str, ip: u8, mac: u8) -> Attachment {
+    Attachment { workload: workload(name, node, ip, mac), seat: Seat::default() }
 }
 
 fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {

@@ -8,7 +8,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::gate;
-use crate::netlink::{LinkRequest, NetlinkError, Socket};
+use crate::netlink::{LinkRequest, NetlinkError, Socket, VXLAN_PORT};
 use crate::nft::{self, NftError};
 use crate::services::{self, ServiceError};
 
@@ -52,7 +52,7 @@ pub fn check(hopper: &Hopper) -> Result<(), Vec<Missing>> {
     let ns = NetNs::anonymous().map_err(|error| vec![Missing::Privilege(error.to_string())])?;
     let mut socket =
         Socket::open(hopper, &ns).map_err(|error| vec![Missing::Privilege(error.to_string())])?;
-    let vxlan = vec![InfoVxlan::Id(1), InfoVxlan::Port(super::VXLAN_PORT)];
+    let vxlan = vec![InfoVxlan::Id(1), InfoVxlan::Port(VXLAN_PORT)];
     let devices = [
         ("bridge", LinkRequest::named("probe0").kind(InfoKind::Bridge)),
         ("vxlan", LinkRequest::named("probe1").data(InfoKind::Vxlan, InfoData::Vxlan(vxlan))),

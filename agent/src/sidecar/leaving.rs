@@ -9,11 +9,11 @@ use sealane_proto::types::TrustDomain;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Key;
 use super::process::SidecarProcess;
 use super::pulse::{Alive, BEAT, Pulse};
 use super::registry::Connected;
 use super::supervisor::{GRACE, tell};
+use crate::attachment::AttachmentId;
 use crate::certs::WorkloadIdentity;
 use crate::host::Effective;
 
@@ -28,7 +28,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Messages to a sidecar of a workload.
 #[derive(Clone, Debug)]
 pub(super) struct Feed {
-    pub(super) key: Key,
+    pub(super) id: AttachmentId,
     pub(super) trust_domain: TrustDomain,
     pub(super) identity: watch::Receiver<Arc<WorkloadIdentity>>,
     pub(super) effective: watch::Receiver<Arc<Effective>>,
@@ -42,7 +42,7 @@ impl Feed {
 
     /// The newest state as a configuration; `None` once the workload is not in it any more.
     pub(super) fn config(&self, effective: &Effective) -> Option<Down> {
-        let own = &self.key.workload;
+        let own = &self.id.workload;
         let workload = effective.snapshot.workloads.iter().find(|workload| workload.name == *own)?.clone();
         Some(Down::Config(Box::new(Config {
             sequence: effective.sequence,
@@ -70,7 +70,7 @@ impl Leaving {
         let farewell = tokio::time::timeout(LEAVE + LATE, self.farewell(end, &mut last)).await;
         let deadline = farewell.ok().flatten().unwrap_or_default();
         self.process.finish(deadline + GRACE).await;
-        tracing::info!(pid = self.process.pid(), key = %self.feed.key, "the sidecar of before has ended");
+        tracing::info!(pid = self.process.pid(), workload = %self.feed.id, "the sidecar of before has ended");
         self.process.forget();
         last
     }

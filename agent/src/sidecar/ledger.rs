@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::metrics::{self, Family, Kind, Reading, Series};
 
-use super::Key;
+use crate::attachment::AttachmentId;
 
 /// The most workloads with series of their own.
 const MAX_NAMED: usize = 500;
@@ -23,7 +23,7 @@ pub(super) const OTHER: &str = "_other";
 /// Series that are remembered between scrapes.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    named: BTreeSet<Key>,
+    named: BTreeSet<AttachmentId>,
     ended: BTreeMap<Id, Ended>,
 }
 
@@ -40,10 +40,10 @@ struct Ended {
 
 impl Ledger {
     /// Adds what a workload counted until its end, and forgets the workload. Gauges end with it.
-    pub(super) fn retire(&mut self, key: &Key, last: Vec<Family>, now: Instant) {
-        self.named.remove(key);
+    pub(super) fn retire(&mut self, id: &AttachmentId, last: Vec<Family>, now: Instant) {
+        self.named.remove(id);
         let last = last.into_iter().filter(|family| family.kind != Kind::Gauge);
-        let last = labelled(last.collect(), key, OTHER);
+        let last = labelled(last.collect(), id, OTHER);
         let touched: BTreeSet<Id> = ids(&last).collect();
         for family in metrics::sum(last.into_iter().chain(self.kept())) {
             for Series { labels, reading } in family.series {
@@ -62,15 +62,15 @@ impl Ledger {
 
     /// Merges the series to show: those of sidecars that answered, each with its network and workload, and those that
     /// are kept of sidecars that ended.
-    pub(super) fn expose(&mut self, live: Vec<(Key, Vec<Family>)>, now: Instant) -> Vec<Family> {
+    pub(super) fn expose(&mut self, live: Vec<(AttachmentId, Vec<Family>)>, now: Instant) -> Vec<Family> {
         self.ended.retain(|_, ended| now.duration_since(ended.added) < KEPT);
         let mut shown = Vec::new();
-        for (key, families) in live {
-            if !self.named.contains(&key) && self.named.len() < MAX_NAMED {
-                self.named.insert(key.clone());
+        for (id, families) in live {
+            if !self.named.contains(&id) && self.named.len() < MAX_NAMED {
+                self.named.insert(id.clone());
             }
-            let workload = if self.named.contains(&key) { key.workload.as_str() } else { OTHER };
-            shown.extend(labelled(families, &key, workload));
+            let workload = if self.named.contains(&id) { id.workload.as_str() } else { OTHER };
+            shown.extend(labelled(families, &id, workload));
         }
         metrics::sum(shown.into_iter().chain(self.kept()))
     }
@@ -96,9 +96,9 @@ fn ids(families: &[Family]) -> impl Iterator<Item = Id> + '_ {
     })
 }
 
-fn labelled(mut families: Vec<Family>, key: &Key, workload: &str) -> Vec<Family> {
+fn labelled(mut families: Vec<Family>, id: &AttachmentId, workload: &str) -> Vec<Family> {
     for series in families.iter_mut().flat_map(|family| &mut family.series) {
-        series.labels.push(("network".to_owned(), key.network.to_string()));
+        series.labels.push(("network".to_owned(), id.network.to_string()));
         series.labels.push(("workload".to_owned(), workload.to_owned()));
     }
     families
@@ -108,8 +108,8 @@ fn labelled(mut families: Vec<Family>, key: &Key, workload: &str) -> Vec<Family>
 mod tests {
     use super::*;
 
-    fn key(workload: &str) -> Key {
-        Key { network: "shop".parse().unwrap(), workload: workload.parse().unwrap() }
+    fn id(workload: &str) -> AttachmentId {
+        AttachmentId { network: "shop".parse().unwrap(), workload: workload.parse().unwrap() }
     }
 
     fn counted(value: f64) -> Vec<Family> {
@@ -134,11 +134,11 @@ mod tests {
     #[test]
     fn what_a_workload_counted_outlives_it_under_a_shared_name() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let families = ledger.expose(vec![(key("a"), counted(3.0)), (key("b"), counted(4.0))], now);
+        let families = ledger.expose(vec![(id("a"), counted(3.0)), (id("b"), counted(4.0))], now);
         assert_eq!(shown(&families, "calls_total"), [("a".into(), 3.0), ("b".into(), 4.0)]);
-        ledger.retire(&key("a"), counted(5.0), now);
-        ledger.retire(&key("b"), counted(6.0), now);
-        let families = ledger.expose(vec![(key("c"), counted(1.0))], now);
+        ledger.retire(&id("a"), counted(5.0), now);
+        ledger.retire(&id("b"), counted(6.0), now);
+        let families = ledger.expose(vec![(id("c"), counted(1.0))], now);
         assert_eq!(shown(&families, "calls_total"), [(OTHER.into(), 11.0), ("c".into(), 1.0)]);
         assert_eq!(shown(&families, "open"), [("c".into(), 1.0)], "a gauge ends with its workload");
     }
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn what_is_kept_of_the_ended_expires_when_nothing_is_added() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
-        ledger.retire(&key("a"), counted(1.0), start);
+        ledger.retire(&id("a"), counted(1.0), start);
         let later = start + KEPT / 2;
-        ledger.retire(&key("b"), counted(1.0), later);
+        ledger.retire(&id("b"), counted(1.0), later);
         let at = |ledger: &mut Ledger, now| shown(&ledger.expose(vec![], now), "calls_total").len();
         assert_eq!(at(&mut ledger, start + KEPT), 1, "something was added since");
         assert_eq!(at(&mut ledger, later + KEPT), 0);
@@ -157,13 +157,13 @@ mod tests {
     #[test]
     fn the_number_of_names_is_bounded_and_places_are_given_back() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let live = || (0..MAX_NAMED + 10).map(|n| (key(&format!("w{n}")), counted(1.0))).collect();
+        let live = || (0..MAX_NAMED + 10).map(|n| (id(&format!("w{n}")), counted(1.0))).collect();
         let families = ledger.expose(live(), now);
         let calls = shown(&families, "calls_total");
         assert_eq!(calls.len(), MAX_NAMED + 1);
         assert!(calls.contains(&(OTHER.into(), 10.0)));
-        ledger.retire(&key("w0"), vec![], now);
-        let families = ledger.expose(vec![(key("new"), counted(1.0))], now);
+        ledger.retire(&id("w0"), vec![], now);
+        let families = ledger.expose(vec![(id("new"), counted(1.0))], now);
         assert!(shown(&families, "calls_total").contains(&("new".into(), 1.0)));
     }
 
@@ -181,7 +181,7 @@ mod tests {
                 kind: Kind::Counter,
                 series: series.collect(),
             };
-            ledger.retire(&key("a"), vec![family], now);
+            ledger.retire(&id("a"), vec![family], now);
         }
         assert_eq!(ledger.expose(vec![], now)[0].series.len(), MAX_KEPT);
     }

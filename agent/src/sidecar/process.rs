@@ -17,9 +17,9 @@ use sealane_sys::{NetNs, Process};
 use socket2::{SockRef, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::Key;
+use crate::async_fd;
+use crate::attachment::AttachmentId;
 use crate::layout::SIDECARS;
-use crate::readable;
 
 /// Between the name of a record and the pid of a sidecar that another one follows.
 const LEAVING: &str = ".leaving-";
@@ -34,33 +34,33 @@ pub(super) struct SidecarProcess {
 }
 
 impl SidecarProcess {
-    /// The sidecar that an earlier agent started for `key`, if it still runs.
-    pub(super) fn adopt(run_dir: &Path, key: &Key) -> Option<Self> {
-        let record = record_path(run_dir, key);
+    /// The sidecar that an earlier agent started for `id`, if it still runs.
+    pub(super) fn adopt(run_dir: &Path, id: &AttachmentId) -> Option<Self> {
+        let record = record_path(run_dir, id);
         let process = recorded(&record)?;
-        let process = readable::process(process).ok()?;
+        let process = async_fd::process(process).ok()?;
         Some(Self { process, child: None, record })
     }
 
-    /// Starts `binary` as the sidecar of `key` in `netns`.
+    /// Starts `binary` as the sidecar of `id` in `netns`.
     pub(super) fn start(
         run_dir: &Path,
         binary: &Path,
-        key: &Key,
+        id: &AttachmentId,
         hopper: &Hopper,
         netns: &NetNs,
     ) -> io::Result<Self> {
         let mut command = Command::new(binary);
         command.arg("proxy").arg("--agent-socket").arg(run_dir.join(ROOM).join(SOCKET));
-        command.args(["--network", key.network.as_str(), "--workload", key.workload.as_str()]);
+        command.args(["--network", id.network.as_str(), "--workload", id.workload.as_str()]);
         // A token that the agent was given is nobody else's.
         command.env_remove("SEALANE_TOKEN");
         // No hook of ours: it leaves this session by itself, and begins without a copy of this process.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = hopper.run(netns, move || command.spawn())??;
         let process = Process::open(child.id()).map_err(io::Error::other)?;
-        let record = record(run_dir, &key.record_name(), &process)?;
-        let process = readable::process(process)?;
+        let record = record(run_dir, &id.record_name(), &process)?;
+        let process = async_fd::process(process)?;
         Ok(Self { process, child: Some(child), record })
     }
 
@@ -110,8 +110,8 @@ impl SidecarProcess {
     }
 
     /// Takes back the mark that another one follows it.
-    pub(super) fn come_back(&mut self, key: &Key) -> io::Result<()> {
-        self.move_record(&format!("{}.pid", key.record_name()))
+    pub(super) fn come_back(&mut self, id: &AttachmentId) -> io::Result<()> {
+        self.move_record(&format!("{}.pid", id.record_name()))
     }
 
     fn move_record(&mut self, name: &str) -> io::Result<()> {
@@ -164,8 +164,8 @@ impl SidecarProcess {
     }
 }
 
-fn record_path(run_dir: &Path, key: &Key) -> PathBuf {
-    place(run_dir, &key.record_name())
+fn record_path(run_dir: &Path, id: &AttachmentId) -> PathBuf {
+    place(run_dir, &id.record_name())
 }
 
 fn place(run_dir: &Path, name: &str) -> PathBuf {
@@ -197,10 +197,10 @@ fn recorded(record: &Path) -> Option<Process> {
     Process::reopen(pid.parse().ok()?, started.parse().ok()?).ok()
 }
 
-/// The sockets at which the recorded sidecar of `key` listens, in the order of `places`: what is left of them when
+/// The sockets at which the recorded sidecar of `id` listens, in the order of `places`: what is left of them when
 /// everybody else who held them was killed. `None` when it does not run, lacks one, or may not be asked.
-pub(crate) fn listeners_of(run_dir: &Path, key: &Key, places: &[SocketAddr]) -> Option<Vec<OwnedFd>> {
-    let process = recorded(&record_path(run_dir, key))?;
+pub(crate) fn listeners_of(run_dir: &Path, id: &AttachmentId, places: &[SocketAddr]) -> Option<Vec<OwnedFd>> {
+    let process = recorded(&record_path(run_dir, id))?;
     let mut sockets = process.sockets().ok()?;
     let mut take = |place: &SocketAddr| {
         let at = sockets.iter().position(|socket| listens_at(socket, *place))?;
@@ -217,15 +217,15 @@ fn listens_at(socket: &OwnedFd, place: SocketAddr) -> bool {
         && socket.is_listener().unwrap_or(false)
 }
 
-/// Kills the recorded sidecar of `key`, if it runs, and returns when it has ended.
+/// Kills the recorded sidecar of `id`, if it runs, and returns when it has ended.
 ///
 /// # Errors
 /// When it cannot be killed.
-pub(crate) async fn end(run_dir: &Path, key: &Key) -> io::Result<()> {
-    let Some(process) = recorded(&record_path(run_dir, key)) else { return Ok(()) };
-    tracing::warn!(pid = process.pid(), %key, "ending a sidecar whose sockets cannot be taken back");
+pub(crate) async fn end(run_dir: &Path, id: &AttachmentId) -> io::Result<()> {
+    let Some(process) = recorded(&record_path(run_dir, id)) else { return Ok(()) };
+    tracing::warn!(pid = process.pid(), workload = %id, "ending a sidecar whose sockets cannot be taken back");
     process.kill()?;
-    readable::process(process)?.readable().await.map(drop)
+    async_fd::process(process)?.readable().await.map(drop)
 }
 
 /// The pids of recorded sidecars that still run.

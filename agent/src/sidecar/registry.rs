@@ -14,9 +14,9 @@ use sealane_sys::confine;
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::Key;
 use super::ledger::Ledger;
 use super::supervisor::Command;
+use crate::attachment::AttachmentId;
 
 /// Limit for the introduction of a connection.
 const HELLO: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ struct Entry {
 /// The supervisors of this host's sidecars.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    entries: Mutex<BTreeMap<Key, Entry>>,
+    entries: Mutex<BTreeMap<AttachmentId, Entry>>,
     ledger: Mutex<Ledger>,
     turns: Arc<Semaphore>,
 }
@@ -100,53 +100,53 @@ impl Registry {
             tracing::warn!("a connection to the sidecar socket did not say hello");
             return;
         };
-        let key = Key { network: hello.network.clone(), workload: hello.workload.clone() };
-        let known = self.lock().get(&key).map(|entry| entry.connections.clone());
+        let id = AttachmentId { network: hello.network.clone(), workload: hello.workload.clone() };
+        let known = self.lock().get(&id).map(|entry| entry.connections.clone());
         match known {
             // A supervisor that is gone closes the connection, and the sidecar tries again.
             Some(connections) => drop(connections.send(Connected { hello, channel, pid }).await),
-            None => tracing::debug!(%key, "a sidecar of no workload on this host connected"),
+            None => tracing::debug!(workload = %id, "a sidecar of no workload on this host connected"),
         }
     }
 
-    /// Takes connections and commands for `key` from now on.
+    /// Takes connections and commands for `id` from now on.
     pub(super) fn enter(
         &self,
-        key: Key,
+        id: AttachmentId,
         connections: mpsc::Sender<Connected>,
         commands: mpsc::Sender<Command>,
     ) {
-        self.lock().insert(key, Entry { connections, commands, other: None });
+        self.lock().insert(id, Entry { connections, commands, other: None });
     }
 
-    /// The sidecar of `key` is gone for good, having counted this at last.
-    pub(super) fn leave(&self, key: &Key, last: Vec<Family>) {
-        self.lock().remove(key);
-        self.retire(key, last);
+    /// The sidecar of `id` is gone for good, having counted this at last.
+    pub(super) fn leave(&self, id: &AttachmentId, last: Vec<Family>) {
+        self.lock().remove(id);
+        self.retire(id, last);
     }
 
-    /// A sidecar of `key` that another one has followed counted this at last.
-    pub(super) fn retire(&self, key: &Key, last: Vec<Family>) {
-        self.ledger().retire(key, last, Instant::now());
+    /// A sidecar of `id` that another one has followed counted this at last.
+    pub(super) fn retire(&self, id: &AttachmentId, last: Vec<Family>) {
+        self.ledger().retire(id, last, Instant::now());
     }
 
-    /// The sidecar of `key` runs this agent's program, or another of this version.
-    pub(super) fn note_program(&self, key: &Key, other: Option<String>) {
-        if let Some(entry) = self.lock().get_mut(key) {
+    /// The sidecar of `id` runs this agent's program, or another of this version.
+    pub(super) fn note_program(&self, id: &AttachmentId, other: Option<String>) {
+        if let Some(entry) = self.lock().get_mut(id) {
             entry.other = other;
         }
     }
 
     /// The sidecars that run another program than this agent, with its version.
-    pub(crate) fn others(&self) -> Vec<(Key, String)> {
+    pub(crate) fn others(&self) -> Vec<(AttachmentId, String)> {
         let entries = self.lock();
-        let others = entries.iter().filter_map(|(key, entry)| Some((key.clone(), entry.other.clone()?)));
+        let others = entries.iter().filter_map(|(id, entry)| Some((id.clone(), entry.other.clone()?)));
         others.collect()
     }
 
     /// The workloads with a sidecar: those that `wanted` says yes to.
-    pub(crate) fn served(&self, wanted: impl Fn(&Key) -> bool) -> Vec<Key> {
-        self.lock().keys().filter(|key| wanted(key)).cloned().collect()
+    pub(crate) fn served(&self, wanted: impl Fn(&AttachmentId) -> bool) -> Vec<AttachmentId> {
+        self.lock().keys().filter(|id| wanted(id)).cloned().collect()
     }
 
     /// Takes a turn to replace a sidecar that nobody asked for, as long as that is held; `None` while others have them all.
@@ -154,12 +154,12 @@ impl Registry {
         self.turns.clone().try_acquire_owned().ok()
     }
 
-    /// Puts a new sidecar in the place of that of `key`; what the old one carries goes on in it.
+    /// Puts a new sidecar in the place of that of `id`; what the old one carries goes on in it.
     ///
     /// # Errors
     /// A sentence, when the old one goes on.
-    pub(crate) async fn restart(&self, key: &Key) -> Result<(), String> {
-        let commands = self.lock().get(key).map(|entry| entry.commands.clone());
+    pub(crate) async fn restart(&self, id: &AttachmentId) -> Result<(), String> {
+        let commands = self.lock().get(id).map(|entry| entry.commands.clone());
         let gone = || "it has ended".to_owned();
         let (answer, wait) = oneshot::channel();
         commands.ok_or_else(gone)?.send(Command::Restart(answer)).await.map_err(|_| gone())?;
@@ -169,27 +169,25 @@ impl Registry {
     /// The series of all sidecars, each with its network and workload, bounded in number; those of sidecars that do
     /// not answer are left out.
     pub(crate) async fn collect(&self) -> Vec<Family> {
-        let live = self.ask_all().await.into_iter().map(|(key, measured)| (key, measured.families));
+        let live = self.ask_all().await.into_iter().map(|(id, measured)| (id, measured.families));
         self.ledger().expose(live.collect(), Instant::now())
     }
 
     /// The endpoints that the sidecars have trouble with now, by sidecar.
-    pub(crate) async fn troubles(&self) -> Vec<(Key, EndpointTrouble)> {
+    pub(crate) async fn troubles(&self) -> Vec<(AttachmentId, EndpointTrouble)> {
         let all = self.ask_all().await.into_iter();
-        all.flat_map(|(key, measured)| {
-            measured.troubles.into_iter().map(move |trouble| (key.clone(), trouble))
-        })
-        .collect()
+        all.flat_map(|(id, measured)| measured.troubles.into_iter().map(move |trouble| (id.clone(), trouble)))
+            .collect()
     }
 
     /// Collects the metrics of each sidecar that answers.
-    async fn ask_all(&self) -> Vec<(Key, Measured)> {
+    async fn ask_all(&self) -> Vec<(AttachmentId, Measured)> {
         let all: Vec<_> =
-            self.lock().iter().map(|(key, entry)| (key.clone(), entry.commands.clone())).collect();
-        let asked = all.into_iter().map(|(key, commands)| async move {
+            self.lock().iter().map(|(id, entry)| (id.clone(), entry.commands.clone())).collect();
+        let asked = all.into_iter().map(|(id, commands)| async move {
             let (answer, wait) = oneshot::channel();
             commands.try_send(Command::Collect(answer)).ok()?;
-            Some((key, tokio::time::timeout(COLLECT, wait).await.ok()?.ok()?))
+            Some((id, tokio::time::timeout(COLLECT, wait).await.ok()?.ok()?))
         });
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
@@ -198,7 +196,7 @@ impl Registry {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttachmentId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

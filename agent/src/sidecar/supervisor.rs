@@ -19,13 +19,13 @@ use sealane_sys::hop::Hopper;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::Key;
 use super::leaving::Feed;
 use super::metrics::ToldMetrics;
 use super::process::SidecarProcess;
 use super::pulse::{BEAT, Pulse};
 use super::registry::{Connected, Registry};
 use super::telling::Telling;
+use crate::attachment::AttachmentId;
 use crate::certs::WorkloadIdentity;
 use crate::host::Effective;
 use succession::Followed;
@@ -57,7 +57,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct SidecarParts {
     /// Workload that it serves.
-    pub(crate) key: Key,
+    pub(crate) id: AttachmentId,
     /// Namespace that it runs in.
     pub(crate) netns: NetNs,
     /// The agent's run directory.
@@ -104,16 +104,16 @@ impl Supervisor {
     pub(crate) fn start(parts: SidecarParts, registry: Arc<Registry>) -> Self {
         let (connections, incoming) = mpsc::channel(1);
         let (commands, orders) = mpsc::channel(4);
-        registry.enter(parts.key.clone(), connections, commands.clone());
+        registry.enter(parts.id.clone(), connections, commands.clone());
         let (applied, seen) = watch::channel(None);
         let (silence, silent) = watch::channel(None);
         let task = task::spawn("sidecar", async move {
-            let key = parts.key.clone();
+            let id = parts.id.clone();
             let last = match begin(parts, registry.clone(), incoming, orders, (applied, silence)).await {
                 Some((run, process)) => run.supervise(process).await,
                 None => Vec::new(),
             };
-            registry.leave(&key, last);
+            registry.leave(&id, last);
         });
         Self { applied: seen, silent, commands, task }
     }
@@ -127,7 +127,7 @@ async fn begin(
     mut orders: mpsc::Receiver<Command>,
     (applied, silence): (watch::Sender<Option<u64>>, watch::Sender<Option<u32>>),
 ) -> Option<(Run, std::io::Result<SidecarProcess>)> {
-    let process = match SidecarProcess::adopt(&parts.run_dir, &parts.key) {
+    let process = match SidecarProcess::adopt(&parts.run_dir, &parts.id) {
         Some(adopted) => Ok(adopted),
         None => parts.spawn(),
     };
@@ -142,7 +142,7 @@ async fn begin(
         return None;
     };
     let feed = Feed {
-        key: parts.key.clone(),
+        id: parts.id.clone(),
         trust_domain: parts.trust_domain.clone(),
         identity,
         effective: parts.effective.clone(),
@@ -189,7 +189,7 @@ async fn drained(orders: &mut mpsc::Receiver<Command>) {
 
 impl SidecarParts {
     fn spawn(&self) -> std::io::Result<SidecarProcess> {
-        SidecarProcess::start(&self.run_dir, &self.binary, &self.key, &self.hopper, &self.netns)
+        SidecarProcess::start(&self.run_dir, &self.binary, &self.id, &self.hopper, &self.netns)
     }
 }
 
@@ -231,9 +231,9 @@ impl Run {
         loop {
             let started = next.take().unwrap_or_else(|| self.parts.spawn());
             match started {
-                Err(error) => tracing::error!(%error, key = %self.parts.key, "cannot start the sidecar"),
+                Err(error) => tracing::error!(%error, workload = %self.parts.id, "cannot start the sidecar"),
                 Ok(mut process) => {
-                    tracing::debug!(pid = process.pid(), key = %self.parts.key, "sidecar");
+                    tracing::debug!(pid = process.pid(), workload = %self.parts.id, "sidecar");
                     let end = self.accompany(&mut process, &mut backoff).await;
                     match end {
                         End::Drain(deadline) => {
@@ -250,7 +250,7 @@ impl Run {
                         next = Some(Ok(self.fall_back(process, followed).await));
                         continue;
                     }
-                    tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar ended, starting another");
+                    tracing::warn!(pid = process.pid(), workload = %self.parts.id, "the sidecar ended, starting another");
                 }
             }
             tokio::time::sleep(backoff.next_wait(rand::random())).await;
@@ -268,7 +268,7 @@ impl Run {
             let _ = end.send(deadline);
         }
         if !process.finish(deadline + GRACE).await {
-            tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar did not end in time");
+            tracing::warn!(pid = process.pid(), workload = %self.parts.id, "the sidecar did not end in time");
         }
         process.forget();
         for task in departing {

@@ -57,7 +57,7 @@ impl Telling {
     fn steps(&self, feed: &Feed, newest: &Effective) -> Option<Vec<Down>> {
         let sent = self.sent.filter(|_| self.follows)?;
         let steps = newest.steps.since(sent.content)?;
-        let own = newest.snapshot.workloads.iter().find(|workload| workload.name == feed.key.workload)?;
+        let own = newest.snapshot.workloads.iter().find(|workload| workload.name == feed.id.workload)?;
         if steps.iter().any(|step| step.change.concerns(own)) {
             return None;
         }
@@ -79,7 +79,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::sidecar::Key;
+    use crate::attachment::AttachmentId;
     use crate::testing::{identity, snapshot, workload};
 
     /// `own`, and so many others.
@@ -97,7 +97,7 @@ mod tests {
 
     fn feed(effective: &Arc<Effective>) -> Feed {
         Feed {
-            key: Key { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() },
+            id: AttachmentId { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() },
             trust_domain: "sealane".parse().unwrap(),
             identity: watch::Sender::new(identity()).subscribe(),
             effective: watch::Sender::new(effective.clone()).subscribe(),

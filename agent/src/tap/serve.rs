@@ -11,11 +11,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::device::{Stands, Way};
 use super::dhcp::{Answer, Kind, Lease, Outcome};
-use super::{TapError, frame};
-use crate::attachment::Seated;
+use super::{Machines, TapError, frame};
+use crate::attachment::{AttachmentId, Seated};
 use crate::netlink::PacketListener;
-use crate::sidecar::Key;
-use crate::workload::{Context, Trouble};
+use crate::trouble::Trouble;
 
 /// Interval at which it is looked at whether the devices stand, and the number of such looks until the rules are put in
 /// anew.
@@ -32,8 +31,8 @@ const LONGEST: usize = 2_048;
 /// A machine and what it is told.
 #[derive(Debug)]
 pub(super) struct Machine {
-    context: Arc<Context>,
-    key: Key,
+    machines: Arc<Machines>,
+    id: AttachmentId,
     way: Arc<Way>,
     network: NetworkName,
     lease: Lease,
@@ -44,8 +43,8 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(
-        context: Arc<Context>,
-        key: Key,
+        machines: Arc<Machines>,
+        id: AttachmentId,
         way: Arc<Way>,
         seat: &Seated,
         gateway_mac: MacAddr,
@@ -60,7 +59,7 @@ impl Machine {
             seconds: LEASE,
         };
         let network = seat.network.clone();
-        Self { context, key, way, network, lease, gateway_mac, pace: Seldom::new(PACE, SECOND) }
+        Self { machines, id, way, network, lease, gateway_mac, pace: Seldom::new(PACE, SECOND) }
     }
 
     /// Serves for ever.
@@ -95,28 +94,28 @@ impl Machine {
     }
 
     async fn ensure(&self, before: Stands, anew: bool) -> Result<Stands, TapError> {
-        let (way, hopper) = (self.way.clone(), self.context.hopper.clone());
+        let (way, hopper) = (self.way.clone(), self.machines.hopper.clone());
         task::blocking(move || way.ensure(&hopper, Some(before), anew)).await?
     }
 
     fn listen(&mut self, stands: Stands) -> Option<AsyncFd<PacketListener>> {
         self.lease.mtu = u16::try_from(stands.mtu).unwrap_or(u16::MAX);
         let filter = frame::filter();
-        let opened = PacketListener::open(&self.context.hopper, &self.way.room, stands.inner, filter);
-        let watched = opened.and_then(crate::readable::packets);
+        let opened = PacketListener::open(&self.machines.hopper, &self.way.room, stands.inner, filter);
+        let watched = opened.and_then(PacketListener::watched);
         let complain =
             |error| tracing::error!(%error, device = %self.way.device, "cannot answer a machine's DHCP");
         watched.map_err(complain).ok()
     }
 
     fn trouble(&self, trouble: Trouble, why: Option<String>) {
-        self.context.troubles.set(&self.key, trouble, why);
+        self.machines.troubles.set(&self.id, trouble, why);
     }
 
     fn handle(&self, asked: &[u8], socket: Option<&AsyncFd<PacketListener>>) {
         let Some(message) = frame::payload(asked) else { return };
         let network = self.network.as_str();
-        let metrics = &self.context.tap_metrics;
+        let metrics = &self.machines.metrics;
         if self.pace.pass(Instant::now()).is_none() {
             return metrics.unanswered(network, "pace");
         }

@@ -14,14 +14,12 @@ use tonic::transport::Channel;
 use super::plumbing::netns_path;
 use super::sandbox::Request;
 use super::survey::Survey;
-use super::{AttachError, Context};
-use crate::attachment::Progress;
+use super::{AttachError, WorkloadContext};
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Progress};
 use crate::certs::{is_passing, words};
-use crate::host::{AdmitError, Effective, Spec};
+use crate::host::{AdmitError, Effective, RequestError};
 use crate::ipam::IpamError;
-use crate::overlay::Local;
 use crate::seat::{Owner, Seat};
-use crate::sidecar::Key;
 
 /// Pause before a call to control that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -36,7 +34,7 @@ const STATE: Duration = Duration::from_secs(5);
 /// A workload that the host has taken in and written down.
 pub(super) struct Admitted {
     /// In the order of its networks.
-    pub(super) attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
+    pub(super) attachments: Vec<(Attachment, watch::Receiver<Arc<Effective>>)>,
     /// True once somebody asked for its end.
     pub(super) dismissed: watch::Receiver<bool>,
 }
@@ -48,7 +46,7 @@ enum Obstacle {
     /// This host cannot set the network up.
     Hindered(NetworkName, watch::Receiver<Arc<Effective>>),
     /// A workload of that name or address is still ending.
-    Ending(Key, watch::Receiver<Arc<Effective>>),
+    Ending(AttachmentId, watch::Receiver<Arc<Effective>>),
     /// A workload of another host has that name or address, and may be about to let go of it.
     Elsewhere(Holder, watch::Receiver<Arc<Effective>>, AdmitError),
     /// The made name was taken: make another.
@@ -58,17 +56,17 @@ enum Obstacle {
 /// Holder of a name or address that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
-    key: Key,
+    id: AttachmentId,
     node: NodeName,
     ready: bool,
 }
 
 impl Holder {
     /// The workload of another host with the name or address of `spec`.
-    fn of(spec: &Spec, snapshot: &NetworkSnapshot, own: &NodeName) -> Option<Self> {
+    fn of(spec: &AttachmentSpec, snapshot: &NetworkSnapshot, own: &NodeName) -> Option<Self> {
         let mut others = snapshot.workloads.iter().filter(|known| known.node != *own);
         let holder = others.find(|known| known.name == spec.name || spec.address == Some(known.address))?;
-        Some(Self { key: Key::of(holder), node: holder.node.clone(), ready: holder.ready })
+        Some(Self { id: AttachmentId::of(holder), node: holder.node.clone(), ready: holder.ready })
     }
 
     /// Returns the time for which its end is waited for. One that ends is not ready any more, as this host hears in a
@@ -80,7 +78,7 @@ impl Holder {
 
 /// Takes in the workload that `request` asks for; `None` when it ended, or nobody waits for it any more.
 pub(super) async fn admit(
-    context: &Context,
+    context: &WorkloadContext,
     request: &Request,
     progress: &Progress,
 ) -> Result<Option<Admitted>, AttachError> {
@@ -110,7 +108,7 @@ pub(super) async fn admit(
 }
 
 async fn take_in(
-    context: &Context,
+    context: &WorkloadContext,
     request: &Request,
     made: Option<u32>,
 ) -> Result<Result<Admitted, Obstacle>, AttachError> {
@@ -138,50 +136,50 @@ async fn take_in(
     let known = |network: &NetworkName| {
         networks.iter().find(|effective| effective.borrow().snapshot.network.name == *network).cloned()
     };
-    let locals = match admitted {
-        Ok(locals) => locals,
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
         // It went between the two looks; there may be a new one of its name.
-        Err(AttachError::Admit(AdmitError::UnknownNetwork(network))) => {
+        Err(RequestError::Admit(AdmitError::UnknownNetwork(network))) => {
             return Ok(Err(Obstacle::Blocks(network, 0)));
         }
-        Err(AttachError::Admit(AdmitError::NameInUse { .. })) if !request.spec.is_named() => {
+        Err(RequestError::Admit(AdmitError::NameInUse { .. })) if !request.spec.is_named() => {
             return Ok(Err(Obstacle::Name));
         }
-        Err(AttachError::Admit(AdmitError::Ending(key))) => {
-            let effective = known(&key.network).ok_or(AttachError::Ending)?;
-            return Ok(Err(Obstacle::Ending(key, effective)));
+        Err(RequestError::Admit(AdmitError::Ending(id))) => {
+            let effective = known(&id.network).ok_or(AttachError::Ending)?;
+            return Ok(Err(Obstacle::Ending(id, effective)));
         }
-        Err(AttachError::Admit(
+        Err(RequestError::Admit(
             error @ (AdmitError::NameInUse { .. } | AdmitError::Address { source: IpamError::InUse(_), .. }),
         )) => return in_use(context, &specs, &networks, error).map(Err),
-        Err(AttachError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } })) => {
+        Err(RequestError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } })) => {
             let held = known(&network).map_or(0, |effective| own_blocks(context, &effective.borrow()));
             return Ok(Err(Obstacle::Blocks(network, held)));
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
-    if let (Some(given), Some(first)) = (&request.given, locals.first()) {
+    if let (Some(given), Some(first)) = (&request.given, admitted.first()) {
         // Others in the namespace see it by this. If it cannot be bound, setting up says so.
-        let _ = given.bind_at(netns_path(&context.run_dir, &Key::of(&first.workload)));
+        let _ = given.bind_at(netns_path(&context.kernel.run_dir, &AttachmentId::of(&first.workload)));
     }
-    let dismissed = context.roster.enter(locals.clone(), &anchor);
+    let dismissed = context.roster.enter(admitted.clone(), &anchor);
     drop(order);
     let mut attachments = Vec::new();
-    for (local, effective) in locals.into_iter().zip(networks) {
+    for (attachment, effective) in admitted.into_iter().zip(networks) {
         // A network that was made again meanwhile is published anew.
         let current = match effective.has_changed() {
             Ok(_) => Some(effective),
-            Err(_) => network(context, &local.workload.network).await,
+            Err(_) => network(context, &attachment.workload.network).await,
         };
-        attachments.push((local, current.ok_or(AttachError::Ending)?));
+        attachments.push((attachment, current.ok_or(AttachError::Ending)?));
     }
     Ok(Ok(Admitted { attachments, dismissed }))
 }
 
 /// Decides on a name or address that is in use: where a workload of another host has it, that may be ending.
 fn in_use(
-    context: &Context,
-    specs: &[Spec],
+    context: &WorkloadContext,
+    specs: &[AttachmentSpec],
     networks: &[watch::Receiver<Arc<Effective>>],
     error: AdmitError,
 ) -> Result<Obstacle, AttachError> {
@@ -196,22 +194,22 @@ fn in_use(
 }
 
 /// A name holds one workload.
-fn check_hold(context: &Context, request: &Request) -> Result<(), AttachError> {
+fn check_hold(context: &WorkloadContext, request: &Request) -> Result<(), AttachError> {
     let Some(hold) = request.anchor.hold() else { return Ok(()) };
-    context.roster.key_of(hold).map_or(Ok(()), |key| Err(AttachError::Held(hold.clone(), key)))
+    context.roster.attachment_of(hold).map_or(Ok(()), |id| Err(AttachError::Held(hold.clone(), id)))
 }
 
 /// Plans the seats of the attachments.
 fn seats(
-    context: &Context,
+    context: &WorkloadContext,
     request: &Request,
     networks: &[watch::Receiver<Arc<Effective>>],
 ) -> Result<Vec<Seat>, AttachError> {
     let count = networks.len();
     let Some(given) = &request.given else { return Ok(Seat::all(Owner::Agent).take(count).collect()) };
-    let survey = Survey::of(&context.hopper, given);
+    let survey = Survey::of(&context.kernel.hopper, given);
     let survey = survey.map_err(|error| AttachError::Namespace(error.to_string()))?;
-    let sharing = context.roster.sharing(given, &context.run_dir);
+    let sharing = context.roster.sharing(given, &context.kernel.run_dir);
     for (effective, wanted) in networks.iter().zip(&request.spec.wanted().seats) {
         let network = effective.borrow().snapshot.network.clone();
         survey.check(&network, &sharing, wanted.interface)?;
@@ -226,7 +224,7 @@ pub(super) fn hindered(network: &NetworkName, why: &str) -> String {
 
 impl Obstacle {
     /// Returns when another try is worth it. Cancel safe.
-    async fn overcome(&mut self, context: &Context, progress: &Progress) -> Result<(), AttachError> {
+    async fn overcome(&mut self, context: &WorkloadContext, progress: &Progress) -> Result<(), AttachError> {
         match self {
             Self::Name => Ok(()),
             Self::Blocks(network, held) => carry(context, network, *held, progress).await,
@@ -237,16 +235,16 @@ impl Obstacle {
                 let _ = effective.changed().await;
                 Ok(())
             }
-            Self::Ending(key, effective) => {
-                progress.waiting(format!("workload {key}, which is still ending")).await;
+            Self::Ending(id, effective) => {
+                progress.waiting(format!("workload {id}, which is still ending")).await;
                 // The network changes when it is gone.
                 effective.changed().await.map_err(|_| AttachError::Ending)
             }
             Self::Elsewhere(holder, effective, _) => {
                 if !holder.ready {
-                    let Holder { key, node, .. } = holder;
+                    let Holder { id, node, .. } = holder;
                     let seconds = MOVING.as_secs();
-                    let what = format!("workload {key} on {node} to end, for {seconds} s at the longest");
+                    let what = format!("workload {id} on {node} to end, for {seconds} s at the longest");
                     progress.waiting(what).await;
                 }
                 match tokio::time::timeout(holder.patience(), effective.changed()).await {
@@ -260,7 +258,7 @@ impl Obstacle {
 
 /// The network's publication, once there is one.
 pub(super) async fn network(
-    context: &Context,
+    context: &WorkloadContext,
     network: &NetworkName,
 ) -> Option<watch::Receiver<Arc<Effective>>> {
     let mut networks = context.host.views.networks.clone();
@@ -269,7 +267,7 @@ pub(super) async fn network(
 }
 
 /// Returns once control wants nothing of this host any more, with its words: nothing is worth waiting for then.
-pub(super) async fn refused(context: &Context) -> AttachError {
+pub(super) async fn refused(context: &WorkloadContext) -> AttachError {
     let mut link = context.host.views.link.clone();
     match link.wait_for(|link| link.refused).await {
         Ok(link) => AttachError::Refused(link.problem.clone()),
@@ -279,7 +277,7 @@ pub(super) async fn refused(context: &Context) -> AttachError {
 
 /// A channel to control, as soon as there is one.
 pub(super) async fn control(
-    context: &Context,
+    context: &WorkloadContext,
     what_for: &str,
     progress: &Progress,
 ) -> Result<Channel, AttachError> {
@@ -296,14 +294,14 @@ pub(super) async fn control(
     }
 }
 
-pub(super) fn own_blocks(context: &Context, effective: &Effective) -> usize {
+pub(super) fn own_blocks(context: &WorkloadContext, effective: &Effective) -> usize {
     let own = effective.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
     own.count()
 }
 
 /// Returns when this host carries the network with more than `held` blocks of addresses, or may have a free one of these.
 pub(super) async fn carry(
-    context: &Context,
+    context: &WorkloadContext,
     network: &NetworkName,
     held: usize,
     progress: &Progress,

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::AttachError;
 use super::target::pid_of;
+use crate::async_fd;
 use crate::attachment::Hold;
 use crate::disk::{StoredAnchor, StoredHold, StoredPath, StoredProcess};
-use crate::readable;
 
 /// Interval at which a path is looked at: it ends without an event.
 const LOOK: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ impl Anchor {
     /// # Errors
     /// When it cannot be watched.
     pub(crate) fn process(process: Process) -> Result<Self, AttachError> {
-        let watched = readable::process(process);
+        let watched = async_fd::process(process);
         watched.map(Self::Process).map_err(|error| AttachError::Namespace(error.to_string()))
     }
 
@@ -97,7 +97,7 @@ impl Anchor {
         match stored {
             StoredAnchor::Process(process) => {
                 let process = Process::reopen(process.pid, process.started).map_err(|error| ended(&error))?;
-                readable::process(process).map(Self::Process).map_err(|error| ended(&error))
+                async_fd::process(process).map(Self::Process).map_err(|error| ended(&error))
             }
             StoredAnchor::Path(StoredPath { path, inode, .. }) => {
                 if inode_at(path) == Some(*inode) {

@@ -10,9 +10,8 @@ use sealane_sys::NetNs;
 
 use super::plumbing::netns_path;
 use super::{Disks, Workloads, reserve, sandbox};
-use crate::health;
-use crate::sidecar::Key;
-use crate::tap;
+use crate::attachment::AttachmentId;
+use crate::{health, tap};
 
 /// Sentences about what other parts than workloads see, by what they are about.
 #[derive(Debug, Default)]
@@ -67,7 +66,7 @@ impl Workloads {
         let idle = self.context.host.views.reservations.borrow().clone();
         complaints.extend(reserve::complaints(&idle, SystemTime::now()));
         complaints.extend(self.complaints.sentences());
-        let others = self.context.sidecars.others();
+        let others = self.context.sidecars.registry.others();
         if let Some((first, version)) = others.first() {
             let further = match others.len() - 1 {
                 0 => String::new(),
@@ -98,15 +97,15 @@ impl Workloads {
 
     /// Tells what is wrong with a workload of this host.
     #[must_use]
-    pub(crate) fn trouble_of(&self, key: &Key) -> Option<String> {
-        self.context.troubles.of(key)
+    pub(crate) fn trouble_of(&self, id: &AttachmentId) -> Option<String> {
+        self.context.troubles.of(id)
     }
 
     /// Tells why an instance on this host is not ready, in words; empty when that cannot be told.
     pub(crate) async fn why_idle(&self, workload: &Workload) -> String {
-        let key = Key::of(workload);
-        let container = self.context.containers.id_of(&key);
-        let about = sandbox::about(self.context.roster.hold_of(&key).as_ref(), container.as_deref());
+        let id = AttachmentId::of(workload);
+        let container = self.context.containers.id_of(&id);
+        let about = sandbox::about(self.context.roster.hold_of(&id).as_ref(), container.as_deref());
         if let Some(why) =
             about.and_then(|about| self.context.roster.conditions.of(&about).condition.reason())
         {
@@ -119,11 +118,11 @@ impl Workloads {
             sidecar: None,
             any_port: false,
         };
-        if self.context.roster.hold_of(&key).is_some_and(|hold| tap::device_of(&hold).is_some()) {
-            return health::silence(&target, self.context.caller(&key.network)).await;
+        if self.context.roster.hold_of(&id).is_some_and(|hold| tap::device_of(&hold).is_some()) {
+            return health::silence(&target, self.context.kernel.caller(&id.network)).await;
         }
-        let netns = NetNs::open(netns_path(&self.context.run_dir, &key));
-        let (Ok(netns), hopper) = (netns, self.context.hopper.clone()) else { return String::new() };
+        let netns = NetNs::open(netns_path(&self.context.kernel.run_dir, &id));
+        let (Ok(netns), hopper) = (netns, self.context.kernel.hopper.clone()) else { return String::new() };
         let looked = task::blocking(move || health::reason(&hopper, &netns, &target)).await;
         looked.and_then(|reason| reason).unwrap_or_default()
     }

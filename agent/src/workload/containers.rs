@@ -12,11 +12,10 @@ use sealane_proto::types::WorkloadRef;
 use sealane_sys::{NetNs, Process};
 use tokio::sync::watch;
 
-use super::trouble::Trouble;
 use super::{Workloads, cgroup, target};
-use crate::attachment::{AttachSpec, Failure, Kind, Netns, Target};
+use crate::attachment::{AttachSpec, AttachmentId, Failure, Kind, Netns, Target};
 use crate::disk::{DiskError, Folder, RecordError, StoredContainer};
-use crate::sidecar::Key;
+use crate::trouble::Trouble;
 
 /// Interval at which it is looked at whether a container runs again.
 const LOOK: Duration = Duration::from_millis(250);
@@ -29,7 +28,7 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Containers {
     folder: Folder,
-    known: Mutex<BTreeMap<Key, Remembered>>,
+    known: Mutex<BTreeMap<AttachmentId, Remembered>>,
     /// True if there are any.
     any: watch::Sender<bool>,
 }
@@ -50,8 +49,8 @@ impl Containers {
         let mut known = BTreeMap::new();
         for name in folder.names()? {
             match recall(&folder, &name) {
-                Ok(Some((key, stored))) => {
-                    known.insert(key, Remembered { stored, seen: SystemTime::now() });
+                Ok(Some((id, stored))) => {
+                    known.insert(id, Remembered { stored, seen: SystemTime::now() });
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, name, "cannot recall an attached container"),
@@ -61,18 +60,18 @@ impl Containers {
         Ok(Self { folder, known: Mutex::new(known), any })
     }
 
-    /// The workload `key` was attached to a container, which its process `pid` is of, as `spec` says.
-    pub(super) fn remember(&self, key: &Key, pid: u32, container: String, spec: &AttachSpec) {
+    /// The workload `id` was attached to a container, which its process `pid` is of, as `spec` says.
+    pub(super) fn remember(&self, id: &AttachmentId, pid: u32, container: String, spec: &AttachSpec) {
         let Some(group) = cgroup::of_container(pid, &container) else {
-            tracing::warn!(workload = %key, "no control group is named after the container: when it restarts, it is not attached again");
+            tracing::warn!(workload = %id, "no control group is named after the container: when it restarts, it is not attached again");
             return;
         };
-        let wanted = spec.clone().named(key.workload.clone()).wanted().clone();
+        let wanted = spec.clone().named(id.workload.clone()).wanted().clone();
         let stored = StoredContainer { wanted, container, group };
-        if let Err(error) = self.folder.write(&key.record_name(), &stored.to_bytes()) {
-            tracing::error!(%error, workload = %key, "cannot remember an attached container");
+        if let Err(error) = self.folder.write(&id.record_name(), &stored.to_bytes()) {
+            tracing::error!(%error, workload = %id, "cannot remember an attached container");
         }
-        self.lock().insert(key.clone(), Remembered { stored, seen: SystemTime::now() });
+        self.lock().insert(id.clone(), Remembered { stored, seen: SystemTime::now() });
         self.expect();
     }
 
@@ -87,52 +86,51 @@ impl Containers {
     }
 
     /// The id of the container that a workload is of.
-    pub(super) fn id_of(&self, key: &Key) -> Option<String> {
-        self.lock().get(key).map(|known| known.stored.container.clone())
+    pub(super) fn id_of(&self, id: &AttachmentId) -> Option<String> {
+        self.lock().get(id).map(|known| known.stored.container.clone())
     }
 
     /// Returns true if the workload is attached again by itself.
-    pub(super) fn has(&self, key: &Key) -> bool {
-        self.lock().contains_key(key)
+    pub(super) fn has(&self, id: &AttachmentId) -> bool {
+        self.lock().contains_key(id)
     }
 
     /// Somebody detached it. Whether it was known.
     pub(super) fn forget(&self, wanted: &WorkloadRef) -> bool {
-        let is_it = |key: &Key| {
-            key.workload == wanted.name
-                && wanted.network.as_ref().is_none_or(|network| key.network == *network)
+        let is_it = |id: &AttachmentId| {
+            id.workload == wanted.name && wanted.network.as_ref().is_none_or(|network| id.network == *network)
         };
-        let found: Vec<Key> = self.lock().keys().filter(|key| is_it(key)).cloned().collect();
-        found.iter().for_each(|key| self.erase(key));
+        let found: Vec<AttachmentId> = self.lock().keys().filter(|id| is_it(id)).cloned().collect();
+        found.iter().for_each(|id| self.erase(id));
         !found.is_empty()
     }
 
-    fn erase(&self, key: &Key) {
-        self.lock().remove(key);
-        if let Err(error) = self.folder.remove(&key.record_name()) {
-            tracing::error!(%error, workload = %key, "cannot forget an attached container");
+    fn erase(&self, id: &AttachmentId) {
+        self.lock().remove(id);
+        if let Err(error) = self.folder.remove(&id.record_name()) {
+            tracing::error!(%error, workload = %id, "cannot forget an attached container");
         }
     }
 
-    fn all(&self) -> Vec<(Key, Remembered)> {
-        self.lock().iter().map(|(key, known)| (key.clone(), known.clone())).collect()
+    fn all(&self) -> Vec<(AttachmentId, Remembered)> {
+        self.lock().iter().map(|(id, known)| (id.clone(), known.clone())).collect()
     }
 
-    fn saw(&self, key: &Key) {
-        if let Some(known) = self.lock().get_mut(key) {
+    fn saw(&self, id: &AttachmentId) {
+        if let Some(known) = self.lock().get_mut(id) {
             known.seen = SystemTime::now();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Remembered>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn recall(folder: &Folder, name: &str) -> Result<Option<(Key, StoredContainer)>, RecallError> {
+fn recall(folder: &Folder, name: &str) -> Result<Option<(AttachmentId, StoredContainer)>, RecallError> {
     let Some(bytes) = folder.read(name)? else { return Ok(None) };
     let stored = StoredContainer::from_bytes(&bytes)?;
-    Ok(stored.key().map(|key| (key, stored)))
+    Ok(stored.id().map(|id| (id, stored)))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -145,43 +143,43 @@ enum RecallError {
 
 /// Attaches remembered containers that run again, for ever.
 pub(crate) async fn follow(workloads: Arc<Workloads>) {
-    let mut attaching: BTreeMap<Key, Task> = BTreeMap::new();
+    let mut attaching: BTreeMap<AttachmentId, Task> = BTreeMap::new();
     let mut look = tokio::time::interval(LOOK);
     loop {
         look.tick().await;
         attaching.retain(|_, task| !task.is_finished());
-        let context = workloads.context();
-        for (key, known) in context.containers.all() {
-            if context.roster.has(&key) {
-                context.containers.saw(&key);
-            } else if !attaching.contains_key(&key)
+        let context = &workloads.context;
+        for (id, known) in context.containers.all() {
+            if context.roster.has(&id) {
+                context.containers.saw(&id);
+            } else if !attaching.contains_key(&id)
                 && let Some(pid) = first_process(&known.stored.group)
             {
-                let again = attach(workloads.clone(), key.clone(), known.stored, pid);
-                attaching.insert(key, task::spawn("container", again));
+                let again = attach(workloads.clone(), id.clone(), known.stored, pid);
+                attaching.insert(id, task::spawn("container", again));
             } else if known.seen.elapsed().is_ok_and(|ago| ago > FORGOTTEN) {
-                context.containers.erase(&key);
+                context.containers.erase(&id);
             }
         }
     }
 }
 
-async fn attach(workloads: Arc<Workloads>, key: Key, stored: StoredContainer, pid: u32) {
+async fn attach(workloads: Arc<Workloads>, id: AttachmentId, stored: StoredContainer, pid: u32) {
     let StoredContainer { wanted, container, .. } = stored;
-    tracing::info!(workload = %key, pid, container, "an attached container has started again");
+    tracing::info!(workload = %id, pid, container, "an attached container has started again");
     let target =
         Target { netns: Netns::Process(pid), inode: None, container: Some(container), hold: None, pid: None };
     let attached = async {
-        let spec = AttachSpec::new(wanted, workloads.context().ports);
+        let spec = AttachSpec::new(wanted, workloads.ports());
         workloads.attach_whole(spec.map_err(|error| Failure::new(Kind::Wrong, error))?, target).await
     };
-    let troubles = &workloads.context().troubles;
+    let troubles = &&workloads.context.troubles;
     match attached.await {
-        Ok(()) => troubles.set(&key, Trouble::Container, None),
+        Ok(()) => troubles.set(&id, Trouble::Container, None),
         // It ended again: what comes next is looked at anew.
         Err(_) if !is_alive(pid) => {}
         Err(error) => {
-            troubles.set(&key, Trouble::Container, Some(error.to_string()));
+            troubles.set(&id, Trouble::Container, Some(error.to_string()));
             tokio::time::sleep(RETRY).await;
         }
     }

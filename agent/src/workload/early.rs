@@ -44,24 +44,24 @@ impl Workloads {
         self: &std::sync::Arc<Self>,
         netns: &NetNs,
     ) -> io::Result<Option<Questions>> {
-        let context = self.context();
+        let context = &self.context;
         let inode = netns.inode().map_err(io::Error::other)?;
         if context.roster.early.lock().contains_key(&inode) {
             return Ok(None);
         }
-        let sockets = match context.hopper.run(netns, || DnsSockets::bind(RESOLVER))? {
+        let sockets = match context.kernel.hopper.run(netns, || DnsSockets::bind(RESOLVER))? {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
             sockets => sockets?,
         };
         context.roster.early.lock().insert(inode, sockets);
         let questions = Questions { workloads: self.clone(), inode };
-        nft::ensure_names(&context.hopper, netns, RESOLVER).map_err(io::Error::other)?;
+        nft::ensure_names(&context.kernel.hopper, netns, RESOLVER).map_err(io::Error::other)?;
         Ok(Some(questions))
     }
 }
 
 impl Drop for Questions {
     fn drop(&mut self) {
-        drop(self.workloads.context().roster.early.take(self.inode));
+        drop(self.workloads.context.roster.early.take(self.inode));
     }
 }

@@ -3,12 +3,12 @@
 use sealane_sys::ProcessError;
 use tonic::{Code, Status};
 
+use crate::attachment::AttachmentId;
 use crate::attachment::{Failure, Hold, Kind};
 use crate::certs::{CertError, words};
 use crate::disk::DiskError;
-use crate::host::AdmitError;
+use crate::host::{AdmitError, RequestError};
 use crate::ipam::IpamError;
-use crate::sidecar::Key;
 
 /// Reasons for which a workload could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +29,10 @@ pub(crate) enum AttachError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The kernel does not do what is asked.
-    #[error("cannot set up workload {key}: {what}")]
+    #[error("cannot set up workload {id}: {what}")]
     Setup {
         /// The workload.
-        key: Key,
+        id: AttachmentId,
         /// Step that failed.
         what: String,
     },
@@ -41,7 +41,7 @@ pub(crate) enum AttachError {
     Namespace(String),
     /// Somebody holds another workload by that name.
     #[error("{0} holds workload {1} already; hint: dismiss that first")]
-    Held(Hold, Key),
+    Held(Hold, AttachmentId),
     /// The process that the workload was for is gone.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -58,8 +58,18 @@ impl AttachError {
     }
 
     /// A fault of the kernel's, or of this host.
-    pub(crate) fn setup(key: &Key, what: impl std::fmt::Display) -> Self {
-        Self::Setup { key: key.clone(), what: what.to_string() }
+    pub(crate) fn setup(id: &AttachmentId, what: impl std::fmt::Display) -> Self {
+        Self::Setup { id: id.clone(), what: what.to_string() }
+    }
+}
+
+impl From<RequestError> for AttachError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Admit(error) => Self::Admit(error),
+            RequestError::Disk(error) => Self::Disk(error),
+            RequestError::Record(id, error) => Self::setup(&id, error),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::cgroup::{self, Group};
-use crate::readable;
+use crate::async_fd;
 
 /// Interval of looks in version 1, which tells nobody.
 const LOOK: Duration = Duration::from_millis(150);
@@ -33,7 +33,7 @@ pub(super) fn watch(pid: u32) -> Option<(watch::Receiver<bool>, Task)> {
         groups.iter().find(|group| group.is_unified()).and_then(|group| open(group, "cgroup.events"));
     let state =
         groups.iter().find(|group| group.has("freezer")).and_then(|group| open(group, "freezer.state"));
-    let freezer = Freezer { events: events.and_then(|events| readable::priority(events).ok()), state };
+    let freezer = Freezer { events: events.and_then(|events| async_fd::priority(events).ok()), state };
     if freezer.events.is_none() && freezer.state.is_none() {
         return None;
     }

@@ -11,12 +11,13 @@ use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
 use super::names::{Names, Room};
-use super::plumbing::{held, netns_path, resolv_path};
-use super::{AttachError, Context, survey};
-use crate::dns::{self, Askers, DnsServer, DnsSockets, Neighbour};
+use super::plumbing::{netns_path, resolv_path};
+use super::{AttachError, WorkloadContext, survey};
+use crate::attachment::AttachmentId;
+use crate::dns::{Askers, DnsServer, DnsSockets, Neighbour};
+use crate::kernel::Kernel;
 use crate::nft;
 use crate::seat::Owner;
-use crate::sidecar::Key;
 
 /// Address at which DNS is asked in every workload, as in Docker's containers.
 pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -43,20 +44,20 @@ pub(super) struct Ground {
 
 /// The namespace of a workload, bound where each of its attachments is looked for: `given`, or one of its own.
 pub(super) fn ensure_netns(
-    context: &Context,
-    keys: &[Key],
+    kernel: &Kernel,
+    ids: &[AttachmentId],
     given: Option<NetNs>,
 ) -> Result<NetNs, AttachError> {
-    let Some((first, further)) = keys.split_first() else { return Err(AttachError::Ending) };
-    let path = netns_path(&context.run_dir, first);
+    let Some((first, further)) = ids.split_first() else { return Err(AttachError::Ending) };
+    let path = netns_path(&kernel.run_dir, first);
     let netns = match given {
         Some(given) => given.bind_at(&path).map(|()| given),
         None => NetNs::ensure_at(&path),
     };
     let netns = netns.map_err(|error| AttachError::setup(first, error))?;
-    for key in further {
-        let bound = netns.bind_at(netns_path(&context.run_dir, key));
-        bound.map_err(|error| AttachError::setup(key, error))?;
+    for id in further {
+        let bound = netns.bind_at(netns_path(&kernel.run_dir, id));
+        bound.map_err(|error| AttachError::setup(id, error))?;
     }
     Ok(netns)
 }
@@ -64,21 +65,22 @@ pub(super) fn ensure_netns(
 impl Ground {
     /// Serves the workload's names in its namespace, whose loopback device is up.
     pub(super) fn lay(
-        context: &Context,
-        keys: &[Key],
+        context: &WorkloadContext,
+        ids: &[AttachmentId],
         netns: &NetNs,
         (owner, takes_over): (Owner, bool),
         (names, interface, gateway): (&Names, &str, Ipv4Addr),
     ) -> Result<Self, AttachError> {
-        let Some(key) = keys.first() else { return Err(AttachError::Ending) };
-        let fail = |error: &dyn std::fmt::Display| AttachError::setup(key, error);
+        let Some(id) = ids.first() else { return Err(AttachError::Ending) };
+        let fail = |error: &dyn std::fmt::Display| AttachError::setup(id, error);
         let inode = netns.inode().map_err(|error| fail(&error))?;
         let room = takes_over.then(|| names.join(&context.roster.rooms, inode, interface));
         // Another workload of the container may answer already, for all of them.
-        let shared = room.is_some() && context.roster.sharing(netns, &context.run_dir).len() > keys.len();
+        let shared =
+            room.is_some() && context.roster.sharing(netns, &context.kernel.run_dir).len() > ids.len();
         let early = context.roster.early.take(inode);
         let make = move || early.map_or_else(|| bind(owner, takes_over, shared), Ok).map(Into::into);
-        let sockets = match held(context, netns, dns_key(key), make) {
+        let sockets = match context.kernel.kept(netns, &dns_key(id), make) {
             Ok(sockets) => Some(DnsSockets::try_from(sockets).map_err(|error| fail(&error))?),
             Err(error) if owner == Owner::Other && error.kind() == io::ErrorKind::AddrInUse => None,
             Err(error) => return Err(fail(&error)),
@@ -90,16 +92,16 @@ impl Ground {
             Some(std::net::SocketAddr::V6(_)) | None => gateway,
         };
         if owner == Owner::Other && nameserver == RESOLVER {
-            nft::ensure_names(&context.hopper, netns, nameserver).map_err(|error| fail(&error))?;
+            nft::ensure_names(&context.kernel.hopper, netns, nameserver).map_err(|error| fail(&error))?;
         }
-        let networks: Vec<&NetworkName> = keys.iter().map(|key| &key.network).collect();
-        let resolv = resolv_path(&context.run_dir, key);
+        let networks: Vec<&NetworkName> = ids.iter().map(|id| &id.network).collect();
+        let resolv = resolv_path(&context.kernel.run_dir, id);
         let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let text = self::resolv(&host, nameserver, &networks);
         write(&resolv, &text)
             .map_err(|error| fail(&format!("cannot write {}: {error}", resolv.display())))?;
         let given = owner == Owner::Other;
-        let serve = |sockets| serve(context, key, netns, names, (sockets, given));
+        let serve = |sockets| serve(context, id, netns, names, (sockets, given));
         let dns = sockets.map(serve).transpose().map_err(|error| fail(&error))?;
         let notes = notes(nameserver, gateway);
         Ok(Self { nameserver, notes, given, resolv, text, dns, room })
@@ -107,7 +109,7 @@ impl Ground {
 
     /// Sees to it, for ever, that whoever enters the workload finds its resolv.conf, also after somebody removed it, and that
     /// somebody answers in its namespace, also after whoever did has left.
-    pub(super) async fn tend(&mut self, context: &Context, key: &Key, names: &Names) {
+    pub(super) async fn tend(&mut self, context: &WorkloadContext, id: &AttachmentId, names: &Names) {
         let mut look = tokio::time::interval(LOOK);
         loop {
             let room = self.room.clone();
@@ -121,7 +123,7 @@ impl Ground {
                 _ = look.tick() => {}
                 () = freed => {}
             }
-            self.ensure_served(context, key, names);
+            self.ensure_served(context, id, names);
             if self.resolv.exists() {
                 continue;
             }
@@ -137,64 +139,66 @@ impl Ground {
     }
 
     /// Answers in place of another workload of the namespace that has left.
-    fn ensure_served(&mut self, context: &Context, key: &Key, names: &Names) {
+    fn ensure_served(&mut self, context: &WorkloadContext, id: &AttachmentId, names: &Names) {
         if self.dns.is_some() || self.room.is_none() {
             return;
         }
-        let Ok(netns) = NetNs::open(netns_path(&context.run_dir, key)) else { return };
+        let Ok(netns) = NetNs::open(netns_path(&context.kernel.run_dir, id)) else { return };
         let served = || {
-            let sockets = held(context, &netns, dns_key(key), || DnsSockets::bind(RESOLVER).map(Into::into))?;
-            serve(context, key, &netns, names, (DnsSockets::try_from(sockets)?, true))
+            let sockets =
+                context.kernel.kept(&netns, &dns_key(id), || DnsSockets::bind(RESOLVER).map(Into::into))?;
+            serve(context, id, &netns, names, (DnsSockets::try_from(sockets)?, true))
         };
         match served() {
             Ok(dns) => self.dns = Some(dns),
             // It is still there.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => tracing::error!(%error, %key, "nobody answers names in a container's namespace"),
+            Err(error) => {
+                tracing::error!(%error, workload = %id, "nobody answers names in a container's namespace")
+            }
         }
     }
 }
 
 /// Answers at these sockets, in a namespace of its own or `given`.
 fn serve(
-    context: &Context,
-    key: &Key,
+    context: &WorkloadContext,
+    id: &AttachmentId,
     netns: &NetNs,
     names: &Names,
     (sockets, given): (DnsSockets, bool),
 ) -> io::Result<DnsServer> {
-    let metrics = context.dns_metrics.network(&key.network);
     let neighbour =
-        given.then(|| Ok::<_, io::Error>(Neighbour::new(context.hopper.clone(), netns.try_clone()?)));
+        given.then(|| Ok::<_, io::Error>(Neighbour::new(context.kernel.hopper.clone(), netns.try_clone()?)));
     let neighbour = neighbour.transpose()?;
-    dns::serve(sockets, names.view(), context.forwarder.clone(), metrics, Askers::One, neighbour)
+    context.names.serve(&id.network, sockets, names.view(), (Askers::One, neighbour))
 }
 
 /// Removes everything. What is gone already is no error.
-pub(super) fn clear(context: &Context, keys: &[Key], ground: Option<Ground>, names: &Names) {
+pub(super) fn clear(kernel: &Kernel, ids: &[AttachmentId], ground: Option<Ground>, names: &Names) {
     let alone = |room: &Option<Arc<Room>>| room.as_ref().is_none_or(|room| room.is_empty());
     names.leave();
     let rules = ground
         .as_ref()
         .is_some_and(|ground| ground.given && ground.nameserver == RESOLVER && alone(&ground.room));
-    let netns = keys.first().filter(|_| rules).map(|key| NetNs::open(netns_path(&context.run_dir, key)));
+    let netns = ids.first().filter(|_| rules).map(|id| NetNs::open(netns_path(&kernel.run_dir, id)));
     if let Some(Ok(netns)) = netns
-        && let Err(error) = nft::remove_names(&context.hopper, &netns)
+        && let Err(error) = nft::remove_names(&kernel.hopper, &netns)
     {
         tracing::error!(%error, "cannot remove the rules of names of a workload that ended");
     }
     drop(ground);
-    for key in keys {
+    for id in ids {
         let complain = |what: &str, error: &dyn std::fmt::Display| {
-            tracing::error!(%error, %key, "cannot remove {what} of a workload that ended");
+            tracing::error!(%error, workload = %id, "cannot remove {what} of a workload that ended");
         };
-        if let Err(error) = context.held.remove(&dns_key(key)) {
+        if let Err(error) = kernel.keeper.remove(&dns_key(id)) {
             complain("the DNS sockets", &error);
         }
-        if let Err(error) = NetNs::remove_at(netns_path(&context.run_dir, key)) {
+        if let Err(error) = NetNs::remove_at(netns_path(&kernel.run_dir, id)) {
             complain("the namespace", &error);
         }
-        match fs::remove_file(resolv_path(&context.run_dir, key)) {
+        match fs::remove_file(resolv_path(&kernel.run_dir, id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => complain("resolv.conf", &error),
             _ => {}
         }
@@ -202,8 +206,8 @@ pub(super) fn clear(context: &Context, keys: &[Key], ground: Option<Ground>, nam
     names.make_room();
 }
 
-fn dns_key(key: &Key) -> String {
-    format!("dns/{key}")
+fn dns_key(id: &AttachmentId) -> String {
+    format!("dns/{id}")
 }
 
 /// The resolver's sockets. In a namespace of somebody else's, at the first address that is nobody's; when something

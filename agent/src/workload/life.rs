@@ -18,20 +18,19 @@ use sealane_proto::identity::Principal;
 use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
 
-use super::Context;
+use super::WorkloadContext;
 use super::admission::RETRY;
 use super::anchor::Lifeline;
 use super::names::Names;
 use super::plumbing::Plumbed;
 use super::pulse::{Pulse, next};
 use super::standing::Standing;
-use super::trouble::Trouble;
-use crate::attachment::{Condition, Seated};
+use crate::attachment::{Attachment, AttachmentId, Condition, Seated};
 use crate::health::{self, Target};
 use crate::host::{DataPlane, Effective};
-use crate::overlay::Local;
 use crate::services;
-use crate::sidecar::{Equipment, Key, Supervisor};
+use crate::sidecar::{Equipment, Supervisor};
+use crate::trouble::Trouble;
 use signs::SILENCE;
 use waiting::Waiting;
 
@@ -50,9 +49,9 @@ struct Listening {
 
 /// Life of one attachment.
 pub(super) struct Life {
-    context: Arc<Context>,
-    key: Key,
-    local: Local,
+    context: Arc<WorkloadContext>,
+    id: AttachmentId,
+    attachment: Attachment,
     effective: watch::Receiver<Arc<Effective>>,
     /// The workload's names, and the place of this network's among them.
     names: (Arc<Names>, usize),
@@ -80,17 +79,17 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new(
-        context: Arc<Context>,
-        local: Local,
+        context: Arc<WorkloadContext>,
+        attachment: Attachment,
         effective: watch::Receiver<Arc<Effective>>,
         names: (Arc<Names>, usize),
         (registered, about): (bool, Option<String>),
     ) -> Self {
-        let key = Key::of(&local.workload);
+        let id = attachment.id();
         Self {
             context,
-            key,
-            local,
+            id,
+            attachment,
             effective,
             names,
             plumbed: None,
@@ -112,13 +111,13 @@ impl Life {
         Self { machine: true, ..self }
     }
 
-    pub(super) fn key(&self) -> &Key {
-        &self.key
+    pub(super) fn id(&self) -> &AttachmentId {
+        &self.id
     }
 
     /// Returns the name of its interface.
     pub(super) fn interface(&self) -> String {
-        self.local.seat.interface().to_string()
+        self.attachment.seat.interface().to_string()
     }
 
     /// The Ethernet address of the network's own address.
@@ -135,19 +134,19 @@ impl Life {
     /// Describes its seat, for whoever attached it.
     pub(super) fn seated(&self) -> Seated {
         let effective = self.effective.borrow();
-        Seated::of(&self.local, &effective.snapshot.network)
+        Seated::of(&self.attachment, &effective.snapshot.network)
     }
 
     /// Returns notes about its network and its names there for whoever attached it.
     pub(super) fn notes(&self) -> Vec<String> {
-        notes::notes(&self.local.workload, &self.effective.borrow().snapshot)
+        notes::notes(&self.attachment.workload, &self.effective.borrow().snapshot)
     }
 
     fn principal(&self) -> Principal {
-        let network = self.key.network.clone();
-        match &self.local.workload.service {
+        let network = self.id.network.clone();
+        match &self.attachment.workload.service {
             Some(service) => Principal::Service(network, service.clone()),
-            None => Principal::Workload(network, self.key.workload.clone()),
+            None => Principal::Workload(network, self.id.workload.clone()),
         }
     }
 
@@ -155,7 +154,7 @@ impl Life {
     pub(super) async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
         self.note_newest().await;
         let mut pulse = self.pulse(lifeline, adopted);
-        let portless = self.local.workload.ports.is_empty();
+        let portless = self.attachment.workload.ports.is_empty();
         let mut listening = self.watch_health(pulse.any_port());
         let listens = (portless || !adopted).then_some(portless);
         let mut standing = Standing { listens, sidecar: true, condition: pulse.condition() };
@@ -177,7 +176,7 @@ impl Life {
                     self.declare(standing).await;
                 }
                 sequence = next(applied.as_mut()) => {
-                    self.context.host.applied(self.key.clone(), DataPlane::Sidecar, sequence).await;
+                    self.context.host.applied(self.id.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
                     silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
                     if sequence.is_some() && !standing.sidecar {
@@ -220,32 +219,32 @@ impl Life {
     /// Says whether calls may be sent to it.
     async fn declare(&self, standing: Standing) {
         let silent = (!standing.sidecar).then(|| self.why_silent());
-        self.context.troubles.set(&self.key, Trouble::Sidecar, silent);
+        self.context.troubles.set(&self.id, Trouble::Sidecar, silent);
         let reason = |of| standing.condition.reason().filter(|_| standing.condition == of).map(str::to_owned);
-        self.context.troubles.set(&self.key, Trouble::Paused, reason(Condition::Paused));
-        self.context.troubles.set(&self.key, Trouble::Unhealthy, reason(Condition::Unhealthy));
+        self.context.troubles.set(&self.id, Trouble::Paused, reason(Condition::Paused));
+        self.context.troubles.set(&self.id, Trouble::Unhealthy, reason(Condition::Unhealthy));
         if let Some(ready) = standing.is_ready() {
-            self.context.host.set_ready(self.key.clone(), ready).await;
+            self.context.host.set_ready(self.id.clone(), ready).await;
         }
     }
 
     fn watch_health(&self, any_port: bool) -> Option<Listening> {
-        let netns = &self.plumbed.as_ref().filter(|_| !self.local.workload.ports.is_empty())?.netns;
+        let netns = &self.plumbed.as_ref().filter(|_| !self.attachment.workload.ports.is_empty())?.netns;
         let (address, subnet6) =
-            (self.local.workload.address, self.effective.borrow().snapshot.network.subnet6);
+            (self.attachment.workload.address, self.effective.borrow().snapshot.network.subnet6);
         let target = Target {
             address: address.to_ipv4(),
             ipv6: subnet6.map(|subnet6| subnet6.address(address)),
-            ports: self.local.workload.ports.clone(),
-            sidecar: self.local.workload.sidecar.then_some(self.context.ports),
+            ports: self.attachment.workload.ports.clone(),
+            sidecar: self.attachment.workload.sidecar.then_some(self.context.sidecars.ports),
             any_port,
         };
         let watched = match self.machine {
-            true => Ok(health::dial(target, self.context.caller(&self.key.network))),
-            false => health::watch(&self.context.hopper, netns, target),
+            true => Ok(health::dial(target, self.context.kernel.caller(&self.id.network))),
+            false => health::watch(&self.context.kernel.hopper, netns, target),
         };
         let complain =
-            |error| tracing::error!(%error, workload = %self.key, "cannot see whether a workload listens");
+            |error| tracing::error!(%error, workload = %self.id, "cannot see whether a workload listens");
         let (seen, task) = watched.map_err(complain).ok()?;
         Some(Listening { seen, any_port, _task: task })
     }

@@ -12,13 +12,14 @@ use sealane_proto::types::OverlayIp;
 use sealane_sys::NetNs;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{AttachError, Context};
+use super::{AttachError, WorkloadContext};
+use crate::attachment::{Attachment, AttachmentId};
+use crate::kernel::Kernel;
 use crate::layout::{NETNS, RESOLV};
-use crate::nft;
-use crate::overlay::{Local, OverlayError};
+use crate::overlay::OverlayError;
 use crate::seat::{Owner, Seat};
 use crate::services::{ServiceRules, ServiceTable};
-use crate::sidecar::{self, Key};
+use crate::{nft, sidecar};
 
 /// Number of calls that may wait to be accepted by a sidecar.
 const BACKLOG: i32 = 1024;
@@ -33,46 +34,46 @@ pub(super) struct Plumbed {
     pub(super) services: ServiceRules,
 }
 
-pub(super) fn netns_path(run_dir: &Path, key: &Key) -> PathBuf {
-    run_dir.join(NETNS).join(key.record_name())
+pub(super) fn netns_path(run_dir: &Path, id: &AttachmentId) -> PathBuf {
+    run_dir.join(NETNS).join(id.record_name())
 }
 
-pub(super) fn resolv_path(run_dir: &Path, key: &Key) -> PathBuf {
-    run_dir.join(RESOLV).join(format!("{}.conf", key.record_name()))
+pub(super) fn resolv_path(run_dir: &Path, id: &AttachmentId) -> PathBuf {
+    run_dir.join(RESOLV).join(format!("{}.conf", id.record_name()))
 }
 
-fn listeners_key(key: &Key) -> String {
-    format!("sidecar/{key}")
+fn listeners_key(id: &AttachmentId) -> String {
+    format!("sidecar/{id}")
 }
 
 /// Makes everything that stands before the interface, or finds it.
 pub(super) async fn plumb(
-    context: &Context,
+    context: &WorkloadContext,
     network: &Network,
-    local: &Local,
+    attachment: &Attachment,
     table: &Arc<ServiceTable>,
     netns: &NetNs,
 ) -> Result<Plumbed, AttachError> {
-    let Local { workload, seat } = local;
-    let (seat, address, ports) = (*seat, workload.address, context.ports);
-    let key = Key::of(workload);
-    let fail = |error: &dyn std::fmt::Display| AttachError::setup(&key, error);
+    let Attachment { workload, seat } = attachment;
+    let (seat, address, ports) = (*seat, workload.address, context.sidecars.ports);
+    let id = AttachmentId::of(workload);
+    let fail = |error: &dyn std::fmt::Display| AttachError::setup(&id, error);
     let mut listeners = Vec::new();
     if workload.sidecar {
         let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
         let places = places(address, own6, seat, ports);
-        listeners = listen(context, netns, &key, &places).await.map_err(|error| fail(&error))?;
+        listeners = listen(&context.kernel, netns, &id, &places).await.map_err(|error| fail(&error))?;
         // The listeners stand before the rules, and these before the interface, whoever runs in the namespace already:
         // nothing is refused, nothing passes by.
         let path = nft::Path { subnet: network.subnet, address, seat, ports };
-        let rules = nft::ensure_sidecar_rules(&context.hopper, netns, path).await;
+        let rules = nft::ensure_sidecar_rules(&context.kernel.hopper, netns, path).await;
         rules.map_err(|error| fail(&error))?;
-        if let Some(path) = path6(network, local, ports) {
-            let rules = nft::ensure_sidecar_rules6(&context.hopper, netns, path).await;
+        if let Some(path) = path6(network, attachment, ports) {
+            let rules = nft::ensure_sidecar_rules6(&context.kernel.hopper, netns, path).await;
             rules.map_err(|error| fail(&error))?;
         }
     }
-    let services = ServiceRules::new(context.hopper.clone(), network.name.clone());
+    let services = ServiceRules::new(context.kernel.hopper.clone(), network.name.clone());
     let mut services = services.counted(context.service_metrics.clone());
     services.ensure(netns, table).await.map_err(|error| fail(&error))?;
     let netns = netns.try_clone().map_err(|error| fail(&error))?;
@@ -82,28 +83,28 @@ pub(super) async fn plumb(
 /// Makes the interface, or finds it: the last thing, by which the workload is reached. Answers why the network cannot be set up
 /// now, if it cannot.
 pub(super) async fn connect(
-    context: &Context,
+    kernel: &Kernel,
     network: &Network,
-    local: &Local,
+    attachment: &Attachment,
     netns: &NetNs,
 ) -> Result<Option<String>, AttachError> {
-    match context.overlay.ensure_workload(network, local, netns).await {
+    match kernel.overlay.ensure_workload(network, attachment, netns).await {
         Ok(_) => Ok(None),
         Err(error @ (OverlayError::Underlay(_) | OverlayError::VniTaken { .. })) => {
             Ok(Some(error.to_string()))
         }
         Err(error @ OverlayError::InterfaceTaken { .. }) => Err(AttachError::Namespace(error.to_string())),
-        Err(error) => Err(AttachError::setup(&Key::of(&local.workload), error)),
+        Err(error) => Err(AttachError::setup(&attachment.id(), error)),
     }
 }
 
 /// Removes everything: the link first, then rules and sockets. What is gone already is no error.
-pub(super) async fn unplumb(context: &Context, local: &Local, plumbed: Option<Plumbed>) {
-    let key = Key::of(&local.workload);
+pub(super) async fn unplumb(kernel: &Kernel, attachment: &Attachment, plumbed: Option<Plumbed>) {
+    let id = attachment.id();
     let complain = |what: &str, error: &dyn std::fmt::Display| {
-        tracing::error!(%error, %key, "cannot remove {what} of a workload that ended");
+        tracing::error!(%error, workload = %id, "cannot remove {what} of a workload that ended");
     };
-    if let Err(error) = context.overlay.remove_workload(&key.network, &key.workload).await {
+    if let Err(error) = kernel.overlay.remove_workload(&id.network, &id.workload).await {
         complain("the interface", &error);
     }
     if let Some(mut plumbed) = plumbed
@@ -112,66 +113,51 @@ pub(super) async fn unplumb(context: &Context, local: &Local, plumbed: Option<Pl
         complain("the rules of service addresses", &error);
     }
     // A namespace of the workload's own goes with all its rules.
-    let given = (local.seat.owner() == Owner::Other).then(|| netns_path(&context.run_dir, &key));
+    let given = (attachment.seat.owner() == Owner::Other).then(|| netns_path(&kernel.run_dir, &id));
     if let Some(netns) = given.and_then(|path| NetNs::open(path).ok()) {
         // Also of an earlier agent, which this one did not take up.
-        let mut services = ServiceRules::new(context.hopper.clone(), key.network.clone());
+        let mut services = ServiceRules::new(kernel.hopper.clone(), id.network.clone());
         if let Err(error) = services.remove(&netns).await {
             complain("the rules of service addresses", &error);
         }
-        if let Err(error) = nft::remove_sidecar_rules(&context.hopper, &netns, local.seat).await {
+        if let Err(error) = nft::remove_sidecar_rules(&kernel.hopper, &netns, attachment.seat).await {
             complain("the rules", &error);
         }
     }
-    if let Err(error) = context.held.remove(&listeners_key(&key)) {
+    if let Err(error) = kernel.keeper.remove(&listeners_key(&id)) {
         complain("the sockets", &error);
     }
 }
 
-/// The descriptors under `key`, or new ones made in `netns` and held from now on.
-pub(super) fn held(
-    context: &Context,
-    netns: &NetNs,
-    key: String,
-    make: impl FnOnce() -> io::Result<Vec<OwnedFd>> + Send + 'static,
-) -> io::Result<Vec<OwnedFd>> {
-    if let Some(found) = context.held.copies(&key) {
-        return Ok(found);
-    }
-    let made = context.hopper.run(netns, make)??;
-    context.held.put(&key, made).map_err(io::Error::other)?;
-    context.held.copies(&key).ok_or_else(|| io::Error::other("too many open files"))
-}
-
-/// The sidecar's listeners: held, or bound anew. When everybody who held them was killed but the sidecar itself, which
+/// The sidecar's listeners: kept, or bound anew. When everybody who held them was killed but the sidecar itself, which
 /// listens on, they are taken from it; where that is not possible, it is ended first.
 async fn listen(
-    context: &Context,
+    kernel: &Kernel,
     netns: &NetNs,
-    key: &Key,
+    id: &AttachmentId,
     places: &[SocketAddr],
 ) -> io::Result<Vec<OwnedFd>> {
     let bind = || {
         let places = places.to_vec();
-        held(context, netns, listeners_key(key), move || places.into_iter().map(listener).collect())
+        kernel.kept(netns, &listeners_key(id), move || places.into_iter().map(listener).collect())
     };
     match bind() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         bound => return bound,
     }
-    let Some(found) = sidecar::listeners_of(&context.run_dir, key, places) else {
-        sidecar::end(&context.run_dir, key).await?;
+    let Some(found) = sidecar::listeners_of(&kernel.run_dir, id, places) else {
+        sidecar::end(&kernel.run_dir, id).await?;
         return bind();
     };
-    tracing::info!(%key, "taking back the sockets of a sidecar that outlived all who held them");
-    context.held.put(&listeners_key(key), found).map_err(io::Error::other)?;
+    tracing::info!(workload = %id, "taking back the sockets of a sidecar that outlived all who held them");
+    kernel.keeper.put(&listeners_key(id), found).map_err(io::Error::other)?;
     bind()
 }
 
 /// The calls of a workload that go over IPv6 and through its sidecar.
-pub(super) fn path6(network: &Network, local: &Local, ports: SidecarPorts) -> Option<nft::Path6> {
+pub(super) fn path6(network: &Network, attachment: &Attachment, ports: SidecarPorts) -> Option<nft::Path6> {
     let subnet6 = network.subnet6?;
-    Some(nft::Path6::new(subnet6, network.subnet, local.workload.address, local.seat, ports))
+    Some(nft::Path6::new(subnet6, network.subnet, attachment.workload.address, attachment.seat, ports))
 }
 
 /// Each attachment's sidecar has listeners of its own addresses, so that several fit into a namespace. Tunnels are

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::admission::{carry, own_blocks, refused};
-use super::{AttachError, Context};
+use super::{AttachError, WorkloadContext};
 use crate::attachment::{Claim, Progress, Reservation};
-use crate::host::AdmitError;
+use crate::host::{AdmitError, RequestError};
 use crate::ipam::IpamError;
 
 /// Time for which an address may be kept without a workload until somebody should know: a container may be stopped.
@@ -16,19 +16,19 @@ const IDLE: Duration = Duration::from_secs(600);
 /// # Errors
 /// When the address is taken, or control refuses.
 pub(super) async fn reserve(
-    context: &Context,
+    context: &WorkloadContext,
     claim: Claim,
     progress: &Progress,
 ) -> Result<Reservation, AttachError> {
     loop {
         let reserved = context.host.reserve(claim.clone()).await.ok_or(AttachError::Ending)?;
         let held = match reserved {
-            Err(AttachError::Admit(AdmitError::UnknownNetwork(_))) => 0,
-            Err(AttachError::Admit(AdmitError::Address { source: IpamError::Exhausted { .. }, .. })) => {
+            Err(RequestError::Admit(AdmitError::UnknownNetwork(_))) => 0,
+            Err(RequestError::Admit(AdmitError::Address { source: IpamError::Exhausted { .. }, .. })) => {
                 let networks = context.host.views.networks.borrow();
                 networks.get(&claim.network).map_or(0, |known| own_blocks(context, &known.borrow()))
             }
-            settled => return settled,
+            settled => return Ok(settled?),
         };
         tokio::select! {
             carried = carry(context, &claim.network, held, progress) => carried?,

@@ -13,11 +13,9 @@ use super::conditions::Conditions;
 use super::early::Early;
 use super::names::Rooms;
 use super::plumbing::netns_path;
-use crate::attachment::{Attached, Hold, Progress};
+use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
 use crate::disk::StoredAnchor;
-use crate::overlay::Local;
 use crate::seat::Owner;
-use crate::sidecar::Key;
 
 /// Time for which a workload that is being attached is waited for by whoever wants to enter it.
 const ATTACHING: Duration = Duration::from_secs(10);
@@ -27,8 +25,8 @@ const ENDING: Duration = Duration::from_secs(15);
 /// The workloads by their attachment in their first network.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    entries: watch::Sender<BTreeMap<Key, Entry>>,
-    lost: Mutex<BTreeMap<Key, Lost>>,
+    entries: watch::Sender<BTreeMap<AttachmentId, Entry>>,
+    lost: Mutex<BTreeMap<AttachmentId, Lost>>,
     /// The namespaces in which several of them answer together.
     pub(super) rooms: Rooms,
     /// Sockets in which questions wait for somebody who answers.
@@ -41,7 +39,7 @@ pub(crate) struct Roster {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    attachments: Vec<Local>,
+    attachments: Vec<Attachment>,
     /// Process that it ends with, if it is one.
     pid: Option<u32>,
     /// Holder of the workload, if it has one.
@@ -73,53 +71,54 @@ struct Lost {
 
 impl Entry {
     fn is(&self, wanted: &WorkloadRef) -> bool {
-        let in_network =
-            |local: &Local| wanted.network.as_ref().is_none_or(|network| local.workload.network == *network);
+        let in_network = |attachment: &Attachment| {
+            wanted.network.as_ref().is_none_or(|network| attachment.workload.network == *network)
+        };
         let mut own = self.attachments.iter();
-        own.any(|local| local.workload.shown() == wanted.name && in_network(local))
+        own.any(|attachment| attachment.workload.shown() == wanted.name && in_network(attachment))
     }
 
     fn owner(&self) -> Owner {
-        self.attachments.first().map(|local| local.seat.owner()).unwrap_or_default()
+        self.attachments.first().map(|attachment| attachment.seat.owner()).unwrap_or_default()
     }
 }
 
 impl Roster {
     /// A workload is here from now on; says when somebody asks for its end.
     #[must_use]
-    pub(super) fn enter(&self, attachments: Vec<Local>, anchor: &StoredAnchor) -> watch::Receiver<bool> {
+    pub(super) fn enter(&self, attachments: Vec<Attachment>, anchor: &StoredAnchor) -> watch::Receiver<bool> {
         let (dismiss, dismissed) = watch::channel(false);
         if let Some(first) = attachments.first() {
-            let key = Key::of(&first.workload);
-            self.lost().remove(&key);
+            let id = AttachmentId::of(&first.workload);
+            self.lost().remove(&id);
             let (pid, hold) = (anchor.pid(), anchor.hold().cloned());
             let entry = Entry { attachments, pid, hold, attached: None, dismiss };
-            self.entries.send_modify(|entries| drop(entries.insert(key, entry)));
+            self.entries.send_modify(|entries| drop(entries.insert(id, entry)));
         }
         dismissed
     }
 
     /// Records that it may be entered.
-    pub(super) fn set_up(&self, key: &Key, attached: &Attached) {
+    pub(super) fn set_up(&self, id: &AttachmentId, attached: &Attached) {
         self.entries.send_modify(|entries| {
-            if let Some(entry) = entries.get_mut(key) {
+            if let Some(entry) = entries.get_mut(id) {
                 entry.attached = Some(attached.clone());
             }
         });
     }
 
     /// Records that it is ending: nobody enters it any more.
-    pub(super) fn close(&self, key: &Key) {
+    pub(super) fn close(&self, id: &AttachmentId) {
         self.entries.send_modify(|entries| {
-            if let Some(entry) = entries.get_mut(key) {
+            if let Some(entry) = entries.get_mut(id) {
                 entry.attached = None;
             }
         });
     }
 
     /// Returns true if it is here, from its admission to its last trace.
-    pub(super) fn has(&self, key: &Key) -> bool {
-        self.entries.borrow().contains_key(key)
+    pub(super) fn has(&self, id: &AttachmentId) -> bool {
+        self.entries.borrow().contains_key(id)
     }
 
     /// Returns true if one of this name is here.
@@ -128,38 +127,38 @@ impl Roster {
     }
 
     /// Nothing of it is left.
-    pub(super) fn leave(&self, key: &Key) {
-        self.entries.send_modify(|entries| drop(entries.remove(key)));
+    pub(super) fn leave(&self, id: &AttachmentId) {
+        self.entries.send_modify(|entries| drop(entries.remove(id)));
     }
 
     /// An attached workload was not found again when the machine had started anew.
-    pub(super) fn lose(&self, keys: &[Key], anchor: &StoredAnchor) {
-        let Some(first) = keys.first() else { return };
+    pub(super) fn lose(&self, ids: &[AttachmentId], anchor: &StoredAnchor) {
+        let Some(first) = ids.first() else { return };
         let what = match anchor {
             StoredAnchor::Path(path) => path.path.display().to_string(),
             StoredAnchor::Process(process) => format!("process {}", process.pid),
             // Who held it comes again by itself.
             StoredAnchor::Held(_) => return,
         };
-        let networks = keys.iter().map(|key| key.network.clone()).collect();
+        let networks = ids.iter().map(|id| id.network.clone()).collect();
         self.lost().insert(first.clone(), Lost { networks, what });
     }
 
     /// Describes workloads that somebody should attach again.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let sentence = |(key, lost): (&Key, &Lost)| {
+        let sentence = |(id, lost): (&AttachmentId, &Lost)| {
             let networks: String =
                 lost.networks.iter().map(|network| format!(" --network {network}")).collect();
             format!(
-                "workload {key} ({}) was attached before this host was started anew; attach it again \
+                "workload {id} ({}) was attached before this host was started anew; attach it again \
                  (`sealane attach NAMESPACE{networks} --name {}`), or forget it with `sealane detach {}`",
-                lost.what, key.workload, key.workload
+                lost.what, id.workload, id.workload
             )
         };
         self.lost().iter().map(sentence).collect()
     }
 
-    fn lost(&self) -> MutexGuard<'_, BTreeMap<Key, Lost>> {
+    fn lost(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Lost>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -167,22 +166,22 @@ impl Roster {
     fn forget(&self, wanted: &WorkloadRef) -> bool {
         let mut lost = self.lost();
         let before = lost.len();
-        lost.retain(|key, lost| {
-            key.workload != wanted.name
+        lost.retain(|id, lost| {
+            id.workload != wanted.name
                 || wanted.network.as_ref().is_some_and(|network| !lost.networks.contains(network))
         });
         lost.len() < before
     }
 
     /// The attachments of other workloads in the namespace `netns`.
-    pub(super) fn sharing(&self, netns: &NetNs, run_dir: &Path) -> Vec<Local> {
+    pub(super) fn sharing(&self, netns: &NetNs, run_dir: &Path) -> Vec<Attachment> {
         let Ok(inode) = netns.inode() else { return Vec::new() };
-        let shares = |key: &Key| {
-            let other = NetNs::open(netns_path(run_dir, key)).ok();
+        let shares = |id: &AttachmentId| {
+            let other = NetNs::open(netns_path(run_dir, id)).ok();
             other.and_then(|other| other.inode().ok()) == Some(inode)
         };
         let entries = self.entries.borrow();
-        let sharing = entries.iter().filter(|(key, _)| shares(key));
+        let sharing = entries.iter().filter(|(id, _)| shares(id));
         sharing.flat_map(|(_, entry)| entry.attachments.clone()).collect()
     }
 
@@ -191,43 +190,43 @@ impl Roster {
     /// # Errors
     /// A sentence, when there is none on this host or more than one.
     pub(super) async fn locate(&self, wanted: &WorkloadRef, host: &str) -> Result<Attached, String> {
-        let key = self.find(wanted, host)?;
-        self.place(&key).await
+        let id = self.find(wanted, host)?;
+        self.place(&id).await
     }
 
-    /// Returns the place of the workload with this key; one that is still being attached is waited for.
+    /// Returns the place of the workload of this id; one that is still being attached is waited for.
     ///
     /// # Errors
     /// A sentence, when it is not there.
-    pub(super) async fn place(&self, key: &Key) -> Result<Attached, String> {
+    pub(super) async fn place(&self, id: &AttachmentId) -> Result<Attached, String> {
         let mut entries = self.entries.subscribe();
-        let ready = entries.wait_for(|entries| entries.get(key).is_none_or(|entry| entry.attached.is_some()));
+        let ready = entries.wait_for(|entries| entries.get(id).is_none_or(|entry| entry.attached.is_some()));
         let found = match tokio::time::timeout(ATTACHING, ready).await {
-            Ok(Ok(entries)) => entries.get(key).and_then(|entry| entry.attached.clone()),
+            Ok(Ok(entries)) => entries.get(id).and_then(|entry| entry.attached.clone()),
             Ok(Err(_)) | Err(_) => None,
         };
         found.ok_or_else(|| {
-            format!("workload {key} is just beginning or ending; the agent's log says what it waits for")
+            format!("workload {id} is just beginning or ending; the agent's log says what it waits for")
         })
     }
 
-    /// Gives the workload of this key other further names.
-    pub(super) fn name_anew(&self, key: &Key, aliases: &Aliases) {
+    /// Gives the workload of this id other further names.
+    pub(super) fn name_anew(&self, id: &AttachmentId, aliases: &Aliases) {
         self.entries.send_modify(|entries| {
-            for local in entries.get_mut(key).into_iter().flat_map(|entry| &mut entry.attachments) {
-                if Key::of(&local.workload) == *key {
-                    local.workload.aliases = aliases.clone();
+            for attachment in entries.get_mut(id).into_iter().flat_map(|entry| &mut entry.attachments) {
+                if attachment.id() == *id {
+                    attachment.workload.aliases = aliases.clone();
                 }
             }
         });
     }
 
-    /// Name that people see and say of the workload with this key.
-    pub(super) fn shown(&self, key: &Key) -> WorkloadName {
+    /// Name that people see and say of the workload of this id.
+    pub(super) fn shown(&self, id: &AttachmentId) -> WorkloadName {
         let entries = self.entries.borrow();
-        let mut locals = entries.values().flat_map(|entry| &entry.attachments);
-        let found = locals.find(|local| Key::of(&local.workload) == *key);
-        found.map_or_else(|| key.workload.clone(), |local| local.workload.shown())
+        let mut attachments = entries.values().flat_map(|entry| &entry.attachments);
+        let found = attachments.find(|attachment| attachment.id() == *id);
+        found.map_or_else(|| id.workload.clone(), |attachment| attachment.workload.shown())
     }
 
     /// The workload of these networks that an earlier agent took in for process `pid`, once it may be entered; `None` when
@@ -239,16 +238,15 @@ impl Roster {
         progress: &Progress,
     ) -> Option<Attached> {
         let is_it = |entry: &Entry| {
-            let own = entry.attachments.iter().map(|local| &local.workload.network);
+            let own = entry.attachments.iter().map(|attachment| &attachment.workload.network);
             entry.pid == Some(pid) && entry.owner() == Owner::Agent && own.eq(networks.iter().copied())
         };
         let mut entries = self.entries.subscribe();
-        let found = entries.borrow().iter().find(|(_, entry)| is_it(entry)).map(|(key, _)| key.clone());
-        let key = found?;
-        progress.waiting(format!("workload {key}, which the agent before had begun")).await;
-        let there =
-            entries.wait_for(|entries| entries.get(&key).is_none_or(|entry| entry.attached.is_some()));
-        there.await.ok()?.get(&key)?.attached.clone()
+        let found = entries.borrow().iter().find(|(_, entry)| is_it(entry)).map(|(id, _)| id.clone());
+        let id = found?;
+        progress.waiting(format!("workload {id}, which the agent before had begun")).await;
+        let there = entries.wait_for(|entries| entries.get(&id).is_none_or(|entry| entry.attached.is_some()));
+        there.await.ok()?.get(&id)?.attached.clone()
     }
 
     /// Ends a workload that was attached; answers whether nothing of it is left.
@@ -256,71 +254,71 @@ impl Roster {
     /// # Errors
     /// A sentence, when there is none to detach.
     pub(super) async fn dismiss(&self, wanted: &WorkloadRef, host: &str) -> Result<bool, String> {
-        let key = match self.find(wanted, host) {
-            Ok(key) => key,
+        let id = match self.find(wanted, host) {
+            Ok(id) => id,
             Err(_) if self.forget(wanted) => return Ok(true),
             Err(error) => return Err(error),
         };
-        let Some(entry) = self.entries.borrow().get(&key).cloned() else { return Ok(true) };
+        let Some(entry) = self.entries.borrow().get(&id).cloned() else { return Ok(true) };
         if entry.owner() == Owner::Agent {
             let process = entry.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
             return Err(format!(
                 "workload {wanted} was started by `sealane run` and ends with its command{process}; hint: end that"
             ));
         }
-        Ok(self.end(&key, &entry).await)
+        Ok(self.end(&id, &entry).await)
     }
 
     /// Ends what `hold` holds; answers whether nothing of it is left. What is not there is no error.
     pub(super) async fn release(&self, hold: &Hold) -> bool {
         let held = self.of(hold);
         match held {
-            Some((key, entry)) => self.end(&key, &entry).await,
+            Some((id, entry)) => self.end(&id, &entry).await,
             None => true,
         }
     }
 
-    async fn end(&self, key: &Key, entry: &Entry) -> bool {
+    async fn end(&self, id: &AttachmentId, entry: &Entry) -> bool {
         entry.dismiss.send_replace(true);
         let mut entries = self.entries.subscribe();
-        let gone = entries.wait_for(|entries| !entries.contains_key(key));
+        let gone = entries.wait_for(|entries| !entries.contains_key(id));
         tokio::time::timeout(ENDING, gone).await.is_ok()
     }
 
-    fn of(&self, hold: &Hold) -> Option<(Key, Entry)> {
+    fn of(&self, hold: &Hold) -> Option<(AttachmentId, Entry)> {
         let entries = self.entries.borrow();
         let mut held = entries.iter().filter(|(_, entry)| entry.hold.as_ref() == Some(hold));
-        held.next().map(|(key, entry)| (key.clone(), entry.clone()))
+        held.next().map(|(id, entry)| (id.clone(), entry.clone()))
     }
 
     /// The workload that `hold` holds.
-    pub(super) fn key_of(&self, hold: &Hold) -> Option<Key> {
-        self.of(hold).map(|(key, _)| key)
+    pub(super) fn attachment_of(&self, hold: &Hold) -> Option<AttachmentId> {
+        self.of(hold).map(|(id, _)| id)
     }
 
     /// Returns its holder, if it has one.
-    pub(super) fn hold_of(&self, key: &Key) -> Option<Hold> {
-        self.entries.borrow().get(key)?.hold.clone()
+    pub(super) fn hold_of(&self, id: &AttachmentId) -> Option<Hold> {
+        self.entries.borrow().get(id)?.hold.clone()
     }
 
     /// Everything that somebody holds.
     pub(super) fn held(&self) -> Vec<Holding> {
-        let held = |(key, entry): (&Key, &Entry)| {
-            let networks = entry.attachments.iter().map(|local| local.workload.network.clone());
+        let held = |(id, entry): (&AttachmentId, &Entry)| {
+            let networks = entry.attachments.iter().map(|attachment| attachment.workload.network.clone());
             Some(Holding {
                 hold: entry.hold.clone()?,
-                workload: key.workload.clone(),
+                workload: id.workload.clone(),
                 networks: networks.collect(),
             })
         };
         self.entries.borrow().iter().filter_map(held).collect()
     }
 
-    fn find(&self, wanted: &WorkloadRef, host: &str) -> Result<Key, String> {
+    fn find(&self, wanted: &WorkloadRef, host: &str) -> Result<AttachmentId, String> {
         let entries = self.entries.borrow();
-        let mut found = entries.iter().filter(|(_, entry)| entry.is(wanted)).map(|(key, _)| key);
+        let mut found = entries.iter().filter(|(_, entry)| entry.is(wanted)).map(|(id, _)| id);
         match (found.next(), found.next()) {
-            (Some(key), None) => Ok(key.clone()),
+            (Some(id), None) => Ok(id.clone()),
             (Some(one), Some(other)) => Err(format!(
                 "there are several workloads {wanted} on host {host}; hint: say which, {0}.{1} or {0}.{2}",
                 wanted.name, one.network, other.network

@@ -14,15 +14,13 @@ use super::ground::{self, Ground};
 use super::life::Life;
 use super::names::Names;
 use super::plumbing::{netns_path, resolv_path};
-use super::trouble::Trouble;
-use super::{AttachError, Context, target};
-use crate::attachment::{AttachSpec, Attached, Event, Failure, Hold, Progress};
+use super::{AttachError, WorkloadContext, target};
+use crate::attachment::{AttachSpec, Attached, Attachment, AttachmentId, Event, Failure, Hold, Progress};
 use crate::disk::StoredWorkload;
 use crate::host::Effective;
-use crate::overlay::Local;
 use crate::seat::{DeviceName, Owner};
-use crate::sidecar::Key;
 use crate::tap::{self, Tap};
+use crate::trouble::Trouble;
 
 /// Pause before a workload that could not be taken up is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);
@@ -45,7 +43,7 @@ pub(super) struct Request {
 }
 
 struct Sandbox {
-    context: Arc<Context>,
+    context: Arc<WorkloadContext>,
     /// At least one.
     lives: Vec<Life>,
     names: Arc<Names>,
@@ -59,7 +57,7 @@ struct Sandbox {
 }
 
 /// A new workload.
-pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Progress) {
+pub(super) async fn begin(context: Arc<WorkloadContext>, request: Request, progress: Progress) {
     let admitted = match admission::admit(&context, &request, &progress).await {
         Ok(Some(admitted)) => admitted,
         Ok(None) => return leave_room(&context, &request.anchor).await,
@@ -86,7 +84,7 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
             if let (Some(container), Some(pid), Some(first)) =
                 (request.container, lifeline.anchor.pid(), sandbox.lives.first())
             {
-                context.containers.remember(first.key(), pid, container, &request.spec);
+                context.containers.remember(first.id(), pid, container, &request.spec);
             }
             if let Some(attached) = attached {
                 progress.attached(attached).await;
@@ -100,14 +98,18 @@ pub(super) async fn begin(context: Arc<Context>, request: Request, progress: Pro
 }
 
 /// A workload that an earlier agent attached; the host knows it already.
-pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismissed: watch::Receiver<bool>) {
+pub(super) async fn resume(
+    context: Arc<WorkloadContext>,
+    stored: StoredWorkload,
+    dismissed: watch::Receiver<bool>,
+) {
     let mut attachments = Vec::new();
-    for local in stored.attachments {
-        let Some(effective) = recalled(&context, &local).await else { return };
-        attachments.push((local, effective));
+    for attachment in stored.attachments {
+        let Some(effective) = recalled(&context, &attachment).await else { return };
+        attachments.push((attachment, effective));
     }
-    let first = attachments.first().map(|(local, _)| Key::of(&local.workload));
-    let container = first.and_then(|key| context.containers.id_of(&key));
+    let first = attachments.first().map(|(attachment, _)| attachment.id());
+    let container = first.and_then(|id| context.containers.id_of(&id));
     let about = about(stored.anchor.hold(), container.as_deref());
     let mut sandbox = Sandbox::new(&context, attachments, (true, about), stored.anchor.hold());
     match Anchor::reopen(&stored.anchor, &context.boot) {
@@ -121,9 +123,9 @@ pub(super) async fn resume(context: Arc<Context>, stored: StoredWorkload, dismis
         Err(reason) => {
             tracing::warn!(workload = %sandbox.name(), %reason, "a workload has ended meanwhile");
             let first = sandbox.lives.first();
-            let comes_back = first.is_some_and(|life| context.containers.has(life.key()));
+            let comes_back = first.is_some_and(|life| context.containers.has(life.id()));
             if reason == Gone::Rebooted && sandbox.owner == Owner::Other && !comes_back {
-                sandbox.context.roster.lose(&sandbox.keys(), &stored.anchor);
+                sandbox.context.roster.lose(&sandbox.ids(), &stored.anchor);
             }
         }
     }
@@ -136,21 +138,24 @@ pub(super) fn about(hold: Option<&Hold>, container: Option<&str>) -> Option<Stri
 }
 
 /// Removes the room of a virtual machine that was not taken in, unless another request has been.
-async fn leave_room(context: &Context, anchor: &Anchor) {
-    let hold = anchor.hold().filter(|hold| context.roster.key_of(hold).is_none());
+async fn leave_room(context: &WorkloadContext, anchor: &Anchor) {
+    let hold = anchor.hold().filter(|hold| context.roster.attachment_of(hold).is_none());
     if let Some(device) = hold.and_then(tap::device_of)
-        && let Err(error) = tap::remove(context, device).await
+        && let Err(error) = context.machines.remove(device).await
     {
         tracing::error!(%error, %device, "cannot remove the room of a machine that was not attached");
     }
 }
 
 /// The publication of the attachment's network. Where the disk has lost that, control tells it again.
-async fn recalled(context: &Context, local: &Local) -> Option<watch::Receiver<Arc<Effective>>> {
-    let network = &local.workload.network;
+async fn recalled(
+    context: &WorkloadContext,
+    attachment: &Attachment,
+) -> Option<watch::Receiver<Arc<Effective>>> {
+    let network = &attachment.workload.network;
     context.host.views.begun.clone().wait_for(|begun| *begun).await.ok()?;
-    let key = Key::of(&local.workload);
-    let trouble = |why| context.troubles.set(&key, Trouble::TakingUp, why);
+    let id = attachment.id();
+    let trouble = |why| context.troubles.set(&id, Trouble::TakingUp, why);
     if !context.host.views.networks.borrow().contains_key(network) {
         trouble(Some(format!("this host has lost what it knew of network {network}, and waits for control")));
     }
@@ -171,19 +176,19 @@ async fn hear(words: &mut mpsc::Receiver<Result<Event, Failure>>, trouble: impl 
 
 impl Sandbox {
     fn new(
-        context: &Arc<Context>,
-        attachments: Vec<(Local, watch::Receiver<Arc<Effective>>)>,
+        context: &Arc<WorkloadContext>,
+        attachments: Vec<(Attachment, watch::Receiver<Arc<Effective>>)>,
         (registered, about): (bool, Option<String>),
         hold: Option<&Hold>,
     ) -> Self {
         let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
-        let owner = attachments.first().map(|(local, _)| local.seat.owner()).unwrap_or_default();
-        let own = attachments.iter().map(|(local, _)| local.workload.name.clone()).collect();
+        let owner = attachments.first().map(|(attachment, _)| attachment.seat.owner()).unwrap_or_default();
+        let own = attachments.iter().map(|(attachment, _)| attachment.workload.name.clone()).collect();
         let names = Names::new(own, zones);
         let machine = hold.and_then(tap::device_of);
-        let life = |(place, (local, effective))| {
+        let life = |(place, (attachment, effective))| {
             let named = (names.clone(), place);
-            let life = Life::new(context.clone(), local, effective, named, (registered, about.clone()));
+            let life = Life::new(context.clone(), attachment, effective, named, (registered, about.clone()));
             if machine.is_some() { life.of_machine() } else { life }
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();
@@ -199,18 +204,18 @@ impl Sandbox {
         }
     }
 
-    fn keys(&self) -> Vec<Key> {
-        self.lives.iter().map(|life| life.key().clone()).collect()
+    fn ids(&self) -> Vec<AttachmentId> {
+        self.lives.iter().map(|life| life.id().clone()).collect()
     }
 
     /// Returns its name in logs.
     fn name(&self) -> String {
-        self.lives.iter().map(|life| life.key().to_string()).collect::<Vec<_>>().join(", ")
+        self.lives.iter().map(|life| life.id().to_string()).collect::<Vec<_>>().join(", ")
     }
 
     async fn set_up(&mut self, given: Option<NetNs>, progress: &Progress) -> Result<(), AttachError> {
         let own = given.is_none();
-        let netns = ground::ensure_netns(&self.context, &self.keys(), given)?;
+        let netns = ground::ensure_netns(&self.context.kernel, &self.ids(), given)?;
         if own {
             self.lives.iter_mut().for_each(|life| life.start_sidecar_in(&netns));
         }
@@ -222,8 +227,8 @@ impl Sandbox {
 
     /// Takes up what runs, however often that must be tried; false when the workload is to end before.
     async fn take_up(&mut self, lifeline: &Lifeline) -> bool {
-        let (context, keys, began) = (self.context.clone(), self.keys(), Instant::now());
-        let Some(first) = keys.first() else { return false };
+        let (context, ids, began) = (self.context.clone(), self.ids(), Instant::now());
+        let Some(first) = ids.first() else { return false };
         let trouble = |why| context.troubles.set(first, Trouble::TakingUp, why);
         let mut backoff = Backoff::new(SOON, SELDOM);
         loop {
@@ -250,9 +255,9 @@ impl Sandbox {
 
     /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
     async fn adopt(&mut self, anchor: &Anchor, progress: &Progress) -> Result<(), AttachError> {
-        let keys = self.keys();
+        let ids = self.ids();
         // Bound since it was attached; if somebody took that away, it is still there for the one it is of.
-        let bound = keys.first().and_then(|key| NetNs::open(netns_path(&self.context.run_dir, key)).ok());
+        let bound = ids.first().and_then(|id| NetNs::open(netns_path(&self.context.kernel.run_dir, id)).ok());
         let given = match (self.owner, bound) {
             (Owner::Agent, Some(_)) => None,
             // Of a command that has not entered it yet, nothing is lost with it.
@@ -262,7 +267,7 @@ impl Sandbox {
                 Some(anchor.netns().map_err(|error| AttachError::Namespace(error.to_string()))?)
             }
         };
-        let netns = ground::ensure_netns(&self.context, &keys, given)?;
+        let netns = ground::ensure_netns(&self.context.kernel, &ids, given)?;
         // One thing that is missing takes nothing else from the workload, and its names least of all.
         let named = self.lay_ground(&netns);
         if named.is_ok() {
@@ -279,9 +284,9 @@ impl Sandbox {
         if let Some(first) = self.lives.first().filter(|_| self.ground.is_none()) {
             let interface = first.interface();
             let names = (&*self.names, interface.as_str(), first.gateway());
-            let keys = self.keys();
+            let ids = self.ids();
             self.ground =
-                Some(Ground::lay(&self.context, &keys, netns, (self.owner, self.takes_over), names)?);
+                Some(Ground::lay(&self.context, &ids, netns, (self.owner, self.takes_over), names)?);
         }
         Ok(())
     }
@@ -290,8 +295,8 @@ impl Sandbox {
     async fn lay_tap(&mut self, netns: &NetNs) -> Result<(), AttachError> {
         if let (Some(device), Some(first), None) = (self.machine, self.lives.first(), &self.tap) {
             let seat = (&first.seated(), first.gateway_mac());
-            let laid = Tap::lay(&self.context, first.key(), (device, netns), seat).await;
-            self.tap = Some(laid.map_err(|error| AttachError::setup(first.key(), error))?);
+            let laid = self.context.machines.lay(first.id(), (device, netns), seat).await;
+            self.tap = Some(laid.map_err(|error| AttachError::setup(first.id(), error))?);
         }
         Ok(())
     }
@@ -299,13 +304,13 @@ impl Sandbox {
     /// Lets people in.
     fn open(&self) -> Option<Attached> {
         let (first, attached) = (self.lives.first()?, self.attached()?);
-        self.context.roster.set_up(first.key(), &attached);
+        self.context.roster.set_up(first.id(), &attached);
         Some(attached)
     }
 
     fn attached(&self) -> Option<Attached> {
-        let (run_dir, ground) = (&self.context.run_dir, self.ground.as_ref());
-        let first = self.lives.first()?.key();
+        let (run_dir, ground) = (&self.context.kernel.run_dir, self.ground.as_ref());
+        let first = self.lives.first()?.id();
         let mut notes = ground.map(|ground| ground.notes.clone()).unwrap_or_default();
         notes.extend(self.lives.iter().flat_map(Life::notes));
         Some(Attached {
@@ -319,10 +324,10 @@ impl Sandbox {
     }
 
     async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
-        let (context, names, keys) = (self.context.clone(), self.names.clone(), self.keys());
+        let (context, names, ids) = (self.context.clone(), self.names.clone(), self.ids());
         let lives = join_all(self.lives.iter_mut().map(|life| life.live(lifeline, adopted)));
         let tended = async {
-            match (&mut self.ground, keys.first()) {
+            match (&mut self.ground, ids.first()) {
                 (Some(ground), Some(first)) => ground.tend(&context, first, &names).await,
                 (_, _) => std::future::pending().await,
             }
@@ -336,24 +341,24 @@ impl Sandbox {
     /// Out of names and balancing, then out of the kernel, then out of memory.
     async fn tear_down(mut self) {
         let ended = SystemTime::now();
-        let (keys, name) = (self.keys(), self.name());
-        let Some(first) = keys.first() else { return };
+        let (ids, name) = (self.ids(), self.name());
+        let Some(first) = ids.first() else { return };
         self.context.roster.close(first);
         join_all(self.lives.iter_mut().map(Life::retire)).await;
-        ground::clear(&self.context, &keys, self.ground.take(), &self.names);
+        ground::clear(&self.context.kernel, &ids, self.ground.take(), &self.names);
         drop(self.tap.take());
         if let Some(device) = self.machine
-            && let Err(error) = tap::remove(&self.context, device).await
+            && let Err(error) = self.context.machines.remove(device).await
         {
             tracing::error!(%error, %device, "cannot remove the TAP device of a machine that was dismissed");
         }
-        if let Err(error) = self.context.folder.remove(&first.record_name()) {
+        if let Err(error) = self.context.records.remove(&first.record_name()) {
             tracing::error!(%error, workload = name, "cannot forget a workload that ended");
         }
         for life in &self.lives {
             life.forget().await;
         }
-        keys.iter().for_each(|key| self.context.troubles.forget(key));
+        ids.iter().for_each(|id| self.context.troubles.forget(id));
         self.context.roster.leave(first);
         let took = ended.elapsed().unwrap_or_default();
         tracing::info!(workload = name, ?took, "workload gone");

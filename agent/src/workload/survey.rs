@@ -9,8 +9,8 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::AttachError;
+use crate::attachment::Attachment;
 use crate::netlink::{NetlinkError, Socket};
-use crate::overlay::Local;
 use crate::seat::{DeviceName, Owner, Seat};
 
 /// The interfaces of a namespace and what they can reach directly.
@@ -40,7 +40,7 @@ impl Survey {
     }
 
     /// The first free seats beside those of `sharing`.
-    pub(super) fn seats(&self, sharing: &[Local], count: usize) -> Vec<Seat> {
+    pub(super) fn seats(&self, sharing: &[Attachment], count: usize) -> Vec<Seat> {
         let free = |seat: &Seat| {
             sharing.iter().all(|other| other.seat.number() != seat.number())
                 && !self.interfaces.iter().any(|name| seat.interface().is_named(name))
@@ -53,7 +53,7 @@ impl Survey {
     pub(super) fn check(
         &self,
         network: &Network,
-        sharing: &[Local],
+        sharing: &[Attachment],
         given: Option<DeviceName>,
     ) -> Result<(), AttachError> {
         let name = &network.name;

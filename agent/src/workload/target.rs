@@ -7,7 +7,7 @@ use sealane_proto::types::NetworkName;
 use sealane_sys::{NetNs, Process};
 
 use super::anchor::Anchor;
-use super::{AttachError, Context};
+use super::{AttachError, WorkloadContext};
 use crate::attachment::{Netns, Target};
 use crate::seat::DeviceName;
 use crate::tap;
@@ -23,7 +23,7 @@ fn refused(reason: impl Into<String>) -> AttachError {
 ///
 /// # Errors
 /// [`AttachError::Namespace`] when it is not there, not the one that the caller sees, or not one to attach.
-pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
+pub(super) fn find(context: &WorkloadContext, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
     let (pid, path) = match &target.netns {
         Netns::Tap(device) => return room(context, *device, target),
         Netns::Process(pid) => (Some(*pid), PathBuf::from(format!("/proc/{pid}/ns/net"))),
@@ -42,7 +42,7 @@ pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs)
             "{shown} is another namespace to the agent than to the caller; hint: name it as the agent's host sees it"
         )));
     }
-    let entered = context.hopper.run(&netns, || ());
+    let entered = context.kernel.hopper.run(&netns, || ());
     entered.map_err(|error| refused(format!("{shown}: {error}")))?;
     refuse_ours(context, &path, inode)?;
     let anchor = match (&target.hold, process) {
@@ -58,18 +58,22 @@ pub(super) fn find(context: &Context, target: &Target) -> Result<(Anchor, NetNs)
 }
 
 /// A new room for the machine at a TAP device that is not there yet.
-fn room(context: &Context, device: DeviceName, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
+fn room(
+    context: &WorkloadContext,
+    device: DeviceName,
+    target: &Target,
+) -> Result<(Anchor, NetNs), AttachError> {
     let fail = |error: &dyn std::fmt::Display| refused(format!("TAP device {device}: {error}"));
     if let Some(hold) = &target.hold
-        && let Some(key) = context.roster.key_of(hold)
+        && let Some(id) = context.roster.attachment_of(hold)
     {
-        return Err(AttachError::Held(hold.clone(), key));
+        return Err(AttachError::Held(hold.clone(), id));
     }
     let host = NetNs::current().map_err(|error| fail(&error))?;
-    if tap::exists(&context.hopper, &host, &device).map_err(|error| fail(&error))? {
+    if tap::exists(&context.kernel.hopper, &host, &device).map_err(|error| fail(&error))? {
         return Err(refused(tap::TapError::Taken(device).to_string()));
     }
-    let path = tap::room(&context.run_dir, &device);
+    let path = tap::room(&context.kernel.run_dir, &device);
     let netns = NetNs::ensure_at(&path).map_err(|error| fail(&error))?;
     let hold = target.hold.clone().ok_or_else(|| fail(&"nobody holds it"))?;
     Ok((Anchor::Held { hold, path, process: None }, netns))
@@ -79,7 +83,7 @@ fn inode(netns: &NetNs) -> Result<u64, AttachError> {
     netns.inode().map_err(|error| refused(error.to_string()))
 }
 
-fn refuse_ours(context: &Context, path: &Path, inode: u64) -> Result<(), AttachError> {
+fn refuse_ours(context: &WorkloadContext, path: &Path, inode: u64) -> Result<(), AttachError> {
     let path = path.display();
     if is_one_of(inode, &HOST) {
         return Err(refused(format!(
@@ -88,8 +92,8 @@ fn refuse_ours(context: &Context, path: &Path, inode: u64) -> Result<(), AttachE
         )));
     }
     let networks =
-        context.overlay.networks_on_disk().map_err(|error: io::Error| refused(error.to_string()))?;
-    let is_of = |network: &NetworkName| is_one_of(inode, &[context.overlay.network_path(network)]);
+        context.kernel.overlay.networks_on_disk().map_err(|error: io::Error| refused(error.to_string()))?;
+    let is_of = |network: &NetworkName| is_one_of(inode, &[context.kernel.overlay.network_path(network)]);
     match networks.into_iter().find(is_of) {
         Some(network) => Err(refused(format!("{path} is the namespace of network {network} itself"))),
         None => Ok(()),

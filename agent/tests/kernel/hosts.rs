@@ -7,15 +7,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use sealane_agent::netlink::{LinkRequest, Socket};
-use sealane_agent::overlay::{Applied, Local, Overlay, OverlayConfig, OverlayError, Reason, VXLAN_PORT};
+use sealane_agent::Attachment;
+use sealane_agent::netlink::{LinkRequest, Socket, VXLAN_PORT};
+use sealane_agent::overlay::{Applied, Overlay, OverlayConfig, OverlayError, Reason};
 use sealane_agent::seat::Seat;
 use sealane_proto::resource::{Block, Egress, Network, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, MacAddr, NodeName, Vni};
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use sealane_sys::mounts;
 use sealane_sys::spawn::SpawnExt;
+use sealane_sys::{NetNs, mounts};
 
 pub(crate) struct Host {
     pub(crate) ns: NetNs,
@@ -23,7 +23,7 @@ pub(crate) struct Host {
     pub(crate) registry: prometheus::Registry,
     pub(crate) overlay: Overlay,
     pub(crate) node: NodeName,
-    pub(crate) local: Vec<Local>,
+    pub(crate) local: Vec<Attachment>,
 }
 
 pub(crate) struct Hosts {
@@ -106,15 +106,15 @@ impl Host {
         self.attach_local(network, self.local(network, name, last, mac)).await
     }
 
-    pub(crate) async fn attach_local(&mut self, network: &Network, local: Local) -> NetNs {
+    pub(crate) async fn attach_local(&mut self, network: &Network, local: Attachment) -> NetNs {
         let ns = NetNs::ensure_at(self.overlay.workload_path(&network.name, &local.workload.name)).unwrap();
         self.overlay.ensure_workload(network, &local, &ns).await.unwrap();
         self.local.push(local);
         ns
     }
 
-    pub(crate) fn local(&self, network: &Network, name: &str, last: u8, mac: u8) -> Local {
-        Local { workload: self.workload(network, name, last, mac), seat: Seat::default() }
+    pub(crate) fn local(&self, network: &Network, name: &str, last: u8, mac: u8) -> Attachment {
+        Attachment { workload: self.workload(network, name, last, mac), seat: Seat::default() }
     }
 
     pub(crate) fn workload(&self, network: &Network, name: &str, last: u8, mac: u8) -> Workload {

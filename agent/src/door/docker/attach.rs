@@ -61,11 +61,11 @@ impl Docker {
         }
         let interface = self.moved(id, (sandbox, &endpoint.network), questions).await?;
         let container = self.container_of(id, endpoint).await;
-        let planned = plan::plan(endpoint, &container, interface, self.workloads.context().ports);
+        let planned = plan::plan(endpoint, &container, interface, self.workloads.ports());
         let (spec, any_port) = planned.map_err(|error| Failure::new(Kind::Wrong, error))?;
         let owner = Owner { container: container.id.clone(), name: container.name.clone(), any_port };
         self.book.lock().await.own(id, owner).map_err(super::full)?;
-        let conditions = &self.workloads.context().roster.conditions;
+        let conditions = self.workloads.conditions();
         conditions.set(hold.as_str(), container.condition);
         conditions.set_any_port(hold.as_str(), any_port);
         let target = Target {
@@ -179,7 +179,7 @@ impl Docker {
             if current.as_ref() != Some(&endpoint) {
                 return;
             }
-            if !endpoint.boot.is_empty() && endpoint.boot != self.workloads.context().boot {
+            if !endpoint.boot.is_empty() && endpoint.boot != self.workloads.boot() {
                 break;
             }
             if endpoint.sandbox.as_ref().is_some_and(|sandbox| NetNs::open(sandbox).is_ok()) {
@@ -195,7 +195,7 @@ impl Docker {
     pub(super) fn forget(&self, endpoint: &Endpoint) {
         self.workloads.complain(&endpoint.hold, None);
         self.workloads.complain(&news::wrong_labels(endpoint), None);
-        self.workloads.context().roster.conditions.forget(&endpoint.hold);
+        self.workloads.conditions().forget(&endpoint.hold);
     }
 
     /// Goes on with what an earlier agent has left: ends that joined are attached, what belongs to nobody is removed.
@@ -209,9 +209,7 @@ impl Docker {
         let holds: Vec<Hold> = endpoints.iter().filter_map(|(_, known)| known.hold()).collect();
         for (id, endpoint) in endpoints {
             match &endpoint.owner {
-                Some(owner) => {
-                    self.workloads.context().roster.conditions.set_any_port(&endpoint.hold, owner.any_port)
-                }
+                Some(owner) => self.workloads.conditions().set_any_port(&endpoint.hold, owner.any_port),
                 // Its container may be about to join.
                 None => self.young.begin(&id),
             }

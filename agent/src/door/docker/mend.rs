@@ -167,7 +167,7 @@ impl Docker {
 
     /// Gives addresses back that Docker has asked for and made no end of.
     pub(super) async fn sweep(&self) {
-        let idle = self.workloads.context().host.views.reservations.borrow().clone();
+        let idle = self.workloads.host().views.reservations.borrow().clone();
         if idle.is_empty() {
             return;
         }

@@ -21,7 +21,7 @@ pub(crate) async fn hear(
 ) {
     const SILENT: &str = "docker-api";
     while let Some(news) = news.recv().await {
-        let conditions = &workloads.context().roster.conditions;
+        let conditions = workloads.conditions();
         match &news {
             News::Container(container) => conditions.set(&container.id, container.condition),
             News::Condition(id, condition) => conditions.set(id, *condition),
@@ -104,7 +104,7 @@ impl Docker {
         let of_it =
             |endpoint: &Endpoint| endpoint.owner.as_ref().is_some_and(|owner| owner.container == container);
         for (_, endpoint) in book.endpoints().filter(|(_, endpoint)| of_it(endpoint)) {
-            self.workloads.context().roster.conditions.set(&endpoint.hold, condition);
+            self.workloads.conditions().set(&endpoint.hold, condition);
         }
     }
 
@@ -114,7 +114,7 @@ impl Docker {
         let Some(known) = known else { return };
         let (Some(hold), Some(owner)) = (known.hold(), &known.owner) else { return };
         let Some(end) = container.end(endpoint) else { return };
-        let wrong = plan::complaint(&known, container, self.workloads.context().ports);
+        let wrong = plan::complaint(&known, container, self.workloads.ports());
         self.workloads.complain(&wrong_labels(&known), wrong);
         let aliases = names::names(container, end, &owner.name);
         if let Err(failure) = self.workloads.name_anew(&hold, aliases).await {

@@ -35,9 +35,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the socket cannot be bound.
 pub(crate) fn serve(docker: Arc<Docker>, path: &Path) -> io::Result<Task> {
-    let (path, context) = (path.to_owned(), docker.workloads.context());
-    let (held, run_dir) = (context.held.clone(), context.run_dir.clone());
-    let mut listener = socket::listen(&path, &run_dir, &held)?;
+    let (path, kernel) = (path.to_owned(), docker.workloads.kernel());
+    let (keeper, run_dir) = (kernel.keeper.clone(), kernel.run_dir.clone());
+    let mut listener = socket::listen(&path, &run_dir, &keeper)?;
     Ok(task::spawn("docker-plugin", async move {
         docker.take_up().await;
         let mut sweep = interval_at(Instant::now() + SWEEP, SWEEP);
@@ -50,7 +50,7 @@ pub(crate) fn serve(docker: Arc<Docker>, path: &Path) -> io::Result<Task> {
                 }
             };
             match step {
-                Ok(Step::BoundAnew) => socket::hold(&listener, &path, &run_dir, &held),
+                Ok(Step::BoundAnew) => socket::hold(&listener, &path, &run_dir, &keeper),
                 // A conversation ends with dockerd, or with what it asks.
                 Ok(Step::Accepted(stream)) => {
                     let docker = docker.clone();

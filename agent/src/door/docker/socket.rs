@@ -13,7 +13,7 @@ use sealane_base::socket::Listener;
 use sealane_sys::Process;
 use socket2::SockRef;
 
-use crate::held::Held;
+use crate::keeper::Keeper;
 use crate::layout::DOCKER_PLUGIN;
 
 /// By what keep holds it.
@@ -26,9 +26,9 @@ pub(crate) fn key(path: &Path) -> String {
 ///
 /// # Errors
 /// When the socket cannot be bound.
-pub(super) fn listen(path: &Path, run_dir: &Path, held: &Held) -> io::Result<Listener> {
+pub(super) fn listen(path: &Path, run_dir: &Path, keeper: &Keeper) -> io::Result<Listener> {
     let is_same = || recorded(run_dir).is_ok_and(|known| known == Some((inode(path), path.to_owned())));
-    let of_before = || held.copies(&key(path)).and_then(|mut held| held.pop()).filter(|_| is_same());
+    let of_before = || keeper.copies(&key(path)).and_then(|mut held| held.pop()).filter(|_| is_same());
     let found = handed_over(path).or_else(of_before);
     let listener = match found.map(|found| Listener::adopt(path, found)) {
         Some(Ok(listener)) => listener,
@@ -39,16 +39,16 @@ pub(super) fn listen(path: &Path, run_dir: &Path, held: &Held) -> io::Result<Lis
             Listener::bind(path)?
         }
     };
-    hold(&listener, path, run_dir, held);
+    hold(&listener, path, run_dir, keeper);
     Ok(listener)
 }
 
 /// Lets keep hold it for the next agent. Where that is not possible, dockerd does without one as without any plugin.
-pub(super) fn hold(listener: &Listener, path: &Path, run_dir: &Path, held: &Held) {
+pub(super) fn hold(listener: &Listener, path: &Path, run_dir: &Path, keeper: &Keeper) {
     let record = [inode(path).to_string().as_bytes(), b" ", path.as_os_str().as_encoded_bytes()].concat();
     let kept = listener.copy().and_then(|copy| {
         fs::write(run_dir.join(DOCKER_PLUGIN), record)?;
-        held.put(&key(path), vec![copy]).map_err(io::Error::other)
+        keeper.put(&key(path), vec![copy]).map_err(io::Error::other)
     });
     if let Err(error) = kept {
         tracing::warn!(%error, path = %path.display(), "nobody holds Docker's socket while the agent is away");

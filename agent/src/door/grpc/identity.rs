@@ -13,14 +13,17 @@ use tonic::Status;
 
 use crate::certs::describe;
 use crate::host::Effective;
-use crate::workload::Context;
+use crate::workload::Workloads;
 
 /// The certificate of a workload on this host.
 ///
 /// # Errors
 /// When there is no such workload, several, or one without a certificate.
-pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Result<v1::IdentityView, Status> {
-    let (workload, snapshot) = find(context, request)?;
+pub(super) fn identity(
+    workloads: &Workloads,
+    request: &v1::IdentityRequest,
+) -> Result<v1::IdentityView, Status> {
+    let (workload, snapshot) = find(workloads, request)?;
     if !workload.sidecar {
         return Err(Status::failed_precondition(format!(
             "workload {} has no sidecar, so it has no certificate; start it without --no-sidecar",
@@ -32,7 +35,8 @@ pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Resu
         Some(service) => Principal::Service(network, service.clone()),
         None => Principal::Workload(network, workload.name.clone()),
     };
-    let known = context.certs.known(&principal).map_err(|error| Status::internal(error.to_string()))?;
+    let known =
+        workloads.identities().known(&principal).map_err(|error| Status::internal(error.to_string()))?;
     let known = known.ok_or_else(|| {
         Status::failed_precondition(format!(
             "workload {} waits for its certificate; see `sealane status`",
@@ -49,35 +53,36 @@ pub(super) fn identity(context: &Context, request: &v1::IdentityRequest) -> Resu
         spiffe_id: identity.spiffe_id.to_string(),
         chain,
         renew_unix_seconds: unix(identity.validity.due()),
-        control_connected: context.host.views.control.borrow().is_some(),
+        control_connected: workloads.host().views.control.borrow().is_some(),
         mtls: snapshot.mtls_of(&workload).to_string(),
         ports: snapshot.offered(&workload).map(|port| (&port).into()).collect(),
     })
 }
 
 fn find(
-    context: &Context,
+    workloads: &Workloads,
     request: &v1::IdentityRequest,
 ) -> Result<(Workload, Arc<NetworkSnapshot>), Status> {
-    let networks = context.host.views.networks.borrow();
+    let networks = workloads.host().views.networks.borrow();
     let mut found: Vec<(Workload, Arc<NetworkSnapshot>)> = networks
         .iter()
         .filter(|(name, _)| request.network.is_empty() || name.as_str() == request.network)
         .flat_map(|(_, effective)| {
             let snapshot = effective.borrow().snapshot.clone();
-            let own =
-                |known: &&Workload| known.node == context.node && known.shown().as_str() == request.workload;
+            let own = |known: &&Workload| {
+                known.node == *workloads.node() && known.shown().as_str() == request.workload
+            };
             let own = snapshot.workloads.iter().find(own).cloned();
             own.map(|workload| (workload, snapshot))
         })
         .collect();
     match (found.pop(), found.first()) {
-        (None, _) => Err(Status::not_found(missing(context, request, &networks))),
+        (None, _) => Err(Status::not_found(missing(workloads, request, &networks))),
         (Some(only), None) => Ok(only),
         (Some((one, _)), Some((other, _))) => Err(Status::invalid_argument(format!(
             "there are several workloads {} on host {}; hint: say which, {}.{} or {}.{}",
             one.shown(),
-            context.node,
+            workloads.node(),
             other.shown(),
             other.network,
             one.shown(),
@@ -88,11 +93,11 @@ fn find(
 
 /// Tells why there is no such workload here: no such network, on another host, or not at all.
 fn missing(
-    context: &Context,
+    workloads: &Workloads,
     request: &v1::IdentityRequest,
     networks: &BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>,
 ) -> String {
-    let (host, v1::IdentityRequest { workload, network }) = (&context.node, request);
+    let (host, v1::IdentityRequest { workload, network }) = (workloads.node(), request);
     let mut wanted = networks
         .iter()
         .filter(|(name, _)| network.is_empty() || name.as_str() == network)

@@ -14,10 +14,11 @@ use sealane_proto::wire::v1::read_server::Read;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use crate::attachment::AttachmentId;
 use crate::certs::{Certs, key::Validity};
 use crate::host::{Effective, HostViews, Looked, Outside};
 use crate::overlay::Overlay;
-use crate::sidecar::{Key, Registry};
+use crate::sidecar::Registry;
 use crate::workload::Workloads;
 use others::Unreached;
 
@@ -95,18 +96,18 @@ impl Read for ReadApi {
         let lost = lost.unwrap_or_default();
         let idle = self.idle(&networks).await;
         let view = |workload: &Workload, hindrance: Option<&String>| {
-            let key = Key::of(workload);
+            let id = AttachmentId::of(workload);
             let own = workload.node == self.node.name;
-            let refused = || reported.refusal(&key).map(str::to_owned);
-            let refused = own.then(|| refused().or_else(|| self.workloads.trouble_of(&key))).flatten();
+            let refused = || reported.refusal(&id).map(str::to_owned);
+            let refused = own.then(|| refused().or_else(|| self.workloads.trouble_of(&id))).flatten();
             let gone = lost.contains_key(&workload.node);
             let gone = gone.then(|| format!("its node {} is lost, control says", workload.node));
-            let silent = || unreached.iter().find(|one| one.to == key).map(Unreached::words);
+            let silent = || unreached.iter().find(|one| one.to == id).map(Unreached::words);
             let hindered = hindrance
                 .filter(|_| own)
                 .map(|why| format!("network {} cannot be set up on this host: {why}", workload.network));
             let problem =
-                refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&key).cloned()).or_else(silent);
+                refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&id).cloned()).or_else(silent);
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
             v1::WorkloadView::of(workload, ready, problem)
@@ -237,14 +238,14 @@ impl ReadApi {
     }
 
     /// Finds the reasons for which instances on this host are not ready, of the first so many.
-    async fn idle(&self, networks: &[Arc<Effective>]) -> BTreeMap<Key, String> {
+    async fn idle(&self, networks: &[Arc<Effective>]) -> BTreeMap<AttachmentId, String> {
         let all = networks.iter().flat_map(|effective| &effective.snapshot.workloads);
         let idle = all.filter(|one| one.node == self.node.name && !one.ready && !one.ports.is_empty());
         let mut reasons = BTreeMap::new();
         for workload in idle.take(MOST_IDLE) {
             let reason = self.workloads.why_idle(workload).await;
             if !reason.is_empty() {
-                reasons.insert(Key::of(workload), reason);
+                reasons.insert(AttachmentId::of(workload), reason);
             }
         }
         reasons

@@ -39,7 +39,7 @@ impl RunApi {
         let wanted = Wanted::try_from(request);
         let wanted =
             wanted.and_then(|wanted| if again { Ok(()) } else { wanted.check_names() }.map(|()| wanted));
-        let spec = wanted.and_then(|wanted| AttachSpec::new(wanted, self.workloads.context().ports));
+        let spec = wanted.and_then(|wanted| AttachSpec::new(wanted, self.workloads.ports()));
         spec.map_err(|error| wrong(&error))
     }
 }
@@ -154,7 +154,7 @@ impl Agent for RunApi {
         &self,
         request: Request<v1::IdentityRequest>,
     ) -> Result<Response<v1::IdentityView>, Status> {
-        identity(self.workloads.context(), &request.into_inner()).map(Response::new)
+        identity(&self.workloads, &request.into_inner()).map(Response::new)
     }
 }
 

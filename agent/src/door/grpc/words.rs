@@ -127,8 +127,8 @@ impl From<Seated> for v1::Attachment {
 
 impl From<Restarted> for v1::SidecarRestarted {
     fn from(restarted: Restarted) -> Self {
-        let Restarted { key, problem } = restarted;
-        let (workload, network) = (key.workload.to_string(), key.network.to_string());
+        let Restarted { id, problem } = restarted;
+        let (workload, network) = (id.workload.to_string(), id.network.to_string());
         Self { workload, network, problem: problem.unwrap_or_default() }
     }
 }

@@ -8,11 +8,8 @@ use sealane_proto::resource::Workload;
 use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
 use super::{Carried, Hosted, Mesh};
-use crate::attachment::{Hold, Reservation};
-use crate::host::Spec;
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
 use crate::ipam::IpamError;
-use crate::overlay::Local;
-use crate::sidecar::Key;
 
 /// Reasons for which a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +43,7 @@ pub(crate) enum AdmitError {
     },
     /// The workload that has this name or address is just ending.
     #[error("workload {0} is still ending on this host")]
-    Ending(Key),
+    Ending(AttachmentId),
     /// No address, or not that one.
     #[error("network {network}: {source}")]
     Address {
@@ -109,16 +106,20 @@ impl Mesh {
     ///
     /// # Errors
     /// As [`Mesh::admit`], and when two of the networks overlap; nothing is changed then.
-    pub(crate) fn admit_all(&mut self, specs: &[Spec], now: Instant) -> Result<Vec<Local>, AdmitError> {
+    pub(crate) fn admit_all(
+        &mut self,
+        specs: &[AttachmentSpec],
+        now: Instant,
+    ) -> Result<Vec<Attachment>, AdmitError> {
         self.check_overlap(specs)?;
         let version = self.version;
-        let mut admitted: Vec<Local> = Vec::new();
+        let mut admitted: Vec<Attachment> = Vec::new();
         for spec in specs {
             match self.admit(spec, now) {
-                Ok(workload) => admitted.push(Local { workload, seat: spec.seat }),
+                Ok(workload) => admitted.push(Attachment { workload, seat: spec.seat }),
                 Err(error) => {
-                    for local in &admitted {
-                        self.hosted.remove(&Key::of(&local.workload));
+                    for attachment in &admitted {
+                        self.hosted.remove(&attachment.id());
                     }
                     self.version = version;
                     return Err(error);
@@ -128,7 +129,7 @@ impl Mesh {
         Ok(admitted)
     }
 
-    fn check_overlap(&self, specs: &[Spec]) -> Result<(), AdmitError> {
+    fn check_overlap(&self, specs: &[AttachmentSpec]) -> Result<(), AdmitError> {
         let known = specs.iter().filter_map(|spec| self.snapshot(&spec.network));
         let nets = known.flat_map(|known| known.network.nets().map(|net| (&known.network.name, net)));
         let nets: Vec<(&NetworkName, IpNet)> = nets.collect();
@@ -149,9 +150,9 @@ impl Mesh {
     ///
     /// # Errors
     /// When name or address are taken; nothing is changed then.
-    pub(crate) fn admit(&mut self, spec: &Spec, now: Instant) -> Result<Workload, AdmitError> {
-        let key = Key { network: spec.network.clone(), workload: spec.name.clone() };
-        self.check_name(&key)?;
+    pub(crate) fn admit(&mut self, spec: &AttachmentSpec, now: Instant) -> Result<Workload, AdmitError> {
+        let id = AttachmentId { network: spec.network.clone(), workload: spec.name.clone() };
+        self.check_name(&id)?;
         let (address, mac) = self.kept_for(spec)?;
         self.check_ending(&spec.network, address, mac)?;
         let Addresses { address, mac } =
@@ -170,7 +171,7 @@ impl Mesh {
             weight: spec.weight,
             aliases: spec.aliases.clone(),
         };
-        self.host(Local { workload: workload.clone(), seat: spec.seat });
+        self.host(Attachment { workload: workload.clone(), seat: spec.seat });
         Ok(workload)
     }
 
@@ -210,29 +211,25 @@ impl Mesh {
     }
 
     /// Returns the reserved addresses, which are what it gets.
-    fn kept_for(&self, spec: &Spec) -> Result<(Option<OverlayIp>, Option<MacAddr>), AdmitError> {
+    fn kept_for(&self, spec: &AttachmentSpec) -> Result<(Option<OverlayIp>, Option<MacAddr>), AdmitError> {
         let Some(hold) = &spec.reserved else { return Ok((spec.address, spec.mac)) };
         let kept = self.reserved.get(hold).filter(|kept| kept.network == spec.network);
         let kept = kept.ok_or_else(|| AdmitError::NotReserved(hold.clone(), spec.network.clone()))?;
         Ok((Some(kept.address), Some(kept.mac)))
     }
 
-    fn check_name(&self, key: &Key) -> Result<(), AdmitError> {
+    fn check_name(&self, id: &AttachmentId) -> Result<(), AdmitError> {
         let in_use = |node: &NodeName| AdmitError::NameInUse {
-            name: key.workload.clone(),
-            network: key.network.clone(),
+            name: id.workload.clone(),
+            network: id.network.clone(),
             node: node.clone(),
         };
-        if let Some(hosted) = self.hosted.get(key) {
-            return Err(if hosted.ending {
-                AdmitError::Ending(key.clone())
-            } else {
-                in_use(&self.node.name)
-            });
+        if let Some(hosted) = self.hosted.get(id) {
+            return Err(if hosted.ending { AdmitError::Ending(id.clone()) } else { in_use(&self.node.name) });
         }
-        let known = self.snapshot(&key.network).into_iter().flat_map(|snapshot| &snapshot.workloads);
+        let known = self.snapshot(&id.network).into_iter().flat_map(|snapshot| &snapshot.workloads);
         let other =
-            known.filter(|known| known.node != self.node.name).find(|known| known.name == key.workload);
+            known.filter(|known| known.node != self.node.name).find(|known| known.name == id.workload);
         other.map_or(Ok(()), |other| Err(in_use(&other.node)))
     }
 
@@ -247,9 +244,9 @@ impl Mesh {
             let workload = &hosted.workload;
             address == Some(workload.address) || mac == Some(workload.mac)
         };
-        let mut ending = self.hosted.iter().filter(|(key, hosted)| hosted.ending && key.network == *network);
+        let mut ending = self.hosted.iter().filter(|(id, hosted)| hosted.ending && id.network == *network);
         let holder = ending.find(|(_, hosted)| holds(hosted));
-        holder.map_or(Ok(()), |(key, _)| Err(AdmitError::Ending(key.clone())))
+        holder.map_or(Ok(()), |(id, _)| Err(AdmitError::Ending(id.clone())))
     }
 
     /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.

@@ -1,6 +1,5 @@
 use super::*;
-use crate::attachment::Claim;
-use crate::host::Spec;
+use crate::attachment::{AttachmentSpec, Claim};
 use crate::testing;
 
 fn snapshot(revision: u64) -> NetworkSnapshot {
@@ -24,8 +23,8 @@ fn mesh() -> Mesh {
     mesh
 }
 
-fn spec(name: &str) -> Spec {
-    Spec {
+fn spec(name: &str) -> AttachmentSpec {
+    AttachmentSpec {
         network: "shop".parse().unwrap(),
         name: name.parse().unwrap(),
         service: None,
@@ -44,14 +43,14 @@ fn spec(name: &str) -> Spec {
 fn names_and_addresses_of_others_are_refused_by_name() {
     let mut mesh = mesh();
     let now = Instant::now();
-    let check = |mesh: &mut Mesh, spec: Spec, expected: &str| {
+    let check = |mesh: &mut Mesh, spec: AttachmentSpec, expected: &str| {
         let version = mesh.version();
         let error = mesh.admit(&spec, now).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert_eq!(mesh.version(), version, "nothing is changed");
     };
     check(&mut mesh, spec("web"), "workload name web in network shop is in use on host-2");
-    let at = |address: &str| Spec { address: Some(address.parse().unwrap()), ..spec("new") };
+    let at = |address: &str| AttachmentSpec { address: Some(address.parse().unwrap()), ..spec("new") };
     check(
         &mut mesh,
         at("10.42.1.9"),
@@ -61,16 +60,16 @@ fn names_and_addresses_of_others_are_refused_by_name() {
     assert!(services.ends_with("of service addresses; hint: choose one outside every block"), "{services}");
     check(&mut mesh, at("10.43.0.1"), "not a workload address of subnet 10.42.0.0/16");
     check(&mut mesh, at("10.42.1.2"), "in use");
-    let mac = Spec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
+    let mac = AttachmentSpec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
     check(&mut mesh, mac, "in use by workload web");
     for (mac, address) in [("02:00:0a:2a:00:01", "10.42.0.1"), ("02:00:0a:2a:00:02", "10.42.0.2")] {
-        let other = Spec { mac: Some(mac.parse().unwrap()), ..at("10.42.0.9") };
+        let other = AttachmentSpec { mac: Some(mac.parse().unwrap()), ..at("10.42.0.9") };
         check(&mut mesh, other, &format!("MAC address {mac} in network shop goes with address {address};"));
     }
-    check(&mut mesh, Spec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
+    check(&mut mesh, AttachmentSpec { network: "nope".parse().unwrap(), ..spec("new") }, "network nope");
     assert!(mesh.admit(&at("10.42.77.7"), now).is_ok(), "an address outside every block is free");
-    let own = Spec { mac: Some("02:00:0a:2a:00:09".parse().unwrap()), ..at("10.42.0.9") };
-    let own = Spec { name: "own".parse().unwrap(), ..own };
+    let own = AttachmentSpec { mac: Some("02:00:0a:2a:00:09".parse().unwrap()), ..at("10.42.0.9") };
+    let own = AttachmentSpec { name: "own".parse().unwrap(), ..own };
     assert!(mesh.admit(&own, now).is_ok(), "the MAC of its own address is nobody else's");
 }
 
@@ -81,7 +80,7 @@ fn a_workload_comes_into_all_of_its_networks_or_none() {
     second.network.name = "office".parse().unwrap();
     second.network.subnet = "10.42.128.0/17".parse().unwrap();
     assert!(mesh.accept(second.clone()));
-    let both = [spec("api"), Spec { network: "office".parse().unwrap(), ..spec("api") }];
+    let both = [spec("api"), AttachmentSpec { network: "office".parse().unwrap(), ..spec("api") }];
     let error = mesh.admit_all(&both, Instant::now()).unwrap_err().to_string();
     assert!(error.contains("office (10.42.128.0/17) and network shop (10.42.0.0/16) overlap"), "{error}");
 
@@ -97,7 +96,8 @@ fn a_workload_comes_into_all_of_its_networks_or_none() {
     second.blocks = vec![testing::block(Some("host-1"), "10.44.0.0/24")];
     assert!(mesh.accept(second));
     let admitted = mesh.admit_all(&both, Instant::now()).unwrap();
-    let addresses: Vec<_> = admitted.iter().map(|local| local.workload.address.to_string()).collect();
+    let addresses: Vec<_> =
+        admitted.iter().map(|attachment| attachment.workload.address.to_string()).collect();
     assert_eq!(addresses.len(), 2);
     assert!(addresses[0].starts_with("10.42.0.") && addresses[1].starts_with("10.44.0."), "{addresses:?}");
 }
@@ -105,13 +105,13 @@ fn a_workload_comes_into_all_of_its_networks_or_none() {
 #[test]
 fn an_address_of_one_that_is_ending_is_waited_for_and_then_free() {
     let (mut mesh, now) = (mesh(), Instant::now());
-    let at = Spec { address: Some("10.42.0.9".parse().unwrap()), ..spec("new") };
-    let old = mesh.admit(&Spec { name: "old".parse().unwrap(), ..at.clone() }, now).unwrap();
-    let key = Key { network: old.network.clone(), workload: old.name.clone() };
+    let at = AttachmentSpec { address: Some("10.42.0.9".parse().unwrap()), ..spec("new") };
+    let old = mesh.admit(&AttachmentSpec { name: "old".parse().unwrap(), ..at.clone() }, now).unwrap();
+    let id = AttachmentId { network: old.network.clone(), workload: old.name.clone() };
     assert!(mesh.admit(&at, now).unwrap_err().to_string().contains("in use"));
-    mesh.end(&key);
-    assert!(matches!(mesh.admit(&at, now), Err(AdmitError::Ending(ending)) if ending == key));
-    mesh.remove(&key, now);
+    mesh.end(&id);
+    assert!(matches!(mesh.admit(&at, now), Err(AdmitError::Ending(ending)) if ending == id));
+    mesh.remove(&id, now);
     assert!(mesh.admit(&at, now).is_ok());
 }
 
@@ -119,13 +119,13 @@ fn an_address_of_one_that_is_ending_is_waited_for_and_then_free() {
 fn what_lets_go_of_its_port_gets_no_other_and_keeps_its_address_until_it_is_gone() {
     let (mut mesh, now) = (mesh(), Instant::now());
     let workload = mesh.admit(&spec("api"), now).unwrap();
-    let key = Key::of(&workload);
-    mesh.end(&key);
-    assert_eq!(mesh.attached(&key.network).len(), 1);
-    mesh.detach(&key);
-    assert_eq!(mesh.attached(&key.network), []);
+    let id = AttachmentId::of(&workload);
+    mesh.end(&id);
+    assert_eq!(mesh.attached(&id.network).len(), 1);
+    mesh.detach(&id);
+    assert_eq!(mesh.attached(&id.network), []);
     let ending = Workload { weight: Weight::NONE, ..workload };
-    assert!(mesh.effective(&key.network).unwrap().workloads.contains(&ending));
+    assert!(mesh.effective(&id.network).unwrap().workloads.contains(&ending));
     assert_eq!(mesh.report().workloads, [ending]);
 }
 
@@ -144,53 +144,53 @@ fn older_states_of_the_same_epoch_change_nothing_and_another_epoch_replaces() {
 fn own_workloads_stand_as_this_host_knows_them() {
     let mut mesh = mesh();
     let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
-    let key = Key { network: workload.network.clone(), workload: workload.name.clone() };
-    mesh.set_ready(&key, true);
+    let id = AttachmentId { network: workload.network.clone(), workload: workload.name.clone() };
+    mesh.set_ready(&id, true);
     let mut stale = snapshot(2);
     stale.workloads.push(workload);
     mesh.accept(stale);
-    let effective = mesh.effective(&key.network).unwrap();
+    let effective = mesh.effective(&id.network).unwrap();
     let names: Vec<_> = effective.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
     assert_eq!(names, [("api", true), ("web", true)]);
-    mesh.end(&key);
-    assert_eq!(mesh.set_ready(&key, true), None, "what ends gets no calls again");
+    mesh.end(&id);
+    assert_eq!(mesh.set_ready(&id, true), None, "what ends gets no calls again");
     assert!(matches!(mesh.admit(&spec("api"), Instant::now()), Err(AdmitError::Ending(_))));
-    mesh.remove(&key, Instant::now());
-    assert_eq!(mesh.effective(&key.network).unwrap().workloads.len(), 1);
+    mesh.remove(&id, Instant::now());
+    assert_eq!(mesh.effective(&id.network).unwrap().workloads.len(), 1);
 }
 
 #[test]
 fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
     let mut mesh = mesh();
     let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
-    let key = Key { network: workload.network.clone(), workload: workload.name };
+    let id = AttachmentId { network: workload.network.clone(), workload: workload.name };
     assert!(mesh.applied().is_empty());
-    mesh.set_applied(&key, DataPlane::Sidecar, Some(6));
-    mesh.set_published(&key.network, 7);
+    mesh.set_applied(&id, DataPlane::Sidecar, Some(6));
+    mesh.set_published(&id.network, 7);
     assert!(mesh.applied().is_empty());
-    mesh.set_applied(&key, DataPlane::Sidecar, Some(7));
-    mesh.set_applied(&key, DataPlane::Rules, Some(6));
+    mesh.set_applied(&id, DataPlane::Sidecar, Some(7));
+    mesh.set_applied(&id, DataPlane::Rules, Some(6));
     assert!(mesh.applied().is_empty());
-    mesh.set_applied(&key, DataPlane::Rules, Some(8));
-    assert_eq!(mesh.applied()[&key.network].revision, 1);
+    mesh.set_applied(&id, DataPlane::Rules, Some(8));
+    assert_eq!(mesh.applied()[&id.network].revision, 1);
     mesh.accept(snapshot(2));
     assert!(mesh.applied().is_empty(), "a newer state is not acknowledged before it is published");
-    mesh.set_published(&key.network, 8);
-    mesh.set_applied(&key, DataPlane::Sidecar, None);
-    assert_eq!(mesh.applied()[&key.network].revision, 2, "nobody waits for a sidecar that is not there");
+    mesh.set_published(&id.network, 8);
+    mesh.set_applied(&id, DataPlane::Sidecar, None);
+    assert_eq!(mesh.applied()[&id.network].revision, 2, "nobody waits for a sidecar that is not there");
 }
 
 #[test]
 fn who_was_attached_and_is_not_any_more_is_cut_off() {
     let mut mesh = mesh();
     let [lost, coming] = ["lost", "coming"].map(|name| mesh.admit(&spec(name), Instant::now()).unwrap());
-    let (key, unattached) = (Key::of(&lost), [lost.name.clone(), coming.name]);
-    assert!(mesh.cut_off(&key.network, &unattached).is_empty());
-    mesh.set_applied(&key, DataPlane::Rules, Some(1));
-    assert_eq!(mesh.cut_off(&key.network, &unattached), ["lost"]);
-    assert!(mesh.cut_off(&key.network, &unattached[1..]).is_empty());
-    mesh.end(&key);
-    assert!(mesh.cut_off(&key.network, &unattached).is_empty());
+    let (id, unattached) = (AttachmentId::of(&lost), [lost.name.clone(), coming.name]);
+    assert!(mesh.cut_off(&id.network, &unattached).is_empty());
+    mesh.set_applied(&id, DataPlane::Rules, Some(1));
+    assert_eq!(mesh.cut_off(&id.network, &unattached), ["lost"]);
+    assert!(mesh.cut_off(&id.network, &unattached[1..]).is_empty());
+    mesh.end(&id);
+    assert!(mesh.cut_off(&id.network, &unattached).is_empty());
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_reserved_address_is_its_holder_s_alone_until_it_is_released() {
     assert_ne!(first.address, second.address);
     let text = first.address.to_string();
     assert!(mesh.reserve(&claim("docker/3", Some(&text)), (now, since)).is_err());
-    let taken = Spec { address: Some(first.address), ..spec("other") };
+    let taken = AttachmentSpec { address: Some(first.address), ..spec("other") };
     assert!(mesh.admit(&taken, now).is_err(), "it is kept");
     assert_eq!(mesh.idle_reservations().len(), 2);
 
@@ -221,14 +221,14 @@ fn a_reserved_address_is_its_holder_s_alone_until_it_is_released() {
     assert_eq!(inherited.address, second.address);
     assert!(mesh.reservations().all(|kept| kept.hold != second.hold));
 
-    let own = Spec { reserved: Some(first.hold.clone()), ..spec("own") };
+    let own = AttachmentSpec { reserved: Some(first.hold.clone()), ..spec("own") };
     assert_eq!(mesh.admit(&own, now).unwrap().address, first.address);
     assert_eq!(mesh.idle_reservations(), [inherited]);
-    mesh.remove(&Key { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() }, now);
+    mesh.remove(&AttachmentId { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() }, now);
     assert!(mesh.admit(&taken, now).is_err(), "it is kept after the workload as well");
     mesh.release(&first.hold, now).unwrap();
     assert!(mesh.release(&first.hold, now).is_none());
-    let nobody = Spec { reserved: Some(first.hold), ..spec("own") };
+    let nobody = AttachmentSpec { reserved: Some(first.hold), ..spec("own") };
     assert!(matches!(mesh.admit(&nobody, now), Err(AdmitError::NotReserved(..))));
     assert!(mesh.admit(&taken, now).is_ok());
 }

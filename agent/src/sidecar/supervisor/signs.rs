@@ -17,7 +17,7 @@ impl Run {
     ) -> Result<Turn, ChannelError> {
         process.ensure_record();
         if !self.is_in_reach(process) && self.may_follow() {
-            tracing::warn!(pid = process.pid(), key = %self.parts.key,
+            tracing::warn!(pid = process.pid(), workload = %self.parts.id,
                 "somebody removed the folder of the sidecar, another one takes its place");
             return Ok(Turn::Follow(None));
         }
@@ -26,13 +26,13 @@ impl Run {
         }
         let alive = self.pulse.handle_beat();
         if alive >= Alive::Silent && self.silence.borrow().is_none() {
-            tracing::warn!(pid = process.pid(), key = %self.parts.key, "the sidecar does not answer");
+            tracing::warn!(pid = process.pid(), workload = %self.parts.id, "the sidecar does not answer");
             self.silence.send_replace(Some(process.pid()));
             // Nobody waits for it.
             self.applied.send_replace(None);
         }
         if alive == Alive::Lost && self.may_follow() {
-            tracing::warn!(pid = process.pid(), key = %self.parts.key,
+            tracing::warn!(pid = process.pid(), workload = %self.parts.id,
                 "the sidecar does not answer, another one takes its place");
             return Ok(Turn::Follow(None));
         }
@@ -51,7 +51,7 @@ impl Run {
         if !((alive == Alive::Lost || out_of_reach) && self.may_follow()) {
             return None;
         }
-        tracing::warn!(pid = process.pid(), key = %self.parts.key,
+        tracing::warn!(pid = process.pid(), workload = %self.parts.id,
             "the sidecar does not come back to its agent, another one takes its place");
         Some(End::Follow(None, None))
     }
@@ -60,7 +60,7 @@ impl Run {
     pub(super) fn hear(&mut self) {
         self.pulse.handle_word();
         if self.silence.send_replace(None).is_some() {
-            tracing::info!(key = %self.parts.key, "the sidecar answers again");
+            tracing::info!(workload = %self.parts.id, "the sidecar answers again");
             self.applied.send_replace(self.works);
         }
     }

@@ -75,10 +75,10 @@ impl Run {
         answer: Option<Answer>,
         why: String,
     ) -> SidecarProcess {
-        if let Err(error) = process.come_back(&self.parts.key) {
-            tracing::error!(%error, key = %self.parts.key, "the next agent will not find the sidecar");
+        if let Err(error) = process.come_back(&self.parts.id) {
+            tracing::error!(%error, workload = %self.parts.id, "the next agent will not find the sidecar");
         }
-        tracing::warn!(key = %self.parts.key, why, "the sidecar is not replaced");
+        tracing::warn!(workload = %self.parts.id, why, "the sidecar is not replaced");
         self.turn = None;
         // An asker that left has no use for it.
         let _ = answer.map(|answer| answer.send(Err(why)));
@@ -103,7 +103,7 @@ impl Run {
         let Followed { process, connected, answer, .. } = followed;
         self.departed.retain(|(_, task)| !task.is_finished());
         let (end, ended) = oneshot::channel();
-        let (registry, key, feed) = (self.registry.clone(), self.parts.key.clone(), self.feed.clone());
+        let (registry, id, feed) = (self.registry.clone(), self.parts.id.clone(), self.feed.clone());
         let task = task::spawn("sidecar-leaving", async move {
             let last = match connected {
                 Some((connected, pulse)) => {
@@ -114,7 +114,7 @@ impl Run {
                     Vec::new()
                 }
             };
-            registry.retire(&key, last);
+            registry.retire(&id, last);
         });
         self.departed.push((end, task));
         // An asker that left has no use for it.

@@ -56,7 +56,7 @@ impl Run {
             match end {
                 Ok(End::Disconnected) => {}
                 Ok(end @ (End::Died | End::Drain(_) | End::Follow(..))) => return end,
-                Err(error) => tracing::debug!(%error, key = %self.parts.key, "sidecar channel"),
+                Err(error) => tracing::debug!(%error, workload = %self.parts.id, "sidecar channel"),
             }
         }
     }
@@ -69,7 +69,7 @@ impl Run {
                     if connected.pid == process.pid() {
                         return ControlFlow::Continue(connected);
                     }
-                    tracing::warn!(pid = connected.pid, key = %self.parts.key, "this is not the workload's sidecar");
+                    tracing::warn!(pid = connected.pid, workload = %self.parts.id, "this is not the workload's sidecar");
                 }
                 () = process.ended() => return ControlFlow::Break(End::Died),
                 Some(order) = self.orders.recv() => match order {
@@ -100,7 +100,7 @@ impl Run {
         self.telling = Telling::to(hello.follows);
         // One that ended meanwhile is found out soon enough.
         let other = process.is_of_this_program().is_ok_and(|same| !same).then(|| hello.version.clone());
-        self.registry.note_program(&self.parts.key, other);
+        self.registry.note_program(&self.parts.id, other);
         // Listeners last: a sidecar that accepts calls must know where they go, and who it is.
         tell(&mut channel, self.feed.identity()).await?;
         self.configure(&mut channel).await?;
@@ -196,7 +196,7 @@ impl Run {
             }
         };
         if tokio::time::timeout(deadline + GRACE, heard).await.is_err() {
-            tracing::debug!(key = %self.parts.key, "the sidecar did not say that it has drained");
+            tracing::debug!(workload = %self.parts.id, "the sidecar did not say that it has drained");
         }
     }
 
@@ -205,7 +205,7 @@ impl Run {
         match message {
             Up::Applied { sequence } => {
                 if let Some(followed) = self.followed.take() {
-                    tracing::info!(key = %self.parts.key, "another sidecar has taken over");
+                    tracing::info!(workload = %self.parts.id, "another sidecar has taken over");
                     self.depart(followed);
                 }
                 self.works = Some(self.telling.meaning(sequence));

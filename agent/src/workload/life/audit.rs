@@ -7,24 +7,25 @@ use crate::nft;
 impl Life {
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
     pub(super) async fn audit_rules(&self) {
-        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.local.workload.sidecar) else {
+        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.attachment.workload.sidecar) else {
             return;
         };
         let network = self.effective.borrow().snapshot.network.clone();
-        let (hopper, netns, ports) = (&self.context.hopper, &plumbed.netns, self.context.ports);
-        let (address, seat) = (self.local.workload.address, self.local.seat);
+        let (hopper, netns, ports) =
+            (&self.context.kernel.hopper, &plumbed.netns, self.context.sidecars.ports);
+        let (address, seat) = (self.attachment.workload.address, self.attachment.seat);
         let context = &self.context;
         let path = nft::Path { subnet: network.subnet, address, seat, ports };
         let mut changed = nft::ensure_sidecar_rules(hopper, netns, path).await;
-        if let (&Ok(before), Some(path)) = (&changed, plumbing::path6(&network, &self.local, ports)) {
+        if let (&Ok(before), Some(path)) = (&changed, plumbing::path6(&network, &self.attachment, ports)) {
             changed = nft::ensure_sidecar_rules6(hopper, netns, path).await.map(|changed| changed || before);
         }
         match changed {
             Ok(false) => {}
             Ok(true) => {
-                context.overlay.count_rules_drift(&self.key);
+                context.kernel.overlay.count_rules_drift(&self.id);
             }
-            Err(error) => tracing::error!(%error, workload = %self.key, "cannot see to the sidecar's rules"),
+            Err(error) => tracing::error!(%error, workload = %self.id, "cannot see to the sidecar's rules"),
         }
     }
 
@@ -34,11 +35,11 @@ impl Life {
         match plumbed.services.audit(&plumbed.netns).await {
             Ok(false) => {}
             Ok(true) => {
-                self.context.overlay.count_rules_drift(&self.key);
+                self.context.kernel.overlay.count_rules_drift(&self.id);
             }
             Err(error) => {
                 self.ruled = 0;
-                tracing::error!(%error, workload = %self.key, "cannot see to the rules of service addresses");
+                tracing::error!(%error, workload = %self.id, "cannot see to the rules of service addresses");
             }
         }
     }

@@ -17,9 +17,9 @@ impl Life {
     pub(in crate::workload) async fn retire(&mut self) {
         // Nobody waits for what served a workload that is gone.
         for plane in [DataPlane::Sidecar, DataPlane::Rules] {
-            self.context.host.applied(self.key.clone(), plane, None).await;
+            self.context.host.applied(self.id.clone(), plane, None).await;
         }
-        if let Some(version) = self.context.host.end(self.key.clone()).await {
+        if let Some(version) = self.context.host.end(self.id.clone()).await {
             self.settle(version).await;
         }
         if let Some(supervisor) = self.supervisor.take()
@@ -30,13 +30,13 @@ impl Life {
         }
         self.stop_recorded_sidecar();
         // An agent that ends removes it too, and makes no other.
-        let _ = self.context.host.detach(self.key.clone()).await;
-        plumbing::unplumb(&self.context, &self.local, self.plumbed.take()).await;
+        let _ = self.context.host.detach(self.id.clone()).await;
+        plumbing::unplumb(&self.context.kernel, &self.attachment, self.plumbed.take()).await;
     }
 
     /// Out of memory.
     pub(in crate::workload) async fn forget(&self) {
-        self.context.host.remove(self.key.clone()).await;
+        self.context.host.remove(self.id.clone()).await;
         self.forget_identity();
     }
 
@@ -45,23 +45,23 @@ impl Life {
         let effective = self.effective.borrow().clone();
         let shared = effective.snapshot.workloads.iter().any(|known| {
             known.node == self.context.node
-                && known.name != self.key.workload
+                && known.name != self.id.workload
                 && known.service.is_some()
-                && known.service == self.local.workload.service
+                && known.service == self.attachment.workload.service
         });
         if shared {
             return;
         }
-        if let Err(error) = self.context.certs.forget(&self.principal()) {
-            tracing::error!(%error, workload = %self.key, "cannot forget an identity");
+        if let Err(error) = self.context.identities.forget(&self.principal()) {
+            tracing::error!(%error, workload = %self.id, "cannot forget an identity");
         }
     }
 
     /// Stops the sidecar that an earlier agent started for a workload that ended while no agent was there, so that none
     /// took it up. Otherwise its record went with it.
     fn stop_recorded_sidecar(&self) {
-        if let Err(error) = stop_of(&self.context.run_dir, &self.key.record_name()) {
-            tracing::error!(%error, workload = %self.key, "cannot end a sidecar");
+        if let Err(error) = stop_of(&self.context.kernel.run_dir, &self.id.record_name()) {
+            tracing::error!(%error, workload = %self.id, "cannot end a sidecar");
         }
     }
 
@@ -80,7 +80,7 @@ impl Life {
                     return drop(settled);
                 }
                 () = tokio::time::sleep(SETTLE), if connected => {
-                    tracing::warn!(workload = %self.key, "not every host has confirmed the end of a workload");
+                    tracing::warn!(workload = %self.id, "not every host has confirmed the end of a workload");
                     return;
                 }
                 changed = link.changed() => if changed.is_err() { return },

@@ -9,7 +9,7 @@ impl Life {
         self.refused = false;
         self.take_newest();
         let effective = self.effective.borrow().clone();
-        let table = effective.services.of(self.local.workload.sidecar);
+        let table = effective.services.of(self.attachment.workload.sidecar);
         if self.plumbed.as_ref().is_some_and(|plumbed| plumbed.services.are_of(table)) {
             self.ruled = effective.sequence;
             self.report_rules().await;
@@ -22,12 +22,12 @@ impl Life {
         self.take_newest();
         let effective = self.effective.borrow().clone();
         if let Some(plumbed) = &mut self.plumbed {
-            let table = effective.services.of(self.local.workload.sidecar);
+            let table = effective.services.of(self.attachment.workload.sidecar);
             match plumbed.services.ensure(&plumbed.netns, table).await {
                 Ok(_) => self.ruled = effective.sequence,
                 Err(error) => {
                     self.refused = true;
-                    tracing::error!(%error, workload = %self.key, "cannot balance service addresses, trying again");
+                    tracing::error!(%error, workload = %self.id, "cannot balance service addresses, trying again");
                 }
             }
         }
@@ -40,13 +40,13 @@ impl Life {
 
     fn take_newest(&mut self) {
         let effective = self.effective.borrow_and_update().clone();
-        let table = effective.services.of(self.local.workload.sidecar).clone();
+        let table = effective.services.of(self.attachment.workload.sidecar).clone();
         self.waiting.push(effective.sequence, effective.zone.clone(), table);
     }
 
     async fn report_rules(&self) {
         let ruled = self.plumbed.as_ref().map(|_| self.ruled);
-        self.context.host.applied(self.key.clone(), DataPlane::Rules, ruled).await;
+        self.context.host.applied(self.id.clone(), DataPlane::Rules, ruled).await;
     }
 
     /// Returns true if there is work for the kernel. What it refused is tried again later, or with the next change.

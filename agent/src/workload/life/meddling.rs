@@ -62,8 +62,8 @@ impl Life {
     /// Listens for changes of rules in the workload's namespace. Where that is not possible, they are found once a minute.
     pub(super) fn watch_rules(&self) -> Meddling {
         let notices = self.plumbed.as_ref().and_then(|plumbed| {
-            let opened = Notices::open(&self.context.hopper, &plumbed.netns, Subject::Rules);
-            let complain = |error| tracing::warn!(%error, workload = %self.key, "changes of its rules are found once a minute only");
+            let opened = Notices::open(&self.context.kernel.hopper, &plumbed.netns, Subject::Rules);
+            let complain = |error| tracing::warn!(%error, workload = %self.id, "changes of its rules are found once a minute only");
             opened.map_err(complain).ok()
         });
         let audit = interval_at(Instant::now() + AUDIT, AUDIT);

@@ -34,7 +34,7 @@ impl Life {
                 BEAT * LOST
             );
         }
-        let socket = self.context.run_dir.join(ROOM).join(SOCKET);
+        let socket = self.context.kernel.run_dir.join(ROOM).join(SOCKET);
         let socket = socket.display();
         format!(
             "it has not been heard of at {socket} for {SILENCE:?}; the agent's log says whether it starts"

@@ -23,11 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Life {
     /// From what stands in the kernel to what works.
     pub(in crate::workload) async fn set_up(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        if self.local.workload.sidecar {
+        if self.attachment.workload.sidecar {
             self.start_sidecar();
         }
         self.register(progress).await?;
-        if self.local.workload.sidecar {
+        if self.attachment.workload.sidecar {
             let identity = self.identity(progress).await?;
             self.equip_sidecar(identity);
             self.await_sidecar(progress).await?;
@@ -38,7 +38,7 @@ impl Life {
 
     /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
     pub(in crate::workload) async fn adopt(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        if self.local.workload.sidecar && self.plumbed.is_some() && self.supervisor.is_none() {
+        if self.attachment.workload.sidecar && self.plumbed.is_some() && self.supervisor.is_none() {
             let identity = self.identity(progress).await?;
             self.start_sidecar();
             self.equip_sidecar(identity);
@@ -48,8 +48,8 @@ impl Life {
 
     /// Sets it aside, as it cannot be taken up: no calls are sent to it, and nobody waits until it follows a change.
     pub(in crate::workload) async fn set_aside(&self) {
-        self.context.host.set_ready(self.key.clone(), false).await;
-        self.context.host.applied(self.key.clone(), DataPlane::Rules, None).await;
+        self.context.host.set_ready(self.id.clone(), false).await;
+        self.context.host.applied(self.id.clone(), DataPlane::Rules, None).await;
     }
 
     /// Makes what stands in the kernel. A host that cannot set the network up now, which it may not know yet, is waited for.
@@ -63,7 +63,7 @@ impl Life {
             let effective = self.effective.borrow_and_update().clone();
             self.prepare(&effective, netns).await?;
             let network = &effective.snapshot.network;
-            let hindrance = plumbing::connect(&self.context, network, &self.local, netns).await?;
+            let hindrance = plumbing::connect(&self.context.kernel, network, &self.attachment, netns).await?;
             let Some(why) = hindrance else { return Ok(()) };
             if told.as_ref() != Some(&why) {
                 progress.waiting(admission::hindered(&network.name, &why)).await;
@@ -80,22 +80,22 @@ impl Life {
         self.prepare(&effective, netns).await?;
         if effective.hindrance.is_none() {
             let network = &effective.snapshot.network;
-            plumbing::connect(&self.context, network, &self.local, netns).await?;
+            plumbing::connect(&self.context.kernel, network, &self.attachment, netns).await?;
         }
         Ok(())
     }
 
     async fn prepare(&mut self, effective: &Effective, netns: &NetNs) -> Result<(), AttachError> {
-        let table = effective.services.of(self.local.workload.sidecar);
+        let table = effective.services.of(self.attachment.workload.sidecar);
         let network = &effective.snapshot.network;
-        let plumbed = plumbing::plumb(&self.context, network, &self.local, table, netns).await?;
+        let plumbed = plumbing::plumb(&self.context, network, &self.attachment, table, netns).await?;
         self.plumbed = Some(plumbed);
         Ok(())
     }
 
     /// Waits until control knows the workload, or until it is clear that control is not there and not needed.
     async fn register(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        let version = self.context.host.set_ready(self.key.clone(), false).await;
+        let version = self.context.host.set_ready(self.id.clone(), false).await;
         self.report = version.ok_or(AttachError::Ending)?;
         let mut told = false;
         loop {
@@ -105,13 +105,13 @@ impl Life {
             }
             let link = self.context.host.views.link.borrow().clone();
             if link.channel.is_none() && self.can_go_alone()? {
-                tracing::warn!(workload = %self.key, problem = link.problem, "control is not there, going on without it");
+                tracing::warn!(workload = %self.id, problem = link.problem, "control is not there, going on without it");
                 return Ok(());
             }
             if !told {
                 let why = link.why_silent();
                 progress
-                    .waiting(format!("control, which does not know workload {} yet: {why}", self.key))
+                    .waiting(format!("control, which does not know workload {} yet: {why}", self.id))
                     .await;
                 told = true;
             }
@@ -125,19 +125,20 @@ impl Life {
         let mut reported = self.context.host.views.reported.clone();
         let known = reported.wait_for(|reported| reported.version >= self.report).await;
         let known = known.map_err(|_| AttachError::Ending)?;
-        known.refusal(&self.key).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
+        known.refusal(&self.id).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
     }
 
     /// Returns true if this host can start the workload by itself: it carries its service and has its identity.
     fn can_go_alone(&self) -> Result<bool, AttachError> {
-        let known_service = match &self.local.workload.service {
+        let known_service = match &self.attachment.workload.service {
             Some(service) => {
                 self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service)
             }
             None => true,
         };
         Ok(known_service
-            && (!self.local.workload.sidecar || self.context.certs.known(&self.principal())?.is_some()))
+            && (!self.attachment.workload.sidecar
+                || self.context.identities.known(&self.principal())?.is_some()))
     }
 
     async fn identity(
@@ -147,11 +148,11 @@ impl Life {
         let principal = self.principal();
         let mut link = self.context.host.views.link.clone();
         loop {
-            if let Some(known) = self.context.certs.known(&principal)? {
+            if let Some(known) = self.context.identities.known(&principal)? {
                 return Ok(known);
             }
             link.mark_unchanged();
-            let what_for = format!("the certificate of workload {}", self.key);
+            let what_for = format!("the certificate of workload {}", self.id);
             let channel = admission::control(&self.context, &what_for, progress).await?;
             // Control signs for what it knows: one that was restored meanwhile must hear of the workload first.
             tokio::select! {
@@ -162,7 +163,7 @@ impl Life {
                 },
             }
             let silent = || format!("control, for {what_for}: it has not answered so far");
-            match progress.meanwhile(silent, self.context.certs.obtain(&principal, channel)).await {
+            match progress.meanwhile(silent, self.context.identities.obtain(&principal, channel)).await {
                 Ok(identity) => return Ok(identity),
                 Err(CertError::Unreachable(why)) => {
                     progress.waiting(format!("control, for {what_for}: {why}")).await;
@@ -182,23 +183,23 @@ impl Life {
     /// Starts the sidecar of a workload in a new namespace of its own: it comes up while that is furnished and control hears
     /// of the workload. (In a namespace that was there, another may have to end first.)
     pub(in crate::workload) fn start_sidecar_in(&mut self, netns: &NetNs) {
-        if !self.local.workload.sidecar || self.supervisor.is_some() {
+        if !self.attachment.workload.sidecar || self.supervisor.is_some() {
             return;
         }
         let Ok(netns) = netns.try_clone() else { return };
         let (sender, equipment) = oneshot::channel();
         let parts = SidecarParts {
-            key: self.key.clone(),
+            id: self.id.clone(),
             netns,
-            run_dir: self.context.run_dir.clone(),
-            binary: self.context.binary.clone(),
-            hopper: self.context.hopper.clone(),
-            trust_domain: self.context.certs.trust_domain().clone(),
+            run_dir: self.context.kernel.run_dir.clone(),
+            binary: self.context.sidecars.binary.clone(),
+            hopper: self.context.kernel.hopper.clone(),
+            trust_domain: self.context.identities.trust_domain().clone(),
             equipment,
             effective: self.effective.clone(),
-            told: self.context.told_metrics.clone(),
+            told: self.context.sidecars.told.clone(),
         };
-        self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.clone()));
+        self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.registry.clone()));
         self.equipping = Some(sender);
     }
 
@@ -221,7 +222,7 @@ impl Life {
 
     async fn await_sidecar(&mut self, progress: &Progress) -> Result<(), AttachError> {
         let sequence = self.effective.borrow().sequence;
-        let starting = || format!("the sidecar of workload {}, which is starting", self.key);
+        let starting = || format!("the sidecar of workload {}, which is starting", self.id);
         let Some(supervisor) = &mut self.supervisor else {
             return Ok(());
         };
@@ -233,7 +234,7 @@ impl Life {
             Err(_) => {
                 let what =
                     format!("its sidecar did not start within {SIDECAR_START:?}; the agent's log says why");
-                Err(AttachError::setup(&self.key, what))
+                Err(AttachError::setup(&self.id, what))
             }
         }
     }

@@ -7,7 +7,7 @@ use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::sidecar::EndpointTrouble;
 use sealane_proto::types::{NodeName, WorkloadName};
 
-use crate::sidecar::Key;
+use crate::attachment::AttachmentId;
 
 /// Number of instances that a status names.
 const NAMED: usize = 12;
@@ -16,7 +16,7 @@ const NAMED: usize = 12;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unreached {
     /// The instance.
-    pub(super) to: Key,
+    pub(super) to: AttachmentId,
     /// Host of the instance.
     pub(super) node: NodeName,
     /// Workloads whose calls fail.
@@ -84,17 +84,17 @@ impl Unreached {
 
 /// The instances that the sidecars' calls do not reach; what is not there any more is left out.
 pub(super) fn unreached<'a>(
-    troubles: &[(Key, EndpointTrouble)],
+    troubles: &[(AttachmentId, EndpointTrouble)],
     networks: impl Iterator<Item = &'a NetworkSnapshot>,
 ) -> Vec<Unreached> {
-    let mut found: BTreeMap<Key, Unreached> = BTreeMap::new();
+    let mut found: BTreeMap<AttachmentId, Unreached> = BTreeMap::new();
     for snapshot in networks {
         let own = troubles.iter().filter(|(from, _)| from.network == snapshot.network.name);
         for (from, trouble) in own {
             let is_there = |known: &&Workload| trouble.address == known.address.to_ipv4();
             let Some(to) = snapshot.workloads.iter().find(is_there) else { continue };
-            let entry = found.entry(Key::of(to)).or_insert_with(|| Unreached {
-                to: Key::of(to),
+            let entry = found.entry(AttachmentId::of(to)).or_insert_with(|| Unreached {
+                to: AttachmentId::of(to),
                 node: to.node.clone(),
                 from: BTreeSet::new(),
                 reason: trouble.reason.clone(),
@@ -147,8 +147,8 @@ mod tests {
         }
     }
 
-    fn key(workload: &str) -> Key {
-        Key { network: "shop".parse().unwrap(), workload: workload.parse().unwrap() }
+    fn id(workload: &str) -> AttachmentId {
+        AttachmentId { network: "shop".parse().unwrap(), workload: workload.parse().unwrap() }
     }
 
     #[test]
@@ -158,9 +158,9 @@ mod tests {
         api.node = "host-3".parse().unwrap();
         shop.workloads = vec![api];
         let troubles = [
-            (key("web-1"), trouble("10.42.1.3", 2, 9)),
-            (key("web-2"), trouble("10.42.1.3", 1, 4)),
-            (key("web-1"), trouble("10.42.9.9", 5, 5)),
+            (id("web-1"), trouble("10.42.1.3", 2, 9)),
+            (id("web-2"), trouble("10.42.1.3", 1, 4)),
+            (id("web-1"), trouble("10.42.9.9", 5, 5)),
         ];
         let found = unreached(&troubles, std::iter::once(&shop));
         assert_eq!(found.len(), 1, "an address that nobody has any more is nobody's trouble: {found:?}");
@@ -196,7 +196,7 @@ mod tests {
             ("refused", "start further instances"),
         ] {
             let trouble = EndpointTrouble { reason: reason.to_owned(), ..trouble("10.42.1.3", 2, 9) };
-            let found = unreached(&[(key("web-1"), trouble)], std::iter::once(&shop));
+            let found = unreached(&[(id("web-1"), trouble)], std::iter::once(&shop));
             let said = sentences(&found, &"host-1".parse().unwrap());
             assert!(said[0].contains(advice), "{reason}: {said:?}");
         }

@@ -9,8 +9,8 @@ use sealane_proto::wire::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::key::{KeyError, NewKey, Validity};
-use super::{CertError, Certs, words};
+use crate::certs::key::{KeyError, NewKey, Validity};
+use crate::certs::{CertError, Certs, words};
 use crate::disk::{Folder, NodeIdentity};
 use crate::node;
 

@@ -10,7 +10,7 @@ use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
 use sealane_keep::{Keep, KeepError};
 
-use crate::readable;
+use crate::async_fd;
 
 /// Pause before a keep that cannot be started is tried again, at first: one that is being killed may still have taken
 /// the connection.
@@ -22,7 +22,7 @@ const TRIES: u32 = 10;
 
 /// The descriptors by key.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Keeper {
     run_dir: PathBuf,
     binary: PathBuf,
     inner: Mutex<Inner>,
@@ -34,7 +34,7 @@ struct Inner {
     fds: BTreeMap<String, Vec<OwnedFd>>,
 }
 
-impl Held {
+impl Keeper {
     /// Finds or starts the keep of `run_dir` and takes up what it holds.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Held {
     /// Returns when the keep has closed its end.
     async fn death(&self) {
         let socket = self.lock().keep.as_fd().try_clone_to_owned();
-        let Ok(socket) = socket.and_then(readable::socket) else {
+        let Ok(socket) = socket.and_then(async_fd::socket) else {
             return tokio::time::sleep(RETRY).await;
         };
         loop {

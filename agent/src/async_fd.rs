@@ -9,8 +9,6 @@ use sealane_sys::Process;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::netlink::PacketListener;
-
 /// Readable when the process has ended.
 ///
 /// # Errors
@@ -27,15 +25,6 @@ pub(crate) fn process(process: Process) -> io::Result<AsyncFd<Process>> {
 pub(crate) fn priority(file: File) -> io::Result<AsyncFd<File>> {
     // SAFETY: a `File` is open until it is dropped, and has always the same descriptor.
     unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) }.map_err(Into::into)
-}
-
-/// Readable when a frame waits.
-///
-/// # Errors
-/// When the runtime cannot watch it.
-pub(crate) fn packets(listener: PacketListener) -> io::Result<AsyncFd<PacketListener>> {
-    // SAFETY: a `PacketListener` owns its socket and answers with the same one until it is dropped.
-    unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }.map_err(Into::into)
 }
 
 /// Readable when there is something to read, the end included.

@@ -1,0 +1,59 @@
+//! This host's kernel as the agent's parts reach it: networks, namespaces, and descriptors that outlive the agent.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sealane_proto::types::NetworkName;
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+use tokio::net::TcpSocket;
+
+use crate::keeper::Keeper;
+use crate::overlay::Overlay;
+
+/// Handle of this host's kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    /// The agent's run directory.
+    pub(crate) run_dir: PathBuf,
+    /// The thread that enters namespaces.
+    pub(crate) hopper: Arc<Hopper>,
+    /// The networks.
+    pub(crate) overlay: Arc<Overlay>,
+    /// Descriptors that outlive the agent.
+    pub(crate) keeper: Arc<Keeper>,
+}
+
+impl Kernel {
+    /// Returns the descriptors that are kept under `key`, or new ones made in `netns` and kept from now on.
+    ///
+    /// # Errors
+    /// When they cannot be made, or no descriptors are left.
+    pub(crate) fn kept(
+        &self,
+        netns: &NetNs,
+        key: &str,
+        make: impl FnOnce() -> io::Result<Vec<OwnedFd>> + Send + 'static,
+    ) -> io::Result<Vec<OwnedFd>> {
+        if let Some(found) = self.keeper.copies(key) {
+            return Ok(found);
+        }
+        let made = self.hopper.run(netns, make)??;
+        self.keeper.put(key, made).map_err(io::Error::other)?;
+        self.keeper.copies(key).ok_or_else(|| io::Error::other("too many open files"))
+    }
+
+    /// Makes sockets that call from a network's own address.
+    pub(crate) fn caller(
+        &self,
+        network: &NetworkName,
+    ) -> impl Fn() -> io::Result<TcpSocket> + Send + Sync + use<> {
+        let (overlay, hopper, network) = (self.overlay.clone(), self.hopper.clone(), network.clone());
+        move || {
+            let netns = overlay.network_netns(&network).map_err(io::Error::other)?;
+            hopper.run(&netns, TcpSocket::new_v4)?
+        }
+    }
+}

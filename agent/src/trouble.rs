@@ -1,0 +1,116 @@
+//! Problems of this host's workloads, in words, for as long as they last.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::attachment::AttachmentId;
+
+/// Kind of a workload's problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// This agent cannot take it up from the one before.
+    TakingUp,
+    /// The sidecar is not heard of.
+    Sidecar,
+    /// The workload is paused.
+    Paused,
+    /// The container's health check fails.
+    Unhealthy,
+    /// The container has started again and is not attached.
+    Container,
+    /// The TAP device of a virtual machine does not stand.
+    Tap,
+    /// A virtual machine has another Ethernet address than it was given.
+    Stranger,
+}
+
+impl Trouble {
+    fn sentence(self, id: &AttachmentId, why: &str) -> String {
+        match self {
+            Self::TakingUp => format!(
+                "workload {id} runs, but this agent has not taken it up from the one before, tried again all the \
+                 time: {why}"
+            ),
+            Self::Paused => format!("workload {id} gets no calls while it is paused: {why}"),
+            Self::Unhealthy => format!(
+                "workload {id} gets no calls: {why}; `docker inspect` on its host shows what the check said"
+            ),
+            Self::Container => format!(
+                "the container of workload {id} has started again and is not attached yet, tried again all the time: {why}"
+            ),
+            Self::Tap => format!(
+                "workload {id} is cut off, its TAP device does not stand, tried again all the time: {why}"
+            ),
+            Self::Stranger => format!("workload {id} has no address: {why}"),
+            Self::Sidecar => format!("workload {id} gets no calls, its sidecar does not work: {why}"),
+        }
+    }
+}
+
+/// The troubles that there are.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    known: Mutex<BTreeMap<(AttachmentId, Trouble), String>>,
+}
+
+impl Troubles {
+    /// The workload is in this trouble, or in no such any more. What is new is logged.
+    pub(crate) fn set(&self, id: &AttachmentId, trouble: Trouble, why: Option<String>) {
+        let place = (id.clone(), trouble);
+        match why {
+            None => {
+                if self.lock().remove(&place).is_some() {
+                    tracing::info!(workload = %id, ?trouble, "a workload is out of its trouble");
+                }
+            }
+            Some(why) => {
+                if self.lock().insert(place, why.clone()).as_ref() != Some(&why) {
+                    tracing::error!("{}", trouble.sentence(id, &why));
+                }
+            }
+        }
+    }
+
+    /// The workload is gone.
+    pub(crate) fn forget(&self, id: &AttachmentId) {
+        self.lock().retain(|(troubled, _), _| troubled != id);
+    }
+
+    /// All of them, a sentence each.
+    #[must_use]
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        self.lock().iter().map(|((id, trouble), why)| trouble.sentence(id, why)).collect()
+    }
+
+    /// Describes the problem of one workload.
+    #[must_use]
+    pub(crate) fn of(&self, id: &AttachmentId) -> Option<String> {
+        let known = self.lock();
+        let mut own = known.iter().filter(|((troubled, _), _)| troubled == id);
+        own.next().map(|((id, trouble), why)| trouble.sentence(id, why))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(AttachmentId, Trouble), String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_said_as_long_as_it_lasts_and_goes_with_its_workload() {
+        let id =
+            |name: &str| AttachmentId { network: "shop".parse().unwrap(), workload: name.parse().unwrap() };
+        let troubles = Troubles::default();
+        troubles.set(&id("a"), Trouble::TakingUp, Some("no space".to_owned()));
+        troubles.set(&id("b"), Trouble::Sidecar, Some("it does not start".to_owned()));
+        assert_eq!(troubles.sentences().len(), 2);
+        assert!(troubles.of(&id("a")).unwrap().ends_with("no space"));
+        troubles.set(&id("a"), Trouble::TakingUp, None);
+        assert_eq!(troubles.of(&id("a")), None);
+        troubles.forget(&id("b"));
+        assert!(troubles.sentences().is_empty());
+    }
+}
