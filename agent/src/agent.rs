@@ -35,8 +35,8 @@ use crate::engine::{self, Engine};
 use crate::error::StartError;
 use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::keeper::Keeper;
-use crate::kernel::Kernel;
-use crate::node::{Known, NodeError};
+use crate::kernel::KernelHandle;
+use crate::node::{NodeError, RestoredNode};
 use crate::overlay::{Overlay, OverlayConfig, check_here, preflight};
 use crate::registrar::{ReadDocuments, Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
@@ -45,7 +45,7 @@ use crate::sidecar::{self, Registry, Sidecars, ToldMetrics};
 use crate::tap::{self, Machines, TapMetrics};
 use crate::trouble::Troubles;
 use crate::workload::{self, Containers, Disks, WorkloadContext, Workloads, follow_containers};
-use crate::{gateway, health, layout, metrics, node, orphans, outside};
+use crate::{gateway, health, layout, metrics, node, outside, stale_state};
 
 /// Settings of an agent.
 #[derive(Clone, Debug)]
@@ -133,15 +133,15 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     // What joining makes outlives a start that fails for another reason: that is found out before.
     let metrics = metrics::bind((Ipv4Addr::LOCALHOST, config.metrics_port).into()).await?;
     let folder = Folder::open(config.data_dir.join(layout::NODE))?.on(&disks.data);
-    let Known { identity, moved } = identity(&folder, &config, &hopper, &provider).await?;
+    let RestoredNode { identity, moved } = identity(&folder, &config, &hopper, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
     let renewed = RenewedNode { identity, folder, moved, published };
-    let ground = Ground::lay(config, hopper, &renewed.identity, disks).await?;
-    ground.build(renewed, (identities, metrics), provider)
+    let foundation = Foundation::lay(config, hopper, &renewed.identity, disks).await?;
+    foundation.build(renewed, (identities, metrics), provider)
 }
 
 /// Parts that stand before anything moves.
-struct Ground {
+struct Foundation {
     config: Config,
     context: Arc<WorkloadContext>,
     registry: prometheus::Registry,
@@ -175,7 +175,7 @@ fn host_resolvers() -> ForwardConfig {
     ForwardConfig::new(PathBuf::from("/etc/resolv.conf"))
 }
 
-impl Ground {
+impl Foundation {
     /// Recalls what was on disk, finds the keep, and starts the host.
     async fn lay(
         config: Config,
@@ -210,7 +210,7 @@ impl Ground {
         let context = Arc::new(WorkloadContext {
             node: identity.node.name.clone(),
             boot,
-            kernel: Kernel { run_dir: config.run_dir.clone(), hopper, overlay, keeper },
+            kernel: KernelHandle { run_dir: config.run_dir.clone(), hopper, overlay, keeper },
             service_metrics: ServiceMetrics::register(&registry)?,
             names: names(&registry)?,
             identities: Arc::new(certs_of(folders.identities, identity, &stored)),
@@ -448,8 +448,8 @@ async fn identity(
     config: &Config,
     hopper: &Hopper,
     provider: &Arc<CryptoProvider>,
-) -> Result<Known, StartError> {
-    let wanted = node::Wanted {
+) -> Result<RestoredNode, StartError> {
+    let wanted = node::NodeOptions {
         control: config.control.clone(),
         token: config.token.clone(),
         name: config.name.clone(),
@@ -463,7 +463,7 @@ async fn identity(
     let identity = node::join_mesh(folder, &wanted, VERSION, provider).await?;
     tracing::info!(node = %identity.node.name, underlay = %identity.node.underlay,
         trust_domain = %identity.trust_domain, "joined the mesh");
-    Ok(Known { identity, moved: false })
+    Ok(RestoredNode { identity, moved: false })
 }
 
 /// Recalls the state on disk, and ends everything in the kernel that is not on disk.
@@ -515,7 +515,7 @@ async fn recall(
     sidecar::stop_unknown(run_dir, |name| known.iter().any(|known| known == name))?;
     sidecar::stop_unrecorded(run_dir, |name| known.iter().any(|known| known == name))?;
     let carried: Vec<NetworkName> = mesh.networks();
-    orphans::remove(overlay, run_dir, &carried, &known).await?;
+    stale_state::remove(overlay, run_dir, &carried, &known).await?;
     Ok((mesh, stored))
 }
 

@@ -14,12 +14,12 @@ mod target;
 mod wire;
 
 pub(crate) use attached::{Attached, Seated};
-pub(crate) use condition::{Condition, Said};
-pub(crate) use failure::{Failure, Kind};
+pub(crate) use condition::{ContainerCondition, RuntimeReport};
+pub(crate) use failure::{FailureKind, RequestFailure};
 pub(crate) use hold::{Hold, HoldError};
 pub use id::Attachment;
 pub(crate) use id::AttachmentId;
 pub(crate) use progress::{Event, Progress};
 pub(crate) use reservation::{Claim, Reservation};
-pub(crate) use spec::{AttachSpec, AttachmentSpec, Field, NetworkSeat, SpecError, Wanted, label};
-pub(crate) use target::{Netns, Target};
+pub(crate) use spec::{AttachRequest, AttachSpec, AttachmentSpec, Field, NetworkSeat, SpecError, label};
+pub(crate) use target::{Netns, NetnsTarget};

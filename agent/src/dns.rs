@@ -1,7 +1,7 @@
 //! DNS for workloads: each asks a socket of its own namespace, and the agent answers.
 //!
 //! A question walks from [`server`](serve) (sockets, no decisions) through [`answer()`] (messages, pure) into a
-//! [`View`] of immutable [`Zone`]s (names, pure); what is not ours goes to the [`Forwarder`]. The sockets are made
+//! [`NameView`] of immutable [`Zone`]s (names, pure); what is not ours goes to the [`Forwarder`]. The sockets are made
 //! by the caller in the right namespace and outlive the agent in keep: what is asked meanwhile waits in their
 //! queues and is answered late rather than refused.
 
@@ -29,5 +29,5 @@ pub use server::{DnsServer, serve};
 pub(crate) use service::NameService;
 pub use shares::Askers;
 pub use sockets::{DnsSockets, PORT};
-pub use view::View;
+pub use view::NameView;
 pub use zone::Zone;

@@ -3,7 +3,7 @@
 //! Each network whose egress is allowed has a veth pair from its namespace to the host's (`link`; made by the
 //! overlay). For all of them together the host forwards IPv4, has one nft table, and, where its firewall would drop
 //! what is forwarded, rules in that (`firewall`). Everything is level-triggered, and taken back when the last link
-//! is gone. Main type: `Host`.
+//! is gone. Main type: `HostEgress`.
 
 mod firewall;
 mod forwarding;
@@ -47,7 +47,7 @@ pub enum EgressError {
 
 /// Settings that were not as they should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mended {
+pub(crate) struct EgressMended {
     /// The setting.
     pub(crate) settings: u64,
     /// The nft table.
@@ -67,7 +67,7 @@ pub(crate) struct Tunnels {
 
 /// Settings that the host needs while it carries a network whose egress is allowed.
 #[derive(Debug, Default)]
-pub(crate) struct Host {
+pub(crate) struct HostEgress {
     wanted: bool,
     /// True once this process has taken back everything that it or one before it left.
     released: bool,
@@ -77,7 +77,7 @@ pub(crate) struct Host {
     before: Option<String>,
 }
 
-impl Host {
+impl HostEgress {
     /// Returns true if everything stood when it was last looked at.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
@@ -102,8 +102,8 @@ impl Host {
         tunnels: Tunnels,
         run_dir: &Path,
         thorough: bool,
-    ) -> (Mended, Result<(), EgressError>) {
-        let mut mended = Mended::default();
+    ) -> (EgressMended, Result<(), EgressError>) {
+        let mut mended = EgressMended::default();
         let generation = nft::generation(hopper, host);
         let changed = generation.as_ref().ok() != self.rules.as_ref().map(|known| &known.generation);
         let rules = generation.map_err(EgressError::from).and_then(|generation| {
@@ -247,5 +247,5 @@ pub fn clean(run_dir: &Path) -> Result<Vec<String>, EgressError> {
             socket.request(LinkRequest::of(ours.index).remove(), || format!("remove {}", ours.name))?;
         }
     }
-    Host::default().release(&hopper, &host, run_dir)
+    HostEgress::default().release(&hopper, &host, run_dir)
 }

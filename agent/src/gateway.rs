@@ -11,10 +11,10 @@ use sealane_base::task::{self, Task};
 use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
-use crate::dns::{Askers, DnsSockets, NameService, View};
-use crate::host::{Effective, HostHandle};
+use crate::dns::{Askers, DnsSockets, NameService, NameView};
+use crate::host::{HostHandle, HostNetwork};
 use crate::keeper::Keeper;
-use crate::kernel::Kernel;
+use crate::kernel::KernelHandle;
 use crate::overlay::Overlay;
 
 /// Interval at which the name of a network's namespace is looked after.
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves every network that this host carries, as they come and go.
-pub(crate) async fn run(host: HostHandle, kernel: Kernel, names: NameService) {
+pub(crate) async fn run(host: HostHandle, kernel: KernelHandle, names: NameService) {
     let mut networks = host.views.networks.clone();
     let mut serving: BTreeMap<NetworkName, Task> = BTreeMap::new();
     loop {
@@ -38,11 +38,11 @@ pub(crate) async fn run(host: HostHandle, kernel: Kernel, names: NameService) {
             }
             names.metrics.remove(&name);
         }
-        for (name, effective) in current {
+        for (name, host_network) in current {
             let (kernel, names) = (kernel.clone(), names.clone());
             serving
                 .entry(name.clone())
-                .or_insert_with(|| task::spawn("gateway-dns", serve(kernel, names, name, effective)));
+                .or_insert_with(|| task::spawn("gateway-dns", serve(kernel, names, name, host_network)));
         }
         if networks.changed().await.is_err() {
             return;
@@ -68,7 +68,7 @@ pub(crate) fn recognise(networks: &[NetworkName], keeper: &Keeper, overlay: &Ove
 }
 
 /// Has keep hold the network's namespace for the next agent, and binds it again whenever its name is removed.
-async fn hold(kernel: &Kernel, network: &NetworkName) {
+async fn hold(kernel: &KernelHandle, network: &NetworkName) {
     let mut look = tokio::time::interval(LOOK);
     let mut held = false;
     loop {
@@ -90,24 +90,24 @@ async fn hold(kernel: &Kernel, network: &NetworkName) {
 }
 
 async fn serve(
-    kernel: Kernel,
+    kernel: KernelHandle,
     names: NameService,
     network: NetworkName,
-    mut effective: watch::Receiver<Arc<Effective>>,
+    mut host_network: watch::Receiver<Arc<HostNetwork>>,
 ) {
-    let gateway = effective.borrow().snapshot.network.subnet.gateway().to_ipv4();
+    let gateway = host_network.borrow().snapshot.network.subnet.gateway().to_ipv4();
     let sockets = loop {
         match sockets(&kernel, &network, gateway) {
             Ok(sockets) => break sockets,
             // What cannot be set up has no gateway yet.
-            Err(_) if effective.borrow().hindrance.is_some() => {}
+            Err(_) if host_network.borrow().hindrance.is_some() => {}
             Err(error) => {
                 tracing::error!(%error, %network, "cannot serve DNS at the gateway address, trying again")
             }
         }
         tokio::time::sleep(RETRY).await;
     };
-    let view = Arc::new(ArcSwap::from_pointee(view(&effective.borrow_and_update())));
+    let view = Arc::new(ArcSwap::from_pointee(view(&host_network.borrow_and_update())));
     let _server = match names.serve(&network, sockets, view.clone(), (Askers::Many, None)) {
         Ok(server) => server,
         Err(error) => {
@@ -116,8 +116,8 @@ async fn serve(
         }
     };
     let follow = async {
-        while effective.changed().await.is_ok() {
-            view.store(Arc::new(self::view(&effective.borrow_and_update())));
+        while host_network.changed().await.is_ok() {
+            view.store(Arc::new(self::view(&host_network.borrow_and_update())));
         }
     };
     tokio::select! {
@@ -127,11 +127,11 @@ async fn serve(
 }
 
 /// Builds the view of askers at the gateway, who may have no sidecar: services answer with their instances.
-fn view(effective: &Effective) -> View {
-    View { zones: vec![effective.zone.clone()], own: Vec::new(), balanced: false }
+fn view(host_network: &HostNetwork) -> NameView {
+    NameView { zones: vec![host_network.zone.clone()], own: Vec::new(), balanced: false }
 }
 
-fn sockets(kernel: &Kernel, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {
+fn sockets(kernel: &KernelHandle, network: &NetworkName, gateway: Ipv4Addr) -> io::Result<DnsSockets> {
     let key = key(network);
     let kept = match kernel.keeper.copies(&key) {
         Some(kept) => kept,

@@ -19,4 +19,4 @@ mod watch;
 pub(crate) use dial::{dial, silence};
 pub(crate) use idle::reason;
 pub use listening::{Listening, check_kernel};
-pub use watch::{Target, watch};
+pub use watch::{ProbeTarget, watch};

@@ -1,17 +1,17 @@
 //! State of this host: the networks as control last said, its own workloads as they are now.
 //!
 //! One task owns it all ([`actor`]); decisions are pure ([`mesh`]). What a network means for this host is an
-//! [`Effective`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
+//! [`HostNetwork`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
 
 mod actor;
-mod again;
+mod carry_retry;
 mod error;
 mod handle;
+mod idle_memory;
 mod mesh;
 mod outside;
 mod records;
 mod reserve;
-mod rest;
 mod steps;
 mod trouble;
 
@@ -35,12 +35,12 @@ pub(crate) use actor::{HostParts, start};
 pub(crate) use error::RequestError;
 pub(crate) use handle::HostHandle;
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
-pub(crate) use outside::{Looked, Outside};
+pub(crate) use outside::{Outside, OutsideCheck};
 use steps::Steps;
 
 /// One network as this host programs it: control's snapshot with local workloads overlaid.
 #[derive(Debug)]
-pub(crate) struct Effective {
+pub(crate) struct HostNetwork {
     /// Grows with every one that this agent process publishes for the network.
     pub(crate) sequence: u64,
     /// The sequence of the first one that said the same: whoever works by that works by this.
@@ -59,7 +59,7 @@ pub(crate) struct Effective {
     pub(crate) hindrance: Option<String>,
 }
 
-impl Effective {
+impl HostNetwork {
     /// Derives names and rules from the snapshot; shares everything that it has in common with the one before.
     pub(crate) fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
         let told = Told::from(snapshot.clone());
@@ -160,7 +160,7 @@ pub(crate) struct HostViews {
     /// all there.
     pub(crate) begun: watch::Receiver<bool>,
     /// The networks that this host carries, also those that it cannot set up now.
-    pub(crate) networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
+    pub(crate) networks: watch::Receiver<BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>>,
     /// The link.
     pub(crate) link: watch::Receiver<LinkState>,
     /// For calls to control.
@@ -172,7 +172,7 @@ pub(crate) struct HostViews {
     /// The addresses that are kept for somebody without a workload that has them.
     pub(crate) reservations: watch::Receiver<Vec<Reservation>>,
     /// The instances outside every network.
-    pub(crate) outside: watch::Receiver<Vec<Looked>>,
+    pub(crate) outside: watch::Receiver<Vec<OutsideCheck>>,
     /// Problems of this host, a sentence each.
     pub(crate) complaints: watch::Receiver<Vec<String>>,
 }

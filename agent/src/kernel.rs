@@ -15,7 +15,7 @@ use crate::overlay::Overlay;
 
 /// Handle of this host's kernel.
 #[derive(Clone, Debug)]
-pub(crate) struct Kernel {
+pub(crate) struct KernelHandle {
     /// The agent's run directory.
     pub(crate) run_dir: PathBuf,
     /// The thread that enters namespaces.
@@ -26,7 +26,7 @@ pub(crate) struct Kernel {
     pub(crate) keeper: Arc<Keeper>,
 }
 
-impl Kernel {
+impl KernelHandle {
     /// Returns the descriptors that are kept under `key`, or new ones made in `netns` and kept from now on.
     ///
     /// # Errors

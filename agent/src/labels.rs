@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sealane_proto::types::{Mtls, ServiceName, ServicePort, Transport, Weight};
 
-use crate::attachment::Wanted;
+use crate::attachment::AttachRequest;
 
 /// The beginning of all of ours.
 pub const PREFIX: &str = "sealane.";
@@ -13,7 +13,7 @@ const KNOWN: [&str; 5] = ["service", "port", "sidecar", "weight", "mtls"];
 
 /// Instance that labels ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct LabelledInstance {
     /// The service that the container is an instance of.
     pub service: Option<ServiceName>,
     /// The ports that it offers.
@@ -28,7 +28,7 @@ pub struct Asked {
 ///
 /// # Errors
 /// A sentence that names the label and what is wrong with it.
-pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<Asked, String> {
+pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<LabelledInstance, String> {
     let wrong = |label: &str, why: &dyn std::fmt::Display| format!("{kind} {PREFIX}{label}: {why}");
     let ours = labels.keys().filter_map(|key| key.strip_prefix(PREFIX));
     if let Some(unknown) = ours.clone().find(|key| !KNOWN.contains(key)) {
@@ -63,7 +63,7 @@ pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<Asked, Stri
     }
     let weight =
         value("weight").map(|weight| weight.parse()).transpose().map_err(|error| wrong("weight", &error))?;
-    Ok(Asked { service, ports, sidecar, weight: weight.unwrap_or_default() })
+    Ok(LabelledInstance { service, ports, sidecar, weight: weight.unwrap_or_default() })
 }
 
 fn value<'a>(labels: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
@@ -82,11 +82,11 @@ pub(crate) fn require(ports: &mut [ServicePort], mtls: Option<Mtls>) {
     }
 }
 
-impl Asked {
+impl LabelledInstance {
     /// Adds what the labels ask for to what is wanted.
-    pub(crate) fn ask(self, plain: Wanted) -> Wanted {
+    pub(crate) fn ask(self, plain: AttachRequest) -> AttachRequest {
         let Self { service, ports, sidecar, weight } = self;
-        Wanted { service, ports, sidecar, weight, ..plain }
+        AttachRequest { service, ports, sidecar, weight, ..plain }
     }
 }
 

@@ -27,7 +27,6 @@ mod metrics;
 pub mod netlink;
 pub mod nft;
 mod node;
-mod orphans;
 mod outside;
 pub mod overlay;
 mod registrar;
@@ -35,6 +34,7 @@ mod renewal;
 pub mod seat;
 pub mod services;
 mod sidecar;
+mod stale_state;
 pub mod tap;
 #[cfg(test)]
 mod testing;

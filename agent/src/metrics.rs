@@ -157,8 +157,8 @@ fn writable(disks: &Disks) -> Family {
 
 fn workloads(views: &HostViews, node: &NodeName) -> Family {
     let networks = views.networks.borrow();
-    let series = networks.iter().map(|(name, effective)| {
-        let own = effective.borrow().snapshot.workloads.iter().filter(|known| known.node == *node).count();
+    let series = networks.iter().map(|(name, host_network)| {
+        let own = host_network.borrow().snapshot.workloads.iter().filter(|known| known.node == *node).count();
         Series { labels: vec![("network".to_owned(), name.to_string())], reading: Reading::Value(own as f64) }
     });
     Family::gauge("sealane_workloads", "Workloads of this host.", series.collect())
@@ -167,15 +167,15 @@ fn workloads(views: &HostViews, node: &NodeName) -> Family {
 /// The services of the networks that this host carries, as it knows them.
 fn services(views: &HostViews) -> [Family; 2] {
     let networks = views.networks.borrow();
-    let known = networks.values().map(|effective| effective.borrow().snapshot.clone());
+    let known = networks.values().map(|host_network| host_network.borrow().snapshot.clone());
     let all = known.flat_map(|snapshot| ServiceView::all(&snapshot, |one| one.ready).collect::<Vec<_>>());
     census::services("sealane", all)
 }
 
 fn service_ports(views: &HostViews) -> Family {
     let networks = views.networks.borrow();
-    let series = networks.iter().map(|(name, effective)| {
-        let ports = effective.borrow().services.of(false).len();
+    let series = networks.iter().map(|(name, host_network)| {
+        let ports = host_network.borrow().services.of(false).len();
         let labels = vec![("network".to_owned(), name.to_string())];
         Series { labels, reading: Reading::Value(ports as f64) }
     });

@@ -30,6 +30,6 @@ pub use neighbour::{
 pub use notices::{Notices, Subject};
 pub(crate) use packet::checksum;
 pub use packet::{PacketListener, PacketSocket};
-pub use route::{Route, Way};
-pub use socket::{Request, Socket};
+pub use route::{ResolvedRoute, Route};
+pub use socket::{NetlinkRequest, Socket};
 pub use sysctl::{Sysctl, SysctlError};

@@ -31,8 +31,8 @@ pub use border::HOST_LINK;
 pub(crate) use border::{MeshPorts, NETWORK_LINK, Surroundings};
 pub(crate) use guard::{Sender, Tunnel};
 pub(crate) use network::{
-    Known, KnownHost, Senders, Told, Wanted, counted, ensure_host_rules, ensure_network_rules, generation,
-    remove_host_rules, ruleset,
+    KnownHost, NetworkRules, RulesCache, Senders, Told, counted, ensure_host_rules, ensure_network_rules,
+    generation, remove_host_rules, ruleset,
 };
 pub use program::NftError;
 use program::{list, list_table, run, tables};

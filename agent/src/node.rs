@@ -27,7 +27,7 @@ const LOOKUP: Duration = Duration::from_secs(1);
 
 /// Facts about this host on the command line.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct NodeOptions {
     /// Addresses of control.
     pub(crate) control: Vec<ControlAddr>,
     /// The join token, needed once.
@@ -91,7 +91,7 @@ pub enum NodeError {
 
 /// This host as it is known to itself.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct RestoredNode {
     /// The identity, at the address that is wanted.
     pub(crate) identity: NodeIdentity,
     /// True if it is stored at another address, and stays so until control has taken this one.
@@ -104,9 +104,9 @@ pub(crate) struct Known {
 /// When it cannot be read or does not fit what is wanted; `check` says that an address is not this host's.
 pub(crate) fn load(
     folder: &Folder,
-    wanted: &Wanted,
+    wanted: &NodeOptions,
     check: impl Fn(UnderlayAddr) -> Result<(), UnderlayError>,
-) -> Result<Option<Known>, NodeError> {
+) -> Result<Option<RestoredNode>, NodeError> {
     let Some(bytes) = folder.read(FILE)? else {
         return Ok(None);
     };
@@ -122,7 +122,7 @@ pub(crate) fn load(
         tracing::info!(before = %node.underlay, now = %underlay, "this host has another underlay address");
         node.underlay = underlay;
     }
-    Ok(Some(Known { identity, moved: now.is_some() }))
+    Ok(Some(RestoredNode { identity, moved: now.is_some() }))
 }
 
 /// Joins the mesh; tries again for as long as control cannot be reached.
@@ -134,7 +134,7 @@ pub(crate) fn load(
 /// When control refuses or is not the one that the token pins.
 pub(crate) async fn join_mesh(
     folder: &Folder,
-    wanted: &Wanted,
+    wanted: &NodeOptions,
     version: &str,
     provider: &Arc<CryptoProvider>,
 ) -> Result<NodeIdentity, NodeError> {
@@ -200,7 +200,7 @@ pub(crate) fn tls_identity(identity: &NodeIdentity) -> Result<Arc<TlsIdentity>, 
     }))
 }
 
-async fn underlay(wanted: &Wanted, control: &ControlAddr) -> Result<IpAddr, NodeError> {
+async fn underlay(wanted: &NodeOptions, control: &ControlAddr) -> Result<IpAddr, NodeError> {
     if let Some(address) = wanted.underlay {
         return Ok(address);
     }
@@ -257,7 +257,7 @@ mod tests {
             _ => Err(UnderlayError::NotHere(address)),
         };
         let start = |name: Option<&str>, underlay: Option<&str>| {
-            let wanted = Wanted {
+            let wanted = NodeOptions {
                 control: vec![],
                 token: None,
                 name: name.map(|name| name.parse().unwrap()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sealane_base::task::{self, Task};
 use tokio::sync::{mpsc, watch};
 
-use crate::host::{Looked, Outside};
+use crate::host::{Outside, OutsideCheck};
 use crate::overlay::Overlay;
 use crate::workload::Workloads;
 
@@ -29,7 +29,7 @@ pub(crate) async fn run(workloads: Arc<Workloads>) {
     let host = workloads.host().clone();
     let mut wanted = host.views.outside.clone();
     let (tell, mut told) = mpsc::channel(64);
-    let mut looking: BTreeMap<Outside, (Looked, Task)> = BTreeMap::new();
+    let mut looking: BTreeMap<Outside, (OutsideCheck, Task)> = BTreeMap::new();
     let mut down: BTreeMap<Outside, String> = BTreeMap::new();
     loop {
         let overlay = &workloads.kernel().overlay;
@@ -57,9 +57,9 @@ pub(crate) async fn run(workloads: Arc<Workloads>) {
 
 /// Looks at what is wanted and nothing else.
 fn follow(
-    wanted: &mut watch::Receiver<Vec<Looked>>,
-    looking: &mut BTreeMap<Outside, (Looked, Task)>,
-    look: impl Fn(Looked) -> Task,
+    wanted: &mut watch::Receiver<Vec<OutsideCheck>>,
+    looking: &mut BTreeMap<Outside, (OutsideCheck, Task)>,
+    look: impl Fn(OutsideCheck) -> Task,
 ) {
     let wanted = wanted.borrow_and_update();
     let first = &wanted[..wanted.len().min(MOST)];
@@ -85,7 +85,7 @@ fn take<T>(
     }
 }
 
-fn look(overlay: Arc<Overlay>, looked: Looked, tell: mpsc::Sender<Verdict>) -> Task {
+fn look(overlay: Arc<Overlay>, looked: OutsideCheck, tell: mpsc::Sender<Verdict>) -> Task {
     task::spawn("outside", async move {
         let interval = looked.check.as_ref().map_or(SELDOM, |check| check.interval.get());
         loop {
@@ -99,7 +99,7 @@ fn look(overlay: Arc<Overlay>, looked: Looked, tell: mpsc::Sender<Verdict>) -> T
 }
 
 /// Returns the reason for which it does not work, if it does not.
-async fn why_not(overlay: &Overlay, looked: &Looked) -> Option<String> {
+async fn why_not(overlay: &Overlay, looked: &OutsideCheck) -> Option<String> {
     let address = looked.outside.instance.address();
     if is_own(overlay, address).await {
         return Some(
@@ -118,11 +118,12 @@ async fn is_own(overlay: &Overlay, address: Ipv4Addr) -> bool {
 }
 
 /// Says for each service what does not work, and takes back what is well again.
-fn complain(workloads: &Workloads, wanted: &[Looked], down: &BTreeMap<Outside, String>) {
+fn complain(workloads: &Workloads, wanted: &[OutsideCheck], down: &BTreeMap<Outside, String>) {
     let mut sentences: BTreeMap<String, String> = BTreeMap::new();
     for (outside, why) in down {
         let Outside { network, service, instance } = outside;
-        let of = |known: &&Looked| known.outside.network == *network && known.outside.service == *service;
+        let of =
+            |known: &&OutsideCheck| known.outside.network == *network && known.outside.service == *service;
         let others = wanted.iter().filter(of).any(|known| !down.contains_key(&known.outside));
         let rest =
             if others { "calls of this host's workloads go to the others" } else { "calls are refused" };

@@ -7,7 +7,7 @@
 
 mod announce;
 mod applied;
-mod carried;
+mod cache;
 mod doubt;
 mod drift;
 mod egress;
@@ -44,15 +44,15 @@ use crate::attachment::Attachment;
 pub use applied::{Applied, Table};
 pub use error::OverlayError;
 pub use gate::remove_gate;
-pub use offer::Offer;
+pub use offer::InterfaceOffer;
 pub(crate) use underlay::check_here;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 
-use carried::Carried;
+use cache::NetworkCache;
 use doubt::Doubted;
 use gate::HostGate;
-use kernel::Kernel;
+use kernel::KernelAccess;
 use metrics::Metrics;
 use plan::{Base, Port};
 
@@ -81,8 +81,8 @@ pub enum Reason {
 /// The overlay networks of one host.
 #[derive(Debug)]
 pub struct Overlay {
-    kernel: Arc<Kernel>,
-    carried: Mutex<HashMap<NetworkName, Arc<Mutex<Carried>>>>,
+    kernel: Arc<KernelAccess>,
+    carried: Mutex<HashMap<NetworkName, Arc<Mutex<NetworkCache>>>>,
     metrics: Metrics,
     doubted: Doubted,
 }
@@ -112,7 +112,7 @@ impl Overlay {
         let metrics = Metrics::new(registry)?;
         let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
         Ok(Self {
-            kernel: Arc::new(Kernel {
+            kernel: Arc::new(KernelAccess {
                 config,
                 hopper,
                 host,
@@ -334,7 +334,7 @@ impl Overlay {
         self.kernel.networks_on_disk()
     }
 
-    fn carried(&self, network: &NetworkName) -> Arc<Mutex<Carried>> {
+    fn carried(&self, network: &NetworkName) -> Arc<Mutex<NetworkCache>> {
         lock(&self.carried).entry(network.clone()).or_default().clone()
     }
 }

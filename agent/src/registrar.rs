@@ -61,14 +61,14 @@ pub(crate) enum RegisterError {
 pub(crate) type Waits = Option<String>;
 
 #[derive(Debug)]
-enum Request {
+enum RegistrarCommand {
     Register(Box<ServiceDocument>, oneshot::Sender<Result<Waits, RegisterError>>),
     Dismiss(DocumentId, oneshot::Sender<Result<Waits, RegisterError>>),
 }
 
 /// For whoever registers a service.
 #[derive(Clone, Debug)]
-pub(crate) struct RegistrarHandle(mpsc::Sender<Request>);
+pub(crate) struct RegistrarHandle(mpsc::Sender<RegistrarCommand>);
 
 impl RegistrarHandle {
     /// Registers a service, in a file of its own.
@@ -76,7 +76,7 @@ impl RegistrarHandle {
     /// # Errors
     /// When control refuses it, or another file has it; nothing is changed then.
     pub(crate) async fn register(&self, document: ServiceDocument) -> Result<Waits, RegisterError> {
-        self.ask(|answer| Request::Register(Box::new(document), answer)).await
+        self.ask(|answer| RegistrarCommand::Register(Box::new(document), answer)).await
     }
 
     /// Ends what [`RegistrarHandle::register`] began.
@@ -84,12 +84,12 @@ impl RegistrarHandle {
     /// # Errors
     /// When it is not there, or in a file of somebody else's.
     pub(crate) async fn dismiss(&self, id: DocumentId) -> Result<Waits, RegisterError> {
-        self.ask(|answer| Request::Dismiss(id, answer)).await
+        self.ask(|answer| RegistrarCommand::Dismiss(id, answer)).await
     }
 
     async fn ask(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<Waits, RegisterError>>) -> Request,
+        request: impl FnOnce(oneshot::Sender<Result<Waits, RegisterError>>) -> RegistrarCommand,
     ) -> Result<Waits, RegisterError> {
         let (answer, wait) = oneshot::channel();
         self.0.send(request(answer)).await.map_err(|_| RegisterError::Ending)?;
@@ -102,7 +102,7 @@ impl RegistrarHandle {
 pub(crate) struct Registrar {
     files: Files,
     workloads: Arc<Workloads>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<RegistrarCommand>,
 }
 
 impl Registrar {
@@ -144,11 +144,11 @@ impl Registrar {
         }
     }
 
-    async fn handle(&mut self, request: Request) {
+    async fn handle(&mut self, request: RegistrarCommand) {
         // Who asked and left gets no answer; what it asked for stands.
         match request {
-            Request::Register(document, answer) => drop(answer.send(self.register(&document).await)),
-            Request::Dismiss(id, answer) => drop(answer.send(self.dismiss(&id).await)),
+            RegistrarCommand::Register(document, answer) => drop(answer.send(self.register(&document).await)),
+            RegistrarCommand::Dismiss(id, answer) => drop(answer.send(self.dismiss(&id).await)),
         }
     }
 

@@ -9,9 +9,9 @@ mod metrics;
 mod process;
 mod pulse;
 mod registry;
-mod strays;
 mod supervisor;
 mod telling;
+mod unrecorded;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub(crate) use metrics::ToldMetrics;
 pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
 pub(crate) use pulse::{BEAT, LOST, SILENT};
 pub(crate) use registry::Registry;
-pub use strays::sidecars_of;
-pub(crate) use strays::stop_unrecorded;
 pub(crate) use supervisor::{Command, Equipment, SidecarParts, Supervisor};
+pub use unrecorded::sidecars_of;
+pub(crate) use unrecorded::stop_unrecorded;
 
 /// Handle of this host's sidecars.
 #[derive(Clone, Debug)]

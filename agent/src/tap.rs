@@ -26,7 +26,7 @@ use crate::attachment::{Hold, Seated};
 use crate::seat::DeviceName;
 use crate::trouble::Troubles;
 pub(crate) use device::{TapError, exists, is_ours, room};
-use device::{Way, all, tear_down};
+use device::{TapWire, all, tear_down};
 pub(crate) use metrics::TapMetrics;
 use serve::Machine;
 
@@ -84,7 +84,7 @@ impl Machines {
         (seat, gateway_mac): (&Seated, MacAddr),
     ) -> Result<Tap, TapError> {
         let (host, room) = (NetNs::current()?, room.try_clone()?);
-        let way = Arc::new(Way { device, host, room, interface: seat.interface.clone() });
+        let way = Arc::new(TapWire { device, host, room, interface: seat.interface.clone() });
         let (hopper, laid) = (self.hopper.clone(), way.clone());
         let stands = task::blocking(move || laid.ensure(&hopper, None, true)).await??;
         let machine = Machine::new(self.clone(), id.clone(), way, seat, gateway_mac);

@@ -7,7 +7,7 @@ use crate::attachment::AttachmentId;
 
 /// Kind of a workload's problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Trouble {
+pub(crate) enum WorkloadTrouble {
     /// This agent cannot take it up from the one before.
     TakingUp,
     /// The sidecar is not heard of.
@@ -24,7 +24,7 @@ pub(crate) enum Trouble {
     Stranger,
 }
 
-impl Trouble {
+impl WorkloadTrouble {
     fn sentence(self, id: &AttachmentId, why: &str) -> String {
         match self {
             Self::TakingUp => format!(
@@ -50,12 +50,12 @@ impl Trouble {
 /// The troubles that there are.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
-    known: Mutex<BTreeMap<(AttachmentId, Trouble), String>>,
+    known: Mutex<BTreeMap<(AttachmentId, WorkloadTrouble), String>>,
 }
 
 impl Troubles {
     /// The workload is in this trouble, or in no such any more. What is new is logged.
-    pub(crate) fn set(&self, id: &AttachmentId, trouble: Trouble, why: Option<String>) {
+    pub(crate) fn set(&self, id: &AttachmentId, trouble: WorkloadTrouble, why: Option<String>) {
         let place = (id.clone(), trouble);
         match why {
             None => {
@@ -90,7 +90,7 @@ impl Troubles {
         own.next().map(|((id, trouble), why)| trouble.sentence(id, why))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(AttachmentId, Trouble), String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(AttachmentId, WorkloadTrouble), String>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,11 +104,11 @@ mod tests {
         let id =
             |name: &str| AttachmentId { network: "shop".parse().unwrap(), workload: name.parse().unwrap() };
         let troubles = Troubles::default();
-        troubles.set(&id("a"), Trouble::TakingUp, Some("no space".to_owned()));
-        troubles.set(&id("b"), Trouble::Sidecar, Some("it does not start".to_owned()));
+        troubles.set(&id("a"), WorkloadTrouble::TakingUp, Some("no space".to_owned()));
+        troubles.set(&id("b"), WorkloadTrouble::Sidecar, Some("it does not start".to_owned()));
         assert_eq!(troubles.sentences().len(), 2);
         assert!(troubles.of(&id("a")).unwrap().ends_with("no space"));
-        troubles.set(&id("a"), Trouble::TakingUp, None);
+        troubles.set(&id("a"), WorkloadTrouble::TakingUp, None);
         assert_eq!(troubles.of(&id("a")), None);
         troubles.forget(&id("b"));
         assert!(troubles.sentences().is_empty());

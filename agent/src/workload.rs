@@ -13,15 +13,15 @@ mod containers;
 mod early;
 mod error;
 mod freezer;
-mod ground;
 mod life;
 mod names;
+mod namespace;
 mod plumbing;
 mod pulse;
+mod readiness;
 mod reserve;
 mod roster;
 mod sandbox;
-mod standing;
 mod survey;
 mod target;
 
@@ -37,12 +37,14 @@ use sealane_sys::Process;
 use tokio::sync::mpsc;
 
 use crate::attachment::AttachmentId;
-use crate::attachment::{AttachSpec, Attached, Claim, Failure, Hold, Progress, Reservation, Target};
+use crate::attachment::{
+    AttachSpec, Attached, Claim, Hold, NetnsTarget, Progress, RequestFailure, Reservation,
+};
 use crate::certs::Certs;
 use crate::disk::{Folder, StoredWorkload};
 use crate::dns::NameService;
 use crate::host::HostHandle;
-use crate::kernel::Kernel;
+use crate::kernel::KernelHandle;
 use crate::services::ServiceMetrics;
 use crate::sidecar::Sidecars;
 use crate::tap::Machines;
@@ -52,12 +54,12 @@ use complaints::Complaints;
 use conditions::Conditions;
 pub(crate) use containers::{Containers, follow as follow_containers};
 use roster::Roster;
-use sandbox::Request;
+use sandbox::SandboxRequest;
 
 pub(crate) use anchor::is_there;
-pub(crate) use early::Questions;
+pub(crate) use early::EarlyQuestions;
 pub(crate) use error::AttachError;
-pub(crate) use roster::Holding;
+pub(crate) use roster::HeldWorkload;
 
 /// The disks under the agent's folders.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ pub(crate) struct WorkloadContext {
     /// The boot that the machine is in.
     pub(crate) boot: String,
     /// The kernel.
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: KernelHandle,
     /// Counters of service addresses.
     pub(crate) service_metrics: ServiceMetrics,
     /// Names.
@@ -146,7 +148,7 @@ impl Workloads {
 
     /// Handle of the kernel.
     #[must_use]
-    pub(crate) fn kernel(&self) -> &Kernel {
+    pub(crate) fn kernel(&self) -> &KernelHandle {
         &self.context.kernel
     }
 
@@ -181,7 +183,8 @@ impl Workloads {
         progress: Progress,
     ) -> Result<(), AttachError> {
         let pid = process.pid();
-        let request = Request { spec, anchor: Anchor::process(process)?, given: None, container: None };
+        let request =
+            SandboxRequest { spec, anchor: Anchor::process(process)?, given: None, container: None };
         let context = self.context.clone();
         self.own(async move {
             if again {
@@ -202,14 +205,17 @@ impl Workloads {
     pub(crate) fn attach(
         self: &Arc<Self>,
         spec: AttachSpec,
-        target: Target,
+        target: NetnsTarget,
         progress: Progress,
     ) -> Result<(), AttachError> {
         let (anchor, netns) = target::find(&self.context, &target)?;
         if target.container.is_some() {
             self.context.containers.expect();
         }
-        self.begin(Request { spec, anchor, given: Some(netns), container: target.container }, progress);
+        self.begin(
+            SandboxRequest { spec, anchor, given: Some(netns), container: target.container },
+            progress,
+        );
         Ok(())
     }
 
@@ -220,8 +226,8 @@ impl Workloads {
     pub(crate) async fn attach_whole(
         self: &Arc<Self>,
         spec: AttachSpec,
-        target: Target,
-    ) -> Result<(), Failure> {
+        target: NetnsTarget,
+    ) -> Result<(), RequestFailure> {
         let (progress, mut events) = Progress::channel(1);
         self.attach(spec, target, progress)?;
         // It is attached when the last word has come.
@@ -231,7 +237,7 @@ impl Workloads {
         Ok(())
     }
 
-    fn begin(self: &Arc<Self>, request: Request, progress: Progress) {
+    fn begin(self: &Arc<Self>, request: SandboxRequest, progress: Progress) {
         let context = self.context.clone();
         self.own(async move { sandbox::begin(context, request, progress).await });
     }
@@ -264,7 +270,11 @@ impl Workloads {
     ///
     /// # Errors
     /// When control does not know it, or refuses.
-    pub(crate) async fn carry(&self, name: &NetworkName, progress: &Progress) -> Result<Network, Failure> {
+    pub(crate) async fn carry(
+        &self,
+        name: &NetworkName,
+        progress: &Progress,
+    ) -> Result<Network, RequestFailure> {
         if let Some(carried) = self.carried_as(name) {
             return Ok(carried);
         }
@@ -279,7 +289,7 @@ impl Workloads {
     ///
     /// # Errors
     /// When they cannot be written down.
-    pub(crate) async fn name_anew(&self, hold: &Hold, aliases: Aliases) -> Result<(), Failure> {
+    pub(crate) async fn name_anew(&self, hold: &Hold, aliases: Aliases) -> Result<(), RequestFailure> {
         let Some(id) = self.context.roster.attachment_of(hold) else { return Ok(()) };
         let named = self.context.host.name_anew(id.clone(), aliases.clone()).await;
         self.context.roster.name_anew(&id, &aliases);
@@ -299,7 +309,11 @@ impl Workloads {
     ///
     /// # Errors
     /// When the address is taken, or control refuses.
-    pub(crate) async fn reserve(&self, claim: Claim, progress: &Progress) -> Result<Reservation, Failure> {
+    pub(crate) async fn reserve(
+        &self,
+        claim: Claim,
+        progress: &Progress,
+    ) -> Result<Reservation, RequestFailure> {
         Ok(reserve::reserve(&self.context, claim, progress).await?)
     }
 
@@ -307,7 +321,7 @@ impl Workloads {
     ///
     /// # Errors
     /// When that cannot be written down.
-    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Failure> {
+    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), RequestFailure> {
         let released = self.context.host.release(hold.clone()).await.ok_or(AttachError::Ending)?;
         Ok(released.map_err(AttachError::from)?)
     }
@@ -319,7 +333,7 @@ impl Workloads {
 
     /// Everything that somebody holds.
     #[must_use]
-    pub(crate) fn held(&self) -> Vec<Holding> {
+    pub(crate) fn held(&self) -> Vec<HeldWorkload> {
         self.context.roster.held()
     }
 

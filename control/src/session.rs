@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::drain::Draining;
-use sealane_base::seldom::Seldom;
+use sealane_base::rate_limit::RateLimit;
 use sealane_base::text::one_line;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
@@ -62,7 +62,7 @@ pub(crate) struct Context {
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) draining: Draining,
     /// Limit on log lines about refusals.
-    pub(crate) refusals: Arc<Seldom>,
+    pub(crate) refusals: Arc<RateLimit>,
 }
 
 /// Channel for messages to the agent; the stream ends when this is dropped.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream;
 use sealane_base::drain::{Drain, Draining};
+use sealane_base::rate_limit::RateLimit;
 use sealane_base::ready::{Part, Readiness};
-use sealane_base::seldom::Seldom;
 use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
 use sealane_proto::types::Generation;
@@ -117,7 +117,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         metrics: metrics.clone(),
         roots: vec![authority.root().to_vec()],
         draining: drain.handle(),
-        refusals: Arc::new(Seldom::new(REFUSALS, REFUSALS_EVERY)),
+        refusals: Arc::new(RateLimit::new(REFUSALS, REFUSALS_EVERY)),
     };
     let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
     let ready = Ready { hosts: to_hosts, strangers: to_strangers };

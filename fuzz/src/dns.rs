@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use sealane_agent::dns::{Outcome, Transport, View, Zone, answer};
+use sealane_agent::dns::{NameView, Outcome, Transport, Zone, answer};
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::wire::v1;
 
 /// A workload's view of network `shop`: a service of forty instances, one of none, and one outside.
-static VIEW: LazyLock<View> = LazyLock::new(|| {
+static VIEW: LazyLock<NameView> = LazyLock::new(|| {
     let snapshot = NetworkSnapshot::try_from(state());
     let zones = snapshot.iter().map(|snapshot| Arc::new(Zone::build(snapshot))).collect();
-    View { zones, own: Vec::new(), balanced: false }
+    NameView { zones, own: Vec::new(), balanced: false }
 });
 
 /// The largest answer in a datagram, and to those who do not say what they take.

@@ -2,7 +2,7 @@
 
 /// Condition of a container, by its runtime's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Condition {
+pub(crate) enum ContainerCondition {
     /// Nothing so far.
     #[default]
     Unknown,
@@ -18,7 +18,7 @@ pub(crate) enum Condition {
     Ended,
 }
 
-impl Condition {
+impl ContainerCondition {
     /// Returns the obstacle that keeps calls from it, in words.
     #[must_use]
     pub(crate) fn reason(self) -> Option<&'static str> {
@@ -34,9 +34,9 @@ impl Condition {
 
 /// Statements of a runtime about a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct RuntimeReport {
     /// Condition of its container.
-    pub(crate) condition: Condition,
+    pub(crate) condition: ContainerCondition,
     /// True if one of its ports is enough for it to be ready: they are those that it may use.
     pub(crate) any_port: bool,
 }

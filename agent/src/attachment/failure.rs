@@ -4,9 +4,9 @@ use std::fmt;
 
 /// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct RequestFailure {
     /// Kind of the failure.
-    pub(crate) kind: Kind,
+    pub(crate) kind: FailureKind,
     /// Message: names the object, the field and the cause.
     pub(crate) message: String,
     /// Remedy.
@@ -17,7 +17,7 @@ pub(crate) struct Failure {
 
 /// Kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     /// The request contradicts itself or the network.
     Wrong,
     /// An object that it names is not there.
@@ -44,23 +44,28 @@ pub(crate) enum Kind {
     Ending,
 }
 
-impl Failure {
+impl RequestFailure {
     /// A failure of this kind. The hint that a text ends with (`; hint: `) becomes the failure's.
     #[must_use]
-    pub(crate) fn new(kind: Kind, text: impl fmt::Display) -> Self {
+    pub(crate) fn new(kind: FailureKind, text: impl fmt::Display) -> Self {
         let text = text.to_string();
         let (message, hint) = match text.split_once("; hint: ") {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (text, None),
         };
         let retry = match kind {
-            Kind::NameInUse | Kind::InUse | Kind::Disk | Kind::Broken | Kind::Away | Kind::Ending => true,
-            Kind::Wrong
-            | Kind::NotFound
-            | Kind::Refused
-            | Kind::Removed
-            | Kind::Forbidden
-            | Kind::Namespace => false,
+            FailureKind::NameInUse
+            | FailureKind::InUse
+            | FailureKind::Disk
+            | FailureKind::Broken
+            | FailureKind::Away
+            | FailureKind::Ending => true,
+            FailureKind::Wrong
+            | FailureKind::NotFound
+            | FailureKind::Refused
+            | FailureKind::Removed
+            | FailureKind::Forbidden
+            | FailureKind::Namespace => false,
         };
         Self { kind, message, hint, retry }
     }
@@ -72,7 +77,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) => write!(f, "{}; hint: {hint}", self.message),
@@ -87,11 +92,12 @@ mod tests {
 
     #[test]
     fn a_hint_is_told_from_what_it_is_a_hint_to() {
-        let failure = Failure::new(Kind::InUse, "address 10.42.0.9 is in use; hint: choose another one");
+        let failure =
+            RequestFailure::new(FailureKind::InUse, "address 10.42.0.9 is in use; hint: choose another one");
         assert_eq!(failure.message, "address 10.42.0.9 is in use");
         assert_eq!(failure.hint.as_deref(), Some("choose another one"));
         assert_eq!(failure.to_string(), "address 10.42.0.9 is in use; hint: choose another one");
         assert!(failure.retry);
-        assert_eq!(Failure::new(Kind::Wrong, "no").hint, None);
+        assert_eq!(RequestFailure::new(FailureKind::Wrong, "no").hint, None);
     }
 }

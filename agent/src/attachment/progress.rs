@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Attached, Failure};
+use super::{Attached, RequestFailure};
 
 /// The time that something may take which nobody is told of.
 const SOON: Duration = Duration::from_millis(700);
@@ -21,12 +21,12 @@ pub(crate) enum Event {
 
 /// Tells whoever asked for a workload how it goes. An asker that leaves wants nothing any more.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(mpsc::Sender<Result<Event, Failure>>);
+pub(crate) struct Progress(mpsc::Sender<Result<Event, RequestFailure>>);
 
 impl Progress {
     /// Makes a channel of both ends.
     #[must_use]
-    pub(crate) fn channel(room: usize) -> (Self, mpsc::Receiver<Result<Event, Failure>>) {
+    pub(crate) fn channel(room: usize) -> (Self, mpsc::Receiver<Result<Event, RequestFailure>>) {
         let (sender, receiver) = mpsc::channel(room);
         (Self(sender), receiver)
     }
@@ -58,7 +58,7 @@ impl Progress {
     }
 
     /// Tells that it failed.
-    pub(crate) async fn failed(&self, failure: impl Into<Failure>) {
+    pub(crate) async fn failed(&self, failure: impl Into<RequestFailure>) {
         self.say(Err(failure.into())).await;
     }
 
@@ -67,7 +67,7 @@ impl Progress {
         self.0.closed().await;
     }
 
-    async fn say(&self, word: Result<Event, Failure>) {
+    async fn say(&self, word: Result<Event, RequestFailure>) {
         // An asker that left needs no word.
         let _ = self.0.send(word).await;
     }

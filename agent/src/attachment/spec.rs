@@ -32,7 +32,7 @@ pub(crate) struct NetworkSeat {
 
 /// Wishes of an asker at a door.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct AttachRequest {
     /// The networks, the first one's names first.
     pub(crate) seats: Vec<NetworkSeat>,
     /// Name; one is made without it.
@@ -51,7 +51,7 @@ pub(crate) struct Wanted {
     pub(crate) weight: Weight,
 }
 
-impl Wanted {
+impl AttachRequest {
     /// Checks that whoever asks for the names that are asked for gets to the workload. One that was attached before keeps what
     /// it has.
     ///
@@ -71,7 +71,7 @@ impl Wanted {
 
 /// A checked request; the name may still have to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AttachSpec(Wanted);
+pub(crate) struct AttachSpec(AttachRequest);
 
 /// Field of a request that is wrong; every door has its own word for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl AttachSpec {
     ///
     /// # Errors
     /// Names the field and what is wrong with it.
-    pub(crate) fn new(mut wanted: Wanted, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
+    pub(crate) fn new(mut wanted: AttachRequest, sidecar_ports: SidecarPorts) -> Result<Self, SpecError> {
         let twice =
             wanted.seats.iter().enumerate().find(|(place, seat)| {
                 wanted.seats[..*place].iter().any(|before| before.network == seat.network)
@@ -188,14 +188,14 @@ impl AttachSpec {
 
     /// Returns the asker's wishes.
     #[must_use]
-    pub(crate) fn wanted(&self) -> &Wanted {
+    pub(crate) fn wanted(&self) -> &AttachRequest {
         &self.0
     }
 
     /// The same under this name.
     #[must_use]
     pub(crate) fn named(self, name: WorkloadName) -> Self {
-        Self(Wanted { name: Some(name), ..self.0 })
+        Self(AttachRequest { name: Some(name), ..self.0 })
     }
 
     /// The networks, the first one's names first.
@@ -213,7 +213,7 @@ impl AttachSpec {
     /// is in use, made from the random number `made`.
     #[must_use]
     pub(crate) fn specs(&self, made: Option<u32>, seats: &[Seat]) -> Option<Vec<AttachmentSpec>> {
-        let Wanted { service, ports, sidecar, weight, .. } = &self.0;
+        let AttachRequest { service, ports, sidecar, weight, .. } = &self.0;
         let preferred = self.0.preferred.clone().filter(|_| made.is_none());
         let name = match self.0.name.clone().or(preferred) {
             Some(name) => name,
@@ -303,8 +303,8 @@ mod tests {
         }
     }
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn wanted() -> AttachRequest {
+        AttachRequest {
             seats: vec![seat("shop")],
             name: None,
             preferred: None,
@@ -316,12 +316,12 @@ mod tests {
         }
     }
 
-    fn api(ports: &[&str]) -> Wanted {
+    fn api(ports: &[&str]) -> AttachRequest {
         let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
-        Wanted { service: Some("api".parse().unwrap()), ports, ..wanted() }
+        AttachRequest { service: Some("api".parse().unwrap()), ports, ..wanted() }
     }
 
-    fn name(wanted: Wanted, made: impl Into<Option<u32>>) -> String {
+    fn name(wanted: AttachRequest, made: impl Into<Option<u32>>) -> String {
         let spec = AttachSpec::new(wanted, SidecarPorts::default()).unwrap();
         spec.specs(made.into(), &[Seat::default()]).unwrap()[0].name.to_string()
     }
@@ -330,7 +330,7 @@ mod tests {
     fn names_are_made_from_the_service_or_the_command() {
         assert_eq!(name(wanted(), 0), "curl-7-aaaaa");
         assert_eq!(name(api(&["80"]), 33), "api-bbaaa");
-        let preferred = Wanted { preferred: label("Demo_api_1").parse().ok(), ..wanted() };
+        let preferred = AttachRequest { preferred: label("Demo_api_1").parse().ok(), ..wanted() };
         assert_eq!(name(preferred.clone(), None), "demo-api-1");
         assert_eq!(name(preferred, 0), "curl-7-aaaaa", "in use");
     }
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused_by_their_field() {
-        let check = |wanted: Wanted, expected: Option<Field>| {
+        let check = |wanted: AttachRequest, expected: Option<Field>| {
             let refused = wanted.check_names().err().map(|error| {
                 let SpecError::Field { field, .. } = error else { panic!("{error}") };
                 field
@@ -353,10 +353,10 @@ mod tests {
         };
         let alias = |alias: &str| {
             let aliases = Aliases::parse([alias]).unwrap();
-            Wanted { seats: vec![NetworkSeat { aliases, ..seat("shop") }], ..wanted() }
+            AttachRequest { seats: vec![NetworkSeat { aliases, ..seat("shop") }], ..wanted() }
         };
-        check(Wanted { name: "localhost".parse().ok(), ..wanted() }, Some(Field::Name));
-        check(Wanted { service: "10".parse().ok(), ..wanted() }, Some(Field::Service));
+        check(AttachRequest { name: "localhost".parse().ok(), ..wanted() }, Some(Field::Name));
+        check(AttachRequest { service: "10".parse().ok(), ..wanted() }, Some(Field::Service));
         check(alias("localhost"), Some(Field::Alias));
         check(alias("0x7f000001"), Some(Field::Alias));
         check(alias("752947911111"), None);
@@ -365,11 +365,11 @@ mod tests {
 
     #[test]
     fn wrong_requests_are_refused_by_what_is_wrong() {
-        let check = |wanted: Wanted, expected: &str| {
+        let check = |wanted: AttachRequest, expected: &str| {
             let error = AttachSpec::new(wanted, SidecarPorts::default()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(Wanted { service: None, ..api(&["80"]) }, "a port needs a service");
+        check(AttachRequest { service: None, ..api(&["80"]) }, "a port needs a service");
         check(api(&["80", "80"]), "port 80/tcp is given twice");
         assert!(AttachSpec::new(api(&["80", "15001/udp"]), SidecarPorts::default()).is_ok());
         check(api(&["15001/udp", "15001/udp"]), "port 15001/udp is given twice");
@@ -378,7 +378,10 @@ mod tests {
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
         assert!(AttachSpec::new(api(&ports[..64]), SidecarPorts::default()).is_ok());
         check(api(&ports), "65 ports are too many: a workload offers 64 at most");
-        check(Wanted { seats: vec![seat("shop"), seat("shop")], ..wanted() }, "network shop is given twice");
-        check(Wanted { seats: vec![], ..wanted() }, "no network");
+        check(
+            AttachRequest { seats: vec![seat("shop"), seat("shop")], ..wanted() },
+            "network shop is given twice",
+        );
+        check(AttachRequest { seats: vec![], ..wanted() }, "no network");
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Netns {
 
 /// A namespace of somebody else's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct NetnsTarget {
     /// Reference that leads to it.
     pub(crate) netns: Netns,
     /// Inode number by which the asker knows it.

@@ -3,7 +3,7 @@
 use sealane_proto::types::{Aliases, Misread, ServicePort, WorkloadName};
 use sealane_proto::wire::{v1, weight};
 
-use super::spec::{Field, NetworkSeat, SpecError, Wanted, label};
+use super::spec::{AttachRequest, Field, NetworkSeat, SpecError, label};
 
 fn field<T: std::str::FromStr<Err: ToString>>(field: Field, text: &str) -> Result<T, SpecError> {
     text.parse().map_err(|error: T::Err| SpecError::Field { field, reason: error.to_string() })
@@ -44,7 +44,7 @@ impl From<&NetworkSeat> for v1::NetworkChoice {
     }
 }
 
-impl TryFrom<v1::RunRequest> for Wanted {
+impl TryFrom<v1::RunRequest> for AttachRequest {
     type Error = SpecError;
     fn try_from(request: v1::RunRequest) -> Result<Self, SpecError> {
         let v1::RunRequest { network, address, mac, aliases, .. } = request;
@@ -69,8 +69,8 @@ impl TryFrom<v1::RunRequest> for Wanted {
     }
 }
 
-impl From<&Wanted> for v1::RunRequest {
-    fn from(wanted: &Wanted) -> Self {
+impl From<&AttachRequest> for v1::RunRequest {
+    fn from(wanted: &AttachRequest) -> Self {
         Self {
             networks: wanted.seats.iter().map(Into::into).collect(),
             name: text(wanted.name.as_ref()),
@@ -110,15 +110,17 @@ mod tests {
             v1::RunRequest { network: String::new(), networks: vec![shop, office], ..request() },
             v1::RunRequest { preferred: "demo-api-1".into(), no_sidecar: true, ..request() },
         ] {
-            let wanted = Wanted::try_from(request).unwrap();
-            assert_eq!(Wanted::try_from(v1::RunRequest::from(&wanted)).unwrap(), wanted);
+            let wanted = AttachRequest::try_from(request).unwrap();
+            assert_eq!(AttachRequest::try_from(v1::RunRequest::from(&wanted)).unwrap(), wanted);
         }
     }
 
     #[test]
     fn what_does_not_parse_is_named() {
         let check = |request: v1::RunRequest, expected: Field| {
-            let Err(SpecError::Field { field, .. }) = Wanted::try_from(request) else { panic!("{expected}") };
+            let Err(SpecError::Field { field, .. }) = AttachRequest::try_from(request) else {
+                panic!("{expected}")
+            };
             assert_eq!(field, expected);
         };
         let port = |port: u32| v1::ServicePort { port, ..Default::default() };

@@ -7,13 +7,13 @@ use sealane_proto::wire::v1;
 
 use super::messages::ContainerMessage;
 use super::records::{RecordError, unreadable};
-use crate::attachment::{AttachmentId, Wanted};
+use crate::attachment::{AttachRequest, AttachmentId};
 
 /// A container that is attached whenever it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredContainer {
     /// Wishes with which it was attached, by the name that its workload has.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: AttachRequest,
     /// The id that its runtime gave it.
     pub(crate) container: String,
     /// The control group that its runtime makes for it.
@@ -46,7 +46,7 @@ impl StoredContainer {
         let message = ContainerMessage::decode(bytes).map_err(|error| fail(&error))?;
         let request = message.request.ok_or_else(|| fail(&"no request in it"))?;
         let workload = request.workload.ok_or_else(|| fail(&"no workload in it"))?;
-        let wanted = Wanted::try_from(workload).map_err(|error| fail(&error))?;
+        let wanted = AttachRequest::try_from(workload).map_err(|error| fail(&error))?;
         Ok(Self { wanted, container: request.container, group: message.group.into() })
     }
 }
@@ -63,7 +63,7 @@ mod tests {
             name: "web".to_owned(),
             ..Default::default()
         };
-        let wanted = Wanted::try_from(workload).unwrap();
+        let wanted = AttachRequest::try_from(workload).unwrap();
         let group = "/sys/fs/cgroup/docker/3f2a".into();
         let stored = StoredContainer { wanted, container: "3f2a".to_owned(), group };
         let read = StoredContainer::from_bytes(&stored.to_bytes()).unwrap();

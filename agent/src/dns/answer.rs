@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::message::{Apex, Query, QueryName, Rcode, RecordType, Refused, UDP_LIMIT, Writer, write_header};
-use super::targets::{Target, Targets};
-use super::view::View;
-use super::zone::Found;
+use super::targets::{SrvTarget, Targets};
+use super::view::NameView;
+use super::zone::Lookup;
 
 /// Lifetime of our answers in caches, in seconds: an instance that ended is asked for no longer than this.
 pub(crate) const TTL: u32 = 2;
@@ -44,7 +44,7 @@ pub enum Outcome {
 ///
 /// Other types than A, AAAA, PTR and SRV of our names have no records (NOERROR and nothing, never NXDOMAIN, which would hide the A
 /// records from resolvers that ask for AAAA first); ANY is answered like A (RFC 8482, section 4.1).
-pub fn answer(view: &View, query: &[u8], transport: Transport, seed: u64, out: &mut Vec<u8>) -> Outcome {
+pub fn answer(view: &NameView, query: &[u8], transport: Transport, seed: u64, out: &mut Vec<u8>) -> Outcome {
     let query = match Query::parse(query) {
         Ok(query) => query,
         Err(Refused::Silently) => return Outcome::Drop,
@@ -86,27 +86,29 @@ fn refusal(query: &Query<'_>) -> Option<Rcode> {
     }
 }
 
-fn write_found(found: Found<'_>, query: &Query<'_>, limit: u16, seed: u64, out: &mut Vec<u8>) -> Rcode {
-    let missing = matches!(found, Found::Missing);
+fn write_found(found: Lookup<'_>, query: &Query<'_>, limit: u16, seed: u64, out: &mut Vec<u8>) -> Rcode {
+    let missing = matches!(found, Lookup::Missing);
     let rcode = if missing { Rcode::NxDomain } else { Rcode::NoError };
     let mut writer = Writer::new(out, query, rcode, true, limit);
     let any = query.kind == RecordType::ANY;
     let answered = match found {
-        Found::Addresses(addresses) if any || query.kind == RecordType::A => {
+        Lookup::Addresses(addresses) if any || query.kind == RecordType::A => {
             turned(addresses.v4, seed).take_while(|&address| writer.a(address, TTL)).count() > 0
         }
-        Found::Addresses(addresses) if query.kind == RecordType::AAAA => {
+        Lookup::Addresses(addresses) if query.kind == RecordType::AAAA => {
             addresses.v6(seed).take_while(|&address| writer.aaaa(address, TTL)).count() > 0
         }
-        Found::Loopback if query.kind == RecordType::AAAA => writer.aaaa(Ipv6Addr::LOCALHOST, TTL),
-        Found::Loopback if any || query.kind == RecordType::A => writer.a(Ipv4Addr::LOCALHOST, TTL),
-        Found::Pointer(name) if any || query.kind == RecordType::PTR => writer.ptr(name, TTL),
-        Found::Targets(targets) if any || query.kind == RecordType::SRV => {
+        Lookup::Loopback if query.kind == RecordType::AAAA => writer.aaaa(Ipv6Addr::LOCALHOST, TTL),
+        Lookup::Loopback if any || query.kind == RecordType::A => writer.a(Ipv4Addr::LOCALHOST, TTL),
+        Lookup::Pointer(name) if any || query.kind == RecordType::PTR => writer.ptr(name, TTL),
+        Lookup::Targets(targets) if any || query.kind == RecordType::SRV => {
             write_targets(targets, seed, &mut writer)
         }
-        Found::Addresses(_) | Found::Loopback | Found::Pointer(_) | Found::Targets(_) | Found::Missing => {
-            false
-        }
+        Lookup::Addresses(_)
+        | Lookup::Loopback
+        | Lookup::Pointer(_)
+        | Lookup::Targets(_)
+        | Lookup::Missing => false,
     };
     if !answered {
         writer.soa(apex(&query.name, missing), TTL);
@@ -133,8 +135,8 @@ fn write_targets(targets: Targets<'_>, seed: u64, writer: &mut Writer<'_>) -> bo
 }
 
 /// Writes the addresses of a target; returns whether they fitted.
-fn write_additional(target: Target<'_>, writer: &mut Writer<'_>) -> bool {
-    let Target { name, addresses, .. } = target;
+fn write_additional(target: SrvTarget<'_>, writer: &mut Writer<'_>) -> bool {
+    let SrvTarget { name, addresses, .. } = target;
     addresses.v4.iter().all(|address| writer.additional(name, RecordType::A, TTL, &address.octets()))
         && addresses.v6(0).all(|address| writer.additional(name, RecordType::AAAA, TTL, &address.octets()))
 }

@@ -13,7 +13,7 @@ use super::answer::{self, Transport};
 use super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode, TC};
 use super::metrics::{DnsMetrics, ForwardFailure};
 use super::resolv::{Resolv, ResolvFile};
-use super::shares::{Place, Share, Waiting};
+use super::shares::{Place, QuestionsInFlight, Share};
 use super::sockets::PORT;
 
 /// Limit for a question in all: less than the 5 s after which resolvers ask again.
@@ -46,7 +46,7 @@ impl ForwardConfig {
 #[derive(Debug)]
 pub struct Forwarder {
     resolv: ResolvFile,
-    waiting: Waiting,
+    waiting: QuestionsInFlight,
     metrics: DnsMetrics,
 }
 
@@ -55,7 +55,7 @@ impl Forwarder {
     #[must_use]
     pub fn new(config: ForwardConfig, metrics: DnsMetrics) -> Self {
         let resolv = ResolvFile::new(config.resolv_conf, config.port, config.own);
-        Self { resolv, waiting: Waiting::default(), metrics }
+        Self { resolv, waiting: QuestionsInFlight::default(), metrics }
     }
 
     /// A place for one more question of this asker, if there is any for it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::message::QueryName;
-use super::zone::{Addresses, Found, Zone};
+use super::zone::{Addresses, Lookup, Zone};
 
 const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 /// The most labels that stand for an address: one per half byte.
@@ -14,8 +14,8 @@ const MAX_UNITS: usize = 32;
 
 /// Finds the owner of a name under arpa. Every name that stands for addresses of `zones` alone is theirs, however much
 /// of it is said, and whatever stands before it; `None` for the others.
-pub(super) fn lookup<'a>(zones: &'a [Arc<Zone>], name: &QueryName) -> Option<Found<'a>> {
-    let asked = Asked::parse(name)?;
+pub(super) fn lookup<'a>(zones: &'a [Arc<Zone>], name: &QueryName) -> Option<Lookup<'a>> {
+    let asked = ReverseName::parse(name)?;
     if asked.is_loopback() {
         return Some(asked.found(|_| Some(b"\x09localhost\x00")));
     }
@@ -29,14 +29,14 @@ pub(super) fn lookup<'a>(zones: &'a [Arc<Zone>], name: &QueryName) -> Option<Fou
     }))
 }
 
-struct Asked {
+struct ReverseName {
     /// The addresses that the name, or what it is below, stands for.
     block: IpNet,
     /// True if the name is below that.
     below: bool,
 }
 
-impl Asked {
+impl ReverseName {
     fn parse(name: &QueryName) -> Option<Self> {
         let count = usize::from(name.label_count()).checked_sub(2)?;
         let mut labels = name.labels().map(|(_, label)| label);
@@ -62,13 +62,13 @@ impl Asked {
         }
     }
 
-    fn found<'a>(&self, pointer: impl Fn(IpAddr) -> Option<&'a [u8]>) -> Found<'a> {
+    fn found<'a>(&self, pointer: impl Fn(IpAddr) -> Option<&'a [u8]>) -> Lookup<'a> {
         let single = self.block.prefix_len() == self.block.max_prefix_len();
         match (single, self.below) {
-            (true, false) => pointer(self.block.addr()).map_or(Found::Missing, Found::Pointer),
+            (true, false) => pointer(self.block.addr()).map_or(Lookup::Missing, Lookup::Pointer),
             // There are names below it.
-            (false, false) => Found::Addresses(Addresses::default()),
-            (_, true) => Found::Missing,
+            (false, false) => Lookup::Addresses(Addresses::default()),
+            (_, true) => Lookup::Missing,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::metrics::NetworkMetrics;
 use super::neighbour::{self, Neighbour};
 use super::shares::{Askers, Place, Shares};
 use super::sockets::DnsSockets;
-use super::view::View;
+use super::view::NameView;
 
 /// Number of datagrams that are taken before others have their turn.
 const BATCH: usize = 64;
@@ -43,7 +43,7 @@ pub struct DnsServer {
 /// Outside a tokio runtime.
 pub fn serve(
     sockets: DnsSockets,
-    view: Arc<ArcSwap<View>>,
+    view: Arc<ArcSwap<NameView>>,
     forwarder: Arc<Forwarder>,
     metrics: NetworkMetrics,
     askers: Askers,
@@ -63,7 +63,7 @@ pub fn serve(
 /// State that every query needs.
 #[derive(Clone, Debug)]
 struct Desk {
-    view: Arc<ArcSwap<View>>,
+    view: Arc<ArcSwap<NameView>>,
     forwarder: Arc<Forwarder>,
     metrics: NetworkMetrics,
     neighbour: Option<Arc<Neighbour>>,
@@ -79,7 +79,7 @@ impl Desk {
     /// Answers the query at once, into `out`; [`Outcome::Forward`] also where a neighbour may know more.
     fn answer(
         &self,
-        view: &View,
+        view: &NameView,
         query: &[u8],
         transport: Transport,
         seed: u64,

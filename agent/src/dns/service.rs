@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sealane_proto::types::NetworkName;
 
-use super::{Askers, DnsMetrics, DnsServer, DnsSockets, Forwarder, Neighbour, View, serve};
+use super::{Askers, DnsMetrics, DnsServer, DnsSockets, Forwarder, NameView, Neighbour, serve};
 
 /// Handle of the agent's DNS: every server that it starts forwards and counts by the same.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl NameService {
         &self,
         network: &NetworkName,
         sockets: DnsSockets,
-        view: Arc<ArcSwap<View>>,
+        view: Arc<ArcSwap<NameView>>,
         (askers, neighbour): (Askers, Option<Neighbour>),
     ) -> io::Result<DnsServer> {
         let metrics = self.metrics.network(network);

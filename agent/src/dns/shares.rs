@@ -25,7 +25,7 @@ pub enum Askers {
 
 /// All questions under way.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Waiting(Arc<AtomicUsize>);
+pub(super) struct QuestionsInFlight(Arc<AtomicUsize>);
 
 /// Share of one asker.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ pub(super) enum Shares {
 #[derive(Debug)]
 pub(super) struct Place(Arc<AtomicUsize>, Arc<AtomicUsize>);
 
-impl Waiting {
+impl QuestionsInFlight {
     /// A place for one more question of this asker, if there is any for it.
     pub(super) fn take(&self, share: &Share) -> Option<Place> {
         let others = self.0.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn however_many_are_greedy_the_next_one_gets_something() {
-        let waiting = Waiting::default();
+        let waiting = QuestionsInFlight::default();
         let mut places = Vec::new();
         for _ in 0..20 {
             let share = Share::default();
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn askers_of_a_shared_socket_do_not_take_each_others_places() {
-        let (waiting, shares) = (Waiting::default(), Shares::new(Askers::Many));
+        let (waiting, shares) = (QuestionsInFlight::default(), Shares::new(Askers::Many));
         let [one, other] = [1, 2].map(|last| shares.of([10, 42, 0, last].into()));
         let taken: Vec<Place> = std::iter::from_fn(|| waiting.take(&one)).collect();
         assert_eq!(taken.len(), MAX_OF_ASKER);

@@ -10,7 +10,7 @@ use super::zone::{Addresses, Zone};
 
 /// Part of a name that is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted<'a> {
+pub(super) enum NameSelector<'a> {
     /// The place that the name leads to.
     Itself,
     /// `tasks.` before it: every ready instance.
@@ -31,7 +31,7 @@ pub(super) struct Ports<'a> {
 
 /// A port of a service, and the ready instances that offer it; those outside every network have no name to be a target by.
 #[derive(Debug)]
-pub(super) struct Offer {
+pub(super) struct OfferedPort {
     name: Option<PortName>,
     number: u16,
     datagrams: bool,
@@ -42,7 +42,7 @@ pub(super) struct Offer {
 /// The SRV records of a name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Targets<'a> {
-    offers: &'a [Offer],
+    offers: &'a [OfferedPort],
     ports: Ports<'a>,
     itself: (&'a [u8], Addresses<'a>),
     zone: &'a Zone,
@@ -50,7 +50,7 @@ pub(crate) struct Targets<'a> {
 
 /// SRV record and the addresses of its target.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target<'a> {
+pub(crate) struct SrvTarget<'a> {
     pub(crate) weight: u16,
     pub(crate) port: u16,
     /// In wire format.
@@ -71,7 +71,7 @@ impl<'a> Ports<'a> {
         }
     }
 
-    fn meant(&self, offer: &Offer) -> bool {
+    fn meant(&self, offer: &OfferedPort) -> bool {
         offer.datagrams == self.datagrams
             && self.label.is_none_or(|label| {
                 let named = offer.name.as_ref().is_some_and(|name| name.as_str().as_bytes() == label);
@@ -89,7 +89,7 @@ fn transport_of(label: &[u8]) -> Option<bool> {
     }
 }
 
-impl Offer {
+impl OfferedPort {
     /// `port`, as those of `ready` offer it that do, and those outside every network do.
     pub(super) fn new(port: &ServicePort, ready: &[&Workload], service: &Service) -> Self {
         let datagrams = |port: &ServicePort| port.protocol == Protocol::Udp;
@@ -111,7 +111,7 @@ impl<'a> Targets<'a> {
     /// The records of those `offers` that are meant; `None` if there is no such port. `itself` is the service's name
     /// and where it leads, in `zone`.
     pub(super) fn new(
-        offers: &'a [Offer],
+        offers: &'a [OfferedPort],
         ports: Ports<'a>,
         itself: (&'a [u8], Addresses<'a>),
         zone: &'a Zone,
@@ -122,7 +122,7 @@ impl<'a> Targets<'a> {
 
     /// The records: one per port and instance, or one per port whose target is the service, which balances by itself.
     /// None for a port that no instance is ready to serve.
-    pub(crate) fn records(self) -> impl Iterator<Item = Target<'a>> + Clone {
+    pub(crate) fn records(self) -> impl Iterator<Item = SrvTarget<'a>> + Clone {
         let ports = self.ports;
         // Below the transport alone there are names, and no records.
         let offers = self.offers.iter().filter(move |offer| ports.label.is_some() && ports.meant(offer));
@@ -133,14 +133,14 @@ impl<'a> Targets<'a> {
         })
     }
 
-    fn target(&self, port: u16, weight: u16, address: &'a Ipv4Addr) -> Option<Target<'a>> {
+    fn target(&self, port: u16, weight: u16, address: &'a Ipv4Addr) -> Option<SrvTarget<'a>> {
         if self.ports.instances {
             let name = self.zone.pointer(*address)?;
             let addresses = self.zone.both(slice::from_ref(address));
-            Some(Target { weight, port, name, addresses })
+            Some(SrvTarget { weight, port, name, addresses })
         } else {
             // 0: nothing to choose from (RFC 2782, Weight).
-            Some(Target { weight: 0, port, name: self.itself.0, addresses: self.itself.1 })
+            Some(SrvTarget { weight: 0, port, name: self.itself.0, addresses: self.itself.1 })
         }
     }
 }

@@ -7,7 +7,7 @@ use std::slice;
 use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Alias, ExternalAddr, NetworkName, Port, Subnet, Subnet6, WorkloadName};
 
-use super::targets::{Offer, Targets, Wanted};
+use super::targets::{NameSelector, OfferedPort, Targets};
 
 /// The names of one network at one generation: its services and workloads, bare and as `<name>.<network>`.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Zone {
     pub(super) subnet: Subnet,
     pub(super) subnet6: Option<Subnet6>,
     /// By label, or by label and group.
-    names: HashMap<Box<[u8]>, Entry>,
+    names: HashMap<Box<[u8]>, ZoneEntry>,
     /// The groups of workloads that have one.
     groups: HashMap<WorkloadName, Alias>,
     /// Wire-format names by address.
@@ -27,7 +27,7 @@ pub struct Zone {
 
 /// Meaning of a name to an asker.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Found<'a> {
+pub(crate) enum Lookup<'a> {
     /// Ours, with these addresses; with none, nothing can be reached under it now.
     Addresses(Addresses<'a>),
     /// `localhost` or a name under it (RFC 6761, section 6.3).
@@ -59,7 +59,7 @@ impl Addresses<'_> {
 }
 
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum ZoneEntry {
     Service {
         vip: Ipv4Addr,
         /// Ready instances: workloads, then those outside every network that listen on the service's own ports.
@@ -68,7 +68,7 @@ pub(super) enum Entry {
         inside: usize,
         /// In wire format.
         name: Box<[u8]>,
-        offers: Box<[Offer]>,
+        offers: Box<[OfferedPort]>,
         /// By a document: its address is known before its first instance, for programs that look names up as they start.
         declared: bool,
     },
@@ -91,7 +91,7 @@ impl Zone {
             // The name of one that was renamed is another's to have.
             let called = workload.aliases.called();
             if called.is_none() {
-                names.insert(key(workload.name.as_str()), Entry::workload(workload));
+                names.insert(key(workload.name.as_str()), ZoneEntry::workload(workload));
             }
             let own = called.map_or(workload.name.as_str(), Alias::as_str);
             pointers.insert(workload.address.to_ipv4(), wire_name(own, network));
@@ -103,7 +103,7 @@ impl Zone {
             let ready = ready.remove(&service.name).unwrap_or_default();
             let name = wire_name(service.name.as_str(), network);
             pointers.insert(service.vip.to_ipv4(), name.clone());
-            names.insert(key(service.name.as_str()), Entry::service(service, name, &ready));
+            names.insert(key(service.name.as_str()), ZoneEntry::service(service, name, &ready));
         }
         for workload in &snapshot.workloads {
             let aliases = &workload.aliases;
@@ -113,9 +113,9 @@ impl Zone {
                     .group()
                     .map(|group| grouped_key(alias.as_str().as_bytes(), group.as_str().as_bytes()));
                 for key in [Some(key(alias.as_str())), grouped].into_iter().flatten() {
-                    let entry = names.entry(key).or_insert_with(|| Entry::Alias(Vec::new()));
-                    if let Entry::Alias(addresses) = entry {
-                        addresses.extend(Entry::workload(workload).addresses(false));
+                    let entry = names.entry(key).or_insert_with(|| ZoneEntry::Alias(Vec::new()));
+                    if let ZoneEntry::Alias(addresses) = entry {
+                        addresses.extend(ZoneEntry::workload(workload).addresses(false));
                     }
                 }
             }
@@ -127,12 +127,12 @@ impl Zone {
         Self { network, closed, subnet, subnet6, names, groups, pointers }
     }
 
-    pub(super) fn find(&self, label: &[u8]) -> Option<&Entry> {
+    pub(super) fn find(&self, label: &[u8]) -> Option<&ZoneEntry> {
         self.names.get(label)
     }
 
     /// Whoever has the name `label` in the group `group`.
-    pub(super) fn find_in_group(&self, label: &[u8], group: &[u8]) -> Option<&Entry> {
+    pub(super) fn find_in_group(&self, label: &[u8], group: &[u8]) -> Option<&ZoneEntry> {
         if self.groups.is_empty() {
             return None;
         }
@@ -160,7 +160,7 @@ impl Zone {
     }
 }
 
-impl Entry {
+impl ZoneEntry {
     fn service(service: &Service, name: Box<[u8]>, ready: &[&Workload]) -> Self {
         let addresses = ready.iter().map(|workload| workload.address.to_ipv4());
         let elsewhere = |port: Port| service.ports.iter().all(|own| own.port != port);
@@ -170,7 +170,7 @@ impl Entry {
             ready: addresses.chain(outside.map(ExternalAddr::address)).collect(),
             inside: ready.len(),
             name,
-            offers: service.ports.iter().map(|port| Offer::new(port, ready, service)).collect(),
+            offers: service.ports.iter().map(|port| OfferedPort::new(port, ready, service)).collect(),
             declared: service.declared,
         }
     }
@@ -216,18 +216,23 @@ impl Entry {
     }
 
     /// Returns the part of the name that is `wanted`; instances and ports are a service's.
-    pub(super) fn found<'a>(&'a self, wanted: Wanted<'a>, zone: &'a Zone, balanced: bool) -> Found<'a> {
+    pub(super) fn found<'a>(
+        &'a self,
+        wanted: NameSelector<'a>,
+        zone: &'a Zone,
+        balanced: bool,
+    ) -> Lookup<'a> {
         match (self, wanted) {
-            (_, Wanted::Itself) => Found::Addresses(self.of_both(zone, balanced)),
-            (Self::Service { .. } | Self::Alias(_), Wanted::Instances) => {
-                Found::Addresses(self.of_both(zone, false))
+            (_, NameSelector::Itself) => Lookup::Addresses(self.of_both(zone, balanced)),
+            (Self::Service { .. } | Self::Alias(_), NameSelector::Instances) => {
+                Lookup::Addresses(self.of_both(zone, false))
             }
-            (Self::Service { name, offers, .. }, Wanted::Ports(ports)) => {
+            (Self::Service { name, offers, .. }, NameSelector::Ports(ports)) => {
                 let itself = (&**name, self.of_both(zone, balanced));
-                Targets::new(offers, ports, itself, zone).map_or(Found::Missing, Found::Targets)
+                Targets::new(offers, ports, itself, zone).map_or(Lookup::Missing, Lookup::Targets)
             }
-            (Self::Workload { .. }, Wanted::Instances | Wanted::Ports(_))
-            | (Self::Alias(_), Wanted::Ports(_)) => Found::Missing,
+            (Self::Workload { .. }, NameSelector::Instances | NameSelector::Ports(_))
+            | (Self::Alias(_), NameSelector::Ports(_)) => Lookup::Missing,
         }
     }
 }

@@ -29,10 +29,10 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use self::core::{AddressPlan, Pool};
-use crate::attachment::{Claim, Event, Failure, Kind, Progress};
+use crate::attachment::{Claim, Event, FailureKind, Progress, RequestFailure};
 use crate::disk::{DiskError, Folder};
 use crate::engine::{Container, Engine};
-use crate::overlay::{Offer, Overlay};
+use crate::overlay::{InterfaceOffer, Overlay};
 use crate::seat::number;
 use crate::workload::Workloads;
 use book::{Book, Endpoint};
@@ -88,7 +88,7 @@ impl Docker {
         Ok(Arc::new(Self { workloads, overlay, engine, book, hint, work, containers, young }))
     }
 
-    async fn handle(self: &Arc<Self>, call: Call) -> Result<Value, Failure> {
+    async fn handle(self: &Arc<Self>, call: Call) -> Result<Value, RequestFailure> {
         match call {
             Call::Activate => Ok(json!({"Implements": ["NetworkDriver", "IpamDriver"]})),
             Call::NetworkCapabilities => {
@@ -115,14 +115,14 @@ impl Docker {
         }
     }
 
-    async fn gateway_check(&self, request: &CreateNetwork) -> Result<Value, Failure> {
+    async fn gateway_check(&self, request: &CreateNetwork) -> Result<Value, RequestFailure> {
         if let Some(network) = core::named(request)? {
             *self.hint.lock().await = Some((network, Instant::now()));
         }
         Ok(json!({"SkipIPv4": true, "SkipIPv6": true}))
     }
 
-    async fn request_pool(&self, request: &RequestPool) -> Result<Value, Failure> {
+    async fn request_pool(&self, request: &RequestPool) -> Result<Value, RequestFailure> {
         let hint = self.hint.lock().await.take();
         let hint = hint.filter(|(_, since)| since.elapsed() < HINT).map(|(network, _)| network);
         let pool = core::pool(request, hint, &self.workloads.carried(), rand::random())?;
@@ -133,7 +133,7 @@ impl Docker {
         Ok(pool.answer(Some(&network).filter(|_| !request.pool.is_empty())))
     }
 
-    async fn request_address(&self, request: &OfAddress) -> Result<Value, Failure> {
+    async fn request_address(&self, request: &OfAddress) -> Result<Value, RequestFailure> {
         let plan = core::address(request, &*self.book.lock().await)?;
         let (name, address) = match plan {
             AddressPlan::Mark => {
@@ -169,11 +169,11 @@ impl Docker {
         Ok(core::address_answer(reservation.address, &network))
     }
 
-    async fn reserve(&self, claim: Claim) -> Result<crate::attachment::Reservation, Failure> {
+    async fn reserve(&self, claim: Claim) -> Result<crate::attachment::Reservation, RequestFailure> {
         bounded(async |progress| self.workloads.reserve(claim, &progress).await).await
     }
 
-    async fn release_address(self: &Arc<Self>, request: &OfAddress) -> Result<Value, Failure> {
+    async fn release_address(self: &Arc<Self>, request: &OfAddress) -> Result<Value, RequestFailure> {
         let plan = core::address(request, &*self.book.lock().await);
         if let Ok(AddressPlan::Endpoint(network, Some(address))) = plan {
             let kept = self.workloads.host().reserved(network, address).await;
@@ -186,7 +186,7 @@ impl Docker {
         Ok(json!({}))
     }
 
-    async fn create_network(&self, request: &CreateNetwork) -> Result<Value, Failure> {
+    async fn create_network(&self, request: &CreateNetwork) -> Result<Value, RequestFailure> {
         self.young.begin(&request.network_id);
         self.forget_removed(request).await?;
         let plan = core::network(request, &*self.book.lock().await)?;
@@ -197,7 +197,7 @@ impl Docker {
     }
 
     /// Forgets a network that is in the way of this one, if Docker has removed it without a word while the agent was away.
-    async fn forget_removed(&self, request: &CreateNetwork) -> Result<(), Failure> {
+    async fn forget_removed(&self, request: &CreateNetwork) -> Result<(), RequestFailure> {
         let named = core::named(request)?;
         let known: Vec<String> = {
             let book = self.book.lock().await;
@@ -212,13 +212,13 @@ impl Docker {
         Ok(())
     }
 
-    async fn delete_network(&self, request: &OfEndpoint) -> Result<Value, Failure> {
+    async fn delete_network(&self, request: &OfEndpoint) -> Result<Value, RequestFailure> {
         self.book.lock().await.remove_network(&request.network_id).map_err(full)?;
         self.forget_past(|past| past.network_id == request.network_id).await;
         Ok(json!({}))
     }
 
-    async fn create_endpoint(&self, request: &OfEndpoint) -> Result<Value, Failure> {
+    async fn create_endpoint(&self, request: &OfEndpoint) -> Result<Value, RequestFailure> {
         let plan = core::endpoint(request, &*self.book.lock().await)?;
         let kept = self.workloads.host().reserved(plan.network.clone(), plan.address).await;
         let mut kept = kept.ok_or_else(|| {
@@ -226,7 +226,7 @@ impl Docker {
                 "sealane: address {} of network {} was not given by Sealane",
                 plan.address, plan.network
             );
-            Failure::new(Kind::Wrong, text)
+            RequestFailure::new(FailureKind::Wrong, text)
         })?;
         if plan.mac.is_some_and(|mac| mac != kept.mac) {
             let claim = Claim {
@@ -255,7 +255,7 @@ impl Docker {
         Ok(json!({"Interface": given}))
     }
 
-    async fn join(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
+    async fn join(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, RequestFailure> {
         let (endpoint, internal) = {
             let mut book = self.book.lock().await;
             let internal = core::known(request, &book)?.internal;
@@ -272,23 +272,29 @@ impl Docker {
         self.overlay
             .offer(offer)
             .await
-            .map_err(|error| Failure::new(Kind::Broken, format!("sealane: {error}")))?;
+            .map_err(|error| RequestFailure::new(FailureKind::Broken, format!("sealane: {error}")))?;
         self.attach(&request.endpoint_id, endpoint);
         Ok(core::join_answer(&offer.source(), internal))
     }
 
-    fn offer(&self, id: &str, endpoint: &Endpoint, network: &Network) -> Result<Offer, Failure> {
+    fn offer(
+        &self,
+        id: &str,
+        endpoint: &Endpoint,
+        network: &Network,
+    ) -> Result<InterfaceOffer, RequestFailure> {
         let mac = endpoint.mac().ok_or_else(|| {
-            Failure::new(
-                Kind::Broken,
+            RequestFailure::new(
+                FailureKind::Broken,
                 format!("sealane: the record of address {} is damaged", endpoint.address),
             )
         })?;
-        let mtu = self.overlay.mtu_of(network).map_err(|error| Failure::new(Kind::Broken, error))?;
-        Ok(Offer { number: number(id), mac, mtu })
+        let mtu =
+            self.overlay.mtu_of(network).map_err(|error| RequestFailure::new(FailureKind::Broken, error))?;
+        Ok(InterfaceOffer { number: number(id), mac, mtu })
     }
 
-    async fn leave(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
+    async fn leave(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, RequestFailure> {
         let left = {
             let mut book = self.book.lock().await;
             let mut endpoint = core::joined(request, &book)?.clone();
@@ -300,7 +306,7 @@ impl Docker {
         Ok(json!({}))
     }
 
-    async fn delete_endpoint(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, Failure> {
+    async fn delete_endpoint(self: &Arc<Self>, request: &OfEndpoint) -> Result<Value, RequestFailure> {
         let removed = self.book.lock().await.remove_endpoint(&request.endpoint_id).map_err(full)?;
         if let Some(endpoint) = removed {
             self.remember(&endpoint).await;
@@ -310,22 +316,24 @@ impl Docker {
     }
 
     /// The network, once this host carries it.
-    async fn carry(&self, network: &NetworkName) -> Result<Network, Failure> {
+    async fn carry(&self, network: &NetworkName) -> Result<Network, RequestFailure> {
         let carried = bounded(async |progress| self.workloads.carry(network, &progress).await).await;
         carried.map_err(|failure| match failure.kind {
-            Kind::NotFound => Failure::new(Kind::NotFound, format!("sealane: there is no network {network}"))
-                .hint(format!("sealane network create {network} --subnet 10.42.0.0/16")),
-            Kind::Wrong
-            | Kind::NameInUse
-            | Kind::InUse
-            | Kind::Refused
-            | Kind::Removed
-            | Kind::Forbidden
-            | Kind::Namespace
-            | Kind::Disk
-            | Kind::Broken
-            | Kind::Away
-            | Kind::Ending => failure,
+            FailureKind::NotFound => {
+                RequestFailure::new(FailureKind::NotFound, format!("sealane: there is no network {network}"))
+                    .hint(format!("sealane network create {network} --subnet 10.42.0.0/16"))
+            }
+            FailureKind::Wrong
+            | FailureKind::NameInUse
+            | FailureKind::InUse
+            | FailureKind::Refused
+            | FailureKind::Removed
+            | FailureKind::Forbidden
+            | FailureKind::Namespace
+            | FailureKind::Disk
+            | FailureKind::Broken
+            | FailureKind::Away
+            | FailureKind::Ending => failure,
         })
     }
 
@@ -338,7 +346,9 @@ impl Docker {
 }
 
 /// Waits for what control has to say, as long as dockerd may be made to wait.
-async fn bounded<T>(work: impl AsyncFnOnce(Progress) -> Result<T, Failure>) -> Result<T, Failure> {
+async fn bounded<T>(
+    work: impl AsyncFnOnce(Progress) -> Result<T, RequestFailure>,
+) -> Result<T, RequestFailure> {
     let (progress, mut events) = Progress::channel(16);
     let mut waiting = String::from("the agent");
     let work = work(progress);
@@ -351,12 +361,12 @@ async fn bounded<T>(work: impl AsyncFnOnce(Progress) -> Result<T, Failure>) -> R
             Some(Ok(Event::Waiting(what))) = events.recv() => waiting = what,
             () = &mut deadline => {
                 let text = format!("sealane: waited {} s for {waiting}", PATIENCE.as_secs());
-                return Err(Failure::new(Kind::Broken, text).hint("`sealane status` on this host says what is wrong"));
+                return Err(RequestFailure::new(FailureKind::Broken, text).hint("`sealane status` on this host says what is wrong"));
             }
         }
     }
 }
 
-fn full(error: DiskError) -> Failure {
-    Failure::new(Kind::Disk, format!("sealane: {error}"))
+fn full(error: DiskError) -> RequestFailure {
+    RequestFailure::new(FailureKind::Disk, format!("sealane: {error}"))
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::attachment::Condition;
+use crate::attachment::ContainerCondition;
 
 /// An event, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// Something about a container is different. Where the event alone says so, what it is like now.
-    Container(String, Option<Condition>),
+    Container(String, Option<ContainerCondition>),
     /// A container was removed.
     Removed(String),
     /// A network was removed.
@@ -54,10 +54,10 @@ impl Event {
         let EventView { of, action, actor } = serde_json::from_slice(line).ok()?;
         let id = Some(actor.id).filter(|id| !id.is_empty())?;
         match (of.as_str(), action.as_str()) {
-            ("container", "die") => Some(Self::Container(id, Some(Condition::Ended))),
-            ("container", "pause") => Some(Self::Container(id, Some(Condition::Paused))),
+            ("container", "die") => Some(Self::Container(id, Some(ContainerCondition::Ended))),
+            ("container", "pause") => Some(Self::Container(id, Some(ContainerCondition::Paused))),
             ("container", "health_status: unhealthy") => {
-                Some(Self::Container(id, Some(Condition::Unhealthy)))
+                Some(Self::Container(id, Some(ContainerCondition::Unhealthy)))
             }
             ("container", "destroy") => Some(Self::Removed(id)),
             ("container", _) => Some(Self::Container(id, None)),
@@ -82,9 +82,9 @@ mod tests {
         let of = |action: &str| {
             format!(r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"4f1c"}},"time":1}}"#)
         };
-        check(&of("pause"), container(Some(Condition::Paused)));
-        check(&of("die"), container(Some(Condition::Ended)));
-        check(&of("health_status: unhealthy"), container(Some(Condition::Unhealthy)));
+        check(&of("pause"), container(Some(ContainerCondition::Paused)));
+        check(&of("die"), container(Some(ContainerCondition::Ended)));
+        check(&of("health_status: unhealthy"), container(Some(ContainerCondition::Unhealthy)));
         check(&of("health_status: healthy"), container(None));
         check(&of("start"), container(None));
         check(&of("destroy"), Some(Event::Removed("4f1c".to_owned())));

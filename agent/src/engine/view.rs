@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::attachment::Condition;
+use crate::attachment::ContainerCondition;
 
 /// A container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,23 +21,23 @@ pub(crate) struct Container {
     /// First process; 0 before it has one.
     pub(crate) pid: u32,
     /// Condition of the container.
-    pub(crate) condition: Condition,
+    pub(crate) condition: ContainerCondition,
     /// Ends of networks.
-    pub(crate) ends: Vec<End>,
+    pub(crate) ends: Vec<ContainerEnd>,
     /// Error that stopped it, where it should run by its restart policy.
     pub(crate) stopped: Option<String>,
 }
 
 impl Container {
     /// Returns the end with this id.
-    pub(crate) fn end(&self, id: &str) -> Option<&End> {
+    pub(crate) fn end(&self, id: &str) -> Option<&ContainerEnd> {
         self.ends.iter().find(|end| end.endpoint == id)
     }
 }
 
 /// A container's end of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct ContainerEnd {
     /// Docker's id of the network.
     pub(crate) network: String,
     /// Docker's id of the end; none while the container does not run.
@@ -222,18 +222,18 @@ struct HealthView {
 }
 
 impl StateView {
-    fn condition(&self) -> Condition {
+    fn condition(&self) -> ContainerCondition {
         if !self.running || self.dead {
-            return Condition::Ended;
+            return ContainerCondition::Ended;
         }
         if self.paused {
-            return Condition::Paused;
+            return ContainerCondition::Paused;
         }
         match self.health.as_ref().map(|health| health.status.as_str()) {
-            Some("starting") => Condition::Starting,
-            Some("unhealthy") => Condition::Unhealthy,
+            Some("starting") => ContainerCondition::Starting,
+            Some("unhealthy") => ContainerCondition::Unhealthy,
             // `none` and nothing are a container without a check.
-            Some(_) | None => Condition::Serves,
+            Some(_) | None => ContainerCondition::Serves,
         }
     }
 }
@@ -259,7 +259,7 @@ struct EndView {
 impl ContainerView {
     pub(super) fn into_container(self) -> Container {
         let Self { id, name, config, host, state, settings } = self;
-        let ends = settings.networks.into_iter().flatten().map(|(_, end)| End {
+        let ends = settings.networks.into_iter().flatten().map(|(_, end)| ContainerEnd {
             network: end.network,
             endpoint: end.endpoint,
             aliases: end.aliases.unwrap_or_default(),
@@ -303,7 +303,11 @@ mod tests {
         let container = container(r#"{"Pid":7,"Running":true}"#);
         assert_eq!((container.name.as_str(), container.pid), ("demo_api_1", 7));
         assert_eq!(container.exposed, ["53/udp", "8080/tcp"]);
-        let end = End { network: "n".to_owned(), endpoint: "e".to_owned(), aliases: vec!["api".to_owned()] };
+        let end = ContainerEnd {
+            network: "n".to_owned(),
+            endpoint: "e".to_owned(),
+            aliases: vec!["api".to_owned()],
+        };
         assert!(container.ends.contains(&end) && container.ends.len() == 2);
     }
 
@@ -321,12 +325,12 @@ mod tests {
     #[test]
     fn only_a_container_that_runs_and_is_not_known_to_be_ill_serves() {
         let check = |state: &str, expected| assert_eq!(container(state).condition, expected, "{state}");
-        check(r#"{"Running":true}"#, Condition::Serves);
-        check(r#"{"Running":true,"Health":{"Status":"healthy"}}"#, Condition::Serves);
-        check(r#"{"Running":true,"Health":{"Status":"starting"}}"#, Condition::Starting);
-        check(r#"{"Running":true,"Health":{"Status":"unhealthy"}}"#, Condition::Unhealthy);
-        check(r#"{"Running":true,"Paused":true,"Health":null}"#, Condition::Paused);
-        check(r#"{"Running":false,"OOMKilled":true}"#, Condition::Ended);
+        check(r#"{"Running":true}"#, ContainerCondition::Serves);
+        check(r#"{"Running":true,"Health":{"Status":"healthy"}}"#, ContainerCondition::Serves);
+        check(r#"{"Running":true,"Health":{"Status":"starting"}}"#, ContainerCondition::Starting);
+        check(r#"{"Running":true,"Health":{"Status":"unhealthy"}}"#, ContainerCondition::Unhealthy);
+        check(r#"{"Running":true,"Paused":true,"Health":null}"#, ContainerCondition::Paused);
+        check(r#"{"Running":false,"OOMKilled":true}"#, ContainerCondition::Ended);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::look::Looks;
 use super::view::{Container, Network};
 use super::{Engine, Events};
-use crate::attachment::Condition;
+use crate::attachment::ContainerCondition;
 
 /// Pause before a dockerd that is not there is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ pub(crate) enum News {
     /// A container's present state.
     Container(Box<Container>),
     /// A container's condition, of which more will be told.
-    Condition(String, Condition),
+    Condition(String, ContainerCondition),
     /// A container was removed.
     Removed(String),
     /// A network was removed.

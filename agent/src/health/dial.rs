@@ -10,7 +10,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
 use super::idle;
-use super::watch::Target;
+use super::watch::ProbeTarget;
 
 /// Interval of looks at a machine that is not ready, and at one that is.
 const STARTING: Duration = Duration::from_millis(250);
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Panics
 /// Outside a tokio runtime.
 pub(crate) fn dial(
-    target: Target,
+    target: ProbeTarget,
     open: impl Fn() -> io::Result<TcpSocket> + Send + Sync + 'static,
 ) -> (watch::Receiver<bool>, Task) {
     let (ready, seen) = watch::channel(false);
@@ -42,7 +42,7 @@ pub(crate) fn dial(
 }
 
 /// Says in words which port keeps a machine from being ready; empty when none does any more.
-pub(crate) async fn silence(target: &Target, open: impl Fn() -> io::Result<TcpSocket>) -> String {
+pub(crate) async fn silence(target: &ProbeTarget, open: impl Fn() -> io::Result<TcpSocket>) -> String {
     let Some(closed) = closed(target, &open).await else { return String::new() };
     format!(
         "not ready: it takes no connections from the network's own address at its port {}",
@@ -52,7 +52,7 @@ pub(crate) async fn silence(target: &Target, open: impl Fn() -> io::Result<TcpSo
 
 /// Finds the first port at which nothing answers: further ones say nothing more.
 async fn closed<'a>(
-    target: &'a Target,
+    target: &'a ProbeTarget,
     open: &impl Fn() -> io::Result<TcpSocket>,
 ) -> Option<&'a ServicePort> {
     for port in &target.ports {
@@ -83,7 +83,7 @@ mod tests {
     async fn a_machine_is_ready_while_it_takes_connections_and_its_udp_ports_while_it_answers_at_all() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = |ports: &[String]| Target {
+        let target = |ports: &[String]| ProbeTarget {
             address: Ipv4Addr::LOCALHOST,
             ipv6: None,
             ports: ports.iter().map(|port| port.parse().unwrap()).collect(),

@@ -8,19 +8,23 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::listening::Listening;
-use super::watch::Target;
+use super::watch::ProbeTarget;
 
 /// Finds the obstacle that keeps `target` from being ready; empty when nothing does any more.
 ///
 /// # Errors
 /// When its namespace cannot be looked into.
-pub(crate) fn reason(hopper: &Hopper, ns: &NetNs, target: &Target) -> io::Result<String> {
+pub(crate) fn reason(hopper: &Hopper, ns: &NetNs, target: &ProbeTarget) -> io::Result<String> {
     let listening = Listening::open(hopper, ns)?;
     let (mut closed, mut inside) = (Vec::new(), Vec::new());
     for port in &target.ports {
-        let alone =
-            |address: Ipv4Addr| Target { address, ipv6: None, ports: vec![port.clone()], ..target.clone() };
-        if listening.listening(&Target { ports: vec![port.clone()], ..target.clone() })? {
+        let alone = |address: Ipv4Addr| ProbeTarget {
+            address,
+            ipv6: None,
+            ports: vec![port.clone()],
+            ..target.clone()
+        };
+        if listening.listening(&ProbeTarget { ports: vec![port.clone()], ..target.clone() })? {
             continue;
         }
         let loopback = listening.listening(&alone(Ipv4Addr::LOCALHOST))?;

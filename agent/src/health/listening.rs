@@ -10,7 +10,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::diag::{self, Answer};
-use super::watch::Target;
+use super::watch::ProbeTarget;
 
 /// Answers are 72 bytes and attributes.
 const ANSWER_ROOM: usize = 4096;
@@ -53,7 +53,7 @@ impl Listening {
     ///
     /// # Errors
     /// When the kernel does not answer, for example because it was built without this.
-    pub fn listening(&self, target: &Target) -> io::Result<bool> {
+    pub fn listening(&self, target: &ProbeTarget) -> io::Result<bool> {
         let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
         for port in &target.ports {
             let takes = netlink.takes(target, port)?;
@@ -67,7 +67,7 @@ impl Listening {
 
 impl Netlink {
     /// Datagrams pass no sidecar, that would find another address.
-    fn takes(&mut self, target: &Target, port: &ServicePort) -> io::Result<bool> {
+    fn takes(&mut self, target: &ProbeTarget, port: &ServicePort) -> io::Result<bool> {
         let (transport, number) = (port.protocol.transport(), port.port.get());
         if self.listens(transport, target.address.into(), number)? {
             return Ok(true);

@@ -16,7 +16,7 @@ use super::pace::Pace;
 
 /// Ports that must be listened on for a workload to be ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ProbeTarget {
     /// The workload's address.
     pub address: Ipv4Addr,
     /// The one that is made from it, where a sidecar finds what listens on IPv6 alone.
@@ -29,7 +29,7 @@ pub struct Target {
     pub sidecar: Option<SidecarPorts>,
 }
 
-impl Target {
+impl ProbeTarget {
     fn is_reachable(&self) -> bool {
         let taken = |port: &ServicePort| self.sidecar.is_some_and(|own| own.has(port));
         !self.ports.iter().any(taken)
@@ -48,13 +48,13 @@ impl Target {
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn watch(hopper: &Hopper, ns: &NetNs, target: Target) -> io::Result<(watch::Receiver<bool>, Task)> {
+pub fn watch(hopper: &Hopper, ns: &NetNs, target: ProbeTarget) -> io::Result<(watch::Receiver<bool>, Task)> {
     let listening = Listening::open(hopper, ns)?;
     let (ready, seen) = watch::channel(false);
     Ok((seen, task::spawn("health", keep_asking(listening, target, ready))))
 }
 
-async fn keep_asking(listening: Listening, target: Target, ready: watch::Sender<bool>) {
+async fn keep_asking(listening: Listening, target: ProbeTarget, ready: watch::Sender<bool>) {
     let mut pace = Pace::new(Instant::now());
     let mut failing = false;
     loop {

@@ -15,13 +15,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::transport::Channel;
 
-use super::again::Again;
-use super::handle::{HostHandle, Request};
+use super::carry_retry::CarryRetry;
+use super::handle::{HostCommand, HostHandle};
+use super::idle_memory::IdleMemory;
 use super::mesh::Mesh;
 use super::records::{admit, rename, reserve};
-use super::rest::Rest;
-use super::trouble::{Trouble, creation};
-use super::{Effective, HostViews, LinkState, Looked, Reported};
+use super::trouble::{NetworkTrouble, creation};
+use super::{HostNetwork, HostViews, LinkState, OutsideCheck, Reported};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
 use crate::overlay::{Overlay, Reason};
@@ -85,7 +85,7 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         complaints: complaints.subscribe(),
     };
     let dirty = parts.mesh.networks().into_iter().collect();
-    let host = Host {
+    let host = HostActor {
         parts,
         queue,
         published: BTreeMap::new(),
@@ -98,38 +98,38 @@ pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
         reported,
         problems: BTreeMap::new(),
         clocks,
-        again: Again::default(),
+        again: CarryRetry::default(),
         complaints,
         reservations,
         outside,
         begun,
-        rest: Rest::default(),
+        rest: IdleMemory::default(),
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
 }
 
-struct Host {
+struct HostActor {
     parts: HostParts,
-    queue: mpsc::Receiver<Request>,
-    published: BTreeMap<NetworkName, watch::Sender<Arc<Effective>>>,
+    queue: mpsc::Receiver<HostCommand>,
+    published: BTreeMap<NetworkName, watch::Sender<Arc<HostNetwork>>>,
     sequence: u64,
     dirty: BTreeSet<NetworkName>,
     unsaved: BTreeSet<NetworkName>,
-    networks: watch::Sender<BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>>,
+    networks: watch::Sender<BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>>,
     link: watch::Sender<LinkState>,
     control: watch::Sender<Option<Channel>>,
     reported: watch::Sender<Reported>,
-    problems: BTreeMap<(NetworkName, Trouble), String>,
+    problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
     clocks: watch::Sender<Option<ClockPair>>,
-    again: Again,
+    again: CarryRetry,
     complaints: watch::Sender<Vec<String>>,
     reservations: watch::Sender<Vec<Reservation>>,
-    outside: watch::Sender<Vec<Looked>>,
+    outside: watch::Sender<Vec<OutsideCheck>>,
     begun: watch::Sender<bool>,
-    rest: Rest,
+    rest: IdleMemory,
 }
 
-impl Host {
+impl HostActor {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut again = tokio::time::interval(AGAIN);
@@ -189,24 +189,24 @@ impl Host {
         }
     }
 
-    fn handle_request(&mut self, request: Request) {
+    fn handle_request(&mut self, request: HostCommand) {
         let mesh = &mut self.parts.mesh;
         // An asker that left gets no answer; what it asked for stands.
         match request {
-            Request::Admit(specs, anchor, answer) => {
+            HostCommand::Admit(specs, anchor, answer) => {
                 let admitted = admit(mesh, &self.parts.workloads, &specs, anchor);
                 if admitted.is_ok() {
                     self.dirty.extend(specs.into_iter().map(|spec| spec.network));
                 }
                 let _ = answer.send(admitted);
             }
-            Request::Ready(id, ready, answer) => {
+            HostCommand::Ready(id, ready, answer) => {
                 if mesh.set_ready(&id, ready).is_some() {
                     self.dirty.insert(id.network);
                 }
                 let _ = answer.send(mesh.version());
             }
-            Request::Name(id, aliases, answer) => {
+            HostCommand::Name(id, aliases, answer) => {
                 let renamed = mesh.name_anew(&id, &aliases);
                 let written = renamed.as_ref().map(|workload| rename(&self.parts.workloads, workload));
                 if renamed.is_some() {
@@ -214,30 +214,30 @@ impl Host {
                 }
                 let _ = answer.send(written.transpose().map(|news| news.is_some()));
             }
-            Request::End(id, answer) => {
+            HostCommand::End(id, answer) => {
                 mesh.end(&id);
                 let _ = answer.send(mesh.version());
                 self.dirty.insert(id.network);
             }
-            Request::Detach(id, answer) => {
+            HostCommand::Detach(id, answer) => {
                 mesh.detach(&id);
                 let _ = answer.send(());
             }
-            Request::Remove(id, answer) => {
+            HostCommand::Remove(id, answer) => {
                 mesh.remove(&id, Instant::now());
                 let _ = answer.send(mesh.version());
                 self.dirty.insert(id.network);
             }
-            Request::Applied(id, plane, sequence) => mesh.set_applied(&id, plane, sequence),
-            Request::Reserve(claim, answer) => {
+            HostCommand::Applied(id, plane, sequence) => mesh.set_applied(&id, plane, sequence),
+            HostCommand::Reserve(claim, answer) => {
                 let _ = answer.send(reserve(mesh, &self.parts.reservations, &claim));
             }
-            Request::Reserved(network, address, answer) => {
+            HostCommand::Reserved(network, address, answer) => {
                 let of = |kept: &Reservation| kept.network == network && kept.address == address;
                 let _ = answer.send(mesh.reservations().find(|kept| of(kept)).cloned());
             }
-            Request::Down(down) => self.dirty.extend(mesh.set_down(down)),
-            Request::Release(hold, answer) => {
+            HostCommand::Down(down) => self.dirty.extend(mesh.set_down(down)),
+            HostCommand::Release(hold, answer) => {
                 let removed = self.parts.reservations.remove(&Reservation::record_name(&hold));
                 if removed.is_ok() {
                     mesh.release(&hold, Instant::now());
@@ -275,7 +275,7 @@ impl Host {
             }
             LinkEvent::State(snapshot) => {
                 let name = snapshot.network.name.clone();
-                self.problems.remove(&(name.clone(), Trouble::Unknown));
+                self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
                 if self.parts.mesh.accept(*snapshot) {
                     if self.again.arrives(&name) {
                         self.parts.mesh.tell_anew();
@@ -323,7 +323,7 @@ impl Host {
             if self.parts.mesh.snapshot(network).is_some() {
                 tracing::warn!(%network, "control has no such network, but workloads of this host are in it");
                 let line = self.parts.mesh.snapshot(network).map(|known| creation(&known.network));
-                self.problems.insert((network.clone(), Trouble::Unknown), line.unwrap_or_default());
+                self.problems.insert((network.clone(), NetworkTrouble::Unknown), line.unwrap_or_default());
             }
             return;
         }
@@ -345,7 +345,7 @@ impl Host {
 
     /// Lets go of networks that control does not know, once nothing runs in them here.
     async fn drop_forsaken(&mut self) {
-        let unknown = self.problems.keys().filter(|(_, trouble)| *trouble == Trouble::Unknown);
+        let unknown = self.problems.keys().filter(|(_, trouble)| *trouble == NetworkTrouble::Unknown);
         let forsaken = unknown.map(|(network, _)| network).filter(|network| !self.parts.mesh.uses(network));
         for network in forsaken.cloned().collect::<Vec<_>>() {
             self.drop_network(&network).await;
@@ -355,14 +355,14 @@ impl Host {
     /// Makes the kernel follow every dirty network, then publishes; what fails stays dirty.
     async fn refresh(&mut self, reason: Reason) {
         for network in std::mem::take(&mut self.dirty) {
-            let Some(snapshot) = self.parts.mesh.effective(&network).map(Arc::new) else {
+            let Some(snapshot) = self.parts.mesh.overlaid(&network).map(Arc::new) else {
                 continue;
             };
             let (attached, node) = (self.parts.mesh.attached(&network), &self.parts.mesh.node().name);
             let applied = match self.parts.overlay.ensure_network(&snapshot, node, &attached, reason).await {
                 Ok(applied) => applied,
                 Err(error) => {
-                    let (key, problem) = ((network.clone(), Trouble::Kernel), error.to_string());
+                    let (key, problem) = ((network.clone(), NetworkTrouble::Kernel), error.to_string());
                     if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
                         tracing::error!(%error, %network, "cannot set up the network, trying again each second");
                     }
@@ -371,12 +371,12 @@ impl Host {
                     continue;
                 }
             };
-            self.problems.remove(&(network.clone(), Trouble::Kernel));
-            self.note(&network, Trouble::Egress, applied.egress_problem);
-            self.note(&network, Trouble::Rows, applied.refused_rows);
-            self.note(&network, Trouble::Packets, applied.too_long);
+            self.problems.remove(&(network.clone(), NetworkTrouble::Kernel));
+            self.note(&network, NetworkTrouble::Egress, applied.egress_problem);
+            self.note(&network, NetworkTrouble::Rows, applied.refused_rows);
+            self.note(&network, NetworkTrouble::Packets, applied.too_long);
             let cut_off = self.parts.mesh.cut_off(&network, &applied.unattached);
-            self.note(&network, Trouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
+            self.note(&network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
                 published.hindrance.is_none()
@@ -390,7 +390,7 @@ impl Host {
     }
 
     /// Notes an outcome that nobody waits for: it is looked at again with the next change or audit.
-    fn note(&mut self, network: &NetworkName, trouble: Trouble, problem: Option<String>) {
+    fn note(&mut self, network: &NetworkName, trouble: NetworkTrouble, problem: Option<String>) {
         let key = (network.clone(), trouble);
         match problem {
             None => drop(self.problems.remove(&key)),
@@ -409,12 +409,13 @@ impl Host {
                 continue;
             };
             if let Err(error) = self.parts.folder.write(network.as_str(), &network_to_bytes(snapshot)) {
-                if self.problems.insert((network.clone(), Trouble::Disk), error.to_string()).is_none() {
+                if self.problems.insert((network.clone(), NetworkTrouble::Disk), error.to_string()).is_none()
+                {
                     tracing::error!(%error, %network, "cannot keep the network's state on disk");
                 }
                 self.unsaved.insert(network);
             } else {
-                self.problems.remove(&(network, Trouble::Disk));
+                self.problems.remove(&(network, NetworkTrouble::Disk));
             }
         }
     }

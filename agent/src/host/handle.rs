@@ -13,14 +13,14 @@ use crate::disk::{DiskError, StoredAnchor};
 /// For whoever asks or tells the host something.
 #[derive(Clone, Debug)]
 pub(crate) struct HostHandle {
-    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) requests: mpsc::Sender<HostCommand>,
     /// Views of the host.
     pub(crate) views: HostViews,
 }
 
 /// Requests and news for the host's task.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(super) enum HostCommand {
     Admit(Vec<AttachmentSpec>, StoredAnchor, oneshot::Sender<Result<Vec<Attachment>, RequestError>>),
     Ready(AttachmentId, bool, oneshot::Sender<u64>),
     Name(AttachmentId, Aliases, oneshot::Sender<Result<bool, RequestError>>),
@@ -44,12 +44,12 @@ impl HostHandle {
         specs: Vec<AttachmentSpec>,
         anchor: StoredAnchor,
     ) -> Option<Result<Vec<Attachment>, RequestError>> {
-        self.ask(|answer| Request::Admit(specs, anchor, answer)).await
+        self.ask(|answer| HostCommand::Admit(specs, anchor, answer)).await
     }
 
     /// Says whether calls may be sent to a workload; returns the report that says so.
     pub(crate) async fn set_ready(&self, id: AttachmentId, ready: bool) -> Option<u64> {
-        self.ask(|answer| Request::Ready(id, ready, answer)).await
+        self.ask(|answer| HostCommand::Ready(id, ready, answer)).await
     }
 
     /// Gives a workload further names in place of those it has, on disk as well; whether that was news. `None` while the agent ends.
@@ -61,28 +61,28 @@ impl HostHandle {
         id: AttachmentId,
         aliases: Aliases,
     ) -> Option<Result<bool, RequestError>> {
-        self.ask(|answer| Request::Name(id, aliases, answer)).await
+        self.ask(|answer| HostCommand::Name(id, aliases, answer)).await
     }
 
     /// Takes a workload out of names and balancing; returns the report that says so.
     pub(crate) async fn end(&self, id: AttachmentId) -> Option<u64> {
-        self.ask(|answer| Request::End(id, answer)).await
+        self.ask(|answer| HostCommand::End(id, answer)).await
     }
 
     /// Gives the workload's port up: from now on no pass makes it again, and none that would is under way.
     pub(crate) async fn detach(&self, id: AttachmentId) -> Option<()> {
-        self.ask(|answer| Request::Detach(id, answer)).await
+        self.ask(|answer| HostCommand::Detach(id, answer)).await
     }
 
     /// Forgets a workload; returns the report that says so.
     pub(crate) async fn remove(&self, id: AttachmentId) -> Option<u64> {
-        self.ask(|answer| Request::Remove(id, answer)).await
+        self.ask(|answer| HostCommand::Remove(id, answer)).await
     }
 
     /// Says by what sequence a data plane of a workload works.
     pub(crate) async fn applied(&self, id: AttachmentId, plane: DataPlane, sequence: Option<u64>) {
         // While the agent ends, nobody needs to know.
-        let _ = self.requests.send(Request::Applied(id, plane, sequence)).await;
+        let _ = self.requests.send(HostCommand::Applied(id, plane, sequence)).await;
     }
 
     /// Keeps an address for somebody, on disk before this answers; `None` while the agent ends.
@@ -90,7 +90,7 @@ impl HostHandle {
     /// # Errors
     /// When the address is taken, none is left, or the disk is full.
     pub(crate) async fn reserve(&self, claim: Claim) -> Option<Result<Reservation, RequestError>> {
-        self.ask(|answer| Request::Reserve(claim, answer)).await
+        self.ask(|answer| HostCommand::Reserve(claim, answer)).await
     }
 
     /// Keeps the address for nobody any more; one that was not kept is no error.
@@ -98,21 +98,21 @@ impl HostHandle {
     /// # Errors
     /// When that cannot be written down; it is kept then.
     pub(crate) async fn release(&self, hold: Hold) -> Option<Result<(), DiskError>> {
-        self.ask(|answer| Request::Release(hold, answer)).await
+        self.ask(|answer| HostCommand::Release(hold, answer)).await
     }
 
     /// The reservation of an address.
     pub(crate) async fn reserved(&self, network: NetworkName, address: OverlayIp) -> Option<Reservation> {
-        self.ask(|answer| Request::Reserved(network, address, answer)).await?
+        self.ask(|answer| HostCommand::Reserved(network, address, answer)).await?
     }
 
     /// Says which instances outside every network do not work.
     pub(crate) async fn set_down(&self, down: BTreeSet<Outside>) {
         // While the agent ends, nobody needs to know.
-        let _ = self.requests.send(Request::Down(down)).await;
+        let _ = self.requests.send(HostCommand::Down(down)).await;
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> HostCommand) -> Option<T> {
         let (answer, wait) = oneshot::channel();
         self.requests.send(request(answer)).await.ok()?;
         wait.await.ok()

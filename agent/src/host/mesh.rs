@@ -21,8 +21,8 @@ pub(crate) use admit::AdmitError;
 #[derive(Debug)]
 pub(crate) struct Mesh {
     node: Node,
-    networks: BTreeMap<NetworkName, Carried>,
-    hosted: BTreeMap<AttachmentId, Hosted>,
+    networks: BTreeMap<NetworkName, CarriedNetwork>,
+    hosted: BTreeMap<AttachmentId, HostedAttachment>,
     /// Addresses that are kept for somebody.
     pub(super) reserved: BTreeMap<Hold, Reservation>,
     /// The instances outside every network that do not work, seen from here.
@@ -31,16 +31,16 @@ pub(crate) struct Mesh {
 }
 
 #[derive(Debug)]
-struct Carried {
+struct CarriedNetwork {
     snapshot: Arc<NetworkSnapshot>,
     ipam: Ipam,
-    /// State that the kernel and the names work by: the sequence of the newest [`super::Effective`], and its
+    /// State that the kernel and the names work by: the sequence of the newest [`super::HostNetwork`], and its
     /// generation.
     published: Option<(u64, Generation)>,
 }
 
 #[derive(Debug)]
-struct Hosted {
+struct HostedAttachment {
     workload: Workload,
     seat: Seat,
     ending: bool,
@@ -93,7 +93,7 @@ impl Mesh {
         };
         let own = snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&self.node.name));
         ipam.lease(own.map(|block| block.range));
-        self.networks.insert(name, Carried { snapshot: Arc::new(snapshot), ipam, published: None });
+        self.networks.insert(name, CarriedNetwork { snapshot: Arc::new(snapshot), ipam, published: None });
         true
     }
 
@@ -142,19 +142,19 @@ impl Mesh {
     /// Returns those of the workloads `unattached` that were attached before; the others are still on their way.
     pub(crate) fn cut_off(&self, network: &NetworkName, unattached: &[WorkloadName]) -> Vec<String> {
         let attached_before =
-            |hosted: &&Hosted| hosted.applied.contains_key(&DataPlane::Rules) && !hosted.ending;
+            |hosted: &&HostedAttachment| hosted.applied.contains_key(&DataPlane::Rules) && !hosted.ending;
         let known = self.hosted_in(network).filter(attached_before).map(|hosted| &hosted.workload.name);
         known.filter(|name| unattached.contains(name)).map(ToString::to_string).collect()
     }
 
-    fn hosted_in(&self, network: &NetworkName) -> impl Iterator<Item = &Hosted> {
+    fn hosted_in(&self, network: &NetworkName) -> impl Iterator<Item = &HostedAttachment> {
         let network = network.clone();
         self.hosted.iter().filter(move |(id, _)| id.network == network).map(|(_, hosted)| hosted)
     }
 
     /// Control's snapshot with this host's own workloads as they are now.
     #[must_use]
-    pub(crate) fn effective(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
+    pub(crate) fn overlaid(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
         let mut snapshot = self.snapshot(network)?.clone();
         let mut local: Vec<Workload> =
             self.hosted_in(network).map(|hosted| hosted.workload.clone()).collect();
@@ -181,7 +181,8 @@ impl Mesh {
     pub(crate) fn host(&mut self, attachment: Attachment) {
         let Attachment { workload, seat } = attachment;
         let id = AttachmentId::of(&workload);
-        let hosted = Hosted { workload, seat, ending: false, detached: false, applied: BTreeMap::new() };
+        let hosted =
+            HostedAttachment { workload, seat, ending: false, detached: false, applied: BTreeMap::new() };
         self.hosted.insert(id, hosted);
         self.version += 1;
     }

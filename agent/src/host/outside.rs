@@ -21,7 +21,7 @@ pub(crate) struct Outside {
 
 /// Instance that is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Looked {
+pub(crate) struct OutsideCheck {
     /// Identity of the instance.
     pub(crate) outside: Outside,
     /// Address of its first port over TCP.
@@ -33,8 +33,9 @@ pub(crate) struct Looked {
 impl Mesh {
     /// All of them in the networks that this host carries, sorted.
     #[must_use]
-    pub(crate) fn outside(&self) -> Vec<Looked> {
-        let mut all: Vec<Looked> = self.carried().values().flat_map(|snapshot| outside(snapshot)).collect();
+    pub(crate) fn outside(&self) -> Vec<OutsideCheck> {
+        let mut all: Vec<OutsideCheck> =
+            self.carried().values().flat_map(|snapshot| outside(snapshot)).collect();
         all.sort_by(|a, b| a.outside.cmp(&b.outside));
         all
     }
@@ -58,10 +59,10 @@ impl Mesh {
     }
 }
 
-fn outside(snapshot: &NetworkSnapshot) -> impl Iterator<Item = Looked> + '_ {
+fn outside(snapshot: &NetworkSnapshot) -> impl Iterator<Item = OutsideCheck> + '_ {
     snapshot.services.iter().flat_map(move |service| {
         let streams = service.ports.iter().find(|port| port.protocol.transport() == Transport::Tcp);
-        service.external.instances.iter().map(move |&instance| Looked {
+        service.external.instances.iter().map(move |&instance| OutsideCheck {
             outside: Outside {
                 network: snapshot.network.name.clone(),
                 service: service.name.clone(),

@@ -8,7 +8,7 @@ const NAMED: usize = 8;
 
 /// Kind of a network's problem.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Trouble {
+pub(super) enum NetworkTrouble {
     /// The network cannot be set up.
     Kernel,
     /// There is no way out of it.
@@ -40,7 +40,7 @@ pub(super) fn creation(network: &Network) -> String {
     line
 }
 
-impl Trouble {
+impl NetworkTrouble {
     /// Describes it for `status`.
     pub(super) fn sentence(self, network: &NetworkName, error: &str) -> String {
         match self {
@@ -117,7 +117,7 @@ mod tests {
             "sealane network create shop --subnet 10.42.0.0/16 --subnet fd42::/64 --mtu 1400 --egress deny --mtls permissive \
              --hosts host-1,host-2"
         );
-        let said = Trouble::Unknown.sentence(&all.name, &creation(&all));
+        let said = NetworkTrouble::Unknown.sentence(&all.name, &creation(&all));
         assert!(
             said.starts_with("control knows no network shop; ") && said.ends_with("--hosts host-1,host-2`"),
             "{said}"

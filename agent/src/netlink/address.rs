@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{NetlinkError, Request, Socket};
+use super::{NetlinkError, NetlinkRequest, Socket};
 
 /// An address of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,14 +21,14 @@ pub struct Address {
 impl Address {
     /// The request that gives the device the address.
     #[must_use]
-    pub fn add(self) -> Request {
-        Request::replace(RouteNetlinkMessage::NewAddress(self.message()))
+    pub fn add(self) -> NetlinkRequest {
+        NetlinkRequest::replace(RouteNetlinkMessage::NewAddress(self.message()))
     }
 
     /// The request that takes it away.
     #[must_use]
-    pub fn remove(self) -> Request {
-        Request::change(RouteNetlinkMessage::DelAddress(self.message()))
+    pub fn remove(self) -> NetlinkRequest {
+        NetlinkRequest::change(RouteNetlinkMessage::DelAddress(self.message()))
     }
 
     fn message(self) -> AddressMessage {

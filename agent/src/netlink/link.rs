@@ -10,7 +10,7 @@ use netlink_packet_route::link::{
 use sealane_proto::types::MacAddr;
 use sealane_sys::NetNs;
 
-use super::{NetlinkError, Request, Socket};
+use super::{NetlinkError, NetlinkRequest, Socket};
 
 /// A device as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,20 +177,20 @@ impl LinkRequest {
 
     /// The request that makes the device.
     #[must_use]
-    pub fn create(self) -> Request {
-        Request::create(RouteNetlinkMessage::NewLink(self.message))
+    pub fn create(self) -> NetlinkRequest {
+        NetlinkRequest::create(RouteNetlinkMessage::NewLink(self.message))
     }
 
     /// The request that changes the device.
     #[must_use]
-    pub fn change(self) -> Request {
-        Request::change(RouteNetlinkMessage::NewLink(self.message))
+    pub fn change(self) -> NetlinkRequest {
+        NetlinkRequest::change(RouteNetlinkMessage::NewLink(self.message))
     }
 
     /// The request that removes the device; a veth's other end goes with it.
     #[must_use]
-    pub fn remove(self) -> Request {
-        Request::change(RouteNetlinkMessage::DelLink(self.message))
+    pub fn remove(self) -> NetlinkRequest {
+        NetlinkRequest::change(RouteNetlinkMessage::DelLink(self.message))
     }
 
     fn with(mut self, attribute: LinkAttribute) -> Self {

@@ -8,7 +8,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use sealane_proto::types::MacAddr;
 
-use super::{NetlinkError, Request, Socket};
+use super::{NetlinkError, NetlinkRequest, Socket};
 
 /// The state of a static row in a VXLAN device's table: NUD_PERMANENT | NUD_NOARP, as `bridge fdb` writes it.
 pub const VXLAN_STATE: u16 = libc::NUD_PERMANENT | libc::NUD_NOARP;
@@ -88,7 +88,7 @@ fn row(family: AddressFamily, index: u32, mac: MacAddr) -> NeighbourMessage {
     message
 }
 
-impl Request {
+impl NetlinkRequest {
     /// Adds a row, or replaces the one of the same MAC (or address).
     #[must_use]
     pub fn set_row(message: NeighbourMessage) -> Self {

@@ -10,7 +10,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{NetlinkError, Request, Socket};
+use super::{NetlinkError, NetlinkRequest, Socket};
 
 /// A unicast route out of one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +42,14 @@ impl Route {
 
     /// The request that makes the route, in the place of another to the same destination with the same metric.
     #[must_use]
-    pub fn set(self) -> Request {
-        Request::replace(RouteNetlinkMessage::NewRoute(self.message()))
+    pub fn set(self) -> NetlinkRequest {
+        NetlinkRequest::replace(RouteNetlinkMessage::NewRoute(self.message()))
     }
 
     /// The request that removes the route.
     #[must_use]
-    pub fn remove(self) -> Request {
-        Request::change(RouteNetlinkMessage::DelRoute(self.message()))
+    pub fn remove(self) -> NetlinkRequest {
+        NetlinkRequest::change(RouteNetlinkMessage::DelRoute(self.message()))
     }
 
     fn message(self) -> RouteMessage {
@@ -79,7 +79,7 @@ impl Route {
 
 /// Way of packets to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct ResolvedRoute {
     /// By this device.
     pub device: u32,
     /// With this MTU, where the route has one of its own.
@@ -91,7 +91,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn way_to(&mut self, address: IpAddr) -> Result<Option<Way>, NetlinkError> {
+    pub fn way_to(&mut self, address: IpAddr) -> Result<Option<ResolvedRoute>, NetlinkError> {
         let mut message = RouteMessage::default();
         let (family, length, destination) = match address {
             IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
@@ -116,7 +116,7 @@ impl Socket {
                     .find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None });
             }
         }
-        Ok(device.map(|device| Way { device, mtu }))
+        Ok(device.map(|device| ResolvedRoute { device, mtu }))
     }
 
     /// The unicast IPv4 routes of the namespace's main table that have one next hop.

@@ -22,12 +22,12 @@ pub struct Socket(Conversation);
 
 /// Change that is asked of the kernel.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct NetlinkRequest {
     message: RouteNetlinkMessage,
     flags: u16,
 }
 
-impl Request {
+impl NetlinkRequest {
     /// Makes something that is not there yet.
     #[must_use]
     pub fn create(message: RouteNetlinkMessage) -> Self {
@@ -65,7 +65,11 @@ impl Socket {
     ///
     /// # Errors
     /// When the socket fails or the kernel refuses.
-    pub fn request(&mut self, request: Request, what: impl FnOnce() -> String) -> Result<(), NetlinkError> {
+    pub fn request(
+        &mut self,
+        request: NetlinkRequest,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), NetlinkError> {
         match self.batch([request])?.pop() {
             None => Ok(()),
             Some((_, refusal)) => Err(NetlinkError::Refused { what: what(), refusal }),
@@ -78,7 +82,7 @@ impl Socket {
     /// When the socket fails; what was sent before may be done.
     pub fn batch(
         &mut self,
-        requests: impl IntoIterator<Item = Request>,
+        requests: impl IntoIterator<Item = NetlinkRequest>,
     ) -> Result<Vec<(usize, Refusal)>, NetlinkError> {
         let mut requests = requests.into_iter().peekable();
         let mut refusals = Vec::new();

@@ -19,7 +19,7 @@ use crate::netlink::NetlinkError;
 
 /// Desired rules of a network.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct NetworkRules {
     /// Senders that are permitted.
     pub(crate) senders: Senders,
     /// The device of the tunnels, once it is there.
@@ -58,7 +58,7 @@ pub(crate) enum Senders {
 
 /// Knowledge of the rules that are there. Forgetting it costs a look, nothing else.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct RulesCache {
     /// The ruleset's generation when it was right.
     generation: Option<u32>,
     there: Option<There>,
@@ -67,14 +67,14 @@ pub(crate) struct Known {
     services: BTreeSet<Ipv4Net>,
 }
 
-impl Known {
+impl RulesCache {
     /// The devices that are guarded, as far as is known.
     pub(crate) fn guarded(&self) -> impl Iterator<Item = &String> {
         self.there.iter().flat_map(|there| there.chains.keys())
     }
 }
 
-impl Wanted {
+impl NetworkRules {
     /// The script that makes the chains and addresses what they should be, and how many were not. `there` becomes those.
     fn settle(&self, addresses: &Addresses, there: &mut There) -> (String, usize) {
         let senders: &[Sender] = match &self.senders {
@@ -121,11 +121,11 @@ impl Wanted {
 pub(crate) fn ensure_network_rules(
     hopper: &Hopper,
     ns: &NetNs,
-    wanted: Wanted,
-    known: &mut Known,
+    wanted: NetworkRules,
+    known: &mut RulesCache,
 ) -> Result<usize, NftError> {
     let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    let Wanted { subnet, subnet6, egress, ref ports, ref told, .. } = wanted;
+    let NetworkRules { subnet, subnet6, egress, ref ports, ref told, .. } = wanted;
     let services = told.as_ref().map_or(&known.services, |told| &told.services).clone();
     let addresses = Addresses { subnet, subnet6, services };
     let border = Border::of(border::network(subnet, egress, ports));
@@ -147,7 +147,7 @@ pub(crate) fn ensure_network_rules(
     script += &borders;
     changes += changed;
     let services = addresses.services;
-    *known = Known { generation: None, there: Some(there), border: border_there, services };
+    *known = RulesCache { generation: None, there: Some(there), border: border_there, services };
     let mut now = before;
     if !script.is_empty() {
         run(hopper, ns, script)?;

@@ -14,7 +14,7 @@ use sealane_proto::types::{MacAddr, OverlayIp, Subnet6};
 use sealane_sys::NetNs;
 
 use super::plan::{Desired, NeighbourRow, Port};
-use super::{Carried, Kernel, lock};
+use super::{KernelAccess, NetworkCache, lock};
 use crate::netlink::{PacketSocket, Socket, checksum};
 
 /// Intervals after which an announcement is made again, each counted from the one before.
@@ -78,9 +78,9 @@ pub(super) fn announced(row: &NeighbourRow) -> Option<(OverlayIp, MacAddr)> {
 
 /// Announces `rows` on every local port, at once and twice again. Ends early when the network is gone.
 pub(super) async fn run(
-    kernel: Arc<Kernel>,
+    kernel: Arc<KernelAccess>,
     path: PathBuf,
-    carried: Weak<Mutex<Carried>>,
+    carried: Weak<Mutex<NetworkCache>>,
     rows: Vec<(OverlayIp, MacAddr)>,
     subnet6: Option<Subnet6>,
 ) -> io::Result<()> {
@@ -102,7 +102,7 @@ pub(super) async fn run(
 }
 
 fn send(
-    kernel: &Kernel,
+    kernel: &KernelAccess,
     path: &Path,
     rows: &[(OverlayIp, MacAddr)],
     subnet6: Option<Subnet6>,

@@ -9,7 +9,7 @@ use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
 use super::plan::Base;
-use super::{Carried, Kernel, Overlay, lock};
+use super::{KernelAccess, NetworkCache, Overlay, lock};
 use crate::egress::link::{self, Ends};
 use crate::netlink::{Address, Link, NetlinkError, Route, Socket};
 
@@ -17,7 +17,7 @@ use crate::netlink::{Address, Link, NetlinkError, Route, Socket};
 pub(super) type Doubted = watch::Sender<BTreeSet<NetworkName>>;
 
 /// The host, as far as links to networks are concerned.
-struct Found {
+struct HostLinks {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
@@ -32,7 +32,8 @@ impl Overlay {
 
     /// Looks whether the host's ends of the links are as the passes have left them; answers whether one is not.
     pub(super) async fn look_at_links(&self) -> bool {
-        let known = |(name, carried): (&NetworkName, &Arc<Mutex<Carried>>)| (name.clone(), carried.clone());
+        let known =
+            |(name, carried): (&NetworkName, &Arc<Mutex<NetworkCache>>)| (name.clone(), carried.clone());
         let carried: Vec<_> = lock(&self.carried).iter().map(known).collect();
         let kernel = self.kernel.clone();
         let changed = task::blocking(move || kernel.changed_links(&carried)).await;
@@ -50,10 +51,10 @@ impl Overlay {
     }
 }
 
-impl Kernel {
+impl KernelAccess {
     fn changed_links(
         &self,
-        carried: &[(NetworkName, Arc<Mutex<Carried>>)],
+        carried: &[(NetworkName, Arc<Mutex<NetworkCache>>)],
     ) -> Result<BTreeSet<NetworkName>, NetlinkError> {
         // First what is wanted: a link that is made meanwhile is there then.
         let wanted = carried.iter().filter_map(|(name, carried)| {
@@ -65,13 +66,13 @@ impl Kernel {
             return Ok(BTreeSet::new());
         }
         let mut host = Socket::open(&self.hopper, &self.host)?;
-        let found = Found { links: host.links()?, addresses: host.addresses()?, routes: host.routes()? };
+        let found = HostLinks { links: host.links()?, addresses: host.addresses()?, routes: host.routes()? };
         let changed = wanted.into_iter().filter(|(_, base)| !found.has(base, self.config.vxlan_port));
         Ok(changed.map(|(name, _)| name.clone()).collect())
     }
 }
 
-impl Found {
+impl HostLinks {
     fn has(&self, base: &Base, vxlan_port: u16) -> bool {
         let name = link::host_name(base.vni, vxlan_port);
         let right = |link: &&Link| link.name == name && link.up && link.mtu == base.mtu;

@@ -8,9 +8,9 @@ use sealane_proto::types::Vni;
 
 use super::pass::{Pass, ensure_only_address};
 use super::plan::Base;
-use super::{Kernel, OverlayError, Table, lock};
+use super::{KernelAccess, OverlayError, Table, lock};
 use crate::egress::link::{self, Ends};
-use crate::egress::{EgressError, Mended, Tunnels};
+use crate::egress::{EgressError, EgressMended, Tunnels};
 use crate::netlink::{Address, Link, LinkRequest, Route, Socket, Sysctl};
 use crate::nft::NETWORK_LINK;
 
@@ -177,17 +177,17 @@ impl Pass<'_> {
     }
 }
 
-impl Kernel {
+impl KernelAccess {
     /// Ensures the settings that the host itself needs for the egress of its networks. Looked at when there is a reason
     /// to doubt it.
-    pub(super) fn ensure_host_egress(&self, look: Look) -> (Mended, Result<(), EgressError>) {
+    pub(super) fn ensure_host_egress(&self, look: Look) -> (EgressMended, Result<(), EgressError>) {
         let mut egress = lock(&self.egress);
         let doubtful = match look {
             Look::Needed => !egress.is_ready(),
             Look::Told | Look::Thorough => egress.is_wanted(),
         };
         if !doubtful {
-            return (Mended::default(), Ok(()));
+            return (EgressMended::default(), Ok(()));
         }
         let tunnels = Tunnels { underlay: self.config.underlay, port: self.config.vxlan_port };
         egress.ensure(&self.hopper, &self.host, tunnels, &self.config.run_dir, look != Look::Told)

@@ -13,7 +13,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::plan::Desired;
-use super::{Kernel, lock};
+use super::{KernelAccess, lock};
 use crate::netlink::NetlinkError;
 use crate::netlink::netfilter::NetfilterSocket;
 use crate::nft::gate::{self, Carriers, Gate};
@@ -193,7 +193,7 @@ impl HostGate {
     }
 }
 
-impl Kernel {
+impl KernelAccess {
     fn ground(&self) -> Ground<'_> {
         Ground { hopper: &self.hopper, host: &self.host }
     }

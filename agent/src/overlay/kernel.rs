@@ -21,13 +21,13 @@ const NETWORK_PREFIX: &str = "net-";
 
 /// Handles by which the kernel is reached.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(super) struct KernelAccess {
     pub(super) config: OverlayConfig,
     pub(super) hopper: Arc<Hopper>,
     /// Namespace of the underlay: the outer sockets of the VXLAN devices live there.
     pub(super) host: NetNs,
     /// Settings that the host needs so that packets of its networks leave.
-    pub(super) egress: Mutex<crate::egress::Host>,
+    pub(super) egress: Mutex<crate::egress::HostEgress>,
     /// Gate of its networks' senders.
     pub(super) gate: Mutex<HostGate>,
     /// Addresses of control, as far as this host knows.
@@ -38,7 +38,7 @@ pub(super) struct Kernel {
     pub(super) handles: Mutex<HashMap<NetworkName, NetNs>>,
 }
 
-impl Kernel {
+impl KernelAccess {
     fn netns_dir(&self) -> PathBuf {
         self.config.run_dir.join(NETNS)
     }

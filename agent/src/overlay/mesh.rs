@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
-use super::{Kernel, Overlay, lock};
+use super::{KernelAccess, Overlay, lock};
 use crate::nft::MeshPorts;
 
 /// Control, and its metrics (TCP), hosts among themselves (TCP and UDP), and a host's metrics: as they are unless somebody
@@ -15,7 +15,7 @@ const USUAL: [u16; 4] = [7443, 7444, 9464, 9465];
 /// Number of control's addresses that are kept in mind.
 const MAX_CONTROL: usize = 64;
 
-impl Kernel {
+impl KernelAccess {
     /// Collects the addresses of the mesh's hosts, as far as this host knows: those of a network, control, and whoever is
     /// on the network beneath with this one.
     pub(super) fn hosts_of_mesh(&self, carriers: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Net> {

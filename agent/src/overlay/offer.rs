@@ -7,7 +7,7 @@ use sealane_sys::NetNs;
 use super::pass::Pass;
 use super::plan::Port;
 use super::port::is_port;
-use super::{Kernel, Overlay, OverlayError, Table, blocking};
+use super::{KernelAccess, Overlay, OverlayError, Table, blocking};
 use crate::netlink::{Link, LinkRequest, Socket};
 use crate::seat::DeviceName;
 
@@ -18,7 +18,7 @@ const INNER: &str = "sli";
 
 /// A pair that is made for a runtime. No other one of the host has its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct InterfaceOffer {
     /// Number of the offer, of which the lower 48 bits count.
     pub number: u64,
     /// The inner end's Ethernet address.
@@ -41,7 +41,7 @@ fn are_ends(outer: &Link, inner: &Link) -> bool {
     is_port(outer) && is_port(inner) && outer.peer == Some(inner.index) && inner.peer == Some(outer.index)
 }
 
-impl Offer {
+impl InterfaceOffer {
     /// The device that the runtime is to take.
     #[must_use]
     pub fn source(&self) -> String {
@@ -54,7 +54,7 @@ impl Overlay {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn offer(&self, offer: Offer) -> Result<(), OverlayError> {
+    pub async fn offer(&self, offer: InterfaceOffer) -> Result<(), OverlayError> {
         let kernel = self.kernel.clone();
         blocking(move || {
             let mut host = Socket::open(&kernel.hopper, &kernel.host)?;
@@ -124,7 +124,7 @@ impl Overlay {
     }
 }
 
-impl Kernel {
+impl KernelAccess {
     /// The outer end of the pair that `inner` is of, in the host's namespace.
     fn offered(&self, inner: &Link) -> Result<Option<(Socket, u32)>, OverlayError> {
         let mut host = Socket::open(&self.hopper, &self.host)?;
@@ -166,7 +166,11 @@ mod tests {
 
     #[test]
     fn a_pair_is_known_by_its_number() {
-        let offer = Offer { number: 0xffff_0123_4567_89ab, mac: MacAddr::new([2, 0, 0, 0, 0, 1]), mtu: 1450 };
+        let offer = InterfaceOffer {
+            number: 0xffff_0123_4567_89ab,
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            mtu: 1450,
+        };
         assert_eq!(offer.source(), "sli0123456789ab");
         assert_eq!(number("slo0123456789ab"), Some(0x0123_4567_89ab));
         assert_eq!(number("slo0"), None);

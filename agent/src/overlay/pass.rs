@@ -10,16 +10,16 @@ use sealane_proto::resource::Network;
 use sealane_sys::{NetNs, NetNsError};
 
 use super::plan::{Base, Desired};
-use super::{Applied, Carried, Kernel, OverlayError, Reason, Table};
+use super::{Applied, KernelAccess, NetworkCache, OverlayError, Reason, Table};
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Route, Socket, Sysctl};
-use crate::nft::Known;
+use crate::nft::RulesCache;
 
 const BRIDGE: &str = "br0";
 pub(super) const VXLAN: &str = "vxlan0";
 
 /// A pass under way: the network's namespace, what is in it, and what was changed so far.
 pub(super) struct Pass<'a> {
-    pub(super) kernel: &'a Kernel,
+    pub(super) kernel: &'a KernelAccess,
     pub(super) network: &'a Network,
     pub(super) socket: Socket,
     pub(super) links: Vec<Link>,
@@ -36,7 +36,7 @@ pub(super) struct Devices {
 
 impl<'a> Pass<'a> {
     /// Makes the network's namespace where it is missing and reads what is in it.
-    pub(super) fn open(kernel: &'a Kernel, network: &'a Network) -> Result<Self, OverlayError> {
+    pub(super) fn open(kernel: &'a KernelAccess, network: &'a Network) -> Result<Self, OverlayError> {
         let ns = kernel.ensure_netns(&network.name)?;
         let mut socket = Socket::open(&kernel.hopper, &ns)?;
         let links = socket.links()?;
@@ -45,7 +45,7 @@ impl<'a> Pass<'a> {
 
     /// Goes on in a namespace that a pass has left as it should be: of what is in it, only these devices are read.
     pub(super) fn resume(
-        kernel: &'a Kernel,
+        kernel: &'a KernelAccess,
         network: &'a Network,
         names: &[&str],
     ) -> Result<Self, OverlayError> {
@@ -61,7 +61,7 @@ impl<'a> Pass<'a> {
         &mut self,
         desired: &Desired,
         reason: Reason,
-        carried: &mut Carried,
+        carried: &mut NetworkCache,
     ) -> Result<Devices, OverlayError> {
         let devices = self.ensure_base(&desired.base, &mut carried.rules)?;
         self.ensure_rules(desired, &mut carried.rules)?;
@@ -74,7 +74,11 @@ impl<'a> Pass<'a> {
     }
 
     /// Makes the network's own devices what they should be.
-    pub(super) fn ensure_base(&mut self, base: &Base, rules: &mut Known) -> Result<Devices, OverlayError> {
+    pub(super) fn ensure_base(
+        &mut self,
+        base: &Base,
+        rules: &mut RulesCache,
+    ) -> Result<Devices, OverlayError> {
         // Addresses are what this agent gives, so nobody announces any; a VXLAN device without IPv6 answers for nobody.
         // What is forwarded is what leaves: inside, the bridge does it below IP, and nobody
         // is told of a shorter way.
@@ -134,7 +138,12 @@ impl<'a> Pass<'a> {
         Ok(index)
     }
 
-    fn ensure_vxlan(&mut self, base: &Base, bridge: u32, rules: &mut Known) -> Result<u32, OverlayError> {
+    fn ensure_vxlan(
+        &mut self,
+        base: &Base,
+        bridge: u32,
+        rules: &mut RulesCache,
+    ) -> Result<u32, OverlayError> {
         let settings = self.vxlan_settings(base);
         let known = self.link(VXLAN).map(|link| {
             let data = if let Some(InfoData::Vxlan(data)) = &link.data { data.as_slice() } else { &[] };
@@ -244,7 +253,7 @@ impl<'a> Pass<'a> {
     pub(super) fn create(
         &mut self,
         kind: &'static str,
-        request: crate::netlink::Request,
+        request: crate::netlink::NetlinkRequest,
         name: &str,
     ) -> Result<(), OverlayError> {
         match self.socket.request(request, || format!("make {name} of network {}", self.network.name)) {
@@ -259,7 +268,7 @@ impl<'a> Pass<'a> {
 
     pub(super) fn change(
         &mut self,
-        request: crate::netlink::Request,
+        request: crate::netlink::NetlinkRequest,
         name: &str,
     ) -> Result<(), OverlayError> {
         self.socket.request(request, || format!("change {name} of network {}", self.network.name))?;
@@ -281,7 +290,7 @@ impl<'a> Pass<'a> {
 }
 
 /// A socket in the namespace that is bound at `path`; `None` when there is none.
-fn socket_at(kernel: &Kernel, path: &Path) -> Result<Option<Socket>, OverlayError> {
+fn socket_at(kernel: &KernelAccess, path: &Path) -> Result<Option<Socket>, OverlayError> {
     match NetNs::open(path) {
         Ok(ns) => Ok(Some(Socket::open(&kernel.hopper, &ns)?)),
         // No file, or a file that never became a namespace (kill -9 between the two).
@@ -295,14 +304,14 @@ fn socket_at(kernel: &Kernel, path: &Path) -> Result<Option<Socket>, OverlayErro
 }
 
 /// Removes a device of a network; one that is gone, or whose namespace is, is no error.
-pub(super) fn remove_link(kernel: &Kernel, path: &Path, name: &str) -> Result<(), OverlayError> {
+pub(super) fn remove_link(kernel: &KernelAccess, path: &Path, name: &str) -> Result<(), OverlayError> {
     let Some(mut socket) = socket_at(kernel, path)? else { return Ok(()) };
     Ok(socket.remove_link(name, || format!("remove {name} in {}", path.display()))?)
 }
 
 /// Removes the devices of a network that match, and does nothing when its namespace is gone.
 pub(super) fn remove_links(
-    kernel: &Kernel,
+    kernel: &KernelAccess,
     path: &Path,
     matches: impl Fn(&Link) -> bool,
 ) -> Result<(), OverlayError> {

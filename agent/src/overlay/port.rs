@@ -6,8 +6,10 @@ use sealane_sys::{NetNs, NetNsError};
 use super::pass::{Devices, Pass, ensure_only_address};
 use super::plan::{Base, Desired, Port};
 use super::{OverlayError, Reason, Table};
-use crate::netlink::{Link, LinkRequest, NetlinkError, Request, Route, Socket, Sysctl, bridge_fdb_entry};
-use crate::nft::{Known, NETWORK_LINK};
+use crate::netlink::{
+    Link, LinkRequest, NetlinkError, NetlinkRequest, Route, Socket, Sysctl, bridge_fdb_entry,
+};
+use crate::nft::{NETWORK_LINK, RulesCache};
 use crate::seat::Owner;
 
 /// Below it, an interface has no IPv6 (RFC 8200, section 5).
@@ -31,7 +33,7 @@ impl Pass<'_> {
         desired: &Desired,
         devices: Devices,
         reason: Reason,
-        rules: &mut Known,
+        rules: &mut RulesCache,
     ) -> Result<(), OverlayError> {
         let foreign: Vec<(u32, String)> = self
             .links
@@ -61,7 +63,7 @@ impl Pass<'_> {
         devices: Devices,
         port: &Port,
         reason: Reason,
-        rules: &mut Known,
+        rules: &mut RulesCache,
     ) -> Result<bool, OverlayError> {
         let there = self.link(&port.name).is_some();
         let resized = self.link(&port.name).is_some_and(|link| link.mtu != base.mtu);
@@ -102,7 +104,7 @@ impl Pass<'_> {
         devices: Devices,
         port: &Port,
         netns: &NetNs,
-        rules: &mut Known,
+        rules: &mut RulesCache,
     ) -> Result<(), OverlayError> {
         let mut inside = Socket::open(&self.kernel.hopper, netns)?;
         let mut links = inside.links()?;
@@ -123,7 +125,7 @@ impl Pass<'_> {
         if base.is_gateway(port) {
             return Ok(());
         }
-        let row = Request::set_row(bridge_fdb_entry(self.index(&port.name)?, port.mac));
+        let row = NetlinkRequest::set_row(bridge_fdb_entry(self.index(&port.name)?, port.mac));
         self.socket.request(row, || format!("add {} behind port {}", port.mac, port.name))?;
         Ok(())
     }

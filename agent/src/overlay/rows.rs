@@ -7,7 +7,7 @@ use super::pass::{Devices, Pass};
 use super::plan::{BridgeFdbRow, Desired, FdbRow, NeighbourRow, Row, diff};
 use super::{OverlayError, Table};
 use crate::netlink::{
-    NetlinkError, Request, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
+    NetlinkError, NetlinkRequest, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
 };
 use netlink_packet_route::neighbour::NeighbourMessage;
 
@@ -64,8 +64,8 @@ impl Pass<'_> {
         if changes.remove.is_empty() && changes.add.is_empty() {
             return Ok(());
         }
-        let remove = changes.remove.iter().map(|row| Request::remove_row(message(row)));
-        let add = changes.add.iter().map(|row| Request::set_row(message(row)));
+        let remove = changes.remove.iter().map(|row| NetlinkRequest::remove_row(message(row)));
+        let add = changes.add.iter().map(|row| NetlinkRequest::set_row(message(row)));
         let refusals = self.socket.batch(remove.chain(add))?;
         let removed = changes.remove.len();
         let (mut first, mut of_rows) = (None, None);

@@ -11,11 +11,15 @@ use super::pass::{Pass, VXLAN};
 use super::plan::{Base, Desired, Port};
 use super::{Overlay, OverlayError, Table};
 use crate::nft::gate::Refused;
-use crate::nft::{self, Known, Sender, Senders, Told, Tunnel, Wanted};
+use crate::nft::{self, NetworkRules, RulesCache, Sender, Senders, Told, Tunnel};
 
 impl Pass<'_> {
     /// Lets every port's workload speak for itself and for nobody else.
-    pub(super) fn ensure_rules(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
+    pub(super) fn ensure_rules(
+        &mut self,
+        desired: &Desired,
+        known: &mut RulesCache,
+    ) -> Result<(), OverlayError> {
         loop {
             let ports = desired.ports.iter();
             let senders: Vec<Sender> = ports.filter_map(|port| self.sender(&desired.base, port)).collect();
@@ -37,7 +41,7 @@ impl Pass<'_> {
         &mut self,
         base: &Base,
         port: &Port,
-        known: &mut Known,
+        known: &mut RulesCache,
     ) -> Result<(), OverlayError> {
         let gone = || io::Error::other(format!("{} was removed while it was set up", port.name));
         let sender = self.sender(base, port).ok_or_else(gone)?;
@@ -45,12 +49,20 @@ impl Pass<'_> {
     }
 
     /// The same for the tunnels' device alone.
-    pub(super) fn ensure_tunnel_rules(&mut self, base: &Base, known: &mut Known) -> Result<(), OverlayError> {
+    pub(super) fn ensure_tunnel_rules(
+        &mut self,
+        base: &Base,
+        known: &mut RulesCache,
+    ) -> Result<(), OverlayError> {
         self.ensure_senders(base, Senders::With(Vec::new()), None, known)
     }
 
     /// Keeps workloads from what these hosts, and control, offer the mesh, and tunnels from the addresses of services.
-    pub(super) fn ensure_told(&mut self, desired: &Desired, known: &mut Known) -> Result<(), OverlayError> {
+    pub(super) fn ensure_told(
+        &mut self,
+        desired: &Desired,
+        known: &mut RulesCache,
+    ) -> Result<(), OverlayError> {
         let told = Some(self.told(desired));
         self.ensure_senders(&desired.base, Senders::With(Vec::new()), told, known)
     }
@@ -65,7 +77,7 @@ impl Pass<'_> {
         base: &Base,
         gone: Vec<String>,
         staying: BTreeSet<IpAddr>,
-        known: &mut Known,
+        known: &mut RulesCache,
     ) -> Result<(), OverlayError> {
         self.ensure_senders(base, Senders::Without(gone, staying), None, known)
     }
@@ -75,12 +87,12 @@ impl Pass<'_> {
         base: &Base,
         senders: Senders,
         told: Option<Told>,
-        known: &mut Known,
+        known: &mut RulesCache,
     ) -> Result<(), OverlayError> {
         if self.link(VXLAN).is_none() {
             self.refresh_link(VXLAN)?;
         }
-        let wanted = Wanted {
+        let wanted = NetworkRules {
             senders,
             tunnel: self.link(VXLAN).map(|link| Tunnel { device: link.name.clone(), index: link.index }),
             subnet: base.subnet,
@@ -167,7 +179,7 @@ fn family(
     Family { name: name.to_owned(), help: help.to_owned(), kind: Kind::Counter, series: series.collect() }
 }
 
-impl super::Kernel {
+impl super::KernelAccess {
     /// Reads the packets that the gate has refused; nothing while there is none.
     fn refused(&self) -> Vec<(Refused, u64)> {
         let counted = self.gate_counters().unwrap_or_default();

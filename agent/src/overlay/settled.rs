@@ -11,7 +11,7 @@ use sealane_sys::NetNs;
 
 use super::pass::{Devices, Pass, VXLAN};
 use super::plan::{Base, Desired, Port};
-use super::{Applied, Carried, Kernel, OverlayError, Table};
+use super::{Applied, KernelAccess, NetworkCache, OverlayError, Table};
 use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
 
 /// State of the kernel, as far as this process knows.
@@ -76,12 +76,12 @@ impl Settled {
     }
 }
 
-impl Carried {
+impl NetworkCache {
     /// Leads from what the last pass has left to `desired`, without a look at what is there; `None` when that takes a
     /// whole pass.
     pub(super) fn advance(
         &mut self,
-        kernel: &Kernel,
+        kernel: &KernelAccess,
         snapshot: &NetworkSnapshot,
         desired: &Desired,
     ) -> Option<Applied> {
@@ -126,7 +126,7 @@ impl Carried {
     }
 }
 
-impl Kernel {
+impl KernelAccess {
     /// The workloads of those ports that `is_missing` says yes to whose namespace is not at its path either.
     pub(super) fn nowhere(
         &self,

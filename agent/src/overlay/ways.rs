@@ -8,7 +8,7 @@ use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{Mtu, NetworkName, NodeName};
 use tokio::sync::watch;
 
-use super::{Kernel, Overlay, OverlayError, Underlay, lock};
+use super::{KernelAccess, Overlay, OverlayError, Underlay, lock};
 use crate::netlink::{Link, Socket};
 
 /// Number of ways that are looked at: they differ by device, not by host.
@@ -54,7 +54,7 @@ impl Overlay {
     }
 }
 
-impl Kernel {
+impl KernelAccess {
     /// The network's MTU: as given, or what fits into the ways of this host and of the `others`.
     pub(super) fn mtu(&self, network: &Network, others: Option<Mtu>) -> Result<u32, OverlayError> {
         if let Some(mtu) = network.mtu {

@@ -20,7 +20,7 @@ const MOST: usize = 1_000;
 type Stamp = (u64, u64, i64, i64, i64);
 
 #[derive(Debug)]
-struct Known {
+struct KnownFile {
     stamp: Stamp,
     /// As it was last understood; `None`: it never was.
     documents: Option<Vec<ServiceDocument>>,
@@ -33,7 +33,7 @@ struct Known {
 pub(super) struct Files {
     folder: PathBuf,
     read: ReadDocuments,
-    known: BTreeMap<PathBuf, Known>,
+    known: BTreeMap<PathBuf, KnownFile>,
     /// Reason for which not all of them are read.
     trouble: Option<String>,
     /// Control has not taken what there is now; every look that finds something new says so.
@@ -84,14 +84,14 @@ impl Files {
                 Ok(documents) => (Some(documents), None),
                 Err(flaw) => (last, Some(flaw)),
             };
-            self.known.insert(path, Known { stamp, documents, flaw });
+            self.known.insert(path, KnownFile { stamp, documents, flaw });
         }
         changed
     }
 
     /// Every service, with the file it is in.
     pub(super) fn documents(&self) -> Vec<(PathBuf, Document)> {
-        let of = |(path, known): (&PathBuf, &Known)| {
+        let of = |(path, known): (&PathBuf, &KnownFile)| {
             let documents = known.documents.clone().unwrap_or_default();
             let path = path.clone();
             documents.into_iter().map(move |document| (path.clone(), Document::Service(document)))
@@ -120,7 +120,7 @@ impl Files {
 
     /// The file that has a service.
     pub(super) fn of(&self, id: &DocumentId) -> Option<&PathBuf> {
-        let has = |known: &Known| {
+        let has = |known: &KnownFile| {
             let mut documents = known.documents.iter().flatten();
             documents.any(|document| is(document, id))
         };

@@ -28,7 +28,7 @@ pub(super) struct Namespace<'a> {
 
 /// Content of a table in the kernel: the rules of its chains by their names, the targets of its ports, its addresses.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
+struct TableContent {
     chains: BTreeMap<String, Vec<String>>,
     services: BTreeMap<Vec<u8>, String>,
     vips: BTreeMap<Vec<u8>, String>,
@@ -46,7 +46,7 @@ pub(super) enum Present {
     Other,
 }
 
-impl Found {
+impl TableContent {
     /// Renders a table as it looks when it is there.
     fn of(table: &ServiceTable) -> Self {
         let services = table.ports.iter();
@@ -69,7 +69,7 @@ impl Namespace<'_> {
     pub(super) fn look(&self, wanted: &ServiceTable) -> Result<Present, NetlinkError> {
         let name = ruleset::table_name(self.network);
         match read(&mut self.open()?, &name) {
-            Ok(found) if found == Found::of(wanted) => Ok(Present::Right),
+            Ok(found) if found == TableContent::of(wanted) => Ok(Present::Right),
             Ok(_) => Ok(Present::Other),
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() && wanted.is_idle() => {
                 Ok(Present::Right)
@@ -133,9 +133,9 @@ impl Namespace<'_> {
     }
 }
 
-fn read(socket: &mut NetfilterSocket, name: &str) -> Result<Found, NetlinkError> {
+fn read(socket: &mut NetfilterSocket, name: &str) -> Result<TableContent, NetlinkError> {
     let services = elements(socket, name, SERVICES)?;
     let vips = elements(socket, name, VIPS)?;
     let chains = writer::rules(socket, name)?;
-    Ok(Found { chains, services, vips })
+    Ok(TableContent { chains, services, vips })
 }

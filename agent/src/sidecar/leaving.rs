@@ -10,12 +10,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::process::SidecarProcess;
-use super::pulse::{Alive, BEAT, Pulse};
+use super::pulse::{Alive, BEAT, SidecarPulse};
 use super::registry::Connected;
 use super::supervisor::{GRACE, tell};
 use crate::attachment::AttachmentId;
 use crate::certs::WorkloadIdentity;
-use crate::host::Effective;
+use crate::host::HostNetwork;
 
 /// Time for which connections may stay with a sidecar that another one has followed.
 const LEAVE: Duration = Duration::from_secs(600);
@@ -31,7 +31,7 @@ pub(super) struct Feed {
     pub(super) id: AttachmentId,
     pub(super) trust_domain: TrustDomain,
     pub(super) identity: watch::Receiver<Arc<WorkloadIdentity>>,
-    pub(super) effective: watch::Receiver<Arc<Effective>>,
+    pub(super) host_network: watch::Receiver<Arc<HostNetwork>>,
 }
 
 impl Feed {
@@ -41,14 +41,14 @@ impl Feed {
     }
 
     /// The newest state as a configuration; `None` once the workload is not in it any more.
-    pub(super) fn config(&self, effective: &Effective) -> Option<Down> {
+    pub(super) fn config(&self, host_network: &HostNetwork) -> Option<Down> {
         let own = &self.id.workload;
-        let workload = effective.snapshot.workloads.iter().find(|workload| workload.name == *own)?.clone();
+        let workload = host_network.snapshot.workloads.iter().find(|workload| workload.name == *own)?.clone();
         Some(Down::Config(Box::new(Config {
-            sequence: effective.sequence,
+            sequence: host_network.sequence,
             trust_domain: self.trust_domain.clone(),
             workload,
-            network: effective.told.clone(),
+            network: host_network.told.clone(),
         })))
     }
 }
@@ -59,7 +59,7 @@ pub(super) struct Leaving {
     pub(super) process: SidecarProcess,
     pub(super) connected: Connected,
     pub(super) feed: Feed,
-    pub(super) pulse: Pulse,
+    pub(super) pulse: SidecarPulse,
 }
 
 impl Leaving {
@@ -93,9 +93,9 @@ impl Leaving {
             message = loop {
                 let received = tokio::select! {
                     Ok(()) = self.feed.identity.changed() => break self.feed.identity(),
-                    Ok(()) = self.feed.effective.changed() => {
-                        let effective = self.feed.effective.borrow_and_update().clone();
-                        match self.feed.config(&effective) {
+                    Ok(()) = self.feed.host_network.changed() => {
+                        let host_network = self.feed.host_network.borrow_and_update().clone();
+                        match self.feed.config(&host_network) {
                             Some(config) => break config,
                             None => continue,
                         }

@@ -23,9 +23,9 @@ pub(super) enum Alive {
 
 /// The beats since a sidecar was heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pulse(u32);
+pub(super) struct SidecarPulse(u32);
 
-impl Pulse {
+impl SidecarPulse {
     /// Takes note that the sidecar said something.
     pub(super) fn handle_word(&mut self) {
         self.0 = 0;
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_sidecar_is_silent_after_five_beats_and_lost_after_fifteen_unless_it_says_something() {
-        let mut pulse = Pulse::default();
+        let mut pulse = SidecarPulse::default();
         let mut beats = |count: u32| (0..count).fold(Alive::Yes, |_, _| pulse.handle_beat());
         assert_eq!(beats(SILENT - 1), Alive::Yes);
         assert_eq!(beats(1), Alive::Silent);

@@ -37,7 +37,7 @@ pub(crate) struct Connected {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SupervisedSidecar {
     connections: mpsc::Sender<Connected>,
     commands: mpsc::Sender<Command>,
     /// Version, when it runs another program than this agent.
@@ -47,7 +47,7 @@ struct Entry {
 /// The supervisors of this host's sidecars.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    entries: Mutex<BTreeMap<AttachmentId, Entry>>,
+    entries: Mutex<BTreeMap<AttachmentId, SupervisedSidecar>>,
     ledger: Mutex<Ledger>,
     turns: Arc<Semaphore>,
 }
@@ -116,7 +116,7 @@ impl Registry {
         connections: mpsc::Sender<Connected>,
         commands: mpsc::Sender<Command>,
     ) {
-        self.lock().insert(id, Entry { connections, commands, other: None });
+        self.lock().insert(id, SupervisedSidecar { connections, commands, other: None });
     }
 
     /// The sidecar of `id` is gone for good, having counted this at last.
@@ -196,7 +196,7 @@ impl Registry {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttachmentId, Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttachmentId, SupervisedSidecar>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

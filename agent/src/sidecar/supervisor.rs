@@ -22,14 +22,14 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::leaving::Feed;
 use super::metrics::ToldMetrics;
 use super::process::SidecarProcess;
-use super::pulse::{BEAT, Pulse};
+use super::pulse::{BEAT, SidecarPulse};
 use super::registry::{Connected, Registry};
 use super::telling::Telling;
 use crate::attachment::AttachmentId;
 use crate::certs::WorkloadIdentity;
-use crate::host::Effective;
+use crate::host::HostNetwork;
 use succession::Followed;
-use talk::End;
+use talk::TalkEnd;
 
 pub(super) use talk::tell;
 
@@ -71,7 +71,7 @@ pub(crate) struct SidecarParts {
     /// Equipment that it needs to begin, once that is there; without it the sidecar ends.
     pub(crate) equipment: oneshot::Receiver<Equipment>,
     /// State that it works by.
-    pub(crate) effective: watch::Receiver<Arc<Effective>>,
+    pub(crate) host_network: watch::Receiver<Arc<HostNetwork>>,
     /// Counts what it is told.
     pub(crate) told: ToldMetrics,
 }
@@ -145,7 +145,7 @@ async fn begin(
         id: parts.id.clone(),
         trust_domain: parts.trust_domain.clone(),
         identity,
-        effective: parts.effective.clone(),
+        host_network: parts.host_network.clone(),
     };
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,7 +158,7 @@ async fn begin(
         applied,
         works: None,
         silence,
-        pulse: Pulse::default(),
+        pulse: SidecarPulse::default(),
         beat,
         asked: None,
         registry,
@@ -204,7 +204,7 @@ struct Run {
     /// Sequence by which the connected sidecar works, as it said last.
     works: Option<u64>,
     silence: watch::Sender<Option<u32>>,
-    pulse: Pulse,
+    pulse: SidecarPulse,
     beat: Interval,
     /// Whoever asked for another sidecar while this one was not connected, which it may be soon.
     asked: Option<Answer>,
@@ -236,15 +236,15 @@ impl Run {
                     tracing::debug!(pid = process.pid(), workload = %self.parts.id, "sidecar");
                     let end = self.accompany(&mut process, &mut backoff).await;
                     match end {
-                        End::Drain(deadline) => {
+                        TalkEnd::Drain(deadline) => {
                             self.drain(process, deadline).await;
                             return self.last;
                         }
-                        End::Follow(connected, answer) => {
+                        TalkEnd::Follow(connected, answer) => {
                             next = Some(Ok(self.follow(process, connected, answer)));
                             continue;
                         }
-                        End::Died | End::Disconnected => {}
+                        TalkEnd::Died | TalkEnd::Disconnected => {}
                     }
                     if let Some(followed) = self.followed.take() {
                         next = Some(Ok(self.fall_back(process, followed).await));

@@ -4,7 +4,7 @@
 use sealane_proto::sidecar::{Change, Down};
 
 use super::leaving::Feed;
-use crate::host::Effective;
+use crate::host::HostNetwork;
 
 /// State that one connection has carried.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ impl Telling {
 
     /// The sequence of the last configuration, when that says all that the newest state does: whoever works by it works by
     /// the newest state.
-    pub(super) fn knows(&mut self, newest: &Effective) -> Option<u64> {
+    pub(super) fn knows(&mut self, newest: &HostNetwork) -> Option<u64> {
         let sent = self.sent.as_mut().filter(|sent| newest.content <= sent.sequence)?;
         sent.means = newest.sequence;
         Some(sent.sequence)
@@ -45,7 +45,7 @@ impl Telling {
     }
 
     /// Builds the messages that lead to the newest state; none once the workload is not in it any more.
-    pub(super) fn lead(&mut self, feed: &Feed, newest: &Effective) -> Vec<Down> {
+    pub(super) fn lead(&mut self, feed: &Feed, newest: &HostNetwork) -> Vec<Down> {
         let messages = self.steps(feed, newest).or_else(|| Some(vec![feed.config(newest)?]));
         let Some(messages) = messages else { return Vec::new() };
         let (sequence, content) = (newest.sequence, newest.content);
@@ -54,7 +54,7 @@ impl Telling {
     }
 
     /// The changes since the last configuration; `None` when the whole state is due.
-    fn steps(&self, feed: &Feed, newest: &Effective) -> Option<Vec<Down>> {
+    fn steps(&self, feed: &Feed, newest: &HostNetwork) -> Option<Vec<Down>> {
         let sent = self.sent.filter(|_| self.follows)?;
         let steps = newest.steps.since(sent.content)?;
         let own = newest.snapshot.workloads.iter().find(|workload| workload.name == feed.id.workload)?;
@@ -91,16 +91,16 @@ mod tests {
         network
     }
 
-    fn after(before: &Effective, snapshot: NetworkSnapshot) -> Effective {
-        Effective::new(before.sequence + 1, Arc::new(snapshot), Some(before))
+    fn after(before: &HostNetwork, snapshot: NetworkSnapshot) -> HostNetwork {
+        HostNetwork::new(before.sequence + 1, Arc::new(snapshot), Some(before))
     }
 
-    fn feed(effective: &Arc<Effective>) -> Feed {
+    fn feed(host_network: &Arc<HostNetwork>) -> Feed {
         Feed {
             id: AttachmentId { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() },
             trust_domain: "sealane".parse().unwrap(),
             identity: watch::Sender::new(identity()).subscribe(),
-            effective: watch::Sender::new(effective.clone()).subscribe(),
+            host_network: watch::Sender::new(host_network.clone()).subscribe(),
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_sidecar_is_told_a_state_and_then_what_changes_beside_its_own_workload() {
-        let first = Arc::new(Effective::new(7, Arc::new(network(1)), None));
+        let first = Arc::new(HostNetwork::new(7, Arc::new(network(1)), None));
         let (feed, mut telling) = (feed(&first), Telling::to(true));
         assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 7"]);
         let second = after(&first, network(2));
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_sidecar_that_knows_no_changes_is_told_states() {
-        let first = Arc::new(Effective::new(1, Arc::new(network(1)), None));
+        let first = Arc::new(HostNetwork::new(1, Arc::new(network(1)), None));
         let (feed, mut telling) = (feed(&first), Telling::to(false));
         assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 1"]);
         assert_eq!(kinds(&telling.lead(&feed, &after(&first, network(2)))), ["state 2"]);
@@ -156,7 +156,7 @@ mod tests {
     async fn a_start_costs_other_sidecars_as_much_whatever_the_network_s_size() {
         let mut lengths = Vec::new();
         for others in [1, 200] {
-            let first = Arc::new(Effective::new(1, Arc::new(network(others)), None));
+            let first = Arc::new(HostNetwork::new(1, Arc::new(network(others)), None));
             let (feed, mut telling) = (feed(&first), Telling::to(true));
             telling.lead(&feed, &first);
             let mut more = network(others);

@@ -57,7 +57,7 @@ pub(crate) enum TapError {
 
 /// The way from a TAP device to a workload's interface.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct TapWire {
     pub(super) device: DeviceName,
     pub(super) host: NetNs,
     pub(super) room: NetNs,
@@ -67,7 +67,7 @@ pub(super) struct Way {
 
 /// Parts of a device that stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stands {
+pub(super) struct TapState {
     /// The number of the pair's end in the room.
     pub(super) inner: u32,
     /// Of all the devices, in bytes.
@@ -100,14 +100,14 @@ pub(crate) fn exists(hopper: &Hopper, host: &NetNs, device: &DeviceName) -> Resu
     Ok(Socket::open(hopper, host)?.link(device.as_str())?.is_some())
 }
 
-impl Way {
+impl TapWire {
     /// Makes what is missing; rules are put in when something was, or `anew`.
     pub(super) fn ensure(
         &self,
         hopper: &Hopper,
-        before: Option<Stands>,
+        before: Option<TapState>,
         anew: bool,
-    ) -> Result<Stands, TapError> {
+    ) -> Result<TapState, TapError> {
         let (mut host, mut room) = (Socket::open(hopper, &self.host)?, Socket::open(hopper, &self.room)?);
         let device = self.device.as_str();
         let interface = room.link(&self.interface)?;
@@ -116,7 +116,7 @@ impl Way {
         let outer = format!("{OUTER}{}", number(device));
         let (outer, inner) = self.ensure_pair(&mut host, &mut room, &outer, interface.mtu)?;
         let known = [interface.index, tap.index, outer.index, inner.index];
-        let stands = Stands { inner: inner.index, mtu: interface.mtu, known };
+        let stands = TapState { inner: inner.index, mtu: interface.mtu, known };
         if before.is_none_or(|before| before.known != known) || anew {
             self.quiet(hopper, &outer.name)?;
             let table = format!("{IN_ROOM}-{}", number(device));

@@ -49,7 +49,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// Of what kind it is.
-    pub(super) kind: Kind,
+    pub(super) kind: MessageType,
     /// The message.
     pub(super) message: Vec<u8>,
     /// To whom; broadcast goes to everybody's Ethernet address as well.
@@ -58,7 +58,7 @@ pub(super) struct Answer {
 
 /// The kinds of messages (RFC 2132, section 9.6) that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MessageType {
     Discover = 1,
     Offer = 2,
     Request = 3,
@@ -68,8 +68,8 @@ pub(super) enum Kind {
 }
 
 /// Content of a request, as far as it counts.
-struct Asked {
-    kind: Kind,
+struct ClientMessage {
+    kind: MessageType,
     flags: u16,
     transaction: [u8; 4],
     client: Ipv4Addr,
@@ -90,25 +90,25 @@ impl Lease {
             return Outcome::Ignored;
         }
         let kind = match asked.kind {
-            Kind::Discover => Kind::Offer,
-            Kind::Request => {
+            MessageType::Discover => MessageType::Offer,
+            MessageType::Request => {
                 let known = asked.wanted.or(Some(asked.client).filter(|client| !client.is_unspecified()));
                 match known {
-                    Some(wanted) if wanted == self.address => Kind::Ack,
-                    Some(_) => Kind::Nak,
+                    Some(wanted) if wanted == self.address => MessageType::Ack,
+                    Some(_) => MessageType::Nak,
                     None => return Outcome::Ignored,
                 }
             }
-            Kind::Inform => Kind::Ack,
-            Kind::Offer | Kind::Ack | Kind::Nak => return Outcome::Ignored,
+            MessageType::Inform => MessageType::Ack,
+            MessageType::Offer | MessageType::Ack | MessageType::Nak => return Outcome::Ignored,
         };
         Outcome::Answer(self.answer(kind, &asked))
     }
 
-    fn answer(&self, kind: Kind, asked: &Asked) -> Answer {
-        let informed = asked.kind == Kind::Inform;
-        let own = if kind == Kind::Nak || informed { Ipv4Addr::UNSPECIFIED } else { self.address };
-        let client = if kind == Kind::Ack { asked.client } else { Ipv4Addr::UNSPECIFIED };
+    fn answer(&self, kind: MessageType, asked: &ClientMessage) -> Answer {
+        let informed = asked.kind == MessageType::Inform;
+        let own = if kind == MessageType::Nak || informed { Ipv4Addr::UNSPECIFIED } else { self.address };
+        let client = if kind == MessageType::Ack { asked.client } else { Ipv4Addr::UNSPECIFIED };
         let mut message = vec![2, ETHERNET[0], ETHERNET[1], 0];
         message.extend(asked.transaction);
         message.extend([0, 0]);
@@ -128,7 +128,7 @@ impl Lease {
         };
         option(53, &[kind as u8]);
         option(54, &self.gateway.octets());
-        if kind != Kind::Nak {
+        if kind != MessageType::Nak {
             if !informed {
                 option(51, &self.seconds.to_be_bytes());
             }
@@ -141,7 +141,7 @@ impl Lease {
         message.push(255);
         message.resize(message.len().max(SHORTEST), 0);
         // RFC 2131, section 4.1.
-        let to = if kind == Kind::Nak {
+        let to = if kind == MessageType::Nak {
             Ipv4Addr::BROADCAST
         } else if !asked.client.is_unspecified() {
             asked.client
@@ -155,7 +155,7 @@ impl Lease {
 }
 
 /// A client's message by Ethernet, and its own address.
-fn read(message: &[u8]) -> Option<(MacAddr, Asked)> {
+fn read(message: &[u8]) -> Option<(MacAddr, ClientMessage)> {
     let four = |at: usize| message.get(at..at + 4).and_then(|octets| <[u8; 4]>::try_from(octets).ok());
     let address = |at: usize| four(at).map(Ipv4Addr::from);
     if message.len() <= FIXED + COOKIE.len()
@@ -175,13 +175,13 @@ fn read(message: &[u8]) -> Option<(MacAddr, Asked)> {
     for (number, value) in options {
         let four = || <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from);
         match number {
-            53 => kind = Kind::of(value),
+            53 => kind = MessageType::of(value),
             50 => wanted = four(),
             54 => server = four(),
             _ => {}
         }
     }
-    let asked = Asked {
+    let asked = ClientMessage {
         kind: kind?,
         flags: u16::from_be_bytes([message[10], message[11]]),
         transaction: four(4)?,
@@ -193,7 +193,7 @@ fn read(message: &[u8]) -> Option<(MacAddr, Asked)> {
     Some((mac, asked))
 }
 
-impl Kind {
+impl MessageType {
     fn of(value: &[u8]) -> Option<Self> {
         match value {
             [1] => Some(Self::Discover),

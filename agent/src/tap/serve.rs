@@ -4,17 +4,17 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sealane_base::seldom::Seldom;
+use sealane_base::rate_limit::RateLimit;
 use sealane_base::task;
 use sealane_proto::types::{MacAddr, NetworkName};
 use tokio::io::unix::AsyncFd;
 
-use super::device::{Stands, Way};
-use super::dhcp::{Answer, Kind, Lease, Outcome};
+use super::device::{TapState, TapWire};
+use super::dhcp::{Answer, Lease, MessageType, Outcome};
 use super::{Machines, TapError, frame};
 use crate::attachment::{AttachmentId, Seated};
 use crate::netlink::PacketListener;
-use crate::trouble::Trouble;
+use crate::trouble::WorkloadTrouble;
 
 /// Interval at which it is looked at whether the devices stand, and the number of such looks until the rules are put in
 /// anew.
@@ -33,19 +33,19 @@ const LONGEST: usize = 2_048;
 pub(super) struct Machine {
     machines: Arc<Machines>,
     id: AttachmentId,
-    way: Arc<Way>,
+    way: Arc<TapWire>,
     network: NetworkName,
     lease: Lease,
     gateway_mac: MacAddr,
     /// Questions that may be answered.
-    pace: Seldom,
+    pace: RateLimit,
 }
 
 impl Machine {
     pub(super) fn new(
         machines: Arc<Machines>,
         id: AttachmentId,
-        way: Arc<Way>,
+        way: Arc<TapWire>,
         seat: &Seated,
         gateway_mac: MacAddr,
     ) -> Self {
@@ -59,11 +59,11 @@ impl Machine {
             seconds: LEASE,
         };
         let network = seat.network.clone();
-        Self { machines, id, way, network, lease, gateway_mac, pace: Seldom::new(PACE, SECOND) }
+        Self { machines, id, way, network, lease, gateway_mac, pace: RateLimit::new(PACE, SECOND) }
     }
 
     /// Serves for ever.
-    pub(super) async fn serve(mut self, mut stands: Stands) {
+    pub(super) async fn serve(mut self, mut stands: TapState) {
         let mut look = tokio::time::interval(LOOK);
         let (mut looks, mut socket) = (0_u32, self.listen(stands));
         loop {
@@ -84,21 +84,21 @@ impl Machine {
                                 socket = self.listen(now);
                             }
                             stands = now;
-                            self.trouble(Trouble::Tap, None);
+                            self.trouble(WorkloadTrouble::Tap, None);
                         }
-                        Err(error) => self.trouble(Trouble::Tap, Some(error.to_string())),
+                        Err(error) => self.trouble(WorkloadTrouble::Tap, Some(error.to_string())),
                     }
                 }
             }
         }
     }
 
-    async fn ensure(&self, before: Stands, anew: bool) -> Result<Stands, TapError> {
+    async fn ensure(&self, before: TapState, anew: bool) -> Result<TapState, TapError> {
         let (way, hopper) = (self.way.clone(), self.machines.hopper.clone());
         task::blocking(move || way.ensure(&hopper, Some(before), anew)).await?
     }
 
-    fn listen(&mut self, stands: Stands) -> Option<AsyncFd<PacketListener>> {
+    fn listen(&mut self, stands: TapState) -> Option<AsyncFd<PacketListener>> {
         self.lease.mtu = u16::try_from(stands.mtu).unwrap_or(u16::MAX);
         let filter = frame::filter();
         let opened = PacketListener::open(&self.machines.hopper, &self.way.room, stands.inner, filter);
@@ -108,7 +108,7 @@ impl Machine {
         watched.map_err(complain).ok()
     }
 
-    fn trouble(&self, trouble: Trouble, why: Option<String>) {
+    fn trouble(&self, trouble: WorkloadTrouble, why: Option<String>) {
         self.machines.troubles.set(&self.id, trouble, why);
     }
 
@@ -122,7 +122,7 @@ impl Machine {
         match self.lease.handle(message) {
             Outcome::Answer(answer) => {
                 metrics.answered(network, word(answer.kind));
-                self.trouble(Trouble::Stranger, None);
+                self.trouble(WorkloadTrouble::Stranger, None);
                 self.answer(&answer, socket);
             }
             Outcome::Ignored => metrics.unanswered(network, "ignored"),
@@ -130,7 +130,7 @@ impl Machine {
                 metrics.unanswered(network, "stranger");
                 let (device, own) = (self.way.device, self.lease.mac);
                 self.trouble(
-                    Trouble::Stranger,
+                    WorkloadTrouble::Stranger,
                     Some(format!(
                         "the machine at {device} has the Ethernet address {mac}, and nothing passes but from {own}: start it with \
                          mac={own}, or attach it again with --mac {mac}"
@@ -151,12 +151,12 @@ impl Machine {
     }
 }
 
-fn word(kind: Kind) -> &'static str {
+fn word(kind: MessageType) -> &'static str {
     match kind {
-        Kind::Offer => "offer",
-        Kind::Ack => "ack",
-        Kind::Nak => "nak",
-        Kind::Discover | Kind::Request | Kind::Inform => "none",
+        MessageType::Offer => "offer",
+        MessageType::Ack => "ack",
+        MessageType::Nak => "nak",
+        MessageType::Discover | MessageType::Request | MessageType::Inform => "none",
     }
 }
 

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::plumbing::netns_path;
-use super::sandbox::Request;
+use super::sandbox::SandboxRequest;
 use super::survey::Survey;
 use super::{AttachError, WorkloadContext};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Progress};
 use crate::certs::{is_passing, words};
-use crate::host::{AdmitError, Effective, RequestError};
+use crate::host::{AdmitError, HostNetwork, RequestError};
 use crate::ipam::IpamError;
 use crate::seat::{Owner, Seat};
 
@@ -34,7 +34,7 @@ const STATE: Duration = Duration::from_secs(5);
 /// A workload that the host has taken in and written down.
 pub(super) struct Admitted {
     /// In the order of its networks.
-    pub(super) attachments: Vec<(Attachment, watch::Receiver<Arc<Effective>>)>,
+    pub(super) attachments: Vec<(Attachment, watch::Receiver<Arc<HostNetwork>>)>,
     /// True once somebody asked for its end.
     pub(super) dismissed: watch::Receiver<bool>,
 }
@@ -44,11 +44,11 @@ enum Obstacle {
     /// This host has no more than so many blocks of the network's addresses.
     Blocks(NetworkName, usize),
     /// This host cannot set the network up.
-    Hindered(NetworkName, watch::Receiver<Arc<Effective>>),
+    Hindered(NetworkName, watch::Receiver<Arc<HostNetwork>>),
     /// A workload of that name or address is still ending.
-    Ending(AttachmentId, watch::Receiver<Arc<Effective>>),
+    Ending(AttachmentId, watch::Receiver<Arc<HostNetwork>>),
     /// A workload of another host has that name or address, and may be about to let go of it.
-    Elsewhere(Holder, watch::Receiver<Arc<Effective>>, AdmitError),
+    Elsewhere(Holder, watch::Receiver<Arc<HostNetwork>>, AdmitError),
     /// The made name was taken: make another.
     Name,
 }
@@ -79,7 +79,7 @@ impl Holder {
 /// Takes in the workload that `request` asks for; `None` when it ended, or nobody waits for it any more.
 pub(super) async fn admit(
     context: &WorkloadContext,
-    request: &Request,
+    request: &SandboxRequest,
     progress: &Progress,
 ) -> Result<Option<Admitted>, AttachError> {
     let (mut obstacle, mut elsewhere, mut made) = (Obstacle::Name, None, None);
@@ -109,20 +109,20 @@ pub(super) async fn admit(
 
 async fn take_in(
     context: &WorkloadContext,
-    request: &Request,
+    request: &SandboxRequest,
     made: Option<u32>,
 ) -> Result<Result<Admitted, Obstacle>, AttachError> {
     let mut networks = Vec::new();
     for network in request.spec.networks() {
-        let Some(mut effective) = context.host.views.networks.borrow().get(network).cloned() else {
+        let Some(mut host_network) = context.host.views.networks.borrow().get(network).cloned() else {
             return Ok(Err(Obstacle::Blocks(network.clone(), 0)));
         };
         // What changes from here on counts as a change.
-        effective.mark_unchanged();
-        if effective.borrow().hindrance.is_some() {
-            return Ok(Err(Obstacle::Hindered(network.clone(), effective)));
+        host_network.mark_unchanged();
+        if host_network.borrow().hindrance.is_some() {
+            return Ok(Err(Obstacle::Hindered(network.clone(), host_network)));
         }
-        networks.push(effective);
+        networks.push(host_network);
     }
     // Seats in a namespace are given one after another.
     let order = context.roster.admitting.lock().await;
@@ -134,7 +134,7 @@ async fn take_in(
     let anchor = request.anchor.stored(&context.boot);
     let admitted = context.host.admit(specs.clone(), anchor.clone()).await.ok_or(AttachError::Ending)?;
     let known = |network: &NetworkName| {
-        networks.iter().find(|effective| effective.borrow().snapshot.network.name == *network).cloned()
+        networks.iter().find(|host_network| host_network.borrow().snapshot.network.name == *network).cloned()
     };
     let admitted = match admitted {
         Ok(admitted) => admitted,
@@ -146,14 +146,14 @@ async fn take_in(
             return Ok(Err(Obstacle::Name));
         }
         Err(RequestError::Admit(AdmitError::Ending(id))) => {
-            let effective = known(&id.network).ok_or(AttachError::Ending)?;
-            return Ok(Err(Obstacle::Ending(id, effective)));
+            let host_network = known(&id.network).ok_or(AttachError::Ending)?;
+            return Ok(Err(Obstacle::Ending(id, host_network)));
         }
         Err(RequestError::Admit(
             error @ (AdmitError::NameInUse { .. } | AdmitError::Address { source: IpamError::InUse(_), .. }),
         )) => return in_use(context, &specs, &networks, error).map(Err),
         Err(RequestError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } })) => {
-            let held = known(&network).map_or(0, |effective| own_blocks(context, &effective.borrow()));
+            let held = known(&network).map_or(0, |host_network| own_blocks(context, &host_network.borrow()));
             return Ok(Err(Obstacle::Blocks(network, held)));
         }
         Err(error) => return Err(error.into()),
@@ -165,10 +165,10 @@ async fn take_in(
     let dismissed = context.roster.enter(admitted.clone(), &anchor);
     drop(order);
     let mut attachments = Vec::new();
-    for (attachment, effective) in admitted.into_iter().zip(networks) {
+    for (attachment, host_network) in admitted.into_iter().zip(networks) {
         // A network that was made again meanwhile is published anew.
-        let current = match effective.has_changed() {
-            Ok(_) => Some(effective),
+        let current = match host_network.has_changed() {
+            Ok(_) => Some(host_network),
             Err(_) => network(context, &attachment.workload.network).await,
         };
         attachments.push((attachment, current.ok_or(AttachError::Ending)?));
@@ -180,21 +180,21 @@ async fn take_in(
 fn in_use(
     context: &WorkloadContext,
     specs: &[AttachmentSpec],
-    networks: &[watch::Receiver<Arc<Effective>>],
+    networks: &[watch::Receiver<Arc<HostNetwork>>],
     error: AdmitError,
 ) -> Result<Obstacle, AttachError> {
-    let held = specs.iter().zip(networks).find_map(|(spec, effective)| {
-        let holder = Holder::of(spec, &effective.borrow().snapshot, &context.node)?;
-        Some((holder, effective.clone()))
+    let held = specs.iter().zip(networks).find_map(|(spec, host_network)| {
+        let holder = Holder::of(spec, &host_network.borrow().snapshot, &context.node)?;
+        Some((holder, host_network.clone()))
     });
     match held {
-        Some((holder, effective)) => Ok(Obstacle::Elsewhere(holder, effective, error)),
+        Some((holder, host_network)) => Ok(Obstacle::Elsewhere(holder, host_network, error)),
         None => Err(error.into()),
     }
 }
 
 /// A name holds one workload.
-fn check_hold(context: &WorkloadContext, request: &Request) -> Result<(), AttachError> {
+fn check_hold(context: &WorkloadContext, request: &SandboxRequest) -> Result<(), AttachError> {
     let Some(hold) = request.anchor.hold() else { return Ok(()) };
     context.roster.attachment_of(hold).map_or(Ok(()), |id| Err(AttachError::Held(hold.clone(), id)))
 }
@@ -202,16 +202,16 @@ fn check_hold(context: &WorkloadContext, request: &Request) -> Result<(), Attach
 /// Plans the seats of the attachments.
 fn seats(
     context: &WorkloadContext,
-    request: &Request,
-    networks: &[watch::Receiver<Arc<Effective>>],
+    request: &SandboxRequest,
+    networks: &[watch::Receiver<Arc<HostNetwork>>],
 ) -> Result<Vec<Seat>, AttachError> {
     let count = networks.len();
     let Some(given) = &request.given else { return Ok(Seat::all(Owner::Agent).take(count).collect()) };
     let survey = Survey::of(&context.kernel.hopper, given);
     let survey = survey.map_err(|error| AttachError::Namespace(error.to_string()))?;
     let sharing = context.roster.sharing(given, &context.kernel.run_dir);
-    for (effective, wanted) in networks.iter().zip(&request.spec.wanted().seats) {
-        let network = effective.borrow().snapshot.network.clone();
+    for (host_network, wanted) in networks.iter().zip(&request.spec.wanted().seats) {
+        let network = host_network.borrow().snapshot.network.clone();
         survey.check(&network, &sharing, wanted.interface)?;
     }
     Ok(survey.seats(&sharing, count))
@@ -228,26 +228,26 @@ impl Obstacle {
         match self {
             Self::Name => Ok(()),
             Self::Blocks(network, held) => carry(context, network, *held, progress).await,
-            Self::Hindered(network, effective) => {
-                let hindrance = effective.borrow().hindrance.clone().unwrap_or_default();
+            Self::Hindered(network, host_network) => {
+                let hindrance = host_network.borrow().hindrance.clone().unwrap_or_default();
                 progress.waiting(hindered(network, &hindrance)).await;
                 // One that goes meanwhile is asked for again.
-                let _ = effective.changed().await;
+                let _ = host_network.changed().await;
                 Ok(())
             }
-            Self::Ending(id, effective) => {
+            Self::Ending(id, host_network) => {
                 progress.waiting(format!("workload {id}, which is still ending")).await;
                 // The network changes when it is gone.
-                effective.changed().await.map_err(|_| AttachError::Ending)
+                host_network.changed().await.map_err(|_| AttachError::Ending)
             }
-            Self::Elsewhere(holder, effective, _) => {
+            Self::Elsewhere(holder, host_network, _) => {
                 if !holder.ready {
                     let Holder { id, node, .. } = holder;
                     let seconds = MOVING.as_secs();
                     let what = format!("workload {id} on {node} to end, for {seconds} s at the longest");
                     progress.waiting(what).await;
                 }
-                match tokio::time::timeout(holder.patience(), effective.changed()).await {
+                match tokio::time::timeout(holder.patience(), host_network.changed()).await {
                     Ok(Err(_)) => Err(AttachError::Ending),
                     Ok(Ok(())) | Err(_) => Ok(()),
                 }
@@ -260,7 +260,7 @@ impl Obstacle {
 pub(super) async fn network(
     context: &WorkloadContext,
     network: &NetworkName,
-) -> Option<watch::Receiver<Arc<Effective>>> {
+) -> Option<watch::Receiver<Arc<HostNetwork>>> {
     let mut networks = context.host.views.networks.clone();
     let networks = networks.wait_for(|networks| networks.contains_key(network)).await.ok()?;
     networks.get(network).cloned()
@@ -294,8 +294,8 @@ pub(super) async fn control(
     }
 }
 
-pub(super) fn own_blocks(context: &WorkloadContext, effective: &Effective) -> usize {
-    let own = effective.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
+pub(super) fn own_blocks(context: &WorkloadContext, host_network: &HostNetwork) -> usize {
+    let own = host_network.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
     own.count()
 }
 
@@ -307,7 +307,7 @@ pub(super) async fn carry(
     progress: &Progress,
 ) -> Result<(), AttachError> {
     let mut networks = context.host.views.networks.clone();
-    let enough = |networks: &BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>| {
+    let enough = |networks: &BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>| {
         networks.get(network).is_some_and(|known| own_blocks(context, &known.borrow()) > held)
     };
     loop {

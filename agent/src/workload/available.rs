@@ -7,7 +7,7 @@ use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
 
 use super::{AttachError, Workloads};
-use crate::attachment::{Failure, Kind};
+use crate::attachment::{FailureKind, RequestFailure};
 use crate::certs::{is_passing, words};
 
 /// Limit for control's answer: whoever asks does so every few seconds.
@@ -18,10 +18,10 @@ impl Workloads {
     ///
     /// # Errors
     /// When there is none, it is not for this host, or only control knows and does not answer.
-    pub(crate) async fn available(&self, name: &NetworkName) -> Result<Network, Failure> {
+    pub(crate) async fn available(&self, name: &NetworkName) -> Result<Network, RequestFailure> {
         let link = self.context.host.views.link.borrow().clone();
         if link.refused {
-            return Err(Failure::new(Kind::Removed, &link.problem));
+            return Err(RequestFailure::new(FailureKind::Removed, &link.problem));
         }
         if let Some(carried) = self.carried_as(name) {
             return Ok(carried);
@@ -29,7 +29,7 @@ impl Workloads {
         let away = |why: &str| {
             let text =
                 format!("this host does not carry network {name} yet, and control does not answer: {why}");
-            Failure::new(Kind::Away, text)
+            RequestFailure::new(FailureKind::Away, text)
         };
         let Some(channel) = link.channel.clone() else { return Err(away(link.why_silent())) };
         let mut control = v1::control_client::ControlClient::new(channel);
@@ -43,8 +43,10 @@ impl Workloads {
     }
 }
 
-fn network(answer: v1::MayCarryResponse) -> Result<Network, Failure> {
+fn network(answer: v1::MayCarryResponse) -> Result<Network, RequestFailure> {
     let network = answer.network.ok_or("it names no network".to_owned());
     let network = network.and_then(|network| Network::try_from(network).map_err(|error| error.to_string()));
-    network.map_err(|why| Failure::new(Kind::Broken, format!("control's answer cannot be read: {why}")))
+    network.map_err(|why| {
+        RequestFailure::new(FailureKind::Broken, format!("control's answer cannot be read: {why}"))
+    })
 }

@@ -111,7 +111,7 @@ impl Workloads {
         {
             return format!("not ready: {why}");
         }
-        let target = health::Target {
+        let target = health::ProbeTarget {
             address: workload.address.to_ipv4(),
             ipv6: None,
             ports: workload.ports.clone(),

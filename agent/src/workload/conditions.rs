@@ -5,17 +5,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::attachment::{Condition, Hold, Said};
+use crate::attachment::{ContainerCondition, Hold, RuntimeReport};
 
 /// Last statements; watched by the workloads that they are about.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
-    known: Mutex<BTreeMap<String, watch::Sender<Said>>>,
+    known: Mutex<BTreeMap<String, watch::Sender<RuntimeReport>>>,
 }
 
 impl Conditions {
     /// Sets the condition of `about` from now on.
-    pub(crate) fn set(&self, about: &str, condition: Condition) {
+    pub(crate) fn set(&self, about: &str, condition: ContainerCondition) {
         self.change(about, |said| said.condition = condition);
     }
 
@@ -24,7 +24,7 @@ impl Conditions {
         self.change(about, |said| said.any_port = any_port);
     }
 
-    fn change(&self, about: &str, change: impl FnOnce(&mut Said)) {
+    fn change(&self, about: &str, change: impl FnOnce(&mut RuntimeReport)) {
         let mut known = self.lock();
         known.entry(about.to_owned()).or_default().send_if_modified(|said| {
             let before = *said;
@@ -34,12 +34,12 @@ impl Conditions {
     }
 
     /// Follows the statements about `about`, now and later.
-    pub(crate) fn follow(&self, about: &str) -> watch::Receiver<Said> {
+    pub(crate) fn follow(&self, about: &str) -> watch::Receiver<RuntimeReport> {
         self.lock().entry(about.to_owned()).or_default().subscribe()
     }
 
     /// Returns the statements about `about`.
-    pub(crate) fn of(&self, about: &str) -> Said {
+    pub(crate) fn of(&self, about: &str) -> RuntimeReport {
         self.lock().get(about).map(|said| *said.borrow()).unwrap_or_default()
     }
 
@@ -54,7 +54,7 @@ impl Conditions {
         self.lock().remove(about);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Said>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<RuntimeReport>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,23 +66,26 @@ mod tests {
     #[test]
     fn what_was_said_before_somebody_asked_is_known_and_what_is_new_is_heard_of() {
         let conditions = Conditions::default();
-        conditions.set("a", Condition::Starting);
+        conditions.set("a", ContainerCondition::Starting);
         let mut followed = conditions.follow("a");
-        assert_eq!(followed.borrow_and_update().condition, Condition::Starting);
-        conditions.set("a", Condition::Starting);
+        assert_eq!(followed.borrow_and_update().condition, ContainerCondition::Starting);
+        conditions.set("a", ContainerCondition::Starting);
         assert!(!followed.has_changed().unwrap(), "nothing new");
-        conditions.set("a", Condition::Serves);
+        conditions.set("a", ContainerCondition::Serves);
         conditions.set_any_port("a", true);
-        assert_eq!(*followed.borrow_and_update(), Said { condition: Condition::Serves, any_port: true });
+        assert_eq!(
+            *followed.borrow_and_update(),
+            RuntimeReport { condition: ContainerCondition::Serves, any_port: true }
+        );
         conditions.forget("a");
-        assert_eq!(conditions.of("a"), Said::default());
+        assert_eq!(conditions.of("a"), RuntimeReport::default());
 
         let (there, gone) = ("3f2a".repeat(16), "3f2b".repeat(16));
         for about in [&there, &gone, &"docker/1".to_owned()] {
-            conditions.set(about, Condition::Serves);
+            conditions.set(about, ContainerCondition::Serves);
         }
         conditions.retain(|id| *id == *there);
-        let knows = |about: &str| conditions.of(about).condition == Condition::Serves;
+        let knows = |about: &str| conditions.of(about).condition == ContainerCondition::Serves;
         assert!(knows(&there) && knows("docker/1") && !knows(&gone));
     }
 }

@@ -13,9 +13,9 @@ use sealane_sys::{NetNs, Process};
 use tokio::sync::watch;
 
 use super::{Workloads, cgroup, target};
-use crate::attachment::{AttachSpec, AttachmentId, Failure, Kind, Netns, Target};
+use crate::attachment::{AttachSpec, AttachmentId, FailureKind, Netns, NetnsTarget, RequestFailure};
 use crate::disk::{DiskError, Folder, RecordError, StoredContainer};
-use crate::trouble::Trouble;
+use crate::trouble::WorkloadTrouble;
 
 /// Interval at which it is looked at whether a container runs again.
 const LOOK: Duration = Duration::from_millis(250);
@@ -167,19 +167,26 @@ pub(crate) async fn follow(workloads: Arc<Workloads>) {
 async fn attach(workloads: Arc<Workloads>, id: AttachmentId, stored: StoredContainer, pid: u32) {
     let StoredContainer { wanted, container, .. } = stored;
     tracing::info!(workload = %id, pid, container, "an attached container has started again");
-    let target =
-        Target { netns: Netns::Process(pid), inode: None, container: Some(container), hold: None, pid: None };
+    let target = NetnsTarget {
+        netns: Netns::Process(pid),
+        inode: None,
+        container: Some(container),
+        hold: None,
+        pid: None,
+    };
     let attached = async {
         let spec = AttachSpec::new(wanted, workloads.ports());
-        workloads.attach_whole(spec.map_err(|error| Failure::new(Kind::Wrong, error))?, target).await
+        workloads
+            .attach_whole(spec.map_err(|error| RequestFailure::new(FailureKind::Wrong, error))?, target)
+            .await
     };
     let troubles = &&workloads.context.troubles;
     match attached.await {
-        Ok(()) => troubles.set(&id, Trouble::Container, None),
+        Ok(()) => troubles.set(&id, WorkloadTrouble::Container, None),
         // It ended again: what comes next is looked at anew.
         Err(_) if !is_alive(pid) => {}
         Err(error) => {
-            troubles.set(&id, Trouble::Container, Some(error.to_string()));
+            troubles.set(&id, WorkloadTrouble::Container, Some(error.to_string()));
             tokio::time::sleep(RETRY).await;
         }
     }

@@ -8,22 +8,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sealane_sys::NetNs;
 
 use super::Workloads;
-use super::ground::RESOLVER;
+use super::namespace::RESOLVER;
 use crate::dns::DnsSockets;
 use crate::nft;
 
 /// Sockets by their namespace's inode, until the one that answers takes them.
 #[derive(Debug, Default)]
-pub(super) struct Early(Mutex<BTreeMap<u64, DnsSockets>>);
+pub(super) struct EarlySockets(Mutex<BTreeMap<u64, DnsSockets>>);
 
 /// Right to the questions of a namespace. Those that nobody has taken when this is dropped are refused.
 #[derive(Debug)]
-pub(crate) struct Questions {
+pub(crate) struct EarlyQuestions {
     workloads: std::sync::Arc<Workloads>,
     inode: u64,
 }
 
-impl Early {
+impl EarlySockets {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, DnsSockets>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,7 +43,7 @@ impl Workloads {
     pub(crate) fn collect_questions(
         self: &std::sync::Arc<Self>,
         netns: &NetNs,
-    ) -> io::Result<Option<Questions>> {
+    ) -> io::Result<Option<EarlyQuestions>> {
         let context = &self.context;
         let inode = netns.inode().map_err(io::Error::other)?;
         if context.roster.early.lock().contains_key(&inode) {
@@ -54,13 +54,13 @@ impl Workloads {
             sockets => sockets?,
         };
         context.roster.early.lock().insert(inode, sockets);
-        let questions = Questions { workloads: self.clone(), inode };
+        let questions = EarlyQuestions { workloads: self.clone(), inode };
         nft::ensure_names(&context.kernel.hopper, netns, RESOLVER).map_err(io::Error::other)?;
         Ok(Some(questions))
     }
 }
 
-impl Drop for Questions {
+impl Drop for EarlyQuestions {
     fn drop(&mut self) {
         drop(self.workloads.context.roster.early.take(self.inode));
     }

@@ -4,7 +4,7 @@ use sealane_sys::ProcessError;
 use tonic::{Code, Status};
 
 use crate::attachment::AttachmentId;
-use crate::attachment::{Failure, Hold, Kind};
+use crate::attachment::{FailureKind, Hold, RequestFailure};
 use crate::certs::{CertError, words};
 use crate::disk::DiskError;
 use crate::host::{AdmitError, RequestError};
@@ -73,27 +73,29 @@ impl From<RequestError> for AttachError {
     }
 }
 
-impl From<AttachError> for Failure {
+impl From<AttachError> for RequestFailure {
     fn from(error: AttachError) -> Self {
         let kind = match &error {
-            AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => Kind::NotFound,
-            AttachError::Admit(AdmitError::Address { source: IpamError::InUse(_), .. }) => Kind::InUse,
+            AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => {
+                FailureKind::NotFound
+            }
+            AttachError::Admit(AdmitError::Address { source: IpamError::InUse(_), .. }) => FailureKind::InUse,
             AttachError::Admit(
                 AdmitError::Address { .. }
                 | AdmitError::ForeignBlock { .. }
                 | AdmitError::Overlap { .. }
                 | AdmitError::MacReserved { .. }
                 | AdmitError::NotReserved(..),
-            ) => Kind::Wrong,
-            AttachError::Admit(AdmitError::NameInUse { .. }) => Kind::NameInUse,
+            ) => FailureKind::Wrong,
+            AttachError::Admit(AdmitError::NameInUse { .. }) => FailureKind::NameInUse,
             AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. })
-            | AttachError::Held(..) => Kind::InUse,
-            AttachError::Refused(_) => Kind::Refused,
-            AttachError::Cert(CertError::Refused { .. }) => Kind::Forbidden,
-            AttachError::Cert(_) | AttachError::Setup { .. } => Kind::Broken,
-            AttachError::Namespace(_) | AttachError::Process(_) => Kind::Namespace,
-            AttachError::Disk(_) => Kind::Disk,
-            AttachError::Ending => Kind::Ending,
+            | AttachError::Held(..) => FailureKind::InUse,
+            AttachError::Refused(_) => FailureKind::Refused,
+            AttachError::Cert(CertError::Refused { .. }) => FailureKind::Forbidden,
+            AttachError::Cert(_) | AttachError::Setup { .. } => FailureKind::Broken,
+            AttachError::Namespace(_) | AttachError::Process(_) => FailureKind::Namespace,
+            AttachError::Disk(_) => FailureKind::Disk,
+            AttachError::Ending => FailureKind::Ending,
         };
         Self::new(kind, error)
     }

@@ -22,17 +22,17 @@ use super::WorkloadContext;
 use super::admission::RETRY;
 use super::anchor::Lifeline;
 use super::names::Names;
-use super::plumbing::Plumbed;
-use super::pulse::{Pulse, next};
-use super::standing::Standing;
-use crate::attachment::{Attachment, AttachmentId, Condition, Seated};
-use crate::health::{self, Target};
-use crate::host::{DataPlane, Effective};
+use super::plumbing::Fixtures;
+use super::pulse::{ProcessPulse, next};
+use super::readiness::ReadinessFacts;
+use crate::attachment::{Attachment, AttachmentId, ContainerCondition, Seated};
+use crate::health::{self, ProbeTarget};
+use crate::host::{DataPlane, HostNetwork};
 use crate::services;
 use crate::sidecar::{Equipment, Supervisor};
-use crate::trouble::Trouble;
+use crate::trouble::WorkloadTrouble;
 use signs::SILENCE;
-use waiting::Waiting;
+use waiting::PendingStates;
 
 /// Interval at which the rules are compared with their desired state.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ const AUDIT: Duration = Duration::from_secs(60);
 const FIRST_READING: Duration = Duration::from_secs(1);
 
 /// A watch over the ports of a workload.
-struct Listening {
+struct PortWatch {
     seen: watch::Receiver<bool>,
     /// True if one of them is enough.
     any_port: bool,
@@ -52,10 +52,10 @@ pub(super) struct Life {
     context: Arc<WorkloadContext>,
     id: AttachmentId,
     attachment: Attachment,
-    effective: watch::Receiver<Arc<Effective>>,
+    host_network: watch::Receiver<Arc<HostNetwork>>,
     /// The workload's names, and the place of this network's among them.
     names: (Arc<Names>, usize),
-    plumbed: Option<Plumbed>,
+    fixtures: Option<Fixtures>,
     supervisor: Option<Supervisor>,
     /// For what a started sidecar waits for.
     equipping: Option<oneshot::Sender<Equipment>>,
@@ -66,7 +66,7 @@ pub(super) struct Life {
     /// True if they are to be compared with the kernel's.
     audit_due: bool,
     /// The states whose names are not told yet.
-    waiting: Waiting,
+    waiting: PendingStates,
     /// True if control may know of it.
     registered: bool,
     /// The report that tells control of it.
@@ -81,7 +81,7 @@ impl Life {
     pub(super) fn new(
         context: Arc<WorkloadContext>,
         attachment: Attachment,
-        effective: watch::Receiver<Arc<Effective>>,
+        host_network: watch::Receiver<Arc<HostNetwork>>,
         names: (Arc<Names>, usize),
         (registered, about): (bool, Option<String>),
     ) -> Self {
@@ -90,15 +90,15 @@ impl Life {
             context,
             id,
             attachment,
-            effective,
+            host_network,
             names,
-            plumbed: None,
+            fixtures: None,
             supervisor: None,
             equipping: None,
             ruled: 0,
             refused: false,
             audit_due: false,
-            waiting: Waiting::default(),
+            waiting: PendingStates::default(),
             registered,
             report: 1,
             about,
@@ -122,24 +122,24 @@ impl Life {
 
     /// The Ethernet address of the network's own address.
     pub(super) fn gateway_mac(&self) -> MacAddr {
-        let network = &self.effective.borrow().snapshot.network;
+        let network = &self.host_network.borrow().snapshot.network;
         network.mac_of(network.subnet.gateway())
     }
 
     /// The network's own address.
     pub(super) fn gateway(&self) -> Ipv4Addr {
-        self.effective.borrow().snapshot.network.subnet.gateway().to_ipv4()
+        self.host_network.borrow().snapshot.network.subnet.gateway().to_ipv4()
     }
 
     /// Describes its seat, for whoever attached it.
     pub(super) fn seated(&self) -> Seated {
-        let effective = self.effective.borrow();
-        Seated::of(&self.attachment, &effective.snapshot.network)
+        let host_network = self.host_network.borrow();
+        Seated::of(&self.attachment, &host_network.snapshot.network)
     }
 
     /// Returns notes about its network and its names there for whoever attached it.
     pub(super) fn notes(&self) -> Vec<String> {
-        notes::notes(&self.attachment.workload, &self.effective.borrow().snapshot)
+        notes::notes(&self.attachment.workload, &self.host_network.borrow().snapshot)
     }
 
     fn principal(&self) -> Principal {
@@ -157,8 +157,8 @@ impl Life {
         let portless = self.attachment.workload.ports.is_empty();
         let mut listening = self.watch_health(pulse.any_port());
         let listens = (portless || !adopted).then_some(portless);
-        let mut standing = Standing { listens, sidecar: true, condition: pulse.condition() };
-        self.declare(standing).await;
+        let mut readiness = ReadinessFacts { listens, sidecar: true, condition: pulse.condition() };
+        self.declare(readiness).await;
         let (mut signs, mut applied) = (self.signs(), self.signs().map(|signs| signs.applied));
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
         let (ended, turn) = (lifeline.ended(), services::turn());
@@ -168,34 +168,34 @@ impl Life {
             tokio::select! {
                 () = &mut ended => return,
                 listens = next(listening.as_mut().map(|listening| &mut listening.seen)) => {
-                    standing.listens = Some(listens);
-                    self.declare(standing).await;
+                    readiness.listens = Some(listens);
+                    self.declare(readiness).await;
                 }
-                () = &mut first_reading, if standing.listens.is_none() && listening.is_some() => {
-                    standing.listens = listening.as_ref().map(|listening| *listening.seen.borrow());
-                    self.declare(standing).await;
+                () = &mut first_reading, if readiness.listens.is_none() && listening.is_some() => {
+                    readiness.listens = listening.as_ref().map(|listening| *listening.seen.borrow());
+                    self.declare(readiness).await;
                 }
                 sequence = next(applied.as_mut()) => {
                     self.context.host.applied(self.id.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
                     silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
-                    if sequence.is_some() && !standing.sidecar {
-                        standing.sidecar = true;
-                        self.declare(standing).await;
+                    if sequence.is_some() && !readiness.sidecar {
+                        readiness.sidecar = true;
+                        self.declare(readiness).await;
                     }
                 }
-                () = signs::lost(signs.as_mut(), silence.as_mut()), if standing.sidecar => {
-                    standing.sidecar = false;
-                    self.declare(standing).await;
+                () = signs::lost(signs.as_mut(), silence.as_mut()), if readiness.sidecar => {
+                    readiness.sidecar = false;
+                    self.declare(readiness).await;
                 }
                 () = pulse.changed() => {
-                    standing.condition = pulse.condition();
+                    readiness.condition = pulse.condition();
                     if listening.as_ref().is_some_and(|known| known.any_port != pulse.any_port()) {
                         listening = self.watch_health(pulse.any_port());
                     }
-                    self.declare(standing).await;
+                    self.declare(readiness).await;
                 }
-                Ok(()) = self.effective.changed() => self.note_newest().await,
+                Ok(()) = self.host_network.changed() => self.note_newest().await,
                 // Its place in the queue stays while it hears of other things.
                 _turn = &mut turn, if self.wants_turn() => {
                     self.follow().await;
@@ -211,28 +211,33 @@ impl Life {
     }
 
     /// Watches the condition of its processes.
-    fn pulse(&self, lifeline: &Lifeline, adopted: bool) -> Pulse {
+    fn pulse(&self, lifeline: &Lifeline, adopted: bool) -> ProcessPulse {
         let said = self.about.as_ref().map(|about| self.context.roster.conditions.follow(about));
-        Pulse::of(lifeline.anchor.pid(), said, adopted)
+        ProcessPulse::of(lifeline.anchor.pid(), said, adopted)
     }
 
     /// Says whether calls may be sent to it.
-    async fn declare(&self, standing: Standing) {
-        let silent = (!standing.sidecar).then(|| self.why_silent());
-        self.context.troubles.set(&self.id, Trouble::Sidecar, silent);
-        let reason = |of| standing.condition.reason().filter(|_| standing.condition == of).map(str::to_owned);
-        self.context.troubles.set(&self.id, Trouble::Paused, reason(Condition::Paused));
-        self.context.troubles.set(&self.id, Trouble::Unhealthy, reason(Condition::Unhealthy));
-        if let Some(ready) = standing.is_ready() {
+    async fn declare(&self, readiness: ReadinessFacts) {
+        let silent = (!readiness.sidecar).then(|| self.why_silent());
+        self.context.troubles.set(&self.id, WorkloadTrouble::Sidecar, silent);
+        let reason =
+            |of| readiness.condition.reason().filter(|_| readiness.condition == of).map(str::to_owned);
+        self.context.troubles.set(&self.id, WorkloadTrouble::Paused, reason(ContainerCondition::Paused));
+        self.context.troubles.set(
+            &self.id,
+            WorkloadTrouble::Unhealthy,
+            reason(ContainerCondition::Unhealthy),
+        );
+        if let Some(ready) = readiness.is_ready() {
             self.context.host.set_ready(self.id.clone(), ready).await;
         }
     }
 
-    fn watch_health(&self, any_port: bool) -> Option<Listening> {
-        let netns = &self.plumbed.as_ref().filter(|_| !self.attachment.workload.ports.is_empty())?.netns;
+    fn watch_health(&self, any_port: bool) -> Option<PortWatch> {
+        let netns = &self.fixtures.as_ref().filter(|_| !self.attachment.workload.ports.is_empty())?.netns;
         let (address, subnet6) =
-            (self.attachment.workload.address, self.effective.borrow().snapshot.network.subnet6);
-        let target = Target {
+            (self.attachment.workload.address, self.host_network.borrow().snapshot.network.subnet6);
+        let target = ProbeTarget {
             address: address.to_ipv4(),
             ipv6: subnet6.map(|subnet6| subnet6.address(address)),
             ports: self.attachment.workload.ports.clone(),
@@ -246,6 +251,6 @@ impl Life {
         let complain =
             |error| tracing::error!(%error, workload = %self.id, "cannot see whether a workload listens");
         let (seen, task) = watched.map_err(complain).ok()?;
-        Some(Listening { seen, any_port, _task: task })
+        Some(PortWatch { seen, any_port, _task: task })
     }
 }

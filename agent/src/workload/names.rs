@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 
 use sealane_proto::types::WorkloadName;
 
-use crate::dns::{View, Zone};
+use crate::dns::{NameView, Zone};
 
 /// The view, made anew whenever one of its networks changes.
 #[derive(Debug)]
 pub(super) struct Names {
-    view: Arc<ArcSwap<View>>,
+    view: Arc<ArcSwap<NameView>>,
     own: Vec<WorkloadName>,
     zones: Mutex<Vec<Arc<Zone>>>,
     room: OnceLock<Membership>,
@@ -22,36 +22,36 @@ pub(super) struct Names {
 
 /// A namespace in which several workloads answer together.
 #[derive(Debug, Default)]
-pub(super) struct Room {
-    view: Arc<ArcSwap<View>>,
+pub(super) struct SharedNamespace {
+    view: Arc<ArcSwap<NameView>>,
     /// The zones of each workload, by the name of its interface.
-    zones: Mutex<BTreeMap<String, Share>>,
+    zones: Mutex<BTreeMap<String, SharedNames>>,
     /// Told when the one that answered has left.
     free: Notify,
 }
 
 /// The part of a workload: its names, and the zones that it brings.
-type Share = (Vec<WorkloadName>, Vec<Arc<Zone>>);
+type SharedNames = (Vec<WorkloadName>, Vec<Arc<Zone>>);
 
 #[derive(Debug)]
 struct Membership {
-    room: Arc<Room>,
+    room: Arc<SharedNamespace>,
     place: String,
 }
 
 /// The namespaces in which workloads answer together, by what names them as long as they live.
 #[derive(Debug, Default)]
-pub(super) struct Rooms(Mutex<BTreeMap<u64, Weak<Room>>>);
+pub(super) struct SharedNamespaces(Mutex<BTreeMap<u64, Weak<SharedNamespace>>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn view(own: Vec<WorkloadName>, zones: Vec<Arc<Zone>>) -> View {
-    View { zones, own, balanced: true }
+fn view(own: Vec<WorkloadName>, zones: Vec<Arc<Zone>>) -> NameView {
+    NameView { zones, own, balanced: true }
 }
 
-fn view_of_all(workloads: &BTreeMap<String, Share>) -> View {
+fn view_of_all(workloads: &BTreeMap<String, SharedNames>) -> NameView {
     let zones = workloads.values().flat_map(|(_, zones)| zones).cloned().collect();
     view(workloads.values().flat_map(|(own, _)| own).cloned().collect(), zones)
 }
@@ -64,7 +64,7 @@ impl Names {
     }
 
     /// Returns the view that is served.
-    pub(super) fn view(&self) -> Arc<ArcSwap<View>> {
+    pub(super) fn view(&self) -> Arc<ArcSwap<NameView>> {
         self.room.get().map_or(&self.view, |membership| &membership.room.view).clone()
     }
 
@@ -81,7 +81,7 @@ impl Names {
     }
 
     /// Answers together with whoever is in the namespace with this inode, in the order of their interfaces. Once is enough.
-    pub(super) fn join(&self, rooms: &Rooms, inode: u64, interface: &str) -> Arc<Room> {
+    pub(super) fn join(&self, rooms: &SharedNamespaces, inode: u64, interface: &str) -> Arc<SharedNamespace> {
         let join = || Membership { room: rooms.of(inode), place: interface.to_owned() };
         let Membership { room, place } = self.room.get_or_init(join);
         room.put(place, &self.own, lock(&self.zones).clone());
@@ -103,7 +103,7 @@ impl Names {
     }
 }
 
-impl Room {
+impl SharedNamespace {
     fn put(&self, place: &str, own: &[WorkloadName], its: Vec<Arc<Zone>>) {
         let mut zones = lock(&self.zones);
         zones.insert(place.to_owned(), (own.to_vec(), its));
@@ -127,8 +127,8 @@ impl Room {
     }
 }
 
-impl Rooms {
-    fn of(&self, inode: u64) -> Arc<Room> {
+impl SharedNamespaces {
+    fn of(&self, inode: u64) -> Arc<SharedNamespace> {
         let mut known = lock(&self.0);
         known.retain(|_, room| room.strong_count() > 0);
         let found = known.get(&inode).and_then(Weak::upgrade);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn workloads_of_a_namespace_answer_together_in_the_order_of_their_interfaces() {
-        let rooms = Rooms::default();
+        let rooms = SharedNamespaces::default();
         let [first, second, other] = [(); 3].map(|()| Names::new(Vec::new(), vec![zone()]));
         let room = second.join(&rooms, 7, "eth1");
         let _ = (first.join(&rooms, 7, "eth0"), other.join(&rooms, 8, "eth0"));

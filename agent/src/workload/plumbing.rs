@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{AttachError, WorkloadContext};
 use crate::attachment::{Attachment, AttachmentId};
-use crate::kernel::Kernel;
+use crate::kernel::KernelHandle;
 use crate::layout::{NETNS, RESOLV};
 use crate::overlay::OverlayError;
 use crate::seat::{Owner, Seat};
@@ -26,7 +26,7 @@ const BACKLOG: i32 = 1024;
 
 /// Parts that stand.
 #[derive(Debug)]
-pub(super) struct Plumbed {
+pub(super) struct Fixtures {
     pub(super) netns: NetNs,
     /// The sidecar's listeners, if it has one.
     pub(super) listeners: Vec<OwnedFd>,
@@ -53,7 +53,7 @@ pub(super) async fn plumb(
     attachment: &Attachment,
     table: &Arc<ServiceTable>,
     netns: &NetNs,
-) -> Result<Plumbed, AttachError> {
+) -> Result<Fixtures, AttachError> {
     let Attachment { workload, seat } = attachment;
     let (seat, address, ports) = (*seat, workload.address, context.sidecars.ports);
     let id = AttachmentId::of(workload);
@@ -77,13 +77,13 @@ pub(super) async fn plumb(
     let mut services = services.counted(context.service_metrics.clone());
     services.ensure(netns, table).await.map_err(|error| fail(&error))?;
     let netns = netns.try_clone().map_err(|error| fail(&error))?;
-    Ok(Plumbed { netns, listeners, services })
+    Ok(Fixtures { netns, listeners, services })
 }
 
 /// Makes the interface, or finds it: the last thing, by which the workload is reached. Answers why the network cannot be set up
 /// now, if it cannot.
 pub(super) async fn connect(
-    kernel: &Kernel,
+    kernel: &KernelHandle,
     network: &Network,
     attachment: &Attachment,
     netns: &NetNs,
@@ -99,7 +99,7 @@ pub(super) async fn connect(
 }
 
 /// Removes everything: the link first, then rules and sockets. What is gone already is no error.
-pub(super) async fn unplumb(kernel: &Kernel, attachment: &Attachment, plumbed: Option<Plumbed>) {
+pub(super) async fn unplumb(kernel: &KernelHandle, attachment: &Attachment, fixtures: Option<Fixtures>) {
     let id = attachment.id();
     let complain = |what: &str, error: &dyn std::fmt::Display| {
         tracing::error!(%error, workload = %id, "cannot remove {what} of a workload that ended");
@@ -107,8 +107,8 @@ pub(super) async fn unplumb(kernel: &Kernel, attachment: &Attachment, plumbed: O
     if let Err(error) = kernel.overlay.remove_workload(&id.network, &id.workload).await {
         complain("the interface", &error);
     }
-    if let Some(mut plumbed) = plumbed
-        && let Err(error) = plumbed.services.remove(&plumbed.netns).await
+    if let Some(mut fixtures) = fixtures
+        && let Err(error) = fixtures.services.remove(&fixtures.netns).await
     {
         complain("the rules of service addresses", &error);
     }
@@ -132,7 +132,7 @@ pub(super) async fn unplumb(kernel: &Kernel, attachment: &Attachment, plumbed: O
 /// The sidecar's listeners: kept, or bound anew. When everybody who held them was killed but the sidecar itself, which
 /// listens on, they are taken from it; where that is not possible, it is ended first.
 async fn listen(
-    kernel: &Kernel,
+    kernel: &KernelHandle,
     netns: &NetNs,
     id: &AttachmentId,
     places: &[SocketAddr],

@@ -8,34 +8,34 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::freezer;
-use crate::attachment::{Condition, Said};
+use crate::attachment::{ContainerCondition, RuntimeReport};
 
 /// Time for which a runtime may say nothing of a workload of before, until it counts as one that serves.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Knowledge of a workload's processes.
-pub(super) struct Pulse {
+pub(super) struct ProcessPulse {
     frozen: Option<(watch::Receiver<bool>, Task)>,
-    said: Option<watch::Receiver<Said>>,
+    said: Option<watch::Receiver<RuntimeReport>>,
     /// Until when it is waited for what the runtime says.
     until: Instant,
 }
 
-impl Pulse {
+impl ProcessPulse {
     /// Watches the process `pid`, of which `said` tells; one that was `adopted` is as it was until something is said.
-    pub(super) fn of(pid: Option<u32>, said: Option<watch::Receiver<Said>>, adopted: bool) -> Self {
+    pub(super) fn of(pid: Option<u32>, said: Option<watch::Receiver<RuntimeReport>>, adopted: bool) -> Self {
         let patience = if adopted { PATIENCE } else { Duration::ZERO };
         Self { frozen: pid.and_then(freezer::watch), said, until: Instant::now() + patience }
     }
 
     /// Returns their condition.
-    pub(super) fn condition(&self) -> Condition {
+    pub(super) fn condition(&self) -> ContainerCondition {
         if self.frozen.as_ref().is_some_and(|(frozen, _)| *frozen.borrow()) {
-            return Condition::Paused;
+            return ContainerCondition::Paused;
         }
         match self.said.as_ref().map(|said| said.borrow().condition) {
-            None => Condition::Serves,
-            Some(Condition::Unknown) if Instant::now() >= self.until => Condition::Serves,
+            None => ContainerCondition::Serves,
+            Some(ContainerCondition::Unknown) if Instant::now() >= self.until => ContainerCondition::Serves,
             Some(condition) => condition,
         }
     }
@@ -47,7 +47,7 @@ impl Pulse {
 
     /// Returns when something may be different. Cancel safe.
     pub(super) async fn changed(&mut self) {
-        let waits = self.condition() == Condition::Unknown;
+        let waits = self.condition() == ContainerCondition::Unknown;
         tokio::select! {
             _frozen = next(self.frozen.as_mut().map(|(frozen, _)| frozen)) => {}
             _said = next(self.said.as_mut()) => {}
@@ -71,18 +71,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_of_before_is_as_it_was_until_its_runtime_says_more_or_has_been_silent_for_long() {
-        let (say, said) = watch::channel(Said::default());
-        let mut pulse = Pulse::of(None, Some(said), true);
-        assert_eq!(pulse.condition(), Condition::Unknown);
-        say.send_modify(|said| said.condition = Condition::Unhealthy);
+        let (say, said) = watch::channel(RuntimeReport::default());
+        let mut pulse = ProcessPulse::of(None, Some(said), true);
+        assert_eq!(pulse.condition(), ContainerCondition::Unknown);
+        say.send_modify(|said| said.condition = ContainerCondition::Unhealthy);
         pulse.changed().await;
-        assert_eq!(pulse.condition(), Condition::Unhealthy);
+        assert_eq!(pulse.condition(), ContainerCondition::Unhealthy);
 
-        say.send_modify(|said| said.condition = Condition::Unknown);
-        let mut pulse = Pulse::of(None, Some(say.subscribe()), true);
+        say.send_modify(|said| said.condition = ContainerCondition::Unknown);
+        let mut pulse = ProcessPulse::of(None, Some(say.subscribe()), true);
         pulse.changed().await;
-        assert_eq!(pulse.condition(), Condition::Serves, "silent for long");
-        assert_eq!(Pulse::of(None, Some(say.subscribe()), false).condition(), Condition::Serves, "a new one");
-        assert_eq!(Pulse::of(None, None, true).condition(), Condition::Serves);
+        assert_eq!(pulse.condition(), ContainerCondition::Serves, "silent for long");
+        assert_eq!(
+            ProcessPulse::of(None, Some(say.subscribe()), false).condition(),
+            ContainerCondition::Serves,
+            "a new one"
+        );
+        assert_eq!(ProcessPulse::of(None, None, true).condition(), ContainerCondition::Serves);
     }
 }

@@ -10,8 +10,8 @@ use sealane_sys::NetNs;
 use tokio::sync::watch;
 
 use super::conditions::Conditions;
-use super::early::Early;
-use super::names::Rooms;
+use super::early::EarlySockets;
+use super::names::SharedNamespaces;
 use super::plumbing::netns_path;
 use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
 use crate::disk::StoredAnchor;
@@ -25,12 +25,12 @@ const ENDING: Duration = Duration::from_secs(15);
 /// The workloads by their attachment in their first network.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    entries: watch::Sender<BTreeMap<AttachmentId, Entry>>,
-    lost: Mutex<BTreeMap<AttachmentId, Lost>>,
+    entries: watch::Sender<BTreeMap<AttachmentId, RosterEntry>>,
+    lost: Mutex<BTreeMap<AttachmentId, LostWorkload>>,
     /// The namespaces in which several of them answer together.
-    pub(super) rooms: Rooms,
+    pub(super) rooms: SharedNamespaces,
     /// Sockets in which questions wait for somebody who answers.
-    pub(super) early: Early,
+    pub(super) early: EarlySockets,
     /// Statements of runtimes about them.
     pub(crate) conditions: Conditions,
     /// Holding while seats in a namespace are given.
@@ -38,7 +38,7 @@ pub(crate) struct Roster {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct RosterEntry {
     attachments: Vec<Attachment>,
     /// Process that it ends with, if it is one.
     pid: Option<u32>,
@@ -51,7 +51,7 @@ struct Entry {
 
 /// A workload that somebody holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holding {
+pub(crate) struct HeldWorkload {
     /// Holder of the workload.
     pub(crate) hold: Hold,
     /// The workload.
@@ -62,14 +62,14 @@ pub(crate) struct Holding {
 
 /// An attached workload that ended with the machine: nobody but who attached it can do so again.
 #[derive(Debug)]
-struct Lost {
+struct LostWorkload {
     /// All that it was attached to.
     networks: Vec<NetworkName>,
     /// Container or process that was attached.
     what: String,
 }
 
-impl Entry {
+impl RosterEntry {
     fn is(&self, wanted: &WorkloadRef) -> bool {
         let in_network = |attachment: &Attachment| {
             wanted.network.as_ref().is_none_or(|network| attachment.workload.network == *network)
@@ -92,7 +92,7 @@ impl Roster {
             let id = AttachmentId::of(&first.workload);
             self.lost().remove(&id);
             let (pid, hold) = (anchor.pid(), anchor.hold().cloned());
-            let entry = Entry { attachments, pid, hold, attached: None, dismiss };
+            let entry = RosterEntry { attachments, pid, hold, attached: None, dismiss };
             self.entries.send_modify(|entries| drop(entries.insert(id, entry)));
         }
         dismissed
@@ -141,12 +141,12 @@ impl Roster {
             StoredAnchor::Held(_) => return,
         };
         let networks = ids.iter().map(|id| id.network.clone()).collect();
-        self.lost().insert(first.clone(), Lost { networks, what });
+        self.lost().insert(first.clone(), LostWorkload { networks, what });
     }
 
     /// Describes workloads that somebody should attach again.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let sentence = |(id, lost): (&AttachmentId, &Lost)| {
+        let sentence = |(id, lost): (&AttachmentId, &LostWorkload)| {
             let networks: String =
                 lost.networks.iter().map(|network| format!(" --network {network}")).collect();
             format!(
@@ -158,7 +158,7 @@ impl Roster {
         self.lost().iter().map(sentence).collect()
     }
 
-    fn lost(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Lost>> {
+    fn lost(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, LostWorkload>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -237,7 +237,7 @@ impl Roster {
         networks: &[&NetworkName],
         progress: &Progress,
     ) -> Option<Attached> {
-        let is_it = |entry: &Entry| {
+        let is_it = |entry: &RosterEntry| {
             let own = entry.attachments.iter().map(|attachment| &attachment.workload.network);
             entry.pid == Some(pid) && entry.owner() == Owner::Agent && own.eq(networks.iter().copied())
         };
@@ -278,14 +278,14 @@ impl Roster {
         }
     }
 
-    async fn end(&self, id: &AttachmentId, entry: &Entry) -> bool {
+    async fn end(&self, id: &AttachmentId, entry: &RosterEntry) -> bool {
         entry.dismiss.send_replace(true);
         let mut entries = self.entries.subscribe();
         let gone = entries.wait_for(|entries| !entries.contains_key(id));
         tokio::time::timeout(ENDING, gone).await.is_ok()
     }
 
-    fn of(&self, hold: &Hold) -> Option<(AttachmentId, Entry)> {
+    fn of(&self, hold: &Hold) -> Option<(AttachmentId, RosterEntry)> {
         let entries = self.entries.borrow();
         let mut held = entries.iter().filter(|(_, entry)| entry.hold.as_ref() == Some(hold));
         held.next().map(|(id, entry)| (id.clone(), entry.clone()))
@@ -302,10 +302,10 @@ impl Roster {
     }
 
     /// Everything that somebody holds.
-    pub(super) fn held(&self) -> Vec<Holding> {
-        let held = |(id, entry): (&AttachmentId, &Entry)| {
+    pub(super) fn held(&self) -> Vec<HeldWorkload> {
+        let held = |(id, entry): (&AttachmentId, &RosterEntry)| {
             let networks = entry.attachments.iter().map(|attachment| attachment.workload.network.clone());
-            Some(Holding {
+            Some(HeldWorkload {
                 hold: entry.hold.clone()?,
                 workload: id.workload.clone(),
                 networks: networks.collect(),

@@ -10,17 +10,19 @@ use tokio::sync::{mpsc, watch};
 
 use super::admission::{self, Admitted};
 use super::anchor::{Anchor, Gone, Lifeline};
-use super::ground::{self, Ground};
 use super::life::Life;
 use super::names::Names;
+use super::namespace::{self, NamespaceDns};
 use super::plumbing::{netns_path, resolv_path};
 use super::{AttachError, WorkloadContext, target};
-use crate::attachment::{AttachSpec, Attached, Attachment, AttachmentId, Event, Failure, Hold, Progress};
+use crate::attachment::{
+    AttachSpec, Attached, Attachment, AttachmentId, Event, Hold, Progress, RequestFailure,
+};
 use crate::disk::StoredWorkload;
-use crate::host::Effective;
+use crate::host::HostNetwork;
 use crate::seat::{DeviceName, Owner};
 use crate::tap::{self, Tap};
-use crate::trouble::Trouble;
+use crate::trouble::WorkloadTrouble;
 
 /// Pause before a workload that could not be taken up is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);
@@ -31,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Request for a workload.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct SandboxRequest {
     /// The workload.
     pub(super) spec: AttachSpec,
     /// Anchor that it ends with.
@@ -50,14 +52,14 @@ struct Sandbox {
     owner: Owner,
     /// True if its names come before those of its runtime's resolver.
     takes_over: bool,
-    ground: Option<Ground>,
+    namespace_dns: Option<NamespaceDns>,
     /// The device of a virtual machine, if it is one, and what serves it.
     machine: Option<DeviceName>,
     tap: Option<Tap>,
 }
 
 /// A new workload.
-pub(super) async fn begin(context: Arc<WorkloadContext>, request: Request, progress: Progress) {
+pub(super) async fn begin(context: Arc<WorkloadContext>, request: SandboxRequest, progress: Progress) {
     let admitted = match admission::admit(&context, &request, &progress).await {
         Ok(Some(admitted)) => admitted,
         Ok(None) => return leave_room(&context, &request.anchor).await,
@@ -105,8 +107,8 @@ pub(super) async fn resume(
 ) {
     let mut attachments = Vec::new();
     for attachment in stored.attachments {
-        let Some(effective) = recalled(&context, &attachment).await else { return };
-        attachments.push((attachment, effective));
+        let Some(host_network) = recalled(&context, &attachment).await else { return };
+        attachments.push((attachment, host_network));
     }
     let first = attachments.first().map(|(attachment, _)| attachment.id());
     let container = first.and_then(|id| context.containers.id_of(&id));
@@ -151,11 +153,11 @@ async fn leave_room(context: &WorkloadContext, anchor: &Anchor) {
 async fn recalled(
     context: &WorkloadContext,
     attachment: &Attachment,
-) -> Option<watch::Receiver<Arc<Effective>>> {
+) -> Option<watch::Receiver<Arc<HostNetwork>>> {
     let network = &attachment.workload.network;
     context.host.views.begun.clone().wait_for(|begun| *begun).await.ok()?;
     let id = attachment.id();
-    let trouble = |why| context.troubles.set(&id, Trouble::TakingUp, why);
+    let trouble = |why| context.troubles.set(&id, WorkloadTrouble::TakingUp, why);
     if !context.host.views.networks.borrow().contains_key(network) {
         trouble(Some(format!("this host has lost what it knew of network {network}, and waits for control")));
     }
@@ -165,7 +167,7 @@ async fn recalled(
 }
 
 /// Hears what is waited for, for ever.
-async fn hear(words: &mut mpsc::Receiver<Result<Event, Failure>>, trouble: impl Fn(Option<String>)) {
+async fn hear(words: &mut mpsc::Receiver<Result<Event, RequestFailure>>, trouble: impl Fn(Option<String>)) {
     while let Some(word) = words.recv().await {
         if let Ok(Event::Waiting(what)) = word {
             trouble(Some(format!("it waits for {what}")));
@@ -177,18 +179,19 @@ async fn hear(words: &mut mpsc::Receiver<Result<Event, Failure>>, trouble: impl 
 impl Sandbox {
     fn new(
         context: &Arc<WorkloadContext>,
-        attachments: Vec<(Attachment, watch::Receiver<Arc<Effective>>)>,
+        attachments: Vec<(Attachment, watch::Receiver<Arc<HostNetwork>>)>,
         (registered, about): (bool, Option<String>),
         hold: Option<&Hold>,
     ) -> Self {
-        let zones = attachments.iter().map(|(_, effective)| effective.borrow().zone.clone()).collect();
+        let zones = attachments.iter().map(|(_, host_network)| host_network.borrow().zone.clone()).collect();
         let owner = attachments.first().map(|(attachment, _)| attachment.seat.owner()).unwrap_or_default();
         let own = attachments.iter().map(|(attachment, _)| attachment.workload.name.clone()).collect();
         let names = Names::new(own, zones);
         let machine = hold.and_then(tap::device_of);
-        let life = |(place, (attachment, effective))| {
+        let life = |(place, (attachment, host_network))| {
             let named = (names.clone(), place);
-            let life = Life::new(context.clone(), attachment, effective, named, (registered, about.clone()));
+            let life =
+                Life::new(context.clone(), attachment, host_network, named, (registered, about.clone()));
             if machine.is_some() { life.of_machine() } else { life }
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();
@@ -198,7 +201,7 @@ impl Sandbox {
             names,
             owner,
             takes_over: hold.is_some_and(Hold::is_of_docker),
-            ground: None,
+            namespace_dns: None,
             machine,
             tap: None,
         }
@@ -215,12 +218,12 @@ impl Sandbox {
 
     async fn set_up(&mut self, given: Option<NetNs>, progress: &Progress) -> Result<(), AttachError> {
         let own = given.is_none();
-        let netns = ground::ensure_netns(&self.context.kernel, &self.ids(), given)?;
+        let netns = namespace::ensure_netns(&self.context.kernel, &self.ids(), given)?;
         if own {
             self.lives.iter_mut().for_each(|life| life.start_sidecar_in(&netns));
         }
         try_join_all(self.lives.iter_mut().map(|life| life.plumb(&netns, progress))).await?;
-        self.lay_ground(&netns)?;
+        self.serve_names(&netns)?;
         self.lay_tap(&netns).await?;
         try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)
     }
@@ -229,7 +232,7 @@ impl Sandbox {
     async fn take_up(&mut self, lifeline: &Lifeline) -> bool {
         let (context, ids, began) = (self.context.clone(), self.ids(), Instant::now());
         let Some(first) = ids.first() else { return false };
-        let trouble = |why| context.troubles.set(first, Trouble::TakingUp, why);
+        let trouble = |why| context.troubles.set(first, WorkloadTrouble::TakingUp, why);
         let mut backoff = Backoff::new(SOON, SELDOM);
         loop {
             let (progress, mut words) = Progress::channel(1);
@@ -267,26 +270,26 @@ impl Sandbox {
                 Some(anchor.netns().map_err(|error| AttachError::Namespace(error.to_string()))?)
             }
         };
-        let netns = ground::ensure_netns(&self.context.kernel, &ids, given)?;
+        let netns = namespace::ensure_netns(&self.context.kernel, &ids, given)?;
         // One thing that is missing takes nothing else from the workload, and its names least of all.
-        let named = self.lay_ground(&netns);
+        let named = self.serve_names(&netns);
         if named.is_ok() {
             self.open();
         }
-        let plumbed = join_all(self.lives.iter_mut().map(|life| life.plumb_again(&netns))).await;
+        let fixtures = join_all(self.lives.iter_mut().map(|life| life.plumb_again(&netns))).await;
         let served = join_all(self.lives.iter_mut().map(|life| life.adopt(progress))).await;
-        named.or_else(|_| self.lay_ground(&netns))?;
+        named.or_else(|_| self.serve_names(&netns))?;
         self.lay_tap(&netns).await?;
-        plumbed.into_iter().chain(served).collect()
+        fixtures.into_iter().chain(served).collect()
     }
 
-    fn lay_ground(&mut self, netns: &NetNs) -> Result<(), AttachError> {
-        if let Some(first) = self.lives.first().filter(|_| self.ground.is_none()) {
+    fn serve_names(&mut self, netns: &NetNs) -> Result<(), AttachError> {
+        if let Some(first) = self.lives.first().filter(|_| self.namespace_dns.is_none()) {
             let interface = first.interface();
             let names = (&*self.names, interface.as_str(), first.gateway());
             let ids = self.ids();
-            self.ground =
-                Some(Ground::lay(&self.context, &ids, netns, (self.owner, self.takes_over), names)?);
+            self.namespace_dns =
+                Some(NamespaceDns::start(&self.context, &ids, netns, (self.owner, self.takes_over), names)?);
         }
         Ok(())
     }
@@ -309,16 +312,16 @@ impl Sandbox {
     }
 
     fn attached(&self) -> Option<Attached> {
-        let (run_dir, ground) = (&self.context.kernel.run_dir, self.ground.as_ref());
+        let (run_dir, namespace_dns) = (&self.context.kernel.run_dir, self.namespace_dns.as_ref());
         let first = self.lives.first()?.id();
-        let mut notes = ground.map(|ground| ground.notes.clone()).unwrap_or_default();
+        let mut notes = namespace_dns.map(|namespace_dns| namespace_dns.notes.clone()).unwrap_or_default();
         notes.extend(self.lives.iter().flat_map(Life::notes));
         Some(Attached {
             workload: first.workload.clone(),
             netns: netns_path(run_dir, first),
             resolv_conf: resolv_path(run_dir, first),
             seats: self.lives.iter().map(Life::seated).collect(),
-            nameserver: ground.map(|ground| ground.nameserver),
+            nameserver: namespace_dns.map(|namespace_dns| namespace_dns.nameserver),
             notes,
         })
     }
@@ -327,8 +330,8 @@ impl Sandbox {
         let (context, names, ids) = (self.context.clone(), self.names.clone(), self.ids());
         let lives = join_all(self.lives.iter_mut().map(|life| life.live(lifeline, adopted)));
         let tended = async {
-            match (&mut self.ground, ids.first()) {
-                (Some(ground), Some(first)) => ground.tend(&context, first, &names).await,
+            match (&mut self.namespace_dns, ids.first()) {
+                (Some(namespace_dns), Some(first)) => namespace_dns.tend(&context, first, &names).await,
                 (_, _) => std::future::pending().await,
             }
         };
@@ -345,7 +348,7 @@ impl Sandbox {
         let Some(first) = ids.first() else { return };
         self.context.roster.close(first);
         join_all(self.lives.iter_mut().map(Life::retire)).await;
-        ground::clear(&self.context.kernel, &ids, self.ground.take(), &self.names);
+        namespace::clear(&self.context.kernel, &ids, self.namespace_dns.take(), &self.names);
         drop(self.tap.take());
         if let Some(device) = self.machine
             && let Err(error) = self.context.machines.remove(device).await

@@ -8,7 +8,7 @@ use sealane_sys::{NetNs, Process};
 
 use super::anchor::Anchor;
 use super::{AttachError, WorkloadContext};
-use crate::attachment::{Netns, Target};
+use crate::attachment::{Netns, NetnsTarget};
 use crate::seat::DeviceName;
 use crate::tap;
 
@@ -23,7 +23,7 @@ fn refused(reason: impl Into<String>) -> AttachError {
 ///
 /// # Errors
 /// [`AttachError::Namespace`] when it is not there, not the one that the caller sees, or not one to attach.
-pub(super) fn find(context: &WorkloadContext, target: &Target) -> Result<(Anchor, NetNs), AttachError> {
+pub(super) fn find(context: &WorkloadContext, target: &NetnsTarget) -> Result<(Anchor, NetNs), AttachError> {
     let (pid, path) = match &target.netns {
         Netns::Tap(device) => return room(context, *device, target),
         Netns::Process(pid) => (Some(*pid), PathBuf::from(format!("/proc/{pid}/ns/net"))),
@@ -61,7 +61,7 @@ pub(super) fn find(context: &WorkloadContext, target: &Target) -> Result<(Anchor
 fn room(
     context: &WorkloadContext,
     device: DeviceName,
-    target: &Target,
+    target: &NetnsTarget,
 ) -> Result<(Anchor, NetNs), AttachError> {
     let fail = |error: &dyn std::fmt::Display| refused(format!("TAP device {device}: {error}"));
     if let Some(hold) = &target.hold

@@ -2,7 +2,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sealane_agent::overlay::{Offer, OverlayError, Reason, Table, preflight};
+use sealane_agent::overlay::{InterfaceOffer, OverlayError, Reason, Table, preflight};
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{MacAddr, Mtu};
 use sealane_sys::NetNs;
@@ -214,7 +214,7 @@ async fn an_interface_that_a_runtime_took_becomes_a_port_also_where_the_network_
     let _first = hosts.a.attach(&network, "first", 9, 9).await;
     hosts.converge().await;
     let local = hosts.a.local(&network, "second", 10, 10);
-    let offer = Offer { number: 7, mac: local.workload.mac, mtu: 1450 };
+    let offer = InterfaceOffer { number: 7, mac: local.workload.mac, mtu: 1450 };
     hosts.a.overlay.offer(offer).await.unwrap();
     let index = sh(&hosts.a.ns, "ip -o link show slo000000000007 | cut -d: -f1");
     let index = index.trim();

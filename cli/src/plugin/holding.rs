@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sealane_agent::labels::Asked as Instance;
+use sealane_agent::labels::LabelledInstance as Instance;
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;

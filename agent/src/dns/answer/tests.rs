@@ -61,7 +61,7 @@ fn names_of_the_network_are_answered_and_others_are_not() {
         ("", Kind::NS, "forward"),
         ("api", Kind::AXFR, "Refused"),
     ];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
@@ -75,7 +75,7 @@ fn a_network_that_lets_nothing_out_asks_nobody() {
         Arc::new(Zone::build(&snapshot))
     };
     let (closed, open) = (zone(Egress::Deny), zone(Egress::Allow));
-    let view = |zones: &[&Arc<Zone>]| View {
+    let view = |zones: &[&Arc<Zone>]| NameView {
         zones: zones.iter().map(|&zone| zone.clone()).collect(),
         own: vec![],
         balanced: true,
@@ -129,7 +129,7 @@ fn instances_and_ports_of_services_have_names() {
         ("50.2.0.192.in-addr.arpa", Kind::PTR, "forward"),
         ("_a._b._c._tcp.api.shop", Kind::SRV, "NXDomain SOA shop. 2"),
     ];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
     for (name, kind, expected) in table {
         assert_eq!(summary(&view, &query(name, kind)), expected, "{name} {kind}");
     }
@@ -146,7 +146,7 @@ fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
         let workload = shop.workloads.iter_mut().find(|workload| workload.name.as_str() == name).unwrap();
         workload.aliases = Aliases::parse(aliases).unwrap();
     }
-    let view = View { zones: vec![Arc::new(Zone::build(&shop))], own: vec![], balanced: true };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&shop))], own: vec![], balanced: true };
     let table = [
         ("backend", Kind::A, "NoError 10.42.0.2 10.42.0.9"),
         ("Demo_Tool_1.shop", Kind::A, "NoError 10.42.0.9"),
@@ -166,7 +166,7 @@ fn an_alias_leads_to_everybody_who_has_it_and_can_be_reached() {
 fn one_of_no_service_is_known_before_it_is_ready_and_not_when_it_ends() {
     let mut shop = shop();
     let asked = |shop: &NetworkSnapshot| {
-        let view = View { zones: vec![Arc::new(Zone::build(shop))], own: vec![], balanced: true };
+        let view = NameView { zones: vec![Arc::new(Zone::build(shop))], own: vec![], balanced: true };
         summary(&view, &query("tool", Kind::A))
     };
     assert_eq!(asked(&shop), "NoError 10.42.0.9");
@@ -187,7 +187,7 @@ fn one_that_was_renamed_answers_to_its_new_name_and_those_of_a_group_within_it()
             Aliases::parse(aliases).unwrap().with_called(alias(called)).with_group(alias(group));
     }
     let own = vec!["tool".parse().unwrap()];
-    let view = View { zones: vec![Arc::new(Zone::build(&shop))], own, balanced: true };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&shop))], own, balanced: true };
     let table = [
         ("tool2", Kind::A, "NoError 10.42.0.9"),
         ("tool", Kind::A, "NXDomain SOA . 2"),
@@ -210,7 +210,7 @@ fn one_that_was_renamed_answers_to_its_new_name_and_those_of_a_group_within_it()
 fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
     let mut snapshot = shop();
     snapshot.network.subnet6 = Some("fd42:0:0:7::/64".parse().unwrap());
-    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: true };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: true };
     let api = "1.0.f.f.a.2.a.0.0.0.0.0.0.0.0.0.7.0.0.0.0.0.0.0.0.0.0.0.2.4.d.f.ip6.arpa";
     let table = [
         ("api", Kind::AAAA, "NoError fd42::7:0:0:a2a:2 fd42::7:0:0:a2a:3"),
@@ -241,7 +241,7 @@ fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
 
 #[test]
 fn where_service_addresses_lead_nowhere_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
     let query = query("api", Kind::A);
     let answers = [0, 1, 2].map(|seed| addresses(&view, &query, Transport::Udp, seed));
     assert_eq!(answers[0], ["10.42.0.2", "10.42.0.3"]);
@@ -256,7 +256,7 @@ fn what_does_not_fit_into_a_datagram_is_told_over_tcp() {
         .map(|workload| Workload { ports: vec!["80".parse().unwrap()], ..workload })
         .collect();
     let snapshot = snapshot(vec![service("big", 9, "80")], ready);
-    let view = View { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: false };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: false };
     for (name, kind, size, transport, limit, count) in [
         ("tasks.big", Kind::A, None, Transport::Udp, 512, 30),
         ("tasks.big", Kind::A, Some(0), Transport::Udp, 512, 29),
@@ -288,7 +288,7 @@ fn the_first_network_that_can_be_reached_answers_a_bare_name() {
     let mut other = snapshot(vec![service("db", 7, "80")], vec![workload("db-9", [3, 1], Some("db"), true)]);
     other.network.name = "other".parse().unwrap();
     let zones = vec![Arc::new(Zone::build(&shop())), Arc::new(Zone::build(&other))];
-    let view = View { zones, own: vec![], balanced: true };
+    let view = NameView { zones, own: vec![], balanced: true };
     for (name, expected) in [
         ("api", "NoError 10.42.255.1"),
         ("db", "NoError 10.42.255.7"),
@@ -313,7 +313,7 @@ fn what_is_called_like_a_service_of_another_network_does_not_take_its_name() {
             if turned {
                 zones.reverse();
             }
-            let view = View { zones, own: vec![], balanced: true };
+            let view = NameView { zones, own: vec![], balanced: true };
             for (name, expected) in [
                 ("api", "NoError 10.42.255.1"),
                 ("db", "NoError SOA db. 2"),
@@ -330,7 +330,7 @@ fn the_header_says_what_it_should() {
     let mut query = query("api", Kind::A);
     query.metadata.recursion_desired = true;
     query.metadata.checking_disabled = true;
-    let answer = reply(&View::default(), &query);
+    let answer = reply(&NameView::default(), &query);
     assert_eq!(answer.metadata.id, query.metadata.id);
     assert_eq!(answer.metadata.message_type, MessageType::Response);
     assert!(answer.metadata.recursion_desired && answer.metadata.recursion_available);
@@ -345,11 +345,11 @@ fn edns_is_answered_by_edns_and_a_later_version_by_badvers() {
     let mut edns = Edns::new();
     edns.set_max_payload(4096).set_dnssec_ok(true);
     query.edns = Some(edns);
-    let answer = reply(&View::default(), &query).edns.unwrap();
+    let answer = reply(&NameView::default(), &query).edns.unwrap();
     assert_eq!((answer.max_payload(), answer.version(), answer.rcode_high()), (1232, 0, 0));
     assert!(answer.flags().dnssec_ok);
     query.edns.as_mut().unwrap().set_version(1);
-    let answer = reply(&View::default(), &query);
+    let answer = reply(&NameView::default(), &query);
     assert_eq!(answer.edns.unwrap().rcode_high(), 1);
     assert_eq!(answer.metadata.response_code.low(), 0);
 }
@@ -374,14 +374,14 @@ fn what_is_not_served_is_refused_and_answers_are_never_answered() {
         (&none, "FormErr"),
         (&response, "drop"),
     ] {
-        assert_eq!(summary(&View::default(), query), expected);
+        assert_eq!(summary(&NameView::default(), query), expected);
     }
     // A pointer in the question.
     let mut pointer = plain.to_vec().unwrap();
     pointer.truncate(12);
     pointer.extend([0xc0, 12, 0, 1, 0, 1]);
     let mut out = Vec::new();
-    let outcome = answer(&View::default(), &pointer, Transport::Udp, 0, &mut out);
+    let outcome = answer(&NameView::default(), &pointer, Transport::Udp, 0, &mut out);
     assert_eq!(outcome, Outcome::Answered { rcode: Rcode::FormErr });
 }
 
@@ -421,7 +421,7 @@ proptest! {
 }
 
 fn check_any(bytes: &[u8]) {
-    let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
+    let view = NameView { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
     for transport in [Transport::Udp, Transport::Tcp] {
         let mut out = Vec::new();
         if let Outcome::Answered { .. } = answer(&view, bytes, transport, 1, &mut out) {
@@ -444,21 +444,21 @@ fn query(name: &str, kind: Kind) -> Message {
     message
 }
 
-fn reply(view: &View, query: &Message) -> Message {
+fn reply(view: &NameView, query: &Message) -> Message {
     let mut out = Vec::new();
     let outcome = answer(view, &query.to_vec().unwrap(), Transport::Udp, 0, &mut out);
     assert!(matches!(outcome, Outcome::Answered { .. }), "{outcome:?}");
     Message::from_vec(&out).unwrap()
 }
 
-fn addresses(view: &View, query: &Message, transport: Transport, seed: u64) -> Vec<String> {
+fn addresses(view: &NameView, query: &Message, transport: Transport, seed: u64) -> Vec<String> {
     let mut out = Vec::new();
     answer(view, &query.to_vec().unwrap(), transport, seed, &mut out);
     Message::from_vec(&out).unwrap().answers.iter().map(|record| record.data.to_string()).collect()
 }
 
 /// The code and the answers, or whose SOA record stands for them and its smallest number.
-fn summary(view: &View, query: &Message) -> String {
+fn summary(view: &NameView, query: &Message) -> String {
     let mut out = Vec::new();
     match answer(view, &query.to_vec().unwrap(), Transport::Udp, 0, &mut out) {
         Outcome::Forward => "forward".into(),

@@ -33,26 +33,26 @@ const IDLE: Duration = Duration::from_secs(10);
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Holders of the places.
-struct Room {
+struct Slots {
     places: Mutex<Places>,
     /// Somebody became silent.
     quiet: Notify,
 }
 
 /// A connection's place.
-struct Seat<'a> {
-    room: &'a Room,
+struct Slot<'a> {
+    room: &'a Slots,
     ticket: Ticket,
     asker: SocketAddr,
 }
 
-impl Room {
+impl Slots {
     fn places<T>(&self, of: impl FnOnce(&mut Places) -> T) -> T {
         of(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Seat<'_> {
+impl Slot<'_> {
     /// The asker said or took something, and waits for others' answers or for nothing.
     fn touch(&self, busy: bool) {
         self.room.places(|places| places.touch(self.ticket, busy, Instant::now()));
@@ -67,7 +67,7 @@ pub(super) async fn serve(listener: TcpListener, desk: Desk, askers: Askers) {
         Askers::One => MAX_CONNECTIONS,
         Askers::Many => MAX_OF_ASKER,
     };
-    let room = Room { places: Mutex::new(Places::new(MAX_CONNECTIONS, of_asker)), quiet: Notify::new() };
+    let room = Slots { places: Mutex::new(Places::new(MAX_CONNECTIONS, of_asker)), quiet: Notify::new() };
     let mut connections = FuturesUnordered::new();
     let mut ends: HashMap<Ticket, oneshot::Sender<()>> = HashMap::new();
     let mut waiting: Option<(TcpStream, SocketAddr)> = None;
@@ -102,12 +102,12 @@ pub(super) async fn serve(listener: TcpListener, desk: Desk, askers: Askers) {
         };
         let (end, ended) = oneshot::channel();
         ends.insert(ticket, end);
-        connections.push(converse(stream, &desk, Seat { room: &room, ticket, asker }, ended));
+        connections.push(converse(stream, &desk, Slot { room: &room, ticket, asker }, ended));
     }
 }
 
 /// Serves one connection to its end, or until its place is another's.
-async fn converse(stream: TcpStream, desk: &Desk, seat: Seat<'_>, ended: oneshot::Receiver<()>) -> Ticket {
+async fn converse(stream: TcpStream, desk: &Desk, seat: Slot<'_>, ended: oneshot::Receiver<()>) -> Ticket {
     tokio::select! {
         outcome = exchange(stream, desk, &seat) => if let Err(error) = outcome {
             tracing::debug!(%error, "a DNS connection ended");
@@ -117,7 +117,7 @@ async fn converse(stream: TcpStream, desk: &Desk, seat: Seat<'_>, ended: oneshot
     seat.ticket
 }
 
-async fn exchange(mut stream: TcpStream, desk: &Desk, seat: &Seat<'_>) -> io::Result<()> {
+async fn exchange(mut stream: TcpStream, desk: &Desk, seat: &Slot<'_>) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let mut exchange = Exchange::default();
     let mut forwards = FuturesUnordered::new();

@@ -261,7 +261,7 @@ enum Upstream {
 
 struct Host {
     address: SocketAddr,
-    view: Arc<ArcSwap<View>>,
+    view: Arc<ArcSwap<NameView>>,
     registry: Registry,
     _server: DnsServer,
     _upstream: Option<Task>,
@@ -301,7 +301,7 @@ impl Host {
         };
         let registry = Registry::new();
         let metrics = DnsMetrics::register(&registry).unwrap();
-        let view = View { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
+        let view = NameView { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: true };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let config = ForwardConfig { port, ..ForwardConfig::new(resolv_conf) };
         let network = metrics.network(&"shop".parse().unwrap());

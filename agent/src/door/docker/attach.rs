@@ -9,10 +9,10 @@ use sealane_sys::NetNs;
 
 use super::book::{Endpoint, Owner, Past};
 use super::{Docker, news, plan};
-use crate::attachment::{Failure, Hold, Kind, Netns, Target};
+use crate::attachment::{FailureKind, Hold, Netns, NetnsTarget, RequestFailure};
 use crate::engine::Container;
 use crate::seat::{DeviceName, number};
-use crate::workload::Questions;
+use crate::workload::EarlyQuestions;
 
 /// Interval at which it is looked at whether Docker has moved the interface, at first.
 const LOOK: Duration = Duration::from_millis(5);
@@ -52,8 +52,8 @@ impl Docker {
         &self,
         id: &str,
         endpoint: &Endpoint,
-        questions: &mut Option<Questions>,
-    ) -> Result<(), Failure> {
+        questions: &mut Option<EarlyQuestions>,
+    ) -> Result<(), RequestFailure> {
         let (Some(hold), Some(sandbox)) = (endpoint.hold(), &endpoint.sandbox) else { return Ok(()) };
         if self.workloads.holds(&hold) {
             self.workloads.complain(&endpoint.hold, None);
@@ -62,13 +62,13 @@ impl Docker {
         let interface = self.moved(id, (sandbox, &endpoint.network), questions).await?;
         let container = self.container_of(id, endpoint).await;
         let planned = plan::plan(endpoint, &container, interface, self.workloads.ports());
-        let (spec, any_port) = planned.map_err(|error| Failure::new(Kind::Wrong, error))?;
+        let (spec, any_port) = planned.map_err(|error| RequestFailure::new(FailureKind::Wrong, error))?;
         let owner = Owner { container: container.id.clone(), name: container.name.clone(), any_port };
         self.book.lock().await.own(id, owner).map_err(super::full)?;
         let conditions = self.workloads.conditions();
         conditions.set(hold.as_str(), container.condition);
         conditions.set_any_port(hold.as_str(), any_port);
-        let target = Target {
+        let target = NetnsTarget {
             netns: Netns::Path(sandbox.into()),
             inode: None,
             container: None,
@@ -90,8 +90,8 @@ impl Docker {
         &self,
         id: &str,
         (sandbox, network): (&str, &NetworkName),
-        questions: &mut Option<Questions>,
-    ) -> Result<DeviceName, Failure> {
+        questions: &mut Option<EarlyQuestions>,
+    ) -> Result<DeviceName, RequestFailure> {
         let began = Instant::now();
         loop {
             if let Ok(netns) = NetNs::open(sandbox) {
@@ -104,7 +104,7 @@ impl Docker {
                     });
                 }
                 let taken = self.overlay.taken(number(id), &netns, network).await;
-                let taken = taken.map_err(|error| Failure::new(Kind::Broken, error))?;
+                let taken = taken.map_err(|error| RequestFailure::new(FailureKind::Broken, error))?;
                 if let Some(name) = taken {
                     return Ok(name);
                 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::book::{self, Book, Endpoint};
 use super::wire::{CreateNetwork, OfAddress, OfEndpoint, RequestPool};
-use crate::attachment::{Failure, Hold, Kind};
+use crate::attachment::{FailureKind, Hold, RequestFailure};
 
 /// Name of our address space.
 pub(super) const SPACE: &str = "sealane";
@@ -37,8 +37,8 @@ pub(super) enum Pool {
     Later(Ipv4Addr),
 }
 
-fn wrong(text: impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::Wrong, format!("sealane: {text}"))
+fn wrong(text: impl std::fmt::Display) -> RequestFailure {
+    RequestFailure::new(FailureKind::Wrong, format!("sealane: {text}"))
 }
 
 /// The line that makes a network of Docker's in ours.
@@ -93,7 +93,7 @@ pub(super) fn pool(
     hinted: Option<NetworkName>,
     known: &[Network],
     random: u32,
-) -> Result<Pool, Failure> {
+) -> Result<Pool, RequestFailure> {
     if request.v6 {
         return Err(wrong(
             "leave --ipv6 out: where a network has IPv6, its containers have addresses of it by themselves",
@@ -126,7 +126,7 @@ pub(super) fn pool(
 }
 
 /// Checks the subnet of a network that was asked for with one of its own.
-pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(), Failure> {
+pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(), RequestFailure> {
     let own = network.subnet.to_string();
     if request.pool.is_empty() || request.pool == EVERYTHING || request.pool == own {
         return Ok(());
@@ -139,7 +139,7 @@ pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(
 }
 
 /// The network that `-o` names, in what Docker calls options.
-pub(super) fn named(request: &CreateNetwork) -> Result<Option<NetworkName>, Failure> {
+pub(super) fn named(request: &CreateNetwork) -> Result<Option<NetworkName>, RequestFailure> {
     let empty = Map::new();
     let options = request.options.as_ref().and_then(|options| options.get(GENERIC)?.as_object());
     let options = options.unwrap_or(&empty);
@@ -161,7 +161,7 @@ pub(super) struct NetworkPlan {
 }
 
 /// Plans Docker's new network.
-pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPlan, Failure> {
+pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPlan, RequestFailure> {
     let named = named(request)?;
     let shown = named.as_ref().map_or("NETWORK", NetworkName::as_str);
     let ipv4 = request.ipv4.as_deref().unwrap_or_default();
@@ -194,7 +194,7 @@ pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPla
 
 impl NetworkPlan {
     /// Compares it with the network of ours.
-    pub(super) fn check(self, network: &Network) -> Result<book::Network, Failure> {
+    pub(super) fn check(self, network: &Network) -> Result<book::Network, RequestFailure> {
         let Network { name, subnet, egress, .. } = network;
         let any = matches!(self.pool, Pool::Later(_)) || self.subnet == EVERYTHING;
         if !any && self.subnet != subnet.to_string() {
@@ -226,7 +226,7 @@ pub(super) enum AddressPlan {
 }
 
 /// Plans the action on a request for an address, or for its return.
-pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, Failure> {
+pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, RequestFailure> {
     let of = |pool: &str| {
         book.networks().find(|(_, network)| network.pool == pool).map(|(_, known)| &known.network)
     };
@@ -237,8 +237,8 @@ pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, F
             return Ok(AddressPlan::Mark);
         }
         (Some(Pool::Later(_)) | None, None) => {
-            return Err(Failure::new(
-                Kind::NotFound,
+            return Err(RequestFailure::new(
+                FailureKind::NotFound,
                 format!("sealane: pool {:?} is of no network that this host knows", request.pool_id),
             ));
         }
@@ -277,7 +277,7 @@ pub(super) struct EndpointPlan {
 }
 
 /// Plans a container's end.
-pub(super) fn endpoint(request: &OfEndpoint, book: &Book) -> Result<EndpointPlan, Failure> {
+pub(super) fn endpoint(request: &OfEndpoint, book: &Book) -> Result<EndpointPlan, RequestFailure> {
     let network = known(request, book)?.network.clone();
     let interface = request.interface.clone().unwrap_or_default();
     let address = interface.address.parse::<Ipv4Net>().map_err(|_| {
@@ -292,11 +292,11 @@ pub(super) fn endpoint(request: &OfEndpoint, book: &Book) -> Result<EndpointPlan
 }
 
 /// The network of ours that a request is about.
-pub(super) fn known<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a book::Network, Failure> {
+pub(super) fn known<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a book::Network, RequestFailure> {
     book.network(&request.network_id).ok_or_else(|| {
         let id: String = request.network_id.chars().take(12).collect();
-        Failure::new(
-            Kind::NotFound,
+        RequestFailure::new(
+            FailureKind::NotFound,
             format!(
                 "sealane: Docker's network {id} is not known on this host any more; remove it (docker network rm) and type: {}",
                 line("NETWORK")
@@ -306,10 +306,10 @@ pub(super) fn known<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a book
 }
 
 /// The end that a request is about.
-pub(super) fn joined<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a Endpoint, Failure> {
+pub(super) fn joined<'a>(request: &OfEndpoint, book: &'a Book) -> Result<&'a Endpoint, RequestFailure> {
     book.endpoint(&request.endpoint_id).ok_or_else(|| {
         let id: String = request.endpoint_id.chars().take(12).collect();
-        Failure::new(Kind::NotFound, format!("sealane: there is no endpoint {id} on this host"))
+        RequestFailure::new(FailureKind::NotFound, format!("sealane: there is no endpoint {id} on this host"))
     })
 }
 
@@ -324,10 +324,10 @@ pub(super) fn join_answer(source: &str, internal: bool) -> Value {
 }
 
 /// The name by which an endpoint's address is held, or one that a network is to leave out (`--aux-address`).
-pub(super) fn hold(random: u64, of_endpoint: bool) -> Result<Hold, Failure> {
+pub(super) fn hold(random: u64, of_endpoint: bool) -> Result<Hold, RequestFailure> {
     let left_out = if of_endpoint { "" } else { LEFT_OUT };
     let name = format!("{}{left_out}{random:016x}", Hold::DOCKER);
-    name.parse().map_err(|error| Failure::new(Kind::Broken, error))
+    name.parse().map_err(|error| RequestFailure::new(FailureKind::Broken, error))
 }
 
 /// Returns true if an address is held for an endpoint.

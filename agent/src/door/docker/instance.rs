@@ -4,7 +4,7 @@ use sealane_proto::types::{ServiceName, ServicePort};
 
 use super::names;
 use crate::engine::Container;
-use crate::labels::{self, Asked};
+use crate::labels::{self, LabelledInstance};
 
 /// The most exposed ports that are looked at: some images expose whole ranges.
 const MOST: usize = 32;
@@ -14,13 +14,13 @@ const MOST: usize = 32;
 ///
 /// # Errors
 /// A sentence that names the label and what is wrong with it.
-pub(super) fn asked(container: &Container) -> Result<(Asked, bool), String> {
+pub(super) fn asked(container: &Container) -> Result<(LabelledInstance, bool), String> {
     let asked = labels::read(&container.labels, "label")?;
     let service = names::service(container).and_then(|name| name.parse::<ServiceName>().ok());
     let Some(service) = service.filter(|_| asked.service.is_none()) else { return Ok((asked, false)) };
     let service = Some(service);
     if !asked.ports.is_empty() {
-        return Ok((Asked { service, ..asked }, false));
+        return Ok((LabelledInstance { service, ..asked }, false));
     }
     // What is spoken over TCP is seen when it is.
     let plain = container.exposed.iter().map(|port| port.strip_suffix("/tcp").unwrap_or(port));
@@ -31,7 +31,7 @@ pub(super) fn asked(container: &Container) -> Result<(Asked, bool), String> {
         return Ok((asked, false));
     }
     labels::require(&mut ports, labels::mtls(&container.labels));
-    Ok((Asked { service, ports, ..asked }, true))
+    Ok((LabelledInstance { service, ports, ..asked }, true))
 }
 
 #[cfg(test)]

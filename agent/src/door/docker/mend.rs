@@ -231,7 +231,7 @@ impl Docker {
 mod tests {
     use super::super::book::testing;
     use super::*;
-    use crate::engine::End;
+    use crate::engine::ContainerEnd;
 
     #[test]
     fn what_docker_has_not_is_taken_back_and_what_it_has_is_known_again_but_for_what_is_young() {
@@ -271,7 +271,11 @@ mod tests {
             ..Network::default()
         };
         let container = |name: &str, network: &str| {
-            let end = End { network: network.to_owned(), endpoint: name.to_owned(), ..End::default() };
+            let end = ContainerEnd {
+                network: network.to_owned(),
+                endpoint: name.to_owned(),
+                ..ContainerEnd::default()
+            };
             let container = Container { name: name.to_owned(), ends: vec![end], ..Container::default() };
             (name.to_owned(), Arc::new(container))
         };

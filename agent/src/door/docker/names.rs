@@ -2,7 +2,7 @@
 
 use sealane_proto::types::{Alias, Aliases, Misread};
 
-use crate::engine::{Container, End};
+use crate::engine::{Container, ContainerEnd};
 
 /// Number of characters of a container's id that people use.
 const SHORT: usize = 12;
@@ -36,7 +36,7 @@ pub(super) fn service(container: &Container) -> Option<&str> {
 /// Collects the names that `container` answers to at `end` beside its workload's name: its own name, which may have what a
 /// workload's cannot, the short form of its id, its service of Compose or Swarm, and what it was given for that network; all of
 /// them within its project or stack too. `began` is the name that its workload was made from: one of another name was renamed.
-pub(super) fn names(container: &Container, end: &End, began: &str) -> Aliases {
+pub(super) fn names(container: &Container, end: &ContainerEnd, began: &str) -> Aliases {
     let short: String = container.id.chars().take(SHORT).collect();
     let in_swarm = label(container, SWARM_SERVICE);
     let own = [Some(container.name.as_str()), Some(short.as_str()), service(container), in_swarm];
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::testing::labels;
 
-    fn web() -> (Container, End) {
+    fn web() -> (Container, ContainerEnd) {
         let container = Container {
             id: "4f1c4f1c4f1c4f1c".to_owned(),
             name: "demo_web_1".to_owned(),
@@ -71,7 +71,7 @@ mod tests {
         };
         let aliases =
             ["web", "4f1c4f1c4f1c", "Front", "no.label", "localhost", "10"].map(str::to_owned).into();
-        (container, End { aliases, ..End::default() })
+        (container, ContainerEnd { aliases, ..ContainerEnd::default() })
     }
 
     fn said(aliases: &Aliases) -> Vec<String> {
@@ -92,7 +92,7 @@ mod tests {
         let task = |of: &[(&str, &str)]| Container { labels: labels(of), ..Container::default() };
         let of_stack = task(&[(SWARM_SERVICE, "demo_web"), (STACK, "demo")]);
         assert_eq!(service(&of_stack), Some("web"));
-        let aliases = names(&of_stack, &End::default(), "");
+        let aliases = names(&of_stack, &ContainerEnd::default(), "");
         assert_eq!(said(&aliases), ["demo_web", "web"]);
         assert_eq!(aliases.group().unwrap().as_str(), "demo");
         assert_eq!(service(&task(&[(SWARM_SERVICE, "web")])), Some("web"));
@@ -112,7 +112,7 @@ mod tests {
     fn its_own_names_come_before_too_many_given_ones() {
         let (container, end) = web();
         let aliases = (0..40).map(|number| format!("a{number}")).collect();
-        let aliases = names(&container, &End { aliases, ..end }, "demo_web_1");
+        let aliases = names(&container, &ContainerEnd { aliases, ..end }, "demo_web_1");
         assert_eq!(aliases.len(), Aliases::MOST);
         assert!(
             ["demo_web_1", "4f1c4f1c4f1c", "web"]

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::book::Endpoint;
 use super::{Docker, names, plan};
-use crate::attachment::Condition;
+use crate::attachment::ContainerCondition;
 use crate::engine::{Container, News};
 use crate::workload::Workloads;
 
@@ -99,7 +99,7 @@ impl Docker {
     }
 
     /// Says how the workloads of a container are.
-    async fn declare(&self, container: &str, condition: Condition) {
+    async fn declare(&self, container: &str, condition: ContainerCondition) {
         let book = self.book.lock().await;
         let of_it =
             |endpoint: &Endpoint| endpoint.owner.as_ref().is_some_and(|owner| owner.container == container);

@@ -5,7 +5,7 @@ use sealane_proto::types::{Misread, WorkloadName};
 
 use super::book::Endpoint;
 use super::{instance, names};
-use crate::attachment::{AttachSpec, NetworkSeat, SpecError, Wanted, label};
+use crate::attachment::{AttachRequest, AttachSpec, NetworkSeat, SpecError, label};
 use crate::engine::Container;
 use crate::seat::DeviceName;
 
@@ -35,7 +35,7 @@ pub(super) fn complaint(endpoint: &Endpoint, container: &Container, ports: Sidec
 }
 
 /// Checks what a container's labels ask for beside what is `plain`.
-fn asked(container: &Container, plain: Wanted, ports: SidecarPorts) -> Result<Planned, String> {
+fn asked(container: &Container, plain: AttachRequest, ports: SidecarPorts) -> Result<Planned, String> {
     let (asked, any_port) = instance::asked(container)?;
     let wanted = asked.ask(plain);
     let spec = wanted.check_names().and_then(|()| AttachSpec::new(wanted, ports));
@@ -44,7 +44,7 @@ fn asked(container: &Container, plain: Wanted, ports: SidecarPorts) -> Result<Pl
 }
 
 /// The workload without a service.
-fn plain(endpoint: &Endpoint, container: &Container, interface: Option<DeviceName>) -> Wanted {
+fn plain(endpoint: &Endpoint, container: &Container, interface: Option<DeviceName>) -> AttachRequest {
     let end = container.ends.iter().find(|end| end.network == endpoint.network_id);
     let seat = NetworkSeat {
         network: endpoint.network.clone(),
@@ -54,7 +54,7 @@ fn plain(endpoint: &Endpoint, container: &Container, interface: Option<DeviceNam
         interface,
         reserved: endpoint.hold(),
     };
-    Wanted {
+    AttachRequest {
         seats: vec![seat],
         name: None,
         preferred: label(&container.name).parse().ok().filter(is_asked_for),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval_at};
 
 use super::wire::Call;
 use super::{Docker, socket};
-use crate::attachment::{Failure, Kind};
+use crate::attachment::{FailureKind, RequestFailure};
 
 /// Content type that dockerd expects of plugins.
 const CONTENT: &str = "application/vnd.docker.plugins.v1.2+json";
@@ -84,17 +84,18 @@ async fn respond(docker: Arc<Docker>, request: Request<Incoming>) -> Response<Fu
             };
             task::spawn("docker-call", call).detach();
             told.await.unwrap_or_else(|_| {
-                Err(Failure::new(Kind::Broken, "sealane: the call failed; see the agent's log"))
+                Err(RequestFailure::new(FailureKind::Broken, "sealane: the call failed; see the agent's log"))
             })
         }
-        Err(error) => {
-            Err(Failure::new(Kind::Wrong, format!("sealane: Docker's request cannot be read: {error}")))
-        }
+        Err(error) => Err(RequestFailure::new(
+            FailureKind::Wrong,
+            format!("sealane: Docker's request cannot be read: {error}"),
+        )),
     };
     response(&answered.unwrap_or_else(|failure| refusal(&path, &failure)))
 }
 
-fn refusal(path: &str, failure: &Failure) -> Value {
+fn refusal(path: &str, failure: &RequestFailure) -> Value {
     tracing::warn!(call = path, %failure, "Docker is refused a call");
     json!({Call::error_name(path): failure.to_string()})
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::attachment::{Failure, Kind};
+use crate::attachment::{FailureKind, RequestFailure};
 
 /// `IpamDriver.RequestPool`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -120,7 +120,7 @@ impl Call {
     ///
     /// # Errors
     /// When there is no such call, or its body is not what it should be.
-    pub(super) fn parse(path: &str, body: &[u8]) -> Result<Self, Failure> {
+    pub(super) fn parse(path: &str, body: &[u8]) -> Result<Self, RequestFailure> {
         Ok(match path.trim_start_matches('/') {
             "Plugin.Activate" => Self::Activate,
             "NetworkDriver.GetCapabilities" => Self::NetworkCapabilities,
@@ -144,7 +144,10 @@ impl Call {
             "NetworkDriver.Leave" => Self::Leave(read(body)?),
             other => {
                 let shown: String = other.chars().take(80).collect();
-                return Err(Failure::new(Kind::Wrong, format!("sealane does not offer {shown:?} to Docker")));
+                return Err(RequestFailure::new(
+                    FailureKind::Wrong,
+                    format!("sealane does not offer {shown:?} to Docker"),
+                ));
             }
         })
     }
@@ -156,9 +159,10 @@ impl Call {
     }
 }
 
-fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Failure> {
-    let wrong =
-        |why: String| Failure::new(Kind::Wrong, format!("sealane: Docker's request cannot be read: {why}"));
+fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, RequestFailure> {
+    let wrong = |why: String| {
+        RequestFailure::new(FailureKind::Wrong, format!("sealane: Docker's request cannot be read: {why}"))
+    };
     let fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
     if fields.is_empty() {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::certs::describe;
-use crate::host::Effective;
+use crate::host::HostNetwork;
 use crate::workload::Workloads;
 
 /// The certificate of a workload on this host.
@@ -67,8 +67,8 @@ fn find(
     let mut found: Vec<(Workload, Arc<NetworkSnapshot>)> = networks
         .iter()
         .filter(|(name, _)| request.network.is_empty() || name.as_str() == request.network)
-        .flat_map(|(_, effective)| {
-            let snapshot = effective.borrow().snapshot.clone();
+        .flat_map(|(_, host_network)| {
+            let snapshot = host_network.borrow().snapshot.clone();
             let own = |known: &&Workload| {
                 known.node == *workloads.node() && known.shown().as_str() == request.workload
             };
@@ -95,13 +95,13 @@ fn find(
 fn missing(
     workloads: &Workloads,
     request: &v1::IdentityRequest,
-    networks: &BTreeMap<NetworkName, watch::Receiver<Arc<Effective>>>,
+    networks: &BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>,
 ) -> String {
     let (host, v1::IdentityRequest { workload, network }) = (workloads.node(), request);
     let mut wanted = networks
         .iter()
         .filter(|(name, _)| network.is_empty() || name.as_str() == network)
-        .map(|(_, effective)| effective.borrow().snapshot.clone())
+        .map(|(_, host_network)| host_network.borrow().snapshot.clone())
         .peekable();
     if wanted.peek().is_none() && !network.is_empty() {
         return format!("host {host} is in no network {network}; see `sealane network ls`");

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::attachment::AttachmentId;
 use crate::certs::{Certs, key::Validity};
-use crate::host::{Effective, HostViews, Looked, Outside};
+use crate::host::{HostNetwork, HostViews, Outside, OutsideCheck};
 use crate::overlay::Overlay;
 use crate::sidecar::Registry;
 use crate::workload::Workloads;
@@ -60,8 +60,12 @@ impl Read for ReadApi {
         &self,
         _request: Request<v1::ListNetworksRequest>,
     ) -> Answer<v1::ListNetworksResponse> {
-        let networks =
-            self.networks("").await?.iter().map(|effective| effective.snapshot.as_ref().into()).collect();
+        let networks = self
+            .networks("")
+            .await?
+            .iter()
+            .map(|host_network| host_network.snapshot.as_ref().into())
+            .collect();
         Ok(Response::new(v1::ListNetworksResponse { networks }))
     }
 
@@ -80,7 +84,8 @@ impl Read for ReadApi {
         let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
         let is_ready = |workload: &Workload| workload.ready && !lost.contains_key(&workload.node);
         let services = networks.iter();
-        let services = services.flat_map(|effective| v1::ServiceView::all(&effective.snapshot, is_ready));
+        let services =
+            services.flat_map(|host_network| v1::ServiceView::all(&host_network.snapshot, is_ready));
         let outside = self.views.outside.borrow().clone();
         let services = services.map(|view| with_all(view, &outside)).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
@@ -112,9 +117,9 @@ impl Read for ReadApi {
             let ready = workload.ready && gone.is_none();
             v1::WorkloadView::of(workload, ready, problem)
         };
-        let workloads = networks.iter().flat_map(|effective| {
-            let (known, view) = (effective.snapshot.workloads.iter(), &view);
-            known.map(move |workload| view(workload, effective.hindrance.as_ref()))
+        let workloads = networks.iter().flat_map(|host_network| {
+            let (known, view) = (host_network.snapshot.workloads.iter(), &view);
+            known.map(move |workload| view(workload, host_network.hindrance.as_ref()))
         });
         Ok(Response::new(v1::ListWorkloadsResponse { workloads: workloads.collect() }))
     }
@@ -126,7 +131,8 @@ impl Read for ReadApi {
         let v1::ListDocumentsRequest { kind, network } = request.into_inner();
         let networks = self.networks(&network).await?;
         let outside = self.views.outside.borrow().clone();
-        let whole: Vec<_> = networks.iter().map(|effective| whole(&effective.snapshot, &outside)).collect();
+        let whole: Vec<_> =
+            networks.iter().map(|host_network| whole(&host_network.snapshot, &outside)).collect();
         let documents = whole.iter().flat_map(NetworkSnapshot::documents);
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
@@ -137,7 +143,7 @@ impl Read for ReadApi {
         let nodes = self.views_of_nodes(&networks, &unreached);
         let link = self.views.link.borrow().clone();
         let sum = |of: fn(&NetworkSnapshot) -> usize| -> u32 {
-            count(networks.iter().map(|effective| of(&effective.snapshot)).sum())
+            count(networks.iter().map(|host_network| of(&host_network.snapshot)).sum())
         };
         let leaf = self.identity.borrow().chain.first().map(|leaf| Validity::of(leaf));
         let own_end = leaf.and_then(Result::ok).map_or(UNIX_EPOCH, |validity| validity.not_after);
@@ -169,13 +175,13 @@ impl Read for ReadApi {
 impl ReadApi {
     /// The networks that this host carries: all, or the one of this name. An agent that has just begun answers when it
     /// has them all.
-    async fn networks(&self, name: &str) -> Result<Vec<Arc<Effective>>, Status> {
+    async fn networks(&self, name: &str) -> Result<Vec<Arc<HostNetwork>>, Status> {
         let mut begun = self.views.begun.clone();
         let begun = begun.wait_for(|begun| *begun).await.map(drop);
         begun.map_err(|_| Status::unavailable("the agent is ending"))?;
         let networks = self.views.networks.borrow();
         let wanted = networks.iter().filter(|(known, _)| name.is_empty() || known.as_str() == name);
-        let found: Vec<_> = wanted.map(|(_, effective)| effective.borrow().clone()).collect();
+        let found: Vec<_> = wanted.map(|(_, host_network)| host_network.borrow().clone()).collect();
         if found.is_empty() && !name.is_empty() {
             return Err(Status::not_found(format!(
                 "there is no network {name} on host {}; see `sealane network ls`",
@@ -186,13 +192,13 @@ impl ReadApi {
     }
 
     /// Collects things to know or decide, with nothing wrong.
-    fn notes(&self, networks: &[Arc<Effective>]) -> Vec<String> {
-        let undecided = networks.iter().filter_map(|effective| effective.snapshot.network.undecided());
+    fn notes(&self, networks: &[Arc<HostNetwork>]) -> Vec<String> {
+        let undecided = networks.iter().filter_map(|host_network| host_network.snapshot.network.undecided());
         undecided.chain(self.overlay.recent_drift()).collect()
     }
 
     /// Collects the problems of this host, and those that it sees at others.
-    fn problems(&self, networks: &[Arc<Effective>], unreached: &[Unreached]) -> Vec<String> {
+    fn problems(&self, networks: &[Arc<HostNetwork>], unreached: &[Unreached]) -> Vec<String> {
         let link = self.views.link.borrow().clone();
         let mut problems = self.views.complaints.borrow().clone();
         if link.refused {
@@ -212,7 +218,7 @@ impl ReadApi {
         }
         problems.extend(self.metrics_problem.borrow().clone());
         problems.extend(self.overlay.lasting_drift());
-        let others = networks.iter().flat_map(|effective| &effective.snapshot.nodes);
+        let others = networks.iter().flat_map(|host_network| &host_network.snapshot.nodes);
         let others = others.filter(|node| node.name != self.node.name).count();
         if self.node.underlay.to_ip().is_loopback() && others > 0 {
             problems.push(format!(
@@ -228,7 +234,7 @@ impl ReadApi {
         let now = SystemTime::now();
         let shared = |name: &NodeName| {
             // One whose address another host has holds blocks, and is no host that can be reached.
-            let mut blocks = networks.iter().flat_map(|effective| &effective.snapshot.blocks);
+            let mut blocks = networks.iter().flat_map(|host_network| &host_network.snapshot.blocks);
             blocks.any(|block| block.node.as_ref() == Some(name))
         };
         let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name));
@@ -238,8 +244,8 @@ impl ReadApi {
     }
 
     /// Finds the reasons for which instances on this host are not ready, of the first so many.
-    async fn idle(&self, networks: &[Arc<Effective>]) -> BTreeMap<AttachmentId, String> {
-        let all = networks.iter().flat_map(|effective| &effective.snapshot.workloads);
+    async fn idle(&self, networks: &[Arc<HostNetwork>]) -> BTreeMap<AttachmentId, String> {
+        let all = networks.iter().flat_map(|host_network| &host_network.snapshot.workloads);
         let idle = all.filter(|one| one.node == self.node.name && !one.ready && !one.ports.is_empty());
         let mut reasons = BTreeMap::new();
         for workload in idle.take(MOST_IDLE) {
@@ -252,15 +258,15 @@ impl ReadApi {
     }
 
     /// The instances that calls of this host's workloads do not reach now.
-    async fn unreached(&self, networks: &[Arc<Effective>]) -> Vec<Unreached> {
+    async fn unreached(&self, networks: &[Arc<HostNetwork>]) -> Vec<Unreached> {
         let troubles = self.sidecars.troubles().await;
-        others::unreached(&troubles, networks.iter().map(|effective| effective.snapshot.as_ref()))
+        others::unreached(&troubles, networks.iter().map(|host_network| host_network.snapshot.as_ref()))
     }
 
     /// The hosts that share a network with this one.
     fn views_of_nodes(
         &self,
-        networks: &[Arc<Effective>],
+        networks: &[Arc<HostNetwork>],
         unreached: &[Unreached],
     ) -> BTreeMap<String, v1::NodeView> {
         let lost = self.views.link.borrow().lost.clone();
@@ -272,8 +278,8 @@ impl ReadApi {
             ..Default::default()
         };
         views.insert(self.node.name.to_string(), own);
-        for effective in networks {
-            let snapshot = &effective.snapshot;
+        for host_network in networks {
+            let snapshot = &host_network.snapshot;
             for node in &snapshot.nodes {
                 let view = views.entry(node.name.to_string()).or_default();
                 view.node = Some(node.into());
@@ -296,7 +302,7 @@ impl ReadApi {
 }
 
 /// Counts instances outside every network that are left out here as well.
-fn with_all(mut view: v1::ServiceView, outside: &[Looked]) -> v1::ServiceView {
+fn with_all(mut view: v1::ServiceView, outside: &[OutsideCheck]) -> v1::ServiceView {
     let Some(service) = &view.service else { return view };
     let all = instances(outside, &view.network, &service.name).count();
     view.instances += count(all.saturating_sub(service.external.len()));
@@ -304,7 +310,7 @@ fn with_all(mut view: v1::ServiceView, outside: &[Looked]) -> v1::ServiceView {
 }
 
 /// The network with all its instances outside every network.
-fn whole(snapshot: &NetworkSnapshot, outside: &[Looked]) -> NetworkSnapshot {
+fn whole(snapshot: &NetworkSnapshot, outside: &[OutsideCheck]) -> NetworkSnapshot {
     let mut snapshot = snapshot.clone();
     for service in snapshot.services.iter_mut().filter(|service| service.declared) {
         let (network, name) = (snapshot.network.name.as_str(), service.name.as_str());
@@ -314,7 +320,7 @@ fn whole(snapshot: &NetworkSnapshot, outside: &[Looked]) -> NetworkSnapshot {
 }
 
 /// Finds the instances outside every network that a service has.
-fn instances(outside: &[Looked], network: &str, service: &str) -> impl Iterator<Item = ExternalAddr> {
+fn instances(outside: &[OutsideCheck], network: &str, service: &str) -> impl Iterator<Item = ExternalAddr> {
     let known = outside.iter().map(|known| &known.outside);
     let of = move |of: &&Outside| of.network.as_str() == network && of.service.as_str() == service;
     known.filter(of).map(|known| known.instance)

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::identity::identity;
 use super::register;
 use super::words::{check_machine, hold, status, target, wrong};
-use crate::attachment::{AttachSpec, Event, Failure, Progress, Wanted};
+use crate::attachment::{AttachRequest, AttachSpec, Event, Progress, RequestFailure};
 use crate::registrar::RegistrarHandle;
 use crate::workload::{AttachError, Workloads};
 
@@ -36,7 +36,7 @@ impl RunApi {
     fn spec(&self, request: v1::RunRequest) -> Result<AttachSpec, Status> {
         // What was begun at another agent may have a name from before some were refused.
         let again = request.again;
-        let wanted = Wanted::try_from(request);
+        let wanted = AttachRequest::try_from(request);
         let wanted =
             wanted.and_then(|wanted| if again { Ok(()) } else { wanted.check_names() }.map(|()| wanted));
         let spec = wanted.and_then(|wanted| AttachSpec::new(wanted, self.workloads.ports()));
@@ -162,7 +162,7 @@ fn reference(text: &str) -> Result<WorkloadRef, Status> {
     text.parse().map_err(|error: NameError| Status::invalid_argument(error.to_string()))
 }
 
-fn stream(events: mpsc::Receiver<Result<Event, Failure>>) -> Response<Events> {
+fn stream(events: mpsc::Receiver<Result<Event, RequestFailure>>) -> Response<Events> {
     Response::new(Box::pin(ReceiverStream::new(events).map(|event| event.map(Into::into).map_err(status))))
 }
 

@@ -7,17 +7,18 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::attachment::{
-    Attached, Event, Failure, Field, Hold, HoldError, Kind, Netns, Seated, SpecError, Target,
+    Attached, Event, FailureKind, Field, Hold, HoldError, Netns, NetnsTarget, RequestFailure, Seated,
+    SpecError,
 };
 use crate::seat::{DeviceName, DeviceNameError};
 use crate::tap;
-use crate::workload::{Holding, Restarted};
+use crate::workload::{HeldWorkload, Restarted};
 
 /// The namespace of a request.
 ///
 /// # Errors
 /// When its holder is none.
-pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
+pub(super) fn target(request: &v1::AttachRequest) -> Result<NetnsTarget, Status> {
     if !request.tap.is_empty() {
         return machine(&request.tap);
     }
@@ -25,7 +26,7 @@ pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
         0 => Netns::Path(PathBuf::from(&request.netns)),
         pid => Netns::Process(pid),
     };
-    Ok(Target {
+    Ok(NetnsTarget {
         netns,
         inode: Some(request.inode).filter(|inode| *inode != 0),
         container: Some(request.container.clone()).filter(|container| !container.is_empty()),
@@ -35,7 +36,7 @@ pub(super) fn target(request: &v1::AttachRequest) -> Result<Target, Status> {
 }
 
 /// The room of a virtual machine, which holds it.
-fn machine(device: &str) -> Result<Target, Status> {
+fn machine(device: &str) -> Result<NetnsTarget, Status> {
     let device: DeviceName = device
         .parse()
         .map_err(|error: DeviceNameError| Status::invalid_argument(format!("--tap: {error}")))?;
@@ -45,7 +46,7 @@ fn machine(device: &str) -> Result<Target, Status> {
              with `sealane` or `slt`"
         )));
     }
-    Ok(Target {
+    Ok(NetnsTarget {
         netns: Netns::Tap(device),
         inode: None,
         container: None,
@@ -73,8 +74,8 @@ pub(super) fn hold(text: &str) -> Result<Option<Hold>, Status> {
     hold.map_err(|error: HoldError| Status::invalid_argument(error.to_string()))
 }
 
-impl From<Holding> for v1::HeldView {
-    fn from(held: Holding) -> Self {
+impl From<HeldWorkload> for v1::HeldView {
+    fn from(held: HeldWorkload) -> Self {
         Self {
             holder: held.hold.to_string(),
             workload: held.workload.to_string(),
@@ -165,19 +166,19 @@ fn flag(field: Field) -> &'static str {
 }
 
 /// Translates a failure to gRPC.
-pub(super) fn status(failure: Failure) -> Status {
+pub(super) fn status(failure: RequestFailure) -> Status {
     let code = match failure.kind {
-        Kind::Wrong => Code::InvalidArgument,
-        Kind::NotFound => Code::NotFound,
-        Kind::NameInUse | Kind::InUse => Code::AlreadyExists,
-        Kind::Refused | Kind::Forbidden => Code::PermissionDenied,
-        Kind::Removed => Code::Unauthenticated,
-        Kind::Namespace => Code::FailedPrecondition,
-        Kind::Disk => Code::ResourceExhausted,
-        Kind::Broken => Code::Internal,
-        Kind::Away | Kind::Ending => Code::Unavailable,
+        FailureKind::Wrong => Code::InvalidArgument,
+        FailureKind::NotFound => Code::NotFound,
+        FailureKind::NameInUse | FailureKind::InUse => Code::AlreadyExists,
+        FailureKind::Refused | FailureKind::Forbidden => Code::PermissionDenied,
+        FailureKind::Removed => Code::Unauthenticated,
+        FailureKind::Namespace => Code::FailedPrecondition,
+        FailureKind::Disk => Code::ResourceExhausted,
+        FailureKind::Broken => Code::Internal,
+        FailureKind::Away | FailureKind::Ending => Code::Unavailable,
     };
-    let taken = failure.kind == Kind::NameInUse;
+    let taken = failure.kind == FailureKind::NameInUse;
     let failure = if taken { failure.hint("choose another with --name") } else { failure };
     let mut status = Status::new(code, failure.to_string());
     if failure.retry {
@@ -205,11 +206,14 @@ mod tests {
         for (error, expected) in table {
             assert_eq!(wrong(&error).message(), expected);
         }
-        let taken = Failure::new(Kind::NameInUse, "workload name web is in use; hint: choose another one");
+        let taken = RequestFailure::new(
+            FailureKind::NameInUse,
+            "workload name web is in use; hint: choose another one",
+        );
         let taken = status(taken);
         assert_eq!(taken.code(), Code::AlreadyExists);
         assert_eq!(taken.message(), "workload name web is in use; hint: choose another with --name");
         assert!(taken.metadata().contains_key(RETRY));
-        assert!(!status(Failure::new(Kind::Wrong, "no")).metadata().contains_key(RETRY));
+        assert!(!status(RequestFailure::new(FailureKind::Wrong, "no")).metadata().contains_key(RETRY));
     }
 }

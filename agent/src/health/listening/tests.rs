@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::health::{Target, watch};
+use crate::health::{ProbeTarget, watch};
 use sealane_proto::sidecar::SidecarPorts;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 5);
@@ -162,7 +162,7 @@ fn add_address() {
     }
 }
 
-fn target(ports: &str) -> Target {
+fn target(ports: &str) -> ProbeTarget {
     let ports = ports.split_whitespace().map(|port| port.parse().unwrap()).collect();
-    Target { address: ADDRESS, ipv6: None, ports, any_port: false, sidecar: None }
+    ProbeTarget { address: ADDRESS, ipv6: None, ports, any_port: false, sidecar: None }
 }

@@ -7,18 +7,18 @@ use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
-use super::Host;
-use crate::host::Effective;
-use crate::host::trouble::{self, Trouble};
+use super::HostActor;
+use crate::host::HostNetwork;
+use crate::host::trouble::{self, NetworkTrouble};
 
-impl Host {
+impl HostActor {
     pub(super) fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
         self.sequence += 1;
         let before = self.published.get(&network).map(|published| published.borrow().clone());
-        let effective = Arc::new(Effective::new(self.sequence, snapshot, before.as_deref()));
+        let host_network = Arc::new(HostNetwork::new(self.sequence, snapshot, before.as_deref()));
         self.rest.disturb();
         self.parts.mesh.set_published(&network, self.sequence);
-        self.show(network, effective);
+        self.show(network, host_network);
     }
 
     /// Shows that the network cannot be set up: what runs in it is served by what was published last, or by what is on disk, and
@@ -31,17 +31,17 @@ impl Host {
         }
         let snapshot = before.as_ref().map_or(snapshot, |before| before.snapshot.clone());
         self.sequence += 1;
-        let effective = Effective::new(self.sequence, snapshot, before.as_deref());
-        self.show(network, Arc::new(Effective { hindrance, ..effective }));
+        let host_network = HostNetwork::new(self.sequence, snapshot, before.as_deref());
+        self.show(network, Arc::new(HostNetwork { hindrance, ..host_network }));
     }
 
-    fn show(&mut self, network: NetworkName, effective: Arc<Effective>) {
+    fn show(&mut self, network: NetworkName, host_network: Arc<HostNetwork>) {
         match self.published.get(&network) {
             Some(published) => {
-                published.send_replace(effective);
+                published.send_replace(host_network);
             }
             None => {
-                self.published.insert(network, watch::Sender::new(effective));
+                self.published.insert(network, watch::Sender::new(host_network));
                 self.show_networks();
             }
         }
@@ -65,15 +65,15 @@ impl Host {
     pub(super) fn ask_again(&mut self) {
         let (refused, channel) = (self.reported.borrow().refused.clone(), self.link.borrow().channel.clone());
         let unknown =
-            |network: &NetworkName| self.problems.contains_key(&(network.clone(), Trouble::Unknown));
+            |network: &NetworkName| self.problems.contains_key(&(network.clone(), NetworkTrouble::Unknown));
         self.again.ask(&refused, unknown, channel.as_ref(), Instant::now());
     }
 
     /// Shows what is wrong.
     pub(super) fn complain(&self) {
         let problems = self.problems.iter();
-        let sentence = |((network, trouble), error): (&(NetworkName, Trouble), &String)| {
-            let of_kernel = *trouble == Trouble::Kernel;
+        let sentence = |((network, trouble), error): (&(NetworkName, NetworkTrouble), &String)| {
+            let of_kernel = *trouble == NetworkTrouble::Kernel;
             let own = if of_kernel { self.parts.mesh.names_in(network) } else { Vec::new() };
             trouble.sentence(network, error) + &trouble::concerned(&own)
         };

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
-use super::{Carried, Hosted, Mesh};
+use super::{CarriedNetwork, HostedAttachment, Mesh};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
 use crate::ipam::IpamError;
 
@@ -240,7 +240,7 @@ impl Mesh {
         address: Option<OverlayIp>,
         mac: Option<MacAddr>,
     ) -> Result<(), AdmitError> {
-        let holds = |hosted: &Hosted| {
+        let holds = |hosted: &HostedAttachment| {
             let workload = &hosted.workload;
             address == Some(workload.address) || mac == Some(workload.mac)
         };
@@ -255,25 +255,24 @@ impl Mesh {
         network: &NetworkName,
         own: Option<&Hold>,
     ) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, String>) {
-        let Some(effective) = self.effective(network) else {
+        let Some(overlaid) = self.overlaid(network) else {
             return Default::default();
         };
-        let vips = effective.services.iter().map(|service| service.vip);
+        let vips = overlaid.services.iter().map(|service| service.vip);
         let kept: Vec<&Reservation> = self
             .reserved
             .values()
             .filter(|kept| kept.network == *network && Some(&kept.hold) != own)
             .collect();
         let reserved = kept.iter().map(|kept| kept.address);
-        let used =
-            effective.workloads.iter().map(|known| known.address).chain(vips).chain(reserved).collect();
+        let used = overlaid.workloads.iter().map(|known| known.address).chain(vips).chain(reserved).collect();
         let of_reserved = kept.iter().map(|kept| (kept.mac, kept.hold.to_string()));
-        let macs = effective.workloads.iter().map(|known| (known.mac, format!("workload {}", known.name)));
+        let macs = overlaid.workloads.iter().map(|known| (known.mac, format!("workload {}", known.name)));
         (used, of_reserved.chain(macs).collect())
     }
 }
 
-impl Carried {
+impl CarriedNetwork {
     fn check_block(&self, address: OverlayIp, node: &NodeName) -> Result<(), AdmitError> {
         let block = self.snapshot.blocks.iter().find(|block| block.range.contains(&address.to_ipv4()));
         match block {

@@ -125,7 +125,7 @@ fn what_lets_go_of_its_port_gets_no_other_and_keeps_its_address_until_it_is_gone
     mesh.detach(&id);
     assert_eq!(mesh.attached(&id.network), []);
     let ending = Workload { weight: Weight::NONE, ..workload };
-    assert!(mesh.effective(&id.network).unwrap().workloads.contains(&ending));
+    assert!(mesh.overlaid(&id.network).unwrap().workloads.contains(&ending));
     assert_eq!(mesh.report().workloads, [ending]);
 }
 
@@ -149,14 +149,14 @@ fn own_workloads_stand_as_this_host_knows_them() {
     let mut stale = snapshot(2);
     stale.workloads.push(workload);
     mesh.accept(stale);
-    let effective = mesh.effective(&id.network).unwrap();
-    let names: Vec<_> = effective.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
+    let overlaid = mesh.overlaid(&id.network).unwrap();
+    let names: Vec<_> = overlaid.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
     assert_eq!(names, [("api", true), ("web", true)]);
     mesh.end(&id);
     assert_eq!(mesh.set_ready(&id, true), None, "what ends gets no calls again");
     assert!(matches!(mesh.admit(&spec("api"), Instant::now()), Err(AdmitError::Ending(_))));
     mesh.remove(&id, Instant::now());
-    assert_eq!(mesh.effective(&id.network).unwrap().workloads.len(), 1);
+    assert_eq!(mesh.overlaid(&id.network).unwrap().workloads.len(), 1);
 }
 
 #[test]

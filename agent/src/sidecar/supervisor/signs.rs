@@ -3,7 +3,7 @@
 use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, ROOM, Up};
 
 use super::Run;
-use super::talk::{End, Turn, tell};
+use super::talk::{TalkEnd, Turn, tell};
 use crate::sidecar::process::SidecarProcess;
 use crate::sidecar::pulse::Alive;
 
@@ -41,19 +41,19 @@ impl Run {
     }
 
     /// Notes that a sidecar is still not connected; answers how this stretch of its life ends, when it does.
-    pub(super) fn miss(&mut self, process: &SidecarProcess) -> Option<End> {
+    pub(super) fn miss(&mut self, process: &SidecarProcess) -> Option<TalkEnd> {
         process.ensure_record();
         let alive = self.pulse.handle_beat();
         let out_of_reach = !self.is_in_reach(process);
         if (alive >= Alive::Silent || out_of_reach) && self.asked.is_some() {
-            return Some(End::Follow(None, self.asked.take()));
+            return Some(TalkEnd::Follow(None, self.asked.take()));
         }
         if !((alive == Alive::Lost || out_of_reach) && self.may_follow()) {
             return None;
         }
         tracing::warn!(pid = process.pid(), workload = %self.parts.id,
             "the sidecar does not come back to its agent, another one takes its place");
-        Some(End::Follow(None, None))
+        Some(TalkEnd::Follow(None, None))
     }
 
     /// Takes note that the sidecar said something.

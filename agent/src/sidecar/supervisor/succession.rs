@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Answer, Run};
 use crate::sidecar::leaving::{self, Leaving};
 use crate::sidecar::process::SidecarProcess;
-use crate::sidecar::pulse::Pulse;
+use crate::sidecar::pulse::SidecarPulse;
 use crate::sidecar::registry::Connected;
 
 /// Limit for a new sidecar to work, before the one that it was to follow goes on.
@@ -23,7 +23,7 @@ const CROWD: usize = 3;
 pub(super) struct Followed {
     process: SidecarProcess,
     /// Channel by which it can be told what it has to do, where it is connected, and its pulse.
-    connected: Option<(Connected, Pulse)>,
+    connected: Option<(Connected, SidecarPulse)>,
     /// Whoever asked for it, where somebody did.
     answer: Option<Answer>,
     /// Time by which the other one must work.

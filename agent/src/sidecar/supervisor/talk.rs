@@ -18,7 +18,7 @@ use crate::sidecar::telling::Telling;
 const READ: Duration = Duration::from_secs(10);
 
 /// Ending of a stretch of a sidecar's life.
-pub(super) enum End {
+pub(super) enum TalkEnd {
     /// The connection broke; the process may well live.
     Disconnected,
     /// The process ended by itself.
@@ -34,14 +34,14 @@ pub(super) enum Turn {
     /// The conversation goes on.
     On,
     /// The conversation is over.
-    End(End),
+    End(TalkEnd),
     /// Another one is to follow this one; whoever asked for it is told so.
     Follow(Option<Answer>),
 }
 
 impl Run {
     /// Serves one connection after another until the process ends, is to drain, or another one is to follow.
-    pub(super) async fn accompany(&mut self, process: &mut SidecarProcess, backoff: &mut Backoff) -> End {
+    pub(super) async fn accompany(&mut self, process: &mut SidecarProcess, backoff: &mut Backoff) -> TalkEnd {
         loop {
             let connected = match self.resumed.take() {
                 Some(resumed) => resumed,
@@ -54,15 +54,15 @@ impl Run {
             let end = self.converse(process, connected).await;
             self.part();
             match end {
-                Ok(End::Disconnected) => {}
-                Ok(end @ (End::Died | End::Drain(_) | End::Follow(..))) => return end,
+                Ok(TalkEnd::Disconnected) => {}
+                Ok(end @ (TalkEnd::Died | TalkEnd::Drain(_) | TalkEnd::Follow(..))) => return end,
                 Err(error) => tracing::debug!(%error, workload = %self.parts.id, "sidecar channel"),
             }
         }
     }
 
     /// Waits for the process to connect.
-    async fn connection(&mut self, process: &mut SidecarProcess) -> ControlFlow<End, Connected> {
+    async fn connection(&mut self, process: &mut SidecarProcess) -> ControlFlow<TalkEnd, Connected> {
         loop {
             tokio::select! {
                 Some(connected) = self.incoming.recv() => {
@@ -71,15 +71,15 @@ impl Run {
                     }
                     tracing::warn!(pid = connected.pid, workload = %self.parts.id, "this is not the workload's sidecar");
                 }
-                () = process.ended() => return ControlFlow::Break(End::Died),
+                () = process.ended() => return ControlFlow::Break(TalkEnd::Died),
                 Some(order) = self.orders.recv() => match order {
                     // Without a connection there is nothing to tell: the dropped sender says so.
                     Command::Collect(_) => {}
                     Command::Restart(answer) if self.followed.is_some() || self.asked.is_some() => refuse(answer),
                     Command::Restart(answer) => self.asked = Some(answer),
-                    Command::Drain { deadline } => return ControlFlow::Break(End::Drain(deadline)),
+                    Command::Drain { deadline } => return ControlFlow::Break(TalkEnd::Drain(deadline)),
                 },
-                () = overdue(self.followed.as_ref()) => return ControlFlow::Break(End::Died),
+                () = overdue(self.followed.as_ref()) => return ControlFlow::Break(TalkEnd::Died),
                 _ = self.beat.tick() => if let Some(end) = self.miss(process) {
                     return ControlFlow::Break(end);
                 }
@@ -91,10 +91,10 @@ impl Run {
         &mut self,
         process: &mut SidecarProcess,
         connected: Connected,
-    ) -> Result<End, ChannelError> {
+    ) -> Result<TalkEnd, ChannelError> {
         self.hear();
         if let Some(answer) = self.asked.take() {
-            return Ok(End::Follow(Some(connected), Some(answer)));
+            return Ok(TalkEnd::Follow(Some(connected), Some(answer)));
         }
         let Connected { mut hello, mut channel, pid } = connected;
         self.telling = Telling::to(hello.follows);
@@ -115,12 +115,12 @@ impl Run {
                     tell(&mut channel, self.feed.identity()).await?;
                     Turn::On
                 }
-                Ok(()) = self.feed.effective.changed() => {
+                Ok(()) = self.feed.host_network.changed() => {
                     self.configure(&mut channel).await?;
                     Turn::On
                 }
                 order = self.orders.recv() => self.obey(process, &mut channel, order).await?,
-                () = overdue(self.followed.as_ref()) => return Ok(End::Died),
+                () = overdue(self.followed.as_ref()) => return Ok(TalkEnd::Died),
                 received = channel.receiver.recv() => {
                     self.handle(received?);
                     Turn::On
@@ -132,7 +132,7 @@ impl Run {
                     }
                     Turn::On
                 }
-                () = process.ended() => return Ok(End::Died),
+                () = process.ended() => return Ok(TalkEnd::Died),
                 _ = self.beat.tick() => self.ask(process, &mut channel, &hello).await?,
             };
             match turn {
@@ -141,7 +141,7 @@ impl Run {
                 Turn::Follow(answer) => {
                     // It has its listeners, and keeps them.
                     hello.has_listeners = true;
-                    return Ok(End::Follow(Some(Connected { hello, channel, pid }), answer));
+                    return Ok(TalkEnd::Follow(Some(Connected { hello, channel, pid }), answer));
                 }
             }
         }
@@ -164,14 +164,14 @@ impl Run {
                 if self.silence.borrow().is_none() && tell(channel, Down::Drain { deadline }).await.is_ok() {
                     self.farewell(process, channel, deadline).await;
                 }
-                Ok(Turn::End(End::Drain(deadline)))
+                Ok(Turn::End(TalkEnd::Drain(deadline)))
             }
             Some(Command::Restart(answer)) if self.followed.is_some() => {
                 refuse(answer);
                 Ok(Turn::On)
             }
             Some(Command::Restart(answer)) => Ok(Turn::Follow(Some(answer))),
-            None => Ok(Turn::End(End::Disconnected)),
+            None => Ok(Turn::End(TalkEnd::Disconnected)),
         }
     }
 
@@ -225,18 +225,18 @@ impl Run {
     }
 
     async fn configure(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
-        let effective = self.feed.effective.borrow_and_update().clone();
-        if let Some(sent) = self.telling.knows(&effective) {
+        let host_network = self.feed.host_network.borrow_and_update().clone();
+        if let Some(sent) = self.telling.knows(&host_network) {
             // It works by all this, or will when it works by what is on its way.
             if self.works.is_some_and(|works| works >= sent) {
-                self.works = Some(effective.sequence);
+                self.works = Some(host_network.sequence);
                 if self.silence.borrow().is_none() {
                     self.applied.send_replace(self.works);
                 }
             }
             return Ok(());
         }
-        for message in self.telling.lead(&self.feed, &effective) {
+        for message in self.telling.lead(&self.feed, &host_network) {
             let kind = metrics::kind(&message);
             let length = tell(channel, message).await?;
             self.parts.told.count(kind, length);

@@ -56,13 +56,13 @@ fn option(answer: &Answer, wanted: u8) -> Option<Vec<u8>> {
 #[test]
 fn a_machine_gets_its_address_in_four_messages() {
     let offer = answer(&message(MAC, 0, NONE, &[&kind(1)]));
-    assert_eq!((offer.kind, offer.to), (Kind::Offer, OWN));
+    assert_eq!((offer.kind, offer.to), (MessageType::Offer, OWN));
     assert_eq!(offer.message[..8], [2, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef]);
     assert_eq!((&offer.message[12..16], &offer.message[16..20]), (&[0; 4][..], &OWN.octets()[..]));
     assert_eq!(offer.message[28..34], MAC.octets());
     let request = message(MAC, 0, NONE, &[&kind(3), &address(50, OWN), &address(54, GATEWAY)]);
     let ack = answer(&request);
-    assert_eq!((ack.kind, ack.to), (Kind::Ack, OWN));
+    assert_eq!((ack.kind, ack.to), (MessageType::Ack, OWN));
     for (number, value) in [
         (1, vec![255, 255, 0, 0]),
         (3, GATEWAY.octets().to_vec()),
@@ -85,15 +85,18 @@ fn answers_go_where_the_machine_hears_them() {
     assert_eq!(discover(0).to, OWN);
     // Renewing and rebinding: what it has is what it asks for.
     let renewed = answer(&message(MAC, 0, OWN, &[&kind(3)]));
-    assert_eq!((renewed.kind, renewed.to, &renewed.message[12..16]), (Kind::Ack, OWN, &OWN.octets()[..]));
+    assert_eq!(
+        (renewed.kind, renewed.to, &renewed.message[12..16]),
+        (MessageType::Ack, OWN, &OWN.octets()[..])
+    );
     // Of a network that it was in before.
     let moved = answer(&message(MAC, 0, NONE, &[&kind(3), &address(50, other)]));
-    assert_eq!((moved.kind, moved.to), (Kind::Nak, Ipv4Addr::BROADCAST));
+    assert_eq!((moved.kind, moved.to), (MessageType::Nak, Ipv4Addr::BROADCAST));
     assert_eq!((&moved.message[16..20], option(&moved, 51)), (&[0; 4][..], None));
     let informed = answer(&message(MAC, 0, OWN, &[&kind(8)]));
     assert_eq!(
         (informed.kind, option(&informed, 51), &informed.message[16..20]),
-        (Kind::Ack, None, &[0; 4][..])
+        (MessageType::Ack, None, &[0; 4][..])
     );
 }
 

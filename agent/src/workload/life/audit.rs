@@ -7,12 +7,12 @@ use crate::nft;
 impl Life {
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
     pub(super) async fn audit_rules(&self) {
-        let Some(plumbed) = self.plumbed.as_ref().filter(|_| self.attachment.workload.sidecar) else {
+        let Some(fixtures) = self.fixtures.as_ref().filter(|_| self.attachment.workload.sidecar) else {
             return;
         };
-        let network = self.effective.borrow().snapshot.network.clone();
+        let network = self.host_network.borrow().snapshot.network.clone();
         let (hopper, netns, ports) =
-            (&self.context.kernel.hopper, &plumbed.netns, self.context.sidecars.ports);
+            (&self.context.kernel.hopper, &fixtures.netns, self.context.sidecars.ports);
         let (address, seat) = (self.attachment.workload.address, self.attachment.seat);
         let context = &self.context;
         let path = nft::Path { subnet: network.subnet, address, seat, ports };
@@ -31,8 +31,8 @@ impl Life {
 
     /// The same of the rules of service addresses.
     pub(super) async fn audit_services(&mut self) {
-        let Some(plumbed) = &mut self.plumbed else { return };
-        match plumbed.services.audit(&plumbed.netns).await {
+        let Some(fixtures) = &mut self.fixtures else { return };
+        match fixtures.services.audit(&fixtures.netns).await {
             Ok(false) => {}
             Ok(true) => {
                 self.context.kernel.overlay.count_rules_drift(&self.id);

@@ -31,7 +31,7 @@ impl Life {
         self.stop_recorded_sidecar();
         // An agent that ends removes it too, and makes no other.
         let _ = self.context.host.detach(self.id.clone()).await;
-        plumbing::unplumb(&self.context.kernel, &self.attachment, self.plumbed.take()).await;
+        plumbing::unplumb(&self.context.kernel, &self.attachment, self.fixtures.take()).await;
     }
 
     /// Out of memory.
@@ -42,8 +42,8 @@ impl Life {
 
     /// An identity that nobody on this host has any more is neither renewed nor watched over.
     fn forget_identity(&self) {
-        let effective = self.effective.borrow().clone();
-        let shared = effective.snapshot.workloads.iter().any(|known| {
+        let host_network = self.host_network.borrow().clone();
+        let shared = host_network.snapshot.workloads.iter().any(|known| {
             known.node == self.context.node
                 && known.name != self.id.workload
                 && known.service.is_some()

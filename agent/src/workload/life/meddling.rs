@@ -61,8 +61,8 @@ impl Life {
 
     /// Listens for changes of rules in the workload's namespace. Where that is not possible, they are found once a minute.
     pub(super) fn watch_rules(&self) -> Meddling {
-        let notices = self.plumbed.as_ref().and_then(|plumbed| {
-            let opened = Notices::open(&self.context.kernel.hopper, &plumbed.netns, Subject::Rules);
+        let notices = self.fixtures.as_ref().and_then(|fixtures| {
+            let opened = Notices::open(&self.context.kernel.hopper, &fixtures.netns, Subject::Rules);
             let complain = |error| tracing::warn!(%error, workload = %self.id, "changes of its rules are found once a minute only");
             opened.map_err(complain).ok()
         });

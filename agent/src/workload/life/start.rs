@@ -12,7 +12,7 @@ use super::super::plumbing;
 use super::Life;
 use crate::attachment::Progress;
 use crate::certs::{CertError, WorkloadIdentity};
-use crate::host::{DataPlane, Effective};
+use crate::host::{DataPlane, HostNetwork};
 use crate::sidecar::{Equipment, SidecarParts, Supervisor};
 
 /// Limit for a new sidecar to work by its first configuration.
@@ -38,7 +38,7 @@ impl Life {
 
     /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
     pub(in crate::workload) async fn adopt(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        if self.attachment.workload.sidecar && self.plumbed.is_some() && self.supervisor.is_none() {
+        if self.attachment.workload.sidecar && self.fixtures.is_some() && self.supervisor.is_none() {
             let identity = self.identity(progress).await?;
             self.start_sidecar();
             self.equip_sidecar(identity);
@@ -60,9 +60,9 @@ impl Life {
     ) -> Result<(), AttachError> {
         let mut told = None;
         loop {
-            let effective = self.effective.borrow_and_update().clone();
-            self.prepare(&effective, netns).await?;
-            let network = &effective.snapshot.network;
+            let host_network = self.host_network.borrow_and_update().clone();
+            self.prepare(&host_network, netns).await?;
+            let network = &host_network.snapshot.network;
             let hindrance = plumbing::connect(&self.context.kernel, network, &self.attachment, netns).await?;
             let Some(why) = hindrance else { return Ok(()) };
             if told.as_ref() != Some(&why) {
@@ -76,20 +76,20 @@ impl Life {
     /// Finds what stood in the kernel, or makes it again. While the network cannot be set up, the interface is left to the pass
     /// that can.
     pub(in crate::workload) async fn plumb_again(&mut self, netns: &NetNs) -> Result<(), AttachError> {
-        let effective = self.effective.borrow_and_update().clone();
-        self.prepare(&effective, netns).await?;
-        if effective.hindrance.is_none() {
-            let network = &effective.snapshot.network;
+        let host_network = self.host_network.borrow_and_update().clone();
+        self.prepare(&host_network, netns).await?;
+        if host_network.hindrance.is_none() {
+            let network = &host_network.snapshot.network;
             plumbing::connect(&self.context.kernel, network, &self.attachment, netns).await?;
         }
         Ok(())
     }
 
-    async fn prepare(&mut self, effective: &Effective, netns: &NetNs) -> Result<(), AttachError> {
-        let table = effective.services.of(self.attachment.workload.sidecar);
-        let network = &effective.snapshot.network;
-        let plumbed = plumbing::plumb(&self.context, network, &self.attachment, table, netns).await?;
-        self.plumbed = Some(plumbed);
+    async fn prepare(&mut self, host_network: &HostNetwork, netns: &NetNs) -> Result<(), AttachError> {
+        let table = host_network.services.of(self.attachment.workload.sidecar);
+        let network = &host_network.snapshot.network;
+        let fixtures = plumbing::plumb(&self.context, network, &self.attachment, table, netns).await?;
+        self.fixtures = Some(fixtures);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl Life {
     fn can_go_alone(&self) -> Result<bool, AttachError> {
         let known_service = match &self.attachment.workload.service {
             Some(service) => {
-                self.effective.borrow().snapshot.services.iter().any(|known| known.name == *service)
+                self.host_network.borrow().snapshot.services.iter().any(|known| known.name == *service)
             }
             None => true,
         };
@@ -196,7 +196,7 @@ impl Life {
             hopper: self.context.kernel.hopper.clone(),
             trust_domain: self.context.identities.trust_domain().clone(),
             equipment,
-            effective: self.effective.clone(),
+            host_network: self.host_network.clone(),
             told: self.context.sidecars.told.clone(),
         };
         self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.registry.clone()));
@@ -205,7 +205,7 @@ impl Life {
 
     /// Starts the sidecar, or finds it started.
     fn start_sidecar(&mut self) {
-        let netns = self.plumbed.as_ref().and_then(|plumbed| plumbed.netns.try_clone().ok());
+        let netns = self.fixtures.as_ref().and_then(|fixtures| fixtures.netns.try_clone().ok());
         if let Some(netns) = netns {
             self.start_sidecar_in(&netns);
         }
@@ -213,15 +213,15 @@ impl Life {
 
     /// Gives the sidecar what it waits for.
     fn equip_sidecar(&mut self, identity: watch::Receiver<Arc<WorkloadIdentity>>) {
-        if let (Some(sender), Some(plumbed)) = (self.equipping.take(), &mut self.plumbed) {
-            let listeners = std::mem::take(&mut plumbed.listeners);
+        if let (Some(sender), Some(fixtures)) = (self.equipping.take(), &mut self.fixtures) {
+            let listeners = std::mem::take(&mut fixtures.listeners);
             // One that does not wait any more does not start.
             let _ = sender.send(Equipment { identity, listeners });
         }
     }
 
     async fn await_sidecar(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        let sequence = self.effective.borrow().sequence;
+        let sequence = self.host_network.borrow().sequence;
         let starting = || format!("the sidecar of workload {}, which is starting", self.id);
         let Some(supervisor) = &mut self.supervisor else {
             return Ok(());

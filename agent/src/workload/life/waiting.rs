@@ -12,7 +12,7 @@ const MOST: usize = 8;
 /// The states whose names are not told yet, oldest first. Newer ones do not drop older ones: in a stream of changes
 /// the newest is never carried, while an older one always is soon.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(VecDeque<State>);
+pub(super) struct PendingStates(VecDeque<State>);
 
 #[derive(Debug)]
 struct State {
@@ -21,7 +21,7 @@ struct State {
     table: Arc<ServiceTable>,
 }
 
-impl Waiting {
+impl PendingStates {
     /// Takes in the newest state. With too many, it takes the place of the one before, which says less.
     pub(super) fn push(&mut self, sequence: u64, zone: Arc<Zone>, table: Arc<ServiceTable>) {
         if self.0.back().is_some_and(|newest| newest.sequence >= sequence) {
@@ -45,9 +45,9 @@ mod tests {
     use crate::testing;
 
     /// Waiting states with these sequences, and the zone of each.
-    fn waiting(sequences: &[u64]) -> (Waiting, Vec<Arc<Zone>>) {
+    fn waiting(sequences: &[u64]) -> (PendingStates, Vec<Arc<Zone>>) {
         let snapshot = testing::snapshot();
-        let (mut waiting, mut zones) = (Waiting::default(), Vec::new());
+        let (mut waiting, mut zones) = (PendingStates::default(), Vec::new());
         for &sequence in sequences {
             let zone = Arc::new(Zone::build(&snapshot));
             zones.push(zone.clone());
@@ -56,7 +56,7 @@ mod tests {
         (waiting, zones)
     }
 
-    fn released(waiting: &mut Waiting, zones: &[Arc<Zone>], carried: u64) -> Option<usize> {
+    fn released(waiting: &mut PendingStates, zones: &[Arc<Zone>], carried: u64) -> Option<usize> {
         let zone = waiting.release(|sequence, _| sequence <= carried)?;
         zones.iter().position(|known| Arc::ptr_eq(known, &zone))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use sealane_agent::labels::{self, Asked as Instance, PREFIX};
+use sealane_agent::labels::{self, LabelledInstance as Instance, PREFIX};
 use sealane_proto::types::{Aliases, MacAddr, Misread, NetworkName};
 use sealane_proto::wire::v1;
 

@@ -12,7 +12,7 @@ fn create(options: Value, pool: &str, gateway: &str) -> CreateNetwork {
     serde_json::from_value(json).unwrap()
 }
 
-fn pool_of(json: Value) -> Result<Pool, Failure> {
+fn pool_of(json: Value) -> Result<Pool, RequestFailure> {
     pool(&serde_json::from_value(json).unwrap(), None, &[shop()], 7)
 }
 
@@ -85,7 +85,7 @@ fn a_network_that_was_named_before_its_pool_is_asked_for_needs_neither_subnet_no
     assert_eq!((plan.network.as_str(), plan.pool.as_str()), ("shop", "sealane/shop"));
 }
 
-fn address_of(json: Value, book: &Book) -> Result<AddressPlan, Failure> {
+fn address_of(json: Value, book: &Book) -> Result<AddressPlan, RequestFailure> {
     address(&serde_json::from_value(json).unwrap(), book)
 }
 

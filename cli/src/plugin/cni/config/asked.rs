@@ -18,7 +18,7 @@ const CAPABILITIES: [&str; 5] = ["ips", "mac", "aliases", "dns", ANNOTATIONS];
 
 /// All that is asked for one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct LabelledInstance {
     pub(crate) ip: Option<Ipv4Addr>,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) aliases: Aliases,
@@ -28,7 +28,7 @@ pub(crate) struct Asked {
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-impl Asked {
+impl LabelledInstance {
     pub(super) fn of(conf: &Object) -> Result<Self, CniError> {
         let none = Object::new();
         let section = |key: &str| json::section(key, conf.get(key)).map(|found| found.unwrap_or(&none));

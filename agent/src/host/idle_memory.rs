@@ -11,11 +11,11 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// Detector of the end of a busy time.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct IdleMemory {
     until: Option<Instant>,
 }
 
-impl Rest {
+impl IdleMemory {
     /// Something has changed.
     pub(super) fn disturb(&mut self) {
         self.until = Some(Instant::now() + QUIET);
@@ -43,7 +43,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_time_is_over_once_when_nothing_has_changed_for_a_while() {
-        let mut rest = Rest::default();
+        let mut rest = IdleMemory::default();
         assert_eq!(rest.until, None, "nothing has changed");
         let began = Instant::now();
         rest.disturb();

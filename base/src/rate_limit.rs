@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Lets so many through in each period.
 #[derive(Debug)]
-pub struct Seldom {
+pub struct RateLimit {
     most: u32,
     period: Duration,
     state: Mutex<State>,
@@ -18,7 +18,7 @@ struct State {
     withheld: u64,
 }
 
-impl Seldom {
+impl RateLimit {
     /// So many in each period.
     #[must_use]
     pub fn new(most: u32, period: Duration) -> Self {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn what_is_withheld_is_counted_until_the_next_one_passes() {
-        let (seldom, now) = (Seldom::new(2, Duration::from_secs(1)), Instant::now());
+        let (seldom, now) = (RateLimit::new(2, Duration::from_secs(1)), Instant::now());
         assert_eq!([0; 5].map(|_| seldom.pass(now)), [Some(0), Some(0), None, None, None]);
         assert_eq!(seldom.pass(now + Duration::from_secs(2)), Some(3));
     }

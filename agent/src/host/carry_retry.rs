@@ -23,20 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Request for a network's state.
 #[derive(Debug, Default)]
-pub(super) struct Again {
-    asked: BTreeMap<NetworkName, Asked>,
+pub(super) struct CarryRetry {
+    asked: BTreeMap<NetworkName, CarryAttempt>,
     /// Time at which the report was last told anew.
     told: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct CarryAttempt {
     at: Instant,
     /// True once the network's state has come since.
     arrived: bool,
 }
 
-impl Again {
+impl CarryRetry {
     /// Asks for the networks of these workloads, oftener for those that control did not know. A host that carries one already
     /// gets what it has.
     pub(super) fn ask(
@@ -73,7 +73,7 @@ impl Again {
             let wait = if unknown(network) { SOON } else { SELDOM };
             let recent = self.asked.get(network).is_some_and(|asked| now - asked.at < wait);
             if !recent {
-                self.asked.insert(network.clone(), Asked { at: now, arrived: false });
+                self.asked.insert(network.clone(), CarryAttempt { at: now, arrived: false });
                 due.push(network.clone());
             }
         }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_network_is_asked_for_once_in_a_while_and_its_state_tells_the_report_anew_once() {
-        let (mut again, now) = (Again::default(), Instant::now());
+        let (mut again, now) = (CarryRetry::default(), Instant::now());
         let both = [refused("shop", "a"), refused("shop", "b"), refused("blog", "c")];
         let due: Vec<String> = again.due(&both, |_| false, now).iter().map(ToString::to_string).collect();
         assert_eq!(due, ["shop", "blog"]);
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_network_that_control_did_not_know_is_asked_for_until_it_is_there() {
-        let (mut again, now) = (Again::default(), Instant::now());
+        let (mut again, now) = (CarryRetry::default(), Instant::now());
         let (one, later) = ([refused("shop", "a")], |seconds| now + Duration::from_secs(seconds));
         for (seconds, expected) in [(0, 1), (4, 0), (5, 1), (9, 0), (10, 1)] {
             assert_eq!(again.due(&one, |_| true, later(seconds)).len(), expected, "{seconds}");

@@ -10,12 +10,12 @@ use std::time::Duration;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
-use super::names::{Names, Room};
+use super::names::{Names, SharedNamespace};
 use super::plumbing::{netns_path, resolv_path};
 use super::{AttachError, WorkloadContext, survey};
 use crate::attachment::AttachmentId;
 use crate::dns::{Askers, DnsServer, DnsSockets, Neighbour};
-use crate::kernel::Kernel;
+use crate::kernel::KernelHandle;
 use crate::nft;
 use crate::seat::Owner;
 
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Parts that stand.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct NamespaceDns {
     /// Address at which our names are answered.
     pub(super) nameserver: Ipv4Addr,
     /// Notes for whoever attached, a sentence each.
@@ -39,12 +39,12 @@ pub(super) struct Ground {
     text: String,
     dns: Option<DnsServer>,
     /// Workloads that answer in the namespace together.
-    room: Option<Arc<Room>>,
+    room: Option<Arc<SharedNamespace>>,
 }
 
 /// The namespace of a workload, bound where each of its attachments is looked for: `given`, or one of its own.
 pub(super) fn ensure_netns(
-    kernel: &Kernel,
+    kernel: &KernelHandle,
     ids: &[AttachmentId],
     given: Option<NetNs>,
 ) -> Result<NetNs, AttachError> {
@@ -62,9 +62,9 @@ pub(super) fn ensure_netns(
     Ok(netns)
 }
 
-impl Ground {
+impl NamespaceDns {
     /// Serves the workload's names in its namespace, whose loopback device is up.
-    pub(super) fn lay(
+    pub(super) fn start(
         context: &WorkloadContext,
         ids: &[AttachmentId],
         netns: &NetNs,
@@ -175,19 +175,24 @@ fn serve(
 }
 
 /// Removes everything. What is gone already is no error.
-pub(super) fn clear(kernel: &Kernel, ids: &[AttachmentId], ground: Option<Ground>, names: &Names) {
-    let alone = |room: &Option<Arc<Room>>| room.as_ref().is_none_or(|room| room.is_empty());
+pub(super) fn clear(
+    kernel: &KernelHandle,
+    ids: &[AttachmentId],
+    namespace_dns: Option<NamespaceDns>,
+    names: &Names,
+) {
+    let alone = |room: &Option<Arc<SharedNamespace>>| room.as_ref().is_none_or(|room| room.is_empty());
     names.leave();
-    let rules = ground
-        .as_ref()
-        .is_some_and(|ground| ground.given && ground.nameserver == RESOLVER && alone(&ground.room));
+    let rules = namespace_dns.as_ref().is_some_and(|namespace_dns| {
+        namespace_dns.given && namespace_dns.nameserver == RESOLVER && alone(&namespace_dns.room)
+    });
     let netns = ids.first().filter(|_| rules).map(|id| NetNs::open(netns_path(&kernel.run_dir, id)));
     if let Some(Ok(netns)) = netns
         && let Err(error) = nft::remove_names(&kernel.hopper, &netns)
     {
         tracing::error!(%error, "cannot remove the rules of names of a workload that ended");
     }
-    drop(ground);
+    drop(namespace_dns);
     for id in ids {
         let complain = |what: &str, error: &dyn std::fmt::Display| {
             tracing::error!(%error, workload = %id, "cannot remove {what} of a workload that ended");

@@ -8,7 +8,7 @@ use sealane_proto::types::{MacAddr, Mtu, OverlayIp};
 use sealane_sys::NetNs;
 
 use super::announce::{self, Known};
-use super::kernel::Kernel;
+use super::kernel::KernelAccess;
 use super::metrics::Metrics;
 use super::pass::Pass;
 use super::plan::{Base, Desired, Port};
@@ -18,20 +18,20 @@ use crate::nft;
 
 /// Knowledge that is kept of a network between passes: it makes announcements right, and saves a look at the rules.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub(super) struct NetworkCache {
     pub(super) known: Known,
-    pub(super) rules: nft::Known,
+    pub(super) rules: nft::RulesCache,
     pub(super) settled: Option<Settled>,
     /// The least that other hosts allow, as they told.
     pub(super) others: Option<Mtu>,
     pub(super) announcing: Vec<Task>,
 }
 
-impl Carried {
+impl NetworkCache {
     /// Looks at everything, and mends it.
     pub(super) fn pass(
         &mut self,
-        kernel: &Kernel,
+        kernel: &KernelAccess,
         metrics: &Metrics,
         network: &Network,
         desired: &Desired,
@@ -54,7 +54,7 @@ impl Carried {
     /// Gives a workload its port; what stands already is looked at only where nothing is known of it.
     pub(super) fn attach(
         &mut self,
-        kernel: &Kernel,
+        kernel: &KernelAccess,
         network: &Network,
         base: &Base,
         port: &Port,
@@ -82,7 +82,7 @@ impl Carried {
 
     pub(super) fn announce(
         &mut self,
-        kernel: Arc<Kernel>,
+        kernel: Arc<KernelAccess>,
         network: &Network,
         carried: &Arc<Mutex<Self>>,
         changed: Vec<(OverlayIp, MacAddr)>,

@@ -1,0 +1,53 @@
+//! Decision if calls may be sent to a workload. Pure.
+
+use crate::attachment::ContainerCondition;
+
+/// Facts that it depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadinessFacts {
+    /// True if it listens; `None` before that was read.
+    pub(super) listens: Option<bool>,
+    /// True if its sidecar is heard of, where it is to have one.
+    pub(super) sidecar: bool,
+    /// Condition of its processes.
+    pub(super) condition: ContainerCondition,
+}
+
+impl ReadinessFacts {
+    /// Returns true if it is ready; `None`: as it was before this agent.
+    pub(super) fn is_ready(self) -> Option<bool> {
+        match self.condition {
+            ContainerCondition::Serves if self.sidecar => self.listens,
+            ContainerCondition::Unknown if self.sidecar => None,
+            ContainerCondition::Serves
+            | ContainerCondition::Unknown
+            | ContainerCondition::Starting
+            | ContainerCondition::Unhealthy
+            | ContainerCondition::Paused
+            | ContainerCondition::Ended => Some(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_ready_stays_so_until_it_is_read_unless_something_is_known_to_be_wrong() {
+        let check = |listens, sidecar, condition, expected| {
+            assert_eq!(ReadinessFacts { listens, sidecar, condition }.is_ready(), expected);
+        };
+        check(None, true, ContainerCondition::Serves, None);
+        check(None, false, ContainerCondition::Serves, Some(false));
+        check(None, true, ContainerCondition::Paused, Some(false));
+        check(Some(true), true, ContainerCondition::Serves, Some(true));
+        check(Some(true), false, ContainerCondition::Serves, Some(false));
+        check(Some(true), true, ContainerCondition::Starting, Some(false));
+        check(Some(true), true, ContainerCondition::Unhealthy, Some(false));
+        check(Some(true), true, ContainerCondition::Ended, Some(false));
+        check(Some(false), true, ContainerCondition::Serves, Some(false));
+        check(Some(false), true, ContainerCondition::Unknown, None);
+        check(Some(true), false, ContainerCondition::Unknown, Some(false));
+    }
+}
