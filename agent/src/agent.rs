@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use sealane_base::disk::Disk;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
-use sealane_proto::client::{Carried, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
+use sealane_proto::client::{CarriedNetworks, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
@@ -151,7 +151,7 @@ struct Foundation {
     link_events: mpsc::Sender<LinkEvent>,
     reports: watch::Receiver<Arc<LinkReport>>,
     acks: watch::Receiver<BTreeMap<NetworkName, Generation>>,
-    carried: watch::Receiver<Carried>,
+    carried: watch::Receiver<CarriedNetworks>,
 }
 
 /// The means by which names are answered.

@@ -64,7 +64,7 @@ impl HostNetwork {
     pub(crate) fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
         let told = Told::from(snapshot.clone());
         match before {
-            Some(same) if same.snapshot.same_content(&snapshot) => {
+            Some(same) if same.snapshot.content == snapshot.content => {
                 let Self { content, steps, zone, services, .. } = same;
                 Self {
                     sequence,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::{Block, Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Block, Network, NetworkContent, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Generation, MacAddr, Vni};
 
 use crate::certs::WorkloadIdentity;
@@ -16,22 +16,24 @@ use crate::certs::key::Validity;
 pub(crate) fn snapshot() -> NetworkSnapshot {
     NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },
-        network: Network {
-            name: "shop".parse().unwrap(),
-            hosts: Default::default(),
-            subnet: "10.42.0.0/16".parse().unwrap(),
-            vni: Vni::FIRST,
-            mtu: None,
-            egress: Default::default(),
-            subnet6: None,
-            mtls: None,
+        content: NetworkContent {
+            network: Network {
+                name: "shop".parse().unwrap(),
+                hosts: Default::default(),
+                subnet: "10.42.0.0/16".parse().unwrap(),
+                vni: Vni::FIRST,
+                mtu: None,
+                egress: Default::default(),
+                subnet6: None,
+                mtls: None,
+            },
+            nodes: vec![],
+            blocks: vec![],
+            services: vec![],
+            workloads: vec![],
+            revoked: vec![],
+            drained: vec![],
         },
-        nodes: vec![],
-        blocks: vec![],
-        services: vec![],
-        workloads: vec![],
-        revoked: vec![],
-        drained: vec![],
     }
 }
 

@@ -5,9 +5,7 @@ mod control;
 mod documents;
 mod members;
 mod read;
-mod status;
 
-pub(crate) use admin::{AdminApi, WantedToken, create_token};
+pub(crate) use admin::{AdminApi, TokenSpec, create_token};
 pub(crate) use control::ControlApi;
 pub(crate) use read::ReadApi;
-pub(crate) use status::status_of;

@@ -8,10 +8,14 @@ use sealane_proto::resource::Workload;
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1::ServiceView;
 
-use crate::registry::{Directory, Lost, Seen};
+use crate::registry::{Directory, LostHosts, Seen};
 
 /// The families of one scrape.
-pub(crate) fn families(directory: &Directory, seen: &BTreeMap<NodeName, Seen>, lost: &Lost) -> Vec<Family> {
+pub(crate) fn families(
+    directory: &Directory,
+    seen: &BTreeMap<NodeName, Seen>,
+    lost: &LostHosts,
+) -> Vec<Family> {
     let connected = directory.nodes.keys().filter(|name| seen.get(name).is_some_and(|seen| seen.connected));
     let connected = connected.count();
     let states = [("connected", connected), ("lost", directory.nodes.len() - connected)];
@@ -34,6 +38,6 @@ pub(crate) fn store(writable: bool) -> Family {
 }
 
 /// Returns true if a workload counts as ready: on a lost host nobody knows.
-pub(crate) fn is_ready(workload: &Workload, lost: &Lost) -> bool {
+pub(crate) fn is_ready(workload: &Workload, lost: &LostHosts) -> bool {
     workload.ready && !lost.contains_key(&workload.node)
 }

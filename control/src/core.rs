@@ -4,10 +4,10 @@
 //! record. The writer commits them, then everybody sees them; a state is the sum of its changes in any process
 //! that applies them in order.
 
+mod batch;
 mod carry;
 mod change;
 mod declare;
-mod draft;
 mod external;
 mod hosts;
 mod idle;
@@ -15,6 +15,7 @@ mod ipam;
 mod join;
 mod network;
 mod packets;
+mod record;
 mod recovery;
 mod relocate;
 mod removal;
@@ -23,6 +24,8 @@ mod rest;
 mod room;
 mod service;
 mod state;
+mod table;
+mod tables;
 mod timestamp;
 mod token;
 mod underlay;
@@ -34,8 +37,8 @@ pub(crate) mod model;
 
 use std::error::Error;
 
-pub use carry::{Carried, CarryNetwork, CarryRefusal, MayCarry};
-pub use change::{Change, Touched};
+pub use carry::{CarryNetwork, CarryOutcome, CarryRefusal, MayCarry};
+pub use change::Affected;
 pub use declare::{Apply, DocumentRefusal, Effect};
 pub use external::{ExternalRefusal, NoSuchNode, Register};
 pub use hosts::{HostInUse, NotForHost};
@@ -43,6 +46,10 @@ pub use idle::{Idle, PurgeIdle};
 pub use join::{JoinNode, JoinRefusal, Joined};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
 pub use packets::{ForgetMtu, TellMtu, taken_over};
+pub use record::{
+    BlockIndex, Edit, Home, Kept, Mesh, NetworkRecord, NodeRecord, Record, RowError, TokenRecord,
+    WorkloadIndex,
+};
 pub use recovery::{
     Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };
@@ -51,7 +58,8 @@ pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRe
 pub use report::{AddressRefusal, Bound, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};
 pub use service::{RemoveService, RemoveServiceRefusal};
-pub use state::{NetworkState, NodeRecord, State, TokenRecord};
+pub use state::{Change, NetworkState, State};
+pub use table::{Index, Table};
 pub use timestamp::{Span, Timestamp};
 pub use token::{
     CreateToken, CreateTokenRefusal, PurgeTokens, RevokeToken, RevokeTokenRefusal, TokenStanding,

@@ -5,7 +5,6 @@
 
 mod allowance;
 mod metered;
-mod pace;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,7 +24,6 @@ use crate::registry::Registry;
 use crate::serve::Peer;
 use allowance::Allowances;
 use metered::{Meter, Metered};
-pub(crate) use pace::Pace;
 
 /// Limit for any call, its message included. A stream's answers come after that.
 const CALL: Duration = Duration::from_secs(30);

@@ -7,17 +7,19 @@
 pub mod core;
 pub mod kv;
 
+mod address_rest;
 mod api;
 mod ca;
 mod census;
 mod guard;
 mod metrics;
+mod pace;
 mod registry;
 mod renewal;
-mod rests;
 mod serve;
 mod session;
 mod start;
+mod status;
 mod store;
 mod targets;
 
@@ -117,7 +119,7 @@ impl Control {
     /// # Errors
     /// When `ttl` is not from a second to a year or the store cannot be written.
     pub async fn create_token(&self, ttl: Duration, uses: Option<u32>) -> Result<JoinToken, TokenError> {
-        let wanted = api::WantedToken { ttl, uses, node: None, networks: Default::default() };
+        let wanted = api::TokenSpec { ttl, uses, node: None, networks: Default::default() };
         let made = api::create_token(&self.writer, &self.authority, wanted).await;
         made.map(|(token, _)| token).map_err(|error| TokenError { reason: error.to_string() })
     }

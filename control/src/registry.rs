@@ -1,7 +1,7 @@
 //! Public state: the newest committed one, and the part of it that each agent works by.
 //!
 //! The writer publishes here after each commit. Readers load the [`Directory`] without a lock. Each connected
-//! agent has a [`View`], which always says what that agent should have now; a slow agent misses intermediate
+//! agent has a [`DesiredState`], which always says what that agent should have now; a slow agent misses intermediate
 //! states and never the newest one.
 
 mod directory;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::core::{Timestamp, taken_over};
-use crate::guard::Pace;
+use crate::pace::Pace;
 
 pub(crate) use directory::Directory;
 use takeover::Claims;
@@ -30,7 +30,7 @@ use tracker::Tracker;
 
 /// State that one agent should have now.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct View {
+pub(crate) struct DesiredState {
     /// The networks that its node carries.
     pub(crate) networks: BTreeMap<NetworkName, Arc<NetworkSnapshot>>,
     /// Every report up to this sequence is settled.
@@ -80,7 +80,7 @@ const AWAY: Duration = Duration::from_secs(600);
 const RESIZES: Pace = Pace::new(Duration::from_secs(30), 2);
 
 /// Hosts without a stream, with when each was last heard: `None` since before this control plane started.
-pub(crate) type Lost = BTreeMap<NodeName, Option<Timestamp>>;
+pub(crate) type LostHosts = BTreeMap<NodeName, Option<Timestamp>>;
 
 /// Shared by the writer, the streams and the API.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
     /// Time at which this control plane began to wait for its hosts.
     began: Timestamp,
-    hub: Mutex<Hub>,
+    agents: Mutex<Agents>,
     connected: IntGauge,
     /// Told whenever somebody may have come closer to the newest state.
     progress: watch::Sender<()>,
@@ -96,14 +96,14 @@ pub(crate) struct Registry {
 
 /// Connected agents. Locked for short, never across an await.
 #[derive(Debug, Default)]
-struct Hub {
+struct Agents {
     tracker: Tracker,
-    agents: BTreeMap<NodeName, Agent>,
+    connected: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, Seen>,
     /// The paces at which hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Pace>,
     /// The hosts that were lost at that second, but for those that have come back since.
-    lost: (Timestamp, Arc<Lost>),
+    lost: (Timestamp, Arc<LostHosts>),
     /// Agents that have been behind for so long that it is a problem.
     lagging: BTreeSet<(NodeName, NetworkName)>,
     streams: u64,
@@ -113,29 +113,29 @@ struct Hub {
 struct Agent {
     stream: u64,
     claimant: Claimant,
-    view: watch::Sender<View>,
+    desired: watch::Sender<DesiredState>,
 }
 
-/// An agent's place in the registry, given back on drop.
+/// One agent's stream, in the registry until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct AgentStream {
     registry: Arc<Registry>,
     node: NodeName,
     stream: u64,
     /// State that the agent should have.
-    pub(crate) view: watch::Receiver<View>,
+    pub(crate) desired: watch::Receiver<DesiredState>,
 }
 
 impl Registry {
     /// A registry that shows this state to nobody yet.
     pub(crate) fn new(directory: Directory, connected: IntGauge, now: Timestamp) -> Arc<Self> {
-        let mut hub = Hub::default();
+        let mut agents = Agents::default();
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
-        hub.take(&directory, &networks);
+        agents.take(&directory, &networks);
         Arc::new(Self {
             directory: ArcSwap::from_pointee(directory),
             began: now,
-            hub: Mutex::new(hub),
+            agents: Mutex::new(agents),
             connected,
             progress: watch::Sender::new(()),
         })
@@ -148,71 +148,77 @@ impl Registry {
 
     /// Shows a newer state to readers, then to every agent that it concerns.
     pub(crate) fn publish(&self, directory: Directory) {
-        let mut hub = self.hub();
+        let mut agents = self.agents();
         let previous = self.directory.load_full();
         let changed = directory.changed_since(&previous);
         self.directory.store(Arc::new(directory));
         let directory = self.directory.load();
         if !Arc::ptr_eq(&previous.nodes, &directory.nodes) {
-            hub.dismiss(&directory);
+            agents.dismiss(&directory);
         }
-        hub.take(&directory, &changed);
+        agents.take(&directory, &changed);
         self.progress.send_replace(());
     }
 
-    /// Seats an agent that works by `applied` generations. Another stream of the same node loses its seat.
-    pub(crate) fn seat(
+    /// Opens the stream of an agent that works by `applied` generations. Another stream of the same node ends.
+    pub(crate) fn open(
         self: &Arc<Self>,
         node: NodeName,
         Arrival { version, claimant, now }: Arrival,
         applied: &BTreeMap<NetworkName, Generation>,
-    ) -> Seat {
-        let mut hub = self.hub();
+    ) -> AgentStream {
+        let mut agents = self.agents();
         let directory = self.directory.load();
-        hub.streams += 1;
-        let stream = hub.streams;
+        agents.streams += 1;
+        let stream = agents.streams;
         // Removed since its certificate was looked at: it hears that at once.
         let record = directory.nodes.get(&node);
         let (removed, displaced) = (record.is_none(), record.is_some_and(|it| it.displaced.is_some()));
-        let view = View { networks: directory.carried_by(&node), removed, displaced, ..View::default() };
-        let (sender, view) = watch::channel(view);
-        let known = hub.seen.get(&node).cloned().unwrap_or_default();
+        let desired = DesiredState {
+            networks: directory.carried_by(&node),
+            removed,
+            displaced,
+            ..DesiredState::default()
+        };
+        let (sender, desired) = watch::channel(desired);
+        let known = agents.seen.get(&node).cloned().unwrap_or_default();
         let mut claims = known.claims;
-        if let Some(old) = hub.agents.insert(node.clone(), Agent { stream, claimant, view: sender }) {
-            old.view.send_modify(|view| view.replaced = true);
+        if let Some(old) = agents.connected.insert(node.clone(), Agent { stream, claimant, desired: sender })
+        {
+            old.desired.send_modify(|desired| desired.replaced = true);
             claims.take(old.claimant, claimant, now);
         }
         let metrics_port = known.metrics_port;
         let seen = Seen { version, metrics_port, last: now, connected: true, clocks: None, claims };
-        hub.seen.insert(node.clone(), seen);
-        hub.tracker.disconnect(&node);
-        hub.tracker.connect(node.clone(), applied);
-        Arc::make_mut(&mut hub.lost.1).remove(&node);
-        hub.settle();
-        self.connected.set(i64::try_from(hub.agents.len()).unwrap_or(i64::MAX));
-        drop(hub);
-        Seat { registry: self.clone(), node, stream, view }
+        agents.seen.insert(node.clone(), seen);
+        agents.tracker.disconnect(&node);
+        agents.tracker.connect(node.clone(), applied);
+        Arc::make_mut(&mut agents.lost.1).remove(&node);
+        agents.settle();
+        self.connected.set(i64::try_from(agents.connected.len()).unwrap_or(i64::MAX));
+        drop(agents);
+        AgentStream { registry: self.clone(), node, stream, desired }
     }
 
     /// Returns the knowledge of each node's agent.
     pub(crate) fn seen(&self) -> BTreeMap<NodeName, Seen> {
-        self.hub().seen.clone()
+        self.agents().seen.clone()
     }
 
     /// The hosts that have had no stream for so long that nobody should count on what they run. Every stream asks with
     /// each of its heartbeats: it is worked out once a second, and who comes back is taken out at once.
-    pub(crate) fn lost(&self, now: Timestamp) -> Arc<Lost> {
-        let mut hub = self.hub();
-        if hub.lost.0 != now {
+    pub(crate) fn lost(&self, now: Timestamp) -> Arc<LostHosts> {
+        let mut agents = self.agents();
+        if agents.lost.0 != now {
             let directory = self.directory();
-            let lost = directory.nodes.keys().filter_map(|name| match hub.seen.get(name) {
+            let lost = directory.nodes.keys().filter_map(|name| match agents.seen.get(name) {
                 Some(seen) if seen.connected || now.since(seen.last) < LOST => None,
                 Some(seen) => Some((name.clone(), Some(seen.last))),
                 None => (now.since(self.began) >= LOST).then(|| (name.clone(), None)),
             });
-            hub.lost = (now, Arc::new(lost.collect()));
+            agents.lost = (now, Arc::new(lost.collect()));
         }
-        hub.lost.1.clone()
+        agents.lost.1.clone()
     }
 
     /// The host that has an underlay address, if it is lost: it yields that to who comes with it. One that has just
@@ -228,7 +234,8 @@ impl Registry {
     /// again.
     pub(crate) fn takes_mtu(&self, node: &NodeName, told: Mtu, now: Instant) -> bool {
         let known = self.directory().nodes.get(node).and_then(|record| record.node.mtu);
-        known != Some(taken_over(told)) && self.hub().resizes.entry(node.clone()).or_insert(RESIZES).may(now)
+        known != Some(taken_over(told))
+            && self.agents().resizes.entry(node.clone()).or_insert(RESIZES).may(now)
     }
 
     /// The hosts that have been away for so long that what they told of their ways counts no more.
@@ -242,20 +249,20 @@ impl Registry {
 
     /// The networks whose newest state each connected agent has not acknowledged.
     pub(crate) fn behind(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
-        self.hub().tracker.behind()
+        self.agents().tracker.behind()
     }
 
     /// Notes who has been behind for so long that it is a problem.
     pub(crate) fn set_lagging(&self, lagging: BTreeSet<(NodeName, NetworkName)>) {
-        self.hub().lagging = lagging;
+        self.agents().lagging = lagging;
     }
 
     /// Of those that are behind, the ones that have been for a while.
     pub(crate) fn lagging(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
-        let hub = self.hub();
-        let mut behind = hub.tracker.behind();
+        let agents = self.agents();
+        let mut behind = agents.tracker.behind();
         for (node, networks) in &mut behind {
-            networks.retain(|network| hub.lagging.contains(&(node.clone(), network.clone())));
+            networks.retain(|network| agents.lagging.contains(&(node.clone(), network.clone())));
         }
         behind.retain(|_, networks| !networks.is_empty());
         behind
@@ -263,31 +270,31 @@ impl Registry {
 
     /// The networks whose newest state each host that is not connected has not acknowledged, as far as is known.
     pub(crate) fn unconfirmed(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
-        self.hub().tracker.unconfirmed()
+        self.agents().tracker.unconfirmed()
     }
 
     /// The networks that connected agents have not come closer to for so long that nobody waits for them.
     pub(crate) fn given_up(&self) -> BTreeMap<NodeName, Vec<NetworkName>> {
-        self.hub().tracker.given_up()
+        self.agents().tracker.given_up()
     }
 
     /// Returns the level of each connected agent that is behind.
     pub(crate) fn late_levels(&self) -> BTreeMap<(NodeName, NetworkName), u64> {
-        self.hub().tracker.late_levels()
+        self.agents().tracker.late_levels()
     }
 
     /// Waits for an agent no longer, as far as a network is concerned.
     pub(crate) fn give_up(&self, node: &NodeName, network: &NetworkName) {
-        let mut hub = self.hub();
-        hub.tracker.give_up(node, network);
-        hub.settle();
+        let mut agents = self.agents();
+        agents.tracker.give_up(node, network);
+        agents.settle();
         self.progress.send_replace(());
     }
 
     /// Per network in which addresses rest: the revision that every host which carries it works by.
     pub(crate) fn known_to_all(&self) -> BTreeMap<NetworkName, u64> {
-        let (directory, hub) = (self.directory(), self.hub());
-        let known = |name: &NetworkName| Some((name.clone(), hub.tracker.known_to_all(name)?));
+        let (directory, agents) = (self.directory(), self.agents());
+        let known = |name: &NetworkName| Some((name.clone(), agents.tracker.known_to_all(name)?));
         directory.resting.iter().filter_map(known).collect()
     }
 
@@ -297,8 +304,8 @@ impl Registry {
     /// Safe.
     pub(crate) async fn applied(&self, networks: &BTreeSet<NetworkName>) {
         let mut progress = self.progress.subscribe();
-        let now = self.hub().tracker.revisions(networks);
-        while !self.hub().tracker.late(&now).is_empty() {
+        let now = self.agents().tracker.revisions(networks);
+        while !self.agents().tracker.late(&now).is_empty() {
             // The sender is this registry's: it does not go away.
             let _ = progress.changed().await;
         }
@@ -307,24 +314,24 @@ impl Registry {
     /// Returns those who do not work by these networks' newest state: connected agents, and hosts that are not
     /// connected.
     pub(crate) fn late(&self, networks: &BTreeSet<NetworkName>) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
-        let hub = self.hub();
+        let agents = self.agents();
         let directory = self.directory.load();
         let carriers = networks.iter().filter_map(|name| directory.networks.get(name));
         let carriers = carriers.flat_map(|snapshot| directory.carriers(snapshot));
-        let away = carriers.filter(|name| !hub.agents.contains_key(name)).collect();
-        (hub.tracker.late(&hub.tracker.revisions(networks)), away)
+        let away = carriers.filter(|name| !agents.connected.contains_key(name)).collect();
+        (agents.tracker.late(&agents.tracker.revisions(networks)), away)
     }
 
-    fn hub(&self) -> MutexGuard<'_, Hub> {
-        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    fn agents(&self) -> MutexGuard<'_, Agents> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
+impl AgentStream {
     /// Notes that the agent was heard.
     pub(crate) fn heard(&self, now: Timestamp) {
-        if let Some(mut hub) = self.seated()
-            && let Some(seen) = hub.seen.get_mut(&self.node)
+        if let Some(mut agents) = self.current()
+            && let Some(seen) = agents.seen.get_mut(&self.node)
         {
             seen.last = now;
         }
@@ -332,8 +339,8 @@ impl Seat {
 
     /// Notes where the host serves its metrics.
     pub(crate) fn serves_metrics(&self, port: Option<u16>) {
-        if let Some(mut hub) = self.seated()
-            && let Some(seen) = hub.seen.get_mut(&self.node)
+        if let Some(mut agents) = self.current()
+            && let Some(seen) = agents.seen.get_mut(&self.node)
         {
             seen.metrics_port = port.or(seen.metrics_port);
         }
@@ -341,8 +348,8 @@ impl Seat {
 
     /// Notes what the agent's clock and ours said at about the same moment.
     pub(crate) fn clocks(&self, pair: ClockPair) {
-        if let Some(mut hub) = self.seated()
-            && let Some(seen) = hub.seen.get_mut(&self.node)
+        if let Some(mut agents) = self.current()
+            && let Some(seen) = agents.seen.get_mut(&self.node)
         {
             seen.clocks = Some(pair);
         }
@@ -350,51 +357,51 @@ impl Seat {
 
     /// Notes that every data plane of the node works by this generation.
     pub(crate) fn acknowledged(&self, network: &NetworkName, generation: Generation) {
-        if let Some(mut hub) = self.seated() {
-            hub.tracker.acknowledge(&self.node, network, generation);
-            hub.settle();
+        if let Some(mut agents) = self.current() {
+            agents.tracker.acknowledge(&self.node, network, generation);
+            agents.settle();
             self.registry.progress.send_replace(());
         }
     }
 
-    /// Notes a report that is durable and published: its settling is shown in the view.
+    /// Notes a report that is durable and published: its settling is shown in the desired state.
     pub(crate) fn reported(&self, sequence: u64, changed: &BTreeSet<NetworkName>) {
-        if let Some(mut hub) = self.seated() {
-            hub.tracker.report(&self.node, sequence, changed);
-            hub.settle();
+        if let Some(mut agents) = self.current() {
+            agents.tracker.report(&self.node, sequence, changed);
+            agents.settle();
         }
     }
 
-    /// The hub, unless another stream has taken this one's seat.
-    fn seated(&self) -> Option<MutexGuard<'_, Hub>> {
-        let hub = self.registry.hub();
-        let own = hub.agents.get(&self.node).is_some_and(|agent| agent.stream == self.stream);
-        own.then_some(hub)
+    /// The agents, unless another stream has taken its place.
+    fn current(&self) -> Option<MutexGuard<'_, Agents>> {
+        let agents = self.registry.agents();
+        let own = agents.connected.get(&self.node).is_some_and(|agent| agent.stream == self.stream);
+        own.then_some(agents)
     }
 }
 
-impl Drop for Seat {
+impl Drop for AgentStream {
     fn drop(&mut self) {
-        let Some(mut hub) = self.seated() else { return };
-        hub.agents.remove(&self.node);
-        hub.tracker.disconnect(&self.node);
+        let Some(mut agents) = self.current() else { return };
+        agents.connected.remove(&self.node);
+        agents.tracker.disconnect(&self.node);
         self.registry.progress.send_replace(());
-        if let Some(seen) = hub.seen.get_mut(&self.node) {
+        if let Some(seen) = agents.seen.get_mut(&self.node) {
             seen.connected = false;
         }
-        hub.settle();
-        self.registry.connected.set(i64::try_from(hub.agents.len()).unwrap_or(i64::MAX));
+        agents.settle();
+        self.registry.connected.set(i64::try_from(agents.connected.len()).unwrap_or(i64::MAX));
     }
 }
 
-impl Hub {
+impl Agents {
     /// Tells the agents of hosts that are no part of the mesh any more, or whose address another host has.
     fn dismiss(&mut self, directory: &Directory) {
-        for (node, agent) in &self.agents {
+        for (node, agent) in &self.connected {
             match directory.nodes.get(node) {
-                None => agent.view.send_modify(|view| view.removed = true),
+                None => agent.desired.send_modify(|desired| desired.removed = true),
                 Some(record) if record.displaced.is_some() => {
-                    agent.view.send_modify(|view| view.displaced = true);
+                    agent.desired.send_modify(|desired| desired.displaced = true);
                 }
                 Some(_) => {}
             }
@@ -414,14 +421,14 @@ impl Hub {
                 }
                 None => self.tracker.remove(name),
             }
-            for (node, agent) in &self.agents {
+            for (node, agent) in &self.connected {
                 let carried = snapshot.filter(|snapshot| directory.carries(snapshot, node));
-                agent.view.send_if_modified(|view| match carried {
+                agent.desired.send_if_modified(|desired| match carried {
                     Some(snapshot) => {
-                        view.networks.insert(name.clone(), snapshot.clone());
+                        desired.networks.insert(name.clone(), snapshot.clone());
                         true
                     }
-                    None => view.networks.remove(name).is_some(),
+                    None => desired.networks.remove(name).is_some(),
                 });
             }
         }
@@ -430,8 +437,8 @@ impl Hub {
 
     fn settle(&mut self) {
         for (node, settled) in self.tracker.poll_settled() {
-            if let Some(agent) = self.agents.get(&node) {
-                agent.view.send_modify(|view| view.settled = settled);
+            if let Some(agent) = self.connected.get(&node) {
+                agent.desired.send_modify(|desired| desired.settled = settled);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Stream of one agent: desired state down, observed state up.
 //!
 //! The loop holds at most one report under way and a few answers; desired state is not queued at all, but
-//! taken from the agent's `View` when there is room to send. So a slow agent costs nothing and gets the
+//! taken from the agent's `DesiredState` when there is room to send. So a slow agent costs nothing and gets the
 //! newest state only.
 
 mod greeting;
@@ -26,15 +26,15 @@ use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
 use crate::VERSION;
-use crate::api::status_of;
 use crate::core::{Recall, Report, Reported, TakenOver, TellMtu, Timestamp};
-use crate::guard::Pace;
 use crate::metrics::Metrics;
-use crate::registry::{Arrival, Claimant, Registry, Seat, View};
+use crate::pace::Pace;
+use crate::registry::{AgentStream, Arrival, Claimant, DesiredState, Registry};
 use crate::serve::CertifiedHost;
+use crate::status::{displaced, not_a_node, status_of};
 use crate::store::Writer;
-use greeting::{Greeting, acknowledgement, displaced, greet};
-pub(crate) use greeting::{check_protocol, check_version, not_a_node, warn_displaced};
+use greeting::{Greeting, acknowledgement, greet};
+pub(crate) use greeting::{check_protocol, check_version, warn_displaced};
 use outbox::Outbox;
 
 /// Interval at which each side says that it is there.
@@ -83,9 +83,9 @@ pub(crate) async fn serve(
             tracing::info!(%node, version, %peer, "agent connected");
             let claimant = Claimant { peer, instance: greeting.instance };
             let arrival = Arrival { version, claimant, now: SystemTime::now().into() };
-            let seat = context.registry.seat(node.clone(), arrival, &greeting.applied);
-            seat.serves_metrics(greeting.metrics_port);
-            let session = Session::new(context, node.clone(), key, seat, greeting);
+            let stream = context.registry.open(node.clone(), arrival, &greeting.applied);
+            stream.serves_metrics(greeting.metrics_port);
+            let session = Session::new(context, node.clone(), key, stream, greeting);
             let ended = session.run(incoming, &down).await;
             tracing::info!(%node, reason = ended.message(), "agent disconnected");
             ended
@@ -125,7 +125,7 @@ struct Session {
     node: NodeName,
     /// SHA-256 of the node's public key.
     key: [u8; 32],
-    seat: Seat,
+    stream: AgentStream,
     outbox: Outbox,
     pending: Option<Pending>,
     heard: Instant,
@@ -136,7 +136,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(context: Context, node: NodeName, key: [u8; 32], seat: Seat, greeting: Greeting) -> Self {
+    fn new(context: Context, node: NodeName, key: [u8; 32], stream: AgentStream, greeting: Greeting) -> Self {
         let mut outbox = Outbox::new(greeting.applied);
         if greeting.recalls {
             outbox.hold();
@@ -148,7 +148,7 @@ impl Session {
             roots: context.roots.clone(),
         }));
         let now = Instant::now();
-        Self { context, node, key, seat, outbox, pending: None, heard: now, taken: now, pace: REPORTS }
+        Self { context, node, key, stream, outbox, pending: None, heard: now, taken: now, pace: REPORTS }
     }
 
     /// Runs until either side ends; says why.
@@ -158,20 +158,20 @@ impl Session {
         heartbeat.reset();
         let mut draining = self.context.draining.clone();
         loop {
-            let view = self.seat.view.borrow_and_update().clone();
-            if let Some(dismissed) = self.dismissed(&view) {
+            let desired = self.stream.desired.borrow_and_update().clone();
+            if let Some(dismissed) = self.dismissed(&desired) {
                 return dismissed;
             }
-            let sending = self.outbox.has_news(&view);
+            let sending = self.outbox.has_news(&desired);
             if !sending {
                 self.taken = Instant::now();
             }
             let reading = self.pending.is_none() && self.outbox.answers() < ANSWERS;
             tokio::select! {
-                permit = down.reserve(), if sending => match (permit, self.outbox.next(&view)) {
+                permit = down.reserve(), if sending => match (permit, self.outbox.next(&desired)) {
                     (Ok(permit), Some(mut message)) => {
                         if let Down::Heartbeat(heartbeat) = &mut message {
-                            *heartbeat = self.heartbeat(&view);
+                            *heartbeat = self.heartbeat(&desired);
                         }
                         self.context.metrics.message(kind(&message), "down");
                         permit.send(Ok(v1::ControlMessage { message: Some(message) }));
@@ -196,7 +196,7 @@ impl Session {
                     }
                     Err(status) => return status,
                 },
-                _ = self.seat.view.changed() => {}
+                _ = self.stream.desired.changed() => {}
                 _ = heartbeat.tick() => self.outbox.heartbeat(),
                 () = sleep_until(self.heard + SILENCE), if reading => {
                     return Status::deadline_exceeded(format!("the agent of {} fell silent", self.node));
@@ -210,20 +210,20 @@ impl Session {
     }
 
     /// The status to end with when there is nothing more to say to this agent.
-    fn dismissed(&self, view: &View) -> Option<Status> {
+    fn dismissed(&self, desired: &DesiredState) -> Option<Status> {
         let (node, directory) = (&self.node, || self.context.registry.directory());
-        if view.replaced {
+        if desired.replaced {
             return Some(Status::aborted(format!("another stream of node {node} has taken over")));
         }
-        let displaced = view.displaced.then(|| displaced(&directory(), node));
-        displaced.or_else(|| view.removed.then(|| not_a_node(&directory(), node, Some(self.key))))
+        let displaced = desired.displaced.then(|| displaced(&directory(), node));
+        displaced.or_else(|| desired.removed.then(|| not_a_node(&directory(), node, Some(self.key))))
     }
 
     /// Builds control's message when it has nothing to say: its clock, and the lost hosts of the agent's networks.
-    fn heartbeat(&self, view: &View) -> v1::Heartbeat {
+    fn heartbeat(&self, desired: &DesiredState) -> v1::Heartbeat {
         let lost = self.context.registry.lost(SystemTime::now().into());
         let directory = self.context.registry.directory();
-        let shares = |name: &NodeName| view.networks.values().any(|known| directory.carries(known, name));
+        let shares = |name: &NodeName| desired.networks.values().any(|known| directory.carries(known, name));
         let lost = lost.iter().filter(|(name, _)| shares(name)).take(MOST_LOST);
         let lost = lost.map(|(name, last)| v1::LostHost {
             name: name.to_string(),
@@ -234,7 +234,7 @@ impl Session {
 
     fn receive(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
         self.heard = Instant::now();
-        self.seat.heard(SystemTime::now().into());
+        self.stream.heard(SystemTime::now().into());
         match message.message {
             Some(Up::Hello(_)) => Err(Status::invalid_argument("Hello comes once, at the start of a stream")),
             Some(Up::Report(report)) => {
@@ -246,7 +246,7 @@ impl Session {
             Some(Up::Ack(ack)) => {
                 self.context.metrics.message("ack", "up");
                 let (network, generation) = acknowledgement(ack)?;
-                self.seat.acknowledged(&network, generation);
+                self.stream.acknowledged(&network, generation);
                 if self.outbox.networks() >= NETWORKS {
                     return Err(Status::invalid_argument(format!("Acks name more than {NETWORKS} networks")));
                 }
@@ -262,7 +262,7 @@ impl Session {
             Some(Up::Heartbeat(heartbeat)) => {
                 self.context.metrics.message("heartbeat", "up");
                 if let Some(clock) = heartbeat.instant() {
-                    self.seat.clocks(ClockPair { clock, reference: SystemTime::now() });
+                    self.stream.clocks(ClockPair { clock, reference: SystemTime::now() });
                 }
                 if let Some(mtu) = Mtu::try_from(heartbeat.mtu).ok()
                     && self.context.registry.takes_mtu(&self.node, mtu, self.heard)
@@ -310,7 +310,7 @@ impl Session {
         // What came while the report was under way is read now: silence counts from here.
         self.heard = Instant::now();
         self.outbox.push(Down::Reported(v1::Reported { sequence, refused }));
-        self.seat.reported(sequence, &reported.changed);
+        self.stream.reported(sequence, &reported.changed);
     }
 }
 

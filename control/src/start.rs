@@ -1,10 +1,8 @@
 //! Putting control together: store, authority, writer, registry, servers.
 
-use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,14 +22,14 @@ use v1::admin_server::AdminServer;
 use v1::control_server::ControlServer;
 use v1::read_server::ReadServer;
 
+use crate::address_rest;
 use crate::api::{AdminApi, ControlApi, ReadApi};
 use crate::ca::{Authority, OwnCertificate};
-use crate::core::{State, Timestamp, Touched};
+use crate::core::{Affected, State, Timestamp};
 use crate::guard::Guarded;
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
 use crate::renewal::Upkeep;
-use crate::rests;
 use crate::serve::{self, Acceptor, Connection, Ready, Socket};
 use crate::session::Context;
 use crate::store::{self, Image, Meta, Publish, Stopped, Store, Writability, Writer};
@@ -178,13 +176,9 @@ fn clock() -> Timestamp {
 
 fn ensure_directories(config: &Config) -> Result<(), Cause> {
     for path in [&config.data_dir, &config.run_dir] {
-        ensure_directory(path).map_err(|source| Cause::Directory { path: path.clone(), source })?;
+        store::ensure_directory(path).map_err(|source| Cause::Directory { path: path.clone(), source })?;
     }
     Ok(())
-}
-
-pub(crate) fn ensure_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The state of the store, and the tasks that look after it and after addresses that rest.
@@ -202,14 +196,14 @@ fn begin(
     let directory = Directory::first(&state, generation(&meta));
     let registry = Registry::new(directory, metrics.agents_connected.clone(), clock());
     let shown = registry.clone();
-    let publish: Publish = Box::new(move |state: &State, meta: &Meta, touched: &Touched| {
-        let next = shown.directory().next(state, generation(meta), touched);
+    let publish: Publish = Box::new(move |state: &State, meta: &Meta, affected: &Affected| {
+        let next = shown.directory().next(state, generation(meta), affected);
         shown.publish(next);
     });
     let (writer, stopped, health) =
         Writer::start(store, state, meta, publish, metrics.commits.clone(), clock).map_err(Cause::Thread)?;
     let (writable, mut tasks) = store::watch(health, folder, &writer);
-    tasks.push(task::spawn("rests", rests::run(registry.clone(), writer.clone())));
+    tasks.push(task::spawn("address-rest", address_rest::run(registry.clone(), writer.clone())));
     Ok((registry, writer, stopped, (writable, tasks)))
 }
 

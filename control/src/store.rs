@@ -1,13 +1,13 @@
 //! State that must outlive control, as rows of a key-value store: the mesh, the authority and the store's age.
 //!
 //! Everything goes through the [`Kv`] trait; [`open`](open::open) alone knows that it is a file. The row
-//! [`record::META`] is written by every commit and compared before it: two writers exclude each other.
+//! [`rows::META`] is written by every commit and compared before it: two writers exclude each other.
 //! Synchronous: [`writer`] runs it on a thread of its own.
 
 mod backup;
 mod open;
-mod record;
 mod restore;
+mod rows;
 mod upgrade;
 mod watch;
 mod writer;
@@ -22,9 +22,9 @@ use crate::kv::{CommitError, Condition, Failure, Kv, Transaction, Write};
 
 pub(crate) use backup::encode;
 pub use backup::{Backup, BackupError};
-pub(crate) use open::{OpenError, is_there, open};
-pub(crate) use record::RecordError;
+pub(crate) use open::{OpenError, ensure_directory, is_there, open};
 pub use restore::{RestoreError, Restored, restore};
+pub(crate) use rows::RecordError;
 pub(crate) use watch::{Writability, watch};
 pub(crate) use writer::{Health, Publish, Stopped, SubmitError, Writer};
 
@@ -54,7 +54,7 @@ pub(crate) struct Image {
 #[derive(Debug)]
 pub(crate) struct Store {
     kv: Box<dyn Kv>,
-    /// At which of the store's own revisions [`record::META`] was last written; `None` when that is not known.
+    /// At which of the store's own revisions [`rows::META`] was last written; `None` when that is not known.
     guard: Option<u64>,
 }
 
@@ -104,9 +104,9 @@ impl Store {
         // The last one of each key counts.
         let mut rows: BTreeMap<String, Write> =
             writes.into_iter().map(|write| (write.key().to_owned(), write)).collect();
-        let meta = record::meta(meta);
+        let meta = rows::meta(meta);
         rows.insert(meta.key().to_owned(), meta);
-        let when = vec![Condition::Modified(record::META.to_owned(), guard)];
+        let when = vec![Condition::Modified(rows::META.to_owned(), guard)];
         let transaction = Transaction { when, then: rows.into_values().collect() };
         self.guard = Some(self.kv.commit(&transaction).map_err(|error| match error {
             CommitError::Failed(failure) => WriteError::Failed(failure),
@@ -125,10 +125,10 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn load(&mut self) -> Result<Image, ReadError> {
-        let range = self.kv.range(record::ROOT)?;
-        let guard = range.rows.get(record::META).map(|row| row.modified);
+        let range = self.kv.range(rows::ROOT)?;
+        let guard = range.rows.get(rows::META).map(|row| row.modified);
         let rows: Rows = range.rows.into_iter().map(|(key, row)| (key, row.value)).collect();
-        let image = record::image(&rows)?;
+        let image = rows::image(&rows)?;
         self.guard = guard;
         Ok(image)
     }
@@ -138,7 +138,7 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub(crate) fn rows(&mut self) -> Result<Rows, Failure> {
-        let range = self.kv.range(record::ROOT)?;
+        let range = self.kv.range(rows::ROOT)?;
         Ok(range.rows.into_iter().map(|(key, row)| (key, row.value)).collect())
     }
 }

@@ -18,7 +18,7 @@ const FIRST_PORT: u16 = 1_024;
 
 /// A target group of one host; labels that Prometheus drops unless they are relabelled begin with `__meta_`.
 #[derive(Debug, Serialize)]
-struct Target {
+struct TargetGroup {
     targets: [String; 1],
     labels: Labels,
 }
@@ -39,7 +39,7 @@ pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeN
     let targets = nodes.map(|(name, record)| {
         let seen = seen.get(name).cloned().unwrap_or_default();
         let port = seen.metrics_port.filter(|&port| port >= FIRST_PORT).unwrap_or(USUAL_PORT);
-        Target {
+        TargetGroup {
             targets: [SocketAddr::new(record.node.underlay.to_ip(), port).to_string()],
             labels: Labels {
                 node: name.to_string(),

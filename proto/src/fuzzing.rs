@@ -8,11 +8,11 @@ use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::document::Document;
 use crate::identity::SpiffeId;
-use crate::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
+use crate::resource::document::Document;
+use crate::resource::{Block, Network, NetworkChange, NetworkSnapshot, Node, Service, Workload};
 use crate::sidecar::convert::Message as Parcel;
-use crate::sidecar::{Channel, Down, NetworkChange, Up};
+use crate::sidecar::{Channel, Down, Up};
 use crate::token::TokenSecret;
 use crate::types::{
     Check, ExternalAddr, Interval, MacAddr, NetworkName, Probe, ServicePort, Subnet, Subnet6, Weight,

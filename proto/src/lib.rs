@@ -7,7 +7,6 @@
 
 pub mod census;
 pub mod client;
-pub mod document;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod identity;
@@ -16,3 +15,5 @@ pub mod sidecar;
 pub mod token;
 pub mod types;
 pub mod wire;
+
+pub use resource::document;

@@ -5,7 +5,6 @@
 //! no more than services and other workloads have changed, it says what has. The sidecar goes on with what it has when
 //! the agent is gone, and connects again.
 
-mod change;
 mod channel;
 pub(crate) mod convert;
 mod told;
@@ -18,10 +17,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealane_base::metrics::Family;
 
 use crate::identity::SpiffeId;
-use crate::resource::Workload;
+use crate::resource::{NetworkChange, Workload};
 use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadName};
 
-pub use change::NetworkChange;
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
 pub use told::{Tell, Told};
 

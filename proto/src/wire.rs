@@ -1,10 +1,10 @@
-//! The generated messages and the one place where they become domain types.
+//! The generated messages, and what reads their fields. Messages of resources become these beside them, in [`crate::resource`].
 //!
 //! A message that does not parse is refused whole with a [`WireError`] that names the field.
 
-mod convert;
+mod fields;
 mod protocols;
-mod view;
+mod values;
 
 /// The generated messages, clients and servers of package `sealane.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
@@ -22,5 +22,7 @@ pub mod v1 {
 /// The metadata of a status that says that the same request may succeed later by itself.
 pub const RETRY: &str = "sealane-retry";
 
-pub use convert::{WireError, weight};
+pub use fields::WireError;
+pub(crate) use fields::{Fields, all, each, text, texts};
 pub use protocols::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree};
+pub use values::weight;

@@ -18,7 +18,7 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_base::task;
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkContent, NetworkSnapshot, Service, Workload};
 use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
 use sealane_proto::types::{Generation, MacAddr, Vni};
 use sealane_proxy::{Core, OriginalDst};
@@ -84,13 +84,15 @@ fn config(own: Workload) -> Result<Config, Failure> {
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },
-        network,
-        nodes: Vec::new(),
-        blocks: Vec::new(),
-        services: vec![api],
-        workloads,
-        revoked: vec![],
-        drained: vec![],
+        content: NetworkContent {
+            network,
+            nodes: Vec::new(),
+            blocks: Vec::new(),
+            services: vec![api],
+            workloads,
+            revoked: vec![],
+            drained: vec![],
+        },
     };
     Ok(Config { sequence: 1, trust_domain: "sealane".parse()?, workload: own, network: network.into() })
 }

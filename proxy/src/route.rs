@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use sealane_proto::identity::Principal;
-use sealane_proto::resource::{Service, Workload};
-use sealane_proto::sidecar::{Config, NetworkChange};
+use sealane_proto::resource::{NetworkChange, Service, Workload};
+use sealane_proto::sidecar::Config;
 use sealane_proto::types::{
     NetworkName, Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
 };

@@ -1,6 +1,6 @@
 //! Configurations for tests.
 
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Egress, Network, NetworkContent, NetworkSnapshot, Service, Workload};
 use sealane_proto::sidecar::Config;
 use sealane_proto::types::{Generation, MacAddr, Vni};
 
@@ -48,13 +48,15 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
     let (nodes, blocks) = (Vec::new(), Vec::new());
     let network = NetworkSnapshot {
         generation,
-        network,
-        nodes,
-        blocks,
-        services,
-        workloads,
-        revoked: vec![],
-        drained: vec![],
+        content: NetworkContent {
+            network,
+            nodes,
+            blocks,
+            services,
+            workloads,
+            revoked: vec![],
+            drained: vec![],
+        },
     };
     Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network: network.into() }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
-use sealane_proto::client::{Carried, ClockPair, LinkEvent, LinkReport};
+use sealane_proto::client::{CarriedNetworks, ClockPair, LinkEvent, LinkReport};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, watch};
@@ -56,7 +56,7 @@ pub(crate) struct HostParts {
     /// To control.
     pub(crate) applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
     /// To a control plane of another epoch.
-    pub(crate) carried: watch::Sender<Carried>,
+    pub(crate) carried: watch::Sender<CarriedNetworks>,
     /// Said when every network known at the start stands.
     pub(crate) ready: Part,
 }
@@ -379,9 +379,7 @@ impl HostActor {
             self.note(&network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
             let unchanged = self.published.get(&network).is_some_and(|published| {
                 let published = published.borrow();
-                published.hindrance.is_none()
-                    && published.snapshot.generation == snapshot.generation
-                    && published.snapshot.same_content(&snapshot)
+                published.hindrance.is_none() && published.snapshot == snapshot
             });
             if !unchanged {
                 self.publish(network, snapshot);

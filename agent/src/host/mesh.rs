@@ -116,7 +116,7 @@ impl Mesh {
 
     /// Returns control's last word on every network.
     #[must_use]
-    pub(crate) fn carried(&self) -> sealane_proto::client::Carried {
+    pub(crate) fn carried(&self) -> sealane_proto::client::CarriedNetworks {
         self.networks.iter().map(|(name, carried)| (name.clone(), carried.snapshot.clone())).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
-use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::resource::{NetworkContent, NetworkSnapshot};
 use sealane_proto::types::{Check, ExternalAddr, NetworkName, ServiceName, Transport};
 
 use super::mesh::Mesh;
@@ -49,9 +49,9 @@ impl Mesh {
 
     /// Takes those that do not work out of a network's services.
     pub(super) fn leave_out(&self, snapshot: &mut NetworkSnapshot) {
-        let network = &snapshot.network.name;
-        for outside in self.down.iter().filter(|outside| outside.network == *network) {
-            let mut services = snapshot.services.iter_mut();
+        let NetworkContent { network, services, .. } = &mut snapshot.content;
+        for outside in self.down.iter().filter(|outside| outside.network == network.name) {
+            let mut services = services.iter_mut();
             if let Some(service) = services.find(|service| service.name == outside.service) {
                 service.external.instances.retain(|instance| *instance != outside.instance);
             }

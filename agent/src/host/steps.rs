@@ -1,8 +1,8 @@
 //! Steps between the newest states of a network, so that a reader of one of them needs no more than what has changed
 //! since. Pure.
 
-use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::sidecar::{NetworkChange, Told};
+use sealane_proto::resource::{NetworkChange, NetworkSnapshot};
+use sealane_proto::sidecar::Told;
 
 /// Number of steps that are kept. Who has fallen behind further is told the whole state.
 const MOST: usize = 8;

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_network_that_control_does_not_know_is_named_with_the_line_that_makes_it_as_it_was() {
-        let plain = Network { mtls: Some(Mtls::Strict), ..testing::snapshot().network };
+        let plain = Network { mtls: Some(Mtls::Strict), ..testing::snapshot().content.network };
         assert_eq!(creation(&plain), "sealane network create shop --subnet 10.42.0.0/16");
         let all = Network {
             subnet6: "fd42::/64".parse().ok(),

@@ -105,7 +105,9 @@ fn snapshot() -> NetworkSnapshot {
         underlay: UnderlayAddr::from(IpAddr::from([192, 0, 2, at + 1])),
         mtu: None,
     };
-    NetworkSnapshot { nodes: (0..3).map(node).collect(), ..testing::snapshot() }
+    let mut snapshot = testing::snapshot();
+    snapshot.nodes = (0..3).map(node).collect();
+    snapshot
 }
 
 fn attachment(name: &str, node: &str, ip: u8, mac: u8) -> Attachment {

@@ -11,7 +11,7 @@ use sealane_agent::Attachment;
 use sealane_agent::netlink::{LinkRequest, Socket, VXLAN_PORT};
 use sealane_agent::overlay::{Applied, Overlay, OverlayConfig, OverlayError, Reason};
 use sealane_agent::seat::Seat;
-use sealane_proto::resource::{Block, Egress, Network, NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{Block, Egress, Network, NetworkContent, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, MacAddr, NodeName, Vni};
 use sealane_sys::hop::Hopper;
 use sealane_sys::spawn::SpawnExt;
@@ -165,14 +165,22 @@ impl Hosts {
         };
         Arc::new(NetworkSnapshot {
             generation: Generation { epoch: 1, revision: 1 },
-            network: self.network.clone(),
-            nodes: vec![node(&self.a, 1), node(&self.b, 2)],
-            // Addresses that are kept for services.
-            blocks: vec![Block { node: None, range: "10.42.7.0/24".parse().unwrap() }],
-            services: vec![],
-            workloads: self.a.local.iter().chain(&self.b.local).map(|local| local.workload.clone()).collect(),
-            revoked: vec![],
-            drained: vec![],
+            content: NetworkContent {
+                network: self.network.clone(),
+                nodes: vec![node(&self.a, 1), node(&self.b, 2)],
+                // Addresses that are kept for services.
+                blocks: vec![Block { node: None, range: "10.42.7.0/24".parse().unwrap() }],
+                services: vec![],
+                workloads: self
+                    .a
+                    .local
+                    .iter()
+                    .chain(&self.b.local)
+                    .map(|local| local.workload.clone())
+                    .collect(),
+                revoked: vec![],
+                drained: vec![],
+            },
         })
     }
 

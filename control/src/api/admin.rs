@@ -12,14 +12,14 @@ use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subn
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::status::invalid;
-use super::{ControlApi, documents, status_of};
+use super::{ControlApi, documents};
 use crate::ca::Authority;
 use crate::core::{
     CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, RevokeToken, Timestamp, TokenRecord,
 };
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::status::{invalid, status_of};
 use crate::store::{SubmitError, Writer, encode};
 
 /// Size of a backup's piece in one message, in bytes.
@@ -50,7 +50,7 @@ impl AdminApi {
 
 /// Wishes for a new token.
 #[derive(Clone, Debug)]
-pub(crate) struct WantedToken {
+pub(crate) struct TokenSpec {
     /// Time for which it admits hosts.
     pub(crate) ttl: Duration,
     /// Number of hosts; `None`: any number.
@@ -65,11 +65,11 @@ pub(crate) struct WantedToken {
 pub(crate) async fn create_token(
     writer: &Writer,
     authority: &Authority,
-    wanted: WantedToken,
+    wanted: TokenSpec,
 ) -> Result<(JoinToken, TokenRecord), SubmitError<CreateTokenRefusal>> {
     let secret = TokenSecret::new(rand::random());
     let id = BASE32_NOPAD.encode(&rand::random::<[u8; 5]>()).to_ascii_lowercase();
-    let WantedToken { ttl, uses, node, networks } = wanted;
+    let TokenSpec { ttl, uses, node, networks } = wanted;
     let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl, uses, node, networks };
     let record = writer.submit(command).await?;
     Ok((JoinToken { id, secret, pin: authority.pin() }, record))
@@ -119,7 +119,7 @@ impl v1::admin_server::Admin for AdminApi {
         };
         let ttl = Duration::from_secs(ttl_seconds);
         let networks = networks.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(invalid)?;
-        let wanted = WantedToken { ttl, uses: Some(uses).filter(|&uses| uses != 0), node, networks };
+        let wanted = TokenSpec { ttl, uses: Some(uses).filter(|&uses| uses != 0), node, networks };
         let (token, record) = create_token(&self.writer, &self.authority, wanted).await.map_err(status_of)?;
         tracing::info!(token = token.id, "token created");
         Ok(Response::new(v1::CreateTokenResponse {

@@ -15,12 +15,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::documents;
-use super::status::invalid;
-use super::status_of;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
 use crate::core::{CarryNetwork, JoinNode, JoinRefusal, Joined, MayCarry, Timestamp};
 use crate::serve::Peer;
 use crate::session::{self, Context};
+use crate::status::{invalid, not_a_node, status_of};
 use crate::store::SubmitError;
 
 /// Time by which a host's clock may be ahead: certificates would soon look expired to it.
@@ -45,7 +44,7 @@ impl ControlApi {
     fn serials(&self, node: &NodeName) -> Result<SerialPrefix, Status> {
         let directory = self.context.registry.directory();
         let record = directory.nodes.get(node);
-        let record = record.ok_or_else(|| session::not_a_node(&directory, node, None))?;
+        let record = record.ok_or_else(|| not_a_node(&directory, node, None))?;
         Ok(SerialPrefix::of_key(&record.key))
     }
 

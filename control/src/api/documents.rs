@@ -10,10 +10,10 @@ use sealane_proto::wire::v1;
 use tonic::Status;
 use v1::document_result::Effect as Said;
 
-use super::status_of;
 use crate::VERSION;
 use crate::core::{Apply, DocumentRefusal, Effect, Register, Withdraw, WithdrawRefusal, Withdrawn};
 use crate::registry::Registry;
+use crate::status::status_of;
 use crate::store::Writer;
 
 /// Number of documents that may come at once.
@@ -137,13 +137,8 @@ fn read(text: &str) -> Result<Document, String> {
 fn id(reference: v1::DocumentRef) -> Result<DocumentId, Status> {
     let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
     let v1::DocumentRef { kind, network, name } = reference;
-    match kind.parse().map_err(|error| invalid(&error))? {
-        Kind::Network => Ok(DocumentId::Network(name.parse().map_err(|error| invalid(&error))?)),
-        Kind::Service => {
-            let network = network.parse().map_err(|error| invalid(&error))?;
-            Ok(DocumentId::Service(network, name.parse().map_err(|error| invalid(&error))?))
-        }
-    }
+    let kind: Kind = kind.parse().map_err(|error| invalid(&error))?;
+    DocumentId::parse(kind, &network, &name).map_err(|error| invalid(&error))
 }
 
 fn log(id: &DocumentId, effect: &Result<Effect, DocumentRefusal>) {

@@ -5,9 +5,8 @@ use sealane_proto::wire::v1;
 use tonic::Status;
 
 use super::admin::AdminApi;
-use super::status::invalid;
-use super::status_of;
 use crate::core::{DrainNode, NodeRemoved, RemoveNode, RemoveService};
+use crate::status::{invalid, status_of};
 
 impl AdminApi {
     pub(super) async fn remove(

@@ -105,7 +105,7 @@ impl v1::read_server::Read for ReadApi {
     ) -> Result<Response<v1::ListDocumentsResponse>, Status> {
         let directory = self.registry.directory();
         let v1::ListDocumentsRequest { kind, network } = request.into_inner();
-        let documents = select(&directory, &network)?.into_iter().flat_map(NetworkSnapshot::documents);
+        let documents = select(&directory, &network)?.into_iter().flat_map(|snapshot| snapshot.documents());
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 

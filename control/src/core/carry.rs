@@ -32,7 +32,7 @@ pub struct MayCarry {
 
 /// Result of carrying: the host's block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carried {
+pub struct CarryOutcome {
     /// The network.
     pub network: Network,
     /// All blocks of the host, sorted.
@@ -124,10 +124,10 @@ fn at_rest(resting: usize) -> String {
 }
 
 impl Command for CarryNetwork {
-    type Outcome = Carried;
+    type Outcome = CarryOutcome;
     type Refusal = CarryRefusal;
 
-    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Carried>, CarryRefusal> {
+    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<CarryOutcome>, CarryRefusal> {
         let network = for_host(state, &self.node, &self.network)?;
         let mut blocks = blocks_of(network, &self.node);
         let (mut changes, first) = (vec![], blocks.is_empty());
@@ -135,11 +135,11 @@ impl Command for CarryNetwork {
             check_use(state, network, &self.node, &blocks)?;
             let range = lease(state, network, &self.node).ok_or_else(|| exhausted(network))?;
             let block = Block { node: Some(self.node), range };
-            changes.push(Change::PutBlock { network: self.network, block: block.clone() });
+            changes.push(Change::put_in(&self.network, block.clone()));
             blocks.push(block);
             blocks.sort_by_key(|block| block.range);
         }
-        Ok(Decision { changes, outcome: Carried { network: network.network.clone(), blocks, first } })
+        Ok(Decision { changes, outcome: CarryOutcome { network: network.network.clone(), blocks, first } })
     }
 }
 
@@ -195,8 +195,7 @@ fn check_use(
 }
 
 fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
-    let own = network.blocks.iter().filter(|(_, holder)| holder.as_ref() == Some(node));
-    own.map(|(&range, holder)| Block { node: holder.clone(), range }).collect()
+    network.blocks.index().of(node).map(|range| Block { node: Some(node.clone()), range }).collect()
 }
 
 /// The next block for a host: not one in which another host has a workload at an address of its own choice.
@@ -204,7 +203,7 @@ fn lease(state: &State, network: &NetworkState, node: &NodeName) -> Option<Ipv4N
     // In a restored store, hosts that are not back yet may hold blocks that the backup does not know.
     let end = if state.recovery.is_some() { ipam::End::Middle } else { ipam::End::Bottom };
     let foreign = |block: Ipv4Net| {
-        let held = network.addresses.range(ipam::addresses(block));
+        let held = network.workloads.index().addresses.range(ipam::addresses(block));
         held.filter_map(|(_, name)| network.workloads.get(name)).any(|workload| workload.node != *node)
     };
     let taken =
@@ -239,7 +238,7 @@ mod tests {
         for (name, last) in [("host-1", 1), ("host-2", 2)] {
             let underlay = format!("192.0.2.{last}").parse().unwrap();
             let node = Node { name: name.parse().unwrap(), underlay, mtu: None };
-            state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], NOW)));
+            state.apply(&Change::put(NodeRecord::new(node, [last; 32], NOW)));
         }
         let name = "shop".parse().unwrap();
         let create = CreateNetwork {
@@ -277,7 +276,7 @@ mod tests {
         let services: Vec<_> = (1..4).map(|index| format!("10.42.0.{}/28", index * 16)).collect();
         for range in services {
             let block = Block { node: None, range: range.parse().unwrap() };
-            state.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
+            state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
         }
         let error = carry(&mut state, "host-2", 0).unwrap_err().to_string();
         assert!(error.contains("network shop (10.42.0.0/26)"), "{error}");
@@ -302,7 +301,7 @@ mod tests {
         // Half of two blocks are used: they are paid for.
         for last in 2..66_u8 {
             let address = OverlayIp::from(std::net::Ipv4Addr::new(10, 42, 0, last));
-            state.apply(&Change::PutWorkload(workload(address)));
+            state.apply(&Change::put_in(&"shop".parse().unwrap(), workload(address)));
         }
         assert_eq!(greedy(&mut state), AHEAD + 2 + 1);
     }

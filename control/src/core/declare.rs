@@ -9,11 +9,14 @@ use sealane_proto::types::{
     Misread, Mtls, Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName,
 };
 
-use super::draft::Draft;
+use super::batch::Batch;
 use super::external::{self, ExternalRefusal};
 use super::hosts::{self, HostInUse};
 use super::vip::{self, NoServiceAddress};
-use super::{Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkState, State, Timestamp};
+use super::{
+    Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkRecord, NetworkState, State,
+    Timestamp,
+};
 
 /// Makes the mesh what documents say. What they do not name stays as it is.
 ///
@@ -124,19 +127,19 @@ impl Command for Apply {
     type Refusal = Infallible;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Infallible> {
-        let (mut draft, mut seen) = (Draft::of(state), BTreeSet::new());
+        let (mut batch, mut seen) = (Batch::of(state), BTreeSet::new());
         let mut order: Vec<(DocumentId, usize)> =
             self.documents.iter().enumerate().map(|(at, document)| (document.id(), at)).collect();
         order.sort_by_key(|&(ref id, at)| (id.kind(), at));
         for (id, at) in order {
             let decided = if seen.insert(id.clone()) {
-                decide(&self.documents[at], draft.state(), now)
+                decide(&self.documents[at], batch.state(), now)
             } else {
                 Err(DocumentRefusal::Twice(id))
             };
-            draft.take(at, decided);
+            batch.take(at, decided);
         }
-        Ok(draft.into_decision(self.dry_run))
+        Ok(batch.into_decision(self.dry_run))
     }
 }
 
@@ -175,7 +178,7 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
         external::check_closing(draft, &name)?;
     }
     let mut changes = hosts::excluded(draft, &name, &network.hosts, now)?;
-    changes.push(Change::PutNetwork { network, changed: *changed });
+    changes.push(Change::put(NetworkRecord { network, changed: *changed }));
     Ok(Decision { changes, outcome: Effect::Configured })
 }
 
@@ -215,7 +218,7 @@ pub(super) fn decide_service(
     };
     let hosts = hosts.clone();
     let service = Service { name: name.clone(), hosts, vip, ports, declared: true, mtls, external };
-    changes.push(Change::PutService { network: network.clone(), service });
+    changes.push(Change::put_in(network, service));
     Ok(Decision { changes, outcome })
 }
 

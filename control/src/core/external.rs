@@ -6,8 +6,8 @@ use sealane_proto::document::{DocumentId, ServiceDocument};
 use sealane_proto::resource::{External, Service};
 use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
+use super::batch::Batch;
 use super::declare::{self, DocumentRefusal, Effect};
-use super::draft::Draft;
 use super::hosts::{self, NotForHost};
 use super::{Change, Command, Decision, State, Timestamp, network, withdraw};
 
@@ -137,7 +137,7 @@ impl Command for Register {
         if !state.nodes.contains_key(&node) {
             return Err(NoSuchNode(node));
         }
-        let (mut draft, mut kept) = (Draft::of(state), BTreeSet::new());
+        let (mut batch, mut kept) = (Batch::of(state), BTreeSet::new());
         for (at, document) in documents.iter().enumerate() {
             let id = document.id();
             let decided = if at >= MOST {
@@ -145,18 +145,18 @@ impl Command for Register {
             } else if kept.contains(&id) {
                 Err(DocumentRefusal::Twice(id.clone()))
             } else {
-                decide(document, draft.state(), &node)
+                decide(document, batch.state(), &node)
             };
             let banned = matches!(&decided, Err(DocumentRefusal::External(ExternalRefusal::NotForHost(_))));
             if !banned {
                 kept.insert(id);
             }
-            draft.take(at, decided);
+            batch.take(at, decided);
         }
         if !partial {
-            draft.change(dismissed(draft.state(), &node, &kept, now));
+            batch.change(dismissed(batch.state(), &node, &kept, now));
         }
-        Ok(draft.into_accepted())
+        Ok(batch.into_accepted())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use sealane_proto::resource::Block;
 use sealane_proto::types::{Hosts, NetworkName, NodeName, ServiceName, WorkloadName};
 
 use super::{Change, NetworkState, NodeRecord, Rest, State, Timestamp};
@@ -128,13 +129,11 @@ pub(super) fn given_up(state: &State, record: &NodeRecord, now: Timestamp) -> Ve
 
 /// The blocks of these hosts come back, and rest.
 fn given_back(network: &NetworkState, of: impl Fn(&NodeName) -> bool, now: Timestamp) -> Vec<Change> {
-    let (name, rest) = (&network.network.name, Rest { after: network.changed, since: now });
-    let theirs = network.blocks.iter().filter(|(_, holder)| holder.as_ref().is_some_and(&of));
-    let both = theirs.flat_map(|(&range, _)| {
-        [
-            Change::RemoveBlock { network: name.clone(), range },
-            Change::PutRest { network: name.clone(), range, rest },
-        ]
+    let name = &network.network.name;
+    let theirs = network.blocks.values().filter(|block| block.node.as_ref().is_some_and(&of));
+    let both = theirs.flat_map(|block| {
+        let rest = Rest { range: block.range, after: network.changed, since: now };
+        [Change::remove_in::<Block>(name, block.range), Change::put_in(name, rest)]
     });
     both.collect()
 }

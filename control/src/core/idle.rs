@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use sealane_proto::resource::Service;
 use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
 use super::{Change, Command, Decision, NetworkState, Rest, State, Timestamp, ipam, room};
@@ -17,6 +17,8 @@ const AT_LEAST: Duration = Duration::from_secs(60);
 /// Since when a service without a document has had no instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idle {
+    /// The service.
+    pub service: ServiceName,
     /// The moment from which on it has had none.
     pub since: Timestamp,
     /// The host whose instance was the last, as far as that is known.
@@ -46,13 +48,10 @@ impl Command for PurgeIdle {
 fn noted(name: &NetworkName, network: &NetworkState, now: Timestamp) -> Vec<Change> {
     let idle = |service: &ServiceName| network.is_idle(service, None);
     let over = network.idle.keys().filter(|service| !idle(service));
-    let over = over.map(|service| Change::RemoveIdle { network: name.clone(), name: service.clone() });
+    let over = over.map(|service| Change::remove_in::<Idle>(name, service.clone()));
     let new = network.services.keys().filter(|service| idle(service) && !network.idle.contains_key(*service));
-    let new = new.map(|service| Change::PutIdle {
-        network: name.clone(),
-        name: service.clone(),
-        idle: Idle { since: now, by: None },
-    });
+    let new =
+        new.map(|service| Change::put_in(name, Idle { service: service.clone(), since: now, by: None }));
     over.chain(new).collect()
 }
 
@@ -77,12 +76,12 @@ impl NetworkState {
     /// A service is no more; its address rests until every host has forgotten it.
     pub(super) fn end(&self, name: &ServiceName, now: Timestamp) -> Vec<Change> {
         let Some(service) = self.services.get(name) else { return vec![] };
-        let (network, rest) = (self.network.name.clone(), Rest { after: self.changed, since: now });
-        let range = Ipv4Net::from(service.vip.to_ipv4());
+        let network = &self.network.name;
+        let rest = Rest { range: service.vip.to_ipv4().into(), after: self.changed, since: now };
         let note = self.idle.contains_key(name);
-        let note = note.then(|| Change::RemoveIdle { network: network.clone(), name: name.clone() });
-        let removed = Change::RemoveService { network: network.clone(), name: name.clone() };
-        note.into_iter().chain([removed, Change::PutRest { network, range, rest }]).collect()
+        let note = note.then(|| Change::remove_in::<Idle>(network, name.clone()));
+        let removed = Change::remove_in::<Service>(network, name.clone());
+        note.into_iter().chain([removed, Change::put_in(network, rest)]).collect()
     }
 
     /// The idle services that end now.
@@ -109,7 +108,7 @@ impl NetworkState {
     fn is_short(&self) -> bool {
         let (subnet, size) = (self.network.subnet, ipam::block_size(self.network.subnet));
         let free = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
-        let own = self.blocks.values().filter(|holder| holder.is_none()).count();
+        let own = self.blocks.index().own().count();
         let resting = self.resting.keys().filter(|range| range.prefix_len() == 32).count();
         room::are_last(subnet, free) && self.services.len() + resting + size / 4 >= own * size
     }
@@ -144,7 +143,7 @@ mod tests {
             let name: NodeName = name.parse().unwrap();
             let node =
                 Node { name: name.clone(), underlay: format!("192.0.2.{last}").parse().unwrap(), mtu: None };
-            state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], Timestamp::default())));
+            state.apply(&Change::put(NodeRecord::new(node, [last; 32], Timestamp::default())));
             take(
                 &mut state,
                 CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 },
@@ -208,11 +207,16 @@ mod tests {
         let name: ServiceName = "api".parse().unwrap();
         let network = state.networks.values_mut().next().unwrap();
         assert_eq!(network.idle[&name].by, Some("host-1".parse().unwrap()));
-        network.idle.clear();
+        network.idle = Default::default();
         take(&mut state, PurgeIdle, 2);
         let network = state.networks.values_mut().next().unwrap();
-        assert_eq!(network.idle[&name], Idle { since: Timestamp::from_unix(2), by: None });
-        network.services.get_mut(&name).unwrap().declared = true;
+        assert_eq!(
+            network.idle[&name],
+            Idle { service: name.clone(), since: Timestamp::from_unix(2), by: None }
+        );
+        let declared = Service { declared: true, ..network.services[&name].clone() };
+        let shop = network.network.name.clone();
+        state.apply(&Change::put_in(&shop, declared));
         take(&mut state, PurgeIdle, 900_000);
         assert!(state.networks.values().next().unwrap().idle.is_empty() && vip(&state, "api").is_some());
     }

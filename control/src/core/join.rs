@@ -205,12 +205,11 @@ impl Command for JoinNode {
         let mut changes = hosts::given_up(state, &record, now);
         changes.extend(taken);
         if known != Some(&record) {
-            changes.push(Change::PutNode(record.clone()));
+            changes.push(Change::put(record.clone()));
         }
         if !again {
             // In one commit with the host: no answer without a use, no use without a host.
-            changes
-                .push(Change::PutToken(TokenRecord { used: token.used.saturating_add(1), ..token.clone() }));
+            changes.push(Change::put(TokenRecord { used: token.used.saturating_add(1), ..token.clone() }));
         }
         Ok(Decision { changes, outcome: Joined { record, displaced } })
     }
@@ -288,7 +287,7 @@ mod tests {
             TokenRecord { revoked: Some(Timestamp::from_unix(9_400)), ..token("gonegone", 20_000) },
             TokenRecord { node: named, ..token("namename", 20_000) },
         ];
-        tokens.map(Change::PutToken).iter().for_each(|change| state.apply(change));
+        tokens.map(Change::put).iter().for_each(|change| state.apply(change));
         let first = join("goodgood", 7, "host-1", "192.0.2.1", 1).decide(&state, NOW).unwrap();
         first.changes.iter().for_each(|change| state.apply(change));
         state

@@ -193,6 +193,13 @@ fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> bool {
     items.into_iter().all(|item| seen.insert(item))
 }
 
+/// The same rows in a new table.
+fn rebuilt<R: Record>(table: &Table<R>) -> Table<R> {
+    let mut again = Table::default();
+    table.iter().for_each(|(name, record)| again.set(name, Some(record)));
+    again
+}
+
 fn check(state: &State) {
     let networks = || state.networks.values();
     assert!(distinct(networks().map(|network| network.network.vni)));
@@ -202,8 +209,10 @@ fn check(state: &State) {
         let subnet = network.network.subnet;
         assert!(network.blocks.keys().all(|block| subnet.to_net().contains(block)));
         let held =
-            |range| network.blocks.iter().any(|(block, holder)| holder.is_some() && block.contains(range));
+            |range| network.blocks.values().any(|held| held.node.is_some() && held.range.contains(range));
         assert!(!network.resting.keys().any(held), "a block that a host holds rests");
+        assert_eq!(network.workloads, rebuilt(&network.workloads), "an index is what its rows make of it");
+        assert_eq!(network.blocks, rebuilt(&network.blocks));
         let vips = network.services.values().map(|service| service.vip);
         let addresses = network.workloads.values().map(|workload| workload.address);
         assert!(distinct(vips.clone().chain(addresses.clone())));
@@ -213,7 +222,7 @@ fn check(state: &State) {
             "an address is given while it rests"
         );
         assert!(distinct(network.workloads.values().map(|workload| workload.mac)));
-        let holder = |address| network.blocks.get(&ipam::block_of(subnet, address));
+        let holder = |address| network.blocks.get(&ipam::block_of(subnet, address)).map(|held| &held.node);
         assert!(vips.into_iter().all(|vip| ipam::is_assignable(subnet, vip) && holder(vip) == Some(&None)));
         for workload in network.workloads.values() {
             assert!(ipam::is_assignable(subnet, workload.address) && network.carried_by(&workload.node));

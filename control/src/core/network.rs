@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use sealane_proto::resource::{Egress, Network, Node};
 use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subnet6, UnderlayAddr, Vni};
 
-use super::{Change, Command, Decision, State, Timestamp, ipam};
+use super::{Change, Command, Decision, NetworkRecord, State, Timestamp, ipam};
 
 /// A new network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Command for CreateNetwork {
         let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
         let Self { name, hosts, subnet, mtu, egress, subnet6, mtls } = self;
         let network = Network { name, hosts, subnet, vni, mtu, egress, subnet6, mtls };
-        let changes = vec![Change::PutNetwork { network: network.clone(), changed: 0 }];
+        let changes = vec![Change::put(NetworkRecord { network: network.clone(), changed: 0 })];
         Ok(Decision { changes, outcome: network })
     }
 }
@@ -226,19 +226,9 @@ impl Command for RemoveNetwork {
             let count = network.workloads.len();
             return Err(RemoveNetworkRefusal::InUse { name, count, examples: some.join(", ") });
         }
-        let services = network.services.keys().cloned();
-        let services = services.map(|service| Change::RemoveService { network: name.clone(), name: service });
-        let idle = network.idle.keys().cloned();
-        let idle = idle.map(|service| Change::RemoveIdle { network: name.clone(), name: service });
-        let blocks = network.blocks.keys();
-        let blocks = blocks.map(|&range| Change::RemoveBlock { network: name.clone(), range });
-        let rests = network.resting.keys();
-        let rests = rests.map(|&range| Change::RemoveRest { network: name.clone(), range });
-        let last = Change::RemoveNetwork(name.clone());
-        Ok(Decision {
-            changes: idle.chain(services).chain(blocks).chain(rests).chain([last]).collect(),
-            outcome: (),
-        })
+        let mut changes = network.emptied();
+        changes.push(Change::remove::<NetworkRecord>(name));
+        Ok(Decision { changes, outcome: () })
     }
 }
 
@@ -291,7 +281,7 @@ mod tests {
         let mut state = State::default();
         for (name, underlay) in [("host-1", "10.42.0.9"), ("host-2", "fd42::9")] {
             let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None };
-            state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+            state.apply(&Change::put(NodeRecord::new(node, [1; 32], Timestamp::default())));
         }
         let check = |subnet: &str, subnet6: &str| {
             let subnets = (subnet.parse().unwrap(), Some(subnet6.parse().unwrap()));

@@ -32,7 +32,7 @@ impl Command for TellMtu {
         let changes = known.map(|known| {
             let mut record: NodeRecord = known.clone();
             record.node.mtu = Some(mtu);
-            Change::PutNode(record)
+            Change::put(record)
         });
         Ok(Decision { changes: changes.into_iter().collect(), outcome: () })
     }
@@ -54,7 +54,7 @@ impl Command for ForgetMtu {
         let told = known.filter(|known| known.node.mtu.is_some()).cloned();
         let changes = told.map(|mut record| {
             record.node.mtu = None;
-            Change::PutNode(record)
+            Change::put(record)
         });
         Ok(Decision { changes: changes.collect(), outcome: () })
     }
@@ -71,7 +71,7 @@ mod tests {
         let mut state = State::default();
         let node =
             Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
-        state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+        state.apply(&Change::put(NodeRecord::new(node, [1; 32], Timestamp::default())));
         let tell =
             |name: &str, bytes: u32| TellMtu { node: name.parse().unwrap(), mtu: bytes.try_into().unwrap() };
         for (name, bytes, changes) in
@@ -90,7 +90,7 @@ mod tests {
         let mut state = State::default();
         let name: NodeName = "host-1".parse().unwrap();
         let node = Node { name: name.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
-        state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+        state.apply(&Change::put(NodeRecord::new(node, [1; 32], Timestamp::default())));
         let take = |state: &mut State, changes: Vec<Change>| {
             changes.iter().for_each(|change| state.apply(change));
             state.nodes[&name].node.mtu.map(Mtu::get)

@@ -87,7 +87,7 @@ pub(super) fn displace(
     match others.find(|other| other.is_at(underlay)) {
         None => Ok(None),
         Some(other) if gone == Some(&other.node.name) => {
-            Ok(Some(Change::PutNode(NodeRecord { displaced: Some(name.clone()), ..other.clone() })))
+            Ok(Some(Change::put(NodeRecord { displaced: Some(name.clone()), ..other.clone() })))
         }
         Some(other) => Err(other.node.name.clone()),
     }
@@ -120,14 +120,14 @@ impl Command for Relocate {
         let displaced = taken.as_ref().and(gone);
         let mut record = NodeRecord { displaced: None, ..known.clone() };
         record.node.underlay = underlay;
-        let changes = taken.into_iter().chain([Change::PutNode(record)]).collect();
+        let changes = taken.into_iter().chain([Change::put(record)]).collect();
         Ok(Decision { changes, outcome: Some(Relocated { before, displaced }) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::{Block, NetworkSnapshot, Node};
+    use sealane_proto::resource::{Block, Node};
 
     use super::*;
     use crate::core::model;
@@ -142,10 +142,10 @@ mod tests {
             let underlay = format!("192.0.2.{n}").parse().unwrap();
             let joined = Timestamp::default();
             let known = NodeRecord::new(Node { name: name.clone(), underlay, mtu: None }, [n; 32], joined);
-            state.apply(&Change::PutNode(NodeRecord { drained: n == 2, ..known }));
+            state.apply(&Change::put(NodeRecord { drained: n == 2, ..known }));
             let range = format!("10.0.0.{}/28", n * 16).parse().unwrap();
             let (network, block) = ("net-0".parse().unwrap(), Block { node: Some(name), range });
-            state.apply(&Change::PutBlock { network, block });
+            state.apply(&Change::put_in(&network, block));
         }
         state
     }
@@ -164,7 +164,7 @@ mod tests {
 
     /// The hosts of the network with the addresses that everybody is told.
     fn told(state: &State) -> Vec<String> {
-        let NetworkSnapshot { nodes, .. } = state.snapshot(&"net-0".parse().unwrap(), 1).unwrap();
+        let nodes = state.snapshot(&"net-0".parse().unwrap(), 1).unwrap().content.nodes;
         nodes.iter().map(|node| format!("{} {}", node.name, node.underlay)).collect()
     }
 
@@ -221,7 +221,7 @@ mod tests {
     fn an_instance_on_a_displaced_host_is_offered_to_nobody() {
         let mut state = two();
         let undrained =
-            Change::PutNode(NodeRecord { drained: false, ..state.nodes[&"host-2".parse().unwrap()].clone() });
+            Change::put(NodeRecord { drained: false, ..state.nodes[&"host-2".parse().unwrap()].clone() });
         state.apply(&undrained);
         let report = model::Step::Report(2, vec![(0, 1, 33, 1)]);
         for change in model::decide(&state, &report) {

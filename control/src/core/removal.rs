@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::Block;
 use sealane_proto::types::NodeName;
 
 use super::{
@@ -102,16 +103,16 @@ impl Command for RemoveNode {
         if let Some(recovery) = state.recovery.as_ref().filter(|recovery| !recovery.is_over(now)) {
             let mut recovery = recovery.clone();
             recovery.removed.insert(name.clone(), Removal { at: now });
-            changes.push(Change::PutRecovery(recovery));
+            changes.push(Change::put(recovery));
         }
         let token = node.token.as_ref().and_then(|id| state.tokens.get(id));
         let token = token.filter(|token| token.standing(now) == TokenStanding::Good);
-        changes.extend(token.map(|token| Change::PutToken(token.revoked_at(now))));
+        changes.extend(token.map(|token| Change::put(token.revoked_at(now))));
         let token = token.map(|token| token.id.clone());
         let removed = RemovedNode { name, key: node.key, removed: now };
         let serials = node.is_admitted().then(|| removed.serials());
         if serials.is_some() {
-            changes.push(Change::PutRemoved(removed));
+            changes.push(Change::put(removed));
         }
         Ok(Decision { changes, outcome: NodeRemoved { serials, token } })
     }
@@ -125,7 +126,7 @@ pub(super) fn leaving(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<C
     let mut changes = ended.map(|decision| decision.changes).unwrap_or_default();
     changes.extend(unregistered(state, name, &changes, now));
     changes.extend(resting(state, node, now));
-    changes.push(Change::RemoveNode(name.clone()));
+    changes.push(Change::remove::<NodeRecord>(name.clone()));
     changes
 }
 
@@ -145,20 +146,15 @@ fn resting(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<Change> {
     let name = &node.node.name;
     let mut changes = vec![];
     for (network, known) in &state.networks {
-        let rest = Rest { after: known.changed, since: now };
-        let own = known.blocks.iter().filter(|(_, holder)| holder.as_ref() == Some(name));
-        let own: Vec<_> = own.map(|(&range, _)| range).collect();
+        let rest = |range| Rest { range, after: known.changed, since: now };
+        let own: Vec<_> = known.blocks.index().of(name).collect();
         for &range in &own {
-            changes.push(Change::RemoveBlock { network: network.clone(), range });
-            changes.push(Change::PutRest { network: network.clone(), range, rest });
+            changes.push(Change::remove_in::<Block>(network, range));
+            changes.push(Change::put_in(network, rest(range)));
         }
         let outside = known.workloads_of(name).map(|workload| workload.address.to_ipv4());
         let outside = outside.filter(|address| !own.iter().any(|block| block.contains(address)));
-        changes.extend(outside.map(|address| Change::PutRest {
-            network: network.clone(),
-            range: address.into(),
-            rest,
-        }));
+        changes.extend(outside.map(|address| Change::put_in(network, rest(address.into()))));
     }
     changes
 }
@@ -177,7 +173,7 @@ impl Command for PurgeRemoved {
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
         let past = |removed: &&RemovedNode| removed.removed.after(self.longest_lifetime) < now;
         let changes = state.removed.values().filter(past);
-        let changes = changes.map(|removed| Change::ForgetRemoved(removed.serials()));
+        let changes = changes.map(|removed| Change::remove::<RemovedNode>(removed.serials()));
         Ok(Decision { changes: changes.collect(), outcome: () })
     }
 }
@@ -200,7 +196,7 @@ impl Command for DrainNode {
             return Err(RemoveNodeRefusal::NotFound(self.name));
         };
         let record = NodeRecord { drained: self.drained, ..node.clone() };
-        let changes = if record == *node { vec![] } else { vec![Change::PutNode(record)] };
+        let changes = if record == *node { vec![] } else { vec![Change::put(record)] };
         Ok(Decision { changes, outcome: () })
     }
 }

@@ -99,7 +99,7 @@ impl Command for Report {
         if let Some(recovery) = state.recovery.as_ref().filter(|recovery| !recovery.heard.contains(&node)) {
             let mut recovery = recovery.clone();
             recovery.heard.insert(node);
-            changes.push(Change::PutRecovery(recovery));
+            changes.push(Change::put(recovery));
         }
         Ok(Decision { changes, outcome })
     }

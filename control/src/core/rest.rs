@@ -14,6 +14,8 @@ const AT_LEAST: Duration = Duration::from_secs(60);
 /// Cause and beginning of a rest of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rest {
+    /// The addresses.
+    pub range: Ipv4Net,
     /// Whoever works by a newer revision of the network than this knows that their holder is gone.
     pub after: u64,
     /// Since when.
@@ -50,7 +52,7 @@ impl Command for EndRests {
         for (network, known) in self.known {
             let resting = state.networks.get(&network).into_iter().flat_map(|state| &state.resting);
             let over = resting.filter(|(_, rest)| rest.after < known && rest.since.after(AT_LEAST) <= now);
-            changes.extend(over.map(|(&range, _)| Change::RemoveRest { network: network.clone(), range }));
+            changes.extend(over.map(|(&range, _)| Change::remove_in::<Rest>(&network, range)));
         }
         Ok(Decision { changes, outcome: () })
     }
@@ -82,8 +84,8 @@ mod tests {
             .iter()
             .for_each(|change| state.apply(change));
         let range: Ipv4Net = "10.42.3.0/24".parse().unwrap();
-        let rest = Rest { after: 7, since: Timestamp::from_unix(100) };
-        state.apply(&Change::PutRest { network: network.clone(), range, rest });
+        let rest = Rest { range, after: 7, since: Timestamp::from_unix(100) };
+        state.apply(&Change::put_in(&network, rest));
         let over = |known: u64, now: u64| {
             let known = [(network.clone(), known)].into();
             !EndRests { known }.decide(&state, Timestamp::from_unix(now)).unwrap().changes.is_empty()

@@ -33,7 +33,7 @@ pub(super) fn spread(
     for address in addresses {
         let block = ipam::block_of(network.network.subnet, address);
         match network.blocks.get(&block) {
-            Some(holder) => spread.inside += usize::from(holder.as_ref() == Some(node)),
+            Some(held) => spread.inside += usize::from(held.node.as_ref() == Some(node)),
             None => *spread.outside.entry(block).or_default() += 1,
         }
     }
@@ -50,8 +50,7 @@ pub(super) fn is_kept(state: &State, network: &NetworkState, free: usize) -> boo
     if free == 0 || !are_last(network.network.subnet, free) {
         return false;
     }
-    let carriers: BTreeSet<&NodeName> = network.blocks.values().flatten().collect();
-    let without = state.nodes.values().filter(|record| !carriers.contains(&record.node.name));
+    let without = state.nodes.values().filter(|record| !network.carried_by(&record.node.name));
     let without = without.filter(|record| hosts::check_network(record, network).is_ok());
     // No more are looked for than it takes.
     without.take(free).count() == free
@@ -100,7 +99,7 @@ pub(super) fn of(
         return room;
     }
     new.sort_by_key(|&(block, count)| (Reverse(count), block));
-    let held = network.blocks.values().filter(|holder| holder.as_ref() == Some(node)).count();
+    let held = network.blocks.index().of(node).count();
     let mut taken = taken(network, node, room.iter().copied());
     for (block, count) in new {
         if is_ahead(subnet, held + room.len(), used + count) {

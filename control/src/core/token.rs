@@ -76,7 +76,7 @@ impl Command for CreateToken {
             networks: self.networks,
             revoked: None,
         };
-        Ok(Decision { changes: vec![Change::PutToken(token.clone())], outcome: token })
+        Ok(Decision { changes: vec![Change::put(token.clone())], outcome: token })
     }
 }
 
@@ -151,8 +151,7 @@ impl Command for RevokeToken {
         let Some(token) = state.tokens.get(&self.0) else {
             return Err(RevokeTokenRefusal::NotFound(self.0));
         };
-        let changes =
-            if token.revoked.is_some() { vec![] } else { vec![Change::PutToken(token.revoked_at(now))] };
+        let changes = if token.revoked.is_some() { vec![] } else { vec![Change::put(token.revoked_at(now))] };
         Ok(Decision { changes, outcome: () })
     }
 }
@@ -167,7 +166,7 @@ impl Command for PurgeTokens {
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
         let stale = state.tokens.values().filter(|token| token.ended().after(REMEMBERED) <= now);
-        let changes = stale.map(|token| Change::RemoveToken(token.id.clone())).collect();
+        let changes = stale.map(|token| Change::remove::<TokenRecord>(token.id.clone())).collect();
         Ok(Decision { changes, outcome: () })
     }
 }
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn a_revoked_token_is_remembered_and_an_unknown_one_named() {
         let mut state = State::default();
-        state.apply(&Change::PutToken(token(Timestamp::from_unix(9_000_000))));
+        state.apply(&Change::put(token(Timestamp::from_unix(9_000_000))));
         let now = Timestamp::from_unix(10);
         let revoke = || RevokeToken("abcd2345".into());
         revoke().decide(&state, now).unwrap().changes.iter().for_each(|change| state.apply(change));
@@ -244,12 +243,12 @@ mod tests {
     fn an_expired_token_is_remembered_for_a_week() {
         let mut state = State::default();
         let expires = Timestamp::from_unix(1_000);
-        state.apply(&Change::PutToken(token(expires)));
+        state.apply(&Change::put(token(expires)));
         assert!(PurgeTokens.decide(&state, expires).unwrap().changes.is_empty());
         let later = expires.after(REMEMBERED);
         assert_eq!(
             PurgeTokens.decide(&state, later).unwrap().changes,
-            [Change::RemoveToken("abcd2345".into())]
+            [Change::remove::<TokenRecord>("abcd2345".into())]
         );
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn check_family(
     node: &NodeName,
     underlay: UnderlayAddr,
 ) -> Result<(), UnfitUnderlay> {
-    let others = network.blocks.values().flatten().filter(|other| *other != node);
+    let others = network.blocks.index().hosts().filter(|other| *other != node);
     let mut others = others.filter_map(|other| state.nodes.get(other)).map(|record| &record.node);
     match others.find(|other| family(other.underlay) != family(underlay)) {
         None => Ok(()),
@@ -142,7 +142,7 @@ pub fn misfit(address: IpAddr) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sealane_proto::resource::{Egress, Node};
+    use sealane_proto::resource::{Block, Egress, Node};
 
     use super::*;
     use crate::core::{CarryNetwork, Change, Command, CreateNetwork, NodeRecord, Timestamp, model};
@@ -154,7 +154,7 @@ mod tests {
 
     fn join(state: &mut State, name: &str, underlay: &str) {
         let node = Node { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), mtu: None };
-        state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+        state.apply(&Change::put(NodeRecord::new(node, [1; 32], Timestamp::default())));
     }
 
     fn carry(state: &mut State, node: &str) -> Result<(), String> {
@@ -229,8 +229,10 @@ mod tests {
         let said = carry(&mut state, "host-6").unwrap_err();
         assert!(said.contains("hosts of a network are of one family"), "{said}");
         let alone: NodeName = "host-1".parse().unwrap();
-        let network = state.networks.values_mut().next().unwrap();
-        network.blocks.retain(|_, node| node.as_ref() == Some(&alone));
+        let (name, network) = state.networks.iter().next().unwrap();
+        let others = network.blocks.values().filter(|block| block.node.as_ref() != Some(&alone));
+        let gone: Vec<_> = others.map(|block| Change::remove_in::<Block>(name, block.range)).collect();
+        gone.iter().for_each(|change| state.apply(change));
         assert_eq!(told(&state, "host-1", "2001:db8::1"), Ok(()));
     }
 

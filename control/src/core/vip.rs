@@ -50,15 +50,15 @@ pub(super) fn lease(
     let subnet = network.network.subnet;
     let taken: BTreeSet<OverlayIp> = network.services.values().map(|service| service.vip).collect();
     let unusable = |address| taken.contains(&address) || network.resting_at(address).is_some();
-    let held = network.blocks.iter().filter(|(_, holder)| holder.is_none()).map(|(&range, _)| range);
+    let held = network.blocks.index().own();
     let is_taken = |block: Ipv4Net| {
         network.blocks.contains_key(&block)
             || network.rests_in(block)
-            || network.addresses.range(ipam::addresses(block)).next().is_some()
+            || network.workloads.index().addresses.range(ipam::addresses(block)).next().is_some()
     };
     let (vip, block) = free(subnet, held.rev(), unusable, is_taken)
         .ok_or_else(|| NoServiceAddress::new(network, service))?;
     let name = &network.network.name;
-    let put = |range| Change::PutBlock { network: name.clone(), block: Block { node: None, range } };
+    let put = |range| Change::put_in(name, Block { node: None, range });
     Ok((vip, block.map(put).into_iter().collect()))
 }

@@ -7,7 +7,7 @@ use sealane_proto::document::DocumentId;
 use sealane_proto::resource::{External, Service, Workload};
 use sealane_proto::types::{Hosts, NetworkName, ServiceName};
 
-use super::draft::Draft;
+use super::batch::Batch;
 use super::report::Ports;
 use super::{
     Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, RemoveService, RemoveServiceRefusal,
@@ -72,19 +72,19 @@ impl Command for Withdraw {
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Self::Outcome>, Infallible> {
         let Self { documents, dry_run, ignore_not_found } = self;
-        let mut draft = Draft::of(state);
+        let mut batch = Batch::of(state);
         let mut order: Vec<(usize, DocumentId)> = documents.into_iter().enumerate().collect();
         order.sort_by_key(|&(at, ref id)| (Reverse(id.kind()), at));
         for (at, id) in order {
-            let decided = match decide(&id, draft.state(), now) {
+            let decided = match decide(&id, batch.state(), now) {
                 Ok(Decision { outcome: Withdrawn::NotFound, .. }) if !ignore_not_found => {
                     Err(WithdrawRefusal::NotFound(id))
                 }
                 decided => decided,
             };
-            draft.take(at, decided);
+            batch.take(at, decided);
         }
-        Ok(draft.into_decision(dry_run))
+        Ok(batch.into_decision(dry_run))
     }
 }
 
@@ -136,6 +136,6 @@ pub(super) fn decide_service(
         external: External::default(),
         ..known.clone()
     };
-    let changes = vec![Change::PutService { network, service }];
+    let changes = vec![Change::put_in(&network, service)];
     Ok(Decision { changes, outcome: Withdrawn::Kept(some) })
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::LARGEST;
 use super::metered::Meter;
-use super::pace::{Pace, TooOften};
+use crate::pace::{Pace, TooOften};
 use crate::registry::Directory;
 
 /// Limit for all hosts' large messages under way together, in KiB: once read, one takes up to some twenty times as much.

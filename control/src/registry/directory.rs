@@ -7,7 +7,7 @@ use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{Generation, NetworkName, NodeName, ServiceName};
 
-use crate::core::{NodeRecord, RemovedNode, State, TokenRecord, Touched};
+use crate::core::{Affected, NodeRecord, RemovedNode, State, TokenRecord};
 
 /// Everything committed at one generation. Immutable.
 #[derive(Clone, Debug, Default)]
@@ -32,16 +32,16 @@ impl Directory {
     /// The directory of a state without a past.
     pub(crate) fn first(state: &State, generation: Generation) -> Self {
         let networks = state.networks.keys().cloned().collect();
-        let touched = Touched { networks, nodes: true, tokens: true };
-        Self::default().next(state, generation, &touched)
+        let affected = Affected { networks, nodes: true, tokens: true };
+        Self::default().next(state, generation, &affected)
     }
 
-    /// The directory after changes that touched this much of the state.
-    pub(crate) fn next(&self, state: &State, generation: Generation, touched: &Touched) -> Self {
+    /// The directory after changes that affected this much of the state.
+    pub(crate) fn next(&self, state: &State, generation: Generation, affected: &Affected) -> Self {
         let mut next = Self { generation, ..self.clone() };
-        for name in &touched.networks {
+        for name in &affected.networks {
             match (state.snapshot(name, generation.epoch), next.networks.get(name)) {
-                (Some(new), Some(old)) if new.same_content(old) => {}
+                (Some(new), Some(old)) if new.content == old.content => {}
                 (Some(new), _) => drop(next.networks.insert(name.clone(), Arc::new(new))),
                 (None, _) => drop(next.networks.remove(name)),
             }
@@ -55,12 +55,12 @@ impl Directory {
                 some => drop(next.displaced.insert(name.clone(), some)),
             }
         }
-        if touched.nodes {
-            next.nodes = Arc::new(state.nodes.clone());
-            next.removed = Arc::new(state.removed.clone());
+        if affected.nodes {
+            next.nodes = Arc::new(state.nodes.rows().clone());
+            next.removed = Arc::new(state.removed.rows().clone());
         }
-        if touched.tokens {
-            next.tokens = Arc::new(state.tokens.clone());
+        if affected.tokens {
+            next.tokens = Arc::new(state.tokens.rows().clone());
         }
         next
     }

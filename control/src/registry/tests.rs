@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use sealane_proto::resource::{Block, Node};
 
 use super::*;
-use crate::core::{Change, NodeRecord, State, Touched, model};
+use crate::core::{Affected, Change, NodeRecord, State, model};
 
 fn registry() -> Arc<Registry> {
     registry_with(None)
@@ -12,17 +12,17 @@ fn registry() -> Arc<Registry> {
 fn registry_with(mtu: Option<Mtu>) -> Arc<Registry> {
     let mut state = State::default();
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu };
-    state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
-    let touched = Touched { nodes: true, ..Touched::default() };
-    let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &touched);
+    state.apply(&Change::put(NodeRecord::new(node, [1; 32], Timestamp::default())));
+    let affected = Affected { nodes: true, ..Affected::default() };
+    let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &affected);
     Registry::new(directory, IntGauge::new("connected", "Connected.").unwrap(), Timestamp::default())
 }
 
-fn seat(registry: &Arc<Registry>, peer: &str, seconds: u64) -> Seat {
+fn open(registry: &Arc<Registry>, peer: &str, seconds: u64) -> AgentStream {
     let (peer, now) = (peer.parse().unwrap(), Timestamp::from_unix(seconds));
     let claimant = Claimant { peer, instance: None };
     let arrival = Arrival { version: "0.1.0".to_owned(), claimant, now };
-    registry.seat("host-1".parse().unwrap(), arrival, &BTreeMap::new())
+    registry.open("host-1".parse().unwrap(), arrival, &BTreeMap::new())
 }
 
 fn contest(registry: &Registry, seconds: u64) -> Option<[SocketAddr; 2]> {
@@ -35,19 +35,19 @@ fn contest(registry: &Registry, seconds: u64) -> Option<[SocketAddr; 2]> {
 fn two_agents_that_take_a_nodes_place_from_each_other_are_a_contest_and_a_lost_connection_is_none() {
     let registry = registry();
     let (one, other) = ("192.0.2.1:40001", "192.0.2.9:40002");
-    let first = seat(&registry, one, 1_000);
-    let second = seat(&registry, other, 1_010);
+    let first = open(&registry, one, 1_000);
+    let second = open(&registry, other, 1_010);
     assert!(
-        first.view.borrow().replaced && contest(&registry, 1_010).is_none(),
+        first.desired.borrow().replaced && contest(&registry, 1_010).is_none(),
         "once may be a lost connection"
     );
-    let third = seat(&registry, one, 1_040);
-    assert!(second.view.borrow().replaced);
+    let third = open(&registry, one, 1_040);
+    assert!(second.desired.borrow().replaced);
     let peers = [other, one].map(|peer| peer.parse().unwrap());
     assert_eq!(contest(&registry, 1_041), Some(peers));
     assert_eq!(contest(&registry, 1_341), None, "it is over");
     drop(third);
-    let _alone = seat(&registry, one, 1_342);
+    let _alone = open(&registry, one, 1_342);
     assert_eq!(contest(&registry, 1_342), None);
 }
 
@@ -59,14 +59,14 @@ fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
             .gone_from(address.parse().unwrap(), Timestamp::from_unix(seconds))
             .map(|name| name.to_string())
     };
-    let there = seat(&registry, "192.0.2.1:40001", 1_000);
+    let there = open(&registry, "192.0.2.1:40001", 1_000);
     assert_eq!(gone("192.0.2.1", 1_100), None, "it is connected");
     there.heard(Timestamp::from_unix(1_100));
     drop(there);
     assert_eq!(gone("192.0.2.1", 1_104), None, "an agent that is restarted needs a moment");
     assert_eq!(gone("192.0.2.1", 1_105).as_deref(), Some("host-1"));
     assert_eq!(gone("192.0.2.2", 1_105), None, "nobody has it");
-    let _back = seat(&registry, "192.0.2.1:40002", 1_105);
+    let _back = open(&registry, "192.0.2.1:40002", 1_105);
     assert_eq!(gone("192.0.2.1", 1_105), None, "it came back within the second");
 }
 
@@ -78,19 +78,20 @@ fn who_is_displaced_carries_what_it_carried_and_its_stream_ends() {
     let name: NodeName = "host-1".parse().unwrap();
     let node = Node { name: name.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
     let record = NodeRecord::new(node, [1; 32], Timestamp::default());
-    state.apply(&Change::PutNode(record.clone()));
+    state.apply(&Change::put(record.clone()));
     let block = Block { node: Some(name.clone()), range: "10.0.0.16/28".parse().unwrap() };
-    state.apply(&Change::PutBlock { network: network.clone(), block });
-    let touched = Touched { nodes: true, networks: BTreeSet::from([network.clone()]), ..Touched::default() };
-    let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &touched);
+    state.apply(&Change::put_in(&network, block));
+    let affected =
+        Affected { nodes: true, networks: BTreeSet::from([network.clone()]), ..Affected::default() };
+    let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &affected);
     let connected = IntGauge::new("connected", "Connected.").unwrap();
     let registry = Registry::new(directory.clone(), connected, Timestamp::default());
-    let there = seat(&registry, "192.0.2.1:40001", 1_000);
+    let there = open(&registry, "192.0.2.1:40001", 1_000);
 
     let displaced = NodeRecord { displaced: Some("host-2".parse().unwrap()), ..record };
-    state.apply(&Change::PutNode(displaced));
-    registry.publish(directory.next(&state, Generation { epoch: 1, revision: 2 }, &touched));
-    assert!(there.view.borrow().displaced);
+    state.apply(&Change::put(displaced));
+    registry.publish(directory.next(&state, Generation { epoch: 1, revision: 2 }, &affected));
+    assert!(there.desired.borrow().displaced);
     drop(there);
     let directory = registry.directory();
     assert_eq!(directory.networks[&network].nodes, [], "nobody is told where it is");
@@ -118,7 +119,7 @@ fn a_host_changes_the_length_of_everybodys_packets_seldom_and_while_it_is_there(
     // Away since the beginning; then there; then away again.
     assert!(registry.away(Timestamp::from_unix(599)).is_empty());
     assert_eq!(registry.away(Timestamp::from_unix(600)).len(), 1);
-    let here = seat(&registry, "192.0.2.1:40001", 1_000);
+    let here = open(&registry, "192.0.2.1:40001", 1_000);
     assert!(registry.away(Timestamp::from_unix(5_000)).is_empty());
     here.heard(Timestamp::from_unix(5_000));
     drop(here);

@@ -28,7 +28,7 @@ const PREFACE_BYTES: u64 = 24;
 
 /// A place among connections, by who is there.
 #[derive(Debug)]
-pub(super) enum Seat {
+pub(super) enum ConnectionPlace {
     /// Among those of a host, by its key.
     Host(Place<[u8; 32]>),
     /// Among those of a source.
@@ -40,7 +40,7 @@ pub(super) enum Seat {
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    seat: Seat,
+    place: ConnectionPlace,
     /// Time at which it ends by itself: a stranger's life, or a host's time for its first words.
     end: Option<Pin<Box<Sleep>>>,
     read: u64,
@@ -48,31 +48,36 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TlsStream<TcpStream>, peer: Peer, seat: Seat, ended: IntCounterVec) -> Self {
-        let life = match &seat {
-            Seat::Host(_) => PREFACE,
-            Seat::Stranger(_) => STRANGERS_LIFE,
+    pub(super) fn new(
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        place: ConnectionPlace,
+        ended: IntCounterVec,
+    ) -> Self {
+        let life = match &place {
+            ConnectionPlace::Host(_) => PREFACE,
+            ConnectionPlace::Stranger(_) => STRANGERS_LIFE,
         };
-        Self { stream, peer, seat, end: Some(Box::pin(sleep(life))), read: 0, ended }
+        Self { stream, peer, place, end: Some(Box::pin(sleep(life))), read: 0, ended }
     }
 
     pub(super) fn is_stranger(&self) -> bool {
-        matches!(self.seat, Seat::Stranger(_))
+        matches!(self.place, ConnectionPlace::Stranger(_))
     }
 
     /// Returns the reason for which the connection ends now, in a word, if it does.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
-        let taken = match &mut self.seat {
-            Seat::Host(place) => place.poll_taken(cx),
-            Seat::Stranger(place) => place.poll_taken(cx),
+        let taken = match &mut self.place {
+            ConnectionPlace::Host(place) => place.poll_taken(cx),
+            ConnectionPlace::Stranger(place) => place.poll_taken(cx),
         };
         if taken.is_ready() {
             return Poll::Ready("displaced");
         }
         match &mut self.end {
-            Some(end) => end.as_mut().poll(cx).map(|()| match self.seat {
-                Seat::Host(_) => "no_preface",
-                Seat::Stranger(_) => "stranger_too_long",
+            Some(end) => end.as_mut().poll(cx).map(|()| match self.place {
+                ConnectionPlace::Host(_) => "no_preface",
+                ConnectionPlace::Stranger(_) => "stranger_too_long",
             }),
             None => Poll::Pending,
         }
@@ -93,13 +98,13 @@ impl Connection {
     /// Counts what was read against what may be.
     fn count(&mut self, bytes: usize) -> io::Result<()> {
         self.read = self.read.saturating_add(bytes as u64);
-        match self.seat {
-            Seat::Stranger(_) if self.read > STRANGERS_BYTES => Err(self.end("stranger_too_much")),
-            Seat::Host(_) if self.end.is_some() && self.read >= PREFACE_BYTES => {
+        match self.place {
+            ConnectionPlace::Stranger(_) if self.read > STRANGERS_BYTES => Err(self.end("stranger_too_much")),
+            ConnectionPlace::Host(_) if self.end.is_some() && self.read >= PREFACE_BYTES => {
                 self.end = None;
                 Ok(())
             }
-            Seat::Host(_) | Seat::Stranger(_) => Ok(()),
+            ConnectionPlace::Host(_) | ConnectionPlace::Stranger(_) => Ok(()),
         }
     }
 }

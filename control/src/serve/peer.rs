@@ -10,7 +10,7 @@ use super::Proof;
 use super::places::Spoke;
 use crate::core::NodeRecord;
 use crate::registry::Directory;
-use crate::session::not_a_node;
+use crate::status::not_a_node;
 
 /// Facts about it since the handshake.
 #[derive(Clone, Debug)]

@@ -44,12 +44,12 @@ pub(crate) struct Spoke(Arc<AtomicBool>);
 #[derive(Debug)]
 struct Inner<S> {
     next: u64,
-    seats: BTreeMap<u64, Seat>,
+    occupants: BTreeMap<u64, Occupant>,
     sources: BTreeMap<S, BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Occupant {
     spoke: Spoke,
     take_away: oneshot::Sender<()>,
 }
@@ -68,7 +68,7 @@ impl Spoke {
 impl<S: Ord + Clone> Places<S> {
     /// So many places, all free.
     pub(crate) fn new(limits: Limits) -> Self {
-        let inner = Inner { next: 0, seats: BTreeMap::new(), sources: BTreeMap::new() };
+        let inner = Inner { next: 0, occupants: BTreeMap::new(), sources: BTreeMap::new() };
         Self { limits, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -77,7 +77,7 @@ impl<S: Ord + Clone> Places<S> {
         let mut inner = lock(&self.inner);
         if inner.sources.get(&source).is_some_and(|own| own.len() >= self.limits.each) {
             inner.vacate(&source);
-        } else if inner.seats.len() >= self.limits.total
+        } else if inner.occupants.len() >= self.limits.total
             && let Some(largest) = inner.largest()
         {
             inner.vacate(&largest);
@@ -86,7 +86,7 @@ impl<S: Ord + Clone> Places<S> {
         inner.next += 1;
         let (take_away, taken_away) = oneshot::channel();
         let spoke = Spoke::default();
-        inner.seats.insert(id, Seat { spoke: spoke.clone(), take_away });
+        inner.occupants.insert(id, Occupant { spoke: spoke.clone(), take_away });
         inner.sources.entry(source.clone()).or_default().insert(id);
         Place { id, source, spoke, taken_away, inner: self.inner.clone() }
     }
@@ -102,21 +102,21 @@ impl<S: Ord + Clone> Inner<S> {
     /// Takes a place from a source: the oldest where nothing has been said, or else the oldest.
     fn vacate(&mut self, source: &S) {
         let Some(own) = self.sources.get(source) else { return };
-        let silent = |id: &&u64| self.seats.get(id).is_some_and(|seat| !seat.spoke.is_noted());
+        let silent = |id: &&u64| self.occupants.get(id).is_some_and(|occupant| !occupant.spoke.is_noted());
         let Some(id) = own.iter().find(silent).or_else(|| own.first()).copied() else { return };
-        if let Some(seat) = self.remove(source, id) {
+        if let Some(occupant) = self.remove(source, id) {
             // Its holder may be leaving already.
-            let _ = seat.take_away.send(());
+            let _ = occupant.take_away.send(());
         }
     }
 
-    fn remove(&mut self, source: &S, id: u64) -> Option<Seat> {
+    fn remove(&mut self, source: &S, id: u64) -> Option<Occupant> {
         let own = self.sources.get_mut(source)?;
         own.remove(&id);
         if own.is_empty() {
             self.sources.remove(source);
         }
-        self.seats.remove(&id)
+        self.occupants.remove(&id)
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
         let mut many: Vec<_> = (0..3).map(|_| places.enter(2)).collect();
         let _newcomer = places.enter(3);
         assert!(is_taken(&mut many[0]) && !is_taken(&mut quiet));
-        assert_eq!(lock(&places.inner).seats.len(), 4);
+        assert_eq!(lock(&places.inner).occupants.len(), 4);
     }
 
     #[test]
@@ -189,6 +189,6 @@ mod tests {
             assert!(!is_taken(&mut place));
         }
         let inner = lock(&places.inner);
-        assert!(inner.seats.is_empty() && inner.sources.is_empty());
+        assert!(inner.occupants.is_empty() && inner.sources.is_empty());
     }
 }

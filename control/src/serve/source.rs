@@ -26,12 +26,12 @@ impl From<IpAddr> for Source {
 
 /// The addresses of hosts of the mesh: connections from there have places of their own.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct HostSources {
     nodes: Arc<Nodes>,
     sources: BTreeSet<Source>,
 }
 
-impl Known {
+impl HostSources {
     /// Returns true if a host of the mesh is there. Costs one look as long as the hosts are the same.
     pub(super) fn has(&mut self, directory: &Directory, source: Source) -> bool {
         if !Arc::ptr_eq(&self.nodes, &directory.nodes) {

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Connection, Seat};
+use super::connection::{Connection, ConnectionPlace};
 use super::places::{Limits, Place, Places};
-use super::source::{Known, Source};
+use super::source::{HostSources, Source};
 use super::{Peer, Proof};
 use crate::ca::{Authority, OwnCertificate};
 use crate::metrics::Metrics;
@@ -115,7 +115,7 @@ impl Acceptor {
 
     /// Accepts until aborted; connections whose handshake is done arrive where they are ready.
     pub(crate) async fn run(self, listener: TcpListener) {
-        let (this, mut known) = (Arc::new(self), Known::default());
+        let (this, mut known) = (Arc::new(self), HostSources::default());
         loop {
             let (stream, addr) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -174,18 +174,18 @@ impl Acceptor {
         let (identity, proof) = (peer_identity(chain), Proof::of(chain));
         let peer = Peer { addr, identity, proof, spoke: Default::default() };
         let ended = self.metrics.connections_ended.clone();
-        let (seat, spoke) = match peer.host(&self.registry.directory()) {
+        let (place, spoke) = match peer.host(&self.registry.directory()) {
             Ok(host) => {
                 let place = self.hosts.enter(host.key);
                 let spoke = place.spoke().clone();
-                (Seat::Host(place), spoke)
+                (ConnectionPlace::Host(place), spoke)
             }
             Err(_) => {
                 let place = self.strangers[usize::from(known)].enter(addr.ip().into());
                 let spoke = place.spoke().clone();
-                (Seat::Stranger(place), spoke)
+                (ConnectionPlace::Stranger(place), spoke)
             }
         };
-        Ok(Connection::new(stream, Peer { spoke, ..peer }, seat, ended))
+        Ok(Connection::new(stream, Peer { spoke, ..peer }, place, ended))
     }
 }

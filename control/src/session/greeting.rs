@@ -13,11 +13,9 @@ use v1::agent_message::Message as Up;
 
 use super::{Context, NETWORKS};
 use crate::VERSION;
-use crate::api::status_of;
-use crate::core::{Readmit, Readmitted, Relocate, RelocateRefusal, Relocated, Span, TellMtu, Timestamp};
-use crate::registry::Directory;
+use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellMtu};
 use crate::serve::{CertifiedHost, Proof};
-use crate::store::SubmitError;
+use crate::status::{not_a_node, status_of};
 
 /// Limit for an agent's first message.
 const HELLO: Duration = Duration::from_secs(5);
@@ -140,37 +138,6 @@ pub(crate) fn warn_displaced(displaced: Option<NodeName>, underlay: UnderlayAddr
         "another host has come with the underlay address of this one, which was away: nothing is sent to it until it comes \
          with its own"
     );
-}
-
-/// The status for a host whose address another one came with while it was coming itself.
-pub(super) fn displaced(directory: &Directory, name: &NodeName) -> Status {
-    let record = directory.nodes.get(name);
-    let other = record.and_then(|record| Some((record.node.underlay, record.displaced.clone()?)));
-    match other {
-        Some((underlay, other)) => {
-            let refusal = RelocateRefusal::Displaced { underlay, name: name.clone(), other };
-            status_of(SubmitError::Refused(refusal))
-        }
-        // It has come with another one since.
-        None => Status::unavailable("the host's underlay address has changed; say hello again"),
-    }
-}
-
-/// Tells somebody whose certificate is good that they are no host of the mesh (any more).
-pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8; 32]>) -> Status {
-    let removed = directory.removed.values().find(|removed| match key {
-        Some(key) => removed.key == key,
-        None => removed.name == *node,
-    });
-    Status::permission_denied(match removed {
-        Some(removed) => format!(
-            "node {node} was removed from the mesh {} ago; run `sealane clean` on it, then join again with a new token",
-            Span(Timestamp::from(SystemTime::now()).since(removed.removed))
-        ),
-        None => format!(
-            "node {node} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
-        ),
-    })
 }
 
 pub(super) fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {

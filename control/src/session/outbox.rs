@@ -1,4 +1,4 @@
-//! Queue of one agent's next messages: answers in order, then whatever of its view it does not have yet. Pure.
+//! Queue of one agent's next messages: answers in order, then whatever of its desired it does not have yet. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,7 +6,7 @@ use sealane_proto::types::{Generation, NetworkName};
 use sealane_proto::wire::v1;
 use v1::control_message::Message;
 
-use crate::registry::View;
+use crate::registry::DesiredState;
 
 /// Compares what the agent should have with what it has been sent.
 #[derive(Debug, Default)]
@@ -63,16 +63,18 @@ impl Outbox {
     }
 
     /// Returns true if [`Outbox::next`] has something.
-    pub(super) fn has_news(&self, view: &View) -> bool {
+    pub(super) fn has_news(&self, desired: &DesiredState) -> bool {
         !self.answers.is_empty()
             || self.heartbeat
             || (!self.held
-                && (self.settled != view.settled || self.gone(view).is_some() || self.newer(view).is_some()))
+                && (self.settled != desired.settled
+                    || self.gone(desired).is_some()
+                    || self.newer(desired).is_some()))
     }
 
     /// The next message.
-    pub(super) fn next(&mut self, view: &View) -> Option<Message> {
-        let message = self.news(view);
+    pub(super) fn next(&mut self, desired: &DesiredState) -> Option<Message> {
+        let message = self.news(desired);
         if message.is_some() {
             // Anything says that control is there.
             self.heartbeat = false;
@@ -80,36 +82,36 @@ impl Outbox {
         message
     }
 
-    fn news(&mut self, view: &View) -> Option<Message> {
+    fn news(&mut self, desired: &DesiredState) -> Option<Message> {
         if let Some(answer) = self.answers.pop_front() {
             return Some(answer);
         }
         if self.held {
             return self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat::default()));
         }
-        if let Some(network) = self.gone(view).cloned() {
+        if let Some(network) = self.gone(desired).cloned() {
             self.sent.remove(&network);
             return Some(Message::Gone(v1::NetworkGone { network: network.to_string() }));
         }
-        if let Some(name) = self.newer(view).cloned()
-            && let Some(snapshot) = view.networks.get(&name)
+        if let Some(name) = self.newer(desired).cloned()
+            && let Some(snapshot) = desired.networks.get(&name)
         {
             self.sent.insert(name, snapshot.generation);
             return Some(Message::State(snapshot.as_ref().into()));
         }
-        if self.settled != view.settled {
-            self.settled = view.settled;
-            return Some(Message::Settled(v1::Settled { sequence: view.settled }));
+        if self.settled != desired.settled {
+            self.settled = desired.settled;
+            return Some(Message::Settled(v1::Settled { sequence: desired.settled }));
         }
         self.heartbeat.then_some(Message::Heartbeat(v1::Heartbeat::default()))
     }
 
-    fn gone(&self, view: &View) -> Option<&NetworkName> {
-        self.sent.keys().find(|network| !view.networks.contains_key(*network))
+    fn gone(&self, desired: &DesiredState) -> Option<&NetworkName> {
+        self.sent.keys().find(|network| !desired.networks.contains_key(*network))
     }
 
-    fn newer<'a>(&self, view: &'a View) -> Option<&'a NetworkName> {
-        let mut all = view.networks.iter();
+    fn newer<'a>(&self, desired: &'a DesiredState) -> Option<&'a NetworkName> {
+        let mut all = desired.networks.iter();
         let newer = all.find(|(name, snapshot)| self.sent.get(*name) != Some(&snapshot.generation));
         newer.map(|(name, _)| name)
     }
@@ -119,12 +121,12 @@ impl Outbox {
 mod tests {
     use std::sync::Arc;
 
-    use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
+    use sealane_proto::resource::{Egress, Network, NetworkContent, NetworkSnapshot};
     use sealane_proto::types::Vni;
 
     use super::*;
 
-    fn view(networks: &[(&str, u64)], settled: u64) -> View {
+    fn desired(networks: &[(&str, u64)], settled: u64) -> DesiredState {
         let networks = networks.iter().map(|(name, revision)| {
             let network = Network {
                 name: name.parse().unwrap(),
@@ -138,23 +140,25 @@ mod tests {
             };
             let snapshot = NetworkSnapshot {
                 generation: Generation { epoch: 1, revision: *revision },
-                network,
-                nodes: vec![],
-                blocks: vec![],
-                services: vec![],
-                workloads: vec![],
-                revoked: vec![],
-                drained: vec![],
+                content: NetworkContent {
+                    network,
+                    nodes: vec![],
+                    blocks: vec![],
+                    services: vec![],
+                    workloads: vec![],
+                    revoked: vec![],
+                    drained: vec![],
+                },
             };
             (name.parse().unwrap(), Arc::new(snapshot))
         });
-        View { networks: networks.collect(), settled, ..View::default() }
+        DesiredState { networks: networks.collect(), settled, ..DesiredState::default() }
     }
 
-    fn drain(outbox: &mut Outbox, view: &View) -> Vec<String> {
+    fn drain(outbox: &mut Outbox, desired: &DesiredState) -> Vec<String> {
         let mut all = vec![];
-        while outbox.has_news(view) {
-            all.push(match outbox.next(view).unwrap() {
+        while outbox.has_news(desired) {
+            all.push(match outbox.next(desired).unwrap() {
                 Message::State(state) => {
                     format!("{}@{}", state.network.unwrap().name, state.generation.unwrap().revision)
                 }
@@ -165,19 +169,19 @@ mod tests {
                 Message::Welcome(_) => "welcome".into(),
             });
         }
-        assert!(outbox.next(view).is_none());
+        assert!(outbox.next(desired).is_none());
         all
     }
 
     #[test]
     fn a_network_that_is_acknowledged_late_and_is_no_more_goes() {
         let mut outbox = Outbox::new(BTreeMap::new());
-        let view = view(&[("shop", 5)], 0);
-        assert_eq!(drain(&mut outbox, &view), ["shop@5"]);
+        let desired = desired(&[("shop", 5)], 0);
+        assert_eq!(drain(&mut outbox, &desired), ["shop@5"]);
         outbox.carries("shop".parse().unwrap(), Generation { epoch: 1, revision: 4 });
-        assert_eq!(drain(&mut outbox, &view), [""; 0], "what was sent stands");
+        assert_eq!(drain(&mut outbox, &desired), [""; 0], "what was sent stands");
         outbox.carries("gone".parse().unwrap(), Generation { epoch: 1, revision: 4 });
-        assert_eq!(drain(&mut outbox, &view), ["-gone"]);
+        assert_eq!(drain(&mut outbox, &desired), ["-gone"]);
     }
 
     #[test]
@@ -189,9 +193,9 @@ mod tests {
             ("gone".parse().unwrap(), Generation { epoch: 1, revision: 5 }),
         ];
         let mut outbox = Outbox::new(applied.into());
-        let view = view(&[("same", 5), ("old", 5), ("restored", 5), ("new", 5)], 0);
-        assert_eq!(drain(&mut outbox, &view), ["-gone", "new@5", "old@5", "restored@5"]);
-        assert_eq!(drain(&mut outbox, &view), [""; 0]);
+        let desired = desired(&[("same", 5), ("old", 5), ("restored", 5), ("new", 5)], 0);
+        assert_eq!(drain(&mut outbox, &desired), ["-gone", "new@5", "old@5", "restored@5"]);
+        assert_eq!(drain(&mut outbox, &desired), [""; 0]);
     }
 
     #[test]
@@ -199,9 +203,9 @@ mod tests {
         let mut outbox = Outbox::new([("new".parse().unwrap(), Generation { epoch: 9, revision: 5 })].into());
         outbox.hold();
         outbox.heartbeat();
-        assert_eq!(drain(&mut outbox, &view(&[("shop", 7)], 0)), ["heartbeat"]);
+        assert_eq!(drain(&mut outbox, &desired(&[("shop", 7)], 0)), ["heartbeat"]);
         outbox.release();
-        assert_eq!(drain(&mut outbox, &view(&[("new", 8), ("shop", 8)], 0)), ["new@8", "shop@8"]);
+        assert_eq!(drain(&mut outbox, &desired(&[("new", 8), ("shop", 8)], 0)), ["new@8", "shop@8"]);
     }
 
     #[test]
@@ -209,8 +213,8 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.heartbeat();
         outbox.push(Message::Reported(v1::Reported { sequence: 3, refused: vec![] }));
-        assert_eq!(drain(&mut outbox, &view(&[("shop", 7)], 3)), ["reported 3", "shop@7", "settled 3"]);
+        assert_eq!(drain(&mut outbox, &desired(&[("shop", 7)], 3)), ["reported 3", "shop@7", "settled 3"]);
         outbox.heartbeat();
-        assert_eq!(drain(&mut outbox, &view(&[("shop", 7)], 3)), ["heartbeat"]);
+        assert_eq!(drain(&mut outbox, &desired(&[("shop", 7)], 3)), ["heartbeat"]);
     }
 }

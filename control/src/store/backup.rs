@@ -4,7 +4,7 @@
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::record::{self, RecordError};
+use super::rows::{self, RecordError};
 use super::{Image, Rows, upgrade};
 use crate::core::Timestamp;
 
@@ -99,7 +99,7 @@ impl Backup {
             BackupMessage::decode(payload).map_err(|error| BackupError::Content(error.to_string()))?;
         let rows = message.rows.into_iter().map(|row| (row.key, row.value)).collect();
         let rows = upgrade::steps(rows, message.schema).map_err(content)?;
-        let image = record::image(&rows).map_err(content)?;
+        let image = rows::image(&rows).map_err(content)?;
         Ok(Self { rows, image, taken: Timestamp::from_unix(message.taken), version: message.version })
     }
 

@@ -1,14 +1,14 @@
 //! Opening a store, or making one: whole or not at all.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::Database;
 use sealane_proto::types::TrustDomain;
 
-use super::record::{self, RecordError};
+use super::rows::{self, RecordError};
 use super::{Image, Meta, ReadError, Rows, SCHEMA, Store, upgrade};
 use crate::ca::{Authority, AuthorityError};
 use crate::core::Timestamp;
@@ -145,6 +145,11 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Makes a folder that only its owner may enter, unless it is there.
+pub(crate) fn ensure_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Returns true if a directory has a store.
 pub(crate) fn is_there(directory: &Path) -> Result<bool, OpenError> {
     exists(&directory.join(FILE))
@@ -157,7 +162,7 @@ pub(super) fn exists(path: &Path) -> Result<bool, OpenError> {
 fn create(directory: &Path, path: &Path, domain: TrustDomain, now: Timestamp) -> Result<(), OpenError> {
     let authority = Authority::generate(&domain, now)?;
     let meta = Meta { epoch: new_epoch(), revision: 0, trust_domain: domain };
-    let rows = [record::meta(&meta), record::authority(&authority)];
+    let rows = [rows::meta(&meta), rows::authority(&authority)];
     let rows = rows.into_iter().filter_map(|write| match write {
         Write::Put(key, value) => Some((key, value)),
         Write::Delete(_) => None,

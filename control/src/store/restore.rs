@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sealane_proto::types::Generation;
 
 use super::open::{self, FILE, OpenError};
-use super::{Backup, Image, Meta, record};
+use super::{Backup, Image, Meta, rows};
 use crate::ca::Authority;
 use crate::core::{Change, Recovery, Timestamp};
 use crate::kv::Write;
@@ -61,7 +61,7 @@ fn place(backup: &Backup, directory: &Path, force: bool, now: Timestamp) -> Resu
     let Image { meta, authority, .. } = &backup.image;
     // Before anything is touched: an authority that can sign.
     Authority::load(meta.trust_domain.clone(), authority.clone())?;
-    crate::start::ensure_directory(directory)
+    open::ensure_directory(directory)
         .map_err(|source| Cause::Directory { path: directory.to_owned(), source })?;
     let (lock, path) = (open::lock(directory)?, directory.join(FILE));
     let there = open::exists(&path)?;
@@ -92,7 +92,7 @@ fn rows(backup: &Backup, epoch: u64, replaced: BTreeSet<u64>, now: Timestamp) ->
     recovery.epochs.extend(replaced);
     let meta = Meta { epoch, revision: meta.revision + 1, ..meta.clone() };
     let mut rows = backup.rows.clone();
-    for write in [record::meta(&meta), record::change(&Change::PutRecovery(recovery))] {
+    for write in [rows::meta(&meta), rows::change(&Change::put(recovery))] {
         if let Write::Put(key, value) = write {
             rows.insert(key, value);
         }

@@ -202,17 +202,17 @@ proptest! {
     #[test]
     fn whatever_happened_the_records_load_to_the_same_state(steps in prop::collection::vec(model::step(), 1..40)) {
         let mut state = model::beginning();
-        let first = state.tokens.values().cloned().map(Change::PutToken);
-        let first = first.chain(state.recovery.clone().map(Change::PutRecovery)).collect();
+        let first = state.tokens.values().cloned().map(Change::put);
+        let first = first.chain(state.recovery.clone().map(Change::put)).collect();
         let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
         let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
-        let mut writes = vec![record::meta(&meta), record::authority(&authority)];
+        let mut writes = vec![rows::meta(&meta), rows::authority(&authority)];
         for changes in std::iter::once(first).chain(steps.iter().map(|step| {
             let changes = model::decide(&state, step);
             changes.iter().for_each(|change| state.apply(change));
             changes
         })) {
-            writes.extend(changes.iter().map(record::change));
+            writes.extend(changes.iter().map(rows::change));
         }
         let mut rows = Rows::new();
         for write in writes {
@@ -221,7 +221,7 @@ proptest! {
                 Write::Delete(key) => drop(rows.remove(&key)),
             }
         }
-        let image = record::image(&rows).unwrap();
+        let image = rows::image(&rows).unwrap();
         prop_assert_eq!(image.state, state);
         prop_assert_eq!((image.meta, image.authority), (meta, authority));
     }
@@ -286,7 +286,7 @@ fn two_writers_exclude_each_other() {
     let meta = Meta { revision: 1, ..image.meta };
     store.commit(&meta, vec![]).unwrap();
     // Somebody else writes behind its back.
-    let other = Transaction { when: vec![], then: vec![record::meta(&meta)] };
+    let other = Transaction { when: vec![], then: vec![rows::meta(&meta)] };
     store.kv.commit(&other).unwrap();
     assert_eq!(store.commit(&meta, vec![]), Err(WriteError::Raced));
     assert_eq!(store.commit(&meta, vec![]), Err(WriteError::Raced), "until it has read what is there");

@@ -7,7 +7,7 @@
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::record::{self, ROOT, RecordError};
+use super::rows::{self, ROOT, RecordError};
 use super::{ReadError, Rows, SCHEMA};
 use crate::kv::{Failure, File};
 
@@ -18,13 +18,13 @@ const META: &str = "meta";
 /// The schema of a file; `None` when it is no store.
 pub(super) fn schema(database: &Database) -> Result<Option<u32>, ReadError> {
     let rows = layout(database).map_err(failed)?;
-    Ok(rows.get(META).map(|meta| record::schema(meta)).transpose()?)
+    Ok(rows.get(META).map(|meta| rows::schema(meta)).transpose()?)
 }
 
 /// Makes a file of an older schema one of this, or leaves it as it is.
 pub(super) fn upgrade(database: &Database, from: u32) -> Result<(), ReadError> {
     let rows = steps(layout(database).map_err(failed)?, from)?;
-    let revision = record::image(&rows)?.meta.revision;
+    let revision = rows::image(&rows)?.meta.revision;
     let write = || -> Result<(), redb::Error> {
         let transaction = database.begin_write()?;
         transaction.delete_table(LAYOUT)?;
@@ -47,7 +47,7 @@ pub(super) fn steps(rows: Rows, from: u32) -> Result<Rows, RecordError> {
 /// Writes the rows of a new file, and what it is.
 pub(super) fn fill(transaction: &WriteTransaction, revision: u64, rows: &Rows) -> Result<(), redb::Error> {
     File::fill(transaction, revision, rows)?;
-    transaction.open_table(LAYOUT)?.insert(META, record::marker().as_slice())?;
+    transaction.open_table(LAYOUT)?.insert(META, rows::marker().as_slice())?;
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn one_to_two(rows: Rows) -> Result<Rows, RecordError> {
     let rename = |(key, value): (String, Vec<u8>)| {
         let (kind, names) = key.split_once('/').unwrap_or((&key, ""));
         match kind {
-            "meta" => Ok((format!("{ROOT}meta"), record::restamped(&value)?)),
+            "meta" => Ok((format!("{ROOT}meta"), rows::restamped(&value)?)),
             "authority" => Ok((format!("{ROOT}authority"), value)),
             "network" | "node" | "block" | "service" | "workload" | "token" => {
                 Ok((format!("{ROOT}{kind}s/{names}"), value))

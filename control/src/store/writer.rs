@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Meta, Rows, Store, WriteError, record};
-use crate::core::{Change, Command, State, Timestamp, Touched};
+use super::{Meta, Rows, Store, WriteError, rows};
+use crate::core::{Affected, Change, Command, State, Timestamp};
 use crate::metrics::CommitMetrics;
 
 /// Number of commands that may wait; further senders wait for a place.
@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Called after each commit with the new state, before its senders are answered.
-pub(crate) type Publish = Box<dyn FnMut(&State, &Meta, &Touched) + Send>;
+pub(crate) type Publish = Box<dyn FnMut(&State, &Meta, &Affected) + Send>;
 
 /// Present fault of the store, if there is one.
 #[derive(Clone, Debug, Default)]
@@ -244,25 +244,25 @@ impl Engine {
             self.recover()?;
         }
         let now = (self.clock)();
-        let (mut writes, mut undo, mut touched) = (vec![], vec![], Touched::default());
+        let (mut writes, mut undo, mut affected) = (vec![], vec![], Affected::default());
         for change in batch.iter_mut().flat_map(|job| {
             let changes = job.decide(&self.state, now);
             for change in &changes {
-                self.state.touch(change, &mut touched);
+                self.state.affects(change, &mut affected);
                 undo.push(self.state.inverse(change));
                 self.state.apply(change);
             }
             changes
         }) {
-            writes.push(record::change(&change));
+            writes.push(rows::change(&change));
         }
         if writes.is_empty() {
             // The same once more.
             return if probing { self.store.commit(&self.meta, vec![]).map(|()| true) } else { Ok(false) };
         }
         let meta = Meta { revision: self.meta.revision + 1, ..self.meta.clone() };
-        let stamped = touched.networks.iter().filter_map(|name| self.state.networks.get(name));
-        writes.extend(stamped.map(|network| record::network(&network.network, meta.revision)));
+        let stamped = affected.networks.iter().filter_map(|name| self.state.networks.get(name));
+        writes.extend(stamped.map(|network| rows::change(&network.stamped(meta.revision))));
         let started = Instant::now();
         if let Err(error) = self.store.commit(&meta, writes) {
             undo.iter().rev().for_each(|change| self.state.apply(change));
@@ -270,8 +270,8 @@ impl Engine {
         }
         self.metrics.committed(started.elapsed(), meta.revision);
         self.meta = meta;
-        self.state.stamp(&touched.networks, self.meta.revision);
-        (self.publish)(&self.state, &self.meta, &touched);
+        self.state.stamp(&affected.networks, self.meta.revision);
+        (self.publish)(&self.state, &self.meta, &affected);
         Ok(true)
     }
 
@@ -283,8 +283,8 @@ impl Engine {
             self.state = image.state;
             self.meta = image.meta;
             self.metrics.revision(self.meta.revision);
-            let touched = Touched { networks, nodes: true, tokens: true };
-            (self.publish)(&self.state, &self.meta, &touched);
+            let affected = Affected { networks, nodes: true, tokens: true };
+            (self.publish)(&self.state, &self.meta, &affected);
         }
         Ok(())
     }

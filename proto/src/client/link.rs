@@ -56,7 +56,7 @@ pub struct LinkInputs {
     /// Generations that every data plane of this host works by.
     pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,
     /// The networks as control last said: told to a control plane of another epoch.
-    pub carried: watch::Receiver<Carried>,
+    pub carried: watch::Receiver<CarriedNetworks>,
     /// A random number, another one at each start of the agent.
     pub instance: u64,
     /// Underlay address of this host.
@@ -70,7 +70,7 @@ pub struct LinkInputs {
 }
 
 /// Networks as control last said.
-pub type Carried = BTreeMap<NetworkName, Arc<NetworkSnapshot>>;
+pub type CarriedNetworks = BTreeMap<NetworkName, Arc<NetworkSnapshot>>;
 
 /// A workload that control did not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]

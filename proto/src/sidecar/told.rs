@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{ChannelError, NetworkChange};
-use crate::resource::NetworkSnapshot;
+use super::ChannelError;
+use crate::resource::{NetworkChange, NetworkSnapshot};
 use crate::wire::{WireError, v1};
 
 /// A network, or a change of one, that many sidecars are told: copies share it and its wire form, which the first one that
@@ -85,7 +85,7 @@ impl<T: Eq> Eq for Told<T> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Network;
+    use crate::resource::{Network, NetworkContent};
     use crate::types::{Generation, Vni};
 
     fn told() -> Told {
@@ -101,13 +101,15 @@ mod tests {
         };
         let snapshot = NetworkSnapshot {
             generation: Generation { epoch: 1, revision: 1 },
-            network,
-            nodes: vec![],
-            blocks: vec![],
-            services: vec![],
-            workloads: vec![],
-            revoked: vec![],
-            drained: vec![],
+            content: NetworkContent {
+                network,
+                nodes: vec![],
+                blocks: vec![],
+                services: vec![],
+                workloads: vec![],
+                revoked: vec![],
+                drained: vec![],
+            },
         };
         snapshot.into()
     }

@@ -33,7 +33,9 @@ pub(in crate::dns) fn shop() -> NetworkSnapshot {
 }
 
 pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>) -> NetworkSnapshot {
-    NetworkSnapshot { services, workloads, ..testing::snapshot() }
+    let mut snapshot = testing::snapshot();
+    (snapshot.services, snapshot.workloads) = (services, workloads);
+    snapshot
 }
 
 pub(in crate::dns) fn service(name: &str, last: u8, port: &str) -> Service {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_proto::client::TlsIdentity;
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{ExternalAddr, NodeName, TrustDomain};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_server::Read;
@@ -133,7 +133,7 @@ impl Read for ReadApi {
         let outside = self.views.outside.borrow().clone();
         let whole: Vec<_> =
             networks.iter().map(|host_network| whole(&host_network.snapshot, &outside)).collect();
-        let documents = whole.iter().flat_map(NetworkSnapshot::documents);
+        let documents = whole.iter().flat_map(|snapshot| snapshot.documents());
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 
@@ -312,8 +312,9 @@ fn with_all(mut view: v1::ServiceView, outside: &[OutsideCheck]) -> v1::ServiceV
 /// The network with all its instances outside every network.
 fn whole(snapshot: &NetworkSnapshot, outside: &[OutsideCheck]) -> NetworkSnapshot {
     let mut snapshot = snapshot.clone();
-    for service in snapshot.services.iter_mut().filter(|service| service.declared) {
-        let (network, name) = (snapshot.network.name.as_str(), service.name.as_str());
+    let NetworkContent { network, services, .. } = &mut snapshot.content;
+    for service in services.iter_mut().filter(|service| service.declared) {
+        let (network, name) = (network.name.as_str(), service.name.as_str());
         service.external.instances = instances(outside, network, name).collect();
     }
     snapshot

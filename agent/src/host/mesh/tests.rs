@@ -4,16 +4,15 @@ use crate::testing;
 
 fn snapshot(revision: u64) -> NetworkSnapshot {
     let remote = Workload { node: "host-2".parse().unwrap(), ..testing::workload("web", "10.42.1.2") };
-    NetworkSnapshot {
-        generation: Generation { epoch: 1, revision },
-        blocks: vec![
-            testing::block(Some("host-1"), "10.42.0.0/24"),
-            testing::block(Some("host-2"), "10.42.1.0/24"),
-            testing::block(None, "10.42.255.0/24"),
-        ],
-        workloads: vec![remote],
-        ..testing::snapshot()
-    }
+    let mut snapshot = testing::snapshot();
+    snapshot.generation.revision = revision;
+    snapshot.blocks = vec![
+        testing::block(Some("host-1"), "10.42.0.0/24"),
+        testing::block(Some("host-2"), "10.42.1.0/24"),
+        testing::block(None, "10.42.255.0/24"),
+    ];
+    snapshot.workloads = vec![remote];
+    snapshot
 }
 
 fn mesh() -> Mesh {

@@ -21,12 +21,12 @@ pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> Ne
             ..testing::workload(name.trim_end_matches('-'), address)
         }
     };
-    NetworkSnapshot {
-        blocks: vec![testing::block(None, "10.42.255.0/24"), testing::block(Some("host-1"), "10.42.0.0/24")],
-        services: services.iter().map(service).collect(),
-        workloads: workloads.iter().map(workload).collect(),
-        ..testing::snapshot()
-    }
+    let mut snapshot = testing::snapshot();
+    snapshot.blocks =
+        vec![testing::block(None, "10.42.255.0/24"), testing::block(Some("host-1"), "10.42.0.0/24")];
+    snapshot.services = services.iter().map(service).collect();
+    snapshot.workloads = workloads.iter().map(workload).collect();
+    snapshot
 }
 
 pub(in crate::services) fn table(services: &[&str], workloads: &[&str], sidecar: bool) -> ServiceTable {

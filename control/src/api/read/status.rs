@@ -10,9 +10,9 @@ use sealane_proto::wire::v1;
 
 use super::{ReadApi, count};
 use crate::VERSION;
+use crate::address_rest;
 use crate::core::{NodeRecord, Span, Timestamp};
 use crate::registry::{Directory, Registry, Seen, Takeover};
-use crate::rests;
 
 pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let directory = api.registry.directory();
@@ -127,7 +127,7 @@ fn late(registry: &Registry) -> Vec<String> {
         format!(
             "node {name} is connected, but has not come closer to the newest state of {networks} for {} or more: nobody \
              waits for it any longer; see its log",
-            Span(rests::PATIENCE)
+            Span(address_rest::PATIENCE)
         )
     });
     behind.chain(given_up).collect()

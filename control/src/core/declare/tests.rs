@@ -50,9 +50,9 @@ fn report(state: &mut State, instances: &[(&str, &str)]) -> Vec<String> {
     let node: NodeName = "host-1".parse().unwrap();
     if !state.nodes.contains_key(&node) {
         let record = Node { name: node.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
-        state.apply(&Change::PutNode(NodeRecord::new(record, [1; 32], NOW)));
+        state.apply(&Change::put(NodeRecord::new(record, [1; 32], NOW)));
         let block = Block { node: Some(node.clone()), range: "10.42.0.0/24".parse().unwrap() };
-        state.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
+        state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
     }
     let workloads = instances.iter().enumerate().map(|(at, (name, port))| instance(&node, at, name, port));
     let decision = Report { node: node.clone(), workloads: workloads.collect() }.decide(state, NOW).unwrap();
@@ -196,7 +196,7 @@ fn a_new_network_is_strict_and_one_that_is_there_keeps_its_mode_until_a_document
     let mut old = state.clone();
     let mut before = old.networks[&"shop".parse().unwrap()].network.clone();
     before.mtls = None;
-    old.apply(&Change::PutNetwork { network: before, changed: 0 });
+    old.apply(&Change::put(NetworkRecord { network: before, changed: 0 }));
     assert_eq!(apply(&mut old, &shop("")), ["unchanged"]);
     assert_eq!(apply(&mut old, &shop(r#","mtls":"permissive""#)), ["configured"], "now somebody has chosen");
 }

@@ -38,7 +38,7 @@ fn state() -> State {
         if last == 2 {
             record.networks.insert("office".parse().unwrap());
         }
-        state.apply(&Change::PutNode(record));
+        state.apply(&Change::put(record));
     }
     let documents = vec![network("shop", "10.42.0.0/16", "allow"), network("closed", "10.43.0.0/16", "deny")];
     said(run(&mut state, Apply { documents, dry_run: false }), &["created", "created"]);

@@ -94,7 +94,7 @@ impl Command for Readmit {
         if let Some(&Removal { at }) = recovery.removed.get(&node.name) {
             // Now its key is known, and with it what its certificates are told by.
             let removed = RemovedNode { name: node.name, key, removed: at };
-            return Ok(Decision { changes: vec![Change::PutRemoved(removed)], outcome: Readmitted::Revoked });
+            return Ok(Decision { changes: vec![Change::put(removed)], outcome: Readmitted::Revoked });
         }
         if recovery.readmitted.contains(&node.name) {
             return Err(ReadmitRefusal::Unknown(node.name));
@@ -121,7 +121,7 @@ impl Command for Readmit {
         let (token, networks) =
             known.map_or_else(Default::default, |known| (known.token.clone(), known.networks.clone()));
         let record = NodeRecord { node, key, joined, drained, token, networks, displaced: None };
-        changes.extend([Change::PutNode(record), Change::PutRecovery(recovery)]);
+        changes.extend([Change::put(record), Change::put(recovery)]);
         Ok(Decision { changes, outcome: Readmitted::TakenIn { displaced } })
     }
 }
@@ -157,7 +157,7 @@ mod tests {
         let decided = readmit.clone().decide(&state, Timestamp::from_unix(5_060)).unwrap();
         let name = "host-9".parse().unwrap();
         let revoked = RemovedNode { name, key: [9; 32], removed: at };
-        let expected = Decision { changes: vec![Change::PutRemoved(revoked)], outcome: Readmitted::Revoked };
+        let expected = Decision { changes: vec![Change::put(revoked)], outcome: Readmitted::Revoked };
         assert_eq!(decided, expected);
         decided.changes.iter().for_each(|change| state.apply(change));
         assert!(readmit.decide(&state, Timestamp::from_unix(5_061)).is_err());
@@ -178,7 +178,7 @@ mod tests {
         let taken = |state: &mut State| {
             let node =
                 Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
-            state.apply(&Change::PutNode(NodeRecord::new(node, [1; 32], Timestamp::default())));
+            state.apply(&Change::put(NodeRecord::new(node, [1; 32], Timestamp::default())));
         };
         assert!(
             check(2_000, 5_001, taken)
@@ -196,7 +196,7 @@ mod tests {
                 let (name, underlay) = (name.parse().unwrap(), "192.0.2.9".parse().unwrap());
                 Node { name, underlay, mtu: None }
             };
-            state.apply(&Change::PutNode(NodeRecord::new(node("host-1"), key, Timestamp::default())));
+            state.apply(&Change::put(NodeRecord::new(node("host-1"), key, Timestamp::default())));
             let (issued, gone) = (Timestamp::from_unix(2_000), Some("host-1".parse().unwrap()));
             let readmit = Readmit { node: node("host-9"), key: [9; 32], issued, gone };
             readmit.decide(&state, Timestamp::from_unix(5_001)).unwrap().outcome

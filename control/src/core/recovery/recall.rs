@@ -8,7 +8,8 @@ use sealane_proto::types::{NetworkName, NodeName, Vni};
 use super::Recovery;
 use crate::core::network::check_new;
 use crate::core::{
-    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, hosts, ipam, report, underlay,
+    Change, Command, Decision, Edit, NetworkRecord, NetworkState, NodeRecord, State, Timestamp, hosts, ipam,
+    report, underlay,
 };
 
 /// Number of networks that hosts may bring back in all.
@@ -71,7 +72,7 @@ impl Command for Recall {
         if future.changes.is_empty() {
             return Ok(nothing);
         }
-        future.changes.push(Change::PutRecovery(recovery));
+        future.changes.push(Change::put(recovery));
         Ok(Decision { changes: future.changes, outcome: future.taken })
     }
 }
@@ -113,7 +114,7 @@ impl Future {
             || check_new(&self.state, &network.name, (network.subnet, network.subnet6), network.mtu).is_err();
         if !misfit {
             let what = format!("network with subnet {} and VNI {}", network.subnet, network.vni);
-            let change = Change::PutNetwork { network: network.clone(), changed: 0 };
+            let change = Change::put(NetworkRecord { network: network.clone(), changed: 0 });
             self.put(&network.name, what, change);
         }
         !misfit
@@ -146,7 +147,7 @@ impl Future {
         if !misfit {
             let record = NodeRecord::new(node.clone(), NodeRecord::HEARSAY, self.now);
             let what = format!("node {} at {}, until it comes itself", node.name, node.underlay);
-            self.put(&told.network.name, what, Change::PutNode(record));
+            self.put(&told.network.name, what, Change::put(record));
         }
     }
 
@@ -172,7 +173,7 @@ impl Future {
         let fits = range.prefix_len() == ipam::block_prefix(subnet)
             && range == range.trunc()
             && subnet.to_net().contains(&range);
-        let mut inside = network.addresses.range(ipam::addresses(range));
+        let mut inside = network.workloads.index().addresses.range(ipam::addresses(range));
         let foreign = inside.any(|(_, name)| {
             network.workloads.get(name).map(|workload| &workload.node) != block.node.as_ref()
         });
@@ -189,7 +190,7 @@ impl Future {
         if fits && wanted && room && !foreign && !network.blocks.contains_key(&range) {
             let holder = block.node.as_ref().map_or("services".to_owned(), |node| format!("node {node}"));
             let name = told.network.name.clone();
-            let change = Change::PutBlock { network: name.clone(), block: block.clone() };
+            let change = Change::put_in(&name, block.clone());
             self.put(&name, format!("block {range} of {holder}"), change);
         }
     }
@@ -199,12 +200,15 @@ impl Future {
         let subnet = told.network.subnet;
         let own = subnet.contains(service.vip)
             && ipam::is_assignable(subnet, service.vip)
-            && network.blocks.get(&ipam::block_of(subnet, service.vip)) == Some(&None);
+            && network
+                .blocks
+                .get(&ipam::block_of(subnet, service.vip))
+                .is_some_and(|block| block.node.is_none());
         let taken = network.services.values().any(|other| other.vip == service.vip);
         if own && !taken && !network.services.contains_key(&service.name) {
             let name = told.network.name.clone();
             let what = format!("service {} at {}", service.name, service.vip);
-            self.put(&name, what, Change::PutService { network: name.clone(), service: service.clone() });
+            self.put(&name, what, Change::put_in(&name, service.clone()));
         }
     }
 
@@ -238,30 +242,16 @@ impl Future {
 
 /// Describes a change of a report.
 fn said(change: &Change) -> String {
-    match change {
-        Change::PutWorkload(workload) => {
-            format!("workload {} of node {} at {}", workload.name, workload.node, workload.address)
-        }
-        Change::RemoveWorkload { name, .. } => format!("the end of workload {name}"),
-        Change::PutService { service, .. } => format!("service {} at {}", service.name, service.vip),
-        Change::PutBlock { block, .. } => format!("block {} of services", block.range),
-        // A report makes none of these.
-        Change::PutNetwork { .. }
-        | Change::RemoveNetwork(_)
-        | Change::PutNode(_)
-        | Change::RemoveNode(_)
-        | Change::RemoveBlock { .. }
-        | Change::RemoveService { .. }
-        | Change::PutToken(_)
-        | Change::RemoveToken(_)
-        | Change::PutRecovery(_)
-        | Change::RemoveRecovery
-        | Change::PutRemoved(_)
-        | Change::ForgetRemoved(_)
-        | Change::PutIdle { .. }
-        | Change::RemoveIdle { .. }
-        | Change::PutRest { .. }
-        | Change::RemoveRest { .. } => format!("{change:?}"),
+    if let Change::Workload(Edit::Put(_, workload)) = change {
+        format!("workload {} of node {} at {}", workload.name, workload.node, workload.address)
+    } else if let Change::Workload(Edit::Remove(_, name)) = change {
+        format!("the end of workload {name}")
+    } else if let Change::Service(Edit::Put(_, service)) = change {
+        format!("service {} at {}", service.name, service.vip)
+    } else if let Change::Block(Edit::Put(_, block)) = change {
+        format!("block {} of services", block.range)
+    } else {
+        format!("{change:?}")
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::core::{
-    CarryNetwork, CreateNetwork, CreateToken, JoinNode, RemoveNetwork, RemoveService, Touched, model,
+    Affected, CarryNetwork, CreateNetwork, CreateToken, JoinNode, RemoveNetwork, RemoveService, model,
 };
 
 const NOW: Timestamp = Timestamp::from_unix(1_000);
@@ -55,7 +55,7 @@ fn state() -> State {
         let underlay = format!("192.0.2.{last}").parse().unwrap();
         let node = Node { name: node.parse().unwrap(), underlay, mtu: None };
         let name = node.name.clone();
-        state.apply(&Change::PutNode(NodeRecord::new(node, [last; 32], NOW)));
+        state.apply(&Change::put(NodeRecord::new(node, [last; 32], NOW)));
         apply(&mut state, CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 })
             .unwrap();
     }
@@ -101,11 +101,11 @@ fn a_removed_host_is_revoked_in_every_network_those_made_again_under_an_old_name
     }
     apply(&mut state, RemoveNetwork(shop.clone())).unwrap();
     create(&mut state, &shop);
-    let mut touched = Touched::default();
+    let mut affected = Affected::default();
     let decision = remove(false, false).decide(&state, NOW).unwrap();
-    decision.changes.iter().for_each(|change| state.touch(change, &mut touched));
+    decision.changes.iter().for_each(|change| state.affects(change, &mut affected));
     decision.changes.iter().for_each(|change| state.apply(change));
-    assert!(touched.networks.contains(&shop), "its hosts hear of it");
+    assert!(affected.networks.contains(&shop), "its hosts hear of it");
     create(&mut state, &pay);
     for network in [shop, pay] {
         assert_eq!(state.snapshot(&network, 1).unwrap().revoked, [SerialPrefix::of_key(&[2; 32])]);

@@ -106,21 +106,14 @@ impl<'a> Draft<'a> {
         let network = &self.network.network.name;
         let gone = self.network.workloads_of(self.node);
         let gone = gone.filter(|workload| !self.accepted.contains_key(&workload.name));
-        let mut changes: Vec<Change> = gone
-            .map(|workload| Change::RemoveWorkload { network: network.clone(), name: workload.name.clone() })
-            .collect();
+        let mut changes: Vec<Change> =
+            gone.map(|workload| Change::remove_in::<Workload>(network, workload.name.clone())).collect();
         let leased = self.blocks.iter();
-        changes.extend(
-            leased.map(|&range| Change::PutBlock {
-                network: network.clone(),
-                block: Block { node: None, range },
-            }),
-        );
-        changes
-            .extend(self.services().map(|service| Change::PutService { network: network.clone(), service }));
+        changes.extend(leased.map(|&range| Change::put_in(network, Block { node: None, range })));
+        changes.extend(self.services().map(|service| Change::put_in(network, service)));
         let known = |workload: &Workload| self.network.workloads.get(&workload.name) == Some(workload);
         let new = self.accepted.values().filter(|workload| !known(workload));
-        changes.extend(new.cloned().map(Change::PutWorkload));
+        changes.extend(new.map(|workload| Change::put_in(network, workload.clone())));
         changes.extend(self.idle(now));
         changes
     }
@@ -128,17 +121,16 @@ impl<'a> Draft<'a> {
     /// Notes which services have lost their last instance, and which have one again.
     fn idle(&self, now: Timestamp) -> Vec<Change> {
         let network = self.network;
-        let name = || network.network.name.clone();
+        let name = &network.network.name;
         let again = self.instances.keys().filter(|service| network.idle.contains_key(*service));
-        let again = again.map(|service| Change::RemoveIdle { network: name(), name: service.clone() });
+        let again = again.map(|service| Change::remove_in::<Idle>(name, service.clone()));
         let before = network.workloads_of(self.node).filter_map(|workload| workload.service.as_ref());
         let left: BTreeSet<&ServiceName> =
             before.filter(|service| !self.instances.contains_key(*service)).collect();
         let left = left.into_iter().filter(|service| network.is_idle(service, Some(self.node)));
-        let left = left.map(|service| Change::PutIdle {
-            network: name(),
-            name: service.clone(),
-            idle: Idle { since: now, by: Some(self.node.clone()) },
+        let left = left.map(|service| {
+            let by = Some(self.node.clone());
+            Change::put_in(name, Idle { service: service.clone(), since: now, by })
         });
         again.chain(left).collect()
     }
@@ -181,7 +173,7 @@ impl<'a> Draft<'a> {
             return Err(AddressRefusal::Reserved { address, subnet });
         }
         let block = ipam::block_of(subnet, address);
-        match self.network.blocks.get(&block) {
+        match self.network.blocks.get(&block).map(|block| &block.node) {
             Some(Some(node)) if node != self.node => {
                 return Err(AddressRefusal::OtherBlock { address, block, node: node.clone() });
             }
@@ -210,7 +202,8 @@ impl<'a> Draft<'a> {
 
     fn check_mac(&self, workload: &Workload) -> Result<(), WorkloadRefusal> {
         let (mac, network) = (workload.mac, &self.network.network);
-        let stored = self.network.macs.get(&mac).and_then(|name| self.network.workloads.get(name));
+        let stored =
+            self.network.workloads.index().macs.get(&mac).and_then(|name| self.network.workloads.get(name));
         let foreign = stored.filter(|workload| workload.node != *self.node);
         if let Some(holder) = self.macs.get(&mac).or(foreign.map(|workload| &workload.name)) {
             let network = network.name.clone();
@@ -322,12 +315,12 @@ impl<'a> Draft<'a> {
         let subnet = self.network.network.subnet;
         let stored = self.network.services.values().map(|service| service.vip);
         let taken: BTreeSet<OverlayIp> = stored.chain(self.vips.values().copied()).collect();
-        let own = self.network.blocks.iter().filter(|(_, holder)| holder.is_none()).map(|(&range, _)| range);
+        let own = self.network.blocks.index().own();
         let held = own.rev().chain(self.blocks.iter().copied());
         let unusable = |address| taken.contains(&address) || self.network.resting_at(address).is_some();
         let (vip, block) = vip::free(subnet, held, unusable, |block| self.is_taken(block))?;
         // The first one is everybody's; further ones are not taken from hosts that have none.
-        let has_one = self.network.blocks.values().any(Option::is_none) || !self.blocks.is_empty();
+        let has_one = self.network.blocks.index().own().next().is_some() || !self.blocks.is_empty();
         if block.is_some() && has_one {
             let own = self.room.iter().chain(&self.blocks).copied();
             let free = room::free(self.network, self.node, own);
@@ -340,7 +333,8 @@ impl<'a> Draft<'a> {
     }
 
     fn is_taken(&self, block: Ipv4Net) -> bool {
-        let stored = self.network.addresses.range(ipam::addresses(block)).map(|(_, name)| name);
+        let stored =
+            self.network.workloads.index().addresses.range(ipam::addresses(block)).map(|(_, name)| name);
         let mut stored = stored.filter_map(|name| self.network.workloads.get(name));
         self.network.blocks.contains_key(&block)
             || self.network.rests_in(block)

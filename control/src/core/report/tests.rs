@@ -28,7 +28,7 @@ fn state() -> State {
             underlay: format!("192.0.2.{last}").parse().unwrap(),
             mtu: None,
         };
-        state.apply(&Change::PutNode(NodeRecord::new(node.clone(), [last; 32], NOW)));
+        state.apply(&Change::put(NodeRecord::new(node.clone(), [last; 32], NOW)));
         run(&mut state, CarryNetwork { node: node.name, network: name.clone(), blocks_held: 0 });
     }
     state
@@ -182,7 +182,7 @@ fn a_static_address_outside_all_blocks_keeps_its_block_from_other_hosts() {
 fn a_host_that_carries_nothing_has_no_workloads() {
     let mut state = state();
     let node = Node { name: "host-3".parse().unwrap(), underlay: "192.0.2.3".parse().unwrap(), mtu: None };
-    state.apply(&Change::PutNode(NodeRecord::new(node, [3; 32], NOW)));
+    state.apply(&Change::put(NodeRecord::new(node, [3; 32], NOW)));
     let refused = report(&mut state, "host-3", &["a 10.42.9.2"]);
     assert!(refused[0].contains("node host-3 holds no block of network shop"), "{refused:?}");
 }
@@ -204,7 +204,7 @@ fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
         },
     );
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
-    state.apply(&Change::PutNode(NodeRecord::new(node.clone(), [1; 32], NOW)));
+    state.apply(&Change::put(NodeRecord::new(node.clone(), [1; 32], NOW)));
     for blocks_held in 0..3 {
         run(&mut state, CarryNetwork { node: node.name.clone(), network: name.clone(), blocks_held });
     }

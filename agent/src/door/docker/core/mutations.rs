@@ -35,7 +35,7 @@ fn calls() -> Vec<(&'static str, Value)> {
 
 /// Everything that is made of a call without a look at the world.
 fn decide(path: &str, body: &[u8], book: &Book) -> Result<(), RequestFailure> {
-    let shop = testing::snapshot().network;
+    let shop = testing::snapshot().content.network;
     match Call::parse(path, body)? {
         Call::GatewayCheck(request) => named(&request).map(drop),
         Call::CreateNetwork(request) => network(&request, book)?.check(&shop).map(drop),

@@ -3,7 +3,7 @@ use super::*;
 use crate::testing;
 
 fn shop() -> Network {
-    testing::snapshot().network
+    testing::snapshot().content.network
 }
 
 fn create(options: Value, pool: &str, gateway: &str) -> CreateNetwork {

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use sealane_proto::resource::Network;
+use sealane_proto::resource::{Network, NetworkContent};
 use sealane_proto::types::{Generation, MacAddr};
 
 use super::*;
@@ -20,7 +20,7 @@ fn join(state: &mut State, number: u8) {
         underlay: format!("192.0.2.{number}").parse().unwrap(),
         mtu: None,
     };
-    state.apply(&Change::PutNode(NodeRecord::new(node, [number; 32], NOW)));
+    state.apply(&Change::put(NodeRecord::new(node, [number; 32], NOW)));
 }
 
 fn create(state: &mut State, name: &str, subnet: &str) {
@@ -124,7 +124,7 @@ fn one_host_tells_all_that_happened_in_its_networks_since_the_backup() {
     assert_eq!(recall(&mut state, "host-1", &told), ["new", "shop"]);
     for network in ["shop", "new"] {
         let (has, had) = (seen(&state, network, 1), seen(&lost, network, 1));
-        assert!(has.same_content(&had), "{has:#?}\n{had:#?}");
+        assert_eq!(has.content, had.content);
     }
     let third = &state.nodes[&"host-3".parse().unwrap()];
     assert!(!third.is_admitted() && state.nodes[&"host-1".parse().unwrap()].is_admitted());
@@ -178,13 +178,11 @@ fn what_contradicts_the_store_is_left_out() {
     let mut state = restored(&backup);
     // Since the restoration somebody else has the subnet, and the block.
     create(&mut state, "other", "10.43.0.0/16");
-    state.apply(&Change::PutBlock {
-        network: "shop".parse().unwrap(),
-        block: Block { node: Some("host-1".parse().unwrap()), range: "10.42.1.0/24".parse().unwrap() },
-    });
+    let block = Block { node: Some("host-1".parse().unwrap()), range: "10.42.1.0/24".parse().unwrap() };
+    state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
     let before = state.networks.clone();
-    let wrong = Network { subnet: "10.99.0.0/16".parse().unwrap(), ..seen(&lost, "shop", 20).network };
-    let wrong = NetworkSnapshot { network: wrong, ..seen(&lost, "shop", 20) };
+    let mut wrong = seen(&lost, "shop", 20);
+    wrong.network.subnet = "10.99.0.0/16".parse().unwrap();
     assert!(recall(&mut state, "host-2", &[seen(&lost, "new", 20), wrong]).is_empty());
     assert!(recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]).is_empty());
     assert_eq!(state.networks, before);
@@ -232,12 +230,13 @@ fn nobody_shuts_out_what_others_have_to_tell() {
     carry(&mut lost, "host-2", "shop");
     report(&mut lost, 1, "shop", &["api-1 10.42.0.2 api", "v-1 10.42.0.3 v"]);
     let mut state = restored(&backup);
-    let empty = NetworkSnapshot {
+    let mut empty = seen(&lost, "shop", 1 << 62);
+    empty.content = NetworkContent {
         nodes: vec![],
         blocks: vec![],
         services: vec![],
         workloads: vec![],
-        ..seen(&lost, "shop", 1 << 62)
+        ..empty.content
     };
     assert_eq!(recall(&mut state, "host-2", &[empty]), [""; 0]);
     let shop = |state: &State| state.networks[&"shop".parse().unwrap()].clone();
@@ -256,9 +255,9 @@ fn what_could_not_be_created_is_not_brought_back() {
     carry(&mut lost, "host-1", "new");
     let told = seen(&lost, "new", 20);
     let network = |change: fn(&mut Network)| {
-        let mut network = told.network.clone();
-        change(&mut network);
-        NetworkSnapshot { network, ..told.clone() }
+        let mut told = told.clone();
+        change(&mut told.network);
+        told
     };
     let cases = [
         network(|network| network.name = "localhost".parse().unwrap()),
@@ -284,7 +283,7 @@ fn nobody_tells_all_addresses_away_nor_hosts_into_networks() {
     for third in 0..=255_u8 {
         let range = format!("10.42.{third}.0/24").parse().unwrap();
         let block = Block { node: Some("host-2".parse().unwrap()), range };
-        lost.apply(&Change::PutBlock { network: "shop".parse().unwrap(), block });
+        lost.apply(&Change::put_in(&"shop".parse().unwrap(), block));
     }
     let mut told = seen(&lost, "shop", 20);
     told.nodes.push(Node {

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use crate::resource::{NetworkSnapshot, Service, Workload};
+use super::{NetworkContent, Service, Workload};
 use crate::types::{ServiceName, WorkloadName};
+use crate::wire::{Fields, WireError, all, each, texts, v1};
 
 /// A change of services and workloads in a network of which all else is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,13 +24,12 @@ impl NetworkChange {
     /// Finds the change that leads from one state to another; `None` when more than services and workloads has changed, or
     /// while an address is that of two workloads, as it may be for a moment: whoever follows tells them apart by it.
     #[must_use]
-    pub fn between(before: &NetworkSnapshot, after: &NetworkSnapshot) -> Option<Self> {
-        let same = before.network == after.network
-            && before.nodes == after.nodes
-            && before.blocks == after.blocks
-            && before.revoked == after.revoked
-            && before.drained == after.drained;
-        let is_clear = |state: &NetworkSnapshot| {
+    pub fn between(before: &NetworkContent, after: &NetworkContent) -> Option<Self> {
+        // A field that neither is compared nor has its place in the change does not compile.
+        let NetworkContent { network, nodes, blocks, services: _, workloads: _, revoked, drained } = before;
+        let same = (network, nodes, blocks) == (&after.network, &after.nodes, &after.blocks)
+            && (revoked, drained) == (&after.revoked, &after.drained);
+        let is_clear = |state: &NetworkContent| {
             let addresses: HashSet<_> = state.workloads.iter().map(|workload| workload.address).collect();
             addresses.len() == state.workloads.len()
         };
@@ -57,6 +57,30 @@ impl NetworkChange {
             || self.workloads_gone.contains(&workload.name)
             || self.services.iter().any(|service| of_service(&service.name))
             || self.services_gone.iter().any(of_service)
+    }
+}
+
+impl TryFrom<v1::NetworkChange> for NetworkChange {
+    type Error = WireError;
+    fn try_from(message: v1::NetworkChange) -> Result<Self, WireError> {
+        let at = Fields("NetworkChange");
+        Ok(Self {
+            services: all(message.services)?,
+            services_gone: at.names("services_gone", &message.services_gone)?,
+            workloads: all(message.workloads)?,
+            workloads_gone: at.names("workloads_gone", &message.workloads_gone)?,
+        })
+    }
+}
+
+impl From<&NetworkChange> for v1::NetworkChange {
+    fn from(change: &NetworkChange) -> Self {
+        Self {
+            services: each(&change.services),
+            services_gone: texts(&change.services_gone),
+            workloads: each(&change.workloads),
+            workloads_gone: texts(&change.workloads_gone),
+        }
     }
 }
 

@@ -7,13 +7,13 @@ use super::{Change, Decision, State};
 
 /// The mesh as it will be if everything that has been taken so far takes effect. The state is copied with the first change.
 #[derive(Debug)]
-pub(super) struct Draft<'a, T, E> {
+pub(super) struct Batch<'a, T, E> {
     state: Cow<'a, State>,
     changes: Vec<Change>,
     outcomes: BTreeMap<usize, Result<T, E>>,
 }
 
-impl<'a, T, E> Draft<'a, T, E> {
+impl<'a, T, E> Batch<'a, T, E> {
     pub(super) fn of(state: &'a State) -> Self {
         Self { state: Cow::Borrowed(state), changes: vec![], outcomes: BTreeMap::new() }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
-use super::{Kind, NetworkDocument, ServiceDocument};
+use super::Kind;
 use crate::types::{Mtls, Mtu, Protocol};
 
 /// The schema of the documents of a kind, or of any kind.
@@ -16,8 +16,7 @@ pub fn schema(kind: Option<Kind>) -> Schema {
     match kind {
         Some(kind) => of(kind, &mut generator),
         None => {
-            let kinds: Vec<Schema> =
-                Kind::ALL.into_iter().map(|kind| kind_schema(kind, &mut generator)).collect();
+            let kinds: Vec<Schema> = Kind::ALL.into_iter().map(|kind| kind.schema(&mut generator)).collect();
             json_schema!({
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 "title": "Document",
@@ -29,22 +28,15 @@ pub fn schema(kind: Option<Kind>) -> Schema {
 }
 
 fn of(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = kind_schema(kind, generator);
+    let mut schema = kind.schema(generator);
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     schema
-}
-
-fn kind_schema(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
-    match kind {
-        Kind::Network => NetworkDocument::json_schema(generator),
-        Kind::Service => ServiceDocument::json_schema(generator),
-    }
 }
 
 macro_rules! stands_for {
     ($(#[$doc:meta])* $name:ident, $schema:tt) => {
         $(#[$doc])*
-        pub(super) struct $name;
+        pub(in crate::resource) struct $name;
 
         impl JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::nearest;
+use super::{Kind, nearest};
 
 /// The version that all of Sealane's own kinds have.
 pub const API_VERSION: &str = "sealane.dev/v1";
@@ -19,15 +19,6 @@ pub enum ApiVersion {
     #[default]
     #[serde(rename = "sealane.dev/v1")]
     V1,
-}
-
-/// A kind of documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Overlay networks.
-    Network,
-    /// Services of a network.
-    Service,
 }
 
 /// Reasons for which a document's kind is not known.
@@ -82,18 +73,6 @@ fn meant(nearest: Option<&str>, known: &str) -> String {
 }
 
 impl Kind {
-    /// All of them, in the order in which they are applied.
-    pub const ALL: [Self; 2] = [Self::Network, Self::Service];
-
-    /// As documents have it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Network => "Network",
-            Self::Service => "Service",
-        }
-    }
-
     /// Finds the kind of a document by its version and kind.
     ///
     /// # Errors
@@ -133,11 +112,9 @@ impl FromStr for Kind {
 
     /// As people type it: any case, one or many, `net` and `svc`.
     fn from_str(text: &str) -> Result<Self, KindError> {
-        match text.to_ascii_lowercase().as_str() {
-            "network" | "networks" | "net" => Ok(Self::Network),
-            "service" | "services" | "svc" => Ok(Self::Service),
-            _ => Err(Self::unknown(text)),
-        }
+        let typed = text.to_ascii_lowercase();
+        let found = Self::ALL.into_iter().find(|kind| kind.words().contains(&typed.as_str()));
+        found.ok_or_else(|| Self::unknown(text))
     }
 }
 

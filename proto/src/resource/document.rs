@@ -6,44 +6,55 @@
 //! the wire a document is its JSON.
 
 mod kind;
+mod kinds;
 mod nearest;
-mod network;
-mod schema;
-mod service;
+pub(super) mod schema;
 
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize};
+use tonic::Status;
 
-use crate::resource::{Network, NetworkSnapshot};
-use crate::types::NetworkName;
-pub use kind::{API_VERSION, ApiVersion, Kind, KindError};
-pub use nearest::nearest;
-pub use network::{
+pub use super::network::document::{
     EgressSpec, Encryption, NetworkDocument, NetworkKind, NetworkMetadata, NetworkSpec, Subnets, SubnetsError,
 };
-pub use schema::schema;
-pub use service::{
+pub use super::service::document::{
     CheckSpec, EXTERNAL, PORTS, PortSpec, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec,
 };
+use super::{Network, NetworkContent};
+use crate::types::{NameError, NetworkName, ServiceName};
+use crate::wire::v1;
+pub use kind::{API_VERSION, ApiVersion, KindError};
+use kinds::kinds;
+pub use nearest::nearest;
+pub use schema::schema;
 
-/// One document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Document {
-    /// An overlay network.
-    Network(NetworkDocument),
-    /// A service of a network.
-    Service(ServiceDocument),
+kinds! {
+    mesh {
+        /// An overlay network.
+        Network(NetworkDocument, NetworkName),
+    }
+    network {
+        /// A service of a network.
+        Service(ServiceDocument, ServiceName),
+    }
 }
 
-/// Subject of a document: no two documents of one `apply` may have the same.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DocumentId {
-    /// The network of this name.
-    Network(NetworkName),
-    /// The service of this name in a network.
-    Service(NetworkName, crate::types::ServiceName),
+/// What people write of one kind of object.
+pub trait DocumentKind: Sized {
+    /// The kind, as documents have it.
+    const KIND: &'static str;
+    /// The kind as people type it, in lower case: one, many, in short.
+    const WORDS: [&'static str; 3];
+
+    /// Checks that the fields go together.
+    ///
+    /// # Errors
+    /// Names the field that does not.
+    fn check(&self) -> Result<(), FieldError> {
+        Ok(())
+    }
 }
 
 /// Reasons for which a text is not a document.
@@ -71,17 +82,6 @@ pub struct FieldError {
 }
 
 impl Document {
-    /// Reads a document of a kind that is known already.
-    ///
-    /// # Errors
-    /// The deserializer's own.
-    pub fn read<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<Self, D::Error> {
-        match kind {
-            Kind::Network => NetworkDocument::deserialize(deserializer).map(Self::Network),
-            Kind::Service => ServiceDocument::deserialize(deserializer).map(Self::Service),
-        }
-    }
-
     /// Reads a document from its JSON and checks it.
     ///
     /// # Errors
@@ -102,26 +102,6 @@ impl Document {
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
-
-    /// Checks that the fields go together.
-    ///
-    /// # Errors
-    /// Names the field that does not.
-    pub fn check(&self) -> Result<(), FieldError> {
-        match self {
-            Self::Network(_) => Ok(()),
-            Self::Service(service) => service.check(),
-        }
-    }
-
-    /// Returns the object that the document describes.
-    #[must_use]
-    pub fn id(&self) -> DocumentId {
-        match self {
-            Self::Network(network) => DocumentId::Network(network.metadata.name.clone()),
-            Self::Service(service) => service.id(),
-        }
-    }
 }
 
 impl From<&Network> for Document {
@@ -130,7 +110,7 @@ impl From<&Network> for Document {
     }
 }
 
-impl NetworkSnapshot {
+impl NetworkContent {
     /// The documents of the network and of the services that are declared in it: applying them changes nothing.
     pub fn documents(&self) -> impl Iterator<Item = Document> + '_ {
         let name = &self.network.name;
@@ -140,40 +120,23 @@ impl NetworkSnapshot {
     }
 }
 
-impl DocumentId {
-    /// Returns the object's kind.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Network(_) => Kind::Network,
-            Self::Service(..) => Kind::Service,
-        }
-    }
-
-    /// The network that it is or belongs to.
-    #[must_use]
-    pub fn network(&self) -> &NetworkName {
-        match self {
-            Self::Network(network) | Self::Service(network, _) => network,
-        }
-    }
-
-    /// Returns the object's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Network(name) => name.as_str(),
-            Self::Service(_, name) => name.as_str(),
-        }
-    }
-}
-
-impl fmt::Display for DocumentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Network(name) => write!(f, "network {name}"),
-            Self::Service(network, name) => write!(f, "service {name} in network {network}"),
-        }
+impl v1::ListDocumentsResponse {
+    /// The answer to who asks for documents of a kind, or of all when it is empty.
+    ///
+    /// # Errors
+    /// When there is no such kind.
+    pub fn of(kind: &str, documents: impl Iterator<Item = Document>) -> Result<Self, Status> {
+        let wanted: Option<Kind> = match kind {
+            "" => None,
+            kind => {
+                Some(kind.parse().map_err(|error: KindError| Status::invalid_argument(error.to_string()))?)
+            }
+        };
+        let documents = documents.filter(|document| wanted.is_none_or(|kind| document.id().kind() == kind));
+        let texts = documents.map(|document| document.to_json());
+        let texts =
+            texts.collect::<Result<Vec<_>, _>>().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Self { documents: texts })
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiVersion, DocumentId, FieldError};
-use crate::resource::{External, Service};
+use super::{External, Service};
+use crate::resource::document::{ApiVersion, DocumentKind, FieldError};
 use crate::types::{
     Check, ExternalAddr, Hosts, HttpPath, Interval, Mtls, NetworkName, Port, PortName, Protocol, ServiceName,
     ServicePort, Transport,
@@ -45,10 +45,10 @@ pub enum ServiceKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceMetadata {
     /// Name, unique in the network, which is its DNS name.
-    #[schemars(with = "super::schema::Label")]
+    #[schemars(with = "crate::resource::document::schema::Label")]
     pub name: ServiceName,
     /// The network that it belongs to.
-    #[schemars(with = "super::schema::Label")]
+    #[schemars(with = "crate::resource::document::schema::Label")]
     pub network: NetworkName,
 }
 
@@ -61,17 +61,17 @@ pub struct ServiceSpec {
     pub ports: Vec<PortSpec>,
     /// The hosts that may run its instances, by name; all that may carry the network when none is named.
     #[serde(default, skip_serializing_if = "Hosts::are_all")]
-    #[schemars(with = "Vec<super::schema::Label>")]
+    #[schemars(with = "Vec<crate::resource::document::schema::Label>")]
     pub hosts: Hosts,
     /// Callers that its ports accept: those by mutual TLS alone and at offered ports alone (strict), or anybody of the
     /// network (permissive); as the network says when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<super::schema::MtlsMode>")]
+    #[schemars(with = "Option<crate::resource::document::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
     /// Instances outside every network, by IPv4 address, or by address and port for a service with one port; called in plain, by
     /// the ways out of the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<super::schema::ExternalPlace>", length(max = 64))]
+    #[schemars(with = "Vec<crate::resource::document::schema::ExternalPlace>", length(max = 64))]
     pub external: Vec<ExternalAddr>,
     /// The check by which every host finds out which of these work; all are taken to when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,11 +85,11 @@ pub struct ServiceSpec {
 pub struct CheckSpec {
     /// The path to ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<super::schema::PathText>")]
+    #[schemars(with = "Option<crate::resource::document::schema::PathText>")]
     pub http: Option<HttpPath>,
     /// The time from one check to the next, 100ms to 1h; 5s when not given.
     #[serde(default, skip_serializing_if = "is_usual")]
-    #[schemars(with = "super::schema::IntervalText")]
+    #[schemars(with = "crate::resource::document::schema::IntervalText")]
     pub interval: Interval,
 }
 
@@ -116,18 +116,18 @@ impl From<Check> for CheckSpec {
 pub struct PortSpec {
     /// Name, unique in the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<super::schema::PortLabel>")]
+    #[schemars(with = "Option<crate::resource::document::schema::PortLabel>")]
     pub name: Option<PortName>,
     /// Number from 1 to 65535, unique in the service over TCP and over UDP.
-    #[schemars(with = "super::schema::PortNumber")]
+    #[schemars(with = "crate::resource::document::schema::PortNumber")]
     pub port: Port,
     /// Protocol that is spoken there; found out per connection when not given.
     #[serde(default, skip_serializing_if = "is_auto")]
-    #[schemars(with = "super::schema::ProtocolName")]
+    #[schemars(with = "crate::resource::document::schema::ProtocolName")]
     pub protocol: Protocol,
     /// Callers that it accepts; as the service says when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<super::schema::MtlsMode>")]
+    #[schemars(with = "Option<crate::resource::document::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
 }
 
@@ -136,37 +136,12 @@ fn is_auto(protocol: &Protocol) -> bool {
     *protocol == Protocol::Auto
 }
 
-impl ServiceDocument {
-    /// Builds the document that declares a service as it is.
-    #[must_use]
-    pub fn of(network: &NetworkName, service: &Service) -> Self {
-        let metadata = ServiceMetadata { name: service.name.clone(), network: network.clone() };
-        let ports = service.ports.iter().cloned().map(Into::into).collect();
-        Self {
-            api_version: ApiVersion::V1,
-            kind: ServiceKind::Service,
-            metadata,
-            spec: ServiceSpec {
-                ports,
-                hosts: service.hosts.clone(),
-                mtls: service.mtls,
-                external: service.external.instances.clone(),
-                check: service.external.check.clone().map(Into::into),
-            },
-        }
-    }
-
-    /// The service that it is about.
-    #[must_use]
-    pub fn id(&self) -> DocumentId {
-        DocumentId::Service(self.metadata.network.clone(), self.metadata.name.clone())
-    }
+impl DocumentKind for ServiceDocument {
+    const KIND: &'static str = "Service";
+    const WORDS: [&'static str; 3] = ["service", "services", "svc"];
 
     /// Checks that the ports go together: some, not too many, none twice by number (over TCP, over UDP) or name.
-    ///
-    /// # Errors
-    /// Names the port that does not.
-    pub fn check(&self) -> Result<(), FieldError> {
+    fn check(&self) -> Result<(), FieldError> {
         let ports = &self.spec.ports;
         if ports.is_empty() || ports.len() > PORTS {
             let reason = format!("a service has from 1 to {PORTS} ports, not {}", ports.len());
@@ -189,6 +164,27 @@ impl ServiceDocument {
             }
         }
         self.check_external()
+    }
+}
+
+impl ServiceDocument {
+    /// Builds the document that declares a service as it is.
+    #[must_use]
+    pub fn of(network: &NetworkName, service: &Service) -> Self {
+        let metadata = ServiceMetadata { name: service.name.clone(), network: network.clone() };
+        let ports = service.ports.iter().cloned().map(Into::into).collect();
+        Self {
+            api_version: ApiVersion::V1,
+            kind: ServiceKind::Service,
+            metadata,
+            spec: ServiceSpec {
+                ports,
+                hosts: service.hosts.clone(),
+                mtls: service.mtls,
+                external: service.external.instances.clone(),
+                check: service.external.check.clone().map(Into::into),
+            },
+        }
     }
 
     /// Checks that what is said of instances outside every network goes together.

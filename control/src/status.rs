@@ -1,13 +1,17 @@
 //! Refusals as gRPC statuses: the text is the refusal's own, the code says what kind of answer it is.
 
+use std::time::SystemTime;
+
 use sealane_base::text::one_line;
+use sealane_proto::types::NodeName;
 use tonic::{Code, Status};
 
 use crate::core::{
     CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, NoSuchNode, ReadmitRefusal,
     RecallRefusal, RelocateRefusal, RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal,
-    ReportRefusal, RevokeTokenRefusal,
+    ReportRefusal, RevokeTokenRefusal, Span, Timestamp,
 };
+use crate::registry::Directory;
 use crate::store::SubmitError;
 
 /// The longest text of an answer, which travels as a header: what is refused may be part of it.
@@ -31,8 +35,39 @@ pub(crate) fn status_of<R: Coded>(error: SubmitError<R>) -> Status {
 
 /// The status of a request that does not say what it should.
 #[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
-pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
+pub(crate) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(one_line(&error.to_string(), LONGEST))
+}
+
+/// The status for a host whose address another one came with while it was coming itself.
+pub(crate) fn displaced(directory: &Directory, name: &NodeName) -> Status {
+    let record = directory.nodes.get(name);
+    let other = record.and_then(|record| Some((record.node.underlay, record.displaced.clone()?)));
+    match other {
+        Some((underlay, other)) => {
+            let refusal = RelocateRefusal::Displaced { underlay, name: name.clone(), other };
+            status_of(SubmitError::Refused(refusal))
+        }
+        // It has come with another one since.
+        None => Status::unavailable("the host's underlay address has changed; say hello again"),
+    }
+}
+
+/// Tells somebody whose certificate is good that they are no host of the mesh (any more).
+pub(crate) fn not_a_node(directory: &Directory, node: &NodeName, key: Option<[u8; 32]>) -> Status {
+    let removed = directory.removed.values().find(|removed| match key {
+        Some(key) => removed.key == key,
+        None => removed.name == *node,
+    });
+    Status::permission_denied(match removed {
+        Some(removed) => format!(
+            "node {node} was removed from the mesh {} ago; run `sealane clean` on it, then join again with a new token",
+            Span(Timestamp::from(SystemTime::now()).since(removed.removed))
+        ),
+        None => format!(
+            "node {node} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
+        ),
+    })
 }
 
 impl Coded for std::convert::Infallible {

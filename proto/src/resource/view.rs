@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::v1;
-use crate::resource::{NetworkSnapshot, Workload};
+use super::{NetworkSnapshot, Workload};
 use crate::types::{Port, ServiceName, ServicePort, Transport};
+use crate::wire::v1;
 
 impl From<&NetworkSnapshot> for v1::NetworkView {
     fn from(snapshot: &NetworkSnapshot) -> Self {

@@ -5,8 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ApiVersion;
-use crate::resource::{Egress, Network};
+use super::{Egress, Network};
+use crate::resource::document::{ApiVersion, DocumentKind};
 use crate::types::{AnySubnet, Hosts, Mtls, Mtu, NetworkName, Subnet, Subnet6};
 
 /// An overlay network.
@@ -37,7 +37,7 @@ pub enum NetworkKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkMetadata {
     /// Name, unique in the mesh, and the last part of its workloads' DNS names.
-    #[schemars(with = "super::schema::Label")]
+    #[schemars(with = "crate::resource::document::schema::Label")]
     pub name: NetworkName,
 }
 
@@ -47,15 +47,15 @@ pub struct NetworkMetadata {
 pub struct NetworkSpec {
     /// Address prefixes: one IPv4 prefix from /8 to /26 without host bits, and at most one of IPv6 from /16 to /96.
     /// Fixed once the network is there.
-    #[schemars(with = "super::schema::SubnetList")]
+    #[schemars(with = "crate::resource::document::schema::SubnetList")]
     pub subnets: Subnets,
     /// The hosts that may carry it, by name; all when none is named.
     #[serde(default, skip_serializing_if = "Hosts::are_all")]
-    #[schemars(with = "Vec<super::schema::Label>")]
+    #[schemars(with = "Vec<crate::resource::document::schema::Label>")]
     pub hosts: Hosts,
     /// Bytes per packet inside; by the underlay when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<super::schema::MtuBytes>")]
+    #[schemars(with = "Option<crate::resource::document::schema::MtuBytes>")]
     pub mtu: Option<Mtu>,
     /// Encryption of the overlay itself; calls between sidecars are always encrypted.
     #[serde(default, skip_serializing_if = "Encryption::is_default")]
@@ -66,7 +66,7 @@ pub struct NetworkSpec {
     /// Callers that its services accept: those by mutual TLS alone and at offered ports alone (strict), or anybody of the
     /// network (permissive). When not given, a new network is strict, and one that is there stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<super::schema::MtlsMode>")]
+    #[schemars(with = "Option<crate::resource::document::schema::MtlsMode>")]
     pub mtls: Option<Mtls>,
 }
 
@@ -113,6 +113,11 @@ pub enum Encryption {
     /// Not at all: plain VXLAN.
     #[default]
     None,
+}
+
+impl DocumentKind for NetworkDocument {
+    const KIND: &'static str = "Network";
+    const WORDS: [&'static str; 3] = ["network", "networks", "net"];
 }
 
 impl From<&Network> for NetworkDocument {

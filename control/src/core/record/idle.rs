@@ -1,0 +1,39 @@
+//! Services that nobody declared and nobody serves.
+
+use prost::Message;
+use sealane_proto::types::{NetworkName, ServiceName};
+
+use super::{Record, RowError, parse, parse_option, text};
+use crate::core::{Idle, Timestamp};
+
+/// Form of an idle service's row; the service is its name.
+#[derive(Clone, PartialEq, Message)]
+pub struct IdleRow {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    /// Empty: not known.
+    #[prost(string, tag = "2")]
+    by: String,
+}
+
+impl Record for Idle {
+    type Home = NetworkName;
+    type Name = ServiceName;
+    type Index = ();
+    type Row = IdleRow;
+    const TABLE: &'static str = "idle";
+
+    fn name(&self) -> ServiceName {
+        self.service.clone()
+    }
+
+    fn read(name: &str, IdleRow { since, by }: IdleRow) -> Result<Self, RowError> {
+        Ok(Self { service: parse(name)?, since: Timestamp::from_unix(since), by: parse_option(&by)? })
+    }
+}
+
+impl From<&Idle> for IdleRow {
+    fn from(idle: &Idle) -> Self {
+        Self { since: idle.since.unix(), by: text(idle.by.as_ref()) }
+    }
+}

@@ -1,0 +1,118 @@
+//! Hosts that have joined.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use sealane_proto::resource::Node;
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::wire::v1;
+
+use super::{Mesh, Record, RowError, fault, hash, names, parse_option, text, texts};
+use crate::core::{Affected, State, Timestamp};
+
+/// A host that has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Name and place.
+    pub node: Node,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) that it joined with: the same host may join again.
+    pub key: [u8; 32],
+    /// Time at which it first joined.
+    pub joined: Timestamp,
+    /// True if its services' instances get no new calls.
+    pub drained: bool,
+    /// The token that it last joined by, as far as that is known.
+    pub token: Option<String>,
+    /// The networks that it may carry by that token; none: all that are for it.
+    pub networks: BTreeSet<NetworkName>,
+    /// The host that came with its underlay address while it was away. Nobody is told where it is until it comes itself.
+    pub displaced: Option<NodeName>,
+}
+
+/// Form of a host's row.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeRow {
+    #[prost(message, optional, tag = "1")]
+    node: Option<v1::Node>,
+    #[prost(bytes = "vec", tag = "2")]
+    key: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    joined: u64,
+    #[prost(bool, tag = "4")]
+    drained: bool,
+    /// Empty: not known.
+    #[prost(string, tag = "5")]
+    token: String,
+    #[prost(string, repeated, tag = "6")]
+    networks: Vec<String>,
+    /// Empty: its underlay address is its own.
+    #[prost(string, tag = "7")]
+    displaced: String,
+}
+
+impl NodeRecord {
+    /// The key of a host that others have told of after a restoration, until it comes itself.
+    pub const HEARSAY: [u8; 32] = [0; 32];
+
+    /// A host of which no more is known.
+    #[must_use]
+    pub fn new(node: Node, key: [u8; 32], joined: Timestamp) -> Self {
+        let (drained, token, networks, displaced) = (false, None, BTreeSet::new(), None);
+        Self { node, key, joined, drained, token, networks, displaced }
+    }
+
+    /// Says whether this is the host that has an underlay address.
+    #[must_use]
+    pub fn is_at(&self, underlay: UnderlayAddr) -> bool {
+        self.displaced.is_none() && self.node.underlay == underlay
+    }
+
+    /// Returns true if the host itself has been here.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.key != Self::HEARSAY
+    }
+}
+
+impl Record for NodeRecord {
+    type Home = Mesh;
+    type Name = NodeName;
+    type Index = ();
+    type Row = NodeRow;
+    const TABLE: &'static str = "nodes";
+
+    fn name(&self) -> NodeName {
+        self.node.name.clone()
+    }
+
+    fn read(_: &str, row: NodeRow) -> Result<Self, RowError> {
+        Ok(Self {
+            node: row.node.unwrap_or_default().try_into().map_err(fault)?,
+            key: hash(row.key)?,
+            joined: Timestamp::from_unix(row.joined),
+            drained: row.drained,
+            token: Some(row.token).filter(|token| !token.is_empty()),
+            networks: names(&row.networks)?,
+            displaced: parse_option(&row.displaced)?,
+        })
+    }
+
+    fn affects(state: &State, _: &Mesh, name: &NodeName, affected: &mut Affected) {
+        affected.nodes = true;
+        affected.networks.extend(state.carried_by(name).cloned());
+    }
+}
+
+impl From<&NodeRecord> for NodeRow {
+    fn from(record: &NodeRecord) -> Self {
+        Self {
+            node: Some((&record.node).into()),
+            key: record.key.into(),
+            joined: record.joined.unix(),
+            drained: record.drained,
+            token: record.token.clone().unwrap_or_default(),
+            networks: texts(&record.networks),
+            displaced: text(record.displaced.as_ref()),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The state of one network.
+
+use std::ops::{Deref, DerefMut};
+
+use super::{Block, Network, Node, Service, Workload};
+use crate::identity::{SerialPrefix, SerialPrefixError};
+use crate::types::{Generation, Mtls, NodeName, ServicePort};
+use crate::wire::{Fields, WireError, all, each, texts, v1};
+
+/// Everything that concerns one network at one generation. Immutable; published whole, and only if its content is another
+/// than before. It reads as its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSnapshot {
+    /// Position in the store's history.
+    pub generation: Generation,
+    /// All that it says.
+    pub content: NetworkContent,
+}
+
+/// Everything that concerns one network, whenever that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkContent {
+    /// The network itself.
+    pub network: Network,
+    /// The hosts that carry the network, sorted by name.
+    pub nodes: Vec<Node>,
+    /// The leased blocks, sorted by range.
+    pub blocks: Vec<Block>,
+    /// The services, sorted by name.
+    pub services: Vec<Service>,
+    /// The workloads, sorted by name.
+    pub workloads: Vec<Workload>,
+    /// The certificates that nobody accepts any more: those of removed hosts, sorted.
+    pub revoked: Vec<SerialPrefix>,
+    /// The hosts whose services' instances get no new calls, sorted. Other hosts see these as not ready.
+    pub drained: Vec<NodeName>,
+}
+
+impl Deref for NetworkSnapshot {
+    type Target = NetworkContent;
+
+    fn deref(&self) -> &NetworkContent {
+        &self.content
+    }
+}
+
+impl DerefMut for NetworkSnapshot {
+    fn deref_mut(&mut self) -> &mut NetworkContent {
+        &mut self.content
+    }
+}
+
+impl NetworkContent {
+    /// Returns the callers that a workload's ports accept unless they say otherwise: as its service says, or its
+    /// network.
+    #[must_use]
+    pub fn mtls_of(&self, workload: &Workload) -> Mtls {
+        self.service_of(workload).map_or(self.network.mtls(), |service| service.mtls_in(&self.network))
+    }
+
+    /// The ports that a workload offers, each with the mode that is in effect there.
+    pub fn offered<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = ServicePort> + 'a {
+        let service = self.service_of(workload);
+        let mode = move |port: &ServicePort| match service {
+            Some(service) => service.port_mtls_in(&self.network, port.key()),
+            None => self.network.mtls(),
+        };
+        workload.ports.iter().map(move |port| ServicePort { mtls: Some(mode(port)), ..port.clone() })
+    }
+
+    /// The service that a workload is an instance of.
+    #[must_use]
+    pub fn service_of(&self, workload: &Workload) -> Option<&Service> {
+        let name = workload.service.as_ref()?;
+        self.services.iter().find(|service| service.name == *name)
+    }
+}
+
+fn serial(at: &Fields, octets: &[u8]) -> Result<SerialPrefix, WireError> {
+    octets.try_into().map_err(|error: SerialPrefixError| at.invalid("revoked_serials", &error))
+}
+
+impl TryFrom<v1::NetworkState> for NetworkSnapshot {
+    type Error = WireError;
+    fn try_from(message: v1::NetworkState) -> Result<Self, WireError> {
+        let at = Fields("NetworkState");
+        let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
+        Ok(Self {
+            generation: at.required("generation", message.generation)?.into(),
+            content: NetworkContent {
+                network: at.required("network", message.network)?.try_into()?,
+                nodes: all(message.nodes)?,
+                blocks: all(message.blocks)?,
+                services: all(message.services)?,
+                workloads: all(message.workloads)?,
+                revoked: serials.collect::<Result<_, _>>()?,
+                drained: at.names("drained", &message.drained)?,
+            },
+        })
+    }
+}
+
+impl From<&NetworkSnapshot> for v1::NetworkState {
+    fn from(NetworkSnapshot { generation, content }: &NetworkSnapshot) -> Self {
+        let NetworkContent { network, nodes, blocks, services, workloads, revoked, drained } = content;
+        Self {
+            generation: Some((*generation).into()),
+            network: Some(network.into()),
+            nodes: each(nodes),
+            blocks: each(blocks),
+            services: each(services),
+            workloads: each(workloads),
+            revoked_serials: revoked.iter().map(|serial| serial.to_bytes().to_vec()).collect(),
+            drained: texts(drained),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Messages of values that resources share, to domain types and back.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::CertificateDer;
+
+use super::fields::{Fields, WireError, text};
+use super::v1;
+use crate::types::{Check, Generation, Interval, NodeName, Port, ServicePort, Weight, WeightError};
+
+impl v1::Certificate {
+    /// The chain, leaf first, and the mesh's roots.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>) {
+        let certs = |certs: Vec<Vec<u8>>| certs.into_iter().map(CertificateDer::from).collect();
+        (certs(self.chain), certs(self.roots))
+    }
+}
+
+impl v1::Heartbeat {
+    /// With what this host's clock says.
+    #[must_use]
+    pub fn now() -> Self {
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self { unix_millis: millis.try_into().unwrap_or(u64::MAX), ..Self::default() }
+    }
+
+    /// Returns the time of the sender's clock; `None`: it did not say.
+    #[must_use]
+    pub fn instant(&self) -> Option<SystemTime> {
+        let instant = UNIX_EPOCH.checked_add(Duration::from_millis(self.unix_millis));
+        instant.filter(|_| self.unix_millis != 0)
+    }
+
+    /// The hosts that control has lost, and since when, as far as it knows; `None`: it does not tell. What is no name
+    /// is left out.
+    #[must_use]
+    pub fn lost_hosts(&self) -> Option<BTreeMap<NodeName, Option<SystemTime>>> {
+        let instant = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| seconds != 0);
+        let lost = self.lost.iter();
+        let lost = lost.filter_map(|host| Some((host.name.parse().ok()?, instant(host.since_unix_seconds))));
+        self.tells_lost.then(|| lost.collect())
+    }
+}
+
+impl From<v1::Generation> for Generation {
+    fn from(message: v1::Generation) -> Self {
+        Self { epoch: message.epoch, revision: message.revision }
+    }
+}
+
+impl From<Generation> for v1::Generation {
+    fn from(generation: Generation) -> Self {
+        Self { epoch: generation.epoch, revision: generation.revision }
+    }
+}
+
+impl TryFrom<v1::ServicePort> for ServicePort {
+    type Error = WireError;
+    fn try_from(message: v1::ServicePort) -> Result<Self, WireError> {
+        let at = Fields("ServicePort");
+        let protocol = at.parse_option("protocol", &message.protocol)?.unwrap_or_default();
+        let port = Port::try_from(message.port).map_err(|error| at.invalid("port", &error))?;
+        let name = match message.name.as_str() {
+            "" => None,
+            name => Some(at.parse("name", name)?),
+        };
+        let mtls = at.parse_option("mtls", &message.mtls)?;
+        Ok(Self { name, port, protocol, mtls })
+    }
+}
+
+impl From<&ServicePort> for v1::ServicePort {
+    fn from(port: &ServicePort) -> Self {
+        Self {
+            name: port.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            port: port.port.get().into(),
+            protocol: port.protocol.to_string(),
+            mtls: text(&port.mtls),
+        }
+    }
+}
+
+impl TryFrom<v1::Check> for Check {
+    type Error = WireError;
+    fn try_from(message: v1::Check) -> Result<Self, WireError> {
+        let at = Fields("Check");
+        let interval = Interval::try_from(Duration::from_millis(message.interval_millis.into()));
+        Ok(Self {
+            http: at.parse_option("http", &message.http)?,
+            interval: interval.map_err(|error| at.invalid("interval_millis", &error))?,
+        })
+    }
+}
+
+impl From<&Check> for v1::Check {
+    fn from(check: &Check) -> Self {
+        Self { http: text(&check.http), interval_millis: check.interval.millis() }
+    }
+}
+
+/// A weight as messages carry it: older peers do not, and mean one.
+///
+/// # Errors
+/// When it is out of range.
+pub fn weight(number: Option<u32>) -> Result<Weight, WeightError> {
+    number.map_or(Ok(Weight::default()), Weight::try_from)
+}

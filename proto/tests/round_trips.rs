@@ -1,0 +1,243 @@
+//! Whatever a resource is like, its message is read as it was written, and so is its document.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use proptest::collection::{btree_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use prost::Message;
+use sealane_proto::document::{Document, ServiceDocument};
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::{
+    Block, Egress, External, Network, NetworkChange, NetworkContent, NetworkSnapshot, Node, Service, Workload,
+};
+use sealane_proto::types::{
+    Aliases, Check, ExternalAddr, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName, Port,
+    Protocol, ServicePort, Vni, Weight,
+};
+use sealane_proto::wire::{WireError, v1};
+
+fn label<T: FromStr<Err: Debug> + Debug>() -> impl Strategy<Value = T> + Clone {
+    "[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
+}
+
+fn mtls() -> impl Strategy<Value = Option<Mtls>> {
+    of(prop::sample::select(Mtls::NAMES.map(|(_, mode)| mode).to_vec()))
+}
+
+fn hosts() -> impl Strategy<Value = Hosts> {
+    vec(label(), 0..3).prop_map(|names| names.into_iter().collect())
+}
+
+fn address() -> impl Strategy<Value = Ipv4Addr> {
+    any::<u16>().prop_map(|low| Ipv4Addr::from_bits(0x0a2a_0000 | u32::from(low)))
+}
+
+fn port() -> impl Strategy<Value = ServicePort> {
+    let protocol = prop::sample::select(Protocol::NAMES.map(|(_, protocol)| protocol).to_vec());
+    let name = of("[a-z]{1,15}".prop_map(|text| text.parse().unwrap()));
+    (name, 1..=u16::MAX, protocol, mtls()).prop_map(|(name, port, protocol, mtls)| ServicePort {
+        name,
+        port: Port::try_from(port).unwrap(),
+        protocol,
+        mtls,
+    })
+}
+
+fn mtu() -> impl Strategy<Value = Option<Mtu>> {
+    of((u32::from(Mtu::MIN)..=u32::from(Mtu::MAX)).prop_map(|bytes| Mtu::try_from(bytes).unwrap()))
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let vni = (Vni::FIRST.get()..1 << 24).prop_map(|vni| Vni::try_from(vni).unwrap());
+    let egress = any::<bool>().prop_map(Egress::from_denied);
+    let subnets = (any::<u8>(), any::<bool>());
+    (label(), hosts(), subnets, vni, mtu(), egress, mtls()).prop_map(
+        |(name, hosts, (third, ipv6), vni, mtu, egress, mtls)| Network {
+            name,
+            hosts,
+            subnet: format!("10.{third}.0.0/16").parse().unwrap(),
+            vni,
+            mtu,
+            egress,
+            subnet6: ipv6.then(|| format!("fd{third:02x}::/64").parse().unwrap()),
+            mtls,
+        },
+    )
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    (label(), any::<u8>(), any::<bool>(), mtu()).prop_map(|(name, last, four, mtu)| {
+        let underlay = if four { format!("192.0.2.{last}") } else { format!("2001:db8::{last:x}") };
+        Node { name, underlay: underlay.parse().unwrap(), mtu }
+    })
+}
+
+fn block() -> impl Strategy<Value = Block> {
+    (of(label()), any::<u8>())
+        .prop_map(|(node, third)| Block { node, range: format!("10.42.{third}.0/24").parse().unwrap() })
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let interval = (100..=3_600_000_u64).prop_map(|millis| Interval::try_from(Duration::from_millis(millis)));
+    (of("/[a-z?=&%/]{0,20}".prop_map(|path| path.parse().unwrap())), interval)
+        .prop_map(|(http, interval)| Check { http, interval: interval.unwrap() })
+}
+
+fn external() -> impl Strategy<Value = External> {
+    let place = (any::<u8>(), of(1..=u16::MAX)).prop_map(|(last, port)| {
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("198.51.100.{last}{port}").parse::<ExternalAddr>().unwrap()
+    });
+    let places = btree_set(place, 0..4).prop_map(|places| places.into_iter().collect());
+    (places, of(check()), of(label())).prop_map(|(instances, check, registrar)| External {
+        instances,
+        check,
+        registrar,
+    })
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    (label(), hosts(), address(), vec(port(), 0..4), any::<bool>(), mtls(), external()).prop_map(
+        |(name, hosts, vip, ports, declared, mtls, external)| Service {
+            name,
+            hosts,
+            vip: vip.into(),
+            ports,
+            declared,
+            mtls,
+            external,
+        },
+    )
+}
+
+fn workload() -> impl Strategy<Value = Workload> {
+    let mac = any::<[u8; 5]>().prop_map(|[a, b, c, d, e]| MacAddr::new([2, a, b, c, d, e]));
+    let flags = (any::<bool>(), any::<bool>(), 0..=1_000_u32);
+    let names = (vec(label(), 0..4), of(label()), of(label())).prop_map(|(aliases, called, group)| {
+        Aliases::new(aliases).unwrap().with_called(called).with_group(group)
+    });
+    (label(), label(), label(), address(), mac, of(label()), vec(port(), 0..3), flags, names).prop_map(
+        |(name, network, node, address, mac, service, ports, (sidecar, ready, weight), aliases)| Workload {
+            name,
+            network,
+            node,
+            address: address.into(),
+            mac,
+            service,
+            ports,
+            sidecar,
+            ready,
+            weight: Weight::try_from(weight).unwrap(),
+            aliases,
+        },
+    )
+}
+
+/// Contents in which services and workloads are sorted, and each name is one's.
+fn content() -> impl Strategy<Value = NetworkContent> {
+    let services =
+        vec(service(), 0..4).prop_map(|services| by_name(services, |service| service.name.clone()));
+    let workloads =
+        vec(workload(), 0..4).prop_map(|workloads| by_name(workloads, |workload| workload.name.clone()));
+    let revoked = vec(any::<[u8; 32]>(), 0..3)
+        .prop_map(|keys| keys.iter().map(SerialPrefix::of_key).collect::<Vec<_>>());
+    (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, vec(label(), 0..3))
+        .prop_map(|(network, nodes, blocks, services, workloads, revoked, drained)| NetworkContent {
+            network,
+            nodes,
+            blocks,
+            services,
+            workloads,
+            revoked,
+            drained,
+        })
+}
+
+fn by_name<T, N: Ord>(all: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
+    let named: BTreeMap<N, T> = all.into_iter().map(|one| (name(&one), one)).collect();
+    named.into_values().collect()
+}
+
+fn assert_carried<M, T>(value: &T)
+where
+    M: Message + Default + for<'a> From<&'a T>,
+    T: TryFrom<M, Error = WireError> + PartialEq + Debug,
+{
+    let bytes = M::from(value).encode_to_vec();
+    assert_eq!(T::try_from(M::decode(&*bytes).unwrap()).as_ref(), Ok(value));
+}
+
+/// Makes a change, as whoever follows does.
+fn changed<T: Clone, N: Ord>(before: &[T], news: &[T], gone: &[N], name: impl Fn(&T) -> N) -> Vec<T> {
+    let mut named: BTreeMap<N, T> = before.iter().map(|one| (name(one), one.clone())).collect();
+    gone.iter().for_each(|name| drop(named.remove(name)));
+    named.extend(news.iter().map(|one| (name(one), one.clone())));
+    named.into_values().collect()
+}
+
+proptest! {
+    #[test]
+    fn messages_of_resources_are_read_as_they_were_written(
+        epoch in any::<u64>(),
+        revision in any::<u64>(),
+        content in content(),
+    ) {
+        content.nodes.iter().for_each(assert_carried::<v1::Node, Node>);
+        content.blocks.iter().for_each(assert_carried::<v1::Block, Block>);
+        content.services.iter().for_each(assert_carried::<v1::Service, Service>);
+        content.workloads.iter().for_each(assert_carried::<v1::Workload, Workload>);
+        assert_carried::<v1::Network, Network>(&content.network);
+        let snapshot = NetworkSnapshot { generation: Generation { epoch, revision }, content };
+        assert_carried::<v1::NetworkState, NetworkSnapshot>(&snapshot);
+    }
+
+    #[test]
+    fn a_change_leads_from_one_content_of_a_network_to_the_other(before in content(), other in content()) {
+        let after =
+            NetworkContent { services: other.services, workloads: other.workloads, ..before.clone() };
+        if let Some(change) = NetworkChange::between(&before, &after) {
+            assert_carried::<v1::NetworkChange, NetworkChange>(&change);
+            let NetworkChange { services, services_gone, workloads, workloads_gone } = change;
+            let services = changed(&before.services, &services, &services_gone, |one| one.name.clone());
+            let workloads = changed(&before.workloads, &workloads, &workloads_gone, |one| one.name.clone());
+            prop_assert_eq!((services, workloads), (after.services, after.workloads));
+        }
+    }
+
+    #[test]
+    fn whatever_else_is_new_in_a_network_is_no_change_to_follow(before in content(), other in content()) {
+        let nets = [
+            NetworkContent { network: other.network, ..before.clone() },
+            NetworkContent { nodes: other.nodes, ..before.clone() },
+            NetworkContent { blocks: other.blocks, ..before.clone() },
+            NetworkContent { revoked: other.revoked, ..before.clone() },
+            NetworkContent { drained: other.drained, ..before.clone() },
+        ];
+        for after in nets {
+            prop_assert!(after == before || NetworkChange::between(&before, &after).is_none());
+        }
+    }
+
+    #[test]
+    fn documents_of_resources_are_read_as_they_were_written(
+        network in network(),
+        name in label::<NetworkName>(),
+        service in service(),
+    ) {
+        let documents = [(&network).into(), Document::Service(ServiceDocument::of(&name, &service))];
+        for document in documents {
+            let text = document.to_json().unwrap();
+            match Document::from_json(&text) {
+                Ok(read) => prop_assert_eq!(read, document),
+                // A service has ports, each once, and more rules that none of these was made by.
+                Err(_) => prop_assert!(document.check().is_err()),
+            }
+        }
+    }
+}
