@@ -7,13 +7,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use tokio::net::{TcpListener, TcpStream};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::http1;
 use crate::metrics::{self, Family};
@@ -27,7 +32,7 @@ pub type Gather = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Sen
 /// A page beside the usual ones.
 #[derive(Clone)]
 pub struct Page {
-    /// Path, like `/targets`.
+    /// Path, like `/targets`, and none of the usual ones.
     pub path: &'static str,
     /// Content type, like `application/json`.
     pub content_type: &'static str,
@@ -40,6 +45,8 @@ pub struct Page {
 const MAX_CONNECTIONS: usize = 64;
 /// Largest number of them that one source may have.
 const MAX_OF_SOURCE: usize = 16;
+/// Limit for putting an answer together: what is asked of sidecars has shorter ones.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until aborted.
 ///
@@ -51,7 +58,7 @@ pub async fn serve(
     gather: Gather,
     pages: Vec<Page>,
 ) -> io::Result<()> {
-    let desk = Arc::new(Desk { readiness, gather, pages: pages.into() });
+    let router = router(readiness, gather, pages);
     let mut places = Places::new(MAX_CONNECTIONS, MAX_OF_SOURCE);
     let mut served: BTreeMap<Ticket, Task> = BTreeMap::new();
     let (ended, mut ends) = mpsc::unbounded_channel();
@@ -80,9 +87,9 @@ pub async fn serve(
             }
             Taken::Full => continue,
         };
-        let (desk, ended) = (desk.clone(), ended.clone());
+        let (router, ended) = (router.clone(), ended.clone());
         let serving = task::spawn("admin-connection", async move {
-            desk.converse(stream).await;
+            http1::converse(stream, "admin", |request| respond(router.clone(), request)).await;
             // Nobody listens any more when the server has ended.
             let _ = ended.send(ticket);
         });
@@ -90,69 +97,98 @@ pub async fn serve(
     }
 }
 
-/// State that every connection needs.
-struct Desk {
-    readiness: Readiness,
-    gather: Gather,
-    pages: Arc<[Page]>,
-}
-
-impl Desk {
-    async fn converse(&self, stream: TcpStream) {
-        let respond =
-            |request| respond(request, self.readiness.clone(), self.gather.clone(), self.pages.clone());
-        http1::converse(stream, "admin", respond).await;
+async fn respond(router: Router, request: Request<Incoming>) -> Response {
+    match timeout(TIMEOUT, TowerToHyperService::new(router).call(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            let seconds = TIMEOUT.as_secs();
+            let text = format!("the answer took longer than {seconds} s to put together; ask again\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
     }
 }
 
-async fn respond(
-    request: Request<Incoming>,
-    readiness: Readiness,
-    gather: Gather,
-    pages: Arc<[Page]>,
-) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
+/// The pages by their paths.
+fn router(readiness: Readiness, gather: Gather, pages: Vec<Page>) -> Router {
+    let others: String = pages.iter().map(|page| format!(", {}", page.path)).collect();
+    let hint = format!("see /metrics, /live, /ready{others}\n");
+    let mut router = Router::new()
+        .route("/metrics", get(move || show_metrics(gather.clone())))
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(async move || show_readiness(&readiness)));
+    for Page { path, content_type, body } in pages {
+        router = router.route(path, get(async move || ([(CONTENT_TYPE, content_type)], body())));
     }
-    match request.uri().path() {
-        "/metrics" => typed(metrics::CONTENT_TYPE, metrics::encode(&gather().await)),
-        "/live" => text(StatusCode::OK, "live\n".to_owned()),
-        "/ready" => match readiness.waiting_for().as_slice() {
-            [] => text(StatusCode::OK, "ready\n".to_owned()),
-            parts => {
-                let parts = parts.join(", ");
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {parts}\n"))
-            }
-        },
-        path => match pages.iter().find(|page| page.path == path) {
-            Some(page) => typed(page.content_type, (page.body)()),
-            None => {
-                let others: String = pages.iter().map(|page| format!(", {}", page.path)).collect();
-                text(StatusCode::NOT_FOUND, format!("see /metrics, /live, /ready{others}\n"))
-            }
-        },
-    }
+    router
+        .fallback(async move || (StatusCode::NOT_FOUND, hint))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n"))
 }
 
-fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::OK, body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
+async fn show_metrics(gather: Gather) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::encode(&gather().await))
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+fn show_readiness(readiness: &Readiness) -> Response {
+    match readiness.waiting_for().as_slice() {
+        [] => "ready\n".into_response(),
+        parts => {
+            let text = format!("not ready: {}\n", parts.join(", "));
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpSocket;
+    use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
+
+    async fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_are_found_by_path_and_a_slow_one_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gather: Gather = Arc::new(|| Box::pin(std::future::pending()));
+        let body = Arc::new(|| "[]".to_owned());
+        let targets = Page { path: "/targets", content_type: "application/json", body };
+        let _server = task::spawn("admin", serve(listener, Readiness::default(), gather, vec![targets]));
+        let table = [
+            ("GET /live", "HTTP/1.1 200 ", "live\n"),
+            ("GET /ready", "HTTP/1.1 200 ", "ready\n"),
+            ("GET /targets", "HTTP/1.1 200 ", "[]"),
+            ("GET /", "HTTP/1.1 404 ", "see /metrics, /live, /ready, /targets\n"),
+            ("POST /live", "HTTP/1.1 405 ", "only GET is served here\n"),
+            (
+                "GET /metrics",
+                "HTTP/1.1 503 ",
+                "the answer took longer than 10 s to put together; ask again\n",
+            ),
+        ];
+        for (request, status, body) in table {
+            let answer = ask(address, request).await;
+            assert!(
+                answer.starts_with(status) && answer.ends_with(&format!("\r\n\r\n{body}")),
+                "{request}: {answer}"
+            );
+            let kind = if body == "[]" { "application/json" } else { "text/plain; charset=utf-8" };
+            assert!(answer.contains(&format!("content-type: {kind}\r\n")), "{request}: {answer}");
+        }
+    }
 
     #[tokio::test]
     async fn who_leaves_connections_open_keeps_nobody_else_out() {

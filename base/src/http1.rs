@@ -1,12 +1,12 @@
 //! HTTP/1 on a single connection, for the pages that a process shows of itself and for plugins.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,15 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The time that a client may take for its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest request head, in bytes, and number of fields in it.
+const MAX_HEAD: usize = 32 * 1024;
+const MAX_FIELDS: usize = 64;
 
 /// Answers the requests of `stream`, one after another, until it ends; a head must be there within ten seconds. `whose`
 /// names the connection in the log.
-pub async fn converse<F>(
+pub async fn converse<F, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     whose: &'static str,
     respond: impl Fn(Request<Incoming>) -> F,
 ) where
-    F: Future<Output = Response<Full<Bytes>>>,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let answer = service_fn(|request| {
         let response = respond(request);
@@ -31,6 +35,8 @@ pub async fn converse<F>(
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), answer)
         .await;
     if let Err(error) = served {
