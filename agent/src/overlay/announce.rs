@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use etherparse::icmpv6::NeighborAdvertisementHeader;
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, PacketBuilder};
 use sealane_proto::types::{MacAddr, OverlayIp, Subnet6};
 use sealane_sys::NetNs;
 
 use super::plan::{Desired, NeighbourRow, Port};
 use super::{KernelAccess, NetworkCache, lock};
-use crate::netlink::{PacketSocket, Socket, checksum};
+use crate::netlink::{PacketSocket, Socket};
 
 /// Intervals after which an announcement is made again, each counted from the one before.
 const REPEATS: [Duration; 2] = [Duration::from_millis(1100), Duration::from_millis(1900)];
@@ -112,78 +114,48 @@ fn send(
     let socket = PacketSocket::open(&kernel.hopper, &ns)?;
     for port in links.map_err(io::Error::other)?.iter().filter(|link| super::port::is_port(link)) {
         for &(address, mac) in rows {
-            for operation in [Operation::Request, Operation::Reply] {
+            for operation in [ArpOperation::REQUEST, ArpOperation::REPLY] {
                 // A port that is just going needs no announcement.
-                let _ = socket.send(port.index, &gratuitous_arp(operation, address, mac));
+                let _ = socket.send(port.index, &gratuitous_arp(operation, address, mac)?);
             }
             if let Some(subnet6) = subnet6 {
-                let _ = socket.send(port.index, &unsolicited_advertisement(subnet6.address(address), mac));
+                let _ = socket.send(port.index, &unsolicited_advertisement(subnet6.address(address), mac)?);
             }
         }
     }
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Operation {
-    Request = 1,
-    Reply = 2,
-}
-
 /// A gratuitous ARP packet (RFC 826, RFC 5227 section 3): sender and target are `address`. Some hosts learn from
 /// the request form only, some from the reply form only.
-fn gratuitous_arp(operation: Operation, address: OverlayIp, mac: MacAddr) -> [u8; 42] {
+fn gratuitous_arp(operation: ArpOperation, address: OverlayIp, mac: MacAddr) -> io::Result<Vec<u8>> {
     const BROADCAST: [u8; 6] = [0xff; 6];
-    const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-    // Ethernet (1), IPv4 (0x0800), lengths 6 and 4.
-    const KIND: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
     let (mac, ip) = (mac.octets(), address.to_ipv4().octets());
-    let pieces: [&[u8]; 9] =
-        [&BROADCAST, &mac, &ETHERTYPE_ARP, &KIND, &[0, operation as u8], &mac, &ip, &BROADCAST, &ip];
-    let mut frame = [0; 42];
-    let mut at = 0;
-    for piece in pieces {
-        frame[at..at + piece.len()].copy_from_slice(piece);
-        at += piece.len();
-    }
-    frame
+    let packet =
+        ArpPacket::new(ArpHardwareId::ETHERNET, EtherType::IPV4, operation, &mac, &ip, &BROADCAST, &ip);
+    let frame = PacketBuilder::ethernet2(mac, BROADCAST).arp(packet.map_err(io::Error::other)?);
+    let mut bytes = Vec::with_capacity(frame.size());
+    frame.write_to_vec(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 /// An unsolicited neighbour advertisement to all nodes that overrides what they have (RFC 4861, sections 4.4 and
 /// 7.2.6).
-fn unsolicited_advertisement(address: Ipv6Addr, mac: MacAddr) -> [u8; 86] {
+fn unsolicited_advertisement(address: Ipv6Addr, mac: MacAddr) -> io::Result<Vec<u8>> {
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-    const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-    // Version 6; 32 bytes of ICMPv6 (58); 255 hops.
-    const HEAD: [u8; 8] = [0x60, 0, 0, 0, 0, 32, 58, 255];
-    // Type 136, code 0, checksum to be, override.
-    const ADVERTISEMENT: [u8; 8] = [136, 0, 0, 0, 0x20, 0, 0, 0];
-    // Target link-layer address, of 8 bytes.
+    /// Routers pass nothing on with fewer.
+    const HOPS: u8 = 255;
+    /// Option of the target's link-layer address, and its length in units of eight bytes.
     const TARGET_MAC: [u8; 2] = [2, 1];
-    let (mac, source, all) = (mac.octets(), address.octets(), ALL_NODES.octets());
-    let pieces: [&[u8]; 10] = [
-        &ALL_NODES_MAC,
-        &mac,
-        &ETHERTYPE_IPV6,
-        &HEAD,
-        &source,
-        &all,
-        &ADVERTISEMENT,
-        &source,
-        &TARGET_MAC,
-        &mac,
-    ];
-    let mut frame = [0; 86];
-    let mut at = 0;
-    for piece in pieces {
-        frame[at..at + piece.len()].copy_from_slice(piece);
-        at += piece.len();
-    }
-    // RFC 8200, section 8.1: over both addresses, the length, the next header and the message.
-    let sum = checksum(&[&frame[22..], &[0, 32, 0, 58]].concat());
-    frame[56..58].copy_from_slice(&sum.to_be_bytes());
-    frame
+    let flags = NeighborAdvertisementHeader { router: false, solicited: false, r#override: true };
+    let message = [&address.octets()[..], &TARGET_MAC, &mac.octets()].concat();
+    let frame = PacketBuilder::ethernet2(mac.octets(), ALL_NODES_MAC)
+        .ipv6(address.octets(), ALL_NODES.octets(), HOPS)
+        .icmpv6(Icmpv6Type::NeighborAdvertisement(flags));
+    let mut bytes = Vec::with_capacity(frame.size(message.len()));
+    frame.write_to_vec(&mut bytes, &message).map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -209,7 +181,7 @@ mod tests {
     #[test]
     fn an_announcement_is_a_neighbour_advertisement_with_a_right_checksum() {
         let address: Ipv6Addr = "fd42::a2a:5".parse().unwrap();
-        let frame = unsolicited_advertisement(address, FIRST);
+        let frame = unsolicited_advertisement(address, FIRST).unwrap();
         let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
         let Some(etherparse::NetHeaders::Ipv6(ip, _)) = &packet.net else { panic!("{packet:?}") };
         let Some(etherparse::TransportHeader::Icmpv6(message)) = &packet.transport else {
@@ -224,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_announcement_is_an_arp_packet_about_its_sender() {
-        let frame = gratuitous_arp(Operation::Reply, address(5), FIRST);
+        let frame = gratuitous_arp(ArpOperation::REPLY, address(5), FIRST).unwrap();
         let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
         let Some(etherparse::NetHeaders::Arp(arp)) = packet.net else { panic!("{packet:?}") };
         assert_eq!(arp.operation, etherparse::ArpOperation::REPLY);
