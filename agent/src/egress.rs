@@ -9,8 +9,10 @@ mod firewall;
 mod forwarding;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod inputs;
 mod iptables;
 pub(crate) mod link;
+mod passage;
 mod tracking;
 
 use std::collections::BTreeSet;
@@ -26,7 +28,9 @@ use crate::layout::NETNS;
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket};
 use crate::nft::{self, KnownHost, NftError, Surroundings};
 
+pub use inputs::{closed_inputs, mentions};
 pub use iptables::{Firewall, inspect};
+pub use passage::{Fate, Obstacle, obstacles};
 
 /// Reasons for which workloads may not reach the world outside.
 #[derive(Debug, thiserror::Error)]

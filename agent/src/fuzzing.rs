@@ -20,9 +20,9 @@ pub fn dhcp(data: &[u8]) {
     crate::tap::fuzzing::asked(data);
 }
 
-/// Looks for a rule of the host that needs the tracking of tunnels.
-pub fn tracking(data: &[u8]) {
-    crate::egress::fuzzing::tracked(data);
+/// Judges a host's ruleset as nft tells it.
+pub fn firewall(data: &[u8]) {
+    crate::egress::fuzzing::judged(data);
 }
 
 /// Plans what must change in a host's iptables.

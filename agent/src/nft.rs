@@ -10,6 +10,7 @@ pub(crate) mod expression;
 pub(crate) mod gate;
 mod guard;
 pub(crate) mod kernel;
+pub(crate) mod listing;
 mod names;
 mod network;
 mod program;
@@ -30,6 +31,7 @@ use sealane_sys::hop::Hopper;
 pub use border::HOST_LINK;
 pub(crate) use border::{MeshPorts, NETWORK_LINK, Surroundings};
 pub(crate) use guard::{Sender, Tunnel};
+pub use listing::Listing;
 pub(crate) use network::{
     KnownHost, NetworkRules, RulesCache, Senders, Told, counted, ensure_host_rules, ensure_network_rules,
     generation, remove_host_rules, ruleset,

@@ -2,9 +2,6 @@
 //! works. Changes nothing.
 
 mod firewall;
-mod forward;
-#[cfg(feature = "fuzzing")]
-pub(crate) mod fuzzing;
 mod host;
 mod names;
 mod ports;

@@ -1,5 +1,4 @@
-//! Inputs of people, container runtimes and the host's firewall, for fuzzing: each function panics where an invariant
-//! does not hold.
+//! Inputs of people and container runtimes, for fuzzing: each function panics where an invariant does not hold.
 
 /// Reads documents in YAML or JSON as `apply` does.
 pub fn documents(data: &[u8]) {
@@ -15,9 +14,4 @@ pub fn cni(data: &[u8]) {
 /// Reads what podman gives a plugin of netavark.
 pub fn netavark(data: &[u8]) {
     crate::plugin::netavark::fuzzing::called(data);
-}
-
-/// Judges a ruleset as nft tells it.
-pub fn firewall(data: &[u8]) {
-    crate::check::fuzzing::judged(data);
 }

@@ -20,7 +20,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("docker_plugin", sealane_agent::fuzzing::docker_plugin),
     ("documents", sealane_cli::fuzzing::documents),
     ("documents_json", sealane_proto::fuzzing::documents),
-    ("firewall", firewall),
+    ("firewall", sealane_agent::fuzzing::firewall),
     ("http1_body", sealane_proxy::fuzzing::http1_body),
     ("http1_head", sealane_proxy::fuzzing::http1_head),
     ("http2_screen", sealane_proxy::fuzzing::http2_screen),
@@ -39,12 +39,6 @@ pub const TARGETS: [(&str, Target); 21] = [
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
-}
-
-/// Judges a ruleset as nft tells it, for `check` and for the agent.
-fn firewall(data: &[u8]) {
-    sealane_cli::fuzzing::firewall(data);
-    sealane_agent::fuzzing::tracking(data);
 }
 
 /// Reads labels, `KEY=VALUE` a line.

@@ -1,16 +1,22 @@
 //! Rules of a host from anywhere.
 
-use serde_json::Value;
-
 use super::firewall::{plan, removal};
 use super::tracking::needed_by;
+use super::{closed_inputs, mentions, obstacles};
+use crate::nft::Listing;
 
-/// Looks for a rule that needs the tracking of tunnels, in a ruleset as nft tells it: a chain of it.
-pub(crate) fn tracked(data: &[u8]) {
-    let Ok(rules) = serde_json::from_slice::<Value>(data) else { return };
+/// Judges a ruleset as nft tells it: no more chains are in the way, closed or in need of tracking than there are.
+pub(crate) fn judged(data: &[u8]) {
+    let Ok(rules) = Listing::read(data) else { return };
     if let Some(chain) = needed_by(&rules) {
-        assert!(rules["nftables"].as_array().is_some() && chain.split(' ').count() >= 3, "{chain}");
+        assert!(!rules.chains.is_empty() && chain.split(' ').count() >= 3, "{chain}");
     }
+    let uplinks = ["eth0".to_owned()];
+    for by_iptables in [false, true] {
+        assert!(obstacles(&rules, &uplinks, by_iptables).len() <= rules.chains.len());
+    }
+    assert!(closed_inputs(&rules).len() <= rules.chains.len());
+    let _ = mentions(&rules, "udp", 4789);
 }
 
 /// Plans by a list of rules as `iptables -S` prints it. All that the plan takes away stands in the list, and a chain in which

@@ -1,16 +1,16 @@
-//! Search for rules of a host that treat untracked VXLAN packets otherwise than tracked ones. Pure: it reads the output
-//! of `nft -j list ruleset`.
+//! Search for rules of a host that treat untracked VXLAN packets otherwise than tracked ones. Pure.
 //!
 //! Tracking tunnels costs every packet and fills the table of connections with flows that are never answered: the answer
 //! to a tunnel comes from another port, so all its packets are first ones forever (state "new"). So they need no
 //! tracking, unless some rule takes "new" and not "untracked", or the other way round, or asks for anything else
 //! that conntrack keeps.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde_json::Value;
+use std::collections::BTreeSet;
 
 use crate::nft::HOST_LINK;
+use crate::nft::listing::{
+    ChainName, Expression, Known, Listing, Object, Selector, Statement, VerdictMap, Verdicts,
+};
 
 /// Hooks that packets of tunnels pass.
 const HOOKS: [&str; 4] = ["prerouting", "input", "output", "postrouting"];
@@ -29,120 +29,143 @@ const OF_CONNTRACK: [&str; 9] = [
 ];
 
 /// The first base chain of others that would treat them otherwise, in words.
-pub(super) fn needed_by(rules: &Value) -> Option<String> {
-    let base = items(rules, "chain").filter(|chain| {
-        let hook = chain["hook"].as_str().unwrap_or_default();
+pub(super) fn needed_by(rules: &Listing) -> Option<String> {
+    let base = rules.chains.iter().filter(|chain| {
         // Rules of the kind nat are not asked about untracked packets, and have no say over these.
-        HOOKS.contains(&hook)
-            && chain["type"] != "nat"
-            && matches!(chain["family"].as_str(), Some("ip" | "ip6" | "inet"))
-            && !chain["table"].as_str().unwrap_or_default().starts_with(HOST_LINK)
+        chain.hook.as_deref().is_some_and(|hook| HOOKS.contains(&hook))
+            && chain.kind.as_deref() != Some("nat")
+            && matches!(&chain.name.family[..], "ip" | "ip6" | "inet")
+            && !chain.name.table.starts_with(HOST_LINK)
     });
-    let place = |item: &Value| ["family", "table", "name"].map(|field| word(&item[field]));
-    base.map(place).find(|chain| tells_apart(rules, chain)).map(|chain| chain.join(" "))
-}
-
-fn items<'a>(rules: &'a Value, kind: &'static str) -> impl Iterator<Item = &'a Value> {
-    rules["nftables"].as_array().into_iter().flatten().filter_map(move |item| item.get(kind))
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().unwrap_or("?").to_owned()
+    base.map(|chain| &chain.name).find(|chain| tells_apart(rules, chain)).map(ChainName::to_string)
 }
 
 /// Returns true if a rule of the chain, or of those that it may lead to, tells new packets from untracked ones.
-fn tells_apart(rules: &Value, [family, table, base]: &[String; 3]) -> bool {
-    let of_table = items(rules, "rule").filter(|rule| rule["family"] == **family && rule["table"] == **table);
-    let mut chains: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-    for rule in of_table {
-        chains.entry(word(&rule["chain"])).or_default().push(rule);
-    }
-    let (mut everywhere, mut open) = (false, vec![base.clone()]);
+fn tells_apart(rules: &Listing, base: &ChainName) -> bool {
+    let (mut seen, mut everywhere, mut open) = (BTreeSet::new(), false, vec![base.clone()]);
     while let Some(chain) = open.pop() {
         // Each is looked at once.
-        for rule in chains.remove(&chain).unwrap_or_default() {
-            let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !seen.insert(chain.clone()) {
+            continue;
+        }
+        for statements in rules.rules(&chain) {
             if statements.iter().any(is_telling) {
                 return true;
             }
             if !everywhere && leads_anywhere(statements) {
                 everywhere = true;
-                open.extend(chains.keys().cloned());
+                let same_table =
+                    |other: &&ChainName| (&other.family, &other.table) == (&chain.family, &chain.table);
+                open.extend(rules.all_rules().map(|(chain, _)| chain).filter(same_table).cloned());
             }
-            open.extend(statements.iter().flat_map(targets));
+            open.extend(statements.iter().flat_map(targets).map(|target| chain.sibling(target)));
         }
     }
     false
 }
 
-/// Returns true if a map with a name, which is not listed here, says where to go on.
-fn leads_anywhere(statements: &[Value]) -> bool {
-    statements.iter().any(|statement| statement["vmap"]["data"].is_string())
+/// Returns true if a map with a name, which need not be listed, says where to go on.
+fn leads_anywhere(statements: &[Statement]) -> bool {
+    let named = |map: &VerdictMap| matches!(map.data, Verdicts::Named(_));
+    statements.iter().any(|statement| matches!(statement.known(), Some(Known::Vmap(map)) if named(map)))
 }
 
 /// The chains that a statement names.
-fn targets(statement: &Value) -> Vec<String> {
-    match statement {
-        Value::Object(object) => object
-            .iter()
-            .flat_map(|(key, value)| match (key.as_str(), value.get("target")) {
-                ("jump" | "goto", Some(target)) => vec![word(target)],
-                _ => targets(value),
-            })
-            .collect(),
-        Value::Array(elements) => elements.iter().flat_map(targets).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+fn targets(statement: &Statement) -> Vec<&str> {
+    match statement.known() {
+        Some(Known::Jump(to) | Known::Goto(to)) => vec![&to.target],
+        Some(Known::Vmap(VerdictMap { data: Verdicts::Here { set }, .. })) => {
+            set.iter().flat_map(|(_, verdict)| targets(verdict)).collect()
+        }
+        Some(_) | None => Vec::new(),
     }
 }
 
-fn is_telling(statement: &Value) -> bool {
-    let (matched, map) = (&statement["match"], &statement["vmap"]);
-    if is_state(&matched["left"]) && !asks_conntrack(&matched["right"]) {
-        let mut states = BTreeSet::new();
-        collect_words(&matched["right"], &mut states);
-        return states.contains("new") != states.contains("untracked");
+fn is_telling(statement: &Statement) -> bool {
+    match statement.known() {
+        Some(Known::Match(matched)) if is_state(&matched.left) && !asks_conntrack(&matched.right) => {
+            let mut states = BTreeSet::new();
+            collect_words(&matched.right, &mut states);
+            states.contains("new") != states.contains("untracked")
+        }
+        Some(Known::Vmap(VerdictMap { key, data: Verdicts::Here { set } })) if is_state(key) => {
+            let verdict =
+                |state| set.iter().find(|(value, _)| value.word() == Some(state)).map(|(_, verdict)| verdict);
+            verdict("new") != verdict("untracked")
+        }
+        Some(Known::Match(matched)) => asks_conntrack(&matched.left) || asks_conntrack(&matched.right),
+        Some(Known::Vmap(map)) => {
+            let rows = match &map.data {
+                Verdicts::Named(_) => &[],
+                Verdicts::Here { set } => &set[..],
+            };
+            asks_conntrack(&map.key)
+                || rows.iter().any(|(value, verdict)| asks_conntrack(value) || is_telling(verdict))
+        }
+        Some(_) => false,
+        None => match statement {
+            Statement::Other(object) => object_asks(object),
+            Statement::Odd(expression) => asks_conntrack(expression),
+            Statement::Known(_) => false,
+        },
     }
-    if is_state(&map["key"])
-        && let Some(rows) = map["data"]["set"].as_array()
-    {
-        let verdict = |state: &str| rows.iter().find(|row| row[0] == state).map(|row| &row[1]);
-        return verdict("new") != verdict("untracked");
-    }
-    asks_conntrack(statement)
 }
 
-fn is_state(expression: &Value) -> bool {
-    expression["ct"]["key"] == "state" && expression["ct"].get("dir").is_none()
+fn is_state(expression: &Expression) -> bool {
+    matches!(expression.selector(), Some(Selector::Ct { key, dir: None }) if key == "state")
 }
 
-fn collect_words<'a>(value: &'a Value, words: &mut BTreeSet<&'a str>) {
+fn collect_words<'a>(value: &'a Expression, words: &mut BTreeSet<&'a str>) {
     match value {
-        Value::String(text) => words.extend(text.split(',')),
-        Value::Array(elements) => elements.iter().for_each(|element| collect_words(element, words)),
-        Value::Object(object) => object.values().for_each(|value| collect_words(value, words)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Expression::Word(text) => words.extend(text.split(',')),
+        Expression::List(values) => values.iter().for_each(|value| collect_words(value, words)),
+        Expression::Other(object) => object.values().for_each(|value| collect_words(value, words)),
+        Expression::Selector(selector) => match &**selector {
+            Selector::Set(value) | Selector::Elem { val: value } => collect_words(value, words),
+            Selector::Range(bounds) => bounds.iter().for_each(|value| collect_words(value, words)),
+            Selector::Meta { .. } | Selector::Ct { .. } | Selector::Payload { .. } => {}
+        },
+        Expression::Number(_) | Expression::Odd(_) => {}
     }
 }
 
 /// Returns true if there is anything of conntrack in it.
-fn asks_conntrack(value: &Value) -> bool {
+fn asks_conntrack(value: &Expression) -> bool {
     match value {
-        Value::Object(object) => object.iter().any(|(key, value)| match key.as_str() {
-            "xt" => value["name"].as_str().is_none_or(|name| OF_CONNTRACK.contains(&name)),
-            key => key == "ct" || key.starts_with("ct ") || asks_conntrack(value),
-        }),
-        Value::Array(elements) => elements.iter().any(asks_conntrack),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Expression::Selector(selector) => match &**selector {
+            Selector::Ct { .. } => true,
+            Selector::Set(value) | Selector::Elem { val: value } => asks_conntrack(value),
+            Selector::Range(bounds) => bounds.iter().any(asks_conntrack),
+            Selector::Meta { .. } | Selector::Payload { .. } => false,
+        },
+        Expression::List(values) => values.iter().any(asks_conntrack),
+        Expression::Other(object) => object_asks(object),
+        Expression::Word(_) | Expression::Number(_) | Expression::Odd(_) => false,
     }
+}
+
+fn object_asks(object: &Object) -> bool {
+    object.iter().any(|(key, value)| match key.as_str() {
+        "xt" => {
+            let Expression::Other(extension) = value else { return true };
+            let name = extension.get("name").and_then(Expression::word);
+            name.is_none_or(|name| OF_CONNTRACK.contains(&name))
+        }
+        key => key == "ct" || key.starts_with("ct ") || asks_conntrack(value),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::slice::from_ref;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn needed_by(rules: &Value) -> Option<String> {
+        super::needed_by(&Listing::read(rules.to_string().as_bytes()).unwrap())
+    }
 
     /// Rules of a chain on the input hook.
     fn input(rules: &[Value]) -> Value {

@@ -8,10 +8,10 @@ use sealane_proto::resource::Egress;
 use sealane_proto::types::{Subnet, Subnet6};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use serde_json::Value;
 
 use super::border::{Border, MeshPorts, Surroundings};
 use super::guard::{Addresses, Chain, Guarded, Sender, There, Tunnel};
+use super::listing::Listing;
 use super::program::{list_ruleset, list_table, run};
 use super::rules::TABLE;
 use super::{NftError, border, guard, kernel, table};
@@ -180,9 +180,9 @@ pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> Result<u32, NftError> {
 ///
 /// # Errors
 /// When nft is not installed, cannot write JSON, or the kernel refuses.
-pub(crate) fn ruleset(hopper: &Hopper, ns: &NetNs) -> Result<Value, NftError> {
+pub(crate) fn ruleset(hopper: &Hopper, ns: &NetNs) -> Result<Listing, NftError> {
     let text = list_ruleset(hopper, ns)?;
-    serde_json::from_str(&text).map_err(|error| NftError::Refused(format!("its list is no JSON: {error}")))
+    Listing::read(text.as_bytes()).map_err(|error| NftError::Refused(format!("its list is no JSON: {error}")))
 }
 
 /// Makes the host's rules for the links of its networks what they should be; answers whether somebody had changed

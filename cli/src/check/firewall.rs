@@ -4,24 +4,22 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use serde_json::Value;
-
-use sealane_agent::egress::{self, Firewall};
+use sealane_agent::egress::{self, Fate, Firewall, Obstacle, closed_inputs, mentions};
+use sealane_agent::nft::Listing;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::Finding;
-use super::forward::{self, Fate, Obstacle};
 use crate::args::Check;
 
 /// The host's ruleset as nft tells it.
-pub(super) fn rules() -> Option<Value> {
+pub(super) fn rules() -> Option<Listing> {
     let listed = Command::new("nft").args(["-j", "list", "ruleset"]).output().ok()?;
     // Where that fails, the kernel check says so.
-    listed.status.success().then(|| serde_json::from_slice(&listed.stdout).unwrap_or(Value::Null))
+    listed.status.success().then(|| Listing::read(&listed.stdout).unwrap_or_default())
 }
 
-pub(super) fn check(check: &Check, rules: &Value) -> Vec<Finding> {
+pub(super) fn check(check: &Check, rules: &Listing) -> Vec<Finding> {
     let wanted = [
         ("udp", check.vxlan_port.get(), "VXLAN from the other hosts"),
         ("tcp", 7443, "hosts that join, on the control host"),
@@ -54,14 +52,14 @@ pub(super) fn check(check: &Check, rules: &Value) -> Vec<Finding> {
 
 /// Checks that packets of workloads to the outside would be forwarded; the agent puts rules into iptables where they
 /// are needed, and into no other's tables.
-pub(super) fn forwarding(rules: &Value, agent_runs: bool) -> Vec<Finding> {
+pub(super) fn forwarding(rules: &Listing, agent_runs: bool) -> Vec<Finding> {
     let asked = Hopper::start().map_err(|error| error.to_string()).and_then(|hopper| {
         let own = NetNs::current().map_err(|error| error.to_string())?;
         egress::inspect(&hopper, &own)
     });
     let by_iptables = matches!(asked, Ok(Firewall::Open | Firewall::Passed(_) | Firewall::Closed(_)));
     let mut findings: Vec<Finding> =
-        forward::obstacles(rules, &uplinks(), by_iptables).iter().map(in_the_way).collect();
+        egress::obstacles(rules, &uplinks(), by_iptables).iter().map(in_the_way).collect();
     match asked {
         Ok(Firewall::NoIptables | Firewall::Open) if findings.is_empty() => {
             findings.push(Finding::ok("forwarding", "nothing drops what is forwarded"));
@@ -113,80 +111,4 @@ fn uplinks() -> Vec<String> {
     let devices: BTreeSet<&str> =
         words.windows(2).filter(|pair| pair[0] == "dev").map(|pair| pair[1]).collect();
     devices.into_iter().map(str::to_owned).collect()
-}
-
-/// Base chains on the input hook that drop what no rule accepts.
-pub(super) fn closed_inputs(rules: &Value) -> Vec<String> {
-    let items = rules["nftables"].as_array().into_iter().flatten();
-    let chains = items.filter_map(|item| item.get("chain"));
-    let closed = chains.filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
-    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    closed.map(|chain| ["family", "table", "name"].map(|field| word(&chain[field])).join(" ")).collect()
-}
-
-/// Returns true if some rule matches on this destination port, alone or in a set or a range.
-pub(super) fn mentions(rules: &Value, kind: &str, port: u16) -> bool {
-    let items = rules["nftables"].as_array().into_iter().flatten();
-    let mut parts = items.filter_map(|item| item["rule"]["expr"].as_array()).flatten();
-    parts.any(|part| {
-        let matched = &part["match"];
-        let payload = &matched["left"]["payload"];
-        let on_port =
-            payload["field"] == "dport" && (payload["protocol"] == kind || payload["protocol"] == "th");
-        on_port && covers(&matched["right"], port)
-    })
-}
-
-fn covers(right: &Value, port: u16) -> bool {
-    let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
-    match right {
-        Value::Number(_) => number(right) == u64::from(port),
-        Value::Array(elements) => elements.iter().any(|element| covers(element, port)),
-        Value::Object(object) => match (object.get("range"), object.get("set")) {
-            (Some(range), _) => (number(&range[0])..=number(&range[1])).contains(&u64::from(port)),
-            (None, Some(set)) => covers(set, port),
-            (None, None) => false,
-        },
-        Value::Null | Value::Bool(_) | Value::String(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rules(policy: &str, right: Value) -> Value {
-        serde_json::json!({"nftables": [
-            {"metainfo": {}},
-            {"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input", "policy": policy}},
-            {"chain": {"family": "inet", "table": "filter", "name": "web"}},
-            {"rule": {"expr": [
-                {"match": {"left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": right}},
-                {"accept": null}
-            ]}}
-        ]})
-    }
-
-    #[test]
-    fn chains_that_drop_by_default_are_found() {
-        assert_eq!(closed_inputs(&rules("drop", 1.into())), ["inet filter input"]);
-        assert!(closed_inputs(&rules("accept", 1.into())).is_empty());
-        assert!(closed_inputs(&Value::Null).is_empty());
-    }
-
-    #[test]
-    fn a_port_is_mentioned_alone_in_a_set_or_in_a_range() {
-        let table = [
-            (serde_json::json!(4789), true),
-            (serde_json::json!(53), false),
-            (serde_json::json!({"set": [53, 4789]}), true),
-            (serde_json::json!({"set": [53, {"range": [4000, 5000]}]}), true),
-            (serde_json::json!({"range": [5000, 6000]}), false),
-            (serde_json::json!("@ports"), false),
-        ];
-        for (right, expected) in table {
-            assert_eq!(mentions(&rules("drop", right.clone()), "udp", 4789), expected, "{right}");
-        }
-        assert!(!mentions(&rules("drop", 4789.into()), "tcp", 4789));
-    }
 }

@@ -1,6 +1,11 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+
+fn obstacles(rules: &Value, uplinks: &[String], judged_by_iptables: bool) -> Vec<Obstacle> {
+    let rules = Listing::read(rules.to_string().as_bytes()).unwrap_or_default();
+    super::obstacles(&rules, uplinks, judged_by_iptables)
+}
 
 /// Rules of firewalld 1.3 on forwarding when no device is in a zone.
 const FIREWALLD: &str = include_str!("firewalld.json");
