@@ -7,6 +7,8 @@
 
 mod answer;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod message;
 mod metrics;
 mod neighbour;

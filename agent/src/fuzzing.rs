@@ -1,4 +1,4 @@
-//! Words of dockerd, machines and the host's firewall, for fuzzing: each function panics where an invariant does not hold.
+//! Words of dockerd, machines, resolvers and the host's firewall, for fuzzing: each function panics where an invariant does not hold.
 
 /// Reads what dockerd asks of a plugin, and decides what it means.
 pub fn docker_plugin(data: &[u8]) {
@@ -13,6 +13,11 @@ pub fn docker_engine(data: &[u8]) {
     } else if let Some(container) = crate::engine::fuzzing::views(bytes) {
         crate::door::docker::fuzzing::instance(&container);
     }
+}
+
+/// Keeps a resolver's answer for others.
+pub fn dns_answer(data: &[u8]) {
+    crate::dns::fuzzing::answered(data);
 }
 
 /// Reads frames of machines that ask for an address.

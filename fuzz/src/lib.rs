@@ -11,10 +11,11 @@ mod dns;
 pub type Target = fn(&[u8]);
 
 /// Name and function of each target.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("cni", sealane_cli::fuzzing::cni),
     ("detection", sealane_proxy::fuzzing::detection),
     ("dhcp", sealane_agent::fuzzing::dhcp),
+    ("dns_answer", sealane_agent::fuzzing::dns_answer),
     ("dns_query", dns::query),
     ("docker_engine", sealane_agent::fuzzing::docker_engine),
     ("docker_plugin", sealane_agent::fuzzing::docker_plugin),

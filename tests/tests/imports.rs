@@ -23,9 +23,10 @@ const RULES: [(&str, &[&str]); 11] = [
 ];
 
 /// Foreign crates that only these of ours may see.
-const EDGES: [(&str, &[&str]); 12] = [
-    ("etherparse", &["agent"]),
+const EDGES: [(&str, &[&str]); 13] = [
     ("axum", &["base"]),
+    ("etherparse", &["agent"]),
+    ("hickory-resolver", &["agent"]),
     ("clap", &["cli"]),
     ("comfy-table", &["cli"]),
     ("anyhow", &[]),

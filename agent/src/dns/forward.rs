@@ -1,23 +1,37 @@
-//! Names that are not ours: asked of the host's resolvers, byte for byte.
+//! Names that are not ours: asked of the host's resolvers.
+//!
+//! A plain question is answered from the cache or by the pool of resolvers, and may then be answered to others. Any other
+//! one passes as it came.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+mod cache;
+mod cached;
+mod upstream;
+mod verbatim;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use rustls::ClientConfig;
 use tokio::time;
 
 use super::answer::{self, Transport};
-use super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode, TC};
-use super::metrics::{DnsMetrics, ForwardFailure};
+use super::message::{CD, HEADER_LEN, Query, RD, Rcode, RecordType, UDP_LIMIT, word};
+use super::metrics::{CacheResult, DnsMetrics, ForwardFailure};
 use super::resolv::{Resolv, ResolvFile};
 use super::shares::{Place, QuestionsInFlight, Share};
 use super::sockets::PORT;
+use cache::{Cache, Known};
+pub(super) use cached::{Age, CachedAnswer};
+use upstream::{Told, Upstream};
 
 /// Limit for a question in all: less than the 5 s after which resolvers ask again.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Limit where an answer that is out of date is at hand (RFC 8767, section 5).
+const STALE_TIMEOUT: Duration = Duration::from_millis(1800);
+/// The class of the Internet.
+const IN: u16 = 1;
 
 /// Servers to ask.
 #[derive(Clone, Debug)]
@@ -28,26 +42,35 @@ pub struct ForwardConfig {
     pub own: Vec<IpAddr>,
     /// The servers' port.
     pub port: u16,
+    /// Certificates, in PEM, of those who vouch for servers that are asked over TLS; the host's without it.
+    pub authorities: Option<PathBuf>,
 }
 
 impl ForwardConfig {
     /// The servers of `resolv_conf`, but for 127.0.0.11.
     #[must_use]
     pub fn new(resolv_conf: PathBuf) -> Self {
-        Self { resolv_conf, own: vec![Ipv4Addr::new(127, 0, 0, 11).into()], port: PORT }
+        Self { resolv_conf, own: vec![Ipv4Addr::new(127, 0, 0, 11).into()], port: PORT, authorities: None }
     }
 }
 
 /// Asks the host's resolvers, from the host's network namespace (that of the runtime's threads).
-///
-/// A query is sent on as it is, from a fresh random port with a fresh random id (RFC 5452); only an answer from the
-/// asked server with this id and this question is taken. Servers are asked in order; one that cannot answer
-/// (SERVFAIL, REFUSED) is passed over if another can.
 #[derive(Debug)]
 pub struct Forwarder {
     resolv: ResolvFile,
+    authorities: Option<PathBuf>,
+    resolvers: Mutex<Option<Arc<Resolvers>>>,
     waiting: QuestionsInFlight,
     metrics: DnsMetrics,
+}
+
+/// Servers that one content of resolv.conf names, and what they said: others may say otherwise.
+#[derive(Debug)]
+struct Resolvers {
+    resolv: Arc<Resolv>,
+    tls: Arc<ClientConfig>,
+    upstream: Upstream,
+    cache: Mutex<Cache>,
 }
 
 impl Forwarder {
@@ -55,7 +78,9 @@ impl Forwarder {
     #[must_use]
     pub fn new(config: ForwardConfig, metrics: DnsMetrics) -> Self {
         let resolv = ResolvFile::new(config.resolv_conf, config.port, config.own);
-        Self { resolv, waiting: QuestionsInFlight::default(), metrics }
+        let (authorities, resolvers, waiting) =
+            (config.authorities, Mutex::default(), QuestionsInFlight::default());
+        Self { resolv, authorities, resolvers, waiting, metrics }
     }
 
     /// A place for one more question of this asker, if there is any for it.
@@ -72,9 +97,17 @@ impl Forwarder {
         _place: Place,
     ) -> (Vec<u8>, Rcode) {
         let started = Instant::now();
-        let resolv = self.resolv.current(started);
-        let deadline = time::Instant::now() + TOTAL_TIMEOUT;
-        match ask_all(&resolv, query, transport, deadline).await {
+        let resolvers = self.resolvers(started);
+        let answered = match Query::parse(query) {
+            Ok(parsed) if is_plain(query, &parsed) => {
+                self.resolve(&resolvers, query, &parsed, transport).await
+            }
+            Ok(_) | Err(_) => {
+                let deadline = time::Instant::now() + TOTAL_TIMEOUT;
+                resolvers.pass_on(query, transport, deadline).await
+            }
+        };
+        match answered {
             Ok(answer) => {
                 self.metrics.forward_duration.observe(started.elapsed().as_secs_f64());
                 let rcode = Rcode::of(&answer);
@@ -89,6 +122,56 @@ impl Forwarder {
         (self.fail(query, ForwardFailure::Overload), Rcode::ServFail)
     }
 
+    /// The servers as the host names them now. Others than before are asked afresh.
+    fn resolvers(&self, now: Instant) -> Arc<Resolvers> {
+        let resolv = self.resolv.current(now);
+        let mut resolvers = lock(&self.resolvers);
+        match resolvers.as_ref().filter(|resolvers| resolvers.resolv == resolv) {
+            Some(resolvers) => resolvers.clone(),
+            None => resolvers.insert(Arc::new(Resolvers::new(resolv, self.authorities.as_deref()))).clone(),
+        }
+    }
+
+    /// Answers a plain question from the cache, or else by the servers, or else by what they said before.
+    async fn resolve(
+        &self,
+        resolvers: &Resolvers,
+        query: &[u8],
+        parsed: &Query<'_>,
+        transport: Transport,
+    ) -> Result<Vec<u8>, ForwardFailure> {
+        let limit = match transport {
+            Transport::Udp => parsed.udp_limit().min(UDP_LIMIT),
+            Transport::Tcp => u16::MAX,
+        };
+        let write = |answer: &CachedAnswer, age| answer.write(parsed, age, limit.into());
+        let known = lock(&resolvers.cache).find(parsed, Instant::now());
+        let (before, patience) = match known {
+            Known::Answer(answer, age) => {
+                self.metrics.looked_up(if age == Age::Stale { CacheResult::Stale } else { CacheResult::Hit });
+                return Ok(write(&answer, age));
+            }
+            Known::Before(answer) => (Some(answer), STALE_TIMEOUT),
+            Known::Nothing => (None, TOTAL_TIMEOUT),
+        };
+        let deadline = time::Instant::now() + patience;
+        let told = resolvers.ask(query, parsed, transport, deadline).await;
+        if let Some(answer) = told.as_ref().ok().and_then(|told| CachedAnswer::read(parsed, told)) {
+            self.metrics.looked_up(CacheResult::Miss);
+            let (answer, now) = (Arc::new(answer), Instant::now());
+            self.metrics.cache_evicted.inc_by(lock(&resolvers.cache).insert(parsed, answer.clone(), now));
+            return Ok(write(&answer, Age::Fresh(Duration::ZERO)));
+        }
+        let helps = |told: &Vec<u8>| matches!(Rcode::of(told), Rcode::NoError | Rcode::NxDomain);
+        let Some(answer) = before.filter(|_| !told.as_ref().is_ok_and(helps)) else {
+            self.metrics.looked_up(CacheResult::Miss);
+            return told;
+        };
+        lock(&resolvers.cache).failed(parsed, Instant::now());
+        self.metrics.looked_up(CacheResult::Stale);
+        Ok(write(&answer, Age::Stale))
+    }
+
     fn fail(&self, query: &[u8], failure: ForwardFailure) -> Vec<u8> {
         self.metrics.forward_failed(failure);
         tracing::debug!(reason = failure.as_str(), "a foreign name could not be asked for");
@@ -98,120 +181,85 @@ impl Forwarder {
     }
 }
 
-async fn ask_all(
-    resolv: &Resolv,
-    query: &[u8],
-    transport: Transport,
-    deadline: time::Instant,
-) -> Result<Vec<u8>, ForwardFailure> {
-    let mut failure = ForwardFailure::NoServer;
-    let mut unwilling = None;
-    for _ in 0..resolv.attempts {
-        let mut silent = false;
-        for &server in &resolv.servers {
-            let until = deadline.min(time::Instant::now() + resolv.timeout);
-            match time::timeout_at(until, ask(server, query, transport)).await {
-                Ok(Ok(answer)) => match Rcode::of(&answer) {
-                    Rcode::ServFail | Rcode::Refused | Rcode::NotImp => {
-                        unwilling.get_or_insert(answer);
-                    }
-                    Rcode::NoError | Rcode::NxDomain | Rcode::FormErr | Rcode::BadVers | Rcode::Other => {
-                        return Ok(answer);
-                    }
-                },
-                Ok(Err(error)) => {
-                    tracing::debug!(%server, %error, "a resolver cannot be asked");
-                    failure = ForwardFailure::Network;
-                }
-                Err(_) => silent = true,
+impl Resolvers {
+    fn new(resolv: Arc<Resolv>, authorities: Option<&Path>) -> Self {
+        let tls = upstream::tls(&resolv, authorities);
+        let upstream = Upstream::new(&resolv, tls.clone());
+        Self { resolv, tls: Arc::new(tls), upstream, cache: Mutex::default() }
+    }
+
+    /// Asks the pool, or in the asker's words where that cannot ask: a server may know no streams, or no EDNS.
+    async fn ask(
+        &self,
+        query: &[u8],
+        parsed: &Query<'_>,
+        transport: Transport,
+        deadline: time::Instant,
+    ) -> Result<Vec<u8>, ForwardFailure> {
+        if self.resolv.servers.is_empty() {
+            return Err(ForwardFailure::NoServer);
+        }
+        match self.upstream.ask(parsed, deadline).await {
+            Told::Answer(message) | Told::Declined(message) => Ok(addressed(message, parsed)),
+            Told::Silence => Err(ForwardFailure::Timeout),
+            Told::Unable(error) => {
+                tracing::debug!(%error, "the host's resolvers are asked without a pool");
+                self.pass_on(query, transport, deadline).await
             }
         }
-        // Asking again helps only against loss.
-        if unwilling.is_some() || !silent || time::Instant::now() >= deadline {
-            failure = if silent { ForwardFailure::Timeout } else { failure };
-            break;
-        }
-        failure = ForwardFailure::Timeout;
     }
-    unwilling.ok_or(failure)
-}
 
-/// Asks one server; the answer carries the asker's id.
-async fn ask(server: SocketAddr, query: &[u8], transport: Transport) -> io::Result<Vec<u8>> {
-    let id: [u8; 2] = rand::random();
-    let mut sent = query.to_vec();
-    if let Some(place) = sent.get_mut(..2) {
-        place.copy_from_slice(&id);
-    }
-    let mut answer = match transport {
-        Transport::Udp => ask_udp(server, &sent).await?,
-        Transport::Tcp => match ask_tcp(server, &sent).await {
-            Ok(answer) => answer,
-            // Some servers know datagrams only; what fits into one is the same answer.
-            Err(error) => {
-                ask_udp(server, &sent).await.ok().filter(|answer| !is_truncated(answer)).ok_or(error)?
-            }
-        },
-    };
-    if let (Some(place), Some(own)) = (answer.get_mut(..2), query.get(..2)) {
-        place.copy_from_slice(own);
-    }
-    Ok(answer)
-}
-
-async fn ask_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    // Connected: the kernel drops what comes from elsewhere, and says if nobody listens there.
-    socket.connect(server).await?;
-    socket.send(query).await?;
-    let room = Query::parse(query).map_or(0, |query| query.udp_limit());
-    let mut answer = vec![0; usize::from(room)];
-    loop {
-        let len = socket.recv(&mut answer).await?;
-        if answers(query, answer.get(..len).unwrap_or_default()) {
-            answer.truncate(len);
-            return Ok(answer);
-        }
+    async fn pass_on(
+        &self,
+        query: &[u8],
+        transport: Transport,
+        deadline: time::Instant,
+    ) -> Result<Vec<u8>, ForwardFailure> {
+        verbatim::ask_all(&self.resolv, &self.tls, query, transport, deadline).await
     }
 }
 
-async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
-    let len = u16::try_from(query.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&[&len.to_be_bytes(), query].concat()).await?;
-    let mut answer = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut answer).await?;
-    if answers(query, &answer) {
-        Ok(answer)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "the answer to another question"))
-    }
+/// Returns true if one answer to the question is as good as any other: a recursive question for records that are known here,
+/// by somebody who does not want to see signatures or to say anything else.
+fn is_plain(query: &[u8], parsed: &Query<'_>) -> bool {
+    let known = matches!(
+        parsed.kind,
+        RecordType::A
+            | RecordType::NS
+            | RecordType::CNAME
+            | RecordType::SOA
+            | RecordType::PTR
+            | RecordType::MX
+            | RecordType::TXT
+            | RecordType::AAAA
+            | RecordType::SRV
+            | RecordType::NAPTR
+            | RecordType::SVCB
+            | RecordType::HTTPS
+            | RecordType::CAA
+    );
+    let bare = parsed.edns.is_none_or(|edns| !edns.dnssec_ok && !edns.end_to_end);
+    // No signature of the message, for one.
+    let alone = word(query, 10) == Some(u16::from(parsed.edns.is_some()));
+    known && bare && alone && parsed.class == IN && parsed.flags & (RD | CD) == RD
 }
 
-fn is_truncated(answer: &[u8]) -> bool {
-    answer.get(2).is_none_or(|flags| flags & TC.to_be_bytes()[0] != 0)
+/// The message with the id and the spelling of the one who asks.
+fn addressed(mut message: Vec<u8>, query: &Query<'_>) -> Vec<u8> {
+    let echoed = query.is_echoed_in(&message);
+    if let Some(id) = message.get_mut(..2) {
+        id.copy_from_slice(&query.id.to_be_bytes());
+    }
+    let question = message.get_mut(HEADER_LEN..HEADER_LEN + query.question.len()).filter(|_| echoed);
+    if let Some(question) = question {
+        question.copy_from_slice(query.question);
+    }
+    message
 }
 
-/// Returns true if `answer` is one to `query`: id, opcode and question are the same (letters in any case: not every
-/// server keeps them). An error may come without the question.
-fn answers(query: &[u8], answer: &[u8]) -> bool {
-    let (Some(header), Ok(parsed)) = (answer.get(..HEADER_LEN), Query::parse(query)) else { return false };
-    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let (id, flags, questions) = (word(0), word(2), word(4));
-    if id != parsed.id || flags & QR == 0 || (flags ^ parsed.flags) & OPCODE != 0 {
-        return false;
-    }
-    if questions == 0 {
-        return Rcode::of(answer) != Rcode::NoError;
-    }
-    let question = answer.get(HEADER_LEN..HEADER_LEN + parsed.question.len());
-    let split = |question: &'_ [u8]| question.len() - 4;
-    questions == 1
-        && question.is_some_and(|question| {
-            let (name, rest) = question.split_at(split(question));
-            let (asked, asked_rest) = parsed.question.split_at(split(parsed.question));
-            name.eq_ignore_ascii_case(asked) && rest == asked_rest
-        })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 mod query;
 
-pub(crate) use query::{Edns, Query, QueryName, Refused};
+pub(crate) use query::{Edns, Query, QueryName, Refused, skip_name, word};
 
 /// The length of a message's header.
 pub(crate) const HEADER_LEN: usize = 12;
@@ -18,15 +18,21 @@ pub(crate) const QR: u16 = 1 << 15;
 const AA: u16 = 1 << 10;
 /// Not everything fitted.
 pub(crate) const TC: u16 = 1 << 9;
-const RD: u16 = 1 << 8;
-const RA: u16 = 1 << 7;
-const CD: u16 = 1 << 4;
+/// The asker wants the question followed through.
+pub(crate) const RD: u16 = 1 << 8;
+/// Whoever answers follows questions through.
+pub(crate) const RA: u16 = 1 << 7;
+/// The answer is authentic by DNSSEC, or the asker understands when it is.
+pub(crate) const AD: u16 = 1 << 5;
+/// The asker checks the answer itself.
+pub(crate) const CD: u16 = 1 << 4;
 /// The opcode's bits.
 pub(crate) const OPCODE: u16 = 0xf << 11;
 
 /// A pointer (RFC 1035, section 4.1.4) to the name in the question.
 const QUESTION: u16 = 0xc000 | HEADER_LEN as u16;
-const OPT_LEN: usize = 11;
+/// The length of an OPT record without options.
+pub(crate) const OPT_LEN: usize = 11;
 const DNSSEC_OK: u32 = 1 << 15;
 /// The EDNS option of an Extended DNS Error (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;
@@ -94,7 +100,7 @@ impl Rcode {
     }
 
     /// Twelve bits: the upper eight go to the OPT record (RFC 6891, section 6.1.3).
-    fn bits(self) -> u16 {
+    pub(crate) fn bits(self) -> u16 {
         match self {
             Self::NoError => 0,
             Self::FormErr => 1,
@@ -108,19 +114,28 @@ impl Rcode {
 }
 
 /// Record types that are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordType(pub(crate) u16);
 
 impl RecordType {
     pub(crate) const A: Self = Self(1);
+    pub(crate) const NS: Self = Self(2);
+    pub(crate) const CNAME: Self = Self(5);
     pub(crate) const SOA: Self = Self(6);
     pub(crate) const PTR: Self = Self(12);
+    pub(crate) const MX: Self = Self(15);
+    pub(crate) const TXT: Self = Self(16);
     pub(crate) const AAAA: Self = Self(28);
     pub(crate) const SRV: Self = Self(33);
+    pub(crate) const NAPTR: Self = Self(35);
     pub(crate) const OPT: Self = Self(41);
+    pub(crate) const SVCB: Self = Self(64);
+    pub(crate) const HTTPS: Self = Self(65);
+    pub(crate) const TSIG: Self = Self(250);
     pub(crate) const IXFR: Self = Self(251);
     pub(crate) const AXFR: Self = Self(252);
     pub(crate) const ANY: Self = Self(255);
+    pub(crate) const CAA: Self = Self(257);
 }
 
 /// Owner of a negative answer's SOA record: the part that is cut off at a label of the question, or the root.
@@ -266,28 +281,33 @@ impl<'a> Writer<'a> {
             *flags |= TC.to_be_bytes()[0];
         }
         if let Some(edns) = edns {
-            out.push(0);
-            put16(out, RecordType::OPT.0);
-            put16(out, UDP_LIMIT);
-            let extended = u32::from(rcode.bits() >> 4) << 24;
-            put32(out, extended | if edns.dnssec_ok { DNSSEC_OK } else { 0 });
-            match error {
-                None => put16(out, 0),
-                Some((code, text)) => {
-                    // The texts are ours, and short.
-                    let len = u16::try_from(text.len() + 2).unwrap_or(2);
-                    for word in [len + 4, EXTENDED_ERROR, len, code] {
-                        put16(out, word);
-                    }
-                    out.extend_from_slice(text.as_bytes());
-                }
-            }
+            write_opt(out, edns, rcode, error);
         }
         let counts = [(6, answers), (8, authorities), (10, additionals + u16::from(edns.is_some()))];
         for (at, count) in counts {
             if let Some(place) = out.get_mut(at..at + 2) {
                 place.copy_from_slice(&count.to_be_bytes());
             }
+        }
+    }
+}
+
+/// Appends the OPT record of an answer to who speaks EDNS; `error` is an Extended DNS Error.
+pub(crate) fn write_opt(out: &mut Vec<u8>, edns: Edns, rcode: Rcode, error: Option<(u16, &str)>) {
+    out.push(0);
+    put16(out, RecordType::OPT.0);
+    put16(out, UDP_LIMIT);
+    let extended = u32::from(rcode.bits() >> 4) << 24;
+    put32(out, extended | if edns.dnssec_ok { DNSSEC_OK } else { 0 });
+    match error {
+        None => put16(out, 0),
+        Some((code, text)) => {
+            // The texts are ours, and short.
+            let len = u16::try_from(text.len() + 2).unwrap_or(2);
+            for word in [len + 4, EXTENDED_ERROR, len, code] {
+                put16(out, word);
+            }
+            out.extend_from_slice(text.as_bytes());
         }
     }
 }

@@ -11,6 +11,9 @@ pub struct DnsMetrics {
     queries: IntCounterVec,
     pub(crate) forward_duration: Histogram,
     forward_failures: IntCounterVec,
+    looked_up: IntCounterVec,
+    /// Answers that had to go for others.
+    pub(crate) cache_evicted: IntCounter,
     replaced: IntCounterVec,
 }
 
@@ -21,6 +24,17 @@ pub struct NetworkMetrics {
     forwarded: [IntCounter; Rcode::ALL.len()],
     /// TCP connections that made room for others.
     pub(super) replaced: IntCounter,
+}
+
+/// Outcome of a look for a foreign name in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheResult {
+    /// The answer was there.
+    Hit,
+    /// The host's resolvers were asked, and had to answer.
+    Miss,
+    /// An answer was there that holds no longer, and nobody gave a newer one.
+    Stale,
 }
 
 /// Reasons for which a foreign name could not be asked for.
@@ -45,12 +59,20 @@ impl DnsMetrics {
         let queries = Opts::new("sealane_dns_queries_total", "DNS queries answered, by the asker's network.");
         let duration = HistogramOpts::new(
             "sealane_dns_forward_duration_seconds",
-            "How long foreign names took to be answered by the host's resolvers.",
+            "How long foreign names took to be answered, from the cache or by the host's resolvers.",
         );
         let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         let failures = Opts::new(
             "sealane_dns_forward_failures_total",
             "Foreign names that none of the host's resolvers answered.",
+        );
+        let looked_up = Opts::new(
+            "sealane_dns_cache_lookups_total",
+            "Foreign names looked for in the cache; stale: answered by what held before, as nobody said anything newer.",
+        );
+        let evicted = Opts::new(
+            "sealane_dns_cache_evicted_total",
+            "Answers that were forgotten before their time, to make room for others.",
         );
         let replaced = Opts::new(
             "sealane_dns_connections_replaced_total",
@@ -60,11 +82,15 @@ impl DnsMetrics {
             queries: IntCounterVec::new(queries, &["network", "kind", "rcode"])?,
             forward_duration: Histogram::with_opts(duration.buckets(buckets))?,
             forward_failures: IntCounterVec::new(failures, &["reason"])?,
+            looked_up: IntCounterVec::new(looked_up, &["result"])?,
+            cache_evicted: IntCounter::with_opts(evicted)?,
             replaced: IntCounterVec::new(replaced, &["network"])?,
         };
         registry.register(Box::new(metrics.queries.clone()))?;
         registry.register(Box::new(metrics.forward_duration.clone()))?;
         registry.register(Box::new(metrics.forward_failures.clone()))?;
+        registry.register(Box::new(metrics.looked_up.clone()))?;
+        registry.register(Box::new(metrics.cache_evicted.clone()))?;
         registry.register(Box::new(metrics.replaced.clone()))?;
         Ok(metrics)
     }
@@ -90,6 +116,10 @@ impl DnsMetrics {
         }
     }
 
+    pub(crate) fn looked_up(&self, result: CacheResult) {
+        self.looked_up.with_label_values(&[result.as_str()]).inc();
+    }
+
     pub(crate) fn forward_failed(&self, failure: ForwardFailure) {
         self.forward_failures.with_label_values(&[failure.as_str()]).inc();
     }
@@ -109,6 +139,16 @@ fn count(counters: &[IntCounter; Rcode::ALL.len()], rcode: Rcode) {
     // Rcode::ALL is in the order of the variants.
     if let Some(counter) = counters.get(rcode as usize) {
         counter.inc();
+    }
+}
+
+impl CacheResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! Servers that the host asks: its resolv.conf(5), read again when it changes.
+//!
+//! A server may be named as systemd-resolved names it, `ADDRESS[:PORT][#NAME]`: with a name, it is asked over TLS (RFC 7858).
+//! The C library passes such lines over.
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -7,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
+
+/// Port of DNS over TLS.
+const TLS_PORT: u16 = 853;
 /// Limit for one server where resolv.conf does not say.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// More servers than this are not asked.
@@ -17,11 +24,20 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// Content of a resolv.conf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolv {
-    pub(crate) servers: Vec<SocketAddr>,
+    /// Where any is to be asked over TLS, all are: nothing is said in the clear.
+    pub(crate) servers: Vec<Server>,
     /// For one server to answer.
     pub(crate) timeout: Duration,
     /// Number of times that each server is asked.
     pub(crate) attempts: u32,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// Name in its certificate, if it is to be asked over TLS.
+    pub(crate) tls: Option<Arc<str>>,
 }
 
 impl Resolv {
@@ -32,12 +48,15 @@ impl Resolv {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") => {
-                    let server = words.next().and_then(|text| server(text, port));
-                    resolv.servers.extend(server.filter(|server| !own.contains(&server.ip())));
+                    let server = words.next().and_then(|text| Server::parse(text, port));
+                    resolv.servers.extend(server.filter(|server| !own.contains(&server.address.ip())));
                 }
                 Some("options") => words.for_each(|option| resolv.option(option)),
                 _ => {}
             }
+        }
+        if resolv.servers.iter().any(|server| server.tls.is_some()) {
+            resolv.servers.retain(|server| server.tls.is_some());
         }
         resolv.servers.truncate(MAX_SERVERS);
         resolv
@@ -53,7 +72,20 @@ impl Resolv {
     }
 }
 
-fn server(text: &str, port: u16) -> Option<SocketAddr> {
+impl Server {
+    /// Reads `ADDRESS[:PORT][#NAME]`, an address of IPv6 with its port in brackets.
+    fn parse(text: &str, port: u16) -> Option<Self> {
+        let (place, name) = text.split_once('#').map_or((text, None), |(place, name)| (place, Some(name)));
+        let Some(name) = name else { return Some(Self { address: address(place, port)?, tls: None }) };
+        ServerName::try_from(name).ok()?;
+        Some(Self { address: address(place, TLS_PORT)?, tls: Some(name.into()) })
+    }
+}
+
+fn address(text: &str, port: u16) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
     if let Some((address, zone)) = text.split_once('%') {
         let address: Ipv6Addr = address.parse().ok()?;
         let scope = zone.parse().ok().or_else(|| nix::net::if_::if_nametoindex(zone).ok())?;
@@ -125,7 +157,28 @@ impl Version {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::str::FromStr;
+
     use super::*;
+
+    impl FromStr for Server {
+        type Err = Infallible;
+
+        fn from_str(text: &str) -> Result<Self, Infallible> {
+            Ok(Self::parse(text, 53).unwrap())
+        }
+    }
+
+    #[test]
+    fn where_a_server_is_named_for_tls_nothing_is_asked_in_the_clear() {
+        let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2#dns.example.com\nnameserver 192.0.2.3:8853#dns.example.com\n\
+                    nameserver [2001:db8::3]:8853#dns.example.com\nnameserver 192.0.2.4#no/name\n";
+        let servers = Resolv::parse(text, 53, &[]).servers;
+        let places: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+        assert_eq!(places, ["192.0.2.2:853", "192.0.2.3:8853", "[2001:db8::3]:8853"]);
+        assert!(servers.iter().all(|server| server.tls.as_deref() == Some("dns.example.com")), "{servers:?}");
+    }
 
     #[test]
     fn servers_and_options_are_read_and_the_rest_passed_over() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest number of questions that wait at once, on this host; each takes a descriptor.
-const MAX_IN_FLIGHT: usize = 1024;
+pub(super) const MAX_IN_FLIGHT: usize = 1024;
 /// Largest number of them from one asker.
 pub(super) const MAX_OF_ASKER: usize = 128;
 /// Part of the free places that one asker gets at most, so that there is always something for the next one.

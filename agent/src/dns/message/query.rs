@@ -24,6 +24,8 @@ pub(crate) struct Edns {
     pub(crate) udp_size: u16,
     pub(crate) version: u8,
     pub(crate) dnssec_ok: bool,
+    /// True if an option is there that means something to servers beyond the next one.
+    pub(crate) end_to_end: bool,
 }
 
 /// A message that is not a query with one question.
@@ -70,6 +72,18 @@ impl<'a> Query<'a> {
             Some(Self { id, flags, name, kind: RecordType(kind), class, question, edns })
         };
         parse().ok_or(refuse(Rcode::FormErr))
+    }
+
+    /// Returns true if the message has this one question, in any spelling: not every server keeps the asker's.
+    pub(crate) fn is_echoed_in(&self, message: &[u8]) -> bool {
+        let echoed = message.get(HEADER_LEN..HEADER_LEN + self.question.len());
+        let split = self.question.len() - 4;
+        word(message, 4) == Some(1)
+            && echoed.is_some_and(|echoed| {
+                let ((name, rest), (asked, asked_rest)) =
+                    (echoed.split_at(split), self.question.split_at(split));
+                name.eq_ignore_ascii_case(asked) && rest == asked_rest
+            })
     }
 
     /// The longest answer that the asker takes in a datagram.
@@ -141,6 +155,7 @@ fn parse_edns(mut rest: &[u8], count: u16) -> Result<Option<Edns>, Garbled> {
             return Err(Garbled);
         };
         let data_len = usize::from(u16::from_be_bytes([*len_high, *len_low]));
+        let data = rest.get(owner + 10..owner + 10 + data_len).ok_or(Garbled)?;
         rest = rest.get(owner + 10 + data_len..).ok_or(Garbled)?;
         if u16::from_be_bytes([*kind_high, *kind_low]) != RecordType::OPT.0 {
             continue;
@@ -152,13 +167,28 @@ fn parse_edns(mut rest: &[u8], count: u16) -> Result<Option<Edns>, Garbled> {
             udp_size: u16::from_be_bytes([*class_high, *class_low]),
             version: *version,
             dnssec_ok: flags & 0x80 != 0,
+            end_to_end: has_end_to_end(data),
         });
     }
     Ok(edns)
 }
 
+/// Returns true if any of these options is not for the next server alone. Cookies (RFC 7873), keepalive (RFC 7828) and padding
+/// (RFC 7830) are.
+fn has_end_to_end(mut options: &[u8]) -> bool {
+    while !options.is_empty() {
+        let (Some(code), Some(len)) = (word(options, 0), word(options, 2)) else { return true };
+        if !matches!(code, 10..=12) {
+            return true;
+        }
+        let Some(rest) = options.get(4 + usize::from(len)..) else { return true };
+        options = rest;
+    }
+    false
+}
+
 /// Returns the length of the name at the beginning of `bytes`, pointers included.
-fn skip_name(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn skip_name(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         match *bytes.get(at)? {
@@ -170,6 +200,7 @@ fn skip_name(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+/// The number at this place.
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
