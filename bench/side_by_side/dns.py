@@ -47,6 +47,16 @@ remote-control:
 """)
     unbound = site.start(["unbound", "-d", "-c", config], place, site.PROXY_CPU, "unbound")
     yield Server("unbound", site.shell("unbound -V").split("\n")[0].split()[1], "127.0.0.54", [unbound.pid])
+    if options.hickory.exists():
+        hickory = site.start([options.hickory, "127.0.0.55:53", NAME, vip], place, site.PROXY_CPU, "hickory")
+        yield Server("hickory-server", _hickory_version(options), "127.0.0.55", [hickory.pid])
+    else:
+        print(f"note: no {options.hickory}, going on without hickory-server", file=sys.stderr)
+
+
+def _hickory_version(options):
+    lock = (options.docs.parent.parent / "bench/hickory-server/Cargo.lock").read_text()
+    return lock.split('name = "hickory-server"\nversion = "')[1].split('"')[0]
 
 
 def measure(options):
@@ -62,9 +72,9 @@ def measure(options):
                         lambda at=server: "status: NOERROR" in site.shell(f"dig +time=1 @{at.address} {NAME}", place, check=False))
     rounds = {server.name: [] for server in servers}
     for number in range(options.rounds):
-        for server in servers:
+        for server in site.turned(servers, number):
             before = site.cpu_seconds(server.pids)
-            figures = load.questions(place, server.address, str(names), options.seconds, site.LOAD_CPU)
+            figures = load.questions(place, server.address, str(names), options.seconds)
             used = site.cpu_seconds(server.pids) - before
             figures["cpu_us_per_answer"] = used / figures["completed"] * 1e6
             rounds[server.name].append(figures)

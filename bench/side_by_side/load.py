@@ -3,8 +3,10 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 from . import site
 
@@ -16,14 +18,27 @@ def _microseconds(text):
     return float(number) * _UNITS[unit]
 
 
+def _slice(place, command, seconds):
+    """What a program says that runs until it is interrupted: those that count whole seconds know no shorter slices."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(site.inside(place, ["taskset", "-c", str(site.LOAD_CPU), *command]), **streams)
+    try:
+        time.sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGINT)
+    return process.communicate()
+
+
+def _whole(seconds):
+    return max(1, round(seconds))
+
+
 def http(place, url, seconds, connections=64, close=False):
     """wrk, one thread: requests per second, p50 and p99 in microseconds, failures."""
     header = ["-H", "Connection: close"] if close else []
-    command = ["taskset", "-c", str(site.LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
-    done = subprocess.run(site.inside(place, [*command, *header, url]), capture_output=True, text=True)
-    said = done.stdout
+    said, errors = _slice(place, ["wrk", "-t1", f"-c{connections}", "-d1h", "--latency", *header, url], seconds)
     if "Requests/sec" not in said:
-        raise RuntimeError(f"wrk {url}: {said}{done.stderr}")
+        raise RuntimeError(f"wrk {url}: {said}{errors}")
     failed = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", said)))
     failed += sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", said)))
     requests = int(re.search(r"(\d+) requests in", said).group(1))
@@ -41,7 +56,7 @@ def steady(place, url, seconds, rate=8000, connections=16):
     log = pathlib.Path("/run/bench/steady.log")
     log.unlink(missing_ok=True)
     command = ["taskset", "-c", str(site.LOAD_CPU), "h2load", "--h1", f"-c{connections}", f"--rps={rate // connections}",
-               f"-D{seconds}", f"--log-file={log}", url]
+               f"-D{round(seconds * 1000)}ms", f"--log-file={log}", url]
     said = subprocess.run(site.inside(place, command), capture_output=True, text=True, check=True).stdout
     # Not `succeeded`: h2load does not see a status in front of an empty reason phrase (what wrk saw says whether all is well).
     done, errored = (int(re.search(rf"(\d+) {what}", said).group(1)) for what in ("done", "errored"))
@@ -71,7 +86,7 @@ def small_datagrams(place, host, port, seconds, cpu):
 
 def _iperf(place, host, port, seconds, cpu, *flags):
     pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
-    command = [*pinned, "iperf3", "-J", "-c", host, "-p", str(port), "-t", str(seconds), *flags]
+    command = [*pinned, "iperf3", "-J", "-c", host, "-p", str(port), "-t", str(_whole(seconds)), *flags]
     said = {}
 
     def taken():
@@ -88,17 +103,18 @@ def _iperf(place, host, port, seconds, cpu, *flags):
 
 def ping_pong(place, host, port, seconds, cpu):
     """sockperf over UDP, one packet in flight: round trips in microseconds."""
-    command = ["taskset", "-c", str(cpu), "sockperf", "ping-pong", "-i", host, "-p", str(port), "-t", str(seconds),
+    command = ["taskset", "-c", str(cpu), "sockperf", "ping-pong", "-i", host, "-p", str(port), "-t", str(_whole(seconds)),
                "--full-rtt"]
     said = site.shell(" ".join(command), place)
     at = lambda share: float(re.search(rf"percentile {share}\d* =\s+([\d.]+)", said).group(1))  # noqa: E731
     return {"p50": at("50."), "p99": at("99.0")}
 
 
-def questions(place, server, names, seconds, cpu):
+def questions(place, server, names, seconds):
     """dnsperf: answers per second and what was lost."""
-    command = ["taskset", "-c", str(cpu), "dnsperf", "-s", server, "-d", names, "-l", str(seconds), "-c", "8", "-q", "200"]
-    said = site.shell(" ".join(command), place)
+    said, errors = _slice(place, ["dnsperf", "-s", server, "-d", names, "-l", "3600", "-c", "8", "-q", "200"], seconds)
+    if "Queries per second" not in said:
+        raise RuntimeError(f"dnsperf {server}: {said}{errors}")
     return {
         "rate": float(re.search(r"Queries per second:\s+([\d.]+)", said).group(1)),
         "completed": int(re.search(r"Queries completed:\s+(\d+)", said).group(1)),

@@ -105,24 +105,39 @@ def serve(path):
     site.await_true("sockperf", lambda: site.shell(f"ss -Hlun sport = :{ECHO_PORT}", path.far).strip())
 
 
-def measured(path, options):
-    """Every figure of a path, once."""
-    def bulk(streams):
+def _bulk(streams):
+    def kind(path, seconds):
         before = site.machine_seconds()
-        figures = load.bulk(path.near, path.server, peers.BULK_PORT, options.seconds, streams, CLIENT_CPU)
-        return figures["gbits"], (site.machine_seconds() - before) / figures["gigabytes"]
+        figures = load.bulk(path.near, path.server, peers.BULK_PORT, seconds, streams, CLIENT_CPU)
+        cost = (site.machine_seconds() - before) / figures["gigabytes"]
+        return {f"gbits_{streams}": figures["gbits"], f"cpu_seconds_per_gigabyte_{streams}": cost}
+    return kind
 
-    one, one_cost = bulk(1)
-    four, four_cost = bulk(4)
-    packets = load.small_datagrams(path.near, path.server, peers.BULK_PORT, options.seconds, CLIENT_CPU)
-    trips = load.ping_pong(path.near, path.server, ECHO_PORT, options.seconds, CLIENT_CPU)
+
+def _datagrams(path, seconds):
+    return {"packets_per_second": load.small_datagrams(path.near, path.server, peers.BULK_PORT, seconds, CLIENT_CPU)["packets"]}
+
+
+def _trips(path, seconds):
+    trips = load.ping_pong(path.near, path.server, ECHO_PORT, seconds, CLIENT_CPU)
+    return {"rtt_p50": trips["p50"], "rtt_p99": trips["p99"]}
+
+
+def _connections(path, seconds):
     url = f"http://{path.server}:{peers.BACKEND_PORT}/"
-    new = load.http(path.near, url, options.seconds, connections=16, close=True)
-    return {
-        "gbits_1": one, "gbits_4": four, "cpu_seconds_per_gigabyte_1": one_cost, "cpu_seconds_per_gigabyte_4": four_cost,
-        "packets_per_second": packets["packets"], "rtt_p50": trips["p50"], "rtt_p99": trips["p99"],
-        "connections_per_second": new["rate"],
-    }
+    return {"connections_per_second": load.http(path.near, url, seconds, connections=16, close=True)["rate"]}
+
+
+KINDS = (_bulk(1), _bulk(4), _datagrams, _trips, _connections)
+
+
+def measured(paths, number, options):
+    """Every figure of the paths, once: all paths in one kind of slices, then all in the next."""
+    figures = {path.name: {} for path in paths}
+    for kind in KINDS:
+        for path in site.turned(paths, number):
+            figures[path.name].update(kind(path, options.seconds))
+    return figures
 
 
 def measure(options):
@@ -131,11 +146,9 @@ def measure(options):
         serve(path)
     rounds = {path.name: [] for path in paths}
     for number in range(options.rounds):
-        turn = number % len(paths)
-        for path in paths[turn:] + paths[:turn]:
-            figures = measured(path, options)
-            rounds[path.name].append(figures)
-            print(f"overlay round {number + 1}: {path.name}: {figures['gbits_1']:.1f}/{figures['gbits_4']:.1f} Gbit/s, "
+        for name, figures in measured(paths, number, options).items():
+            rounds[name].append(figures)
+            print(f"overlay round {number + 1}: {name}: {figures['gbits_1']:.1f}/{figures['gbits_4']:.1f} Gbit/s, "
                   f"{figures['packets_per_second']:.0f} packets/s, {figures['rtt_p50']:.0f} us", file=sys.stderr)
     return {
         "rounds": options.rounds, "seconds": options.seconds, "version": mesh.version(options.sealane),

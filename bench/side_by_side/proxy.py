@@ -15,7 +15,8 @@ class Contender:
 
     def __init__(self, name, wiring, version, place, http, bulk, pids):
         self.name, self.wiring, self.version = name, wiring, version
-        self.place, self.http, self.bulk, self.pids = place, http, bulk, pids
+        self.place, self.bulk, self.pids = place, bulk, pids
+        self.url = f"http://{http[0]}:{http[1]}/"
 
     @property
     def key(self):
@@ -62,39 +63,53 @@ def _costed(contender, work):
     return figures
 
 
-def _round(contender, options):
-    place, (host, port), seconds = contender.place, contender.http, options.seconds
-    url = f"http://{host}:{port}/"
-    http = _costed(contender, lambda: load.http(place, url, seconds))
-    new = _costed(contender, lambda: load.http(place, url, seconds, connections=16, close=True))
-    alone = load.http(place, url, max(1, seconds - 1), connections=1)
-    steady = load.steady(place, url, seconds)
-    bulk = _costed(contender, lambda: load.bulk(place, *contender.bulk, seconds))
-    for what, figures in (("requests", http), ("new connections", new)):
-        if figures["failed"] > figures["requests"] / 100:
-            raise RuntimeError(f"{contender.key}: {figures['failed']} of {figures['requests']} {what} failed")
-        if figures["failed"]:
-            print(f"note: {contender.key}: {figures['failed']} of {figures['requests']} {what} failed", file=sys.stderr)
-    return {
-        "requests_per_second": http["rate"], "p50": http["p50"], "p99": http["p99"],
-        "cpu_us_per_request": http["cpu"] / http["requests"] * 1e6,
-        "failed": http["failed"] + new["failed"],
-        "connections_per_second": new["rate"], "cpu_us_per_connection": new["cpu"] / new["requests"] * 1e6,
-        "alone_p50": alone["p50"], "steady_p50": steady["p50"], "steady_p99": steady["p99"],
-        "gbits": bulk["gbits"], "cpu_seconds_per_gigabyte": bulk["cpu"] / bulk["gigabytes"],
-        "resident_mib": site.resident_mib(contender.pids),
-    }
+def _requests(contender, seconds):
+    figures = _costed(contender, lambda: load.http(contender.place, contender.url, seconds))
+    _judge(contender, "requests", figures)
+    return {"requests_per_second": figures["rate"], "p50": figures["p50"], "p99": figures["p99"],
+            "cpu_us_per_request": figures["cpu"] / figures["requests"] * 1e6, "failed": figures["failed"]}
+
+
+def _connections(contender, seconds):
+    figures = _costed(contender, lambda: load.http(contender.place, contender.url, seconds, connections=16, close=True))
+    _judge(contender, "new connections", figures)
+    return {"connections_per_second": figures["rate"], "cpu_us_per_connection": figures["cpu"] / figures["requests"] * 1e6,
+            "failed_connections": figures["failed"]}
+
+
+def _steady(contender, seconds):
+    figures = load.steady(contender.place, contender.url, seconds)
+    return {"steady_p50": figures["p50"], "steady_p99": figures["p99"]}
+
+
+def _bulk(contender, seconds):
+    figures = _costed(contender, lambda: load.bulk(contender.place, *contender.bulk, seconds))
+    return {"gbits": figures["gbits"], "cpu_seconds_per_gigabyte": figures["cpu"] / figures["gigabytes"],
+            "resident_mib": site.resident_mib(contender.pids)}
+
+
+KINDS = (_requests, _connections, _steady, _bulk)
+
+
+def _judge(contender, what, figures):
+    if figures["failed"] > figures["requests"] / 100:
+        raise RuntimeError(f"{contender.key}: {figures['failed']} of {figures['requests']} {what} failed")
+    if figures["failed"]:
+        print(f"note: {contender.key}: {figures['failed']} of {figures['requests']} {what} failed", file=sys.stderr)
 
 
 def measure(options):
     host = mesh.single(options.sealane)
     contenders = [*_peers(host, options), *_ours(host, options)]
     idle = {each.key: site.resident_mib(each.pids) for each in contenders}
-    rounds = {each.key: [] for each in contenders}
+    rounds = {each.key: [{} for _ in range(options.rounds)] for each in contenders}
     for number in range(options.rounds):
-        for each in contenders[number % len(contenders):] + contenders[:number % len(contenders)]:
-            figures = _round(each, options)
-            rounds[each.key].append(figures)
+        # All contenders in one kind of slices, then all in the next: who is compared is measured within seconds.
+        for kind in KINDS:
+            for each in site.turned(contenders, number):
+                rounds[each.key][number].update(kind(each, options.seconds))
+        for each in contenders:
+            figures = rounds[each.key][number]
             print(f"proxy round {number + 1}: {each.key}: {figures['requests_per_second']:.0f}/s, "
                   f"{figures['cpu_us_per_request']:.1f} us CPU, {figures['gbits']:.1f} Gbit/s, "
                   f"{figures['connections_per_second']:.0f} conn/s", file=sys.stderr)

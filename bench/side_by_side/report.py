@@ -4,6 +4,8 @@ import os
 import pathlib
 import re
 
+from . import site
+
 
 def _table(head, rows):
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
@@ -14,15 +16,22 @@ def _number(value, digits=1):
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def _ratio(value, reference):
-    return f"{value / reference:.2f}" if value and reference else ""
+def _ratio(each, reference, field):
+    """The median of the rounds' ratios with its quartiles; what spans 1.0 is equal, as far as this machine can tell."""
+    if each is reference:
+        return "1.00"
+    found = site.ratios(each, reference, field)
+    if not found:
+        return ""
+    low, middle, high = site.quartiles(found)
+    return f"{'equal' if low <= 1.0 <= high else f'{middle:.2f}'} ({low:.2f}-{high:.2f})"
 
 
 def _added(each, direct):
-    fields = ("steady_p50", "steady_p99")
-    if any(figures[field] is None for figures in (each, direct) for field in fields):
+    if any(each[field] is None for field in ("steady_p50", "steady_p99")):
         return "does not keep up"
-    return " / ".join(f"{each[field] - direct[field]:.0f}" for field in fields)
+    differences = (site.differences(each, direct, field) for field in ("steady_p50", "steady_p99"))
+    return " / ".join(f"{site.median(found):.0f}" for found in differences)
 
 
 def _proxy(figures):
@@ -38,7 +47,7 @@ def _proxy(figures):
             rows.append([
                 each["name"] if lone or free else f"{each['name']} ({each['wiring'].removeprefix('pair, ')})",
                 _number(each["requests_per_second"], 0), "" if free else _number(cost),
-                "" if free else _ratio(cost, reference["cpu_us_per_request"]),
+                "" if free else _ratio(each, reference, "cpu_us_per_request"),
                 f"{each['p50']:.0f} / {each['p99']:.0f}",
                 "" if free else _added(each, direct),
                 _number(each["connections_per_second"], 0), "" if free else _number(each["cpu_us_per_connection"], 0),
@@ -61,16 +70,16 @@ def _overlay(figures):
     rows = [[path["name"], *(_number(path[field], digits) for field, _, digits in fields)] for path in paths]
     for ours, other in ((path, named[other]) for path in paths for other in path["beside"]):
         name = f"**{ours['name']}**: to {other['name']}"
-        rows.append([name, *(_ratio(ours[field], other[field]) for field, _, _ in fields)])
+        rows.append([name, *(_ratio(ours, other, field) for field, _, _ in fields)])
     return _table(["", *(title for _, title, _ in fields)], rows)
 
 
 def _dns(figures):
     servers = figures["servers"]
     ours = next(server for server in servers if server["name"] == "Sealane")
-    rows = [[server["name"], _number(server["rate"], 0), _ratio(ours["rate"], server["rate"]),
+    rows = [[server["name"], _number(server["rate"], 0), _ratio(ours, server, "rate"), _ratio(ours, server, "cpu_us_per_answer"),
              _number(server["cpu_us_per_answer"]), _number(server["lost"], 0)] for server in servers]
-    return _table(["", "answers/s", "Sealane to it", "CPU us/answer", "lost"], rows)
+    return _table(["", "answers/s", "Sealane to it", "CPU: Sealane to it", "CPU us/answer", "lost"], rows)
 
 
 def _starts(figures):
@@ -89,8 +98,8 @@ def _containers(figures):
              ("killed", "`docker kill` typed to gone"), ("dead", "dead to gone")]
     rows = [[each["name"], *(" / ".join(f"{value:.0f}" for value in each[field]) for field, _ in spans)] for each in contenders]
     starts = _table(["p50 / p99 ms", *(title for _, title in spans)], rows)
-    bridge = contenders[0]["seconds"]
-    rows = [[each["name"], _number(each["seconds"]), _ratio(each["seconds"], bridge), f"{each['share'] * 100:.1f} %", _number(each["mib"])]
+    bridge = contenders[0]
+    rows = [[each["name"], _number(each["seconds"]), _ratio(each, bridge, "seconds"), f"{each['share'] * 100:.1f} %", _number(each["mib"])]
             for each in contenders]
     crowds = _table(["", "seconds", "to the bridge", "CPU of Sealane", "MiB a container"], rows)
     return f"### Starts and ends\n\n{starts}\n\n### Crowds\n\n{crowds}\n\n### Paths\n\n{_overlay(figures)}"
@@ -125,12 +134,13 @@ def page(figures):
     parts = []
     for name, found in figures.items():
         about = importlib.import_module(f".{name}", __package__).__doc__.strip()
-        how = found.get("how") or f"Medians of {found['rounds']} rounds, {found['seconds']} s a measurement."
+        how = found.get("how") or f"Medians of {found['rounds']} rounds in slices of {found['seconds']} s."
         parts.append(f"## {TITLES[name]}\n\n{about}\n\n{how}\n\n{part(name, found)}")
     return f"""# Benchmarks
 
 Sealane beside its public peers, each part in one run on one machine. Absolute figures move from machine to machine and from run to
-run; the ratios say where we stand. Nothing else ran meanwhile.
+run; the ratios say where we stand. Contenders take turns in short slices. A ratio is taken within each round, and the table has the median of all
+rounds with their quartiles, 0.81 (0.78-0.85); where the quartiles span 1.0 it says "equal". Tools that count whole seconds (iperf3, sockperf) have slices of one.
 
 Made by `make bench` on {_machine()};
 versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay`,

@@ -146,12 +146,9 @@ def family(pid):
 
 
 def cpu_seconds(pids):
-    """What these processes have used so far, in user space and in the kernel."""
-    total = 0
-    for pid in pids:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
+    """What these processes have used so far, in user space and in the kernel: by their CPU clocks, since /proc counts ticks of
+    10 ms."""
+    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
 def machine_seconds():
@@ -172,6 +169,31 @@ def median(values):
     """Of what was measured; none when nothing was."""
     there = [value for value in values if value is not None]
     return statistics.median(there) if there else None
+
+
+def turned(contenders, number):
+    """The contenders in the order of this round: nobody is always the first, or behind the same one."""
+    turn = number % len(contenders)
+    return contenders[turn:] + contenders[:turn]
+
+
+def _pairs(each, reference, field):
+    """A figure and the reference's, round by round; both were measured within seconds."""
+    pairs = ((ours[field], theirs[field]) for ours, theirs in zip(each["all"], reference["all"]))
+    return [pair for pair in pairs if all(pair)]
+
+
+def ratios(each, reference, field):
+    return [ours / theirs for ours, theirs in _pairs(each, reference, field)]
+
+
+def differences(each, reference, field):
+    return [ours - theirs for ours, theirs in _pairs(each, reference, field)]
+
+
+def quartiles(values):
+    """The lower quartile, the median and the upper quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
 
 
 def percentile(values, share):
