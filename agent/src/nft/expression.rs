@@ -32,7 +32,7 @@ const FIRST: u32 = 1;
 const NEXT: [u32; 2] = [9, 10];
 pub(super) const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
-const META_IIFNAME: u32 = 6;
+const META_IIF: u32 = 4;
 const META_IIFKIND: u32 = 26;
 /// IFNAMSIZ: what names and kinds of devices are compared as.
 const NAME_LENGTH: usize = 16;
@@ -173,14 +173,14 @@ impl Rule {
         self.meta(META_IIFKIND, FIRST).is(&name_of_device(kind))
     }
 
-    /// `iifname DEVICE`
-    pub(crate) fn comes_by_device(self, device: &str) -> Self {
-        self.meta(META_IIFNAME, FIRST).is(&name_of_device(device))
+    /// `iif INDEX`
+    pub(crate) fn comes_by_device(self, index: u32) -> Self {
+        self.meta(META_IIF, FIRST).is(&index.to_ne_bytes())
     }
 
-    /// `iifname != DEVICE`
-    pub(crate) fn comes_not_by(self, device: &str) -> Self {
-        self.meta(META_IIFNAME, FIRST).compare(NOT_EQUAL, &name_of_device(device))
+    /// `iif != INDEX`
+    pub(crate) fn comes_not_by(self, index: u32) -> Self {
+        self.meta(META_IIF, FIRST).compare(NOT_EQUAL, &index.to_ne_bytes())
     }
 
     /// `@th,OFFSET,32 . ip saddr @SET` (OFFSET in bytes here, in bits there)

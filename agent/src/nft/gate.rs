@@ -65,9 +65,9 @@ const VERDICTS: u32 = 0xffff_ff00;
 pub(crate) struct Gate {
     /// The UDP port of the tunnels.
     pub(crate) port: u16,
-    /// The device with the underlay address, once it is known: who sends by it is a neighbour beneath, not a container, and
-    /// the way back is not asked for.
-    pub(crate) device: Option<String>,
+    /// Number of the device with the underlay address, once it is known: who sends by it is a neighbour beneath, not a container,
+    /// and the way back is not asked for.
+    pub(crate) device: Option<u32>,
     /// The networks by their names.
     pub(crate) networks: BTreeMap<NetworkName, Carriers>,
 }
@@ -177,7 +177,7 @@ impl Gate {
     fn tunnels(&self, map: u32) -> Tunnels {
         let known = SETS.map(|(family, set)| Rule::default().header_and_source_in(VNI[0], family, set));
         let mut judged = Vec::new();
-        let elsewhere = match &self.device {
+        let elsewhere = match self.device {
             Some(device) => {
                 judged.extend(known.clone().map(|rule| rule.comes_by_device(device).accept()));
                 Rule::default().comes_not_by(device)
@@ -242,7 +242,7 @@ impl Gate {
 
     /// The transaction that leads from the table as it is known to be to this one.
     pub(crate) fn difference(&self, table: &str, known: &Self) -> Transaction {
-        if (known.port, &known.device) != (self.port, &self.device) {
+        if (known.port, known.device) != (self.port, self.device) {
             return self.replacement(table);
         }
         let mut writer = Writer::of(table);
@@ -360,7 +360,7 @@ mod tests {
         assert_ne!(one.fingerprints(), other.fingerprints());
         let elsewhere = Gate { port: 14789, ..one.clone() };
         assert_eq!(elsewhere.difference("t", &one), elsewhere.replacement("t"));
-        let moved = Gate { device: Some("eth0".to_owned()), ..one.clone() };
+        let moved = Gate { device: Some(2), ..one.clone() };
         assert_eq!(moved.difference("t", &one), moved.replacement("t"));
         assert_ne!(moved.fingerprints(), one.fingerprints());
     }

@@ -69,32 +69,46 @@ pub(super) struct Guarded {
 
 impl Tunnel {
     pub(super) fn guarded(&self, addresses: &Addresses) -> Guarded {
-        let senders = addresses.senders();
-        let [low, high] = ends(addresses.subnet);
-        let accept = |[first, last]: &[Ipv4Addr; 2]| {
-            format!("ip saddr {first}-{last} ip saddr != @local ip daddr {low}-{high} accept")
-        };
-        let mut rules: Vec<String> = senders.iter().map(accept).collect();
-        rules.push("meta pkttype host arp operation reply accept".to_owned());
+        let first = addresses.between_workloads();
+        let mut rules = vec!["meta pkttype host arp operation reply accept".to_owned()];
         if let Some(subnet6) = addresses.subnet6 {
+            let [low, high] = ends(addresses.subnet).map(|end| subnet6.of_ipv4(end));
             rules.push("meta pkttype host icmpv6 type nd-neighbor-advert accept".to_owned());
             rules.push(
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto foreign"
                     .to_owned(),
             );
-            let [low, high] = [low, high].map(|end| subnet6.of_ipv4(end));
-            rules.extend(senders.iter().map(|ends| {
+            rules.extend(addresses.senders().iter().map(|ends| {
                 let [first, last] = ends.map(|end| subnet6.of_ipv4(end));
                 format!("ip6 saddr {first}-{last} ip6 saddr != @local6 ip6 daddr {low}-{high} accept")
             }));
         }
         rules.push("goto foreign".to_owned());
-        let first = rules.remove(0);
         Guarded { device: self.device.clone(), index: self.index, rules: stamped(&first, &rules) }
     }
 }
 
 impl Addresses {
+    /// The addresses that no workload has: the network's own, the gateway's and the broadcast address.
+    pub(super) fn reserved(&self) -> [IpAddr; 3] {
+        self.nobodys().map(IpAddr::from)
+    }
+
+    fn nobodys(&self) -> [Ipv4Addr; 3] {
+        let net = self.subnet.to_net();
+        [net.network(), self.subnet.gateway().to_ipv4(), net.broadcast()]
+    }
+
+    /// The rule for packets of workloads elsewhere to workloads here, which every packet of a tunnel meets. It compares words
+    /// under masks, which the kernel does in its interpreter's loop, while ranges are functions that it calls; sources
+    /// that are nobody's elsewhere take one lookup together.
+    fn between_workloads(&self) -> String {
+        let subnet = self.subnet;
+        let services = self.services.iter().map(|block| format!(" ip saddr != {block}")).collect::<String>();
+        let kept = self.nobodys().map(|address| format!(" ip daddr != {address}")).concat();
+        format!("ip saddr {subnet} ip daddr {subnet} ip saddr != @local{services}{kept} accept")
+    }
+
     /// The ranges of addresses that workloads can have: all but those that are kept for services.
     fn senders(&self) -> Vec<[Ipv4Addr; 2]> {
         let [first, last] = ends(self.subnet).map(Ipv4Addr::to_bits);
@@ -171,7 +185,7 @@ pub(super) type Chains = BTreeMap<String, Chain>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct There {
     pub(super) chains: Chains,
-    /// The addresses of this host's workloads.
+    /// The addresses that no workload elsewhere has: those of this host's, and those of nobody.
     pub(super) local: BTreeSet<IpAddr>,
 }
 
@@ -247,7 +261,7 @@ pub(super) fn guarding_anew(guarded: &Guarded) -> String {
     freeing(&guarded.device) + &guarding(guarded)
 }
 
-/// The script that makes the addresses of this host's workloads `to` what they were.
+/// The script that makes the addresses that no workload elsewhere has `to`, which were `from`.
 pub(super) fn localising(from: &BTreeSet<IpAddr>, to: &BTreeSet<IpAddr>) -> String {
     let of = |addresses: &BTreeSet<IpAddr>, ipv4: bool| -> BTreeSet<String> {
         let of_family = addresses.iter().filter(|address| address.is_ipv4() == ipv4);
@@ -324,13 +338,27 @@ mod tests {
             };
             let tunnel = Tunnel { device: "vxlan0".to_owned(), index: 3 };
             let rules = tunnel.guarded(&addresses).rules;
-            let accepted: Vec<_> =
-                rules.lines().filter_map(|rule| rule.trim().strip_prefix("ip saddr ")).collect();
-            let ranges = accepted.iter().map(|rule| rule.split(' ').next().unwrap());
-            let ranges: Vec<[&str; 2]> = ranges.map(|range| range.split_once('-').unwrap().into()).collect();
-            assert_eq!(ranges, expected, "{services:?}");
-            assert_eq!(rules.matches("ip6 saddr fd42::").count(), ranges.len(), "each has its twin");
-            assert!(rules.lines().next().unwrap().contains("comment"), "it is known again: {rules}");
+            let ranges = addresses.senders();
+            assert_eq!(
+                ranges,
+                expected
+                    .iter()
+                    .map(|ends| ends.map(|end| end.parse().unwrap()))
+                    .collect::<Vec<[Ipv4Addr; 2]>>(),
+                "{services:?}"
+            );
+            assert_eq!(rules.matches("ip6 saddr fd42::").count(), ranges.len(), "{rules}");
+            let first = rules.lines().next().unwrap().trim();
+            let (rule, comment) = first.split_once(" comment ").unwrap();
+            let blocks: String = services.iter().map(|block| format!(" ip saddr != {block}")).collect();
+            assert_eq!(
+                rule,
+                format!(
+                    "ip saddr 10.42.0.0/16 ip daddr 10.42.0.0/16 ip saddr != @local{blocks} \
+                     ip daddr != 10.42.0.0 ip daddr != 10.42.0.1 ip daddr != 10.42.255.255 accept"
+                )
+            );
+            assert!(comment.starts_with("\"port "), "it is known again: {rules}");
         };
         let all = ["10.42.0.2", "10.42.255.254"];
         check(&[], &[all]);

@@ -83,7 +83,7 @@ impl NetworkRules {
         };
         let tunnel = self.tunnel.iter().map(|tunnel| tunnel.guarded(addresses));
         let guarded: Vec<Guarded> = tunnel.chain(senders.iter().map(Sender::guarded)).collect();
-        let own = senders.iter().flat_map(Sender::addresses);
+        let own = senders.iter().flat_map(Sender::addresses).chain(addresses.reserved());
         let (unwanted, local): (Vec<String>, BTreeSet<IpAddr>) = match &self.senders {
             Senders::Exactly(_) => {
                 let is_wanted = |device: &&String| guarded.iter().any(|one| one.device == **device);
@@ -93,7 +93,7 @@ impl NetworkRules {
             Senders::With(_) => (Vec::new(), own.chain(there.local.iter().copied()).collect()),
             Senders::Without(ports, staying) => {
                 let known = ports.iter().filter(|port| there.chains.contains_key(*port));
-                (known.cloned().collect(), staying.clone())
+                (known.cloned().collect(), staying.iter().copied().chain(addresses.reserved()).collect())
             }
         };
         let wrong = guard::wrong(&there.chains, &guarded);

@@ -198,11 +198,12 @@ impl KernelAccess {
         Ground { hopper: &self.hopper, host: &self.host }
     }
 
-    /// Acts on the gate, which knows the device with the underlay address by then: unknown, it is where it was.
+    /// Acts on the gate, which knows the device with the underlay address by then. While no device has it, none is trusted: the
+    /// number of one that is gone may become another's, as of a container's link that is moved here.
     fn with_gate<T>(&self, act: impl FnOnce(&mut HostGate) -> T) -> T {
         let device = self.device_beneath();
         let mut gate = lock(&self.gate);
-        gate.wanted.device = device.or(gate.wanted.device.take());
+        gate.wanted.device = device;
         act(&mut gate)
     }
 

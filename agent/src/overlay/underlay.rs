@@ -22,6 +22,8 @@ pub struct Underlay {
     pub address: UnderlayAddr,
     /// The device's name.
     pub device: String,
+    /// Number of the device.
+    pub index: u32,
     /// The device's MTU in bytes.
     pub mtu: u32,
     /// The length of the address's prefix.
@@ -86,7 +88,13 @@ impl Underlay {
         let owner = owner.ok_or(UnderlayError::NotHere(address))?;
         let link = socket.links()?.into_iter().find(|link| link.index == owner.index);
         let link = link.ok_or(UnderlayError::NotHere(address))?;
-        Ok(Self { address, device: link.name, mtu: link.mtu, prefix_len: owner.prefix_len })
+        Ok(Self {
+            address,
+            device: link.name,
+            index: link.index,
+            mtu: link.mtu,
+            prefix_len: owner.prefix_len,
+        })
     }
 
     /// The MTU inside the overlay when it is not given: what fits into the device's with the outer headers.
@@ -132,6 +140,7 @@ mod tests {
         let underlay = |ip: &str| Underlay {
             address: ip.parse().unwrap(),
             device: "eth0".into(),
+            index: 2,
             mtu: 1500,
             prefix_len: 24,
         };

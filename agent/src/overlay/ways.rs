@@ -31,8 +31,8 @@ struct Seen {
     inner: u32,
     /// The network beneath, as the underlay address has it.
     beneath: Option<Ipv4Net>,
-    /// The device that has the underlay address.
-    device: String,
+    /// Number of the device that has the underlay address.
+    device: u32,
 }
 
 impl Overlay {
@@ -75,9 +75,9 @@ impl KernelAccess {
         self.seen(|seen| seen.beneath).ok()?
     }
 
-    /// The device that has the underlay address, if any has it.
-    pub(super) fn device_beneath(&self) -> Option<String> {
-        self.seen(|seen| seen.device.clone()).ok()
+    /// Number of the device that has the underlay address, if any has it.
+    pub(super) fn device_beneath(&self) -> Option<u32> {
+        self.seen(|seen| seen.device).ok()
     }
 
     /// Remembers whom a network's packets go to.
@@ -131,7 +131,7 @@ impl KernelAccess {
             }
         }
         let least = allowed.into_iter().min().unwrap_or_else(|| without_peers(&underlay, &links));
-        let device = underlay.device.clone();
+        let device = underlay.index;
         let inner = Underlay { mtu: least, ..underlay }.inner_mtu().min(Mtu::MAX.into());
         Ok(Seen { inner, beneath, device })
     }
@@ -144,7 +144,7 @@ pub(super) fn least_of_others(snapshot: &NetworkSnapshot, node: &NodeName) -> Op
 
 /// The MTU of the device with the underlay address or, where that is loopback, the least of those that packets may leave by.
 fn without_peers(underlay: &Underlay, links: &[Link]) -> u32 {
-    let own = links.iter().find(|link| link.name == underlay.device);
+    let own = links.iter().find(|link| link.index == underlay.index);
     if !own.is_some_and(is_loopback) {
         return underlay.mtu;
     }
