@@ -37,15 +37,16 @@ use crate::host::{self, DataPlane, HostParts, Mesh};
 use crate::keeper::Keeper;
 use crate::kernel::KernelHandle;
 use crate::node::{NodeError, RestoredNode};
-use crate::overlay::{Overlay, OverlayConfig, check_here, preflight};
 use crate::registrar::{ReadDocuments, Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
-use crate::services::ServiceMetrics;
 use crate::sidecar::{self, Registry, Sidecars, ToldMetrics};
 use crate::tap::{self, Machines, TapMetrics};
 use crate::trouble::Troubles;
 use crate::workload::{self, Containers, Disks, WorkloadContext, Workloads, follow_containers};
-use crate::{gateway, health, layout, metrics, node, outside, stale_state};
+use crate::{gateway, layout, metrics, node, outside, stale_state};
+use sealane_fabric::health;
+use sealane_fabric::overlay::{Overlay, OverlayConfig, check_here, preflight};
+use sealane_fabric::services::ServiceMetrics;
 
 /// Settings of an agent.
 #[derive(Clone, Debug)]

@@ -6,19 +6,18 @@ mod attached;
 mod condition;
 mod failure;
 mod hold;
-mod id;
 mod progress;
 mod reservation;
 mod spec;
 mod target;
 mod wire;
 
+pub(crate) use sealane_fabric::{Attachment, AttachmentId};
+
 pub(crate) use attached::{Attached, Seated};
 pub(crate) use condition::{ContainerCondition, RuntimeReport};
 pub(crate) use failure::{FailureKind, RequestFailure};
 pub(crate) use hold::{Hold, HoldError};
-pub use id::Attachment;
-pub(crate) use id::AttachmentId;
 pub(crate) use progress::{Event, Progress};
 pub(crate) use reservation::{Claim, Reservation};
 pub(crate) use spec::{AttachRequest, AttachSpec, AttachmentSpec, Field, NetworkSeat, SpecError, label};

@@ -8,7 +8,7 @@ use sealane_proto::identity::TrustError;
 
 use crate::disk::{DiskError, RecordError};
 use crate::node::NodeError;
-use crate::overlay::{self, OverlayError, preflight};
+use sealane_fabric::overlay::{self, OverlayError, preflight};
 
 /// Reasons for which an agent does not start.
 #[derive(Debug, thiserror::Error)]

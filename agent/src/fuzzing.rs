@@ -1,4 +1,4 @@
-//! Words of dockerd, machines, resolvers and the host's firewall, for fuzzing: each function panics where an invariant does not hold.
+//! Words of dockerd, machines and resolvers, for fuzzing: each function panics where an invariant does not hold.
 
 /// Reads what dockerd asks of a plugin, and decides what it means.
 pub fn docker_plugin(data: &[u8]) {
@@ -23,14 +23,4 @@ pub fn dns_answer(data: &[u8]) {
 /// Reads frames of machines that ask for an address.
 pub fn dhcp(data: &[u8]) {
     crate::tap::fuzzing::asked(data);
-}
-
-/// Judges a host's ruleset as nft tells it.
-pub fn firewall(data: &[u8]) {
-    crate::egress::fuzzing::judged(data);
-}
-
-/// Plans what must change in a host's iptables.
-pub fn iptables(data: &[u8]) {
-    crate::egress::fuzzing::planned(data);
 }

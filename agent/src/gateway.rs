@@ -15,7 +15,7 @@ use crate::dns::{Askers, DnsSockets, NameService, NameView};
 use crate::host::{HostHandle, HostNetwork};
 use crate::keeper::Keeper;
 use crate::kernel::KernelHandle;
-use crate::overlay::Overlay;
+use sealane_fabric::overlay::Overlay;
 
 /// Interval at which the name of a network's namespace is looked after.
 const LOOK: Duration = Duration::from_secs(1);

@@ -29,7 +29,7 @@ use tonic::transport::Channel;
 use crate::attachment::AttachmentId;
 use crate::attachment::Reservation;
 use crate::dns::Zone;
-use crate::services::ServiceTables;
+use sealane_fabric::services::ServiceTables;
 
 pub(crate) use actor::{HostParts, start};
 pub(crate) use error::RequestError;

@@ -10,7 +10,7 @@ use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
 use sealane_keep::{Keep, KeepError};
 
-use crate::async_fd;
+use sealane_fabric::async_fd;
 
 /// Pause before a keep that cannot be started is tried again, at first: one that is being killed may still have taken
 /// the connection.

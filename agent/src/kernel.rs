@@ -11,7 +11,7 @@ use sealane_sys::hop::Hopper;
 use tokio::net::TcpSocket;
 
 use crate::keeper::Keeper;
-use crate::overlay::Overlay;
+use sealane_fabric::overlay::Overlay;
 
 /// Handle of this host's kernel.
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
 //! The names of what agents make in their run and data directories: whoever makes it, and whoever cleans a host, know them from here.
 
+pub use sealane_fabric::layout::{FORWARDING, NETNS};
 use sealane_proto::sidecar::ROOM;
 
-/// In the run directory, a handle per namespace of a network or a workload.
-pub const NETNS: &str = "netns";
 /// In the run directory, a pid file per sidecar.
 pub const SIDECARS: &str = "sidecars";
 /// In the run directory, a resolv.conf per workload.
@@ -12,8 +11,6 @@ pub(crate) const RESOLV: &str = "resolv";
 pub(crate) const TAPS: &str = "taps";
 /// In the run directory: which socket Docker calls its plugin at, and where, for the next agent and for whoever removes it.
 pub(crate) const DOCKER_PLUGIN: &str = "docker-plugin";
-/// In the run directory, written while forwarding is on that was off before.
-pub(crate) const FORWARDING: &str = "ip_forward-was-off";
 
 /// All that agents make in the run directory, beside sockets and pid files.
 pub const RUN: [&str; 7] = [ROOM, DOCKER_PLUGIN, FORWARDING, NETNS, RESOLV, SIDECARS, TAPS];

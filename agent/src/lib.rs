@@ -4,19 +4,16 @@
 //! and the sidecars do). Main type: [`Agent`].
 
 mod agent;
-mod async_fd;
 mod attachment;
 mod certs;
 mod disk;
 pub mod dns;
 mod door;
-pub mod egress;
 mod engine;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gateway;
-pub mod health;
 mod host;
 mod ipam;
 mod keeper;
@@ -24,15 +21,10 @@ mod kernel;
 pub mod labels;
 pub mod layout;
 mod metrics;
-pub mod netlink;
-pub mod nft;
 mod node;
 mod outside;
-pub mod overlay;
 mod registrar;
 mod renewal;
-pub mod seat;
-pub mod services;
 mod sidecar;
 mod stale_state;
 pub mod tap;
@@ -42,7 +34,6 @@ mod trouble;
 mod workload;
 
 pub use agent::{Agent, Config, has_joined, joined_as, start};
-pub use attachment::Attachment;
 pub use certs::key::KeyError;
 pub use disk::{DiskError, RecordError};
 pub use door::docker::retire as retire_docker_plugin;

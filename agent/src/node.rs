@@ -16,7 +16,7 @@ use sealane_proto::types::{NameError, NodeName, UnderlayAddr};
 
 use crate::certs::key::{KeyError, NewKey};
 use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
-use crate::overlay::{UnderlayError, source_towards};
+use sealane_fabric::overlay::{UnderlayError, source_towards};
 
 const FILE: &str = "node";
 /// The key, until the host has joined with it.

@@ -13,8 +13,8 @@ use sealane_base::task::{self, Task};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{Outside, OutsideCheck};
-use crate::overlay::Overlay;
 use crate::workload::Workloads;
+use sealane_fabric::overlay::Overlay;
 
 /// Largest number of instances that are looked at; further ones count as working.
 const MOST: usize = 1_024;

@@ -9,8 +9,8 @@ use sealane_sys::NetNs;
 
 use crate::error::StartError;
 use crate::layout::NETNS;
-use crate::nft;
-use crate::overlay::Overlay;
+use sealane_fabric::nft;
+use sealane_fabric::overlay::Overlay;
 
 /// Removes the namespaces of networks that are not `carried` and of workloads that are not `known`
 /// (`<network>.<workload>`).

@@ -23,11 +23,11 @@ use sealane_sys::hop::Hopper;
 
 use crate::attachment::AttachmentId;
 use crate::attachment::{Hold, Seated};
-use crate::seat::DeviceName;
 use crate::trouble::Troubles;
 pub(crate) use device::{TapError, exists, is_ours, room};
 use device::{TapWire, all, tear_down};
 pub(crate) use metrics::TapMetrics;
+use sealane_fabric::seat::DeviceName;
 use serve::Machine;
 
 /// Prefix of the names of machines' holders.

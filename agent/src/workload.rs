@@ -45,7 +45,6 @@ use crate::disk::{Folder, StoredWorkload};
 use crate::dns::NameService;
 use crate::host::HostHandle;
 use crate::kernel::KernelHandle;
-use crate::services::ServiceMetrics;
 use crate::sidecar::Sidecars;
 use crate::tap::Machines;
 use crate::trouble::Troubles;
@@ -55,6 +54,7 @@ use conditions::Conditions;
 pub(crate) use containers::{Containers, follow as follow_containers};
 use roster::Roster;
 use sandbox::SandboxRequest;
+use sealane_fabric::services::ServiceMetrics;
 
 pub(crate) use anchor::is_there;
 pub(crate) use early::EarlyQuestions;

@@ -56,7 +56,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     if let Some(socket) = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {}, at which Docker called its plugin", socket.display()));
     }
-    for what in sealane_agent::egress::clean(run_dir).map_err(Failure::of("clean"))? {
+    for what in sealane_fabric::egress::clean(run_dir).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {what}"));
     }
     for what in sealane_agent::tap::clean(run_dir).map_err(Failure::of("clean"))? {
@@ -67,7 +67,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }
     // Not before the last tunnel is gone.
-    if sealane_agent::overlay::remove_gate(run_dir).map_err(Failure::of("clean"))? {
+    if sealane_fabric::overlay::remove_gate(run_dir).map_err(Failure::of("clean"))? {
         printer.talk("removed  the gate of tunnels");
     }
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
@@ -159,7 +159,7 @@ fn end(what: &str, process: Option<Process>, printer: &Printer) -> Result<(), Fa
 fn forget_rules(namespace: &Path, printer: &Printer) {
     // What is no namespace has no rules.
     let Ok(netns) = NetNs::open(namespace) else { return };
-    if let Err(error) = sealane_agent::nft::clear(&netns) {
+    if let Err(error) = sealane_fabric::nft::clear(&netns) {
         printer.talk(&format!("cannot remove the rules in {}: {error}", namespace.display()));
     }
 }

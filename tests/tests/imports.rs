@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Our crates and what of ours they may import.
-const RULES: [(&str, &[&str]); 11] = [
+const RULES: [(&str, &[&str]); 12] = [
     ("base", &[]),
     ("sys", &[]),
     ("keep", &["sys"]),
     ("proto", &["base", "sys"]),
     ("control", &["base", "proto"]),
-    ("agent", &["base", "proto", "sys", "keep"]),
+    ("fabric", &["base", "proto", "sys"]),
+    ("agent", &["base", "proto", "sys", "keep", "fabric"]),
     ("proxy", &["base", "proto", "sys"]),
     ("lab", &["sys"]),
-    ("cli", &["base", "sys", "keep", "proto", "control", "agent", "proxy", "lab"]),
+    ("cli", &["base", "sys", "keep", "proto", "control", "fabric", "agent", "proxy", "lab"]),
     ("tests", &["lab", "sys"]),
-    ("fuzz", &["proto", "keep", "agent", "proxy", "cli"]),
+    ("fuzz", &["proto", "keep", "fabric", "agent", "proxy", "cli"]),
 ];
 
 /// Foreign crates that only these of ours may see.
@@ -32,7 +33,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("anyhow", &[]),
     ("tonic", &["proto", "control", "agent", "cli"]),
     ("prost", &["proto", "control", "agent"]),
-    ("netlink-packet-route", &["agent"]),
+    ("netlink-packet-route", &["fabric"]),
     ("redb", &["control"]),
     ("rcgen", &["control", "agent", "proto"]),
     ("h2", &["proxy"]),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::seat::number;
+use sealane_fabric::seat::number;
 
 /// The longest one, in bytes.
 const LONGEST: usize = 200;

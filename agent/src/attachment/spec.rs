@@ -11,7 +11,7 @@ use sealane_proto::types::{
 
 use super::Hold;
 
-use crate::seat::{DeviceName, Seat};
+use sealane_fabric::seat::{DeviceName, Seat};
 
 /// A network to join, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

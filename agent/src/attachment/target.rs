@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Hold;
-use crate::seat::DeviceName;
+use sealane_fabric::seat::DeviceName;
 
 /// A namespace by what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

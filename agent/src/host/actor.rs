@@ -24,7 +24,7 @@ use super::trouble::{NetworkTrouble, creation};
 use super::{HostNetwork, HostViews, LinkState, OutsideCheck, Reported};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
-use crate::overlay::{Overlay, Reason};
+use sealane_fabric::overlay::{Overlay, Reason};
 use views::show;
 
 /// Interval at which the kernel is compared with its desired state.

@@ -13,9 +13,9 @@ use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, 
 use super::Outside;
 use crate::attachment::{Attachment, AttachmentId, Hold, Reservation};
 use crate::ipam::Ipam;
-use crate::seat::Seat;
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
+use sealane_fabric::seat::Seat;
 
 /// Everything that this host knows.
 #[derive(Debug)]

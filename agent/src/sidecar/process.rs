@@ -17,9 +17,9 @@ use sealane_sys::{NetNs, Process};
 use socket2::{SockRef, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::async_fd;
 use crate::attachment::AttachmentId;
 use crate::layout::SIDECARS;
+use sealane_fabric::async_fd;
 
 /// Between the name of a record and the pid of a sidecar that another one follows.
 const LEAVING: &str = ".leaving-";

@@ -5,15 +5,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use netlink_packet_route::link::InfoKind;
 use sealane_base::disk;
+use sealane_fabric::netlink::InfoKind;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, tap};
 
 use crate::layout::TAPS;
-use crate::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
-use crate::nft::{self, HOST_LINK, NftError};
-use crate::seat::{self, DeviceName};
+use sealane_fabric::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
+use sealane_fabric::nft::{self, HOST_LINK, NftError};
+use sealane_fabric::seat::{self, DeviceName};
 
 /// Prefix of the names of pairs' outer ends.
 const OUTER: &str = "slt";

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use sealane_proto::types::MacAddr;
 use socket2::SockFilter;
 
-use crate::netlink::checksum;
+use sealane_fabric::netlink::checksum;
 
 const ETHERNET: usize = 14;
 const UDP: usize = 8;

@@ -13,8 +13,8 @@ use super::device::{TapState, TapWire};
 use super::dhcp::{Answer, Lease, MessageType, Outcome};
 use super::{Machines, TapError, frame};
 use crate::attachment::{AttachmentId, Seated};
-use crate::netlink::PacketListener;
 use crate::trouble::WorkloadTrouble;
+use sealane_fabric::netlink::PacketListener;
 
 /// Interval at which it is looked at whether the devices stand, and the number of such looks until the rules are put in
 /// anew.

@@ -19,7 +19,7 @@ use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Progress};
 use crate::certs::{is_passing, words};
 use crate::host::{AdmitError, HostNetwork, RequestError};
 use crate::ipam::IpamError;
-use crate::seat::{Owner, Seat};
+use sealane_fabric::seat::{Owner, Seat};
 
 /// Pause before a call to control that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::AttachError;
 use super::target::pid_of;
-use crate::async_fd;
 use crate::attachment::Hold;
 use crate::disk::{StoredAnchor, StoredHold, StoredPath, StoredProcess};
+use sealane_fabric::async_fd;
 
 /// Interval at which a path is looked at: it ends without an event.
 const LOOK: Duration = Duration::from_millis(500);

@@ -11,7 +11,8 @@ use sealane_sys::NetNs;
 use super::plumbing::netns_path;
 use super::{Disks, Workloads, reserve, sandbox};
 use crate::attachment::AttachmentId;
-use crate::{health, tap};
+use crate::tap;
+use sealane_fabric::health;
 
 /// Sentences about what other parts than workloads see, by what they are about.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use sealane_sys::NetNs;
 use super::Workloads;
 use super::namespace::RESOLVER;
 use crate::dns::DnsSockets;
-use crate::nft;
+use sealane_fabric::nft;
 
 /// Sockets by their namespace's inode, until the one that answers takes them.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::cgroup::{self, Group};
-use crate::async_fd;
+use sealane_fabric::async_fd;
 
 /// Interval of looks in version 1, which tells nobody.
 const LOOK: Duration = Duration::from_millis(150);

@@ -26,11 +26,11 @@ use super::plumbing::Fixtures;
 use super::pulse::{ProcessPulse, next};
 use super::readiness::ReadinessFacts;
 use crate::attachment::{Attachment, AttachmentId, ContainerCondition, Seated};
-use crate::health::{self, ProbeTarget};
 use crate::host::{DataPlane, HostNetwork};
-use crate::services;
 use crate::sidecar::{Equipment, Supervisor};
 use crate::trouble::WorkloadTrouble;
+use sealane_fabric::health::{self, ProbeTarget};
+use sealane_fabric::services;
 use signs::SILENCE;
 use waiting::PendingStates;
 

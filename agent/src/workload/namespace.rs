@@ -16,8 +16,8 @@ use super::{AttachError, WorkloadContext, survey};
 use crate::attachment::AttachmentId;
 use crate::dns::{Askers, DnsServer, DnsSockets, Neighbour};
 use crate::kernel::KernelHandle;
-use crate::nft;
-use crate::seat::Owner;
+use sealane_fabric::nft;
+use sealane_fabric::seat::Owner;
 
 /// Address at which DNS is asked in every workload, as in Docker's containers.
 pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);

@@ -16,10 +16,11 @@ use super::{AttachError, WorkloadContext};
 use crate::attachment::{Attachment, AttachmentId};
 use crate::kernel::KernelHandle;
 use crate::layout::{NETNS, RESOLV};
-use crate::overlay::OverlayError;
-use crate::seat::{Owner, Seat};
-use crate::services::{ServiceRules, ServiceTable};
-use crate::{nft, sidecar};
+use crate::sidecar;
+use sealane_fabric::nft;
+use sealane_fabric::overlay::OverlayError;
+use sealane_fabric::seat::{Owner, Seat};
+use sealane_fabric::services::{ServiceRules, ServiceTable};
 
 /// Number of calls that may wait to be accepted by a sidecar.
 const BACKLOG: i32 = 1024;

@@ -15,7 +15,7 @@ use super::names::SharedNamespaces;
 use super::plumbing::netns_path;
 use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
 use crate::disk::StoredAnchor;
-use crate::seat::Owner;
+use sealane_fabric::seat::Owner;
 
 /// Time for which a workload that is being attached is waited for by whoever wants to enter it.
 const ATTACHING: Duration = Duration::from_secs(10);

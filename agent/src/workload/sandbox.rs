@@ -20,9 +20,9 @@ use crate::attachment::{
 };
 use crate::disk::StoredWorkload;
 use crate::host::HostNetwork;
-use crate::seat::{DeviceName, Owner};
 use crate::tap::{self, Tap};
 use crate::trouble::WorkloadTrouble;
+use sealane_fabric::seat::{DeviceName, Owner};
 
 /// Pause before a workload that could not be taken up is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);

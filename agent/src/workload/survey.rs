@@ -10,8 +10,8 @@ use sealane_sys::hop::Hopper;
 
 use super::AttachError;
 use crate::attachment::Attachment;
-use crate::netlink::{NetlinkError, Socket};
-use crate::seat::{DeviceName, Owner, Seat};
+use sealane_fabric::netlink::{NetlinkError, Socket};
+use sealane_fabric::seat::{DeviceName, Owner, Seat};
 
 /// The interfaces of a namespace and what they can reach directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use sealane_sys::{NetNs, Process};
 use super::anchor::Anchor;
 use super::{AttachError, WorkloadContext};
 use crate::attachment::{Netns, NetnsTarget};
-use crate::seat::DeviceName;
 use crate::tap;
+use sealane_fabric::seat::DeviceName;
 
 /// The agent's own network namespace, and the machine's.
 const HOST: [&str; 2] = ["/proc/self/ns/net", "/proc/1/ns/net"];

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use sealane_agent::egress::{self, Fate, Firewall, Obstacle, closed_inputs, mentions};
-use sealane_agent::nft::Listing;
+use sealane_fabric::egress::{self, Fate, Firewall, Obstacle, closed_inputs, mentions};
+use sealane_fabric::nft::Listing;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
-use sealane_agent::netlink::Socket;
-use sealane_agent::overlay::{Underlay, preflight, source_towards};
+use sealane_fabric::netlink::Socket;
+use sealane_fabric::overlay::{Underlay, preflight, source_towards};
 use sealane_proto::types::UnderlayAddr;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, clock as kernel_clock};

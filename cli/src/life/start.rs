@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_agent::Agent;
-use sealane_agent::overlay::source_towards;
 use sealane_base::admin;
 use sealane_base::task::{self, Task};
 use sealane_control::Control;
+use sealane_fabric::overlay::source_towards;
 use sealane_proto::document::Document;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;

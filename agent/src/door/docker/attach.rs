@@ -11,8 +11,8 @@ use super::book::{Endpoint, Owner, Past};
 use super::{Docker, news, plan};
 use crate::attachment::{FailureKind, Hold, Netns, NetnsTarget, RequestFailure};
 use crate::engine::Container;
-use crate::seat::{DeviceName, number};
 use crate::workload::EarlyQuestions;
+use sealane_fabric::seat::{DeviceName, number};
 
 /// Interval at which it is looked at whether Docker has moved the interface, at first.
 const LOOK: Duration = Duration::from_millis(5);

@@ -7,7 +7,7 @@ use super::book::Endpoint;
 use super::{instance, names};
 use crate::attachment::{AttachRequest, AttachSpec, NetworkSeat, SpecError, label};
 use crate::engine::Container;
-use crate::seat::DeviceName;
+use sealane_fabric::seat::DeviceName;
 
 /// The workload, and whether one of its ports is enough for it to be ready.
 type Planned = (AttachSpec, bool);

@@ -17,10 +17,10 @@ use tonic::{Request, Response, Status};
 use crate::attachment::AttachmentId;
 use crate::certs::{Certs, key::Validity};
 use crate::host::{HostNetwork, HostViews, Outside, OutsideCheck};
-use crate::overlay::Overlay;
 use crate::sidecar::Registry;
 use crate::workload::Workloads;
 use others::Unreached;
+use sealane_fabric::overlay::Overlay;
 
 /// The service.
 #[derive(Debug)]

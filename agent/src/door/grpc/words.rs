@@ -10,9 +10,9 @@ use crate::attachment::{
     Attached, Event, FailureKind, Field, Hold, HoldError, Netns, NetnsTarget, RequestFailure, Seated,
     SpecError,
 };
-use crate::seat::{DeviceName, DeviceNameError};
 use crate::tap;
 use crate::workload::{HeldWorkload, Restarted};
+use sealane_fabric::seat::{DeviceName, DeviceNameError};
 
 /// The namespace of a request.
 ///

@@ -2,7 +2,7 @@
 
 use super::super::plumbing;
 use super::Life;
-use crate::nft;
+use sealane_fabric::nft;
 
 impl Life {
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.

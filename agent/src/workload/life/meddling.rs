@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 
 use super::{AUDIT, Life};
-use crate::netlink::{Notices, Subject};
+use sealane_fabric::netlink::{Notices, Subject};
 
 /// Time within which changes count as one.
 const TOGETHER: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::dns::Zone;
-use crate::services::ServiceTable;
+use sealane_fabric::services::ServiceTable;
 
 /// Number of states that wait at most. Those between are not missed: the newest says all that they say.
 const MOST: usize = 8;
@@ -41,8 +41,8 @@ impl PendingStates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::ServiceTables;
     use crate::testing;
+    use sealane_fabric::services::ServiceTables;
 
     /// Waiting states with these sequences, and the zone of each.
     fn waiting(sequences: &[u64]) -> (PendingStates, Vec<Arc<Zone>>) {

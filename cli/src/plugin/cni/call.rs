@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sealane_agent::seat::DeviceName;
+use sealane_fabric::seat::DeviceName;
 
 use super::failure::{CniError, Code};
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use sealane_agent::netlink::{NetlinkError, Socket};
+use sealane_fabric::netlink::{NetlinkError, Socket};
 use sealane_proto::wire::v1;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;

@@ -1,0 +1,273 @@
+//! Desired state of the kernel for a network, and its difference from the actual one. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
+use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName};
+
+use crate::Attachment;
+use crate::netlink::Address;
+use crate::seat::{Interface, number};
+
+/// The network's own devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// VXLAN network identifier.
+    pub vni: Vni,
+    /// The MTU of every device, in bytes.
+    pub mtu: u32,
+    /// The bridge's address, the same on every host.
+    pub gateway: OverlayIp,
+    /// The length of the network's prefix.
+    pub prefix_len: u8,
+    /// The bridge's Ethernet address, the same on every host.
+    pub gateway_mac: MacAddr,
+    /// The network's addresses.
+    pub subnet: Subnet,
+    /// Prefix of its IPv6 addresses.
+    pub subnet6: Option<Subnet6>,
+    /// Treatment of packets to the world outside.
+    pub egress: Egress,
+}
+
+/// The bridge's port of a local workload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// The device's name, see [`port_name`].
+    pub name: String,
+    /// Workload of the port.
+    pub workload: WorkloadName,
+    /// The workload's address.
+    pub address: OverlayIp,
+    /// The workload's Ethernet address.
+    pub mac: MacAddr,
+    /// Interface inside.
+    pub interface: Interface,
+}
+
+/// A row that is found by a key: there is one of each key.
+pub trait Row: Copy + Ord {
+    /// Key by which it is found.
+    type Key: Ord;
+    /// Returns its key.
+    fn key(&self) -> Self::Key;
+}
+
+/// A MAC behind another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FdbRow {
+    /// The remote workload's.
+    pub mac: MacAddr,
+    /// The host's underlay address.
+    pub peer: IpAddr,
+}
+
+/// A remote workload's address and MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NeighbourRow {
+    /// IP address of the neighbour.
+    pub address: IpAddr,
+    /// Ethernet address of the neighbour.
+    pub mac: MacAddr,
+}
+
+/// A MAC behind a port of the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BridgeFdbRow {
+    /// The local workload's, or the gateway's.
+    pub mac: MacAddr,
+    /// The port's device number, or the bridge's own.
+    pub port: u32,
+}
+
+impl Row for FdbRow {
+    type Key = MacAddr;
+    fn key(&self) -> MacAddr {
+        self.mac
+    }
+}
+
+impl Row for NeighbourRow {
+    type Key = IpAddr;
+    fn key(&self) -> IpAddr {
+        self.address
+    }
+}
+
+impl Row for BridgeFdbRow {
+    type Key = MacAddr;
+    fn key(&self) -> MacAddr {
+        self.mac
+    }
+}
+
+/// Everything that the kernel of one host should have for a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Bridge and VXLAN device.
+    pub base: Base,
+    /// A port per local workload.
+    pub ports: BTreeSet<Port>,
+    /// The VXLAN device's forwarding table: no MAC twice.
+    pub fdb: BTreeSet<FdbRow>,
+    /// The VXLAN device's neighbours: no address twice.
+    pub neighbours: BTreeSet<NeighbourRow>,
+    /// Number of other hosts that are sent to.
+    pub peers: usize,
+    /// The other hosts that carry the network: whose packets are let in.
+    pub carriers: BTreeSet<IpAddr>,
+    /// The addresses that are kept for services: nobody sends from there.
+    pub services: BTreeSet<Ipv4Net>,
+}
+
+/// Changes that make one set of rows another: first remove, then add, where adding replaces the row of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff<R> {
+    /// Rows to take away.
+    pub remove: Vec<R>,
+    /// Rows to add or to put in another's place.
+    pub add: Vec<R>,
+}
+
+impl Base {
+    /// The devices of `network` at this MTU.
+    #[must_use]
+    pub fn of(network: &Network, mtu: u32) -> Self {
+        let gateway = network.subnet.gateway();
+        Self {
+            vni: network.vni,
+            mtu,
+            gateway,
+            prefix_len: network.subnet.to_net().prefix_len(),
+            gateway_mac: network.mac_of(gateway),
+            subnet: network.subnet,
+            subnet6: network.subnet6,
+            egress: network.egress,
+        }
+    }
+
+    /// Pairs one of the network's addresses on a device with its twin where there is IPv6.
+    pub(super) fn both(&self, index: u32, address: OverlayIp) -> impl Iterator<Item = Address> + use<> {
+        let ipv4 = Address { index, address: address.to_ipv4().into(), prefix_len: self.prefix_len };
+        let twin = self.subnet6.map(|subnet6| Address {
+            index,
+            address: subnet6.address(address).into(),
+            prefix_len: subnet6.to_net().prefix_len(),
+        });
+        [Some(ipv4), twin].into_iter().flatten()
+    }
+
+    /// Returns true if the port's workload has the gateway's Ethernet address: it gets no frames, for the gateway would
+    /// get none otherwise.
+    pub(super) fn is_gateway(&self, port: &Port) -> bool {
+        port.mac == self.gateway_mac
+    }
+
+    /// The metric of a workload's way to everywhere else through this network. Of a workload's networks the first one that
+    /// lets packets out comes first; a route that somebody else gave the namespace, without a metric, before all. No two
+    /// are alike: the kernel would take the second for the first in its place.
+    #[must_use]
+    pub fn default_metric(&self, port: &Port) -> u32 {
+        let of_network = match self.egress {
+            Egress::Allow => 1000,
+            Egress::Deny => 2000,
+        };
+        of_network + u32::from(port.interface.number())
+    }
+}
+
+impl Port {
+    /// The port of a local workload.
+    #[must_use]
+    pub fn of(attachment: &Attachment) -> Self {
+        let Attachment { workload, seat } = attachment;
+        Self {
+            name: port_name(&workload.name),
+            workload: workload.name.clone(),
+            address: workload.address,
+            mac: workload.mac,
+            interface: seat.interface(),
+        }
+    }
+}
+
+/// The port's device name: `w` and 48 bits of the name's FNV-1a hash, as a device name has room for 15 bytes.
+/// Two of a thousand workloads of one network on one host share one with a chance of one in 500 million.
+#[must_use]
+pub fn port_name(workload: &WorkloadName) -> String {
+    format!("w{:012x}", number(workload.as_str()) >> 16)
+}
+
+/// Computes the desired state of the host `node` for the snapshot's network when `local` runs on it.
+///
+/// `local` is what this host knows of itself and wins over the snapshot: a remote workload with the address or
+/// MAC of a local one, or of the gateway, is stale. So is a workload of a host that the snapshot does not list.
+#[must_use]
+pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attachment], mtu: u32) -> Desired {
+    let base = Base::of(&snapshot.network, mtu);
+    let ports: BTreeSet<Port> = attachments
+        .iter()
+        .filter(|attachment| attachment.workload.network == snapshot.network.name)
+        .map(Port::of)
+        .collect();
+    let mut taken: BTreeSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
+    let mut taken_macs: BTreeSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
+    taken.insert(base.gateway);
+    taken_macs.insert(base.gateway_mac);
+
+    let underlay: BTreeMap<&NodeName, IpAddr> =
+        snapshot.nodes.iter().map(|other| (&other.name, other.underlay.to_ip())).collect();
+    let (mut fdb, mut neighbours, mut peers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for remote in snapshot.workloads.iter().filter(|workload| workload.node != *node) {
+        let Some(&peer) = underlay.get(&remote.node) else { continue };
+        if taken.contains(&remote.address) || taken_macs.contains(&remote.mac) {
+            continue;
+        }
+        taken.insert(remote.address);
+        taken_macs.insert(remote.mac);
+        fdb.insert(FdbRow { mac: remote.mac, peer });
+        let twin = snapshot.network.subnet6.map(|subnet6| subnet6.address(remote.address).into());
+        let addresses = [Some(remote.address.to_ipv4().into()), twin];
+        neighbours
+            .extend(addresses.into_iter().flatten().map(|address| NeighbourRow { address, mac: remote.mac }));
+        peers.insert(peer);
+    }
+    let services = snapshot.blocks.iter().filter(|block| block.node.is_none()).map(|block| block.range);
+    Desired {
+        base,
+        ports,
+        fdb,
+        neighbours,
+        peers: peers.len(),
+        carriers: carriers(snapshot, node),
+        services: services.collect(),
+    }
+}
+
+/// The other hosts that carry the snapshot's network.
+#[must_use]
+pub fn carriers(snapshot: &NetworkSnapshot, node: &NodeName) -> BTreeSet<IpAddr> {
+    let others = snapshot.nodes.iter().filter(|other| other.name != *node);
+    others.map(|other| other.underlay.to_ip()).collect()
+}
+
+/// Computes the changes that make `actual` into `desired`. A row that stands alone under its key is replaced, not
+/// removed, so that there is no moment without one.
+#[must_use]
+pub fn diff<R: Row>(desired: &BTreeSet<R>, actual: &BTreeSet<R>) -> Diff<R> {
+    let add: Vec<R> = desired.difference(actual).copied().collect();
+    let replaced: BTreeSet<R::Key> = add.iter().map(Row::key).collect();
+    let mut of_key: BTreeMap<R::Key, usize> = BTreeMap::new();
+    for row in actual {
+        *of_key.entry(row.key()).or_default() += 1;
+    }
+    let stays = |row: &R| replaced.contains(&row.key()) && of_key.get(&row.key()) == Some(&1);
+    let remove = actual.difference(desired).filter(|row| !stays(row)).copied().collect();
+    Diff { remove, add }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

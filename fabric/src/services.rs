@@ -1,0 +1,191 @@
+//! Service addresses inside a workload's namespace: the kernel chooses an endpoint per connection or flow.
+//!
+//! Without a sidecar it does so for TCP and UDP, beside one for UDP alone. DNAT on output, in a table of the network's
+//! own; ports that lead nowhere are refused at once, pings are answered by the namespace itself. What is wanted is pure
+//! ([`ServiceTable`]); changes travel as one nf_tables transaction over netlink that touches only the ports that changed.
+//! Established connections are never touched; flows of datagrams leave an endpoint that is gone, by conntrack.
+//!
+//! The kernel reads the rules for the first packet of a flow alone, and there are none before the network has a service.
+
+mod kernel;
+mod metrics;
+mod ruleset;
+mod table;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sealane_base::task;
+use sealane_proto::types::NetworkName;
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::netlink::NetlinkError;
+use kernel::{Namespace, Present};
+pub use metrics::ServiceMetrics;
+pub use table::{ServiceTable, ServiceTables};
+
+/// Turns of namespaces that follow a change at once: it concerns them all, and others wait for the kernel, too. Who
+/// begins takes no turn: it does not wait until all others have followed the change before.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// A turn to let a namespace follow a change, until it is dropped. Never closed, so there is always one.
+pub async fn turn() -> Option<SemaphorePermit<'static>> {
+    TURNS.acquire().await.ok()
+}
+
+/// The rules of one network in one workload's namespace. It keeps no descriptor: the namespace is told each time.
+#[derive(Debug)]
+pub struct ServiceRules {
+    hopper: Arc<Hopper>,
+    network: NetworkName,
+    metrics: Option<ServiceMetrics>,
+    /// Table that the kernel has; nothing is known after a start or a failure.
+    known: Option<Arc<ServiceTable>>,
+}
+
+/// Reasons for which rules could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The kernel does not do it.
+    #[error(
+        "the service addresses of network {network} cannot be balanced: {source}; hint: it needs \
+         `modprobe nf_tables nft_nat nft_numgen nft_redir nft_reject_inet nf_conntrack_netlink`"
+    )]
+    Kernel {
+        /// The network.
+        network: NetworkName,
+        /// Error of the kernel.
+        source: NetlinkError,
+    },
+    /// The work could not be done away from the event loop.
+    #[error("cannot wait for the kernel: {0}")]
+    Thread(#[source] std::io::Error),
+    /// The namespace cannot be held.
+    #[error("cannot enter the workload's namespace: {0}")]
+    Namespace(#[from] std::io::Error),
+}
+
+impl ServiceRules {
+    /// The rules of `network`, of which nothing is known yet.
+    #[must_use]
+    pub fn new(hopper: Arc<Hopper>, network: NetworkName) -> Self {
+        Self { hopper, network, metrics: None, known: None }
+    }
+
+    /// The same, counted.
+    #[must_use]
+    pub fn counted(self, metrics: ServiceMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// Returns true if the rules are known to be those of `wanted`.
+    pub fn are_of(&self, wanted: &Arc<ServiceTable>) -> bool {
+        self.known.as_ref().is_some_and(|known| known == wanted)
+    }
+
+    /// Returns true if every port of `wanted` leads to somebody, and only to instances that serve it: names of that
+    /// state can be told.
+    pub fn lead_where(&self, wanted: &ServiceTable) -> bool {
+        self.known.as_ref().is_some_and(|known| known.leads_where(wanted))
+    }
+
+    /// Makes the rules those of `wanted`, and frees flows that may not go on. What is so already is not touched.
+    /// Answers whether anything was changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses; nothing is known of the rules then.
+    ///
+    /// # Cancel safety
+    /// A change that has begun runs to its end; the next call looks at what is there.
+    pub async fn ensure(&mut self, netns: &NetNs, wanted: &Arc<ServiceTable>) -> Result<bool, ServiceError> {
+        if self.are_of(wanted) {
+            return Ok(false);
+        }
+        let started = Instant::now();
+        let (known, table) = (self.known.take(), wanted.clone());
+        let (changed, freed) =
+            self.blocking(netns, move |namespace| ensure(namespace, known, &table)).await?;
+        self.known = Some(wanted.clone());
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
+            metrics.observe(started.elapsed().as_secs_f64());
+            metrics.count_freed(freed);
+        }
+        Ok(changed)
+    }
+
+    /// Looks at what the kernel has, and puts back what somebody else changed. Answers whether somebody did.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    ///
+    /// # Cancel safety
+    /// As [`ServiceRules::ensure`].
+    pub async fn audit(&mut self, netns: &NetNs) -> Result<bool, ServiceError> {
+        let Some(wanted) = self.known.take() else { return Ok(false) };
+        let table = wanted.clone();
+        let (changed, _) = self.blocking(netns, move |namespace| ensure(namespace, None, &table)).await?;
+        self.known = Some(wanted);
+        Ok(changed)
+    }
+
+    /// Takes the rules away; what is gone already is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove(&mut self, netns: &NetNs) -> Result<(), ServiceError> {
+        self.known = None;
+        self.blocking(netns, |namespace| namespace.remove()).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        netns: &NetNs,
+        work: impl FnOnce(&Namespace<'_>) -> Result<T, NetlinkError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let (hopper, network) = (self.hopper.clone(), self.network.clone());
+        let netns = netns.try_clone()?;
+        let done =
+            task::blocking(move || work(&Namespace { hopper: &hopper, netns: &netns, network: &network }));
+        let done = done.await.map_err(ServiceError::Thread)?;
+        done.map_err(|source| ServiceError::Kernel { network: self.network.clone(), source })
+    }
+}
+
+/// Programs the rules; returns true if anything was changed, and the number of flows that were freed.
+fn ensure(
+    namespace: &Namespace<'_>,
+    known: Option<Arc<ServiceTable>>,
+    wanted: &ServiceTable,
+) -> Result<(bool, usize), NetlinkError> {
+    let changed = match &known {
+        Some(known) => namespace.put(Some(known), wanted).map(|()| true)?,
+        None => match namespace.look(wanted)? {
+            Present::Right => false,
+            Present::Nothing => namespace.begin(wanted).map(|()| true)?,
+            Present::Other => namespace.put(None, wanted).map(|()| true)?,
+        },
+    };
+    // Rules first: a flow that is freed may begin anew at once.
+    let stranded = !wanted.is_idle() && known.is_none_or(|known| wanted.strands(&known));
+    let freed = if stranded { namespace.free_flows(wanted)? } else { 0 };
+    Ok((changed, freed))
+}
+
+/// Tries in `netns` whether the kernel has everything that the rules use; leaves nothing behind.
+///
+/// # Errors
+/// With what is missing.
+pub fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), ServiceError> {
+    let network: NetworkName = match "probe".parse() {
+        Ok(network) => network,
+        Err(_) => return Ok(()),
+    };
+    let namespace = Namespace { hopper, netns, network: &network };
+    let table = ServiceTable::sample(Ipv4Addr::new(10, 255, 0, 1).into());
+    let tried = namespace.put(None, &table).and_then(|()| namespace.free_flows(&table));
+    let removed = namespace.remove();
+    tried.and(removed).map_err(|source| ServiceError::Kernel { network, source })
+}
