@@ -38,8 +38,8 @@ pub(crate) use network::{
 };
 pub use program::NftError;
 use program::{list, list_table, run, tables};
-pub use rules::Path;
-pub use rules6::Path6;
+pub use rules::Redirect;
+pub use rules6::Redirect6;
 
 use crate::seat::Seat;
 
@@ -51,8 +51,12 @@ use crate::seat::Seat;
 ///
 /// # Cancel safety
 /// A change that has begun runs to its end.
-pub async fn ensure_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, path: Path) -> Result<bool, NftError> {
-    let (seat, table) = (path.seat, rules::sidecar(&path));
+pub async fn ensure_sidecar_rules(
+    hopper: &Arc<Hopper>,
+    netns: &NetNs,
+    redirect: Redirect,
+) -> Result<bool, NftError> {
+    let (seat, table) = (redirect.seat, rules::sidecar(&redirect));
     blocking(hopper, netns, move |hopper, netns| {
         let there = list(hopper, netns, seat)?;
         if there.as_ref().is_some_and(|there| rules::same(there, &table)) {
@@ -74,11 +78,11 @@ pub async fn ensure_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, path: Pat
 pub async fn ensure_sidecar_rules6(
     hopper: &Arc<Hopper>,
     netns: &NetNs,
-    path: Path6,
+    redirect: Redirect6,
 ) -> Result<bool, NftError> {
     blocking(hopper, netns, move |hopper, netns| {
-        let table = path.table();
-        let name = path.seat.table();
+        let table = redirect.table();
+        let name = redirect.seat.table();
         let there = list_table(hopper, netns, rules6::FAMILY, &name)?;
         if there.as_ref().is_some_and(|there| rules::same(there, &table)) {
             return Ok(false);

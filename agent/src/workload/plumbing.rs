@@ -66,11 +66,11 @@ pub(super) async fn plumb(
         listeners = listen(&context.kernel, netns, &id, &places).await.map_err(|error| fail(&error))?;
         // The listeners stand before the rules, and these before the interface, whoever runs in the namespace already:
         // nothing is refused, nothing passes by.
-        let path = nft::Path { subnet: network.subnet, address, seat, ports };
-        let rules = nft::ensure_sidecar_rules(&context.kernel.hopper, netns, path).await;
+        let redirect = nft::Redirect { subnet: network.subnet, address, seat, ports };
+        let rules = nft::ensure_sidecar_rules(&context.kernel.hopper, netns, redirect).await;
         rules.map_err(|error| fail(&error))?;
-        if let Some(path) = path6(network, attachment, ports) {
-            let rules = nft::ensure_sidecar_rules6(&context.kernel.hopper, netns, path).await;
+        if let Some(redirect) = redirect6(network, attachment, ports) {
+            let rules = nft::ensure_sidecar_rules6(&context.kernel.hopper, netns, redirect).await;
             rules.map_err(|error| fail(&error))?;
         }
     }
@@ -156,9 +156,13 @@ async fn listen(
 }
 
 /// The calls of a workload that go over IPv6 and through its sidecar.
-pub(super) fn path6(network: &Network, attachment: &Attachment, ports: SidecarPorts) -> Option<nft::Path6> {
+pub(super) fn redirect6(
+    network: &Network,
+    attachment: &Attachment,
+    ports: SidecarPorts,
+) -> Option<nft::Redirect6> {
     let subnet6 = network.subnet6?;
-    Some(nft::Path6::new(subnet6, network.subnet, attachment.workload.address, attachment.seat, ports))
+    Some(nft::Redirect6::new(subnet6, network.subnet, attachment.workload.address, attachment.seat, ports))
 }
 
 /// Each attachment's sidecar has listeners of its own addresses, so that several fit into a namespace. Tunnels are

@@ -14,7 +14,7 @@ pub(super) const TABLE: &str = "sealane";
 
 /// The calls that go through a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
+pub struct Redirect {
     /// The network's addresses.
     pub subnet: Subnet,
     /// The workload's own.
@@ -57,8 +57,8 @@ pub(super) fn same(listed: &str, table: &str) -> bool {
 }
 
 /// The table of a workload with a sidecar: one statement per line, as nft lists it; [`same`] counts them.
-pub(super) fn sidecar(path: &Path) -> String {
-    let Path { subnet, address, seat, ports } = *path;
+pub(super) fn sidecar(redirect: &Redirect) -> String {
+    let Redirect { subnet, address, seat, ports } = *redirect;
     text(subnet.to_net(), [subnet.gateway().to_ipv4(), address.to_ipv4()], seat, ports)
 }
 
@@ -127,7 +127,7 @@ mod tests {
     fn table(outbound: u16) -> String {
         let ports = SidecarPorts { outbound, ..SidecarPorts::default() };
         let subnet = "10.42.0.0/16".parse().unwrap();
-        sidecar(&Path { subnet, address: "10.42.0.9".parse().unwrap(), seat: Seat::default(), ports })
+        sidecar(&Redirect { subnet, address: "10.42.0.9".parse().unwrap(), seat: Seat::default(), ports })
     }
 
     #[test]

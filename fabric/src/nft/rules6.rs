@@ -13,7 +13,7 @@ pub(super) const FAMILY: &str = "ip6";
 
 /// The IPv6 calls that go through a sidecar. It listens at the workload's own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path6 {
+pub struct Redirect6 {
     subnet: Subnet6,
     gateway: Ipv6Addr,
     own: Ipv6Addr,
@@ -21,7 +21,7 @@ pub struct Path6 {
     ports: SidecarPorts,
 }
 
-impl Path6 {
+impl Redirect6 {
     /// Builds the rules of the workload at `address`, in its own table.
     #[must_use]
     pub fn new(
@@ -79,8 +79,8 @@ mod tests {
     fn the_sidecar_and_the_gateway_are_not_redirected() {
         let (subnet6, subnet) = ("fd42::/64".parse().unwrap(), "10.42.0.0/16".parse().unwrap());
         let address = "10.42.0.9".parse().unwrap();
-        let path = Path6::new(subnet6, subnet, address, Seat::default(), SidecarPorts::default());
-        let text = path.table();
+        let redirect = Redirect6::new(subnet6, subnet, address, Seat::default(), SidecarPorts::default());
+        let text = redirect.table();
         let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap();
         let redirect = "ip6 daddr fd42::/64 meta l4proto tcp dnat to [fd42::a2a:9]:15001";
         assert!(line("meta mark 0x0005ea1a return") < line(redirect));

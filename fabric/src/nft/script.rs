@@ -189,7 +189,7 @@ mod tests {
     use sealane_sys::hop::Hopper;
 
     use super::super::program::{list_table, run_program};
-    use super::super::{Path, Path6, Sender, guard, rules};
+    use super::super::{Redirect, Redirect6, Sender, guard, rules};
     use super::*;
     use crate::netlink::netfilter::NetfilterSocket;
     use crate::seat::Seat;
@@ -235,8 +235,8 @@ mod tests {
         let seat = Seat::default();
         let (subnet, subnet6) = ("10.42.16.0/20".parse().unwrap(), "fd42::/64".parse().unwrap());
         let (address, ports) = ("10.42.16.9".parse().unwrap(), SidecarPorts::default());
-        let sidecar = rules::replacing(seat, &rules::sidecar(&Path { subnet, address, seat, ports }));
-        let sidecar6 = Path6::new(subnet6, subnet, address, seat, ports).table();
+        let sidecar = rules::replacing(seat, &rules::sidecar(&Redirect { subnet, address, seat, ports }));
+        let sidecar6 = Redirect6::new(subnet6, subnet, address, seat, ports).table();
         let port = |address6| Sender {
             port: "lo".to_owned(),
             index: 1,

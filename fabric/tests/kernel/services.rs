@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealane_fabric::nft::{Path, ensure_sidecar_rules};
+use sealane_fabric::nft::{Redirect, ensure_sidecar_rules};
 use sealane_fabric::seat::Seat;
 use sealane_fabric::services::{ServiceRules, ServiceTable, ServiceTables};
 use sealane_proto::resource::{Block, NetworkSnapshot, Service, Workload};
@@ -119,8 +119,8 @@ async fn what_leads_nowhere_is_refused_at_once_and_pings_are_answered() {
     // With a sidecar, what goes over TCP is its business.
     let (hopper, subnet) = (scene.hosts.a.hopper.clone(), scene.hosts.network.subnet);
     let address = Ipv4Addr::new(10, 42, 0, 10).into();
-    let path = Path { subnet, address, seat: Seat::default(), ports: SidecarPorts::default() };
-    ensure_sidecar_rules(&hopper, &scene.client, path).await.unwrap();
+    let redirect = Redirect { subnet, address, seat: Seat::default(), ports: SidecarPorts::default() };
+    ensure_sidecar_rules(&hopper, &scene.client, redirect).await.unwrap();
     scene.snapshot.workloads[0].ready = true;
     scene.sidecar = true;
     scene.ensure().await;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealane_fabric::nft::{Path, ensure_sidecar_rules, remove_sidecar_rules};
+use sealane_fabric::nft::{Redirect, ensure_sidecar_rules, remove_sidecar_rules};
 use sealane_fabric::seat::Seat;
 use sealane_proto::sidecar::{MARK, SidecarPorts};
 use sealane_sys::NetNs;
@@ -132,7 +132,7 @@ async fn datagrams_reach_the_address_of_the_network_alone_whatever_frame_or_inte
 async fn rules_are_replaced_only_when_they_differ() {
     let scene = Scene::new().await;
     let Scene { hosts, client, hopper, .. } = &scene;
-    let ensure = |ports| ensure_sidecar_rules(hopper, client, Path { ports, ..path(hosts, 10) });
+    let ensure = |ports| ensure_sidecar_rules(hopper, client, Redirect { ports, ..redirect(hosts, 10) });
     assert!(!ensure(PORTS).await.unwrap());
     let other = SidecarPorts { outbound: 25001, ..PORTS };
     assert!(ensure(other).await.unwrap());
@@ -161,15 +161,15 @@ impl Scene {
         let server = hosts.a.attach(&network, "server", 11, 11).await;
         let hopper = hosts.a.hopper.clone();
         for (ns, last) in [(&client, 10), (&server, 11)] {
-            assert!(ensure_sidecar_rules(&hopper, ns, path(&hosts, last)).await.unwrap());
+            assert!(ensure_sidecar_rules(&hopper, ns, redirect(&hosts, last)).await.unwrap());
         }
         Self { hosts, hopper, client, server }
     }
 }
 
-fn path(hosts: &Hosts, last: u8) -> Path {
+fn redirect(hosts: &Hosts, last: u8) -> Redirect {
     let address = Ipv4Addr::new(10, 42, 0, last).into();
-    Path { subnet: hosts.network.subnet, address, seat: Seat::default(), ports: PORTS }
+    Redirect { subnet: hosts.network.subnet, address, seat: Seat::default(), ports: PORTS }
 }
 
 fn listen(hopper: &Hopper, ns: &NetNs, port: u16) -> TcpListener {

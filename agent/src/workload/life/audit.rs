@@ -15,10 +15,13 @@ impl Life {
             (&self.context.kernel.hopper, &fixtures.netns, self.context.sidecars.ports);
         let (address, seat) = (self.attachment.workload.address, self.attachment.seat);
         let context = &self.context;
-        let path = nft::Path { subnet: network.subnet, address, seat, ports };
-        let mut changed = nft::ensure_sidecar_rules(hopper, netns, path).await;
-        if let (&Ok(before), Some(path)) = (&changed, plumbing::path6(&network, &self.attachment, ports)) {
-            changed = nft::ensure_sidecar_rules6(hopper, netns, path).await.map(|changed| changed || before);
+        let redirect = nft::Redirect { subnet: network.subnet, address, seat, ports };
+        let mut changed = nft::ensure_sidecar_rules(hopper, netns, redirect).await;
+        if let (&Ok(before), Some(redirect)) =
+            (&changed, plumbing::redirect6(&network, &self.attachment, ports))
+        {
+            changed =
+                nft::ensure_sidecar_rules6(hopper, netns, redirect).await.map(|changed| changed || before);
         }
         match changed {
             Ok(false) => {}
