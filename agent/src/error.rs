@@ -3,12 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
+use sealane_fabric::overlay::{self, OverlayError, preflight};
 use sealane_keep::KeepError;
 use sealane_proto::identity::TrustError;
 
 use crate::disk::{DiskError, RecordError};
 use crate::node::NodeError;
-use sealane_fabric::overlay::{self, OverlayError, preflight};
 
 /// Reasons for which an agent does not start.
 #[derive(Debug, thiserror::Error)]

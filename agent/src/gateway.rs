@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sealane_base::task::{self, Task};
+use sealane_fabric::overlay::Overlay;
 use sealane_proto::types::NetworkName;
 use tokio::sync::watch;
 
@@ -15,7 +16,6 @@ use crate::dns::{Askers, DnsSockets, NameService, NameView};
 use crate::host::{HostHandle, HostNetwork};
 use crate::keeper::Keeper;
 use crate::kernel::KernelHandle;
-use sealane_fabric::overlay::Overlay;
 
 /// Interval at which the name of a network's namespace is looked after.
 const LOOK: Duration = Duration::from_secs(1);

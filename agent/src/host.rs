@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sealane_fabric::services::ServiceTables;
 use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
 use sealane_proto::sidecar::Told;
@@ -26,10 +27,8 @@ use sealane_proto::types::{NetworkName, NodeName};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::attachment::AttachmentId;
-use crate::attachment::Reservation;
+use crate::attachment::{AttachmentId, Reservation};
 use crate::dns::Zone;
-use sealane_fabric::services::ServiceTables;
 
 pub(crate) use actor::{HostParts, start};
 pub(crate) use error::RequestError;

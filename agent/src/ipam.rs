@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use sealane_proto::types::{OverlayIp, Subnet};
 
 /// Rest of a freed address: twice the 30 s after which Linux asks again for a neighbour.
@@ -116,6 +116,12 @@ impl Ipam {
             inner != net.network() && inner != net.broadcast() && *address != gateway
         })
     }
+}
+
+/// Returns true if two prefixes have addresses in common: one contains the other then.
+#[must_use]
+pub(crate) fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
 }
 
 #[cfg(test)]

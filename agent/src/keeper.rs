@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
-use sealane_keep::{Keep, KeepError};
-
 use sealane_fabric::async_fd;
+use sealane_keep::{Keep, KeepError};
 
 /// Pause before a keep that cannot be started is tried again, at first: one that is being killed may still have taken
 /// the connection.

@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sealane_fabric::overlay::Overlay;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use tokio::net::TcpSocket;
 
 use crate::keeper::Keeper;
-use sealane_fabric::overlay::Overlay;
 
 /// Handle of this host's kernel.
 #[derive(Clone, Debug)]

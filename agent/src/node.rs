@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::backoff::Backoff;
+use sealane_fabric::overlay::{UnderlayError, source_towards};
 use sealane_proto::client::{JoinError, TlsIdentity, join};
 use sealane_proto::identity::{Trust, TrustError};
 use sealane_proto::resource::{ControlAddr, Node};
@@ -16,7 +17,6 @@ use sealane_proto::types::{NameError, NodeName, UnderlayAddr};
 
 use crate::certs::key::{KeyError, NewKey};
 use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
-use sealane_fabric::overlay::{UnderlayError, source_towards};
 
 const FILE: &str = "node";
 /// The key, until the host has joined with it.

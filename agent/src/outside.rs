@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_base::task::{self, Task};
+use sealane_fabric::overlay::Overlay;
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{Outside, OutsideCheck};
 use crate::workload::Workloads;
-use sealane_fabric::overlay::Overlay;
 
 /// Largest number of instances that are looked at; further ones count as working.
 const MOST: usize = 1_024;

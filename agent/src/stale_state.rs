@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 
 use sealane_base::disk;
+use sealane_fabric::nft;
+use sealane_fabric::overlay::Overlay;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
 use crate::error::StartError;
 use crate::layout::NETNS;
-use sealane_fabric::nft;
-use sealane_fabric::overlay::Overlay;
 
 /// Removes the namespaces of networks that are not `carried` and of workloads that are not `known`
 /// (`<network>.<workload>`).

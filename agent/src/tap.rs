@@ -17,17 +17,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sealane_base::task::{self, Task};
+use sealane_fabric::seat::DeviceName;
 use sealane_proto::types::MacAddr;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use crate::attachment::AttachmentId;
-use crate::attachment::{Hold, Seated};
+use crate::attachment::{AttachmentId, Hold, Seated};
 use crate::trouble::Troubles;
 pub(crate) use device::{TapError, exists, is_ours, room};
 use device::{TapWire, all, tear_down};
 pub(crate) use metrics::TapMetrics;
-use sealane_fabric::seat::DeviceName;
 use serve::Machine;
 
 /// Prefix of the names of machines' holders.

@@ -10,6 +10,7 @@ mod cgroup;
 mod complaints;
 mod conditions;
 mod containers;
+mod context;
 mod early;
 mod error;
 mod freezer;
@@ -28,7 +29,6 @@ mod target;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sealane_base::disk::Disk;
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::Network;
 use sealane_proto::sidecar::SidecarPorts;
@@ -36,72 +36,24 @@ use sealane_proto::types::{Aliases, NetworkName, NodeName, WorkloadRef};
 use sealane_sys::Process;
 use tokio::sync::mpsc;
 
-use crate::attachment::AttachmentId;
 use crate::attachment::{
-    AttachSpec, Attached, Claim, Hold, NetnsTarget, Progress, RequestFailure, Reservation,
+    AttachSpec, Attached, AttachmentId, Claim, Hold, NetnsTarget, Progress, RequestFailure, Reservation,
 };
 use crate::certs::Certs;
-use crate::disk::{Folder, StoredWorkload};
-use crate::dns::NameService;
+use crate::disk::StoredWorkload;
 use crate::host::HostHandle;
 use crate::kernel::KernelHandle;
-use crate::sidecar::Sidecars;
-use crate::tap::Machines;
-use crate::trouble::Troubles;
 use anchor::Anchor;
 use complaints::Complaints;
 use conditions::Conditions;
 pub(crate) use containers::{Containers, follow as follow_containers};
-use roster::Roster;
+pub(crate) use context::{Disks, WorkloadContext};
 use sandbox::SandboxRequest;
-use sealane_fabric::services::ServiceMetrics;
 
 pub(crate) use anchor::is_there;
 pub(crate) use early::EarlyQuestions;
 pub(crate) use error::AttachError;
 pub(crate) use roster::HeldWorkload;
-
-/// The disks under the agent's folders.
-#[derive(Debug)]
-pub(crate) struct Disks {
-    /// The data directory's.
-    pub(crate) data: Arc<Disk>,
-    /// The run directory's, a file system in memory mostly.
-    pub(crate) run: Arc<Disk>,
-}
-
-/// Handles that every workload's task uses, and what all of them share.
-#[derive(Debug)]
-pub(crate) struct WorkloadContext {
-    /// This host.
-    pub(crate) node: NodeName,
-    /// The boot that the machine is in.
-    pub(crate) boot: String,
-    /// The kernel.
-    pub(crate) kernel: KernelHandle,
-    /// Counters of service addresses.
-    pub(crate) service_metrics: ServiceMetrics,
-    /// Names.
-    pub(crate) names: NameService,
-    /// Identities.
-    pub(crate) identities: Arc<Certs>,
-    /// Sidecars.
-    pub(crate) sidecars: Sidecars,
-    /// Handle of this host's state.
-    pub(crate) host: HostHandle,
-    /// Devices of virtual machines.
-    pub(crate) machines: Arc<Machines>,
-    /// Folder of the workloads' records.
-    pub(crate) records: Folder,
-    /// The disks, which may be full.
-    pub(crate) disks: Disks,
-    /// The workloads by name.
-    pub(crate) roster: Roster,
-    /// Problems of the workloads.
-    pub(crate) troubles: Arc<Troubles>,
-    /// Containers that are attached again.
-    pub(crate) containers: Containers,
-}
 
 /// Outcome of replacing a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sealane_fabric::seat::{DeviceName, Seat};
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{
@@ -10,8 +11,6 @@ use sealane_proto::types::{
 };
 
 use super::Hold;
-
-use sealane_fabric::seat::{DeviceName, Seat};
 
 /// A network to join, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

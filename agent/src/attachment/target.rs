@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::Hold;
 use sealane_fabric::seat::DeviceName;
+
+use super::Hold;
 
 /// A namespace by what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use prost::Message;
+use sealane_fabric::seat::{Owner, Seat};
 use sealane_proto::resource::Workload;
 
 use super::messages::WorkloadMessage;
 use super::records::{RecordError, unreadable};
 use crate::attachment::{Attachment, Hold};
-use sealane_fabric::seat::{Owner, Seat};
 
 /// The process that a workload ends with; it is another one after a reboot, whatever its number.
 #[derive(Clone, Debug, PartialEq, Eq)]

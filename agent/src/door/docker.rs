@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_base::task::{self, Task};
+use sealane_fabric::overlay::{InterfaceOffer, Overlay};
+use sealane_fabric::seat::number;
 use sealane_proto::resource::Network;
 use sealane_proto::types::NetworkName;
 use serde_json::{Value, json};
@@ -36,8 +38,6 @@ use crate::workload::Workloads;
 use book::{Book, Endpoint};
 use mend::Young;
 pub(crate) use news::hear;
-use sealane_fabric::overlay::{InterfaceOffer, Overlay};
-use sealane_fabric::seat::number;
 pub(crate) use server::serve;
 pub(crate) use socket::key as socket_key;
 pub use socket::retire;

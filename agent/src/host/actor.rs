@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
+use sealane_fabric::overlay::{Overlay, Reason};
 use sealane_proto::client::{CarriedNetworks, ClockPair, LinkEvent, LinkReport};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::types::{Generation, NetworkName};
@@ -24,7 +25,6 @@ use super::trouble::{NetworkTrouble, creation};
 use super::{HostNetwork, HostViews, LinkState, OutsideCheck, Reported};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
-use sealane_fabric::overlay::{Overlay, Reason};
 use views::show;
 
 /// Interval at which the kernel is compared with its desired state.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use sealane_fabric::seat::Seat;
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, WorkloadName};
@@ -15,7 +16,6 @@ use crate::attachment::{Attachment, AttachmentId, Hold, Reservation};
 use crate::ipam::Ipam;
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
-use sealane_fabric::seat::Seat;
 
 /// Everything that this host knows.
 #[derive(Debug)]

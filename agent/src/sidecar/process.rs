@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sealane_base::disk;
+use sealane_fabric::async_fd;
 use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, Process};
@@ -19,7 +20,6 @@ use tokio::io::unix::AsyncFd;
 
 use crate::attachment::AttachmentId;
 use crate::layout::SIDECARS;
-use sealane_fabric::async_fd;
 
 /// Between the name of a record and the pid of a sidecar that another one follows.
 const LEAVING: &str = ".leaving-";

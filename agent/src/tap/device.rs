@@ -6,14 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sealane_base::disk;
-use sealane_fabric::netlink::InfoKind;
+use sealane_fabric::netlink::{InfoKind, Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
+use sealane_fabric::nft::{self, HOST_LINK, NftError};
+use sealane_fabric::seat::{self, DeviceName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, tap};
 
 use crate::layout::TAPS;
-use sealane_fabric::netlink::{Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
-use sealane_fabric::nft::{self, HOST_LINK, NftError};
-use sealane_fabric::seat::{self, DeviceName};
 
 /// Prefix of the names of pairs' outer ends.
 const OUTER: &str = "slt";

@@ -2,10 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use sealane_fabric::netlink::checksum;
 use sealane_proto::types::MacAddr;
 use socket2::SockFilter;
-
-use sealane_fabric::netlink::checksum;
 
 const ETHERNET: usize = 14;
 const UDP: usize = 8;

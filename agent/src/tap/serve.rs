@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sealane_base::rate_limit::RateLimit;
 use sealane_base::task;
+use sealane_fabric::netlink::PacketListener;
 use sealane_proto::types::{MacAddr, NetworkName};
 use tokio::io::unix::AsyncFd;
 
@@ -14,7 +15,6 @@ use super::dhcp::{Answer, Lease, MessageType, Outcome};
 use super::{Machines, TapError, frame};
 use crate::attachment::{AttachmentId, Seated};
 use crate::trouble::WorkloadTrouble;
-use sealane_fabric::netlink::PacketListener;
 
 /// Interval at which it is looked at whether the devices stand, and the number of such looks until the rules are put in
 /// anew.

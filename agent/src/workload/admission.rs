@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sealane_fabric::seat::{Owner, Seat};
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
@@ -19,7 +20,6 @@ use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Progress};
 use crate::certs::{is_passing, words};
 use crate::host::{AdmitError, HostNetwork, RequestError};
 use crate::ipam::IpamError;
-use sealane_fabric::seat::{Owner, Seat};
 
 /// Pause before a call to control that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sealane_fabric::async_fd;
 use sealane_sys::{NetNs, NetNsError, Process};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -12,7 +13,6 @@ use super::AttachError;
 use super::target::pid_of;
 use crate::attachment::Hold;
 use crate::disk::{StoredAnchor, StoredHold, StoredPath, StoredProcess};
-use sealane_fabric::async_fd;
 
 /// Interval at which a path is looked at: it ends without an event.
 const LOOK: Duration = Duration::from_millis(500);

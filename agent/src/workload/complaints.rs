@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sealane_base::task;
+use sealane_fabric::health;
 use sealane_proto::resource::Workload;
 use sealane_sys::NetNs;
 
@@ -12,7 +13,6 @@ use super::plumbing::netns_path;
 use super::{Disks, Workloads, reserve, sandbox};
 use crate::attachment::AttachmentId;
 use crate::tap;
-use sealane_fabric::health;
 
 /// Sentences about what other parts than workloads see, by what they are about.
 #[derive(Debug, Default)]

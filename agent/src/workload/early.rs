@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sealane_fabric::nft;
 use sealane_sys::NetNs;
 
 use super::Workloads;
 use super::namespace::RESOLVER;
 use crate::dns::DnsSockets;
-use sealane_fabric::nft;
 
 /// Sockets by their namespace's inode, until the one that answers takes them.
 #[derive(Debug, Default)]

@@ -3,8 +3,7 @@
 use sealane_sys::ProcessError;
 use tonic::{Code, Status};
 
-use crate::attachment::AttachmentId;
-use crate::attachment::{FailureKind, Hold, RequestFailure};
+use crate::attachment::{AttachmentId, FailureKind, Hold, RequestFailure};
 use crate::certs::{CertError, words};
 use crate::disk::DiskError;
 use crate::host::{AdmitError, RequestError};

@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use sealane_base::task::{self, Task};
+use sealane_fabric::async_fd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::cgroup::{self, Group};
-use sealane_fabric::async_fd;
 
 /// Interval of looks in version 1, which tells nobody.
 const LOOK: Duration = Duration::from_millis(150);

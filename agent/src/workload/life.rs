@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_base::task::Task;
+use sealane_fabric::health::{self, ProbeTarget};
+use sealane_fabric::services;
 use sealane_proto::identity::Principal;
 use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
@@ -29,8 +31,6 @@ use crate::attachment::{Attachment, AttachmentId, ContainerCondition, Seated};
 use crate::host::{DataPlane, HostNetwork};
 use crate::sidecar::{Equipment, Supervisor};
 use crate::trouble::WorkloadTrouble;
-use sealane_fabric::health::{self, ProbeTarget};
-use sealane_fabric::services;
 use signs::SILENCE;
 use waiting::PendingStates;
 
@@ -143,11 +143,7 @@ impl Life {
     }
 
     fn principal(&self) -> Principal {
-        let network = self.id.network.clone();
-        match &self.attachment.workload.service {
-            Some(service) => Principal::Service(network, service.clone()),
-            None => Principal::Workload(network, self.id.workload.clone()),
-        }
+        self.attachment.workload.principal()
     }
 
     /// Follows everything that changes around the workload until it is to end.

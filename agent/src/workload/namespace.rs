@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealane_fabric::nft;
+use sealane_fabric::seat::Owner;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
@@ -16,8 +18,6 @@ use super::{AttachError, WorkloadContext, survey};
 use crate::attachment::AttachmentId;
 use crate::dns::{Askers, DnsServer, DnsSockets, Neighbour};
 use crate::kernel::KernelHandle;
-use sealane_fabric::nft;
-use sealane_fabric::seat::Owner;
 
 /// Address at which DNS is asked in every workload, as in Docker's containers.
 pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);

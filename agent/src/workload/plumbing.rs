@@ -6,6 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sealane_fabric::nft;
+use sealane_fabric::overlay::OverlayError;
+use sealane_fabric::seat::{Owner, Seat};
+use sealane_fabric::services::{ServiceRules, ServiceTable};
 use sealane_proto::resource::Network;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::OverlayIp;
@@ -17,10 +21,6 @@ use crate::attachment::{Attachment, AttachmentId};
 use crate::kernel::KernelHandle;
 use crate::layout::{NETNS, RESOLV};
 use crate::sidecar;
-use sealane_fabric::nft;
-use sealane_fabric::overlay::OverlayError;
-use sealane_fabric::seat::{Owner, Seat};
-use sealane_fabric::services::{ServiceRules, ServiceTable};
 
 /// Number of calls that may wait to be accepted by a sidecar.
 const BACKLOG: i32 = 1024;

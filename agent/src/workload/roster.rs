@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sealane_fabric::seat::Owner;
 use sealane_proto::types::{Aliases, NetworkName, WorkloadName, WorkloadRef};
 use sealane_sys::NetNs;
 use tokio::sync::watch;
@@ -15,7 +16,6 @@ use super::names::SharedNamespaces;
 use super::plumbing::netns_path;
 use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
 use crate::disk::StoredAnchor;
-use sealane_fabric::seat::Owner;
 
 /// Time for which a workload that is being attached is waited for by whoever wants to enter it.
 const ATTACHING: Duration = Duration::from_secs(10);

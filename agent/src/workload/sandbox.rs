@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, try_join_all};
 use sealane_base::backoff::Backoff;
+use sealane_fabric::seat::{DeviceName, Owner};
 use sealane_sys::NetNs;
 use tokio::sync::{mpsc, watch};
 
@@ -22,7 +23,6 @@ use crate::disk::StoredWorkload;
 use crate::host::HostNetwork;
 use crate::tap::{self, Tap};
 use crate::trouble::WorkloadTrouble;
-use sealane_fabric::seat::{DeviceName, Owner};
 
 /// Pause before a workload that could not be taken up is tried again, at first.
 const SOON: Duration = Duration::from_millis(50);

@@ -4,14 +4,15 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sealane_fabric::netlink::{NetlinkError, Socket};
+use sealane_fabric::seat::{DeviceName, Owner, Seat};
 use sealane_proto::resource::Network;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::AttachError;
 use crate::attachment::Attachment;
-use sealane_fabric::netlink::{NetlinkError, Socket};
-use sealane_fabric::seat::{DeviceName, Owner, Seat};
+use crate::ipam::overlap;
 
 /// The interfaces of a namespace and what they can reach directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,11 +65,9 @@ impl Survey {
             )));
         }
         for own in network.nets() {
-            // Of two prefixes one contains the other, or they have nothing in common.
-            let overlaps = |net: &IpNet| own.contains(net) || net.contains(&own);
             let is_own = |name: &str| given.is_some_and(|given| given.as_str() == name);
             let mut others = self.nets.iter().filter(|(interface, _)| !is_own(interface));
-            if let Some((interface, net)) = others.find(|(_, net)| overlaps(net)) {
+            if let Some((interface, net)) = others.find(|(_, net)| overlap(&own, net)) {
                 return Err(AttachError::Namespace(format!(
                     "subnet {own} of network {name} overlaps {net} of interface {interface} in the namespace, \
                      which could not tell them apart"

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sealane_fabric::seat::DeviceName;
 use sealane_proto::types::NetworkName;
 use sealane_sys::{NetNs, Process};
 
@@ -10,7 +11,6 @@ use super::anchor::Anchor;
 use super::{AttachError, WorkloadContext};
 use crate::attachment::{Netns, NetnsTarget};
 use crate::tap;
-use sealane_fabric::seat::DeviceName;
 
 /// The agent's own network namespace, and the machine's.
 const HOST: [&str; 2] = ["/proc/self/ns/net", "/proc/1/ns/net"];

@@ -1,5 +1,6 @@
 //! Workloads.
 
+use crate::identity::Principal;
 use crate::types::{
     Aliases, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
 };
@@ -42,6 +43,16 @@ impl Workload {
     pub fn shown(&self) -> WorkloadName {
         let called = self.aliases.called().and_then(|called| called.as_str().replace('_', "-").parse().ok());
         called.unwrap_or_else(|| self.name.clone())
+    }
+
+    /// Identity that its certificate has: its service's, or its own without one.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        let network = self.network.clone();
+        match &self.service {
+            Some(service) => Principal::Service(network, service.clone()),
+            None => Principal::Workload(network, self.name.clone()),
+        }
     }
 
     /// Returns true if its service may send it new work: it is ready and not drained.

@@ -12,7 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_base::task::{self, Task};
-use sealane_proto::identity::{Principal, SpiffeId};
+use sealane_proto::identity::SpiffeId;
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
 use sealane_proto::types::Mtls;
@@ -104,11 +104,7 @@ impl Mesh {
     }
 
     pub(super) fn identity(&self, own: &Workload) -> Identity {
-        let network = own.network.clone();
-        let principal = match &own.service {
-            Some(service) => Principal::Service(network, service.clone()),
-            None => Principal::Workload(network, own.name.clone()),
-        };
+        let principal = own.principal();
         let spiffe_id = SpiffeId { trust_domain: "sealane".parse().unwrap(), principal };
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_base::task;
+use sealane_fabric::seat::{DeviceName, number};
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 
@@ -12,7 +13,6 @@ use super::{Docker, news, plan};
 use crate::attachment::{FailureKind, Hold, Netns, NetnsTarget, RequestFailure};
 use crate::engine::Container;
 use crate::workload::EarlyQuestions;
-use sealane_fabric::seat::{DeviceName, number};
 
 /// Interval at which it is looked at whether Docker has moved the interface, at first.
 const LOOK: Duration = Duration::from_millis(5);

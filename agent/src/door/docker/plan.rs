@@ -1,5 +1,6 @@
 //! The workload that a container's end becomes: what its labels and name ask for. Pure.
 
+use sealane_fabric::seat::DeviceName;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{Misread, WorkloadName};
 
@@ -7,7 +8,6 @@ use super::book::Endpoint;
 use super::{instance, names};
 use crate::attachment::{AttachRequest, AttachSpec, NetworkSeat, SpecError, label};
 use crate::engine::Container;
-use sealane_fabric::seat::DeviceName;
 
 /// The workload, and whether one of its ports is enough for it to be ready.
 type Planned = (AttachSpec, bool);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sealane_proto::identity::Principal;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
@@ -30,11 +29,7 @@ pub(super) fn identity(
             workload.shown()
         )));
     }
-    let network = workload.network.clone();
-    let principal = match &workload.service {
-        Some(service) => Principal::Service(network, service.clone()),
-        None => Principal::Workload(network, workload.name.clone()),
-    };
+    let principal = workload.principal();
     let known =
         workloads.identities().known(&principal).map_err(|error| Status::internal(error.to_string()))?;
     let known = known.ok_or_else(|| {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use sealane_fabric::overlay::Overlay;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{ExternalAddr, NodeName, TrustDomain};
@@ -20,7 +21,6 @@ use crate::host::{HostNetwork, HostViews, Outside, OutsideCheck};
 use crate::sidecar::Registry;
 use crate::workload::Workloads;
 use others::Unreached;
-use sealane_fabric::overlay::Overlay;
 
 /// The service.
 #[derive(Debug)]

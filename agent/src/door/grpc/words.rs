@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sealane_fabric::seat::{DeviceName, DeviceNameError};
 use sealane_proto::wire::{RETRY, v1};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -12,7 +13,6 @@ use crate::attachment::{
 };
 use crate::tap;
 use crate::workload::{HeldWorkload, Restarted};
-use sealane_fabric::seat::{DeviceName, DeviceNameError};
 
 /// The namespace of a request.
 ///

@@ -9,7 +9,7 @@ use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, WorkloadNa
 
 use super::{CarriedNetwork, HostedAttachment, Mesh};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
-use crate::ipam::IpamError;
+use crate::ipam::{IpamError, overlap};
 
 /// Reasons for which a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,10 +134,8 @@ impl Mesh {
         let nets = known.flat_map(|known| known.network.nets().map(|net| (&known.network.name, net)));
         let nets: Vec<(&NetworkName, IpNet)> = nets.collect();
         for (at, &(network, subnet)) in nets.iter().enumerate() {
-            // Of two prefixes one contains the other, or they have nothing in common.
-            let overlaps = |&&(other, taken): &&(&NetworkName, IpNet)| {
-                other != network && (taken.contains(&subnet) || subnet.contains(&taken))
-            };
+            let overlaps =
+                |&&(other, taken): &&(&NetworkName, IpNet)| other != network && overlap(&taken, &subnet);
             if let Some(&(other, taken)) = nets[..at].iter().find(overlaps) {
                 let (network, other) = (network.clone(), other.clone());
                 return Err(AdmitError::Overlap { network, subnet, other, taken });

@@ -1,8 +1,9 @@
 //! Audit of a workload's namespace: anything that somebody else took away or changed comes back.
 
+use sealane_fabric::nft;
+
 use super::super::plumbing;
 use super::Life;
-use sealane_fabric::nft;
 
 impl Life {
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use sealane_fabric::netlink::{Notices, Subject};
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 
 use super::{AUDIT, Life};
-use sealane_fabric::netlink::{Notices, Subject};
 
 /// Time within which changes count as one.
 const TOGETHER: Duration = Duration::from_millis(100);

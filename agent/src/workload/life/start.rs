@@ -6,9 +6,8 @@ use std::time::Duration;
 use sealane_sys::NetNs;
 use tokio::sync::{oneshot, watch};
 
-use super::super::AttachError;
 use super::super::admission::{self, RETRY};
-use super::super::plumbing;
+use super::super::{AttachError, plumbing};
 use super::Life;
 use crate::attachment::Progress;
 use crate::certs::{CertError, WorkloadIdentity};

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::dns::Zone;
 use sealane_fabric::services::ServiceTable;
+
+use crate::dns::Zone;
 
 /// Number of states that wait at most. Those between are not missed: the newest says all that they say.
 const MOST: usize = 8;

@@ -1,0 +1,157 @@
+//! What an earlier agent has left: records on disk, descriptors with keep, traces in the kernel.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sealane_base::disk::Disk;
+use sealane_fabric::overlay::Overlay;
+use sealane_proto::identity::Principal;
+use sealane_proto::types::NetworkName;
+use sealane_sys::hop::Hopper;
+
+use super::Config;
+use crate::attachment::{AttachmentId, Reservation};
+use crate::certs::Certs;
+use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
+use crate::door::docker;
+use crate::error::StartError;
+use crate::host::{DataPlane, Mesh};
+use crate::keeper::Keeper;
+use crate::{gateway, layout, sidecar, stale_state, tap, workload};
+
+/// Removes what is left of virtual machines that are not on disk any more.
+pub(super) fn sweep_machines(hopper: &Hopper, run_dir: &Path, stored: &[StoredWorkload]) -> io::Result<()> {
+    let held = stored.iter().filter_map(|known| known.anchor.hold());
+    let machines: Vec<_> = held.filter_map(tap::device_of).collect();
+    tap::sweep(hopper, run_dir, |device| machines.contains(device)).map(drop).map_err(io::Error::other)
+}
+
+/// Folders that state is recalled from.
+pub(super) struct Folders {
+    pub(super) networks: Folder,
+    pub(super) workloads: Folder,
+    pub(super) reservations: Folder,
+    pub(super) identities: Folder,
+    pub(super) containers: Folder,
+}
+
+impl Folders {
+    pub(super) fn open(config: &Config, disk: &Arc<Disk>) -> Result<Self, DiskError> {
+        Ok(Self {
+            networks: folder_of(config, disk, layout::NETWORKS)?,
+            workloads: folder_of(config, disk, layout::WORKLOADS)?,
+            reservations: folder_of(config, disk, layout::RESERVATIONS)?,
+            identities: folder_of(config, disk, layout::IDENTITIES)?,
+            containers: folder_of(config, disk, layout::CONTAINERS)?,
+        })
+    }
+}
+
+/// A folder of the data directory, which only this process writes to.
+pub(super) fn folder_of(config: &Config, disk: &Arc<Disk>, name: &str) -> Result<Folder, DiskError> {
+    let folder = Folder::open(config.data_dir.join(name))?.on(disk);
+    folder.sweep()?;
+    Ok(folder)
+}
+
+/// The stored identities, without those of nobody.
+pub(super) fn certs_of(identities: Folder, identity: &NodeIdentity, stored: &[StoredWorkload]) -> Certs {
+    let certs = Certs::new(identities, identity.trust_domain.clone());
+    if let Err(error) = certs.purge(|principal| is_of(principal, stored), SystemTime::now()) {
+        tracing::error!(%error, "cannot look through the stored identities");
+    }
+    certs
+}
+
+/// The attachments of these workloads.
+fn attachments(stored: &[StoredWorkload]) -> impl Iterator<Item = AttachmentId> + '_ {
+    stored.iter().flat_map(|known| &known.attachments).map(|attachment| attachment.id())
+}
+
+/// Returns true if a workload's own identity is of one that is known.
+fn is_of(principal: &Principal, stored: &[StoredWorkload]) -> bool {
+    let mut attachments = attachments(stored);
+    attachments.any(|id| *principal == Principal::Workload(id.network, id.workload))
+}
+
+/// Takes over everything that keep holds, but closes whatever is nobody's; the overlay hears of its namespaces.
+pub(super) fn keeper(
+    config: &Config,
+    mesh: &Mesh,
+    stored: &[StoredWorkload],
+    overlay: &Overlay,
+) -> Result<Arc<Keeper>, StartError> {
+    let keeper = Keeper::start(config.run_dir.clone(), config.binary.clone())?;
+    let plugin = config.docker_plugin.as_deref().map(docker::socket_key);
+    keeper.retain(|key| belongs(key, mesh, stored) || plugin.as_deref() == Some(key))?;
+    docker::retire(&config.run_dir, config.docker_plugin.as_deref())?;
+    gateway::recognise(&mesh.networks(), &keeper, overlay);
+    Ok(keeper)
+}
+
+/// Returns true if held descriptors (`<kind>/<network>` or `<kind>/<network>/<workload>`) are of something that is
+/// known.
+fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
+    let mut parts = key.split('/').skip(1);
+    let network = parts.next().unwrap_or_default();
+    match parts.next() {
+        None => mesh.networks().iter().any(|known| known.as_str() == network),
+        Some(name) => attachments(stored)
+            .any(|known| known.network.as_str() == network && known.workload.as_str() == name),
+    }
+}
+
+/// Recalls the state on disk, and ends everything in the kernel that is not on disk.
+pub(super) async fn recall(
+    folders: &Folders,
+    identity: &NodeIdentity,
+    overlay: &Overlay,
+    (run_dir, boot): (&Path, &str),
+) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
+    let Folders { networks, workloads, reservations, .. } = folders;
+    let mut mesh = Mesh::new(identity.node.clone());
+    for name in networks.names()? {
+        match networks.read(&name) {
+            Ok(Some(bytes)) => drop(mesh.accept(network_from_bytes(&bytes)?)),
+            Ok(None) => {}
+            // Control sends it again; until then its workloads wait.
+            Err(error) => tracing::error!(%error, network = name, "a network's stored state is lost"),
+        }
+    }
+    for name in reservations.names()? {
+        if let Some(bytes) = reservations.read(&name)? {
+            mesh.keep(Reservation::from_bytes(&bytes)?);
+        }
+    }
+    let mut stored = Vec::new();
+    for name in workloads.names()? {
+        let Some(bytes) = workloads.read(&name)? else {
+            continue;
+        };
+        let mut record = StoredWorkload::from_bytes(&bytes)?;
+        let gone = !workload::is_there(&record.anchor, boot);
+        for attachment in &mut record.attachments {
+            // The name stays published over a restart: readiness is what it last was, until it is read anew.
+            let workload = &mut attachment.workload;
+            let known = mesh.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
+            let mut known = known.filter(|known| known.node == identity.node.name);
+            workload.ready = known.any(|known| known.name == workload.name && known.ready);
+            mesh.host(attachment.clone());
+            if gone {
+                // Its port need not be made again, and is nobody's to miss.
+                mesh.end(&attachment.id());
+            }
+            // What ended meanwhile must leave its rules before that is acknowledged.
+            mesh.set_applied(&attachment.id(), DataPlane::Rules, Some(0));
+        }
+        stored.push(record);
+    }
+    let known: Vec<String> = attachments(&stored).map(|id| id.record_name()).collect();
+    sidecar::stop_unknown(run_dir, |name| known.iter().any(|known| known == name))?;
+    sidecar::stop_unrecorded(run_dir, |name| known.iter().any(|known| known == name))?;
+    let carried: Vec<NetworkName> = mesh.networks();
+    stale_state::remove(overlay, run_dir, &carried, &known).await?;
+    Ok((mesh, stored))
+}
