@@ -18,8 +18,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use sealane_base::drain::Drain;
 use sealane_base::task;
+use sealane_proxy::Protocol;
 use sealane_proxy::tunnel::{
-    Acceptor, Incoming, Kind, OpenHeader, PeerKey, Settings, Stream, TunnelPool, TunnelStats,
+    Acceptor, Incoming, OpenHeader, PeerKey, Settings, Stream, TunnelPool, TunnelStats,
 };
 use tokio::net::TcpListener;
 
@@ -47,7 +48,7 @@ async fn run() {
         measure(&format!("{streams} streams, one per exchange"), streams, |count| async move {
             for _ in 0..count {
                 let mut first = Bytes::from_static(&[b'q'; REQUEST]);
-                let stream = pool.open(key, &header(Kind::Http1), &mut first).await.unwrap();
+                let stream = pool.open(key, &header(Protocol::Http1), &mut first).await.unwrap();
                 let (mut send, mut recv) = stream.split();
                 send.finish();
                 while recv.recv().await.unwrap().is_some() {}
@@ -55,7 +56,7 @@ async fn run() {
         })
         .await;
         measure(&format!("{streams} streams, kept"), streams, |count| async move {
-            let stream = pool.open(key, &header(Kind::Opaque), &mut Bytes::new()).await.unwrap();
+            let stream = pool.open(key, &header(Protocol::Opaque), &mut Bytes::new()).await.unwrap();
             let (mut send, mut recv) = stream.split();
             for _ in 0..count {
                 send.write_all(&[b'q'; REQUEST]).await.unwrap();
@@ -71,9 +72,9 @@ async fn run() {
     handshakes(&mesh, &key).await;
 }
 
-fn header(kind: Kind) -> OpenHeader {
+fn header(protocol: Protocol) -> OpenHeader {
     let port = 8080_u16.try_into().unwrap();
-    OpenHeader { service: Some("api".parse().unwrap()), ..OpenHeader::new(kind, port) }
+    OpenHeader { service: Some("api".parse().unwrap()), ..OpenHeader::new(protocol, port) }
 }
 
 async fn serve(listener: TcpListener, acceptor: Acceptor) {
@@ -100,7 +101,7 @@ async fn answer(incoming: Incoming) {
         while let Ok(Some(request)) = recv.recv().await {
             assert_eq!(request.len(), REQUEST);
             send.write_all(&[b'r'; RESPONSE]).await.unwrap();
-            if incoming.header.kind == Kind::Http1 {
+            if incoming.header.protocol == Protocol::Http1 {
                 break;
             }
         }
@@ -132,7 +133,7 @@ fn report(name: &str, count: usize, start: Instant, before: Duration) {
 
 async fn bulk(pool: &TunnelPool, key: &PeerKey) {
     const TOTAL: usize = 4 << 30;
-    let header = OpenHeader::new(Kind::Opaque, 1_u16.try_into().unwrap());
+    let header = OpenHeader::new(Protocol::Opaque, 1_u16.try_into().unwrap());
     let (mut send, mut recv) = pool.open(key, &header, &mut Bytes::new()).await.unwrap().split();
     let (start, before) = (Instant::now(), cpu());
     let chunk = vec![7; CHUNK];
@@ -158,7 +159,7 @@ async fn handshakes(mesh: &mesh::Mesh, key: &PeerKey) {
             let tls = if resumed { kept.clone() } else { mesh.tls("web") };
             let pool = TunnelPool::new(tls, Settings::default(), Arc::default());
             let stream =
-                pool.open(key, &header(Kind::Http1), &mut Bytes::from_static(&[b'q'; REQUEST])).await;
+                pool.open(key, &header(Protocol::Http1), &mut Bytes::from_static(&[b'q'; REQUEST])).await;
             let (mut send, mut recv) = stream.unwrap().split();
             send.finish();
             while recv.recv().await.unwrap().is_some() {}

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::listen::Redirected;
-use crate::{RunError, Settings, rest};
+use crate::{RunError, Settings, resident};
 
 /// Time that resting connections may take to close in the end, when everything else has had its time.
 const LAST: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Worker)?;
     let mut core =
         Core::start_within(settings.memory, settings.ports, settings.workers, Arc::new(Redirected))?;
-    let _rest = task::spawn("rest", rest::watch(core.activity()));
+    let _resident = task::spawn("resident", resident::watch(core.activity()));
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
         let end = match connect(&settings.agent_socket).await {
@@ -163,7 +163,7 @@ async fn gone(core: &mut Core, leaving: Option<Instant>) {
 /// The start is over: what only it needed is not kept resident. Once per process.
 fn release_start() {
     static OVER: Once = Once::new();
-    OVER.call_once(rest::release);
+    OVER.call_once(resident::release);
 }
 
 /// Does what the agent says, and returns the answer to that. An error ends the connection; with the next one comes a whole configuration.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::RunError;
 use crate::listen::{Listener, OriginalDst};
-use crate::route::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::tls::{TlsError, TlsSource};
 use crate::tunnel::TunnelStats;
@@ -137,6 +137,14 @@ impl Core {
         let snapshot = before.after(&change.change);
         self.work_by(change.sequence, snapshot).await;
         true
+    }
+
+    /// Adds a rule about requests to the policy, to see that each of them is decided.
+    #[cfg(test)]
+    pub(crate) async fn restrict(&mut self, rule: crate::policy::RequestRule) {
+        let (sequence, mut snapshot) = self.current.clone().expect("a configuration");
+        Arc::make_mut(&mut Arc::make_mut(&mut snapshot).policy).requests = Some(rule);
+        self.work_by(sequence, Arc::unwrap_or_clone(snapshot)).await;
     }
 
     async fn work_by(&mut self, sequence: u64, snapshot: Snapshot) {

@@ -3,20 +3,7 @@
 
 use std::time::Duration;
 
-/// Verdict on the first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// An HTTP/1 request line.
-    Http1,
-    /// HTTP/2's preface.
-    Http2,
-    /// A TLS ClientHello.
-    Tls,
-    /// Something else.
-    Opaque,
-    /// More bytes are needed.
-    Unclear,
-}
+use crate::protocol::Protocol;
 
 /// Time that a client may take from an unclear first byte to a clear one, however many come between; then it is taken
 /// for opaque.
@@ -31,16 +18,16 @@ const MAX_LINE: usize = 8 * 1024;
 /// Preface of HTTP/2's clients (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Reads the first bytes of a client, decided as early as can be.
-pub(crate) fn client(bytes: &[u8]) -> Verdict {
+/// Detects a protocol by the first bytes of a client, as early as can be; `None` when more of them are needed.
+pub(crate) fn client(bytes: &[u8]) -> Option<Protocol> {
     if bytes.first() == Some(&PREFACE[0]) && PREFACE.starts_with(&bytes[..bytes.len().min(PREFACE.len())]) {
-        return if bytes.len() < PREFACE.len() { Verdict::Unclear } else { Verdict::Http2 };
+        return if bytes.len() < PREFACE.len() { None } else { Some(Protocol::Http2) };
     }
     match *bytes {
         // A handshake record of TLS (RFC 8446, section 5.1) that begins with a ClientHello (section 4).
-        [0x16] => Verdict::Unclear,
-        [0x16, 3, ..] if bytes.len() < 6 => Verdict::Unclear,
-        [0x16, 3, _, _, _, 1, ..] => Verdict::Tls,
+        [0x16] => None,
+        [0x16, 3, ..] if bytes.len() < 6 => None,
+        [0x16, 3, _, _, _, 1, ..] => Some(Protocol::Tls),
         _ => http1(bytes),
     }
 }
@@ -75,18 +62,18 @@ pub(crate) struct Incomplete;
 
 /// `method SP target SP HTTP/` (RFC 9112, section 3): other protocols have verbs and paths as well, so that the version
 /// alone decides.
-fn http1(bytes: &[u8]) -> Verdict {
+fn http1(bytes: &[u8]) -> Option<Protocol> {
     // Empty lines before a request are to be ignored (RFC 9112, section 2.2).
     let bytes = &bytes[crate::http::empty_lines(bytes)..];
     if bytes == b"\r" {
-        return Verdict::Unclear;
+        return None;
     }
     let method = bytes.iter().take(MAX_METHOD + 1).take_while(|byte| is_method(**byte)).count();
     match bytes.get(method) {
-        _ if method > MAX_METHOD => Verdict::Opaque,
-        None => Verdict::Unclear,
+        _ if method > MAX_METHOD => Some(Protocol::Opaque),
+        None => None,
         Some(b' ') if method > 0 => target(&bytes[..method], &bytes[method + 1..]),
-        Some(_) => Verdict::Opaque,
+        Some(_) => Some(Protocol::Opaque),
     }
 }
 
@@ -95,29 +82,29 @@ fn is_method(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte == b'-'
 }
 
-fn target(method: &[u8], rest: &[u8]) -> Verdict {
+fn target(method: &[u8], rest: &[u8]) -> Option<Protocol> {
     const KNOWN: [&[u8]; 9] =
         [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT"];
     let is_target = |byte: &&u8| byte.is_ascii_graphic() || !byte.is_ascii();
     let length = rest.iter().take(MAX_LINE + 1).take_while(is_target).count();
     match rest.get(length) {
         // Nobody else has lines so long; one of HTTP that is too long even for that is answered as such.
-        _ if length > MAX_LINE && KNOWN.contains(&method) && rest.starts_with(b"/") => Verdict::Http1,
-        _ if length > MAX_LINE => Verdict::Opaque,
-        None => Verdict::Unclear,
+        _ if length > MAX_LINE && KNOWN.contains(&method) && rest.starts_with(b"/") => Some(Protocol::Http1),
+        _ if length > MAX_LINE => Some(Protocol::Opaque),
+        None => None,
         Some(b' ') if length > 0 => version(&rest[length + 1..]),
-        Some(_) => Verdict::Opaque,
+        Some(_) => Some(Protocol::Opaque),
     }
 }
 
 /// Whichever version of HTTP it is: one that is not spoken here is answered as such.
-fn version(rest: &[u8]) -> Verdict {
+fn version(rest: &[u8]) -> Option<Protocol> {
     const VERSION: &[u8] = b"HTTP/";
     let seen = rest.len().min(VERSION.len());
     match (rest[..seen] == VERSION[..seen], seen == VERSION.len()) {
-        (true, true) => Verdict::Http1,
-        (true, false) => Verdict::Unclear,
-        (false, _) => Verdict::Opaque,
+        (true, true) => Some(Protocol::Http1),
+        (true, false) => None,
+        (false, _) => Some(Protocol::Opaque),
     }
 }
 
@@ -129,45 +116,45 @@ mod tests {
 
     #[test]
     fn first_bytes_are_told_apart_as_early_as_can_be() {
-        use Verdict::{Http1, Http2, Opaque, Tls, Unclear};
-        let table: &[(&[u8], Verdict)] = &[
-            (b"", Unclear),
-            (b"G", Unclear),
-            (b"GET ", Unclear),
-            (b"GET /", Unclear),
-            (b"GET /x HT", Unclear),
-            (b"GET /x HTTP/", Http1),
-            (b"GET /x HTTP/1.1\r\n", Http1),
-            (b"GET / HTTP/3\r\n", Http1),
-            (b"GET key\r\n", Opaque),
-            (b"GET /\r\n", Opaque),
-            (b"POST / bar\r\n", Opaque),
-            (b"POST / HTTX", Opaque),
-            (b"OPTIONS * HTTP/1.1\r\n", Http1),
-            (b"CONNECT a:1 HTTP/1.1\r\n", Http1),
-            (b"PROPFIND /", Unclear),
-            (b"PROPFIND / HTTP/1.1\r\n", Http1),
-            (b"M-SEARCH * HTTP/1.1\r\n", Http1),
-            (b"\r\nGET / HTTP/1.0", Http1),
-            (b"\r", Unclear),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Http2),
-            (b"PRI * HTTP/2.0\r\n\r\n", Unclear),
-            (b"PRI * HTTP/", Unclear),
-            (b"PRI * HTTP/2.0\r\n\r\nXX", Http1),
-            (b"PRI * HTTP/1.1\r\n", Http1),
-            (b"*1\r\n$4\r\nPING\r\n", Opaque),
-            (b"PING\r\n", Opaque),
-            (b"SET a b\r\n", Opaque),
-            (b"EHLO mail.example\r\n", Opaque),
-            (b"\x16", Unclear),
-            (b"\x16\x03\x01\x02\x00", Unclear),
-            (b"\x16\x03\x01\x02\x00\x01", Tls),
-            (b"\x16\x03\x01\x02\x00\x02", Opaque),
-            (b"\x16\x02", Opaque),
-            (b"SSH-2.0-x\r\n", Opaque),
-            (b"\0\0\0\x08\x04\xd2\x16\x2f", Opaque),
-            (b"get / HTTP/1.1\r\n", Opaque),
-            (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Opaque),
+        use Protocol::{Http1, Http2, Opaque, Tls};
+        let table: &[(&[u8], Option<Protocol>)] = &[
+            (b"", None),
+            (b"G", None),
+            (b"GET ", None),
+            (b"GET /", None),
+            (b"GET /x HT", None),
+            (b"GET /x HTTP/", Some(Http1)),
+            (b"GET /x HTTP/1.1\r\n", Some(Http1)),
+            (b"GET / HTTP/3\r\n", Some(Http1)),
+            (b"GET key\r\n", Some(Opaque)),
+            (b"GET /\r\n", Some(Opaque)),
+            (b"POST / bar\r\n", Some(Opaque)),
+            (b"POST / HTTX", Some(Opaque)),
+            (b"OPTIONS * HTTP/1.1\r\n", Some(Http1)),
+            (b"CONNECT a:1 HTTP/1.1\r\n", Some(Http1)),
+            (b"PROPFIND /", None),
+            (b"PROPFIND / HTTP/1.1\r\n", Some(Http1)),
+            (b"M-SEARCH * HTTP/1.1\r\n", Some(Http1)),
+            (b"\r\nGET / HTTP/1.0", Some(Http1)),
+            (b"\r", None),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Http2)),
+            (b"PRI * HTTP/2.0\r\n\r\n", None),
+            (b"PRI * HTTP/", None),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", Some(Http1)),
+            (b"PRI * HTTP/1.1\r\n", Some(Http1)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(Opaque)),
+            (b"PING\r\n", Some(Opaque)),
+            (b"SET a b\r\n", Some(Opaque)),
+            (b"EHLO mail.example\r\n", Some(Opaque)),
+            (b"\x16", None),
+            (b"\x16\x03\x01\x02\x00", None),
+            (b"\x16\x03\x01\x02\x00\x01", Some(Tls)),
+            (b"\x16\x03\x01\x02\x00\x02", Some(Opaque)),
+            (b"\x16\x02", Some(Opaque)),
+            (b"SSH-2.0-x\r\n", Some(Opaque)),
+            (b"\0\0\0\x08\x04\xd2\x16\x2f", Some(Opaque)),
+            (b"get / HTTP/1.1\r\n", Some(Opaque)),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Some(Opaque)),
         ];
         for &(bytes, expected) in table {
             assert_eq!(client(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
@@ -176,9 +163,9 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_given_up_or_left_to_http() {
-        for (method, expected) in [("GET", Verdict::Http1), ("PROPFIND", Verdict::Opaque)] {
+        for (method, expected) in [("GET", Some(Protocol::Http1)), ("PROPFIND", Some(Protocol::Opaque))] {
             let line = |length| format!("{method} /{}", "x".repeat(length));
-            assert_eq!(client(line(MAX_LINE - 1).as_bytes()), Verdict::Unclear);
+            assert_eq!(client(line(MAX_LINE - 1).as_bytes()), None);
             for end in ["", " HTTP/1.1\r\n", " bar\r\n"] {
                 assert_eq!(client((line(MAX_LINE) + end).as_bytes()), expected, "{method} {end}");
             }
@@ -214,7 +201,7 @@ mod tests {
             let mut client = rustls::ClientConnection::new(config.clone().into(), name).unwrap();
             let mut hello = Vec::new();
             client.write_tls(&mut hello).unwrap();
-            assert_eq!(super::client(&hello), Verdict::Tls);
+            assert_eq!(super::client(&hello), Some(Protocol::Tls));
             assert_eq!(server_name(&hello[..hello.len() - 1]), Err(Incomplete));
             assert_eq!(server_name(&hello), Ok(expected.map(str::to_owned)));
         }
@@ -229,10 +216,10 @@ mod tests {
                 "(\r\n)?(GET|POST|PRI|X) [/*x]{1,3} (HTTP/)?[1-3.HT]{0,5}(\r\n)?".prop_map(String::into_bytes),
             ],
         ) {
-            let mut before = Verdict::Unclear;
+            let mut before = None;
             for cut in 0..=bytes.len() {
                 let verdict = client(&bytes[..cut]);
-                prop_assert!(before == Verdict::Unclear || before == verdict, "at {}", cut);
+                prop_assert!(before.is_none() || before == verdict, "at {}", cut);
                 before = verdict;
             }
         }

@@ -1,6 +1,6 @@
 //! Bytes of connections, for fuzzing: each function panics where an invariant does not hold.
 
-use crate::detect::{self, Verdict};
+use crate::detect;
 use crate::http::response::{Next, rewritten};
 use crate::http::{Body, BodyScanner, HeadError, MAX_HEAD, Method, Parsed, has_head, request, response};
 
@@ -75,13 +75,13 @@ pub fn http1_body(data: &[u8]) {
 
 /// Tells protocols by the first bytes of a client or a server: what is clear stays, whatever follows.
 pub fn detection(data: &[u8]) {
-    let verdict = detect::client(data);
+    let detected = detect::client(data);
     if data.len() > 9 * 1024 {
-        assert!(data[0] == 0x16 || verdict != Verdict::Unclear, "the waiting ends");
+        assert!(data[0] == 0x16 || detected.is_some(), "the waiting ends");
     }
     for end in (0..data.len()).rev().take(64) {
         let earlier = detect::client(&data[..end]);
-        assert!(earlier == Verdict::Unclear || earlier == verdict, "{earlier:?} at {end}");
+        assert!(earlier.is_none() || earlier == detected, "{earlier:?} at {end}");
     }
     let _ = detect::is_http2_server(data);
     if let Ok(Some(name)) = detect::server_name(data) {

@@ -1,97 +1,177 @@
 //! Calls to the workload: streams of tunnels, and plain connections from peers without a sidecar.
 
+mod callers;
+mod door;
 mod exchange;
 mod explain;
 mod http2;
 mod observe;
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sealane_base::drain::Draining;
 use sealane_base::task;
 use sealane_proto::identity::Principal;
 use tokio::net::TcpStream;
 
-use crate::dial::{self, FirstWord, IdleKey};
-use crate::leg;
-use crate::listen::{self, Accepted};
-use crate::policy::{self, Denial};
+use crate::backend::Pools;
+use crate::dial::FirstWord;
+use crate::http2::Pool;
+use crate::leg::{self, Leg};
+use crate::listen::{Accepted, ConnectionUsage, Redirects};
+use crate::memory::Memory;
+use crate::protocol::Protocol;
 use crate::refusal::refuse;
 use crate::route;
-use crate::tcp::{self, Tap};
-use crate::telemetry::{Carried, Traffic};
-use crate::tunnel::{Incoming, Kind, ResetCode};
-use crate::worker::{Usage, Worker};
+use crate::snapshot::Current;
+use crate::tcp::{self, Broken, Denied, Tap};
+use crate::telemetry::{Telemetry, Traffic};
+use crate::tunnel::{Acceptor, Incoming, ResetCode};
+use callers::Callers;
 use observe::Observed;
 
-/// Serves one tunnel to its end.
-pub(crate) async fn serve_tunnel(
-    worker: Rc<Worker>,
-    accepted: Accepted,
-    draining: Draining,
-    usage: Rc<Usage>,
-) {
-    let work = draining.clone();
-    let served = worker.acceptor.serve(accepted.stream, draining, |incoming| {
-        let Some(busy) = usage.begin_stream() else {
-            worker.telemetry.bounds.streams_refused.inc();
-            return incoming.stream.reset(ResetCode::Refused);
-        };
-        let (worker, work) = (worker.clone(), work.clone());
-        task::spawn_local(async move {
-            serve_stream(&worker, incoming, work).await;
-            drop(busy);
-        })
-        .detach();
-    });
-    if let Err(error) = Box::pin(served).await {
-        tracing::debug!(%error, "no tunnel came up");
-    }
+/// Calls to the workload, as one worker serves them.
+pub(crate) struct Inbound {
+    current: Rc<Current>,
+    redirects: Rc<Redirects>,
+    telemetry: Arc<Telemetry>,
+    memory: Rc<Memory>,
+    acceptor: Acceptor,
+    pools: Rc<Pools>,
+    http2: Rc<Pool>,
+    callers: Callers,
 }
 
-async fn serve_stream(worker: &Rc<Worker>, incoming: Incoming, draining: Draining) {
-    let Incoming { header, stream, peer, address: _ } = incoming;
-    let port = header.port.get();
-    let Some(snapshot) = worker.snapshot() else { return stream.reset(ResetCode::Refused) };
-    if worker.ports.contains(port) {
-        worker.telemetry.refused.with_label_values(&["own_port"]).inc();
-        return stream.reset(ResetCode::Denied);
+impl Inbound {
+    /// Calls that come by tunnels which `acceptor` takes, or plain by `redirects`; `pools` and `http2` keep connections to the
+    /// application.
+    pub(crate) fn new(
+        (current, redirects): (Rc<Current>, Rc<Redirects>),
+        (telemetry, memory): (Arc<Telemetry>, Rc<Memory>),
+        acceptor: Acceptor,
+        (pools, http2): (Rc<Pools>, Rc<Pool>),
+    ) -> Self {
+        let callers = Callers::new(telemetry.clone());
+        Self { current, redirects, telemetry, memory, acceptor, pools, http2, callers }
     }
-    let call = policy::Call { caller: Some(&peer.principal), port };
-    if let Err(denial) = snapshot.policy.decide(call) {
-        note(worker, denial);
-        return stream.reset(ResetCode::Denied);
+
+    /// Another snapshot is to be current.
+    pub(crate) fn update(&self) {
+        self.callers.forget();
     }
-    if worker.memory.is_exhausted() {
-        worker.telemetry.memory.refusals.inc();
-        return stream.reset(ResetCode::Refused);
-    }
-    let application = SocketAddr::new(snapshot.own.address.into(), port);
-    drop(snapshot);
-    let traffic = worker.caller(caller(&peer.principal), true);
-    match header.kind {
-        Kind::Http1 => {
-            let application = IdleKey { caller: Some(peer), address: application };
-            exchange::serve(worker, stream, application, header.connection, &traffic).await;
+
+    /// Serves one tunnel to its end.
+    pub(crate) async fn serve_tunnel(
+        self: Rc<Self>,
+        accepted: Accepted,
+        draining: Draining,
+        usage: Rc<ConnectionUsage>,
+    ) {
+        let work = draining.clone();
+        let served = self.acceptor.serve(accepted.stream, draining, |incoming| {
+            let Some(busy) = usage.begin_stream() else {
+                self.telemetry.bounds.streams_refused.inc();
+                return incoming.stream.reset(ResetCode::Refused);
+            };
+            let (inbound, work) = (self.clone(), work.clone());
+            task::spawn_local(async move {
+                inbound.serve_stream(incoming, work).await;
+                drop(busy);
+            })
+            .detach();
+        });
+        if let Err(error) = Box::pin(served).await {
+            tracing::debug!(%error, "no tunnel came up");
         }
-        Kind::Opaque if header.http2 => {
-            let near = leg::stream(stream);
-            let served = http2::serve(worker, near, application, &peer.principal, &traffic, draining);
-            Box::pin(served).await;
+    }
+
+    async fn serve_stream(self: &Rc<Self>, incoming: Incoming, draining: Draining) {
+        let Incoming { header, stream, peer, address } = incoming;
+        let port = header.port.get();
+        let Some(snapshot) = self.current.get() else { return stream.reset(ResetCode::Refused) };
+        if self.redirects.has_port(port) {
+            self.telemetry.refused.with_label_values(&["own_port"]).inc();
+            return stream.reset(ResetCode::Denied);
         }
-        Kind::Opaque => {
-            let mut near = leg::stream(stream);
-            let dialled = connect(worker, application, FirstWord::Anyones).await;
-            match dialled {
-                Ok(stream) => relay(near, stream, &traffic, traffic.bytes()).await,
-                Err(error) => {
-                    tracing::debug!(%application, %error, "the application takes no connection");
-                    near.1.reset_because(ResetCode::Unreachable, unreachable(&error));
+        let application = SocketAddr::new(snapshot.own.address.into(), port);
+        let Ok(call) = self.admit(&snapshot, Some(peer), address.ip(), application) else {
+            return stream.reset(ResetCode::Denied);
+        };
+        if self.memory.is_exhausted() {
+            self.telemetry.memory.refusals.inc();
+            return stream.reset(ResetCode::Refused);
+        }
+        let source = call.call().caller.principal.and_then(caller);
+        let traffic = self.callers.traffic(source, true, &snapshot.own.label);
+        drop(snapshot);
+        match header.protocol {
+            Protocol::Http1 => exchange::serve(self, stream, call, header.connection, &traffic).await,
+            Protocol::Http2 => {
+                Box::pin(http2::serve(self, leg::stream(stream), call, traffic, draining)).await;
+            }
+            Protocol::Tls | Protocol::Opaque => {
+                let mut near = leg::stream(stream);
+                if call.pass(self, None).is_err() {
+                    return near.1.reset(ResetCode::Denied);
+                }
+                match call.connect(self, FirstWord::Anyones).await {
+                    Ok(stream) => relay(near, stream, &traffic, traffic.bytes()).await,
+                    Err(error) => {
+                        let application = call.application();
+                        tracing::debug!(%application, %error, "the application takes no connection");
+                        near.1.reset_because(ResetCode::Unreachable, door::unreachable(&error));
+                    }
                 }
             }
         }
+    }
+
+    /// Serves a redirected connection that came without a tunnel.
+    pub(crate) async fn serve_plain(
+        self: Rc<Self>,
+        accepted: Accepted,
+        draining: Draining,
+        usage: Rc<ConnectionUsage>,
+    ) {
+        let Some(destination) = self.redirects.destination(&accepted) else { return };
+        let Accepted { stream, peer } = accepted;
+        let Some(snapshot) = self.current.get() else { return refuse(&stream) };
+        if destination.ip() != snapshot.own.address {
+            // What a peer wrote into a packet opens no way to loopback, to other networks or to the world.
+            self.telemetry.refused.with_label_values(&["not_own_address"]).inc();
+            tracing::debug!(%peer, %destination, "refused a connection that is not meant for the workload");
+            return refuse(&stream);
+        }
+        let call = match self.admit(&snapshot, None, peer.ip(), destination) {
+            Ok(call) => call,
+            Err(denial) => {
+                let text = snapshot.policy.text(denial, destination.port());
+                let near = leg::tcp(Rc::new(stream));
+                return Box::pin(explain::refuse(&self.memory, near, &text)).await;
+            }
+        };
+        let traffic = self.callers.traffic(snapshot.routes.label_of(peer.ip()), false, &snapshot.own.label);
+        drop(snapshot);
+        match call.connect(&self, FirstWord::Anyones).await {
+            Ok(application) => {
+                // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
+                let near = leg::tcp(Rc::new(stream));
+                let observed = Observed::new(&self, &call, &traffic, &usage);
+                // Counted before the connection ends, which its peer hears of at once.
+                let denied = async { self.note(call.call(), self.current.denied(call.call()).await) };
+                tokio::select! {
+                    () = relay(near, application, &traffic, &observed) => {}
+                    () = denied => {}
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%destination, %error, "the application takes no connection");
+                refuse(&stream);
+            }
+        }
+        drop(draining);
     }
 }
 
@@ -104,96 +184,11 @@ fn caller(principal: &Principal) -> Option<&str> {
     }
 }
 
-/// Serves a redirected connection that came without a tunnel.
-pub(crate) async fn serve_plain(
-    worker: Rc<Worker>,
-    accepted: Accepted,
-    draining: Draining,
-    usage: Rc<Usage>,
-) {
-    let Some(destination) = listen::destination(&worker, &accepted) else { return };
-    let Accepted { stream, peer } = accepted;
-    let Some(snapshot) = worker.snapshot() else { return refuse(&stream) };
-    if destination.ip() != snapshot.own.address {
-        // What a peer wrote into a packet opens no way to loopback, to other networks or to the world.
-        worker.telemetry.refused.with_label_values(&["not_own_address"]).inc();
-        tracing::debug!(%peer, %destination, "refused a connection that is not meant for the workload");
-        return refuse(&stream);
-    }
-    let port = destination.port();
-    let call = policy::Call { caller: None, port };
-    if let Err(denial) = snapshot.policy.decide(call) {
-        note(&worker, denial);
-        let text = snapshot.policy.text(denial, port);
-        return Box::pin(explain::refuse(&worker, leg::tcp(Rc::new(stream)), &text)).await;
-    }
-    let traffic = worker.caller(snapshot.label_of(peer.ip()), false);
-    drop(snapshot);
-    let dialled = connect(&worker, destination, FirstWord::Anyones).await;
-    match dialled {
-        Ok(application) => {
-            // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.
-            let near = leg::tcp(Rc::new(stream));
-            let observed = Observed::new(&traffic, &usage);
-            // Counted before the connection ends, which its peer hears of at once.
-            let forbidden = async { note(&worker, worker.forbidden(call).await) };
-            tokio::select! {
-                () = relay(near, application, &traffic, &observed) => {}
-                () = forbidden => {}
-            }
-        }
-        Err(error) => {
-            tracing::debug!(%destination, %error, "the application takes no connection");
-            refuse(&stream);
-        }
-    }
-    drop(draining);
-}
-
-fn note(worker: &Worker, denial: Denial) {
-    worker.telemetry.refused.with_label_values(&[denial.reason()]).inc();
-}
-
-/// Connects to the application, at the IPv6 address when nobody listens at the other.
-///
-/// # Errors
-/// As [`dial::connect`].
-async fn connect(
-    worker: &Worker,
-    application: SocketAddr,
-    first_word: FirstWord,
-) -> io::Result<Rc<TcpStream>> {
-    let dialled = match dial::connect(application, first_word).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            let ipv6 = worker.snapshot().and_then(|snapshot| snapshot.own_ipv6(application.ip()));
-            let Some(ipv6) = ipv6 else { return Err(error) };
-            dial::connect((ipv6, application.port()).into(), first_word).await
-        }
-        dialled => dialled,
-    };
-    dialled.inspect_err(|error| {
-        if dial::lacks_port(error) {
-            worker.note_without_port(application);
-        }
-    })
-}
-
-/// Words for a caller about a connection that the application does not take, where that is not its refusal.
-fn unreachable(error: &io::Error) -> &'static str {
-    if dial::lacks_port(error) {
-        "the workload has no local port left for a connection to the application"
-    } else if error.kind() == io::ErrorKind::TimedOut {
-        "the application's port does not answer"
-    } else {
-        ""
-    }
-}
-
 /// Both ends of an opaque connection. Dropped before it is whole, because it broke or makes room for another, it resets both:
 /// an application that does not close would keep the sidecar's local port for a minute.
 struct Ends {
-    near: (leg::Input, leg::Output),
-    far: (leg::Input, leg::Output),
+    near: Leg,
+    far: Leg,
     whole: bool,
 }
 
@@ -206,23 +201,27 @@ impl Drop for Ends {
     }
 }
 
-async fn relay(
-    near: (leg::Input, leg::Output),
-    application: Rc<TcpStream>,
-    traffic: &Traffic,
-    tap: &impl Tap,
-) {
-    let _open = traffic.connected(Carried::Opaque);
+async fn relay(near: Leg, application: Rc<TcpStream>, traffic: &Traffic, tap: &impl Tap) {
+    let _open = traffic.connected(Protocol::Opaque);
     let mut ends = Ends { near, far: leg::tcp(application), whole: false };
     let Ends { near, far, .. } = &mut ends;
     match Box::pin(tcp::relay(near, far, tap)).await {
         Ok(()) => ends.whole = true,
+        Err(Broken::Denied(Denied { answer: Some(answer) })) => {
+            far.1.reset(ResetCode::Denied);
+            if near.1.write(answer).await.is_ok() {
+                leg::close(near).await;
+            }
+            ends.whole = true;
+        }
         Err(error) => tracing::debug!(%error, "connection"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 

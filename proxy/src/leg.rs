@@ -1,8 +1,8 @@
 //! End of a relayed connection: TCP, or a stream of a tunnel. Bytes are handed on, never copied between buffers.
 
 mod buffer;
-mod pipe;
-mod tape;
+mod linger;
+mod replay;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -18,8 +18,8 @@ use crate::refusal::refuse;
 use crate::tunnel::{RecvHalf, ResetCode, SendHalf, Stream, StreamError};
 use tcp::TcpInput;
 
-pub(crate) use pipe::{Pipe, Story};
-pub(crate) use tape::Tape;
+pub(crate) use linger::{LINGER, close, linger};
+pub(crate) use replay::ReplayBuffer;
 pub(crate) use tcp::write_all;
 
 /// The reason, for metrics, of what the called side's rules forbid.
@@ -73,14 +73,14 @@ pub(crate) struct Input {
     /// Bytes that were read before, to be delivered first.
     surplus: Bytes,
     ended: bool,
-    tape: Option<Tapes>,
+    recording: Option<Recording>,
 }
 
-/// Role of a tape beside what is read.
+/// Effect of reading on a replay buffer.
 #[derive(Debug)]
-enum Tapes {
-    Records(Rc<Tape>),
-    Ends(Rc<Tape>),
+enum Recording {
+    Keeps(Rc<ReplayBuffer>),
+    Ends(Rc<ReplayBuffer>),
 }
 
 #[derive(Debug)]
@@ -98,31 +98,34 @@ pub(crate) enum Output {
     Stream(SendHalf),
 }
 
+/// Both halves of one end.
+pub(crate) type Leg = (Input, Output);
+
 /// Both halves of a TCP connection.
-pub(crate) fn tcp(stream: Rc<TcpStream>) -> (Input, Output) {
+pub(crate) fn tcp(stream: Rc<TcpStream>) -> Leg {
     let from = From::Tcp(TcpInput::new(stream.clone()));
     (Input::new(from), Output::Tcp(stream))
 }
 
 /// Both halves of a stream.
-pub(crate) fn stream(stream: Stream) -> (Input, Output) {
+pub(crate) fn stream(stream: Stream) -> Leg {
     let (send, recv) = stream.split();
     (Input::new(From::Stream(recv)), Output::Stream(send))
 }
 
 impl Input {
     fn new(from: From) -> Self {
-        Self { from, surplus: Bytes::new(), ended: false, tape: None }
+        Self { from, surplus: Bytes::new(), ended: false, recording: None }
     }
 
     /// Records everything that is read from now on.
-    pub(crate) fn record(&mut self, tape: Rc<Tape>) {
-        self.tape = Some(Tapes::Records(tape));
+    pub(crate) fn record(&mut self, buffer: Rc<ReplayBuffer>) {
+        self.recording = Some(Recording::Keeps(buffer));
     }
 
     /// The first read ends the recording: there is no way back any more.
-    pub(crate) fn end_recording(&mut self, tape: Rc<Tape>) {
-        self.tape = Some(Tapes::Ends(tape));
+    pub(crate) fn end_recording(&mut self, buffer: Rc<ReplayBuffer>) {
+        self.recording = Some(Recording::Ends(buffer));
     }
 
     /// The next bytes, `None` at the end. Cancel safe.
@@ -133,12 +136,12 @@ impl Input {
     /// As [`Self::read`].
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
         let bytes = std::task::ready!(self.poll_fresh(cx))?;
-        match &self.tape {
+        match &self.recording {
             None => {}
-            Some(Tapes::Records(tape)) => tape.record(bytes.as_ref()),
-            Some(Tapes::Ends(tape)) => {
-                tape.end();
-                self.tape = None;
+            Some(Recording::Keeps(buffer)) => buffer.record(bytes.as_ref()),
+            Some(Recording::Ends(buffer)) => {
+                buffer.end();
+                self.recording = None;
             }
         }
         Poll::Ready(Ok(bytes))
@@ -148,7 +151,7 @@ impl Input {
     pub(crate) fn read_along(&mut self, pieces: &mut VecDeque<Bytes>, limit: usize) {
         // A read of TCP has taken what was there.
         let From::Stream(stream) = &mut self.from else { return };
-        if self.tape.is_some() || self.ended || !self.surplus.is_empty() {
+        if self.recording.is_some() || self.ended || !self.surplus.is_empty() {
             return;
         }
         let mut length: usize = pieces.iter().map(Bytes::len).sum();

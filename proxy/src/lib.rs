@@ -4,17 +4,21 @@
 //! with what it has when the agent is gone. Main types: [`Settings`] and [`run`] for the process, [`Core`] for the
 //! sidecar without its agent.
 //!
-//! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `balance` -> `upstream` ->
-//! `tunnel` -> the other sidecar's `tunnel` -> `inbound` (`policy`) -> the application. `http2` carries what was
-//! HTTP/2 on either side. `http`, `route`, `policy`, `balance`, `budget`, `memory` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
+//! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `backend` (`balance`) -> `tunnel` -> the
+//! other sidecar's `tunnel` -> `inbound` (its door: `policy`) -> the application; what follows a failure, `dispatch` decides. `http2`
+//! carries what was HTTP/2 on either side. `http`, `request`, `route`, `policy`, `dispatch`, `balance`, `budget`, `memory` and
+//! `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
 mod agent;
+mod backend;
 mod balance;
 mod budget;
 mod confine;
 mod core;
 mod detect;
 mod dial;
+mod dispatch;
+mod duplex;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;
@@ -26,9 +30,12 @@ mod memory;
 mod message;
 mod outbound;
 mod policy;
+mod protocol;
 mod refusal;
-mod rest;
+mod request;
+mod resident;
 mod route;
+mod snapshot;
 mod tcp;
 mod telemetry;
 #[cfg(test)]
@@ -38,7 +45,6 @@ mod tests;
 pub mod tls;
 mod trouble;
 pub mod tunnel;
-mod upstream;
 mod worker;
 
 use std::io;
@@ -56,6 +62,7 @@ static ALLOCATOR: sealane_sys::heap::Counted = sealane_sys::heap::Counted;
 pub use self::confine::confine;
 pub use self::core::Core;
 pub use listen::{OriginalDst, Redirected};
+pub use protocol::Protocol;
 
 /// Settings of a sidecar process.
 #[derive(Clone, Debug)]

@@ -1,19 +1,34 @@
 //! Accepting connections, and finding out where they were going before they were redirected.
 
+mod places;
+
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use sealane_base::backoff::Backoff;
 use sealane_base::drain::Draining;
-use sealane_base::task;
+use sealane_base::task::{self, Task};
+use sealane_proto::sidecar::SidecarPorts;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
+use crate::memory::Memory;
 use crate::refusal::refuse;
-use crate::worker::{Bound, Usage, Worker};
+use crate::snapshot::Current;
+use crate::telemetry::Telemetry;
+use places::{Bound, Places};
+
+pub(crate) use places::ConnectionUsage;
+
+/// Number of connections of its workload that a worker serves at once; further ones wait in the listening sockets'
+/// queues.
+const MAX_OUTBOUND: usize = 8192;
 
 /// The listeners of a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,95 +76,182 @@ impl OriginalDst for Redirected {
     }
 }
 
-/// The destination of a redirected connection, unless serving it would lead back to the sidecar: it goes to one of the
-/// sidecar's own ports, as each does that was not redirected. Such a connection is refused, and `None`.
-///
-/// An IPv6 address of the network is the same workload or service as the IPv4 one that it is made from: from here
-/// on there is only that.
-pub(crate) fn destination(worker: &Worker, accepted: &Accepted) -> Option<SocketAddr> {
-    let Accepted { stream, peer } = accepted;
-    let found = worker.original.original(stream, *peer).ok();
-    let found = found.filter(|destination| !worker.ports.contains(destination.port()));
-    if found.is_none() {
-        worker.telemetry.refused.with_label_values(&["not_redirected"]).inc();
-        tracing::debug!(%peer, "refused a connection that no rule redirected");
-        refuse(stream);
-    }
-    found.map(|destination| worker.twin(destination))
+/// Where redirected connections of one worker were going.
+pub(crate) struct Redirects {
+    ports: SidecarPorts,
+    original: Arc<dyn OriginalDst>,
+    current: Rc<Current>,
+    telemetry: Arc<Telemetry>,
 }
 
-/// Accepts the workload's own connections until aborted; each is served by a task of its own.
-///
-/// No more are accepted than there are places for.
-pub(crate) async fn accept<F>(
-    worker: &Rc<Worker>,
-    listener: TcpListener,
-    serve: fn(Rc<Worker>, Accepted, Draining) -> F,
-) where
-    F: Future<Output = ()> + 'static,
-{
-    let mut backoff = backoff();
-    loop {
-        if worker.places.available_permits() == 0 {
-            worker.telemetry.bounds.outbound_full.inc();
+impl Redirects {
+    /// Redirects to a sidecar with these ports.
+    pub(crate) fn new(
+        ports: SidecarPorts,
+        original: Arc<dyn OriginalDst>,
+        current: Rc<Current>,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self { ports, original, current, telemetry }
+    }
+
+    /// Returns true if the sidecar itself listens at this port.
+    pub(crate) fn has_port(&self, port: u16) -> bool {
+        self.ports.contains(port)
+    }
+
+    /// The destination of a redirected connection, unless serving it would lead back to the sidecar: it goes to one of the
+    /// sidecar's own ports, as each does that was not redirected. Such a connection is refused, and `None`.
+    ///
+    /// An IPv6 address of the network is the same workload or service as the IPv4 one that it is made from: from here
+    /// on there is only that.
+    pub(crate) fn destination(&self, accepted: &Accepted) -> Option<SocketAddr> {
+        let Accepted { stream, peer } = accepted;
+        let found = self.original.original(stream, *peer).ok();
+        let found = found.filter(|destination| !self.has_port(destination.port()));
+        if found.is_none() {
+            self.telemetry.refused.with_label_values(&["not_redirected"]).inc();
+            tracing::debug!(%peer, "refused a connection that no rule redirected");
+            refuse(stream);
         }
-        // The semaphore is never closed.
-        let Ok(place) = worker.places.clone().acquire_owned().await else { return };
-        let accepted = next(worker, &listener, &mut backoff).await;
-        let Some(draining) = worker.begin() else { return };
-        let worker = worker.clone();
-        task::spawn_local(async move {
-            let _held = worker.telemetry.bounds.hold_outbound();
-            serve(worker, accepted, draining).await;
-            drop(place);
-        })
-        .detach();
+        found.map(|destination| self.current.twin(destination))
     }
 }
 
-/// Accepts connections from peers until aborted. There is always room for one more: where a bound is reached, one ends of who has
-/// most, the one that was idle longest.
-pub(crate) async fn accept_peers<F>(
-    worker: &Rc<Worker>,
-    listener: TcpListener,
-    serve: fn(Rc<Worker>, Accepted, Draining, Rc<Usage>) -> F,
-) where
-    F: Future<Output = ()> + 'static,
-{
-    let mut backoff = backoff();
-    loop {
-        let accepted = next(worker, &listener, &mut backoff).await;
-        let Some(draining) = worker.begin() else { return };
-        let peer = worker.twin(accepted.peer).ip();
-        let gone = worker.peers.borrow_mut().enter(peer, Instant::now(), |usage| {
-            let worker = worker.clone();
+/// Intake of one worker: connections are accepted as far as there are places for them.
+pub(crate) struct Intake {
+    current: Rc<Current>,
+    telemetry: Arc<Telemetry>,
+    memory: Rc<Memory>,
+    /// Places for the workload's own connections.
+    places: Arc<Semaphore>,
+    /// Connections from peers.
+    peers: RefCell<Places<Task>>,
+    draining: RefCell<Option<Draining>>,
+}
+
+impl Intake {
+    /// An intake with all its places.
+    pub(crate) fn new(
+        current: Rc<Current>,
+        telemetry: Arc<Telemetry>,
+        memory: Rc<Memory>,
+        draining: Draining,
+    ) -> Self {
+        Self {
+            current,
+            telemetry,
+            memory,
+            places: Arc::new(Semaphore::new(MAX_OUTBOUND)),
+            peers: RefCell::default(),
+            draining: RefCell::new(Some(draining)),
+        }
+    }
+
+    /// Takes no more work, so that the drain ends with the last piece.
+    pub(crate) fn close(&self) {
+        self.draining.borrow_mut().take();
+    }
+
+    /// A handle for one piece of work; `None` when no work is taken any more.
+    fn begin(&self) -> Option<Draining> {
+        self.draining.borrow().clone().filter(|draining| !draining.is_ending())
+    }
+
+    /// Accepts the workload's own connections until aborted; each is served by a task of its own.
+    ///
+    /// No more are accepted than there are places for.
+    pub(crate) async fn accept<F>(&self, listener: TcpListener, serve: impl Fn(Accepted, Draining) -> F)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let mut backoff = backoff();
+        loop {
+            if self.places.available_permits() == 0 {
+                self.telemetry.bounds.outbound_full.inc();
+            }
+            // The semaphore is never closed.
+            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            let accepted = self.next(&listener, &mut backoff).await;
+            let Some(draining) = self.begin() else { return };
+            let (held, served) = (self.telemetry.bounds.hold_outbound(), serve(accepted, draining));
             task::spawn_local(async move {
-                let _held = worker.telemetry.bounds.hold_inbound();
-                let _place = Leaving { worker: worker.clone(), usage: usage.clone() };
-                serve(worker, accepted, draining, usage).await;
+                let _held = held;
+                served.await;
+                drop(place);
             })
-        });
-        if let Some((bound, connection)) = gone {
-            let reason = match bound {
-                Bound::Share => "peer_share",
-                Bound::Full => "inbound_full",
-            };
-            worker.telemetry.bounds.evicted.with_label_values(&[reason]).inc();
-            tracing::debug!(%peer, reason, "the connection that was idle longest made room");
-            drop(connection);
+            .detach();
+        }
+    }
+
+    /// Accepts connections from peers until aborted. There is always room for one more: where a bound is reached, one ends of who
+    /// has most, the one that was idle longest.
+    pub(crate) async fn accept_peers<F>(
+        self: &Rc<Self>,
+        listener: TcpListener,
+        serve: impl Fn(Accepted, Draining, Rc<ConnectionUsage>) -> F,
+    ) where
+        F: Future<Output = ()> + 'static,
+    {
+        let mut backoff = backoff();
+        loop {
+            let accepted = self.next(&listener, &mut backoff).await;
+            let Some(draining) = self.begin() else { return };
+            let peer = self.current.twin(accepted.peer).ip();
+            let gone = self.peers.borrow_mut().enter(peer, Instant::now(), |usage| {
+                let place = Place { intake: self.clone(), usage: usage.clone() };
+                let (held, served) = (self.telemetry.bounds.hold_inbound(), serve(accepted, draining, usage));
+                task::spawn_local(async move {
+                    let _held = held;
+                    let _place = place;
+                    served.await;
+                })
+            });
+            if let Some((bound, connection)) = gone {
+                let reason = match bound {
+                    Bound::Share => "peer_share",
+                    Bound::Full => "inbound_full",
+                };
+                self.telemetry.bounds.evicted.with_label_values(&[reason]).inc();
+                tracing::debug!(%peer, reason, "the connection that was idle longest made room");
+                drop(connection);
+            }
+        }
+    }
+
+    /// The next connection; when descriptors run out, accepting waits and counts.
+    async fn next(&self, listener: &TcpListener, backoff: &mut Backoff) -> Accepted {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    backoff.reset();
+                    self.telemetry.accepted.inc();
+                    if !self.memory.is_exhausted() {
+                        return Accepted { stream, peer };
+                    }
+                    self.telemetry.memory.refusals.inc();
+                    refuse(&stream);
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    self.telemetry.refused.with_label_values(&["accept_failed"]).inc();
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(backoff.next_wait(rand::random())).await;
+                }
+            }
         }
     }
 }
 
-/// Gives a place back when its connection has ended.
-struct Leaving {
-    worker: Rc<Worker>,
-    usage: Rc<Usage>,
+/// Place of a connection from a peer, given back when that has ended.
+struct Place {
+    intake: Rc<Intake>,
+    usage: Rc<ConnectionUsage>,
 }
 
-impl Drop for Leaving {
+impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(task) = self.worker.peers.borrow_mut().leave(&self.usage) {
+        if let Some(task) = self.intake.peers.borrow_mut().leave(&self.usage) {
             // It is the one that runs here, to its end.
             task.detach();
         }
@@ -158,29 +260,6 @@ impl Drop for Leaving {
 
 fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(10), Duration::from_secs(1))
-}
-
-/// The next connection; when descriptors run out, accepting waits and counts.
-async fn next(worker: &Worker, listener: &TcpListener, backoff: &mut Backoff) -> Accepted {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                backoff.reset();
-                worker.telemetry.accepted.inc();
-                if !worker.memory.is_exhausted() {
-                    return Accepted { stream, peer };
-                }
-                worker.telemetry.memory.refusals.inc();
-                refuse(&stream);
-            }
-            Err(error) if is_of_the_connection(&error) => {}
-            Err(error) => {
-                worker.telemetry.refused.with_label_values(&["accept_failed"]).inc();
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(backoff.next_wait(rand::random())).await;
-            }
-        }
-    }
 }
 
 /// Errors of one connection that died in the queue (accept(2)) say nothing of the listener.

@@ -1,30 +1,39 @@
 //! Policy on calls to the workload: decided here, at the receiver, for an application can go around its own sidecar.
 //! Pure.
 //!
-//! What a decision may go by is in [`Call`]: who calls, as mutual TLS has proved it, and which port. Rules about callers
-//! belong here.
+//! A decision goes by a [`Call`]: who calls, as mutual TLS has proved it, from where, and which port. Where the sidecar reads requests,
+//! each of them is decided, too, by its [`RequestView`]. Rules about callers and requests belong here.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::Service;
 use sealane_proto::sidecar::Config;
 use sealane_proto::types::{Mtls, NetworkName, Transport};
 
+use crate::request::RequestView;
 use crate::route;
 
 /// The rules of one configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Policy {
     /// The ports that the workload offers, each with its mode and who says so.
     offered: HashMap<u16, (Mtls, Voice)>,
     /// The mode of all others.
     others: (Mtls, Voice),
     callee: Callee,
+    /// A rule about requests, to see that all of them are decided.
+    #[cfg(test)]
+    pub(crate) requests: Option<RequestRule>,
 }
 
+/// Rule about requests: `None` stands for bytes that are not read as requests.
+#[cfg(test)]
+pub(crate) type RequestRule = fn(Call<'_>, Option<RequestView<'_>>) -> Result<(), Denial>;
+
 /// The party that is called, for the words in which a call is refused.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Callee {
     /// The workload's service, else the workload.
     name: String,
@@ -32,7 +41,7 @@ struct Callee {
     service: Option<OwnService>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OwnService {
     /// The sign of a document that has the last word on it.
     declared: bool,
@@ -40,11 +49,20 @@ struct OwnService {
     ports: HashSet<u16>,
 }
 
+/// Caller of the workload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'a> {
+    /// Identity by a certificate that was verified; `None`: nobody knows, the call is plain.
+    pub(crate) principal: Option<&'a Principal>,
+    /// Address that the call comes from.
+    pub(crate) address: IpAddr,
+}
+
 /// A call to the workload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
-    /// Caller by a certificate that was verified; `None`: nobody knows, the call is plain.
-    pub(crate) caller: Option<&'a Principal>,
+    /// Party that calls.
+    pub(crate) caller: Caller<'a>,
     /// The port that is called.
     pub(crate) port: u16,
 }
@@ -96,6 +114,8 @@ impl Policy {
                     ports: service.map(tcp_ports).unwrap_or_default(),
                 }),
             },
+            #[cfg(test)]
+            requests: None,
         }
     }
 
@@ -104,11 +124,30 @@ impl Policy {
     /// # Errors
     /// Says why it may not.
     pub(crate) fn decide(&self, call: Call<'_>) -> Result<(), Denial> {
-        match (self.offered.get(&call.port), call.caller) {
+        match (self.offered.get(&call.port), call.caller.principal) {
             (None, _) if self.others.0.is_strict() => Err(Denial::NotOffered(self.others.1)),
             (Some(&(Mtls::Strict, voice)), None) => Err(Denial::Plain(voice)),
             (None | Some(_), _) => Ok(()),
         }
+    }
+
+    /// Decides if a request of a call that may pass may do so; `None` stands for bytes that the sidecar does not read as requests.
+    ///
+    /// No rule is about requests: each of them passes.
+    ///
+    /// # Errors
+    /// Says why it may not.
+    pub(crate) fn decide_request(
+        &self,
+        call: Call<'_>,
+        request: Option<RequestView<'_>>,
+    ) -> Result<(), Denial> {
+        #[cfg(test)]
+        if let Some(rule) = self.requests {
+            return rule(call, request);
+        }
+        let _ = (call, request);
+        Ok(())
     }
 
     /// Tells the caller of `port` of its refusal, in one line: who refuses, and where that is changed.
@@ -183,6 +222,15 @@ impl Callee {
     }
 }
 
+impl std::fmt::Display for Caller<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.principal {
+            Some(principal) => write!(f, "{principal} at {}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
+
 impl Denial {
     /// For metrics.
     pub(crate) fn reason(self) -> &'static str {
@@ -199,6 +247,10 @@ mod tests {
 
     use super::*;
     use crate::testing::{config, service, workload};
+
+    fn call(principal: Option<&Principal>, port: u16) -> Call<'_> {
+        Call { caller: Caller { principal, address: [10, 42, 0, 9].into() }, port }
+    }
 
     /// Modes of network, service and port.
     type Modes = [Option<Mtls>; 3];
@@ -217,7 +269,7 @@ mod tests {
         config.network.network.mtls = network;
         let policy = Policy::new(&config);
         let caller = Principal::Service("shop".parse().unwrap(), "web".parse().unwrap());
-        let decide = |caller, port| policy.decide(Call { caller, port });
+        let decide = |principal, port| policy.decide(call(principal, port));
         let other = if offers { 9999 } else { 80 };
         [decide(None, 80), decide(Some(&caller), 80), decide(None, other), decide(Some(&caller), other)]
     }
@@ -259,7 +311,7 @@ mod tests {
         let own = workload("dns-1", "10.42.0.2", Some("dns"), &["53/udp"]);
         let mut config = config(own.clone(), vec![service("dns", "10.42.255.1", &["53/udp"])], vec![own]);
         config.network.network.mtls = Some(Mtls::Strict);
-        let decided = Policy::new(&config).decide(Call { caller: None, port: 53 });
+        let decided = Policy::new(&config).decide(call(None, 53));
         assert_eq!(decided, Err(Denial::NotOffered(Voice::Network)));
     }
 
@@ -274,7 +326,7 @@ mod tests {
             let mut config = config(own.clone(), vec![api.clone()], vec![own.clone()]);
             config.network.network.mtls = network;
             let policy = Policy::new(&config);
-            let denial = policy.decide(Call { caller: None, port }).unwrap_err();
+            let denial = policy.decide(call(None, port)).unwrap_err();
             policy.text(denial, port)
         };
         let check = |text: String, whose: &str, fix: &str| {

@@ -1,6 +1,6 @@
 //! Routes of calls: from the address that the workload called to the endpoints that may serve it. Pure.
 //!
-//! A [`Snapshot`] is built once per configuration and never changes. One that is made by a change shares with the one before what has not
+//! [`Routes`] are built once per configuration and never change. Those that are made by a change share with the ones before what has not
 //! changed.
 
 use std::collections::{HashMap, HashSet};
@@ -8,38 +8,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use sealane_proto::identity::Principal;
-use sealane_proto::resource::{NetworkChange, Service, Workload};
-use sealane_proto::sidecar::Config;
+use sealane_proto::resource::{NetworkChange, NetworkContent, Service, Workload};
 use sealane_proto::types::{
     NetworkName, Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
 };
 
-use crate::policy::Policy;
 use crate::telemetry::NO_SERVICE;
 
 #[cfg(test)]
 mod tests;
 
-/// Configuration, arranged for looking up.
-#[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
-    /// The sidecar's own workload.
-    pub(crate) own: Own,
-    /// Policy on calls to it.
-    pub(crate) policy: Arc<Policy>,
+/// Routes of a workload's calls, by the addresses that it calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
     ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
     service_addresses: HashMap<Ipv4Addr, ServiceName>,
     workloads: HashMap<Ipv4Addr, Arc<WorkloadRoute>>,
     subnet6: Option<Subnet6>,
-}
-
-/// The workload that the sidecar serves.
-#[derive(Clone, Debug)]
-pub(crate) struct Own {
-    /// Virtual address.
-    pub(crate) address: Ipv4Addr,
-    /// Name in metrics.
-    pub(crate) label: String,
 }
 
 /// A port of a service.
@@ -93,7 +78,7 @@ pub(crate) enum Reach {
 
 /// Meaning of an original destination.
 #[derive(Clone, Debug)]
-pub(crate) enum Target {
+pub(crate) enum Destination {
     /// A port of a service: balance over its endpoints.
     Service(Arc<ServiceRoute>),
     /// A workload by its own address.
@@ -104,31 +89,18 @@ pub(crate) enum Target {
     Passthrough,
 }
 
-impl Snapshot {
-    /// Arranges a configuration.
-    pub(crate) fn new(config: &Config) -> Self {
-        let mut snapshot = Self {
-            own: Own {
-                address: config.workload.address.to_ipv4(),
-                label: party(config.workload.service.as_ref()).to_owned(),
-            },
-            policy: Arc::new(Policy::new(config)),
-            ports: HashMap::new(),
-            service_addresses: HashMap::new(),
-            workloads: HashMap::new(),
-            subnet6: config.network.network.subnet6,
-        };
-        let (workloads, services) = (&config.network.workloads, &config.network.services);
-        snapshot.take((workloads, &[]), (services, &[]));
-        snapshot
+impl Routes {
+    /// Routes to everything in a network.
+    pub(crate) fn new(network: &NetworkContent) -> Self {
+        let mut routes = Self { subnet6: network.network.subnet6, ..Self::default() };
+        routes.take((&network.workloads, &[]), (&network.services, &[]));
+        routes
     }
 
-    /// The same after a change that does not concern the own workload.
-    pub(crate) fn after(&self, change: &NetworkChange) -> Self {
-        let mut snapshot = self.clone();
+    /// Takes a change in.
+    pub(crate) fn change(&mut self, change: &NetworkChange) {
         let NetworkChange { services, services_gone, workloads, workloads_gone } = change;
-        snapshot.take((workloads, workloads_gone), (services, services_gone));
-        snapshot
+        self.take((workloads, workloads_gone), (services, services_gone));
     }
 
     /// Takes in what is new of workloads and services, without those that are gone.
@@ -204,18 +176,18 @@ impl Snapshot {
         }
     }
 
-    /// Finds the target of a call to this address.
-    pub(crate) fn target(&self, destination: SocketAddr) -> Target {
-        let IpAddr::V4(address) = destination.ip() else { return Target::Passthrough };
-        if let Some(route) = self.ports.get(&(address, destination.port())) {
-            return Target::Service(route.clone());
+    /// Finds what a call to this address means.
+    pub(crate) fn destination(&self, called: SocketAddr) -> Destination {
+        let IpAddr::V4(address) = called.ip() else { return Destination::Passthrough };
+        if let Some(route) = self.ports.get(&(address, called.port())) {
+            return Destination::Service(route.clone());
         }
         if let Some(service) = self.service_addresses.get(&address) {
-            return Target::Unmapped(service.clone());
+            return Destination::Unmapped(service.clone());
         }
         match self.workloads.get(&address) {
-            Some(route) => Target::Workload(route.clone()),
-            None => Target::Passthrough,
+            Some(route) => Destination::Workload(route.clone()),
+            None => Destination::Passthrough,
         }
     }
 
@@ -242,9 +214,9 @@ impl Snapshot {
         }
     }
 
-    /// The IPv6 address that is made from the workload's own one, where the network has that.
-    pub(crate) fn own_ipv6(&self, address: IpAddr) -> Option<Ipv6Addr> {
-        self.subnet6.filter(|_| address == self.own.address).map(|subnet6| subnet6.of_ipv4(self.own.address))
+    /// The IPv6 address that is made from this one, where the network has such.
+    pub(crate) fn ipv6_of(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.subnet6.map(|subnet6| subnet6.of_ipv4(address))
     }
 
     /// The name in metrics of whoever has this address.

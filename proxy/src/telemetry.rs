@@ -3,9 +3,12 @@
 
 mod bounds;
 mod memory;
+mod throttle;
 mod traffic;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +21,8 @@ use sealane_proto::identity::SpiffeId;
 use crate::trouble::Troubles;
 use bounds::BoundMetrics;
 use memory::MemoryMetrics;
-pub(crate) use traffic::{Carried, Direction, Parties, Traffic};
+use throttle::LogThrottle;
+pub(crate) use traffic::{Direction, Parties, Traffic};
 
 /// The name of a party that no configuration knows.
 pub(crate) const UNKNOWN: &str = "unknown";
@@ -39,7 +43,7 @@ const BUCKETS: [f64; 14] =
 pub(crate) struct Telemetry {
     registry: Registry,
     families: Families,
-    traffic: Mutex<HashMap<Parties, Known>>,
+    traffic: Mutex<HashMap<Parties, Entry>>,
     identity: Mutex<Option<String>>,
     tls_names: Mutex<HashSet<(String, String)>>,
     tls_connections: IntCounterVec,
@@ -66,11 +70,13 @@ pub(crate) struct Telemetry {
     certificate_expiry: IntGaugeVec,
     /// Endpoints that fail now; not shown among metrics.
     pub(crate) troubles: Troubles,
+    unreadable: LogThrottle,
+    without_port: LogThrottle,
 }
 
 /// A pair of parties that has series.
 #[derive(Debug)]
-struct Known {
+struct Entry {
     traffic: Arc<Traffic>,
     /// Count at the last look, and the time since when it has not moved.
     moved: u64,
@@ -199,6 +205,8 @@ impl Telemetry {
             memory: MemoryMetrics::new(&registry)?,
             tunnels_open,
             troubles: Troubles::default(),
+            unreadable: LogThrottle::default(),
+            without_port: LogThrottle::default(),
             traffic: Mutex::default(),
             identity: Mutex::default(),
             tls_names: Mutex::default(),
@@ -237,12 +245,32 @@ impl Telemetry {
         }
     }
 
+    /// An application's answer was not passed on, for this reason.
+    pub(crate) fn note_unreadable(&self, application: SocketAddr, reason: &'static str, what: &dyn Display) {
+        self.bounds.answers_refused.with_label_values(&[reason]).inc();
+        if let Some(unsaid) = self.unreadable.handle(Instant::now()) {
+            tracing::warn!(%application, reason = %what, unsaid, "an application's answer is not passed on");
+        }
+    }
+
+    /// There was no local port for a connection to this address.
+    pub(crate) fn note_without_port(&self, address: SocketAddr) {
+        self.refused.with_label_values(&["no_local_port"]).inc();
+        if let Some(unsaid) = self.without_port.handle(Instant::now()) {
+            tracing::warn!(
+                %address, unsaid,
+                "no local port is left for a connection: each is kept for a minute after its use; \
+                 sysctl net.ipv4.tcp_tw_reuse=1 in the workload's namespace frees them sooner"
+            );
+        }
+    }
+
     /// The handles for what passes between these parties; keep them.
     pub(crate) fn traffic(&self, parties: Parties) -> Arc<Traffic> {
         let mut known = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         let full = known.len() >= MAX_PARTIES && !known.contains_key(&parties);
         let parties = if full { parties.beyond_the_bound() } else { parties };
-        let known = known.entry(parties).or_insert_with_key(|parties| Known {
+        let known = known.entry(parties).or_insert_with_key(|parties| Entry {
             traffic: Arc::new(Traffic::new(&self.families, parties)),
             moved: 0,
             since: Instant::now(),

@@ -6,6 +6,7 @@ mod answers;
 mod bulk;
 mod burst;
 mod callers;
+mod door;
 mod early;
 mod failure;
 mod http;

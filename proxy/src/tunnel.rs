@@ -81,11 +81,11 @@ mod share;
 mod stats;
 mod stream;
 
-pub use accept::{AcceptError, Acceptor, Caller, Incoming};
+pub use accept::{AcceptError, Acceptor, Incoming, TunnelPeer};
 pub use error::{OpenError, StreamError};
 pub(crate) use frame::DATA_SENT;
 pub use frame::ResetCode;
-pub use open::{Kind, OpenHeader};
+pub use open::OpenHeader;
 pub use pool::{PeerKey, TunnelPool};
 pub use settings::{Patience, Settings};
 pub use stats::{Count, TunnelStats};

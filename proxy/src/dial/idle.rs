@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::tunnel::Caller;
+use crate::tunnel::TunnelPeer;
 
 const MAX_IDLE: Duration = Duration::from_secs(3);
 const MAX_IDLE_UNREPEATABLE: Duration = Duration::from_millis(500);
@@ -44,8 +44,8 @@ pub(crate) struct IdleConnections {
 /// Caller whose requests a connection carries, and its destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdleKey {
-    /// Caller; `None` for the workload itself.
-    pub(crate) caller: Option<Caller>,
+    /// Tunnel of the caller; `None` for the workload itself.
+    pub(crate) peer: Option<TunnelPeer>,
     /// The called address.
     pub(crate) address: SocketAddr,
 }

@@ -10,8 +10,7 @@ use h2::Reason;
 use sealane_base::drain::Draining;
 use sealane_base::task;
 
-use super::{Connection, Outgoing, Peer, Request, Screen, Turn, Window, server};
-use crate::leg::Pipe;
+use super::{Connection, Outgoing, Peer, Pipe, Request, Screen, Turn, Window, server};
 
 /// Limit for a client from its first byte to the end of its preface.
 const PREFACE: Duration = Duration::from_secs(60);

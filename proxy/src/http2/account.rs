@@ -7,9 +7,9 @@ use h2::Reason;
 use http::{HeaderMap, response};
 
 use super::grpc;
+use crate::backend::Work;
 use crate::balance::Outcome;
 use crate::telemetry::Traffic;
-use crate::upstream::Work;
 
 /// The books of one attempt.
 ///

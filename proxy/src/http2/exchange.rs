@@ -1,6 +1,6 @@
 //! Attempt at one request: both directions at once, until both have ended or something breaks.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -12,10 +12,13 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Response, Version, response};
 
+use super::failure::classify;
 use super::pump::{self, PumpError, pump};
-use super::{Account, Failure, Lease, Outgoing, SendBody, reason_of};
+use super::{Account, Lease, Outgoing, SendBody, reason_of};
+use crate::dispatch::Failure;
+use crate::duplex::{Half, both};
 use crate::http::MAX_HEAD;
-use crate::leg::Tape;
+use crate::leg::ReplayBuffer;
 
 /// A request of a client, as far as it was read.
 pub(crate) struct Request {
@@ -29,9 +32,12 @@ pub(crate) struct Request {
     /// Bytes that wait on the client's connection.
     outgoing: Rc<Outgoing>,
     given_up: bool,
-    /// Tape of what was read of the body, as long as it may be sent again.
-    tape: Tape,
+    /// Body as far as it was read, as long as it may be sent again.
+    replay: ReplayBuffer,
 }
+
+/// End of the answer, or of the request.
+type Direction = Half<Result<(), Broke>, Result<(), PumpError>>;
 
 /// Reasons for which an attempt ended before its time.
 enum Broke {
@@ -64,13 +70,13 @@ impl Request {
             body,
             outgoing,
             given_up: false,
-            tape: Tape::new(),
+            replay: ReplayBuffer::new(),
         }
     }
 
     /// Returns true if another attempt could send everything again.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.tape.pieces().is_some()
+        self.replay.is_whole()
     }
 
     /// Returns true if the client has given the request up.
@@ -109,18 +115,18 @@ pub(crate) async fn attempt(
     mut lease: Lease,
     account: &Account<'_>,
 ) -> Result<(), Failure> {
-    let story = lease.story();
-    let pieces = request.tape.pieces().unwrap_or_default();
+    let diagnosis = lease.diagnosis();
+    let pieces = request.replay.pieces().unwrap_or_default();
     let ended = pieces.is_empty() && request.body.is_end_stream();
     // What cannot be sent was not sent, whatever the error.
     let opened = lease.open(request.head.clone(), ended).await;
     let (response, mut upload) = opened.map_err(|error| lease.refused(&error))?;
     let stream = response.stream_id().as_u32();
-    let Request { respond, body, outgoing, tape, .. } = request;
+    let Request { respond, body, outgoing, replay, .. } = request;
     let broke = {
-        let forth = pin!(forward(pieces, body, (&mut upload, lease.outgoing()), tape, ended));
-        let back = pin!(answer(response, (respond, outgoing), tape, account));
-        both(forth, back).await
+        let forth = pin!(forward(pieces, body, (&mut upload, lease.outgoing()), replay, ended));
+        let back = pin!(answer(response, (respond, outgoing), replay, account));
+        both(back, forth, ends()).await
     };
     match broke {
         Ok(()) => Ok(()),
@@ -134,7 +140,7 @@ pub(crate) async fn attempt(
             upload.send_reset(Reason::CANCEL);
             Ok(())
         }
-        Err(Broke::Far(error)) => Err(Failure::of(&error, &story, stream)),
+        Err(Broke::Far(error)) => Err(classify(&error, &diagnosis, stream)),
     }
 }
 
@@ -143,7 +149,7 @@ async fn forward(
     pieces: Vec<Bytes>,
     body: &mut RecvStream,
     (upload, outgoing): (&mut SendBody, &Outgoing),
-    tape: &Tape,
+    replay: &ReplayBuffer,
     ended: bool,
 ) -> Result<(), PumpError> {
     if ended {
@@ -156,10 +162,10 @@ async fn forward(
     pump(
         body,
         (upload, outgoing),
-        |piece| tape.record(Some(piece)),
+        |piece| replay.record(Some(piece)),
         |trailers| {
             if trailers.is_some() {
-                tape.end();
+                replay.end();
             }
         },
     )
@@ -170,11 +176,11 @@ async fn forward(
 async fn answer(
     response: ResponseFuture,
     (respond, outgoing): (&mut SendResponse<Bytes>, &Outgoing),
-    tape: &Tape,
+    replay: &ReplayBuffer,
     account: &Account<'_>,
 ) -> Result<(), Broke> {
     let (head, mut body) = final_head(response, respond).await?;
-    tape.end();
+    replay.end();
     let only = body.is_end_stream();
     account.head(&head, only);
     let near = respond.send_response(Response::from_parts(head, ()), only);
@@ -216,27 +222,19 @@ async fn final_head(
     Ok(response.await?.into_parts())
 }
 
-/// Polls both directions until both have ended. An answer may end before its request, which then goes on as long as
-/// both sides like.
-async fn both(
-    mut forth: Pin<&mut impl Future<Output = Result<(), PumpError>>>,
-    mut back: Pin<&mut impl Future<Output = Result<(), Broke>>>,
-) -> Result<(), Broke> {
+/// An exchange has ended when both directions have. An answer may end before its request, which then goes on as long as both sides
+/// like.
+fn ends() -> impl FnMut(Direction) -> Option<Result<(), Broke>> {
     let (mut sent, mut answered) = (false, false);
-    poll_fn(|cx| {
-        if !answered && let Poll::Ready(result) = back.as_mut().poll(cx) {
-            result?;
-            answered = true;
+    move |half| {
+        match half {
+            Half::First(Ok(())) => answered = true,
+            Half::First(Err(broke)) => return Some(Err(broke)),
+            // An endpoint that wants no more of the request may answer it all the same.
+            Half::Second(Ok(()) | Err(PumpError::Sink(_))) => sent = true,
+            Half::Second(Err(PumpError::Source(_))) if answered => sent = true,
+            Half::Second(Err(PumpError::Source(error))) => return Some(Err(Broke::Near(reason_of(&error)))),
         }
-        if !sent && let Poll::Ready(result) = forth.as_mut().poll(cx) {
-            match result {
-                // An endpoint that wants no more of the request may answer it all the same.
-                Ok(()) | Err(PumpError::Sink(_)) => sent = true,
-                Err(PumpError::Source(_)) if answered => sent = true,
-                Err(PumpError::Source(error)) => return Poll::Ready(Err(Broke::Near(reason_of(&error)))),
-            }
-        }
-        if sent && answered { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await
+        (sent && answered).then_some(Ok(()))
+    }
 }

@@ -13,11 +13,10 @@ use futures_util::future::LocalBoxFuture;
 use sealane_proto::identity::Principal;
 use tokio::sync::Notify;
 
-use super::{Failure, Unrest};
-use crate::leg::Pipe;
+use super::{Pipe, Unrest};
+use crate::dispatch::{Failure, OpenFailure};
 use crate::memory::{Memory, Usage};
 use crate::route::Endpoint;
-use crate::upstream::OpenFailure;
 
 pub(crate) use bundle::Bundle;
 pub(crate) use connection::Lease;

@@ -19,9 +19,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::MAX_HEAD_READ;
+use super::{MAX_HEAD_READ, Pipe};
 use crate::http::MAX_HEAD;
-use crate::leg::Pipe;
 use frames::Frames;
 
 pub(crate) use frames::{Cause, Peer};
@@ -71,8 +70,8 @@ impl Screen {
                 return Poll::Ready(Ok(true));
             }
             let Some(bytes) = ready!(self.pipe.poll_bytes(cx))? else { return Poll::Ready(Ok(false)) };
-            let story = self.pipe.story();
-            self.frames.handle(bytes, |stream, cause| story.condemn(stream, cause));
+            let diagnosis = self.pipe.diagnosis();
+            self.frames.handle(bytes, |stream, cause| diagnosis.condemn(stream, cause));
             self.turn.take(self.frames.take_dropped(), 0);
         }
     }

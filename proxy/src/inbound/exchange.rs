@@ -1,29 +1,33 @@
 //! HTTP/1 exchange that came by a tunnel, with the application.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
 use prometheus::IntCounter;
 
-use crate::dial::{Client, FirstWord, IdleKey, Used};
-use crate::http::{BodyScanner, RequestHead, request};
+use super::Inbound;
+use super::door::{self, Admitted};
+use crate::dial::{Client, FirstWord, Used};
+use crate::duplex::{Half, both};
+use crate::http::answer::{self, Manner, Status};
+use crate::http::{BodyScanner, Method, RequestHead, request};
 use crate::leg::{self, Input, Output};
 use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, Unreadable, read_head};
+use crate::request::RequestView;
 use crate::tcp;
 use crate::telemetry::Traffic;
 use crate::tunnel::{ResetCode, Stream};
-use crate::worker::Worker;
 
 /// Serves one exchange to its end.
 pub(super) async fn serve(
-    worker: &Worker,
+    inbound: &Inbound,
     stream: Stream,
-    application: IdleKey,
+    call: Admitted,
     client: Client,
     traffic: &Arc<Traffic>,
 ) {
@@ -33,23 +37,26 @@ pub(super) async fn serve(
         Ok(None) | Err(_) => return near.1.reset(ResetCode::ProtocolError),
     };
     let began = Instant::now();
-    let (mut connection, kept) = match connect(worker, &application, client, &head.head).await {
+    if let Err(text) = call.pass(inbound, Some(RequestView::Http1(&head.bytes))) {
+        return deny(&mut near, &head.head, &text).await;
+    }
+    let (mut connection, kept) = match connect(inbound, &call, client, &head.head).await {
         Ok(connected) => connected,
         Err(error) => {
-            tracing::debug!(application = %application.address, %error, "the application takes no connection");
-            return near.1.reset_because(ResetCode::Unreachable, super::unreachable(&error));
+            tracing::debug!(application = %call.application(), %error, "the application takes no connection");
+            return near.1.reset_because(ResetCode::Unreachable, door::unreachable(&error));
         }
     };
     let mut far = leg::tcp(connection.stream.clone());
-    let (progress, whole) = (Progress::default(), Cell::new(false));
+    let (progress, state) = (Progress::default(), State::default());
     let asked = head.head;
     let (sent, received) = traffic.bytes();
     let result = {
         let back = pin!(message::receive(&mut far.0, &mut near.1, &asked, &progress, received, |status| {
             traffic.answered(status, began.elapsed());
         }));
-        let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &whole));
-        both(forth, back, &whole).await
+        let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &state));
+        both(forth, back, ends(&state)).await
     };
     match result {
         Ok(received) if received.upgraded => {
@@ -61,26 +68,48 @@ pub(super) async fn serve(
         Ok(received) => {
             near.1.end_message();
             traffic.finished(began.elapsed());
-            if received.leaves_reusable(&asked) && whole.get() && !far.0.is_over() {
+            if received.leaves_reusable(&asked) && state.whole.get() && !far.0.is_over() {
                 connection.in_doubt |= received.leaves_doubt(&asked);
-                worker.idle.put(application, client, connection);
+                inbound.pools.idle.put(call.into_way(), client, connection);
             }
         }
         Err(Broke::Unreadable(what)) => {
             far.1.reset(ResetCode::Cancelled);
-            worker.note_unreadable(application.address, &what);
+            if let Some(reason) = what.reason() {
+                inbound.telemetry.note_unreadable(call.application(), reason, &what);
+            }
             near.1.reset_because(ResetCode::ProtocolError, &what.to_string());
         }
         Err(Broke::Otherwise(code)) => {
             far.1.reset(ResetCode::Cancelled);
             let unanswered = !progress.begun.get() && code == ResetCode::Internal;
             if unanswered && kept {
-                worker.idle.note_closed(application.address, Instant::now());
+                inbound.pools.idle.note_closed(call.application(), Instant::now());
             }
             near.1.reset(if unanswered { ResetCode::ResetBeforeResponse } else { code });
         }
     }
 }
+
+/// Answers a request that may not pass.
+async fn deny(near: &mut leg::Leg, head: &RequestHead, text: &str) {
+    let manner = Manner { bodiless: head.method == Method::Head, close: true };
+    if near.1.write(answer::local(Status::Forbidden, text, manner)).await.is_ok() {
+        near.1.end_message();
+    }
+}
+
+/// Progress of the two directions, as each must know of the other.
+#[derive(Default)]
+struct State {
+    /// The request was sent whole.
+    whole: Cell<bool>,
+    /// The response is complete.
+    answered: Cell<bool>,
+}
+
+/// End of the request, or of the response.
+type Direction = Half<Result<(), BodyError>, Result<Received, ResponseError>>;
 
 /// Ways in which an exchange broke.
 enum Broke {
@@ -92,31 +121,35 @@ enum Broke {
 
 /// A connection, and whether it has carried a request before.
 async fn connect(
-    worker: &Worker,
-    application: &IdleKey,
+    inbound: &Inbound,
+    call: &Admitted,
     client: Client,
     head: &RequestHead,
 ) -> io::Result<(Used, bool)> {
-    if let Some(kept) = worker.idle.take(application, client, head.method.is_idempotent()) {
+    if let Some(kept) = inbound.pools.idle.take(call.way(), client, head.method.is_idempotent()) {
         return Ok((kept, true));
     }
-    let stream = super::connect(worker, application.address, FirstWord::Ours).await?;
+    let stream = call.connect(inbound, FirstWord::Ours).await?;
     Ok((Used { stream, in_doubt: false }, false))
 }
 
-/// Sends the request to the application, and then watches whether the caller stays; ends only with what broke.
+/// Sends the request to the application, and then watches whether the caller stays until it is answered.
 async fn forward(
     from: &mut Input,
     to: &mut Output,
     head: Head<RequestHead>,
     count: &IntCounter,
-    whole: &Cell<bool>,
-) -> BodyError {
-    match send(from, to, head, count).await {
-        Ok(()) => whole.set(true),
-        Err(error) => return error,
-    }
-    BodyError::Source(poll_fn(|cx| from.poll_broken(cx)).await)
+    state: &State,
+) -> Result<(), BodyError> {
+    send(from, to, head, count).await?;
+    state.whole.set(true);
+    poll_fn(|cx| {
+        if state.answered.get() {
+            return Poll::Ready(Ok(()));
+        }
+        from.poll_broken(cx).map(|error| Err(BodyError::Source(error)))
+    })
+    .await
 }
 
 async fn send(
@@ -136,50 +169,35 @@ async fn send(
     message::send_body(from, to, &mut scanner, |piece| count.inc_by(piece.len() as u64)).await
 }
 
-/// Polls both directions until the response is complete, and the request too if the application listens on.
-///
-/// # Errors
-/// With how it broke.
-async fn both(
-    mut forth: Pin<&mut impl Future<Output = BodyError>>,
-    mut back: Pin<&mut impl Future<Output = Result<Received, ResponseError>>>,
-    whole: &Cell<bool>,
-) -> Result<Received, Broke> {
-    let broke = |code| Poll::Ready(Err(Broke::Otherwise(code)));
-    let mut over = false;
-    let mut response = None;
-    poll_fn(|cx| {
-        if !over && let Poll::Ready(error) = forth.as_mut().poll(cx) {
-            over = true;
-            match error {
-                // The application may have answered before it closed.
-                BodyError::Sink(_) => {}
-                _ if response.is_some() => {}
-                BodyError::Source(_) | BodyError::Truncated => return broke(ResetCode::Cancelled),
-                BodyError::Malformed(_) => return broke(ResetCode::ProtocolError),
-            }
-        }
-        if response.is_none()
-            && let Poll::Ready(received) = back.as_mut().poll(cx)
-        {
-            match received {
-                Ok(received) => response = Some(Received { early: !whole.get(), ..received }),
-                Err(ResponseError::Sink(_)) => return broke(ResetCode::Cancelled),
-                Err(ResponseError::Malformed(what)) => return Poll::Ready(Err(Broke::Unreadable(what))),
-                Err(ResponseError::Source(_) | ResponseError::NoAnswer | ResponseError::Truncated) => {
-                    return broke(ResetCode::Internal);
+/// An exchange has ended when the response is complete, and the request too if the application listens on.
+fn ends(state: &State) -> impl FnMut(Direction) -> Option<Result<Received, Broke>> {
+    let broke = |code| Some(Err(Broke::Otherwise(code)));
+    let (mut over, mut response) = (false, None);
+    move |half| {
+        match half {
+            Half::First(sent) => {
+                over = true;
+                match sent {
+                    // The application may have answered before it closed.
+                    Ok(()) | Err(BodyError::Sink(_)) => {}
+                    Err(_) if response.is_some() => {}
+                    Err(BodyError::Source(_) | BodyError::Truncated) => return broke(ResetCode::Cancelled),
+                    Err(BodyError::Malformed(_)) => return broke(ResetCode::ProtocolError),
                 }
             }
-        }
-        match response.take() {
-            // An early answer does not end the request, if the application goes on listening.
-            Some(received) if !over && !whole.get() && received.keep_alive && !received.upgraded => {
-                response = Some(received);
-                Poll::Pending
+            Half::Second(Ok(received)) => {
+                state.answered.set(true);
+                response = Some(Received { early: !state.whole.get(), ..received });
             }
-            Some(received) => Poll::Ready(Ok(received)),
-            None => Poll::Pending,
+            Half::Second(Err(ResponseError::Sink(_))) => return broke(ResetCode::Cancelled),
+            Half::Second(Err(ResponseError::Malformed(what))) => return Some(Err(Broke::Unreadable(what))),
+            Half::Second(Err(
+                ResponseError::Source(_) | ResponseError::NoAnswer | ResponseError::Truncated,
+            )) => return broke(ResetCode::Internal),
         }
-    })
-    .await
+        // An early answer does not end the request, if the application goes on listening.
+        let goes_on =
+            |received: &Received| !over && !state.whole.get() && received.keep_alive && !received.upgraded;
+        response.take_if(|received| !goes_on(received)).map(Ok)
+    }
 }

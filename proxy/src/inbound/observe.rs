@@ -1,24 +1,31 @@
 //! Reading along: HTTP/1 on a connection whose bytes pass untouched and unawaited, for the sake of metrics.
 //!
-//! What cannot be followed is not counted any more; it passes all the same.
+//! Each request passes the door when its head is complete. What cannot be followed is not counted any more; it passes the door once, as
+//! bytes that are not read as requests.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::Inbound;
+use super::door::Admitted;
+use crate::http::answer::{self, Manner, Status};
 use crate::http::response::Next;
 use crate::http::{self, Body, BodyScanner, HeadError, MAX_HEAD, Method, Parsed, request, response};
-use crate::tcp::Tap;
+use crate::listen::ConnectionUsage;
+use crate::request::RequestView;
+use crate::tcp::{Denied, Tap};
 use crate::telemetry::Traffic;
-use crate::worker::Usage;
 
 /// Number of requests that may be without an answer before the connection is not followed any more.
 const MAX_UNANSWERED: usize = 64;
 
-/// Counts bytes, and requests where there are any.
+/// Counts bytes, and requests where there are any, and lets them pass.
 pub(super) struct Observed<'a> {
+    inbound: &'a Inbound,
+    call: &'a Admitted,
     traffic: &'a Traffic,
-    usage: &'a Usage,
+    usage: &'a ConnectionUsage,
     exchanges: RefCell<Exchanges>,
 }
 
@@ -58,6 +65,10 @@ impl Default for Messages {
 }
 
 impl Messages {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost)
+    }
+
     /// Follows `bytes`; `on_head` says which body comes behind the head at the start of what it gets, `None` when
     /// none that could be followed does.
     fn advance(
@@ -111,11 +122,25 @@ impl Messages {
 }
 
 impl Exchanges {
-    fn handle_sent(&mut self, bytes: &[u8], now: Instant) {
-        let unanswered = &mut self.unanswered;
+    /// `pass` hears of every request's head, and of the first bytes that cannot be followed.
+    ///
+    /// # Errors
+    /// Words of `pass` for what may not pass.
+    fn handle_sent(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        pass: impl Fn(Option<RequestView<'_>>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (unanswered, mut passed) = (&mut self.unanswered, Ok(()));
+        let was_lost = self.requests.is_lost();
         self.requests.advance(bytes, |bytes| {
             Ok(match request::parse(bytes)? {
                 Parsed::Complete(head, length) => {
+                    passed = pass(Some(RequestView::Http1(bytes)));
+                    if passed.is_err() {
+                        return Ok(Parsed::Complete(None, length));
+                    }
                     let followed = unanswered.len() < MAX_UNANSWERED;
                     unanswered.push_back((head.method, now));
                     Parsed::Complete(followed.then_some(head.body), length)
@@ -123,6 +148,13 @@ impl Exchanges {
                 Parsed::Partial => Parsed::Partial,
             })
         });
+        passed?;
+        if self.requests.is_lost() && !was_lost { pass(None) } else { Ok(()) }
+    }
+
+    /// Returns true if nothing of an answer is there or to be expected.
+    fn is_unasked(&self) -> bool {
+        self.unanswered.is_empty() && self.answering.is_none()
     }
 
     /// `on_seen` hears of every final response's head, and of its end where that can be followed.
@@ -162,17 +194,32 @@ impl Exchanges {
 
 impl<'a> Observed<'a> {
     /// For a connection whose beginning is still to come.
-    pub(super) fn new(traffic: &'a Traffic, usage: &'a Usage) -> Self {
-        Self { traffic, usage, exchanges: RefCell::default() }
+    pub(super) fn new(
+        inbound: &'a Inbound,
+        call: &'a Admitted,
+        traffic: &'a Traffic,
+        usage: &'a ConnectionUsage,
+    ) -> Self {
+        Self { inbound, call, traffic, usage, exchanges: RefCell::default() }
     }
 }
 
 impl Tap for Observed<'_> {
-    fn sent(&self, bytes: &[u8]) {
+    fn sent(&self, bytes: &[u8]) -> Result<(), Denied> {
         let now = Instant::now();
         self.usage.moved(now);
-        self.traffic.bytes().sent(bytes);
-        self.exchanges.borrow_mut().handle_sent(bytes, now);
+        self.traffic.bytes().sent(bytes)?;
+        let mut exchanges = self.exchanges.borrow_mut();
+        let is_http = Cell::new(false);
+        let passed = exchanges.handle_sent(bytes, now, |request| {
+            is_http.set(request.is_some());
+            self.call.pass(self.inbound, request)
+        });
+        passed.map_err(|text| {
+            let manner = Manner { bodiless: false, close: true };
+            let can_answer = is_http.get() && exchanges.is_unasked();
+            Denied { answer: can_answer.then(|| answer::local(Status::Forbidden, &text, manner)) }
+        })
     }
 
     fn received(&self, bytes: &[u8]) {
@@ -194,7 +241,7 @@ mod tests {
     /// The statuses that are seen when each direction comes in pieces of `size` bytes.
     fn statuses(sent: &str, received: &str, size: usize) -> Vec<u16> {
         let (mut exchanges, mut seen, now) = (Exchanges::default(), Vec::new(), Instant::now());
-        sent.as_bytes().chunks(size).for_each(|piece| exchanges.handle_sent(piece, now));
+        sent.as_bytes().chunks(size).for_each(|piece| exchanges.handle_sent(piece, now, |_| Ok(())).unwrap());
         for piece in received.as_bytes().chunks(size) {
             exchanges.handle_received(piece, now, |what| {
                 if let Seen::Head(status, _) = what {
@@ -220,7 +267,13 @@ mod tests {
     fn a_response_ends_with_its_last_byte() {
         let (mut exchanges, mut seen, asked) = (Exchanges::default(), Vec::new(), Instant::now());
         let after = |millis| asked + Duration::from_millis(millis);
-        exchanges.handle_sent(b"GET / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", asked);
+        exchanges
+            .handle_sent(
+                b"GET / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                asked,
+                |_| Ok(()),
+            )
+            .unwrap();
         let pieces: [(u64, &[u8]); 4] = [
             (2, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab"),
             (5, b"cdHTTP/1.1 204 No Content\r\n\r\n"),

@@ -1,8 +1,8 @@
 //! Attempt at a request: both directions at once, until the response is complete or something breaks.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -10,30 +10,33 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use prometheus::IntCounter;
 
-use super::exchange::{After, Request};
-use super::failure::Failure;
+use super::Outbound;
+use super::exchange::{After, PendingRequest};
+use crate::backend::{self, Connection, Purpose, Work};
 use crate::balance::Outcome;
 use crate::dial::{Client, IdleKey};
+use crate::dispatch::Failure;
+use crate::duplex::{Half, both};
 use crate::http::RequestHead;
-use crate::leg::{Input, Output};
+use crate::leg::{Input, Leg, Output};
 use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
-use crate::telemetry::Carried;
+use crate::protocol::Protocol;
+use crate::telemetry::Traffic;
 use crate::tunnel::ResetCode;
-use crate::upstream::{self, Errand, Far, Upstream, Work};
-use crate::worker::Worker;
 
 /// Limit for a stream from the last byte of its response to its end.
 const END: Duration = Duration::from_secs(1);
 
-/// Ending of an attempt.
+/// Ending of an attempt that is not followed by another.
 pub(super) enum Ended {
     /// The client has got an answer, or part of one, or is gone.
     Answered(After),
     /// The client's body is malformed, and nothing was answered yet.
     BadRequest,
-    /// The client has got nothing.
-    Failed(Failure),
 }
+
+/// End of the response, or of the request.
+type Direction = Half<Result<Received, ResponseError>, Result<(), BodyError>>;
 
 /// Endings of the two directions together.
 enum Outcomes {
@@ -52,46 +55,43 @@ struct Sent {
 }
 
 /// Sends the request to the endpoint of `work`, `pieces` of it first, and passes its response on.
+///
+/// # Errors
+/// When the client has got nothing.
 pub(super) async fn make(
-    worker: &Worker,
-    upstream: &Upstream,
+    (outbound, traffic): (&Outbound, &Traffic),
     work: &Work,
-    near: &mut (Input, Output),
-    request: &mut Request,
-    pieces: Vec<Bytes>,
-) -> Ended {
+    near: &mut Leg,
+    request: &mut PendingRequest,
+    (mut first, pieces): (Bytes, Vec<Bytes>),
+) -> Result<Ended, Failure> {
     let began = Instant::now();
-    let mut pieces = pieces.into_iter();
-    let mut first = pieces.next().unwrap_or_default();
     let length = first.len();
-    let (repeatable, client) = (request.head.method.is_idempotent(), Some(request.client));
-    let errand = Errand { carried: Carried::Http, repeatable, client };
+    let (is_repeatable, client) = (request.head.method.is_idempotent(), Some(request.client));
+    let purpose = Purpose { protocol: Protocol::Http1, is_repeatable, client };
     let opened = tokio::select! {
         biased;
-        opened = upstream::open(worker, upstream, work, errand, &mut first) => opened,
+        opened = backend::open(&outbound.pools, work, purpose, &mut first) => opened,
         _ = poll_fn(|cx| near.0.poll_broken(cx)) => {
             work.report(Outcome::Abandoned);
-            return Ended::Answered(After::Reset);
+            return Ok(Ended::Answered(After::Reset));
         }
     };
-    let mut far = match opened {
-        Ok(far) => far,
-        Err(failure) => return Ended::Failed(Failure::NotOpened(failure)),
-    };
+    let mut far = opened.map_err(Failure::NotOpened)?;
     let (progress, sent) = (Progress::default(), Sent::default());
-    let (head, counts) = (request.head, upstream.traffic.bytes());
+    let (head, counts) = (request.head, traffic.bytes());
     counts.0.inc_by((length - first.len()) as u64);
     let (asked, since) = (request.began, began);
     let on_head = |status: u16| {
         let latency = since.elapsed();
-        upstream.traffic.answered(status, asked.elapsed());
+        traffic.answered(status, asked.elapsed());
         work.report(match status {
             429 | 503 => Outcome::Overloaded(latency),
             _ => Outcome::Answered(latency),
         });
     };
     let outcomes = {
-        let (input, output) = &mut far.legs;
+        let (input, output) = &mut far.leg;
         let pieces = std::iter::once(first).chain(pieces);
         let back = pin!(receive(input, &mut near.1, &head, &progress, &counts.1, on_head));
         let on_whole = || {
@@ -100,63 +100,67 @@ pub(super) async fn make(
             progress.is_last.set(!head.keep_alive);
         };
         let forth = pin!(forward(&mut near.0, output, request, pieces, &counts.0, (&sent, on_whole)));
-        both(forth, back, &sent).await
+        both(back, forth, ends(&sent)).await
     };
     if let Outcomes::Response(Ok(Received { upgraded: false, .. })) = &outcomes {
-        upstream.traffic.finished(asked.elapsed());
+        traffic.finished(asked.elapsed());
     }
     let asked = (&head, client);
-    conclude((worker, work), near, far, asked, outcomes, (sent.whole.get(), progress.begun.get())).await
+    conclude((outbound, work), near, far, asked, outcomes, (sent.whole.get(), progress.begun.get())).await
 }
 
 /// Concludes an attempt; `whole` tells if the request was sent whole, `begun` if the client got anything.
 async fn conclude(
-    (worker, work): (&Worker, &Work),
-    near: &mut (Input, Output),
-    mut far: Far,
+    (outbound, work): (&Outbound, &Work),
+    near: &mut Leg,
+    mut far: Connection,
     (head, client): (&RequestHead, Client),
     outcomes: Outcomes,
     (whole, begun): (bool, bool),
-) -> Ended {
+) -> Result<Ended, Failure> {
     match outcomes {
         Outcomes::Response(Ok(received)) => {
             let stays = received.keep_alive && head.keep_alive && whole;
             if received.upgraded {
-                return Ended::Answered(After::Upgraded(far.legs));
+                return Ok(Ended::Answered(After::Upgraded(far.leg)));
             }
             let parting = if stays { None } else { Some(&mut near.1) };
-            settle(worker, far, (&received, head, client), whole, parting).await;
-            Ended::Answered(match stays {
+            settle(outbound, far, (&received, head, client), whole, parting).await;
+            Ok(Ended::Answered(match stays {
                 true => After::NextRequest,
                 false if whole && !head.keep_alive && near.0.is_silent() => After::Leave,
                 false if whole => After::Close,
                 false => After::CloseEarly,
-            })
+            }))
         }
         Outcomes::Response(Err(error)) => {
-            far.legs.1.reset(ResetCode::Cancelled);
+            far.leg.1.reset(ResetCode::Cancelled);
             if matches!(error, ResponseError::Sink(_)) {
-                return Ended::Answered(After::Reset);
+                return Ok(Ended::Answered(After::Reset));
             }
-            if let ResponseError::Malformed(what) = &error {
-                worker.note_unreadable(work.endpoint.address, what);
+            if let ResponseError::Malformed(what) = &error
+                && let Some(reason) = what.reason()
+            {
+                outbound.telemetry.note_unreadable(work.endpoint.address, reason, what);
             }
             if begun {
                 work.report_failure(Outcome::Broken, "reset");
-                return Ended::Answered(After::Reset);
+                return Ok(Ended::Answered(After::Reset));
             }
-            Ended::Failed(Failure::NoAnswer(error))
+            let failure = Failure::of_response(&error);
+            work.blame(&failure);
+            Err(failure)
         }
         Outcomes::Request(error) => {
-            far.legs.1.reset(ResetCode::Cancelled);
+            far.leg.1.reset(ResetCode::Cancelled);
             work.report(Outcome::Abandoned);
-            match error {
+            Ok(match error {
                 BodyError::Malformed(_) if !begun => Ended::BadRequest,
                 BodyError::Malformed(_)
                 | BodyError::Source(_)
                 | BodyError::Truncated
                 | BodyError::Sink(_) => Ended::Answered(After::Reset),
-            }
+            })
         }
     }
 }
@@ -165,7 +169,7 @@ async fn conclude(
 async fn forward(
     from: &mut Input,
     to: &mut Output,
-    request: &mut Request,
+    request: &mut PendingRequest,
     pieces: impl Iterator<Item = Bytes>,
     count: &IntCounter,
     (sent, on_whole): (&Sent, impl Fn()),
@@ -174,9 +178,9 @@ async fn forward(
         count.inc_by(piece.len() as u64);
         to.write(piece).await.map_err(BodyError::Sink)?;
     }
-    let tape = &request.tape;
+    let replay = &request.replay;
     send_body(from, to, &mut request.scanner, |piece| {
-        tape.record(Some(piece));
+        replay.record(Some(piece));
         count.inc_by(piece.len() as u64);
     })
     .await?;
@@ -194,57 +198,47 @@ async fn forward(
     .await
 }
 
-/// Polls both directions. A response may be complete before its request is: then the request goes on, if the
+/// An attempt has ended with the response. That may be complete before its request is: then the request goes on, if the
 /// connection is to be used again.
-async fn both(
-    mut forth: Pin<&mut impl Future<Output = Result<(), BodyError>>>,
-    mut back: Pin<&mut impl Future<Output = Result<Received, ResponseError>>>,
-    sent: &Sent,
-) -> Outcomes {
+fn ends(sent: &Sent) -> impl FnMut(Direction) -> Option<Outcomes> {
     let (mut response, mut stuck) = (None, false);
-    poll_fn(|cx| {
-        if response.is_none()
-            && let Poll::Ready(result) = back.as_mut().poll(cx)
-        {
+    move |half| match (half, response.take()) {
+        (Half::First(result), _) => {
             sent.answered.set(true);
             let early = !sent.whole.get();
             match result {
                 Ok(received) if early && !stuck && received.keep_alive && !received.upgraded => {
                     response = Some(Received { early, ..received });
+                    None
                 }
-                result => return Poll::Ready(Outcomes::Response(result)),
+                result => Some(Outcomes::Response(result)),
             }
         }
-        if stuck {
-            return Poll::Pending;
+        // The request is complete, or not to be completed; the response is, either way.
+        (Half::Second(_), Some(received)) => Some(Outcomes::Response(Ok(received))),
+        // The called side wants no more of the request; what it answers stands.
+        (Half::Second(Ok(()) | Err(BodyError::Sink(_))), None) => {
+            stuck = true;
+            None
         }
-        match (forth.as_mut().poll(cx), response.take()) {
-            (Poll::Pending, waiting) => response = waiting,
-            // The request is complete, or not to be completed; the response is, either way.
-            (Poll::Ready(_), Some(received)) => return Poll::Ready(Outcomes::Response(Ok(received))),
-            // The called side wants no more of the request; what it answers stands.
-            (Poll::Ready(Ok(()) | Err(BodyError::Sink(_))), None) => stuck = true,
-            (Poll::Ready(Err(error)), None) => return Poll::Ready(Outcomes::Request(error)),
-        }
-        Poll::Pending
-    })
-    .await
+        (Half::Second(Err(error)), None) => Some(Outcomes::Request(error)),
+    }
 }
 
 /// Puts away the far side after a complete response; `parting` is a caller's side that ends with it.
 async fn settle(
-    worker: &Worker,
-    far: Far,
+    outbound: &Outbound,
+    far: Connection,
     (received, head, client): (&Received, &RequestHead, Client),
     whole: bool,
     parting: Option<&mut Output>,
 ) {
-    let Far { legs: (mut input, mut output), plain } = far;
+    let Connection { leg: (mut input, mut output), plain } = far;
     match plain {
         Some((address, mut used)) => {
             if received.leaves_reusable(head) && whole && !input.is_over() {
                 used.in_doubt |= received.leaves_doubt(head);
-                worker.idle.put(IdleKey { caller: None, address }, client, used);
+                outbound.pools.idle.put(IdleKey { peer: None, address }, client, used);
             }
         }
         None if whole => {

@@ -5,24 +5,25 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::Outbound;
 use super::attempt::{self, Ended};
-use super::failure::Failure;
-use crate::balance::{Outcome, Pick};
+use super::attempts::{Attempt, make_attempts};
+use crate::backend::{Backend, Work};
+use crate::dispatch::{Answer, Failure, Repeatability};
 use crate::http::answer::{self, Manner, Status};
 use crate::http::body::ChunkError;
 use crate::http::{BodyScanner, RequestHead};
-use crate::leg::{Input, Output, Tape};
+use crate::leg::{Input, Leg, ReplayBuffer};
 use crate::message::Head;
-use crate::upstream::Upstream;
-use crate::worker::Worker;
+use crate::request::RequestView;
 
 /// A request as far as it has been read.
-pub(super) struct Request {
+pub(super) struct PendingRequest {
     pub(super) head: RequestHead,
     /// Follows its body.
     pub(super) scanner: BodyScanner,
-    /// Tape of what was read of it so far, as long as it may be sent again.
-    pub(super) tape: Tape,
+    /// What was read of it so far, as long as it may be sent again.
+    pub(super) replay: ReplayBuffer,
     /// The first bytes, for the first attempt.
     pub(super) first: Bytes,
     pub(super) began: Instant,
@@ -43,10 +44,10 @@ pub(super) enum After {
     /// The connection breaks off: the client must see that something is missing.
     Reset,
     /// The connection belongs to another protocol now.
-    Upgraded((Input, Output)),
+    Upgraded(Leg),
 }
 
-impl Request {
+impl PendingRequest {
     /// Takes what belongs to the request from the bytes of its head; the rest goes back to `from`.
     ///
     /// # Errors
@@ -58,77 +59,87 @@ impl Request {
         if end < first.len() {
             from.unread(first.split_off(end));
         }
-        let tape = Tape::new();
-        tape.record(Some(&first));
-        Ok(Self { head, scanner, tape, first, began: Instant::now(), client })
+        let replay = ReplayBuffer::new();
+        replay.record(Some(&first));
+        Ok(Self { head, scanner, replay, first, began: Instant::now(), client })
+    }
+
+    /// The request as routes see it.
+    pub(super) fn view(&self) -> RequestView<'_> {
+        RequestView::Http1(&self.first)
     }
 }
 
 /// Serves one request.
 pub(super) async fn serve(
-    worker: &Worker,
-    upstream: &Rc<Upstream>,
-    near: &mut (Input, Output),
-    mut request: Request,
+    outbound: &Outbound,
+    backend: &Rc<Backend>,
+    near: &mut Leg,
+    mut request: PendingRequest,
 ) -> After {
-    upstream.deposit();
-    let mut tried: Vec<Pick> = Vec::new();
-    let mut pieces = vec![std::mem::take(&mut request.first)];
-    loop {
-        let Some(work) = upstream.pick(&tried) else {
-            let text = format!("no instance of {} is ready", upstream.label);
-            return answer(upstream, near, &request, Status::Unavailable, &text).await;
-        };
-        tried.push(work.pick);
-        let failure = match Box::pin(attempt::make(worker, upstream, &work, near, &mut request, pieces)).await
-        {
-            Ended::Answered(after) => return after,
-            Ended::BadRequest => {
-                let text = "the chunked body is malformed";
-                return answer(upstream, near, &request, Status::BadRequest, text).await;
-            }
-            Ended::Failed(failure) => failure,
-        };
-        blame(&work, &failure);
-        let again = tried.len() <= failure.max_retries() && failure.may_retry(request.head.method);
-        match request.tape.pieces() {
-            Some(sent) if again && upstream.retry(failure.reason()) => {
-                tracing::debug!(target = %upstream.label, %failure, "sending a request again");
-                pieces = sent;
-            }
-            Some(_) | None => {
-                let text = match failure.is_denied() {
-                    true => upstream.denial(),
-                    false => format!("{} gave no answer: {failure}", upstream.label),
-                };
-                return answer(upstream, near, &request, failure.status(), &text).await;
-            }
+    backend.deposit();
+    let first = Some(std::mem::take(&mut request.first));
+    let mut exchange = Exchange { outbound, backend, near, request, first };
+    let answered = make_attempts(backend, None, &mut exchange).await;
+    let Exchange { request, .. } = exchange;
+    match answered {
+        Ok(Ended::Answered(after)) => after,
+        Ok(Ended::BadRequest) => {
+            answer(backend, near, &request, Status::BadRequest, "the chunked body is malformed").await
+        }
+        Err(unanswered) => {
+            let status = match unanswered.answer {
+                Answer::Status(status) => status,
+                // No endpoint of HTTP/1 says one.
+                Answer::Reset(_) => Status::BadGateway,
+            };
+            answer(backend, near, &request, status, &unanswered.text(backend)).await
         }
     }
 }
 
-fn blame(work: &crate::upstream::Work, failure: &Failure) {
-    match failure {
-        Failure::NotOpened(_) => {}
-        // It does what it should.
-        Failure::NoAnswer(_) if failure.is_denied() => work.report(Outcome::Abandoned),
-        Failure::NoAnswer(_) if failure.is_refusal() => {
-            work.report_failure(Outcome::Refused, failure.reason());
-        }
-        Failure::NoAnswer(_) => work.report_failure(Outcome::Broken, failure.reason()),
+/// A request and its response, at one endpoint after another.
+struct Exchange<'a> {
+    outbound: &'a Outbound,
+    backend: &'a Backend,
+    near: &'a mut Leg,
+    request: PendingRequest,
+    /// The first bytes, for the first attempt.
+    first: Option<Bytes>,
+}
+
+impl Attempt for Exchange<'_> {
+    type Done = Ended;
+
+    async fn make(&mut self, work: Work) -> Result<Ended, Failure> {
+        let Self { outbound, backend, near, request, first } = self;
+        let pieces = match first.take() {
+            Some(first) => (first, Vec::new()),
+            None => {
+                let mut pieces = request.replay.pieces().unwrap_or_default();
+                let first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
+                (first, pieces)
+            }
+        };
+        Box::pin(attempt::make((outbound, &backend.traffic), &work, near, request, pieces)).await
+    }
+
+    fn repeatability(&self) -> Repeatability {
+        let PendingRequest { head, replay, .. } = &self.request;
+        Repeatability { is_idempotent: head.method.is_idempotent(), is_kept: replay.is_whole() }
     }
 }
 
 /// Answers in place of the service.
 async fn answer(
-    upstream: &Upstream,
-    near: &mut (Input, Output),
-    request: &Request,
+    backend: &Backend,
+    near: &mut Leg,
+    request: &PendingRequest,
     status: Status,
     text: &str,
 ) -> After {
-    tracing::debug!(target = %upstream.label, status = status.code(), "{text}");
-    upstream.traffic.answered_here(status.code(), request.began.elapsed());
+    tracing::debug!(target = %backend.label, status = status.code(), "{text}");
+    backend.traffic.answered_here(status.code(), request.began.elapsed());
     // Behind a body that was not read to its end there is no next request.
     let close = !request.scanner.is_done() || !request.head.keep_alive;
     let bodiless = request.head.method == crate::http::Method::Head;

@@ -3,42 +3,40 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 
-use super::Call;
-use super::failure::{MAX_REFUSALS, MAX_RETRIES};
-use crate::balance::{Outcome, Pick};
+use super::attempts::{Attempt, make_attempts};
+use super::{ClientConnection, Outbound};
+use crate::backend::{self, Backend, Choice, Purpose, Work};
+use crate::balance::Outcome;
+use crate::dispatch::{Answer, Failure, Repeatability};
 use crate::http::MAX_HEAD;
 use crate::http::answer::Status;
-use crate::http2::{
-    self, Account, Conduct, Connector, Failure, Lease, Peer, Request, Window, answer, exchange,
-};
-use crate::leg::Pipe;
-use crate::telemetry::Carried;
-use crate::upstream::{self, Errand, Upstream, Work};
-use crate::worker::{Resolved, Worker};
+use crate::http2::{self, Account, Conduct, Connector, Lease, Peer, Pipe, Request, Window, answer, exchange};
+use crate::protocol::Protocol;
+use crate::request::RequestView;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
-    let _open = upstream.traffic.connected(Carried::Http2);
-    let Call { worker, mut near, destination, draining } = call;
+pub(super) async fn serve(client: ClientConnection, backend: &Rc<Backend>) {
+    let _open = backend.traffic.connected(Protocol::Http2);
+    let ClientConnection { outbound, mut near, destination, draining, .. } = client;
     let mut drain = draining.clone();
     tokio::select! {
         biased;
         filled = near.0.fill() => if filled.is_err() { return },
         () = drain.ending() => return,
     }
-    let pipe = Pipe::new(near, Some(upstream.traffic.bytes()));
-    let client = Rc::default();
-    let window = Window::new(&worker.memory, &client);
-    let conduct = Rc::new(Conduct::new(&worker.memory, &client, worker.http2.unrest(), Instant::now()));
+    let pipe = Pipe::new(near, Some(backend.traffic.bytes()));
+    let usage = Rc::default();
+    let window = Window::new(&outbound.memory, &usage);
+    let conduct = Rc::new(Conduct::new(&outbound.memory, &usage, outbound.http2.unrest(), Instant::now()));
     let serve = |mut request| {
-        let (worker, conduct) = (worker.clone(), conduct.clone());
+        let (outbound, conduct) = (outbound.clone(), conduct.clone());
         async move {
-            serve_request(&worker, destination, &conduct, &mut request).await;
+            serve_request(&outbound, destination, &conduct, &mut request).await;
             conduct.handle_end(&request);
         }
     };
@@ -48,16 +46,16 @@ pub(super) async fn serve(call: Call, upstream: &Rc<Upstream>) {
 }
 
 async fn serve_request(
-    worker: &Rc<Worker>,
+    outbound: &Rc<Outbound>,
     destination: SocketAddr,
     conduct: &Conduct,
     request: &mut Request,
 ) {
     if request.is_too_much {
-        worker.telemetry.memory.refusals.inc();
+        outbound.telemetry.memory.refusals.inc();
         let text = format!(
             "this sidecar holds more than it may for requests in progress ({} MiB)",
-            worker.memory.budget() >> 20
+            outbound.memory.budget() >> 20
         );
         return say(None, request, Status::Unavailable, &text).await;
     }
@@ -65,13 +63,13 @@ async fn serve_request(
         let text = format!("the request's head is larger than {} KiB", MAX_HEAD / 1024);
         return say(None, request, Status::HeadTooLarge, &text).await;
     }
-    match worker.resolve(destination) {
-        Resolved::Upstream(upstream) => make_attempts(worker, &upstream, conduct, request).await,
-        Resolved::Unmapped(service) => {
+    match outbound.backends.choose(destination, Some(RequestView::Http2(&request.head))) {
+        Choice::Backend(backend) => ask(outbound, &backend, conduct, request).await,
+        Choice::Unmapped(service) => {
             let text = format!("{service} has no port {} any more", destination.port());
             say(None, request, Status::Unavailable, &text).await;
         }
-        Resolved::Nowhere => {
+        Choice::Nowhere => {
             let text = format!("nothing is known of {destination}");
             say(None, request, Status::Unavailable, &text).await;
         }
@@ -79,116 +77,85 @@ async fn serve_request(
 }
 
 /// Tries endpoints until one answers.
-async fn make_attempts(
-    worker: &Rc<Worker>,
-    upstream: &Rc<Upstream>,
-    conduct: &Conduct,
-    request: &mut Request,
-) {
-    upstream.deposit();
-    let mut tried: Vec<Pick> = Vec::new();
-    loop {
-        let Some(work) = upstream.pick(&tried) else {
-            let text = format!("no instance of {} is ready", upstream.label);
-            return say(Some(upstream), request, Status::Unavailable, &text).await;
-        };
-        tried.push(work.pick);
+async fn ask(outbound: &Rc<Outbound>, backend: &Rc<Backend>, conduct: &Conduct, request: &mut Request) {
+    backend.deposit();
+    let mut exchange = Exchange { outbound, backend, conduct, request };
+    let Err(unanswered) = make_attempts(backend, None, &mut exchange).await else { return };
+    match unanswered.answer {
+        Answer::Reset(reason) => request.respond.send_reset(reason),
+        Answer::Status(status) => say(Some(backend), request, status, &unanswered.text(backend)).await,
+    }
+}
+
+/// A request and its response, at one endpoint after another.
+struct Exchange<'a> {
+    outbound: &'a Outbound,
+    backend: &'a Backend,
+    conduct: &'a Conduct,
+    request: &'a mut Request,
+}
+
+impl Attempt for Exchange<'_> {
+    type Done = ();
+
+    async fn make(&mut self, work: Work) -> Result<(), Failure> {
         let work = Rc::new(work);
-        let failure = match lease(worker, upstream, &work, conduct, request).await {
-            None => return work.report(Outcome::Abandoned),
+        let failure = match self.lease(&work).await {
+            None => {
+                work.report(Outcome::Abandoned);
+                return Ok(());
+            }
             Some(Err(failure)) => failure,
             Some(Ok(lease)) => {
-                let account = Account::new(&upstream.traffic, Some(&work), request.began);
-                match exchange::attempt(request, lease, &account).await {
-                    Ok(()) => return,
+                let account = Account::new(&self.backend.traffic, Some(&work), self.request.began);
+                match exchange::attempt(self.request, lease, &account).await {
+                    Ok(()) => return Ok(()),
                     Err(failure) => failure,
                 }
             }
         };
-        blame(&work, &failure);
-        let limit = if failure.is_cheap() { MAX_REFUSALS } else { MAX_RETRIES };
-        let again = tried.len() <= limit && failure.may_retry(request.head.method());
-        if again && request.is_repeatable() && may_retry(upstream, &failure) {
-            tracing::debug!(target = %upstream.label, %failure, "sending a request again");
-            continue;
-        }
-        if let Failure::Reset(reason) = failure {
-            // Codes mean something to clients, such as those of gRPC.
-            return request.respond.send_reset(reason);
-        }
-        let text = if matches!(failure, Failure::Denied) {
-            upstream.denial()
-        } else {
-            format!("{} gave no answer: {failure}", upstream.label)
+        work.blame(&failure);
+        Err(failure)
+    }
+
+    fn repeatability(&self) -> Repeatability {
+        let is_idempotent = self.request.head.method().is_idempotent();
+        Repeatability { is_idempotent, is_kept: self.request.is_repeatable() }
+    }
+}
+
+impl Exchange<'_> {
+    /// A place on a connection to the endpoint of `work`; `None` when the client has given up meanwhile.
+    async fn lease(&mut self, work: &Rc<Work>) -> Option<Result<Lease, Failure>> {
+        let Self { outbound, conduct, request, .. } = self;
+        let connect = || -> Connector {
+            let (pools, work) = (outbound.pools.clone(), work.clone());
+            Rc::new(move || {
+                let (pools, work) = (pools.clone(), work.clone());
+                let connecting = async move {
+                    let purpose = Purpose { protocol: Protocol::Http2, is_repeatable: true, client: None };
+                    let connection = backend::open(&pools, &work, purpose, &mut Bytes::new()).await?;
+                    Ok(Pipe::new(connection.leg, None))
+                };
+                connecting.boxed_local()
+            })
         };
-        return say(Some(upstream), request, failure.status(), &text).await;
-    }
-}
-
-/// A place on a connection to the endpoint of `work`; `None` when the client has given up meanwhile.
-async fn lease(
-    worker: &Rc<Worker>,
-    upstream: &Rc<Upstream>,
-    work: &Rc<Work>,
-    conduct: &Conduct,
-    request: &mut Request,
-) -> Option<Result<Lease, Failure>> {
-    let connect = || -> Connector {
-        let (worker, upstream, work) = (worker.clone(), upstream.clone(), work.clone());
-        Rc::new(move || {
-            let (worker, upstream, work) = (worker.clone(), upstream.clone(), work.clone());
-            let connecting = async move {
-                let mut nothing = Bytes::new();
-                let errand = Errand { carried: Carried::Http2, repeatable: true, client: None };
-                let far = upstream::open(&worker, &upstream, &work, errand, &mut nothing).await?;
-                Ok(Pipe::new(far.legs, None))
-            };
-            connecting.boxed_local()
-        })
-    };
-    let bundle = conduct.apart(request).unwrap_or(&worker.http2).to(&work.endpoint);
-    let mut leased = pin!(bundle.lease(connect));
-    tokio::select! {
-        biased;
-        leased = &mut leased => Some(leased),
-        () = std::future::poll_fn(|cx| request.poll_abandoned(cx)) => None,
-    }
-}
-
-/// Returns true if the target may be asked again: always where it only wants another connection, else within its
-/// budget.
-fn may_retry(upstream: &Upstream, failure: &Failure) -> bool {
-    if matches!(failure, Failure::Gone) {
-        upstream.move_on(failure.reason());
-        return true;
-    }
-    upstream.retry(failure.reason())
-}
-
-fn blame(work: &Work, failure: &Failure) {
-    let reason = failure.reason();
-    match failure {
-        // The endpoint was blamed when the way to it was not opened.
-        Failure::NotOpened(_) => {}
-        // It only wants another connection, or does what it should.
-        Failure::Gone | Failure::Denied => work.report(Outcome::Abandoned),
-        Failure::Stillborn(_) => work.report_failure(Outcome::Refused, reason),
-        Failure::Refused => work.report_failure(Outcome::Overloaded(Duration::ZERO), reason),
-        Failure::Unreachable => work.report_failure(Outcome::Refused, reason),
-        Failure::Lost { .. }
-        | Failure::Malformed
-        | Failure::TooLarge
-        | Failure::Http1
-        | Failure::Reset(_) => work.report_failure(Outcome::Broken, reason),
+        let bundle = conduct.apart(request).unwrap_or(&outbound.http2).to(&work.endpoint);
+        let mut leased = pin!(bundle.lease(connect));
+        tokio::select! {
+            biased;
+            leased = &mut leased => Some(leased),
+            () = std::future::poll_fn(|cx| request.poll_abandoned(cx)) => None,
+        }
     }
 }
 
 /// Answers in place of the service.
-async fn say(upstream: Option<&Rc<Upstream>>, request: &mut Request, status: Status, text: &str) {
+async fn say(backend: Option<&Rc<Backend>>, request: &mut Request, status: Status, text: &str) {
     let Request { head, respond, began, .. } = request;
-    if let Some(upstream) = upstream {
-        tracing::debug!(target = %upstream.label, status = status.code(), "{text}");
-        upstream.traffic.answered_here(answer::counted(head.headers(), status), began.elapsed());
+    if let Some(backend) = backend {
+        tracing::debug!(target = %backend.label, status = status.code(), "{text}");
+        backend.traffic.answered_here(answer::counted(head.headers(), status), began.elapsed());
     }
     answer::local(respond, head.headers(), status, text).await;
 }

@@ -6,124 +6,105 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Call;
-use super::failure::{MAX_REFUSALS, MAX_RETRIES};
-use crate::balance::{Outcome, Pick};
-use crate::leg::{LegError, Tape};
+use super::attempts::{Attempt, make_attempts};
+use super::{ClientConnection, Outbound};
+use crate::backend::{self, Backend, Connection, Pools, Purpose, Work};
+use crate::balance::Outcome;
+use crate::dispatch::{Failure, Repeatability};
+use crate::leg::{Leg, ReplayBuffer};
+use crate::protocol::Protocol;
 use crate::tcp::{self, Broken};
-use crate::telemetry::Carried;
+use crate::telemetry::Traffic;
 use crate::tunnel::ResetCode;
-use crate::upstream::{self, Errand, Far, OpenFailure, Upstream, Work};
-use crate::worker::Worker;
 
-/// An opaque connection, as it is carried to an endpoint.
-const OPAQUE: Errand = Errand { carried: Carried::Opaque, repeatable: true, client: None };
+/// Purpose of a connection that carries opaque bytes.
+const OPAQUE: Purpose = Purpose { protocol: Protocol::Opaque, is_repeatable: true, client: None };
+/// As long as no byte came back, what the client has said is kept. If the endpoint has seen it, nobody knows what it means.
+pub(super) const OF_OPAQUE: Repeatability = Repeatability { is_idempotent: false, is_kept: true };
 
-/// A way to an endpoint on which nothing was said yet.
+/// A connection to an endpoint on which nothing was said yet.
 pub(super) struct Opened {
-    pub(super) far: Far,
-    work: Work,
+    pub(super) connection: Connection,
+    pub(super) work: Work,
 }
 
-/// Reasons for which no endpoint took a connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NoEndpoint {
-    /// There is none.
-    #[error("no instance is ready")]
-    Nobody,
-    /// The last one that was asked.
-    #[error("{0}")]
-    Failed(OpenFailure),
-}
-
-/// Opens a way to one of the endpoints, asking several if need be.
+/// Opens a connection to the endpoint of `work`.
 ///
 /// # Errors
-/// When none can be reached.
-pub(super) async fn open(
-    worker: &Worker,
-    upstream: &Rc<Upstream>,
-    tried: &mut Vec<Pick>,
-) -> Result<Opened, NoEndpoint> {
-    loop {
-        let work = upstream.pick(tried).ok_or(NoEndpoint::Nobody)?;
-        tried.push(work.pick);
-        let began = Instant::now();
-        match upstream::open(worker, upstream, &work, OPAQUE, &mut Bytes::new()).await {
-            Ok(far) => {
-                work.report(Outcome::Answered(began.elapsed()));
-                return Ok(Opened { far, work });
-            }
-            Err(error) if tried.len() <= limit(&error) && upstream.retry(error.reason) => {
-                tracing::debug!(target = %upstream.label, %error, "trying another endpoint");
-            }
-            Err(error) => return Err(NoEndpoint::Failed(error)),
-        }
-    }
-}
-
-/// Returns the number of times that a connection that was not opened may have been tried again.
-fn limit(error: &OpenFailure) -> usize {
-    if error.timed_out { MAX_RETRIES } else { MAX_REFUSALS }
-}
-
-impl Opened {
-    /// Takes note of how it broke before a byte came back; whether another endpoint may be asked.
-    pub(super) fn may_try_again(&self, error: &LegError, upstream: &Upstream, tried: &[Pick]) -> bool {
-        if error.is_denied() {
-            self.work.report(Outcome::Abandoned);
-            return false;
-        }
-        let untouched = error.never_processed();
-        let outcome = if untouched { Outcome::Refused } else { Outcome::Broken };
-        self.work.report_failure(outcome, error.reason());
-        untouched && tried.len() <= MAX_REFUSALS && upstream.retry(error.reason())
-    }
+/// When it cannot be reached.
+pub(super) async fn open(pools: &Pools, work: &Work) -> Result<Connection, Failure> {
+    let began = Instant::now();
+    let connection = backend::open(pools, work, OPAQUE, &mut Bytes::new()).await;
+    let connection = connection.map_err(Failure::NotOpened)?;
+    work.report(Outcome::Answered(began.elapsed()));
+    Ok(connection)
 }
 
 /// Serves an opaque connection to its end.
 ///
 /// As long as nothing came back, what the client has said is kept: an endpoint that turns out not to take the
 /// connection is replaced by another.
-pub(super) async fn serve(mut call: Call, upstream: Rc<Upstream>, mut opened: Option<Opened>) {
-    let _open = upstream.traffic.connected(Carried::Opaque);
-    upstream.deposit();
-    let mut tried: Vec<Pick> = opened.iter().map(|opened| opened.work.pick).collect();
-    loop {
-        let opening = match opened.take() {
-            Some(opened) => Ok(opened),
+pub(super) async fn serve(client: ClientConnection, backend: &Rc<Backend>) {
+    let _open = backend.traffic.connected(Protocol::Opaque);
+    backend.deposit();
+    let ClientConnection { outbound, mut near, opened, .. } = client;
+    let (connection, picked) = opened.map(|opened| (opened.connection, opened.work)).unzip();
+    let mut relay = Relay { outbound: &outbound, traffic: &backend.traffic, near: &mut near, connection };
+    let Err(unanswered) = make_attempts(backend, picked, &mut relay).await else { return };
+    if matches!(unanswered.failure, None | Some(Failure::NotOpened(_))) {
+        outbound.telemetry.refused.with_label_values(&["no_endpoint"]).inc();
+        let text = unanswered.text(backend);
+        tracing::debug!(target = %backend.label, text, "no endpoint takes the connection");
+    }
+    near.1.reset(ResetCode::Cancelled);
+}
+
+/// Relaying of a client's connection to an endpoint.
+struct Relay<'a> {
+    outbound: &'a Outbound,
+    traffic: &'a Traffic,
+    near: &'a mut Leg,
+    /// The connection to the endpoint that is asked first, where it is open already.
+    connection: Option<Connection>,
+}
+
+impl Attempt for Relay<'_> {
+    type Done = ();
+
+    async fn make(&mut self, work: Work) -> Result<(), Failure> {
+        let near = &mut *self.near;
+        let mut far = match self.connection.take() {
+            Some(connection) => connection,
             None => tokio::select! {
                 biased;
-                opened = open(&call.worker, &upstream, &mut tried) => opened,
-                _ = poll_fn(|cx| call.near.0.poll_broken(cx)) => {
-                    return call.near.1.reset(ResetCode::Cancelled);
+                opened = open(&self.outbound.pools, &work) => opened?,
+                _ = poll_fn(|cx| near.0.poll_broken(cx)) => {
+                    near.1.reset(ResetCode::Cancelled);
+                    return Ok(());
                 }
             },
         };
-        let mut way = match opening {
-            Ok(way) => way,
-            Err(error) => {
-                let refused = &call.worker.telemetry.refused;
-                refused.with_label_values(&["no_endpoint"]).inc();
-                tracing::debug!(target = %upstream.label, %error, "no endpoint takes the connection");
-                return call.near.1.reset(ResetCode::Cancelled);
-            }
-        };
-        let tape = Rc::new(Tape::new());
-        call.near.0.record(tape.clone());
-        way.far.legs.0.end_recording(tape.clone());
-        let result = tcp::relay(&mut call.near, &mut way.far.legs, upstream.traffic.bytes()).await;
-        let Err(broken) = result else { return };
-        tracing::debug!(target = %upstream.label, error = %broken, "connection");
+        let kept = Rc::new(ReplayBuffer::new());
+        near.0.record(kept.clone());
+        far.leg.0.end_recording(kept.clone());
+        let result = tcp::relay(near, &mut far.leg, self.traffic.bytes()).await;
+        let Err(broken) = result else { return Ok(()) };
+        tracing::debug!(endpoint = %work.endpoint.address, error = %broken, "connection");
+        far.leg.1.reset(ResetCode::Cancelled);
         if let Broken::Far(error) = &broken
-            && let Some(pieces) = tape.pieces()
-            && way.may_try_again(error, &upstream, &tried)
+            && let Some(pieces) = kept.pieces()
         {
-            call.near.0.unread(joined(&pieces));
-            continue;
+            near.0.unread(joined(&pieces));
+            let failure = Failure::of_leg(error, error.to_string());
+            work.blame(&failure);
+            return Err(failure);
         }
-        way.far.legs.1.reset(ResetCode::Cancelled);
-        return call.near.1.reset(ResetCode::Cancelled);
+        near.1.reset(ResetCode::Cancelled);
+        Ok(())
+    }
+
+    fn repeatability(&self) -> Repeatability {
+        OF_OPAQUE
     }
 }
 

@@ -1,19 +1,33 @@
+use sealane_proto::sidecar::Config;
+
 use super::*;
 use crate::testing::{config, service, workload};
 
-fn addresses(target: Target) -> Vec<String> {
+fn routes(config: &Config) -> Routes {
+    Routes::new(&config.network)
+}
+
+fn after_change(before: &Routes, change: &NetworkChange) -> Routes {
+    let mut after = before.clone();
+    after.change(change);
+    after
+}
+
+fn addresses(target: Destination) -> Vec<String> {
     match target {
-        Target::Service(route) => route.endpoints.iter().map(|(at, _)| at.address.to_string()).collect(),
-        Target::Workload(_) | Target::Unmapped(_) | Target::Passthrough => panic!("{target:?}"),
+        Destination::Service(route) => route.endpoints.iter().map(|(at, _)| at.address.to_string()).collect(),
+        Destination::Workload(_) | Destination::Unmapped(_) | Destination::Passthrough => {
+            panic!("{target:?}")
+        }
     }
 }
 
-fn snapshot() -> Snapshot {
+fn network() -> Routes {
     let mut starting = workload("api-3", "10.42.1.3", Some("api"), &["80/http"]);
     starting.ready = false;
     let mut bare = workload("api-2", "10.42.1.2", Some("api"), &["80/http"]);
     bare.sidecar = false;
-    Snapshot::new(&config(
+    routes(&config(
         workload("web", "10.42.2.1", None, &[]),
         vec![service("api", "10.42.255.1", &["80/http", "53/udp"])],
         vec![
@@ -27,10 +41,10 @@ fn snapshot() -> Snapshot {
 
 #[test]
 fn a_service_port_leads_to_its_ready_instances() {
-    let snapshot = snapshot();
-    let target = snapshot.target("10.42.255.1:80".parse().unwrap());
+    let routes = network();
+    let target = routes.destination("10.42.255.1:80".parse().unwrap());
     assert_eq!(addresses(target.clone()), ["10.42.1.1:80", "10.42.1.2:80"]);
-    let Target::Service(route) = target else { panic!() };
+    let Destination::Service(route) = target else { panic!() };
     let expected = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
     assert_eq!(route.endpoints[0].0.reach, Reach::Tunnel(expected));
     assert_eq!(route.endpoints[1].0.reach, Reach::Plain);
@@ -39,29 +53,31 @@ fn a_service_port_leads_to_its_ready_instances() {
 
 #[test]
 fn ports_that_a_service_does_not_have_are_unmapped() {
-    let snapshot = snapshot();
+    let routes = network();
     for port in [53, 81] {
-        let target = snapshot.target(SocketAddr::new("10.42.255.1".parse().unwrap(), port));
-        assert!(matches!(target, Target::Unmapped(_)), "{port}: {target:?}");
+        let target = routes.destination(SocketAddr::new("10.42.255.1".parse().unwrap(), port));
+        assert!(matches!(target, Destination::Unmapped(_)), "{port}: {target:?}");
     }
 }
 
 #[test]
 fn workloads_are_reached_by_their_own_address_and_strangers_passed_through() {
-    let snapshot = snapshot();
-    let Target::Workload(route) = snapshot.target("10.42.2.1:9000".parse().unwrap()) else { panic!() };
+    let routes = network();
+    let Destination::Workload(route) = routes.destination("10.42.2.1:9000".parse().unwrap()) else {
+        panic!()
+    };
     let expected = Principal::Workload("shop".parse().unwrap(), "web".parse().unwrap());
     assert_eq!(route.reach, Reach::Tunnel(expected));
     assert_eq!(route.label(), "web");
-    let called = snapshot.label_of("10.42.2.1".parse().unwrap());
+    let called = routes.label_of("10.42.2.1".parse().unwrap());
     assert_eq!(called, Some(NO_SERVICE), "names of workloads come and go, and would be labels without end");
     for stranger in ["10.42.9.9:80", "[::1]:80"] {
-        assert!(matches!(snapshot.target(stranger.parse().unwrap()), Target::Passthrough));
+        assert!(matches!(routes.destination(stranger.parse().unwrap()), Destination::Passthrough));
     }
 }
 
 /// In how far the two are one: own workload and rules are those of the configuration before in any case.
-fn assert_same(one: &Snapshot, other: &Snapshot) {
+fn assert_same(one: &Routes, other: &Routes) {
     assert_eq!(one.ports, other.ports);
     assert_eq!(one.service_addresses, other.service_addresses);
     assert_eq!(one.workloads, other.workloads);
@@ -107,7 +123,7 @@ fn what_follows_a_change_is_what_the_whole_configuration_makes() {
     for before in &configs {
         for after in &configs {
             let change = NetworkChange::between(&before.network, &after.network).unwrap();
-            assert_same(&Snapshot::new(before).after(&change), &Snapshot::new(after));
+            assert_same(&after_change(&routes(before), &change), &routes(after));
         }
     }
 }
@@ -121,11 +137,10 @@ fn what_a_change_does_not_touch_is_shared_with_the_configuration_before() {
     let db = workload("db-1", "10.42.3.1", Some("db"), &["5432"]);
     let after = config(own.clone(), services(), vec![api, db, own]);
     let change = NetworkChange::between(&before.network, &after.network).unwrap();
-    let before = Snapshot::new(&before);
-    let after = before.after(&change);
-    let route = |snapshot: &Snapshot, vip, port| {
-        snapshot.ports[&(std::net::Ipv4Addr::new(10, 42, 255, vip), port)].clone()
-    };
+    let before = routes(&before);
+    let after = after_change(&before, &change);
+    let route =
+        |routes: &Routes, vip, port| routes.ports[&(std::net::Ipv4Addr::new(10, 42, 255, vip), port)].clone();
     assert!(Arc::ptr_eq(&route(&before, 1, 80), &route(&after, 1, 80)));
     assert_eq!(route(&after, 2, 5432).endpoints.len(), 1);
 }
@@ -135,13 +150,13 @@ fn instances_outside_every_network_are_reached_in_plain_at_their_own_ports() {
     let mut db = service("db", "10.42.255.2", &["5432/tcp"]);
     db.external.instances = vec!["192.0.2.50".parse().unwrap(), "192.0.2.51:5433".parse().unwrap()];
     let inside = workload("db-1", "10.42.1.4", Some("db"), &["5432/tcp"]);
-    let snapshot = Snapshot::new(&config(workload("web", "10.42.2.1", None, &[]), vec![db], vec![inside]));
-    let target = snapshot.target("10.42.255.2:5432".parse().unwrap());
+    let routes = routes(&config(workload("web", "10.42.2.1", None, &[]), vec![db], vec![inside]));
+    let target = routes.destination("10.42.255.2:5432".parse().unwrap());
     assert_eq!(addresses(target.clone()), ["10.42.1.4:5432", "192.0.2.50:5432", "192.0.2.51:5433"]);
-    let Target::Service(route) = target else { panic!() };
+    let Destination::Service(route) = target else { panic!() };
     assert!(route.endpoints[1..].iter().all(|(endpoint, _)| endpoint.reach == Reach::Plain));
     assert!(
-        matches!(snapshot.target("192.0.2.50:5432".parse().unwrap()), Target::Passthrough),
+        matches!(routes.destination("192.0.2.50:5432".parse().unwrap()), Destination::Passthrough),
         "by its own address"
     );
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::Families;
+use crate::protocol::Protocol;
 
 /// The name that parties share when there are too many; no service's or workload's name has an underscore.
 const OTHER: &str = "_other";
@@ -37,17 +38,6 @@ pub(crate) struct Parties {
     pub(crate) source: String,
     /// The called service.
     pub(crate) destination: String,
-}
-
-/// Protocol that a connection carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carried {
-    /// HTTP/1.
-    Http,
-    /// HTTP/2.
-    Http2,
-    /// Anything else.
-    Opaque,
 }
 
 /// Handles for one pair of parties.
@@ -149,11 +139,11 @@ impl Traffic {
     }
 
     /// A connection was opened.
-    pub(crate) fn connected(&self, carried: Carried) -> OpenConnection {
-        let index = match carried {
-            Carried::Http => 0,
-            Carried::Opaque => 1,
-            Carried::Http2 => 2,
+    pub(crate) fn connected(&self, protocol: Protocol) -> OpenConnection {
+        let index = match protocol {
+            Protocol::Http1 => 0,
+            Protocol::Tls | Protocol::Opaque => 1,
+            Protocol::Http2 => 2,
         };
         let name = PROTOCOLS[index];
         let (total, open) = self.connections[index].get_or_init(|| {
@@ -219,7 +209,7 @@ mod tests {
         traffic.answered(204, Duration::from_millis(3));
         telemetry.traffic(parties).answered_here(204, Duration::from_millis(3));
         traffic.finished(Duration::from_millis(30));
-        let open = traffic.connected(Carried::Opaque);
+        let open = traffic.connected(Protocol::Opaque);
         traffic.bytes().0.inc_by(7);
         let labels = "direction=\"outbound\"";
         let text = encode(&telemetry.gather());

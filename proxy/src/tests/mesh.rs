@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -53,9 +54,16 @@ impl OriginalDst for Fixed {
     }
 }
 
-/// A loopback address that no other test that runs now has.
+thread_local! {
+    /// Number of the test that runs on this thread, among those of all processes.
+    static TEST: u32 = std::process::id().wrapping_add(TESTS.fetch_add(1, Ordering::Relaxed) * 7919);
+}
+/// Number of tests of this process that have addresses.
+static TESTS: AtomicU32 = AtomicU32::new(0);
+
+/// A loopback address that no other test that runs now has. To be asked for on the test's own thread.
 pub(super) fn loopback(host: u8) -> Ipv4Addr {
-    let id = std::process::id();
+    let id = TEST.with(|test| *test);
     let [_, _, high, low] = (id % 62_500).to_be_bytes();
     Ipv4Addr::new(127, high.wrapping_add(1).max(1), low, host)
 }

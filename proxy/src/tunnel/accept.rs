@@ -33,16 +33,16 @@ pub struct Incoming {
     /// The stream. To refuse it: [`Stream::reset`].
     pub stream: Stream,
     /// Peer that opened it, verified.
-    pub peer: Caller,
+    pub peer: TunnelPeer,
     /// Address that the tunnel comes from.
     pub address: SocketAddr,
 }
 
-/// Peer at the other end of one tunnel. Another tunnel has another caller, whatever its name: workloads of one service have that in common.
+/// Peer at the other end of one tunnel. Another tunnel has another peer, whatever its name: workloads of one service have that in common.
 #[derive(Clone, Debug)]
-pub struct Caller(Rc<SpiffeId>);
+pub struct TunnelPeer(Rc<SpiffeId>);
 
-impl Deref for Caller {
+impl Deref for TunnelPeer {
     type Target = SpiffeId;
 
     fn deref(&self) -> &SpiffeId {
@@ -50,15 +50,15 @@ impl Deref for Caller {
     }
 }
 
-impl PartialEq for Caller {
+impl PartialEq for TunnelPeer {
     fn eq(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Caller {}
+impl Eq for TunnelPeer {}
 
-impl Hash for Caller {
+impl Hash for TunnelPeer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Rc::as_ptr(&self.0).hash(state);
     }
@@ -152,7 +152,7 @@ impl Acceptor {
         let core = Rc::new(RefCell::new(Core::new(side)));
         let share = (share.join(), address);
         let driver = Driver::new(core.clone(), share, self.settings.clone(), self.stats.clone(), expires);
-        let peer = Caller(Rc::new(peer));
+        let peer = TunnelPeer(Rc::new(peer));
         let run = driver.run(link, |opened| {
             let stream = Stream::new(&core, opened.id);
             on_stream(Incoming { header: opened.header, stream, peer: peer.clone(), address });

@@ -13,7 +13,8 @@ use self::map::StreamMap;
 use self::state::State;
 use super::error::StreamError;
 use super::frame::{Decoder, StreamId, encode};
-use super::open::{Kind, OpenHeader};
+use super::open::OpenHeader;
+use crate::protocol::Protocol;
 
 pub(super) use receive::TunnelError;
 
@@ -166,7 +167,7 @@ impl Core {
     /// counts, but nobody need begin an exchange whose answer nobody waits for.
     fn forget_given_up(&mut self, opened: &Opened) -> bool {
         let Some(state) = self.streams.get_mut(&opened.id) else { return true };
-        if state.reset.is_none() || (opened.header.kind == Kind::Opaque && !state.inbox.is_empty()) {
+        if state.reset.is_none() || (opened.header.protocol != Protocol::Http1 && !state.inbox.is_empty()) {
             return false;
         }
         (state.sender_gone, state.receiver_gone) = (true, true);

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use sealane_proto::types::{Port, ServiceName};
 
+use crate::protocol::Protocol;
+
 const SERVICE: u8 = 1;
 const ORIGINAL_DESTINATION: u8 = 2;
 const CLIENT: u8 = 3;
@@ -11,21 +13,15 @@ const PROTOCOL: u8 = 4;
 const CONNECTION: u8 = 5;
 /// HTTP/2 by its ALPN name (RFC 9113, section 3.1).
 const HTTP2: &[u8] = b"h2";
-
-/// Kind of the bytes on a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The bytes of one TCP connection.
-    Opaque,
-    /// An HTTP/1 exchange: a request and its response.
-    Http1,
-}
+/// Kinds of streams: the bytes of one TCP connection, or an HTTP/1 exchange.
+const OPAQUE: u8 = 0;
+const HTTP1: u8 = 1;
 
 /// Statement of the connecting side about a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenHeader {
-    /// Kind of its bytes.
-    pub kind: Kind,
+    /// Protocol of its bytes. TLS is not told from other opaque bytes by the receiver.
+    pub protocol: Protocol,
     /// The application's port at the receiver.
     pub port: Port,
     /// The service that was called.
@@ -36,8 +32,6 @@ pub struct OpenHeader {
     pub client: Option<SocketAddr>,
     /// Number of the client's connection that an exchange belongs to, which no other one of this tunnel has.
     pub connection: Option<u64>,
-    /// True if the bytes are an HTTP/2 connection, so that the receiver may serve its requests one by one.
-    pub http2: bool,
 }
 
 /// An OPEN that says nothing usable; its stream is reset, the tunnel goes on.
@@ -56,23 +50,12 @@ pub(super) enum OpenHeaderError {
 impl OpenHeader {
     /// A header without the optional fields.
     #[must_use]
-    pub fn new(kind: Kind, port: Port) -> Self {
-        Self {
-            kind,
-            port,
-            service: None,
-            original_destination: None,
-            client: None,
-            connection: None,
-            http2: false,
-        }
+    pub fn new(protocol: Protocol, port: Port) -> Self {
+        Self { protocol, port, service: None, original_destination: None, client: None, connection: None }
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self.kind {
-            Kind::Opaque => 0,
-            Kind::Http1 => 1,
-        });
+        out.push(kind_of(self.protocol));
         out.extend_from_slice(&self.port.get().to_be_bytes());
         if let Some(service) = &self.service {
             field(out, SERVICE, &[service.as_str().as_bytes()]);
@@ -85,7 +68,7 @@ impl OpenHeader {
                 IpAddr::V6(ip) => field(out, kind, &[&ip.octets(), &port]),
             }
         }
-        if self.http2 {
+        if self.protocol == Protocol::Http2 {
             field(out, PROTOCOL, &[HTTP2]);
         }
         if let Some(number) = self.connection {
@@ -97,13 +80,13 @@ impl OpenHeader {
         let Some((&[kind, high, low], mut fields)) = payload.split_first_chunk() else {
             return Err(OpenHeaderError::Short);
         };
-        let kind = match kind {
-            0 => Kind::Opaque,
-            1 => Kind::Http1,
+        let protocol = match kind {
+            OPAQUE => Protocol::Opaque,
+            HTTP1 => Protocol::Http1,
             unknown => return Err(OpenHeaderError::Kind(unknown)),
         };
         let port = Port::try_from(u16::from_be_bytes([high, low])).map_err(|_| OpenHeaderError::Port)?;
-        let mut header = Self::new(kind, port);
+        let mut header = Self::new(protocol, port);
         while let Some((&[kind, length], rest)) = fields.split_first_chunk() {
             let malformed = OpenHeaderError::Field(kind);
             let (value, rest) = rest.split_at_checked(length.into()).ok_or(malformed)?;
@@ -113,7 +96,9 @@ impl OpenHeader {
                     header.original_destination = Some(address(value).ok_or(malformed)?);
                 }
                 CLIENT => header.client = Some(address(value).ok_or(malformed)?),
-                PROTOCOL => header.http2 = value == HTTP2,
+                PROTOCOL if kind_of(header.protocol) == OPAQUE => {
+                    header.protocol = if value == HTTP2 { Protocol::Http2 } else { Protocol::Opaque };
+                }
                 CONNECTION => {
                     let number = value.try_into().map_err(|_| malformed)?;
                     header.connection = Some(u64::from_be_bytes(number));
@@ -123,6 +108,14 @@ impl OpenHeader {
             fields = rest;
         }
         Ok(header)
+    }
+}
+
+/// Returns the kind of a stream with this protocol. Whoever does not know better passes the bytes of HTTP/2 on as they are.
+fn kind_of(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Http1 => HTTP1,
+        Protocol::Http2 | Protocol::Tls | Protocol::Opaque => OPAQUE,
     }
 }
 

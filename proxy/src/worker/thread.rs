@@ -2,35 +2,17 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use sealane_base::drain::Draining;
-use sealane_base::task::{self, Task};
-use sealane_proto::sidecar::SidecarPorts;
+use sealane_base::task::Task;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Worker;
-use crate::listen::{self, Listener, OriginalDst};
-use crate::route::Snapshot;
-use crate::telemetry::Telemetry;
-use crate::tls::TlsSource;
-use crate::tunnel::TunnelStats;
-use crate::{dial, inbound, outbound};
-
-/// Parts that a worker is made with.
-#[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) ports: SidecarPorts,
-    pub(crate) original: Arc<dyn OriginalDst>,
-    pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) tls: TlsSource,
-    pub(crate) stats: Arc<TunnelStats>,
-    pub(crate) memory: usize,
-    pub(crate) draining: Draining,
-}
+use super::{Plan, Worker};
+use crate::dial;
+use crate::listen::Listener;
+use crate::snapshot::Snapshot;
 
 /// Command to a worker.
 #[derive(Debug)]
@@ -96,12 +78,8 @@ impl Drop for WorkerThread {
 }
 
 async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
-    let Plan { ports, original, telemetry, tls, stats, memory, mut draining } = plan;
-    let worker = Worker::new(ports, original, telemetry, &tls, &stats, memory, draining.clone());
-    let idle = worker.clone();
-    let _sweep = task::spawn_local(async move { idle.idle.sweep().await });
-    let idle = worker.http2.clone();
-    let _sweep_http2 = task::spawn_local(async move { idle.sweep().await });
+    let mut draining = plan.draining.clone();
+    let worker = Worker::new(plan);
     let mut listeners: Vec<Task> = Vec::new();
     // Calls that come before the first configuration wait in the sockets' queues: nobody knows where they go.
     let mut early = Vec::new();
@@ -110,7 +88,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
             () = draining.begun() => break,
             command = inbox.recv() => match command {
                 None => return,
-                Some(Command::Listen(listener, socket)) if worker.snapshot().is_none() => {
+                Some(Command::Listen(listener, socket)) if worker.current.get().is_none() => {
                     early.push((listener, socket));
                 }
                 Some(Command::Listen(listener, socket)) => listeners.extend(listen_on(&worker, listener, socket)),
@@ -126,7 +104,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
         }
     }
     listeners.clear();
-    worker.close();
+    worker.intake.close();
     drop(draining);
     // Configurations still arrive while work in progress goes on.
     while let Some(command) = inbox.recv().await {
@@ -141,16 +119,9 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
     }
 }
 
-fn listen_on(worker: &Rc<Worker>, listener: Listener, socket: StdListener) -> Option<Task> {
+fn listen_on(worker: &Worker, listener: Listener, socket: StdListener) -> Option<Task> {
     let complain = |error| tracing::error!(%error, ?listener, "cannot listen on what the agent sent");
     // What is accepted has what its listener has.
     let socket = dial::tune(&socket).and_then(|()| TcpListener::from_std(socket)).map_err(complain).ok()?;
-    let worker = worker.clone();
-    Some(task::spawn_local(async move {
-        match listener {
-            Listener::Outbound => listen::accept(&worker, socket, outbound::serve).await,
-            Listener::Inbound => listen::accept_peers(&worker, socket, inbound::serve_plain).await,
-            Listener::Tunnel => listen::accept_peers(&worker, socket, inbound::serve_tunnel).await,
-        }
-    }))
+    Some(worker.listen(listener, socket))
 }

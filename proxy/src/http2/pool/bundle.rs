@@ -16,11 +16,10 @@ use tokio::sync::{Notify, oneshot};
 use super::connection::{Connection, Lease};
 use super::demand::Demand;
 use super::{Connector, ending};
-use crate::http2::{CONNECTIONS_PER_ENDPOINT, Failure, STREAMS_PER_CONNECTION, Window};
-use crate::leg::Story;
+use crate::dispatch::{Failure, OpenFailure};
+use crate::http2::{CONNECTIONS_PER_ENDPOINT, Diagnosis, STREAMS_PER_CONNECTION, Window};
 use crate::memory::{Memory, Usage};
 use crate::route::Endpoint;
-use crate::upstream::OpenFailure;
 
 /// Number of connections in a row that may end before their peer has said anything, until those who wait are told.
 const STILLBORN: usize = 3;
@@ -186,7 +185,7 @@ impl Bundle {
     }
 
     /// A connection has ended.
-    pub(super) fn handle_end(self: &Rc<Self>, ended: &Rc<Story>) {
+    pub(super) fn handle_end(self: &Rc<Self>, ended: &Rc<Diagnosis>) {
         let mut state = self.state.borrow_mut();
         state.connections.retain(|connection| !connection.is_of(ended));
         let failure = if ended.speaks_http1.get() {
@@ -196,13 +195,19 @@ impl Bundle {
         } else {
             state.stillborn += 1;
             let all = state.stillborn >= STILLBORN && state.connections.is_empty() && state.connecting == 0;
-            all.then_some(Failure::Stillborn(self.endpoint.address))
+            all.then(|| self.stillborn())
         };
         drop(state);
         match failure {
             Some(failure) => self.fail_waiting(&failure),
             None => self.serve_waiting(),
         }
+    }
+
+    /// The failure of those who wait where connections come up and end before the endpoint has said anything on them.
+    fn stillborn(&self) -> Failure {
+        let text = format!("{} closes every connection as it comes up", self.endpoint.address);
+        Failure::Unprocessed { reason: "connection_lost", text: text.into() }
     }
 
     /// Tells everybody who waits that there is no connection for them.

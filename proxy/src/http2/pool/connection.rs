@@ -13,10 +13,9 @@ use h2::client::{ResponseFuture, SendRequest};
 use sealane_base::task;
 
 use super::{Bundle, MAX_IDLE};
-use crate::http2::{Failure, Outgoing, Peer, STREAMS_PER_CONNECTION, Screen, SendBody, Turn, client};
-use crate::leg::{Pipe, Story};
+use crate::dispatch::{Failure, OpenFailure};
+use crate::http2::{Diagnosis, Outgoing, Peer, Pipe, STREAMS_PER_CONNECTION, Screen, SendBody, Turn, client};
 use crate::route::Reach;
-use crate::upstream::OpenFailure;
 
 /// Time for which a connection takes new requests, so that the tunnel beneath can be renewed with its certificates.
 const MAX_AGE: Duration = Duration::from_secs(3600);
@@ -29,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Connection {
     send: SendRequest<Bytes>,
-    story: Rc<Story>,
+    diagnosis: Rc<Diagnosis>,
     bundle: Weak<Bundle>,
     /// Requests in progress.
     open: Rc<Cell<usize>>,
@@ -50,7 +49,7 @@ pub(crate) struct Lease {
 impl Connection {
     /// Speaks HTTP/2 on a new way to the endpoint; the task that moves it ends with it, or when nobody needs it any more.
     pub(super) async fn establish(bundle: &Rc<Bundle>, pipe: Pipe) -> Result<Rc<Self>, OpenFailure> {
-        let story = pipe.story();
+        let diagnosis = pipe.diagnosis();
         let now = Instant::now();
         let (peer, awaited) = match bundle.endpoint().reach {
             // It takes more than one connection ever carries.
@@ -70,7 +69,7 @@ impl Connection {
         let requests = open.clone();
         let connection = Rc::new(Self {
             send,
-            story: story.clone(),
+            diagnosis: diagnosis.clone(),
             bundle: bundle.clone(),
             open,
             outgoing: Outgoing::new(window.memory()),
@@ -101,7 +100,7 @@ impl Connection {
             if let Err(error) = ended {
                 tracing::debug!(address = %bundle.endpoint().address, %error, "connection of HTTP/2");
             }
-            bundle.handle_end(&story);
+            bundle.handle_end(&diagnosis);
         })
         .detach();
         Ok(connection)
@@ -136,19 +135,19 @@ impl Connection {
 
     /// Returns true if its peer has said anything.
     pub(super) fn was_heard(&self) -> bool {
-        self.story.heard.get()
+        self.diagnosis.heard.get()
     }
 
-    /// Returns true if this is the connection with this story.
-    pub(super) fn is_of(&self, story: &Rc<Story>) -> bool {
-        Rc::ptr_eq(&self.story, story)
+    /// Returns true if this is the connection with this diagnosis.
+    pub(super) fn is_of(&self, diagnosis: &Rc<Diagnosis>) -> bool {
+        Rc::ptr_eq(&self.diagnosis, diagnosis)
     }
 }
 
 impl Lease {
-    /// Returns the story of the connection.
-    pub(in crate::http2) fn story(&self) -> Rc<Story> {
-        self.connection.story.clone()
+    /// Returns the diagnosis of the connection.
+    pub(in crate::http2) fn diagnosis(&self) -> Rc<Diagnosis> {
+        self.connection.diagnosis.clone()
     }
 
     /// Returns what waits on the connection.
@@ -171,7 +170,7 @@ impl Lease {
 
     /// Judges that no request could begin.
     pub(in crate::http2) fn refused(&self, error: &h2::Error) -> Failure {
-        if self.connection.story.speaks_http1.get() {
+        if self.connection.diagnosis.speaks_http1.get() {
             Failure::Http1
         } else if error.is_io() || error.is_go_away() {
             Failure::Gone

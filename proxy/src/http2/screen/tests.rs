@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use super::frames::{Cause, Frames, Peer};
 use super::{Screen, Turn};
 use crate::http2::MAX_FRAME;
-use crate::leg::{self, Pipe};
+use crate::http2::Pipe;
+use crate::leg;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();

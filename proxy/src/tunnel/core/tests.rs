@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::Protocol;
 use crate::tunnel::frame::{MAX_STREAM, ResetCode};
-use crate::tunnel::open::Kind;
 use crate::tunnel::share::Share;
 use bytes::Bytes;
 
@@ -32,7 +32,7 @@ impl Pair {
 
     fn open(&mut self) -> StreamId {
         assert!(self.web.can_open());
-        self.web.open(&OpenHeader::new(Kind::Opaque, 8080_u16.try_into().unwrap()))
+        self.web.open(&OpenHeader::new(Protocol::Opaque, 8080_u16.try_into().unwrap()))
     }
 
     /// Opens a stream that the other side has taken.
@@ -230,7 +230,7 @@ fn streams_beyond_the_limit_are_refused_and_places_become_free() {
     let [first, _second] = [pair.opened(), pair.opened()];
     assert!(!pair.web.can_open());
     // A peer that does not count.
-    let third = pair.web.open(&OpenHeader::new(Kind::Opaque, 80_u16.try_into().unwrap()));
+    let third = pair.web.open(&OpenHeader::new(Protocol::Opaque, 80_u16.try_into().unwrap()));
     write(&mut pair.web, third, b"too much");
     pair.exchange();
     assert_eq!(recv(&mut pair.web, third), RESET(ResetCode::Refused));
@@ -259,7 +259,7 @@ fn nobody_begins_what_was_given_up_in_the_same_breath_except_what_a_connection_h
     let header = |kind| OpenHeader::new(kind, 8080_u16.try_into().unwrap());
     let (opened, counts) = arrive(|out| {
         for id in 1..=30 {
-            let kind = if id <= 20 { Kind::Http1 } else { Kind::Opaque };
+            let kind = if id <= 20 { Protocol::Http1 } else { Protocol::Opaque };
             encode::open(out, id, &header(kind));
             if id > 10 {
                 encode::data(out, id, b"GET / HTTP/1.1\r\n\r\n");
@@ -268,7 +268,7 @@ fn nobody_begins_what_was_given_up_in_the_same_breath_except_what_a_connection_h
                 encode::reset(out, id, ResetCode::Cancelled, "");
             }
         }
-        encode::open(out, 31, &header(Kind::Opaque));
+        encode::open(out, 31, &header(Protocol::Opaque));
         encode::reset(out, 31, ResetCode::Cancelled, "");
     });
     assert_eq!(opened, [5].into_iter().chain(21..=30).collect::<Vec<_>>());
@@ -278,7 +278,7 @@ fn nobody_begins_what_was_given_up_in_the_same_breath_except_what_a_connection_h
 #[test]
 fn frames_that_carry_nothing_are_counted() {
     let (_, counts) = arrive(|out| {
-        encode::open(out, 1, &OpenHeader::new(Kind::Opaque, 8080_u16.try_into().unwrap()));
+        encode::open(out, 1, &OpenHeader::new(Protocol::Opaque, 8080_u16.try_into().unwrap()));
         encode::ping(out, [0; 8]);
         encode::pong(out, [0; 8]);
         encode::window(out, 1, 0);
@@ -358,7 +358,7 @@ fn a_peer_that_breaks_the_rules_loses_the_tunnel() {
         write(&mut bytes);
         bytes
     };
-    let header = OpenHeader::new(Kind::Opaque, 80_u16.try_into().unwrap());
+    let header = OpenHeader::new(Protocol::Opaque, 80_u16.try_into().unwrap());
     let data = vec![0; 16_000];
     let table = [
         (frames(&|out| encode::data(out, 9, b"x")), TunnelError::Unopened(9)),

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::said::{Said, joined, read};
 use super::*;
-use crate::tunnel::open::Kind;
+use crate::protocol::Protocol;
 
 proptest! {
     #[test]
@@ -69,7 +69,7 @@ fn what_is_not_known_is_ignored() {
     bytes.extend(raw(OPEN, 7, &[1, 0x1f, 0x90, 200, 2, 0xff, 0xff, 1, 3, b'a', b'p', b'i', 9]));
     let open = OpenHeader {
         service: Some("api".parse().unwrap()),
-        ..OpenHeader::new(Kind::Http1, 8080_u16.try_into().unwrap())
+        ..OpenHeader::new(Protocol::Http1, 8080_u16.try_into().unwrap())
     };
     let expected = [
         Said::Reset(3, ResetCode::Refused, String::new()),
@@ -126,19 +126,18 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 fn open() -> impl Strategy<Value = OpenHeader> {
-    let kind = prop::sample::select(&[Kind::Opaque, Kind::Http1]);
+    let protocol = prop::sample::select(&[Protocol::Opaque, Protocol::Http1, Protocol::Http2]);
     let service = prop::option::of("[a-z0-9]{1,63}".prop_map(|name| name.parse().unwrap()));
     let address = || prop::option::of((any::<std::net::IpAddr>(), any::<u16>()).prop_map(Into::into));
     let connection = prop::option::of(any::<u64>());
-    (kind, 1_u16.., service, address(), address(), connection, any::<bool>()).prop_map(
-        |(kind, port, service, original_destination, client, connection, http2)| OpenHeader {
-            kind,
+    (protocol, 1_u16.., service, address(), address(), connection).prop_map(
+        |(protocol, port, service, original_destination, client, connection)| OpenHeader {
+            protocol,
             port: port.try_into().unwrap(),
             service,
             original_destination,
             client,
             connection,
-            http2,
         },
     )
 }

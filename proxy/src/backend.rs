@@ -1,6 +1,8 @@
-//! Knowledge of one worker about a target: its endpoints and how they did, its retry budget, its metrics.
+//! Backends of the workload's calls: each has endpoints and how they did, a retry budget and metrics.
 
+mod backends;
 mod open;
+mod pools;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -12,14 +14,17 @@ use sealane_proto::types::{Port, Protocol, ServiceName, Weight};
 
 use crate::balance::{Balancer, Outcome, Pick};
 use crate::budget::RetryBudget;
-use crate::route::{self, Endpoint, Reach, Target};
+use crate::dispatch::{self, Failure, Next, Repeatability};
+use crate::route::{self, Destination, Endpoint, Reach};
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
 
-pub(crate) use open::{Errand, Far, OpenFailure, open};
+pub(crate) use backends::{Backends, Choice};
+pub(crate) use open::{Connection, Purpose, open};
+pub(crate) use pools::Pools;
 
-/// A target of the workload's calls.
+/// Endpoints that serve the same calls, as one worker knows them.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct Backend {
     /// Name for people.
     pub(crate) label: String,
     /// Name in metrics.
@@ -47,27 +52,27 @@ pub(crate) struct Work {
     pub(crate) pick: Pick,
     /// True once anything was reported.
     judged: Cell<bool>,
-    upstream: Rc<Upstream>,
+    backend: Rc<Backend>,
 }
 
-impl Upstream {
-    /// The target behind a destination; `None` where nothing can be called.
+impl Backend {
+    /// The backend of a destination; `None` where nothing can be called.
     pub(crate) fn new(
-        target: &Target,
+        meaning: &Destination,
         destination: SocketAddr,
         own_label: &str,
         telemetry: &Arc<Telemetry>,
     ) -> Option<Rc<Self>> {
         let port = Port::try_from(destination.port()).ok()?;
-        let (label, service) = match target {
-            Target::Service(route) => (route.service.to_string(), Some(route.service.clone())),
-            Target::Workload(route) => (route.label().to_owned(), route.service.clone()),
-            Target::Passthrough => (UNKNOWN.to_owned(), None),
-            Target::Unmapped(_) => return None,
+        let (label, service) = match meaning {
+            Destination::Service(route) => (route.service.to_string(), Some(route.service.clone())),
+            Destination::Workload(route) => (route.label().to_owned(), route.service.clone()),
+            Destination::Passthrough => (UNKNOWN.to_owned(), None),
+            Destination::Unmapped(_) => return None,
         };
-        let party = match target {
-            Target::Workload(_) => route::party(service.as_ref()).to_owned(),
-            Target::Service(_) | Target::Passthrough | Target::Unmapped(_) => label.clone(),
+        let party = match meaning {
+            Destination::Workload(_) => route::party(service.as_ref()).to_owned(),
+            Destination::Service(_) | Destination::Passthrough | Destination::Unmapped(_) => label.clone(),
         };
         let parties = Parties {
             direction: Direction::Outbound,
@@ -81,25 +86,25 @@ impl Upstream {
             destination,
             port,
             traffic: telemetry.traffic(parties),
-            protocol: Cell::new(protocol(target, destination)),
-            balancer: RefCell::new(Balancer::new(endpoints(target, destination))),
+            protocol: Cell::new(protocol(meaning, destination)),
+            balancer: RefCell::new(Balancer::new(endpoints(meaning, destination))),
             budget: RefCell::new(RetryBudget::new(Instant::now())),
             telemetry: telemetry.clone(),
         }))
     }
 
-    /// Takes over a newer configuration; false when it is about something else, and a new upstream is due.
-    pub(crate) fn update(&self, target: &Target) -> bool {
-        let (label, service) = match target {
-            Target::Service(route) => (route.service.as_str(), Some(&route.service)),
-            Target::Workload(route) => (route.label(), route.service.as_ref()),
-            Target::Passthrough | Target::Unmapped(_) => return false,
+    /// Takes over a newer configuration; false when it is about something else, and a new backend is due.
+    pub(crate) fn update(&self, meaning: &Destination) -> bool {
+        let (label, service) = match meaning {
+            Destination::Service(route) => (route.service.as_str(), Some(&route.service)),
+            Destination::Workload(route) => (route.label(), route.service.as_ref()),
+            Destination::Passthrough | Destination::Unmapped(_) => return false,
         };
         if label != self.label || service != self.service.as_ref() {
             return false;
         }
-        self.protocol.set(protocol(target, self.destination));
-        self.balancer.borrow_mut().update(endpoints(target, self.destination));
+        self.protocol.set(protocol(meaning, self.destination));
+        self.balancer.borrow_mut().update(endpoints(meaning, self.destination));
         true
     }
 
@@ -126,7 +131,7 @@ impl Upstream {
         let mut balancer = self.balancer.borrow_mut();
         let pick = balancer.pick(Instant::now(), rand::random(), tried)?;
         let endpoint = balancer.key(pick)?.clone();
-        Some(Work { endpoint, pick, judged: Cell::new(false), upstream: self.clone() })
+        Some(Work { endpoint, pick, judged: Cell::new(false), backend: self.clone() })
     }
 
     /// A request (or connection) was made.
@@ -134,18 +139,14 @@ impl Upstream {
         self.budget.borrow_mut().deposit();
     }
 
-    /// Counts a retry that needs nobody's leave: the endpoint wants the same request on another connection.
-    pub(crate) fn move_on(&self, reason: &str) {
-        self.telemetry.retries.with_label_values(&[reason]).inc();
-    }
-
-    /// Asks for a retry; a granted one is counted.
-    pub(crate) fn retry(&self, reason: &str) -> bool {
-        let granted = self.budget.borrow_mut().withdraw(Instant::now());
-        if granted {
-            self.telemetry.retries.with_label_values(&[reason]).inc();
+    /// Decides what follows the failure of the last of so many attempts; a further one is counted.
+    pub(crate) fn next(&self, failure: &Failure, attempts: usize, request: Repeatability) -> Next {
+        let mut budget = self.budget.borrow_mut();
+        let next = dispatch::next(failure, attempts, request, &mut budget, Instant::now());
+        if next == Next::Again {
+            self.telemetry.retries.with_label_values(&[failure.reason()]).inc();
         }
-        granted
+        next
     }
 }
 
@@ -153,23 +154,32 @@ impl Work {
     /// Reports the outcome of the work at its endpoint.
     pub(crate) fn report(&self, outcome: Outcome) {
         if matches!(outcome, Outcome::Answered(_) | Outcome::Overloaded(_)) {
-            self.upstream.telemetry.troubles.handle_success(self.endpoint.address.ip());
+            self.backend.telemetry.troubles.handle_success(self.endpoint.address.ip());
         }
-        let (mut balancer, now) = (self.upstream.balancer.borrow_mut(), Instant::now());
+        let (mut balancer, now) = (self.backend.balancer.borrow_mut(), Instant::now());
         if !self.judged.replace(true) {
             balancer.settle(self.pick, Some(outcome), now);
         }
         if balancer.report(self.pick, outcome, now) {
-            self.upstream.telemetry.ejections.inc();
-            tracing::debug!(target = %self.upstream.label, endpoint = %self.endpoint.address, "ejected");
+            self.backend.telemetry.ejections.inc();
+            tracing::debug!(target = %self.backend.label, endpoint = %self.endpoint.address, "ejected");
+        }
+    }
+
+    /// Reports a failed attempt.
+    pub(crate) fn blame(&self, failure: &Failure) {
+        match failure.verdict() {
+            None => {}
+            Some(Outcome::Abandoned) => self.report(Outcome::Abandoned),
+            Some(outcome) => self.report_failure(outcome, failure.reason()),
         }
     }
 
     /// The endpoint failed.
     pub(crate) fn report_failure(&self, outcome: Outcome, reason: &str) {
-        self.upstream.telemetry.endpoint_failures.with_label_values(&[reason]).inc();
+        self.backend.telemetry.endpoint_failures.with_label_values(&[reason]).inc();
         if matches!(outcome, Outcome::Broken | Outcome::Refused) {
-            let troubles = &self.upstream.telemetry.troubles;
+            let troubles = &self.backend.telemetry.troubles;
             troubles.handle_failure(self.endpoint.address.ip(), reason, Instant::now());
         }
         self.report(outcome);
@@ -181,24 +191,24 @@ impl Drop for Work {
         if !self.judged.get() {
             self.report(Outcome::Abandoned);
         }
-        self.upstream.balancer.borrow_mut().release(self.pick);
+        self.backend.balancer.borrow_mut().release(self.pick);
     }
 }
 
-fn endpoints(target: &Target, destination: SocketAddr) -> Vec<(Endpoint, Weight)> {
+fn endpoints(meaning: &Destination, destination: SocketAddr) -> Vec<(Endpoint, Weight)> {
     let lone = |reach| vec![(Endpoint { address: destination, reach }, Weight::default())];
-    match target {
-        Target::Service(route) => route.endpoints.clone(),
-        Target::Workload(route) => lone(route.reach.clone()),
-        Target::Passthrough => lone(Reach::Plain),
-        Target::Unmapped(_) => Vec::new(),
+    match meaning {
+        Destination::Service(route) => route.endpoints.clone(),
+        Destination::Workload(route) => lone(route.reach.clone()),
+        Destination::Passthrough => lone(Reach::Plain),
+        Destination::Unmapped(_) => Vec::new(),
     }
 }
 
-fn protocol(target: &Target, destination: SocketAddr) -> Protocol {
-    match target {
-        Target::Service(route) => route.protocol,
-        Target::Workload(route) => route.protocol(destination.port()),
-        Target::Passthrough | Target::Unmapped(_) => Protocol::Tcp,
+fn protocol(meaning: &Destination, destination: SocketAddr) -> Protocol {
+    match meaning {
+        Destination::Service(route) => route.protocol,
+        Destination::Workload(route) => route.protocol(destination.port()),
+        Destination::Passthrough | Destination::Unmapped(_) => Protocol::Tcp,
     }
 }

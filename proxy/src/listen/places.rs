@@ -47,15 +47,15 @@ struct Streams {
 
 /// The connections of one peer in the order in which they would go, as far as is known: one that was used since stands
 /// further back, and is put there when its turn comes.
-type Queue<T> = BTreeMap<(Standing, u64), (Rc<Usage>, T)>;
+type Queue<T> = BTreeMap<(Standing, u64), (Rc<ConnectionUsage>, T)>;
 
 /// Standing by which connections go: plain connections and tunnels that have carried nothing first, then tunnels; of each
 /// those that were idle longest.
 type Standing = (bool, Instant);
 
-/// Usage of a connection, as whoever serves it tells.
+/// ConnectionUsage of a connection, as whoever serves it tells.
 #[derive(Debug)]
-pub(crate) struct Usage {
+pub(crate) struct ConnectionUsage {
     id: u64,
     peer: IpAddr,
     at: Cell<Instant>,
@@ -76,7 +76,7 @@ pub(crate) enum Bound {
     Full,
 }
 
-impl Usage {
+impl ConnectionUsage {
     /// Something has passed.
     pub(crate) fn moved(&self, now: Instant) {
         self.at.set(self.at.get().max(now));
@@ -104,7 +104,7 @@ impl Usage {
 
 /// A stream of a tunnel that is in use.
 #[derive(Debug)]
-pub(crate) struct StreamUsage(Rc<Usage>);
+pub(crate) struct StreamUsage(Rc<ConnectionUsage>);
 
 impl Drop for StreamUsage {
     fn drop(&mut self) {
@@ -142,7 +142,7 @@ impl<T> Places<T> {
         &mut self,
         peer: IpAddr,
         now: Instant,
-        serve: impl FnOnce(Rc<Usage>) -> T,
+        serve: impl FnOnce(Rc<ConnectionUsage>) -> T,
     ) -> Option<(Bound, T)> {
         let held = self.peers.get(&peer).map_or(0, |known| known.queue.len());
         let gone = if held >= self.share {
@@ -156,7 +156,7 @@ impl<T> Places<T> {
         self.prune();
         let known =
             self.peers.entry(peer).or_insert_with(|| Peer { queue: Queue::new(), streams: Rc::default() });
-        let usage = Rc::new(Usage {
+        let usage = Rc::new(ConnectionUsage {
             id: self.next,
             peer,
             at: Cell::new(now),
@@ -174,7 +174,7 @@ impl<T> Places<T> {
     }
 
     /// The connection has ended; one that had to go is not there any more.
-    pub(crate) fn leave(&mut self, usage: &Usage) -> Option<T> {
+    pub(crate) fn leave(&mut self, usage: &ConnectionUsage) -> Option<T> {
         let queue = &mut self.peers.get_mut(&usage.peer)?.queue;
         let (_, connection) = queue.remove(&(usage.queued.get(), usage.id))?;
         self.forget(usage.peer);
@@ -253,7 +253,11 @@ mod tests {
     }
 
     /// Enters connections that are named by their usage.
-    fn enter(places: &mut Places<Rc<Usage>>, from: u8, now: Instant) -> (Rc<Usage>, Option<(Bound, u64)>) {
+    fn enter(
+        places: &mut Places<Rc<ConnectionUsage>>,
+        from: u8,
+        now: Instant,
+    ) -> (Rc<ConnectionUsage>, Option<(Bound, u64)>) {
         let mut entered = None;
         let gone = places.enter(peer(from), now, |usage| {
             entered = Some(usage.clone());
@@ -296,7 +300,7 @@ mod tests {
             std::mem::forget(next.begin_stream());
             gone.push(went);
         }
-        let full = |usage: &Rc<Usage>| Some((Bound::Full, usage.id));
+        let full = |usage: &Rc<ConnectionUsage>| Some((Bound::Full, usage.id));
         assert_eq!(gone, [full(&plain), full(&idle), full(&busy)]);
     }
 
@@ -371,7 +375,7 @@ mod tests {
             steps in proptest::collection::vec((0..5_u8, 0..6_u8, 0..40_usize), 1..200),
         ) {
             let (mut places, mut now) = (Places::new(12, 4, 40), Instant::now());
-            let mut known: Vec<Rc<Usage>> = Vec::new();
+            let mut known: Vec<Rc<ConnectionUsage>> = Vec::new();
             for (what, from, which) in steps {
                 now += Duration::from_millis(1);
                 let at = which % known.len().max(1);

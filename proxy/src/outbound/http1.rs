@@ -4,22 +4,19 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Call;
-use super::exchange::{self, After, Request};
+use super::ClientConnection;
+use super::exchange::{self, After, PendingRequest};
+use crate::backend::{Backend, Choice};
 use crate::http::answer::{self, Manner, Status};
 use crate::http::request;
-use crate::leg::{Input, Output};
+use crate::leg::{Input, LINGER, close, linger};
 use crate::message::{ReadHeadError, read_head};
-use crate::telemetry::Carried;
+use crate::protocol::Protocol;
 use crate::tunnel::ResetCode;
-use crate::upstream::Upstream;
-use crate::worker::Resolved;
 
 /// Limit for a head from its first byte; a client that says nothing between two requests may stay.
 const HEAD: Duration = Duration::from_secs(60);
-/// Time for which a closing connection listens, so that its last words are not lost to a reset.
-const LINGER: Duration = Duration::from_secs(1);
-/// The same behind an answer that came before its request was whole: for a client that goes on sending so long, and for one
+/// Time for which a connection listens that closes behind an answer that came before its request was whole: for a client that goes on sending so long, and for one
 /// that has paused for so long. Many clients read only when they have sent everything.
 const LINGER_EARLY: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
@@ -27,9 +24,9 @@ const LINGER_PAUSE: Duration = Duration::from_secs(5);
 const MAX_LINGERING: usize = 512;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
-    let _open = upstream.traffic.connected(Carried::Http);
-    let (client, draining) = (call.worker.number_client(), call.draining.clone());
+pub(super) async fn serve(mut client: ClientConnection, backend: &Rc<Backend>) {
+    let _open = backend.traffic.connected(Protocol::Http1);
+    let (number, draining) = (client.outbound.number_client(), client.draining.clone());
     let mut draining = pin!(async move {
         let mut draining = draining;
         draining.ending().await;
@@ -38,36 +35,37 @@ pub(super) async fn serve(mut call: Call, upstream: &Rc<Upstream>) {
         // Between two requests a drain may close the connection; a client that had sent one already sends it again.
         tokio::select! {
             biased;
-            filled = call.near.0.fill() => if filled.is_err() { return },
-            () = &mut draining => return close(call.near).await,
+            filled = client.near.0.fill() => if filled.is_err() { return },
+            () = &mut draining => return close(&mut client.near).await,
         }
-        let request = match read(&mut call.near.0, client, HEAD).await {
+        let request = match read(&mut client.near.0, number, HEAD).await {
             Ok(request) => request,
-            Err(NoRequest::End) => return close(call.near).await,
+            Err(NoRequest::End) => return close(&mut client.near).await,
             Err(NoRequest::Gone) => return,
-            Err(NoRequest::Refused(status, text)) => return refuse(call, status, &text).await,
+            Err(NoRequest::Refused(status, text)) => return refuse(client, status, &text).await,
         };
-        let upstream = match call.worker.resolve(call.destination) {
-            Resolved::Upstream(upstream) => upstream,
-            Resolved::Unmapped(service) => {
-                let text = format!("{service} has no port {} any more", call.destination.port());
-                return refuse(call, Status::Unavailable, &text).await;
+        let choice = client.outbound.backends.choose(client.destination, Some(request.view()));
+        let backend = match choice {
+            Choice::Backend(backend) => backend,
+            Choice::Unmapped(service) => {
+                let text = format!("{service} has no port {} any more", client.destination.port());
+                return refuse(client, Status::Unavailable, &text).await;
             }
-            Resolved::Nowhere => {
-                let text = format!("nothing is known of {}", call.destination);
-                return refuse(call, Status::Unavailable, &text).await;
+            Choice::Nowhere => {
+                let text = format!("nothing is known of {}", client.destination);
+                return refuse(client, Status::Unavailable, &text).await;
             }
         };
-        match Box::pin(exchange::serve(&call.worker, &upstream, &mut call.near, request)).await {
+        match Box::pin(exchange::serve(&client.outbound, &backend, &mut client.near, request)).await {
             After::NextRequest => {}
-            After::Close => return close(call.near).await,
-            After::CloseEarly => return close_early(call).await,
+            After::Close => return close(&mut client.near).await,
+            After::CloseEarly => return close_early(client).await,
             After::Leave => return,
-            After::Reset => return call.near.1.reset(ResetCode::Cancelled),
+            After::Reset => return client.near.1.reset(ResetCode::Cancelled),
             After::Upgraded(mut far) => {
-                if crate::tcp::relay(&mut call.near, &mut far, upstream.traffic.bytes()).await.is_err() {
+                if crate::tcp::relay(&mut client.near, &mut far, backend.traffic.bytes()).await.is_err() {
                     far.1.reset(ResetCode::Cancelled);
-                    call.near.1.reset(ResetCode::Cancelled);
+                    client.near.1.reset(ResetCode::Cancelled);
                 }
                 return;
             }
@@ -87,7 +85,7 @@ enum NoRequest {
 }
 
 /// Reads a request as far as its head, whose first byte is there; the whole of it must come within `limit`.
-async fn read(from: &mut Input, client: u64, limit: Duration) -> Result<Request, NoRequest> {
+async fn read(from: &mut Input, client: u64, limit: Duration) -> Result<PendingRequest, NoRequest> {
     let bad = |text: String| NoRequest::Refused(Status::BadRequest, text);
     let head = match tokio::time::timeout(limit, read_head(from, request::parse)).await {
         Ok(Ok(Some(head))) => head,
@@ -102,34 +100,27 @@ async fn read(from: &mut Input, client: u64, limit: Duration) -> Result<Request,
             return Err(NoRequest::Refused(Status::RequestTimeout, text));
         }
     };
-    Request::new(head, from, client).map_err(|error| bad(error.to_string()))
+    PendingRequest::new(head, from, client).map_err(|error| bad(error.to_string()))
 }
 
 /// Answers in place of the service, and closes.
-async fn refuse(mut call: Call, status: Status, text: &str) {
-    tracing::debug!(destination = %call.destination, status = status.code(), "{text}");
+async fn refuse(mut client: ClientConnection, status: Status, text: &str) {
+    tracing::debug!(destination = %client.destination, status = status.code(), "{text}");
     let answer = answer::local(status, text, Manner { bodiless: false, close: true });
-    if call.near.1.write(answer).await.is_ok() {
-        close_early(call).await;
-    }
-}
-
-/// Says the end, and waits for the client's.
-pub(crate) async fn close((mut input, mut output): (Input, Output)) {
-    if output.finish().is_ok() {
-        linger(&mut input, LINGER, LINGER).await;
+    if client.near.1.write(answer).await.is_ok() {
+        close_early(client).await;
     }
 }
 
 /// Says the end while the client may still be sending its request.
-async fn close_early(call: Call) {
-    let Call { worker, near: (mut input, mut output), mut draining, .. } = call;
+async fn close_early(client: ClientConnection) {
+    let ClientConnection { outbound, near: (mut input, mut output), mut draining, .. } = client;
     if output.finish().is_err() {
         return;
     }
-    let lingering = &worker.lingering;
+    let lingering = &outbound.lingering;
     if lingering.get() >= MAX_LINGERING {
-        worker.telemetry.bounds.lingering_full.inc();
+        outbound.telemetry.bounds.lingering_full.inc();
         return linger(&mut input, LINGER, LINGER).await;
     }
     lingering.update(|count| count + 1);
@@ -138,12 +129,6 @@ async fn close_early(call: Call) {
         () = draining.ending() => linger(&mut input, LINGER, LINGER).await,
     }
     lingering.update(|count| count - 1);
-}
-
-/// Reads what the client still sends until it ends, or pauses for so long; `most` in all. One that does neither has had its time.
-async fn linger(input: &mut Input, most: Duration, pause: Duration) {
-    let drain = async { while let Ok(Ok(Some(_))) = tokio::time::timeout(pause, input.read()).await {} };
-    let _ = tokio::time::timeout(most, drain).await;
 }
 
 #[cfg(test)]

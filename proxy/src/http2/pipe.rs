@@ -1,4 +1,4 @@
-//! A leg as one byte stream, for protocols that are spoken by the sidecar itself.
+//! Pipe: a leg as one byte stream, for crate h2.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,21 +11,21 @@ use bytes::Bytes;
 use prometheus::IntCounter;
 use tokio::io::AsyncWrite;
 
-use super::{Input, LegError, Output};
-use crate::http2::Cause;
+use super::Cause;
+use crate::leg::{Input, Leg, LegError, Output};
 
 /// Both halves of a leg, of which the output is [`AsyncWrite`].
 #[derive(Debug)]
 pub(crate) struct Pipe {
     input: Input,
     output: Output,
-    story: Rc<Story>,
+    diagnosis: Rc<Diagnosis>,
     counters: Option<(IntCounter, IntCounter)>,
 }
 
-/// Story of a pipe beside its bytes; outlives it.
+/// Diagnosis of a connection, beside its bytes; outlives it.
 #[derive(Debug, Default)]
-pub(crate) struct Story {
+pub(crate) struct Diagnosis {
     /// True once anything was read.
     pub(crate) heard: Cell<bool>,
     /// True if the first bytes that were read are those of an HTTP/1 response.
@@ -41,7 +41,7 @@ pub(crate) struct Story {
 /// Number of messages that are remembered that were not let pass.
 const CONDEMNED: usize = 64;
 
-impl Story {
+impl Diagnosis {
     /// This stream's message was not let pass.
     pub(crate) fn condemn(&self, stream: u32, cause: Cause) {
         let mut condemned = self.condemned.borrow_mut();
@@ -60,13 +60,13 @@ impl Story {
 
 impl Pipe {
     /// A pipe over both halves; what is read and written is added to `counters`, in this order.
-    pub(crate) fn new((input, output): (Input, Output), counters: Option<&(IntCounter, IntCounter)>) -> Self {
-        Self { input, output, story: Rc::default(), counters: counters.cloned() }
+    pub(crate) fn new((input, output): Leg, counters: Option<&(IntCounter, IntCounter)>) -> Self {
+        Self { input, output, diagnosis: Rc::default(), counters: counters.cloned() }
     }
 
-    /// Returns its story, which goes on.
-    pub(crate) fn story(&self) -> Rc<Story> {
-        self.story.clone()
+    /// Returns its diagnosis, which goes on.
+    pub(crate) fn diagnosis(&self) -> Rc<Diagnosis> {
+        self.diagnosis.clone()
     }
 
     /// The next bytes, or `None` at their end.
@@ -76,8 +76,8 @@ impl Pipe {
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         match ready!(self.input.poll_read(cx)) {
             Ok(Some(bytes)) => {
-                if !self.story.heard.replace(true) {
-                    self.story.speaks_http1.set(bytes.starts_with(b"HTTP/1."));
+                if !self.diagnosis.heard.replace(true) {
+                    self.diagnosis.speaks_http1.set(bytes.starts_with(b"HTTP/1."));
                 }
                 if let Some((read, _)) = &self.counters {
                     read.inc_by(bytes.len() as u64);
@@ -91,8 +91,8 @@ impl Pipe {
 
     /// The error as the traits have it; what it means is kept.
     fn broken(&self, error: LegError) -> io::Error {
-        self.story.never_processed.set(error.never_processed());
-        self.story.reason.set(Some(error.reason()));
+        self.diagnosis.never_processed.set(error.never_processed());
+        self.diagnosis.reason.set(Some(error.reason()));
         match error {
             LegError::Tcp(error) => error,
             LegError::Stream(error) => io::Error::new(io::ErrorKind::ConnectionReset, error.to_string()),

@@ -11,12 +11,12 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Detector of the end of a busy time. Pure.
 #[derive(Debug, Default)]
-struct Rest {
+struct QuietDetector {
     seen: u64,
     released: u64,
 }
 
-impl Rest {
+impl QuietDetector {
     /// To be asked regularly, with a number that grows with everything that happens: whether something has happened
     /// since this was true the last time, and nothing since it was asked the last time.
     fn handle_activity(&mut self, count: u64) -> bool {
@@ -33,10 +33,10 @@ impl Rest {
 /// every busy time. `activity` grows with everything that happens.
 pub(crate) async fn watch(activity: impl Fn() -> u64) {
     let pages = async {
-        let mut rest = Rest::default();
+        let mut quiet = QuietDetector::default();
         loop {
             tokio::time::sleep(QUIET).await;
-            if rest.handle_activity(activity()) {
+            if quiet.handle_activity(activity()) {
                 release();
             }
         }
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn a_busy_time_is_over_once_when_nothing_has_happened_for_a_while() {
-        let mut rest = Rest::default();
+        let mut quiet = QuietDetector::default();
         let table =
             [(0, false), (0, false), (5, false), (7, false), (7, true), (7, false), (9, false), (9, true)];
         for (count, expected) in table {
-            assert_eq!(rest.handle_activity(count), expected, "{rest:?}");
+            assert_eq!(quiet.handle_activity(count), expected, "{quiet:?}");
         }
     }
 }

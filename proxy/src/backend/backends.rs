@@ -1,0 +1,76 @@
+//! Choice of a call's backend.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sealane_proto::types::ServiceName;
+
+use super::Backend;
+use crate::request::RequestView;
+use crate::route::Destination;
+use crate::snapshot::{Current, Snapshot};
+use crate::telemetry::Telemetry;
+
+/// Number of backends that a worker remembers; calls to further ones are served without memory.
+const MAX_BACKENDS: usize = 4096;
+
+/// The backends of one worker, by the destinations that lead to them.
+#[derive(Debug)]
+pub(crate) struct Backends {
+    current: Rc<Current>,
+    telemetry: Arc<Telemetry>,
+    known: RefCell<HashMap<SocketAddr, Rc<Backend>>>,
+}
+
+/// Backend that was chosen for a call, if there is one.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// Something that can be called.
+    Backend(Rc<Backend>),
+    /// A service that has no such port.
+    Unmapped(ServiceName),
+    /// There is no configuration yet, or the destination cannot be called.
+    Nowhere,
+}
+
+impl Backends {
+    /// None so far; they come from the snapshot that is current when they are called.
+    pub(crate) fn new(current: Rc<Current>, telemetry: Arc<Telemetry>) -> Self {
+        Self { current, telemetry, known: RefCell::default() }
+    }
+
+    /// Chooses the backend of a connection to this destination, or of one of its requests. No route is about requests: the
+    /// destination alone decides.
+    pub(crate) fn choose(&self, destination: SocketAddr, request: Option<RequestView<'_>>) -> Choice {
+        if let Some(backend) = self.known.borrow().get(&destination) {
+            return Choice::Backend(backend.clone());
+        }
+        let Some(snapshot) = self.current.get() else { return Choice::Nowhere };
+        let meaning = snapshot.routes.destination(destination);
+        if let Destination::Unmapped(service) = meaning {
+            if let Some(request) = request {
+                let (method, authority) = (request.method(), request.authority());
+                tracing::debug!(method, authority, path = request.path(), "the request leads to no port");
+            }
+            return Choice::Unmapped(service);
+        }
+        let own = &snapshot.own.label;
+        let Some(backend) = Backend::new(&meaning, destination, own, &self.telemetry) else {
+            return Choice::Nowhere;
+        };
+        let mut known = self.known.borrow_mut();
+        if !matches!(meaning, Destination::Passthrough) && known.len() < MAX_BACKENDS {
+            known.insert(destination, backend.clone());
+        }
+        Choice::Backend(backend)
+    }
+
+    /// Takes a newer snapshot over; backends that it does not have are forgotten.
+    pub(crate) fn update(&self, snapshot: &Snapshot) {
+        let meaning = |destination| snapshot.routes.destination(destination);
+        self.known.borrow_mut().retain(|&destination, backend| backend.update(&meaning(destination)));
+    }
+}

@@ -1,0 +1,181 @@
+//! Failures of attempts at a request or a connection, whatever its protocol.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use h2::Reason;
+
+use crate::balance::Outcome;
+use crate::http::MAX_HEAD;
+use crate::http::answer::Status;
+use crate::leg::{DENIED, LegError};
+use crate::message::ResponseError;
+
+/// Failure to open a connection. Nothing was sent: another endpoint may be asked, whatever the call is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct OpenFailure {
+    /// Description of the failure.
+    pub(crate) text: String,
+    /// For metrics.
+    pub(crate) reason: &'static str,
+    /// True if it took too long, rather than being refused.
+    pub(crate) timed_out: bool,
+}
+
+/// Reasons for which one attempt brought no answer; nothing was passed on to the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Nothing was sent.
+    #[error("{0}")]
+    NotOpened(OpenFailure),
+    /// The endpoint takes no more requests on this connection, and has not seen this one.
+    #[error("its connection takes no more requests")]
+    Gone,
+    /// The endpoint cannot take the request now, and has not processed it.
+    #[error("it refuses the request")]
+    Refused,
+    /// The application has certainly seen nothing of it.
+    #[error("{text}")]
+    Unprocessed {
+        /// For metrics.
+        reason: &'static str,
+        /// Description of the failure.
+        text: Cow<'static, str>,
+    },
+    /// The endpoint's rules forbid the call.
+    #[error("its rules forbid the call")]
+    Denied,
+    /// It broke off; the request may have been processed.
+    #[error("{text}")]
+    Lost {
+        /// For metrics.
+        reason: &'static str,
+        /// Description of the failure.
+        text: Cow<'static, str>,
+    },
+    /// The answer breaks the rules of its protocol, or the connection did: asked again, it would do so again.
+    #[error("{text}")]
+    Malformed {
+        /// For metrics.
+        reason: &'static str,
+        /// Description of the failure.
+        text: Cow<'static, str>,
+    },
+    /// The answer's head is larger than is passed on.
+    #[error("the head of its answer is larger than {} KiB", MAX_HEAD / 1024)]
+    TooLarge,
+    /// There is no HTTP/2 at the port.
+    #[error(
+        "it speaks HTTP/1 only, the client speaks HTTP/2 and the sidecar does not translate; hint: call it by HTTP/1.1"
+    )]
+    Http1,
+    /// The endpoint has reset the request.
+    #[error("it reset the request: {0}")]
+    Reset(Reason),
+}
+
+/// Effect of asking again after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    /// It is what the endpoint wants, on another connection.
+    Free,
+    /// It repeats nothing that was done.
+    Harmless,
+    /// It may repeat what was done.
+    IfIdempotent,
+    /// It would fail again.
+    Useless,
+}
+
+impl Failure {
+    /// The failure of a connection that broke before a byte came back, in these words.
+    pub(crate) fn of_leg(error: &LegError, text: String) -> Self {
+        let (reason, text) = (error.reason(), text.into());
+        if error.is_denied() {
+            Self::Denied
+        } else if error.never_processed() {
+            Self::Unprocessed { reason, text }
+        } else {
+            Self::Lost { reason, text }
+        }
+    }
+
+    /// The failure of an exchange of HTTP/1 of whose answer nothing was passed on.
+    pub(crate) fn of_response(error: &ResponseError) -> Self {
+        let text = error.to_string();
+        match error {
+            ResponseError::Source(error) => Self::of_leg(error, text),
+            ResponseError::NoAnswer | ResponseError::Truncated => {
+                Self::Lost { reason: "reset", text: text.into() }
+            }
+            ResponseError::Malformed(_) | ResponseError::Sink(_) => {
+                Self::Malformed { reason: "protocol", text: text.into() }
+            }
+        }
+    }
+
+    /// Returns the effect of asking again.
+    pub(crate) fn repetition(&self) -> Repetition {
+        match self {
+            Self::Gone => Repetition::Free,
+            Self::NotOpened(_) | Self::Refused | Self::Unprocessed { .. } => Repetition::Harmless,
+            Self::Lost { .. } => Repetition::IfIdempotent,
+            Self::Denied | Self::Malformed { .. } | Self::TooLarge | Self::Http1 | Self::Reset(_) => {
+                Repetition::Useless
+            }
+        }
+    }
+
+    /// Returns true if it cost nobody anything.
+    pub(crate) fn is_cheap(&self) -> bool {
+        match self {
+            Self::NotOpened(failure) => !failure.timed_out,
+            Self::Gone | Self::Refused | Self::Unprocessed { .. } | Self::Denied => true,
+            Self::Lost { .. } | Self::Malformed { .. } | Self::TooLarge | Self::Http1 | Self::Reset(_) => {
+                false
+            }
+        }
+    }
+
+    /// For metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotOpened(failure) => failure.reason,
+            Self::Unprocessed { reason, .. } | Self::Lost { reason, .. } | Self::Malformed { reason, .. } => {
+                reason
+            }
+            Self::Gone => "gone",
+            Self::Refused => "refused",
+            Self::Denied => DENIED,
+            Self::TooLarge => "malformed",
+            Self::Http1 => "protocol",
+            Self::Reset(_) => "reset",
+        }
+    }
+
+    /// The verdict on the endpoint; `None` where it was blamed when the way to it was not opened.
+    pub(crate) fn verdict(&self) -> Option<Outcome> {
+        match self {
+            Self::NotOpened(_) => None,
+            // It only wants another connection, or does what it should.
+            Self::Gone | Self::Denied => Some(Outcome::Abandoned),
+            Self::Refused => Some(Outcome::Overloaded(Duration::ZERO)),
+            Self::Unprocessed { .. } => Some(Outcome::Refused),
+            Self::Lost { .. } | Self::Malformed { .. } | Self::TooLarge | Self::Http1 | Self::Reset(_) => {
+                Some(Outcome::Broken)
+            }
+        }
+    }
+
+    /// The status that says it best.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::NotOpened(failure) if failure.timed_out => Status::Timeout,
+            Self::NotOpened(_) | Self::Gone | Self::Refused | Self::Unprocessed { .. } => Status::Unavailable,
+            Self::Denied => Status::Forbidden,
+            Self::TooLarge => Status::AnswerTooLarge,
+            Self::Lost { .. } | Self::Malformed { .. } | Self::Http1 | Self::Reset(_) => Status::BadGateway,
+        }
+    }
+}
