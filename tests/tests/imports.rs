@@ -26,7 +26,7 @@ const RULES: [(&str, &[&str]); 12] = [
 /// Foreign crates that only these of ours may see.
 const EDGES: [(&str, &[&str]); 13] = [
     ("axum", &["base"]),
-    ("etherparse", &["agent"]),
+    ("etherparse", &["fabric"]),
     ("hickory-resolver", &["agent"]),
     ("clap", &["cli"]),
     ("comfy-table", &["cli"]),
