@@ -44,7 +44,7 @@ pub(crate) struct Folder {
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// No space, or no right to it.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {}", sealane_base::text::plain(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum DiskError {
         source: io::Error,
     },
     /// The file is there but cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {}", sealane_base::text::plain(source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -38,7 +38,10 @@ pub enum StartError {
     #[error(transparent)]
     Keep(#[from] KeepError),
     /// A port is taken.
-    #[error("cannot serve metrics on {address}: {source}; hint: choose another port with --metrics-port")]
+    #[error(
+        "cannot serve metrics on {address}: {}; hint: choose another port with --metrics-port",
+        sealane_base::text::plain(source)
+    )]
     Metrics {
         /// The address.
         address: SocketAddr,

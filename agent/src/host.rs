@@ -33,7 +33,7 @@ use crate::dns::Zone;
 pub(crate) use actor::{HostParts, start};
 pub(crate) use error::RequestError;
 pub(crate) use handle::HostHandle;
-pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
+pub(crate) use mesh::{AdmitError, DataPlane, Mesh, RECALLED};
 pub(crate) use outside::{Outside, OutsideCheck};
 use steps::Steps;
 

@@ -29,7 +29,7 @@ pub struct LabelledInstance {
 /// # Errors
 /// A sentence that names the label and what is wrong with it.
 pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<LabelledInstance, String> {
-    let wrong = |label: &str, why: &dyn std::fmt::Display| format!("{kind} {PREFIX}{label}: {why}");
+    let wrong = |label: &str, why: &dyn std::fmt::Display| self::wrong(kind, label, why);
     let ours = labels.keys().filter_map(|key| key.strip_prefix(PREFIX));
     if let Some(unknown) = ours.clone().find(|key| !KNOWN.contains(key)) {
         let known = KNOWN.map(|key| format!("{PREFIX}{key}")).join(", ");
@@ -66,6 +66,10 @@ pub fn read(labels: &BTreeMap<String, String>, kind: &str) -> Result<LabelledIns
     Ok(LabelledInstance { service, ports, sidecar, weight: weight.unwrap_or_default() })
 }
 
+fn wrong(kind: &str, label: &str, why: &dyn std::fmt::Display) -> String {
+    format!("{kind} {PREFIX}{label}: {why}")
+}
+
 fn value<'a>(labels: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
     labels.get(&format!("{PREFIX}{key}")).map(|value| value.trim())
 }
@@ -83,6 +87,26 @@ pub(crate) fn require(ports: &mut [ServicePort], mtls: Option<Mtls>) {
 }
 
 impl LabelledInstance {
+    /// Refuses labels that would have no effect on what they, and whatever else is known, have made of the container.
+    ///
+    /// # Errors
+    /// A sentence that names the label and what to do.
+    pub fn check_effect(&self, labels: &BTreeMap<String, String>, kind: &str) -> Result<(), String> {
+        if self.service.is_none() && self.weight != Weight::default() {
+            let why = format!(
+                "it shares out the calls of a service, and there is none; add {PREFIX}service, or leave it out"
+            );
+            return Err(wrong(kind, "weight", &why));
+        }
+        if mtls(labels).is_some() && self.ports.is_empty() {
+            let why = format!(
+                "it is for the ports of a service, and there is none; add {PREFIX}port, or leave it out"
+            );
+            return Err(wrong(kind, "mtls", &why));
+        }
+        Ok(())
+    }
+
     /// Adds what the labels ask for to what is wanted.
     pub(crate) fn ask(self, plain: AttachRequest) -> AttachRequest {
         let Self { service, ports, sidecar, weight } = self;
@@ -126,6 +150,22 @@ mod tests {
         };
         check(("sealane.port", "53/udp"), "there is no TCP port");
         check(("sealane.sidecar", "off"), "only sidecars");
+    }
+
+    #[test]
+    fn a_label_without_anything_that_it_could_be_for_is_refused() {
+        let check = |of: &[(&str, &str)], expected: Option<&str>| {
+            let labels = labels(of);
+            let refused = read(&labels, "label").unwrap().check_effect(&labels, "label").err();
+            let named = refused.as_deref().map(|said| said.split(':').next().unwrap_or_default());
+            assert_eq!(named, expected, "{refused:?}");
+        };
+        let (service, port) = (("sealane.service", "api"), ("sealane.port", "80"));
+        check(&[("sealane.weight", "5")], Some("label sealane.weight"));
+        check(&[("sealane.weight", "5"), service], None);
+        check(&[("sealane.mtls", "strict"), service], Some("label sealane.mtls"));
+        check(&[("sealane.mtls", "strict"), service, port], None);
+        check(&[], None);
     }
 
     #[test]

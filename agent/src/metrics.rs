@@ -10,6 +10,7 @@ use sealane_base::admin::{self, Gather};
 use sealane_base::metrics::{Family, Reading, Series, gather, merge};
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
+use sealane_base::text::plain;
 use sealane_proto::census;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::peer_identity;
@@ -127,14 +128,16 @@ pub(crate) async fn serve_when_possible(
 }
 
 fn unserved(address: SocketAddr, error: &std::io::Error) -> String {
-    let fix = if error.kind() == ErrorKind::AddrNotAvailable {
-        "no device of this host has that address: give one that `ip addr` shows to --underlay, others hear of it"
+    let (why, fix) = if error.kind() == ErrorKind::AddrNotAvailable {
+        let fix = "give one that `ip addr` shows to --underlay, others hear of it";
+        ("no device of this host has that address".to_owned(), fix)
     } else if error.kind() == ErrorKind::AddrInUse {
-        "`ss -ltnp` says who listens there: end that, or choose another --metrics-port"
+        let fix = "`ss -ltnp` says which: end it, or choose another --metrics-port";
+        ("another process listens there".to_owned(), fix)
     } else {
-        "it is tried again"
+        (plain(error), "it is tried again")
     };
-    format!("metrics are not served on {address}: {error}; {fix}")
+    format!("metrics are not served on {address}: {why}; {fix}")
 }
 
 fn connected(views: &HostViews) -> Family {
@@ -193,4 +196,24 @@ fn expiries(certs: &Certs, node: &TlsIdentity) -> Family {
     });
     let help = "When a certificate of this host ends, in seconds since the epoch.";
     Family::gauge("sealane_certificate_expiry_timestamp_seconds", help, series.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_served_is_told_in_words_of_ours() {
+        let address = "192.0.2.1:9464".parse().unwrap();
+        // errno(3) of Linux: EADDRNOTAVAIL, EADDRINUSE, EACCES.
+        for (number, expected) in [
+            (99, "no device of this host has that address; give one that `ip addr` shows to --underlay"),
+            (98, "another process listens there; `ss -ltnp` says which"),
+            (13, "Permission denied; it is tried again"),
+        ] {
+            let said = unserved(address, &std::io::Error::from_raw_os_error(number));
+            let start = format!("metrics are not served on 192.0.2.1:9464: {expected}");
+            assert!(said.starts_with(&start) && !said.contains("os error"), "{said}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! nothing is taken back.
 
 mod files;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,9 +19,14 @@ use tonic::{Code, Status};
 use crate::certs::words;
 use crate::workload::Workloads;
 use files::Files;
+use watch::Watched;
 
-/// Interval at which the folder is looked at, and a control plane that did not answer is asked again.
+/// Interval at which a control plane that did not answer is asked again, and a folder is looked at that the kernel does not watch.
 const LOOK: Duration = Duration::from_secs(1);
+/// Number of these after which any folder is looked at: not every file system tells of all changes.
+const SELDOM: u32 = 30;
+/// Time from the first change to the look: files are made before they are written.
+const SETTLE: Duration = Duration::from_millis(50);
 /// Limit for control's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -101,6 +107,7 @@ impl RegistrarHandle {
 #[derive(Debug)]
 pub(crate) struct Registrar {
     files: Files,
+    watched: Watched,
     workloads: Arc<Workloads>,
     requests: mpsc::Receiver<RegistrarCommand>,
 }
@@ -114,14 +121,14 @@ impl Registrar {
         workloads: Arc<Workloads>,
     ) -> (RegistrarHandle, Self) {
         let (sender, requests) = mpsc::channel(16);
-        let files = Files::new(folder, read);
-        (RegistrarHandle(sender), Self { files, workloads, requests })
+        let (files, watched) = (Files::new(folder.clone(), read), Watched::new(folder));
+        (RegistrarHandle(sender), Self { files, watched, workloads, requests })
     }
 
     /// Follows the folder and the link, for ever.
     pub(crate) async fn run(mut self) {
         let mut control = self.workloads.host().views.control.clone();
-        let mut look = tokio::time::interval(LOOK);
+        let (mut look, mut ticks) = (tokio::time::interval(LOOK), 0_u32);
         loop {
             tokio::select! {
                 Some(request) = self.requests.recv() => {
@@ -133,8 +140,18 @@ impl Registrar {
                     Ok(()) => self.files.due = true,
                     Err(_) => return,
                 },
-                _ = look.tick() => {
+                () = self.watched.changed() => {
+                    tokio::time::sleep(SETTLE).await;
+                    // Armed first: what changes during the look is told again.
+                    self.watched.arm();
                     self.files.look();
+                }
+                _ = look.tick() => {
+                    if ticks.is_multiple_of(SELDOM) || !self.watched.is_armed() {
+                        self.watched.arm();
+                        self.files.look();
+                    }
+                    ticks = ticks.wrapping_add(1);
                 }
             }
             if self.files.due {

@@ -3,6 +3,7 @@
 //! A sidecar outlives the agent and connects again to the next one; what it needs to work on without an agent,
 //! it has.
 
+mod ears;
 mod leaving;
 mod ledger;
 mod metrics;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use sealane_proto::sidecar::SidecarPorts;
 
+pub(crate) use ears::listens;
 pub(crate) use metrics::ToldMetrics;
 pub(crate) use process::{end, listeners_of, stop_of, stop_unknown};
 pub(crate) use pulse::{BEAT, LOST, SILENT};

@@ -12,6 +12,8 @@ pub(crate) enum WorkloadTrouble {
     TakingUp,
     /// The sidecar is not heard of.
     Sidecar,
+    /// Somebody has closed the sidecar's sockets, and there are no others.
+    Deaf,
     /// The workload is paused.
     Paused,
     /// The container's health check fails.
@@ -42,6 +44,10 @@ impl WorkloadTrouble {
                 "workload {id} is cut off, its TAP device does not stand, tried again all the time: {why}"
             ),
             Self::Stranger => format!("workload {id} has no address: {why}"),
+            Self::Deaf => format!(
+                "workload {id} takes no calls and makes none, somebody in its namespace has closed the sockets of its sidecar; \
+                 new ones are tried again all the time: {why}"
+            ),
             Self::Sidecar => format!("workload {id} gets no calls, its sidecar does not work: {why}"),
         }
     }

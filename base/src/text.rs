@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io;
 
 /// The text in one line of at most so many bytes: what would end a line or direct a terminal is shown as an escape,
 /// and what is too long ends in `...`.
@@ -21,6 +22,13 @@ pub fn one_line(text: &str, most: usize) -> Cow<'_, str> {
         }
     }
     Cow::Owned(line)
+}
+
+/// Returns the words of the kernel, without their number.
+#[must_use]
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 /// Appends a character as it is fit to be shown.

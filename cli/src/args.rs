@@ -5,6 +5,7 @@ mod demo;
 mod dns;
 mod docker;
 mod document;
+mod effect;
 mod environment;
 mod members;
 mod plugin;
@@ -22,7 +23,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::{Exit, Failure};
-use crate::printer::Format;
+use crate::printer::{Format, Printer};
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
@@ -143,8 +144,11 @@ pub(crate) enum Verb {
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = environment::without_empty(Cli::command());
-    let parsed = command.try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found));
-    parsed.map_err(|error| {
+    let parsed = command.try_get_matches_from(&arguments).and_then(|found| {
+        let cli = Cli::from_arg_matches(&found)?;
+        Ok((effect::check(&found, &cli), cli))
+    });
+    let parsed = parsed.map_err(|error| {
         // Without a terminal to print to, the status still says it.
         let _ = error.print();
         if let Some(variable) = environment::source_of(&error, &arguments) {
@@ -155,8 +159,13 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
         } else if starts_a_command(&arguments) {
             Exit::NotStarted.into()
         } else {
-            Exit::Usage.into()
+            ExitCode::from(Exit::Usage)
         }
+    });
+    let (effect, cli) = parsed?;
+    effect.map(|()| cli).map_err(|failure| {
+        Printer::new(Format::Table).failure(&failure);
+        failure.exit.into()
     })
 }
 

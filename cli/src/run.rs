@@ -1,12 +1,12 @@
 //! `sealane run` and `sealane exec`: the command takes the place of this process, so that terminal, signals and
 //! exit status are its own. Between the last word to the agent and exec, this process has one thread.
 
-mod choice;
+pub(crate) mod choice;
 mod enter;
 mod notify;
+mod program;
 
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +29,10 @@ const AGENTS: usize = 5;
 
 /// `sealane run`; returns only when the command could not be started.
 pub(crate) fn run(run: Run, common: &Common, printer: &Printer) -> Failure {
+    let missing = run.command.first().and_then(|program| program::check(program).err());
+    if let Some(missing) = missing {
+        return missing;
+    }
     let located = require_root("run").and_then(|()| {
         let request = request(&run.attach, program_of(&run.command))?;
         notify::check(printer);
@@ -169,9 +173,7 @@ fn replace_by(command: Vec<OsString>) -> Failure {
     let mut words = command.into_iter();
     let program = words.next().unwrap_or_default();
     let error = Command::new(&program).args(words).exec();
-    let failure = Failure::new(format!("cannot execute {}: {error}", program.to_string_lossy()));
-    let missing = error.kind() == io::ErrorKind::NotFound;
-    failure.exit(if missing { Exit::NotFound } else { Exit::NotExecutable })
+    program::refused(&program, &error)
 }
 
 #[cfg(test)]

@@ -15,3 +15,4 @@ mod register;
 pub(crate) mod sidecar;
 pub(crate) mod status;
 pub(crate) mod token;
+mod workloads;

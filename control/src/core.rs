@@ -45,7 +45,7 @@ pub use hosts::{HostInUse, NotForHost};
 pub use idle::{Idle, PurgeIdle};
 pub use join::{JoinNode, JoinRefusal, Joined};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
-pub use packets::{ForgetMtu, TellMtu, taken_over};
+pub use packets::{ForgetMtu, TellMtu};
 pub use record::{
     BlockIndex, Edit, Home, Kept, Mesh, NetworkRecord, NodeRecord, Record, RowError, TokenRecord,
     WorkloadIndex,

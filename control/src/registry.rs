@@ -20,7 +20,7 @@ use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr}
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::core::{Timestamp, taken_over};
+use crate::core::Timestamp;
 use crate::pace::Pace;
 
 pub(crate) use directory::Directory;
@@ -234,8 +234,7 @@ impl Registry {
     /// again.
     pub(crate) fn takes_mtu(&self, node: &NodeName, told: Mtu, now: Instant) -> bool {
         let known = self.directory().nodes.get(node).and_then(|record| record.node.mtu);
-        known != Some(taken_over(told))
-            && self.agents().resizes.entry(node.clone()).or_insert(RESIZES).may(now)
+        known != Some(told) && self.agents().resizes.entry(node.clone()).or_insert(RESIZES).may(now)
     }
 
     /// The hosts that have been away for so long that what they told of their ways counts no more.

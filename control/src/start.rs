@@ -74,7 +74,7 @@ enum Cause {
     Tls(#[from] serve::TlsError),
     #[error(transparent)]
     Socket(#[from] serve::SocketError),
-    #[error("cannot listen on {address}: {source}; choose another --listen")]
+    #[error("cannot listen on {address}: {}; choose another --listen", sealane_base::text::plain(source))]
     Listen { address: SocketAddr, source: io::Error },
     #[error("metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),

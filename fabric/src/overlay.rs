@@ -151,6 +151,7 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             let started = Instant::now();
+            let (snapshot, shared) = underlay::without_shared(snapshot, kernel.beneath());
             kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, &node));
             guard.others = ways::least_of_others(&snapshot, &node);
             let mtu = kernel.mtu(&snapshot.network, guard.others)?;
@@ -162,6 +163,7 @@ impl Overlay {
                 Some(_) | None => guard.pass(&kernel, &metrics, &snapshot.network, &desired, reason)?,
             };
             applied.too_long = kernel.too_long(&snapshot.network);
+            applied.refused_rows = applied.refused_rows.or(shared);
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
             let changed = guard.known.observe(announce::visible(&desired));
             guard.announce(kernel, &snapshot.network, &carried, changed);
@@ -253,7 +255,12 @@ impl Overlay {
 
     /// Counts the rules of `workload` that somebody changed and that were mended.
     pub fn count_rules_drift(&self, workload: &dyn std::fmt::Display) {
-        self.metrics.count_rules(&format!("workload {workload}"));
+        self.metrics.count_one(&format!("workload {workload}"), Table::Rules);
+    }
+
+    /// Counts the sockets of the sidecar of `workload` that somebody closed and that were made again.
+    pub fn count_listener_drift(&self, workload: &dyn std::fmt::Display) {
+        self.metrics.count_one(&format!("workload {workload}"), Table::Listener);
     }
 
     /// Describes changes by others that were mended lately, a sentence each.

@@ -158,7 +158,8 @@ impl Intake {
         self.draining.borrow().clone().filter(|draining| !draining.is_ending())
     }
 
-    /// Accepts the workload's own connections until aborted; each is served by a task of its own.
+    /// Accepts the workload's own connections until aborted, or until somebody has closed the listener; each is served by a task of
+    /// its own.
     ///
     /// No more are accepted than there are places for.
     pub(crate) async fn accept<F>(&self, listener: TcpListener, serve: impl Fn(Accepted, Draining) -> F)
@@ -172,7 +173,7 @@ impl Intake {
             }
             // The semaphore is never closed.
             let Ok(place) = self.places.clone().acquire_owned().await else { return };
-            let accepted = self.next(&listener, &mut backoff).await;
+            let Some(accepted) = self.next(&listener, &mut backoff).await else { return };
             let Some(draining) = self.begin() else { return };
             let (held, served) = (self.telemetry.bounds.hold_outbound(), serve(accepted, draining));
             task::spawn_local(async move {
@@ -184,8 +185,8 @@ impl Intake {
         }
     }
 
-    /// Accepts connections from peers until aborted. There is always room for one more: where a bound is reached, one ends of who
-    /// has most, the one that was idle longest.
+    /// Accepts connections from peers until aborted, or until somebody has closed the listener. There is always room for one more:
+    /// where a bound is reached, one ends of who has most, the one that was idle longest.
     pub(crate) async fn accept_peers<F>(
         self: &Rc<Self>,
         listener: TcpListener,
@@ -195,7 +196,7 @@ impl Intake {
     {
         let mut backoff = backoff();
         loop {
-            let accepted = self.next(&listener, &mut backoff).await;
+            let Some(accepted) = self.next(&listener, &mut backoff).await else { return };
             let Some(draining) = self.begin() else { return };
             let peer = self.current.twin(accepted.peer).ip();
             let gone = self.peers.borrow_mut().enter(peer, Instant::now(), |usage| {
@@ -219,20 +220,26 @@ impl Intake {
         }
     }
 
-    /// The next connection; when descriptors run out, accepting waits and counts.
-    async fn next(&self, listener: &TcpListener, backoff: &mut Backoff) -> Accepted {
+    /// The next connection; when descriptors run out, accepting waits and counts. `None` when the socket does not listen any more
+    /// (accept(2)): whoever is root in the namespace can close it, and the agent, which sees that, starts a sidecar with another.
+    async fn next(&self, listener: &TcpListener, backoff: &mut Backoff) -> Option<Accepted> {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     backoff.reset();
                     self.telemetry.accepted.inc();
                     if !self.memory.is_exhausted() {
-                        return Accepted { stream, peer };
+                        return Some(Accepted { stream, peer });
                     }
                     self.telemetry.memory.refusals.inc();
                     refuse(&stream);
                 }
                 Err(error) if is_of_the_connection(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.telemetry.refused.with_label_values(&["listener_closed"]).inc();
+                    tracing::warn!(address = ?listener.local_addr().ok(), "somebody closed a listening socket");
+                    return None;
+                }
                 Err(error) => {
                     self.telemetry.refused.with_label_values(&["accept_failed"]).inc();
                     tracing::warn!(%error, "cannot accept connections");
@@ -269,7 +276,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::NotConnected
-            | io::ErrorKind::InvalidInput
             | io::ErrorKind::Interrupted
     )
 }

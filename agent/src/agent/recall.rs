@@ -17,7 +17,7 @@ use crate::certs::Certs;
 use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
 use crate::door::docker;
 use crate::error::StartError;
-use crate::host::{DataPlane, Mesh};
+use crate::host::{DataPlane, Mesh, RECALLED};
 use crate::keeper::Keeper;
 use crate::{gateway, layout, sidecar, stale_state, tap, workload};
 
@@ -144,7 +144,7 @@ pub(super) async fn recall(
                 mesh.end(&attachment.id());
             }
             // What ended meanwhile must leave its rules before that is acknowledged.
-            mesh.set_applied(&attachment.id(), DataPlane::Rules, Some(0));
+            mesh.set_applied(&attachment.id(), DataPlane::Rules, Some(RECALLED));
         }
         stored.push(record);
     }

@@ -50,6 +50,9 @@ struct HostedAttachment {
     applied: BTreeMap<DataPlane, u64>,
 }
 
+/// The sequence by which the data planes work of a workload that an earlier agent attached, until it is taken up.
+pub(crate) const RECALLED: u64 = 0;
+
 /// Parts of a workload that must follow a change before it is acknowledged, beside the network's kernel state and
 /// names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,10 +142,13 @@ impl Mesh {
         attached.map(|hosted| Attachment { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
     }
 
-    /// Returns those of the workloads `unattached` that were attached before; the others are still on their way.
+    /// Returns those of the workloads `unattached` that this agent has attached or taken up; the others are still on their
+    /// way, some since before it started.
     pub(crate) fn cut_off(&self, network: &NetworkName, unattached: &[WorkloadName]) -> Vec<String> {
-        let attached_before =
-            |hosted: &&HostedAttachment| hosted.applied.contains_key(&DataPlane::Rules) && !hosted.ending;
+        let stood = |hosted: &HostedAttachment| {
+            hosted.applied.get(&DataPlane::Rules).is_some_and(|&by| by > RECALLED)
+        };
+        let attached_before = |hosted: &&HostedAttachment| stood(hosted) && !hosted.ending;
         let known = self.hosted_in(network).filter(attached_before).map(|hosted| &hosted.workload.name);
         known.filter(|name| unattached.contains(name)).map(ToString::to_string).collect()
     }

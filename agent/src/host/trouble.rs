@@ -52,10 +52,11 @@ impl NetworkTrouble {
                 "workloads of network {network} on another host are not reached from here: {error}; `sealane node ls` shows the \
                  hosts' addresses: give that host another --underlay, or remove it"
             ),
-            Self::Packets => format!(
-                "packets of network {network} are too long for this host's ways to the others: {error}; large ones are \
-                 lost: raise the MTU beneath, or create the network again with a smaller --mtu or without"
-            ),
+            Self::Packets => {
+                format!(
+                    "packets of network {network} are too long for this host's ways to the others: {error}"
+                )
+            }
             Self::CutOff => format!(
                 "workloads of network {network} are cut off, somebody removed their interfaces and the handles of \
                  their namespaces: {error}; end them and start them again"

@@ -44,6 +44,8 @@ type Answer = oneshot::Sender<Result<(), String>>;
 pub(crate) enum Command {
     /// Asks for its series, and its trouble.
     Collect(oneshot::Sender<Measured>),
+    /// Gives the next one these listeners: those of the present one are closed.
+    Listen(Vec<OwnedFd>),
     /// Another one in its place, without an end to what it carries; a sentence says why not.
     Restart(Answer),
     /// Ends it: no new work, then whatever is left after the deadline is cut off.
@@ -92,6 +94,8 @@ pub(crate) struct Supervisor {
     pub(crate) applied: watch::Receiver<Option<u64>>,
     /// The process that is connected and does not answer, while there is one.
     pub(crate) silent: watch::Receiver<Option<u32>>,
+    /// True while somebody has closed sockets that it listens on.
+    pub(crate) deaf: watch::Receiver<bool>,
     /// For commands.
     pub(crate) commands: mpsc::Sender<Command>,
     /// Ends after a drain.
@@ -107,15 +111,17 @@ impl Supervisor {
         registry.enter(parts.id.clone(), connections, commands.clone());
         let (applied, seen) = watch::channel(None);
         let (silence, silent) = watch::channel(None);
+        let (deafness, deaf) = watch::channel(false);
         let task = task::spawn("sidecar", async move {
             let id = parts.id.clone();
-            let last = match begin(parts, registry.clone(), incoming, orders, (applied, silence)).await {
-                Some((run, process)) => run.supervise(process).await,
-                None => Vec::new(),
-            };
+            let last =
+                match begin(parts, registry.clone(), incoming, orders, (applied, silence, deafness)).await {
+                    Some((run, process)) => run.supervise(process).await,
+                    None => Vec::new(),
+                };
             registry.leave(&id, last);
         });
-        Self { applied: seen, silent, commands, task }
+        Self { applied: seen, silent, deaf, commands, task }
     }
 }
 
@@ -125,7 +131,11 @@ async fn begin(
     registry: Arc<Registry>,
     incoming: mpsc::Receiver<Connected>,
     mut orders: mpsc::Receiver<Command>,
-    (applied, silence): (watch::Sender<Option<u64>>, watch::Sender<Option<u32>>),
+    (applied, silence, deafness): (
+        watch::Sender<Option<u64>>,
+        watch::Sender<Option<u32>>,
+        watch::Sender<bool>,
+    ),
 ) -> Option<(Run, std::io::Result<SidecarProcess>)> {
     let process = match SidecarProcess::adopt(&parts.run_dir, &parts.id) {
         Some(adopted) => Ok(adopted),
@@ -158,6 +168,7 @@ async fn begin(
         applied,
         works: None,
         silence,
+        deafness,
         pulse: SidecarPulse::default(),
         beat,
         asked: None,
@@ -177,7 +188,7 @@ async fn begin(
 async fn drained(orders: &mut mpsc::Receiver<Command>) {
     loop {
         match orders.recv().await {
-            Some(Command::Collect(_)) => {}
+            Some(Command::Collect(_) | Command::Listen(_)) => {}
             Some(Command::Restart(answer)) => {
                 // An asker that left has no use for it.
                 let _ = answer.send(Err("it has just begun".to_owned()));
@@ -204,6 +215,7 @@ struct Run {
     /// Sequence by which the connected sidecar works, as it said last.
     works: Option<u64>,
     silence: watch::Sender<Option<u32>>,
+    deafness: watch::Sender<bool>,
     pulse: SidecarPulse,
     beat: Interval,
     /// Whoever asked for another sidecar while this one was not connected, which it may be soon.

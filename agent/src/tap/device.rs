@@ -27,7 +27,10 @@ pub(crate) enum TapError {
     #[error("there is a device {0} on this host already; hint: choose another name with --tap")]
     Taken(DeviceName),
     /// The kernel makes none.
-    #[error("cannot make TAP device {device}: {source}; it needs /dev/net/tun (`modprobe tun`)")]
+    #[error(
+        "cannot make TAP device {device}: {}; it needs /dev/net/tun (`modprobe tun`)",
+        sealane_base::text::plain(source)
+    )]
     Device {
         /// The device.
         device: DeviceName,

@@ -150,8 +150,10 @@ async fn take_in(
             return Ok(Err(Obstacle::Ending(id, host_network)));
         }
         Err(RequestError::Admit(
-            error @ (AdmitError::NameInUse { .. } | AdmitError::Address { source: IpamError::InUse(_), .. }),
-        )) => return in_use(context, &specs, &networks, error).map(Err),
+            error @ (AdmitError::NameInUse { .. } | AdmitError::AddressInUse { .. }),
+        )) => {
+            return in_use(context, &specs, &networks, error).map(Err);
+        }
         Err(RequestError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } })) => {
             let held = known(&network).map_or(0, |host_network| own_blocks(context, &host_network.borrow()));
             return Ok(Err(Obstacle::Blocks(network, held)));
@@ -162,9 +164,8 @@ async fn take_in(
         // Others in the namespace see it by this. If it cannot be bound, setting up says so.
         let _ = given.bind_at(netns_path(&context.kernel.run_dir, &AttachmentId::of(&first.workload)));
     }
-    let dismissed = context.roster.enter(admitted.clone(), &anchor);
+    let (dismissed, mut attachments) = (context.roster.enter(admitted.clone(), &anchor), Vec::new());
     drop(order);
-    let mut attachments = Vec::new();
     for (attachment, host_network) in admitted.into_iter().zip(networks) {
         // A network that was made again meanwhile is published anew.
         let current = match host_network.has_changed() {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use sealane_base::task;
 use sealane_fabric::health;
+use sealane_fabric::seat::Owner;
 use sealane_proto::resource::Workload;
 use sealane_sys::NetNs;
 
@@ -94,6 +95,12 @@ impl Workloads {
     /// Takes back what was said of a kind and is not wrong any more, by the rest of its key.
     pub(crate) fn keep_complaints(&self, kind: &str, still: impl Fn(&str) -> bool) {
         self.complaints.keep(kind, still);
+    }
+
+    /// The owner of the namespace of each attachment on this host.
+    #[must_use]
+    pub(crate) fn owners(&self) -> BTreeMap<AttachmentId, Owner> {
+        self.context.roster.owners()
     }
 
     /// Tells what is wrong with a workload of this host.

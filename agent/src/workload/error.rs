@@ -7,7 +7,6 @@ use crate::attachment::{AttachmentId, FailureKind, Hold, RequestFailure};
 use crate::certs::{CertError, words};
 use crate::disk::DiskError;
 use crate::host::{AdmitError, RequestError};
-use crate::ipam::IpamError;
 
 /// Reasons for which a workload could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +77,6 @@ impl From<AttachError> for RequestFailure {
             AttachError::Admit(AdmitError::UnknownNetwork(_)) | AttachError::NoNetwork(_) => {
                 FailureKind::NotFound
             }
-            AttachError::Admit(AdmitError::Address { source: IpamError::InUse(_), .. }) => FailureKind::InUse,
             AttachError::Admit(
                 AdmitError::Address { .. }
                 | AdmitError::ForeignBlock { .. }
@@ -87,7 +85,9 @@ impl From<AttachError> for RequestFailure {
                 | AdmitError::NotReserved(..),
             ) => FailureKind::Wrong,
             AttachError::Admit(AdmitError::NameInUse { .. }) => FailureKind::NameInUse,
-            AttachError::Admit(AdmitError::Ending(_) | AdmitError::MacInUse { .. })
+            AttachError::Admit(
+                AdmitError::Ending(_) | AdmitError::AddressInUse { .. } | AdmitError::MacInUse { .. },
+            )
             | AttachError::Held(..) => FailureKind::InUse,
             AttachError::Refused(_) => FailureKind::Refused,
             AttachError::Cert(CertError::Refused { .. }) => FailureKind::Forbidden,

@@ -1,6 +1,7 @@
 //! Attachment of a workload, from its first trace in the kernel until it is forgotten.
 
 mod audit;
+mod ears;
 mod end;
 mod follow;
 mod meddling;
@@ -159,7 +160,7 @@ impl Life {
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
         let (ended, turn) = (lifeline.ended(), services::turn());
         tokio::pin!(first_reading, silence, ended, turn);
-        let mut meddling = self.watch_rules();
+        let (mut meddling, mut ears) = (self.watch_rules(), self.ears());
         loop {
             tokio::select! {
                 () = &mut ended => return,
@@ -202,6 +203,7 @@ impl Life {
                     listening = self.watch_health(pulse.any_port());
                 }
                 () = meddling.told() => self.audit(&mut meddling).await,
+                heard = ears.told() => self.handle_heard(&mut ears, heard),
             }
         }
     }

@@ -155,6 +155,28 @@ async fn listen(
     bind()
 }
 
+/// The sidecar's listeners with those made anew that somebody in the namespace has closed (`ss -K`), held from now on.
+pub(super) fn listen_again(
+    kernel: &KernelHandle,
+    network: &Network,
+    (attachment, ports): (&Attachment, SidecarPorts),
+    netns: &NetNs,
+) -> io::Result<Vec<OwnedFd>> {
+    let key = listeners_key(&attachment.id());
+    let address = attachment.workload.address;
+    let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
+    let places = places(address, own6, attachment.seat, ports);
+    let held = kernel.keeper.copies(&key).unwrap_or_default();
+    let whole = move || {
+        let mut held = held.into_iter();
+        let kept = |place| held.next().filter(sidecar::listens).map_or_else(|| listener(place), Ok);
+        places.into_iter().map(kept).collect::<io::Result<Vec<_>>>()
+    };
+    let whole = kernel.hopper.run(netns, whole)??;
+    kernel.keeper.put(&key, whole).map_err(io::Error::other)?;
+    kernel.keeper.copies(&key).ok_or_else(|| io::Error::other("too many open files"))
+}
+
 /// The calls of a workload that go over IPv6 and through its sidecar.
 pub(super) fn redirect6(
     network: &Network,

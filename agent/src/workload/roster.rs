@@ -116,6 +116,16 @@ impl Roster {
         });
     }
 
+    /// The owner of the namespace of each attachment.
+    pub(super) fn owners(&self) -> BTreeMap<AttachmentId, Owner> {
+        let entries = self.entries.borrow();
+        let owners = entries.values().flat_map(|entry| {
+            let keys = entry.attachments.iter().map(Attachment::id);
+            keys.map(|id| (id, entry.owner()))
+        });
+        owners.collect()
+    }
+
     /// Returns true if it is here, from its admission to its last trace.
     pub(super) fn has(&self, id: &AttachmentId) -> bool {
         self.entries.borrow().contains_key(id)

@@ -10,6 +10,7 @@ use crate::args::{AttachTo, Common};
 use crate::client::{agent, converse};
 use crate::failure::Failure;
 use crate::printer::{Printer, Sheet};
+use crate::run::choice::check_machine;
 use crate::run::{follow, request};
 
 /// A machine's place as `attach` shows it.
@@ -38,6 +39,7 @@ impl Sheet for MachineView {
 
 /// Makes the device.
 pub(super) fn attach(device: &str, to: &AttachTo, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    check_machine(&to.attach)?;
     let mut workload = request(&to.attach, device.to_owned())?;
     workload.no_sidecar = true;
     workload.preferred = device.to_owned();

@@ -80,9 +80,9 @@ impl Stake {
         });
         let workloads = match self.workloads {
             0 => None,
-            1 => Some("a workload is attached here: its process goes on without its network".to_owned()),
+            1 => Some("a workload is on this host: its process goes on without its network".to_owned()),
             many => Some(format!(
-                "{many} workloads are attached here: their processes go on without their networks"
+                "{many} workloads are on this host: their processes go on without their networks"
             )),
         };
         store.into_iter().chain(workloads).collect()
@@ -157,7 +157,7 @@ mod tests {
             said.contains("control plane of a mesh of 3 hosts") && said.contains("`sealane backup FILE`"),
             "{said}"
         );
-        assert!(said.contains("2 workloads are attached here"), "{said}");
+        assert!(said.contains("2 workloads are on this host"), "{said}");
         assert_eq!(Stake::default().warnings(), [] as [String; 0]);
     }
 }

@@ -28,6 +28,17 @@ pub(super) fn networks(attach: &Attach) -> Result<Vec<v1::NetworkChoice>, Failur
     Ok(choices)
 }
 
+/// Refuses what a virtual machine would pass over in silence.
+pub(crate) fn check_machine(attach: &Attach) -> Result<(), Failure> {
+    match attach.mtls {
+        None => Ok(()),
+        Some(mode) => Err(usage(format!(
+            "--mtls {mode} has no effect with --tap: only sidecars do mutual TLS, and a virtual machine has none"
+        ))
+        .hint("leave --mtls out")),
+    }
+}
+
 /// Refuses what would be passed over in silence.
 pub(super) fn check_effect(attach: &Attach) -> Result<(), Failure> {
     if let Some(mode) = attach.mtls {
@@ -147,6 +158,20 @@ mod tests {
         check("--service a --port 80 --mtls strict --no-sidecar", Some("no effect with --no-sidecar"));
         check("--weight 5", Some("no effect without --service"));
         check("--service a --weight 5", None);
+    }
+
+    #[test]
+    fn a_flag_about_sidecars_is_refused_for_a_machine() {
+        let line =
+            |more: &str| format!("sealane attach --tap vm1 --network shop --service a --port 80{more}");
+        let check = |more: &str| {
+            let Verb::Attach(to) = Cli::try_parse_from(line(more).split(' ')).unwrap().verb else {
+                panic!("not an attach");
+            };
+            check_machine(&to.attach).map_err(|failure| failure.message)
+        };
+        assert_eq!(check(""), Ok(()));
+        assert!(check(" --mtls strict").unwrap_err().starts_with("--mtls strict has no effect with --tap"));
     }
 
     #[test]

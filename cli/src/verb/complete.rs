@@ -22,9 +22,23 @@ enum Kind {
     Network,
     Node,
     Service,
-    /// A service as `NAME.NETWORK`.
-    ServiceOfNetwork,
+    /// A service that a document made.
+    DeclaredOfNetwork,
+    /// A service that is there by its instances alone, and has none left.
+    IdleService,
+    /// A service that a host has registered.
+    Registered,
     Workload,
+    /// A workload of this host.
+    WorkloadHere,
+    /// A workload of this host that has a sidecar, and an identity.
+    SidecarHere,
+    /// A workload of this host that `attach` began.
+    Attached,
+    /// A host that has its share of calls.
+    UndrainedNode,
+    /// A host whose calls go elsewhere.
+    DrainedNode,
     Token,
     /// A kind of documents.
     Document,
@@ -64,7 +78,7 @@ fn kind_of(words: &[String]) -> Option<Kind> {
     match before.last().copied() {
         Some("--network" | "--networks") => return Some(Kind::Network),
         Some("--service") => return Some(Kind::Service),
-        Some("--from") => return Some(Kind::Workload),
+        Some("--from") => return Some(Kind::WorkloadHere),
         Some("--node" | "--hosts") => return Some(Kind::Node),
         // Any other flag has a value of its own, or none: then the shell's own completion knows more.
         Some(flag) if flag.starts_with('-') && !SWITCHES.contains(&flag) => return None,
@@ -80,62 +94,103 @@ fn kind_of(words: &[String]) -> Option<Kind> {
         is_value = flag && !word.contains('=') && !SWITCHES.contains(&word);
     }
     match places.as_slice() {
-        ["node", "inspect" | "drain" | "undrain" | "rm"] => Some(Kind::Node),
-        ["service", "inspect" | "endpoints" | "rm"] | ["get", "service"] => Some(Kind::Service),
-        ["delete", "service"] => Some(Kind::ServiceOfNetwork),
+        ["node", "inspect" | "rm"] => Some(Kind::Node),
+        ["node", "drain"] => Some(Kind::UndrainedNode),
+        ["node", "undrain"] => Some(Kind::DrainedNode),
+        ["service", "inspect" | "endpoints"] | ["get", "service"] => Some(Kind::Service),
+        ["service", "rm"] => Some(Kind::IdleService),
+        ["service", "deregister"] => Some(Kind::Registered),
+        ["delete", "service"] => Some(Kind::DeclaredOfNetwork),
         ["get" | "delete" | "schema"] => Some(Kind::Document),
         ["token", "revoke"] => Some(Kind::Token),
         ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(Kind::Network),
-        ["workload", "inspect"] | ["exec" | "detach" | "identity"] | ["sidecar", "restart"] => {
-            Some(Kind::Workload)
-        }
+        ["workload", "inspect"] => Some(Kind::Workload),
+        ["exec"] => Some(Kind::WorkloadHere),
+        ["identity"] | ["sidecar", "restart"] => Some(Kind::SidecarHere),
+        ["detach"] => Some(Kind::Attached),
         _ => None,
     }
 }
 
 async fn names(kind: Kind, common: &Common) -> Option<Vec<String>> {
-    if kind == Kind::Document {
-        return Some(document::Kind::ALL.map(|kind| kind.name().to_lowercase()).to_vec());
-    }
-    let channel = channel(common).await?;
-    let mut client = reader(channel.clone());
-    let mut names: Vec<String> = match kind {
+    let mut names = match kind {
+        Kind::Document => return Some(document::Kind::ALL.map(|kind| kind.name().to_lowercase()).to_vec()),
         Kind::Network => {
+            let mut client = reader(channel(common).await?);
             let networks = client.list_networks(v1::ListNetworksRequest {}).await.ok()?.into_inner().networks;
             networks.into_iter().filter_map(|view| Some(view.network?.name)).collect()
         }
-        Kind::Node => {
-            let nodes = client.list_nodes(v1::ListNodesRequest {}).await.ok()?.into_inner().nodes;
-            nodes.into_iter().filter_map(|view| Some(view.node?.name)).collect()
+        Kind::Node => nodes(channel(common).await?, |_| true).await?,
+        Kind::DrainedNode => nodes(channel(common).await?, |view| view.drained).await?,
+        Kind::UndrainedNode => nodes(channel(common).await?, |view| !view.drained).await?,
+        Kind::Service => services(channel(common).await?, |_, _| true, false).await?,
+        Kind::DeclaredOfNetwork => {
+            services(channel(common).await?, |_, service| service.declared, true).await?
         }
-        Kind::Service => {
-            let services = client.list_services(v1::ListServicesRequest::default()).await.ok()?;
-            services.into_inner().services.into_iter().filter_map(|view| Some(view.service?.name)).collect()
+        Kind::IdleService => {
+            let is_idle =
+                |view: &v1::ServiceView, service: &v1::Service| !service.declared && view.instances == 0;
+            services(channel(common).await?, is_idle, false).await?
         }
-        Kind::ServiceOfNetwork => {
-            let services = client.list_services(v1::ListServicesRequest::default()).await.ok()?;
-            let services = services.into_inner().services.into_iter();
-            services.filter_map(|view| Some(format!("{}.{}", view.service?.name, view.network))).collect()
+        Kind::Registered => {
+            services(channel(common).await?, |_, service| !service.external.is_empty(), false).await?
         }
         Kind::Token => {
-            let tokens = AdminClient::new(channel).list_tokens(v1::ListTokensRequest {}).await.ok()?;
-            let tokens = tokens.into_inner().tokens.into_iter();
+            let mut client = AdminClient::new(channel(common).await?);
+            let tokens =
+                client.list_tokens(v1::ListTokensRequest {}).await.ok()?.into_inner().tokens.into_iter();
             tokens.filter(|token| token.state != "revoked").map(|token| token.id).collect()
         }
-        Kind::Document => return None,
-        Kind::Workload => {
-            let workloads = client.list_workloads(v1::ListWorkloadsRequest::default()).await.ok()?;
-            workloads
-                .into_inner()
-                .workloads
-                .into_iter()
-                .filter_map(|view| Some(view.workload?.name))
-                .collect()
+        Kind::Workload => workloads(channel(common).await?, |_, _| true).await?,
+        Kind::WorkloadHere => workloads(agent(common).await?, |view, _| !view.begun_by.is_empty()).await?,
+        Kind::SidecarHere => {
+            let has_sidecar = |view: &v1::WorkloadView, workload: &v1::Workload| {
+                !view.begun_by.is_empty() && workload.sidecar
+            };
+            workloads(agent(common).await?, has_sidecar).await?
         }
+        Kind::Attached => workloads(agent(common).await?, |view, _| view.begun_by == "attach").await?,
     };
     names.sort();
     names.dedup();
     Some(names)
+}
+
+async fn nodes(channel: Channel, fits: impl Fn(&v1::NodeView) -> bool) -> Option<Vec<String>> {
+    let nodes = reader(channel).list_nodes(v1::ListNodesRequest {}).await.ok()?.into_inner().nodes;
+    let fitting = nodes.into_iter().filter(|view| fits(view));
+    Some(fitting.filter_map(|view| Some(view.node?.name)).collect())
+}
+
+async fn services(
+    channel: Channel,
+    fits: impl Fn(&v1::ServiceView, &v1::Service) -> bool,
+    with_network: bool,
+) -> Option<Vec<String>> {
+    let services = reader(channel).list_services(v1::ListServicesRequest::default()).await.ok()?;
+    let named = services.into_inner().services.into_iter().filter_map(|view| {
+        let service = view.service.as_ref().filter(|service| fits(&view, service))?;
+        Some(if with_network { format!("{}.{}", service.name, view.network) } else { service.name.clone() })
+    });
+    Some(named.collect())
+}
+
+async fn workloads(
+    channel: Channel,
+    fits: impl Fn(&v1::WorkloadView, &v1::Workload) -> bool,
+) -> Option<Vec<String>> {
+    let workloads = reader(channel).list_workloads(v1::ListWorkloadsRequest::default()).await.ok()?;
+    let named = workloads.into_inner().workloads.into_iter().filter_map(|view| {
+        let workload = view.workload.as_ref().filter(|workload| fits(&view, workload))?;
+        Some(workload.name.clone())
+    });
+    Some(named.collect())
+}
+
+/// This host's agent, who knows which workloads are its own.
+async fn agent(common: &Common) -> Option<Channel> {
+    let socket = common.socket.clone().unwrap_or_else(|| common.run_dir.join(AGENT_SOCKET));
+    unix_channel(&socket).await.ok()
 }
 
 /// Whoever answers now; nobody is waited for.
@@ -156,25 +211,31 @@ mod tests {
     #[test]
     fn a_word_names_what_its_verb_or_flag_is_about() {
         let table = [
-            ("sealane node drain ", Some(Kind::Node)),
+            ("sealane node inspect ", Some(Kind::Node)),
+            ("sealane node drain ", Some(Kind::UndrainedNode)),
+            ("sealane node undrain ", Some(Kind::DrainedNode)),
             ("sealane node rm --force ho", Some(Kind::Node)),
-            ("sealane exec ", Some(Kind::Workload)),
+            ("sealane exec ", Some(Kind::WorkloadHere)),
+            ("sealane detach ", Some(Kind::Attached)),
+            ("sealane identity ", Some(Kind::SidecarHere)),
+            ("sealane workload inspect ", Some(Kind::Workload)),
             ("sealane run --network ", Some(Kind::Network)),
             ("sealane run --network shop --service a", Some(Kind::Service)),
-            ("sealane service rm ", Some(Kind::Service)),
+            ("sealane service rm ", Some(Kind::IdleService)),
+            ("sealane service deregister ", Some(Kind::Registered)),
             ("sealane -o json service inspect ", Some(Kind::Service)),
             ("sealane get network ", Some(Kind::Network)),
             ("sealane get service a", Some(Kind::Service)),
-            ("sealane delete service ", Some(Kind::ServiceOfNetwork)),
+            ("sealane delete service ", Some(Kind::DeclaredOfNetwork)),
             ("sealane delete --dry-run network ", Some(Kind::Network)),
             ("sealane get ", Some(Kind::Document)),
             ("sealane -o json delete s", Some(Kind::Document)),
             ("sealane schema ", Some(Kind::Document)),
             ("sealane token revoke ", Some(Kind::Token)),
-            ("sealane sidecar restart ", Some(Kind::Workload)),
+            ("sealane sidecar restart ", Some(Kind::SidecarHere)),
             ("sealane network create shop --hosts a,b", Some(Kind::Node)),
             ("sealane run --no-sidecar --network ", Some(Kind::Network)),
-            ("sealane dns query api --from ", Some(Kind::Workload)),
+            ("sealane dns query api --from ", Some(Kind::WorkloadHere)),
             ("sealane token create --node ", Some(Kind::Node)),
             ("sealane exec web -- ", None),
             ("sealane exec web ", None),

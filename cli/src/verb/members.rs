@@ -5,7 +5,7 @@ use std::fmt::Display;
 use sealane_proto::types::{NetworkName, NodeName, ServiceRef};
 use sealane_proto::wire::v1;
 
-use super::register;
+use super::{register, workloads};
 use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction};
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
@@ -50,12 +50,12 @@ pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) ->
 pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &workload.action {
         WorkloadAction::Ls { network } => {
-            let workloads = list_workloads(network.as_ref(), common)?;
+            let workloads = workloads::list(network.as_ref(), common)?;
             printer.list(&workloads.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
         }
         WorkloadAction::Inspect(named) => {
             let named = named.reference().map_err(Failure::usage)?;
-            let workloads = list_workloads(named.network.as_ref(), common)?;
+            let workloads = workloads::list(named.network.as_ref(), common)?;
             let is_it = |view: &v1::WorkloadView| {
                 view.workload.as_ref().is_some_and(|workload| workload.name == named.name.as_str())
             };
@@ -76,11 +76,6 @@ fn list_nodes(common: &Common) -> Result<Vec<v1::NodeView>, Failure> {
 fn list_services(network: Option<&NetworkName>, common: &Common) -> Result<Vec<v1::ServiceView>, Failure> {
     let request = v1::ListServicesRequest { network: text(network) };
     Ok(converse(async { answer(read(common).await?.list_services(request)).await })?.services)
-}
-
-fn list_workloads(network: Option<&NetworkName>, common: &Common) -> Result<Vec<v1::WorkloadView>, Failure> {
-    let request = v1::ListWorkloadsRequest { network: text(network) };
-    Ok(converse(async { answer(read(common).await?.list_workloads(request)).await })?.workloads)
 }
 
 fn text(network: Option<&NetworkName>) -> String {
@@ -124,7 +119,7 @@ fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(
     let is_it = |view: &v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == name.as_str());
     let what = Named { what: "node", name, network: None };
     let node = only(what, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
-    let workloads = list_workloads(None, common)?.into_iter();
+    let workloads = workloads::list(None, common)?.into_iter();
     let here = workloads.filter(|view| view.workload.as_ref().is_some_and(|one| one.node == name.as_str()));
     printer.sheet(&NodeSheet::new(node, here))
 }
@@ -188,7 +183,7 @@ pub(super) fn find_service(
     let what = Named { what: "service", name: &named.name, network: named.network.as_ref() };
     let found = only(what, "sealane service ls", found, |view| view.network.clone())?;
     let network = found.network.parse().map_err(|error| Failure::new(format!("{error}")))?;
-    let instances = list_workloads(Some(&network), common)?.into_iter().filter(|view| {
+    let instances = workloads::list(Some(&network), common)?.into_iter().filter(|view| {
         view.workload.as_ref().is_some_and(|workload| workload.service == named.name.as_str())
     });
     Ok((found, instances.collect()))

@@ -23,6 +23,8 @@ pub struct Idle {
     pub since: Timestamp,
     /// The host whose instance was the last, as far as that is known.
     pub by: Option<NodeName>,
+    /// True if it is new and no instance of it has ever been ready: it ends with the last of them.
+    pub fresh: bool,
 }
 
 /// Ends services that have been idle for too long, the oldest of hosts that have left too many, and where a network is
@@ -47,11 +49,20 @@ impl Command for PurgeIdle {
 /// Brings what is noted to what is so, whatever has led there.
 fn noted(name: &NetworkName, network: &NetworkState, now: Timestamp) -> Vec<Change> {
     let idle = |service: &ServiceName| network.is_idle(service, None);
-    let over = network.idle.keys().filter(|service| !idle(service));
+    let is_over = |service: &ServiceName, note: &Idle| match note.fresh {
+        true => {
+            let declared = network.services.get(service).is_none_or(|known| known.declared);
+            declared || network.instances_of(service).any(|instance| instance.ready)
+        }
+        false => !idle(service),
+    };
+    let over =
+        network.idle.iter().filter(|(service, note)| is_over(service, note)).map(|(service, _)| service);
     let over = over.map(|service| Change::remove_in::<Idle>(name, service.clone()));
     let new = network.services.keys().filter(|service| idle(service) && !network.idle.contains_key(*service));
-    let new =
-        new.map(|service| Change::put_in(name, Idle { service: service.clone(), since: now, by: None }));
+    let new = new.map(|service| {
+        Change::put_in(name, Idle { service: service.clone(), since: now, by: None, fresh: false })
+    });
     over.chain(new).collect()
 }
 
@@ -70,7 +81,14 @@ impl NetworkState {
 
     /// The services that a host has left without instances.
     pub(super) fn idle_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a ServiceName> {
-        self.idle.iter().filter(move |(_, idle)| idle.by.as_ref() == Some(node)).map(|(name, _)| name)
+        let left = self.idle.iter().filter(|(name, _)| self.is_idle(name, None));
+        left.filter(move |(_, idle)| idle.by.as_ref() == Some(node)).map(|(name, _)| name)
+    }
+
+    /// Says whether a service ends with its last instance: none has ever been ready, and there is room for its address to rest.
+    pub(super) fn ends_at_once(&self, service: &ServiceName) -> bool {
+        let resting = self.resting.keys().filter(|range| range.prefix_len() == 32).count();
+        self.idle.get(service).is_some_and(|note| note.fresh) && resting < self.most_idle() / 2
     }
 
     /// A service is no more; its address rests until every host has forgotten it.
@@ -99,7 +117,7 @@ impl NetworkState {
                 *count
             });
             let too_many = count > self.most_idle() / 2 || *place >= short;
-            idle.since.after(KEPT) <= now || (too_many && idle.since.after(AT_LEAST) <= now)
+            idle.fresh || idle.since.after(KEPT) <= now || (too_many && idle.since.after(AT_LEAST) <= now)
         });
         ends.map(|(_, (name, _))| *name).collect()
     }
@@ -153,8 +171,12 @@ mod tests {
         state
     }
 
-    /// Reports one instance of each of these services; answers what is refused.
+    /// Reports one ready instance of each of these services; answers what is refused.
     fn run(state: &mut State, host: u8, services: &[String], at: u64) -> Vec<String> {
+        report(state, host, services, true, at)
+    }
+
+    fn report(state: &mut State, host: u8, services: &[String], ready: bool, at: u64) -> Vec<String> {
         let workload = |(index, service): (usize, &String)| {
             let last = u8::try_from(index).unwrap() + 2 + (host - 1) * 32;
             Workload {
@@ -166,7 +188,7 @@ mod tests {
                 service: Some(service.parse().unwrap()),
                 ports: vec![],
                 sidecar: true,
-                ready: true,
+                ready,
                 weight: Default::default(),
                 aliases: Default::default(),
             }
@@ -200,6 +222,47 @@ mod tests {
     }
 
     #[test]
+    fn a_service_of_which_no_instance_was_ever_ready_ends_with_the_last_one() {
+        let mut state = state();
+        let api = ["api".to_owned()];
+        report(&mut state, 1, &api, false, 0);
+        report(&mut state, 2, &api, false, 1);
+        take(&mut state, PurgeIdle, 1);
+        report(&mut state, 1, &[], false, 2);
+        assert!(vip(&state, "api").is_some(), "another host's instance may still come to work");
+        report(&mut state, 2, &[], false, 3);
+        assert_eq!(vip(&state, "api"), None);
+        let network = state.networks.values().next().unwrap();
+        assert!(network.idle.is_empty() && network.resting.len() == 1);
+
+        report(&mut state, 1, &api, false, 4);
+        report(&mut state, 1, &api, true, 5);
+        report(&mut state, 1, &api, false, 6);
+        report(&mut state, 1, &[], false, 7);
+        assert!(vip(&state, "api").is_some(), "it worked once");
+    }
+
+    #[test]
+    fn services_that_end_at_once_leave_addresses_to_others() {
+        let mut state = state();
+        let mut most = 0;
+        for step in 0..6_000_u64 {
+            let at = 10 + step / 10;
+            report(&mut state, 1, &[format!("s-{step}")], false, at);
+            if step % 600 == 0 {
+                take(&mut state, PurgeIdle, at);
+            }
+            if step % 50 == 0 {
+                take(&mut state, EndRests { known: [("shop".parse().unwrap(), u64::MAX)].into() }, at);
+            }
+            let network = state.networks.values().next().unwrap();
+            most = most.max(network.services.len() + network.resting.len());
+        }
+        assert!(most < 400, "{most} addresses");
+        assert!(run(&mut state, 2, &["fresh".to_owned()], 700).is_empty());
+    }
+
+    #[test]
     fn what_is_idle_without_a_note_is_noted_and_what_is_none_any_more_forgotten() {
         let mut state = state();
         run(&mut state, 1, &["api".to_owned()], 0);
@@ -212,7 +275,7 @@ mod tests {
         let network = state.networks.values_mut().next().unwrap();
         assert_eq!(
             network.idle[&name],
-            Idle { service: name.clone(), since: Timestamp::from_unix(2), by: None }
+            Idle { service: name.clone(), since: Timestamp::from_unix(2), by: None, fresh: false }
         );
         let declared = Service { declared: true, ..network.services[&name].clone() };
         let shop = network.network.name.clone();

@@ -6,14 +6,8 @@ use sealane_proto::types::{Mtu, NodeName};
 
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp};
 
-/// Bounds the length that a host tells from below: a host whose ways allow less sends and gets pieces, which costs that
-/// host and nobody else.
-#[must_use]
-pub fn taken_over(told: Mtu) -> Mtu {
-    told.max(Mtu::LEAST_FOR_IPV6)
-}
-
-/// A host says what its ways to the other hosts allow inside a tunnel. Every host of a network takes the least.
+/// A host says what its ways to the other hosts allow inside a tunnel. Every host of a network takes the least, with IPv6 no less
+/// than that takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TellMtu {
     /// The host.
@@ -27,7 +21,7 @@ impl Command for TellMtu {
     type Refusal = std::convert::Infallible;
 
     fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
-        let mtu = taken_over(self.mtu);
+        let mtu = self.mtu;
         let known = state.nodes.get(&self.node).filter(|known| known.node.mtu != Some(mtu));
         let changes = known.map(|known| {
             let mut record: NodeRecord = known.clone();
@@ -86,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_makes_packets_shorter_than_ipv6_needs_and_one_that_is_away_does_not_count() {
+    fn what_a_host_tells_is_kept_as_it_is_and_one_that_is_away_does_not_count() {
         let mut state = State::default();
         let name: NodeName = "host-1".parse().unwrap();
         let node = Node { name: name.clone(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
@@ -95,7 +89,7 @@ mod tests {
             changes.iter().for_each(|change| state.apply(change));
             state.nodes[&name].node.mtu.map(Mtu::get)
         };
-        for (told, known) in [(576, 1_280), (1_000, 1_280), (1_280, 1_280), (1_450, 1_450)] {
+        for (told, known) in [(576, 576), (1_000, 1_000), (1_280, 1_280), (1_450, 1_450)] {
             let tell = TellMtu { node: name.clone(), mtu: Mtu::try_from(told).unwrap() };
             let changes = tell.decide(&state, Timestamp::default()).unwrap().changes;
             assert_eq!(take(&mut state, changes), Some(known), "{told}");

@@ -60,7 +60,7 @@ impl State {
     pub fn snapshot(&self, name: &NetworkName, epoch: u64) -> Option<NetworkSnapshot> {
         let state = self.networks.get(name)?;
         let known = |name| self.nodes.get(name).filter(|record| record.displaced.is_none());
-        let node = |name| known(name).map(|record| record.node.clone());
+        let node = |name| known(name).map(|record| record.seen_in(&state.network));
         let carriers = || state.blocks.index().hosts();
         Some(NetworkSnapshot {
             generation: Generation { epoch, revision: state.changed },

@@ -54,7 +54,7 @@ async fn whatever_a_host_says_of_its_place_the_others_keep_a_way_to_each_other()
     while addresses(&after)[1].1 == 0 {
         after = first.state().await;
     }
-    assert_eq!(addresses(&after)[1], ("192.0.2.52".into(), 1_280));
+    assert_eq!(addresses(&after)[1], ("192.0.2.52".into(), 576));
     let nodes = read(directory.path()).await.list_nodes(v1::ListNodesRequest::default()).await.unwrap();
     assert_eq!(nodes.into_inner().nodes.len(), 2);
     control.shutdown().await;

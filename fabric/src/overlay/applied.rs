@@ -21,11 +21,13 @@ pub enum Table {
     Rules,
     /// Rules in the host's iptables.
     Iptables,
+    /// Sockets that listen for a sidecar.
+    Listener,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Link,
         Self::Address,
         Self::Fdb,
@@ -34,6 +36,7 @@ impl Table {
         Self::Route,
         Self::Rules,
         Self::Iptables,
+        Self::Listener,
     ];
 
     /// Describes its content, for people.
@@ -48,6 +51,7 @@ impl Table {
             Self::Route => "routes",
             Self::Rules => "nft rules",
             Self::Iptables => "iptables rules",
+            Self::Listener => "listening sockets of the sidecar",
         }
     }
 
@@ -63,6 +67,7 @@ impl Table {
             Self::Route => "route",
             Self::Rules => "nft",
             Self::Iptables => "iptables",
+            Self::Listener => "listener",
         }
     }
 }

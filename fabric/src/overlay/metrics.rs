@@ -79,9 +79,9 @@ impl Metrics {
         }
     }
 
-    pub(super) fn count_rules(&self, whose: &str) {
-        self.recent.handle_one(whose, Table::Rules, 1, Instant::now());
-        self.drift.with_label_values(&[Table::Rules.label()]).inc();
+    pub(super) fn count_one(&self, whose: &str, table: Table) {
+        self.recent.handle_one(whose, table, 1, Instant::now());
+        self.drift.with_label_values(&[table.label()]).inc();
     }
 
     pub(super) fn forget(&self, network: &NetworkName) {

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{NetworkSnapshot, Node};
 use sealane_proto::types::UnderlayAddr;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError};
 
 use super::{Overlay, OverlayError, blocking};
-use crate::netlink::{NetlinkError, Socket};
+use crate::netlink::{Address, NetlinkError, Socket};
 
 /// Bytes that VXLAN adds to a frame over IPv4: outer IP 20, UDP 8, VXLAN 8 and the inner Ethernet header 14 (RFC 7348).
 const OVERHEAD_IPV4: u32 = 50;
@@ -38,8 +41,26 @@ pub enum UnderlayError {
         "no device of this host has the underlay address {0}; give one that `ip addr` shows to --underlay"
     )]
     NotHere(UnderlayAddr),
+    /// The address is no single host's.
+    #[error(
+        "underlay address {address} is the {kind} address of {net}, the network of {own} of this host; give {own}, or another \
+         address of this host alone, to --underlay"
+    )]
+    Shared {
+        /// The address.
+        address: UnderlayAddr,
+        /// `broadcast` or `network`.
+        kind: &'static str,
+        /// The network.
+        net: Ipv4Net,
+        /// The host's own address in it.
+        own: Ipv4Addr,
+    },
     /// The host has no route.
-    #[error("no route from this host to {to}: {source}; hint: give this host's address to --underlay")]
+    #[error(
+        "no route from this host to {to}: {}; hint: give this host's address to --underlay",
+        sealane_base::text::plain(source)
+    )]
     NoRoute {
         /// Destination.
         to: SocketAddr,
@@ -82,9 +103,11 @@ impl Underlay {
     /// Looks the address up among the devices of the socket's namespace.
     ///
     /// # Errors
-    /// [`UnderlayError::NotHere`] when none has it.
+    /// [`UnderlayError::NotHere`] when none has it, [`UnderlayError::Shared`] when all hosts of a network have it.
     pub fn find(socket: &mut Socket, address: UnderlayAddr) -> Result<Self, UnderlayError> {
-        let owner = socket.addresses()?.into_iter().find(|known| known.address == address.to_ip());
+        let addresses = socket.addresses()?;
+        shared(&addresses, address).map_or(Ok(()), Err)?;
+        let owner = addresses.into_iter().find(|known| known.address == address.to_ip());
         let owner = owner.ok_or(UnderlayError::NotHere(address))?;
         let link = socket.links()?.into_iter().find(|link| link.index == owner.index);
         let link = link.ok_or(UnderlayError::NotHere(address))?;
@@ -105,6 +128,45 @@ impl Underlay {
             IpAddr::V6(_) => OVERHEAD_IPV6,
         })
     }
+}
+
+/// Explains that an address is the one of a whole network that this host is in, whichever device has it.
+fn shared(addresses: &[Address], address: UnderlayAddr) -> Option<UnderlayError> {
+    let IpAddr::V4(wanted) = address.to_ip() else { return None };
+    addresses.iter().find_map(|known| {
+        let IpAddr::V4(own) = known.address else { return None };
+        let net = Ipv4Net::new(own, known.prefix_len).ok()?.trunc();
+        let kind = kind_in(net, wanted)?;
+        Some(UnderlayError::Shared { address, kind, net, own })
+    })
+}
+
+/// Names the kind of an address that all hosts of a network have. Networks of one or two addresses have none (RFC 3021).
+fn kind_in(net: Ipv4Net, address: Ipv4Addr) -> Option<&'static str> {
+    match address {
+        _ if net.prefix_len() >= 31 => None,
+        address if address == net.broadcast() => Some("broadcast"),
+        address if address == net.network() => Some("network"),
+        _ => None,
+    }
+}
+
+/// The network without hosts that claim an address of the whole network beneath: what is sent there, all would get. A sentence
+/// names one.
+pub(super) fn without_shared(
+    snapshot: Arc<NetworkSnapshot>,
+    beneath: Option<Ipv4Net>,
+) -> (Arc<NetworkSnapshot>, Option<String>) {
+    let kind = |node: &Node| match node.underlay.to_ip() {
+        IpAddr::V4(address) => kind_in(beneath?, address),
+        IpAddr::V6(_) => None,
+    };
+    let named = snapshot.nodes.iter().find_map(|node| Some((node, kind(node)?, beneath?)));
+    let Some((node, of, net)) = named else { return (snapshot, None) };
+    let why = format!("node {} is at {}, the {of} address of {net} beneath", node.name, node.underlay);
+    let mut fit = snapshot.as_ref().clone();
+    fit.nodes.retain(|node| kind(node).is_none());
+    (Arc::new(fit), Some(why))
 }
 
 /// The address that this host has towards `to` (control, usually): its underlay address unless another is given.
@@ -133,6 +195,51 @@ mod tests {
     fn what_leads_to_loopback_comes_from_loopback() {
         let source = source_towards("127.0.0.1:7443".parse().unwrap()).unwrap();
         assert_eq!(source.to_string(), "127.0.0.1");
+    }
+
+    #[test]
+    fn the_address_of_a_whole_network_is_no_host_s() {
+        let address =
+            |address: &str, prefix_len| Address { index: 2, address: address.parse().unwrap(), prefix_len };
+        let own = [address("192.0.2.11", 24), address("198.51.100.2", 31), address("2001:db8::1", 64)];
+        let told = |wanted: &str| {
+            let told = shared(&own, wanted.parse().unwrap()).map(|error| error.to_string());
+            told.map(|told| told.split(';').next().unwrap_or_default().to_owned())
+        };
+        let of = |wanted: &str, kind: &str| {
+            Some(format!(
+                "underlay address {wanted} is the {kind} address of 192.0.2.0/24, the network of 192.0.2.11 of this host"
+            ))
+        };
+        assert_eq!(told("192.0.2.255"), of("192.0.2.255", "broadcast"));
+        assert_eq!(told("192.0.2.0"), of("192.0.2.0", "network"));
+        for fit in
+            ["192.0.2.11", "192.0.2.254", "198.51.100.2", "198.51.100.3", "2001:db8::1", "203.0.113.255"]
+        {
+            assert_eq!(told(fit), None, "{fit}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_to_a_host_that_claims_the_address_of_all() {
+        let node = |name: &str, underlay: &str| Node {
+            name: name.parse().unwrap(),
+            underlay: underlay.parse().unwrap(),
+            mtu: None,
+        };
+        let nodes =
+            vec![node("host-1", "192.0.2.1"), node("all", "192.0.2.255"), node("far", "203.0.113.255")];
+        let mut snapshot = crate::testing::snapshot();
+        snapshot.nodes = nodes;
+        let snapshot = Arc::new(snapshot);
+        let (fit, why) = without_shared(snapshot.clone(), "192.0.2.0/24".parse().ok());
+        let names: Vec<_> = fit.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["host-1", "far"]);
+        assert_eq!(why.unwrap(), "node all is at 192.0.2.255, the broadcast address of 192.0.2.0/24 beneath");
+        for beneath in ["192.0.2.254/31".parse().ok(), None] {
+            let (fit, why) = without_shared(snapshot.clone(), beneath);
+            assert!(Arc::ptr_eq(&fit, &snapshot) && why.is_none(), "{beneath:?}");
+        }
     }
 
     #[test]

@@ -61,13 +61,12 @@ impl KernelAccess {
             return Ok(mtu.into());
         }
         let own = self.seen(|seen| seen.inner)?;
-        Ok(others.map_or(own, |others| own.min(others.into())))
+        Ok(fitting(network, own, others))
     }
 
     /// Explains how the network's packets do not fit into this host's ways, if they do not.
     pub(super) fn too_long(&self, network: &Network) -> Option<String> {
-        let (mtu, own) = (network.mtu?, self.seen(|seen| seen.inner).ok()?);
-        (u32::from(mtu) > own).then(|| format!("{mtu} bytes, and {own} fit"))
+        too_long(network, self.seen(|seen| seen.inner).ok()?)
     }
 
     /// The network beneath, of IPv4.
@@ -137,6 +136,27 @@ impl KernelAccess {
     }
 }
 
+/// The length of packets for which there is room on this host and on the `others`, or that IPv6 takes at least.
+fn fitting(network: &Network, own: u32, others: Option<Mtu>) -> u32 {
+    let fitting = others.map_or(own, |others| own.min(others.into()));
+    match network.subnet6 {
+        Some(_) => fitting.max(Mtu::MIN_IPV6.into()),
+        None => fitting,
+    }
+}
+
+fn too_long(network: &Network, own: u32) -> Option<String> {
+    let (length, fix) = match (network.mtu, network.subnet6) {
+        (Some(mtu), _) => (u32::from(mtu), "with a smaller --mtu or without"),
+        (None, Some(_)) => {
+            (u32::from(Mtu::MIN_IPV6), "without a --subnet of IPv6, which takes packets of that length")
+        }
+        (None, None) => return None,
+    };
+    let beneath = "large ones are lost: raise the MTU beneath, or create the network again";
+    (length > own).then(|| format!("{length} bytes, and {own} fit; {beneath} {fix}"))
+}
+
 /// The least that the other hosts told.
 pub(super) fn least_of_others(snapshot: &NetworkSnapshot, node: &NodeName) -> Option<Mtu> {
     snapshot.nodes.iter().filter(|other| other.name != *node).filter_map(|other| other.mtu).min()
@@ -172,7 +192,35 @@ mod tests {
         snapshot.nodes = vec![told("a", 1400), told("b", 8950), told("c", 1450), told("old", 0)];
         let least = |node: &str| least_of_others(&snapshot, &node.parse().unwrap()).map(Mtu::get);
         assert_eq!((least("a"), least("b")), (Some(1450), Some(1400)));
+        snapshot.nodes.push(told("small", 576));
+        let least = least_of_others(&snapshot, &"a".parse().unwrap()).map(Mtu::get);
+        assert_eq!(least, Some(576), "who tells less than IPv6 takes counts as well");
         snapshot.nodes.truncate(1);
         assert_eq!(least_of_others(&snapshot, &"a".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_network_of_ipv4_alone_follows_the_shortest_way_and_one_of_both_keeps_what_ipv6_takes() {
+        let plain = testing::snapshot().network.clone();
+        let both = Network { subnet6: "fd42::/64".parse().ok(), ..plain.clone() };
+        let mtu = |bytes: u32| Mtu::try_from(bytes).ok();
+        for (own, others, of_plain, of_both) in [
+            (1_450, None, 1_450, 1_450),
+            (1_450, mtu(1_400), 1_400, 1_400),
+            (1_450, mtu(1_000), 1_000, 1_280),
+            (900, mtu(1_400), 900, 1_280),
+        ] {
+            let fitting = (fitting(&plain, own, others), fitting(&both, own, others));
+            assert_eq!(fitting, (of_plain, of_both), "{own} {others:?}");
+        }
+        assert_eq!(too_long(&plain, 900), None);
+        assert_eq!(too_long(&both, 1_280), None);
+        let said = too_long(&both, 900).unwrap();
+        assert!(
+            said.starts_with("1280 bytes, and 900 fit; ") && said.contains("without a --subnet of IPv6"),
+            "{said}"
+        );
+        let fixed = Network { mtu: mtu(1_400), ..plain };
+        assert!(too_long(&fixed, 1_399).unwrap().contains("with a smaller --mtu"));
     }
 }

@@ -27,7 +27,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answers at the unix socket.
-    #[error("cannot reach {path}: {}", words::plain(source))]
+    #[error("cannot reach {path}: {}", sealane_base::text::plain(source))]
     Unix {
         /// The socket.
         path: PathBuf,

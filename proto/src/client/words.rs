@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use sealane_base::text::plain;
+
 /// Errors of the kernel about an address, with their meaning and what to see to.
 const CONNECTING: [(io::ErrorKind, &str); 5] = [
     (
@@ -75,12 +77,6 @@ fn is_closed(kind: io::ErrorKind) -> bool {
             | Kind::UnexpectedEof
             | Kind::NotConnected
     )
-}
-
-/// Returns the words of the kernel, without their number.
-pub(super) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 #[cfg(test)]

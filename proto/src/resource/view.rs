@@ -23,7 +23,11 @@ impl v1::WorkloadView {
     #[must_use]
     pub fn of(workload: &Workload, ready: bool, problem: String) -> Self {
         let name = workload.shown().to_string();
-        Self { workload: Some(v1::Workload { name, ready, ..workload.into() }), problem }
+        Self {
+            workload: Some(v1::Workload { name, ready, ..workload.into() }),
+            problem,
+            begun_by: String::new(),
+        }
     }
 }
 

@@ -22,15 +22,14 @@ impl Mtu {
     pub const MAX: u16 = 9_000;
     /// The smallest where there is IPv6 (RFC 8200, section 5).
     pub const MIN_IPV6: u16 = 1_280;
+    /// The same as an MTU.
+    pub const LEAST_IPV6: Self = Self(Self::MIN_IPV6);
 
     /// Bytes.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
     }
-
-    /// The shortest that IPv6 allows (RFC 8200, section 5).
-    pub const LEAST_FOR_IPV6: Self = Self(Self::MIN_IPV6);
 
     /// Returns true if packets of IPv6 may be that short.
     #[must_use]

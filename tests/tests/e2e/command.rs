@@ -35,6 +35,55 @@ fn a_commands_status_is_its_own_and_what_cannot_start_says_so_by_125_to_127() {
 }
 
 #[test]
+fn a_run_that_comes_to_nothing_leaves_no_service_behind() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(1);
+    let site = mesh.site(1);
+    let of_service = ["--network", "shop", "--service", "gone", "--port", "8080"];
+    for (command, code) in [(["/nonexistent/program"], 127), (["/etc/passwd"], 126), (["true"], 0)] {
+        let ended = site.run(&of_service, &command).wait();
+        assert_eq!(ended.code(), code, "{ended}");
+    }
+    eventually(PATIENCE, "nothing of them stays", || {
+        let listed = [site.json(&["workload", "ls"]), site.json(&["service", "ls"])];
+        listed.iter().all(|list| list.as_array().is_some_and(Vec::is_empty)).then_some(())
+    });
+    assert_eq!(site.problems(), "[]");
+    let mut server = site.serve("kept", "kept-1");
+    mesh.await_instances("kept", 1);
+    server.kill9();
+    eventually(PATIENCE, "one that worked is missed", || {
+        site.problems().contains("service shop/kept has no instance").then_some(())
+    });
+}
+
+#[test]
+fn a_verb_about_this_host_completes_the_names_that_it_takes() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 2);
+    let site = mesh.site(1);
+    let _plain = site.run(&["--network", "shop", "--name", "plain", "--no-sidecar"], &["sleep", "infinity"]);
+    eventually(PATIENCE, "it is there", || site.workload("plain"));
+    let _ = site.command("ip", &["netns", "add", "legacy"]).ok();
+    let _ = site.sealane(&["attach", "/run/netns/legacy", "--network", "shop", "--name", "legacy"]).ok();
+    let names = |words: &[&str]| {
+        let listed = site.sealane(&[&["__complete", "--", "sealane"], words, &[""]].concat()).ok().stdout;
+        listed.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["exec"]), ["api-1", "legacy", "plain"]);
+    assert_eq!(names(&["dns", "query", "api", "--from"]), ["api-1", "legacy", "plain"]);
+    assert_eq!(names(&["sidecar", "restart"]), ["api-1", "legacy"]);
+    assert_eq!(names(&["detach"]), ["legacy"]);
+    assert_eq!(names(&["workload", "inspect"]), ["api-1", "api-2", "legacy", "plain"]);
+    assert_eq!(names(&["node", "undrain"]), [""; 0]);
+    assert_eq!(names(&["service", "rm"]), [""; 0], "one with instances stays");
+}
+
+#[test]
 fn exec_enters_the_namespace_that_run_made() {
     if !isolated() {
         return;

@@ -45,6 +45,13 @@ fn one_host_is_a_mesh_by_one_command_and_clean_leaves_no_trace() {
     mesh.await_instances("api", 1);
     let answer = mesh.site(1).curl("http://api:8080/").ok();
     assert_eq!(answer.stdout, "api-1");
+    let flags = ["--network", "shop", "--name", "mute", "--service", "mute", "--port", "81", "--port", "82"];
+    let _mute = mesh.site(1).run(&flags, &["sleep", "infinity"]);
+    // Control's socket answers first; what keeps a workload, its host knows.
+    eventually(PATIENCE, "the port is named at which nothing listens", || {
+        let mute = mesh.site(1).workload("mute")?;
+        mute["problem"].as_str()?.contains("81").then_some(())
+    });
 
     let cleaned = mesh.sealane(&["clean", "--yes"]).ok();
     assert_gone(&mesh, &before, &cleaned);

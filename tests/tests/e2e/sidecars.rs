@@ -62,6 +62,37 @@ fn a_sidecar_has_given_up_what_it_does_not_need() {
 }
 
 #[test]
+fn a_sidecar_whose_sockets_somebody_closes_in_its_namespace_is_followed_by_one_with_others() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 1);
+    let site = mesh.site(1);
+    let load = mesh.site(2).load("web", &["http://api:8080/"]);
+    load.await_further(20);
+    for round in 1..=2 {
+        let before = site.processes("proxy");
+        // Sockets that listen, but not the application's; connections stay.
+        let close = "ss -K -lnt '( sport = :15001 or sport = :15006 or sport = :15008 or sport = :53 )'";
+        let _ = site.exec("api-1", &["sh", "-c", close]).ok();
+        eventually(PATIENCE, "all sockets are there again", || {
+            let listening = site.exec("api-1", &["ss", "-Hlnt"]).stdout;
+            [":15001", ":15006", ":15008", ":53"].iter().all(|port| listening.contains(port)).then_some(())
+        });
+        // The one before goes on with what it has.
+        eventually(PATIENCE, "another sidecar is there", || {
+            site.processes("proxy").iter().any(|pid| !before.contains(pid)).then_some(())
+        });
+        assert_eq!(mesh.site(2).curl("http://api:8080/").ok().stdout, "api-1");
+        let drift = site.metrics().sum("sealane_kernel_drift_total", &[("table", "listener")]);
+        assert_eq!(drift, f64::from(round));
+    }
+    let notes = site.json(&["status"])["notes"].to_string();
+    assert!(notes.contains("listening sockets of the sidecar of workload shop/api-1"), "{notes}");
+    drop(load);
+}
+
+#[test]
 fn a_start_tells_other_sidecars_what_has_changed_and_no_more() {
     if !isolated() {
         return;

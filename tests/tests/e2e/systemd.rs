@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -196,4 +197,66 @@ fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops
     let _ = host.run(&["sh", "-c", settings]).ok();
     assert!(!host.systemctl(&["start", "api@2"]).status.success());
     assert_eq!(host.state("api@2"), "inactive");
+}
+
+#[test]
+fn dockerd_finds_its_plugin_at_once_at_every_boot_and_uninstall_leaves_no_trace() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(2).up_to(1);
+    mesh.create_shop();
+    let root = tempfile::tempdir().unwrap();
+    install(root.path(), &mesh.token());
+    let unit =
+        "[Service]\nType=notify\nExecStart=/usr/sbin/dockerd --userland-proxy=false --storage-driver=vfs\n";
+    std::fs::write(root.path().join("units/docker.service"), unit).unwrap();
+    let (root, units) = (root.path().display().to_string(), root.path().join("units").display().to_string());
+    let host = Booted::of(mesh.site(2).begin("sh", &["-c", BOOT, "sh", &root, &units]));
+    let _ = host.systemctl(&["enable", "--now", "sealane-agent"]).ok();
+    let look = "find /etc/systemd/system /etc/docker /run/docker/plugins 2>/dev/null | sort; systemctl list-unit-files --no-legend 'sealane*'";
+    let traces = || host.run(&["sh", "-c", look]).stdout;
+    let before = traces();
+    let install = |verb: &str| {
+        let done = host.run(&["/usr/local/bin/sealane", "docker", verb]);
+        assert!(done.status.success(), "{done}");
+    };
+    let docker = |words: &[&str]| host.run(&[&["docker"], words].concat());
+    // Dockerd waits 15 s for each call of a plugin that is not there.
+    let start = |what: &str| {
+        let began = Instant::now();
+        let started = host.systemctl(&["start", "docker"]);
+        assert!(started.status.success() && began.elapsed() < Duration::from_secs(12), "{what}: {started}");
+    };
+    install("install");
+    assert_eq!(
+        (host.state("sealane-docker.socket"), host.state("sealane-agent")),
+        ("active".into(), "active".into())
+    );
+    start("with the agent");
+    let create = [
+        "network",
+        "create",
+        "-d",
+        "sealane",
+        "--ipam-driver",
+        "sealane",
+        "-o",
+        "sealane.network=shop",
+        "shop",
+    ];
+    let _ = docker(&create).ok();
+
+    // As at a boot: dockerd comes when no agent has come yet, and calls it.
+    let _ = host.systemctl(&["stop", "docker", "sealane-agent"]).ok();
+    assert_eq!(host.state("sealane-agent"), "inactive");
+    start("before the agent");
+    assert_eq!(docker(&["network", "inspect", "-f", "{{.Driver}}", "shop"]).ok().stdout.trim(), "sealane");
+    let _ = docker(&["network", "rm", "shop"]).ok();
+    assert_eq!(host.state("sealane-agent"), "active", "the first call has started it");
+
+    let _ = host.systemctl(&["stop", "docker"]).ok();
+    install("uninstall");
+    assert_eq!(traces(), before);
+    assert_eq!(host.state("sealane-agent"), "active");
 }

@@ -11,6 +11,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sealane_base::places::{Places, Taken, Ticket};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
@@ -29,6 +30,8 @@ const MAX_FORWARDS: usize = 32;
 const OUTPUT: usize = 64 * 1024;
 /// Time for which a connection may say nothing, or not take its answers.
 const IDLE: Duration = Duration::from_secs(10);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 /// Rest of accepting after it failed (at the limit of open files).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -62,7 +65,20 @@ impl Slot<'_> {
     }
 }
 
-pub(super) async fn serve(listener: TcpListener, desk: Desk, askers: Askers) {
+/// Listens again after somebody in the namespace has closed the socket (`ss -K`), which is bound still. Where that fails, the next
+/// attempt to accept does, too.
+fn listen_again(listener: TcpListener) -> io::Result<TcpListener> {
+    let address = listener.local_addr().ok();
+    let socket = listener.into_std()?;
+    match SockRef::from(&socket).listen(BACKLOG) {
+        Ok(()) => tracing::warn!(?address, "somebody closed a socket that answers names; it listens again"),
+        Err(error) => tracing::debug!(%error, ?address, "a socket that answers names cannot listen again"),
+    }
+    // Registered anew: what the old registration has seen of its end stays with that.
+    TcpListener::from_std(socket)
+}
+
+pub(super) async fn serve(mut listener: TcpListener, desk: Desk, askers: Askers) {
     let of_asker = match askers {
         Askers::One => MAX_CONNECTIONS,
         Askers::Many => MAX_OF_ASKER,
@@ -75,6 +91,17 @@ pub(super) async fn serve(listener: TcpListener, desk: Desk, askers: Askers) {
         tokio::select! {
             accepted = listener.accept(), if waiting.is_none() => match accepted {
                 Ok(newcomer) => waiting = Some(newcomer),
+                // It does not listen any more (accept(2)).
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    time::sleep(ACCEPT_REST).await;
+                    listener = match listen_again(listener) {
+                        Ok(listener) => listener,
+                        Err(error) => {
+                            tracing::error!(%error, "names are not answered over TCP any more");
+                            return;
+                        }
+                    };
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a DNS connection could not be accepted");
                     time::sleep(ACCEPT_REST).await;

@@ -182,6 +182,22 @@ async fn what_is_asked_while_nobody_serves_is_answered_late() {
     }
 }
 
+#[tokio::test]
+async fn names_are_answered_over_tcp_again_when_somebody_has_closed_the_socket() {
+    let sockets = DnsSockets::on_loopback();
+    let copy = sockets.tcp.try_clone().unwrap();
+    let host = Host::serve(sockets, Upstream::None, Askers::One);
+    assert_eq!(host.dig(&["api", "+short", "+tcp"]).await, "10.42.255.1\n");
+    // As `ss -K` leaves it: bound, and listening no more.
+    socket2::SockRef::from(&copy).shutdown(std::net::Shutdown::Both).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(host.address).await.is_err() {
+        assert!(Instant::now() < deadline, "nobody listens");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(host.dig(&["api", "+short", "+tcp"]).await, "10.42.255.1\n");
+}
+
 /// A connection to the server from this address of the loopback network.
 async fn connect_from(host: &Host, last: u8) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -15,12 +15,18 @@ const MOST: usize = 32;
 /// # Errors
 /// A sentence that names the label and what is wrong with it.
 pub(super) fn asked(container: &Container) -> Result<(LabelledInstance, bool), String> {
-    let asked = labels::read(&container.labels, "label")?;
+    let read = labels::read(&container.labels, "label")?;
+    let (asked, any_port) = exposed(container, read);
+    asked.check_effect(&container.labels, "label")?;
+    Ok((asked, any_port))
+}
+
+fn exposed(container: &Container, asked: LabelledInstance) -> (LabelledInstance, bool) {
     let service = names::service(container).and_then(|name| name.parse::<ServiceName>().ok());
-    let Some(service) = service.filter(|_| asked.service.is_none()) else { return Ok((asked, false)) };
+    let Some(service) = service.filter(|_| asked.service.is_none()) else { return (asked, false) };
     let service = Some(service);
     if !asked.ports.is_empty() {
-        return Ok((LabelledInstance { service, ..asked }, false));
+        return (LabelledInstance { service, ..asked }, false);
     }
     // What is spoken over TCP is seen when it is.
     let plain = container.exposed.iter().map(|port| port.strip_suffix("/tcp").unwrap_or(port));
@@ -28,10 +34,10 @@ pub(super) fn asked(container: &Container) -> Result<(LabelledInstance, bool), S
     let mut ports: Vec<ServicePort> = exposed.take(MOST).collect();
     if ports.is_empty() {
         // Its name leads to its instances, whatever they listen on.
-        return Ok((asked, false));
+        return (asked, false);
     }
     labels::require(&mut ports, labels::mtls(&container.labels));
-    Ok((LabelledInstance { service, ports, ..asked }, true))
+    (LabelledInstance { service, ports, ..asked }, true)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_fabric::overlay::Overlay;
+use sealane_fabric::seat::Owner;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{ExternalAddr, NodeName, TrustDomain};
@@ -99,7 +100,7 @@ impl Read for ReadApi {
         let reported = self.views.reported.borrow().clone();
         let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
         let lost = lost.unwrap_or_default();
-        let idle = self.idle(&networks).await;
+        let (idle, owners) = (self.idle(&networks).await, self.workloads.owners());
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
             let own = workload.node == self.node.name;
@@ -115,7 +116,9 @@ impl Read for ReadApi {
                 refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&id).cloned()).or_else(silent);
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
-            v1::WorkloadView::of(workload, ready, problem)
+            let begun_by = owners.get(&id).filter(|_| own).map(|owner| begun_by(*owner)).unwrap_or_default();
+            let begun_by = begun_by.to_owned();
+            v1::WorkloadView { begun_by, ..v1::WorkloadView::of(workload, ready, problem) }
         };
         let workloads = networks.iter().flat_map(|host_network| {
             let (known, view) = (host_network.snapshot.workloads.iter(), &view);
@@ -298,6 +301,14 @@ impl ReadApi {
             }
         }
         views
+    }
+}
+
+/// Names the verb by which a workload comes into being.
+fn begun_by(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Agent => "run",
+        Owner::Other => "attach",
     }
 }
 

@@ -1,11 +1,12 @@
 //! New workloads: who may come, and which name and addresses they get. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Instant;
 
 use ipnet::IpNet;
 use sealane_proto::resource::Workload;
-use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
+use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName};
 
 use super::{CarriedNetwork, HostedAttachment, Mesh};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
@@ -41,6 +42,16 @@ pub(crate) enum AdmitError {
         /// Host on which it is in use.
         node: NodeName,
     },
+    /// The address is taken.
+    #[error("address {address} in network {network} is in use by {holder}; hint: choose another one, {}", holder.way_out())]
+    AddressInUse {
+        /// The address.
+        address: OverlayIp,
+        /// The network.
+        network: NetworkName,
+        /// Owner of the address.
+        holder: Holder,
+    },
     /// The workload that has this name or address is just ending.
     #[error("workload {0} is still ending on this host")]
     Ending(AttachmentId),
@@ -68,14 +79,14 @@ pub(crate) enum AdmitError {
         of_services: bool,
     },
     /// The Ethernet address is taken.
-    #[error("MAC address {mac} in network {network} is in use by {name}")]
+    #[error("MAC address {mac} in network {network} is in use by {holder}; hint: choose another one, {}", holder.way_out())]
     MacInUse {
         /// The Ethernet address.
         mac: MacAddr,
         /// The network.
         network: NetworkName,
         /// Owner of the address.
-        name: String,
+        holder: Holder,
     },
     /// Nothing is reserved by that name.
     #[error("{0} has reserved no address in network {1}")]
@@ -92,6 +103,42 @@ pub(crate) enum AdmitError {
         /// The gateway's, a workload's, or one that a workload may get.
         address: OverlayIp,
     },
+}
+
+/// Owner of an address that somebody else asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// A workload on a host.
+    Workload(WorkloadName, NodeName),
+    /// A service, whose address it is.
+    Service(ServiceName),
+    /// A runtime for which the address is reserved on this host.
+    Reserved(Hold),
+    /// A host itself.
+    Host(NodeName),
+}
+
+impl Holder {
+    /// Says what ends the hold, as the second half of a hint.
+    fn way_out(&self) -> String {
+        match self {
+            Self::Workload(name, node) => format!("or end workload {name} on {node} first"),
+            Self::Service(_) => "outside the addresses of services".to_owned(),
+            Self::Reserved(hold) => format!("or `sealane detach --holder {hold}` if its container is gone"),
+            Self::Host(_) => "or none at all".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(name, node) => write!(f, "workload {name} on {node}"),
+            Self::Service(name) => write!(f, "service {name}"),
+            Self::Reserved(hold) => write!(f, "{hold}, for which it is reserved on this host"),
+            Self::Host(node) => write!(f, "host {node} itself"),
+        }
+    }
 }
 
 /// Addresses that a workload is reached by.
@@ -192,15 +239,21 @@ impl Mesh {
         let no_address = |source| AdmitError::Address { network: network.clone(), source };
         let address = match address {
             Some(address) => {
-                carried.ipam.claim(address, &used).map_err(no_address)?;
+                match carried.ipam.claim(address, &used) {
+                    Err(IpamError::InUse(_)) => {
+                        let holder = self.holder_of(network, address, own);
+                        return Err(AdmitError::AddressInUse { address, network: network.clone(), holder });
+                    }
+                    claimed => claimed.map_err(no_address)?,
+                }
                 carried.check_block(address, &node)?;
                 address
             }
             None => carried.ipam.next(&used, now).map_err(no_address)?,
         };
         let mac = mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
-        if let Some(name) = taken_macs.get(&mac) {
-            return Err(AdmitError::MacInUse { mac, network: network.clone(), name: name.clone() });
+        if let Some(holder) = taken_macs.get(&mac) {
+            return Err(AdmitError::MacInUse { mac, network: network.clone(), holder: holder.clone() });
         }
         if let Some(owner) = carried.snapshot.network.address_of(mac).filter(|owner| *owner != address) {
             return Err(AdmitError::MacReserved { mac, network: network.clone(), address: owner });
@@ -247,12 +300,30 @@ impl Mesh {
         holder.map_or(Ok(()), |(id, _)| Err(AdmitError::Ending(id.clone())))
     }
 
+    /// Finds whose a taken address is.
+    fn holder_of(&self, network: &NetworkName, address: OverlayIp, own: Option<&Hold>) -> Holder {
+        let overlaid = self.overlaid(network);
+        let overlaid = overlaid.as_ref();
+        let mut workloads = overlaid.into_iter().flat_map(|known| &known.workloads);
+        let mut services = overlaid.into_iter().flat_map(|known| &known.services);
+        let mut reserved = self.reserved.values().filter(|kept| Some(&kept.hold) != own);
+        if let Some(workload) = workloads.find(|known| known.address == address) {
+            Holder::Workload(workload.shown(), workload.node.clone())
+        } else if let Some(service) = services.find(|known| known.vip == address) {
+            Holder::Service(service.name.clone())
+        } else if let Some(kept) = reserved.find(|kept| kept.network == *network && kept.address == address) {
+            Holder::Reserved(kept.hold.clone())
+        } else {
+            Holder::Host(self.node.name.clone())
+        }
+    }
+
     /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.
     fn taken(
         &self,
         network: &NetworkName,
         own: Option<&Hold>,
-    ) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, String>) {
+    ) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, Holder>) {
         let Some(overlaid) = self.overlaid(network) else {
             return Default::default();
         };
@@ -264,8 +335,9 @@ impl Mesh {
             .collect();
         let reserved = kept.iter().map(|kept| kept.address);
         let used = overlaid.workloads.iter().map(|known| known.address).chain(vips).chain(reserved).collect();
-        let of_reserved = kept.iter().map(|kept| (kept.mac, kept.hold.to_string()));
-        let macs = overlaid.workloads.iter().map(|known| (known.mac, format!("workload {}", known.name)));
+        let of_reserved = kept.iter().map(|kept| (kept.mac, Holder::Reserved(kept.hold.clone())));
+        let of_workload = |known: &Workload| Holder::Workload(known.shown(), known.node.clone());
+        let macs = overlaid.workloads.iter().map(|known| (known.mac, of_workload(known)));
         (used, of_reserved.chain(macs).collect())
     }
 }

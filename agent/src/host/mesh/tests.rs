@@ -58,9 +58,15 @@ fn names_and_addresses_of_others_are_refused_by_name() {
     let services = mesh.admit(&at("10.42.255.9"), now).unwrap_err().to_string();
     assert!(services.ends_with("of service addresses; hint: choose one outside every block"), "{services}");
     check(&mut mesh, at("10.43.0.1"), "not a workload address of subnet 10.42.0.0/16");
-    check(&mut mesh, at("10.42.1.2"), "in use");
+    check(
+        &mut mesh,
+        at("10.42.1.2"),
+        "address 10.42.1.2 in network shop is in use by workload web on host-2; hint: choose another one, or end workload web on \
+         host-2 first",
+    );
+    check(&mut mesh, at("10.42.0.2"), "in use by host host-1 itself; hint: choose another one");
     let mac = AttachmentSpec { mac: Some("02:00:0a:2a:01:02".parse().unwrap()), ..spec("new") };
-    check(&mut mesh, mac, "in use by workload web");
+    check(&mut mesh, mac, "in use by workload web on host-2; hint: choose another one");
     for (mac, address) in [("02:00:0a:2a:00:01", "10.42.0.1"), ("02:00:0a:2a:00:02", "10.42.0.2")] {
         let other = AttachmentSpec { mac: Some(mac.parse().unwrap()), ..at("10.42.0.9") };
         check(&mut mesh, other, &format!("MAC address {mac} in network shop goes with address {address};"));
@@ -185,6 +191,11 @@ fn who_was_attached_and_is_not_any_more_is_cut_off() {
     let [lost, coming] = ["lost", "coming"].map(|name| mesh.admit(&spec(name), Instant::now()).unwrap());
     let (id, unattached) = (AttachmentId::of(&lost), [lost.name.clone(), coming.name]);
     assert!(mesh.cut_off(&id.network, &unattached).is_empty());
+    mesh.set_applied(&id, DataPlane::Rules, Some(RECALLED));
+    assert!(
+        mesh.cut_off(&id.network, &unattached).is_empty(),
+        "an agent that was killed had not set it up yet"
+    );
     mesh.set_applied(&id, DataPlane::Rules, Some(1));
     assert_eq!(mesh.cut_off(&id.network, &unattached), ["lost"]);
     assert!(mesh.cut_off(&id.network, &unattached[1..]).is_empty());

@@ -1,9 +1,12 @@
 //! The signs of life of a sidecar, and another one in the place of one that gives none or would not find the next agent.
 
+use std::os::fd::OwnedFd;
+
 use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, ROOM, Up};
 
 use super::Run;
 use super::talk::{TalkEnd, Turn, tell};
+use crate::sidecar::ears::listens;
 use crate::sidecar::process::SidecarProcess;
 use crate::sidecar::pulse::Alive;
 
@@ -16,6 +19,7 @@ impl Run {
         hello: &Hello,
     ) -> Result<Turn, ChannelError> {
         process.ensure_record();
+        self.hark();
         if !self.is_in_reach(process) && self.may_follow() {
             tracing::warn!(pid = process.pid(), workload = %self.parts.id,
                 "somebody removed the folder of the sidecar, another one takes its place");
@@ -43,6 +47,7 @@ impl Run {
     /// Notes that a sidecar is still not connected; answers how this stretch of its life ends, when it does.
     pub(super) fn miss(&mut self, process: &SidecarProcess) -> Option<TalkEnd> {
         process.ensure_record();
+        self.hark();
         let alive = self.pulse.handle_beat();
         let out_of_reach = !self.is_in_reach(process);
         if (alive >= Alive::Silent || out_of_reach) && self.asked.is_some() {
@@ -54,6 +59,18 @@ impl Run {
         tracing::warn!(pid = process.pid(), workload = %self.parts.id,
             "the sidecar does not come back to its agent, another one takes its place");
         Some(TalkEnd::Follow(None, None))
+    }
+
+    /// Looks whether the sockets still listen that the sidecar has.
+    fn hark(&self) {
+        let deaf = !self.listeners.iter().all(listens);
+        self.deafness.send_if_modified(|known| std::mem::replace(known, deaf) != deaf);
+    }
+
+    /// Has these listeners for the next sidecar.
+    pub(super) fn listen(&mut self, listeners: Vec<OwnedFd>) {
+        self.listeners = listeners;
+        self.hark();
     }
 
     /// Takes note that the sidecar said something.

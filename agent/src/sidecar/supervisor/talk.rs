@@ -75,6 +75,7 @@ impl Run {
                 Some(order) = self.orders.recv() => match order {
                     // Without a connection there is nothing to tell: the dropped sender says so.
                     Command::Collect(_) => {}
+                    Command::Listen(listeners) => self.listen(listeners),
                     Command::Restart(answer) if self.followed.is_some() || self.asked.is_some() => refuse(answer),
                     Command::Restart(answer) => self.asked = Some(answer),
                     Command::Drain { deadline } => return ControlFlow::Break(TalkEnd::Drain(deadline)),
@@ -165,6 +166,10 @@ impl Run {
                     self.farewell(process, channel, deadline).await;
                 }
                 Ok(Turn::End(TalkEnd::Drain(deadline)))
+            }
+            Some(Command::Listen(listeners)) => {
+                self.listen(listeners);
+                Ok(Turn::On)
             }
             Some(Command::Restart(answer)) if self.followed.is_some() => {
                 refuse(answer);

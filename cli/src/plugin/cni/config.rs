@@ -107,7 +107,8 @@ fn of_pod(annotations: &BTreeMap<String, String>) -> Result<Option<Instance>, Cn
     if !annotations.keys().any(|key| key.starts_with(labels::PREFIX)) {
         return Ok(None);
     }
-    let read = labels::read(annotations, "annotation");
+    let read = labels::read(annotations, "annotation")
+        .and_then(|read| read.check_effect(annotations, "annotation").map(|()| read));
     read.map(Some).map_err(|error| CniError::new(Code::Configuration, error))
 }
 
@@ -122,6 +123,10 @@ fn instance(conf: &Object) -> Result<Instance, CniError> {
         None | Some(Value::Null) => Weight::default(),
         Some(value) => json::shown(value).parse().map_err(|error| wrong("weight", error))?,
     };
+    if service.is_none() && weight != Weight::default() {
+        return Err(wrong("weight", "it shares out the calls of a service")
+            .hint("add \"service\": \"NAME\", or leave it out"));
+    }
     Ok(Instance { service, ports, sidecar, weight })
 }
 

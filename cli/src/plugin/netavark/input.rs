@@ -123,6 +123,8 @@ impl Container {
         let aliases = Aliases::parse(aliases).map_err(|error| Wrong::new(&key("aliases"), error))?;
         let mut options = network.options.clone();
         options.extend(json::pairs(&key("options"), own.get("options"))?);
+        let instance = instance(&options)?;
+        instance.check_effect(&options, "option").map_err(Failure::new)?;
         Ok(Self {
             publishes: !json::list("port_mappings", asked.get("port_mappings"))?.is_empty(),
             holder: Self::holder(asked)?,
@@ -131,7 +133,7 @@ impl Container {
                 .to_owned(),
             address: json::address(&key("static_ips"), own.get("static_ips"))?,
             mac: json::mac(&key("static_mac"), own.get("static_mac"))?,
-            instance: instance(&options)?,
+            instance,
             network,
             name,
             aliases,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{Hosts, NetworkName, NodeName};
+use sealane_proto::resource::{NetworkSnapshot, Node};
+use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
 use super::{ReadApi, count};
@@ -42,7 +42,7 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         problems: problems(api, &directory, now),
         notes: {
             let undecided = snapshots().filter_map(|snapshot| snapshot.network.undecided());
-            undecided.chain(unknown_hosts(&directory)).collect()
+            undecided.chain(unknown_hosts(&directory)).chain(short_ways(&directory).1).collect()
         },
         ..v1::StatusResponse::default()
     }
@@ -109,6 +109,30 @@ fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
             Span(end.since(now))
         )
     })
+}
+
+/// Describes hosts whose ways are too short for a network: named here as well, since what they tell moves the packets of all.
+fn short_ways(directory: &Directory) -> (Vec<String>, Vec<String>) {
+    let (mut problems, mut notes) = (Vec::new(), Vec::new());
+    for snapshot in directory.networks.values().filter(|snapshot| snapshot.network.mtu.is_none()) {
+        let (network, with_ipv6) = (&snapshot.network.name, snapshot.network.subnet6.is_some());
+        let told = |node: &Node| directory.nodes.get(&node.name).and_then(|record| record.node.mtu);
+        let shortest = snapshot.nodes.iter().filter_map(|node| Some((told(node)?, &node.name))).min();
+        let Some((mtu, node)) = shortest.filter(|(mtu, _)| !mtu.carries_ipv6()) else { continue };
+        if with_ipv6 {
+            problems.push(format!(
+                "node {node} has room for packets of {mtu} bytes in network {network}, whose IPv6 takes {}: large ones to and from \
+                 it are lost; raise the MTU beneath it, or create the network again without a --subnet of IPv6",
+                Mtu::MIN_IPV6
+            ));
+        } else {
+            notes.push(format!(
+                "packets of network {network} have {mtu} bytes at most, since node {node} has no room for longer ones; raise the \
+                 MTU beneath it, or keep it out of the network, for longer ones"
+            ));
+        }
+    }
+    (problems, notes)
 }
 
 /// Hosts that do not work by what there is now.
@@ -195,6 +219,7 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
         .chain(nodes)
         .chain(unreachable)
         .chain(late(&api.registry))
+        .chain(short_ways(directory).0)
         .chain(clocks)
         .chain(contests(&seen, now))
         .chain(expired)

@@ -14,6 +14,8 @@ pub struct IdleRow {
     /// Empty: not known.
     #[prost(string, tag = "2")]
     by: String,
+    #[prost(bool, tag = "3")]
+    fresh: bool,
 }
 
 impl Record for Idle {
@@ -27,13 +29,14 @@ impl Record for Idle {
         self.service.clone()
     }
 
-    fn read(name: &str, IdleRow { since, by }: IdleRow) -> Result<Self, RowError> {
-        Ok(Self { service: parse(name)?, since: Timestamp::from_unix(since), by: parse_option(&by)? })
+    fn read(name: &str, IdleRow { since, by, fresh }: IdleRow) -> Result<Self, RowError> {
+        let since = Timestamp::from_unix(since);
+        Ok(Self { service: parse(name)?, since, by: parse_option(&by)?, fresh })
     }
 }
 
 impl From<&Idle> for IdleRow {
     fn from(idle: &Idle) -> Self {
-        Self { since: idle.since.unix(), by: text(idle.by.as_ref()) }
+        Self { since: idle.since.unix(), by: text(idle.by.as_ref()), fresh: idle.fresh }
     }
 }

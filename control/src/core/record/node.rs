@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
-use sealane_proto::resource::Node;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::resource::{Network, Node};
+use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddr};
 use sealane_proto::wire::v1;
 
 use super::{Mesh, Record, RowError, fault, hash, names, parse_option, text, texts};
@@ -59,6 +59,13 @@ impl NodeRecord {
     pub fn new(node: Node, key: [u8; 32], joined: Timestamp) -> Self {
         let (drained, token, networks, displaced) = (false, None, BTreeSet::new(), None);
         Self { node, key, joined, drained, token, networks, displaced }
+    }
+
+    /// Builds the host as those of a network see it: where there is IPv6, nobody's ways count as shorter than that takes.
+    #[must_use]
+    pub fn seen_in(&self, network: &Network) -> Node {
+        let least = |mtu: Mtu| if network.subnet6.is_some() { mtu.max(Mtu::LEAST_IPV6) } else { mtu };
+        Node { mtu: self.node.mtu.map(least), ..self.node.clone() }
     }
 
     /// Says whether this is the host that has an underlay address.

@@ -122,17 +122,29 @@ impl<'a> Draft<'a> {
     fn idle(&self, now: Timestamp) -> Vec<Change> {
         let network = self.network;
         let name = &network.network.name;
-        let again = self.instances.keys().filter(|service| network.idle.contains_key(*service));
-        let again = again.map(|service| Change::remove_in::<Idle>(name, service.clone()));
+        let is_ready = |instance: &WorkloadName| self.accepted.get(instance).is_some_and(|one| one.ready);
+        let again = self.instances.iter().filter(|(service, instances)| {
+            let note = network.idle.get(*service);
+            note.is_some_and(|note| !note.fresh || instances.iter().any(is_ready))
+        });
+        let again = again.map(|(service, _)| Change::remove_in::<Idle>(name, service.clone()));
         let before = network.workloads_of(self.node).filter_map(|workload| workload.service.as_ref());
         let left: BTreeSet<&ServiceName> =
             before.filter(|service| !self.instances.contains_key(*service)).collect();
         let left = left.into_iter().filter(|service| network.is_idle(service, Some(self.node)));
-        let left = left.map(|service| {
+        let put = |service: &ServiceName, fresh: bool| {
             let by = Some(self.node.clone());
-            Change::put_in(name, Idle { service: service.clone(), since: now, by })
+            Change::put_in(name, Idle { service: service.clone(), since: now, by, fresh })
+        };
+        let left = left.flat_map(|service| match network.ends_at_once(service) {
+            true => network.end(service, now),
+            false => vec![put(service, false)],
         });
-        again.chain(left).collect()
+        let new = self.vips.keys().filter(|service| {
+            let mut instances = self.instances.get(*service).into_iter().flatten();
+            !instances.any(is_ready)
+        });
+        again.chain(left).chain(new.map(|service| put(service, true))).collect()
     }
 
     fn check_place(&self, workload: &Workload) -> Result<(), WorkloadRefusal> {
