@@ -78,6 +78,66 @@ fn an_answer_is_another_asker_s_in_its_spelling_and_older() {
 }
 
 #[test]
+fn flags_are_the_asker_s_and_the_answer_s() {
+    let asked = |flags: [u8; 2]| {
+        let mut asked = query("www.example.com");
+        asked[2..4].copy_from_slice(&flags);
+        asked
+    };
+    let one = query("www.example.com");
+    let (authentic, mut plain) = (answer(&one, 60, &[80]), answer(&one, 60, &[80]));
+    plain[3] = 0x80;
+    let none = nothing(&one, 3, Some((60, 60)));
+    let table = [
+        (&authentic, [1, 0], [0x81, 0x80]),
+        (&authentic, [1, 0x20], [0x81, 0xa0]),
+        (&authentic, [0, 0], [0x80, 0x80]),
+        (&authentic, [1, 0x10], [0x81, 0x90]),
+        (&plain, [1, 0x20], [0x81, 0x80]),
+        (&none, [1, 0], [0x81, 0x83]),
+    ];
+    for (answer, flags, given) in table {
+        let (asked, cached) = (asked(flags), read(&one, answer).unwrap());
+        let bytes = cached.write(&Query::parse(&asked).unwrap(), Age::Stale, 512);
+        assert_eq!(bytes[2..4], given, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_spelled_out_in_a_record_is_spelled_as_it_was_asked() {
+    let one = query("www.example.com");
+    let right = answer(&one, 60, &[80, 81]);
+    let record = one.len() - 11;
+    let spelled = [&right[..record], b"\x03WWW\x07ExamplE\x03com\x00", &right[record + 2..]].concat();
+    let cached = read(&one, &spelled).unwrap();
+    let bytes = cached.write(&Query::parse(&one).unwrap(), Age::Fresh(Duration::ZERO), 512);
+    let records = "www.example.com. 60 192.0.2.80 www.example.com. 60 192.0.2.81";
+    assert!(shown(&bytes).contains(records), "{}", shown(&bytes));
+    let records = 2 * size_of::<Piece>();
+    assert_eq!(cached.size(), spelled.len() - 11 + records + size_of::<CachedAnswer>());
+}
+
+#[test]
+fn a_cut_answer_counts_what_is_left_of_each_section() {
+    let one = query("www.example.com");
+    let parsed = Query::parse(&one).unwrap();
+    let four = answer(&one, 60, &[80, 81, 82, 83]);
+    let fits = four.len() - 1;
+    for (counts, left, truncated) in
+        [([2, 2, 0], [2, 1, 1], true), ([2, 0, 2], [2, 0, 2], false), ([4, 0, 0], [3, 0, 1], true)]
+    {
+        let mut four = four.clone();
+        for (section, count) in counts.into_iter().enumerate() {
+            // The resolver's OPT record is the last of the additional ones.
+            four[7 + 2 * section] = count + u8::from(section == 2);
+        }
+        let bytes = read(&one, &four).unwrap().write(&parsed, Age::Fresh(Duration::ZERO), fits);
+        assert_eq!([7, 9, 11].map(|at| bytes[at]), left, "{counts:?}");
+        assert_eq!(bytes[2] & 2 != 0, truncated, "{counts:?}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_cut_between_records_and_marked() {
     let one = query("www.example.com");
     let last: Vec<u8> = (0..100).collect();
@@ -109,6 +169,9 @@ fn what_is_not_there_is_believed_for_as_long_as_the_zone_says_and_no_longer_than
         let kept = read(&one, &nothing(&one, rcode, ttls)).map(|cached| cached.lifetime().as_secs());
         assert_eq!(kept, lifetime, "{rcode} {ttls:?}");
     }
+    let mut referral = nothing(&one, 3, Some((60, 30)));
+    referral[one.len() - 11 + 3] = 2;
+    assert_eq!(read(&one, &referral).unwrap().lifetime(), Duration::ZERO, "no zone says how long");
     let cached = read(&one, &nothing(&one, 3, Some((60, 30)))).unwrap();
     let bytes = cached.write(&Query::parse(&one).unwrap(), Age::Stale, 512);
     assert_eq!(Rcode::of(&bytes), Rcode::NxDomain);
@@ -131,7 +194,8 @@ fn only_a_whole_answer_to_the_question_is_kept() {
     assert!(changed(2, 0x01).is_none(), "a question");
     assert!(changed(5, 2).is_none(), "to two questions");
     assert!(changed(7, 2).is_none(), "fewer records than it says");
-    assert_eq!(read(&one, &answer(&one, u32::MAX, &[80])).unwrap().lifetime(), Duration::ZERO);
+    let lifetime = |ttl| read(&one, &answer(&one, ttl, &[80])).unwrap().lifetime().as_secs();
+    assert_eq!([u32::MAX, 1 << 31, u32::MAX >> 1, 90_000].map(lifetime), [0, 0, 86_400, 86_400]);
     assert!(read(&one, &whole[..whole.len() - 12]).is_none(), "cut short");
     let addresses: Vec<u8> = (0..255).collect();
     assert_eq!(read(&one, &answer(&one, 60, &addresses)).unwrap().lifetime(), Duration::ZERO, "it is large");
