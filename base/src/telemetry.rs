@@ -9,8 +9,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::text;
 
-/// The variable that holds the log filter; `info` without it.
+/// The variable that holds the log filter; [`DEFAULT_FILTER`] without it.
 pub const LOG_VARIABLE: &str = "SEALANE_LOG";
+/// Everything from `info` on, but for the library that asks the host's resolvers: it warns of every datagram that it does not
+/// take, and others decide how many of those come.
+pub const DEFAULT_FILTER: &str = "info,hickory_net=error,hickory_resolver=error";
 /// The variable that chooses the format: `text` (default) or `json`.
 pub const FORMAT_VARIABLE: &str = "SEALANE_LOG_FORMAT";
 /// The longest line of text, in bytes.
@@ -28,7 +31,7 @@ pub fn init() -> Vec<String> {
     let (filter, format) = (std::env::var(LOG_VARIABLE).ok(), std::env::var(FORMAT_VARIABLE).ok());
     let flaws = [filter.as_deref().and_then(flaw_of_filter), format.as_deref().and_then(flaw_of_format)];
     let filter = filter.filter(|text| flaws[0].is_none() && !text.is_empty());
-    let filter = EnvFilter::new(filter.as_deref().unwrap_or("info"));
+    let filter = EnvFilter::new(filter.as_deref().unwrap_or(DEFAULT_FILTER));
     let colours = io::stderr().is_terminal();
     let lines = Lines { out: io::stderr, colours, longest: LONGEST_TEXT };
     let json = format.is_some_and(|format| format == "json");
