@@ -1,33 +1,23 @@
 //! Resources for tests: the network `shop` (10.42.0.0/16), of which each test says what matters to it.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests fail by panicking")]
 
-use sealane_proto::resource::{Block, Network, NetworkContent, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Block, Network, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Generation, MacAddr, Vni};
 
 /// The network with nothing in it.
 #[must_use]
 pub fn snapshot() -> NetworkSnapshot {
-    NetworkSnapshot {
-        generation: Generation { epoch: 1, revision: 1 },
-        content: NetworkContent {
-            network: Network {
-                name: "shop".parse().unwrap(),
-                hosts: Default::default(),
-                subnet: "10.42.0.0/16".parse().unwrap(),
-                vni: Vni::FIRST,
-                mtu: None,
-                egress: Default::default(),
-                subnet6: None,
-                mtls: None,
-            },
-            nodes: vec![],
-            blocks: vec![],
-            services: vec![],
-            workloads: vec![],
-            revoked: vec![],
-            drained: vec![],
-        },
-    }
+    let network = Network {
+        name: "shop".parse().unwrap(),
+        hosts: Default::default(),
+        subnet: "10.42.0.0/16".parse().unwrap(),
+        vni: Vni::FIRST,
+        mtu: None,
+        egress: Default::default(),
+        subnet6: None,
+        mtls: None,
+    };
+    NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content: network.into() }
 }
 
 /// A block of addresses of `node`, or of services.

@@ -84,15 +84,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
     let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },
-        content: NetworkContent {
-            network,
-            nodes: Vec::new(),
-            blocks: Vec::new(),
-            services: vec![api],
-            workloads,
-            revoked: vec![],
-            drained: vec![],
-        },
+        content: NetworkContent { services: vec![api], workloads, ..network.into() },
     };
     Ok(Config { sequence: 1, trust_domain: "sealane".parse()?, workload: own, network: network.into() })
 }

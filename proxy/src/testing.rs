@@ -45,18 +45,7 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
         mtls: None,
     };
     let generation = Generation { epoch: 1, revision: 1 };
-    let (nodes, blocks) = (Vec::new(), Vec::new());
-    let network = NetworkSnapshot {
-        generation,
-        content: NetworkContent {
-            network,
-            nodes,
-            blocks,
-            services,
-            workloads,
-            revoked: vec![],
-            drained: vec![],
-        },
-    };
+    let network =
+        NetworkSnapshot { generation, content: NetworkContent { services, workloads, ..network.into() } };
     Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network: network.into() }
 }

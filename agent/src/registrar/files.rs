@@ -180,13 +180,15 @@ fn is(document: &ServiceDocument, id: &DocumentId) -> bool {
 
 /// Nothing but services.
 fn services(read: Result<Vec<Document>, String>, path: &Path) -> Result<Vec<ServiceDocument>, String> {
-    let of = |document| match document {
-        Document::Service(service) => Ok(service),
-        Document::Network(network) => Err(format!(
-            "{}: network {} is nothing that a host registers; apply it on the control host",
-            path.display(),
-            network.metadata.name
-        )),
+    let of = |document: Document| {
+        let id = document.id();
+        let Document::Service(service) = document else {
+            let path = path.display();
+            return Err(format!(
+                "{path}: {id} is nothing that a host registers; apply it on the control host"
+            ));
+        };
+        Ok(service)
     };
     read?.into_iter().map(of).collect()
 }

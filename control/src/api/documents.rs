@@ -92,20 +92,22 @@ pub(super) async fn register(
     let mut refused = vec![String::new(); documents.len()];
     let (mut places, mut services) = (vec![], vec![]);
     for (at, text) in documents.iter().enumerate() {
-        match read(text) {
-            Ok(Document::Service(service)) => {
-                places.push((at, service.id()));
-                services.push(service);
-            }
-            Ok(Document::Network(_)) => {
-                refused[at] =
-                    "a host registers services, not networks; apply it on the control host".to_owned();
-            }
+        let document = match read(text) {
+            Ok(document) => document,
             // What it is about is not known: nothing may be taken for gone.
             Err(reason) => {
                 refused[at] = reason;
                 partial = true;
+                continue;
             }
+        };
+        let id = document.id();
+        if let Document::Service(service) = document {
+            places.push((at, id));
+            services.push(service);
+        } else {
+            let kinds = id.kind().plural();
+            refused[at] = format!("a host registers services, not {kinds}; apply it on the control host");
         }
     }
     let command = Register { node: node.clone(), documents: services, partial };

@@ -121,7 +121,7 @@ impl Outbox {
 mod tests {
     use std::sync::Arc;
 
-    use sealane_proto::resource::{Egress, Network, NetworkContent, NetworkSnapshot};
+    use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
     use sealane_proto::types::Vni;
 
     use super::*;
@@ -140,15 +140,7 @@ mod tests {
             };
             let snapshot = NetworkSnapshot {
                 generation: Generation { epoch: 1, revision: *revision },
-                content: NetworkContent {
-                    network,
-                    nodes: vec![],
-                    blocks: vec![],
-                    services: vec![],
-                    workloads: vec![],
-                    revoked: vec![],
-                    drained: vec![],
-                },
+                content: network.into(),
             };
             (name.parse().unwrap(), Arc::new(snapshot))
         });

@@ -163,23 +163,15 @@ impl Hosts {
             underlay: IpAddr::from([192, 0, 2, last]).into(),
             mtu: None,
         };
+        let local = self.a.local.iter().chain(&self.b.local);
         Arc::new(NetworkSnapshot {
             generation: Generation { epoch: 1, revision: 1 },
             content: NetworkContent {
-                network: self.network.clone(),
                 nodes: vec![node(&self.a, 1), node(&self.b, 2)],
                 // Addresses that are kept for services.
                 blocks: vec![Block { node: None, range: "10.42.7.0/24".parse().unwrap() }],
-                services: vec![],
-                workloads: self
-                    .a
-                    .local
-                    .iter()
-                    .chain(&self.b.local)
-                    .map(|local| local.workload.clone())
-                    .collect(),
-                revoked: vec![],
-                drained: vec![],
+                workloads: local.map(|local| local.workload.clone()).collect(),
+                ..self.network.clone().into()
             },
         })
     }

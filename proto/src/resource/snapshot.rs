@@ -50,6 +50,21 @@ impl DerefMut for NetworkSnapshot {
     }
 }
 
+impl From<Network> for NetworkContent {
+    /// The network with nothing in it.
+    fn from(network: Network) -> Self {
+        Self {
+            network,
+            nodes: vec![],
+            blocks: vec![],
+            services: vec![],
+            workloads: vec![],
+            revoked: vec![],
+            drained: vec![],
+        }
+    }
+}
+
 impl NetworkContent {
     /// Returns the callers that a workload's ports accept unless they say otherwise: as its service says, or its
     /// network.

@@ -85,7 +85,7 @@ impl<T: Eq> Eq for Told<T> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{Network, NetworkContent};
+    use crate::resource::Network;
     use crate::types::{Generation, Vni};
 
     fn told() -> Told {
@@ -99,18 +99,8 @@ mod tests {
             subnet6: None,
             mtls: None,
         };
-        let snapshot = NetworkSnapshot {
-            generation: Generation { epoch: 1, revision: 1 },
-            content: NetworkContent {
-                network,
-                nodes: vec![],
-                blocks: vec![],
-                services: vec![],
-                workloads: vec![],
-                revoked: vec![],
-                drained: vec![],
-            },
-        };
+        let snapshot =
+            NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content: network.into() };
         snapshot.into()
     }
 

@@ -12,12 +12,12 @@ pub(super) async fn register(
     request: &v1::RegisterServiceRequest,
 ) -> Result<v1::RegisterServiceResponse, Status> {
     let document = Document::from_json(&request.document);
-    match document.map_err(|error| Status::invalid_argument(error.to_string()))? {
-        Document::Service(service) => {
-            registrar.register(service).await.map(said).map_err(|error| status(&error))
-        }
-        Document::Network(_) => Err(Status::invalid_argument("a host registers services, not networks")),
-    }
+    let document = document.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let kind = document.id().kind();
+    let Document::Service(service) = document else {
+        return Err(Status::invalid_argument(format!("a host registers services, not {}", kind.plural())));
+    };
+    registrar.register(service).await.map(said).map_err(|error| status(&error))
 }
 
 /// Ends what [`register`] began.

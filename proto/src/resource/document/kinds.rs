@@ -126,6 +126,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// Several of it, in words.
+            #[must_use]
+            pub const fn plural(self) -> &'static str {
+                let [_, plural, _] = self.words();
+                plural
+            }
+
             /// As people type it.
             const fn words(self) -> [&'static str; 3] {
                 match self {
