@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure, as_root};
-use reach::{comes, lives, reach, reach_agent};
+use reach::{comes, has_ended, lives, reach, reach_agent};
 
 /// Control's socket in the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -105,11 +105,6 @@ pub(crate) async fn coming_agent(common: &Common, told: impl FnOnce(&str)) -> Re
     })
 }
 
-/// Nobody is at the socket, or nobody any more.
-fn has_ended(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-}
-
 /// Explains that an agent has left workloads running and does not come back.
 fn absent() -> Failure {
     let waited = reach::RESTARTING.as_secs();
@@ -164,6 +159,7 @@ fn unreachable(error: &ConnectError, who: &str, hint: &str) -> Failure {
     let known = [
         (io::ErrorKind::NotFound, "there is no such socket"),
         (io::ErrorKind::ConnectionRefused, "nobody listens there any more"),
+        (io::ErrorKind::ConnectionReset, "who listened there has ended"),
         (io::ErrorKind::PermissionDenied, "only root may open it"),
     ];
     let why = known.iter().find(|(kind, _)| *kind == source.kind()).map(|&(_, why)| why.to_owned());

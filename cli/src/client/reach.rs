@@ -71,14 +71,18 @@ async fn first(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
 /// Returns true if the socket is one that may be there in a moment.
 fn may_come(error: &ConnectError) -> bool {
     match error {
-        ConnectError::Unix { source, .. } => {
-            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-        }
+        ConnectError::Unix { source, .. } => has_ended(source),
         ConnectError::Tcp { .. }
         | ConnectError::Tls { .. }
         | ConnectError::Http { .. }
         | ConnectError::Identity(_) => false,
     }
+}
+
+/// Nobody is at the socket, or nobody any more: one that ends takes connections until its last moment.
+pub(super) fn has_ended(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
+    kinds.contains(&error.kind())
 }
 
 /// Returns true if the process of a socket lives: the pid file stands beside it.
@@ -140,6 +144,20 @@ mod tests {
             });
             assert!(runtime.block_on(reach_agent(&socket)).is_ok(), "{trace}");
             agent.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_agent_that_ends_as_it_is_asked_is_waited_for_like_one_that_is_away() {
+        for (kind, comes) in [
+            (io::ErrorKind::NotFound, true),
+            (io::ErrorKind::ConnectionRefused, true),
+            (io::ErrorKind::ConnectionReset, true),
+            (io::ErrorKind::PermissionDenied, false),
+            (io::ErrorKind::Other, false),
+        ] {
+            let error = ConnectError::Unix { path: PathBuf::from("agent.sock"), source: kind.into() };
+            assert_eq!(may_come(&error), comes, "{kind}");
         }
     }
 

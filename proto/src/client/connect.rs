@@ -85,15 +85,18 @@ impl Clone for TlsIdentity {
 /// A channel over the unix socket at `path`, connected now.
 ///
 /// # Errors
-/// When nobody listens there or the caller may not open it.
+/// When nobody listens there, the caller may not open it, or who listened ends meanwhile
+/// ([`io::ErrorKind::ConnectionReset`]).
 pub async fn unix_channel(path: &Path) -> Result<Channel, ConnectError> {
     let fail = |source| ConnectError::Unix { path: path.to_owned(), source };
     let stream = UnixStream::connect(path).await.map_err(fail)?;
     let connector = once(stream);
-    Endpoint::from_static("http://sealane.local")
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| fail(io::Error::other(error)))
+    Endpoint::from_static("http://sealane.local").connect_with_connector(connector).await.map_err(|error| {
+        match words::is_hang_up(&error) {
+            true => fail(io::ErrorKind::ConnectionReset.into()),
+            false => fail(io::Error::other(error)),
+        }
+    })
 }
 
 /// A channel to control, connected now, with the node's identity.

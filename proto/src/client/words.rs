@@ -51,13 +51,7 @@ pub(super) fn of_handshake(error: &io::Error) -> String {
 /// Tells what ended a connection in use, as far as the kernel has said: an error of a call, with those that led to it.
 #[must_use]
 pub fn of_loss(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut cause = error;
-    let of_kernel = loop {
-        match cause.downcast_ref::<io::Error>() {
-            Some(of_kernel) => break of_kernel,
-            None => cause = cause.source()?,
-        }
-    };
+    let of_kernel = of_kernel(error)?;
     if is_closed(of_kernel.kind()) {
         Some("the other side closed it".to_owned())
     } else if of_kernel.kind() == io::ErrorKind::TimedOut {
@@ -65,6 +59,16 @@ pub fn of_loss(error: &(dyn Error + 'static)) -> Option<String> {
     } else {
         of_kernel.raw_os_error().map(|_| plain(of_kernel))
     }
+}
+
+/// Finds the error of the kernel among the causes of an error.
+fn of_kernel<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|cause| cause.downcast_ref())
+}
+
+/// Returns true if the other side closed the connection, as a process that ends does.
+pub(super) fn is_hang_up(error: &(dyn Error + 'static)) -> bool {
+    of_kernel(error).is_some_and(|error| is_closed(error.kind()))
 }
 
 fn is_closed(kind: io::ErrorKind) -> bool {
@@ -113,5 +117,9 @@ mod tests {
         assert_eq!(lost(io::ErrorKind::TimedOut.into()).as_deref(), Some("the other side fell silent"));
         assert_eq!(lost(io::Error::other("transport error")), None);
         assert_eq!(of_loss(&tonic::Status::unavailable("h2 protocol error")), None);
+        for (kind, expected) in [(io::ErrorKind::ConnectionReset, true), (io::ErrorKind::TimedOut, false)] {
+            let inner: Box<dyn Error + Send + Sync> = Box::new(io::Error::from(kind));
+            assert_eq!(is_hang_up(&tonic::Status::from_error(inner)), expected, "{kind}");
+        }
     }
 }
