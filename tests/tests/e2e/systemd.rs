@@ -214,7 +214,8 @@ fn dockerd_finds_its_plugin_at_once_at_every_boot_and_uninstall_leaves_no_trace(
     let (root, units) = (root.path().display().to_string(), root.path().join("units").display().to_string());
     let host = Booted::of(mesh.site(2).begin("sh", &["-c", BOOT, "sh", &root, &units]));
     let _ = host.systemctl(&["enable", "--now", "sealane-agent"]).ok();
-    let look = "find /etc/systemd/system /etc/docker /run/docker/plugins 2>/dev/null | sort; systemctl list-unit-files --no-legend 'sealane*'";
+    // The folder of sockets itself is dockerd's.
+    let look = "find /etc/systemd/system /etc/docker /run/docker/plugins/* 2>/dev/null | sort; systemctl list-unit-files --no-legend 'sealane*'";
     let traces = || host.run(&["sh", "-c", look]).stdout;
     let before = traces();
     let install = |verb: &str| {
