@@ -126,7 +126,7 @@ impl Coded for RemoveServiceRefusal {
     fn code(&self) -> Code {
         match self {
             Self::NoNetwork(_) | Self::NotFound { .. } => Code::NotFound,
-            Self::InUse { .. } => Code::FailedPrecondition,
+            Self::InUse { .. } | Self::Registered { .. } | Self::External { .. } => Code::FailedPrecondition,
         }
     }
 }

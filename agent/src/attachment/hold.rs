@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use sealane_fabric::seat::number;
+use sealane_proto::types::WorkloadName;
 
 /// The longest one, in bytes.
 const LONGEST: usize = 200;
@@ -32,6 +33,29 @@ impl Hold {
     #[must_use]
     pub(crate) fn is_of_docker(&self) -> bool {
         self.0.starts_with(Self::DOCKER)
+    }
+
+    /// The container runtime that holds `workload` by this name, and the way to end that there; `None` when no runtime does.
+    #[must_use]
+    pub(crate) fn runtime(&self, workload: &WorkloadName) -> Option<(&'static str, String)> {
+        let gone = format!("`sealane detach --holder {self}` if its container is gone");
+        let mut parts = self.0.splitn(3, '/');
+        match (parts.next()?, parts.next()?, parts.next()) {
+            ("docker", ..) => {
+                Some(("Docker", format!("`docker network disconnect NETWORK {workload}`, or {gone}")))
+            }
+            ("netavark", id, Some(network)) => {
+                let id = id.get(..12).unwrap_or(id);
+                Some(("podman", format!("`podman network disconnect {network} {id}`, or {gone}")))
+            }
+            ("cni", network, _) => Some((
+                "CNI",
+                format!(
+                    "end its pod by the runtime (of podman 4: `podman network disconnect {network} {workload}`), or {gone}"
+                ),
+            )),
+            _ => None,
+        }
     }
 
     /// A number that it has for itself among as many as there are on a host.
@@ -64,6 +88,27 @@ mod tests {
         assert_eq!("cni/4f1c/eth0".parse::<Hold>().unwrap().to_string(), "cni/4f1c/eth0");
         for wrong in ["", "a b", "a\n", &"x".repeat(201)] {
             assert!(wrong.parse::<Hold>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_s_holder_says_how_the_runtime_ends_it() {
+        let web = "web".parse().unwrap();
+        let table = [
+            ("docker/4f1c", Some(("Docker", "`docker network disconnect NETWORK web`"))),
+            (
+                "netavark/0123456789abcdef/shop",
+                Some(("podman", "`podman network disconnect shop 0123456789ab`")),
+            ),
+            ("cni/mesh/4f1c/eth0", Some(("CNI", "`podman network disconnect mesh web`"))),
+            ("tap/vm1", None),
+            ("mine", None),
+        ];
+        for (holder, expected) in table {
+            let found = holder.parse::<Hold>().unwrap().runtime(&web);
+            assert_eq!(found.as_ref().map(|(who, _)| *who), expected.map(|(who, _)| who), "{holder}");
+            let (Some((_, fix)), Some((_, part))) = (found, expected) else { continue };
+            assert!(fix.contains(part) && fix.contains(&format!("--holder {holder}`")), "{fix}");
         }
     }
 }

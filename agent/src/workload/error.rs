@@ -7,6 +7,7 @@ use crate::attachment::{AttachmentId, FailureKind, Hold, RequestFailure};
 use crate::certs::{CertError, words};
 use crate::disk::DiskError;
 use crate::host::{AdmitError, RequestError};
+use crate::tap;
 
 /// Reasons for which a workload could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +39,7 @@ pub(crate) enum AttachError {
     #[error("{0}")]
     Namespace(String),
     /// Somebody holds another workload by that name.
-    #[error("{0} holds workload {1} already; hint: dismiss that first")]
+    #[error("{0} holds workload {1} already; hint: {hint}", hint = end_of(.0, .1))]
     Held(Hold, AttachmentId),
     /// The process that the workload was for is gone.
     #[error(transparent)]
@@ -58,6 +59,15 @@ impl AttachError {
     /// A fault of the kernel's, or of this host.
     pub(crate) fn setup(id: &AttachmentId, what: impl std::fmt::Display) -> Self {
         Self::Setup { id: id.clone(), what: what.to_string() }
+    }
+}
+
+/// The way to end the workload that `hold` holds.
+fn end_of(hold: &Hold, id: &AttachmentId) -> String {
+    match hold.runtime(&id.workload) {
+        Some((_, fix)) => fix,
+        None if tap::device_of(hold).is_some() => format!("`sealane detach {}`", id.workload),
+        None => format!("`sealane detach --holder {hold}`"),
     }
 }
 

@@ -276,6 +276,11 @@ impl Roster {
                 "workload {wanted} was started by `sealane run` and ends with its command{process}; hint: end that"
             ));
         }
+        if let Some((runtime, fix)) = entry.hold.as_ref().and_then(|hold| hold.runtime(&wanted.name)) {
+            return Err(format!(
+                "workload {wanted} is attached by {runtime}, and its container would go on without a network; hint: {fix}"
+            ));
+        }
         Ok(self.end(&id, &entry).await)
     }
 

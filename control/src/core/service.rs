@@ -1,6 +1,7 @@
 //! The end of a service.
 
-use sealane_proto::types::{NetworkName, ServiceName};
+use sealane_proto::resource::External;
+use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
 use super::{Command, Decision, State, Timestamp};
 
@@ -39,6 +40,32 @@ pub enum RemoveServiceRefusal {
         /// Some of them, with their hosts.
         examples: String,
     },
+    /// A host has registered the service, and would go on to.
+    #[error(
+        "service {name} of network {network} is registered by node {node}; hint: `sealane service deregister \
+         {name}.{network}` there, or `sealane node rm {node}` if that host is gone"
+    )]
+    Registered {
+        /// The network.
+        network: NetworkName,
+        /// The name.
+        name: ServiceName,
+        /// The host.
+        node: NodeName,
+    },
+    /// A document gives the service external instances.
+    #[error(
+        "service {name} of network {network} has a document with {count} external instance{}; hint: `sealane delete \
+         service {name}.{network}` ends it", if *.count == 1 { "" } else { "s" }
+    )]
+    External {
+        /// The network.
+        network: NetworkName,
+        /// The name.
+        name: ServiceName,
+        /// Number of its external instances.
+        count: usize,
+    },
 }
 
 fn instances(count: usize, examples: &str) -> String {
@@ -58,8 +85,15 @@ impl Command for RemoveService {
         let Some(known) = state.networks.get(&network) else {
             return Err(RemoveServiceRefusal::NoNetwork(network));
         };
-        if !known.services.contains_key(&name) {
+        let Some(service) = known.services.get(&name) else {
             return Err(RemoveServiceRefusal::NotFound { network, name });
+        };
+        let External { instances: external, registrar, .. } = &service.external;
+        if let Some(node) = registrar.as_ref().filter(|node| state.nodes.contains_key(*node)) {
+            return Err(RemoveServiceRefusal::Registered { network, name, node: node.clone() });
+        }
+        if registrar.is_none() && !external.is_empty() {
+            return Err(RemoveServiceRefusal::External { network, name, count: external.len() });
         }
         let count = known.instances_of(&name).count();
         if count > 0 {

@@ -9,10 +9,7 @@ use sealane_proto::types::{Hosts, NetworkName, ServiceName};
 
 use super::batch::Batch;
 use super::report::Ports;
-use super::{
-    Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, RemoveService, RemoveServiceRefusal,
-    State, Timestamp,
-};
+use super::{Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, State, Timestamp};
 
 /// Ends what documents have made. The outcome has an entry per document; when one is refused, nothing changes.
 ///
@@ -56,9 +53,6 @@ pub enum WithdrawRefusal {
         /// Some of them.
         instances: String,
     },
-    /// A service that is in use.
-    #[error(transparent)]
-    Service(#[from] RemoveServiceRefusal),
     /// A network that is in use.
     #[error(transparent)]
     Network(#[from] RemoveNetworkRefusal),
@@ -114,8 +108,7 @@ pub(super) fn decide_service(
     let instances: Vec<&Workload> = state.instances_of(name).collect();
     let network = network.clone();
     if instances.is_empty() {
-        let removed = RemoveService { network, name: name.clone() }.decide(draft, now)?;
-        return Ok(Decision { changes: removed.changes, outcome: Withdrawn::Deleted });
+        return Ok(Decision { changes: state.end(name, now), outcome: Withdrawn::Deleted });
     }
     let some: Vec<String> =
         instances.iter().take(3).map(|instance| format!("{} on {}", instance.name, instance.node)).collect();

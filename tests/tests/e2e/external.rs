@@ -165,8 +165,10 @@ fn a_host_registers_services_in_files_of_its_own_and_what_is_refused_leaves_none
     }
     let listed = mesh.sealane(&["service", "inspect", "web"]).ok().stdout;
     assert!(listed.contains("node host-2"), "{listed}");
-    let refused = mesh.sealane(&["service", "deregister", "web"]);
-    assert!(refused.stderr.contains("registered by node host-2"), "{refused}");
+    for verb in ["deregister", "rm"] {
+        let refused = mesh.sealane(&["service", verb, "web"]);
+        assert!(refused.stderr.contains("registered by node host-2"), "{refused}");
+    }
     for (address, why) in
         [("10.42.0.9:80", "inside network shop"), ("127.0.0.1:80", "loopback"), ("[::1]:80", "IPv6")]
     {

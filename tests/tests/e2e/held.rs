@@ -76,6 +76,8 @@ fn what_a_runtime_holds_has_its_interface_s_name_and_stays_until_it_is_dismissed
     let twice = attach(mesh.site(1), request(HOLDER, "net2")).unwrap_err();
     assert_eq!(twice.code(), Code::AlreadyExists, "{twice}");
     assert!(twice.message().contains("holds workload shop/demo-web-1 already"), "{twice}");
+    let by_name = mesh.site(1).sealane(&["detach", "demo-web-1"]);
+    assert!(by_name.stderr.contains("is attached by CNI"), "{by_name}");
     assert_eq!(holders(mesh.site(1)), [HOLDER]);
 
     // Neither an agent's end nor that of the namespace's name is its end.

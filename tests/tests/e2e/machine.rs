@@ -121,6 +121,7 @@ fn a_machine_gets_its_address_by_dhcp_reaches_a_service_by_name_and_is_reached_b
     assert_eq!(call(&mesh), "machine");
     let twice = attach(mesh.site(1), "vm1");
     assert!(twice.stderr.contains("tap/vm1 holds workload shop/vm1 already"), "{twice}");
+    assert!(twice.stderr.contains("`sealane detach vm1`"), "{twice}");
 }
 
 #[test]

@@ -3,7 +3,7 @@ use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::MacAddr;
 
 use super::*;
-use crate::core::{Apply, NodeRecord, RemoveNode, Report, Withdraw, model};
+use crate::core::{Apply, NodeRecord, RemoveNode, RemoveService, Report, Withdraw, model};
 
 const NOW: Timestamp = Timestamp::from_unix(0);
 
@@ -139,6 +139,22 @@ fn a_document_takes_a_service_over_and_a_removed_host_takes_its_own_along() {
     let remove = RemoveNode { name: "host-1".parse().unwrap(), connected: false, force: false };
     let _ = run(&mut state, remove);
     assert!(names(&state).is_empty());
+}
+
+#[test]
+fn a_service_with_external_instances_ends_where_it_was_made() {
+    let mut state = state();
+    register(&mut state, "host-1", vec![service("shop", "db", &["192.0.2.50"])], &["created"]);
+    apply(&mut state, Document::Service(service("shop", "declared", &["192.0.2.60"])), "created");
+    for (name, fix) in [
+        ("db", "by node host-1; hint: `sealane service deregister db.shop` there"),
+        ("declared", "1 external instance; hint: `sealane delete service declared.shop`"),
+    ] {
+        let remove = RemoveService { network: "shop".parse().unwrap(), name: name.parse().unwrap() };
+        let refused = model::run(&mut state, remove, NOW).unwrap_err().to_string();
+        assert!(refused.contains(fix), "{refused}");
+    }
+    assert_eq!(names(&state), ["db", "declared"]);
 }
 
 #[test]
