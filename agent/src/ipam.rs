@@ -35,7 +35,10 @@ pub(crate) enum IpamError {
         resting: usize,
     },
     /// The address asked for is not of this network, or nobody's.
-    #[error("address {address} is not a workload address of subnet {subnet}")]
+    #[error(
+        "address {address} is not a workload address of subnet {subnet}{}; hint: {}",
+        owner(*.address, *.subnet), range(*.subnet)
+    )]
     Outside {
         /// Address that was asked for.
         address: OverlayIp,
@@ -118,6 +121,27 @@ impl Ipam {
     }
 }
 
+/// Whose an address of the subnet is that no workload may have.
+fn owner(address: OverlayIp, subnet: Subnet) -> &'static str {
+    let (net, inner) = (subnet.to_net(), address.to_ipv4());
+    if address == subnet.gateway() {
+        ": it is the gateway's"
+    } else if inner == net.network() {
+        ": it is the network's own"
+    } else if inner == net.broadcast() {
+        ": it is the broadcast address"
+    } else {
+        ""
+    }
+}
+
+/// The addresses that workloads may have.
+fn range(subnet: Subnet) -> String {
+    let (gateway, last) = (subnet.gateway().to_ipv4(), subnet.to_net().broadcast());
+    let (first, last) = (Ipv4Addr::from_bits(gateway.to_bits() + 1), Ipv4Addr::from_bits(last.to_bits() - 1));
+    format!("workloads have addresses from {first} to {last}")
+}
+
 /// Returns true if two prefixes have addresses in common: one contains the other then.
 #[must_use]
 pub(crate) fn overlap(one: &IpNet, other: &IpNet) -> bool {
@@ -145,6 +169,13 @@ mod tests {
             let error = ipam.claim(taken.parse().unwrap(), &BTreeSet::new()).unwrap_err();
             assert!(matches!(error, IpamError::Outside { .. }), "{error}");
         }
+        let said = ipam.claim("10.42.0.1".parse().unwrap(), &BTreeSet::new()).unwrap_err().to_string();
+        assert!(
+            said.contains(
+                "it is the gateway's; hint: workloads have addresses from 10.42.0.2 to 10.42.255.254"
+            ),
+            "{said}"
+        );
         let own = ipam.claim("10.42.0.2".parse().unwrap(), &BTreeSet::new());
         assert!(matches!(own, Err(IpamError::InUse(_))));
     }

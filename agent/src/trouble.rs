@@ -33,7 +33,7 @@ impl WorkloadTrouble {
                 "workload {id} runs, but this agent has not taken it up from the one before, tried again all the \
                  time: {why}"
             ),
-            Self::Paused => format!("workload {id} gets no calls while it is paused: {why}"),
+            Self::Paused => format!("workload {id} gets no calls: {why}"),
             Self::Unhealthy => format!(
                 "workload {id} gets no calls: {why}; `docker inspect` on its host shows what the check said"
             ),
@@ -88,12 +88,13 @@ impl Troubles {
         self.lock().iter().map(|((id, trouble), why)| trouble.sentence(id, why)).collect()
     }
 
-    /// Describes the problem of one workload.
+    /// Describes the problem of one workload, without its name.
     #[must_use]
     pub(crate) fn of(&self, id: &AttachmentId) -> Option<String> {
         let known = self.lock();
         let mut own = known.iter().filter(|((troubled, _), _)| troubled == id);
-        own.next().map(|((id, trouble), why)| trouble.sentence(id, why))
+        let said = own.next().map(|((id, trouble), why)| trouble.sentence(id, why))?;
+        Some(said.strip_prefix(&format!("workload {id} ")).unwrap_or(&said).to_owned())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(AttachmentId, WorkloadTrouble), String>> {

@@ -27,7 +27,7 @@ use crate::printer::{Format, Printer};
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
-pub(crate) use docker::{Docker, DockerAction, Installed};
+pub(crate) use docker::{Docker, DockerAction, Installed, PLUGIN};
 pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
     NamedService, NamedWorkload, Node, NodeAction, Register, Service, ServiceAction, Workload, WorkloadAction,
@@ -237,6 +237,7 @@ mod tests {
         ("sealane run --network shop --ip 10.42.0 -- true", "--ip"),
         ("sealane run --network shop --ip office=x -- true", "--ip"),
         ("sealane attach --network shop", "NETNS_PATH"),
+        ("sealane attach --pid abc --network shop", "process \"abc\" is not a number from 1 on"),
         ("sealane attach /run/netns/a --pid 7 --network shop", "cannot be used with"),
         ("sealane attach /run/netns/a", "--network"),
         ("sealane detach a.b.c", "lower-case letters"),

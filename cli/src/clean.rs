@@ -23,6 +23,7 @@ use crate::client::{AGENT_SOCKET, CONTROL_SOCKET};
 use crate::failure::{Exit, Failure, require_root};
 use crate::life::{recorded, running};
 use crate::printer::Printer;
+use crate::verb::docker::installed;
 use stake::Stake;
 
 /// Time that a process may take to end when asked, before it is killed.
@@ -53,11 +54,12 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         end(&format!("sidecar {name}"), Some(process), printer)?;
     }
     end("keep", running(&run_dir.join(sealane_keep::PID_FILE))?, printer)?;
-    if let Some(socket) = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))? {
+    let plugin = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))?;
+    if let Some(socket) = &plugin {
         printer.talk(&format!("removed  {}, at which Docker called its plugin", socket.display()));
     }
     for what in sealane_fabric::egress::clean(run_dir).map_err(Failure::of("clean"))? {
-        printer.talk(&format!("removed  {what}"));
+        printer.talk(&what);
     }
     for what in sealane_agent::tap::clean(run_dir).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {what}"));
@@ -72,6 +74,9 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     }
     for folder in [Some(run_dir), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
+    }
+    for file in installed(plugin.as_deref()) {
+        printer.talk(&format!("left     {}; `sealane docker uninstall` removes it", file.display()));
     }
     if let Some(word) = stake.parting() {
         printer.talk(&word);

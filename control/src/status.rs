@@ -168,7 +168,7 @@ impl Coded for CarryRefusal {
     fn code(&self) -> Code {
         match self {
             Self::UnknownNode(_) => Code::PermissionDenied,
-            Self::NotFound(_) => Code::NotFound,
+            Self::NotFound { .. } => Code::NotFound,
             Self::Host(_) | Self::Underlay(_) => Code::FailedPrecondition,
             // What the host has started is reported in a moment.
             Self::Unused { .. } => Code::Aborted,

@@ -176,13 +176,13 @@ impl HostEgress {
         *self = Self::default();
         let mut done = Vec::new();
         let rules = nft::remove_host_rules(hopper, host).map(|removed| {
-            done.extend(removed.then(|| "the host's nft table".to_owned()));
+            done.extend(removed.then(|| "removed  the host's nft table".to_owned()));
         });
         let firewall = iptables::remove(hopper, host).map(|removed| {
-            done.extend((removed > 0).then(|| "the rules in the host's iptables".to_owned()));
+            done.extend((removed > 0).then(|| "removed  the rules in the host's iptables".to_owned()));
         });
         let forwarding = forwarding::restore(hopper, host, run_dir).map(|restored| {
-            done.extend(restored.then(|| "forwarding, which was off before".to_owned()));
+            done.extend(restored.then(|| "switched forwarding off again, as it was before".to_owned()));
         });
         rules?;
         firewall.map_err(EgressError::Iptables)?;

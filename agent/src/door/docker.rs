@@ -320,8 +320,11 @@ impl Docker {
         let carried = bounded(async |progress| self.workloads.carry(network, &progress).await).await;
         carried.map_err(|failure| match failure.kind {
             FailureKind::NotFound => {
-                RequestFailure::new(FailureKind::NotFound, format!("sealane: there is no network {network}"))
-                    .hint(format!("sealane network create {network} --subnet 10.42.0.0/16"))
+                // Control names a network with a similar name.
+                let said = failure.message.split("; ").next().unwrap_or_default();
+                RequestFailure::new(FailureKind::NotFound, format!("sealane: {said}")).hint(format!(
+                    "sealane network create {network} --subnet 10.42.0.0/16, on the control host"
+                ))
             }
             FailureKind::Wrong
             | FailureKind::NameInUse

@@ -6,6 +6,9 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::ManagedPlugin;
 
+/// Socket of Docker's plugin, unless another one is named.
+pub(crate) const PLUGIN: &str = "/run/docker/plugins/sealane.sock";
+
 /// `sealane docker`.
 #[derive(Debug, Args)]
 pub(crate) struct Docker {
@@ -28,7 +31,7 @@ pub(crate) enum DockerAction {
 #[derive(Debug, Args)]
 pub(crate) struct Installed {
     /// The plugin's socket; Docker calls the plugin by its name
-    #[arg(long, value_name = "PATH", default_value = "/run/docker/plugins/sealane.sock", value_parser = socket)]
+    #[arg(long, value_name = "PATH", default_value = PLUGIN, value_parser = socket)]
     pub(crate) plugin: PathBuf,
     /// Write files below this folder and start nothing
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]

@@ -87,7 +87,7 @@ pub(crate) struct Target {
     #[arg(value_name = "NETNS_PATH")]
     pub(crate) path: Option<PathBuf>,
     /// A process in it; the attachment ends with that
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Option<u32>,
     /// The container it is of, by id or the beginning of one; the attachment ends with that
     #[arg(long, value_name = "ID")]
@@ -143,6 +143,11 @@ impl FromStr for UnitName {
             Self::LONGEST
         ))
     }
+}
+
+fn process(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|pid: &u32| *pid > 0);
+    number.ok_or_else(|| format!("process {text:?} is not a number from 1 on"))
 }
 
 /// A value for one of a workload's networks; which one need not be said where there is but one.

@@ -91,10 +91,18 @@ fn describe(backup: &Backup) -> String {
     let [networks, hosts, workloads] = backup.counts();
     let taken = std::time::UNIX_EPOCH + std::time::Duration::from_secs(backup.taken.unix());
     format!(
-        "backup of {} at revision {}, taken {} by Sealane {}: {networks} networks, {hosts} hosts, {workloads} workloads",
+        "backup of {} at revision {}, taken {} by Sealane {}: {}, {}, {}",
         backup.trust_domain(),
         backup.revision(),
         ago(taken, SystemTime::now()),
         backup.version,
+        counted(networks, "network"),
+        counted(hosts, "host"),
+        counted(workloads, "workload"),
     )
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
 }

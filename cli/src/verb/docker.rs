@@ -4,10 +4,10 @@ mod files;
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::args::{Common, Installed};
+use crate::args::{Common, Installed, PLUGIN};
 use crate::below::below;
 use crate::failure::{Failure, require_root};
 use crate::life::running;
@@ -102,6 +102,12 @@ pub(crate) fn uninstall(wanted: &Installed, common: &Common, printer: &Printer) 
         );
     }
     Ok(())
+}
+
+/// Lists the files of `docker install` that are there, for the plugin at this socket or at the usual one.
+pub(crate) fn installed(plugin: Option<&Path>) -> Vec<PathBuf> {
+    let all = files(plugin.unwrap_or(Path::new(PLUGIN)));
+    all.into_iter().map(|file| file.path).filter(|path| path.exists()).collect()
 }
 
 fn root<'a>(wanted: &'a Installed, verb: &str) -> Result<&'a Path, Failure> {

@@ -74,7 +74,7 @@ fn missing(kind: Kind, name: &str, network: Option<&NetworkName>) -> Failure {
     match kind {
         Kind::Network => Failure::missing(format_args!("network {name}"), "sealane get network"),
         Kind::Service => Failure::new(format!("there is no document of a service {name}{of}"))
-            .hint("`sealane service ls` lists services that are there by their instances alone, too"),
+            .hint("`sealane service ls` also lists services that have no document"),
     }
 }
 

@@ -37,7 +37,7 @@ fn create(request: v1::CreateTokenRequest, common: &Common, printer: &Printer) -
             several => format!("{several} hosts join"),
         };
         printer.talk(&format!(
-            "{hosts} with `SEALANE_TOKEN=... sealane agent --control HOST:PORT`; the token expires {expires}:"
+            "{hosts} with `SEALANE_TOKEN=... sealane agent --control HOST:PORT`; the token expires {expires}"
         ));
     }
     let text = created.token.clone();

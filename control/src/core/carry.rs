@@ -1,12 +1,15 @@
 //! Hosts that carry networks: the leasing of address blocks.
 
 use ipnet::Ipv4Net;
+use sealane_proto::document::nearest;
 use sealane_proto::resource::{Block, Network};
 use sealane_proto::types::{NetworkName, NodeName, Subnet};
 
 use super::hosts::{self, NotForHost};
 use super::room::{self, Spread};
-use super::{Change, Command, Decision, NetworkState, State, Timestamp, UnfitUnderlay, ipam, underlay};
+use super::{
+    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, UnfitUnderlay, ipam, underlay,
+};
 
 /// A host carries a network from now on and needs (more) addresses.
 ///
@@ -50,8 +53,16 @@ pub enum CarryRefusal {
     )]
     UnknownNode(NodeName),
     /// There is none.
-    #[error("there is no network {0}; create it with `sealane network create {0} --subnet CIDR`")]
-    NotFound(NetworkName),
+    #[error(
+        "there is no network {network}{}; create it with `sealane network create {network} --subnet CIDR` on the control \
+         host", near(.meant.as_ref())
+    )]
+    NotFound {
+        /// The network.
+        network: NetworkName,
+        /// Network of a similar name that the host may carry.
+        meant: Option<NetworkName>,
+    },
     /// The network is not for the host.
     #[error(transparent)]
     Host(#[from] NotForHost),
@@ -160,12 +171,26 @@ fn for_host<'a>(
     network: &NetworkName,
 ) -> Result<&'a NetworkState, CarryRefusal> {
     let record = state.nodes.get(node).ok_or_else(|| CarryRefusal::UnknownNode(node.clone()))?;
-    let network = state.networks.get(network).ok_or_else(|| CarryRefusal::NotFound(network.clone()))?;
+    let network = state.networks.get(network).ok_or_else(|| CarryRefusal::NotFound {
+        network: network.clone(),
+        meant: meant(state, record, network),
+    })?;
     hosts::check_network(record, network)?;
     if !network.carried_by(node) {
         underlay::check_family(state, network, node, record.node.underlay)?;
     }
     Ok(network)
+}
+
+/// The network with the most similar name, among those that the host may carry.
+fn meant(state: &State, record: &NodeRecord, given: &NetworkName) -> Option<NetworkName> {
+    let open = || state.networks.values().filter(|network| hosts::check_network(record, network).is_ok());
+    let name = nearest(given.as_str(), open().map(|network| network.network.name.as_str()))?;
+    open().map(|network| &network.network.name).find(|known| known.as_str() == name).cloned()
+}
+
+fn near(meant: Option<&NetworkName>) -> String {
+    meant.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
 /// Checks that a host that has these blocks may have one more. What the host says of itself does not count: its workloads

@@ -62,8 +62,7 @@ pub enum DocumentRefusal {
     },
     /// The packets' size has changed: running workloads would keep what they have.
     #[error(
-        "spec.mtu: the packet size of network {network} is {}, which cannot be changed to {}; \
-         remove the network and create it again", bytes(*.fixed), bytes(*.asked)
+        "spec.mtu: network {network} {}; remove the network and create it again", unchangeable(*.fixed, *.asked)
     )]
     Mtu {
         /// The network.
@@ -182,8 +181,14 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     Ok(Decision { changes, outcome: Effect::Configured })
 }
 
-fn bytes(mtu: Option<Mtu>) -> String {
-    mtu.map_or_else(|| "by the underlay".to_owned(), |mtu| format!("{mtu} bytes"))
+fn unchangeable(fixed: Option<Mtu>, asked: Option<Mtu>) -> String {
+    match (fixed, asked) {
+        (None, _) => "follows the MTU of the underlay, and a fixed one cannot be set later".to_owned(),
+        (Some(fixed), None) => format!("has an MTU of {fixed} bytes, and cannot follow the underlay's later"),
+        (Some(fixed), Some(asked)) => {
+            format!("has an MTU of {fixed} bytes, which cannot be changed to {asked} bytes")
+        }
+    }
 }
 
 /// Decides a service's document, which a host has registered or, without `registrar`, somebody has applied.

@@ -11,8 +11,8 @@ use super::{Change, NetworkState, NodeRecord, Rest, State, Timestamp};
 /// A document leaves out a host that has workloads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "spec.hosts: node {node} is not named, but runs {workload} {of}; end that first, or name the node; \
-     `sealane node rm {node} --force` ends all that a node may"
+    "spec.hosts: node {node} is not named, but runs {workload} {of}; end that first, or name the node: \
+     `sealane node ls` lists the nodes"
 )]
 pub struct HostInUse {
     node: NodeName,

@@ -201,7 +201,7 @@ impl KernelAccess {
         }
         let taken_back = egress.release(&self.hopper, &self.host, &self.config.run_dir)?;
         for what in taken_back {
-            tracing::info!(what, "no network needs egress any more; removed");
+            tracing::info!(what, "no network needs egress any more");
         }
         Ok(())
     }

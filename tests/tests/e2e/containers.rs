@@ -134,7 +134,7 @@ fn a_container_that_is_paused_gets_no_calls_and_is_named() {
         container.freeze(mesh.site(1), true);
         mesh.await_instances("web", 0);
         let problems = mesh.site(1).problems();
-        assert!(problems.contains("workload shop/web gets no calls while it is paused"), "{problems}");
+        assert!(problems.contains("workload shop/web gets no calls: its container is paused"), "{problems}");
         container.freeze(mesh.site(1), false);
         mesh.await_instances("web", 1);
         let _ = mesh.site(1).sealane(&["detach", "web"]).ok();

@@ -39,7 +39,13 @@ fn asked(container: &Container, plain: AttachRequest, ports: SidecarPorts) -> Re
     let (asked, any_port) = instance::asked(container)?;
     let wanted = asked.ask(plain);
     let spec = wanted.check_names().and_then(|()| AttachSpec::new(wanted, ports));
-    let spec = spec.map_err(|error| error.to_string())?;
+    let spec = spec.map_err(|error| {
+        if error == SpecError::NoService {
+            "label sealane.port needs label sealane.service=NAME too".to_owned()
+        } else {
+            error.to_string()
+        }
+    })?;
     Ok((spec, any_port))
 }
 
@@ -96,7 +102,7 @@ mod tests {
         let (service, port) = (("sealane.service", "api"), ("sealane.port", "8080"));
         check(&[service, port], Some("api"), None);
         check(&[], None, None);
-        check(&[port], None, Some("a port needs a service: the one whose port it is"));
+        check(&[port], None, Some("label sealane.port needs label sealane.service=NAME too"));
         check(&[service, ("sealane.port", "80,80")], None, Some("port 80/tcp is given twice"));
         let itself = format!("service: localhost: {}", Misread::Itself);
         check(&[("sealane.service", "localhost")], None, Some(&itself));

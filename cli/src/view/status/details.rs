@@ -101,7 +101,7 @@ fn down(view: &v1::ServiceView) -> Option<String> {
         let them = if *instances > 1 { "its instances" } else { "its instance" };
         return Some(format!(
             "service {network}/{name} has no instance that is known to be ready and not drained; `sealane workload ls \
-             --network {network}` says what keeps {them}"
+             --network {network}` says what keeps {them} from being ready"
         ));
     }
     let end = if *declared { "delete service" } else { "service rm" };

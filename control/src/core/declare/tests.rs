@@ -107,7 +107,7 @@ fn one_refusal_keeps_everything_as_it_was() {
         (network("shop", "10.43.0.0/16", ""), "cannot be changed to 10.43.0.0/16"),
         (
             network("shop", "10.42.0.0/16", r#","mtu":1400"#),
-            "by the underlay, which cannot be changed to 1400 bytes",
+            "network shop follows the MTU of the underlay, and a fixed one cannot be set later",
         ),
         (network("localhost", "10.44.0.0/16", ""), "network name localhost is reserved"),
         (network("blog", "10.50.0.0/16", ""), "another document is about network blog"),

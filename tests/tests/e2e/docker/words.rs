@@ -73,7 +73,7 @@ fn what_cannot_be_is_refused_in_words_that_docker_prints_whole() {
     // What is wrong with a label is named, with the container and what to do.
     let wrong = [
         ("sealane.port=eighty", "label sealane.port"),
-        ("sealane.port=8080", "a port needs a service: the one whose port it is"),
+        ("sealane.port=8080", "label sealane.port needs label sealane.service=NAME too"),
     ];
     for (label, why) in wrong {
         let run = ["run", "-d", "--network", "shop", "--name", "web", "--label", label];
