@@ -12,7 +12,9 @@ mod metrics;
 mod ruleset;
 mod table;
 
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +22,7 @@ use sealane_base::task;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use crate::netlink::NetlinkError;
 use kernel::{Namespace, Present};
@@ -31,9 +33,44 @@ pub use table::{ServiceTable, ServiceTables};
 /// begins takes no turn: it does not wait until all others have followed the change before.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-/// A turn to let a namespace follow a change, until it is dropped. Never closed, so there is always one.
-pub async fn turn() -> Option<SemaphorePermit<'static>> {
-    TURNS.acquire().await.ok()
+/// A place in the queue of namespaces for a turn to follow a change. Who wants none any more gives it up: the queue hands turns
+/// out in order, also to who does not look.
+pub struct TurnQueue {
+    turns: &'static Semaphore,
+    place: Option<Pin<Box<dyn Future<Output = Result<Turn, AcquireError>> + Send>>>,
+}
+
+/// A turn, until it is dropped.
+pub type Turn = SemaphorePermit<'static>;
+
+impl Default for TurnQueue {
+    fn default() -> Self {
+        Self { turns: &TURNS, place: None }
+    }
+}
+
+impl TurnQueue {
+    /// Waits for a turn. `None` would say that there are none any more, which is never so.
+    ///
+    /// # Cancel safety
+    /// The place in the queue stays until [`TurnQueue::leave`].
+    pub async fn turn(&mut self) -> Option<Turn> {
+        let turns = self.turns;
+        let turn = self.place.get_or_insert_with(|| Box::pin(turns.acquire())).await.ok();
+        self.place = None;
+        turn
+    }
+
+    /// Gives the place up, with the turn that may have come meanwhile.
+    pub fn leave(&mut self) {
+        self.place = None;
+    }
+}
+
+impl fmt::Debug for TurnQueue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TurnQueue").field("waits", &self.place.is_some()).finish_non_exhaustive()
+    }
 }
 
 /// The rules of one network in one workload's namespace. It keeps no descriptor: the namespace is told each time.
@@ -188,4 +225,29 @@ pub fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), ServiceError> {
     let tried = namespace.put(None, &table).and_then(|()| namespace.free_flows(&table));
     let removed = namespace.remove();
     tried.and(removed).map_err(|source| ServiceError::Kernel { network, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn has_turn(queue: &mut TurnQueue) -> bool {
+        timeout(Duration::ZERO, queue.turn()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_nobodys_who_does_not_want_it_any_more() {
+        let turns: &Semaphore = Box::leak(Box::new(Semaphore::new(1)));
+        let [mut first, mut second, mut third] = [(); 3].map(|()| TurnQueue { turns, place: None });
+        let taken = first.turn().await;
+        assert!(!has_turn(&mut second).await && !has_turn(&mut third).await);
+        drop(taken);
+        assert!(!has_turn(&mut third).await, "it is the second one's");
+        second.leave();
+        assert!(has_turn(&mut third).await);
+    }
 }

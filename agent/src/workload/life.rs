@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use sealane_base::task::Task;
 use sealane_fabric::health::{self, ProbeTarget};
-use sealane_fabric::services;
+use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
 use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
@@ -158,10 +158,13 @@ impl Life {
         self.declare(readiness).await;
         let (mut signs, mut applied) = (self.signs(), self.signs().map(|signs| signs.applied));
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
-        let (ended, turn) = (lifeline.ended(), services::turn());
-        tokio::pin!(first_reading, silence, ended, turn);
+        let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
+        tokio::pin!(first_reading, silence, ended);
         let (mut meddling, mut ears) = (self.watch_rules(), self.ears());
         loop {
+            if !self.wants_turn() {
+                queue.leave();
+            }
             tokio::select! {
                 () = &mut ended => return,
                 listens = next(listening.as_mut().map(|listening| &mut listening.seen)) => {
@@ -194,10 +197,7 @@ impl Life {
                 }
                 Ok(()) = self.host_network.changed() => self.note_newest().await,
                 // Its place in the queue stays while it hears of other things.
-                _turn = &mut turn, if self.wants_turn() => {
-                    self.follow().await;
-                    turn.set(services::turn());
-                }
+                _turn = queue.turn(), if self.wants_turn() => self.follow().await,
                 () = tokio::time::sleep(RETRY), if self.refused => self.refused = false,
                 () = tokio::time::sleep(RETRY), if listening.is_none() && !portless => {
                     listening = self.watch_health(pulse.any_port());

@@ -107,15 +107,18 @@ impl HostGate {
         let (there, drifted) = if unchanged && known.is_some() {
             (known, false)
         } else {
+            // The gate is read as the one that was made: what is wanted may have got another device since.
+            let made = known.as_ref().unwrap_or(&self.wanted);
             let found =
-                match NetfilterSocket::open(hopper, host).and_then(|mut socket| self.read(&mut socket)) {
-                    Ok(found) => found,
-                    Err(error) => {
-                        // What was changed meanwhile is still drift at the next look.
-                        self.known = known;
-                        return Err(error);
-                    }
-                };
+                NetfilterSocket::open(hopper, host).and_then(|mut socket| self.read(&mut socket, made));
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    // What was changed meanwhile is still drift at the next look.
+                    self.known = known;
+                    return Err(error);
+                }
+            };
             let drifted = known.is_some() && known != found;
             (found, drifted)
         };
@@ -160,10 +163,11 @@ impl HostGate {
         Ok(())
     }
 
-    /// Reads the kernel's gate, when it is one and nothing else; none at all is one without networks.
-    fn read(&self, socket: &mut NetfilterSocket) -> Result<Option<Gate>, NetlinkError> {
+    /// Reads the kernel's gate, when it is one of the port and device of `made` and nothing else; none at all is one without
+    /// networks.
+    fn read(&self, socket: &mut NetfilterSocket, made: &Gate) -> Result<Option<Gate>, NetlinkError> {
         let chains = writer::rules(socket, &self.table)?;
-        let found = Gate { networks: self.networks(socket, &chains)?, ..self.wanted.clone() };
+        let found = Gate { networks: self.networks(socket, &chains)?, ..made.clone() };
         Ok((chains.is_empty() || chains == found.fingerprints()).then_some(found))
     }
 

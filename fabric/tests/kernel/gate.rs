@@ -222,6 +222,17 @@ async fn a_gate_that_somebody_breaks_is_mended_at_once_also_without_a_way_out() 
 }
 
 #[tokio::test]
+async fn what_others_do_before_the_first_network_is_no_drift() {
+    let hosts = two_hosts();
+    hosts.a.overlay.forget_carriers_but(&[]).await.unwrap();
+    sh(&hosts.a.ns, "nft add table ip others");
+    // The first look is at once; nothing tells that it has found nothing.
+    let looks = tokio::time::timeout(Duration::from_secs(1), hosts.a.overlay.watch_host());
+    assert!(looks.await.is_err(), "it goes on");
+    assert_eq!(hosts.a.drift("nft"), 0);
+}
+
+#[tokio::test]
 async fn a_restarted_agent_keeps_every_network_closed_and_forgets_those_that_are_gone() {
     let (hosts, service) = hosts_and_a_stranger().await;
     let whole = sh(&hosts.a.ns, "nft list ruleset");

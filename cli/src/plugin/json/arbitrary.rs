@@ -66,10 +66,10 @@ pub(crate) fn names(told: &str, path: &[String], document: &Value) -> bool {
     let keys = path.iter().filter(|key| key.parse::<usize>().is_err()).cloned().chain(own);
     // A list is spoken of by what is in it; what cannot be printed is escaped, as Rust or as JSON does it.
     keys.into_iter().any(|key| {
-        let escaped =
-            [key.escape_debug().to_string(), Value::from(&*key).to_string().trim_matches('"').to_owned()];
+        let quoted = [format!("{key:?}"), Value::from(&*key).to_string()];
         let told_of = |text: &str| told.contains(text);
-        told_of(key.trim_end_matches("ies").trim_end_matches('s')) || escaped.iter().any(|text| told_of(text))
+        let escaped = |text: &String| told_of(&text[1..text.len() - 1]);
+        told_of(key.trim_end_matches("ies").trim_end_matches('s')) || quoted.iter().any(escaped)
     })
 }
 
