@@ -37,8 +37,10 @@ static TURNS: Semaphore = Semaphore::const_new(2);
 /// out in order, also to who does not look.
 pub struct TurnQueue {
     turns: &'static Semaphore,
-    place: Option<Pin<Box<dyn Future<Output = Result<Turn, AcquireError>> + Send>>>,
+    place: Option<Place>,
 }
+
+type Place = Pin<Box<dyn Future<Output = Result<Turn, AcquireError>> + Send>>;
 
 /// A turn, until it is dropped.
 pub type Turn = SemaphorePermit<'static>;

@@ -1,18 +1,19 @@
-//! The host's resolvers as hickory's pool: who is asked, by their health; over which connection; and by stream what does not
-//! fit into a datagram.
+//! The host's resolvers by hickory: over which connection each is asked, and by stream what does not fit into a datagram.
 //!
-//! The pool judges servers, and answers stay the servers' own: [`judge`] hides from it whether a name is there, and tells
-//! it that a server which declines has failed, so that another one is asked.
+//! Each server is a pool of its own, and the order is kept here, that of resolv.conf. A name tells nothing about the server
+//! that is silent about it, or declines: whoever asks for it would choose whom all others ask. So a silent server is asked
+//! for the root's servers, which every resolver knows, and is passed over while it is silent about those, too.
 
 mod sockets;
 
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use futures_util::stream::{Map, StreamExt};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
@@ -21,21 +22,37 @@ use hickory_resolver::net::xfer::{DnsExchange, DnsHandle};
 use hickory_resolver::proto::op::{
     DnsRequest, DnsRequestOptions, DnsResponse, Query as Question, ResponseCode,
 };
+use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::proto::serialize::binary::BinDecodable;
 use hickory_resolver::{ConnectionProvider, NameServerPool, PoolContext, TlsConfig};
 use rustls::ClientConfig;
+use sealane_base::task::{self, Task};
 use tokio::time::Instant;
 
-use super::super::message::{Query, UDP_LIMIT};
+use super::super::message::{Query, Rcode, UDP_LIMIT};
 use super::super::resolv::{Resolv, Server};
 use super::super::shares::MAX_IN_FLIGHT;
+use super::lock;
 use sockets::Sockets;
 
-/// A pool of the servers that a resolv.conf names.
+/// Interval at which a server that is passed over is asked whether it answers again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The servers that a resolv.conf names.
 pub(super) struct Upstream {
+    servers: Vec<Arc<NameServer>>,
+    /// Number of times that each is asked.
+    attempts: u32,
+}
+
+/// One server.
+struct NameServer {
     pool: NameServerPool<Connections>,
-    /// Number of times that somebody is asked before all are given up.
-    tries: usize,
+    /// True while it is asked after all others.
+    away: AtomicBool,
+    /// True while somebody looks whether it is.
+    watched: AtomicBool,
+    watcher: Mutex<Option<Task>>,
 }
 
 /// Answer of the servers to a question.
@@ -52,20 +69,20 @@ pub(super) enum Told {
 }
 
 impl Upstream {
-    /// A pool that has asked nobody yet.
+    /// Servers of whom nobody has been asked yet.
     pub(super) fn new(resolv: &Resolv, tls: ClientConfig) -> Self {
         let mut options = ResolverOpts::default();
         options.timeout = resolv.timeout;
-        // One after another, the best one first: askers are many, and each question is asked of one server if that answers.
-        options.num_concurrent_reqs = 1;
         options.max_active_requests = MAX_IN_FLIGHT;
         // A port of the range that the host sets aside for this, not one that a program may be about to serve.
         options.os_port_selection = true;
         let context = Arc::new(PoolContext::new(options, TlsConfig { config: tls }));
         let sockets = Sockets::new(resolv.servers.iter().map(|server| server.address));
-        let servers = resolv.servers.iter().map(config);
-        let pool = NameServerPool::from_config(servers, context, Connections(sockets));
-        Self { pool, tries: resolv.attempts as usize * resolv.servers.len() }
+        let pool = |server| {
+            NameServerPool::from_config([config(server)], context.clone(), Connections(sockets.clone()))
+        };
+        let servers = resolv.servers.iter().map(|server| Arc::new(NameServer::new(pool(server)))).collect();
+        Self { servers, attempts: resolv.attempts }
     }
 
     /// Asks until `deadline`. The id, the port and the letters' case of what is sent are random (RFC 5452).
@@ -74,30 +91,101 @@ impl Upstream {
             Ok(question) => question,
             Err(error) => return Told::Unable(error.into()),
         };
-        let mut options = DnsRequestOptions::default();
-        options.use_edns = query.edns.is_some();
-        options.edns_payload_len = UDP_LIMIT;
-        options.case_randomization = true;
-        for _ in 0..self.tries {
-            let mut request = DnsRequest::from_query(question.clone(), options);
-            // One answer serves those who want to know whether it is authentic, and those who do not.
-            request.metadata.authentic_data = true;
-            match tokio::time::timeout_at(deadline, self.pool.send(request).next()).await {
-                Ok(Some(Ok(response))) => return Told::Answer(response.into_buffer()),
-                Ok(Some(Err(NetError::Timeout))) => {}
-                Ok(Some(Err(error))) => {
-                    return declined(&error).map_or(Told::Unable(error), Told::Declined);
+        let mut told = Told::Silence;
+        let asking = self.ask_each(&question, query.edns.is_some(), &mut told);
+        // Whoever has declined until then is heard.
+        let _ = tokio::time::timeout_at(deadline, asking).await;
+        told
+    }
+
+    /// Asks one after another: askers are many, and each question is asked of one server if that answers.
+    async fn ask_each(&self, question: &Question, edns: bool, told: &mut Told) {
+        for _ in 0..self.attempts {
+            let mut silent = false;
+            for server in self.in_order() {
+                match server.ask(question, edns).await {
+                    Ok(message) if helps(&message) => {
+                        *told = Told::Answer(message);
+                        return;
+                    }
+                    Ok(message) if !matches!(told, Told::Declined(_)) => *told = Told::Declined(message),
+                    Ok(_) => {}
+                    Err(NetError::Timeout) => silent = true,
+                    Err(error) if matches!(told, Told::Silence) => *told = Told::Unable(error),
+                    Err(_) => {}
                 }
-                Ok(None) | Err(_) => break,
+            }
+            if !silent {
+                return;
             }
         }
-        Told::Silence
+    }
+
+    /// As resolv.conf names them, but for those that are away, which come last.
+    fn in_order(&self) -> Vec<&Arc<NameServer>> {
+        let (away, there): (Vec<_>, Vec<_>) =
+            self.servers.iter().partition(|server| server.away.load(Ordering::Relaxed));
+        [there, away].concat()
+    }
+}
+
+/// Returns true if the message says of a name what there is.
+fn helps(message: &[u8]) -> bool {
+    matches!(Rcode::of(message), Rcode::NoError | Rcode::NxDomain)
+}
+
+impl NameServer {
+    fn new(pool: NameServerPool<Connections>) -> Self {
+        Self {
+            pool,
+            away: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            watcher: Mutex::default(),
+        }
+    }
+
+    /// The server's answer, whatever it is. A failure makes one wonder whether the server is there.
+    async fn ask(self: &Arc<Self>, question: &Question, edns: bool) -> Result<Vec<u8>, NetError> {
+        let answer = self.send(question, edns).await;
+        if answer.is_ok() {
+            self.away.store(false, Ordering::Relaxed);
+        } else if !self.watched.swap(true, Ordering::Relaxed) {
+            *lock(&self.watcher) = Some(task::spawn("dns-upstream", watch(Arc::downgrade(self))));
+        }
+        answer
+    }
+
+    async fn send(&self, question: &Question, edns: bool) -> Result<Vec<u8>, NetError> {
+        let mut options = DnsRequestOptions::default();
+        options.use_edns = edns;
+        options.edns_payload_len = UDP_LIMIT;
+        options.case_randomization = true;
+        let mut request = DnsRequest::from_query(question.clone(), options);
+        // One answer serves those who want to know whether it is authentic, and those who do not.
+        request.metadata.authentic_data = true;
+        let answer = self.pool.send(request).next().await.unwrap_or(Err(NetError::Timeout));
+        answer.map(DnsResponse::into_buffer)
+    }
+}
+
+/// Looks whether the server answers at all, until it does or is not asked any more.
+async fn watch(server: Weak<NameServer>) {
+    let root = Question::query(Name::root(), RecordType::NS);
+    while let Some(server) = server.upgrade() {
+        let answers = server.send(&root, false).await.is_ok();
+        server.away.store(!answers, Ordering::Relaxed);
+        if answers {
+            server.watched.store(false, Ordering::Relaxed);
+            return;
+        }
+        drop(server);
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Upstream").field("tries", &self.tries).finish_non_exhaustive()
+        formatter.debug_struct("Upstream").field("attempts", &self.attempts).finish_non_exhaustive()
     }
 }
 
@@ -112,7 +200,7 @@ fn config(server: &Server) -> NameServerConfig {
     NameServerConfig::new(server.address.ip(), true, connections)
 }
 
-/// Connections of the pool, which are told from others by whom they trust: see [`judge`].
+/// Connections of a server, whose answers are judged: see [`judge`].
 #[derive(Clone)]
 struct Connections(Sockets);
 
@@ -151,26 +239,13 @@ impl DnsHandle for Connection {
     }
 }
 
-/// Message by which a server declines.
-#[derive(Debug, thiserror::Error)]
-#[error("the server declines")]
-struct Declined(Vec<u8>);
-
 /// Makes of an answer what the pool should make of it. It would turn "no such name" and "no such records" into errors that
-/// have lost the message, and return "server failure" without asking another server.
+/// have lost the message, and take a server that declines a name for one that fails.
 fn judge(told: Result<DnsResponse, NetError>) -> Result<DnsResponse, NetError> {
     let mut response = told?;
-    if !matches!(response.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
-        return Err(io::Error::other(Declined(response.into_buffer())).into());
-    }
     // In the pool's eyes alone: the bytes stay as they are.
     response.metadata.response_code = ResponseCode::Unknown(u16::MAX);
     Ok(response)
-}
-
-fn declined(error: &NetError) -> Option<Vec<u8>> {
-    let NetError::Io(error) = error else { return None };
-    error.get_ref()?.downcast_ref::<Declined>().map(|Declined(message)| message.clone())
 }
 
 /// The side of TLS that asks: servers are known by certificates of those whom the host trusts, or of `authorities`.

@@ -25,11 +25,20 @@ pub(super) struct Manner {
     pub(super) cuts: bool,
     /// Names come back in lower case.
     pub(super) lower: bool,
+    /// Datagrams about names that begin with this are not answered.
+    pub(super) silent: Option<&'static str>,
 }
 
 impl Manner {
     pub(super) fn answers(last: &[u8]) -> Self {
-        Self { rcode: 0, ttl: 60, last: last.to_vec(), cuts: false, lower: false }
+        Self { rcode: 0, ttl: 60, last: last.to_vec(), cuts: false, lower: false, silent: None }
+    }
+
+    fn is_silent(&self, query: &[u8]) -> bool {
+        let begins = |label: &str| {
+            query.get(13..13 + label.len()).is_some_and(|name| name.eq_ignore_ascii_case(label.as_bytes()))
+        };
+        self.silent.is_some_and(begins)
     }
 
     fn answer(&self, query: &[u8], by_stream: bool) -> Vec<u8> {
@@ -109,7 +118,9 @@ impl Fake {
             let mut buffer = [0; 512];
             loop {
                 let (len, asker) = udp.recv_from(&mut buffer).await.unwrap();
-                udp.send_to(&state.answer(&buffer[..len], false), asker).await.unwrap();
+                if !lock(&state.manner).is_silent(&buffer[..len]) {
+                    udp.send_to(&state.answer(&buffer[..len], false), asker).await.unwrap();
+                }
             }
         }));
         fake.listen(TcpListener::from_std(sockets.tcp).unwrap(), None);
