@@ -31,7 +31,7 @@ fn the_tests_that_the_threat_model_names_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let mut all = String::new();
-    for krate in ["agent", "base", "cli", "control", "keep", "proto", "proxy", "sys", "tests"] {
+    for krate in ["agent", "base", "cli", "control", "fabric", "keep", "proto", "proxy", "sys", "tests"] {
         for folder in ["src", "tests"].map(|folder| root.join(krate).join(folder)) {
             if folder.is_dir() {
                 sources(&folder, &mut all);
