@@ -13,8 +13,8 @@ use sealane_tests::{Finished, Mesh, PATIENCE, Running, eventually, sealane, test
 /// $1 and those of $2, its settings are there too; its control groups end with it.
 const BOOT: &str = r#"
 set -e
-group=$1/cgroup/sealane-test-$$
-mkdir -p "$1/cgroup" && mount -t cgroup2 none "$1/cgroup" && mkdir "$group"
+mkdir -p "$1/cgroup" && mount -t cgroup2 none "$1/cgroup"
+group=$(mktemp -d "$1/cgroup/sealane-test-XXXXXX")
 trap 'echo $$ >"$1/cgroup/cgroup.procs"; echo 1 >"$group/cgroup.kill"
     for try in $(seq 100); do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break; sleep 0.1; done
     umount "$1/cgroup"' EXIT

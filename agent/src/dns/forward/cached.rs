@@ -120,13 +120,16 @@ impl CachedAnswer {
             put(&mut out, 2 * at, &number.to_be_bytes());
         }
         put(&mut out, HEADER_LEN, query.question);
+        // Whoever keeps the answer behind this one believes it no longer.
+        let most = if self.counts[0] == 0 { self.lifetime } else { MAX_LIFETIME };
+        let most = u32::try_from(most.as_secs()).unwrap_or(u32::MAX);
         for piece in self.records.iter().filter(|piece| usize::from(piece.end) <= len) {
             let at = usize::from(piece.ttl_at);
             let ttl = match age {
                 Age::Stale => STALE_TTL,
                 Age::Fresh(age) => {
                     let passed = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-                    long(&self.bytes, at).unwrap_or(0).saturating_sub(passed)
+                    believed(long(&self.bytes, at).unwrap_or(0)).min(most).saturating_sub(passed)
                 }
             };
             put(&mut out, at, &ttl.to_be_bytes());
@@ -200,9 +203,7 @@ impl Walk<'_> {
             self.ended = true;
             return (section == 2).then_some(false);
         }
-        let ttl = long(rest, owner + 4)?;
-        // RFC 2181, section 8.
-        let ttl = if ttl > u32::MAX >> 1 { 0 } else { ttl };
+        let ttl = believed(long(rest, owner + 4)?);
         let end = owner + 10 + usize::from(word(rest, owner + 8)?);
         rest.get(..end)?;
         match section {
@@ -224,6 +225,11 @@ impl Walk<'_> {
         self.at += end;
         Some(true)
     }
+}
+
+/// A TTL with the highest bit counts as 0 (RFC 2181, section 8).
+fn believed(ttl: u32) -> u32 {
+    if ttl > u32::MAX >> 1 { 0 } else { ttl }
 }
 
 fn seconds(ttl: Option<u32>) -> Duration {

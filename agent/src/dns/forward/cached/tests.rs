@@ -180,6 +180,22 @@ fn what_is_not_there_is_believed_for_as_long_as_the_zone_says_and_no_longer_than
 }
 
 #[test]
+fn whoever_keeps_the_answer_behind_this_one_believes_it_no_longer() {
+    let one = query("www.example.com");
+    let told = |answer: &[u8]| {
+        let (parsed, cached) = (Query::parse(&one).unwrap(), read(&one, answer).unwrap());
+        let message =
+            Message::from_vec(&cached.write(&parsed, Age::Fresh(Duration::from_secs(1)), 512)).unwrap();
+        message.answers.iter().chain(&message.authorities).map(|record| record.ttl).collect::<Vec<_>>()
+    };
+    let day = 24 * 60 * 60;
+    for (ttl, expected) in [(60, 59), (i32::MAX.unsigned_abs(), day - 1)] {
+        assert_eq!(told(&answer(&one, ttl, &[80])), [expected], "{ttl}");
+    }
+    assert_eq!(told(&nothing(&one, 3, Some((day, day)))), [299]);
+}
+
+#[test]
 fn only_a_whole_answer_to_the_question_is_kept() {
     let one = query("www.example.com");
     let whole = answer(&one, 60, &[80]);
