@@ -190,7 +190,9 @@ fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops
     eventually(PATIENCE, "nobody lists it", || {
         mesh.json(&["workload", "ls"]).as_array().unwrap().is_empty().then_some(())
     });
-    assert_eq!(host.state("sealane-attach@api@1"), "inactive");
+    eventually(PATIENCE, "its attachment has ended", || {
+        (host.state("sealane-attach@api@1") == "inactive").then_some(())
+    });
 
     // Outside its network it is not started.
     let settings = "echo 'SEALANE_ATTACH=\"--network none\"' >/etc/sealane/units/api@2";
