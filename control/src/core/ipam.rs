@@ -60,12 +60,9 @@ pub(super) fn free_block(subnet: Subnet, end: End, taken: impl Fn(Ipv4Net) -> bo
         .find(|block| !taken(*block))
 }
 
-/// Returns true if an address can be a workload's or a service's: inside, and neither the network's own address, nor
-/// the gateway's, nor broadcast.
+/// Returns true if an address can be a workload's or a service's: inside, and not reserved.
 pub(super) fn is_assignable(subnet: Subnet, address: OverlayIp) -> bool {
-    let net = subnet.to_net();
-    let reserved = [net.network().into(), subnet.gateway(), net.broadcast().into()];
-    subnet.contains(address) && !reserved.contains(&address)
+    subnet.contains(address) && !subnet.reserved().contains(&address)
 }
 
 /// The lowest assignable address of a block that is not `taken`.

@@ -89,23 +89,13 @@ impl Tunnel {
 }
 
 impl Addresses {
-    /// The addresses that no workload has: the network's own, the gateway's and the broadcast address.
-    pub(super) fn reserved(&self) -> [IpAddr; 3] {
-        self.nobodys().map(IpAddr::from)
-    }
-
-    fn nobodys(&self) -> [Ipv4Addr; 3] {
-        let net = self.subnet.to_net();
-        [net.network(), self.subnet.gateway().to_ipv4(), net.broadcast()]
-    }
-
     /// The rule for packets of workloads elsewhere to workloads here, which every packet of a tunnel meets. It compares words
     /// under masks, which the kernel does in its interpreter's loop, while ranges are functions that it calls; sources
-    /// that are nobody's elsewhere take one lookup together.
+    /// that no workload elsewhere has take one lookup together.
     fn between_workloads(&self) -> String {
         let subnet = self.subnet;
         let services = self.services.iter().map(|block| format!(" ip saddr != {block}")).collect::<String>();
-        let kept = self.nobodys().map(|address| format!(" ip daddr != {address}")).concat();
+        let kept = subnet.reserved().map(|address| format!(" ip daddr != {address}")).concat();
         format!("ip saddr {subnet} ip daddr {subnet} ip saddr != @local{services}{kept} accept")
     }
 

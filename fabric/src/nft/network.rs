@@ -83,8 +83,8 @@ impl NetworkRules {
         };
         let tunnel = self.tunnel.iter().map(|tunnel| tunnel.guarded(addresses));
         let guarded: Vec<Guarded> = tunnel.chain(senders.iter().map(Sender::guarded)).collect();
-        let own = senders.iter().flat_map(Sender::addresses).chain(addresses.reserved());
-        let (unwanted, local): (Vec<String>, BTreeSet<IpAddr>) = match &self.senders {
+        let own = senders.iter().flat_map(Sender::addresses);
+        let (unwanted, mut local): (Vec<String>, BTreeSet<IpAddr>) = match &self.senders {
             Senders::Exactly(_) => {
                 let is_wanted = |device: &&String| guarded.iter().any(|one| one.device == **device);
                 let others = there.chains.keys().filter(|device| !is_wanted(device));
@@ -93,9 +93,10 @@ impl NetworkRules {
             Senders::With(_) => (Vec::new(), own.chain(there.local.iter().copied()).collect()),
             Senders::Without(ports, staying) => {
                 let known = ports.iter().filter(|port| there.chains.contains_key(*port));
-                (known.cloned().collect(), staying.iter().copied().chain(addresses.reserved()).collect())
+                (known.cloned().collect(), staying.clone())
             }
         };
+        local.extend(addresses.subnet.reserved().map(|address| IpAddr::from(address.to_ipv4())));
         let wrong = guard::wrong(&there.chains, &guarded);
         let mut script: String = unwanted.iter().map(|device| guard::freeing(device)).collect();
         // An address is nobody else's before its workload can send.

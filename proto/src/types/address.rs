@@ -188,6 +188,12 @@ impl Subnet {
         OverlayIp(Ipv4Addr::from_bits(self.0.network().to_bits() + 1))
     }
 
+    /// The addresses inside that are no workload's and no service's: the network's own, the gateway's and the broadcast address.
+    #[must_use]
+    pub fn reserved(self) -> [OverlayIp; 3] {
+        [self.0.network().into(), self.gateway(), self.0.broadcast().into()]
+    }
+
     /// Returns true if the address lies inside.
     #[must_use]
     pub fn contains(self, address: OverlayIp) -> bool {
