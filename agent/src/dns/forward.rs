@@ -162,8 +162,8 @@ impl Forwarder {
             self.metrics.cache_evicted.inc_by(lock(&resolvers.cache).insert(parsed, answer.clone(), now));
             return Ok(write(&answer, Age::Fresh(Duration::ZERO)));
         }
-        let helps = |told: &Vec<u8>| matches!(Rcode::of(told), Rcode::NoError | Rcode::NxDomain);
-        let Some(answer) = before.filter(|_| !told.as_ref().is_ok_and(helps)) else {
+        let is_answer = told.as_ref().is_ok_and(|told| Rcode::of(told).is_answer());
+        let Some(answer) = before.filter(|_| !is_answer) else {
             self.metrics.looked_up(CacheResult::Miss);
             return told;
         };
@@ -200,7 +200,7 @@ impl Resolvers {
             return Err(ForwardFailure::NoServer);
         }
         match self.upstream.ask(parsed, deadline).await {
-            Told::Answer(message) | Told::Declined(message) => Ok(addressed(message, parsed)),
+            Told::Message(message) => Ok(addressed(message, parsed)),
             Told::Silence => Err(ForwardFailure::Timeout),
             Told::Unable(error) => {
                 tracing::debug!(%error, "the host's resolvers are asked without a pool");

@@ -99,6 +99,11 @@ impl Rcode {
         }
     }
 
+    /// Returns true if it says of a name what there is: records, or none.
+    pub(crate) fn is_answer(self) -> bool {
+        matches!(self, Self::NoError | Self::NxDomain)
+    }
+
     /// Twelve bits: the upper eight go to the OPT record (RFC 6891, section 6.1.3).
     pub(crate) fn bits(self) -> u16 {
         match self {

@@ -53,7 +53,7 @@ impl CachedAnswer {
     pub(crate) fn read(query: &Query<'_>, answer: &[u8]) -> Option<Self> {
         let (flags, rcode) = (word(answer, 2)?, Rcode::of(answer));
         let whole = flags & QR != 0 && flags & TC == 0;
-        if !whole || !query.is_echoed_in(answer) || !matches!(rcode, Rcode::NoError | Rcode::NxDomain) {
+        if !whole || !query.is_echoed_in(answer) || !rcode.is_answer() {
             return None;
         }
         let mut walk = Walk {

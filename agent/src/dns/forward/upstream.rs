@@ -45,26 +45,23 @@ pub(super) struct Upstream {
     attempts: u32,
 }
 
-/// One server.
+/// A server of the list.
 struct NameServer {
     pool: NameServerPool<Connections>,
     /// True while it is asked after all others.
     away: AtomicBool,
-    /// True while somebody looks whether it is.
-    watched: AtomicBool,
+    /// The last look whether it is.
     watcher: Mutex<Option<Task>>,
 }
 
-/// Answer of the servers to a question.
+/// Outcome of a question to the servers.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// An answer.
-    Answer(Vec<u8>),
-    /// None of them wants to answer; the first one says so.
-    Declined(Vec<u8>),
+    /// An answer; where no server wants to give one, the message in which the first one says so.
+    Message(Vec<u8>),
     /// Nothing in time.
     Silence,
-    /// They cannot be asked in this way.
+    /// No message: a server cannot be asked in this way.
     Unable(NetError),
 }
 
@@ -104,11 +101,11 @@ impl Upstream {
             let mut silent = false;
             for server in self.in_order() {
                 match server.ask(question, edns).await {
-                    Ok(message) if helps(&message) => {
-                        *told = Told::Answer(message);
+                    Ok(message) if Rcode::of(&message).is_answer() => {
+                        *told = Told::Message(message);
                         return;
                     }
-                    Ok(message) if !matches!(told, Told::Declined(_)) => *told = Told::Declined(message),
+                    Ok(message) if !matches!(told, Told::Message(_)) => *told = Told::Message(message),
                     Ok(_) => {}
                     Err(NetError::Timeout) => silent = true,
                     Err(error) if matches!(told, Told::Silence) => *told = Told::Unable(error),
@@ -129,19 +126,9 @@ impl Upstream {
     }
 }
 
-/// Returns true if the message says of a name what there is.
-fn helps(message: &[u8]) -> bool {
-    matches!(Rcode::of(message), Rcode::NoError | Rcode::NxDomain)
-}
-
 impl NameServer {
     fn new(pool: NameServerPool<Connections>) -> Self {
-        Self {
-            pool,
-            away: AtomicBool::new(false),
-            watched: AtomicBool::new(false),
-            watcher: Mutex::default(),
-        }
+        Self { pool, away: AtomicBool::new(false), watcher: Mutex::default() }
     }
 
     /// The server's answer, whatever it is. A failure makes one wonder whether the server is there.
@@ -149,8 +136,11 @@ impl NameServer {
         let answer = self.send(question, edns).await;
         if answer.is_ok() {
             self.away.store(false, Ordering::Relaxed);
-        } else if !self.watched.swap(true, Ordering::Relaxed) {
-            *lock(&self.watcher) = Some(task::spawn("dns-upstream", watch(Arc::downgrade(self))));
+        } else {
+            let mut watcher = lock(&self.watcher);
+            if watcher.as_ref().is_none_or(Task::is_finished) {
+                *watcher = Some(task::spawn("dns-upstream", watch(Arc::downgrade(self))));
+            }
         }
         answer
     }
@@ -175,7 +165,6 @@ async fn watch(server: Weak<NameServer>) {
         let answers = server.send(&root, false).await.is_ok();
         server.away.store(!answers, Ordering::Relaxed);
         if answers {
-            server.watched.store(false, Ordering::Relaxed);
             return;
         }
         drop(server);
