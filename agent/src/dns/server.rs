@@ -18,7 +18,7 @@ use super::message::Rcode;
 use super::metrics::NetworkMetrics;
 use super::neighbour::{self, Neighbour};
 use super::shares::{Askers, Place, Shares};
-use super::sockets::DnsSockets;
+use super::sockets::{BACKLOG, DnsSockets};
 use super::view::NameView;
 
 /// Number of datagrams that are taken before others have their turn.

@@ -10,8 +10,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 pub const PORT: u16 = 53;
 /// Room in a UDP socket for queries while no agent answers, in bytes as the kernel counts them: some 2,000 queries.
 const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
-/// Number of TCP connections that may wait meanwhile.
-const BACKLOG: i32 = 128;
+/// Number of TCP connections that may wait to be accepted.
+pub(super) const BACKLOG: i32 = 128;
 
 /// Sockets of one address, UDP and TCP.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::time;
 
-use super::{Askers, Desk, Outcome, Place, Seeds, Transport};
+use super::{Askers, BACKLOG, Desk, Outcome, Place, Seeds, Transport};
 
 /// Largest number of connections of an address. A newcomer gets the place of the longest silent one (RFC 7766, section 6.2.2,
 /// lets servers close those), or waits while there is none.
@@ -30,8 +30,6 @@ const MAX_FORWARDS: usize = 32;
 const OUTPUT: usize = 64 * 1024;
 /// Time for which a connection may say nothing, or not take its answers.
 const IDLE: Duration = Duration::from_secs(10);
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 128;
 /// Rest of accepting after it failed (at the limit of open files).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
