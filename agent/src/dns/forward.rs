@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use tokio::time;
 
 use super::answer::{self, Transport};
-use super::message::{CD, HEADER_LEN, Query, RD, Rcode, RecordType, UDP_LIMIT, word};
+use super::message::{CD, Query, RD, Rcode, RecordType, UDP_LIMIT, word};
 use super::metrics::{CacheResult, DnsMetrics, ForwardFailure};
 use super::resolv::{Resolv, ResolvFile};
 use super::shares::{Place, QuestionsInFlight, Share};
@@ -246,13 +246,11 @@ fn is_plain(query: &[u8], parsed: &Query<'_>) -> bool {
 
 /// The message with the id and the spelling of the one who asks.
 fn addressed(mut message: Vec<u8>, query: &Query<'_>) -> Vec<u8> {
-    let echoed = query.is_echoed_in(&message);
     if let Some(id) = message.get_mut(..2) {
         id.copy_from_slice(&query.id.to_be_bytes());
     }
-    let question = message.get_mut(HEADER_LEN..HEADER_LEN + query.question.len()).filter(|_| echoed);
-    if let Some(question) = question {
-        question.copy_from_slice(query.question);
+    if query.is_echoed_in(&message) {
+        let _ = query.spell_in(&mut message);
     }
     message
 }

@@ -41,12 +41,8 @@ impl Neighbour {
 
     /// Asks it for the name in question; `None` when it knows nothing, or is not there.
     pub(super) async fn ask(&self, query: &[u8]) -> Option<Vec<u8>> {
-        let answer = tokio::time::timeout(TIMEOUT, self.exchange(query)).await.ok()?.ok()??;
-        // The name as the asker spelled it.
-        let asked = Query::parse(query).ok()?.question.len();
-        let mut answer = answer;
-        let place = HEADER_LEN..HEADER_LEN + asked;
-        answer.get_mut(place.clone())?.copy_from_slice(query.get(place)?);
+        let mut answer = tokio::time::timeout(TIMEOUT, self.exchange(query)).await.ok()?.ok()??;
+        Query::parse(query).ok()?.spell_in(&mut answer)?;
         // Also of another type than was asked for: the name is there.
         (Rcode::of(&answer) == Rcode::NoError).then_some(answer)
     }
@@ -80,7 +76,7 @@ pub(super) fn concerns(query: &[u8]) -> bool {
 /// The same question in capitals. Lengths of labels are no letters.
 fn capitals(query: &[u8]) -> Vec<u8> {
     let mut spelled = query.to_vec();
-    let name = Query::parse(query).map_or(0, |parsed| parsed.question.len().saturating_sub(4));
+    let name = Query::parse(query).map_or(0, |parsed| parsed.split().0.len());
     if let Some(name) = spelled.get_mut(HEADER_LEN..HEADER_LEN + name) {
         name.make_ascii_uppercase();
     }
@@ -108,10 +104,11 @@ fn port(sockets: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn query(name: &str) -> Vec<u8> {
+    /// A recursive query for addresses.
+    pub(in crate::dns) fn query(name: &str) -> Vec<u8> {
         let labels = name
             .split('.')
             .flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap()).chain(label.bytes()));

@@ -75,8 +75,9 @@ impl Resolv {
 impl Server {
     /// Reads `ADDRESS[:PORT][#NAME]`, an address of IPv6 with its port in brackets.
     fn parse(text: &str, port: u16) -> Option<Self> {
-        let (place, name) = text.split_once('#').map_or((text, None), |(place, name)| (place, Some(name)));
-        let Some(name) = name else { return Some(Self { address: address(place, port)?, tls: None }) };
+        let Some((place, name)) = text.split_once('#') else {
+            return Some(Self { address: address(text, port)?, tls: None });
+        };
         ServerName::try_from(name).ok()?;
         Some(Self { address: address(place, TLS_PORT)?, tls: Some(name.into()) })
     }

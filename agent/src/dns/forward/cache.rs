@@ -116,13 +116,9 @@ fn cost(answer: &CachedAnswer) -> usize {
 }
 
 fn key(query: &Query<'_>) -> Vec<u8> {
-    let mut key = query.question.to_vec();
-    let name = key.len() - 4;
+    let (name, rest) = query.split();
     // Lengths of labels are no letters.
-    if let Some(name) = key.get_mut(..name) {
-        name.make_ascii_lowercase();
-    }
-    key
+    [&name.to_ascii_lowercase()[..], rest].concat()
 }
 
 #[cfg(test)]

@@ -67,10 +67,10 @@ impl CachedAnswer {
             *count = walk.section(section, word(answer, 6 + 2 * section)?)?;
         }
         let mut bytes: Box<[u8]> = answer.get(..walk.at)?.into();
-        bytes.get_mut(HEADER_LEN..)?.get_mut(..query.question.len())?.copy_from_slice(query.question);
+        query.spell_in(&mut bytes)?;
         // Some resolvers spell the name out in every record, as they were asked.
+        let (name, _) = query.split();
         for owner in walk.owners {
-            let name = query.question.get(..query.question.len() - 4)?;
             let place = bytes.get_mut(owner..owner + name.len());
             if let Some(place) = place.filter(|place| place.eq_ignore_ascii_case(name)) {
                 place.copy_from_slice(name);

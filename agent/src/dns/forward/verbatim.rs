@@ -16,7 +16,7 @@ use tokio::time;
 use tokio_rustls::TlsConnector;
 
 use super::super::answer::Transport;
-use super::super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode, TC};
+use super::super::message::{HEADER_LEN, OPCODE, QR, Query, Rcode, TC, word};
 use super::super::metrics::ForwardFailure;
 use super::super::resolv::{Resolv, Server};
 
@@ -136,15 +136,14 @@ async fn ask_over(mut stream: impl AsyncRead + AsyncWrite + Unpin, query: &[u8])
 }
 
 fn is_truncated(answer: &[u8]) -> bool {
-    answer.get(2).is_none_or(|flags| flags & TC.to_be_bytes()[0] != 0)
+    word(answer, 2).is_none_or(|flags| flags & TC != 0)
 }
 
 /// Returns true if `answer` is one to `query`: id, opcode and question are the same (letters in any case: not every
 /// server keeps them). An error may come without the question.
 fn answers(query: &[u8], answer: &[u8]) -> bool {
     let (Some(header), Ok(parsed)) = (answer.get(..HEADER_LEN), Query::parse(query)) else { return false };
-    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let (id, flags, questions) = (word(0), word(2), word(4));
+    let [Some(id), Some(flags), Some(questions)] = [0, 2, 4].map(|at| word(header, at)) else { return false };
     if id != parsed.id || flags & QR == 0 || (flags ^ parsed.flags) & OPCODE != 0 {
         return false;
     }

@@ -77,13 +77,23 @@ impl<'a> Query<'a> {
     /// Returns true if the message has this one question, in any spelling: not every server keeps the asker's.
     pub(crate) fn is_echoed_in(&self, message: &[u8]) -> bool {
         let echoed = message.get(HEADER_LEN..HEADER_LEN + self.question.len());
-        let split = self.question.len() - 4;
+        let (asked, asked_rest) = self.split();
         word(message, 4) == Some(1)
             && echoed.is_some_and(|echoed| {
-                let ((name, rest), (asked, asked_rest)) =
-                    (echoed.split_at(split), self.question.split_at(split));
+                let (name, rest) = echoed.split_at(asked.len());
                 name.eq_ignore_ascii_case(asked) && rest == asked_rest
             })
+    }
+
+    /// The name in question as it was spelled, and the rest of the question, its type and class.
+    pub(crate) fn split(&self) -> (&'a [u8], &'a [u8]) {
+        self.question.split_at(self.question.len() - 4)
+    }
+
+    /// Spells the question of the message, which is this one, as it was asked; `None` if the message is too short for it.
+    pub(crate) fn spell_in(&self, message: &mut [u8]) -> Option<()> {
+        message.get_mut(HEADER_LEN..HEADER_LEN + self.question.len())?.copy_from_slice(self.question);
+        Some(())
     }
 
     /// The longest answer that the asker takes in a datagram.

@@ -5,12 +5,10 @@ use super::*;
 
 /// A recursive query for addresses, with EDNS.
 pub(crate) fn query(name: &str) -> Vec<u8> {
-    let labels = name
-        .split('.')
-        .flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap()).chain(label.bytes()));
-    let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-    let opt = [0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0];
-    header.into_iter().chain(labels).chain([0, 0, 1, 0, 1]).chain(opt).collect()
+    let mut query = crate::dns::neighbour::tests::query(name);
+    query[11] = 1;
+    query.extend([0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0]);
+    query
 }
 
 /// An answer to it with these last bytes of addresses, and an OPT record of the resolver's.
