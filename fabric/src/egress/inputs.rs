@@ -1,12 +1,12 @@
 //! Chains on the input hook, and ports that rules speak of. Pure.
 
-use crate::nft::listing::{ChainName, Expression, Known, Listing, Match, Selector};
+use crate::nft::listing::{Expression, Known, Listing, Match, Selector};
 
 /// Base chains on the input hook that drop what no rule accepts.
 #[must_use]
 pub fn closed_inputs(rules: &Listing) -> Vec<String> {
     let closed = rules.at_hook("input").filter(|chain| chain.policy.as_deref() == Some("drop"));
-    closed.map(|chain| ChainName::to_string(&chain.name)).collect()
+    closed.map(|chain| chain.name.to_string()).collect()
 }
 
 /// Returns true if some rule matches on this destination port, alone or in a set or a range.

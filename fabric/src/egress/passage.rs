@@ -6,7 +6,7 @@
 
 use crate::nft::HOST_LINK;
 use crate::nft::listing::{
-    Chain, ChainName, Expression, Known, Listing, Match, Selector, Statement, VerdictMap, Verdicts,
+    Chain, Expression, FullName, Known, Listing, Match, Selector, Statement, VerdictMap, Verdicts,
 };
 
 /// Statements that may end a rule, by conditions that cannot be judged here.
@@ -55,7 +55,7 @@ pub fn obstacles(rules: &Listing, uplinks: &[String], judged_by_iptables: bool) 
     found.collect()
 }
 
-fn is_concerned(ChainName { family, table, name }: &ChainName, judged_by_iptables: bool) -> bool {
+fn is_concerned(FullName { family, table, name }: &FullName, judged_by_iptables: bool) -> bool {
     let by_iptables =
         judged_by_iptables && (&family[..], &table[..], &name[..]) == ("ip", "filter", "FORWARD");
     matches!(&family[..], "ip" | "inet") && !table.starts_with(HOST_LINK) && !by_iptables

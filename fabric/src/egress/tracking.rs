@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::nft::HOST_LINK;
 use crate::nft::listing::{
-    ChainName, Expression, Known, Listing, Object, Selector, Statement, VerdictMap, Verdicts,
+    Expression, FullName, Known, Listing, Object, Selector, Statement, VerdictMap, Verdicts,
 };
 
 /// Hooks that packets of tunnels pass.
@@ -37,11 +37,11 @@ pub(super) fn needed_by(rules: &Listing) -> Option<String> {
             && matches!(&chain.name.family[..], "ip" | "ip6" | "inet")
             && !chain.name.table.starts_with(HOST_LINK)
     });
-    base.map(|chain| &chain.name).find(|chain| tells_apart(rules, chain)).map(ChainName::to_string)
+    base.map(|chain| &chain.name).find(|chain| tells_apart(rules, chain)).map(FullName::to_string)
 }
 
 /// Returns true if a rule of the chain, or of those that it may lead to, tells new packets from untracked ones.
-fn tells_apart(rules: &Listing, base: &ChainName) -> bool {
+fn tells_apart(rules: &Listing, base: &FullName) -> bool {
     let (mut seen, mut everywhere, mut open) = (BTreeSet::new(), false, vec![base.clone()]);
     while let Some(chain) = open.pop() {
         // Each is looked at once.
@@ -55,7 +55,7 @@ fn tells_apart(rules: &Listing, base: &ChainName) -> bool {
             if !everywhere && leads_anywhere(statements) {
                 everywhere = true;
                 let same_table =
-                    |other: &&ChainName| (&other.family, &other.table) == (&chain.family, &chain.table);
+                    |other: &&FullName| (&other.family, &other.table) == (&chain.family, &chain.table);
                 open.extend(rules.all_rules().map(|(chain, _)| chain).filter(same_table).cloned());
             }
             open.extend(statements.iter().flat_map(targets).map(|target| chain.sibling(target)));

@@ -14,14 +14,14 @@ use serde_json::{Number, Value};
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub(crate) chains: Vec<Chain>,
-    rules: HashMap<ChainName, Vec<Vec<Statement>>>,
-    sets: HashMap<(String, String, String), Vec<Expression>>,
-    maps: HashMap<(String, String, String), Vec<(Expression, Statement)>>,
+    rules: HashMap<FullName, Vec<Vec<Statement>>>,
+    sets: HashMap<FullName, Vec<Expression>>,
+    maps: HashMap<FullName, Vec<(Expression, Statement)>>,
 }
 
-/// Full name of a chain.
+/// Full name of a chain, a set or a map.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ChainName {
+pub(crate) struct FullName {
     pub(crate) family: String,
     pub(crate) table: String,
     pub(crate) name: String,
@@ -31,7 +31,7 @@ pub(crate) struct ChainName {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "ListedChain")]
 pub(crate) struct Chain {
-    pub(crate) name: ChainName,
+    pub(crate) name: FullName,
     pub(crate) kind: Option<String>,
     pub(crate) hook: Option<String>,
     pub(crate) policy: Option<String>,
@@ -203,13 +203,13 @@ impl Listing {
     fn add(&mut self, item: Item) {
         self.chains.extend(item.chain);
         if let Some(ListedRule { family, table, chain, expr }) = item.rule {
-            self.rules.entry(ChainName { family, table, name: chain }).or_default().push(expr);
+            self.rules.entry(FullName { family, table, name: chain }).or_default().push(expr);
         }
         if let Some(ListedSet { family, table, name, elem }) = item.set {
-            self.sets.insert((family, table, name), elem.unwrap_or_default());
+            self.sets.insert(FullName { family, table, name }, elem.unwrap_or_default());
         }
         if let Some(ListedSet { family, table, name, elem }) = item.map {
-            self.maps.insert((family, table, name), elem.unwrap_or_default());
+            self.maps.insert(FullName { family, table, name }, elem.unwrap_or_default());
         }
     }
 
@@ -219,34 +219,34 @@ impl Listing {
     }
 
     /// Rules of a chain, each a row of statements.
-    pub(crate) fn rules(&self, chain: &ChainName) -> &[Vec<Statement>] {
+    pub(crate) fn rules(&self, chain: &FullName) -> &[Vec<Statement>] {
         self.rules.get(chain).map_or(&[], Vec::as_slice)
     }
 
     /// All rules, in no order.
-    pub(crate) fn all_rules(&self) -> impl Iterator<Item = (&ChainName, &[Vec<Statement>])> {
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = (&FullName, &[Vec<Statement>])> {
         self.rules.iter().map(|(chain, rules)| (chain, rules.as_slice()))
     }
 
     /// The elements of a set of the chain's table.
-    pub(crate) fn set(&self, of: &ChainName, name: &str) -> Option<&[Expression]> {
-        self.sets.get(&(of.family.clone(), of.table.clone(), name.to_owned())).map(Vec::as_slice)
+    pub(crate) fn set(&self, of: &FullName, name: &str) -> Option<&[Expression]> {
+        self.sets.get(&of.sibling(name)).map(Vec::as_slice)
     }
 
     /// The rows of a map of verdicts of the chain's table.
-    pub(crate) fn map(&self, of: &ChainName, name: &str) -> Option<&[(Expression, Statement)]> {
-        self.maps.get(&(of.family.clone(), of.table.clone(), name.to_owned())).map(Vec::as_slice)
+    pub(crate) fn map(&self, of: &FullName, name: &str) -> Option<&[(Expression, Statement)]> {
+        self.maps.get(&of.sibling(name)).map(Vec::as_slice)
     }
 }
 
-impl ChainName {
-    /// The chain of this name in the same table.
+impl FullName {
+    /// The name of something else in the same table.
     pub(crate) fn sibling(&self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self.clone() }
     }
 }
 
-impl fmt::Display for ChainName {
+impl fmt::Display for FullName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { family, table, name } = self;
         write!(formatter, "{family} {table} {name}")
@@ -256,7 +256,7 @@ impl fmt::Display for ChainName {
 impl From<ListedChain> for Chain {
     fn from(listed: ListedChain) -> Self {
         let ListedChain { family, table, name, kind, hook, policy } = listed;
-        Self { name: ChainName { family, table, name }, kind, hook, policy }
+        Self { name: FullName { family, table, name }, kind, hook, policy }
     }
 }
 
