@@ -141,15 +141,12 @@ fn show_readiness(readiness: &Readiness) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
 
-    async fn ask(address: SocketAddr, request: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+    async fn ask(mut stream: TcpStream, request: &str) -> String {
         stream
             .write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
             .await
@@ -180,7 +177,7 @@ mod tests {
             ),
         ];
         for (request, status, body) in table {
-            let answer = ask(address, request).await;
+            let answer = ask(TcpStream::connect(address).await.unwrap(), request).await;
             assert!(
                 answer.starts_with(status) && answer.ends_with(&format!("\r\n\r\n{body}")),
                 "{request}: {answer}"
@@ -206,10 +203,7 @@ mod tests {
             idle.push(from(1 + number % 8).await);
         }
         for last in [1, 9] {
-            let mut asking = from(last).await;
-            asking.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-            let mut answer = String::new();
-            asking.read_to_string(&mut answer).await.unwrap();
+            let answer = ask(from(last).await, "GET /live").await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{last}: {answer}");
         }
     }

@@ -49,8 +49,8 @@ mod tests {
 
     #[test]
     fn what_is_withheld_is_counted_until_the_next_one_passes() {
-        let (seldom, now) = (RateLimit::new(2, Duration::from_secs(1)), Instant::now());
-        assert_eq!([0; 5].map(|_| seldom.pass(now)), [Some(0), Some(0), None, None, None]);
-        assert_eq!(seldom.pass(now + Duration::from_secs(2)), Some(3));
+        let (limit, now) = (RateLimit::new(2, Duration::from_secs(1)), Instant::now());
+        assert_eq!([0; 5].map(|_| limit.pass(now)), [Some(0), Some(0), None, None, None]);
+        assert_eq!(limit.pass(now + Duration::from_secs(2)), Some(3));
     }
 }

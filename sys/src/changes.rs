@@ -26,11 +26,9 @@ pub fn watch(folder: &Path) -> io::Result<OwnedFd> {
             Ok(_) => return Ok(watched),
             Err(error) => refused = error.into(),
         }
-        let Some(_) =
-            folder.ancestors().skip(1).find(|parent| add_watch(&watched, *parent, gone | comes).is_ok())
-        else {
+        if !folder.ancestors().skip(1).any(|parent| add_watch(&watched, parent, gone | comes).is_ok()) {
             break;
-        };
+        }
         if !folder.exists() {
             return Ok(watched);
         }

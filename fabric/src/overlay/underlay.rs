@@ -106,7 +106,9 @@ impl Underlay {
     /// [`UnderlayError::NotHere`] when none has it, [`UnderlayError::Shared`] when all hosts of a network have it.
     pub fn find(socket: &mut Socket, address: UnderlayAddr) -> Result<Self, UnderlayError> {
         let addresses = socket.addresses()?;
-        shared(&addresses, address).map_or(Ok(()), Err)?;
+        if let Some(error) = shared(&addresses, address) {
+            return Err(error);
+        }
         let owner = addresses.into_iter().find(|known| known.address == address.to_ip());
         let owner = owner.ok_or(UnderlayError::NotHere(address))?;
         let link = socket.links()?.into_iter().find(|link| link.index == owner.index);
