@@ -24,7 +24,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// Content of a resolv.conf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolv {
-    /// Where any is to be asked over TLS, all are: nothing is said in the clear.
+    /// Servers in the order in which they are asked. Where any is to be asked over TLS, all are: nothing is said in the clear.
     pub(crate) servers: Vec<Server>,
     /// For one server to answer.
     pub(crate) timeout: Duration,

@@ -9,7 +9,7 @@ use super::cached::{Age, CachedAnswer};
 
 /// Memory for all answers, in bytes.
 const MAX_SIZE: usize = 2 * 1024 * 1024;
-/// Memory of an entry beside its answer: the question twice, and its places in both maps.
+/// Memory of an entry beside its answer: the question, and its places in both maps.
 const OVERHEAD: usize = 256;
 /// Time for which an answer is kept after it has run out.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,16 +34,16 @@ struct Entry {
     answer: Arc<CachedAnswer>,
     received: Instant,
     used: u64,
-    /// Nobody is asked before.
+    /// Time before which nobody is asked again.
     recheck: Option<Instant>,
 }
 
 /// Knowledge about a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// This is the answer.
+    /// An answer that is to be given.
     Answer(Arc<CachedAnswer>, Age),
-    /// This was the answer; `Age::Stale` if nobody gives a newer one.
+    /// An answer that holds no longer: to be given, as `Age::Stale`, if nobody gives a newer one.
     Before(Arc<CachedAnswer>),
     /// None.
     Nothing,

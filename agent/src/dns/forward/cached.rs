@@ -41,9 +41,9 @@ struct Piece {
 /// Age of an answer that is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// It holds, and was received so long ago.
+    /// Time since it was received; it holds still.
     Fresh(Duration),
-    /// It holds no longer; nobody says anything newer.
+    /// More than its lifetime; nobody says anything newer.
     Stale,
 }
 

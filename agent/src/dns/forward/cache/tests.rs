@@ -8,7 +8,7 @@ fn kept(name: &str, ttl: u32) -> Arc<CachedAnswer> {
     Arc::new(CachedAnswer::read(&parsed, &answer(&query, ttl, &[80])).unwrap())
 }
 
-/// What is known of the name so many seconds after the start.
+/// Describes what is known of the name at this time.
 fn known(cache: &mut Cache, name: &str, at: Instant) -> &'static str {
     match cache.find(&Query::parse(&query(name)).unwrap(), at) {
         Known::Answer(_, Age::Fresh(_)) => "fresh",

@@ -40,7 +40,7 @@ fn read(query: &[u8], answer: &[u8]) -> Option<CachedAnswer> {
     CachedAnswer::read(&Query::parse(query).unwrap(), answer)
 }
 
-/// Whether the answer is authentic and truncated, its records with their lifetimes, and its Extended DNS Error.
+/// Shows the marks of an authentic and of a truncated answer, its records with their lifetimes, and its Extended DNS Error.
 fn shown(message: &[u8]) -> String {
     let message = Message::from_vec(message).unwrap();
     let records =

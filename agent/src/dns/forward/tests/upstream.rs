@@ -108,7 +108,7 @@ impl Fake {
         Self { address, state: Arc::new(state), tasks: Vec::new() }
     }
 
-    /// One that answers by datagram and by stream.
+    /// Starts a resolver that answers by datagram and by stream.
     pub(super) fn start(manner: Manner) -> Self {
         let sockets = DnsSockets::on_loopback();
         let mut fake = Self::with(manner, sockets.udp.local_addr().unwrap());
@@ -127,7 +127,7 @@ impl Fake {
         fake
     }
 
-    /// One that answers over TLS, as `name`, and the certificate that vouches for it.
+    /// Starts a resolver that answers over TLS, as `name`; returns also the certificate that vouches for it.
     pub(super) fn secured(manner: Manner, name: &str) -> (Self, String) {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
