@@ -11,6 +11,7 @@ pub mod disk;
 pub mod drain;
 pub mod http1;
 pub mod metrics;
+pub mod mutex;
 pub mod places;
 pub mod rate_limit;
 pub mod ready;

@@ -1,7 +1,9 @@
 //! A bound on what others can cause, such as log lines: so much of it in each period, and a count of the rest.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::mutex::lock;
 
 /// Lets so many through in each period.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl RateLimit {
     /// Lets this event pass or withholds it; an event that passes tells how many were withheld since the last one that
     /// did.
     pub fn pass(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if now.saturating_duration_since(state.since) >= self.period {
             state.since = now;
             state.passed = 0;

@@ -1,9 +1,11 @@
 //! Readiness: each part says for itself that it is ready; a part that died is not.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
+
+use crate::mutex::lock;
 
 /// The readiness of a process: that of all its parts.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ impl Readiness {
     /// The parts that are not ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<&'static str> {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = lock(&self.parts);
         parts.iter().filter(|&(_, &ready)| !ready).map(|(&name, _)| name).collect()
     }
 
@@ -50,7 +52,7 @@ impl Readiness {
     }
 
     fn set(&self, name: &'static str, ready: bool) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(name, ready);
+        lock(&self.parts).insert(name, ready);
         self.changed.send_replace(());
     }
 }

@@ -31,9 +31,10 @@ mod ways;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use sealane_base::mutex::lock;
 use sealane_base::task;
 use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, WorkloadName};
@@ -351,8 +352,4 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OverlayError> + Send + 'static,
 ) -> Result<T, OverlayError> {
     task::blocking(work).await?
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

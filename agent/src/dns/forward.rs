@@ -10,10 +10,11 @@ mod verbatim;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
+use sealane_base::mutex::lock;
 use tokio::time;
 
 use super::answer::{self, Transport};
@@ -253,10 +254,6 @@ fn addressed(mut message: Vec<u8>, query: &Query<'_>) -> Vec<u8> {
         let _ = query.spell_in(&mut message);
     }
     message
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

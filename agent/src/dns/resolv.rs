@@ -7,10 +7,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
+use sealane_base::mutex::lock;
 
 /// Port of DNS over TLS.
 const TLS_PORT: u16 = 853;
@@ -127,7 +128,7 @@ impl ResolvFile {
     /// Looks at the file at most once a second, and reads it if it changed: a few microseconds of a small local
     /// file, so the runtime is not troubled with it. A missing file names no server.
     pub(crate) fn current(&self, now: Instant) -> Arc<Resolv> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = lock(&self.cached);
         if let Some(cached) = cached.as_ref().filter(|cached| now < cached.checked + RECHECK) {
             return cached.resolv.clone();
         }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use sealane_base::mutex::lock;
 
 /// Largest number of questions that wait at once, on this host; each takes a descriptor.
 pub(super) const MAX_IN_FLIGHT: usize = 1024;
@@ -73,7 +75,7 @@ impl Shares {
         match self {
             Self::One(share) => share.clone(),
             Self::Many(shares) => {
-                let mut shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut shares = lock(shares);
                 if shares.len() >= MAX_ASKERS {
                     shares.retain(|_, share| share.0.load(Ordering::Relaxed) > 0);
                 }

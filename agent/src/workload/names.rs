@@ -2,11 +2,12 @@
 //! a namespace, as those of a container in several networks of its runtime's, answer there together.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use sealane_base::mutex::lock;
 use sealane_proto::types::WorkloadName;
 
 use crate::dns::{NameView, Zone};
@@ -42,10 +43,6 @@ struct Membership {
 /// The namespaces in which workloads answer together, by what names them as long as they live.
 #[derive(Debug, Default)]
 pub(super) struct SharedNamespaces(Mutex<BTreeMap<u64, Weak<SharedNamespace>>>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn view(own: Vec<WorkloadName>, zones: Vec<Arc<Zone>>) -> NameView {
     NameView { zones, own, balanced: true }

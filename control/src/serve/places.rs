@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use sealane_base::mutex::lock;
 use tokio::sync::oneshot;
 
 /// A limited number of places.
@@ -144,10 +145,6 @@ impl<S: Ord + Clone> Drop for Place<S> {
     fn drop(&mut self) {
         lock(&self.inner).remove(&self.source, self.id);
     }
-}
-
-fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
-    inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

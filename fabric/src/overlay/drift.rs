@@ -1,10 +1,11 @@
 //! Changes of the kernel's state by others that were mended: logged at once, told to people while they are recent. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::applied::{Applied, Table};
+use super::lock;
 
 /// Time for which it is told.
 const RECENT: Duration = Duration::from_secs(300);
@@ -71,7 +72,7 @@ impl Drift {
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<(String, &'static str), Mended>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

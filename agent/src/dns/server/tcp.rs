@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use sealane_base::mutex::lock;
 use sealane_base::places::{Places, Taken, Ticket};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +50,7 @@ struct Slot<'a> {
 
 impl Slots {
     fn places<T>(&self, of: impl FnOnce(&mut Places) -> T) -> T {
-        of(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner))
+        of(&mut lock(&self.places))
     }
 }
 
