@@ -1,6 +1,6 @@
 //! Tables: records by name, with what is looked up by anything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
 
@@ -19,6 +19,16 @@ pub trait Index<R>: Clone + Default + fmt::Debug + PartialEq {
 
     /// Forgets a record, unless another one has taken its place in the index.
     fn leave(&mut self, record: &R);
+}
+
+/// Takes a value out of the set of a key; a set that is empty then goes.
+pub(super) fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
 }
 
 /// Nothing is looked up but by name.

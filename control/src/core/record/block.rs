@@ -8,7 +8,7 @@ use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
 use super::{Record, RowError, fault};
-use crate::core::table::Index;
+use crate::core::table::{Index, remove_from};
 
 /// The blocks of each holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,15 +66,9 @@ impl Index<Block> for BlockIndex {
     }
 
     fn leave(&mut self, block: &Block) {
-        let Some(node) = &block.node else {
-            self.own.remove(&block.range);
-            return;
-        };
-        if let Some(ranges) = self.hosts.get_mut(node) {
-            ranges.remove(&block.range);
-            if ranges.is_empty() {
-                self.hosts.remove(node);
-            }
+        match &block.node {
+            Some(node) => remove_from(&mut self.hosts, node, &block.range),
+            None => drop(self.own.remove(&block.range)),
         }
     }
 }

@@ -7,7 +7,7 @@ use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, ServiceNam
 use sealane_proto::wire::v1;
 
 use super::{Record, RowError, fault};
-use crate::core::table::Index;
+use crate::core::table::{Index, remove_from};
 
 /// The names of workloads by address, Ethernet address, service and host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,15 +61,6 @@ impl Index<Workload> for WorkloadIndex {
         remove_from(&mut self.by_node, &workload.node, name);
         if let Some(service) = &workload.service {
             remove_from(&mut self.instances, service, name);
-        }
-    }
-}
-
-fn remove_from<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<WorkloadName>>, key: &K, name: &WorkloadName) {
-    if let Some(set) = sets.get_mut(key) {
-        set.remove(name);
-        if set.is_empty() {
-            sets.remove(key);
         }
     }
 }
