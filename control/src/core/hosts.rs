@@ -3,10 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use sealane_proto::resource::Block;
 use sealane_proto::types::{Hosts, NetworkName, NodeName, ServiceName, WorkloadName};
 
-use super::{Change, NetworkState, NodeRecord, Rest, State, Timestamp};
+use super::{Change, NetworkState, NodeRecord, State, Timestamp};
 
 /// A document leaves out a host that has workloads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,7 +113,9 @@ pub(super) fn excluded(
         let (node, of) = (workload.node.clone(), format!("in network {name}"));
         return Err(HostInUse { node, workload: workload.name.clone(), of });
     }
-    Ok(given_back(network, |node| !hosts.admit(node), now))
+    let excluded = |node: &NodeName| !hosts.admit(node);
+    let theirs = network.blocks.values().filter(|block| block.node.as_ref().is_some_and(excluded));
+    Ok(theirs.flat_map(|block| network.give_back(block.range, now)).collect())
 }
 
 /// Computes the blocks that a host gives back that joins by a token for other networks than it carries, where nothing of
@@ -124,18 +125,10 @@ pub(super) fn given_up(state: &State, record: &NodeRecord, now: Timestamp) -> Ve
     let left = state.networks.values().filter(|network| {
         check_network(record, network).is_err() && network.workloads_of(name).next().is_none()
     });
-    left.flat_map(|network| given_back(network, |node| node == name, now)).collect()
-}
-
-/// The blocks of these hosts come back, and rest.
-fn given_back(network: &NetworkState, of: impl Fn(&NodeName) -> bool, now: Timestamp) -> Vec<Change> {
-    let name = &network.network.name;
-    let theirs = network.blocks.values().filter(|block| block.node.as_ref().is_some_and(&of));
-    let both = theirs.flat_map(|block| {
-        let rest = Rest { range: block.range, after: network.changed, since: now };
-        [Change::remove_in::<Block>(name, block.range), Change::put_in(name, rest)]
+    let back = left.flat_map(|network| {
+        network.blocks.index().of(name).flat_map(move |range| network.give_back(range, now))
     });
-    both.collect()
+    back.collect()
 }
 
 /// Checks that a service's instances are all on hosts that may run them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sealane_proto::resource::Service;
 use sealane_proto::types::{NetworkName, NodeName, ServiceName};
 
-use super::{Change, Command, Decision, NetworkState, Rest, State, Timestamp, ipam, room};
+use super::{Change, Command, Decision, NetworkState, State, Timestamp, ipam, room};
 
 /// The time that an idle service is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -87,19 +87,18 @@ impl NetworkState {
 
     /// Says whether a service ends with its last instance: none has ever been ready, and there is room for its address to rest.
     pub(super) fn ends_at_once(&self, service: &ServiceName) -> bool {
-        let resting = self.resting.keys().filter(|range| range.prefix_len() == 32).count();
-        self.idle.get(service).is_some_and(|note| note.fresh) && resting < self.most_idle() / 2
+        let fresh = self.idle.get(service).is_some_and(|note| note.fresh);
+        fresh && self.resting_addresses() < self.most_idle() / 2
     }
 
     /// A service is no more; its address rests until every host has forgotten it.
     pub(super) fn end(&self, name: &ServiceName, now: Timestamp) -> Vec<Change> {
         let Some(service) = self.services.get(name) else { return vec![] };
         let network = &self.network.name;
-        let rest = Rest { range: service.vip.to_ipv4().into(), after: self.changed, since: now };
         let note = self.idle.contains_key(name);
         let note = note.then(|| Change::remove_in::<Idle>(network, name.clone()));
         let removed = Change::remove_in::<Service>(network, name.clone());
-        note.into_iter().chain([removed, Change::put_in(network, rest)]).collect()
+        note.into_iter().chain([removed, self.rest(service.vip.to_ipv4().into(), now)]).collect()
     }
 
     /// The idle services that end now.
@@ -127,8 +126,8 @@ impl NetworkState {
         let (subnet, size) = (self.network.subnet, ipam::block_size(self.network.subnet));
         let free = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
         let own = self.blocks.index().own().count();
-        let resting = self.resting.keys().filter(|range| range.prefix_len() == 32).count();
-        room::are_last(subnet, free) && self.services.len() + resting + size / 4 >= own * size
+        room::are_last(subnet, free)
+            && self.services.len() + self.resting_addresses() + size / 4 >= own * size
     }
 }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::resource::Block;
 use sealane_proto::types::NodeName;
 
 use super::{
-    Change, Command, Decision, NodeRecord, Removal, Report, Rest, State, Timestamp, TokenStanding, external,
+    Change, Command, Decision, NodeRecord, Removal, Report, State, Timestamp, TokenStanding, external,
 };
 
 /// A host that was part of the mesh: its key admits it no more, and its certificates are good for nothing.
@@ -145,16 +144,12 @@ fn unregistered(state: &State, name: &NodeName, left: &[Change], now: Timestamp)
 fn resting(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<Change> {
     let name = &node.node.name;
     let mut changes = vec![];
-    for (network, known) in &state.networks {
-        let rest = |range| Rest { range, after: known.changed, since: now };
-        let own: Vec<_> = known.blocks.index().of(name).collect();
-        for &range in &own {
-            changes.push(Change::remove_in::<Block>(network, range));
-            changes.push(Change::put_in(network, rest(range)));
-        }
-        let outside = known.workloads_of(name).map(|workload| workload.address.to_ipv4());
+    for network in state.networks.values() {
+        let own: Vec<_> = network.blocks.index().of(name).collect();
+        changes.extend(own.iter().flat_map(|&range| network.give_back(range, now)));
+        let outside = network.workloads_of(name).map(|workload| workload.address.to_ipv4());
         let outside = outside.filter(|address| !own.iter().any(|block| block.contains(address)));
-        changes.extend(outside.map(|address| Change::put_in(network, rest(address.into()))));
+        changes.extend(outside.map(|address| network.rest(address.into(), now)));
     }
     changes
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use sealane_proto::resource::Block;
 use sealane_proto::types::{NetworkName, OverlayIp};
 
 use super::{Change, Command, Decision, NetworkState, State, Timestamp};
@@ -33,6 +34,21 @@ impl NetworkState {
     #[must_use]
     pub fn rests_in(&self, range: Ipv4Net) -> bool {
         self.resting.keys().any(|resting| resting.contains(&range) || range.contains(resting))
+    }
+
+    /// The number of single addresses that rest.
+    pub(super) fn resting_addresses(&self) -> usize {
+        self.resting.keys().filter(|range| range.prefix_len() == 32).count()
+    }
+
+    /// The change by which a range rests from now on.
+    pub(super) fn rest(&self, range: Ipv4Net, now: Timestamp) -> Change {
+        Change::put_in(&self.network.name, Rest { range, after: self.changed, since: now })
+    }
+
+    /// The changes by which a block comes back, and rests.
+    pub(super) fn give_back(&self, range: Ipv4Net, now: Timestamp) -> [Change; 2] {
+        [Change::remove_in::<Block>(&self.network.name, range), self.rest(range, now)]
     }
 }
 
