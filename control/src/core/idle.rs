@@ -81,8 +81,8 @@ impl NetworkState {
 
     /// The services that a host has left without instances.
     pub(super) fn idle_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a ServiceName> {
-        let left = self.idle.iter().filter(|(name, _)| self.is_idle(name, None));
-        left.filter(move |(_, idle)| idle.by.as_ref() == Some(node)).map(|(name, _)| name)
+        let left = self.idle.iter().filter(move |(_, idle)| idle.by.as_ref() == Some(node));
+        left.map(|(name, _)| name).filter(|name| self.is_idle(name, None))
     }
 
     /// Says whether a service ends with its last instance: none has ever been ready, and there is room for its address to rest.
