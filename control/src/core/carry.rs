@@ -184,9 +184,8 @@ fn for_host<'a>(
 
 /// The network with the most similar name, among those that the host may carry.
 fn meant(state: &State, record: &NodeRecord, given: &NetworkName) -> Option<NetworkName> {
-    let open = || state.networks.values().filter(|network| hosts::check_network(record, network).is_ok());
-    let name = nearest(given.as_str(), open().map(|network| network.network.name.as_str()))?;
-    open().map(|network| &network.network.name).find(|known| known.as_str() == name).cloned()
+    let open = state.networks.values().filter(|network| hosts::check_network(record, network).is_ok());
+    nearest(given.as_str(), open.map(|network| network.network.name.as_str()))?.parse().ok()
 }
 
 fn near(meant: Option<&NetworkName>) -> String {
@@ -227,10 +226,7 @@ fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
 fn lease(state: &State, network: &NetworkState, node: &NodeName) -> Option<Ipv4Net> {
     // In a restored store, hosts that are not back yet may hold blocks that the backup does not know.
     let end = if state.recovery.is_some() { ipam::End::Middle } else { ipam::End::Bottom };
-    let foreign = |block: Ipv4Net| {
-        let held = network.workloads.index().addresses.range(ipam::addresses(block));
-        held.filter_map(|(_, name)| network.workloads.get(name)).any(|workload| workload.node != *node)
-    };
+    let foreign = |block| network.within(block).any(|workload| workload.node != *node);
     let taken =
         |block: Ipv4Net| network.blocks.contains_key(&block) || network.rests_in(block) || foreign(block);
     ipam::free_block(network.network.subnet, end, taken)

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::{Block, Network, NetworkContent, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName, OverlayIp, ServiceName};
 
 use super::record::{Edit, Kept, Mesh, Record, RowError};
 use super::tables::tables;
-use super::{Affected, Idle, NetworkRecord, NodeRecord, Recovery, RemovedNode, Rest, Table, TokenRecord};
+use super::{
+    Affected, Idle, NetworkRecord, NodeRecord, Recovery, RemovedNode, Rest, Table, TokenRecord, ipam,
+};
 
 tables! {
     mesh {
@@ -121,5 +124,11 @@ impl NetworkState {
     #[must_use]
     pub fn at(&self, address: OverlayIp) -> Option<&Workload> {
         self.workloads.get(self.workloads.index().addresses.get(&address)?)
+    }
+
+    /// The workloads at the addresses of a block.
+    pub(super) fn within(&self, block: Ipv4Net) -> impl Iterator<Item = &Workload> {
+        let names = self.workloads.index().addresses.range(ipam::addresses(block));
+        names.filter_map(|(_, name)| self.workloads.get(name))
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn lease(
     let is_taken = |block: Ipv4Net| {
         network.blocks.contains_key(&block)
             || network.rests_in(block)
-            || network.workloads.index().addresses.range(ipam::addresses(block)).next().is_some()
+            || network.within(block).next().is_some()
     };
     let (vip, block) = free(subnet, held.rev(), unusable, is_taken)
         .ok_or_else(|| NoServiceAddress::new(network, service))?;

@@ -173,10 +173,7 @@ impl Future {
         let fits = range.prefix_len() == ipam::block_prefix(subnet)
             && range == range.trunc()
             && subnet.to_net().contains(&range);
-        let mut inside = network.workloads.index().addresses.range(ipam::addresses(range));
-        let foreign = inside.any(|(_, name)| {
-            network.workloads.get(name).map(|workload| &workload.node) != block.node.as_ref()
-        });
+        let foreign = network.within(range).any(|workload| Some(&workload.node) != block.node.as_ref());
         let wanted = match &block.node {
             Some(node) => self.is_believed(told, node, recovery) && self.is_reached(network, node),
             // Control's own are for services' addresses.

@@ -345,14 +345,11 @@ impl<'a> Draft<'a> {
     }
 
     fn is_taken(&self, block: Ipv4Net) -> bool {
-        let stored =
-            self.network.workloads.index().addresses.range(ipam::addresses(block)).map(|(_, name)| name);
-        let mut stored = stored.filter_map(|name| self.network.workloads.get(name));
         self.network.blocks.contains_key(&block)
             || self.network.rests_in(block)
             || self.blocks.contains(&block)
             || self.named.range(ipam::addresses(block)).next().is_some()
-            || stored.any(|workload| workload.node != *self.node)
+            || self.network.within(block).any(|workload| workload.node != *self.node)
     }
 
     /// Services that are new or have other ports than before. Without instances, the last ports stay.
