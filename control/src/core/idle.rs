@@ -197,6 +197,25 @@ mod tests {
         take(state, report, at).refused.iter().map(|refused| refused.reason.to_string()).collect()
     }
 
+    /// Reports another service of host 1's one workload ten times a second; answers the most addresses that services and rests
+    /// had, and how often it was refused.
+    fn rename(state: &mut State, times: u64, ready: bool) -> (usize, usize) {
+        let (mut most, mut refused) = (0, 0);
+        for step in 0..times {
+            let at = 10 + step / 10;
+            refused += report(state, 1, &[format!("s-{step}")], ready, at).len();
+            if step % 600 == 0 {
+                take(state, PurgeIdle, at);
+            }
+            if step % 50 == 0 {
+                take(state, EndRests { known: [("shop".parse().unwrap(), u64::MAX)].into() }, at);
+            }
+            let network = state.networks.values().next().unwrap();
+            most = most.max(network.services.len() + network.resting.len());
+        }
+        (most, refused)
+    }
+
     fn vip(state: &State, name: &str) -> Option<String> {
         let services = &state.networks.values().next().unwrap().services;
         services.get(&name.parse::<ServiceName>().unwrap()).map(|service| service.vip.to_string())
@@ -244,19 +263,7 @@ mod tests {
     #[test]
     fn services_that_end_at_once_leave_addresses_to_others() {
         let mut state = state();
-        let mut most = 0;
-        for step in 0..6_000_u64 {
-            let at = 10 + step / 10;
-            report(&mut state, 1, &[format!("s-{step}")], false, at);
-            if step % 600 == 0 {
-                take(&mut state, PurgeIdle, at);
-            }
-            if step % 50 == 0 {
-                take(&mut state, EndRests { known: [("shop".parse().unwrap(), u64::MAX)].into() }, at);
-            }
-            let network = state.networks.values().next().unwrap();
-            most = most.max(network.services.len() + network.resting.len());
-        }
+        let (most, _) = rename(&mut state, 6_000, false);
         assert!(most < 400, "{most} addresses");
         assert!(run(&mut state, 2, &["fresh".to_owned()], 700).is_empty());
     }
@@ -289,20 +296,8 @@ mod tests {
         run(&mut state, 2, &["honest".to_owned()], 0);
         let honest = vip(&state, "honest");
         run(&mut state, 2, &[], 1);
-        let (mut most, mut refused) = (0, 0);
-        // Ten times a second, for an hour.
-        for step in 0..36_000_u64 {
-            let at = 10 + step / 10;
-            refused += run(&mut state, 1, &[format!("s-{step}")], at).len();
-            if step % 600 == 0 {
-                take(&mut state, PurgeIdle, at);
-            }
-            if step % 50 == 0 {
-                take(&mut state, EndRests { known: [("shop".parse().unwrap(), u64::MAX)].into() }, at);
-            }
-            let network = state.networks.values().next().unwrap();
-            most = most.max(network.services.len() + network.resting.len());
-        }
+        // For an hour.
+        let (most, refused) = rename(&mut state, 36_000, true);
         assert!(most < 400 && refused > 30_000, "{most} addresses, {refused} refused");
         assert_eq!(vip(&state, "honest"), honest);
         let said = run(&mut state, 1, &["last".to_owned()], 3_700);
