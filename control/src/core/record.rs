@@ -162,7 +162,8 @@ impl<R: Kept> Edit<R> {
 }
 
 impl Home for Mesh {
-    fn affects(&self, _touched: &mut Affected) {}
+    /// Nothing depends on all of its records alike.
+    fn affects(&self, _affected: &mut Affected) {}
 
     fn split(path: &str) -> Result<(Self, &str), RowError> {
         Ok((Self, path))

@@ -7,7 +7,7 @@ use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1;
 
 use super::{Kept, Mesh, Record, RowError, names, parse, texts};
-use crate::core::{Affected, Change, Edit, Recovery, Removal, State, Timestamp};
+use crate::core::{Change, Edit, Recovery, Removal, State, Timestamp};
 
 /// Name of the only record of its kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,9 +74,6 @@ impl Record for Recovery {
             removed: row.removed.into_iter().map(removal).collect::<Result<_, RowError>>()?,
         })
     }
-
-    /// Nobody derives anything of it.
-    fn affects(_: &State, _: &Mesh, _: &Only, _: &mut Affected) {}
 }
 
 impl Kept for Recovery {
