@@ -62,10 +62,7 @@ impl TryFrom<v1::ServicePort> for ServicePort {
         let at = Fields("ServicePort");
         let protocol = at.parse_option("protocol", &message.protocol)?.unwrap_or_default();
         let port = Port::try_from(message.port).map_err(|error| at.invalid("port", &error))?;
-        let name = match message.name.as_str() {
-            "" => None,
-            name => Some(at.parse("name", name)?),
-        };
+        let name = at.parse_option("name", &message.name)?;
         let mtls = at.parse_option("mtls", &message.mtls)?;
         Ok(Self { name, port, protocol, mtls })
     }
