@@ -21,6 +21,7 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let domain = api.authority.domain();
     let own = SpiffeId { trust_domain: domain.clone(), principal: Principal::Control };
     let snapshots = || directory.networks.values();
+    let (too_short, short) = short_ways(&directory);
     v1::StatusResponse {
         role: "control".to_owned(),
         version: VERSION.to_owned(),
@@ -39,10 +40,10 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         networks: count(directory.networks.len()),
         services: count(snapshots().map(|snapshot| snapshot.services.len()).sum()),
         workloads: count(snapshots().map(|snapshot| snapshot.workloads.len()).sum()),
-        problems: problems(api, &directory, now),
+        problems: problems(api, &directory, too_short, now),
         notes: {
             let undecided = snapshots().filter_map(|snapshot| snapshot.network.undecided());
-            undecided.chain(unknown_hosts(&directory)).chain(short_ways(&directory).1).collect()
+            undecided.chain(unknown_hosts(&directory)).chain(short).collect()
         },
         ..v1::StatusResponse::default()
     }
@@ -111,7 +112,8 @@ fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
     })
 }
 
-/// Describes hosts whose ways are too short for a network: named here as well, since what they tell moves the packets of all.
+/// Names the hosts whose ways are too short for a network's IPv6, which is a problem, and those whose ways make the packets of a
+/// network without it short, which is none.
 fn short_ways(directory: &Directory) -> (Vec<String>, Vec<String>) {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
     for snapshot in directory.networks.values().filter(|snapshot| snapshot.network.mtu.is_none()) {
@@ -178,7 +180,7 @@ fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
     contested.collect()
 }
 
-fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String> {
+fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: Timestamp) -> Vec<String> {
     let seen = api.registry.seen();
     let (store, unconfirmed) = (api.writes.problem(), api.registry.unconfirmed());
     // Who has not come yet to a control plane that has just started is on the way.
@@ -219,7 +221,7 @@ fn problems(api: &ReadApi, directory: &Directory, now: Timestamp) -> Vec<String>
         .chain(nodes)
         .chain(unreachable)
         .chain(late(&api.registry))
-        .chain(short_ways(directory).0)
+        .chain(too_short)
         .chain(clocks)
         .chain(contests(&seen, now))
         .chain(expired)
