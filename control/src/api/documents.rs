@@ -13,7 +13,7 @@ use v1::document_result::Effect as Said;
 use crate::VERSION;
 use crate::core::{Apply, DocumentRefusal, Effect, Register, Withdraw, WithdrawRefusal, Withdrawn};
 use crate::registry::Registry;
-use crate::status::status_of;
+use crate::status::{invalid, status_of};
 use crate::store::Writer;
 
 /// Number of documents that may come at once.
@@ -67,7 +67,7 @@ pub(super) async fn await_applied(
 ) -> Result<v1::AwaitAppliedResponse, Status> {
     let names =
         request.networks.iter().map(|name| name.parse()).collect::<Result<BTreeSet<NetworkName>, _>>();
-    let names = names.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let names = names.map_err(invalid)?;
     let patience = Duration::from_millis(request.timeout_milliseconds).min(LONGEST_WAIT);
     let waiting = tokio::time::timeout(patience, registry.applied(&names));
     let in_time = tokio::select! {
@@ -137,10 +137,9 @@ fn read(text: &str) -> Result<Document, String> {
 }
 
 fn id(reference: v1::DocumentRef) -> Result<DocumentId, Status> {
-    let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
     let v1::DocumentRef { kind, network, name } = reference;
-    let kind: Kind = kind.parse().map_err(|error| invalid(&error))?;
-    DocumentId::parse(kind, &network, &name).map_err(|error| invalid(&error))
+    let kind: Kind = kind.parse().map_err(invalid)?;
+    DocumentId::parse(kind, &network, &name).map_err(invalid)
 }
 
 fn log(id: &DocumentId, effect: &Result<Effect, DocumentRefusal>) {
@@ -174,4 +173,19 @@ fn withdrawn(outcome: Result<Withdrawn, WithdrawRefusal>) -> v1::DocumentResult 
 
 fn result(effect: Said, message: String) -> v1::DocumentResult {
     v1::DocumentResult { effect: effect.into(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_none_is_not_repeated_at_length() {
+        let long = "x".repeat(100_000);
+        for (kind, name) in [("service", long.as_str()), (long.as_str(), "api")] {
+            let (kind, network, name) = (kind.to_owned(), "shop".to_owned(), name.to_owned());
+            let status = id(v1::DocumentRef { kind, network, name }).unwrap_err();
+            assert!(status.code() == tonic::Code::InvalidArgument && status.message().len() < 4_096);
+        }
+    }
 }
