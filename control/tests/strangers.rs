@@ -107,7 +107,7 @@ async fn hosts_join_beside_strangers_who_shook_hands_and_say_no_more_and_those_a
     }
     let ends = idle.into_iter().map(|mut stream| async move {
         let mut all = vec![];
-        // Reset or closed: both are an end.
+        // Control speaks first, and then resets or closes: all that matters is that it ends.
         let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all)).await.unwrap();
     });
     for end in ends.map(|end| task::spawn("end", end)).collect::<Vec<_>>() {

@@ -19,6 +19,7 @@ use sealane_proto::token::{JoinToken, Pin};
 use sealane_proto::wire::{PROTOCOL, v1};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -166,8 +167,13 @@ impl Host {
         let beats = up.clone();
         let beats = sealane_base::task::spawn("heartbeats", async move {
             let beat = || v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat::default())) };
-            while beats.send(beat()).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(2)).await;
+            let mut every = tokio::time::interval(Duration::from_secs(2));
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                if beats.send(beat()).await.is_err() {
+                    break;
+                }
             }
         });
         Stream { up, down, states: VecDeque::new(), _beats: beats }
