@@ -116,7 +116,7 @@ struct Agent {
     desired: watch::Sender<DesiredState>,
 }
 
-/// One agent's stream, in the registry until it is dropped.
+/// Stream of one agent, in the registry until it is dropped.
 #[derive(Debug)]
 pub(crate) struct AgentStream {
     registry: Arc<Registry>,
@@ -371,7 +371,7 @@ impl AgentStream {
         }
     }
 
-    /// The agents, unless another stream has taken its place.
+    /// The agents, unless another stream has taken this one's place.
     fn current(&self) -> Option<MutexGuard<'_, Agents>> {
         let agents = self.registry.agents();
         let own = agents.connected.get(&self.node).is_some_and(|agent| agent.stream == self.stream);

@@ -36,7 +36,7 @@ pub trait Record: Clone + fmt::Debug + Eq + Sized {
     type Home: Home;
     /// Name of a record, unique at home.
     type Name: Clone + fmt::Debug + fmt::Display + Ord;
-    /// What records are looked up by beside their names.
+    /// The index: records are looked up by more than their names.
     type Index: Index<Self>;
     /// Form of a row.
     type Row: Message + Default + for<'a> From<&'a Self>;
@@ -94,9 +94,9 @@ pub struct RowError(String);
 /// Change of one record: put or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit<R: Record> {
-    /// It is there, and as this says.
+    /// The record is there, and as this says.
     Put(R::Home, R),
-    /// There is none of this name.
+    /// No record has this name.
     Remove(R::Home, R::Name),
 }
 

@@ -12,7 +12,7 @@ pub struct Table<R: Record> {
     index: R::Index,
 }
 
-/// What is known of a table's records beside their names.
+/// Look-up of a table's records by more than their names.
 pub trait Index<R>: Clone + Default + fmt::Debug + PartialEq {
     /// Takes a record in.
     fn enter(&mut self, record: &R);
@@ -45,7 +45,7 @@ impl<R: Record> Table<R> {
         &self.rows
     }
 
-    /// Returns what they are looked up by otherwise.
+    /// Returns what the records are looked up by beside their names.
     #[must_use]
     pub fn index(&self) -> &R::Index {
         &self.index

@@ -21,6 +21,7 @@ use crate::status::{not_a_node, status_of};
 const HELLO: Duration = Duration::from_secs(5);
 /// Longest version.
 const LONGEST_VERSION: usize = 64;
+
 /// First message of an agent.
 pub(super) struct Greeting {
     pub(super) version: String,

@@ -1,4 +1,4 @@
-//! Queue of one agent's next messages: answers in order, then whatever of its desired it does not have yet. Pure.
+//! Queue of one agent's next messages: answers in order, then what it does not have yet of its desired state. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -41,7 +41,7 @@ kinds! {
     }
 }
 
-/// What people write of one kind of object.
+/// Document of one kind of object, as people write it.
 pub trait DocumentKind: Sized {
     /// The kind, as documents have it.
     const KIND: &'static str;

@@ -7,7 +7,7 @@ macro_rules! kinds {
         mesh { $($(#[$mesh_doc:meta])* $Mesh:ident($MeshDocument:ty, $MeshName:ty),)* }
         network { $($(#[$doc:meta])* $Kind:ident($Document:ty, $Name:ty),)* }
     ) => {
-        /// One document.
+        /// A document of any kind.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
         pub enum Document {
