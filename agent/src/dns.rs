@@ -27,6 +27,7 @@ pub use forward::{ForwardConfig, Forwarder};
 pub use message::Rcode;
 pub use metrics::{DnsMetrics, NetworkMetrics};
 pub use neighbour::Neighbour;
+pub use resolv::{Resolv, Server};
 pub use server::{DnsServer, serve};
 pub(crate) use service::NameService;
 pub use shares::Askers;

@@ -24,26 +24,29 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// Content of a resolv.conf.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Resolv {
+pub struct Resolv {
     /// Servers in the order in which they are asked. Where any is to be asked over TLS, all are: nothing is said in the clear.
-    pub(crate) servers: Vec<Server>,
-    /// For one server to answer.
-    pub(crate) timeout: Duration,
+    pub servers: Vec<Server>,
+    /// Limit for one server to answer.
+    pub timeout: Duration,
     /// Number of times that each server is asked.
-    pub(crate) attempts: u32,
+    pub attempts: u32,
 }
 
 /// A server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
+pub struct Server {
+    /// Address and port.
+    pub address: SocketAddr,
     /// Name in its certificate, if it is to be asked over TLS.
-    pub(crate) tls: Option<Arc<str>>,
+    pub tls: Option<Arc<str>>,
 }
 
 impl Resolv {
-    /// Reads the format of resolv.conf(5); lines that are not understood are passed over, as the C library does.
-    pub(crate) fn parse(text: &str, port: u16, own: &[IpAddr]) -> Self {
+    /// Reads the format of resolv.conf(5), but for servers at the addresses `own`; lines that are not understood are passed
+    /// over, as the C library does. Servers that name no port are asked at `port`.
+    #[must_use]
+    pub fn parse(text: &str, port: u16, own: &[IpAddr]) -> Self {
         let mut resolv = Self { servers: Vec::new(), timeout: TIMEOUT, attempts: 2 };
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();

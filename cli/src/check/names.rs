@@ -5,10 +5,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use sealane_agent::dns::{PORT, Resolv, Server};
+
 use super::Finding;
 
-/// Port of DNS over TLS.
-const TLS_PORT: u16 = 853;
 /// Limit for a resolver.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The root's name servers (RFC 1035, section 4): every resolver can answer this, if only by refusing.
@@ -16,11 +16,7 @@ const QUESTION: [u8; 17] = [0x5e, 0xa1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0
 
 pub(super) fn check() -> Vec<Finding> {
     let file = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let (servers, named) = (servers(&file), named(&file));
-    if !named.is_empty() {
-        // The others are not asked then.
-        return named.into_iter().map(|(server, name)| judged_by_name(server, name)).collect();
-    }
+    let servers = servers(&file);
     if servers.is_empty() {
         return vec![Finding::warning(
             "dns",
@@ -28,24 +24,16 @@ pub(super) fn check() -> Vec<Finding> {
             "add a `nameserver` line",
         )];
     }
-    servers.into_iter().map(|server| judged(server, ask(server))).collect()
+    let judge = |Server { address, tls }| match tls {
+        Some(name) => judged_by_name(address, &name),
+        None => judged(address.ip(), ask(address)),
+    };
+    servers.into_iter().map(judge).collect()
 }
 
-fn servers(file: &str) -> Vec<IpAddr> {
-    let lines = file.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    // A zone behind an IPv6 address means a link of this host alone.
-    lines.filter_map(|rest| rest.trim().split('%').next()?.parse().ok()).collect()
-}
-
-/// Servers that are asked over TLS: `ADDRESS[:PORT]#NAME`.
-fn named(file: &str) -> Vec<(SocketAddr, &str)> {
-    let lines = file.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let servers = lines.filter_map(|rest| {
-        let (place, name) = rest.trim().split_once('#')?;
-        let alone = || place.parse().ok().map(|address| SocketAddr::new(address, TLS_PORT));
-        Some((place.parse().ok().or_else(alone)?, name))
-    });
-    servers.collect()
+/// Servers that the agent asks where this is the host's resolv.conf.
+fn servers(file: &str) -> Vec<Server> {
+    Resolv::parse(file, PORT, &[]).servers
 }
 
 fn judged_by_name(server: SocketAddr, name: &str) -> Finding {
@@ -74,14 +62,14 @@ fn judged(server: IpAddr, answered: io::Result<()>) -> Finding {
     }
 }
 
-fn ask(server: IpAddr) -> io::Result<()> {
+fn ask(server: SocketAddr) -> io::Result<()> {
     let any: IpAddr = match server {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(SocketAddr::new(server, 53))?;
+    socket.connect(server)?;
     socket.send(&QUESTION)?;
     let mut answer = [0; 512];
     loop {
@@ -103,15 +91,17 @@ mod tests {
     fn resolvers_that_are_asked_over_tls_are_told_by_their_names() {
         let file =
             "nameserver 192.0.2.53\nnameserver 192.0.2.54#dns.example.net\nnameserver [2001:db8::1]:8853#x\n";
-        let found = named(file).into_iter().map(|(server, name)| format!("{server} {name}"));
+        let found =
+            servers(file).into_iter().map(|server| format!("{} {}", server.address, server.tls.unwrap()));
         assert_eq!(found.collect::<Vec<_>>(), ["192.0.2.54:853 dns.example.net", "[2001:db8::1]:8853 x"]);
-        assert_eq!(servers(file), ["192.0.2.53".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]
     fn resolvers_are_read_as_the_c_library_reads_them() {
-        let file =
-            "# none\nsearch example.org\nnameserver 192.0.2.53\n nameserver  fe80::1%eth0\nnameserver x\n";
-        assert_eq!(servers(file), ["192.0.2.53", "fe80::1"].map(|text| text.parse::<IpAddr>().unwrap()));
+        let file = "# none\nsearch example.org\nnameserver 192.0.2.53\n nameserver  fe80::1%7\nnameserver x\n\
+                    nameserver 192.0.2.54 # the router\nnameserver 192.0.2.55:5353\n";
+        let found = servers(file).into_iter().map(|server| server.address.to_string());
+        let expected = ["192.0.2.53:53", "[fe80::1%7]:53", "192.0.2.54:53", "192.0.2.55:5353"];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 }
