@@ -1,6 +1,6 @@
 //! New workloads: who may come, and which name and addresses they get. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -241,7 +241,7 @@ impl Mesh {
             Some(address) => {
                 match carried.ipam.claim(address, &used) {
                     Err(IpamError::InUse(_)) => {
-                        let holder = self.holder_of(network, address, own);
+                        let holder = self.holder_of(network, (Some(address), None), own);
                         return Err(AdmitError::AddressInUse { address, network: network.clone(), holder });
                     }
                     claimed => claimed.map_err(no_address)?,
@@ -252,8 +252,9 @@ impl Mesh {
             None => carried.ipam.next(&used, now).map_err(no_address)?,
         };
         let mac = mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
-        if let Some(holder) = taken_macs.get(&mac) {
-            return Err(AdmitError::MacInUse { mac, network: network.clone(), holder: holder.clone() });
+        if taken_macs.contains(&mac) {
+            let holder = self.holder_of(network, (None, Some(mac)), own);
+            return Err(AdmitError::MacInUse { mac, network: network.clone(), holder });
         }
         if let Some(owner) = carried.snapshot.network.address_of(mac).filter(|owner| *owner != address) {
             return Err(AdmitError::MacReserved { mac, network: network.clone(), address: owner });
@@ -300,18 +301,24 @@ impl Mesh {
         holder.map_or(Ok(()), |(id, _)| Err(AdmitError::Ending(id.clone())))
     }
 
-    /// Finds whose a taken address is.
-    fn holder_of(&self, network: &NetworkName, address: OverlayIp, own: Option<&Hold>) -> Holder {
+    /// Finds the owner of an address, or of an Ethernet address, that is taken.
+    fn holder_of(
+        &self,
+        network: &NetworkName,
+        (address, mac): (Option<OverlayIp>, Option<MacAddr>),
+        own: Option<&Hold>,
+    ) -> Holder {
+        let is_it = |its: OverlayIp, its_mac: MacAddr| address == Some(its) || mac == Some(its_mac);
         let overlaid = self.overlaid(network);
         let overlaid = overlaid.as_ref();
         let mut workloads = overlaid.into_iter().flat_map(|known| &known.workloads);
         let mut services = overlaid.into_iter().flat_map(|known| &known.services);
-        let mut reserved = self.reserved.values().filter(|kept| Some(&kept.hold) != own);
-        if let Some(workload) = workloads.find(|known| known.address == address) {
+        let mut reserved = self.reserved_in(network, own);
+        if let Some(workload) = workloads.find(|known| is_it(known.address, known.mac)) {
             Holder::Workload(workload.shown(), workload.node.clone())
-        } else if let Some(service) = services.find(|known| known.vip == address) {
+        } else if let Some(service) = services.find(|known| address == Some(known.vip)) {
             Holder::Service(service.name.clone())
-        } else if let Some(kept) = reserved.find(|kept| kept.network == *network && kept.address == address) {
+        } else if let Some(kept) = reserved.find(|kept| is_it(kept.address, kept.mac)) {
             Holder::Reserved(kept.hold.clone())
         } else {
             Holder::Host(self.node.name.clone())
@@ -319,26 +326,20 @@ impl Mesh {
     }
 
     /// The addresses and Ethernet addresses that are taken in the network, as far as this host knows.
-    fn taken(
-        &self,
-        network: &NetworkName,
-        own: Option<&Hold>,
-    ) -> (BTreeSet<OverlayIp>, BTreeMap<MacAddr, Holder>) {
+    fn taken(&self, network: &NetworkName, own: Option<&Hold>) -> (BTreeSet<OverlayIp>, BTreeSet<MacAddr>) {
         let Some(overlaid) = self.overlaid(network) else {
             return Default::default();
         };
         let vips = overlaid.services.iter().map(|service| service.vip);
-        let kept: Vec<&Reservation> = self
-            .reserved
-            .values()
-            .filter(|kept| kept.network == *network && Some(&kept.hold) != own)
-            .collect();
-        let reserved = kept.iter().map(|kept| kept.address);
+        let reserved = self.reserved_in(network, own).map(|kept| kept.address);
         let used = overlaid.workloads.iter().map(|known| known.address).chain(vips).chain(reserved).collect();
-        let of_reserved = kept.iter().map(|kept| (kept.mac, Holder::Reserved(kept.hold.clone())));
-        let of_workload = |known: &Workload| Holder::Workload(known.shown(), known.node.clone());
-        let macs = overlaid.workloads.iter().map(|known| (known.mac, of_workload(known)));
-        (used, of_reserved.chain(macs).collect())
+        let reserved = self.reserved_in(network, own).map(|kept| kept.mac);
+        (used, overlaid.workloads.iter().map(|known| known.mac).chain(reserved).collect())
+    }
+
+    /// The reservations of the network but `own`.
+    fn reserved_in(&self, network: &NetworkName, own: Option<&Hold>) -> impl Iterator<Item = &Reservation> {
+        self.reserved.values().filter(move |kept| kept.network == *network && Some(&kept.hold) != own)
     }
 }
 
