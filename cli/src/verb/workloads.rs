@@ -1,5 +1,7 @@
 //! Workloads as control and this host's agent know them, in one list.
 
+use std::collections::BTreeMap;
+
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
 
@@ -18,30 +20,32 @@ pub(super) fn list(network: Option<&NetworkName>, common: &Common) -> Result<Vec
         }
         // `status` tells of an agent that does not answer.
         let Ok(Some(channel)) = agent_beside(common).await else { return Ok(known) };
-        let own = answer(reader(channel).list_workloads(request)).await;
-        Ok(own.map_or(known.clone(), |own| merged(known, own.workloads)))
+        Ok(match answer(reader(channel).list_workloads(request)).await {
+            Ok(own) => merged(known, own.workloads),
+            Err(_) => known,
+        })
     })
 }
 
 /// Adds to control's list what only the host of a workload knows: what keeps it, and that control refuses it.
-fn merged(mut known: Vec<v1::WorkloadView>, told: Vec<v1::WorkloadView>) -> Vec<v1::WorkloadView> {
-    let place = |view: &v1::WorkloadView| {
-        let workload = view.workload.as_ref();
-        workload.map(|of| (of.network.clone(), of.name.clone(), of.node.clone())).unwrap_or_default()
+fn merged(known: Vec<v1::WorkloadView>, told: Vec<v1::WorkloadView>) -> Vec<v1::WorkloadView> {
+    let place = |view: v1::WorkloadView| {
+        let of = view.workload.clone().unwrap_or_default();
+        ((of.network, of.name, of.node), view)
     };
-    for own in told.into_iter().filter(|view| !view.begun_by.is_empty()) {
-        match known.iter_mut().find(|view| place(view) == place(&own)) {
+    let mut all: BTreeMap<_, _> = known.into_iter().map(place).collect();
+    for (place, own) in told.into_iter().filter(|view| !view.begun_by.is_empty()).map(place) {
+        match all.get_mut(&place) {
             Some(view) => {
                 view.begun_by = own.begun_by;
                 if !own.problem.is_empty() {
                     view.problem = own.problem;
                 }
             }
-            None => known.push(own),
+            None => drop(all.insert(place, own)),
         }
     }
-    known.sort_by_key(place);
-    known
+    all.into_values().collect()
 }
 
 #[cfg(test)]
