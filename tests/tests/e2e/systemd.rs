@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, eventually, sealane, testapp};
+use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, sealane, testapp};
 
 /// Starts systemd as the first process of namespaces of its own on a host: its units are those that `make install` has put below
 /// $1 and those of $2, its settings are there too; its control groups end with it.
@@ -41,7 +41,10 @@ struct Booted {
 }
 
 impl Booted {
-    fn of(boot: Running) -> Self {
+    /// Boots a host of the mesh with what [`install`] has put below `root`.
+    fn on(site: &Site, root: &Path) -> Self {
+        let (root, units) = (root.display().to_string(), root.join("units").display().to_string());
+        let boot = site.begin("sh", &["-c", BOOT, "sh", &root, &units]);
         let init = init_of(&boot);
         Self { boot: Some(boot), init }
     }
@@ -165,8 +168,7 @@ fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops
     mesh.create_shop();
     let root = tempfile::tempdir().unwrap();
     install(root.path(), &mesh.token());
-    let (root, units) = (root.path().display().to_string(), root.path().join("units").display().to_string());
-    let host = Booted::of(mesh.site(2).begin("sh", &["-c", BOOT, "sh", &root, &units]));
+    let host = Booted::on(mesh.site(2), root.path());
     let started = host.systemctl(&["start", "api@1"]);
     assert!(started.status.success(), "{started}");
     for unit in ["sealane-agent", "sealane-attach@api@1"] {
@@ -213,8 +215,7 @@ fn dockerd_finds_its_plugin_at_once_at_every_boot_and_uninstall_leaves_no_trace(
     let unit =
         "[Service]\nType=notify\nExecStart=/usr/sbin/dockerd --userland-proxy=false --storage-driver=vfs\n";
     std::fs::write(root.path().join("units/docker.service"), unit).unwrap();
-    let (root, units) = (root.path().display().to_string(), root.path().join("units").display().to_string());
-    let host = Booted::of(mesh.site(2).begin("sh", &["-c", BOOT, "sh", &root, &units]));
+    let host = Booted::on(mesh.site(2), root.path());
     let _ = host.systemctl(&["enable", "--now", "sealane-agent"]).ok();
     // The folder of sockets itself is dockerd's.
     let look = "find /etc/systemd/system /etc/docker /run/docker/plugins/* 2>/dev/null | sort; systemctl list-unit-files --no-legend 'sealane*'";
