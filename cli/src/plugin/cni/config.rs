@@ -13,7 +13,7 @@ use super::call::is_word;
 use super::failure::{CniError, Code};
 use super::version::Version;
 use crate::plugin::json::{self, Object, Wrong};
-pub(super) use asked::LabelledInstance;
+pub(super) use asked::RuntimeRequest;
 
 /// Keys of ours.
 const OWN: [&str; 8] = ["network", "service", "ports", "sidecar", "weight", "aliases", "socket", "dns"];
@@ -52,7 +52,7 @@ pub(super) struct Config {
     pub(super) network: NetworkName,
     /// The instance that every container of it is, but for those whose pod says otherwise.
     pub(super) instance: Instance,
-    pub(super) asked: LabelledInstance,
+    pub(super) asked: RuntimeRequest,
     pub(super) previous: Option<Object>,
 }
 
@@ -94,7 +94,7 @@ impl Config {
             wrong("network", "it is missing")
                 .hint("add \"network\": \"NAME\"; `sealane network ls` lists them")
         })?;
-        let asked = LabelledInstance::of(conf)?;
+        let asked = RuntimeRequest::of(conf)?;
         let common = instance(conf)?;
         let instance = of_pod(&asked.annotations)?.unwrap_or(common);
         let previous = json::section("prevResult", conf.get("prevResult"))?.cloned();

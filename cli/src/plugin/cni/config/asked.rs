@@ -16,9 +16,9 @@ const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 /// The capabilities that a configuration may declare, and a runtime give.
 const CAPABILITIES: [&str; 5] = ["ips", "mac", "aliases", "dns", ANNOTATIONS];
 
-/// All that is asked for one container.
+/// Requests of a runtime for one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LabelledInstance {
+pub(crate) struct RuntimeRequest {
     pub(crate) ip: Option<Ipv4Addr>,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) aliases: Aliases,
@@ -28,7 +28,7 @@ pub(crate) struct LabelledInstance {
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-impl LabelledInstance {
+impl RuntimeRequest {
     pub(super) fn of(conf: &Object) -> Result<Self, CniError> {
         let none = Object::new();
         let section = |key: &str| json::section(key, conf.get(key)).map(|found| found.unwrap_or(&none));
