@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure, as_root};
-use reach::{comes, has_ended, lives, reach, reach_agent};
+use reach::{comes, first, has_ended, lives, reach, reach_agent};
 
 /// Control's socket in the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -136,6 +136,11 @@ pub(crate) async fn agent_beside(common: &Common) -> Result<Option<Channel>, Fai
         )),
         Err(error) => Err(unreachable(&error, "sealane agent", "see its log")),
     }
+}
+
+/// Connects to the socket that the user names, or to the first of these that answers now; nobody is waited for.
+pub(crate) async fn answering(common: &Common, names: &[&str]) -> Option<Channel> {
+    first(&sockets(common, names)).await.ok()
 }
 
 /// The socket that the user names, or these in the run directory.

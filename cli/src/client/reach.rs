@@ -52,8 +52,9 @@ async fn await_first(
     }
 }
 
-/// The error is that of the last socket, but for one that time does not mend.
-async fn first(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
+/// Connects to the first of these sockets that answers now. The error is that of the last one, but for one that time does not
+/// mend.
+pub(super) async fn first(sockets: &[PathBuf]) -> Result<Channel, ConnectError> {
     let mut told = None;
     for socket in sockets {
         match unix_channel(socket).await {
@@ -79,7 +80,7 @@ fn may_come(error: &ConnectError) -> bool {
     }
 }
 
-/// Nobody is at the socket, or nobody any more: one that ends takes connections until its last moment.
+/// Returns true if nobody is at the socket, or nobody any more: a process that ends takes connections until its last moment.
 pub(super) fn has_ended(error: &io::Error) -> bool {
     let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
     kinds.contains(&error.kind())

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use sealane_proto::client::unix_channel;
 use sealane_proto::document;
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::admin_client::AdminClient;
 use tonic::transport::Channel;
 
 use crate::args::{Common, Complete};
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, converse, reader};
+use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answering, converse, reader};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -187,21 +186,14 @@ async fn workloads(
     Some(named.collect())
 }
 
-/// This host's agent, who knows which workloads are its own.
+/// Connects to this host's agent, which knows which workloads are its own.
 async fn agent(common: &Common) -> Option<Channel> {
-    let socket = common.socket.clone().unwrap_or_else(|| common.run_dir.join(AGENT_SOCKET));
-    unix_channel(&socket).await.ok()
+    answering(common, &[AGENT_SOCKET]).await
 }
 
-/// Whoever answers now; nobody is waited for.
+/// Connects to control, or where there is none, to the agent.
 async fn channel(common: &Common) -> Option<Channel> {
-    if let Some(socket) = &common.socket {
-        return unix_channel(socket).await.ok();
-    }
-    match unix_channel(&common.run_dir.join(CONTROL_SOCKET)).await {
-        Ok(channel) => Some(channel),
-        Err(_) => unix_channel(&common.run_dir.join(AGENT_SOCKET)).await.ok(),
-    }
+    answering(common, &[CONTROL_SOCKET, AGENT_SOCKET]).await
 }
 
 #[cfg(test)]
