@@ -1,4 +1,4 @@
-//! This host's kernel as the agent's parts reach it: networks, namespaces, and descriptors that outlive the agent.
+//! Way of the agent's parts to this host's kernel: networks, namespaces, and descriptors that outlive the agent.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -40,6 +40,19 @@ impl KernelHandle {
         if let Some(found) = self.keeper.copies(key) {
             return Ok(found);
         }
+        self.keep(netns, key, make)
+    }
+
+    /// Makes descriptors in `netns` and keeps them under `key`, in place of what was there; returns copies.
+    ///
+    /// # Errors
+    /// When they cannot be made, or no descriptors are left.
+    pub(crate) fn keep(
+        &self,
+        netns: &NetNs,
+        key: &str,
+        make: impl FnOnce() -> io::Result<Vec<OwnedFd>> + Send + 'static,
+    ) -> io::Result<Vec<OwnedFd>> {
         let made = self.hopper.run(netns, make)??;
         self.keeper.put(key, made).map_err(io::Error::other)?;
         self.keeper.copies(key).ok_or_else(|| io::Error::other("too many open files"))

@@ -167,14 +167,11 @@ pub(super) fn listen_again(
     let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
     let places = places(address, own6, attachment.seat, ports);
     let held = kernel.keeper.copies(&key).unwrap_or_default();
-    let whole = move || {
+    kernel.keep(netns, &key, move || {
         let mut held = held.into_iter();
         let kept = |place| held.next().filter(sidecar::listens).map_or_else(|| listener(place), Ok);
-        places.into_iter().map(kept).collect::<io::Result<Vec<_>>>()
-    };
-    let whole = kernel.hopper.run(netns, whole)??;
-    kernel.keeper.put(&key, whole).map_err(io::Error::other)?;
-    kernel.keeper.copies(&key).ok_or_else(|| io::Error::other("too many open files"))
+        places.into_iter().map(kept).collect()
+    })
 }
 
 /// The calls of a workload that go over IPv6 and through its sidecar.
