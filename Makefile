@@ -91,7 +91,7 @@ engines: root
 	@for suite in $(SUITES); do deploy/debian-root $$suite $(ENGINES)/$$suite $(ENGINE_PACKAGES); done
 
 ## Turned operators and removed arms in the pure cores that no test notices (cargo-mutants); MUTANTS names files, SHARD=0/20 takes a part
-## of them. What lives is in target/mutants/mutants.out/missed.txt: a test is missing, or docs/decisions/063 names it.
+## of them. What lives is in target/mutants/mutants.out/missed.txt: a test is missing, or docs/decisions/060 names it.
 MUTANTS ?= control/src/core/*.rs control/src/core/**/*.rs agent/src/dns/*.rs agent/src/dns/**/*.rs
 mutants: root tools-mutants
 	export PATH="$$(realpath $(MUTANT_TOOLS)/bin):$$PATH"; set -f; \
