@@ -121,7 +121,7 @@ impl Ipam {
     }
 }
 
-/// Whose an address of the subnet is that no workload may have.
+/// Says who has an address of the subnet that no workload may have.
 fn owner(address: OverlayIp, subnet: Subnet) -> &'static str {
     let (net, inner) = (subnet.to_net(), address.to_ipv4());
     if address == subnet.gateway() {
@@ -135,7 +135,7 @@ fn owner(address: OverlayIp, subnet: Subnet) -> &'static str {
     }
 }
 
-/// The addresses that workloads may have.
+/// Says which addresses workloads may have.
 fn range(subnet: Subnet) -> String {
     let (gateway, last) = (subnet.gateway().to_ipv4(), subnet.to_net().broadcast());
     let (first, last) = (Ipv4Addr::from_bits(gateway.to_bits() + 1), Ipv4Addr::from_bits(last.to_bits() - 1));

@@ -8,11 +8,11 @@ use crate::attachment::AttachmentId;
 /// Kind of a workload's problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WorkloadTrouble {
-    /// This agent cannot take it up from the one before.
+    /// The agent cannot take the workload up from the agent before.
     TakingUp,
-    /// The sidecar is not heard of.
+    /// The sidecar says nothing.
     Sidecar,
-    /// Somebody has closed the sidecar's sockets, and there are no others.
+    /// The sidecar's sockets were closed by somebody, and there are no others.
     Deaf,
     /// The workload is paused.
     Paused,
@@ -53,14 +53,14 @@ impl WorkloadTrouble {
     }
 }
 
-/// The troubles that there are.
+/// The problems of all workloads of this host.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     known: Mutex<BTreeMap<(AttachmentId, WorkloadTrouble), String>>,
 }
 
 impl Troubles {
-    /// The workload is in this trouble, or in no such any more. What is new is logged.
+    /// Notes that the workload has such a problem and why, or has it no more (`None`), and logs what is new.
     pub(crate) fn set(&self, id: &AttachmentId, trouble: WorkloadTrouble, why: Option<String>) {
         let place = (id.clone(), trouble);
         match why {
@@ -77,12 +77,12 @@ impl Troubles {
         }
     }
 
-    /// The workload is gone.
+    /// Forgets the problems of a workload that is gone.
     pub(crate) fn forget(&self, id: &AttachmentId) {
         self.lock().retain(|(troubled, _), _| troubled != id);
     }
 
-    /// All of them, a sentence each.
+    /// Describes all problems, a sentence each.
     #[must_use]
     pub(crate) fn sentences(&self) -> Vec<String> {
         self.lock().iter().map(|((id, trouble), why)| trouble.sentence(id, why)).collect()

@@ -51,13 +51,13 @@ pub(super) struct Foundation {
     carried: watch::Receiver<CarriedNetworks>,
 }
 
-/// The means by which names are answered.
+/// Makes the service that answers names.
 fn names(registry: &prometheus::Registry) -> Result<NameService, prometheus::Error> {
     let metrics = DnsMetrics::register(registry)?;
     Ok(NameService { forwarder: Arc::new(Forwarder::new(host_resolvers(), metrics.clone())), metrics })
 }
 
-/// No sidecars yet.
+/// Makes the handle of the sidecars, of which there are none yet.
 fn sidecars(config: &Config, registry: &prometheus::Registry) -> Result<Sidecars, prometheus::Error> {
     Ok(Sidecars {
         registry: Arc::new(Registry::default()),

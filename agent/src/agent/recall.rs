@@ -1,4 +1,4 @@
-//! What an earlier agent has left: records on disk, descriptors with keep, traces in the kernel.
+//! Recall of an earlier agent's remains: records on disk, descriptors with keep, traces in the kernel.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The folder as the kernel watches it for us.
+//! Watch of the folder by the kernel.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use sealane_fabric::async_fd;
 #[derive(Debug)]
 pub(super) struct Watched {
     folder: PathBuf,
-    /// `None` while the kernel does not watch it.
+    /// Descriptor by which the kernel tells of changes; `None` while it does not watch the folder.
     told: Option<AsyncFd<OwnedFd>>,
 }
 
@@ -23,7 +23,7 @@ impl Watched {
         watched
     }
 
-    /// Watches it from here on, and forgets what was told before.
+    /// Watches the folder from here on, and forgets what was told before.
     pub(super) fn arm(&mut self) {
         let told = changes::watch(&self.folder).and_then(async_fd::socket);
         if let Err(error) = &told {
@@ -32,7 +32,7 @@ impl Watched {
         self.told = told.ok();
     }
 
-    /// Returns true while the kernel watches it.
+    /// Returns true while the kernel watches the folder.
     pub(super) fn is_armed(&self) -> bool {
         self.told.is_some()
     }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::SockRef;
 
-/// Returns true while a socket listens. One that cannot be asked is taken for well.
+/// Returns true while a socket listens, or cannot be asked.
 pub(crate) fn listens(socket: &OwnedFd) -> bool {
     SockRef::from(socket).is_listener().unwrap_or(true)
 }

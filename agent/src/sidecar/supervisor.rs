@@ -269,7 +269,7 @@ impl Run {
         }
     }
 
-    /// Waits for the end, which was asked for or is asked for now; after deadline and grace it is made.
+    /// Ends the sidecar and those that it has followed: asks them to drain, and kills it after deadline and grace.
     async fn drain(&mut self, mut process: SidecarProcess, deadline: Duration) {
         if let Some(followed) = self.followed.take() {
             self.depart(followed);

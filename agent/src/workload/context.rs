@@ -1,4 +1,4 @@
-//! What the workloads of a host share.
+//! Handles that the workloads of a host share.
 
 use std::sync::Arc;
 
@@ -26,22 +26,22 @@ pub(crate) struct Disks {
     pub(crate) run: Arc<Disk>,
 }
 
-/// Handles that every workload's task uses, and what all of them share.
+/// Handles and shared state for the tasks of all workloads.
 #[derive(Debug)]
 pub(crate) struct WorkloadContext {
-    /// This host.
+    /// Name of this host.
     pub(crate) node: NodeName,
     /// The boot that the machine is in.
     pub(crate) boot: String,
-    /// The kernel.
+    /// Handle of the kernel.
     pub(crate) kernel: KernelHandle,
     /// Counters of service addresses.
     pub(crate) service_metrics: ServiceMetrics,
-    /// Names.
+    /// Service that answers names.
     pub(crate) names: NameService,
-    /// Identities.
+    /// Identities of the workloads.
     pub(crate) identities: Arc<Certs>,
-    /// Sidecars.
+    /// Handle of the sidecars.
     pub(crate) sidecars: Sidecars,
     /// Handle of this host's state.
     pub(crate) host: HostHandle,

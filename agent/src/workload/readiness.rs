@@ -1,20 +1,20 @@
-//! Decision if calls may be sent to a workload. Pure.
+//! Decision whether calls may be sent to a workload. Pure.
 
 use crate::attachment::ContainerCondition;
 
-/// Facts that it depends on.
+/// Facts that a workload's readiness depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadinessFacts {
-    /// True if it listens; `None` before that was read.
+    /// True if the workload listens; `None` before that was read.
     pub(super) listens: Option<bool>,
-    /// True if its sidecar is heard of, where it is to have one.
+    /// True if the sidecar answers, or the workload is to have none.
     pub(super) sidecar: bool,
-    /// Condition of its processes.
+    /// Condition of the processes.
     pub(super) condition: ContainerCondition,
 }
 
 impl ReadinessFacts {
-    /// Returns true if it is ready; `None`: as it was before this agent.
+    /// Returns true if the workload is ready; `None` leaves it as it was before this agent.
     pub(super) fn is_ready(self) -> Option<bool> {
         match self.condition {
             ContainerCondition::Serves if self.sidecar => self.listens,

@@ -61,13 +61,13 @@ impl Run {
         Some(TalkEnd::Follow(None, None))
     }
 
-    /// Looks whether the sockets still listen that the sidecar has.
+    /// Looks whether the sidecar's sockets still listen, and tells of a change.
     fn hark(&self) {
         let deaf = !self.listeners.iter().all(listens);
         self.deafness.send_if_modified(|known| std::mem::replace(known, deaf) != deaf);
     }
 
-    /// Has these listeners for the next sidecar.
+    /// Keeps these listeners for the next sidecar.
     pub(super) fn listen(&mut self, listeners: Vec<OwnedFd>) {
         self.listeners = listeners;
         self.hark();

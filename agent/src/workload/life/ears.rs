@@ -1,5 +1,5 @@
-//! Sockets of a workload's sidecar that somebody in the namespace has closed: made again, and a sidecar that listens on them
-//! follows the one that cannot.
+//! Repair of a sidecar's sockets that somebody in the workload's namespace has closed: they are made again, and another sidecar,
+//! which listens on them, follows the one that cannot.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Watch over the sockets, and the work on them.
 pub(super) struct Ears {
     deaf: Option<watch::Receiver<bool>>,
-    /// The next sidecar on its way; a sentence says why there is none.
+    /// Work on the next sidecar; its error says in a sentence why there is none.
     work: Option<BoxFuture<'static, Result<(), String>>>,
 }
 
 /// Event about the sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// Some are closed.
+    /// Some sockets are closed.
     Deaf,
-    /// A sidecar listens on new ones, or does not.
+    /// Another sidecar listens on new sockets, or there is none, for this reason.
     Followed(Result<(), String>),
 }
 
@@ -53,7 +53,7 @@ impl Life {
         Ears { deaf: self.supervisor.as_ref().map(|supervisor| supervisor.deaf.clone()), work: None }
     }
 
-    /// Sees to it that somebody listens.
+    /// Handles an event: makes closed sockets again, and lets a sidecar follow that listens on them.
     pub(super) fn handle_heard(&self, ears: &mut Ears, heard: Heard) {
         let (sidecars, id) = (self.context.sidecars.registry.clone(), self.id.clone());
         let follow = async move || sidecars.restart(&id).await;
@@ -90,7 +90,7 @@ impl Life {
         }
     }
 
-    /// Makes the sockets that are closed anew; returns what gives them to the next sidecar.
+    /// Makes the closed sockets anew; returns the work that gives them to the next sidecar.
     fn listen_again(&self) -> Result<impl Future<Output = ()> + use<>, String> {
         let (Some(fixtures), Some(supervisor)) = (&self.fixtures, &self.supervisor) else {
             return Err("it has no namespace".to_owned());
