@@ -3,12 +3,16 @@
 use crate::detect;
 use crate::http::response::{Next, rewritten};
 use crate::http::{Body, BodyScanner, HeadError, MAX_HEAD, Method, Parsed, has_head, request, response};
+use crate::request::RequestView;
 
 /// Reads HTTP/1 heads: the first byte says whether of a request, or of a response to which method.
 pub fn http1_head(data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
     let method = match first % 5 {
-        0 => return judged(bytes, request::parse),
+        0 => {
+            judged(bytes, request::parse);
+            return viewed(bytes);
+        }
         1 => Method::Head,
         2 => Method::Connect,
         3 => Method::Idempotent,
@@ -44,6 +48,22 @@ fn judged<T: PartialEq + std::fmt::Debug>(
         Ok(Parsed::Partial) => assert!(bytes.len() < MAX_HEAD),
         Err(_) => {}
     }
+}
+
+/// What is seen of a request is of the head that was parsed, whatever stands behind it.
+fn viewed(bytes: &[u8]) {
+    let Ok(Parsed::Complete(head, length)) = request::parse(bytes) else { return };
+    let see = |head| {
+        let view = RequestView::Http1(head);
+        (view.method(), view.path(), view.authority(), view.field("host"))
+    };
+    let seen = see(bytes);
+    assert_eq!(seen, see(&bytes[..length]));
+    let (method, path, _, host) = seen;
+    let known = [("HEAD", Method::Head), ("CONNECT", Method::Connect)];
+    assert!(known.iter().all(|&(name, known)| (method == name) == (head.method == known)), "{method:?}");
+    assert!(!method.is_empty() && !path.contains(['\r', ' ', '?', '#']), "{method:?} {path:?}");
+    assert!(host.is_none_or(|host| !host.contains(&b'\n')), "{host:?}");
 }
 
 /// Follows bodies whole and in pieces of a length that the first byte says: they end at the same place.

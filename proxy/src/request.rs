@@ -68,16 +68,21 @@ impl<'a> RequestView<'a> {
     }
 }
 
+/// The head of HTTP/1 without the empty lines before it, which parsers skip.
+fn begun(head: &[u8]) -> &[u8] {
+    &head[crate::http::empty_lines(head)..]
+}
+
 /// The method and the target of a head of HTTP/1.
 fn first_line(head: &[u8]) -> (&str, &str) {
-    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let line = begun(head).split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ').map(|word| str::from_utf8(word).unwrap_or_default());
     (words.next().unwrap_or_default(), words.next().unwrap_or_default())
 }
 
 /// The fields of a head of HTTP/1, up to its empty line.
 fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let lines = head.split(|&byte| byte == b'\n').skip(1).map(|line| line.trim_ascii_end());
+    let lines = begun(head).split(|&byte| byte == b'\n').skip(1).map(|line| line.trim_ascii_end());
     lines.take_while(|line| !line.is_empty()).filter_map(|line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
         Some((&line[..colon], line[colon + 1..].trim_ascii()))
@@ -105,6 +110,8 @@ mod tests {
             RequestView::Http1(b"POST http://api.shop:8080/a/b?c HTTP/1.1\r\nhost: other\r\nx: y: z\r\n\r\n"),
             expected,
         );
+        let behind_empty_lines = b"\r\n\r\nPOST /a/b HTTP/1.1\r\nHost: api.shop:8080\r\nX: y: z\r\n\r\n";
+        check(RequestView::Http1(behind_empty_lines), expected);
         let http2 = http::Request::builder().method("POST").uri("http://api.shop:8080/a/b?c=/d");
         check(RequestView::Http2(&http2.header("x", "y: z").body(()).unwrap()), expected);
         let named_by_a_field = http::Request::builder().method("POST").uri("/a/b").header("x", "y: z");

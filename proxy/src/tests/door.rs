@@ -89,9 +89,17 @@ async fn plain_requests_pass_the_door_one_by_one_and_other_plain_bytes_as_they_b
     within(stream.read_to_string(&mut response)).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{response}");
     assert_eq!(denied(&server), 1.0);
+    // Servers skip empty lines before a request.
+    for (path, expected) in [("/", "200"), ("/secret", "403")] {
+        let mut stream = TcpStream::connect((server.address, PORTS.inbound)).await.unwrap();
+        stream.write_all(format!("\r\n{}", get(path)).as_bytes()).await.unwrap();
+        let response = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {expected}")), "{path}: {response}");
+    }
+    assert_eq!(denied(&server), 2.0);
     let mut stream = TcpStream::connect((server.address, PORTS.inbound)).await.unwrap();
     stream.write_all(b"PING\r\n\r\n").await.unwrap();
     let error = within(stream.read_u8()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
-    assert_eq!(denied(&server), 2.0);
+    assert_eq!(denied(&server), 3.0);
 }
