@@ -162,8 +162,11 @@ impl Intake {
     /// its own.
     ///
     /// No more are accepted than there are places for.
-    pub(crate) async fn accept<F>(&self, listener: TcpListener, serve: impl Fn(Accepted, Draining) -> F)
-    where
+    pub(crate) async fn accept<F>(
+        &self,
+        listener: TcpListener,
+        serve: impl FnOnce(Accepted, Draining) -> F + Clone + 'static,
+    ) where
         F: Future<Output = ()> + 'static,
     {
         let mut backoff = backoff();
@@ -175,10 +178,11 @@ impl Intake {
             let Ok(place) = self.places.clone().acquire_owned().await else { return };
             let Some(accepted) = self.next(&listener, &mut backoff).await else { return };
             let Some(draining) = self.begin() else { return };
-            let (held, served) = (self.telemetry.bounds.hold_outbound(), serve(accepted, draining));
+            let (held, serve) = (self.telemetry.bounds.hold_outbound(), serve.clone());
+            // A future that a task is given, rather than makes, takes its place in it twice.
             task::spawn_local(async move {
                 let _held = held;
-                served.await;
+                serve(accepted, draining).await;
                 drop(place);
             })
             .detach();
@@ -190,7 +194,7 @@ impl Intake {
     pub(crate) async fn accept_peers<F>(
         self: &Rc<Self>,
         listener: TcpListener,
-        serve: impl Fn(Accepted, Draining, Rc<ConnectionUsage>) -> F,
+        serve: impl FnOnce(Accepted, Draining, Rc<ConnectionUsage>) -> F + Clone + 'static,
     ) where
         F: Future<Output = ()> + 'static,
     {
@@ -201,11 +205,11 @@ impl Intake {
             let peer = self.current.twin(accepted.peer).ip();
             let gone = self.peers.borrow_mut().enter(peer, Instant::now(), |usage| {
                 let place = Place { intake: self.clone(), usage: usage.clone() };
-                let (held, served) = (self.telemetry.bounds.hold_inbound(), serve(accepted, draining, usage));
+                let (held, serve) = (self.telemetry.bounds.hold_inbound(), serve.clone());
                 task::spawn_local(async move {
                     let _held = held;
                     let _place = place;
-                    served.await;
+                    serve(accepted, draining, usage).await;
                 })
             });
             if let Some((bound, connection)) = gone {

@@ -95,17 +95,15 @@ impl Worker {
         task::spawn_local(async move {
             match listener {
                 Listener::Outbound => {
-                    let serve = |accepted, draining| outbound.clone().serve(accepted, draining);
+                    let serve = move |accepted, draining| outbound.serve(accepted, draining);
                     intake.accept(socket, serve).await;
                 }
                 Listener::Inbound => {
-                    let serve =
-                        |accepted, draining, usage| inbound.clone().serve_plain(accepted, draining, usage);
+                    let serve = move |accepted, draining, usage| inbound.serve_plain(accepted, draining, usage);
                     intake.accept_peers(socket, serve).await;
                 }
                 Listener::Tunnel => {
-                    let serve =
-                        |accepted, draining, usage| inbound.clone().serve_tunnel(accepted, draining, usage);
+                    let serve = move |accepted, draining, usage| inbound.serve_tunnel(accepted, draining, usage);
                     intake.accept_peers(socket, serve).await;
                 }
             }
