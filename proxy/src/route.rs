@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{NetworkChange, NetworkContent, Service, Workload};
 use sealane_proto::types::{
-    NetworkName, Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
+    Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
 };
 
 use crate::telemetry::NO_SERVICE;
@@ -266,21 +266,9 @@ impl WorkloadRoute {
     }
 }
 
-/// Returns the principal of a workload's sidecar: its service if it has one, else itself.
-pub(crate) fn principal(
-    network: &NetworkName,
-    service: Option<&ServiceName>,
-    workload: &Workload,
-) -> Principal {
-    match service {
-        Some(service) => Principal::Service(network.clone(), service.clone()),
-        None => Principal::Workload(network.clone(), workload.name.clone()),
-    }
-}
-
 fn reach(workload: &Workload) -> Reach {
     if workload.sidecar {
-        Reach::Tunnel(principal(&workload.network, workload.service.as_ref(), workload))
+        Reach::Tunnel(workload.principal())
     } else {
         Reach::Plain
     }
