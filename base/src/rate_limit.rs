@@ -13,9 +13,10 @@ pub struct RateLimit {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    since: Instant,
+    /// Beginning of the period: a period begins with the first event after the one before.
+    since: Option<Instant>,
     passed: u32,
     withheld: u64,
 }
@@ -24,16 +25,15 @@ impl RateLimit {
     /// So many in each period.
     #[must_use]
     pub fn new(most: u32, period: Duration) -> Self {
-        let state = State { since: Instant::now(), passed: 0, withheld: 0 };
-        Self { most, period, state: Mutex::new(state) }
+        Self { most, period, state: Mutex::default() }
     }
 
     /// Lets this event pass or withholds it; an event that passes tells how many were withheld since the last one that
     /// did.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.state);
-        if now.saturating_duration_since(state.since) >= self.period {
-            state.since = now;
+        if state.since.is_none_or(|since| now.saturating_duration_since(since) >= self.period) {
+            state.since = Some(now);
             state.passed = 0;
         }
         if state.passed >= self.most {
@@ -54,5 +54,16 @@ mod tests {
         let (limit, now) = (RateLimit::new(2, Duration::from_secs(1)), Instant::now());
         assert_eq!([0; 5].map(|_| limit.pass(now)), [Some(0), Some(0), None, None, None]);
         assert_eq!(limit.pass(now + Duration::from_secs(2)), Some(3));
+    }
+
+    #[test]
+    fn a_period_begins_with_the_first_event_after_the_one_before() {
+        let period = Duration::from_secs(10);
+        let limit = RateLimit::new(1, period);
+        let now = Instant::now() + period / 2;
+        let table = [(0, Some(0)), (1, None), (1, None), (2, Some(2)), (3, None), (5, Some(1)), (9, Some(0))];
+        for (halves, expected) in table {
+            assert_eq!(limit.pass(now + period / 2 * halves), expected, "{halves}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 
 mod bounds;
 mod memory;
-mod throttle;
 mod traffic;
 
 use std::collections::{HashMap, HashSet};
@@ -16,12 +15,12 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use sealane_base::metrics::{self, Family};
+use sealane_base::rate_limit::RateLimit;
 use sealane_proto::identity::SpiffeId;
 
 use crate::trouble::Troubles;
 use bounds::BoundMetrics;
 use memory::MemoryMetrics;
-use throttle::LogThrottle;
 pub(crate) use traffic::{Direction, Parties, Traffic};
 
 /// The name of a party that no configuration knows.
@@ -35,6 +34,8 @@ const MAX_PARTIES: usize = 2000;
 const KEPT: Duration = Duration::from_secs(3600);
 /// The most server names of applications' own TLS that have a series; further ones share `other`.
 const MAX_SERVER_NAMES: usize = 100;
+/// Time between two lines of the log of a kind that is worth saying, but not each time.
+const PAUSE: Duration = Duration::from_secs(10);
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -70,8 +71,8 @@ pub(crate) struct Telemetry {
     certificate_expiry: IntGaugeVec,
     /// Endpoints that fail now; not shown among metrics.
     pub(crate) troubles: Troubles,
-    unreadable: LogThrottle,
-    without_port: LogThrottle,
+    unreadable: RateLimit,
+    without_port: RateLimit,
 }
 
 /// A pair of parties that has series.
@@ -205,8 +206,8 @@ impl Telemetry {
             memory: MemoryMetrics::new(&registry)?,
             tunnels_open,
             troubles: Troubles::default(),
-            unreadable: LogThrottle::default(),
-            without_port: LogThrottle::default(),
+            unreadable: RateLimit::new(1, PAUSE),
+            without_port: RateLimit::new(1, PAUSE),
             traffic: Mutex::default(),
             identity: Mutex::default(),
             tls_names: Mutex::default(),
@@ -248,7 +249,7 @@ impl Telemetry {
     /// An application's answer was not passed on, for this reason.
     pub(crate) fn note_unreadable(&self, application: SocketAddr, reason: &'static str, what: &dyn Display) {
         self.bounds.answers_refused.with_label_values(&[reason]).inc();
-        if let Some(unsaid) = self.unreadable.handle(Instant::now()) {
+        if let Some(unsaid) = self.unreadable.pass(Instant::now()) {
             tracing::warn!(%application, reason = %what, unsaid, "an application's answer is not passed on");
         }
     }
@@ -256,7 +257,7 @@ impl Telemetry {
     /// There was no local port for a connection to this address.
     pub(crate) fn note_without_port(&self, address: SocketAddr) {
         self.refused.with_label_values(&["no_local_port"]).inc();
-        if let Some(unsaid) = self.without_port.handle(Instant::now()) {
+        if let Some(unsaid) = self.without_port.pass(Instant::now()) {
             tracing::warn!(
                 %address, unsaid,
                 "no local port is left for a connection: each is kept for a minute after its use; \
