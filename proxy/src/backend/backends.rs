@@ -36,6 +36,20 @@ pub(crate) enum Choice {
     Nowhere,
 }
 
+impl Choice {
+    /// The backend of a request on a connection that led to one when it began.
+    ///
+    /// # Errors
+    /// Where there is none any more: words for the client.
+    pub(crate) fn backend(self, destination: SocketAddr) -> Result<Rc<Backend>, String> {
+        match self {
+            Self::Backend(backend) => Ok(backend),
+            Self::Unmapped(service) => Err(format!("{service} has no port {} any more", destination.port())),
+            Self::Nowhere => Err(format!("nothing is known of {destination}")),
+        }
+    }
+}
+
 impl Backends {
     /// None so far; they come from the snapshot that is current when they are called.
     pub(crate) fn new(current: Rc<Current>, telemetry: Arc<Telemetry>) -> Self {

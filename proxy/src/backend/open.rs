@@ -88,8 +88,7 @@ async fn dial(work: &Work, first_word: FirstWord) -> Result<Rc<TcpStream>, OpenF
         } else {
             work.report_failure(Outcome::Refused, "connect");
         }
-        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-        OpenFailure { text: format!("no connection to {address}: {error}"), reason: "connect", timed_out }
+        OpenFailure::plain(address, &error)
     })
 }
 

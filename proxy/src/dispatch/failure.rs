@@ -1,6 +1,8 @@
 //! Failures of attempts at a request or a connection, whatever its protocol.
 
 use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use h2::Reason;
@@ -86,6 +88,14 @@ pub(crate) enum Repetition {
     IfIdempotent,
     /// It would fail again.
     Useless,
+}
+
+impl OpenFailure {
+    /// The failure of a plain connection to this address.
+    pub(crate) fn plain(address: SocketAddr, error: &io::Error) -> Self {
+        let timed_out = error.kind() == io::ErrorKind::TimedOut;
+        Self { text: format!("no connection to {address}: {error}"), reason: "connect", timed_out }
+    }
 }
 
 impl Failure {

@@ -103,12 +103,7 @@ impl Served {
 }
 
 async fn connect(inbound: &Inbound, call: &Admitted) -> Result<Pipe, OpenFailure> {
-    match call.connect(inbound, FirstWord::Ours).await {
-        Ok(stream) => Ok(Pipe::new(leg::tcp(stream), None)),
-        Err(error) => Err(OpenFailure {
-            text: format!("no connection to {}: {error}", call.application()),
-            reason: "connect",
-            timed_out: error.kind() == std::io::ErrorKind::TimedOut,
-        }),
-    }
+    let connected = call.connect(inbound, FirstWord::Ours).await;
+    let stream = connected.map_err(|error| OpenFailure::plain(call.application(), &error))?;
+    Ok(Pipe::new(leg::tcp(stream), None))
 }

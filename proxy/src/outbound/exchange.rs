@@ -79,10 +79,8 @@ pub(super) async fn serve(
 ) -> After {
     backend.deposit();
     let first = Some(std::mem::take(&mut request.first));
-    let mut exchange = Exchange { outbound, backend, near, request, first };
-    let answered = make_attempts(backend, None, &mut exchange).await;
-    let Exchange { request, .. } = exchange;
-    match answered {
+    let mut exchange = Exchange { outbound, backend, near, request: &mut request, first };
+    match make_attempts(backend, None, &mut exchange).await {
         Ok(Ended::Answered(after)) => after,
         Ok(Ended::BadRequest) => {
             answer(backend, near, &request, Status::BadRequest, "the chunked body is malformed").await
@@ -103,7 +101,7 @@ struct Exchange<'a> {
     outbound: &'a Outbound,
     backend: &'a Backend,
     near: &'a mut Leg,
-    request: PendingRequest,
+    request: &'a mut PendingRequest,
     /// The first bytes, for the first attempt.
     first: Option<Bytes>,
 }
@@ -125,7 +123,7 @@ impl Attempt for Exchange<'_> {
     }
 
     fn repeatability(&self) -> Repeatability {
-        let PendingRequest { head, replay, .. } = &self.request;
+        let PendingRequest { head, replay, .. } = &*self.request;
         Repeatability { is_idempotent: head.method.is_idempotent(), is_kept: replay.is_whole() }
     }
 }

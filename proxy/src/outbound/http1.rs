@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::ClientConnection;
 use super::exchange::{self, After, PendingRequest};
-use crate::backend::{Backend, Choice};
+use crate::backend::Backend;
 use crate::http::answer::{self, Manner, Status};
 use crate::http::request;
 use crate::leg::{Input, LINGER, close, linger};
@@ -45,16 +45,9 @@ pub(super) async fn serve(mut client: ClientConnection, backend: &Rc<Backend>) {
             Err(NoRequest::Refused(status, text)) => return refuse(client, status, &text).await,
         };
         let choice = client.outbound.backends.choose(client.destination, Some(request.view()));
-        let backend = match choice {
-            Choice::Backend(backend) => backend,
-            Choice::Unmapped(service) => {
-                let text = format!("{service} has no port {} any more", client.destination.port());
-                return refuse(client, Status::Unavailable, &text).await;
-            }
-            Choice::Nowhere => {
-                let text = format!("nothing is known of {}", client.destination);
-                return refuse(client, Status::Unavailable, &text).await;
-            }
+        let backend = match choice.backend(client.destination) {
+            Ok(backend) => backend,
+            Err(text) => return refuse(client, Status::Unavailable, &text).await,
         };
         match Box::pin(exchange::serve(&client.outbound, &backend, &mut client.near, request)).await {
             After::NextRequest => {}

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 
 use super::attempts::{Attempt, make_attempts};
 use super::{ClientConnection, Outbound};
-use crate::backend::{self, Backend, Choice, Purpose, Work};
+use crate::backend::{self, Backend, Purpose, Work};
 use crate::balance::Outcome;
 use crate::dispatch::{Answer, Failure, Repeatability};
 use crate::http::MAX_HEAD;
@@ -63,16 +63,10 @@ async fn serve_request(
         let text = format!("the request's head is larger than {} KiB", MAX_HEAD / 1024);
         return say(None, request, Status::HeadTooLarge, &text).await;
     }
-    match outbound.backends.choose(destination, Some(RequestView::Http2(&request.head))) {
-        Choice::Backend(backend) => ask(outbound, &backend, conduct, request).await,
-        Choice::Unmapped(service) => {
-            let text = format!("{service} has no port {} any more", destination.port());
-            say(None, request, Status::Unavailable, &text).await;
-        }
-        Choice::Nowhere => {
-            let text = format!("nothing is known of {destination}");
-            say(None, request, Status::Unavailable, &text).await;
-        }
+    let choice = outbound.backends.choose(destination, Some(RequestView::Http2(&request.head)));
+    match choice.backend(destination) {
+        Ok(backend) => ask(outbound, &backend, conduct, request).await,
+        Err(text) => say(None, request, Status::Unavailable, &text).await,
     }
 }
 
