@@ -57,7 +57,7 @@ impl Inbound {
         Self { current, redirects, telemetry, memory, acceptor, pools, http2, callers }
     }
 
-    /// Another snapshot is to be current.
+    /// Lets go of what another snapshot may change.
     pub(crate) fn update(&self) {
         self.callers.forget();
     }
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     /// A leg and the socket at its other end.
-    async fn leg_to() -> ((leg::Input, leg::Output), TcpStream) {
+    async fn leg_to() -> (Leg, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (leg::tcp(Rc::new(ours)), listener.accept().await.unwrap().0)

@@ -76,7 +76,7 @@ impl OriginalDst for Redirected {
     }
 }
 
-/// Where redirected connections of one worker were going.
+/// Lookup of the destinations that redirected connections of one worker had.
 pub(crate) struct Redirects {
     ports: SidecarPorts,
     original: Arc<dyn OriginalDst>,

@@ -63,7 +63,7 @@ impl Outbound {
         Self { redirects, telemetry, memory, backends, pools, http2, lingering, clients }
     }
 
-    /// This snapshot is to be current.
+    /// Takes over a snapshot that is to be current.
     pub(crate) fn update(&self, snapshot: &Snapshot) {
         self.backends.update(snapshot);
         self.pools.update(snapshot);

@@ -48,7 +48,7 @@ pub(crate) enum Failure {
     /// The endpoint's rules forbid the call.
     #[error("its rules forbid the call")]
     Denied,
-    /// It broke off; the request may have been processed.
+    /// The connection broke off; the request may have been processed.
     #[error("{text}")]
     Lost {
         /// For metrics.
@@ -80,13 +80,13 @@ pub(crate) enum Failure {
 /// Effect of asking again after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repetition {
-    /// It is what the endpoint wants, on another connection.
+    /// Does what the endpoint wants, on another connection.
     Free,
-    /// It repeats nothing that was done.
+    /// Repeats nothing that was done.
     Harmless,
-    /// It may repeat what was done.
+    /// May repeat what was done.
     IfIdempotent,
-    /// It would fail again.
+    /// Fails again.
     Useless,
 }
 

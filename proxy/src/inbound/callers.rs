@@ -15,7 +15,7 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// Nobody so far.
+    /// Metrics without a caller so far.
     pub(super) fn new(telemetry: Arc<Telemetry>) -> Self {
         Self { telemetry, known: RefCell::default() }
     }

@@ -49,7 +49,7 @@ impl ReadBuffer {
         self.bytes.split().freeze()
     }
 
-    /// Nothing to read for now: an idle connection holds no memory.
+    /// Lets go of its memory while there is nothing to read: an idle connection holds none.
     pub(super) fn rest(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         if self.step == LARGEST && bytes.capacity() > 0 && bytes.try_reclaim(SIZES[LARGEST]) {

@@ -53,7 +53,7 @@ type Queue<T> = BTreeMap<(Standing, u64), (Rc<ConnectionUsage>, T)>;
 /// those that were idle longest.
 type Standing = (bool, Instant);
 
-/// ConnectionUsage of a connection, as whoever serves it tells.
+/// Usage of a connection, as whoever serves it tells.
 #[derive(Debug)]
 pub(crate) struct ConnectionUsage {
     id: u64,

@@ -27,7 +27,7 @@ pub(super) trait Attempt {
 pub(super) struct Unanswered {
     /// Failure of the last attempt; `None` when there was nobody to ask.
     pub(super) failure: Option<Failure>,
-    /// What the client is to hear.
+    /// Answer for the client.
     pub(super) answer: Answer,
 }
 

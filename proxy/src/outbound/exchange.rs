@@ -22,7 +22,7 @@ pub(super) struct PendingRequest {
     pub(super) head: RequestHead,
     /// Follows its body.
     pub(super) scanner: BodyScanner,
-    /// What was read of it so far, as long as it may be sent again.
+    /// Bytes that were read of it so far, as long as they may be sent again.
     pub(super) replay: ReplayBuffer,
     /// The first bytes, for the first attempt.
     pub(super) first: Bytes,

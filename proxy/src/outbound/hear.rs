@@ -170,7 +170,7 @@ impl ClientConnection {
         protocol
     }
 
-    /// Nobody serves the connection: a client of HTTP is told so when it asks, any other sees it broken off.
+    /// Ends a connection that no endpoint serves: a client of HTTP is told so when it asks, any other sees it broken off.
     async fn hear_out(&mut self, backend: &Backend) -> Option<Protocol> {
         let spoken = tokio::time::timeout(LAST_WORDS, self.near.0.fill()).await;
         if matches!(spoken, Ok(Ok(()))) {

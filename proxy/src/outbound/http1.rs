@@ -16,9 +16,10 @@ use crate::tunnel::ResetCode;
 
 /// Limit for a head from its first byte; a client that says nothing between two requests may stay.
 const HEAD: Duration = Duration::from_secs(60);
-/// Time for which a connection listens that closes behind an answer that came before its request was whole: for a client that goes on sending so long, and for one
-/// that has paused for so long. Many clients read only when they have sent everything.
+/// Time for which a connection listens that closes behind an answer which came before its request was whole. Many clients read only
+/// when they have sent everything.
 const LINGER_EARLY: Duration = Duration::from_secs(30);
+/// Length of a client's pause after which the connection listens no longer.
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
 /// Number of connections of a worker that may do so; further ones close as any other.
 const MAX_LINGERING: usize = 512;
