@@ -78,8 +78,7 @@ pub(super) async fn serve(
     mut request: PendingRequest,
 ) -> After {
     backend.deposit();
-    let first = Some(std::mem::take(&mut request.first));
-    let mut exchange = Exchange { outbound, backend, near, request: &mut request, first };
+    let mut exchange = Exchange { outbound, backend, near, request: &mut request };
     match make_attempts(backend, None, &mut exchange).await {
         Ok(Ended::Answered(after)) => after,
         Ok(Ended::BadRequest) => {
@@ -102,24 +101,19 @@ struct Exchange<'a> {
     backend: &'a Backend,
     near: &'a mut Leg,
     request: &'a mut PendingRequest,
-    /// The first bytes, for the first attempt.
-    first: Option<Bytes>,
 }
 
 impl Attempt for Exchange<'_> {
     type Done = Ended;
 
     async fn make(&mut self, work: Work) -> Result<Ended, Failure> {
-        let Self { outbound, backend, near, request, first } = self;
-        let pieces = match first.take() {
-            Some(first) => (first, Vec::new()),
-            None => {
-                let mut pieces = request.replay.pieces().unwrap_or_default();
-                let first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
-                (first, pieces)
-            }
-        };
-        Box::pin(attempt::make((outbound, &backend.traffic), &work, near, request, pieces)).await
+        let Self { outbound, backend, near, request } = self;
+        let (mut first, mut pieces) = (std::mem::take(&mut request.first), Vec::new());
+        if first.is_empty() {
+            pieces = request.replay.pieces().unwrap_or_default();
+            first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
+        }
+        Box::pin(attempt::make((outbound, &backend.traffic), &work, near, request, (first, pieces))).await
     }
 
     fn repeatability(&self) -> Repeatability {
