@@ -70,6 +70,21 @@ def steady(place, url, seconds, rate=8000, connections=16):
     return {"p50": site.percentile(times, 0.5), "p99": site.percentile(times, 0.99)}
 
 
+def http2(place, url, seconds, connections=4, streams=16):
+    """h2load over HTTP/2 without TLS, one thread: requests per second, p50 and p99 in microseconds, failures."""
+    log = pathlib.Path("/run/bench/http2.log")
+    log.unlink(missing_ok=True)
+    command = ["taskset", "-c", str(site.LOAD_CPU), "h2load", "-t1", f"-c{connections}", f"-m{streams}",
+               f"-D{round(seconds * 1000)}ms", f"--log-file={log}", url]
+    said = subprocess.run(site.inside(place, command), capture_output=True, text=True, check=True).stdout
+    done, succeeded = (int(re.search(rf"(\d+) {what}", said).group(1)) for what in ("done", "succeeded"))
+    if not succeeded:
+        raise RuntimeError(f"h2load {url}: {said}")
+    times = [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
+    return {"rate": done / seconds, "requests": done, "failed": done - succeeded,
+            "p50": site.percentile(times, 0.5), "p99": site.percentile(times, 0.99)}
+
+
 def bulk(place, host, port, seconds, streams=1, cpu=site.LOAD_CPU):
     """iperf3 over TCP: Gbit/s as received, and gigabytes."""
     said = _iperf(place, host, port, seconds, cpu, "-P", str(streams))

@@ -7,25 +7,25 @@ from . import site
 
 FOLDER = pathlib.Path("/run/bench")
 CERTIFICATES = FOLDER / "tls"
-BACKEND_PORT, BULK_PORT = 8080, 5201
+BACKEND_PORT, HTTP2_PORT, BULK_PORT = 8080, 8081, 5201
 BODY = "x" * 256
 
 
 def backend(place):
-    """nginx that answers 496 bytes from memory, and iperf3 beside it."""
+    """nginx that answers 496 bytes from memory, by HTTP/1 and by HTTP/2, and iperf3 beside it."""
     config = f"""
         worker_processes 1; pid {FOLDER}/backend.pid; daemon off; error_log stderr crit;
         events {{ worker_connections 4096; }}
         http {{
             access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; default_type text/plain;
-            server {{ listen {BACKEND_PORT} backlog=4096; return 200 "{BODY}"; }}
+            server {{ listen {BACKEND_PORT} backlog=4096; listen {HTTP2_PORT} http2 backlog=4096; return 200 "{BODY}"; }}
         }}"""
     path = FOLDER / "backend.conf"
     path.write_text(config)
     site.start(["nginx", "-c", path], place, site.LOAD_CPU, "backend")
     site.start(["iperf3", "-s", "-p", str(BULK_PORT)], place, site.LOAD_CPU, "iperf")
-    site.await_listening(place, BACKEND_PORT)
-    site.await_listening(place, BULK_PORT)
+    for port in (BACKEND_PORT, HTTP2_PORT, BULK_PORT):
+        site.await_listening(place, port)
 
 
 def certificates():
@@ -43,12 +43,12 @@ def certificates():
 
 
 class Proxy:
-    """A peer's processes, and the ports in the client's place that lead through them."""
+    """A peer's processes, and the ports in the client's place that lead through them; HTTP/2 leads through some only."""
 
     def __init__(self, name, wiring, version):
         self.name, self.wiring, self.version = name, wiring, version
         self.processes = []
-        self.http_port = self.bulk_port = None
+        self.http_port = self.bulk_port = self.http2_port = None
 
     def run(self, command, place, log):
         self.processes.append(site.start(command, place, site.PROXY_CPU, log))
@@ -153,7 +153,7 @@ listen bulk
 
 def haproxy_pair(near, far, server, port):
     proxy = Proxy("haproxy", "pair, HTTP/2 over mTLS", _haproxy_version())
-    proxy.http_port, proxy.bulk_port = port, port + 1
+    proxy.http_port, proxy.bulk_port, proxy.http2_port = port, port + 1, port + 2
     towards = f"ssl verify required ca-file {CERTIFICATES}/ca.pem crt {CERTIFICATES}/client.pem verifyhost server"
     accepting = f"ssl crt {CERTIFICATES}/server.pem ca-file {CERTIFICATES}/ca.pem verify required"
     proxy.run(_haproxy("haproxy-in", f"""
@@ -164,6 +164,9 @@ listen bulk
     mode tcp
     bind :{port + 1} {accepting}
     server api 127.0.0.1:{BULK_PORT}
+listen http2
+    bind :{port + 2} {accepting} alpn h2
+    server api 127.0.0.1:{HTTP2_PORT} proto h2
 """), far, "haproxy-in")
     proxy.run(_haproxy("haproxy-out", f"""
 listen http
@@ -173,16 +176,20 @@ listen bulk
     mode tcp
     bind 127.0.0.1:{port + 1}
     server api {server}:{port + 1} {towards}
+listen http2
+    bind 127.0.0.1:{port + 2} proto h2
+    server api {server}:{port + 2} {towards} alpn h2
 """), near, "haproxy-out")
     return proxy
 
 
-def _envoy_tls(side, other=None):
+def _envoy_tls(side, other=None, alpn=None):
     common = {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "tls_certificates": [{"certificate_chain": {"filename": f"{CERTIFICATES}/{side}.crt"},
                               "private_key": {"filename": f"{CERTIFICATES}/{side}.key"}}],
         "validation_context": {"trusted_ca": {"filename": f"{CERTIFICATES}/ca.pem"}},
+        **({"alpn_protocols": [alpn]} if alpn else {}),
     }
     kind = "Upstream" if other else "Downstream"
     config = {"@type": f"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}TlsContext",
@@ -214,7 +221,7 @@ def _envoy_cluster(name, target, connect=None):
     return cluster
 
 
-def _envoy_http(name, listen, target):
+def _envoy_http(name, listen, target, accept=None, connect=None, http2=False):
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name, "generate_request_id": False,
@@ -222,9 +229,16 @@ def _envoy_http(name, listen, target):
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
             {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}}]}]}}
-    listener = {"name": name, "address": _envoy_address(*listen),
-                "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
-    return listener, _envoy_cluster(name, target)
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    if accept:
+        chain["transport_socket"] = accept
+    listener = {"name": name, "address": _envoy_address(*listen), "filter_chains": [chain]}
+    cluster = _envoy_cluster(name, target, connect)
+    if http2:
+        cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}}}}
+    return listener, cluster
 
 
 def _envoy(binary, name, *parts):
@@ -250,11 +264,14 @@ def envoy_lone(binary, near, _far, server, port):
 
 def envoy_pair(binary, near, far, server, port):
     proxy = Proxy("Envoy", "pair, bytes over mTLS", _envoy_version(binary))
-    proxy.http_port, proxy.bulk_port = port, port + 1
+    proxy.http_port, proxy.bulk_port, proxy.http2_port = port, port + 1, port + 2
     accept, connect = _envoy_tls("server"), _envoy_tls("client", "server")
     inner = [_envoy_tcp(f"in{at}", ("0.0.0.0", port + at), ("127.0.0.1", target), accept=accept)
              for at, target in ((0, BACKEND_PORT), (1, BULK_PORT))]
     outer = [_envoy_tcp(f"out{at}", ("127.0.0.1", port + at), (server, port + at), connect=connect) for at in (0, 1)]
+    secured = {"accept": _envoy_tls("server", alpn="h2")}, {"connect": _envoy_tls("client", "server", "h2")}
+    inner.append(_envoy_http("in2", ("0.0.0.0", port + 2), ("127.0.0.1", HTTP2_PORT), http2=True, **secured[0]))
+    outer.append(_envoy_http("out2", ("127.0.0.1", port + 2), (server, port + 2), http2=True, **secured[1]))
     proxy.run(_envoy(binary, "envoy-in", *inner), far, "envoy-in")
     proxy.run(_envoy(binary, "envoy-out", *outer), near, "envoy-out")
     return proxy

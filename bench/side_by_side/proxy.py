@@ -3,7 +3,8 @@
 The client's place has the outer proxy, the server's place the inner one and the server. A lone proxy is in the
 client's place, without TLS; a pair speaks mutual TLS in between. Proxies have CPU 0 for themselves, one thread each;
 load and server share CPU 1. So requests per second are bound by the load's CPU where a proxy is quick: judge by the CPU
-that a proxy uses per request."""
+that a proxy uses per request. Pairs that speak HTTP/2 with the client and with the application carry 64 requests at once
+on 4 connections of the client's."""
 
 import sys
 
@@ -13,10 +14,13 @@ from . import load, mesh, peers, site
 class Contender:
     """Where the load connects to, and whose CPU is counted."""
 
-    def __init__(self, name, wiring, version, place, http, bulk, pids):
+    def __init__(self, name, wiring, version, place, address, ports, pids):
         self.name, self.wiring, self.version = name, wiring, version
-        self.place, self.bulk, self.pids = place, bulk, pids
-        self.url = f"http://{http[0]}:{http[1]}/"
+        http, bulk, http2 = ports
+        self.place, self.bulk, self.pids = place, (address, bulk), pids
+        self.url = f"http://{address}:{http}/"
+        # Of those that carry HTTP/2 from the client to the application.
+        self.http2_url = http2 and f"http://{address}:{http2}/"
 
     @property
     def key(self):
@@ -28,7 +32,7 @@ def _peers(host, options):
     peers.certificates()
     peers.backend(far)
     server = host.address("peer-far")
-    yield Contender("direct", "no proxy", "", near, (server, peers.BACKEND_PORT), (server, peers.BULK_PORT), [])
+    yield Contender("direct", "no proxy", "", near, server, (peers.BACKEND_PORT, peers.BULK_PORT, peers.HTTP2_PORT), [])
     make = [peers.nginx_lone, peers.haproxy_lone, peers.nginx_pair, peers.haproxy_pair]
     if options.envoy.exists():
         make += [lambda *place: peers.envoy_lone(options.envoy, *place), lambda *place: peers.envoy_pair(options.envoy, *place)]
@@ -37,12 +41,13 @@ def _peers(host, options):
     for number, start in enumerate(make):
         proxy = start(near, far, server, 9000 + 10 * number)
         site.await_listening(near, proxy.http_port)
-        at = "127.0.0.1"
-        yield Contender(proxy.name, proxy.wiring, proxy.version, near, (at, proxy.http_port), (at, proxy.bulk_port), proxy.pids())
+        ports = proxy.http_port, proxy.bulk_port, proxy.http2_port
+        yield Contender(proxy.name, proxy.wiring, proxy.version, near, "127.0.0.1", ports, proxy.pids())
 
 
 def _ours(host, options):
-    ports = ["--port", f"{peers.BACKEND_PORT}/http", "--port", f"{peers.BULK_PORT}/tcp"]
+    offered = f"{peers.BACKEND_PORT}/http", f"{peers.HTTP2_PORT}/http2", f"{peers.BULK_PORT}/tcp"
+    ports = [word for port in offered for word in ("--port", port)]
     version = mesh.version(options.sealane)
     for wiring, service, flags in (("lone", "plain", ["--no-sidecar"]), ("pair, sealane/1 over mTLS", "api", [])):
         near, far = f"near-{service}", f"far-{service}"
@@ -52,7 +57,8 @@ def _ours(host, options):
         vip = host.vip(service)
         pids = [host.sidecar(near)] + ([] if flags else [host.sidecar(far)])
         site.pin(pids, site.PROXY_CPU)
-        yield Contender("Sealane", wiring, version, place, (vip, peers.BACKEND_PORT), (vip, peers.BULK_PORT), pids)
+        ports_there = peers.BACKEND_PORT, peers.BULK_PORT, None if flags else peers.HTTP2_PORT
+        yield Contender("Sealane", wiring, version, place, vip, ports_there, pids)
 
 
 def _costed(contender, work):
@@ -77,6 +83,15 @@ def _connections(contender, seconds):
             "failed_connections": figures["failed"]}
 
 
+def _http2(contender, seconds):
+    if not contender.http2_url:
+        return {}
+    figures = _costed(contender, lambda: load.http2(contender.place, contender.http2_url, seconds))
+    _judge(contender, "requests of HTTP/2", figures)
+    return {"http2_requests_per_second": figures["rate"], "http2_p50": figures["p50"], "http2_p99": figures["p99"],
+            "http2_cpu_us_per_request": figures["cpu"] / figures["requests"] * 1e6}
+
+
 def _steady(contender, seconds):
     figures = load.steady(contender.place, contender.url, seconds)
     return {"steady_p50": figures["p50"], "steady_p99": figures["p99"]}
@@ -88,7 +103,7 @@ def _bulk(contender, seconds):
             "resident_mib": site.resident_mib(contender.pids)}
 
 
-KINDS = (_requests, _connections, _steady, _bulk)
+KINDS = (_requests, _http2, _connections, _steady, _bulk)
 
 
 def _judge(contender, what, figures):

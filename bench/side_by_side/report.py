@@ -58,7 +58,26 @@ def _proxy(figures):
                 "p50 / p99 us added at 8,000/s", "new connections/s", "CPU us/connection", "bulk Gbit/s", "CPU s/GB",
                 "MiB idle / loaded"]
         parts.append(f"### {title}\n\n{_table(head, rows)}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_http2(contenders, direct)])
+
+
+def _http2(contenders, direct):
+    """The pairs that carry HTTP/2 from the client to the application, if they were measured."""
+    group = [each for each in contenders if each is not direct and "http2_requests_per_second" in each]
+    reference = next((each for each in group if each["name"] == "haproxy"), None)
+    if not reference:
+        return
+    rows = []
+    for each in [direct, *sorted(group, key=lambda each: each["http2_cpu_us_per_request"])]:
+        free = each is direct
+        rows.append([
+            each["name"], _number(each["http2_requests_per_second"], 0),
+            "" if free else _number(each["http2_cpu_us_per_request"]),
+            "" if free else _ratio(each, reference, "http2_cpu_us_per_request"),
+            f"{each['http2_p50']:.0f} / {each['http2_p99']:.0f}",
+        ])
+    head = ["", "requests/s", "CPU us/request", "to haproxy", "p50 / p99 us, 64 streams on 4 connections"]
+    yield f"### As a pair, HTTP/2 from client to application, mutual TLS between\n\n{_table(head, rows)}"
 
 
 def _overlay(figures):
