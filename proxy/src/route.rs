@@ -267,11 +267,7 @@ impl WorkloadRoute {
 }
 
 fn reach(workload: &Workload) -> Reach {
-    if workload.sidecar {
-        Reach::Tunnel(workload.principal())
-    } else {
-        Reach::Plain
-    }
+    if workload.sidecar { Reach::Tunnel(workload.principal()) } else { Reach::Plain }
 }
 
 /// Returns the name of a workload in metrics: that of its service.

@@ -99,11 +99,13 @@ impl Worker {
                     intake.accept(socket, serve).await;
                 }
                 Listener::Inbound => {
-                    let serve = move |accepted, draining, usage| inbound.serve_plain(accepted, draining, usage);
+                    let serve =
+                        move |accepted, draining, usage| inbound.serve_plain(accepted, draining, usage);
                     intake.accept_peers(socket, serve).await;
                 }
                 Listener::Tunnel => {
-                    let serve = move |accepted, draining, usage| inbound.serve_tunnel(accepted, draining, usage);
+                    let serve =
+                        move |accepted, draining, usage| inbound.serve_tunnel(accepted, draining, usage);
                     intake.accept_peers(socket, serve).await;
                 }
             }
