@@ -20,6 +20,7 @@ use sealane_proto::client::Link;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
 use sealane_proto::types::NodeName;
+use sealane_sys::RunDir;
 use sealane_sys::hop::Hopper;
 use tokio::sync::watch;
 
@@ -46,7 +47,7 @@ pub struct Config {
     /// Folder for everything that must outlive a reboot.
     pub data_dir: PathBuf,
     /// Sockets, namespaces and pid files.
-    pub run_dir: PathBuf,
+    pub run_dir: RunDir,
     /// The port of /metrics, /live and /ready, on loopback and the underlay address.
     pub metrics_port: u16,
     /// The UDP port of VXLAN (RFC 7348: 4789).
@@ -111,9 +112,10 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     let hopper = Arc::new(Hopper::start()?);
     preflight::check(&hopper).map_err(StartError::Missing)?;
     health::check_kernel()?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(config.run_dir.path())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let [data, run] = [&config.data_dir, &config.run_dir].map(|folder| Disk::new(folder.clone()));
+    let [data, run] =
+        [config.data_dir.as_path(), config.run_dir.path()].map(|folder| Disk::new(folder.to_owned()));
     let disks = Disks { data, run };
     // What joining makes outlives a start that fails for another reason: that is found out before.
     let metrics = metrics::bind((Ipv4Addr::LOCALHOST, config.metrics_port).into()).await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use sealane_proto::types::{OverlayIp, Subnet};
 
 /// Rest of a freed address: twice the 30 s after which Linux asks again for a neighbour.
@@ -140,12 +140,6 @@ fn range(subnet: Subnet) -> String {
     let (gateway, last) = (subnet.gateway().to_ipv4(), subnet.to_net().broadcast());
     let (first, last) = (Ipv4Addr::from_bits(gateway.to_bits() + 1), Ipv4Addr::from_bits(last.to_bits() - 1));
     format!("workloads have addresses from {first} to {last}")
-}
-
-/// Returns true if two prefixes have addresses in common: one contains the other then.
-#[must_use]
-pub(crate) fn overlap(one: &IpNet, other: &IpNet) -> bool {
-    one.contains(other) || other.contains(one)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
 use sealane_fabric::async_fd;
 use sealane_keep::{Keep, KeepError};
+use sealane_sys::RunDir;
 
 /// Pause before a keep that cannot be started is tried again, at first: one that is being killed may still have taken
 /// the connection.
@@ -22,7 +23,7 @@ const TRIES: u32 = 10;
 /// The descriptors by key.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    run_dir: PathBuf,
+    run_dir: RunDir,
     binary: PathBuf,
     inner: Mutex<Inner>,
 }
@@ -38,7 +39,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When no keep can be started.
-    pub(crate) fn start(run_dir: PathBuf, binary: PathBuf) -> Result<Arc<Self>, KeepError> {
+    pub(crate) fn start(run_dir: RunDir, binary: PathBuf) -> Result<Arc<Self>, KeepError> {
         let mut tried = 0;
         let inner = loop {
             match Inner::recall(&run_dir, &binary) {
@@ -150,7 +151,7 @@ impl Keeper {
 }
 
 impl Inner {
-    fn recall(run_dir: &Path, binary: &Path) -> Result<Self, KeepError> {
+    fn recall(run_dir: &RunDir, binary: &Path) -> Result<Self, KeepError> {
         let keep = sealane_keep::ensure_running(run_dir, binary, None)?;
         let mut fds = BTreeMap::new();
         for kept in keep.list()? {

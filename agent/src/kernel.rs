@@ -2,13 +2,12 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use sealane_fabric::overlay::Overlay;
 use sealane_proto::types::NetworkName;
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, RunDir};
 use tokio::net::TcpSocket;
 
 use crate::keeper::Keeper;
@@ -17,7 +16,7 @@ use crate::keeper::Keeper;
 #[derive(Clone, Debug)]
 pub(crate) struct KernelHandle {
     /// The agent's run directory.
-    pub(crate) run_dir: PathBuf,
+    pub(crate) run_dir: RunDir,
     /// The thread that enters namespaces.
     pub(crate) hopper: Arc<Hopper>,
     /// The networks.

@@ -1,16 +1,14 @@
 //! Remains of an earlier agent in the kernel that are not on disk any more: removed at the start.
 
 use std::io;
-use std::path::Path;
 
 use sealane_base::disk;
 use sealane_fabric::nft;
 use sealane_fabric::overlay::Overlay;
 use sealane_proto::types::NetworkName;
-use sealane_sys::NetNs;
+use sealane_sys::{NetNs, RunDir};
 
 use crate::error::StartError;
-use crate::layout::NETNS;
 
 /// Removes the namespaces of networks that are not `carried` and of workloads that are not `known`
 /// (`<network>.<workload>`).
@@ -19,7 +17,7 @@ use crate::layout::NETNS;
 /// When the kernel refuses.
 pub(crate) async fn remove(
     overlay: &Overlay,
-    run_dir: &Path,
+    run_dir: &RunDir,
     carried: &[NetworkName],
     known: &[String],
 ) -> Result<(), StartError> {
@@ -30,7 +28,7 @@ pub(crate) async fn remove(
         }
     }
     overlay.forget_carriers_but(carried).await?;
-    for path in disk::listed(&run_dir.join(NETNS))? {
+    for path in disk::listed(&run_dir.namespaces())? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.contains('.') && !known.iter().any(|known| known == name) {
             tracing::info!(workload = name, "removing the namespace of a workload that is gone");

@@ -13,14 +13,13 @@ mod metrics;
 mod serve;
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sealane_base::task::{self, Task};
 use sealane_fabric::seat::DeviceName;
 use sealane_proto::types::MacAddr;
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, RunDir};
 
 use crate::attachment::{AttachmentId, Hold, Seated};
 use crate::trouble::Troubles;
@@ -54,7 +53,7 @@ pub(crate) struct Tap {
 #[derive(Debug)]
 pub(crate) struct Machines {
     hopper: Arc<Hopper>,
-    run_dir: PathBuf,
+    run_dir: RunDir,
     metrics: TapMetrics,
     troubles: Arc<Troubles>,
 }
@@ -64,7 +63,7 @@ impl Machines {
     #[must_use]
     pub(crate) fn new(
         hopper: Arc<Hopper>,
-        run_dir: PathBuf,
+        run_dir: RunDir,
         metrics: TapMetrics,
         troubles: Arc<Troubles>,
     ) -> Self {
@@ -107,7 +106,7 @@ impl Machines {
 /// When the kernel refuses.
 pub(crate) fn sweep(
     hopper: &Hopper,
-    run_dir: &Path,
+    run_dir: &RunDir,
     known: impl Fn(&DeviceName) -> bool,
 ) -> Result<Vec<DeviceName>, TapError> {
     let host = NetNs::current()?;
@@ -123,7 +122,7 @@ pub(crate) fn sweep(
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn clean(run_dir: &Path) -> io::Result<Vec<String>> {
+pub fn clean(run_dir: &RunDir) -> io::Result<Vec<String>> {
     let devices = sweep(&Hopper::start()?, run_dir, |_| false).map_err(io::Error::other)?;
     Ok(devices.iter().map(|device| format!("TAP device {device}")).collect())
 }

@@ -23,14 +23,14 @@ pub struct Family {
     /// Help text.
     pub help: String,
     /// Kind of the metric.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Series of the family.
     pub series: Vec<Series>,
 }
 
 /// Kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only ever grows.
     Counter,
     /// Goes up and down.
@@ -68,7 +68,7 @@ impl Family {
     /// A gauge with these series.
     #[must_use]
     pub fn gauge(name: &str, help: &str, series: Vec<Series>) -> Self {
-        Self { name: name.to_owned(), help: help.to_owned(), kind: Kind::Gauge, series }
+        Self { name: name.to_owned(), help: help.to_owned(), kind: MetricKind::Gauge, series }
     }
 
     /// A gauge that says yes or no: 1 or 0.
@@ -79,7 +79,7 @@ impl Family {
     }
 }
 
-impl Kind {
+impl MetricKind {
     /// The word of the text format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -100,23 +100,23 @@ pub fn gather(registry: &prometheus::Registry) -> Vec<Family> {
 
 fn family(from: &proto::MetricFamily) -> Option<Family> {
     let kind = match from.get_field_type() {
-        proto::MetricType::COUNTER => Kind::Counter,
-        proto::MetricType::GAUGE => Kind::Gauge,
-        proto::MetricType::HISTOGRAM => Kind::Histogram,
+        proto::MetricType::COUNTER => MetricKind::Counter,
+        proto::MetricType::GAUGE => MetricKind::Gauge,
+        proto::MetricType::HISTOGRAM => MetricKind::Histogram,
         proto::MetricType::SUMMARY | proto::MetricType::UNTYPED => return None,
     };
     let series = from.get_metric().iter().map(|metric| series(kind, metric)).collect();
     Some(Family { name: from.name().to_owned(), help: from.help().to_owned(), kind, series })
 }
 
-fn series(kind: Kind, metric: &proto::Metric) -> Series {
+fn series(kind: MetricKind, metric: &proto::Metric) -> Series {
     // One without a value is none, by Prometheus' data model.
     let labels = metric.get_label().iter().filter(|pair| !pair.value().is_empty());
     let labels = labels.map(|pair| (pair.name().to_owned(), pair.value().to_owned())).collect();
     let reading = match kind {
-        Kind::Counter => Reading::Value(metric.get_counter().get_value()),
-        Kind::Gauge => Reading::Value(metric.get_gauge().get_value()),
-        Kind::Histogram => {
+        MetricKind::Counter => Reading::Value(metric.get_counter().get_value()),
+        MetricKind::Gauge => Reading::Value(metric.get_gauge().get_value()),
+        MetricKind::Histogram => {
             let histogram = metric.get_histogram();
             let buckets = histogram.get_bucket().iter();
             Reading::Histogram {
@@ -243,7 +243,7 @@ mod tests {
         let family = |value| Family {
             name: "x".into(),
             help: "X.".into(),
-            kind: Kind::Gauge,
+            kind: MetricKind::Gauge,
             series: vec![Series { labels: vec![], reading: Reading::Value(value) }],
         };
         let merged = merge([family(1.0), family(2.0)]);

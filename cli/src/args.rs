@@ -19,8 +19,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
+use sealane_sys::run_dir::RunDir;
 
 use crate::failure::{Exit, Failure};
 use crate::printer::{Format, Printer};
@@ -62,8 +64,16 @@ pub(crate) struct Common {
     #[arg(long, global = true, env = "SEALANE_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// Folder of sockets, pid files and namespace handles
-    #[arg(long, global = true, env = "SEALANE_RUN_DIR", value_name = "DIR", default_value = "/run/sealane")]
-    pub(crate) run_dir: PathBuf,
+    #[arg(
+        long,
+        global = true,
+        env = "SEALANE_RUN_DIR",
+        value_name = "DIR",
+        default_value = RunDir::DEFAULT,
+        value_parser = PathBufValueParser::new().map(RunDir::from),
+        value_hint = ValueHint::AnyPath
+    )]
+    pub(crate) run_dir: RunDir,
 }
 
 /// Verbs of the command line.
@@ -206,6 +216,8 @@ fn starts_a_command(arguments: &[OsString]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::types::Mtu;
+
     use super::*;
 
     fn refused(line: &str) -> String {
@@ -218,6 +230,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_the_bounds_of_an_mtu() {
+        let help = refused("sealane network create --help");
+        let bounds = format!("{} to {}, with IPv6 at least {}", Mtu::MIN, Mtu::MAX, Mtu::MIN_IPV6);
+        assert!(help.contains(&bounds), "{help}");
     }
 
     /// Command lines, and what the refusal names.
@@ -307,11 +326,7 @@ mod tests {
     fn common_flags_stand_before_or_behind_the_verb() {
         for line in ["sealane -o json --run-dir /r status", "sealane status --output json --run-dir /r"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!(
-                (cli.common.output, cli.common.run_dir),
-                (Format::Json, PathBuf::from("/r")),
-                "{line}"
-            );
+            assert_eq!((cli.common.output, cli.common.run_dir), (Format::Json, RunDir::from("/r")), "{line}");
         }
     }
 

@@ -20,8 +20,6 @@ use crate::view::{Done, LocationView};
 use container::Container;
 use unit::Unit;
 
-pub(crate) use unit::FOLDER as UNITS;
-
 /// A namespace that somebody named.
 struct Found {
     path: PathBuf,

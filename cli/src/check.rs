@@ -7,6 +7,7 @@ mod names;
 mod ports;
 mod running;
 
+use sealane_sys::run_dir::Daemon;
 use serde::Serialize;
 
 use crate::args::{Check, Common};
@@ -97,7 +98,7 @@ pub(crate) fn call(check: &Check, common: &Common, printer: &Printer) -> Result<
         findings.extend(rules.iter().flat_map(|rules| firewall::check(check, rules)));
         findings.extend(firewall::forwarding(
             &rules.unwrap_or_default(),
-            running::runs(&common.run_dir, "agent"),
+            running::runs(&common.run_dir, Daemon::Agent),
         ));
         findings.extend(host::disk(&check.data.data_dir));
         findings.extend(running::check(common));

@@ -1,6 +1,6 @@
 //! `sealane clean`: a host without a trace of Sealane.
 //!
-//! What runs is told by its pid files, what stands by the run directory; both may be half there or gone, and each
+//! Pid files name the processes, and the run directory names everything else; both may be half there or gone, and each
 //! step may be repeated.
 
 mod stake;
@@ -15,11 +15,10 @@ use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sealane_agent::layout;
 use sealane_base::disk;
+use sealane_sys::run_dir::{Daemon, RunDir};
 use sealane_sys::{NetNs, Process};
 
 use crate::args::{Clean, Common};
-use crate::attach::UNITS;
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET};
 use crate::failure::{Exit, Failure, require_root};
 use crate::life::{recorded, running};
 use crate::printer::Printer;
@@ -32,9 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `sealane clean`.
 pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result<(), Failure> {
     require_root("clean")?;
-    let run_dir = common.run_dir.as_path();
+    let run_dir = &common.run_dir;
     let data_dir = Some(clean.data.data_dir.as_path()).filter(|_| !clean.keep_data);
-    for folder in [Some(run_dir), data_dir].into_iter().flatten() {
+    for folder in [Some(run_dir.path()), data_dir].into_iter().flatten() {
         refuse_shared(folder)?;
     }
     let stake = Stake::of(run_dir, data_dir)?;
@@ -42,10 +41,10 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
         confirm(&stake, run_dir, data_dir, printer)?;
     }
     // The agent first, or it would start again what ends; then control, sidecars, and keep, which serves them.
-    for what in ["agent", "control"] {
-        end(what, running(&run_dir.join(format!("{what}.pid")))?, printer)?;
+    for daemon in [Daemon::Agent, Daemon::Control] {
+        end(daemon.name(), running(&run_dir.pid_file(daemon))?, printer)?;
     }
-    for record in listed(&run_dir.join(layout::SIDECARS))? {
+    for record in listed(&run_dir.sidecars())? {
         let name = record.file_stem().unwrap_or_default().to_string_lossy();
         end(&format!("sidecar {name}"), recorded(&record), printer)?;
     }
@@ -53,7 +52,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for (name, process) in sealane_agent::sidecars_of(run_dir).map_err(Failure::of("clean"))? {
         end(&format!("sidecar {name}"), Some(process), printer)?;
     }
-    end("keep", running(&run_dir.join(sealane_keep::PID_FILE))?, printer)?;
+    end(Daemon::Keep.name(), running(&run_dir.pid_file(Daemon::Keep))?, printer)?;
     let plugin = sealane_agent::retire_docker_plugin(run_dir, None).map_err(Failure::of("clean"))?;
     if let Some(socket) = &plugin {
         printer.talk(&format!("removed  {}, at which Docker called its plugin", socket.display()));
@@ -64,7 +63,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     for what in sealane_agent::tap::clean(run_dir).map_err(Failure::of("clean"))? {
         printer.talk(&format!("removed  {what}"));
     }
-    for namespace in listed(&run_dir.join(layout::NETNS))? {
+    for namespace in listed(&run_dir.namespaces())? {
         forget_rules(&namespace, printer);
         NetNs::remove_at(&namespace).map_err(Failure::of("clean"))?;
     }
@@ -72,7 +71,7 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     if sealane_fabric::overlay::remove_gate(run_dir).map_err(Failure::of("clean"))? {
         printer.talk("removed  the gate of tunnels");
     }
-    for folder in [Some(run_dir), data_dir].into_iter().flatten() {
+    for folder in [Some(run_dir.path()), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
     }
     for file in installed(plugin.as_deref()) {
@@ -108,19 +107,20 @@ fn refuse_shared(folder: &Path) -> Result<(), Failure> {
 
 /// Returns true if an entry of a run or data directory is one that Sealane makes.
 fn is_ours(name: &str) -> bool {
-    const RUN: [&str; 4] = ["agent.pid", "control.pid", sealane_keep::PID_FILE, UNITS];
-    const DATA: [&str; 2] = ["control.lock", "control.redb"];
-    const SOCKETS: [&str; 4] =
-        [AGENT_SOCKET, CONTROL_SOCKET, sealane_keep::SOCKET, sealane_proto::sidecar::SOCKET];
-    const ALL: [&[&str]; 4] = [&RUN, &layout::RUN, &DATA, &layout::DATA];
-    // Stores of before, and what was being written when its writer was killed.
-    let beside = |name: &str, of: &[&str]| {
-        of.iter().any(|of| name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-    };
-    ALL.iter().any(|names| names.contains(&name)) || beside(name, &SOCKETS) || beside(name, &["control.redb"])
+    // Stores of before, and what was being written when its writer was killed, have a name that goes on behind a dot.
+    let is_store = |rest: &str| rest.is_empty() || rest.starts_with('.');
+    RunDir::has(name)
+        || layout::DATA.contains(&name)
+        || name == "control.lock"
+        || name.strip_prefix("control.redb").is_some_and(is_store)
 }
 
-fn confirm(stake: &Stake, run_dir: &Path, data_dir: Option<&Path>, printer: &Printer) -> Result<(), Failure> {
+fn confirm(
+    stake: &Stake,
+    run_dir: &RunDir,
+    data_dir: Option<&Path>,
+    printer: &Printer,
+) -> Result<(), Failure> {
     let warnings = stake.warnings();
     if !io::stdin().is_terminal() {
         let stakes: String = warnings.iter().map(|warning| format!("; {warning}")).collect();
@@ -132,8 +132,7 @@ fn confirm(stake: &Stake, run_dir: &Path, data_dir: Option<&Path>, printer: &Pri
     }
     let data = data_dir.map(|folder| format!(" and {}", folder.display())).unwrap_or_default();
     printer.talk(&format!(
-        "Every process of Sealane on this host ends, its networks, {}{data} are removed.",
-        run_dir.display()
+        "Every process of Sealane on this host ends, its networks, {run_dir}{data} are removed."
     ));
     warnings.iter().for_each(|warning| printer.talk(&format!("Note: {warning}.")));
     let loud = stake.ends_the_mesh();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sealane_proto::client::{ConnectError, of_loss};
 use sealane_proto::wire::v1::{admin_client::AdminClient, read_client::ReadClient};
+use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -17,10 +18,6 @@ use crate::args::Common;
 use crate::failure::{Exit, Failure, as_root};
 use reach::{comes, first, has_ended, lives, reach, reach_agent};
 
-/// Control's socket in the run directory.
-pub(crate) const CONTROL_SOCKET: &str = "control.sock";
-/// The agent's.
-pub(crate) const AGENT_SOCKET: &str = "agent.sock";
 /// Time for which a verb waits for an answer; whatever takes longer is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -79,7 +76,7 @@ pub(crate) async fn agent(common: &Common) -> Result<Channel, Failure> {
 
 /// The same, for what is worth waiting for an agent that restarts; `told` hears once, and soon, that it is waited for.
 pub(crate) async fn coming_agent(common: &Common, told: impl FnOnce(&str)) -> Result<Channel, Failure> {
-    let socket = common.socket.clone().unwrap_or_else(|| common.run_dir.join(AGENT_SOCKET));
+    let socket = common.socket.clone().unwrap_or_else(|| common.run_dir.socket(AGENT_SOCKET));
     let mut reached = pin!(reach_agent(&socket));
     let reached = match tokio::time::timeout(SILENCE, &mut reached).await {
         Ok(reached) => reached,
@@ -125,7 +122,7 @@ fn no_agent(error: &ConnectError) -> Failure {
 /// # Errors
 /// When an agent runs and cannot be asked.
 pub(crate) async fn agent_beside(common: &Common) -> Result<Option<Channel>, Failure> {
-    let socket = common.run_dir.join(AGENT_SOCKET);
+    let socket = common.run_dir.socket(AGENT_SOCKET);
     if common.socket.is_some() || !(socket.exists() || lives(&socket)) {
         return Ok(None);
     }
@@ -147,7 +144,7 @@ pub(crate) async fn answering(common: &Common, names: &[&str]) -> Option<Channel
 fn sockets(common: &Common, names: &[&str]) -> Vec<PathBuf> {
     match &common.socket {
         Some(socket) => vec![socket.clone()],
-        None => names.iter().map(|name| common.run_dir.join(name)).collect(),
+        None => names.iter().map(|name| common.run_dir.socket(name)).collect(),
     }
 }
 

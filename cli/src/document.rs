@@ -10,7 +10,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use sealane_proto::document::{Document, DocumentId, Kind};
+use sealane_proto::document::{Document, DocumentId, DocumentKind};
 
 use crate::failure::Failure;
 use decode::Decoder;
@@ -21,7 +21,7 @@ use tree::{At, Node};
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub(crate) document: Document,
-    /// As `FILE:LINE`.
+    /// Place as `FILE:LINE`.
     pub(crate) place: String,
 }
 
@@ -123,7 +123,7 @@ fn understand(node: &Node) -> Result<Document, Flaw> {
             format!("a document is a mapping with apiVersion, kind, metadata and spec, not {}", node.what());
         return Err(Flaw::new(node.at, "", message));
     }
-    let kind = Kind::find(word("apiVersion")?, word("kind")?).map_err(|error| {
+    let kind = DocumentKind::find(word("apiVersion")?, word("kind")?).map_err(|error| {
         let guilty = if error.is_of_kind() { "kind" } else { "apiVersion" };
         Flaw::new(node.field(guilty).map_or(node.at, |field| field.at), "", error.to_string())
     })?;

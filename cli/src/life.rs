@@ -6,11 +6,11 @@ mod pidfile;
 mod start;
 mod token;
 
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sealane_base::{slack, task, telemetry};
+use sealane_sys::run_dir::{Daemon, RunDir};
 use sealane_sys::{heap, resident, spawn};
 use tokio::runtime::Runtime;
 
@@ -27,7 +27,7 @@ const BLOCKING: usize = 4;
 const SIDECAR_DRAIN: Duration = Duration::from_secs(30);
 
 /// `sealane keep`. It keeps its own pid file, in the same manner, and needs this process to have one thread.
-pub(crate) fn keep(run_dir: &Path) -> Result<(), Failure> {
+pub(crate) fn keep(run_dir: &RunDir) -> Result<(), Failure> {
     require_root("keep")?;
     forbid_core_dumps();
     sealane_keep::serve(run_dir).map_err(|error| Failure::new(error.to_string()))
@@ -45,15 +45,15 @@ pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
 }
 
 /// `sealane control`.
-pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure> {
+pub(crate) fn control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("control")?;
     let args::Store::Redb = args.store;
     let runtime = begin()?;
-    let mut claimed = [PidFile::new(run_dir, "control").claim()?];
+    let mut claimed = [PidFile::new(run_dir, Daemon::Control).claim()?];
     let config = sealane_control::Config {
         listen: args.listen,
         data_dir: args.data.data_dir,
-        run_dir: run_dir.to_owned(),
+        run_dir: run_dir.clone(),
         trust_domain: args.trust_domain,
         certificate_lifetime: args.certificate_lifetime,
     };
@@ -70,10 +70,10 @@ pub(crate) fn control(args: args::Control, run_dir: &Path) -> Result<(), Failure
 }
 
 /// `sealane agent`. Workloads, sidecars and connections live on when it ends.
-pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
+pub(crate) fn agent(args: args::Agent, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("agent")?;
     let runtime = begin()?;
-    let mut claimed = [PidFile::new(run_dir, "agent").claim()?];
+    let mut claimed = [PidFile::new(run_dir, Daemon::Agent).claim()?];
     let token = token::read(&args)?;
     let config = start::agent_config(args.control, token, &args.data.data_dir, run_dir, args.host)?;
     runtime.block_on(async move {
@@ -87,14 +87,15 @@ pub(crate) fn agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
 }
 
 /// `sealane up`.
-pub(crate) fn up(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
+pub(crate) fn up(args: args::Up, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("up")?;
     let runtime = begin()?;
-    let mut claimed = [PidFile::new(run_dir, "control").claim()?, PidFile::new(run_dir, "agent").claim()?];
+    let mut claimed =
+        [PidFile::new(run_dir, Daemon::Control).claim()?, PidFile::new(run_dir, Daemon::Agent).claim()?];
     let config = sealane_control::Config {
         listen: args.listen,
         data_dir: args.data.data_dir.clone(),
-        run_dir: run_dir.to_owned(),
+        run_dir: run_dir.clone(),
         trust_domain: None,
         certificate_lifetime: None,
     };

@@ -8,12 +8,12 @@ use sealane_proto::resource::Workload;
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1::ServiceView;
 
-use crate::registry::{Directory, LostHosts, Seen};
+use crate::registry::{AgentPresence, Directory, LostHosts};
 
 /// The families of one scrape.
 pub(crate) fn families(
     directory: &Directory,
-    seen: &BTreeMap<NodeName, Seen>,
+    seen: &BTreeMap<NodeName, AgentPresence>,
     lost: &LostHosts,
 ) -> Vec<Family> {
     let connected = directory.nodes.keys().filter(|name| seen.get(name).is_some_and(|seen| seen.connected));

@@ -1,6 +1,6 @@
 //! The central control plane: desired state, address blocks, the certificate authority, and who has which of it.
 //!
-//! One [`Control`] owns everything. A change walks from the API (translation) to [`core`] (decision, pure) to the
+//! A [`Control`] owns everything. A change walks from the API (translation) to [`core`] (decision, pure) to the
 //! store (durable) to the registry (published) to each agent's stream; acknowledgements walk back to the registry.
 //! It is deliberately no part of any data path: hosts go on without it.
 
@@ -34,6 +34,7 @@ use sealane_base::ready::Readiness;
 use sealane_base::task::Task;
 use sealane_proto::token::JoinToken;
 use sealane_proto::types::TrustDomain;
+use sealane_sys::RunDir;
 
 pub use start::{StartError, start};
 pub use store::{Backup, BackupError, RestoreError, Restored, restore};
@@ -51,7 +52,7 @@ pub struct Config {
     /// Folder for everything that must outlive a reboot: the store with the authority's key. Made with mode 0700.
     pub data_dir: PathBuf,
     /// Folder of `control.sock`. Made with mode 0700.
-    pub run_dir: PathBuf,
+    pub run_dir: RunDir,
     /// The mesh's name: `sealane` for a new store; an existing store keeps its own, and another is refused.
     pub trust_domain: Option<TrustDomain>,
     /// Lifetime of certificates of services and workloads; `None`: 72 hours.

@@ -45,7 +45,7 @@ pub(crate) struct DesiredState {
 
 /// Knowledge of a node's agent, in memory only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct AgentPresence {
     /// Version that it runs.
     pub(crate) version: String,
     /// Port of its metrics, if it said so.
@@ -99,7 +99,7 @@ pub(crate) struct Registry {
 struct Agents {
     tracker: Tracker,
     connected: BTreeMap<NodeName, Agent>,
-    seen: BTreeMap<NodeName, Seen>,
+    seen: BTreeMap<NodeName, AgentPresence>,
     /// The paces at which hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Pace>,
     /// The hosts that were lost at that second, but for those that have come back since.
@@ -189,7 +189,7 @@ impl Registry {
             claims.take(old.claimant, claimant, now);
         }
         let metrics_port = known.metrics_port;
-        let seen = Seen { version, metrics_port, last: now, connected: true, clocks: None, claims };
+        let seen = AgentPresence { version, metrics_port, last: now, connected: true, clocks: None, claims };
         agents.seen.insert(node.clone(), seen);
         agents.tracker.disconnect(&node);
         agents.tracker.connect(node.clone(), applied);
@@ -201,7 +201,7 @@ impl Registry {
     }
 
     /// Returns the knowledge of each node's agent.
-    pub(crate) fn seen(&self) -> BTreeMap<NodeName, Seen> {
+    pub(crate) fn seen(&self) -> BTreeMap<NodeName, AgentPresence> {
         self.agents().seen.clone()
     }
 

@@ -175,8 +175,9 @@ fn clock() -> Timestamp {
 }
 
 fn ensure_directories(config: &Config) -> Result<(), Cause> {
-    for path in [&config.data_dir, &config.run_dir] {
-        store::ensure_directory(path).map_err(|source| Cause::Directory { path: path.clone(), source })?;
+    for path in [config.data_dir.as_path(), config.run_dir.path()] {
+        let fail = |source| Cause::Directory { path: path.to_owned(), source };
+        store::ensure_directory(path).map_err(fail)?;
     }
     Ok(())
 }

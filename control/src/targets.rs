@@ -8,7 +8,7 @@ use sealane_proto::types::{NodeName, UnderlayAddr};
 use serde::Serialize;
 
 use crate::core::{NodeRecord, misfit};
-use crate::registry::Seen;
+use crate::registry::AgentPresence;
 
 /// Port of an agent's metrics as long as it has not said otherwise.
 const USUAL_PORT: u16 = 9464;
@@ -33,7 +33,10 @@ struct Labels {
 }
 
 /// The target groups, as JSON.
-pub(crate) fn json(nodes: &BTreeMap<NodeName, NodeRecord>, seen: &BTreeMap<NodeName, Seen>) -> String {
+pub(crate) fn json(
+    nodes: &BTreeMap<NodeName, NodeRecord>,
+    seen: &BTreeMap<NodeName, AgentPresence>,
+) -> String {
     let nodes =
         nodes.iter().filter(|(_, record)| record.displaced.is_none() && is_a_hosts(record.node.underlay));
     let targets = nodes.map(|(name, record)| {
@@ -73,8 +76,12 @@ mod tests {
     #[test]
     fn every_host_is_a_target_at_the_port_it_told() {
         let nodes = BTreeMap::from([node("host-1", "192.0.2.11"), node("host-2", "2001:db8::2")]);
-        let told =
-            Seen { version: "1.2.3".into(), metrics_port: Some(9999), connected: true, ..Seen::default() };
+        let told = AgentPresence {
+            version: "1.2.3".into(),
+            metrics_port: Some(9999),
+            connected: true,
+            ..AgentPresence::default()
+        };
         let seen = BTreeMap::from([("host-1".parse().unwrap(), told)]);
         let json: serde_json::Value = serde_json::from_str(&json(&nodes, &seen)).unwrap();
         assert_eq!(json[0]["targets"], serde_json::json!(["192.0.2.11:9999"]));
@@ -92,7 +99,7 @@ mod tests {
             node("host-3", "ff02::1"),
             node("host-4", "192.0.2.4"),
         ]);
-        let told = Seen { metrics_port: Some(22), ..Seen::default() };
+        let told = AgentPresence { metrics_port: Some(22), ..AgentPresence::default() };
         let seen = BTreeMap::from([("host-4".parse().unwrap(), told)]);
         let json: serde_json::Value = serde_json::from_str(&json(&nodes, &seen)).unwrap();
         assert_eq!(json.as_array().unwrap().len(), 1);

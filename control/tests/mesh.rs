@@ -30,7 +30,7 @@ fn config(directory: &Path) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: directory.join("data"),
-        run_dir: directory.join("run"),
+        run_dir: directory.join("run").into(),
         trust_domain: None,
         certificate_lifetime: None,
     }

@@ -17,14 +17,12 @@ mod tracking;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 
 use netlink_packet_route::link::InfoKind;
 use sealane_proto::types::UnderlayAddr;
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, RunDir};
 
-use crate::layout::NETNS;
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Socket};
 use crate::nft::{self, KnownHost, NftError, Surroundings};
 
@@ -62,7 +60,7 @@ pub(crate) struct EgressMended {
 
 /// Transport of the host's tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tunnels {
+pub(crate) struct TunnelTransport {
     /// From this address.
     pub(crate) underlay: UnderlayAddr,
     /// To this UDP port.
@@ -103,8 +101,8 @@ impl HostEgress {
         &mut self,
         hopper: &Hopper,
         host: &NetNs,
-        tunnels: Tunnels,
-        run_dir: &Path,
+        tunnels: TunnelTransport,
+        run_dir: &RunDir,
         thorough: bool,
     ) -> (EgressMended, Result<(), EgressError>) {
         let mut mended = EgressMended::default();
@@ -132,7 +130,7 @@ impl HostEgress {
     }
 
     /// Writes down again what the host is to get back, if somebody has removed it from the run directory.
-    pub(crate) fn remember(&self, run_dir: &Path) -> io::Result<()> {
+    pub(crate) fn remember(&self, run_dir: &RunDir) -> io::Result<()> {
         forwarding::remember(run_dir, self.before.as_deref())
     }
 
@@ -141,7 +139,7 @@ impl HostEgress {
         &mut self,
         hopper: &Hopper,
         host: &NetNs,
-        tunnels: Tunnels,
+        tunnels: TunnelTransport,
         generation: u32,
     ) -> Result<bool, EgressError> {
         let known = self.rules.as_ref().filter(|known| known.generation == generation);
@@ -167,7 +165,7 @@ impl HostEgress {
         &mut self,
         hopper: &Hopper,
         host: &NetNs,
-        run_dir: &Path,
+        run_dir: &RunDir,
     ) -> Result<Vec<String>, EgressError> {
         let links = Socket::open(hopper, host)?.links()?;
         if links.iter().any(|link| link::is_of_host(&link.name)) {
@@ -239,10 +237,10 @@ fn uplinks(hopper: &Hopper, host: &NetNs, underlay: UnderlayAddr) -> Result<BTre
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn clean(run_dir: &Path) -> Result<Vec<String>, EgressError> {
+pub fn clean(run_dir: &RunDir) -> Result<Vec<String>, EgressError> {
     let hopper = Hopper::start().map_err(NetlinkError::from)?;
     let host = NetNs::current().map_err(|error| NetlinkError::from(io::Error::other(error)))?;
-    let entries = std::fs::read_dir(run_dir.join(NETNS)).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(run_dir.namespaces()).into_iter().flatten().flatten();
     for network in entries.filter_map(|entry| NetNs::open(entry.path()).ok()) {
         let mut socket = Socket::open(&hopper, &network)?;
         let ours = socket.links()?.into_iter().find(|link| link.name == nft::NETWORK_LINK);

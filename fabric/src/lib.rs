@@ -9,7 +9,6 @@ pub mod egress;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod health;
-pub mod layout;
 pub mod netlink;
 pub mod nft;
 pub mod overlay;

@@ -39,7 +39,7 @@ use sealane_base::task;
 use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, NetNsError};
+use sealane_sys::{NetNs, NetNsError, RunDir};
 
 use crate::Attachment;
 pub use applied::{Applied, Table};
@@ -61,7 +61,7 @@ use plan::{Base, Port};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverlayConfig {
     /// Run directory, whose `netns/` folder holds the handles of the namespaces.
-    pub run_dir: PathBuf,
+    pub run_dir: RunDir,
     /// This host's address on the network beneath.
     pub underlay: UnderlayAddr,
     /// The UDP port of the tunnels, the same on every host.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,16 +11,17 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
 use sealane_sys::fdpass;
+use sealane_sys::run_dir::{KEEP_SOCKET, RunDir};
 
+use crate::KeepError;
 use crate::protocol::{Answer, MAX_ANSWER_LEN, Request, is_key};
-use crate::{KeepError, SOCKET};
 
 /// Limit for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a running keep.
 ///
-/// Its descriptor ([`AsFd`]) becomes readable (with a hang-up) when keep ended or the connection broke: what was
+/// The descriptor ([`AsFd`]) becomes readable (with a hang-up) when keep ended or the connection broke: what was
 /// kept is lost then, and is to be put again to a new keep. Only poll it; never read from it.
 #[derive(Debug)]
 pub struct Keep {
@@ -46,8 +46,8 @@ impl Keep {
     ///
     /// # Errors
     /// [`KeepError::Connect`] when none does.
-    pub fn connect(run_dir: &Path) -> Result<Self, KeepError> {
-        let path = run_dir.join(SOCKET);
+    pub fn connect(run_dir: &RunDir) -> Result<Self, KeepError> {
+        let path = run_dir.socket(KEEP_SOCKET);
         let open = || -> io::Result<OwnedFd> {
             let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
             set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use sealane_sys::RunDir;
+
 /// Reasons for which keep could not be started, reached or did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
@@ -10,7 +12,7 @@ pub enum KeepError {
     #[error("keep already runs in {run_dir} as process {pid}")]
     AlreadyRunning {
         /// The run directory.
-        run_dir: PathBuf,
+        run_dir: RunDir,
         /// The process that serves it.
         pid: String,
     },
@@ -22,7 +24,7 @@ pub enum KeepError {
         /// Error of the kernel.
         source: io::Error,
     },
-    /// Nobody answers at the socket.
+    /// The socket does not answer.
     #[error("keep cannot be reached at {path}: {source}")]
     Connect {
         /// The socket.

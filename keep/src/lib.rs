@@ -1,7 +1,7 @@
 //! `sealane keep`: holds descriptors (DNS sockets, namespace handles, sidecar listeners) while the agent that made
 //! them is away, and hands them back by name. One process per host, without configuration, without updates.
 //!
-//! It deliberately knows nothing of what it holds: no networks, no reading, no writing.
+//! Keep deliberately knows nothing of what it holds: no networks, no reading, no writing.
 //!
 //! # Protocol
 //!
@@ -37,8 +37,3 @@ pub use error::KeepError;
 pub use protocol::{MAX_DESCRIPTORS, MAX_KEY_LEN};
 pub use server::serve;
 pub use start::ensure_running;
-
-/// The socket's name in the run directory.
-pub const SOCKET: &str = "keep.sock";
-/// The pid file's name in the run directory; the running keep holds a lock (flock(2)) on it.
-pub const PID_FILE: &str = "keep.pid";

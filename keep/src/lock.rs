@@ -3,13 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sealane_sys::Process;
+use sealane_sys::run_dir::{Daemon, RunDir};
 
-use crate::{KeepError, PID_FILE};
+use crate::KeepError;
 
 /// The locked pid file; removed on drop. The kernel drops the lock with the process, so a stale file is no
 /// obstacle.
@@ -20,8 +21,8 @@ pub(crate) struct PidLock {
 }
 
 impl PidLock {
-    pub(crate) fn take(run_dir: &Path) -> Result<Self, KeepError> {
-        let path = run_dir.join(PID_FILE);
+    pub(crate) fn take(run_dir: &RunDir) -> Result<Self, KeepError> {
+        let path = run_dir.pid_file(Daemon::Keep);
         let fail = |source: io::Error| KeepError::Serve { path: path.clone(), source };
         loop {
             let mut options = OpenOptions::new();
@@ -30,7 +31,7 @@ impl PidLock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
-                    return Err(KeepError::AlreadyRunning { run_dir: run_dir.to_owned(), pid: pid_in(file) });
+                    return Err(KeepError::AlreadyRunning { run_dir: run_dir.clone(), pid: pid_in(file) });
                 }
                 Err(errno) => return Err(fail(errno.into())),
             }
@@ -63,8 +64,8 @@ impl Drop for PidLock {
 }
 
 /// The keep that holds the lock of `run_dir`.
-pub(crate) fn holder(run_dir: &Path) -> Option<Process> {
-    let file = File::open(run_dir.join(PID_FILE)).ok()?;
+pub(crate) fn holder(run_dir: &RunDir) -> Option<Process> {
+    let file = File::open(run_dir.pid_file(Daemon::Keep)).ok()?;
     let held = flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
     Process::open(pid_in(file).parse().ok().filter(|_| held)?).ok()
 }

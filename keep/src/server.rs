@@ -17,11 +17,12 @@ use rustix::net::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sealane_sys::fdpass;
+use sealane_sys::run_dir::{KEEP_SOCKET, RunDir};
 
+use crate::KeepError;
 use crate::lock::PidLock;
 use crate::protocol::{Answer, MAX_REQUEST_LEN};
 use crate::store::Store;
-use crate::{KeepError, SOCKET};
 
 /// The most clients at once; an agent has one or two.
 const MAX_CLIENTS: usize = 32;
@@ -43,8 +44,8 @@ const ACCEPT_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// # Errors
 /// [`KeepError::AlreadyRunning`] when another keep serves this directory; [`KeepError::Serve`] when socket or
 /// pid file cannot be made.
-pub fn serve(run_dir: &Path) -> Result<(), KeepError> {
-    let fail = |source: io::Error| KeepError::Serve { path: run_dir.to_owned(), source };
+pub fn serve(run_dir: &RunDir) -> Result<(), KeepError> {
+    let fail = |source: io::Error| KeepError::Serve { path: run_dir.path().to_owned(), source };
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
@@ -64,7 +65,7 @@ pub fn serve(run_dir: &Path) -> Result<(), KeepError> {
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: OwnedFd,
-    run_dir: PathBuf,
+    run_dir: RunDir,
     path: PathBuf,
     /// Inode that names the socket that was bound, as long as it is there.
     bound: u64,
@@ -75,13 +76,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn bind(run_dir: &Path, max_descriptors: usize) -> Result<Self, KeepError> {
+    pub(crate) fn bind(run_dir: &RunDir, max_descriptors: usize) -> Result<Self, KeepError> {
         let lock = PidLock::take(run_dir)?;
-        let path = run_dir.join(SOCKET);
+        let path = run_dir.socket(KEEP_SOCKET);
         let (listener, bound) =
             bind_socket(&path).map_err(|source| KeepError::Serve { path: path.clone(), source })?;
         let store = Store::new(max_descriptors);
-        let (run_dir, clients) = (run_dir.to_owned(), Vec::new());
+        let (run_dir, clients) = (run_dir.clone(), Vec::new());
         Ok(Self { listener, run_dir, path, bound, lock, clients, store, accept_rests: false })
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sealane_sys::RunDir;
 use sealane_sys::spawn::SpawnExt;
 
 use crate::lock::holder;
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// [`KeepError::Start`] when it cannot be started or does not answer in time.
-pub fn ensure_running(run_dir: &Path, binary: &Path, log: Option<File>) -> Result<Keep, KeepError> {
+pub fn ensure_running(run_dir: &RunDir, binary: &Path, log: Option<File>) -> Result<Keep, KeepError> {
     if let Ok(keep) = Keep::connect(run_dir) {
         return Ok(keep);
     }
@@ -64,9 +65,9 @@ pub fn ensure_running(run_dir: &Path, binary: &Path, log: Option<File>) -> Resul
     }
 }
 
-fn spawn(run_dir: &Path, binary: &Path, log: Option<File>) -> std::io::Result<Child> {
+fn spawn(run_dir: &RunDir, binary: &Path, log: Option<File>) -> std::io::Result<Child> {
     let mut command = Command::new(std::path::absolute(binary)?);
-    command.arg("keep").arg("--run-dir").arg(std::path::absolute(run_dir)?);
+    command.arg("keep").arg("--run-dir").arg(std::path::absolute(run_dir.path())?);
     // Its working directory must not hold a file system busy.
     // It has no configuration, and no use for secrets that the agent was given.
     command.env_clear();

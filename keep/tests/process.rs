@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sealane_keep::{Keep, KeepError, PID_FILE, ensure_running, serve};
-use sealane_sys::Process;
+use sealane_keep::{Keep, KeepError, ensure_running, serve};
+use sealane_sys::run_dir::Daemon;
+use sealane_sys::{Process, RunDir};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -15,7 +16,7 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["keep", "--run-dir", run_dir] => Ok(serve(Path::new(run_dir))?),
+        ["keep", "--run-dir", run_dir] => Ok(serve(&RunDir::from(*run_dir))?),
         arguments if arguments.contains(&"--list") => {
             if !arguments.contains(&"--ignored") {
                 writeln!(std::io::stdout(), "keep_is_started_once_and_outlives_its_starter: test")?;
@@ -30,11 +31,12 @@ fn main() -> Result<(), Failure> {
 }
 
 fn keep_is_started_once_and_outlives_its_starter() -> Result<(), Failure> {
-    let dir = tempfile::tempdir()?;
-    let (binary, log) = (std::env::current_exe()?, dir.path().join("log"));
+    let folder = tempfile::tempdir()?;
+    let dir = RunDir::from(folder.path());
+    let (binary, log) = (std::env::current_exe()?, folder.path().join("log"));
     let starters: Vec<_> = (0..4)
         .map(|_| {
-            let (dir, binary, log) = (dir.path().to_owned(), binary.clone(), File::create(&log));
+            let (dir, binary, log) = (dir.clone(), binary.clone(), File::create(&log));
             std::thread::spawn(move || ensure_running(&dir, &binary, log.ok()))
         })
         .collect();
@@ -48,12 +50,12 @@ fn keep_is_started_once_and_outlives_its_starter() -> Result<(), Failure> {
         assert_eq!(client.list()?.len(), 1, "all starters see one keep");
     }
     drop((clients, writer));
-    let keep = ensure_running(dir.path(), Path::new("/nowhere"), None)?;
+    let keep = ensure_running(&dir, Path::new("/nowhere"), None)?;
     let fd = keep.get("writer")?.and_then(|mut fds| fds.pop()).ok_or("writer is gone")?;
     File::from(fd).write_all(b"x")?;
     reader.read_exact(&mut [0])?;
 
-    let pid = fs::read_to_string(dir.path().join(PID_FILE))?.trim().parse()?;
+    let pid = fs::read_to_string(dir.pid_file(Daemon::Keep))?.trim().parse()?;
     let process = Process::open(pid)?;
     process.terminate()?;
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -61,14 +63,15 @@ fn keep_is_started_once_and_outlives_its_starter() -> Result<(), Failure> {
         assert!(Instant::now() < deadline, "keep did not end by SIGTERM");
         std::thread::yield_now();
     }
-    assert!(matches!(Keep::connect(dir.path()), Err(KeepError::Connect { .. })));
-    assert!(!dir.path().join(PID_FILE).exists());
+    assert!(matches!(Keep::connect(&dir), Err(KeepError::Connect { .. })));
+    assert!(!dir.pid_file(Daemon::Keep).exists());
     Ok(())
 }
 
 fn a_program_that_is_no_keep_is_named() -> Result<(), Failure> {
-    let dir = tempfile::tempdir()?;
-    match ensure_running(dir.path(), Path::new("/bin/false"), None) {
+    let folder = tempfile::tempdir()?;
+    let dir = RunDir::from(folder.path());
+    match ensure_running(&dir, Path::new("/bin/false"), None) {
         Err(error @ KeepError::Start { .. }) => {
             let text = error.to_string();
             assert!(text.contains("/bin/false") && text.contains("exit status: 1"), "{text}");

@@ -23,13 +23,6 @@ use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadNam
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
 pub use told::{Tell, Told};
 
-/// The name of the agent's socket for sidecars.
-pub const SOCKET: &str = "sidecar.sock";
-
-/// The folder of the run directory that holds the socket, and nothing else: all of the file system that a sidecar sees.
-/// (Sidecars of before know the socket in the run directory itself.)
-pub const ROOM: &str = "channel";
-
 /// The mark (SO_MARK) on everything a sidecar sends, by which the redirect rules let it pass.
 pub const MARK: u32 = 0x0005_ea1a;
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::confine::{self, ConfineError};
 use sealane_sys::resident;
+use sealane_sys::run_dir::{CHANNEL, SIDECAR_SOCKET};
 
 use crate::Settings;
 
@@ -18,9 +18,9 @@ use crate::Settings;
 /// When something cannot be given up; the sidecar is not to run then.
 pub fn confine(settings: Settings) -> Result<Settings, ConfineError> {
     resident::keep_sight();
-    let room = settings.agent_socket.parent().filter(|folder| folder.ends_with(ROOM));
+    let room = settings.agent_socket.parent().filter(|folder| folder.ends_with(CHANNEL));
     confine::confine(room)?;
-    let agent_socket = room.map(|_| Path::new("/").join(SOCKET));
+    let agent_socket = room.map(|_| Path::new("/").join(SIDECAR_SOCKET));
     let agent_socket = agent_socket.unwrap_or_else(|| settings.agent_socket.clone());
     Ok(Settings { agent_socket, ..settings })
 }

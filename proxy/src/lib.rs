@@ -67,7 +67,7 @@ pub use protocol::Protocol;
 /// Settings of a sidecar process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The agent's socket ([`sealane_proto::sidecar::SOCKET`] in its run directory).
+    /// The agent's socket for sidecars ([`sealane_sys::RunDir::sidecar_socket`]).
     pub agent_socket: PathBuf,
     /// The workload's network.
     pub network: NetworkName,

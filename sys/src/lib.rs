@@ -15,8 +15,10 @@ pub mod mounts;
 mod netns;
 mod process;
 pub mod resident;
+pub mod run_dir;
 pub mod spawn;
 pub mod tap;
 
 pub use netns::{NetNs, NetNsError};
 pub use process::{Process, ProcessError, boot_id};
+pub use run_dir::RunDir;

@@ -1,7 +1,6 @@
 //! Recall of an earlier agent's remains: records on disk, descriptors with keep, traces in the kernel.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +8,7 @@ use sealane_base::disk::Disk;
 use sealane_fabric::overlay::Overlay;
 use sealane_proto::identity::Principal;
 use sealane_proto::types::NetworkName;
+use sealane_sys::RunDir;
 use sealane_sys::hop::Hopper;
 
 use super::Config;
@@ -22,7 +22,7 @@ use crate::keeper::Keeper;
 use crate::{gateway, layout, sidecar, stale_state, tap, workload};
 
 /// Removes what is left of virtual machines that are not on disk any more.
-pub(super) fn sweep_machines(hopper: &Hopper, run_dir: &Path, stored: &[StoredWorkload]) -> io::Result<()> {
+pub(super) fn sweep_machines(hopper: &Hopper, run_dir: &RunDir, stored: &[StoredWorkload]) -> io::Result<()> {
     let held = stored.iter().filter_map(|known| known.anchor.hold());
     let machines: Vec<_> = held.filter_map(tap::device_of).collect();
     tap::sweep(hopper, run_dir, |device| machines.contains(device)).map(drop).map_err(io::Error::other)
@@ -108,7 +108,7 @@ pub(super) async fn recall(
     folders: &Folders,
     identity: &NodeIdentity,
     overlay: &Overlay,
-    (run_dir, boot): (&Path, &str),
+    (run_dir, boot): (&RunDir, &str),
 ) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
     let Folders { networks, workloads, reservations, .. } = folders;
     let mut mesh = Mesh::new(identity.node.clone());

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sealane_base::metrics::{self, Family, Kind, Reading, Series};
+use sealane_base::metrics::{self, Family, MetricKind, Reading, Series};
 
 use crate::attachment::AttachmentId;
 
@@ -33,7 +33,7 @@ type Id = (String, Vec<(String, String)>);
 #[derive(Debug)]
 struct Ended {
     help: String,
-    kind: Kind,
+    kind: MetricKind,
     reading: Reading,
     added: Instant,
 }
@@ -42,7 +42,7 @@ impl Ledger {
     /// Adds what a workload counted until its end, and forgets the workload. Gauges end with it.
     pub(super) fn retire(&mut self, id: &AttachmentId, last: Vec<Family>, now: Instant) {
         self.named.remove(id);
-        let last = last.into_iter().filter(|family| family.kind != Kind::Gauge);
+        let last = last.into_iter().filter(|family| family.kind != MetricKind::Gauge);
         let last = labelled(last.collect(), id, OTHER);
         let touched: BTreeSet<Id> = ids(&last).collect();
         for family in metrics::sum(last.into_iter().chain(self.kept())) {
@@ -117,7 +117,7 @@ mod tests {
             let series = Series { labels: vec![("to".into(), "api".into())], reading: Reading::Value(value) };
             Family { name: name.into(), help: String::new(), kind, series: vec![series] }
         };
-        vec![family("calls_total", Kind::Counter), family("open", Kind::Gauge)]
+        vec![family("calls_total", MetricKind::Counter), family("open", MetricKind::Gauge)]
     }
 
     /// The values of a family by workload.
@@ -178,7 +178,7 @@ mod tests {
             let family = Family {
                 name: "calls_total".into(),
                 help: String::new(),
-                kind: Kind::Counter,
+                kind: MetricKind::Counter,
                 series: series.collect(),
             };
             ledger.retire(&id("a"), vec![family], now);

@@ -12,14 +12,12 @@ use std::time::Duration;
 
 use sealane_base::disk;
 use sealane_fabric::async_fd;
-use sealane_proto::sidecar::{ROOM, SOCKET};
 use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, Process};
+use sealane_sys::{NetNs, Process, RunDir};
 use socket2::{SockRef, Type};
 use tokio::io::unix::AsyncFd;
 
 use crate::attachment::AttachmentId;
-use crate::layout::SIDECARS;
 
 /// Between the name of a record and the pid of a sidecar that another one follows.
 const LEAVING: &str = ".leaving-";
@@ -35,7 +33,7 @@ pub(super) struct SidecarProcess {
 
 impl SidecarProcess {
     /// The sidecar that an earlier agent started for `id`, if it still runs.
-    pub(super) fn adopt(run_dir: &Path, id: &AttachmentId) -> Option<Self> {
+    pub(super) fn adopt(run_dir: &RunDir, id: &AttachmentId) -> Option<Self> {
         let record = record_path(run_dir, id);
         let process = recorded(&record)?;
         let process = async_fd::process(process).ok()?;
@@ -44,14 +42,14 @@ impl SidecarProcess {
 
     /// Starts `binary` as the sidecar of `id` in `netns`.
     pub(super) fn start(
-        run_dir: &Path,
+        run_dir: &RunDir,
         binary: &Path,
         id: &AttachmentId,
         hopper: &Hopper,
         netns: &NetNs,
     ) -> io::Result<Self> {
         let mut command = Command::new(binary);
-        command.arg("proxy").arg("--agent-socket").arg(run_dir.join(ROOM).join(SOCKET));
+        command.arg("proxy").arg("--agent-socket").arg(run_dir.sidecar_socket());
         command.args(["--network", id.network.as_str(), "--workload", id.workload.as_str()]);
         // A token that the agent was given is nobody else's.
         command.env_remove("SEALANE_TOKEN");
@@ -164,17 +162,13 @@ impl SidecarProcess {
     }
 }
 
-fn record_path(run_dir: &Path, id: &AttachmentId) -> PathBuf {
-    place(run_dir, &id.record_name())
-}
-
-fn place(run_dir: &Path, name: &str) -> PathBuf {
-    run_dir.join(SIDECARS).join(format!("{name}.pid"))
+fn record_path(run_dir: &RunDir, id: &AttachmentId) -> PathBuf {
+    run_dir.sidecar_record(&id.record_name())
 }
 
 /// Writes down that `process` is the sidecar of this name (`<network>.<workload>`).
-pub(super) fn record(run_dir: &Path, name: &str, process: &Process) -> io::Result<PathBuf> {
-    let record = place(run_dir, name);
+pub(super) fn record(run_dir: &RunDir, name: &str, process: &Process) -> io::Result<PathBuf> {
+    let record = run_dir.sidecar_record(name);
     write_record(&record, process)?;
     Ok(record)
 }
@@ -187,8 +181,8 @@ fn write_record(record: &Path, process: &Process) -> io::Result<()> {
 }
 
 /// Returns true if the recorded sidecar of this name runs.
-pub(super) fn runs(run_dir: &Path, name: &str) -> bool {
-    recorded(&place(run_dir, name)).is_some()
+pub(super) fn runs(run_dir: &RunDir, name: &str) -> bool {
+    recorded(&run_dir.sidecar_record(name)).is_some()
 }
 
 fn recorded(record: &Path) -> Option<Process> {
@@ -199,7 +193,11 @@ fn recorded(record: &Path) -> Option<Process> {
 
 /// The sockets at which the recorded sidecar of `id` listens, in the order of `places`: what is left of them when
 /// everybody else who held them was killed. `None` when it does not run, lacks one, or may not be asked.
-pub(crate) fn listeners_of(run_dir: &Path, id: &AttachmentId, places: &[SocketAddr]) -> Option<Vec<OwnedFd>> {
+pub(crate) fn listeners_of(
+    run_dir: &RunDir,
+    id: &AttachmentId,
+    places: &[SocketAddr],
+) -> Option<Vec<OwnedFd>> {
     let process = recorded(&record_path(run_dir, id))?;
     let mut sockets = process.sockets().ok()?;
     let mut take = |place: &SocketAddr| {
@@ -221,7 +219,7 @@ fn listens_at(socket: &OwnedFd, place: SocketAddr) -> bool {
 ///
 /// # Errors
 /// When it cannot be killed.
-pub(crate) async fn end(run_dir: &Path, id: &AttachmentId) -> io::Result<()> {
+pub(crate) async fn end(run_dir: &RunDir, id: &AttachmentId) -> io::Result<()> {
     let Some(process) = recorded(&record_path(run_dir, id)) else { return Ok(()) };
     tracing::warn!(pid = process.pid(), workload = %id, "ending a sidecar whose sockets cannot be taken back");
     process.kill()?;
@@ -229,8 +227,8 @@ pub(crate) async fn end(run_dir: &Path, id: &AttachmentId) -> io::Result<()> {
 }
 
 /// The pids of recorded sidecars that still run.
-pub(super) fn recorded_pids(run_dir: &Path) -> io::Result<BTreeSet<u32>> {
-    let records = disk::listed(&run_dir.join(SIDECARS))?;
+pub(super) fn recorded_pids(run_dir: &RunDir) -> io::Result<BTreeSet<u32>> {
+    let records = disk::listed(&run_dir.sidecars())?;
     Ok(records.iter().filter_map(|record| Some(recorded(record)?.pid())).collect())
 }
 
@@ -244,7 +242,7 @@ fn served(name: &str) -> &str {
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn stop_unknown(run_dir: &Path, known: impl Fn(&str) -> bool) -> io::Result<usize> {
+pub(crate) fn stop_unknown(run_dir: &RunDir, known: impl Fn(&str) -> bool) -> io::Result<usize> {
     let is_over = |name: &str| name != served(name) && !runs(run_dir, name);
     stop_all(run_dir, |name| !known(served(name)) || is_over(name))
 }
@@ -253,7 +251,7 @@ pub(crate) fn stop_unknown(run_dir: &Path, known: impl Fn(&str) -> bool) -> io::
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn stop_of(run_dir: &Path, workload: &str) -> io::Result<usize> {
+pub(crate) fn stop_of(run_dir: &RunDir, workload: &str) -> io::Result<usize> {
     stop_all(run_dir, |name| served(name) == workload)
 }
 
@@ -261,9 +259,9 @@ pub(crate) fn stop_of(run_dir: &Path, workload: &str) -> io::Result<usize> {
 ///
 /// # Errors
 /// When the folder cannot be read.
-fn stop_all(run_dir: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
+fn stop_all(run_dir: &RunDir, unwanted: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut stopped = 0;
-    for path in disk::listed(&run_dir.join(SIDECARS))? {
+    for path in disk::listed(&run_dir.sidecars())? {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if !unwanted(name) {
             continue;

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealane_base::metrics::Family;
 use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
-use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, ROOM, SOCKET, Up};
-use sealane_sys::confine;
+use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, Up};
+use sealane_sys::{RunDir, confine};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -65,9 +64,9 @@ impl Registry {
     ///
     /// # Errors
     /// When the socket cannot be bound.
-    pub(crate) fn listen(self: &Arc<Self>, run_dir: &Path) -> io::Result<Task> {
-        let own = Listener::bind_for_all(&run_dir.join(ROOM).join(SOCKET))?;
-        let former = Listener::bind(&run_dir.join(SOCKET))?;
+    pub(crate) fn listen(self: &Arc<Self>, run_dir: &RunDir) -> io::Result<Task> {
+        let own = Listener::bind_for_all(&run_dir.sidecar_socket())?;
+        let former = Listener::bind(&run_dir.former_sidecar_socket())?;
         let this = self.clone();
         Ok(task::spawn("sidecar-socket", async move {
             tokio::join!(this.clone().accept(own), this.accept(former));

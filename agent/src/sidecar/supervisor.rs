@@ -14,8 +14,8 @@ use sealane_base::metrics::Family;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::Measured;
 use sealane_proto::types::TrustDomain;
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, RunDir};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -63,7 +63,7 @@ pub(crate) struct SidecarParts {
     /// Namespace that it runs in.
     pub(crate) netns: NetNs,
     /// The agent's run directory.
-    pub(crate) run_dir: PathBuf,
+    pub(crate) run_dir: RunDir,
     /// The program.
     pub(crate) binary: PathBuf,
     /// Starts processes in namespaces.

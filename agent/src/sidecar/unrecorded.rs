@@ -6,8 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use sealane_proto::sidecar::{ROOM, SOCKET};
-use sealane_sys::Process;
+use sealane_sys::{Process, RunDir};
 
 use super::process::{record, recorded_pids, runs};
 
@@ -18,7 +17,7 @@ use super::process::{record, recorded_pids, runs};
 ///
 /// # Errors
 /// When processes or records cannot be listed.
-pub(crate) fn stop_unrecorded(run_dir: &Path, known: impl Fn(&str) -> bool) -> io::Result<()> {
+pub(crate) fn stop_unrecorded(run_dir: &RunDir, known: impl Fn(&str) -> bool) -> io::Result<()> {
     let recorded = recorded_pids(run_dir)?;
     for Stray { process, line } in find(run_dir, &recorded)? {
         let pid = process.pid();
@@ -38,7 +37,7 @@ pub(crate) fn stop_unrecorded(run_dir: &Path, known: impl Fn(&str) -> bool) -> i
 ///
 /// # Errors
 /// When processes cannot be listed.
-pub fn sidecars_of(run_dir: &Path) -> io::Result<Vec<(String, Process)>> {
+pub fn sidecars_of(run_dir: &RunDir) -> io::Result<Vec<(String, Process)>> {
     let found = find(run_dir, &BTreeSet::new())?.into_iter();
     Ok(found.map(|stray| (served(&stray.line).unwrap_or_default(), stray.process)).collect())
 }
@@ -48,9 +47,9 @@ struct Stray {
     line: Vec<u8>,
 }
 
-fn find(run_dir: &Path, recorded: &BTreeSet<u32>) -> io::Result<Vec<Stray>> {
+fn find(run_dir: &RunDir, recorded: &BTreeSet<u32>) -> io::Result<Vec<Stray>> {
     // That of before, too.
-    let sockets = [run_dir.join(SOCKET), run_dir.join(ROOM).join(SOCKET)];
+    let sockets = [run_dir.former_sidecar_socket(), run_dir.sidecar_socket()];
     let own = fs::read_link("/proc/self/ns/mnt")?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {

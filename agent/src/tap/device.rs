@@ -3,16 +3,14 @@
 //! neither the host nor the room sees the machine's frames. Safe to repeat.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sealane_base::disk;
 use sealane_fabric::netlink::{InfoKind, Link, LinkRequest, NetlinkError, Socket, Sysctl, SysctlError};
 use sealane_fabric::nft::{self, HOST_LINK, NftError};
 use sealane_fabric::seat::{self, DeviceName};
 use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, NetNsError, tap};
-
-use crate::layout::TAPS;
+use sealane_sys::{NetNs, NetNsError, RunDir, tap};
 
 /// Prefix of the names of pairs' outer ends.
 const OUTER: &str = "slt";
@@ -78,8 +76,8 @@ pub(super) struct TapState {
     known: [u32; 4],
 }
 
-pub(crate) fn room(run_dir: &Path, device: &DeviceName) -> PathBuf {
-    run_dir.join(TAPS).join(device.as_str())
+pub(crate) fn room(run_dir: &RunDir, device: &DeviceName) -> PathBuf {
+    run_dir.taps().join(device.as_str())
 }
 
 /// A number for the device's pair and table that no other device's has: 48 bits of that of its name.
@@ -192,7 +190,7 @@ fn remove(socket: &mut Socket, name: &str) -> Result<(), TapError> {
 pub(super) fn tear_down(
     hopper: &Hopper,
     host: &NetNs,
-    run_dir: &Path,
+    run_dir: &RunDir,
     device: &DeviceName,
 ) -> Result<(), TapError> {
     let mut socket = Socket::open(hopper, host)?;
@@ -210,7 +208,7 @@ pub(super) fn tear_down(
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(super) fn all(run_dir: &Path) -> io::Result<Vec<DeviceName>> {
-    let rooms = disk::listed(&run_dir.join(TAPS))?;
+pub(super) fn all(run_dir: &RunDir) -> io::Result<Vec<DeviceName>> {
+    let rooms = disk::listed(&run_dir.taps())?;
     Ok(rooms.iter().filter_map(|room| room.file_name()?.to_str()?.parse().ok()).collect())
 }

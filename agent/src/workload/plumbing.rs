@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sealane_fabric::nft;
@@ -13,13 +13,12 @@ use sealane_fabric::services::{ServiceRules, ServiceTable};
 use sealane_proto::resource::Network;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::OverlayIp;
-use sealane_sys::NetNs;
+use sealane_sys::{NetNs, RunDir};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{AttachError, WorkloadContext};
 use crate::attachment::{Attachment, AttachmentId};
 use crate::kernel::KernelHandle;
-use crate::layout::{NETNS, RESOLV};
 use crate::sidecar;
 
 /// Number of calls that may wait to be accepted by a sidecar.
@@ -35,12 +34,12 @@ pub(super) struct Fixtures {
     pub(super) services: ServiceRules,
 }
 
-pub(super) fn netns_path(run_dir: &Path, id: &AttachmentId) -> PathBuf {
-    run_dir.join(NETNS).join(id.record_name())
+pub(super) fn netns_path(run_dir: &RunDir, id: &AttachmentId) -> PathBuf {
+    run_dir.workload_namespace(&id.record_name())
 }
 
-pub(super) fn resolv_path(run_dir: &Path, id: &AttachmentId) -> PathBuf {
-    run_dir.join(RESOLV).join(format!("{}.conf", id.record_name()))
+pub(super) fn resolv_path(run_dir: &RunDir, id: &AttachmentId) -> PathBuf {
+    run_dir.resolv_conf(&id.record_name())
 }
 
 fn listeners_key(id: &AttachmentId) -> String {
@@ -61,7 +60,7 @@ pub(super) async fn plumb(
     let fail = |error: &dyn std::fmt::Display| AttachError::setup(&id, error);
     let mut listeners = Vec::new();
     if workload.sidecar {
-        let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
+        let own6 = network.twin(address).map(IpAddr::from);
         let places = places(address, own6, seat, ports);
         listeners = listen(&context.kernel, netns, &id, &places).await.map_err(|error| fail(&error))?;
         // The listeners stand before the rules, and these before the interface, whoever runs in the namespace already:
@@ -164,7 +163,7 @@ pub(super) fn listen_again(
 ) -> io::Result<Vec<OwnedFd>> {
     let key = listeners_key(&attachment.id());
     let address = attachment.workload.address;
-    let own6 = network.subnet6.map(|subnet6| subnet6.address(address).into());
+    let own6 = network.twin(address).map(IpAddr::from);
     let places = places(address, own6, attachment.seat, ports);
     let held = kernel.keeper.copies(&key).unwrap_or_default();
     kernel.keep(netns, &key, move || {

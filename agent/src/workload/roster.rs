@@ -1,13 +1,12 @@
 //! Workloads on this host, by name, from their admission to their last trace.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sealane_fabric::seat::Owner;
 use sealane_proto::types::{Aliases, NetworkName, WorkloadName, WorkloadRef};
-use sealane_sys::NetNs;
+use sealane_sys::{NetNs, RunDir};
 use tokio::sync::watch;
 
 use super::conditions::Conditions;
@@ -184,7 +183,7 @@ impl Roster {
     }
 
     /// The attachments of other workloads in the namespace `netns`.
-    pub(super) fn sharing(&self, netns: &NetNs, run_dir: &Path) -> Vec<Attachment> {
+    pub(super) fn sharing(&self, netns: &NetNs, run_dir: &RunDir) -> Vec<Attachment> {
         let Ok(inode) = netns.inode() else { return Vec::new() };
         let shares = |id: &AttachmentId| {
             let other = NetNs::open(netns_path(run_dir, id)).ok();

@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use sealane_fabric::netlink::{NetlinkError, Socket};
 use sealane_fabric::seat::{DeviceName, Owner, Seat};
 use sealane_proto::resource::Network;
+use sealane_proto::types::overlap;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::AttachError;
 use crate::attachment::Attachment;
-use crate::ipam::overlap;
 
 /// The interfaces of a namespace and what they can reach directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Survey {
         for own in network.nets() {
             let is_own = |name: &str| given.is_some_and(|given| given.as_str() == name);
             let mut others = self.nets.iter().filter(|(interface, _)| !is_own(interface));
-            if let Some((interface, net)) = others.find(|(_, net)| overlap(&own, net)) {
+            if let Some((interface, net)) = others.find(|(_, net)| overlap(own, *net)) {
                 return Err(AttachError::Namespace(format!(
                     "subnet {own} of network {name} overlaps {net} of interface {interface} in the namespace, \
                      which could not tell them apart"

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::{Family, Kind, Reading, Series};
+use super::{Family, MetricKind, Reading, Series};
 
 /// Joins families of the same name and adds up their series that have the same labels, in any order. The first
 /// family's help and kind stand, series of another kind are left out. A histogram's series with other bounds than
@@ -33,7 +33,7 @@ pub fn sum(sources: impl IntoIterator<Item = Family>) -> Vec<Family> {
 
 struct Summed {
     help: String,
-    kind: Kind,
+    kind: MetricKind,
     series: BTreeMap<Vec<(String, String)>, Reading>,
 }
 
@@ -64,13 +64,13 @@ mod tests {
     fn counter(labels: &[(&str, &str)], value: f64) -> Family {
         let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let series = vec![Series { labels, reading: Reading::Value(value) }];
-        Family { name: "calls_total".into(), help: "Calls.".into(), kind: Kind::Counter, series }
+        Family { name: "calls_total".into(), help: "Calls.".into(), kind: MetricKind::Counter, series }
     }
 
     fn waits(buckets: Vec<(f64, u64)>, sum: f64) -> Family {
         let count = buckets.last().map_or(0, |(_, count)| *count);
         let series = vec![Series { labels: vec![], reading: Reading::Histogram { buckets, sum, count } }];
-        Family { name: "wait_seconds".into(), help: "Waits.".into(), kind: Kind::Histogram, series }
+        Family { name: "wait_seconds".into(), help: "Waits.".into(), kind: MetricKind::Histogram, series }
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_family_of_another_kind_is_left_out() {
-        let gauge = Family { kind: Kind::Gauge, ..counter(&[], 5.0) };
+        let gauge = Family { kind: MetricKind::Gauge, ..counter(&[], 5.0) };
         assert_eq!(sum([counter(&[], 1.0), gauge])[0].series[0].reading, Reading::Value(1.0));
     }
 }

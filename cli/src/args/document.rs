@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use clap_complete::Shell;
-use sealane_proto::document::Kind;
+use sealane_proto::document::DocumentKind;
 use sealane_proto::types::NetworkName;
 
 /// Where documents are.
@@ -43,7 +43,7 @@ pub(crate) struct Diff {
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// network or service
-    pub(crate) kind: Kind,
+    pub(crate) kind: DocumentKind,
     /// One of them, a service as NAME or NAME.NETWORK; all when not given
     pub(crate) name: Option<String>,
     /// Only those of this network
@@ -56,7 +56,7 @@ pub(crate) struct Get {
 pub(crate) struct Delete {
     /// network or service
     #[arg(required_unless_present = "files", requires = "name", conflicts_with = "files")]
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<DocumentKind>,
     /// Its name; of a service NAME.NETWORK, or NAME with --network
     #[arg(conflicts_with = "files")]
     pub(crate) name: Option<String>,
@@ -78,7 +78,7 @@ pub(crate) struct Delete {
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
     /// network or service; documents of any kind when not given
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<DocumentKind>,
 }
 
 /// `sealane completions`.

@@ -3,15 +3,12 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use sealane_sys::NetNs;
+use sealane_sys::{NetNs, RunDir};
 
 use crate::args::UnitName;
 use crate::failure::Failure;
-
-/// The folder below the run directory that has one of each unit's.
-pub(crate) const FOLDER: &str = "units";
 
 /// A unit's namespace and resolv.conf, in a folder of its own.
 pub(super) struct Unit {
@@ -21,9 +18,9 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    pub(super) fn new(run_dir: &Path, name: &UnitName) -> Self {
+    pub(super) fn new(run_dir: &RunDir, name: &UnitName) -> Self {
         let name = name.as_str();
-        Self { folder: run_dir.join(FOLDER).join(name), holder: format!("systemd/{name}") }
+        Self { folder: run_dir.unit(name), holder: format!("systemd/{name}") }
     }
 
     /// The namespace's path: `NetworkNamespacePath=`.

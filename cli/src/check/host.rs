@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use sealane_fabric::netlink::Socket;
 use sealane_fabric::overlay::{Underlay, preflight, source_towards};
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::{Mtu, UnderlayAddr};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, clock as kernel_clock};
 
@@ -18,8 +18,8 @@ use super::Finding;
 const DESCRIPTORS: u64 = 20_000;
 /// Room that the state of a mesh may want, in bytes.
 const ROOM: u64 = 100 << 20;
-/// The smallest inner MTU that every program can live with (RFC 8200, section 5).
-const SMALLEST_MTU: u32 = 1280;
+/// The smallest inner MTU that every program can live with.
+const SMALLEST_MTU: u32 = Mtu::MIN_IPV6 as u32;
 
 pub(super) fn privileges() -> Vec<Finding> {
     if nix::unistd::geteuid().is_root() {

@@ -2,23 +2,22 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::Path;
 
-use sealane_agent::layout::NETNS;
+use sealane_sys::run_dir::{Daemon, RunDir};
 
 use super::Finding;
 use super::running::runs;
 use crate::args::Check;
 
-/// Whoever uses a port when it is Sealane's.
+/// User of a port when it is Sealane's.
 #[derive(Clone, Copy)]
 enum User {
     Control,
     Agent,
 }
 
-pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
-    let (control, agent) = (runs(run_dir, "control"), runs(run_dir, "agent"));
+pub(super) fn check(check: &Check, run_dir: &RunDir) -> Vec<Finding> {
+    let (control, agent) = (runs(run_dir, Daemon::Control), runs(run_dir, Daemon::Agent));
     let tcp = [(7443, User::Control), (9465, User::Control), (check.metrics_port.get(), User::Agent)];
     let mut findings: Vec<Finding> = tcp
         .into_iter()
@@ -48,9 +47,9 @@ pub(super) fn check(check: &Check, run_dir: &Path) -> Vec<Finding> {
 }
 
 /// Returns true if an agent of this run directory has set networks up.
-fn carries_networks(run_dir: &Path) -> bool {
-    let handles = std::fs::read_dir(run_dir.join(NETNS)).into_iter().flatten().flatten();
-    handles.into_iter().any(|handle| handle.file_name().to_string_lossy().starts_with("net-"))
+fn carries_networks(run_dir: &RunDir) -> bool {
+    let handles = std::fs::read_dir(run_dir.namespaces()).into_iter().flatten().flatten();
+    handles.into_iter().any(|handle| RunDir::network_of(&handle.file_name().to_string_lossy()).is_some())
 }
 
 fn judged(port: u16, kind: &str, user: User, bound: io::Result<()>) -> Finding {

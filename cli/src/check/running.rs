@@ -1,34 +1,34 @@
 //! Checks of the installation: control and agent of this host, and the problems that they know.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::Command;
 
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_client::ReadClient;
+use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET, Daemon, RunDir};
 
 use super::Finding;
 use crate::args::Common;
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answer, converse, read};
+use crate::client::{answer, converse, read};
 use crate::failure::Failure;
 use crate::life::running;
 
 pub(super) fn check(common: &Common) -> Vec<Finding> {
-    let known = [("control", CONTROL_SOCKET), ("agent", AGENT_SOCKET)];
+    let known = [(Daemon::Control, CONTROL_SOCKET), (Daemon::Agent, AGENT_SOCKET)];
     let mut findings = Vec::new();
     for (what, socket) in known {
         if !runs(&common.run_dir, what) {
             continue;
         }
-        let common = Common { socket: Some(common.run_dir.join(socket)), ..common.clone() };
+        let common = Common { socket: Some(common.run_dir.socket(socket)), ..common.clone() };
         let asked = converse(async {
             let mut client = read(&common).await?;
             let status = answer(client.status(v1::StatusRequest {})).await?;
             Ok((status, peers(&mut client).await?))
         });
         match asked {
-            Ok((status, peers)) => findings.extend(judged(what, &status, &peers)),
-            Err(failure) => findings.push(Finding::told(what, &failure.message)),
+            Ok((status, peers)) => findings.extend(judged(what.name(), &status, &peers)),
+            Err(failure) => findings.push(Finding::told(what.name(), &failure.message)),
         }
     }
     if findings.is_empty() {
@@ -39,10 +39,10 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
 
 /// Returns the address that the agent of this host has its packets sent to, if it runs.
 pub(super) fn underlay(common: &Common) -> Option<IpAddr> {
-    if !runs(&common.run_dir, "agent") {
+    if !runs(&common.run_dir, Daemon::Agent) {
         return None;
     }
-    let common = Common { socket: Some(common.run_dir.join(AGENT_SOCKET)), ..common.clone() };
+    let common = Common { socket: Some(common.run_dir.socket(AGENT_SOCKET)), ..common.clone() };
     let asked = converse(async {
         let mut client = read(&common).await?;
         let own = answer(client.status(v1::StatusRequest {})).await?.node;
@@ -52,8 +52,8 @@ pub(super) fn underlay(common: &Common) -> Option<IpAddr> {
 }
 
 /// Returns true if control or the agent of this run directory runs.
-pub(super) fn runs(run_dir: &Path, what: &str) -> bool {
-    running(&run_dir.join(format!("{what}.pid"))).is_ok_and(|process| process.is_some())
+pub(super) fn runs(run_dir: &RunDir, daemon: Daemon) -> bool {
+    running(&run_dir.pid_file(daemon)).is_ok_and(|process| process.is_some())
 }
 
 /// Lists the other hosts.

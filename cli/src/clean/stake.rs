@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use sealane_agent::layout::{NETNS, NODE};
+use sealane_agent::layout::NODE;
 use sealane_proto::client::unix_channel;
 use sealane_proto::wire::v1;
+use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET, RunDir};
 
 use super::listed;
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answer, converse, reader};
+use crate::client::{answer, converse, reader};
 use crate::failure::Failure;
 
 /// Things that are lost.
@@ -34,24 +35,25 @@ enum Known {
     Yes,
     /// The host was removed.
     No,
-    /// Nobody could be asked.
+    /// Control could not be asked.
     Perhaps,
 }
 
 impl Stake {
     /// Looks, and asks what runs.
-    pub(super) fn of(run_dir: &Path, data_dir: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn of(run_dir: &RunDir, data_dir: Option<&Path>) -> Result<Self, Failure> {
         let store = data_dir.filter(|folder| folder.join("control.redb").exists());
         let identity = data_dir.filter(|folder| folder.join(NODE).exists());
-        let namespaces = listed(&run_dir.join(NETNS))?;
-        let is_network =
-            |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("net-"));
+        let namespaces = listed(&run_dir.namespaces())?;
+        let is_network = |path: &Path| {
+            path.file_name().is_some_and(|name| RunDir::network_of(&name.to_string_lossy()).is_some())
+        };
         Ok(Self {
-            store: store.map(|_| status(&run_dir.join(CONTROL_SOCKET)).map(|status| status.nodes)),
+            store: store.map(|_| status(&run_dir.socket(CONTROL_SOCKET)).map(|status| status.nodes)),
             workloads: namespaces.iter().filter(|path| !is_network(path)).count(),
             host: identity.map(|folder| Host {
                 name: sealane_agent::joined_as(folder).map(|name| name.to_string()),
-                known: match status(&run_dir.join(AGENT_SOCKET)) {
+                known: match status(&run_dir.socket(AGENT_SOCKET)) {
                     Some(status) if status.removed => Known::No,
                     Some(status) if status.control_connected => Known::Yes,
                     Some(_) | None => Known::Perhaps,

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sealane_agent::layout::NETNS;
 use sealane_proto::client::{ConnectError, unix_channel};
+use sealane_sys::RunDir;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -17,9 +17,6 @@ const STARTING: Duration = Duration::from_secs(5);
 pub(super) const RESTARTING: Duration = Duration::from_secs(15);
 /// Time that may pass until there is a process, for those who start one in the background just before.
 const COMING: Duration = Duration::from_secs(1);
-/// The names that an agent leaves in its run directory however it ended, and whoever else of the host's was killed with it.
-/// `sealane clean` removes it, and it does not outlive the boot.
-const TRACES: [&str; 3] = [sealane_keep::PID_FILE, "agent.pid", NETNS];
 /// Interval at which it is looked for meanwhile.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -98,7 +95,7 @@ pub(super) fn comes(socket: &Path) -> bool {
 
 /// Tells whether the run directory is that of a host, whose agent comes back.
 fn is_of_host(socket: &Path) -> bool {
-    TRACES.iter().any(|trace| socket.with_file_name(trace).exists())
+    socket.parent().is_some_and(|folder| RunDir::from(folder).traces().iter().any(|trace| trace.exists()))
 }
 
 #[cfg(test)]
@@ -132,10 +129,11 @@ mod tests {
 
     #[test]
     fn an_agent_is_waited_for_where_one_was_also_when_its_keep_was_killed_with_it() {
-        for trace in TRACES {
+        for at in 0..3 {
             let folder = tempfile::tempdir().unwrap();
             // The file of a process that was killed: nobody holds it.
-            std::fs::write(folder.path().join(trace), "1\n").unwrap();
+            let trace = &RunDir::from(folder.path()).traces()[at];
+            std::fs::write(trace, "1\n").unwrap();
             let socket = folder.path().join("agent.sock");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let late = socket.clone();
@@ -143,7 +141,7 @@ mod tests {
                 std::thread::sleep(COMING * 2);
                 UnixListener::bind(late).unwrap()
             });
-            assert!(runtime.block_on(reach_agent(&socket)).is_ok(), "{trace}");
+            assert!(runtime.block_on(reach_agent(&socket)).is_ok(), "{trace:?}");
             agent.join().unwrap();
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sealane_sys::Process;
+use sealane_sys::run_dir::{Daemon, RunDir};
 
 use crate::failure::Failure;
 
@@ -35,9 +36,9 @@ const LAST: Duration = Duration::from_secs(2);
 const TRY: Duration = Duration::from_millis(10);
 
 impl PidFile {
-    /// Names the file of `what` in this run directory.
-    pub(crate) fn new(run_dir: &Path, what: &str) -> Self {
-        Self { path: run_dir.join(format!("{what}.pid")) }
+    /// Names the file of `daemon` in this run directory.
+    pub(crate) fn new(run_dir: &RunDir, daemon: Daemon) -> Self {
+        Self { path: run_dir.pid_file(daemon) }
     }
 
     /// Writes the own pid down.
@@ -160,7 +161,7 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         assert!(running(&path).unwrap().is_none(), "left behind by one that was killed");
 
-        let file = PidFile::new(folder.path(), "agent");
+        let file = PidFile::new(&folder.path().into(), Daemon::Agent);
         let claimed = file.claim().unwrap();
         assert_eq!(running(&path).unwrap().unwrap().pid(), std::process::id());
         let refused = file.claim().unwrap_err().message;
@@ -174,7 +175,7 @@ mod tests {
     async fn a_pid_file_that_somebody_removes_is_written_again_by_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.pid");
-        let mut claimed = [PidFile::new(folder.path(), "agent").claim().unwrap()];
+        let mut claimed = [PidFile::new(&folder.path().into(), Daemon::Agent).claim().unwrap()];
         fs::remove_file(&path).unwrap();
         let again = async {
             while running(&path).unwrap().is_none() {

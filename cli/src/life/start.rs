@@ -14,6 +14,7 @@ use sealane_proto::document::Document;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
 use sealane_proto::types::UnderlayAddr;
+use sealane_sys::RunDir;
 use tokio::net::TcpListener;
 
 use crate::args::{HostArgs, check_environment};
@@ -60,7 +61,7 @@ pub(super) fn agent_config(
     control: Vec<ControlAddr>,
     token: Option<JoinToken>,
     data_dir: &Path,
-    run_dir: &Path,
+    run_dir: &RunDir,
     host: HostArgs,
 ) -> Result<sealane_agent::Config, Failure> {
     check_environment().map_err(Failure::usage)?;
@@ -71,7 +72,7 @@ pub(super) fn agent_config(
         name: host.name,
         underlay: host.underlay,
         data_dir: data_dir.to_owned(),
-        run_dir: run_dir.to_owned(),
+        run_dir: run_dir.clone(),
         metrics_port: host.metrics_port.get(),
         vxlan_port: host.vxlan_port.get(),
         docker_plugin: host.docker_plugin,
@@ -101,7 +102,7 @@ pub(super) async fn agent(config: sealane_agent::Config) -> Result<Agent, Failur
 pub(super) async fn own_agent(
     control: &Control,
     data_dir: &Path,
-    run_dir: &Path,
+    run_dir: &RunDir,
     mut host: HostArgs,
 ) -> Result<Agent, Failure> {
     let token = if sealane_agent::has_joined(data_dir).map_err(failed)? {

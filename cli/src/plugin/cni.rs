@@ -19,7 +19,7 @@ use sealane_proto::wire::v1;
 use serde_json::{Value, json};
 
 use super::dns::Dns;
-use super::holding::{Agent, Kind, inode};
+use super::holding::{Agent, RefusalKind, inode};
 use super::json::{self, Object};
 use call::{Arguments, Command, Place};
 use config::{Basics, Config};
@@ -117,7 +117,7 @@ fn check(agent: &Agent, basics: &Basics, conf: &Object, place: &Place) -> Result
     let previous = config.previous.as_ref().ok_or_else(|| config::wrong("prevResult", "it is missing"))?;
     let holder = request::holder(&basics.name, &place.container, &place.interface)?;
     let location = agent.locate(&holder).map_err(|refused| {
-        let unknown = refused.kind == Kind::Missing;
+        let unknown = refused.kind == RefusalKind::Missing;
         let error = CniError::from(refused);
         if unknown { CniError { code: Code::UnknownContainer, ..error } } else { error }
     })?;
@@ -129,12 +129,12 @@ fn check(agent: &Agent, basics: &Basics, conf: &Object, place: &Place) -> Result
 /// Checks that a container could be attached now. A network that this host carries needs no control for that.
 fn status(agent: &Agent, config: &Config) -> Result<(), CniError> {
     let Err(refused) = agent.available(&config.network) else { return Ok(()) };
-    if refused.kind == Kind::Unknown {
+    if refused.kind == RefusalKind::Unknown {
         // It answers, which is all that an older one can be asked.
         return Ok(());
     }
     // No host talks to one that control has removed.
-    let code = if refused.kind == Kind::Removed { Code::Limited } else { Code::NotAvailable };
+    let code = if refused.kind == RefusalKind::Removed { Code::Limited } else { Code::NotAvailable };
     let error = CniError { code, ..refused.into() };
     let said = error.told.hint.is_some();
     Err(if said { error } else { error.hint("`sealane status` on this host says why") })

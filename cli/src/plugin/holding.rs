@@ -8,7 +8,7 @@ use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_proto::wire::v1::run_event::Event;
 use sealane_proto::wire::{RETRY, v1};
-use sealane_sys::NetNs;
+use sealane_sys::{NetNs, RunDir};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -29,7 +29,7 @@ pub(super) const LONGEST: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     /// The kind of refusal, which every runtime has its own number for.
-    pub(super) kind: Kind,
+    pub(super) kind: RefusalKind,
     /// True when the same may succeed later by itself.
     pub(super) retry: bool,
     /// The words about what failed, why, and what to do about it.
@@ -38,12 +38,12 @@ pub(super) struct Refused {
 
 /// The kinds of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RefusalKind {
     /// The agent does not answer, or not in time, or waits for control.
     Unreachable,
     /// The request is wrong.
     Wrong,
-    /// There is no such thing.
+    /// No such object exists.
     Missing,
     /// Control does not let this host do that.
     Forbidden,
@@ -63,23 +63,23 @@ impl Refused {
     fn of(status: &Status) -> Self {
         let told = refusal(status);
         let kind = match status.code() {
-            _ if told.exit == Exit::Unreachable => Kind::Unreachable,
-            Code::InvalidArgument | Code::OutOfRange => Kind::Wrong,
-            Code::NotFound => Kind::Missing,
-            Code::PermissionDenied => Kind::Forbidden,
-            Code::Unauthenticated => Kind::Removed,
-            Code::AlreadyExists => Kind::InUse,
-            Code::FailedPrecondition => Kind::Namespace,
-            Code::Unimplemented => Kind::Unknown,
-            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Kind::Unreachable,
+            _ if told.exit == Exit::Unreachable => RefusalKind::Unreachable,
+            Code::InvalidArgument | Code::OutOfRange => RefusalKind::Wrong,
+            Code::NotFound => RefusalKind::Missing,
+            Code::PermissionDenied => RefusalKind::Forbidden,
+            Code::Unauthenticated => RefusalKind::Removed,
+            Code::AlreadyExists => RefusalKind::InUse,
+            Code::FailedPrecondition => RefusalKind::Namespace,
+            Code::Unimplemented => RefusalKind::Unknown,
+            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => RefusalKind::Unreachable,
             Code::Ok
             | Code::Unknown
             | Code::ResourceExhausted
             | Code::Aborted
             | Code::Internal
-            | Code::DataLoss => Kind::Failed,
+            | Code::DataLoss => RefusalKind::Failed,
         };
-        let retry = kind == Kind::Unreachable || status.metadata().contains_key(RETRY);
+        let retry = kind == RefusalKind::Unreachable || status.metadata().contains_key(RETRY);
         Self { kind, retry, told }
     }
 
@@ -98,7 +98,7 @@ impl Agent {
     /// The agent at `socket`, or where it is by default.
     pub(super) fn at(socket: Option<PathBuf>) -> Self {
         let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let run_dir = named("SEALANE_RUN_DIR").unwrap_or_else(|| PathBuf::from("/run/sealane"));
+        let run_dir = named("SEALANE_RUN_DIR").map_or_else(|| RunDir::from(RunDir::DEFAULT), RunDir::from);
         Self(Common {
             output: Format::default(),
             socket: socket.or_else(|| named("SEALANE_SOCKET")),
@@ -124,7 +124,7 @@ impl Agent {
             Err(unreachable(Failure::new("the agent ended before the container was attached")))
         });
         attached.map_err(|refused| {
-            let late = refused.kind == Kind::Unreachable && refused.told.hint.is_none();
+            let late = refused.kind == RefusalKind::Unreachable && refused.told.hint.is_none();
             if !late || waits_for.is_empty() {
                 return refused;
             }
@@ -138,7 +138,7 @@ impl Agent {
     pub(super) fn ensure(&self, request: &v1::AttachRequest) -> Result<v1::Location, Refused> {
         let refused = match self.attach(request.clone()) {
             Ok(location) => return Ok(location),
-            Err(refused) if refused.kind == Kind::InUse => refused,
+            Err(refused) if refused.kind == RefusalKind::InUse => refused,
             Err(refused) => return Err(refused),
         };
         let Ok(held) = self.locate(&request.holder) else { return Err(refused) };
@@ -193,7 +193,7 @@ fn refused(status: Status) -> Refused {
 }
 
 fn unreachable(told: Failure) -> Refused {
-    Refused { kind: Kind::Unreachable, retry: true, told }
+    Refused { kind: RefusalKind::Unreachable, retry: true, told }
 }
 
 /// Asks the agent for a container: `holder` holds it, and it is called `name` unless another workload is.
@@ -234,6 +234,6 @@ fn converse<T>(patience: Duration, talk: impl Future<Output = Result<T, Refused>
         || unreachable(Failure::new(format!("no answer of the agent within {} s", patience.as_secs())));
     let answered = client::converse(async { Ok(tokio::time::timeout(patience, talk).await) });
     answered
-        .map_err(|told| Refused { kind: Kind::Failed, retry: true, told })?
+        .map_err(|told| Refused { kind: RefusalKind::Failed, retry: true, told })?
         .unwrap_or_else(|_| Err(late()))
 }

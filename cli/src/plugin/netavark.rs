@@ -14,7 +14,7 @@ use sealane_proto::wire::v1;
 use serde_json::{Value, json};
 
 use super::dns::Dns;
-use super::holding::{Agent, Kind, Refused, inode};
+use super::holding::{Agent, RefusalKind, Refused, inode};
 use super::json::{self, Object};
 use crate::failure::Failure;
 use input::{Container, Network};
@@ -77,7 +77,7 @@ fn answer(call: &Call, text: &[u8]) -> Result<Option<Value>, Failure> {
 /// Ends what a container has. podman calls once, and an agent that is away ends by itself what has no namespace any more.
 fn teardown(agent: &Agent, holder: &str) -> Result<(), Failure> {
     match agent.detach(holder) {
-        Err(refused) if refused.kind == Kind::Unreachable => {
+        Err(refused) if refused.kind == RefusalKind::Unreachable => {
             let why = refused.told.message;
             talk(&format!("the container's attachment ends a minute after the agent is back: {why}"));
             Ok(())

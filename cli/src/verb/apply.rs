@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sealane_proto::document::{DocumentId, Kind};
+use sealane_proto::document::{DocumentId, DocumentKind};
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
 use serde::Serialize;
@@ -159,16 +159,17 @@ pub(super) fn end(
     Ok(results)
 }
 
-fn id(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<DocumentId, Failure> {
+fn id(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Result<DocumentId, Failure> {
     let Named { name, network } = named(kind, name, network)?;
     match (kind, network) {
-        (Kind::Network, _) => Ok(DocumentId::Network(name.parse().map_err(Failure::usage)?)),
-        (Kind::Service, Some(network)) => {
+        (DocumentKind::Network, _) => Ok(DocumentId::Network(name.parse().map_err(Failure::usage)?)),
+        (DocumentKind::Service, Some(network)) => {
             Ok(DocumentId::Service(network, name.parse().map_err(Failure::usage)?))
         }
-        (Kind::Service, None) => Err(Failure::usage(format!("service {name} of which network?")).hint(
-            format!("`sealane delete service {name}.NETWORK`; `sealane get service` shows the networks"),
-        )),
+        (DocumentKind::Service, None) => Err(Failure::usage(format!("service {name} of which network?"))
+            .hint(format!(
+                "`sealane delete service {name}.NETWORK`; `sealane get service` shows the networks"
+            ))),
     }
 }
 
@@ -192,7 +193,8 @@ fn show(
 
 fn line(outcome: &Outcome, dry_run: bool) -> String {
     let Outcome { kind, network, name, effect, message } = outcome;
-    let of = if *kind == Kind::Network.name() { String::new() } else { format!(" in network {network}") };
+    let of =
+        if *kind == DocumentKind::Network.name() { String::new() } else { format!(" in network {network}") };
     let tried = if dry_run { " (dry run)" } else { "" };
     let more = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     format!("{} {name}{of} {effect}{tried}{more}", kind.to_lowercase())
@@ -238,14 +240,14 @@ mod tests {
             let network = network.map(|network| network.parse().unwrap());
             id(kind, name, network.as_ref()).map(|id| id.to_string()).map_err(|failure| failure.sentence())
         };
-        let api = told(Kind::Service, "api", Some("shop"));
-        assert!(api.is_ok() && api == told(Kind::Service, "api.shop", None), "{api:?}");
-        assert!(told(Kind::Network, "shop", None).is_ok());
+        let api = told(DocumentKind::Service, "api", Some("shop"));
+        assert!(api.is_ok() && api == told(DocumentKind::Service, "api.shop", None), "{api:?}");
+        assert!(told(DocumentKind::Network, "shop", None).is_ok());
         for (kind, name, network, expected) in [
-            (Kind::Service, "api", None, "`sealane delete service api.NETWORK`"),
-            (Kind::Service, "api.shop", Some("office"), "leave one of them out"),
-            (Kind::Network, "shop", Some("shop"), "leave --network out"),
-            (Kind::Network, "shop.shop", None, "lower-case letters"),
+            (DocumentKind::Service, "api", None, "`sealane delete service api.NETWORK`"),
+            (DocumentKind::Service, "api.shop", Some("office"), "leave one of them out"),
+            (DocumentKind::Network, "shop", Some("shop"), "leave --network out"),
+            (DocumentKind::Network, "shop.shop", None, "lower-case letters"),
         ] {
             let failure = told(kind, name, network).unwrap_err();
             assert!(failure.contains(expected), "{failure}");

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use sealane_proto::document;
+use sealane_proto::document::DocumentKind;
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::admin_client::AdminClient;
+use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET};
 use tonic::transport::Channel;
 
 use crate::args::{Common, Complete};
-use crate::client::{AGENT_SOCKET, CONTROL_SOCKET, answering, converse, reader};
+use crate::client::{answering, converse, reader};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Kind of name that a word of a command line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum NameKind {
     Network,
     Node,
     Service,
@@ -68,17 +69,17 @@ fn fitting(names: Vec<String>, word: &str) -> Vec<String> {
 }
 
 /// Returns the kind of name that the last word is to be, after those before it. Pure.
-fn kind_of(words: &[String]) -> Option<Kind> {
+fn kind_of(words: &[String]) -> Option<NameKind> {
     let (last, before) = words.split_last()?;
     let before: Vec<&str> = before.iter().skip(1).map(String::as_str).collect();
     if last.starts_with('-') || before.contains(&"--") {
         return None;
     }
     match before.last().copied() {
-        Some("--network" | "--networks") => return Some(Kind::Network),
-        Some("--service") => return Some(Kind::Service),
-        Some("--from") => return Some(Kind::WorkloadHere),
-        Some("--node" | "--hosts") => return Some(Kind::Node),
+        Some("--network" | "--networks") => return Some(NameKind::Network),
+        Some("--service") => return Some(NameKind::Service),
+        Some("--from") => return Some(NameKind::WorkloadHere),
+        Some("--node" | "--hosts") => return Some(NameKind::Node),
         // Any other flag has a value of its own, or none: then the shell's own completion knows more.
         Some(flag) if flag.starts_with('-') && !SWITCHES.contains(&flag) => return None,
         Some(_) | None => {}
@@ -93,62 +94,66 @@ fn kind_of(words: &[String]) -> Option<Kind> {
         is_value = flag && !word.contains('=') && !SWITCHES.contains(&word);
     }
     match places.as_slice() {
-        ["node", "inspect" | "rm"] => Some(Kind::Node),
-        ["node", "drain"] => Some(Kind::UndrainedNode),
-        ["node", "undrain"] => Some(Kind::DrainedNode),
-        ["service", "inspect" | "endpoints"] | ["get", "service"] => Some(Kind::Service),
-        ["service", "rm"] => Some(Kind::IdleService),
-        ["service", "deregister"] => Some(Kind::Registered),
-        ["delete", "service"] => Some(Kind::DeclaredOfNetwork),
-        ["get" | "delete" | "schema"] => Some(Kind::Document),
-        ["token", "revoke"] => Some(Kind::Token),
-        ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(Kind::Network),
-        ["workload", "inspect"] => Some(Kind::Workload),
-        ["exec"] => Some(Kind::WorkloadHere),
-        ["identity"] | ["sidecar", "restart"] => Some(Kind::SidecarHere),
-        ["detach"] => Some(Kind::Attached),
+        ["node", "inspect" | "rm"] => Some(NameKind::Node),
+        ["node", "drain"] => Some(NameKind::UndrainedNode),
+        ["node", "undrain"] => Some(NameKind::DrainedNode),
+        ["service", "inspect" | "endpoints"] | ["get", "service"] => Some(NameKind::Service),
+        ["service", "rm"] => Some(NameKind::IdleService),
+        ["service", "deregister"] => Some(NameKind::Registered),
+        ["delete", "service"] => Some(NameKind::DeclaredOfNetwork),
+        ["get" | "delete" | "schema"] => Some(NameKind::Document),
+        ["token", "revoke"] => Some(NameKind::Token),
+        ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(NameKind::Network),
+        ["workload", "inspect"] => Some(NameKind::Workload),
+        ["exec"] => Some(NameKind::WorkloadHere),
+        ["identity"] | ["sidecar", "restart"] => Some(NameKind::SidecarHere),
+        ["detach"] => Some(NameKind::Attached),
         _ => None,
     }
 }
 
-async fn names(kind: Kind, common: &Common) -> Option<Vec<String>> {
+async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
     let mut names = match kind {
-        Kind::Document => return Some(document::Kind::ALL.map(|kind| kind.name().to_lowercase()).to_vec()),
-        Kind::Network => {
+        NameKind::Document => {
+            return Some(DocumentKind::ALL.map(|kind| kind.name().to_lowercase()).to_vec());
+        }
+        NameKind::Network => {
             let mut client = reader(channel(common).await?);
             let networks = client.list_networks(v1::ListNetworksRequest {}).await.ok()?.into_inner().networks;
             networks.into_iter().filter_map(|view| Some(view.network?.name)).collect()
         }
-        Kind::Node => nodes(channel(common).await?, |_| true).await?,
-        Kind::DrainedNode => nodes(channel(common).await?, |view| view.drained).await?,
-        Kind::UndrainedNode => nodes(channel(common).await?, |view| !view.drained).await?,
-        Kind::Service => services(channel(common).await?, |_, _| true, false).await?,
-        Kind::DeclaredOfNetwork => {
+        NameKind::Node => nodes(channel(common).await?, |_| true).await?,
+        NameKind::DrainedNode => nodes(channel(common).await?, |view| view.drained).await?,
+        NameKind::UndrainedNode => nodes(channel(common).await?, |view| !view.drained).await?,
+        NameKind::Service => services(channel(common).await?, |_, _| true, false).await?,
+        NameKind::DeclaredOfNetwork => {
             services(channel(common).await?, |_, service| service.declared, true).await?
         }
-        Kind::IdleService => {
+        NameKind::IdleService => {
             let is_idle =
                 |view: &v1::ServiceView, service: &v1::Service| !service.declared && view.instances == 0;
             services(channel(common).await?, is_idle, false).await?
         }
-        Kind::Registered => {
+        NameKind::Registered => {
             services(channel(common).await?, |_, service| !service.external.is_empty(), false).await?
         }
-        Kind::Token => {
+        NameKind::Token => {
             let mut client = AdminClient::new(channel(common).await?);
             let tokens =
                 client.list_tokens(v1::ListTokensRequest {}).await.ok()?.into_inner().tokens.into_iter();
             tokens.filter(|token| token.state != "revoked").map(|token| token.id).collect()
         }
-        Kind::Workload => workloads(channel(common).await?, |_, _| true).await?,
-        Kind::WorkloadHere => workloads(agent(common).await?, |view, _| !view.begun_by.is_empty()).await?,
-        Kind::SidecarHere => {
+        NameKind::Workload => workloads(channel(common).await?, |_, _| true).await?,
+        NameKind::WorkloadHere => {
+            workloads(agent(common).await?, |view, _| !view.begun_by.is_empty()).await?
+        }
+        NameKind::SidecarHere => {
             let has_sidecar = |view: &v1::WorkloadView, workload: &v1::Workload| {
                 !view.begun_by.is_empty() && workload.sidecar
             };
             workloads(agent(common).await?, has_sidecar).await?
         }
-        Kind::Attached => workloads(agent(common).await?, |view, _| view.begun_by == "attach").await?,
+        NameKind::Attached => workloads(agent(common).await?, |view, _| view.begun_by == "attach").await?,
     };
     names.sort();
     names.dedup();
@@ -203,32 +208,32 @@ mod tests {
     #[test]
     fn a_word_names_what_its_verb_or_flag_is_about() {
         let table = [
-            ("sealane node inspect ", Some(Kind::Node)),
-            ("sealane node drain ", Some(Kind::UndrainedNode)),
-            ("sealane node undrain ", Some(Kind::DrainedNode)),
-            ("sealane node rm --force ho", Some(Kind::Node)),
-            ("sealane exec ", Some(Kind::WorkloadHere)),
-            ("sealane detach ", Some(Kind::Attached)),
-            ("sealane identity ", Some(Kind::SidecarHere)),
-            ("sealane workload inspect ", Some(Kind::Workload)),
-            ("sealane run --network ", Some(Kind::Network)),
-            ("sealane run --network shop --service a", Some(Kind::Service)),
-            ("sealane service rm ", Some(Kind::IdleService)),
-            ("sealane service deregister ", Some(Kind::Registered)),
-            ("sealane -o json service inspect ", Some(Kind::Service)),
-            ("sealane get network ", Some(Kind::Network)),
-            ("sealane get service a", Some(Kind::Service)),
-            ("sealane delete service ", Some(Kind::DeclaredOfNetwork)),
-            ("sealane delete --dry-run network ", Some(Kind::Network)),
-            ("sealane get ", Some(Kind::Document)),
-            ("sealane -o json delete s", Some(Kind::Document)),
-            ("sealane schema ", Some(Kind::Document)),
-            ("sealane token revoke ", Some(Kind::Token)),
-            ("sealane sidecar restart ", Some(Kind::SidecarHere)),
-            ("sealane network create shop --hosts a,b", Some(Kind::Node)),
-            ("sealane run --no-sidecar --network ", Some(Kind::Network)),
-            ("sealane dns query api --from ", Some(Kind::WorkloadHere)),
-            ("sealane token create --node ", Some(Kind::Node)),
+            ("sealane node inspect ", Some(NameKind::Node)),
+            ("sealane node drain ", Some(NameKind::UndrainedNode)),
+            ("sealane node undrain ", Some(NameKind::DrainedNode)),
+            ("sealane node rm --force ho", Some(NameKind::Node)),
+            ("sealane exec ", Some(NameKind::WorkloadHere)),
+            ("sealane detach ", Some(NameKind::Attached)),
+            ("sealane identity ", Some(NameKind::SidecarHere)),
+            ("sealane workload inspect ", Some(NameKind::Workload)),
+            ("sealane run --network ", Some(NameKind::Network)),
+            ("sealane run --network shop --service a", Some(NameKind::Service)),
+            ("sealane service rm ", Some(NameKind::IdleService)),
+            ("sealane service deregister ", Some(NameKind::Registered)),
+            ("sealane -o json service inspect ", Some(NameKind::Service)),
+            ("sealane get network ", Some(NameKind::Network)),
+            ("sealane get service a", Some(NameKind::Service)),
+            ("sealane delete service ", Some(NameKind::DeclaredOfNetwork)),
+            ("sealane delete --dry-run network ", Some(NameKind::Network)),
+            ("sealane get ", Some(NameKind::Document)),
+            ("sealane -o json delete s", Some(NameKind::Document)),
+            ("sealane schema ", Some(NameKind::Document)),
+            ("sealane token revoke ", Some(NameKind::Token)),
+            ("sealane sidecar restart ", Some(NameKind::SidecarHere)),
+            ("sealane network create shop --hosts a,b", Some(NameKind::Node)),
+            ("sealane run --no-sidecar --network ", Some(NameKind::Network)),
+            ("sealane dns query api --from ", Some(NameKind::WorkloadHere)),
+            ("sealane token create --node ", Some(NameKind::Node)),
             ("sealane exec web -- ", None),
             ("sealane exec web ", None),
             ("sealane node ", None),

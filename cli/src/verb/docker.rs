@@ -13,6 +13,7 @@ use crate::failure::{Failure, require_root};
 use crate::life::running;
 use crate::printer::Printer;
 use files::{AGENT, SOCKET, files};
+use sealane_sys::run_dir::Daemon;
 
 /// `sealane docker install`.
 pub(crate) fn install(wanted: &Installed, printer: &Printer) -> Result<(), Failure> {
@@ -90,7 +91,7 @@ pub(crate) fn uninstall(wanted: &Installed, common: &Common, printer: &Printer) 
     if wanted.root.is_some() {
         return Ok(());
     }
-    if running(&common.run_dir.join("agent.pid"))?.is_none() {
+    if running(&common.run_dir.pid_file(Daemon::Agent))?.is_none() {
         let removed = sealane_agent::retire_docker_plugin(&common.run_dir, None)
             .map_err(Failure::of("the plugin's socket"))?;
         if let Some(path) = removed {

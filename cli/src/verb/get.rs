@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use sealane_proto::document::{Document, DocumentId, Kind};
+use sealane_proto::document::{Document, DocumentId, DocumentKind};
 use sealane_proto::types::{Mtls, NetworkName, ServiceRef};
 use sealane_proto::wire::v1;
 use serde::Serialize;
@@ -52,16 +52,16 @@ pub(super) struct Named {
 }
 
 /// `NAME`, or of a service `NAME.NETWORK`, beside what `--network` says.
-pub(super) fn named(kind: Kind, name: &str, network: Option<&NetworkName>) -> Result<Named, Failure> {
+pub(super) fn named(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Result<Named, Failure> {
     match kind {
-        Kind::Network => {
+        DocumentKind::Network => {
             let name: NetworkName = name.parse().map_err(Failure::usage)?;
             match network {
                 None => Ok(Named { name: name.to_string(), network: None }),
                 Some(_) => Err(Failure::usage("a network belongs to no network: leave --network out")),
             }
         }
-        Kind::Service => {
+        DocumentKind::Service => {
             let named: ServiceRef = name.parse().map_err(Failure::usage)?;
             let ServiceRef { name, network } = named.within(network).map_err(Failure::usage)?;
             Ok(Named { name: name.to_string(), network })
@@ -69,11 +69,11 @@ pub(super) fn named(kind: Kind, name: &str, network: Option<&NetworkName>) -> Re
     }
 }
 
-fn missing(kind: Kind, name: &str, network: Option<&NetworkName>) -> Failure {
+fn missing(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Failure {
     let of = network.map(|network| format!(" in network {network}")).unwrap_or_default();
     match kind {
-        Kind::Network => Failure::missing(format_args!("network {name}"), "sealane get network"),
-        Kind::Service => Failure::new(format!("there is no document of a service {name}{of}"))
+        DocumentKind::Network => Failure::missing(format_args!("network {name}"), "sealane get network"),
+        DocumentKind::Service => Failure::new(format!("there is no document of a service {name}{of}"))
             .hint("`sealane service ls` also lists services that have no document"),
     }
 }
@@ -87,7 +87,12 @@ fn understand(listed: v1::ListDocumentsResponse) -> Result<Vec<Document>, Failur
 }
 
 /// YAML as a stream that can be applied again, JSON as a list.
-fn show(kind: Kind, documents: &[Document], format: Format, printer: &Printer) -> Result<(), Failure> {
+fn show(
+    kind: DocumentKind,
+    documents: &[Document],
+    format: Format,
+    printer: &Printer,
+) -> Result<(), Failure> {
     match format {
         Format::Json => printer.result(&documents, ""),
         Format::Yaml => {
@@ -95,8 +100,8 @@ fn show(kind: Kind, documents: &[Document], format: Format, printer: &Printer) -
             printer.text(&texts.join("---\n"))
         }
         Format::Table => match kind {
-            Kind::Network => printer.list(&documents.iter().map(NetworkRow).collect::<Vec<_>>()),
-            Kind::Service => printer.list(&documents.iter().map(ServiceRow).collect::<Vec<_>>()),
+            DocumentKind::Network => printer.list(&documents.iter().map(NetworkRow).collect::<Vec<_>>()),
+            DocumentKind::Service => printer.list(&documents.iter().map(ServiceRow).collect::<Vec<_>>()),
         },
     }
 }
@@ -196,7 +201,7 @@ fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Fail
     }
 }
 
-/// As control keeps it: the order of ports does not matter, and a network's mode stays what it is when none is given.
+/// The document as control keeps it: the order of ports does not matter, and a network's mode stays what it is when none is given.
 fn canonical(document: &Document, known: Option<&Document>) -> Document {
     let mut document = document.clone();
     match &mut document {

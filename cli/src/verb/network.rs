@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sealane_proto::document::{Document, Kind};
+use sealane_proto::document::{Document, DocumentKind};
 use sealane_proto::types::{AnySubnet, Hosts, NetworkName, Subnet, Subnet6};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::admin_client::AdminClient;
@@ -90,7 +90,7 @@ fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failu
     let network = name.to_string();
     let (changed, said) = converse(async {
         let channel = control(common).await?;
-        let request = v1::ListDocumentsRequest { kind: Kind::Network.to_string(), network };
+        let request = v1::ListDocumentsRequest { kind: DocumentKind::Network.to_string(), network };
         let listed = answer(reader(channel.clone()).list_documents(request)).await?;
         let text = listed.documents.first().map(String::as_str).unwrap_or_default();
         let mut document = Document::from_json(text).map_err(Failure::of("control's document"))?;

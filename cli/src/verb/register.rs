@@ -6,13 +6,14 @@ use sealane_proto::document::{
 };
 use sealane_proto::types::{Hosts, Mtls, Port, Probe, Protocol, ServicePort};
 use sealane_proto::wire::v1;
+use sealane_sys::run_dir::CONTROL_SOCKET;
 use v1::agent_client::AgentClient;
 use v1::document_result::Effect;
 
 use super::apply::{end, submit};
 use super::members::{find_service, locate};
 use crate::args::{Common, NamedService, Register};
-use crate::client::{CONTROL_SOCKET, admin, agent, answer, converse};
+use crate::client::{admin, agent, answer, converse};
 use crate::document::Written;
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -22,7 +23,7 @@ use crate::view::Done;
 fn is_control_host(common: &Common) -> bool {
     match &common.socket {
         Some(socket) => socket.file_name().is_some_and(|name| name == CONTROL_SOCKET),
-        None => common.run_dir.join(CONTROL_SOCKET).exists(),
+        None => common.run_dir.socket(CONTROL_SOCKET).exists(),
     }
 }
 

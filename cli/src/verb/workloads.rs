@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
+use sealane_sys::run_dir::CONTROL_SOCKET;
 
 use crate::args::Common;
-use crate::client::{CONTROL_SOCKET, agent_beside, answer, converse, read, reader};
+use crate::client::{agent_beside, answer, converse, read, reader};
 use crate::failure::Failure;
 
 /// Lists the workloads of a network, or of all.
@@ -15,7 +16,7 @@ pub(super) fn list(network: Option<&NetworkName>, common: &Common) -> Result<Vec
     let request = v1::ListWorkloadsRequest { network };
     converse(async {
         let known = answer(read(common).await?.list_workloads(request.clone())).await?.workloads;
-        if !common.run_dir.join(CONTROL_SOCKET).exists() {
+        if !common.run_dir.socket(CONTROL_SOCKET).exists() {
             return Ok(known);
         }
         // `status` tells of an agent that does not answer.

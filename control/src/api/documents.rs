@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sealane_base::drain::Draining;
-use sealane_proto::document::{Document, DocumentId, Kind};
+use sealane_proto::document::{Document, DocumentId, DocumentKind};
 use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tonic::Status;
@@ -138,7 +138,7 @@ fn read(text: &str) -> Result<Document, String> {
 
 fn id(reference: v1::DocumentRef) -> Result<DocumentId, Status> {
     let v1::DocumentRef { kind, network, name } = reference;
-    let kind: Kind = kind.parse().map_err(invalid)?;
+    let kind: DocumentKind = kind.parse().map_err(invalid)?;
     DocumentId::parse(kind, &network, &name).map_err(invalid)
 }
 

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use crate::ca::{Authority, OwnCertificate};
 use crate::census::is_ready;
 use crate::core::{NodeRecord, Span, Timestamp};
-use crate::registry::{Directory, Registry, Seen};
+use crate::registry::{AgentPresence, Directory, Registry};
 use crate::store::Writability;
 
 /// Serves views. Cheap: nothing here waits for the store.
@@ -148,7 +148,7 @@ fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
     counts
 }
 
-fn problem(workload: &Workload, drained: bool, seen: Option<&Seen>, now: Timestamp) -> String {
+fn problem(workload: &Workload, drained: bool, seen: Option<&AgentPresence>, now: Timestamp) -> String {
     match seen {
         Some(seen) if !seen.connected => format!(
             "its node {node} has been disconnected for {}, so whether it runs is not known; `sealane node drain {node}` \

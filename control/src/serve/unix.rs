@@ -1,12 +1,11 @@
 //! `control.sock`: a unix socket that only its owner may open.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
 
 use sealane_base::socket::Listener;
+use sealane_sys::run_dir::{CONTROL_SOCKET, RunDir};
 use tokio::net::UnixStream;
-
-const NAME: &str = "control.sock";
 
 /// The bound socket's place in the file system, removed on drop.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ pub(crate) struct Socket {
 /// Reasons for which there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {
-    /// Somebody answers there.
+    /// Another process answers at the socket.
     #[error("another control plane answers on {}; stop it, or choose another --run-dir", .0.display())]
     Alive(PathBuf),
     /// The file system does not let us.
@@ -31,9 +30,9 @@ pub(crate) enum SocketError {
 }
 
 impl Socket {
-    /// Binds the socket in a directory; what a dead control left there is replaced.
-    pub(crate) async fn bind(directory: &Path) -> Result<(Listener, Self), SocketError> {
-        let path = directory.join(NAME);
+    /// Binds the socket in the run directory; what a dead control left there is replaced.
+    pub(crate) async fn bind(run_dir: &RunDir) -> Result<(Listener, Self), SocketError> {
+        let path = run_dir.socket(CONTROL_SOCKET);
         if UnixStream::connect(&path).await.is_ok() {
             return Err(SocketError::Alive(path));
         }

@@ -2,47 +2,39 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, boot_id};
-
-use crate::layout::FORWARDING;
+use sealane_sys::{NetNs, RunDir, boot_id};
 
 const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// The kernel switches this one, too, whenever forwarding is switched.
 const REDIRECTS: &str = "/proc/sys/net/ipv4/conf/all/accept_redirects";
 
-/// Path of the record that forwarding was off: the boot's name, as a reboot sets it anew, and the former value of
-/// accept_redirects.
-fn memory(run_dir: &Path) -> PathBuf {
-    run_dir.join(FORWARDING)
-}
-
-/// Switches forwarding on; answers whether it was off. What is written down of before is `known` from then on.
+/// Switches forwarding on; answers whether it was off. What is written down of before is `known` from then on: the boot's name, as
+/// a reboot sets it anew, and the former value of accept_redirects.
 pub(super) fn ensure(
     hopper: &Hopper,
     host: &NetNs,
-    run_dir: &Path,
+    run_dir: &RunDir,
     known: &mut Option<String>,
 ) -> io::Result<bool> {
     if read(hopper, host, SETTING)? == "1" {
-        *known = known.take().or_else(|| fs::read_to_string(memory(run_dir)).ok());
+        *known = known.take().or_else(|| fs::read_to_string(run_dir.forwarding()).ok());
         remember(run_dir, known.as_deref())?;
         return Ok(false);
     }
     let redirects = read(hopper, host, REDIRECTS)?;
     // Written down first: after kill -9 between the two, switching it off again changes nothing.
     let text = known.insert(format!("{}\n{redirects}\n", boot_id()?));
-    fs::create_dir_all(run_dir)?;
-    fs::write(memory(run_dir), text)?;
+    fs::create_dir_all(run_dir.path())?;
+    fs::write(run_dir.forwarding(), text)?;
     set(hopper, host, SETTING, "1".to_owned())?;
     Ok(true)
 }
 
 /// Writes down again what is `known`, if somebody has removed it.
-pub(super) fn remember(run_dir: &Path, known: Option<&str>) -> io::Result<()> {
-    let memory = memory(run_dir);
+pub(super) fn remember(run_dir: &RunDir, known: Option<&str>) -> io::Result<()> {
+    let memory = run_dir.forwarding();
     match known {
         Some(text) if !memory.exists() => fs::write(memory, text),
         Some(_) | None => Ok(()),
@@ -50,8 +42,8 @@ pub(super) fn remember(run_dir: &Path, known: Option<&str>) -> io::Result<()> {
 }
 
 /// Switches forwarding off if it was [`ensure`] that switched it on since this boot; answers whether it was.
-pub(super) fn restore(hopper: &Hopper, host: &NetNs, run_dir: &Path) -> io::Result<bool> {
-    let memory = memory(run_dir);
+pub(super) fn restore(hopper: &Hopper, host: &NetNs, run_dir: &RunDir) -> io::Result<bool> {
+    let memory = run_dir.forwarding();
     let text = match fs::read_to_string(&memory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         text => text?,
@@ -83,10 +75,11 @@ mod tests {
     #[test]
     fn what_forwarding_was_before_is_written_down_again_when_somebody_removes_it() {
         let folder = tempfile::tempdir().unwrap();
-        let written = || fs::read_to_string(memory(folder.path())).ok();
-        remember(folder.path(), None).unwrap();
+        let run_dir = RunDir::from(folder.path());
+        let written = || fs::read_to_string(run_dir.forwarding()).ok();
+        remember(&run_dir, None).unwrap();
         assert_eq!(written(), None, "it was on");
-        remember(folder.path(), Some("boot\n1\n")).unwrap();
+        remember(&run_dir, Some("boot\n1\n")).unwrap();
         assert_eq!(written().as_deref(), Some("boot\n1\n"));
     }
 }

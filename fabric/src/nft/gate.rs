@@ -153,7 +153,7 @@ fn key_of(vni: Vni, host: IpAddr) -> Vec<u8> {
 }
 
 /// The rules of the chain of tunnels, in their order.
-struct Tunnels {
+struct TunnelRules {
     judged: Vec<Rule>,
     map: Option<Rule>,
     rest: [Rule; 2],
@@ -174,7 +174,7 @@ impl Gate {
 
     /// The chain of tunnels: those who may send and come by the underlay's device; the origin of all others; those who may
     /// send; then the way to the networks' own chains, a map, when there are any; what has a VNI then goes its way.
-    fn tunnels(&self, map: u32) -> Tunnels {
+    fn tunnels(&self, map: u32) -> TunnelRules {
         let known = SETS.map(|(family, set)| Rule::default().header_and_source_in(VNI[0], family, set));
         let mut judged = Vec::new();
         let elsewhere = match self.device {
@@ -190,7 +190,7 @@ impl Gate {
         let foreign = Rule::default().header_byte_is_not(RESERVED, 0xff).leave();
         let malformed = Rule::default().count(MALFORMED).drop();
         let map = (!self.networks.is_empty()).then_some(mapped);
-        Tunnels { judged, map, rest: [foreign, malformed] }
+        TunnelRules { judged, map, rest: [foreign, malformed] }
     }
 
     /// The map's rule says everything that the map does.
@@ -205,7 +205,7 @@ impl Gate {
         for (chain, rule) in self.fixed_rules() {
             chains.entry(chain.to_owned()).or_default().push(fingerprint(&rule));
         }
-        let Tunnels { judged, map, rest } = self.tunnels(0);
+        let TunnelRules { judged, map, rest } = self.tunnels(0);
         let map = map.map(|_| self.name_of_map());
         let tunnels = judged.iter().map(fingerprint).chain(map).chain(rest.iter().map(fingerprint));
         chains.insert(TUNNELS.to_owned(), tunnels.collect());
@@ -299,7 +299,7 @@ impl Writer<'_> {
     /// Fills the chain of tunnels, which leads to the networks'.
     fn lead(&mut self, gate: &Gate) {
         let id = self.next_set();
-        let Tunnels { judged, map, rest } = gate.tunnels(id);
+        let TunnelRules { judged, map, rest } = gate.tunnels(id);
         for rule in &judged {
             self.rule(TUNNELS, rule);
         }

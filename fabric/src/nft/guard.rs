@@ -173,7 +173,7 @@ pub(super) type Chains = BTreeMap<String, Chain>;
 
 /// Content of the table beside the bare rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct There {
+pub(super) struct GuardTable {
     pub(super) chains: Chains,
     /// The addresses that no workload elsewhere has: those of this host's, and those of nobody.
     pub(super) local: BTreeSet<IpAddr>,
@@ -294,7 +294,7 @@ pub(super) fn removal() -> String {
 }
 
 /// Reads the content of the table that nft lists; `None` when the table is not this one.
-pub(super) fn listed(text: &str, ipv6: bool) -> Option<There> {
+pub(super) fn listed(text: &str, ipv6: bool) -> Option<GuardTable> {
     let (text, rows) = table::without_rows(text)?;
     let local = rows.into_values().flatten().map(|row| row.parse().ok()).collect::<Option<_>>()?;
     let (mut bare, mut chains, mut rest) = (String::new(), Chains::new(), text.as_str());
@@ -311,7 +311,7 @@ pub(super) fn listed(text: &str, ipv6: bool) -> Option<There> {
         rest = after;
     }
     bare.push_str(rest);
-    same(&bare, &bare_table(ipv6)).then_some(There { chains, local })
+    same(&bare, &bare_table(ipv6)).then_some(GuardTable { chains, local })
 }
 
 #[cfg(test)]
@@ -396,7 +396,7 @@ mod tests {
         let other = guarded(&[sender(10, 4), sender(11, 5), sender(12, 6)]);
         let ports = |wrong: Vec<&Guarded>| wrong.iter().map(|one| one.index).collect::<Vec<_>>();
         assert_eq!(ports(wrong(&there.chains, &other)), [5, 6]);
-        assert_eq!(listed(&list(&[]), true), Some(There::default()));
+        assert_eq!(listed(&list(&[]), true), Some(GuardTable::default()));
         assert_eq!(listed("", true), None);
     }
 

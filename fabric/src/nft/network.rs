@@ -10,7 +10,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::border::{Border, MeshPorts, Surroundings};
-use super::guard::{Addresses, Chain, Guarded, Sender, There, Tunnel};
+use super::guard::{Addresses, Chain, GuardTable, Guarded, Sender, Tunnel};
 use super::listing::Listing;
 use super::program::{list_ruleset, list_table, run};
 use super::rules::TABLE;
@@ -61,7 +61,7 @@ pub(crate) enum Senders {
 pub(crate) struct RulesCache {
     /// The ruleset's generation when it was right.
     generation: Option<u32>,
-    there: Option<There>,
+    there: Option<GuardTable>,
     border: Option<Border>,
     /// The addresses that are kept for services, as was told last.
     services: BTreeSet<Ipv4Net>,
@@ -76,7 +76,7 @@ impl RulesCache {
 
 impl NetworkRules {
     /// The script that makes the chains and addresses what they should be, and how many were not. `there` becomes those.
-    fn settle(&self, addresses: &Addresses, there: &mut There) -> (String, usize) {
+    fn settle(&self, addresses: &Addresses, there: &mut GuardTable) -> (String, usize) {
         let senders: &[Sender] = match &self.senders {
             Senders::Exactly(senders) | Senders::With(senders) => senders,
             Senders::Without(..) => &[],

@@ -10,7 +10,7 @@ use super::pass::{Pass, ensure_only_address};
 use super::plan::Base;
 use super::{KernelAccess, OverlayError, Table, lock};
 use crate::egress::link::{self, Ends};
-use crate::egress::{EgressError, EgressMended, Tunnels};
+use crate::egress::{EgressError, EgressMended, TunnelTransport};
 use crate::netlink::{Address, Link, LinkRequest, Route, Socket, Sysctl};
 use crate::nft::NETWORK_LINK;
 
@@ -189,7 +189,7 @@ impl KernelAccess {
         if !doubtful {
             return (EgressMended::default(), Ok(()));
         }
-        let tunnels = Tunnels { underlay: self.config.underlay, port: self.config.vxlan_port };
+        let tunnels = TunnelTransport { underlay: self.config.underlay, port: self.config.vxlan_port };
         egress.ensure(&self.hopper, &self.host, tunnels, &self.config.run_dir, look != Look::Told)
     }
 

@@ -5,12 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 
 use sealane_proto::resource::Network;
 use sealane_proto::types::{NetworkName, Vni};
-use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
+use sealane_sys::{NetNs, RunDir};
 
 use super::plan::Desired;
 use super::{KernelAccess, lock};
@@ -22,8 +21,8 @@ use crate::nft::{kernel, writer};
 const WHAT: &str = "let nobody but the hosts of a network into its tunnels";
 
 /// The table of the agent with this run directory: every agent of a host has its own.
-fn table_name(run_dir: &Path) -> String {
-    let run_dir: std::path::PathBuf = run_dir.components().collect();
+fn table_name(run_dir: &RunDir) -> String {
+    let run_dir: std::path::PathBuf = run_dir.path().components().collect();
     format!("sealane-tunnels-{:08x}", crc32fast::hash(run_dir.as_os_str().as_encoded_bytes()))
 }
 
@@ -40,15 +39,15 @@ pub(super) struct HostGate {
     generation: Option<u32>,
 }
 
-/// The host whose tunnels are guarded.
+/// The namespace of the host whose tunnels are guarded, and the way into it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ground<'a> {
+pub(super) struct HostNamespace<'a> {
     pub(super) hopper: &'a Hopper,
     pub(super) host: &'a NetNs,
 }
 
 impl HostGate {
-    pub(super) fn new(run_dir: &Path, port: u16) -> Self {
+    pub(super) fn new(run_dir: &RunDir, port: u16) -> Self {
         let wanted = Gate { port, device: None, networks: BTreeMap::new() };
         Self { table: table_name(run_dir), wanted, adopted: false, known: None, generation: None }
     }
@@ -56,46 +55,46 @@ impl HostGate {
     /// Lets these hosts into the network, and nobody else. What is known to be so is not looked at.
     pub(super) fn admit(
         &mut self,
-        ground: Ground<'_>,
+        namespace: HostNamespace<'_>,
         network: &NetworkName,
         carriers: Carriers,
     ) -> Result<(), NetlinkError> {
-        self.adopt(ground)?;
+        self.adopt(namespace)?;
         // A number is one network's: of an older one that is still here, packets are not told apart.
         self.wanted.networks.retain(|other, known| other == network || known.vni != carriers.vni);
         self.wanted.networks.insert(network.clone(), carriers);
-        if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(ground).map(drop) }
+        if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(namespace).map(drop) }
     }
 
     /// Lets nobody into a network of which no hosts are known yet.
     pub(super) fn close(
         &mut self,
-        ground: Ground<'_>,
+        namespace: HostNamespace<'_>,
         network: &NetworkName,
         vni: Vni,
     ) -> Result<(), NetlinkError> {
-        self.adopt(ground)?;
+        self.adopt(namespace)?;
         let known = self.wanted.networks.get(network).filter(|known| known.vni == vni);
         let hosts = known.map(|known| known.hosts.clone()).unwrap_or_default();
-        self.admit(ground, network, Carriers { vni, hosts })
+        self.admit(namespace, network, Carriers { vni, hosts })
     }
 
     /// Forgets the networks that are none of `kept`; with the last one the table goes.
     pub(super) fn retain(
         &mut self,
-        ground: Ground<'_>,
+        namespace: HostNamespace<'_>,
         kept: impl Fn(&NetworkName) -> bool,
     ) -> Result<(), NetlinkError> {
-        self.adopt(ground)?;
+        self.adopt(namespace)?;
         self.wanted.networks.retain(|network, _| kept(network));
-        if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(ground).map(drop) }
+        if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(namespace).map(drop) }
     }
 
     /// Makes the table what it should be, unless it is that by the ruleset's generation; answers whether somebody else had
     /// changed it.
-    pub(super) fn ensure(&mut self, ground: Ground<'_>) -> Result<bool, NetlinkError> {
-        self.adopt(ground)?;
-        let Ground { hopper, host } = ground;
+    pub(super) fn ensure(&mut self, namespace: HostNamespace<'_>) -> Result<bool, NetlinkError> {
+        self.adopt(namespace)?;
+        let HostNamespace { hopper, host } = namespace;
         let before = kernel::generation(hopper, host)?;
         // Nothing is known until all is done.
         let known = self.known.take();
@@ -124,7 +123,7 @@ impl HostGate {
         };
         let changes = there.as_ref() != Some(&self.wanted);
         if changes {
-            self.put(ground, there)?;
+            self.put(namespace, there)?;
         }
         let now = kernel::generation(hopper, host)?;
         self.known = Some(self.wanted.clone());
@@ -133,7 +132,11 @@ impl HostGate {
         Ok(drifted)
     }
 
-    fn put(&self, Ground { hopper, host }: Ground<'_>, there: Option<Gate>) -> Result<(), NetlinkError> {
+    fn put(
+        &self,
+        HostNamespace { hopper, host }: HostNamespace<'_>,
+        there: Option<Gate>,
+    ) -> Result<(), NetlinkError> {
         let open = || NetfilterSocket::open(hopper, host);
         if self.wanted.networks.is_empty() {
             return open()?.commit(&writer::removal(&self.table), "remove the gate of tunnels");
@@ -150,7 +153,7 @@ impl HostGate {
     }
 
     /// Takes over what an agent before this one has left: those networks stay guarded until they are told of, or forgotten.
-    fn adopt(&mut self, Ground { hopper, host }: Ground<'_>) -> Result<(), NetlinkError> {
+    fn adopt(&mut self, HostNamespace { hopper, host }: HostNamespace<'_>) -> Result<(), NetlinkError> {
         if self.adopted {
             return Ok(());
         }
@@ -198,8 +201,8 @@ impl HostGate {
 }
 
 impl KernelAccess {
-    fn ground(&self) -> Ground<'_> {
-        Ground { hopper: &self.hopper, host: &self.host }
+    fn namespace(&self) -> HostNamespace<'_> {
+        HostNamespace { hopper: &self.hopper, host: &self.host }
     }
 
     /// Acts on the gate, which knows the device with the underlay address by then. While no device has it, none is trusted: the
@@ -214,16 +217,16 @@ impl KernelAccess {
     /// Lets the hosts that carry the network into it, before there is a way.
     pub(super) fn admit_carriers(&self, network: &Network, desired: &Desired) -> Result<(), NetlinkError> {
         let carriers = Carriers { vni: network.vni, hosts: desired.carriers.clone() };
-        self.with_gate(|gate| gate.admit(self.ground(), &network.name, carriers))
+        self.with_gate(|gate| gate.admit(self.namespace(), &network.name, carriers))
     }
 
     /// Lets nobody into the network of whom nothing was said.
     pub(super) fn close_to_strangers(&self, network: &Network) -> Result<(), NetlinkError> {
-        self.with_gate(|gate| gate.close(self.ground(), &network.name, network.vni))
+        self.with_gate(|gate| gate.close(self.namespace(), &network.name, network.vni))
     }
 
     pub(super) fn forget_carriers(&self, kept: impl Fn(&NetworkName) -> bool) -> Result<(), NetlinkError> {
-        lock(&self.gate).retain(self.ground(), kept)
+        lock(&self.gate).retain(self.namespace(), kept)
     }
 
     /// Packets that were refused so far, by their counters.
@@ -234,7 +237,7 @@ impl KernelAccess {
 
     /// Makes the gate what it should be; answers whether somebody else had changed it.
     pub(super) fn ensure_gate(&self) -> Result<bool, NetlinkError> {
-        self.with_gate(|gate| gate.ensure(self.ground()))
+        self.with_gate(|gate| gate.ensure(self.namespace()))
     }
 }
 
@@ -243,7 +246,7 @@ impl KernelAccess {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn remove_gate(run_dir: &Path) -> Result<bool, NetlinkError> {
+pub fn remove_gate(run_dir: &RunDir) -> Result<bool, NetlinkError> {
     let hopper = Hopper::start()?;
     let host = NetNs::current().map_err(io::Error::other)?;
     let table = table_name(run_dir);
@@ -260,10 +263,10 @@ pub fn remove_gate(run_dir: &Path) -> Result<bool, NetlinkError> {
 /// With what is missing.
 pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NetlinkError> {
     let Ok(network) = "probe".parse::<NetworkName>() else { return Ok(()) };
-    let mut gate = HostGate::new(Path::new("/probe"), crate::netlink::VXLAN_PORT);
-    let ground = Ground { hopper, host: ns };
-    gate.close(ground, &network, Vni::FIRST)?;
-    gate.retain(ground, |_| false)
+    let mut gate = HostGate::new(&RunDir::from("/probe"), crate::netlink::VXLAN_PORT);
+    let namespace = HostNamespace { hopper, host: ns };
+    gate.close(namespace, &network, Vni::FIRST)?;
+    gate.retain(namespace, |_| false)
 }
 
 #[cfg(test)]
@@ -272,7 +275,7 @@ mod tests {
 
     #[test]
     fn agents_with_different_run_directories_have_different_tables() {
-        let name = |path: &str| table_name(Path::new(path));
+        let name = |path: &str| table_name(&RunDir::from(path));
         assert_eq!(name("/run/sealane"), name("/run//sealane/"));
         assert_ne!(name("/run/sealane"), name("/run/sealane-2"));
     }

@@ -9,15 +9,11 @@ use std::sync::{Arc, Mutex};
 use sealane_base::disk;
 use sealane_proto::types::{NetworkName, WorkloadName};
 use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, NetNsError};
+use sealane_sys::{NetNs, NetNsError, RunDir};
 
 use super::gate::HostGate;
 use super::ways::Ways;
 use super::{OverlayConfig, lock};
-use crate::layout::NETNS;
-
-/// Prefix of the files of networks' namespaces; a workload's has a dot, which no name has.
-const NETWORK_PREFIX: &str = "net-";
 
 /// Handles by which the kernel is reached.
 #[derive(Debug)]
@@ -39,25 +35,20 @@ pub(super) struct KernelAccess {
 }
 
 impl KernelAccess {
-    fn netns_dir(&self) -> PathBuf {
-        self.config.run_dir.join(NETNS)
-    }
-
     pub(super) fn networks_on_disk(&self) -> io::Result<Vec<NetworkName>> {
-        let entries = disk::listed(&self.netns_dir())?;
-        let names =
-            entries.iter().filter_map(|path| path.file_name()?.to_str()?.strip_prefix(NETWORK_PREFIX));
+        let entries = disk::listed(&self.config.run_dir.namespaces())?;
+        let names = entries.iter().filter_map(|path| RunDir::network_of(path.file_name()?.to_str()?));
         let mut networks: Vec<NetworkName> = names.filter_map(|name| name.parse().ok()).collect();
         networks.sort();
         Ok(networks)
     }
 
     pub(super) fn network_path(&self, network: &NetworkName) -> PathBuf {
-        self.netns_dir().join(format!("{NETWORK_PREFIX}{network}"))
+        self.config.run_dir.network_namespace(network.as_str())
     }
 
     pub(super) fn workload_path(&self, network: &NetworkName, workload: &WorkloadName) -> PathBuf {
-        self.netns_dir().join(format!("{network}.{workload}"))
+        self.config.run_dir.workload_namespace(&format!("{network}.{workload}"))
     }
 
     /// The network's namespace: known, or found where it is bound, or made. It is bound there afterwards.

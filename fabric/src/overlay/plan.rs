@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
-use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName};
+use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName, addresses};
 
 use crate::Attachment;
 use crate::netlink::Address;
@@ -20,8 +20,6 @@ pub struct Base {
     pub mtu: u32,
     /// The bridge's address, the same on every host.
     pub gateway: OverlayIp,
-    /// The length of the network's prefix.
-    pub prefix_len: u8,
     /// The bridge's Ethernet address, the same on every host.
     pub gateway_mac: MacAddr,
     /// The network's addresses.
@@ -140,7 +138,6 @@ impl Base {
             vni: network.vni,
             mtu,
             gateway,
-            prefix_len: network.subnet.to_net().prefix_len(),
             gateway_mac: network.mac_of(gateway),
             subnet: network.subnet,
             subnet6: network.subnet6,
@@ -150,13 +147,8 @@ impl Base {
 
     /// Pairs one of the network's addresses on a device with its twin where there is IPv6.
     pub(super) fn both(&self, index: u32, address: OverlayIp) -> impl Iterator<Item = Address> + use<> {
-        let ipv4 = Address { index, address: address.to_ipv4().into(), prefix_len: self.prefix_len };
-        let twin = self.subnet6.map(|subnet6| Address {
-            index,
-            address: subnet6.address(address).into(),
-            prefix_len: subnet6.to_net().prefix_len(),
-        });
-        [Some(ipv4), twin].into_iter().flatten()
+        let addresses = addresses(self.subnet, self.subnet6, address);
+        addresses.map(move |own| Address { index, address: own.addr(), prefix_len: own.prefix_len() })
     }
 
     /// Returns true if the port's workload has the gateway's Ethernet address: it gets no frames, for the gateway would
@@ -228,10 +220,8 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attac
         taken.insert(remote.address);
         taken_macs.insert(remote.mac);
         fdb.insert(FdbRow { mac: remote.mac, peer });
-        let twin = snapshot.network.subnet6.map(|subnet6| subnet6.address(remote.address).into());
-        let addresses = [Some(remote.address.to_ipv4().into()), twin];
-        neighbours
-            .extend(addresses.into_iter().flatten().map(|address| NeighbourRow { address, mac: remote.mac }));
+        let addresses = snapshot.network.addresses(remote.address);
+        neighbours.extend(addresses.map(|own| NeighbourRow { address: own.addr(), mac: remote.mac }));
         peers.insert(peer);
     }
     let services = snapshot.blocks.iter().filter(|block| block.node.is_none()).map(|block| block.range);

@@ -1,6 +1,7 @@
 //! Ports: the veth pair between the bridge and a local workload.
 
 use netlink_packet_route::link::{InfoBridgePort, InfoKind};
+use sealane_proto::types::Mtu;
 use sealane_sys::{NetNs, NetNsError};
 
 use super::pass::{Devices, Pass, ensure_only_address};
@@ -12,8 +13,8 @@ use crate::netlink::{
 use crate::nft::{NETWORK_LINK, RulesCache};
 use crate::seat::Owner;
 
-/// Below it, an interface has no IPv6 (RFC 8200, section 5).
-const IPV6_MTU: u32 = 1280;
+/// Below it, an interface has no IPv6.
+const IPV6_MTU: u32 = Mtu::MIN_IPV6 as u32;
 
 /// Returns true if a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_base::metrics::{Family, MetricKind, Reading, Series};
 use sealane_base::task;
 
 use super::pass::{Pass, VXLAN};
@@ -176,7 +176,12 @@ fn family(
         labels: labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect(),
         reading: Reading::Value(packets as f64),
     });
-    Family { name: name.to_owned(), help: help.to_owned(), kind: Kind::Counter, series: series.collect() }
+    Family {
+        name: name.to_owned(),
+        help: help.to_owned(),
+        kind: MetricKind::Counter,
+        series: series.collect(),
+    }
 }
 
 impl super::KernelAccess {

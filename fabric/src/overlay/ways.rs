@@ -20,13 +20,13 @@ pub(super) struct Ways {
     /// The other hosts of its networks.
     peers: BTreeMap<NetworkName, BTreeSet<IpAddr>>,
     /// Result of the last look, until something changes.
-    seen: Option<Seen>,
+    seen: Option<Measurement>,
     told: watch::Sender<Option<Mtu>>,
 }
 
 /// The ways as they are.
 #[derive(Debug)]
-struct Seen {
+struct Measurement {
     /// The length of packets that they allow inside a tunnel.
     inner: u32,
     /// The network beneath, as the underlay address has it.
@@ -99,7 +99,7 @@ impl KernelAccess {
     }
 
     /// Takes something of the ways as they are, which are looked at when something has changed.
-    fn seen<T>(&self, take: impl FnOnce(&Seen) -> T) -> Result<T, OverlayError> {
+    fn seen<T>(&self, take: impl FnOnce(&Measurement) -> T) -> Result<T, OverlayError> {
         let mut ways = lock(&self.ways);
         let seen = match ways.seen.take() {
             Some(seen) => seen,
@@ -113,7 +113,7 @@ impl KernelAccess {
         Ok(take(ways.seen.insert(seen)))
     }
 
-    fn look(&self, peers: &BTreeMap<NetworkName, BTreeSet<IpAddr>>) -> Result<Seen, OverlayError> {
+    fn look(&self, peers: &BTreeMap<NetworkName, BTreeSet<IpAddr>>) -> Result<Measurement, OverlayError> {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
         let underlay = Underlay::find(&mut socket, self.config.underlay)?;
         let links = socket.links()?;
@@ -132,7 +132,7 @@ impl KernelAccess {
         let least = allowed.into_iter().min().unwrap_or_else(|| without_peers(&underlay, &links));
         let device = underlay.index;
         let inner = Underlay { mtu: least, ..underlay }.inner_mtu().min(Mtu::MAX.into());
-        Ok(Seen { inner, beneath, device })
+        Ok(Measurement { inner, beneath, device })
     }
 }
 

@@ -7,9 +7,10 @@ use std::os::unix::net::UnixDatagram;
 use std::thread::JoinHandle;
 
 use rustix::net::{SocketAddrUnix, connect};
+use sealane_sys::run_dir::Daemon;
 
 use super::*;
-use crate::{Keep, PID_FILE};
+use crate::Keep;
 
 #[test]
 fn descriptors_survive_the_client_that_put_them() {
@@ -106,7 +107,7 @@ fn one_client_too_many_hears_why() {
 #[test]
 fn a_second_keep_in_one_directory_is_refused() {
     let host = Host::start(64);
-    let Err(KeepError::AlreadyRunning { pid, .. }) = Server::bind(host.dir.path(), 64) else {
+    let Err(KeepError::AlreadyRunning { pid, .. }) = Server::bind(&host.run_dir(), 64) else {
         panic!("two keeps")
     };
     assert_eq!(pid, std::process::id().to_string());
@@ -116,16 +117,17 @@ fn a_second_keep_in_one_directory_is_refused() {
 #[test]
 fn a_stale_socket_and_pid_file_are_taken_over_and_removed_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join(PID_FILE), "999999\n").unwrap();
-    drop(UnixDatagram::bind(dir.path().join(SOCKET)).unwrap());
+    let run_dir = RunDir::from(dir.path());
+    fs::write(run_dir.pid_file(Daemon::Keep), "999999\n").unwrap();
+    drop(UnixDatagram::bind(run_dir.socket(KEEP_SOCKET)).unwrap());
     let mut host = Host::start_in(dir, 64);
     host.client().list().unwrap();
-    let mode = fs::metadata(host.dir.path().join(SOCKET)).unwrap().permissions().mode();
+    let mode = fs::metadata(host.run_dir().socket(KEEP_SOCKET)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let client = host.client();
     host.stop();
     assert!(matches!(client.list(), Err(KeepError::Broken(_))));
-    assert!(matches!(Keep::connect(host.dir.path()), Err(KeepError::Connect { .. })));
+    assert!(matches!(Keep::connect(&host.run_dir()), Err(KeepError::Connect { .. })));
     assert_eq!(fs::read_dir(host.dir.path()).unwrap().count(), 0);
 }
 
@@ -141,7 +143,7 @@ fn the_end_of_keep_shows_on_the_clients_descriptor() {
 
 #[test]
 fn a_run_directory_that_cannot_be_written_is_named() {
-    let Err(error) = Server::bind(Path::new("/proc/nowhere"), 64) else { panic!("served") };
+    let Err(error) = Server::bind(&RunDir::from("/proc/nowhere"), 64) else { panic!("served") };
     assert!(error.to_string().contains("/proc/nowhere/keep.pid"), "{error}");
 }
 
@@ -149,7 +151,7 @@ fn a_run_directory_that_cannot_be_written_is_named() {
 fn the_socket_takes_datagrams_in_sequence_only() {
     let host = Host::start(64);
     let stream = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
-    let address = SocketAddrUnix::new(host.dir.path().join(SOCKET)).unwrap();
+    let address = SocketAddrUnix::new(host.run_dir().socket(KEEP_SOCKET)).unwrap();
     assert_eq!(connect(&stream, &address), Err(rustix::io::Errno::PROTOTYPE));
 }
 
@@ -157,12 +159,13 @@ fn the_socket_takes_datagrams_in_sequence_only() {
 fn files_that_somebody_removes_are_made_again_and_nothing_is_lost() {
     let host = Host::start(64);
     host.client().put("null", &[File::open("/dev/null").unwrap().as_fd()]).unwrap();
-    for removed in [&[SOCKET][..], &[PID_FILE], &[SOCKET, PID_FILE]] {
-        for name in removed {
-            std::fs::remove_file(host.dir.path().join(name)).unwrap();
+    let [socket, pid] = host.files();
+    for removed in [&[&socket][..], &[&pid], &[&socket, &pid]] {
+        for path in removed {
+            std::fs::remove_file(path).unwrap();
         }
-        await_file(&host.dir.path().join(SOCKET));
-        await_file(&host.dir.path().join(PID_FILE));
+        await_file(&socket);
+        await_file(&pid);
         assert_eq!(host.client().get("null").unwrap().unwrap().len(), 1, "{removed:?}");
     }
 }
@@ -170,10 +173,10 @@ fn files_that_somebody_removes_are_made_again_and_nothing_is_lost() {
 #[test]
 fn a_keep_ends_when_another_has_taken_its_directory() {
     let mut host = Host::start(64);
-    for name in [SOCKET, PID_FILE] {
-        std::fs::remove_file(host.dir.path().join(name)).unwrap();
+    for path in host.files() {
+        std::fs::remove_file(path).unwrap();
     }
-    let other = Server::bind(host.dir.path(), 64).unwrap();
+    let other = Server::bind(&host.run_dir(), 64).unwrap();
     // It is not told to stop.
     host.thread.take().unwrap().join().unwrap();
     assert!(other.lock.is_named() && inode(&other.path) == Some(other.bound), "what another has made stays");
@@ -198,15 +201,24 @@ impl Host {
         Self::start_in(tempfile::tempdir().unwrap(), max_descriptors)
     }
 
+    fn run_dir(&self) -> RunDir {
+        RunDir::from(self.dir.path())
+    }
+
+    fn files(&self) -> [PathBuf; 2] {
+        let run_dir = self.run_dir();
+        [run_dir.socket(KEEP_SOCKET), run_dir.pid_file(Daemon::Keep)]
+    }
+
     fn start_in(dir: tempfile::TempDir, max_descriptors: usize) -> Self {
-        let mut server = Server::bind(dir.path(), max_descriptors).unwrap();
+        let mut server = Server::bind(&RunDir::from(dir.path()), max_descriptors).unwrap();
         let (stopped, stop) = std::io::pipe().unwrap();
         let thread = std::thread::spawn(move || server.run(stopped.as_fd()));
         Self { dir, stop: Some(stop), thread: Some(thread) }
     }
 
     fn client(&self) -> Keep {
-        Keep::connect(self.dir.path()).unwrap()
+        Keep::connect(&self.run_dir()).unwrap()
     }
 
     fn stop(&mut self) {

@@ -42,7 +42,7 @@ kinds! {
 }
 
 /// Document of one kind of object, as people write it.
-pub trait DocumentKind: Sized {
+pub trait DocumentType: Sized {
     /// The kind, as documents have it.
     const KIND: &'static str;
     /// The kind as people type it, in lower case: one, many, in short.
@@ -89,7 +89,7 @@ impl Document {
     pub fn from_json(text: &str) -> Result<Self, DocumentError> {
         let value: serde_json::Value = serde_json::from_str(text)?;
         let word = |name: &str| value.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let kind = Kind::find(word("apiVersion"), word("kind"))?;
+        let kind = DocumentKind::find(word("apiVersion"), word("kind"))?;
         let document = Self::read(kind, value)?;
         document.check()?;
         Ok(document)
@@ -126,7 +126,7 @@ impl v1::ListDocumentsResponse {
     /// # Errors
     /// When there is no such kind.
     pub fn of(kind: &str, documents: impl Iterator<Item = Document>) -> Result<Self, Status> {
-        let wanted: Option<Kind> = match kind {
+        let wanted: Option<DocumentKind> = match kind {
             "" => None,
             kind => {
                 Some(kind.parse().map_err(|error: KindError| Status::invalid_argument(error.to_string()))?)

@@ -2,11 +2,11 @@
 
 pub(super) mod document;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::types::{Hosts, MacAddr, Mtls, Mtu, NetworkName, OverlayIp, Subnet, Subnet6, Vni};
+use crate::types::{Hosts, MacAddr, Mtls, Mtu, NetworkName, OverlayIp, Subnet, Subnet6, Vni, addresses};
 use crate::wire::{Fields, WireError, text, texts, v1};
 
 /// An overlay network.
@@ -37,6 +37,17 @@ impl Network {
     pub fn nets(&self) -> impl Iterator<Item = IpNet> + use<> {
         let nets = [Some(self.subnet.to_net().into()), self.subnet6.map(|subnet6| subnet6.to_net().into())];
         nets.into_iter().flatten()
+    }
+
+    /// An address of the network, and its twin if the network has IPv6, each with the length of its prefix.
+    pub fn addresses(&self, address: OverlayIp) -> impl Iterator<Item = IpNet> + use<> {
+        addresses(self.subnet, self.subnet6, address)
+    }
+
+    /// The IPv6 address that goes with an IPv4 one, if the network has IPv6.
+    #[must_use]
+    pub fn twin(&self, address: OverlayIp) -> Option<Ipv6Addr> {
+        self.subnet6.map(|subnet6| subnet6.address(address))
     }
 
     /// Returns the callers that its services accept unless they say otherwise.
@@ -84,7 +95,7 @@ pub enum Egress {
 }
 
 impl Egress {
-    /// As people write it.
+    /// The word that people write.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +104,7 @@ impl Egress {
         }
     }
 
-    /// As the wire has it: a denial is what must be said.
+    /// Reads the wire's flag, which says a denial alone.
     #[must_use]
     pub const fn from_denied(denied: bool) -> Self {
         if denied { Self::Deny } else { Self::Allow }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_base::metrics::{Family, MetricKind, Reading, Series};
 use sealane_sys::memfd;
 use zeroize::Zeroize;
 
@@ -228,14 +228,15 @@ fn family_to_wire(family: Family) -> v1::MetricFamily {
 }
 
 fn family_from_wire(wire: v1::MetricFamily) -> Result<Family, ChannelError> {
-    let kind =
-        [Kind::Counter, Kind::Gauge, Kind::Histogram].into_iter().find(|kind| kind.as_str() == wire.kind);
+    let kind = [MetricKind::Counter, MetricKind::Gauge, MetricKind::Histogram]
+        .into_iter()
+        .find(|kind| kind.as_str() == wire.kind);
     let kind = kind.ok_or_else(|| malformed("a metric family of unknown kind"))?;
     let series = |series: v1::MetricSeries| Series {
         labels: series.labels.into_iter().map(|label| (label.name, label.value)).collect(),
         reading: match kind {
-            Kind::Counter | Kind::Gauge => Reading::Value(series.value),
-            Kind::Histogram => {
+            MetricKind::Counter | MetricKind::Gauge => Reading::Value(series.value),
+            MetricKind::Histogram => {
                 let bucket = |bucket: v1::MetricBucket| (bucket.upper_bound, bucket.cumulative_count);
                 let buckets = series.buckets.into_iter().map(bucket).collect();
                 Reading::Histogram { buckets, sum: series.sum, count: series.count }

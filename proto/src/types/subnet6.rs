@@ -82,7 +82,7 @@ impl Subnet6 {
     /// Returns true if both have an address in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
-        self.0.contains(&other.0.network()) || other.0.contains(&self.0.network())
+        super::overlap(self.0, other.0)
     }
 }
 

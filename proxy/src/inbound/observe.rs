@@ -41,7 +41,7 @@ struct Exchanges {
 
 /// Part of a response that is seen, and the time since its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum ResponsePart {
     /// The head of a final response with this status.
     Head(u16, Duration),
     /// The last byte.
@@ -158,11 +158,11 @@ impl Exchanges {
     }
 
     /// `on_seen` hears of every final response's head, and of its end where that can be followed.
-    fn handle_received(&mut self, bytes: &[u8], now: Instant, mut on_seen: impl FnMut(Seen)) {
+    fn handle_received(&mut self, bytes: &[u8], now: Instant, mut on_seen: impl FnMut(ResponsePart)) {
         let Self { unanswered, answering, .. } = self;
-        let end = |answering: &mut Option<Instant>, on_seen: &mut dyn FnMut(Seen)| {
+        let end = |answering: &mut Option<Instant>, on_seen: &mut dyn FnMut(ResponsePart)| {
             if let Some(asked) = answering.take() {
-                on_seen(Seen::End(now.saturating_duration_since(asked)));
+                on_seen(ResponsePart::End(now.saturating_duration_since(asked)));
             }
         };
         self.responses.advance(bytes, |bytes| {
@@ -178,7 +178,7 @@ impl Exchanges {
                 return Ok(Parsed::Complete(Some(Body::Empty), length));
             }
             unanswered.pop_front();
-            on_seen(Seen::Head(head.status, now.saturating_duration_since(asked)));
+            on_seen(ResponsePart::Head(head.status, now.saturating_duration_since(asked)));
             let body = match head.next {
                 Next::Body(body) => Some(body),
                 Next::Head | Next::Upgrade => None,
@@ -227,8 +227,8 @@ impl Tap for Observed<'_> {
         self.usage.moved(now);
         self.traffic.bytes().received(bytes);
         let count = |seen| match seen {
-            Seen::Head(status, latency) => self.traffic.answered(status, latency),
-            Seen::End(took) => self.traffic.finished(took),
+            ResponsePart::Head(status, latency) => self.traffic.answered(status, latency),
+            ResponsePart::End(took) => self.traffic.finished(took),
         };
         self.exchanges.borrow_mut().handle_received(bytes, now, count);
     }
@@ -244,7 +244,7 @@ mod tests {
         sent.as_bytes().chunks(size).for_each(|piece| exchanges.handle_sent(piece, now, |_| Ok(())).unwrap());
         for piece in received.as_bytes().chunks(size) {
             exchanges.handle_received(piece, now, |what| {
-                if let Seen::Head(status, _) = what {
+                if let ResponsePart::Head(status, _) = what {
                     seen.push(status);
                 }
             });
@@ -285,12 +285,12 @@ mod tests {
         }
         let millis = Duration::from_millis;
         let expected = [
-            Seen::Head(200, millis(2)),
-            Seen::End(millis(5)),
-            Seen::Head(204, millis(5)),
-            Seen::End(millis(5)),
-            Seen::Head(200, millis(7)),
-            Seen::End(millis(9)),
+            ResponsePart::Head(200, millis(2)),
+            ResponsePart::End(millis(5)),
+            ResponsePart::Head(204, millis(5)),
+            ResponsePart::End(millis(5)),
+            ResponsePart::Head(200, millis(7)),
+            ResponsePart::End(millis(9)),
         ];
         assert_eq!(seen, expected);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sealane_base::metrics::{Family, Kind, Reading, Series};
+use sealane_base::metrics::{Family, MetricKind, Reading, Series};
 
 /// A number that parts of a process count together.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl TunnelStats {
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has only floats")]
 fn family(name: &str, help: &str, side: &str, value: u64) -> Family {
-    let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
+    let kind = if name.ends_with("_total") { MetricKind::Counter } else { MetricKind::Gauge };
     let labels = vec![("side".to_owned(), side.to_owned())];
     let series = vec![Series { labels, reading: Reading::Value(value as f64) }];
     Family { name: format!("sealane_tunnel_{name}"), help: help.to_owned(), kind, series }

@@ -10,11 +10,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sealane_base::socket::Listener;
-use sealane_sys::Process;
+use sealane_sys::{Process, RunDir};
 use socket2::SockRef;
 
 use crate::keeper::Keeper;
-use crate::layout::DOCKER_PLUGIN;
 
 /// By what keep holds it.
 #[must_use]
@@ -26,7 +25,7 @@ pub(crate) fn key(path: &Path) -> String {
 ///
 /// # Errors
 /// When the socket cannot be bound.
-pub(super) fn listen(path: &Path, run_dir: &Path, keeper: &Keeper) -> io::Result<Listener> {
+pub(super) fn listen(path: &Path, run_dir: &RunDir, keeper: &Keeper) -> io::Result<Listener> {
     let is_same = || recorded(run_dir).is_ok_and(|known| known == Some((inode(path), path.to_owned())));
     let of_before = || keeper.copies(&key(path)).and_then(|mut held| held.pop()).filter(|_| is_same());
     let found = handed_over(path).or_else(of_before);
@@ -44,10 +43,10 @@ pub(super) fn listen(path: &Path, run_dir: &Path, keeper: &Keeper) -> io::Result
 }
 
 /// Lets keep hold it for the next agent. Where that is not possible, dockerd does without one as without any plugin.
-pub(super) fn hold(listener: &Listener, path: &Path, run_dir: &Path, keeper: &Keeper) {
+pub(super) fn hold(listener: &Listener, path: &Path, run_dir: &RunDir, keeper: &Keeper) {
     let record = [inode(path).to_string().as_bytes(), b" ", path.as_os_str().as_encoded_bytes()].concat();
     let kept = listener.copy().and_then(|copy| {
-        fs::write(run_dir.join(DOCKER_PLUGIN), record)?;
+        fs::write(run_dir.docker_plugin(), record)?;
         keeper.put(&key(path), vec![copy]).map_err(io::Error::other)
     });
     if let Err(error) = kept {
@@ -59,8 +58,8 @@ fn inode(path: &Path) -> u64 {
     fs::symlink_metadata(path).map(|found| found.ino()).unwrap_or_default()
 }
 
-fn recorded(run_dir: &Path) -> io::Result<Option<(u64, PathBuf)>> {
-    let record = match fs::read(run_dir.join(DOCKER_PLUGIN)) {
+fn recorded(run_dir: &RunDir) -> io::Result<Option<(u64, PathBuf)>> {
+    let record = match fs::read(run_dir.docker_plugin()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         record => record?,
     };
@@ -86,7 +85,7 @@ fn is_at(socket: &OwnedFd, path: &Path) -> bool {
 ///
 /// # Errors
 /// When the file system does not let us.
-pub fn retire(run_dir: &Path, kept: Option<&Path>) -> io::Result<Option<PathBuf>> {
+pub fn retire(run_dir: &RunDir, kept: Option<&Path>) -> io::Result<Option<PathBuf>> {
     let Some((number, path)) = recorded(run_dir)?.filter(|(_, path)| kept != Some(path)) else {
         return Ok(None);
     };
@@ -96,7 +95,7 @@ pub fn retire(run_dir: &Path, kept: Option<&Path>) -> io::Result<Option<PathBuf>
     if is_ours {
         fs::remove_file(&path)?;
     }
-    fs::remove_file(run_dir.join(DOCKER_PLUGIN))?;
+    fs::remove_file(run_dir.docker_plugin())?;
     Ok(is_ours.then_some(path))
 }
 
@@ -107,20 +106,21 @@ mod tests {
     #[test]
     fn a_socket_that_an_agent_left_is_removed_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::from(dir.path());
         let (socket, file) = (dir.path().join("a socket"), dir.path().join("file"));
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         fs::write(&file, "").unwrap();
         let record = |path: &Path, number: u64| {
-            fs::write(dir.path().join(DOCKER_PLUGIN), format!("{number} {}", path.display())).unwrap();
+            fs::write(run_dir.docker_plugin(), format!("{number} {}", path.display())).unwrap();
         };
-        assert_eq!(retire(dir.path(), None).unwrap(), None, "no agent was there");
+        assert_eq!(retire(&run_dir, None).unwrap(), None, "no agent was there");
         record(&socket, inode(&socket));
-        assert_eq!(retire(dir.path(), Some(&socket)).unwrap(), None);
-        assert_eq!(retire(dir.path(), None).unwrap(), Some(socket.clone()));
+        assert_eq!(retire(&run_dir, Some(&socket)).unwrap(), None);
+        assert_eq!(retire(&run_dir, None).unwrap(), Some(socket.clone()));
         assert!(!socket.exists());
         for number in [0, inode(&file)] {
             record(&file, number);
-            assert_eq!(retire(dir.path(), None).unwrap(), None);
+            assert_eq!(retire(&run_dir, None).unwrap(), None);
         }
         assert!(file.exists());
     }

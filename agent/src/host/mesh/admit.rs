@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use sealane_proto::resource::Workload;
-use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName};
+use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName, overlap};
 
 use super::{CarriedNetwork, HostedAttachment, Mesh};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
-use crate::ipam::{IpamError, overlap};
+use crate::ipam::IpamError;
 
 /// Reasons for which a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -182,7 +182,7 @@ impl Mesh {
         let nets: Vec<(&NetworkName, IpNet)> = nets.collect();
         for (at, &(network, subnet)) in nets.iter().enumerate() {
             let overlaps =
-                |&&(other, taken): &&(&NetworkName, IpNet)| other != network && overlap(&taken, &subnet);
+                |&&(other, taken): &&(&NetworkName, IpNet)| other != network && overlap(taken, subnet);
             if let Some(&(other, taken)) = nets[..at].iter().find(overlaps) {
                 let (network, other) = (network.clone(), other.clone());
                 return Err(AdmitError::Overlap { network, subnet, other, taken });

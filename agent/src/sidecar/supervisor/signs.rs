@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, ROOM, Up};
+use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Up};
 
 use super::Run;
 use super::talk::{TalkEnd, Turn, tell};
@@ -92,6 +92,6 @@ impl Run {
 
     /// Tells whether the process finds its way to this agent.
     fn is_in_reach(&self, process: &SidecarProcess) -> bool {
-        process.sees(&self.parts.run_dir.join(ROOM))
+        process.sees(&self.parts.run_dir.channel())
     }
 }

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use sealane_proto::sidecar::{ROOM, SOCKET};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
@@ -34,7 +33,7 @@ impl Life {
                 BEAT * LOST
             );
         }
-        let socket = self.context.kernel.run_dir.join(ROOM).join(SOCKET);
+        let socket = self.context.kernel.run_dir.sidecar_socket();
         let socket = socket.display();
         format!(
             "it has not been heard of at {socket} for {SILENCE:?}; the agent's log says whether it starts"

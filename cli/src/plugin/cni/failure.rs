@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::plugin::holding::{Kind, Refused};
+use crate::plugin::holding::{RefusalKind, Refused};
 use crate::plugin::json::Wrong;
 
 /// The error codes of the specification, and, from 100 on, ours.
@@ -29,7 +29,7 @@ pub(super) enum Code {
     NotAvailable = 50,
     /// The same, and those that are attached may not reach others.
     Limited = 51,
-    /// There is no such network, or it is not for this host.
+    /// The network does not exist, or is not for this host.
     NoNetwork = 100,
     /// A name or address is another one's.
     InUse = 101,
@@ -77,12 +77,12 @@ impl From<Refused> for CniError {
     fn from(refused: Refused) -> Self {
         let code = match refused.kind {
             _ if refused.retry => Code::TryAgain,
-            Kind::Unreachable => Code::TryAgain,
-            Kind::Wrong => Code::Configuration,
-            Kind::Missing | Kind::Forbidden | Kind::Removed => Code::NoNetwork,
-            Kind::InUse => Code::InUse,
-            Kind::Namespace => Code::Environment,
-            Kind::Unknown | Kind::Failed => Code::Failed,
+            RefusalKind::Unreachable => Code::TryAgain,
+            RefusalKind::Wrong => Code::Configuration,
+            RefusalKind::Missing | RefusalKind::Forbidden | RefusalKind::Removed => Code::NoNetwork,
+            RefusalKind::InUse => Code::InUse,
+            RefusalKind::Namespace => Code::Environment,
+            RefusalKind::Unknown | RefusalKind::Failed => Code::Failed,
         };
         Self { code, told: refused.in_words(&KEYS) }
     }
@@ -104,7 +104,7 @@ const KEYS: [(&str, &str); 8] = [
 mod tests {
     use super::*;
 
-    fn refused(kind: Kind, retry: bool) -> Refused {
+    fn refused(kind: RefusalKind, retry: bool) -> Refused {
         let told = Failure::new("--port 15001 is one of the sidecar's own ports")
             .hint("listen on another one, or use --no-sidecar");
         Refused { kind, retry, told }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_agent_speaks_of_keys() {
-        let answer = CniError::from(refused(Kind::Wrong, false)).answer("1.1.0");
+        let answer = CniError::from(refused(RefusalKind::Wrong, false)).answer("1.1.0");
         let expected = json!({
             "cniVersion": "1.1.0", "code": 7, "msg": "sealane: port 15001 is one of the sidecar's own ports",
             "details": "listen on another one, or use \"sidecar\": false",
@@ -123,12 +123,12 @@ mod tests {
     #[test]
     fn what_may_succeed_later_is_to_be_tried_again_whatever_it_is() {
         for (kind, retry, expected) in [
-            (Kind::Unreachable, true, Code::TryAgain),
-            (Kind::InUse, true, Code::TryAgain),
-            (Kind::InUse, false, Code::InUse),
-            (Kind::Missing, false, Code::NoNetwork),
-            (Kind::Namespace, false, Code::Environment),
-            (Kind::Failed, false, Code::Failed),
+            (RefusalKind::Unreachable, true, Code::TryAgain),
+            (RefusalKind::InUse, true, Code::TryAgain),
+            (RefusalKind::InUse, false, Code::InUse),
+            (RefusalKind::Missing, false, Code::NoNetwork),
+            (RefusalKind::Namespace, false, Code::Environment),
+            (RefusalKind::Failed, false, Code::Failed),
         ] {
             assert_eq!(CniError::from(refused(kind, retry)).code, expected, "{kind:?}");
         }

@@ -17,7 +17,7 @@ const DNS: u16 = 53;
 
 /// An interface as the kernel shows it, and what goes by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct InterfaceState {
     there: bool,
     up: bool,
     mac: String,
@@ -37,7 +37,11 @@ struct Route {
 }
 
 /// Looks at the interface of `seat` in `netns`.
-pub(super) fn look(netns: &Path, seat: &v1::Attachment, nameserver: &str) -> Result<Seen, CniError> {
+pub(super) fn look(
+    netns: &Path,
+    seat: &v1::Attachment,
+    nameserver: &str,
+) -> Result<InterfaceState, CniError> {
     let wrong = |error: String| CniError::new(Code::Environment, format!("CNI_NETNS: {error}"));
     let io = |error: String| CniError::new(Code::Io, error);
     let netns = NetNs::open(netns).map_err(|error| wrong(error.to_string()))?;
@@ -47,15 +51,15 @@ pub(super) fn look(netns: &Path, seat: &v1::Attachment, nameserver: &str) -> Res
     let sockets = sockets.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
     let names = nameserver.parse().is_ok_and(|at| listens(&sockets, at));
     let seen = seen(&hopper, &netns, &seat.interface).map_err(|error| io(error.to_string()))?;
-    Ok(Seen { names, ..seen })
+    Ok(InterfaceState { names, ..seen })
 }
 
-fn seen(hopper: &Hopper, netns: &NetNs, interface: &str) -> Result<Seen, NetlinkError> {
+fn seen(hopper: &Hopper, netns: &NetNs, interface: &str) -> Result<InterfaceState, NetlinkError> {
     let mut kernel = Socket::open(hopper, netns)?;
-    let Some(link) = kernel.link(interface)? else { return Ok(Seen::default()) };
+    let Some(link) = kernel.link(interface)? else { return Ok(InterfaceState::default()) };
     let addresses = kernel.addresses()?.into_iter().filter(|address| address.index == link.index);
     let routes = kernel.routes()?.into_iter().filter(|route| route.index == link.index);
-    Ok(Seen {
+    Ok(InterfaceState {
         there: true,
         up: link.up,
         mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
@@ -81,7 +85,7 @@ fn listens(table: &str, address: Ipv4Addr) -> bool {
 pub(super) fn compare(
     seat: &v1::Attachment,
     nameserver: &str,
-    seen: &Seen,
+    seen: &InterfaceState,
     previous: &Object,
 ) -> Result<(), CniError> {
     let found = difference(seat, nameserver, seen).or_else(|| untold(seat, previous));
@@ -98,7 +102,7 @@ fn addresses(seat: &v1::Attachment) -> impl Iterator<Item = (&str, u32)> {
 }
 
 /// Names the first thing that is there and should not be, or the other way round.
-fn difference(seat: &v1::Attachment, nameserver: &str, seen: &Seen) -> Option<String> {
+fn difference(seat: &v1::Attachment, nameserver: &str, seen: &InterfaceState) -> Option<String> {
     let interface = &seat.interface;
     if !seen.there {
         return Some(format!("interface {interface} is gone"));
@@ -177,8 +181,8 @@ mod tests {
         }
     }
 
-    fn right() -> Seen {
-        Seen {
+    fn right() -> InterfaceState {
+        InterfaceState {
             there: true,
             up: true,
             mac: seat().mac,
@@ -190,25 +194,25 @@ mod tests {
 
     #[test]
     fn every_difference_in_the_namespace_is_named() {
-        let check = |seen: Seen| difference(&seat(), "127.0.0.11", &seen).unwrap_or_default();
+        let check = |seen: InterfaceState| difference(&seat(), "127.0.0.11", &seen).unwrap_or_default();
         assert_eq!(check(right()), "");
         for (seen, expected) in [
-            (Seen::default(), "interface eth0 is gone"),
-            (Seen { up: false, ..right() }, "is down"),
-            (Seen { mac: "x".into(), ..right() }, "has MAC address x, not"),
-            (Seen { addresses: vec![], ..right() }, "has no address 10.42.0.9/16"),
+            (InterfaceState::default(), "interface eth0 is gone"),
+            (InterfaceState { up: false, ..right() }, "is down"),
+            (InterfaceState { mac: "x".into(), ..right() }, "has MAC address x, not"),
+            (InterfaceState { addresses: vec![], ..right() }, "has no address 10.42.0.9/16"),
             (
-                Seen { addresses: vec![("10.42.0.9".parse().unwrap(), 24)], ..right() },
+                InterfaceState { addresses: vec![("10.42.0.9".parse().unwrap(), 24)], ..right() },
                 "has no address 10.42.0.9/16",
             ),
-            (Seen { routes: vec![CONNECTED], ..right() }, "no route to 0.0.0.0/0"),
-            (Seen { routes: vec![], ..right() }, "no route to 10.42.0.0/16"),
-            (Seen { names: false, ..right() }, "nobody answers names at 127.0.0.11"),
+            (InterfaceState { routes: vec![CONNECTED], ..right() }, "no route to 0.0.0.0/0"),
+            (InterfaceState { routes: vec![], ..right() }, "no route to 10.42.0.0/16"),
+            (InterfaceState { names: false, ..right() }, "nobody answers names at 127.0.0.11"),
         ] {
             let found = check(seen);
             assert!(found.contains(expected), "{found}");
         }
-        assert_eq!(difference(&seat(), "10.42.0.1", &Seen { names: false, ..right() }), None);
+        assert_eq!(difference(&seat(), "10.42.0.1", &InterfaceState { names: false, ..right() }), None);
     }
 
     #[test]

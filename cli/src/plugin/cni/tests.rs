@@ -1,4 +1,4 @@
-//! Whatever a runtime writes is answered, and what is wrong of it is named.
+//! Answers to anything that a runtime writes: faults are named.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -51,7 +51,7 @@ fn read(conf: &Value, arguments: &str) -> Result<(), CniError> {
     let seat = v1::Attachment { address: "10.42.0.9".into(), ..Default::default() };
     if let Some(previous) = &config.previous {
         let _ = answer::result(basics.version, &seat, "/n", &config.asked.dns, Some(previous));
-        let _ = inside::compare(&seat, "127.0.0.11", &inside::Seen::default(), previous);
+        let _ = inside::compare(&seat, "127.0.0.11", &inside::InterfaceState::default(), previous);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{ReadApi, count};
 use crate::VERSION;
 use crate::address_rest;
 use crate::core::{NodeRecord, Span, Timestamp};
-use crate::registry::{Directory, Registry, Seen, Takeover};
+use crate::registry::{AgentPresence, Directory, Registry, Takeover};
 
 pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let directory = api.registry.directory();
@@ -169,7 +169,7 @@ fn displaced_problem(record: &NodeRecord) -> Option<String> {
 }
 
 /// Hosts that two agents claim to be.
-fn contests(seen: &BTreeMap<NodeName, Seen>, now: Timestamp) -> Vec<String> {
+fn contests(seen: &BTreeMap<NodeName, AgentPresence>, now: Timestamp) -> Vec<String> {
     let contested = seen.iter().filter_map(|(name, seen)| {
         let Takeover { peers: [one, other], times, .. } = seen.claims.contest(now)?;
         Some(format!(

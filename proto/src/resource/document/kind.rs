@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, nearest};
+use super::{DocumentKind, nearest};
 
 /// The version that all of Sealane's own kinds have.
 pub const API_VERSION: &str = "sealane.dev/v1";
@@ -25,28 +25,28 @@ pub enum ApiVersion {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// A field is missing or empty.
-    #[error("{0} is missing; a document begins with `apiVersion: {API_VERSION}` and its kind: {known}", known = Kind::names())]
+    #[error("{0} is missing; a document begins with `apiVersion: {API_VERSION}` and its kind: {known}", known = DocumentKind::names())]
     Missing(&'static str),
     /// Kubernetes' routes.
     #[error("{api_version} {kind} is of the Gateway API, which is not supported yet; leave the document out")]
     GatewayApi {
-        /// As it was written.
+        /// The word as it was written.
         api_version: String,
-        /// As it was written.
+        /// The word as it was written.
         kind: String,
     },
     /// Another version.
     #[error("apiVersion {given:?} is not known{}", meant(.nearest.as_deref(), API_VERSION))]
     ApiVersion {
-        /// As it was written.
+        /// The word as it was written.
         given: String,
         /// Nearest known word.
         nearest: Option<String>,
     },
     /// Another kind.
-    #[error("kind {given:?} is not known{}", meant(.nearest.as_deref(), &Kind::names()))]
+    #[error("kind {given:?} is not known{}", meant(.nearest.as_deref(), &DocumentKind::names()))]
     Kind {
-        /// As it was written.
+        /// The word as it was written.
         given: String,
         /// Nearest known word.
         nearest: Option<String>,
@@ -72,7 +72,7 @@ fn meant(nearest: Option<&str>, known: &str) -> String {
     }
 }
 
-impl Kind {
+impl DocumentKind {
     /// Finds the kind of a document by its version and kind.
     ///
     /// # Errors
@@ -107,10 +107,10 @@ impl Kind {
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for DocumentKind {
     type Err = KindError;
 
-    /// As people type it: any case, one or many, `net` and `svc`.
+    /// Reads a kind as people type it: any case, one or many, `net` and `svc`.
     fn from_str(text: &str) -> Result<Self, KindError> {
         let typed = text.to_ascii_lowercase();
         let found = Self::ALL.into_iter().find(|kind| kind.words().contains(&typed.as_str()));
@@ -118,7 +118,7 @@ impl FromStr for Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DocumentKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }

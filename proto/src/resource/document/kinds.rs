@@ -25,7 +25,7 @@ macro_rules! kinds {
 
         /// A kind of documents.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Kind {
+        pub enum DocumentKind {
             $($(#[$mesh_doc])* $Mesh,)*
             $($(#[$doc])* $Kind,)*
         }
@@ -35,10 +35,10 @@ macro_rules! kinds {
             ///
             /// # Errors
             /// The deserializer's own.
-            pub fn read<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<Self, D::Error> {
+            pub fn read<'de, D: Deserializer<'de>>(kind: DocumentKind, deserializer: D) -> Result<Self, D::Error> {
                 match kind {
-                    $(Kind::$Mesh => <$MeshDocument>::deserialize(deserializer).map(Self::$Mesh),)*
-                    $(Kind::$Kind => <$Document>::deserialize(deserializer).map(Self::$Kind),)*
+                    $(DocumentKind::$Mesh => <$MeshDocument>::deserialize(deserializer).map(Self::$Mesh),)*
+                    $(DocumentKind::$Kind => <$Document>::deserialize(deserializer).map(Self::$Kind),)*
                 }
             }
 
@@ -68,19 +68,19 @@ macro_rules! kinds {
             ///
             /// # Errors
             /// When a text is no such name.
-            pub fn parse(kind: Kind, network: &str, name: &str) -> Result<Self, NameError> {
+            pub fn parse(kind: DocumentKind, network: &str, name: &str) -> Result<Self, NameError> {
                 Ok(match kind {
-                    $(Kind::$Mesh => Self::$Mesh(name.parse()?),)*
-                    $(Kind::$Kind => Self::$Kind(network.parse()?, name.parse()?),)*
+                    $(DocumentKind::$Mesh => Self::$Mesh(name.parse()?),)*
+                    $(DocumentKind::$Kind => Self::$Kind(network.parse()?, name.parse()?),)*
                 })
             }
 
             /// Returns the object's kind.
             #[must_use]
-            pub fn kind(&self) -> Kind {
+            pub fn kind(&self) -> DocumentKind {
                 match self {
-                    $(Self::$Mesh(_) => Kind::$Mesh,)*
-                    $(Self::$Kind(..) => Kind::$Kind,)*
+                    $(Self::$Mesh(_) => DocumentKind::$Mesh,)*
+                    $(Self::$Kind(..) => DocumentKind::$Kind,)*
                 }
             }
 
@@ -112,17 +112,17 @@ macro_rules! kinds {
             }
         }
 
-        impl Kind {
+        impl DocumentKind {
             /// All of them, in the order in which they are applied.
             pub const ALL: [Self; Self::COUNT] = [$(Self::$Mesh,)* $(Self::$Kind,)*];
             const COUNT: usize = [$(Self::$Mesh,)* $(Self::$Kind,)*].len();
 
-            /// As documents have it.
+            /// The kind's name in documents.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
-                    $(Self::$Mesh => <$MeshDocument as DocumentKind>::KIND,)*
-                    $(Self::$Kind => <$Document as DocumentKind>::KIND,)*
+                    $(Self::$Mesh => <$MeshDocument as DocumentType>::KIND,)*
+                    $(Self::$Kind => <$Document as DocumentType>::KIND,)*
                 }
             }
 
@@ -133,11 +133,11 @@ macro_rules! kinds {
                 plural
             }
 
-            /// As people type it.
+            /// The kind's names as people type them.
             const fn words(self) -> [&'static str; 3] {
                 match self {
-                    $(Self::$Mesh => <$MeshDocument as DocumentKind>::WORDS,)*
-                    $(Self::$Kind => <$Document as DocumentKind>::WORDS,)*
+                    $(Self::$Mesh => <$MeshDocument as DocumentType>::WORDS,)*
+                    $(Self::$Kind => <$Document as DocumentType>::WORDS,)*
                 }
             }
 

@@ -5,18 +5,19 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 
-use super::Kind;
+use super::DocumentKind;
 use crate::types::{Mtls, Mtu, Protocol};
 
 /// The schema of the documents of a kind, or of any kind.
 #[must_use]
-pub fn schema(kind: Option<Kind>) -> Schema {
+pub fn schema(kind: Option<DocumentKind>) -> Schema {
     let mut generator =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     match kind {
         Some(kind) => of(kind, &mut generator),
         None => {
-            let kinds: Vec<Schema> = Kind::ALL.into_iter().map(|kind| kind.schema(&mut generator)).collect();
+            let kinds: Vec<Schema> =
+                DocumentKind::ALL.into_iter().map(|kind| kind.schema(&mut generator)).collect();
             json_schema!({
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 "title": "Document",
@@ -27,7 +28,7 @@ pub fn schema(kind: Option<Kind>) -> Schema {
     }
 }
 
-fn of(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
+fn of(kind: DocumentKind, generator: &mut SchemaGenerator) -> Schema {
     let mut schema = kind.schema(generator);
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     schema

@@ -106,18 +106,18 @@ fn assert_named(table: &[(&str, &str, &str, &str)]) {
 #[test]
 fn kinds_are_understood_as_people_type_them() {
     for text in ["network", "Networks", "net"] {
-        assert_eq!(text.parse::<Kind>().unwrap(), Kind::Network);
+        assert_eq!(text.parse::<DocumentKind>().unwrap(), DocumentKind::Network);
     }
-    assert_eq!("svc".parse::<Kind>().unwrap(), Kind::Service);
-    let error = "servcie".parse::<Kind>().unwrap_err().to_string();
+    assert_eq!("svc".parse::<DocumentKind>().unwrap(), DocumentKind::Service);
+    let error = "servcie".parse::<DocumentKind>().unwrap_err().to_string();
     assert!(error.contains("did you mean Service?"), "{error}");
 }
 
 #[test]
 fn schemas_know_each_kind_and_every_field() {
     let all = serde_json::to_value(schema(None)).unwrap();
-    assert_eq!(all["oneOf"].as_array().unwrap().len(), Kind::ALL.len());
-    let service = serde_json::to_value(schema(Some(Kind::Service))).unwrap();
+    assert_eq!(all["oneOf"].as_array().unwrap().len(), DocumentKind::ALL.len());
+    let service = serde_json::to_value(schema(Some(DocumentKind::Service))).unwrap();
     assert_eq!(service["additionalProperties"], false);
     assert_eq!(service["properties"]["spec"]["properties"]["ports"]["minItems"], 1);
 }

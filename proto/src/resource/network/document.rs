@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Egress, Network};
-use crate::resource::document::{ApiVersion, DocumentKind};
+use crate::resource::document::{ApiVersion, DocumentType};
 use crate::types::{AnySubnet, Hosts, Mtls, Mtu, NetworkName, Subnet, Subnet6};
 
 /// An overlay network.
@@ -115,7 +115,7 @@ pub enum Encryption {
     None,
 }
 
-impl DocumentKind for NetworkDocument {
+impl DocumentType for NetworkDocument {
     const KIND: &'static str = "Network";
     const WORDS: [&'static str; 3] = ["network", "networks", "net"];
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{External, Service};
-use crate::resource::document::{ApiVersion, DocumentKind, FieldError};
+use crate::resource::document::{ApiVersion, DocumentType, FieldError};
 use crate::types::{
     Check, ExternalAddr, Hosts, HttpPath, Interval, Mtls, NetworkName, Port, PortName, Protocol, ServiceName,
     ServicePort, Transport,
@@ -136,7 +136,7 @@ fn is_auto(protocol: &Protocol) -> bool {
     *protocol == Protocol::Auto
 }
 
-impl DocumentKind for ServiceDocument {
+impl DocumentType for ServiceDocument {
     const KIND: &'static str = "Service";
     const WORDS: [&'static str; 3] = ["service", "services", "svc"];
 
