@@ -1,7 +1,7 @@
 //! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics, private sockets and the admin
 //! server.
 //!
-//! It knows nothing of meshes: nothing here says network, service or identity. Each of Sealane's processes
+//! Nothing here knows of meshes: no network, service or identity is named. Each of Sealane's processes
 //! is put together from these pieces in one `main`.
 
 pub mod admin;

@@ -30,11 +30,11 @@ struct Place {
 /// Admission of a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// There was room.
+    /// A place was free.
     Free(Ticket),
-    /// There is room once this other one has gone; its place is given already.
+    /// The second one has to go first; its place is given already.
     InPlaceOf(Ticket, Ticket),
-    /// Everybody whose place it could be is busy.
+    /// All places that could be given are busy.
     Full,
 }
 
@@ -72,7 +72,7 @@ impl Places {
         self.replace(most, source, outnumbers, now)
     }
 
-    /// Somebody who has a place said something, and is being served (`busy`) or waits again.
+    /// Notes that a holder said something, and is being served (`busy`) or waits again.
     pub fn touch(&mut self, ticket: Ticket, busy: bool, now: Instant) {
         if let Some(place) = self.taken.get_mut(&ticket) {
             (place.since, place.busy) = (now, busy);

@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// Nobody answers at the socket.
+    /// The socket does not answer.
     Unreachable = 3,
     /// `run` and `exec`: Sealane could not start the command.
     NotStarted = 125,
@@ -97,7 +97,7 @@ pub(crate) fn require_root(verb: &str) -> Result<(), Failure> {
         .hint(as_root(std::env::args_os())))
 }
 
-/// This command line again, as root, without the token: what is printed ends up in logs.
+/// The command line again, as root, without the token: what is printed ends up in logs.
 pub(crate) fn as_root(line: impl IntoIterator<Item = OsString>) -> String {
     let mut words = vec!["sudo".to_owned()];
     let mut secret = false;

@@ -1,4 +1,4 @@
-//! What lists and sheets show, and the shape of their JSON and YAML: part of the command line's contract, so it is
+//! Content of lists and sheets, and the shape of their JSON and YAML: part of the command line's contract, so it is
 //! written down here and does not follow the wire by itself.
 
 mod dns;
@@ -35,7 +35,7 @@ pub(crate) struct PortView {
     name: Option<String>,
     port: u32,
     protocol: String,
-    /// What the port says itself; null: as its service.
+    /// The port's own mode; null: as its service.
     #[serde(skip_serializing_if = "Option::is_none")]
     mtls: Option<String>,
 }
@@ -46,7 +46,7 @@ impl From<v1::ServicePort> for PortView {
     }
 }
 
-/// As on the command line: `web=8080/http`, without the protocol when it is found out.
+/// Ports as on the command line: `web=8080/http`, without the protocol when it is found out.
 fn ports(ports: &[PortView]) -> String {
     let each = ports.iter().map(|port| {
         let name = port.name.as_ref().map(|name| format!("{name}=")).unwrap_or_default();
@@ -75,7 +75,7 @@ fn dash(text: Option<&String>) -> String {
     text.cloned().unwrap_or_else(|| "-".to_owned())
 }
 
-/// Those that something is for; none named: all.
+/// The hosts that something is for; none named: all.
 fn hosts(names: &[String]) -> String {
     if names.is_empty() { "all".to_owned() } else { names.join(", ") }
 }
@@ -88,7 +88,7 @@ fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
-/// As `<epoch>.<revision>`, like everywhere people see one.
+/// A generation as people see it everywhere: `<epoch>.<revision>`.
 fn generation(generation: Option<v1::Generation>) -> Option<String> {
     generation.map(|generation| sealane_proto::types::Generation::from(generation).to_string())
 }

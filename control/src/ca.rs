@@ -1,6 +1,6 @@
 //! The certificate authority of the mesh: made at first start, kept in the store, pinned by join tokens.
 //!
-//! It signs identities, not wishes: of a request only the public key is taken, after its own signature has
+//! Certificates have identities, not wishes: of a request only the public key is taken, after its own signature has
 //! proved that the asker holds the private half. Who may have which identity is decided elsewhere.
 
 mod own;

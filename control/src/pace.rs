@@ -9,7 +9,7 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace(CellRate);
 
-/// Somebody is too fast for it to be worth waiting.
+/// A caller is too fast for it to be worth waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("asks too often: more than {per_second} times a second in the long run; try again in {} s", .wait.as_secs() + 1)]
 pub(crate) struct TooOften {

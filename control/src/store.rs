@@ -70,7 +70,7 @@ pub(crate) enum WriteError {
         if .0.full { "make space on its file system and try again" } else { "try again" }
     )]
     Failed(Failure),
-    /// Somebody else has written.
+    /// Another process has written.
     #[error("another control plane has written to the store, so nothing was changed; try again")]
     Raced,
     /// The content cannot be read any more.

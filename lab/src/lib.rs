@@ -4,7 +4,7 @@
 //! owner, kill -9 included, ends every process, namespace, link, mount and file of it by construction: there is
 //! nothing to clean up and nothing that could be forgotten.
 //!
-//! It knows nothing of Sealane: a [`Host`] is an empty machine with the default folders of one. Main type: [`Lab`].
+//! Nothing here knows of Sealane: a [`Host`] is an empty machine with the default folders of one. Main type: [`Lab`].
 
 mod capture;
 mod error;

@@ -2,7 +2,7 @@
 //! consists of ([`resource`]), identities and how TLS checks them ([`identity`]), and the protocols between the
 //! parts ([`wire`], [`client`], [`sidecar`]).
 //!
-//! It decides nothing: whoever receives a [`resource::NetworkSnapshot`] may trust its form, not its wisdom.
+//! Nothing here decides: whoever receives a [`resource::NetworkSnapshot`] may trust its form, not its wisdom.
 //! Agent, proxy and control never import each other; they meet here.
 
 pub mod census;

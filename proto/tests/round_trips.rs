@@ -1,4 +1,4 @@
-//! Whatever a resource is like, its message is read as it was written, and so is its document.
+//! Round trips: each resource's message is read as it was written, and so is its document.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeMap;

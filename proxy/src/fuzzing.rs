@@ -50,7 +50,7 @@ fn judged<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// What is seen of a request is of the head that was parsed, whatever stands behind it.
+/// A request's view shows the head that was parsed, whatever stands behind it.
 fn viewed(bytes: &[u8]) {
     let Ok(Parsed::Complete(head, length)) = request::parse(bytes) else { return };
     let see = |head| {

@@ -18,7 +18,7 @@ pub struct Process {
 /// Reasons for which a process could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// There is no such process (any more).
+    /// No such process runs (any more).
     #[error("process {0} is gone")]
     Gone(u32),
     /// The pid belongs to another process by now.

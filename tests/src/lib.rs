@@ -1,6 +1,6 @@
 //! The harness of the end-to-end tests: a mesh of the real binary on hosts of a lab, and real programs in it.
 //!
-//! It asserts nothing about Sealane and knows it from outside alone: by its command line, its ports and its
+//! The harness asserts nothing about Sealane and knows it from outside alone: by its command line, its ports and its
 //! files. What goes wrong panics, with the tails of every log. Main type: [`Mesh`].
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails by panicking and prints why")]
 

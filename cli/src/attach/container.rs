@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 
-/// What can be asked for a container by name; all of them answer alike.
+/// Programs that find a container by its name; all of them answer alike.
 const PROGRAMS: [&str; 3] = ["docker", "podman", "nerdctl"];
-/// Where Docker's resolver is asked.
+/// Address of Docker's resolver.
 const DOCKER: &str = "127.0.0.11";
-/// How long a runtime may take to answer.
+/// Limit for a runtime's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked at meanwhile.
+/// Interval at which a runtime that has not answered is looked at.
 const AGAIN: Duration = Duration::from_millis(10);
-/// How long the ids of containers are: SHA-256 in hexadecimal digits.
+/// Length of a container's id: SHA-256 in hexadecimal digits.
 const ID: usize = 64;
 
 /// A container's first process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Container {
     pub(super) id: String,
-    /// What its runtime calls it, if that is known.
+    /// Name that its runtime gave it, if that is known.
     pub(super) name: Option<String>,
     pub(super) pid: u32,
-    /// How it was found, in words.
+    /// Way by which it was found, in words.
     pub(super) by: &'static str,
 }
 
@@ -111,7 +111,7 @@ fn started(pid: u32) -> Option<u64> {
     Some(sealane_sys::Process::open(pid).ok()?.started())
 }
 
-/// What a runtime says of a container.
+/// Description of a container by its runtime.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     id: String,
@@ -159,7 +159,7 @@ fn told(answer: &str) -> Option<Told> {
     Some(Told { id, name, state, pid })
 }
 
-/// What keeps a container from asking `nameserver` for names, as its resolv.conf has it, and what to do about it.
+/// Names the reason for which a container does not ask `nameserver` for names, by its resolv.conf, and the remedy.
 pub(super) fn advice(resolv_conf: &str, nameserver: &str) -> Option<String> {
     let servers: Vec<&str> = resolv_conf
         .lines()

@@ -59,7 +59,7 @@ impl Stage {
         self.start_with(host, log, arguments, &[])
     }
 
-    /// As [`Stage::start`], with these variables: a token has no business in a process list.
+    /// Starts as [`Stage::start`] does, with these variables: a token has no business in a process list.
     pub(super) fn start_with(
         &mut self,
         host: usize,

@@ -16,7 +16,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// This became of something that belongs to no network.
+    /// The effect on an object that belongs to no network.
     pub(crate) fn of(kind: &'static str, name: &impl Display, effect: &'static str) -> Self {
         Self { kind, network: None, name: name.to_string(), effect }
     }

@@ -37,7 +37,7 @@ impl ClockPair {
     }
 }
 
-/// As in "is 5m behind (it says 2026-01-01T00:00:00Z at 2026-01-01T00:05:00Z)".
+/// Phrase such as "is 5m behind (it says 2026-01-01T00:00:00Z at 2026-01-01T00:05:00Z)".
 impl fmt::Display for ClockPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = if self.clock < self.reference { "behind" } else { "ahead" };

@@ -26,7 +26,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_
 /// Reasons for which there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answers at the unix socket.
+    /// The unix socket does not answer.
     #[error("cannot reach {path}: {}", sealane_base::text::plain(source))]
     Unix {
         /// The socket.
@@ -34,7 +34,7 @@ pub enum ConnectError {
         /// Error of the kernel.
         source: io::Error,
     },
-    /// Nobody answers at the address, or not in time.
+    /// The address does not answer, or not in time.
     #[error("cannot reach control at {address}: {}", words::of_connecting(source))]
     Tcp {
         /// The address.

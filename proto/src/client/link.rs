@@ -1,7 +1,7 @@
 //! The stream between a host's agent and control: reconnects with backoff, resumes by generation.
 //!
-//! What goes up is level-triggered: the newest report and the newest acknowledgements are sent, however many
-//! there were while the stream was down. What comes down are [`LinkEvent`]s in the order control sent them.
+//! Messages to control are level-triggered: the newest report and the newest acknowledgements are sent, however many
+//! there were while the stream was down. Messages from control become [`LinkEvent`]s in the order in which it sent them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub struct LinkInputs {
     pub addresses: Vec<ControlAddr>,
     /// The node's identity, renewed from time to time; each connection takes the newest.
     pub identity: watch::Receiver<Arc<TlsIdentity>>,
-    /// This host's workloads.
+    /// The host's workloads.
     pub report: watch::Receiver<Arc<LinkReport>>,
     /// Generations that every data plane of this host works by.
     pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,

@@ -114,7 +114,7 @@ impl Trust {
 /// Peers that are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// This one and no other.
+    /// Exactly this principal.
     Exactly(Principal),
     /// Any workload or service of the network of this principal.
     SameNetwork(Principal),

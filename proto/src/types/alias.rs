@@ -57,7 +57,7 @@ impl fmt::Display for Alias {
 }
 
 impl Aliases {
-    /// As many as a workload may have in a network.
+    /// The number that a workload may have in a network.
     pub const MOST: usize = 16;
 
     /// Collects these aliases, each once.

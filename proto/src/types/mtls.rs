@@ -19,7 +19,7 @@ impl Mtls {
     /// Both, with the names that the command line and documents use.
     pub const NAMES: [(&'static str, Self); 2] = [("strict", Self::Strict), ("permissive", Self::Permissive)];
 
-    /// As people write it.
+    /// The word that people write.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

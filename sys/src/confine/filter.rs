@@ -18,13 +18,13 @@ const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
 /// Condition on a call's arguments, of which the lower half is looked at: the kernel looks at no more.
 #[derive(Clone, Copy, Debug)]
 enum Condition {
-    /// This argument is one of these.
+    /// Demands one of these values of this argument.
     OneOf(u8, &'static [u32]),
     /// Demands these bits of this argument.
     Bits(u8, u32, u32),
-    /// This argument is this process.
+    /// Demands the process itself as this argument.
     Own(u8),
-    /// This argument is no pointer.
+    /// Demands a null pointer as this argument.
     Null(u8),
 }
 

@@ -11,7 +11,7 @@ use crate::core::{
 
 /// A host with a good certificate, of which a restored store has no record.
 ///
-/// It is taken in when its certificate was issued after the backup was taken: it was part of the mesh then. One
+/// The host is taken in when its certificate was issued after the backup was taken: it was part of the mesh then. A host
 /// with an older certificate was removed before the backup was taken, or would be in it. One that was removed since
 /// the restoration stays so.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ const HEARSAY: usize = 10_000;
 
 /// A host tells what it works by, network by network, before it reports.
 ///
-/// What contradicts nothing is taken over, from every host, whatever another one has told before. A host is believed
+/// Facts that contradict nothing are taken over, from every host, whatever another one has told before. A host is believed
 /// about itself; about others it is believed what they have more than is known, and only until they come themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recall {
