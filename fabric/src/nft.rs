@@ -1,25 +1,34 @@
-//! Rules in nft's language: redirects in the namespaces of workloads with a sidecar, the guard and the
-//! border of every network, the host's border. What every start needs is put in by netlink (`script`), the rest by the `nft`
-//! program, which also lists what is there.
+//! Rules of nf_tables: redirects in the namespaces of workloads with a sidecar, the guard and the border of every network, the
+//! gate of tunnels, the host's border.
 //!
-//! A whole table is replaced in one transaction, so that no packet passes between old rules and new. The
-//! table's comment is a fingerprint of its text, by which one that is there already is recognised.
+//! Tables are values (`ruleset`, `rule`, `datum`), which functions of a state make. `client` commits changes of them as one
+//! transaction by netlink, so that no packet passes between old rules and new, and reads tables back as values (`content`),
+//! by which one that is there already is recognised. `lowering` says what the kernel's interpreter does for a rule. Text, in
+//! nft's language, is for people: the values' `Display`. Rules of others are read from the `nft` program's list (`listing`).
 
 mod border;
+pub(crate) mod change;
+pub(crate) mod client;
+pub(crate) mod content;
+pub(crate) mod datum;
 pub(crate) mod expression;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod gate;
+#[cfg(test)]
+mod golden_tests;
 mod guard;
-pub(crate) mod kernel;
 pub(crate) mod listing;
+mod lowering;
 mod names;
 mod network;
 mod program;
-mod rules;
-mod rules6;
-mod script;
-mod table;
+pub(crate) mod rows;
+pub(crate) mod rule;
+pub(crate) mod ruleset;
+pub(crate) mod selector;
+mod sidecar;
 mod wire;
-pub(crate) mod writer;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -30,6 +39,8 @@ use sealane_sys::hop::Hopper;
 
 pub use border::HOST_LINK;
 pub(crate) use border::{MeshPorts, NETWORK_LINK, Surroundings};
+use change::Changes;
+use client::Tables;
 pub(crate) use guard::{Sender, Tunnel};
 pub use listing::Listing;
 pub(crate) use network::{
@@ -37,57 +48,46 @@ pub(crate) use network::{
     generation, remove_host_rules, ruleset,
 };
 pub use program::NftError;
-use program::{list, list_table, run, tables};
-pub use rules::Redirect;
-pub use rules6::Redirect6;
+use ruleset::{Family, Table, TableName};
+pub use sidecar::Redirect;
 
+use crate::netlink::{NetlinkError, Socket};
 use crate::seat::Seat;
 
+/// Purpose of transactions, for their errors.
+const REDIRECT: &str = "redirect calls to a sidecar";
+const NAMES: &str = "keep questions for names";
+const WIRE: &str = "join two devices";
+const REMOVE: &str = "remove rules";
+
 /// Installs the rules that lead the workload's TCP calls to the network, and calls to the workload, through its
-/// sidecar. Answers whether they were not there already.
+/// sidecar, by one transaction for its families. Answers whether some were not there already.
 ///
 /// # Errors
-/// When nft is not installed or the kernel refuses.
+/// When the kernel refuses.
 ///
 /// # Cancel safety
 /// A change that has begun runs to its end.
 pub async fn ensure_sidecar_rules(
     hopper: &Arc<Hopper>,
     netns: &NetNs,
-    redirect: Redirect,
+    redirects: impl IntoIterator<Item = Redirect>,
 ) -> Result<bool, NftError> {
-    let (seat, table) = (redirect.seat, rules::sidecar(&redirect));
+    let wanted: Vec<Table> = redirects.into_iter().map(|redirect| redirect.table()).collect();
     blocking(hopper, netns, move |hopper, netns| {
-        let there = list(hopper, netns, seat)?;
-        if there.as_ref().is_some_and(|there| rules::same(there, &table)) {
+        let mut tables = Tables::open(hopper, netns).map_err(NftError::Kernel)?;
+        let mut changes = Changes::default();
+        for table in wanted {
+            match tables.read(&table.name).map_err(NftError::Kernel)? {
+                Some(there) if there == table.content() => {}
+                Some(_) => changes.replace(table),
+                None => changes.add(table),
+            }
+        }
+        if changes.is_empty() {
             return Ok(false);
         }
-        let script = table::putting("inet", &seat.table(), &table, there.is_some());
-        run(hopper, netns, script).map(|()| true)
-    })
-    .await
-}
-
-/// The same for calls over IPv6.
-///
-/// # Errors
-/// As [`ensure_sidecar_rules`].
-///
-/// # Cancel safety
-/// As [`ensure_sidecar_rules`].
-pub async fn ensure_sidecar_rules6(
-    hopper: &Arc<Hopper>,
-    netns: &NetNs,
-    redirect: Redirect6,
-) -> Result<bool, NftError> {
-    blocking(hopper, netns, move |hopper, netns| {
-        let table = redirect.table();
-        let name = redirect.seat.table();
-        let there = list_table(hopper, netns, rules6::FAMILY, &name)?;
-        if there.as_ref().is_some_and(|there| rules::same(there, &table)) {
-            return Ok(false);
-        }
-        run(hopper, netns, table::putting(rules6::FAMILY, &name, &table, there.is_some())).map(|()| true)
+        tables.commit(&changes, REDIRECT).map_err(NftError::of_change).map(|()| true)
     })
     .await
 }
@@ -95,22 +95,24 @@ pub async fn ensure_sidecar_rules6(
 /// Removes the rules; none there is no error.
 ///
 /// # Errors
-/// When nft is not installed or the kernel refuses.
+/// When the kernel refuses.
 pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Seat) -> Result<(), NftError> {
-    blocking(hopper, netns, move |hopper, netns| {
-        let ipv6 = table::removal(rules6::FAMILY, &seat.table());
-        run(hopper, netns, rules::removal(seat) + &ipv6)
-    })
-    .await
+    blocking(hopper, netns, move |hopper, netns| remove(hopper, netns, sidecar::names(seat))).await
 }
 
 /// Lets questions to our resolver at `address` reach it, whoever else puts one there by rules.
 ///
 /// # Errors
-/// When nft is not installed or the kernel refuses.
+/// When the kernel refuses.
 pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<(), NftError> {
-    let is_there = kernel::has_table(hopper, netns, names::NAME).unwrap_or(true);
-    run(hopper, netns, table::putting(names::FAMILY, names::NAME, &names::table(address), is_there))
+    let mut tables = Tables::open(hopper, netns).map_err(NftError::Kernel)?;
+    let mut changes = Changes::default();
+    if tables.has(&names::name()).map_err(NftError::Kernel)? {
+        changes.replace(names::table(address));
+    } else {
+        changes.add(names::table(address));
+    }
+    tables.commit(&changes, NAMES).map_err(NftError::of_change)
 }
 
 /// Undoes [`ensure_names`]; no rules there is no error.
@@ -118,14 +120,14 @@ pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result
 /// # Errors
 /// As [`ensure_names`].
 pub fn remove_names(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
-    run(hopper, netns, table::removal(names::FAMILY, names::NAME))
+    remove(hopper, netns, [names::name()])
 }
 
 /// Joins two devices of `netns` by a wire of this name; `answered`: questions to DHCP servers from the first one go no further.
 /// Blocks.
 ///
 /// # Errors
-/// When nft is not installed or the kernel refuses.
+/// When a device is not there, or the kernel refuses.
 pub fn ensure_wire(
     hopper: &Hopper,
     netns: &NetNs,
@@ -133,36 +135,78 @@ pub fn ensure_wire(
     ends: [&str; 2],
     answered: bool,
 ) -> Result<(), NftError> {
-    run(hopper, netns, table::replacing(wire::FAMILY, name, &wire::table(name, ends, answered)))
+    let mut socket = Socket::open(hopper, netns).map_err(NftError::Kernel)?;
+    let mut device = |name| {
+        let link = socket.link(name).map_err(NftError::Kernel)?;
+        let index = link.map(|link| link.index);
+        index.ok_or_else(|| NftError::NoDevice(name.to_owned())).map(|index| (name, index))
+    };
+    let ends = [device(ends[0])?, device(ends[1])?];
+    let mut changes = Changes::default();
+    changes.replace(wire::table(name, ends, answered));
+    client::commit(hopper, netns, &changes, WIRE).map_err(NftError::of_change)
 }
 
 /// Undoes [`ensure_wire`]; none there is no error. Blocks.
 ///
 /// # Errors
-/// As [`ensure_wire`].
+/// When the kernel refuses.
 pub fn remove_wire(hopper: &Hopper, netns: &NetNs, name: &str) -> Result<(), NftError> {
-    run(hopper, netns, table::removal(wire::FAMILY, name))
+    remove(hopper, netns, [wire::name(name)])
 }
 
 /// Removes all that this module ever puts into a workload's namespace. Blocks.
 ///
 /// # Errors
-/// When nft is not installed or the kernel refuses.
+/// When the kernel refuses.
 pub fn clear(netns: &NetNs) -> Result<(), NftError> {
     let hopper = Hopper::start().map_err(NftError::Process)?;
-    let ours = rules::ours(&tables(&hopper, netns)?);
-    if ours.is_empty() { Ok(()) } else { run(&hopper, netns, ours) }
+    let mut tables = Tables::open(&hopper, netns).map_err(NftError::Kernel)?;
+    let mut changes = Changes::default();
+    for family in [Family::Inet, Family::Ip6, Family::Ip] {
+        let names = tables.names(family).map_err(NftError::Kernel)?;
+        names
+            .into_iter()
+            .filter(|table| sidecar::is_ours(&table.name))
+            .for_each(|table| changes.remove(table));
+    }
+    tables.commit(&changes, REMOVE).map_err(NftError::of_change)
 }
 
-/// Tries in `netns` whether everything that the rules use is there; leaves nothing behind.
+/// Tries in `netns`, which has no rules, whether everything that the rules use is there; leaves nothing behind.
 ///
 /// # Errors
 /// With what is missing.
 pub(crate) fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
-    let seat = Seat::default();
-    run(hopper, netns, rules::replacing(seat, &rules::example(seat)))?;
-    run(hopper, netns, rules::removal(seat))?;
-    network::probe(hopper, netns)
+    let tried = || -> Result<(), NetlinkError> {
+        let mut tables = Tables::open(hopper, netns)?;
+        let redirect = Redirect::example(Seat::default()).table();
+        let mut first = Changes::default();
+        let name = redirect.name.clone();
+        first.add(redirect);
+        tables.commit(&first, REDIRECT)?;
+        let mut last = Changes::default();
+        last.remove(name);
+        tables.commit(&last, REMOVE)?;
+        network::examples()
+            .iter()
+            .try_for_each(|changes| tables.commit(changes, "make a network's rules"))?;
+        tables.generation().map(drop)
+    };
+    tried().map_err(|error| match &error {
+        NetlinkError::Refused { refusal, .. } if refusal.is_of_the_request() => NftError::Unsupported(error),
+        NetlinkError::Refused { .. } | NetlinkError::Socket(_) => NftError::Kernel(error),
+    })
+}
+
+fn remove(
+    hopper: &Hopper,
+    netns: &NetNs,
+    names: impl IntoIterator<Item = TableName>,
+) -> Result<(), NftError> {
+    let mut changes = Changes::default();
+    names.into_iter().for_each(|name| changes.remove(name));
+    client::commit(hopper, netns, &changes, REMOVE).map_err(NftError::of_change)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -65,13 +65,9 @@ pub(super) async fn plumb(
         listeners = listen(&context.kernel, netns, &id, &places).await.map_err(|error| fail(&error))?;
         // The listeners stand before the rules, and these before the interface, whoever runs in the namespace already:
         // nothing is refused, nothing passes by.
-        let redirect = nft::Redirect { subnet: network.subnet, address, seat, ports };
-        let rules = nft::ensure_sidecar_rules(&context.kernel.hopper, netns, redirect).await;
+        let redirects = redirects(network, attachment, ports);
+        let rules = nft::ensure_sidecar_rules(&context.kernel.hopper, netns, redirects).await;
         rules.map_err(|error| fail(&error))?;
-        if let Some(redirect) = redirect6(network, attachment, ports) {
-            let rules = nft::ensure_sidecar_rules6(&context.kernel.hopper, netns, redirect).await;
-            rules.map_err(|error| fail(&error))?;
-        }
     }
     let services = ServiceRules::new(context.kernel.hopper.clone(), network.name.clone());
     let mut services = services.counted(context.service_metrics.clone());
@@ -173,14 +169,15 @@ pub(super) fn listen_again(
     })
 }
 
-/// The calls of a workload that go over IPv6 and through its sidecar.
-pub(super) fn redirect6(
+/// The calls of a workload that go through its sidecar, by the families of its network.
+pub(super) fn redirects(
     network: &Network,
     attachment: &Attachment,
     ports: SidecarPorts,
-) -> Option<nft::Redirect6> {
-    let subnet6 = network.subnet6?;
-    Some(nft::Redirect6::new(subnet6, network.subnet, attachment.workload.address, attachment.seat, ports))
+) -> impl Iterator<Item = nft::Redirect> + use<> {
+    let (subnet, address, seat) = (network.subnet, attachment.workload.address, attachment.seat);
+    let v6 = network.subnet6.map(|subnet6| nft::Redirect::v6(subnet6, subnet, address, seat, ports));
+    [Some(nft::Redirect::v4(subnet, address, seat, ports)), v6].into_iter().flatten()
 }
 
 /// Each attachment's sidecar has listeners of its own addresses, so that several fit into a namespace. Tunnels are

@@ -3,25 +3,69 @@
 //! Both masquerade: the first makes packets of networks whose subnets overlap different, the second gives them the
 //! host's address.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::Egress;
 use sealane_proto::types::Subnet;
 
-use super::rules::{TABLE, same};
-use super::table;
-
-pub(super) const FAMILY: &str = "inet";
+use super::change::Changes;
+use super::content::TableContent;
+use super::datum::{
+    DNAT, Datum, ECHO_REQUEST, ESTABLISHED, INVALID, KeyType, NAME_LENGTH, RELATED, TCP, UDP, UNICAST,
+};
+use super::rows::Row;
+use super::rule::{Rejection, Rule, rule};
+use super::ruleset::{Chain, Element, Family, Hook, Point, Set, Table, TableName};
+use super::selector::{End, Ip, Selector};
+use super::sidecar::TABLE;
 
 /// Prefix of the host's ends of all networks' links to the world outside.
 pub const HOST_LINK: &str = "sealane";
 /// The network's end of its link.
 pub(crate) const NETWORK_LINK: &str = "egress0";
 
+/// The network's own device, behind which its workloads are.
+const BRIDGE: &str = "br0";
+/// The counter of packets that may not leave.
+const REFUSED: &str = "refused";
+/// Priorities of chains: before conntrack, and behind every translation.
+const RAW: i32 = -300;
+const SRCNAT: i32 = 100;
+/// Before the host's own filters.
+const BEFORE_FILTER: i32 = -10;
+const SOURCE: Selector = Selector::Address(Ip::V4, End::Source);
+const DESTINATION: Selector = Selector::Address(Ip::V4, End::Destination);
+const TUNNELLED: Selector = Selector::UdpPort(End::Destination);
+
 /// Addresses of clouds' services for their hosts alone, and link-local addresses (RFC 3927, section 2.7), behind which are
 /// also the hosts' ends of the links: Alibaba Cloud, Azure, everybody else, Oracle Cloud.
-const METADATA: &str = "100.100.100.200, 168.63.129.16, 169.254.0.0/16, 192.0.0.192";
+fn metadata() -> [Datum; 4] {
+    let alone = |a, b, c, d| Ipv4Addr::new(a, b, c, d).into();
+    let link_local = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16).into();
+    [alone(100, 100, 100, 200), alone(168, 63, 129, 16), link_local, alone(192, 0, 0, 192)]
+}
+
+/// The name of the tables of a network's namespace and of the host.
+pub(super) fn name() -> TableName {
+    TableName::new(Family::Inet, TABLE)
+}
+
+/// The hosts of the mesh.
+fn hosts() -> Set {
+    Set { interval: true, ..Set::of("hosts", KeyType::IPV4) }
+}
+
+/// The host's bridges and veths that lead outside.
+fn uplinks() -> Set {
+    Set::of("uplinks", KeyType::DEVICE)
+}
+
+/// The ports of tunnels that need no tracking.
+fn tunnels() -> Set {
+    Set::of("tunnels", KeyType::PORT)
+}
 
 /// The ports of the mesh itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,60 +80,46 @@ pub(crate) struct MeshPorts {
 ///
 /// VXLAN is not forwarded: the host's address would be on it, and other hosts would take it for the host's own. Nor is
 /// what the hosts of the mesh offer each other, for the same reason.
-pub(super) fn network(subnet: Subnet, egress: Egress, ports: &MeshPorts) -> String {
-    let (gateway, net, vxlan_port) = (subnet.gateway(), subnet.to_net(), ports.tunnel);
-    let services: Vec<String> = ports.services.iter().map(ToString::to_string).collect();
-    let services = services.join(", ");
-    let refuse = "counter name \"refused\" reject with icmp admin-prohibited";
-    let body = match egress {
-        Egress::Deny => format!(
-            "    \
-    counter refused {{
-    }}
-    chain prerouting {{
-        type filter hook prerouting priority 0; policy accept;
-        iifname \"br0\" fib daddr type unicast ip daddr != {net} {refuse}
-    }}
-"
-        ),
-        // DNS at the gateway address needs no connection tracking.
-        Egress::Allow => format!(
-            "    \
-    counter refused {{
-    }}
-    set hosts {{
-        type ipv4_addr
-        flags interval
-    }}
-    chain raw {{
-        type filter hook prerouting priority -300; policy accept;
-        iifname \"br0\" ip daddr {gateway} notrack
-    }}
-    chain output {{
-        type filter hook output priority -300; policy accept;
-        oifname \"br0\" notrack
-    }}
-    chain input {{
-        type filter hook input priority 0; policy accept;
-        iifname \"{NETWORK_LINK}\" ct state != {{ established, related }} drop
-    }}
-    chain forward {{
-        type filter hook forward priority 0; policy drop;
-        ct state invalid drop
-        iifname \"{NETWORK_LINK}\" oifname \"br0\" ct state {{ established, related }} accept
-        iifname \"br0\" ip daddr {{ {METADATA} }} {refuse}
-        iifname \"br0\" udp dport {vxlan_port} {refuse}
-        iifname \"br0\" ip daddr @hosts meta l4proto {{ tcp, udp }} th dport {{ {services} }} {refuse}
-        iifname \"br0\" oifname \"{NETWORK_LINK}\" ip saddr {net} accept
-    }}
-    chain postrouting {{
-        type nat hook postrouting priority 100; policy accept;
-        oifname \"{NETWORK_LINK}\" masquerade
-    }}
-"
-        ),
-    };
-    table::stamped(FAMILY, TABLE, "border", &body)
+pub(super) fn network(subnet: Subnet, egress: Egress, ports: &MeshPorts) -> Table {
+    let table = name().table().comment("border").counter(REFUSED);
+    match egress {
+        Egress::Deny => {
+            let outward = rule().is(Selector::InputName, BRIDGE).is(Selector::DestinationType, UNICAST);
+            let refused = refuse(outward.is_not(DESTINATION, subnet));
+            table.chain(Chain::new("prerouting", [refused]).at(Hook::filter(Point::Prerouting, 0)))
+        }
+        Egress::Allow => open(table.set(hosts()), subnet, ports),
+    }
+}
+
+fn open(table: Table, subnet: Subnet, ports: &MeshPorts) -> Table {
+    let inward = || rule().is(Selector::InputName, BRIDGE);
+    let answers = [ESTABLISHED, RELATED];
+    // DNS at the gateway address needs no connection tracking.
+    let raw = [inward().is(DESTINATION, subnet.gateway().to_ipv4()).untracked()];
+    let output = [rule().is(Selector::OutputName, BRIDGE).untracked()];
+    let input = [rule().is(Selector::InputName, NETWORK_LINK).is_none(Selector::State, answers).drop()];
+    let from_outside = rule().is(Selector::InputName, NETWORK_LINK).is(Selector::OutputName, BRIDGE);
+    let services = inward().is_in(DESTINATION, hosts().name).is_one(Selector::Protocol, [TCP, UDP]);
+    let forward = [
+        rule().is(Selector::State, INVALID).drop(),
+        from_outside.is_one(Selector::State, answers).accept(),
+        refuse(inward().is_one(DESTINATION, metadata())),
+        refuse(inward().is(TUNNELLED, ports.tunnel)),
+        refuse(services.is_one(Selector::AnyPort(End::Destination), ports.services.iter().copied())),
+        inward().is(Selector::OutputName, NETWORK_LINK).is(SOURCE, subnet).accept(),
+    ];
+    let postrouting = [rule().is(Selector::OutputName, NETWORK_LINK).masquerade()];
+    table
+        .chain(Chain::new("raw", raw).at(Hook::filter(Point::Prerouting, RAW)))
+        .chain(Chain::new("output", output).at(Hook::filter(Point::Output, RAW)))
+        .chain(Chain::new("input", input).at(Hook::filter(Point::Input, 0)))
+        .chain(Chain::new("forward", forward).at(Hook::filter(Point::Forward, 0).dropping()))
+        .chain(Chain::new("postrouting", postrouting).at(Hook::nat(Point::Postrouting, SRCNAT)))
+}
+
+fn refuse(rule: Rule) -> Rule {
+    rule.count_by(REFUSED).reject(Rejection::IcmpAdmin)
 }
 
 /// The table of the host: for the links of all networks, of every agent on it. Its own services answer nobody who
@@ -101,106 +131,110 @@ pub(super) fn network(subnet: Subnet, egress: Egress, ports: &MeshPorts) -> Stri
 /// With masquerade begins conntrack; tunnels to those ports are exempt from it (`egress/tracking`). What may enter is
 /// asked of every packet, not of flows alone: one that conntrack finds invalid (a FIN of no connection) has none, and the
 /// host's TCP would answer it.
-fn host_table() -> String {
-    let body = format!(
-        "    \
-    set uplinks {{
-        type ifname
-    }}
-    set tunnels {{
-        type inet_service
-    }}
-    chain prerouting {{
-        type filter hook prerouting priority -300; policy accept;
-        udp dport @tunnels iifname != \"{HOST_LINK}*\" notrack
-    }}
-    chain output {{
-        type filter hook output priority -300; policy accept;
-        udp dport @tunnels notrack
-    }}
-    chain input {{
-        type filter hook input priority -10; policy accept;
-        iifname != \"{HOST_LINK}*\" accept
-        ct state {{ established, related }} accept
-        icmp type echo-request accept
-        reject with icmpx admin-prohibited
-    }}
-    chain forward {{
-        type filter hook forward priority -10; policy accept;
-        iifname != \"{HOST_LINK}*\" oifname != \"{HOST_LINK}*\" accept
-        iifname \"{HOST_LINK}*\" oifname \"{HOST_LINK}*\" reject with icmpx admin-prohibited
-        oifname \"{HOST_LINK}*\" ct state {{ established, related }} accept
-        oifname \"{HOST_LINK}*\" drop
-        ct status dnat accept
-        meta oifkind {{ \"bridge\", \"veth\" }} oifname != @uplinks reject with icmpx admin-prohibited
-    }}
-    chain postrouting {{
-        type nat hook postrouting priority 100; policy accept;
-        iifname \"{HOST_LINK}*\" masquerade
-    }}
-"
-    );
-    table::stamped(FAMILY, TABLE, "host", &body)
+fn host_table() -> Table {
+    let links = format!("{HOST_LINK}*");
+    let (links, by, to) = (links.as_str(), Selector::InputName, Selector::OutputName);
+    let answers = [ESTABLISHED, RELATED];
+    let prerouting = [rule().is_in(TUNNELLED, tunnels().name).is_not(by, links).untracked()];
+    let output = [rule().is_in(TUNNELLED, tunnels().name).untracked()];
+    let input = [
+        rule().is_not(by, links).accept(),
+        rule().is_one(Selector::State, answers).accept(),
+        rule().is(Selector::Message(Ip::V4), ECHO_REQUEST).accept(),
+        rule().reject(Rejection::Admin),
+    ];
+    let virtual_device = rule().is_one(Selector::OutputKind, ["bridge", "veth"]);
+    let forward = [
+        rule().is_not(by, links).is_not(to, links).accept(),
+        rule().is(by, links).is(to, links).reject(Rejection::Admin),
+        rule().is(to, links).is_one(Selector::State, answers).accept(),
+        rule().is(to, links).drop(),
+        rule().is(Selector::Status, DNAT).accept(),
+        virtual_device.is_not_in(to, uplinks().name).reject(Rejection::Admin),
+    ];
+    let postrouting = [rule().is(by, links).masquerade()];
+    name()
+        .table()
+        .comment("host")
+        .set(uplinks())
+        .set(tunnels())
+        .chain(Chain::new("prerouting", prerouting).at(Hook::filter(Point::Prerouting, RAW)))
+        .chain(Chain::new("output", output).at(Hook::filter(Point::Output, RAW)))
+        .chain(Chain::new("input", input).at(Hook::filter(Point::Input, BEFORE_FILTER)))
+        .chain(Chain::new("forward", forward).at(Hook::filter(Point::Forward, BEFORE_FILTER)))
+        .chain(Chain::new("postrouting", postrouting).at(Hook::nat(Point::Postrouting, SRCNAT)))
 }
 
-/// The script that makes the table of a network's namespace what it should be, and how many tables and rows were not. Of the
+/// The changes that make the table of a network's namespace what it should be, and how many tables and rows were not. Of the
 /// mesh's hosts, those that are there stay where none are told.
 pub(super) fn settle(
     there: &mut Option<Border>,
-    wanted: Border,
-    hosts: Option<&BTreeSet<Ipv4Net>>,
-) -> (String, usize) {
-    let known = there.take().filter(|known| known.is(&wanted));
-    let mut script = match &known {
-        Some(_) => String::new(),
-        None => table::replacing(FAMILY, TABLE, &wanted.text),
-    };
-    let from = known.as_ref().map(|known| known.hosts.clone()).unwrap_or_default();
-    let to = match hosts {
-        // A denied network forwards nothing, and has no such set.
-        _ if !wanted.text.contains("set hosts") => BTreeSet::new(),
+    wanted: Table,
+    told: Option<&BTreeSet<Ipv4Net>>,
+) -> (Changes, usize) {
+    let content = wanted.content();
+    // A denied network forwards nothing, and has no such set.
+    let has_hosts = content.sets.contains_key(hosts().name);
+    let known = there.take().filter(|known| known.content == content);
+    let mut changes = Changes::default();
+    if known.is_none() {
+        changes.replace(wanted);
+    }
+    let mut count = usize::from(known.is_none());
+    let from = known.map(|known| known.hosts).unwrap_or_default();
+    let to = match told {
+        _ if !has_hosts => BTreeSet::new(),
         Some(hosts) => hosts.clone(),
         None => from.clone(),
     };
-    let rows = |hosts: &BTreeSet<Ipv4Net>| hosts.iter().map(row).collect();
-    script += &table::changing_rows([FAMILY, TABLE, "hosts"], &rows(&from), &rows(&to));
-    let changes = usize::from(known.is_none()) + usize::from(from != to);
-    *there = Some(Border { hosts: to, ..wanted });
-    (script, changes)
+    count += usize::from(from != to);
+    change(&mut changes, &hosts(), &from, &to);
+    *there = Some(Border { content, hosts: to });
+    (changes, count)
 }
 
-/// As nft lists it.
-fn row(net: &Ipv4Net) -> String {
-    if net.prefix_len() == 32 { net.addr().to_string() } else { net.to_string() }
+/// Makes the rows of a set `to`, which were `from`.
+fn change<T: Clone + Ord + Into<Datum>>(
+    changes: &mut Changes,
+    set: &Set,
+    from: &BTreeSet<T>,
+    to: &BTreeSet<T>,
+) {
+    let only = |a: &BTreeSet<T>, b: &BTreeSet<T>| a.difference(b).cloned().map(Element::of).collect();
+    changes.remove_elements(&name(), set, only(from, to));
+    changes.add_elements(&name(), set, only(to, from));
 }
 
-fn net(row: &str) -> Option<Ipv4Net> {
-    row.parse().ok().or_else(|| Some(Ipv4Net::from(row.parse::<std::net::Ipv4Addr>().ok()?)))
+/// Reads a network of a set's row.
+fn net((first, row): (&Vec<u8>, &Row)) -> Option<Ipv4Net> {
+    let bits = |octets: &[u8]| octets.try_into().ok().map(u32::from_be_bytes).map(u64::from);
+    let first = bits(first)?;
+    let behind = row.until.as_ref().map_or(Some(1 << 32), |until| bits(until))?;
+    let length = 32 - u8::try_from(behind.checked_sub(first)?.checked_ilog2()?).ok()?;
+    let net = Ipv4Net::new(Ipv4Addr::from_bits(u32::try_from(first).ok()?), length).ok()?;
+    let is_whole = net.network() == net.addr() && u64::from(net.broadcast().to_bits()) + 1 == behind;
+    is_whole.then_some(net)
+}
+
+/// Reads a device of a set's row.
+fn device(row: &[u8]) -> Option<String> {
+    let length = row.iter().position(|byte| *byte == 0).unwrap_or(NAME_LENGTH);
+    String::from_utf8(row.get(..length)?.to_vec()).ok()
 }
 
 /// A table of a network's namespace, and the hosts that it keeps workloads from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Border {
-    text: String,
+    content: TableContent,
     hosts: BTreeSet<Ipv4Net>,
 }
 
 impl Border {
-    /// Makes a border without hosts.
-    pub(super) fn of(text: String) -> Self {
-        Self { text, hosts: BTreeSet::new() }
-    }
-
-    /// Reads a border from the output of nft.
-    pub(super) fn listed(text: &str) -> Option<Self> {
-        let (text, mut rows) = table::without_rows(text)?;
-        let hosts = rows.remove("hosts").unwrap_or_default();
-        let hosts = hosts.iter().map(|row| net(row)).collect::<Option<_>>()?;
-        Some(Self { text, hosts })
-    }
-
-    fn is(&self, wanted: &Self) -> bool {
-        same(&self.text, &wanted.text)
+    /// Takes a table apart that the kernel lists.
+    pub(super) fn of(mut listed: TableContent) -> Option<Self> {
+        let rows = listed.take_rows(hosts().name).unwrap_or_default();
+        let hosts = rows.iter().map(net).collect::<Option<_>>()?;
+        Some(Self { content: listed, hosts })
     }
 }
 
@@ -217,28 +251,37 @@ pub(crate) struct Surroundings {
     pub(crate) untracked: bool,
 }
 
-/// The script that makes the host's table what it should be; empty when it is that already. Ports of other agents'
-/// tunnels stay.
-pub(super) fn host(listed: Option<&str>, surroundings: &Surroundings) -> String {
+/// The changes that make the host's table what it should be; none when it is that already. Ports of other agents' tunnels
+/// stay.
+pub(super) fn host(listed: Option<TableContent>, surroundings: &Surroundings) -> Changes {
     let table = host_table();
-    let there = listed.and_then(table::without_rows).filter(|(bare, _)| same(bare, &table));
-    let mut script = match there {
-        Some(_) => String::new(),
-        None => table::replacing(FAMILY, TABLE, &table),
-    };
-    let mut rows = there.map(|(_, rows)| rows).unwrap_or_default();
-    let [uplinks, tunnels] = ["uplinks", "tunnels"].map(|set| rows.remove(set).unwrap_or_default());
-    let wanted = surroundings.uplinks.iter().map(|name| format!("\"{name}\"")).collect();
-    script += &table::changing_rows([FAMILY, TABLE, "uplinks"], &uplinks, &wanted);
-    let mut wanted = tunnels.clone();
-    let port = surroundings.tunnel.to_string();
+    let mut changes = Changes::default();
+    let there = listed.and_then(|mut listed| {
+        let mut take = |set: Set| listed.take_rows(set.name);
+        let rows = [take(uplinks())?, take(tunnels())?];
+        (listed == table.content()).then_some(rows)
+    });
+    if there.is_none() {
+        changes.replace(table);
+    }
+    let [devices, ports] = there.unwrap_or([BTreeMap::new(), BTreeMap::new()]);
+    let from: BTreeSet<String> = devices.keys().filter_map(|row| device(row)).collect();
+    change_names(&mut changes, &from, &surroundings.uplinks);
+    let port = |row: &Vec<u8>| row.as_slice().try_into().ok().map(u16::from_be_bytes);
+    let from: BTreeSet<u16> = ports.keys().filter_map(port).collect();
+    let mut to = from.clone();
     if surroundings.untracked {
-        wanted.insert(port)
+        to.insert(surroundings.tunnel)
     } else {
-        wanted.remove(&port)
+        to.remove(&surroundings.tunnel)
     };
-    script += &table::changing_rows([FAMILY, TABLE, "tunnels"], &tunnels, &wanted);
-    script
+    change(&mut changes, &tunnels(), &from, &to);
+    changes
+}
+
+fn change_names(changes: &mut Changes, from: &BTreeSet<String>, to: &BTreeSet<String>) {
+    let names = |names: &BTreeSet<String>| names.iter().cloned().map(Datum::Name).collect();
+    change::<Datum>(changes, &uplinks(), &names(from), &names(to));
 }
 
 #[cfg(test)]
@@ -252,43 +295,58 @@ mod tests {
     #[test]
     fn hosts_of_the_mesh_are_rows_that_come_and_go() {
         let subnet = "10.42.0.0/16".parse().unwrap();
-        let [allow, deny] =
-            [Egress::Allow, Egress::Deny].map(|egress| Border::of(network(subnet, egress, &ports(4789))));
+        let [allow, deny] = [Egress::Allow, Egress::Deny].map(|egress| network(subnet, egress, &ports(4789)));
         let hosts = |last: &[u8]| {
             last.iter()
                 .map(|&last| Ipv4Net::from(std::net::Ipv4Addr::new(192, 0, 2, last)))
                 .collect::<BTreeSet<_>>()
         };
+        let settled = |there: &mut Option<Border>, wanted: &Table, hosts: Option<&BTreeSet<Ipv4Net>>| {
+            let (changes, count) = settle(there, wanted.clone(), hosts);
+            (changes.to_string(), count)
+        };
         let mut there = None;
-        let (script, changes) = settle(&mut there, allow.clone(), Some(&hosts(&[1, 2])));
+        let (script, changes) = settled(&mut there, &allow, Some(&hosts(&[1, 2])));
         assert!(
             script.ends_with("add element inet sealane hosts { 192.0.2.1, 192.0.2.2 }\n") && changes == 2
         );
-        assert_eq!(settle(&mut there, allow.clone(), None), (String::new(), 0));
+        assert_eq!(settled(&mut there, &allow, None), (String::new(), 0));
         let change =
             "delete element inet sealane hosts { 192.0.2.1 }\nadd element inet sealane hosts { 192.0.2.3 }\n";
-        assert_eq!(settle(&mut there, allow.clone(), Some(&hosts(&[2, 3]))), (change.to_owned(), 1));
-        let rows = "flags interval\n\t\telements = { 192.0.2.2, 192.0.2.3 }\n";
-        let mut listed = Border::listed(&allow.text.replace("flags interval\n", rows));
-        assert_eq!(settle(&mut listed, allow.clone(), None), (String::new(), 0));
+        assert_eq!(settled(&mut there, &allow, Some(&hosts(&[2, 3]))), (change.to_owned(), 1));
+        let mut content = allow.content();
+        let rows = hosts(&[2, 3]).into_iter().map(|host| Element::of(host).row(&super::hosts()));
+        content.sets.get_mut("hosts").unwrap().rows.extend(rows);
+        let mut listed = Border::of(content);
+        assert_eq!(settled(&mut listed, &allow, None), (String::new(), 0));
         let lan = ["198.51.100.0/24".parse().unwrap()].into();
-        let (script, _) = settle(&mut listed, allow, Some(&lan));
+        let (script, _) = settled(&mut listed, &allow, Some(&lan));
         assert!(script.ends_with("add element inet sealane hosts { 198.51.100.0/24 }\n"), "{script}");
-        assert_eq!(net(&row(&"198.51.100.0/24".parse().unwrap())), "198.51.100.0/24".parse().ok());
-        let (script, _) = settle(&mut there, deny, Some(&hosts(&[2])));
+        let (script, _) = settled(&mut there, &deny, Some(&hosts(&[2])));
         assert!(!script.contains("element"), "{script}");
     }
 
     #[test]
+    fn a_row_is_a_network_when_it_begins_and_ends_as_one() {
+        for text in ["192.0.2.1/32", "198.51.100.0/24", "224.0.0.0/3", "0.0.0.0/0"] {
+            let (key, row) = Element::of(text.parse::<Ipv4Net>().unwrap()).row(&hosts());
+            assert_eq!(net((&key, &row)), text.parse().ok(), "{text}");
+        }
+        let row = |until: u8| Row { until: Some(vec![192, 0, 2, until]), data: None };
+        for (first, until) in [(1, 3), (3, 3), (4, 3), (0, 6)] {
+            assert_eq!(net((&vec![192, 0, 2, first], &row(until))), None, "{first} {until}");
+        }
+    }
+
+    #[test]
     fn a_denied_network_has_another_table() {
-        let table = |egress| network("10.42.0.0/16".parse().unwrap(), egress, &ports(4789));
-        assert!(!same(&table(Egress::Allow), &table(Egress::Deny)));
-        assert!(same(&table(Egress::Deny).replace("    ", "\t"), &table(Egress::Deny)));
+        let table = |egress| network("10.42.0.0/16".parse().unwrap(), egress, &ports(4789)).content();
+        assert_ne!(table(Egress::Allow), table(Egress::Deny));
     }
 
     #[test]
     fn what_is_refused_comes_before_what_leaves() {
-        let text = network("10.42.0.0/16".parse().unwrap(), Egress::Allow, &ports(14789));
+        let text = network("10.42.0.0/16".parse().unwrap(), Egress::Allow, &ports(14789)).to_string();
         let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap();
         assert!(line("169.254.0.0/16") < line("ip saddr 10.42.0.0/16 accept"));
         assert!(line("udp dport 14789") < line("ip saddr 10.42.0.0/16 accept"));
@@ -303,22 +361,31 @@ mod tests {
             asked: Some(!untracked),
             untracked,
         };
-        let (fresh, table) = (host(None, &like(&[], false)), host_table());
-        assert!(fresh.ends_with(&table), "{fresh}");
-        let row = "ifname\n\t\telements = { \"br0\" }\n";
-        let listed = table.replace("ifname\n", row).replace("    ", "\t");
-        assert_eq!(host(Some(&listed), &like(&["br0"], false)), "");
+        let host = |there: Option<&TableContent>, names: &[&str], untracked| {
+            super::host(there.cloned(), &like(names, untracked)).to_string()
+        };
+        let (fresh, bare) = (host(None, &[], false), host_table().content());
+        assert!(fresh.ends_with(&host_table().to_string()), "{fresh}");
+        let with = |set: &str, rows: Vec<Datum>| {
+            let mut content = bare.clone();
+            let rows = rows.into_iter().map(|row| (row.bytes(), Row::default()));
+            content.sets.get_mut(set).unwrap().rows.extend(rows);
+            content
+        };
+        let listed = with("uplinks", vec!["br0".into()]);
+        assert_eq!(host(Some(&listed), &["br0"], false), "");
         assert_eq!(
-            host(Some(&listed), &like(&["br1"], true)),
+            host(Some(&listed), &["br1"], true),
             "delete element inet sealane uplinks { \"br0\" }\nadd element inet sealane uplinks { \"br1\" }\n\
              add element inet sealane tunnels { 4789 }\n"
         );
-        assert_eq!(host(Some(&table), &like(&[], false)), "");
-        let both = table.replace("inet_service\n", "inet_service\n\t\telements = { 4789, 14789 }\n");
-        assert_eq!(host(Some(&both), &like(&[], true)), "");
-        assert_eq!(host(Some(&both), &like(&[], false)), "delete element inet sealane tunnels { 4789 }\n");
-        let broken = listed.replace("\t\tct status dnat accept\n", "");
+        assert_eq!(host(Some(&bare), &[], false), "");
+        let both = with("tunnels", vec![4789.into(), 14789.into()]);
+        assert_eq!(host(Some(&both), &[], true), "");
+        assert_eq!(host(Some(&both), &[], false), "delete element inet sealane tunnels { 4789 }\n");
+        let mut broken = listed.clone();
+        broken.chains.get_mut("forward").unwrap().rules.remove(4);
         let added = format!("{fresh}add element inet sealane uplinks {{ \"br0\" }}\n");
-        assert_eq!(host(Some(&broken), &like(&["br0"], false)), added);
+        assert_eq!(host(Some(&broken), &["br0"], false), added);
     }
 }

@@ -1,13 +1,8 @@
-//! Rules as the kernel takes them (linux/netfilter/nf_tables.h), laid out as the nft program does, so that it can show
-//! them. Pure.
+//! Expressions of the kernel's interpreter of rules (linux/netfilter/nf_tables.h), as it takes and lists them. Pure.
 
-use std::net::IpAddr;
+use super::rows::SetContent;
+use crate::netlink::netfilter::{Attributes, attribute, attributes, text};
 
-use ipnet::IpNet;
-
-use crate::netlink::netfilter::Attributes;
-
-pub(crate) const NFPROTO_INET: u8 = 1;
 const LIST_ELEM: u16 = 1;
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
@@ -20,361 +15,383 @@ const GOTO: i32 = -4;
 const RETURN: i32 = -5;
 const DROP: i32 = 0; // NF_DROP
 const ACCEPT: i32 = 1; // NF_ACCEPT
-const NOT_EQUAL: u32 = 1; // NFT_CMP_NEQ
 const COUNTER: u32 = 1; // NFT_OBJECT_COUNTER
-const FIB_OF_SOURCE_BY_INTERFACE: u32 = 1 | 8; // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF
-const FIB_DEVICE: u32 = 1; // NFT_FIB_RESULT_OIF
+const LOOKUP_INVERTED: u32 = 1; // NFT_LOOKUP_F_INV
+const NAT_DESTINATION: u32 = 1; // NFT_NAT_DNAT
+/// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED, which the kernel sets by itself.
+const NAT_RANGES: u32 = 1 | 2;
+/// NFT_NG_RANDOM.
+const RANDOM: u32 = 1;
+/// NFT_BYTEORDER_HTON.
+const TO_NETWORK_ORDER: u32 = 1;
 /// Register for verdicts.
 const VERDICT: u32 = 0;
-/// The first of the registers of four bytes, by its older name.
-const FIRST: u32 = 1;
-/// Registers behind it, for keys of several parts.
-const NEXT: [u32; 2] = [9, 10];
-pub(super) const META_NFPROTO: u32 = 15;
-const META_L4PROTO: u32 = 16;
-const META_IIF: u32 = 4;
-const META_IIFKIND: u32 = 26;
-/// IFNAMSIZ: what names and kinds of devices are compared as.
-const NAME_LENGTH: usize = 16;
-const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
+/// The first of the registers of four bytes, by its older name; that behind 16 bytes of it, by its older name.
+pub(crate) const FIRST: u32 = 1;
+pub(crate) const SECOND: u32 = 2;
+/// Registers of four bytes behind the first one, for keys of several parts.
+pub(crate) const NEXT: u32 = 9;
 
-/// Differences between the families of addresses.
+/// Header of a packet that an offset counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Family {
-    /// NFPROTO_IPV4.
-    pub(crate) nfproto: u8,
-    /// Protocol number in a frame's header: ETH_P_IP.
-    pub(super) protocol: u16,
-    /// Offset of the source in the IP header.
-    pub(super) source: u32,
-    /// Offset of the destination.
-    pub(super) destination: u32,
-    /// Length of an address, in bytes.
-    pub(crate) length: u32,
-    /// ICMP's number, and its echo request's.
-    echo: (u8, u8),
-    /// The nft program's number for the type of an address.
-    pub(crate) kind: u32,
+pub(crate) enum Base {
+    Link = 0,
+    Network = 1,
+    Transport = 2,
 }
 
-impl Family {
-    /// RFC 791 and RFC 792.
-    pub(crate) const V4: Self =
-        Self { nfproto: 2, protocol: 0x0800, source: 12, destination: 16, length: 4, echo: (1, 8), kind: 7 };
-    /// RFC 8200 and RFC 4443.
-    pub(crate) const V6: Self = Self {
-        nfproto: 10,
-        protocol: 0x86dd,
-        source: 8,
-        destination: 24,
-        length: 16,
-        echo: (58, 128),
-        kind: 8,
-    };
+/// Relation between a register and a value (NFT_CMP_*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relation {
+    Equal = 0,
+    Differs = 1,
+    AtMost = 3,
+    AtLeast = 5,
 }
 
-/// Rule as a list of expressions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rule(Attributes);
+/// End of a rule, or the way to another chain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    Accept,
+    Drop,
+    Return,
+    Jump(String),
+    Goto(String),
+}
 
-impl Rule {
-    /// The value of the message's list of expressions.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
+/// Set that is looked up: of the table's, by name, or one for this rule alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SetUse {
+    Named(String),
+    Anonymous(Box<SetContent>),
+}
 
-    /// Adds an expression with its attributes.
-    pub(super) fn expression(mut self, name: &str, data: impl FnOnce(&mut Attributes)) -> Self {
-        self.0.nested(LIST_ELEM, |expression| {
-            expression.text(EXPR_NAME, name);
-            expression.nested(EXPR_DATA, data);
-        });
-        self
-    }
+/// An expression. A packet that does not compare so leaves the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expression {
+    Meta {
+        key: u32,
+        register: u32,
+    },
+    Payload {
+        base: Base,
+        offset: u32,
+        length: u32,
+        register: u32,
+    },
+    Tracked {
+        key: u32,
+        direction: Option<u8>,
+        register: u32,
+    },
+    Fib {
+        flags: u32,
+        result: u32,
+        register: u32,
+    },
+    /// A random number below this one.
+    Random {
+        below: u32,
+    },
+    /// Brings the first register into network byte order.
+    Ordered,
+    /// Clears the bits of the first register that the mask has not.
+    Masked {
+        mask: Vec<u8>,
+    },
+    Compare {
+        relation: Relation,
+        value: Vec<u8>,
+    },
+    /// Looks the first register up; of a map, the value goes into the register.
+    Lookup {
+        set: SetUse,
+        differs: bool,
+        into: Option<u32>,
+    },
+    Constant {
+        register: u32,
+        value: Vec<u8>,
+    },
+    Verdict(Verdict),
+    Count,
+    CountBy(String),
+    Reject {
+        kind: u32,
+        code: u8,
+    },
+    /// Another destination: the address and the port in these registers.
+    Destination {
+        family: u32,
+        address: u32,
+        port: Option<u32>,
+    },
+    Redirect {
+        port: Option<u32>,
+    },
+    Masquerade,
+    Untracked,
+    Forward {
+        device: u32,
+    },
+    /// One that is none of these.
+    Other(String, Vec<u8>),
+}
 
-    /// Puts what the kernel knows of the packet into a register.
-    pub(super) fn meta(self, key: u32, register: u32) -> Self {
-        self.expression("meta", |data| {
-            data.number(2, key);
-            data.number(1, register);
-        })
-    }
+impl Relation {
+    const ALL: [Self; 4] = [Self::Equal, Self::Differs, Self::AtMost, Self::AtLeast];
+}
 
-    /// Puts a part of the packet into a register.
-    pub(super) fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
-        self.expression("payload", |data| {
-            for (kind, value) in [(1, register), (2, base), (3, offset), (4, length)] {
-                data.number(kind, value);
-            }
-        })
-    }
+impl Base {
+    const ALL: [Self; 3] = [Self::Link, Self::Network, Self::Transport];
+}
 
-    /// Goes on if the first register is this.
-    pub(super) fn is(self, value: &[u8]) -> Self {
-        self.compare(0, value)
-    }
-
-    /// Goes on if the first register compares so with this.
-    pub(super) fn compare(self, operator: u32, value: &[u8]) -> Self {
-        self.expression("cmp", |data| {
-            data.number(1, FIRST);
-            data.number(2, operator);
-            data.nested(3, |data| data.bytes(DATA_VALUE, value));
-        })
-    }
-
-    /// `meta l4proto PROTOCOL`
-    pub(crate) fn carried_by(self, protocol: u8) -> Self {
-        self.meta(META_L4PROTO, FIRST).is(&[protocol])
-    }
-
-    /// `meta nfproto FAMILY`, and the destination in the first register.
-    fn destination(self, family: Family) -> Self {
-        let of_family = self.meta(META_NFPROTO, FIRST).is(&[family.nfproto]);
-        of_family.payload(NETWORK_HEADER, family.destination, family.length, FIRST)
-    }
-
-    /// `ip daddr @SET`
-    pub(crate) fn destination_in(self, family: Family, set: &str) -> Self {
-        self.destination(family).expression("lookup", |data| {
-            data.text(1, set);
-            data.number(2, FIRST);
-        })
-    }
-
-    /// `ip daddr NET`
-    pub(crate) fn destination_of(self, family: Family, net: IpNet) -> Self {
-        self.destination(family).inside(family, net)
-    }
-
-    /// Tests if the address in the first register is one of `net`.
-    fn inside(self, family: Family, net: IpNet) -> Self {
-        let (mask, network) = (octets(net.netmask()), octets(net.network()));
-        let zero = vec![0; mask.len()];
-        let masked = self.expression("bitwise", |data| {
-            data.number(1, FIRST);
-            data.number(2, FIRST);
-            data.number(3, family.length);
-            data.nested(4, |data| data.bytes(DATA_VALUE, &mask));
-            data.nested(5, |data| data.bytes(DATA_VALUE, &zero));
-        });
-        masked.is(&network)
-    }
-
-    /// `udp dport PORT`
-    pub(crate) fn datagram_to(self, port: u16) -> Self {
-        let udp = self.carried_by(libc::IPPROTO_UDP as u8);
-        udp.payload(TRANSPORT_HEADER, 2, 2, FIRST).is(&port.to_be_bytes())
-    }
-
-    /// `meta iifkind KIND`
-    pub(crate) fn comes_by(self, kind: &str) -> Self {
-        self.meta(META_IIFKIND, FIRST).is(&name_of_device(kind))
-    }
-
-    /// `iif INDEX`
-    pub(crate) fn comes_by_device(self, index: u32) -> Self {
-        self.meta(META_IIF, FIRST).is(&index.to_ne_bytes())
-    }
-
-    /// `iif != INDEX`
-    pub(crate) fn comes_not_by(self, index: u32) -> Self {
-        self.meta(META_IIF, FIRST).compare(NOT_EQUAL, &index.to_ne_bytes())
-    }
-
-    /// `@th,OFFSET,32 . ip saddr @SET` (OFFSET in bytes here, in bits there)
-    pub(crate) fn header_and_source_in(self, offset: u32, family: Family, set: &str) -> Self {
-        let of_family = self.meta(META_NFPROTO, FIRST).is(&[family.nfproto]);
-        let header = of_family.payload(TRANSPORT_HEADER, offset, 4, FIRST);
-        let key = header.payload(NETWORK_HEADER, family.source, family.length, NEXT[0]);
-        key.expression("lookup", |data| {
-            data.text(1, set);
-            data.number(2, FIRST);
-        })
-    }
-
-    /// `fib saddr . iif oif missing`: answers would not leave by where the packet came from.
-    pub(crate) fn source_is_elsewhere(self) -> Self {
-        let device = self.expression("fib", |data| {
-            data.number(1, FIRST);
-            data.number(2, FIB_DEVICE);
-            data.number(3, FIB_OF_SOURCE_BY_INTERFACE);
-        });
-        device.is(&0_u32.to_ne_bytes())
-    }
-
-    /// `@th,OFFSET,LENGTH vmap { ... }` (in bits), with the transaction's map of this number.
-    pub(crate) fn header_mapped_by(self, [offset, length]: [u32; 2], set: &str, id: u32) -> Self {
-        self.payload(TRANSPORT_HEADER, offset, length, FIRST).expression("lookup", |data| {
-            data.text(1, set);
-            data.number(4, id);
-            data.number(2, FIRST);
-            data.number(3, VERDICT);
-        })
-    }
-
-    /// `@th,OFFSET,8 != VALUE`: the byte is there, and another.
-    pub(crate) fn header_byte_is_not(self, offset: u32, value: u8) -> Self {
-        self.payload(TRANSPORT_HEADER, offset, 1, FIRST).compare(NOT_EQUAL, &[value])
-    }
-
-    /// `counter name NAME`
-    pub(crate) fn count(self, counter: &str) -> Self {
-        self.expression("objref", |data| {
-            data.number(1, COUNTER);
-            data.text(2, counter);
-        })
-    }
-
-    /// `accept`
-    pub(crate) fn accept(self) -> Self {
-        self.verdict(ACCEPT, None)
-    }
-
-    /// `drop`
-    pub(crate) fn drop(self) -> Self {
-        self.verdict(DROP, None)
-    }
-
-    /// `return`
-    pub(crate) fn leave(self) -> Self {
-        self.verdict(RETURN, None)
-    }
-
-    /// `goto CHAIN`
-    pub(crate) fn go_to(self, chain: &str) -> Self {
-        self.verdict(GOTO, Some(chain))
-    }
-
-    /// `jump CHAIN`
-    pub(crate) fn visit(self, chain: &str) -> Self {
-        self.verdict(JUMP, Some(chain))
-    }
-
-    fn verdict(self, code: i32, chain: Option<&str>) -> Self {
-        self.expression("immediate", |data| {
-            data.number(1, VERDICT);
-            data.nested(2, |data| {
-                data.nested(DATA_VERDICT, |verdict| {
-                    verdict.bytes(VERDICT_CODE, &code.to_be_bytes());
-                    if let Some(chain) = chain {
-                        verdict.text(VERDICT_CHAIN, chain);
-                    }
-                });
-            });
-        })
-    }
-
-    /// `icmp type echo-request`
-    pub(crate) fn echo_request(self, family: Family) -> Self {
-        let (protocol, kind) = family.echo;
-        self.carried_by(protocol).payload(TRANSPORT_HEADER, 0, 1, FIRST).is(&[kind])
-    }
-
-    /// `ip daddr . meta l4proto . th dport vmap @MAP`
-    pub(crate) fn mapped_by(self, family: Family, map: &str) -> Self {
-        let [protocol, port] = NEXT;
-        let key = self.destination(family).meta(META_L4PROTO, protocol);
-        key.payload(TRANSPORT_HEADER, 2, 2, port).expression("lookup", |data| {
-            data.text(1, map);
-            data.number(2, FIRST);
-            data.number(3, VERDICT);
-        })
-    }
-
-    /// `redirect`: to the host itself.
-    pub(crate) fn redirect(self) -> Self {
-        self.expression("redir", |_| {})
-    }
-
-    /// `redirect to :0`: to a port of the host's own at which nobody can listen.
-    pub(crate) fn redirect_to_nobody(self) -> Self {
-        let port = self.expression("immediate", |data| {
-            data.number(1, FIRST);
-            data.nested(2, |data| data.bytes(DATA_VALUE, &[0, 0]));
-        });
-        port.expression("redir", |data| data.number(1, FIRST))
-    }
-
-    /// `reject with tcp reset`
-    pub(crate) fn reset(self) -> Self {
-        self.reject(1, 0)
-    }
-
-    /// `reject with icmpx port-unreachable`
-    pub(crate) fn unreachable(self) -> Self {
-        self.reject(2, 1)
-    }
-
-    fn reject(self, kind: u32, code: u8) -> Self {
-        self.expression("reject", |data| {
-            data.number(1, kind);
-            data.bytes(2, &[code]);
-        })
-    }
-
-    /// `dnat to numgen random mod MODULUS map { ... }`, with the transaction's set of this number; `with_port`: of addresses with
-    /// ports.
-    pub(crate) fn choose(
-        self,
-        family: Family,
-        modulus: u32,
-        (set, id): (&str, u32),
-        with_port: bool,
-    ) -> Self {
-        let number = self.expression("numgen", |data| {
-            data.number(1, FIRST);
-            data.number(2, modulus);
-            data.number(3, 1);
-            data.number(4, 0);
-        });
-        // Ranges are compared as bytes.
-        let ordered = number.expression("byteorder", |data| {
-            for (kind, value) in [(1, FIRST), (2, FIRST), (3, 1), (4, 4), (5, 4)] {
-                data.number(kind, value);
+impl Verdict {
+    /// Puts it into the data of an element or an expression.
+    pub(crate) fn encode(&self, data: &mut Attributes) {
+        let (code, chain) = match self {
+            Self::Accept => (ACCEPT, None),
+            Self::Drop => (DROP, None),
+            Self::Return => (RETURN, None),
+            Self::Jump(chain) => (JUMP, Some(chain)),
+            Self::Goto(chain) => (GOTO, Some(chain)),
+        };
+        data.nested(DATA_VERDICT, |verdict| {
+            verdict.bytes(VERDICT_CODE, &code.to_be_bytes());
+            if let Some(chain) = chain {
+                verdict.text(VERDICT_CHAIN, chain);
             }
         });
-        let found = ordered.expression("lookup", |data| {
-            data.text(1, set);
-            data.number(4, id);
-            data.number(2, FIRST);
-            data.number(3, FIRST);
-        });
-        found.expression("nat", |data| {
-            data.number(1, 1);
-            data.number(2, family.nfproto.into());
-            data.number(3, FIRST);
-            if with_port {
-                data.number(5, NEXT[0]);
-            }
-        })
+    }
+
+    pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        let verdict = attribute(data, DATA_VERDICT)?;
+        let chain = || attribute(verdict, VERDICT_CHAIN).map(text);
+        match attribute(verdict, VERDICT_CODE)?.try_into().map(i32::from_be_bytes).ok()? {
+            ACCEPT => Some(Self::Accept),
+            DROP => Some(Self::Drop),
+            RETURN => Some(Self::Return),
+            JUMP => chain().map(Self::Jump),
+            GOTO => chain().map(Self::Goto),
+            _ => None,
+        }
     }
 }
 
-fn name_of_device(name: &str) -> Vec<u8> {
-    let mut name = name.as_bytes().to_vec();
-    name.resize(NAME_LENGTH, 0);
-    name
+/// The bytes in the data of an element or an expression.
+pub(crate) fn value(data: &[u8]) -> Option<Vec<u8>> {
+    attribute(data, DATA_VALUE).map(<[u8]>::to_vec)
 }
 
-/// The value of an element that leads to a chain.
-pub(crate) fn verdict(data: &mut Attributes, chain: &str) {
-    data.nested(DATA_VERDICT, |verdict| {
-        verdict.bytes(VERDICT_CODE, &GOTO.to_be_bytes());
-        verdict.text(VERDICT_CHAIN, chain);
-    });
-}
-
-/// The value of an element or a part of it.
-pub(crate) fn value(data: &mut Attributes, value: &[u8]) {
+/// Puts bytes into the data of an element or an expression.
+pub(crate) fn encode_value(data: &mut Attributes, value: &[u8]) {
     data.bytes(DATA_VALUE, value);
 }
 
-/// An address as packets carry it.
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
+/// The expressions of a rule that the kernel lists.
+pub(crate) fn decode_all(list: &[u8]) -> Vec<Expression> {
+    attributes(list).map(|(_, expression)| Expression::decode(expression)).collect()
+}
+
+impl Expression {
+    /// Adds it to a rule's list. `number`: of the transaction's set that it looks up, where that has no name.
+    pub(crate) fn encode(&self, list: &mut Attributes, number: Option<u32>) {
+        list.nested(LIST_ELEM, |expression| {
+            expression.text(EXPR_NAME, self.name());
+            expression.nested(EXPR_DATA, |data| self.encode_data(data, number));
+        });
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Meta { .. } => "meta",
+            Self::Payload { .. } => "payload",
+            Self::Tracked { .. } => "ct",
+            Self::Fib { .. } => "fib",
+            Self::Random { .. } => "numgen",
+            Self::Ordered => "byteorder",
+            Self::Masked { .. } => "bitwise",
+            Self::Compare { .. } => "cmp",
+            Self::Lookup { .. } => "lookup",
+            Self::Constant { .. } | Self::Verdict(_) => "immediate",
+            Self::Count => "counter",
+            Self::CountBy(_) => "objref",
+            Self::Reject { .. } => "reject",
+            Self::Destination { .. } => "nat",
+            Self::Redirect { .. } => "redir",
+            Self::Masquerade => "masq",
+            Self::Untracked => "notrack",
+            Self::Forward { .. } => "fwd",
+            Self::Other(name, _) => name,
+        }
+    }
+
+    fn encode_data(&self, data: &mut Attributes, number: Option<u32>) {
+        let mut numbers =
+            |pairs: &[(u16, u32)]| pairs.iter().for_each(|(kind, value)| data.number(*kind, *value));
+        match self {
+            Self::Meta { key, register } => numbers(&[(2, *key), (1, *register)]),
+            Self::Payload { base, offset, length, register } => {
+                numbers(&[(1, *register), (2, *base as u32), (3, *offset), (4, *length)]);
+            }
+            Self::Tracked { key, direction, register } => {
+                numbers(&[(2, *key), (1, *register)]);
+                if let Some(direction) = direction {
+                    data.bytes(3, &[*direction]);
+                }
+            }
+            Self::Fib { flags, result, register } => numbers(&[(1, *register), (2, *result), (3, *flags)]),
+            Self::Random { below } => numbers(&[(1, FIRST), (2, *below), (3, RANDOM), (4, 0)]),
+            Self::Ordered => numbers(&[(1, FIRST), (2, FIRST), (3, TO_NETWORK_ORDER), (4, 4), (5, 4)]),
+            Self::Masked { mask } => {
+                numbers(&[(1, FIRST), (2, FIRST), (3, u32::try_from(mask.len()).unwrap_or_default())]);
+                data.nested(4, |data| encode_value(data, mask));
+                data.nested(5, |data| encode_value(data, &vec![0; mask.len()]));
+            }
+            Self::Compare { relation, value } => {
+                numbers(&[(1, FIRST), (2, *relation as u32)]);
+                data.nested(3, |data| encode_value(data, value));
+            }
+            Self::Lookup { set, differs, into } => encode_lookup(data, set, number, *differs, *into),
+            Self::Constant { register, value } => {
+                numbers(&[(1, *register)]);
+                data.nested(2, |data| encode_value(data, value));
+            }
+            Self::Verdict(verdict) => {
+                numbers(&[(1, VERDICT)]);
+                data.nested(2, |data| verdict.encode(data));
+            }
+            Self::Count => {
+                data.bytes(1, &[0; 8]);
+                data.bytes(2, &[0; 8]);
+            }
+            Self::CountBy(counter) => {
+                numbers(&[(1, COUNTER)]);
+                data.text(2, counter);
+            }
+            Self::Reject { kind, code } => {
+                numbers(&[(1, *kind)]);
+                data.bytes(2, &[*code]);
+            }
+            Self::Destination { family, address, port } => {
+                numbers(&[(1, NAT_DESTINATION), (2, *family), (3, *address)]);
+                port.iter().for_each(|port| data.number(5, *port));
+            }
+            Self::Redirect { port } => port.iter().for_each(|port| data.number(1, *port)),
+            Self::Forward { device } => numbers(&[(1, *device)]),
+            Self::Masquerade | Self::Untracked | Self::Other(..) => {}
+        }
+    }
+
+    /// Reads one of the kernel's list. What has a part that is not known here is another one.
+    pub(crate) fn decode(expression: &[u8]) -> Self {
+        let name = attribute(expression, EXPR_NAME).map(text).unwrap_or_default();
+        let data = attribute(expression, EXPR_DATA).unwrap_or_default();
+        Self::decode_data(&name, Data(data)).unwrap_or_else(|| Self::Other(name, data.to_vec()))
+    }
+
+    fn decode_data(name: &str, data: Data<'_>) -> Option<Self> {
+        Some(match name {
+            "meta" => Self::Meta { key: data.number(2)?, register: data.number(1)? },
+            "payload" => Self::Payload {
+                register: data.number(1)?,
+                base: data.one_of(2, &Base::ALL, |base| base as u32)?,
+                offset: data.number(3)?,
+                length: data.number(4)?,
+            },
+            "ct" => Self::Tracked {
+                key: data.number(2)?,
+                register: data.number(1)?,
+                direction: attribute(data.0, 3).and_then(|value| value.first().copied()),
+            },
+            "fib" => Self::Fib { register: data.number(1)?, result: data.number(2)?, flags: data.number(3)? },
+            "numgen" if [1, 3, 4].map(|kind| data.number(kind)) == [Some(FIRST), Some(RANDOM), Some(0)] => {
+                Self::Random { below: data.number(2)? }
+            }
+            "byteorder" if data.has(&[(1, FIRST), (2, FIRST), (3, TO_NETWORK_ORDER), (4, 4), (5, 4)]) => {
+                Self::Ordered
+            }
+            "bitwise" if data.has(&[(1, FIRST), (2, FIRST)]) && data.number(6).unwrap_or(0) == 0 => {
+                let flipped = value(attribute(data.0, 5)?)?;
+                let mask = value(attribute(data.0, 4)?)?;
+                return flipped.iter().all(|byte| *byte == 0).then_some(Self::Masked { mask });
+            }
+            "cmp" if data.has(&[(1, FIRST)]) => Self::Compare {
+                relation: data.one_of(2, &Relation::ALL, |relation| relation as u32)?,
+                value: value(attribute(data.0, 3)?)?,
+            },
+            "lookup" if data.has(&[(2, FIRST)]) => {
+                let flags = data.number(5).unwrap_or(0);
+                return (flags <= LOOKUP_INVERTED).then_some(Self::Lookup {
+                    set: SetUse::Named(data.text(1)?),
+                    differs: flags == LOOKUP_INVERTED,
+                    into: data.number(3),
+                });
+            }
+            "immediate" if data.has(&[(1, VERDICT)]) => {
+                Self::Verdict(Verdict::decode(attribute(data.0, 2)?)?)
+            }
+            "immediate" => Self::Constant { register: data.number(1)?, value: value(attribute(data.0, 2)?)? },
+            "counter" => Self::Count,
+            "objref" if data.has(&[(1, COUNTER)]) => Self::CountBy(data.text(2)?),
+            "reject" => Self::Reject {
+                kind: data.number(1)?,
+                code: attribute(data.0, 2).and_then(|code| code.first().copied()).unwrap_or_default(),
+            },
+            _ => return Self::decode_translation(name, data),
+        })
+    }
+
+    fn decode_translation(name: &str, data: Data<'_>) -> Option<Self> {
+        // The last of a range is the first one where none is given.
+        let is_one = |first, last| data.number(last).is_none_or(|last| data.number(first) == Some(last));
+        let flags = |kind| data.number(kind).unwrap_or(0) & !NAT_RANGES;
+        match name {
+            "nat" if data.has(&[(1, NAT_DESTINATION)]) && flags(7) == 0 && is_one(3, 4) && is_one(5, 6) => {
+                let (family, address) = (data.number(2)?, data.number(3)?);
+                Some(Self::Destination { family, address, port: data.number(5) })
+            }
+            "redir" if flags(3) == 0 && is_one(1, 2) => Some(Self::Redirect { port: data.number(1) }),
+            "masq" if flags(1) == 0 && data.number(2).is_none() => Some(Self::Masquerade),
+            "notrack" => Some(Self::Untracked),
+            "fwd" if data.number(2).is_none() => Some(Self::Forward { device: data.number(1)? }),
+            _ => None,
+        }
+    }
+}
+
+fn encode_lookup(data: &mut Attributes, set: &SetUse, number: Option<u32>, differs: bool, into: Option<u32>) {
+    match set {
+        SetUse::Named(name) => data.text(1, name),
+        SetUse::Anonymous(content) => data.text(1, content.placeholder()),
+    }
+    number.iter().for_each(|number| data.number(4, *number));
+    data.number(2, FIRST);
+    into.iter().for_each(|register| data.number(3, *register));
+    if differs {
+        data.number(5, LOOKUP_INVERTED);
+    }
+}
+
+/// Attributes of an expression.
+#[derive(Clone, Copy)]
+struct Data<'a>(&'a [u8]);
+
+impl Data<'_> {
+    fn number(self, kind: u16) -> Option<u32> {
+        attribute(self.0, kind)?.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    fn text(self, kind: u16) -> Option<String> {
+        attribute(self.0, kind).map(text)
+    }
+
+    fn has(self, numbers: &[(u16, u32)]) -> bool {
+        numbers.iter().all(|(kind, value)| self.number(*kind) == Some(*value))
+    }
+
+    fn one_of<T: Copy>(self, kind: u16, all: &[T], number: fn(T) -> u32) -> Option<T> {
+        let found = self.number(kind)?;
+        all.iter().copied().find(|known| number(*known) == found)
     }
 }

@@ -16,13 +16,51 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
 use sealane_proto::types::{MacAddr, Subnet, Subnet6};
 
-use super::rules::{TABLE, same};
-use super::table;
+use super::change::Changes;
+use super::content::{ChainContent, TableContent};
+use super::datum::{
+    Datum, FRAME_ARP, FRAME_IP, FRAME_IP6, HOST, ICMPV6, KeyType, LISTENER_REPORT, NEIGHBOR_ADVERT,
+    NEIGHBOR_SOLICIT, REDIRECT, REPLY, ROUTER_ADVERT, ROUTER_SOLICIT,
+};
+use super::rule::{Rule, rule};
+use super::ruleset::{Chain, Element, Family, Hook, Point, Set, Table, TableName};
+use super::selector::{End, Ip, Selector};
+use super::sidecar::TABLE;
 
-pub(super) const FAMILY: &str = "netdev";
 /// The family of the table that guarded all ports of a network at once. One that an older agent left would drop the
 /// frames of new ports.
-const FORMER_FAMILY: &str = "bridge";
+const FORMER_FAMILY: Family = Family::Bridge;
+/// Before whatever else is at a device's ingress.
+const PRIORITY: i32 = -200;
+/// The chain for packets of tunnels that nobody of the network can have sent.
+const FOREIGN: &str = "foreign";
+/// The chain for frames that a workload may not send.
+const STRANGE: &str = "strange";
+/// ICMPv6 behind its first eight bytes: of neighbour discovery, the address that it is about.
+const TARGET: Selector = Selector::Transport { offset: 64, length: 128 };
+
+/// The table's name.
+pub(super) fn name() -> TableName {
+    TableName::new(Family::Netdev, TABLE)
+}
+
+/// The addresses that no workload elsewhere has: those of this host's, and those of nobody.
+fn local(ip: Ip) -> Set {
+    match ip {
+        Ip::V4 => Set::of("local", KeyType::IPV4),
+        Ip::V6 => Set::of("local6", KeyType::IPV6),
+    }
+}
+
+const fn source(ip: Ip) -> Selector {
+    Selector::Address(ip, End::Source)
+}
+
+const fn destination(ip: Ip) -> Selector {
+    Selector::Address(ip, End::Destination)
+}
+
+const MESSAGE: Selector = Selector::Message(Ip::V6);
 
 /// Port and the frames that may be sent through it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,27 +102,37 @@ pub(crate) struct Addresses {
 pub(super) struct Guarded {
     pub(super) device: String,
     index: u32,
-    rules: String,
+    chain: Chain,
+}
+
+impl Guarded {
+    fn new(device: &str, index: u32, rules: Vec<Rule>) -> Self {
+        let hook = Hook::filter(Point::Ingress(device.to_owned()), PRIORITY).dropping();
+        Self { device: device.to_owned(), index, chain: Chain::new(device, rules).at(hook) }
+    }
 }
 
 impl Tunnel {
     pub(super) fn guarded(&self, addresses: &Addresses) -> Guarded {
-        let first = addresses.between_workloads();
-        let mut rules = vec!["meta pkttype host arp operation reply accept".to_owned()];
+        let for_host = || rule().is(Selector::PacketType, HOST);
+        let mut rules =
+            vec![addresses.between_workloads(), for_host().is(Selector::ArpOperation, REPLY).accept()];
         if let Some(subnet6) = addresses.subnet6 {
-            let [low, high] = ends(addresses.subnet).map(|end| subnet6.of_ipv4(end));
-            rules.push("meta pkttype host icmpv6 type nd-neighbor-advert accept".to_owned());
-            rules.push(
-                "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } goto foreign"
-                    .to_owned(),
-            );
+            let [low, high] = ends(addresses.subnet).map(|end| IpAddr::V6(subnet6.of_ipv4(end)));
+            let discovery = [ROUTER_SOLICIT, ROUTER_ADVERT, NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT, REDIRECT];
+            rules.push(for_host().is(MESSAGE, NEIGHBOR_ADVERT).accept());
+            rules.push(rule().is_one(MESSAGE, discovery).go_to(FOREIGN));
             rules.extend(addresses.senders().iter().map(|ends| {
-                let [first, last] = ends.map(|end| subnet6.of_ipv4(end));
-                format!("ip6 saddr {first}-{last} ip6 saddr != @local6 ip6 daddr {low}-{high} accept")
+                let [first, last] = ends.map(|end| IpAddr::V6(subnet6.of_ipv4(end)));
+                rule()
+                    .is(source(Ip::V6), Datum::Range(first, last))
+                    .is_not_in(source(Ip::V6), local(Ip::V6).name)
+                    .is(destination(Ip::V6), Datum::Range(low, high))
+                    .accept()
             }));
         }
-        rules.push("goto foreign".to_owned());
-        Guarded { device: self.device.clone(), index: self.index, rules: stamped(&first, &rules) }
+        rules.push(rule().go_to(FOREIGN));
+        Guarded::new(&self.device, self.index, rules)
     }
 }
 
@@ -92,11 +140,12 @@ impl Addresses {
     /// The rule for packets of workloads elsewhere to workloads here, which every packet of a tunnel meets. It compares words
     /// under masks, which the kernel does in its interpreter's loop, while ranges are functions that it calls; sources
     /// that no workload elsewhere has take one lookup together.
-    fn between_workloads(&self) -> String {
-        let subnet = self.subnet;
-        let services = self.services.iter().map(|block| format!(" ip saddr != {block}")).collect::<String>();
-        let kept = subnet.reserved().map(|address| format!(" ip daddr != {address}")).concat();
-        format!("ip saddr {subnet} ip daddr {subnet} ip saddr != @local{services}{kept} accept")
+    fn between_workloads(&self) -> Rule {
+        let (from, to) = (source(Ip::V4), destination(Ip::V4));
+        let within = rule().is(from, self.subnet).is(to, self.subnet).is_not_in(from, local(Ip::V4).name);
+        let served = self.services.iter().fold(within, |rule, block| rule.is_not(from, *block));
+        let kept = self.subnet.reserved();
+        kept.iter().fold(served, |rule, address| rule.is_not(to, address.to_ipv4())).accept()
     }
 
     /// The ranges of addresses that workloads can have: all but those that are kept for services.
@@ -123,53 +172,41 @@ fn ends(subnet: Subnet) -> [Ipv4Addr; 2] {
     [gateway.to_bits() + 1, broadcast.to_bits() - 1].map(Ipv4Addr::from_bits)
 }
 
-/// The first rule's comment is a fingerprint of them all.
-fn stamped(first: &str, rules: &[String]) -> String {
-    let rules = rules.join("\n        ");
-    let fingerprint = crc32fast::hash(format!("{first}\n{rules}").as_bytes());
-    format!("        {first} comment \"port {fingerprint:08x}\"\n        {rules}\n")
-}
-
 impl Sender {
     /// Returns the addresses of its own.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         [Some(self.address.into()), self.address6.map(IpAddr::from)].into_iter().flatten()
     }
 
-    pub(super) fn guarded(&self) -> Guarded {
-        Guarded { device: self.port.clone(), index: self.index, rules: self.rules() }
-    }
-
     /// The port's chain. ARP (RFC 826) is held to the same addresses by both of its senders, so that nobody answers for
     /// another or for the gateway. Neighbour advertisements (RFC 4861, section 4.4) are about the sender; nobody else
     /// is a router.
-    fn rules(&self) -> String {
-        let Self { mac, address, .. } = self;
-        let first = format!("ether saddr {mac} ip saddr {address} accept");
-        let mut rules =
-            vec![format!("ether saddr {mac} arp saddr ether {mac} arp saddr ip {address} accept")];
+    pub(super) fn guarded(&self) -> Guarded {
+        let Self { mac, address, .. } = *self;
+        let own = || rule().is(Selector::EtherSource, mac);
+        let arp = own().is(Selector::ArpSenderMac, mac).is(Selector::ArpSenderAddress, address);
+        let mut rules = vec![own().is(source(Ip::V4), address).accept(), arp.accept()];
         if let Some(address) = self.address6 {
-            let target = address.to_bits();
-            rules.push("icmpv6 type { nd-router-advert, nd-redirect } goto strange".to_owned());
-            rules.push(format!("icmpv6 type nd-neighbor-advert @th,64,128 != {target:#034x} goto strange"));
-            rules.push(format!("ether saddr {mac} ip6 saddr {address} accept"));
+            let target = Datum::Number(address.to_bits(), 16);
+            rules.push(rule().is_one(MESSAGE, [ROUTER_ADVERT, REDIRECT]).go_to(STRANGE));
+            rules.push(rule().is(MESSAGE, NEIGHBOR_ADVERT).is_not(TARGET, target).go_to(STRANGE));
+            rules.push(own().is(source(Ip::V6), address).accept());
         }
-        rules.push("goto strange".to_owned());
-        stamped(&first, &rules)
+        rules.push(rule().go_to(STRANGE));
+        Guarded::new(&self.port, self.index, rules)
     }
 }
 
-/// A device's chain, by what it is known again.
+/// A device's chain that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chain {
-    fingerprint: String,
-    lines: usize,
+pub(super) struct Known {
+    content: ChainContent,
     /// The number of the device that it was bound to; `None` when that was before this agent's time.
     device: Option<u32>,
 }
 
 /// The chains that are there, by their devices.
-pub(super) type Chains = BTreeMap<String, Chain>;
+pub(super) type Chains = BTreeMap<String, Known>;
 
 /// Content of the table beside the bare rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -179,103 +216,109 @@ pub(super) struct GuardTable {
     pub(super) local: BTreeSet<IpAddr>,
 }
 
-impl Chain {
+impl Known {
     pub(super) fn of(guarded: &Guarded) -> Self {
-        Self { device: Some(guarded.index), ..Self::read(&guarded.rules) }
-    }
-
-    /// The chain with these rules, whether this module's text or nft's.
-    fn read(rules: &str) -> Self {
-        let rules = rules.lines().filter(|line| !line.trim().is_empty());
-        let fingerprint = rules.clone().find_map(|rule| rule.split_once(" comment ")).unwrap_or_default().1;
-        Self { fingerprint: fingerprint.to_owned(), lines: rules.count(), device: None }
+        Self { content: guarded.chain.content(Family::Netdev), device: Some(guarded.index) }
     }
 
     fn is(&self, wanted: &Self) -> bool {
         let same_device = self.device.is_none() || self.device == wanted.device;
-        self.fingerprint == wanted.fingerprint && self.lines == wanted.lines && same_device
+        self.content == wanted.content && same_device
     }
+}
+
+impl GuardTable {
+    /// Takes the table apart that the kernel lists; `None` when it is not this one.
+    pub(super) fn of(mut listed: TableContent, ipv6: bool) -> Option<Self> {
+        let mut there = Self::default();
+        for ip in families(ipv6) {
+            let rows = listed.take_rows(local(ip).name)?;
+            there.local.extend(rows.keys().map(|row| address(row)).collect::<Option<BTreeSet<_>>>()?);
+        }
+        let (guards, bare) = listed.chains.into_iter().partition(|(_, chain)| chain.hook.is_some());
+        listed.chains = bare;
+        let guards: BTreeMap<String, ChainContent> = guards;
+        there
+            .chains
+            .extend(guards.into_iter().map(|(device, content)| (device, Known { content, device: None })));
+        (listed == bare_table(ipv6).content()).then_some(there)
+    }
+}
+
+fn address(row: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(row).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(row).ok().map(IpAddr::from))
+}
+
+/// The families that a network has.
+fn families(ipv6: bool) -> impl Iterator<Item = Ip> {
+    [Some(Ip::V4), ipv6.then_some(Ip::V6)].into_iter().flatten()
 }
 
 /// The table without its devices. The kernel reports multicast groups before it has an address to do it with: that is
 /// no forgery.
-fn bare_table(ipv6: bool) -> String {
-    let (reports, kinds, local6) = if ipv6 {
-        (
-            "        ip6 nexthdr ipv6-icmp icmpv6 type mld2-listener-report drop\n",
-            "ip, arp, ip6",
-            "    set local6 {\n        type ipv6_addr\n    }\n",
-        )
-    } else {
-        ("", "ip, arp", "")
-    };
-    let body = format!(
-        "    \
-    counter spoofed {{
-    }}
-    counter foreign {{
-    }}
-    counter unsupported {{
-    }}
-    set local {{
-        type ipv4_addr
-    }}
-{local6}    \
-    chain foreign {{
-        counter name \"foreign\" drop
-    }}
-    chain strange {{
-{reports}        \
-        ether type {{ {kinds} }} counter name \"spoofed\" drop
-        counter name \"unsupported\" drop
-    }}
-"
-    );
-    table::stamped(FAMILY, TABLE, "guard", &body)
+fn bare_table(ipv6: bool) -> Table {
+    let report = rule().is(Selector::NextHeader, ICMPV6).is(MESSAGE, LISTENER_REPORT).drop();
+    let kinds = [Some(FRAME_IP), Some(FRAME_ARP), ipv6.then_some(FRAME_IP6)].into_iter().flatten();
+    let strange = [
+        rule().is_one(Selector::EtherType, kinds).count_by("spoofed").drop(),
+        rule().count_by("unsupported").drop(),
+    ];
+    let counters = ["spoofed", FOREIGN, "unsupported"];
+    let table = counters.into_iter().fold(name().table().comment("guard"), Table::counter);
+    families(ipv6)
+        .map(local)
+        .fold(table, Table::set)
+        .chain(Chain::new(FOREIGN, [rule().count_by(FOREIGN).drop()]))
+        .chain(Chain::new(STRANGE, ipv6.then_some(report).into_iter().chain(strange)))
 }
 
-/// The script that puts the table, without devices, in the place of what is there.
-pub(super) fn replacing(ipv6: bool) -> String {
-    table::removal(FORMER_FAMILY, TABLE) + &table::replacing(FAMILY, TABLE, &bare_table(ipv6))
+/// Puts the table, without devices, in the place of what is there.
+pub(super) fn replacing(ipv6: bool) -> Changes {
+    let mut changes = Changes::default();
+    changes.remove(TableName::new(FORMER_FAMILY, TABLE));
+    changes.replace(bare_table(ipv6));
+    changes
 }
 
-/// The script that gives a device its chain that has none. Nothing goes with it: a transaction that removes something waits
-/// until no processor can be reading that any more, which takes longer than all the rest of a port.
-pub(super) fn guarding(Guarded { device, rules, .. }: &Guarded) -> String {
-    let hook = format!("type filter hook ingress device \"{device}\" priority -200; policy drop;");
-    format!("table {FAMILY} {TABLE} {{\n    chain {device} {{\n        {hook}\n{rules}    }}\n}}\n")
+/// Gives a device its chain that has none. Nothing goes with it: a transaction that removes something waits until no
+/// processor can be reading that any more, which takes longer than all the rest of a port.
+pub(super) fn guard(changes: &mut Changes, guarded: &Guarded) {
+    changes.add_chain(&name(), guarded.chain.clone());
 }
 
 /// The same for a device that may have one.
-pub(super) fn guarding_anew(guarded: &Guarded) -> String {
-    freeing(&guarded.device) + &guarding(guarded)
+pub(super) fn guard_anew(changes: &mut Changes, guarded: &Guarded) {
+    free(changes, &guarded.device);
+    guard(changes, guarded);
 }
 
-/// The script that makes the addresses that no workload elsewhere has `to`, which were `from`.
-pub(super) fn localising(from: &BTreeSet<IpAddr>, to: &BTreeSet<IpAddr>) -> String {
-    let of = |addresses: &BTreeSet<IpAddr>, ipv4: bool| -> BTreeSet<String> {
-        let of_family = addresses.iter().filter(|address| address.is_ipv4() == ipv4);
-        of_family.map(ToString::to_string).collect()
-    };
-    let change = |set, ipv4| table::changing_rows([FAMILY, TABLE, set], &of(from, ipv4), &of(to, ipv4));
-    change("local", true) + &change("local6", false)
+/// Makes the addresses that no workload elsewhere has `to`, which were `from`.
+pub(super) fn localise(changes: &mut Changes, from: &BTreeSet<IpAddr>, to: &BTreeSet<IpAddr>) {
+    for ip in Ip::ALL {
+        let only = |a: &BTreeSet<IpAddr>, b: &BTreeSet<IpAddr>| -> Vec<Element> {
+            let of_family = a.difference(b).filter(|address| address.is_ipv4() == (ip == Ip::V4));
+            of_family.map(|address| Element::of(*address)).collect()
+        };
+        changes.remove_elements(&name(), &local(ip), only(from, to));
+        changes.add_elements(&name(), &local(ip), only(to, from));
+    }
 }
 
-/// The script that removes the device's chain, whether it is there or not.
-pub(super) fn freeing(port: &str) -> String {
-    let chain = format!("chain {FAMILY} {TABLE} {port}");
-    format!("add {chain}\nflush {chain}\ndelete {chain}\n")
+/// Removes the device's chain, whether it is there or not.
+pub(super) fn free(changes: &mut Changes, device: &str) {
+    changes.remove_any_chain(&name(), device);
 }
 
 /// The devices whose chains are not those that they should be.
 pub(super) fn wrong<'a>(there: &Chains, wanted: &'a [Guarded]) -> Vec<&'a Guarded> {
     let is_right =
-        |guarded: &Guarded| there.get(&guarded.device).is_some_and(|chain| chain.is(&Chain::of(guarded)));
+        |guarded: &Guarded| there.get(&guarded.device).is_some_and(|chain| chain.is(&Known::of(guarded)));
     wanted.iter().filter(|guarded| !is_right(guarded)).collect()
 }
 
 /// Any chain of either kind, on a device that every namespace has.
-pub(super) fn examples(addresses: Addresses) -> String {
+pub(super) fn examples(addresses: &Addresses) -> Changes {
     let (device, index) = ("lo".to_owned(), 1);
     let sender = Sender {
         port: device.clone(),
@@ -284,34 +327,11 @@ pub(super) fn examples(addresses: Addresses) -> String {
         address: Ipv4Addr::new(10, 0, 0, 2),
         address6: addresses.subnet6.map(|_| Ipv6Addr::LOCALHOST),
     };
-    let local = localising(&BTreeSet::new(), &sender.addresses().collect());
-    local + &guarding(&sender.guarded()) + &guarding_anew(&Tunnel { device, index }.guarded(&addresses))
-}
-
-/// Removes the table, whether it is there or not.
-pub(super) fn removal() -> String {
-    table::removal(FAMILY, TABLE)
-}
-
-/// Reads the content of the table that nft lists; `None` when the table is not this one.
-pub(super) fn listed(text: &str, ipv6: bool) -> Option<GuardTable> {
-    let (text, rows) = table::without_rows(text)?;
-    let local = rows.into_values().flatten().map(|row| row.parse().ok()).collect::<Option<_>>()?;
-    let (mut bare, mut chains, mut rest) = (String::new(), Chains::new(), text.as_str());
-    while let Some((before, chain)) = rest.split_once("\tchain ") {
-        let (chain, after) = chain.split_once("\n\t}\n")?;
-        bare.push_str(before);
-        match chain.split_once(" hook ingress device ").zip(chain.split_once(" {\n")) {
-            Some(((_, hook), (device, _))) => {
-                let (_, rules) = hook.split_once('\n').unwrap_or_default();
-                chains.insert(device.to_owned(), Chain::read(rules));
-            }
-            None => bare.push_str(&format!("\tchain {chain}\n\t}}\n")),
-        }
-        rest = after;
-    }
-    bare.push_str(rest);
-    same(&bare, &bare_table(ipv6)).then_some(GuardTable { chains, local })
+    let mut changes = replacing(addresses.subnet6.is_some());
+    localise(&mut changes, &BTreeSet::new(), &sender.addresses().collect());
+    guard(&mut changes, &sender.guarded());
+    guard_anew(&mut changes, &Tunnel { device, index }.guarded(addresses));
+    changes
 }
 
 #[cfg(test)]
@@ -327,7 +347,8 @@ mod tests {
                 services: services.iter().map(|range| range.parse().unwrap()).collect(),
             };
             let tunnel = Tunnel { device: "vxlan0".to_owned(), index: 3 };
-            let rules = tunnel.guarded(&addresses).rules;
+            let rules = tunnel.guarded(&addresses).chain.rules;
+            let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
             let ranges = addresses.senders();
             assert_eq!(
                 ranges,
@@ -337,18 +358,16 @@ mod tests {
                     .collect::<Vec<[Ipv4Addr; 2]>>(),
                 "{services:?}"
             );
-            assert_eq!(rules.matches("ip6 saddr fd42::").count(), ranges.len(), "{rules}");
-            let first = rules.lines().next().unwrap().trim();
-            let (rule, comment) = first.split_once(" comment ").unwrap();
+            let ranged = rules.iter().filter(|rule| rule.contains("ip6 saddr fd42::"));
+            assert_eq!(ranged.count(), ranges.len(), "{rules:?}");
             let blocks: String = services.iter().map(|block| format!(" ip saddr != {block}")).collect();
             assert_eq!(
-                rule,
+                rules[0],
                 format!(
                     "ip saddr 10.42.0.0/16 ip daddr 10.42.0.0/16 ip saddr != @local{blocks} \
                      ip daddr != 10.42.0.0 ip daddr != 10.42.0.1 ip daddr != 10.42.255.255 accept"
                 )
             );
-            assert!(comment.starts_with("\"port "), "it is known again: {rules}");
         };
         let all = ["10.42.0.2", "10.42.255.254"];
         check(&[], &[all]);
@@ -369,51 +388,55 @@ mod tests {
         senders.iter().map(Sender::guarded).collect()
     }
 
-    /// As nft lists the table with these ports' chains.
-    fn list(senders: &[Sender]) -> String {
-        let chain = |sender: &Sender| {
-            let chain = guarding(&sender.guarded())
-                .lines()
-                .skip(1)
-                .map(|line| format!("{line}\n"))
-                .collect::<String>();
-            format!("\n{}", chain.strip_suffix("}\n").unwrap())
-        };
-        let chains: String = senders.iter().map(chain).collect();
-        let bare = bare_table(true).replace("    }\n", "    }\n\n");
-        format!("{}{chains}}}\n", bare.strip_suffix("\n}\n").unwrap()).replace("    ", "\t")
+    /// As the kernel has the table with these ports' chains.
+    fn listed(senders: &[Sender], local: &[&str]) -> TableContent {
+        let chains = guarded(senders).into_iter().map(|guarded| guarded.chain);
+        let mut content = chains.fold(bare_table(true), Table::chain).content();
+        for row in local.iter().map(|row| row.parse().unwrap()) {
+            let set = if matches!(row, IpAddr::V4(_)) { "local" } else { "local6" };
+            content
+                .sets
+                .get_mut(set)
+                .unwrap()
+                .rows
+                .insert(super::super::datum::octets(row), Default::default());
+        }
+        content
     }
 
     #[test]
-    fn what_nft_lists_is_read_back() {
+    fn what_the_kernel_lists_is_read_back() {
         let six = Sender { address6: "fd42::a2a:b".parse().ok(), ..sender(11, 5) };
         let senders = [sender(10, 4), six];
-        let rows = "type ipv4_addr\n\t\telements = { 10.42.0.10,\n\t\t\t     10.42.0.11 }\n";
-        let there = listed(&list(&senders).replace("type ipv4_addr\n", rows), true).unwrap();
+        let rows = ["10.42.0.10", "10.42.0.11", "fd42::a2a:b"];
+        let there = GuardTable::of(listed(&senders, &rows), true).unwrap();
         assert_eq!(there.chains.len(), 2);
-        assert_eq!(there.local, ["10.42.0.10", "10.42.0.11"].map(|row| row.parse().unwrap()).into());
+        assert_eq!(there.local, rows.map(|row| row.parse().unwrap()).into());
         assert!(wrong(&there.chains, &guarded(&senders)).is_empty());
         let other = guarded(&[sender(10, 4), sender(11, 5), sender(12, 6)]);
         let ports = |wrong: Vec<&Guarded>| wrong.iter().map(|one| one.index).collect::<Vec<_>>();
         assert_eq!(ports(wrong(&there.chains, &other)), [5, 6]);
-        assert_eq!(listed(&list(&[]), true), Some(GuardTable::default()));
-        assert_eq!(listed("", true), None);
+        assert_eq!(GuardTable::of(listed(&[], &[]), true), Some(GuardTable::default()));
+        assert_eq!(GuardTable::of(TableContent::default(), true), None);
     }
 
     #[test]
     fn a_rule_more_or_less_is_seen() {
         let senders = [sender(10, 4)];
-        let text = list(&senders);
-        let more = text.replace("\t\tgoto strange\n\t}", "\t\taccept\n\t\tgoto strange\n\t}");
-        assert_eq!(wrong(&listed(&more, true).unwrap().chains, &guarded(&senders)).len(), 1, "{more}");
-        let last = "name \"unsupported\" drop\n";
-        assert_eq!(listed(&text.replace(last, &format!("{last}\t\taccept\n")), true), None);
-        assert_eq!(listed(&text, false), None);
+        let listed = listed(&senders, &[]);
+        let accept = Chain::new("any", [rule().accept()]).content(Family::Netdev).rules;
+        let mut more = listed.clone();
+        more.chains.get_mut(&senders[0].port).unwrap().rules.extend(accept.clone());
+        assert_eq!(wrong(&GuardTable::of(more, true).unwrap().chains, &guarded(&senders)).len(), 1);
+        let mut more = listed.clone();
+        more.chains.get_mut(STRANGE).unwrap().rules.extend(accept);
+        assert_eq!(GuardTable::of(more, true), None);
+        assert_eq!(GuardTable::of(listed, false), None);
     }
 
     #[test]
     fn a_device_made_anew_is_guarded_anew() {
-        let there = Chains::from([(sender(10, 4).port, Chain::of(&sender(10, 4).guarded()))]);
+        let there = Chains::from([(sender(10, 4).port, Known::of(&sender(10, 4).guarded()))]);
         assert!(wrong(&there, &guarded(&[sender(10, 4)])).is_empty());
         assert_eq!(wrong(&there, &guarded(&[sender(10, 9)])).len(), 1);
     }
@@ -422,8 +445,10 @@ mod tests {
     fn addresses_of_this_hosts_workloads_are_changed_by_their_differences() {
         let set = |addresses: &[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect();
         let (from, to) = (set(&["10.42.0.9", "fd42::a2a:9"]), set(&["10.42.0.9", "10.42.0.10"]));
+        let mut changes = Changes::default();
+        localise(&mut changes, &from, &to);
         assert_eq!(
-            localising(&from, &to),
+            changes.to_string(),
             "add element netdev sealane local { 10.42.0.10 }\ndelete element netdev sealane local6 { fd42::a2a:9 }\n"
         );
     }

@@ -3,17 +3,27 @@
 
 use std::net::Ipv4Addr;
 
-/// The table's family.
-pub(super) const FAMILY: &str = "ip";
+use super::datum::{TCP, UDP};
+use super::rule::rule;
+use super::ruleset::{Chain, Family, Hook, Point, Table, TableName};
+use super::selector::{End, Ip, Selector};
+
+/// Priority of `raw`: before conntrack.
+const RAW: i32 = -300;
+const DNS: u16 = 53;
+
 /// The table's name.
-pub(super) const NAME: &str = "sealane-names";
+pub(super) fn name() -> TableName {
+    TableName::new(Family::Ip, "sealane-names")
+}
 
 /// The table that keeps the questions to our resolver at `address` ours, and its answers.
-pub(super) fn table(address: Ipv4Addr) -> String {
-    let body = format!(
-        "    chain output {{\n        type filter hook output priority raw; policy accept;\n        ip daddr {address} meta \
-         l4proto {{ tcp, udp }} th dport 53 notrack\n        ip saddr {address} meta l4proto {{ tcp, udp }} th sport 53 \
-         notrack\n    }}\n"
-    );
-    super::table::stamped(FAMILY, NAME, "names of Sealane's networks are answered here", &body)
+pub(super) fn table(address: Ipv4Addr) -> Table {
+    let untracked = |end| {
+        let ours = rule().is(Selector::Address(Ip::V4, end), address);
+        ours.is_one(Selector::Protocol, [TCP, UDP]).is(Selector::AnyPort(end), DNS).untracked()
+    };
+    let output = Chain::new("output", [End::Destination, End::Source].map(untracked));
+    let table = name().table().comment("names of Sealane's networks are answered here");
+    table.chain(output.at(Hook::filter(Point::Output, RAW)))
 }

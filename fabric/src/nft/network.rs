@@ -10,12 +10,18 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::border::{Border, MeshPorts, Surroundings};
-use super::guard::{Addresses, Chain, GuardTable, Guarded, Sender, Tunnel};
+use super::change::Changes;
+use super::client::{self, Tables};
+use super::guard::{Addresses, GuardTable, Guarded, Known, Sender, Tunnel};
 use super::listing::Listing;
-use super::program::{list_ruleset, list_table, run};
-use super::rules::TABLE;
-use super::{NftError, border, guard, kernel, table};
+use super::program::list_ruleset;
+use super::sidecar::TABLE;
+use super::{NftError, border, guard};
 use crate::netlink::NetlinkError;
+
+/// Purpose of transactions, for their errors.
+const GUARD: &str = "change the rules of a network";
+const HOST: &str = "change the host's rules";
 
 /// Desired rules of a network.
 #[derive(Clone, Debug)]
@@ -75,8 +81,8 @@ impl RulesCache {
 }
 
 impl NetworkRules {
-    /// The script that makes the chains and addresses what they should be, and how many were not. `there` becomes those.
-    fn settle(&self, addresses: &Addresses, there: &mut GuardTable) -> (String, usize) {
+    /// The changes that make the chains and addresses what they should be, and how many were not. `there` becomes those.
+    fn settle(&self, addresses: &Addresses, there: &mut GuardTable) -> (Changes, usize) {
         let senders: &[Sender] = match &self.senders {
             Senders::Exactly(senders) | Senders::With(senders) => senders,
             Senders::Without(..) => &[],
@@ -98,66 +104,71 @@ impl NetworkRules {
         };
         local.extend(addresses.subnet.reserved().map(|address| IpAddr::from(address.to_ipv4())));
         let wrong = guard::wrong(&there.chains, &guarded);
-        let mut script: String = unwanted.iter().map(|device| guard::freeing(device)).collect();
+        let mut changes = Changes::default();
+        unwanted.iter().for_each(|device| guard::free(&mut changes, device));
         // An address is nobody else's before its workload can send.
-        script += &guard::localising(&there.local, &local);
-        script.extend(wrong.iter().map(|guarded| match there.chains.contains_key(&guarded.device) {
-            true => guard::guarding_anew(guarded),
-            false => guard::guarding(guarded),
-        }));
+        guard::localise(&mut changes, &there.local, &local);
+        for guarded in &wrong {
+            match there.chains.contains_key(&guarded.device) {
+                true => guard::guard_anew(&mut changes, guarded),
+                false => guard::guard(&mut changes, guarded),
+            }
+        }
         // An address comes and goes with its chain.
-        let changes = (unwanted.len() + wrong.len()).max(usize::from(there.local != local));
+        let count = (unwanted.len() + wrong.len()).max(usize::from(there.local != local));
         there.chains.retain(|device, _| !unwanted.contains(device));
-        there.chains.extend(guarded.iter().map(|guarded| (guarded.device.clone(), Chain::of(guarded))));
+        there.chains.extend(guarded.iter().map(|guarded| (guarded.device.clone(), Known::of(guarded))));
         there.local = local;
-        (script, changes)
+        (changes, count)
     }
 }
 
 /// Makes the rules in the network's namespace what they should be, in one transaction; answers how many rows and
-/// tables were not. While nobody else changes them, that is one question to the kernel and no process.
+/// tables were not. While nobody else changes them, that is one question to the kernel.
 ///
 /// # Errors
-/// When nft is not installed or the kernel refuses.
+/// When the kernel refuses.
 pub(crate) fn ensure_network_rules(
     hopper: &Hopper,
     ns: &NetNs,
     wanted: NetworkRules,
     known: &mut RulesCache,
 ) -> Result<usize, NftError> {
-    let before = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
+    let mut tables = Tables::open(hopper, ns).map_err(NftError::Kernel)?;
+    let before = tables.generation().map_err(NftError::Kernel)?;
     let NetworkRules { subnet, subnet6, egress, ref ports, ref told, .. } = wanted;
     let services = told.as_ref().map_or(&known.services, |told| &told.services).clone();
     let addresses = Addresses { subnet, subnet6, services };
-    let border = Border::of(border::network(subnet, egress, ports));
     let ipv6 = subnet6.is_some();
     let (there, mut border_there) = if known.generation == Some(before) {
         (known.there.take(), known.border.take())
     } else {
-        let there = list_table(hopper, ns, guard::FAMILY, TABLE)?;
-        let border_there = list_table(hopper, ns, border::FAMILY, TABLE)?;
-        (there.and_then(|text| guard::listed(&text, ipv6)), border_there.as_deref().and_then(Border::listed))
+        let there = tables.read(&guard::name()).map_err(NftError::Kernel)?;
+        let border_there = tables.read(&border::name()).map_err(NftError::Kernel)?;
+        (there.and_then(|listed| GuardTable::of(listed, ipv6)), border_there.and_then(Border::of))
     };
-    let mut script = if there.is_none() { guard::replacing(ipv6) } else { String::new() };
-    let mut changes = usize::from(there.is_none());
+    let mut changes = if there.is_none() { guard::replacing(ipv6) } else { Changes::default() };
+    let mut count = usize::from(there.is_none());
     let mut there = there.unwrap_or_default();
     let (chains, changed) = wanted.settle(&addresses, &mut there);
-    script += &chains;
-    changes += changed;
-    let (borders, changed) = border::settle(&mut border_there, border, told.as_ref().map(|told| &told.hosts));
-    script += &borders;
-    changes += changed;
+    changes.then(chains);
+    count += changed;
+    let border = border::network(subnet, egress, ports);
+    let hosts = told.as_ref().map(|told| &told.hosts);
+    let (borders, changed) = border::settle(&mut border_there, border, hosts);
+    changes.then(borders);
+    count += changed;
     let services = addresses.services;
     *known = RulesCache { generation: None, there: Some(there), border: border_there, services };
     let mut now = before;
-    if !script.is_empty() {
-        run(hopper, ns, script)?;
-        now = kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
+    if !changes.is_empty() {
+        tables.commit(&changes, GUARD).map_err(NftError::of_change)?;
+        now = tables.generation().map_err(NftError::Kernel)?;
     }
     // Any other number says that somebody else was at it, too.
-    let own = before.wrapping_add(u32::from(changes > 0));
+    let own = before.wrapping_add(u32::from(count > 0));
     known.generation = (now == own).then_some(now);
-    Ok(changes)
+    Ok(count)
 }
 
 /// Knowledge of the host's rules: they were right at this generation, for these surroundings.
@@ -174,7 +185,7 @@ pub(crate) struct KnownHost {
 /// # Errors
 /// When the kernel cannot be asked.
 pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> Result<u32, NftError> {
-    kernel::generation(hopper, ns).map_err(NftError::Kernel)
+    client::generation(hopper, ns).map_err(NftError::Kernel)
 }
 
 /// All rules of a namespace as JSON, without the rows of sets.
@@ -183,7 +194,7 @@ pub(crate) fn generation(hopper: &Hopper, ns: &NetNs) -> Result<u32, NftError> {
 /// When nft is not installed, cannot write JSON, or the kernel refuses.
 pub(crate) fn ruleset(hopper: &Hopper, ns: &NetNs) -> Result<Listing, NftError> {
     let text = list_ruleset(hopper, ns)?;
-    Listing::read(text.as_bytes()).map_err(|error| NftError::Refused(format!("its list is no JSON: {error}")))
+    Listing::read(text.as_bytes()).map_err(NftError::Unreadable)
 }
 
 /// Makes the host's rules for the links of its networks what they should be; answers whether somebody had changed
@@ -204,27 +215,31 @@ pub(crate) fn ensure_host_rules(
         *known = Some(KnownHost { generation, surroundings });
         return Ok(false);
     }
-    let listed = list_table(hopper, host, border::FAMILY, TABLE)?;
-    let script = border::host(listed.as_deref(), &surroundings);
-    let changes = !script.is_empty();
-    if changes {
-        run(hopper, host, script)?;
+    let mut tables = Tables::open(hopper, host).map_err(NftError::Kernel)?;
+    let listed = tables.read(&border::name()).map_err(NftError::Kernel)?;
+    let changes = border::host(listed, &surroundings);
+    let changed = !changes.is_empty();
+    if changed {
+        tables.commit(&changes, HOST).map_err(NftError::of_change)?;
     }
     // One's own change is one generation; any other number says that somebody else was at it, too.
-    *known = Some(KnownHost { generation: generation.wrapping_add(u32::from(changes)), surroundings });
-    Ok(same && changes)
+    *known = Some(KnownHost { generation: generation.wrapping_add(u32::from(changed)), surroundings });
+    Ok(same && changed)
 }
 
 /// Removes the host's rules; answers whether there were any.
 ///
 /// # Errors
-/// When the kernel refuses. Without nft there are no rules.
+/// When the kernel refuses.
 pub(crate) fn remove_host_rules(hopper: &Hopper, host: &NetNs) -> Result<bool, NftError> {
-    match list_table(hopper, host, border::FAMILY, TABLE) {
-        Ok(None) | Err(NftError::NotInstalled) => Ok(false),
-        Ok(Some(_)) => run(hopper, host, table::removal(border::FAMILY, TABLE)).map(|()| true),
-        Err(error) => Err(error),
+    let mut tables = Tables::open(hopper, host).map_err(NftError::Kernel)?;
+    let is_there = tables.has(&border::name()).map_err(NftError::Kernel)?;
+    if is_there {
+        let mut changes = Changes::default();
+        changes.remove(border::name());
+        tables.commit(&changes, HOST).map_err(NftError::of_change)?;
     }
+    Ok(is_there)
 }
 
 /// Packets that a network's rules have dropped or refused, by the rules' counters: `spoofed`, `foreign`,
@@ -233,21 +248,21 @@ pub(crate) fn remove_host_rules(hopper: &Hopper, host: &NetNs) -> Result<bool, N
 /// # Errors
 /// When the kernel cannot be asked.
 pub(crate) fn counted(hopper: &Hopper, ns: &NetNs) -> Result<Vec<(String, u64)>, NetlinkError> {
-    kernel::counters(hopper, ns, TABLE)
+    client::counters(hopper, ns, TABLE)
 }
 
-/// Tries all tables in `ns`, which may be any.
-pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
-    let wrong = || NftError::Refused("no such subnet".to_owned());
-    let subnet = "10.0.0.0/8".parse().map_err(|_| wrong())?;
-    for subnet6 in [None, Some("fd00::/64".parse().map_err(|_| wrong())?)] {
-        let examples = guard::examples(Addresses { subnet, subnet6, services: BTreeSet::new() });
-        run(hopper, ns, guard::replacing(subnet6.is_some()) + &examples)?;
+/// The changes that try all tables in a namespace that has none, one after another, and leave nothing behind.
+pub(super) fn examples() -> Vec<Changes> {
+    let Ok(subnet) = "10.0.0.0/8".parse() else { return Vec::new() };
+    let mut examples = Vec::new();
+    for subnet6 in [None, "fd00::/64".parse().ok()] {
+        examples.push(guard::examples(&Addresses { subnet, subnet6, services: BTreeSet::new() }));
     }
     for egress in [Egress::Allow, Egress::Deny] {
         let ports = MeshPorts { tunnel: 4789, services: [7443].into() };
-        let table = border::network(subnet, egress, &ports);
-        run(hopper, ns, table::replacing(border::FAMILY, TABLE, &table))?;
+        let mut changes = Changes::default();
+        changes.replace(border::network(subnet, egress, &ports));
+        examples.push(changes);
     }
     let everything = Surroundings {
         uplinks: ["br0".to_owned()].into(),
@@ -255,7 +270,9 @@ pub(super) fn probe(hopper: &Hopper, ns: &NetNs) -> Result<(), NftError> {
         asked: Some(false),
         untracked: true,
     };
-    run(hopper, ns, border::host(None, &everything))?;
-    kernel::generation(hopper, ns).map_err(NftError::Kernel)?;
-    run(hopper, ns, table::removal(border::FAMILY, TABLE) + &guard::removal())
+    let mut last = border::host(None, &everything);
+    last.remove(border::name());
+    last.remove(guard::name());
+    examples.push(last);
+    examples
 }

@@ -2,9 +2,8 @@
 //!
 //! What is there from an agent before this one stays until this one knows better: no network is open in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 
 use sealane_proto::resource::Network;
 use sealane_proto::types::{NetworkName, Vni};
@@ -14,22 +13,32 @@ use sealane_sys::{NetNs, RunDir};
 use super::plan::Desired;
 use super::{KernelAccess, lock};
 use crate::netlink::NetlinkError;
-use crate::netlink::netfilter::NetfilterSocket;
-use crate::nft::gate::{self, Carriers, Gate};
-use crate::nft::{kernel, writer};
+use crate::nft::change::Changes;
+use crate::nft::client::{self, Tables};
+use crate::nft::gate::{Carriers, Gate, networks_of};
+use crate::nft::ruleset::{Family, TableName};
 
+/// Purposes of transactions, for their errors.
+const REMOVE: &str = "remove the gate of tunnels";
 const WHAT: &str = "let nobody but the hosts of a network into its tunnels";
 
 /// The table of the agent with this run directory: every agent of a host has its own.
-fn table_name(run_dir: &RunDir) -> String {
+fn table_name(run_dir: &RunDir) -> TableName {
     let run_dir: std::path::PathBuf = run_dir.path().components().collect();
-    format!("sealane-tunnels-{:08x}", crc32fast::hash(run_dir.as_os_str().as_encoded_bytes()))
+    let hash = crc32fast::hash(run_dir.as_os_str().as_encoded_bytes());
+    TableName::new(Family::Inet, format!("sealane-tunnels-{hash:08x}"))
+}
+
+fn removal(table: &TableName) -> Changes {
+    let mut changes = Changes::default();
+    changes.remove(table.clone());
+    changes
 }
 
 /// The gate of one agent.
 #[derive(Debug)]
 pub(super) struct HostGate {
-    table: String,
+    table: TableName,
     wanted: Gate,
     /// True once the remains of an agent before this one were seen.
     adopted: bool,
@@ -95,7 +104,7 @@ impl HostGate {
     pub(super) fn ensure(&mut self, namespace: HostNamespace<'_>) -> Result<bool, NetlinkError> {
         self.adopt(namespace)?;
         let HostNamespace { hopper, host } = namespace;
-        let before = kernel::generation(hopper, host)?;
+        let before = client::generation(hopper, host)?;
         // Nothing is known until all is done.
         let known = self.known.take();
         let unchanged = self.generation == Some(before);
@@ -108,9 +117,7 @@ impl HostGate {
         } else {
             // The gate is read as the one that was made: what is wanted may have got another device since.
             let made = known.as_ref().unwrap_or(&self.wanted);
-            let found =
-                NetfilterSocket::open(hopper, host).and_then(|mut socket| self.read(&mut socket, made));
-            let found = match found {
+            let found = match self.read(namespace, made) {
                 Ok(found) => found,
                 Err(error) => {
                     // What was changed meanwhile is still drift at the next look.
@@ -125,7 +132,7 @@ impl HostGate {
         if changes {
             self.put(namespace, there)?;
         }
-        let now = kernel::generation(hopper, host)?;
+        let now = client::generation(hopper, host)?;
         self.known = Some(self.wanted.clone());
         // Any other number says that somebody else was at it, too.
         self.generation = (now == before.wrapping_add(u32::from(changes))).then_some(now);
@@ -137,19 +144,19 @@ impl HostGate {
         HostNamespace { hopper, host }: HostNamespace<'_>,
         there: Option<Gate>,
     ) -> Result<(), NetlinkError> {
-        let open = || NetfilterSocket::open(hopper, host);
+        let commit = |changes: &Changes, what| client::commit(hopper, host, changes, what);
         if self.wanted.networks.is_empty() {
-            return open()?.commit(&writer::removal(&self.table), "remove the gate of tunnels");
+            return commit(&removal(&self.table), REMOVE);
         }
         if let Some(there) = there.filter(|there| !there.networks.is_empty()) {
-            match open()?.commit(&self.wanted.difference(&self.table, &there), WHAT) {
+            match commit(&self.wanted.difference(&self.table, &there), WHAT) {
                 Err(NetlinkError::Refused { refusal, .. }) => {
                     tracing::debug!(%refusal, "the gate of tunnels is made anew");
                 }
                 outcome => return outcome,
             }
         }
-        open()?.commit(&self.wanted.replacement(&self.table), WHAT)
+        commit(&self.wanted.replacement(&self.table), WHAT)
     }
 
     /// Takes over what an agent before this one has left: those networks stay guarded until they are told of, or forgotten.
@@ -157,9 +164,8 @@ impl HostGate {
         if self.adopted {
             return Ok(());
         }
-        let mut socket = NetfilterSocket::open(hopper, host)?;
-        let chains = writer::rules(&mut socket, &self.table)?;
-        for (network, carriers) in self.networks(&mut socket, &chains)? {
+        let listed = Tables::open(hopper, host)?.read(&self.table)?.unwrap_or_default();
+        for (network, carriers) in networks_of(listed) {
             self.wanted.networks.entry(network).or_insert(carriers);
         }
         self.adopted = true;
@@ -168,35 +174,15 @@ impl HostGate {
 
     /// Reads the kernel's gate, when it is one of the port and device of `made` and nothing else; none at all is one without
     /// networks.
-    fn read(&self, socket: &mut NetfilterSocket, made: &Gate) -> Result<Option<Gate>, NetlinkError> {
-        let chains = writer::rules(socket, &self.table)?;
-        let found = Gate { networks: self.networks(socket, &chains)?, ..made.clone() };
-        Ok((chains.is_empty() || chains == found.fingerprints()).then_some(found))
-    }
-
-    fn networks(
+    fn read(
         &self,
-        socket: &mut NetfilterSocket,
-        chains: &BTreeMap<String, Vec<String>>,
-    ) -> Result<BTreeMap<NetworkName, Carriers>, NetlinkError> {
-        let mut hosts: BTreeMap<Vni, BTreeSet<IpAddr>> = BTreeMap::new();
-        for set in gate::sets().into_iter().filter(|_| !chains.is_empty()) {
-            match writer::elements(socket, &self.table, set) {
-                Ok(elements) => {
-                    for (vni, host) in elements.keys().filter_map(|key| gate::carrier_of(key)) {
-                        hosts.entry(vni).or_default().insert(host);
-                    }
-                }
-                // Somebody is taking it away; the rules will not be those that they should be.
-                Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let networks = chains.keys().filter_map(|chain| gate::network_of(chain)).map(|(vni, network)| {
-            let hosts = hosts.remove(&vni).unwrap_or_default();
-            (network, Carriers { vni, hosts })
-        });
-        Ok(networks.collect())
+        HostNamespace { hopper, host }: HostNamespace<'_>,
+        made: &Gate,
+    ) -> Result<Option<Gate>, NetlinkError> {
+        Ok(match Tables::open(hopper, host)?.read(&self.table)? {
+            Some(listed) => Gate::read(listed, made),
+            None => Some(Gate { networks: BTreeMap::new(), ..made.clone() }),
+        })
     }
 }
 
@@ -232,7 +218,7 @@ impl KernelAccess {
     /// Packets that were refused so far, by their counters.
     pub(super) fn gate_counters(&self) -> Result<Vec<(String, u64)>, NetlinkError> {
         let table = lock(&self.gate).table.clone();
-        kernel::counters(&self.hopper, &self.host, &table)
+        client::counters(&self.hopper, &self.host, &table.name)
     }
 
     /// Makes the gate what it should be; answers whether somebody else had changed it.
@@ -250,11 +236,11 @@ pub fn remove_gate(run_dir: &RunDir) -> Result<bool, NetlinkError> {
     let hopper = Hopper::start()?;
     let host = NetNs::current().map_err(io::Error::other)?;
     let table = table_name(run_dir);
-    let mut socket = NetfilterSocket::open(&hopper, &host)?;
-    if writer::rules(&mut socket, &table)?.is_empty() {
+    let mut tables = Tables::open(&hopper, &host)?;
+    if !tables.has(&table)? {
         return Ok(false);
     }
-    socket.commit(&writer::removal(&table), "remove the gate of tunnels").map(|()| true)
+    tables.commit(&removal(&table), REMOVE).map(|()| true)
 }
 
 /// Tries in `ns` whether the kernel has everything that the gate uses; leaves nothing behind.

@@ -7,13 +7,14 @@ use sealane_proto::types::{NetworkName, Transport};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
-use super::ruleset::{self, SERVICES, VIPS};
+use super::ruleset;
 use super::table::{Mapped, ServiceTable};
 use crate::netlink::NetlinkError;
 use crate::netlink::netfilter::NetfilterSocket;
-use crate::nft::expression::{Family, octets};
-use crate::nft::kernel;
-use crate::nft::writer::{self, elements};
+use crate::nft::change::Changes;
+use crate::nft::client::{self, Tables};
+use crate::nft::rows::Row;
+use crate::nft::ruleset::TableName;
 
 /// Purpose of a transaction, for its errors.
 const BALANCE: &str = "balance service addresses";
@@ -26,12 +27,13 @@ pub(super) struct Namespace<'a> {
     pub(super) network: &'a NetworkName,
 }
 
-/// Content of a table in the kernel: the rules of its chains by their names, the targets of its ports, its addresses.
+/// Content of a table in the kernel: the comments of its chains' rules, which say what they do, the targets of its ports, its
+/// addresses. The maps of endpoints are as many as ports; they are not read.
 #[derive(Debug, PartialEq, Eq)]
 struct TableContent {
     chains: BTreeMap<String, Vec<String>>,
-    services: BTreeMap<Vec<u8>, String>,
-    vips: BTreeMap<Vec<u8>, String>,
+    services: BTreeMap<Vec<u8>, Row>,
+    vips: BTreeMap<Vec<u8>, Row>,
 }
 
 /// State of the kernel where a table is wanted.
@@ -49,26 +51,28 @@ pub(super) enum Present {
 impl TableContent {
     /// Renders a table as it looks when it is there.
     fn of(table: &ServiceTable) -> Self {
-        let services = table.ports.iter();
+        let (services, vips) = (ruleset::services(), ruleset::vips());
         Self {
-            chains: ruleset::fingerprints(table),
-            services: services
-                .map(|(&mapped, backends)| (ruleset::key(mapped), backends.chain.clone()))
-                .collect(),
-            vips: table.vips.iter().map(|&vip| (octets(vip), String::new())).collect(),
+            chains: ruleset::comments(table),
+            services: ruleset::ports(table.ports.iter()).iter().map(|port| port.row(&services)).collect(),
+            vips: ruleset::addresses(table.vips.iter()).iter().map(|address| address.row(&vips)).collect(),
         }
     }
 }
 
 impl Namespace<'_> {
-    fn open(&self) -> Result<NetfilterSocket, NetlinkError> {
-        NetfilterSocket::open(self.hopper, self.netns)
+    fn table(&self) -> TableName {
+        ruleset::table_name(self.network)
+    }
+
+    fn commit(&self, changes: &Changes) -> Result<(), NetlinkError> {
+        client::commit(self.hopper, self.netns, changes, BALANCE)
     }
 
     /// Reads the state of the kernel where this table is wanted.
     pub(super) fn look(&self, wanted: &ServiceTable) -> Result<Present, NetlinkError> {
-        let name = ruleset::table_name(self.network);
-        match read(&mut self.open()?, &name) {
+        let (mut tables, name) = (Tables::open(self.hopper, self.netns)?, self.table());
+        match read(&mut tables, &name) {
             Ok(found) if found == TableContent::of(wanted) => Ok(Present::Right),
             Ok(_) => Ok(Present::Other),
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() && wanted.is_idle() => {
@@ -76,7 +80,7 @@ impl Namespace<'_> {
             }
             // Its sets are not there. It may be, without them.
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {
-                let is_there = kernel::has_table(self.hopper, self.netns, &name).unwrap_or(true);
+                let is_there = tables.has(&name).unwrap_or(true);
                 Ok(if is_there { Present::Other } else { Present::Nothing })
             }
             Err(error) => Err(error),
@@ -85,8 +89,7 @@ impl Namespace<'_> {
 
     /// Puts the table where there is none. Nothing is removed, and so nothing waited for.
     pub(super) fn begin(&self, wanted: &ServiceTable) -> Result<(), NetlinkError> {
-        let creation = ruleset::creation(&ruleset::table_name(self.network), wanted);
-        self.open()?.commit(&creation, BALANCE)
+        self.commit(&ruleset::creation(&self.table(), wanted))
     }
 
     /// Leads from `known` to `wanted`; without one that is known, or when that turns out to be wrong, anew.
@@ -95,33 +98,32 @@ impl Namespace<'_> {
         known: Option<&ServiceTable>,
         wanted: &ServiceTable,
     ) -> Result<(), NetlinkError> {
-        let name = ruleset::table_name(self.network);
-        let mut socket = self.open()?;
+        let name = self.table();
         if let Some(known) = known {
-            let change = ruleset::difference(&name, known, wanted);
-            match socket.commit(&change, BALANCE) {
+            match self.commit(&ruleset::difference(&name, known, wanted)) {
                 Err(NetlinkError::Refused { refusal, .. }) => {
                     tracing::debug!(%refusal, network = %self.network, "service rules are made anew");
                 }
                 outcome => return outcome,
             }
         }
-        self.open()?.commit(&ruleset::replacement(&name, wanted), BALANCE)
+        self.commit(&ruleset::replacement(&name, wanted))
     }
 
     /// Takes the table away; one that is gone already is no error.
     pub(super) fn remove(&self) -> Result<(), NetlinkError> {
-        let removal = writer::removal(&ruleset::table_name(self.network));
-        self.open()?.commit(&removal, "remove the rules of service addresses")
+        let mut changes = Changes::default();
+        changes.remove(self.table());
+        client::commit(self.hopper, self.netns, &changes, "remove the rules of service addresses")
     }
 
     /// Lets flows of datagrams to a service leave whoever does not serve them any more. Returns how many.
     pub(super) fn free_flows(&self, table: &ServiceTable) -> Result<usize, NetlinkError> {
-        let mut socket = self.open()?;
+        let mut socket = NetfilterSocket::open(self.hopper, self.netns)?;
         if !socket.tracks_flows()? {
             return Ok(0);
         }
-        let mut flows = socket.flows(Family::V4.nfproto, libc::IPPROTO_UDP as u8)?;
+        let mut flows = socket.flows(libc::NFPROTO_IPV4 as u8, libc::IPPROTO_UDP as u8)?;
         flows.retain(|flow| {
             let mapped = Mapped { vip: flow.destination, transport: Transport::Udp, port: flow.port };
             !table.serves(mapped, flow.answerer)
@@ -133,9 +135,8 @@ impl Namespace<'_> {
     }
 }
 
-fn read(socket: &mut NetfilterSocket, name: &str) -> Result<TableContent, NetlinkError> {
-    let services = elements(socket, name, SERVICES)?;
-    let vips = elements(socket, name, VIPS)?;
-    let chains = writer::rules(socket, name)?;
-    Ok(TableContent { chains, services, vips })
+fn read(tables: &mut Tables, name: &TableName) -> Result<TableContent, NetlinkError> {
+    let services = tables.rows(name, &ruleset::services())?;
+    let vips = tables.rows(name, &ruleset::vips())?;
+    Ok(TableContent { chains: tables.comments(name)?, services, vips })
 }

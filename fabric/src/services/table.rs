@@ -43,7 +43,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    fn place(&self) -> SocketAddr {
+    pub(super) fn place(&self) -> SocketAddr {
         (self.address, self.port).into()
     }
 }

@@ -119,8 +119,8 @@ async fn what_leads_nowhere_is_refused_at_once_and_pings_are_answered() {
     // With a sidecar, what goes over TCP is its business.
     let (hopper, subnet) = (scene.hosts.a.hopper.clone(), scene.hosts.network.subnet);
     let address = Ipv4Addr::new(10, 42, 0, 10).into();
-    let redirect = Redirect { subnet, address, seat: Seat::default(), ports: SidecarPorts::default() };
-    ensure_sidecar_rules(&hopper, &scene.client, redirect).await.unwrap();
+    let redirect = Redirect::v4(subnet, address, Seat::default(), SidecarPorts::default());
+    ensure_sidecar_rules(&hopper, &scene.client, [redirect]).await.unwrap();
     scene.snapshot.workloads[0].ready = true;
     scene.sidecar = true;
     scene.ensure().await;

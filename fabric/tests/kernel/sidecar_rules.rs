@@ -132,7 +132,7 @@ async fn datagrams_reach_the_address_of_the_network_alone_whatever_frame_or_inte
 async fn rules_are_replaced_only_when_they_differ() {
     let scene = Scene::new().await;
     let Scene { hosts, client, hopper, .. } = &scene;
-    let ensure = |ports| ensure_sidecar_rules(hopper, client, Redirect { ports, ..redirect(hosts, 10) });
+    let ensure = |ports| ensure_sidecar_rules(hopper, client, [redirect(hosts, 10, ports)]);
     assert!(!ensure(PORTS).await.unwrap());
     let other = SidecarPorts { outbound: 25001, ..PORTS };
     assert!(ensure(other).await.unwrap());
@@ -161,15 +161,15 @@ impl Scene {
         let server = hosts.a.attach(&network, "server", 11, 11).await;
         let hopper = hosts.a.hopper.clone();
         for (ns, last) in [(&client, 10), (&server, 11)] {
-            assert!(ensure_sidecar_rules(&hopper, ns, redirect(&hosts, last)).await.unwrap());
+            assert!(ensure_sidecar_rules(&hopper, ns, [redirect(&hosts, last, PORTS)]).await.unwrap());
         }
         Self { hosts, hopper, client, server }
     }
 }
 
-fn redirect(hosts: &Hosts, last: u8) -> Redirect {
+fn redirect(hosts: &Hosts, last: u8, ports: SidecarPorts) -> Redirect {
     let address = Ipv4Addr::new(10, 42, 0, last).into();
-    Redirect { subnet: hosts.network.subnet, address, seat: Seat::default(), ports: PORTS }
+    Redirect::v4(hosts.network.subnet, address, Seat::default(), ports)
 }
 
 fn listen(hopper: &Hopper, ns: &NetNs, port: u16) -> TcpListener {

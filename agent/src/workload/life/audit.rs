@@ -14,16 +14,9 @@ impl Life {
         let network = self.host_network.borrow().snapshot.network.clone();
         let (hopper, netns, ports) =
             (&self.context.kernel.hopper, &fixtures.netns, self.context.sidecars.ports);
-        let (address, seat) = (self.attachment.workload.address, self.attachment.seat);
         let context = &self.context;
-        let redirect = nft::Redirect { subnet: network.subnet, address, seat, ports };
-        let mut changed = nft::ensure_sidecar_rules(hopper, netns, redirect).await;
-        if let (&Ok(before), Some(redirect)) =
-            (&changed, plumbing::redirect6(&network, &self.attachment, ports))
-        {
-            changed =
-                nft::ensure_sidecar_rules6(hopper, netns, redirect).await.map(|changed| changed || before);
-        }
+        let redirects = plumbing::redirects(&network, &self.attachment, ports);
+        let changed = nft::ensure_sidecar_rules(hopper, netns, redirects).await;
         match changed {
             Ok(false) => {}
             Ok(true) => {
