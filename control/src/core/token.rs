@@ -189,6 +189,8 @@ mod tests {
         for seconds in [0, 367 * 24 * 3_600] {
             assert!(create(seconds).decide(&State::default(), now).is_err(), "{seconds}");
         }
+        let year = create(366 * 86_400).decide(&State::default(), now).unwrap().outcome;
+        assert_eq!(year.expires, Timestamp::from_unix(1_000 + 366 * 86_400));
         let token = create(1).decide(&State::default(), now).unwrap().outcome;
         assert_eq!((token.created, token.expires), (now, Timestamp::from_unix(1_001)));
     }
@@ -245,9 +247,10 @@ mod tests {
         let expires = Timestamp::from_unix(1_000);
         state.apply(&Change::put(token(expires)));
         assert!(PurgeTokens.decide(&state, expires).unwrap().changes.is_empty());
-        let later = expires.after(REMEMBERED);
+        let week = 7 * 86_400;
+        assert!(PurgeTokens.decide(&state, Timestamp::from_unix(999 + week)).unwrap().changes.is_empty());
         assert_eq!(
-            PurgeTokens.decide(&state, later).unwrap().changes,
+            PurgeTokens.decide(&state, Timestamp::from_unix(1_000 + week)).unwrap().changes,
             [Change::remove::<TokenRecord>("abcd2345".into())]
         );
     }
