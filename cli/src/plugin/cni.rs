@@ -37,8 +37,7 @@ pub(crate) fn serve(socket: Option<PathBuf>) -> ExitCode {
 
 /// The version that an answer is in, whatever came.
 fn spoken(input: &[u8]) -> Version {
-    let conf = config::object(input).unwrap_or_default();
-    conf.get("cniVersion").and_then(Value::as_str).and_then(Version::parse).unwrap_or(Version::V110)
+    config::object(input).ok().and_then(|conf| Version::of(&conf).ok()).unwrap_or(Version::V110)
 }
 
 fn call(
@@ -56,7 +55,7 @@ fn call(
     let since = match command {
         Command::Check => Version::V040,
         Command::Status | Command::Gc => Version::V110,
-        Command::Add | Command::Del | Command::Version => Version::V030,
+        Command::Add | Command::Del | Command::Version => Version::V010,
     };
     if basics.version < since {
         let (version, since) = (basics.version.number(), since.number());

@@ -139,7 +139,10 @@ fn what_a_runtime_asks_wrongly_is_answered_by_code_and_hint() {
     let same = json!({ "network": "vault", "runtimeConfig": { "ips": [added["ips"][0]["address"]] } });
     check(site, "ADD", same, 11, "is in use");
     let versions = call(site, "VERSION", "", "", &json!({ "cniVersion": "0.4.0" })).ok();
-    assert_eq!(answer(&versions)["supportedVersions"], json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]));
+    assert_eq!(
+        answer(&versions)["supportedVersions"],
+        json!(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+    );
     let _ = mesh.sealane(&["node", "rm", "host-1", "--force"]).ok();
     eventually(PATIENCE, "who is attached may not reach others", || {
         let status = call(site, "STATUS", "", "", &shop(&json!({}))).stdout;

@@ -32,6 +32,7 @@ mod ipv6;
 mod joining;
 mod limits;
 mod machine;
+mod mesos;
 mod names;
 mod networks;
 mod one_host;

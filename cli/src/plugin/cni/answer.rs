@@ -18,6 +18,9 @@ pub(super) fn result(
     dns: &Dns,
     previous: Option<&Object>,
 ) -> Value {
+    if version < Version::V030 {
+        return single(version, seat, dns);
+    }
     let list = |key: &str| {
         let before = previous.and_then(|previous| previous.get(key));
         before.and_then(Value::as_array).cloned().unwrap_or_default()
@@ -59,6 +62,19 @@ pub(super) fn result(
     Value::Object(result)
 }
 
+/// The result before there were lists of plugins: one address of each family, without the interface. Mesos reads nothing else.
+fn single(version: Version, seat: &v1::Attachment, dns: &Dns) -> Value {
+    let mut ip4 = json!({ "ip": format!("{}/{}", seat.address, seat.prefix_len), "gateway": seat.gateway });
+    if !seat.deny_egress {
+        ip4["routes"] = json!([{ "dst": EVERYWHERE, "gw": seat.gateway }]);
+    }
+    let mut result = json!({ "cniVersion": version.number(), "ip4": ip4, "dns": dns.section() });
+    if !seat.address6.is_empty() {
+        result["ip6"] = json!({ "ip": format!("{}/{}", seat.address6, seat.prefix_len6) });
+    }
+    result
+}
+
 fn is_default(route: &Value) -> bool {
     route.get("dst").and_then(Value::as_str) == Some(EVERYWHERE)
 }
@@ -82,7 +98,7 @@ mod tests {
     #[test]
     fn a_result_has_the_form_of_its_version() {
         let dns = Dns { nameservers: vec!["127.0.0.11".into()], ..Dns::default() };
-        for (version, number) in Version::ALL {
+        for (version, number) in Version::ALL.into_iter().filter(|(version, _)| *version >= Version::V030) {
             let told = result(version, &seat(), "/run/netns/pod", &dns, None);
             let mut ip = json!({ "address": "10.42.0.9/16", "gateway": "10.42.0.1", "interface": 0 });
             if version < Version::V100 {
@@ -97,6 +113,23 @@ mod tests {
             });
             assert_eq!(told, expected);
         }
+    }
+
+    #[test]
+    fn before_there_were_lists_a_result_has_one_address_of_each_family() {
+        let dns = Dns { nameservers: vec!["127.0.0.11".into()], ..Dns::default() };
+        let told = |seat: &v1::Attachment| result(Version::V020, seat, "/n", &dns, None);
+        let way = json!([{ "dst": "0.0.0.0/0", "gw": "10.42.0.1" }]);
+        let expected = json!({
+            "cniVersion": "0.2.0",
+            "ip4": { "ip": "10.42.0.9/16", "gateway": "10.42.0.1", "routes": way },
+            "dns": { "nameservers": ["127.0.0.11"] },
+        });
+        assert_eq!(told(&seat()), expected);
+        let twin =
+            v1::Attachment { address6: "fd42::a2a:9".into(), prefix_len6: 64, deny_egress: true, ..seat() };
+        let told = told(&twin);
+        assert_eq!((&told["ip6"], told["ip4"].get("routes")), (&json!({ "ip": "fd42::a2a:9/64" }), None));
     }
 
     #[test]

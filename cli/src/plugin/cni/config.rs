@@ -50,7 +50,7 @@ pub(super) struct Basics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) network: NetworkName,
-    /// The instance that every container of it is, but for those whose pod says otherwise.
+    /// The instance that every container of it is, but for those whose pod or task says otherwise.
     pub(super) instance: Instance,
     pub(super) asked: RuntimeRequest,
     pub(super) previous: Option<Object>,
@@ -68,10 +68,9 @@ pub(super) fn wrong(key: &str, reason: impl std::fmt::Display) -> CniError {
 impl Basics {
     /// Reads what every verb needs.
     pub(super) fn of(conf: &Object) -> Result<Self, CniError> {
-        let number = json::text("cniVersion", conf.get("cniVersion"))?.unwrap_or_default();
-        let version = Version::parse(number).ok_or_else(|| {
+        let version = Version::of(conf).map_err(|asked| {
             let spoken = Version::ALL.map(|(_, number)| number).join(", ");
-            CniError::new(Code::Version, format!("cniVersion {number:?} is not spoken here"))
+            CniError::new(Code::Version, format!("cniVersion {} is not spoken here", json::shown(asked)))
                 .hint(format!("write one of {spoken}"))
         })?;
         let name = json::text("name", conf.get("name"))?.unwrap_or_default();
@@ -96,19 +95,20 @@ impl Config {
         })?;
         let asked = RuntimeRequest::of(conf)?;
         let common = instance(conf)?;
-        let instance = of_pod(&asked.annotations)?.unwrap_or(common);
+        let own = labelled(&asked.annotations, "annotation")?.or(labelled(&asked.labels, "label")?);
+        let instance = own.unwrap_or(common);
         let previous = json::section("prevResult", conf.get("prevResult"))?.cloned();
         Ok(Self { network, instance, asked, previous })
     }
 }
 
-/// Reads from a pod's annotations which instance it is; nothing when none of them is about that.
-fn of_pod(annotations: &BTreeMap<String, String>) -> Result<Option<Instance>, CniError> {
-    if !annotations.keys().any(|key| key.starts_with(labels::PREFIX)) {
+/// Reads from a pod's annotations or a task's labels, by the runtime's word for one, which instance it is; nothing when none of
+/// them is about that.
+fn labelled(of: &BTreeMap<String, String>, kind: &str) -> Result<Option<Instance>, CniError> {
+    if !of.keys().any(|key| key.starts_with(labels::PREFIX)) {
         return Ok(None);
     }
-    let read = labels::read(annotations, "annotation")
-        .and_then(|read| read.check_effect(annotations, "annotation").map(|()| read));
+    let read = labels::read(of, kind).and_then(|read| read.check_effect(of, kind).map(|()| read));
     read.map(Some).map_err(|error| CniError::new(Code::Configuration, error))
 }
 

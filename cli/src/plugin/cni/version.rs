@@ -1,8 +1,14 @@
 //! The versions of the specification that are spoken.
 
+use serde_json::Value;
+
+use crate::plugin::json::Object;
+
 /// A version; later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Version {
+    V010,
+    V020,
     V030,
     V031,
     V040,
@@ -12,7 +18,9 @@ pub(super) enum Version {
 
 impl Version {
     /// All of them, the oldest first.
-    pub(super) const ALL: [(Self, &'static str); 5] = [
+    pub(super) const ALL: [(Self, &'static str); 7] = [
+        (Self::V010, "0.1.0"),
+        (Self::V020, "0.2.0"),
         (Self::V030, "0.3.0"),
         (Self::V031, "0.3.1"),
         (Self::V040, "0.4.0"),
@@ -20,8 +28,16 @@ impl Version {
         (Self::V110, "1.1.0"),
     ];
 
+    /// The version that a configuration asks for, or the text that is none of them. One that says nothing is of the time before versions.
+    pub(super) fn of(conf: &Object) -> Result<Self, &Value> {
+        match conf.get("cniVersion") {
+            None | Some(Value::Null) => Ok(Self::V010),
+            Some(asked) => asked.as_str().and_then(Self::parse).ok_or(asked),
+        }
+    }
+
     /// The version of that number.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, number)| *number == text).map(|(version, _)| *version)
     }
 

@@ -9,10 +9,12 @@ use serde_json::Value;
 use super::super::failure::{CniError, Code};
 use super::wrong;
 use crate::plugin::dns::Dns;
-use crate::plugin::json::{self, Object};
+use crate::plugin::json::{self, Object, Wrong};
 
 /// The capability by which containerd and CRI-O tell a pod's annotations.
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+/// The section of `args` in which Mesos says for which task a container is.
+const MESOS: &str = "org.apache.mesos";
 /// The capabilities that a configuration may declare, and a runtime give.
 const CAPABILITIES: [&str; 5] = ["ips", "mac", "aliases", "dns", ANNOTATIONS];
 
@@ -26,6 +28,8 @@ pub(crate) struct RuntimeRequest {
     pub(crate) dns: Dns,
     /// The pod's annotations.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// The labels of a Mesos task's network.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl RuntimeRequest {
@@ -36,6 +40,7 @@ impl RuntimeRequest {
             (section("capabilities")?, section("runtimeConfig")?, section("args")?);
         let wanted = declared.iter().filter(|(_, wanted)| **wanted != Value::Bool(false));
         wanted.chain(capable).try_for_each(|(key, value)| refuse_other(key, value))?;
+        let labels = labels(args)?;
         let args = json::section("args.cni", args.get("cni"))?.unwrap_or(&none);
         let either = |key: &str| capable.get(key).or_else(|| args.get(key)).filter(|value| !value.is_null());
         let (mac, ip) = (json::mac("mac", either("mac"))?, json::address("ips", either("ips"))?);
@@ -46,8 +51,26 @@ impl RuntimeRequest {
         if let Some(given) = json::section("runtimeConfig.dns", capable.get("dns"))? {
             dns.extend(Dns::of("runtimeConfig.dns", given)?);
         }
-        Ok(Self { ip, mac, aliases, dns, annotations: json::pairs(ANNOTATIONS, capable.get(ANNOTATIONS))? })
+        let annotations = json::pairs(ANNOTATIONS, capable.get(ANNOTATIONS))?;
+        Ok(Self { ip, mac, aliases, dns, annotations, labels })
     }
+}
+
+/// Reads the labels of a Mesos task's network, each an object of a key and perhaps a value.
+fn labels(args: &Object) -> Result<BTreeMap<String, String>, CniError> {
+    let mut key = format!("args.{MESOS}");
+    let mut section = json::section(&key, args.get(MESOS))?;
+    for name in ["network_info", "labels"] {
+        key = format!("{key}.{name}");
+        section = json::section(&key, section.and_then(|section| section.get(name)))?;
+    }
+    key = format!("{key}.labels");
+    let list = json::list(&key, section.and_then(|section| section.get("labels")))?;
+    let label = |label: &Value| -> Result<(String, String), Wrong> {
+        let text = |name: &str| json::text(&format!("{key}.{name}"), label.get(name));
+        Ok((text("key")?.unwrap_or_default().to_owned(), text("value")?.unwrap_or_default().to_owned()))
+    };
+    Ok(list.iter().map(label).collect::<Result<_, _>>()?)
 }
 
 /// Refuses a capability that would have no effect here: what other plugins do is theirs to declare.

@@ -35,6 +35,34 @@ fn a_configuration_is_read_whole() {
     assert_eq!(config.asked.dns.section(), json!({ "nameservers": ["192.0.2.1"], "options": ["ndots:5"] }));
 }
 
+/// What Mesos adds for a task with these labels.
+fn mesos(labels: Value) -> Value {
+    let network = json!({ "name": "mesh", "labels": { "labels": labels } });
+    json!({ "args": { "org.apache.mesos": { "network_info": network } } })
+}
+
+#[test]
+fn a_task_of_mesos_is_what_its_labels_say_and_a_configuration_without_a_version_is_of_before() {
+    let labels = json!([
+        { "key": "sealane.service", "value": "web" },
+        { "key": "sealane.port", "value": "8080/http" },
+        { "key": "rack" },
+    ]);
+    let mut conf = shop(mesos(labels));
+    conf["cniVersion"] = Value::Null;
+    let (basics, config) = read(&conf).unwrap();
+    assert_eq!(basics.version.number(), "0.1.0");
+    assert_eq!(config.instance.service.as_ref().map(ServiceName::as_str), Some("web"));
+    assert_eq!(config.instance.ports.len(), 1);
+    for (labels, expected) in [
+        (json!([{ "key": "sealane.prot", "value": "80" }]), "there is no label"),
+        (json!([{ "key": 7 }]), "network_info.labels.labels.key: 7"),
+    ] {
+        let error = read(&shop(mesos(labels))).unwrap_err();
+        assert!(error.code == Code::Configuration && error.told.message.contains(expected), "{error:?}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named_with_its_code() {
     let table = [
@@ -84,8 +112,8 @@ fn what_is_wrong_is_named_with_its_code() {
             Code::Configuration,
             "annotation sealane.port",
         ),
-        (shop(json!({ "cniVersion": "0.2.0" })), Code::Version, "0.2.0"),
-        (shop(json!({ "cniVersion": null })), Code::Version, "cniVersion"),
+        (shop(json!({ "cniVersion": "0.0.9" })), Code::Version, "0.0.9"),
+        (shop(json!({ "cniVersion": 1 })), Code::Version, "cniVersion 1"),
         (shop(json!({ "name": "a/b" })), Code::Configuration, "name"),
         (json!([]), Code::Decode, "no JSON object"),
     ];
