@@ -216,7 +216,8 @@ impl Pass<'_> {
     }
 
     /// IPv6 where the network has it, with the address that it is given and no other: none of the interface's own
-    /// making (addr_gen_mode 1), none by a router's word.
+    /// making (addr_gen_mode 1), none by a router's word. Packets to a workload's own sidecar come by its loopback device, which
+    /// Docker leaves without IPv6.
     fn ensure_settings(&mut self, base: &Base, port: &Port, netns: &NetNs) -> Result<(), OverlayError> {
         let interface = port.interface;
         let disabled = if base.subnet6.is_some() { "0" } else { "1" };
@@ -224,6 +225,8 @@ impl Pass<'_> {
         let ipv6 = ipv6
             .map(|(name, value)| Sysctl::optional(format!("net/ipv6/conf/{interface}/{name}"), value))
             .into_iter();
+        let loopback = Sysctl::optional("net/ipv6/conf/lo/disable_ipv6", "0");
+        let loopback = base.subnet6.is_some().then_some(loopback);
         // A workload of two networks does not join them; new namespaces have what the host has.
         let forwarding = Sysctl::new(format!("net/ipv4/conf/{interface}/forwarding"), "0");
         let forwarding6 = Sysctl::optional(format!("net/ipv6/conf/{interface}/forwarding"), "0");
@@ -233,7 +236,7 @@ impl Pass<'_> {
         let ports = [("tcp_tw_reuse", "1"), ("tcp_tw_reuse_delay", "10")];
         let ports = ports.map(|(name, value)| Sysctl::optional(format!("net/ipv4/{name}"), value));
         let ports = ports.into_iter().filter(|_| interface.owner() == Owner::Agent);
-        let settings = ipv6.chain([forwarding, forwarding6]).chain(ports).collect();
+        let settings = ipv6.chain(loopback).chain([forwarding, forwarding6]).chain(ports).collect();
         let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
         self.applied.count(Table::Link, changed);
         Ok(())

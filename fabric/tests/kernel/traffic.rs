@@ -150,3 +150,16 @@ for n in range(60):
 "#;
     sh(&client, &format!("/usr/bin/python3 -c '{script}'"));
 }
+
+#[tokio::test]
+async fn a_workload_reaches_itself_over_ipv6_in_a_namespace_that_a_runtime_has_left_without() {
+    let mut hosts = two_hosts();
+    hosts.network.subnet6 = Some("fd42::/64".parse().unwrap());
+    let network = hosts.network.clone();
+    let local = hosts.a.local(&network, "client", 10, 10);
+    let ns = NetNs::ensure_at(hosts.a.overlay.workload_path(&network.name, &local.workload.name)).unwrap();
+    sh(&ns, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    hosts.a.attach_local(&network, local).await;
+    // Its sidecar is there.
+    assert!(answers(&ns, "fd42::a2a:a", 5.0));
+}
