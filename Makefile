@@ -81,7 +81,7 @@ fuzz: tools-build
 		tail -n 1 $(TARGET)/fuzz/$$name/log; \
 	done
 
-## Folders of these releases of Debian with container engines for the tests, target/engines/SUITE.
+## Folders of these releases of Debian with container engines for the tests, target/engines/SUITE, and the kernel of the tests' machines.
 SUITES ?= trixie forky
 ENGINES ?= $(TARGET)/engines
 ENGINE_PACKAGES := docker.io docker-cli docker-compose containerd podman netavark aardvark-dns containernetworking-plugins crun runc \
@@ -89,6 +89,7 @@ ENGINE_PACKAGES := docker.io docker-cli docker-compose containerd podman netavar
 engines: root
 	@deploy/debian-packages debootstrap:debootstrap
 	@for suite in $(SUITES); do deploy/debian-root $$suite $(ENGINES)/$$suite $(ENGINE_PACKAGES); done
+	@deploy/debian-kernel $(ENGINES)/kernel
 
 ## Turned operators and removed arms in the pure cores that no test notices (cargo-mutants); MUTANTS names files, SHARD=0/20 takes a part
 ## of them. What lives is in target/mutants/mutants.out/missed.txt: a test is missing, or docs/decisions/060 names it.
@@ -139,7 +140,7 @@ TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:et
 	prometheus:prometheus systemd-analyze:systemd jsonschema:python3-jsonschema mandoc:mandoc \
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
 	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime \
-	dockerd:docker.io docker-compose:docker-compose /usr/share/doc/busybox-static:busybox-static \
+	dockerd:docker.io docker-compose:docker-compose /usr/share/doc/busybox-static:busybox-static qemu-system-x86_64:qemu-system-x86 \
 	/usr/lib/cni/portmap:containernetworking-plugins podman:podman ctr:containerd
 # Modules of Debian's python3, by the folder of each.
 MODULES := /usr/lib/python3/dist-packages

@@ -22,7 +22,7 @@ pub use load::{Load, LoadReport};
 pub use mesh::Mesh;
 pub use metrics::Metrics;
 pub use program::{sealane, testapp};
-pub use release::Release;
+pub use release::{Release, kernel};
 pub use running::{Finished, Running};
 pub use site::Site;
 pub use wait::{PATIENCE, eventually};

@@ -75,6 +75,22 @@ impl Release {
     }
 }
 
+/// Returns the folder of the kernel that virtual machines boot, and of its drivers.
+///
+/// # Panics
+/// When it was not made; says how to.
+#[must_use]
+#[track_caller]
+pub fn kernel() -> PathBuf {
+    let folder = engines().join("kernel");
+    assert!(
+        folder.exists(),
+        "{} is not there: run `make engines`, or name the folder of other engines in SEALANE_ENGINES",
+        folder.display()
+    );
+    folder
+}
+
 fn engines() -> PathBuf {
     let named = env::var_os("SEALANE_ENGINES").map(PathBuf::from);
     named.unwrap_or_else(|| testapp().ancestors().nth(2).unwrap().join("engines"))

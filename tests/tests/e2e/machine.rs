@@ -1,8 +1,8 @@
-//! Virtual machines at a TAP device. The machine here is a namespace with a client of DHCP, whose frames a program carries to and from the
-//! device as an emulator does.
+//! Virtual machines at a TAP device: one that boots, and for what takes more than a look a namespace with a client of DHCP, whose frames a
+//! program carries to and from the device as an emulator does.
 
 use sealane_lab::isolated;
-use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually};
+use sealane_tests::{Finished, Mesh, PATIENCE, Running, Site, eventually, kernel};
 use serde_json::Value;
 
 /// The emulator: opens the device and carries frames between it and `wire0` in the namespace `vm`.
@@ -72,6 +72,25 @@ fn attach(site: &Site, device: &str) -> Finished {
 
 fn attach_as(site: &Site, device: &str, flags: &[&str]) -> Finished {
     site.sealane(&[&["attach", "--tap", device, "--network", "shop", "-o", "json"], flags].concat())
+}
+
+#[test]
+fn a_machine_that_boots_gets_its_address_and_reaches_a_service_by_name() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 1);
+    mesh = mesh.permissive();
+    let site = mesh.site(2);
+    let attached = site.sealane(&["attach", "--tap", "vm1", "--network", "shop"]).ok();
+    let words = attached.stderr.split_once("start the machine with: ").unwrap().1;
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/boot.sh");
+    let kernel = kernel().display().to_string();
+    let boot = [&[program, &kernel, "http://api:8080/"], &words.split_whitespace().collect::<Vec<_>>()[..]];
+    let console = site.command("sh", &boot.concat()).ok().stdout;
+    let address = site.workload("vm1").unwrap()["address"].as_str().unwrap().to_owned();
+    let expected = format!("bound {address}/16 router 10.42.0.1");
+    assert!(console.contains(&expected) && console.contains("answer api-1"), "{console}");
 }
 
 #[test]
