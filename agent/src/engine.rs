@@ -25,7 +25,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use event::Event;
-pub(crate) use view::{Container, ContainerEnd, Network};
+pub(crate) use view::{Container, ContainerEnd, Network, Pool};
 use view::{ContainerView, Listed, NetworkView};
 pub(crate) use watch::{News, follow};
 

@@ -2,6 +2,7 @@
 //! was told is on disk ([`book`]) before it is answered; a container's inside is set up once its namespace is there
 //! ([`attach`]), never while dockerd waits.
 
+mod addresses;
 mod attach;
 mod book;
 mod core;
@@ -26,11 +27,11 @@ use sealane_base::task::{self, Task};
 use sealane_fabric::overlay::{InterfaceOffer, Overlay};
 use sealane_fabric::seat::number;
 use sealane_proto::resource::Network;
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, OverlayIp};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
-use self::core::{AddressPlan, Pool};
+use self::core::Pool;
 use crate::attachment::{Claim, Event, FailureKind, Progress, RequestFailure};
 use crate::disk::{DiskError, Folder};
 use crate::engine::{Container, Engine};
@@ -41,7 +42,7 @@ pub(crate) use news::hear;
 pub(crate) use server::serve;
 pub(crate) use socket::key as socket_key;
 pub use socket::retire;
-use wire::{Call, CreateNetwork, OfAddress, OfEndpoint, RequestPool};
+use wire::{Call, CreateNetwork, OfEndpoint, RequestPool};
 
 /// Limit for control's answer while dockerd waits: it has no limit of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,6 +64,8 @@ pub(crate) struct Docker {
     book: Mutex<Book>,
     /// The network that Docker has just asked about.
     hint: Mutex<Option<(NetworkName, Instant)>>,
+    /// The addresses that Docker has asked for last, for the same ends' addresses of IPv6.
+    last: Mutex<BTreeMap<NetworkName, OverlayIp>>,
     /// Tasks beside answering, by the ids of the endpoints and networks that they are for.
     work: std::sync::Mutex<BTreeMap<String, Task>>,
     /// Containers as Docker describes them, by the ids of their ends.
@@ -84,8 +87,8 @@ impl Docker {
     ) -> Result<Arc<Self>, DiskError> {
         let book = Mutex::new(Book::recall(folder)?);
         let (hint, work) = (Mutex::default(), std::sync::Mutex::default());
-        let (containers, young) = (watch::Sender::default(), Young::default());
-        Ok(Arc::new(Self { workloads, overlay, engine, book, hint, work, containers, young }))
+        let (containers, young, last) = (watch::Sender::default(), Young::default(), Mutex::default());
+        Ok(Arc::new(Self { workloads, overlay, engine, book, hint, last, work, containers, young }))
     }
 
     async fn handle(self: &Arc<Self>, call: Call) -> Result<Value, RequestFailure> {
@@ -123,6 +126,9 @@ impl Docker {
     }
 
     async fn request_pool(&self, request: &RequestPool) -> Result<Value, RequestFailure> {
+        if request.v6 {
+            return core::ipv6::pool(request, rand::random());
+        }
         let hint = self.hint.lock().await.take();
         let hint = hint.filter(|(_, since)| since.elapsed() < HINT).map(|(network, _)| network);
         let pool = core::pool(request, hint, &self.workloads.carried(), rand::random())?;
@@ -131,59 +137,6 @@ impl Docker {
         core::check_subnet(request, &network)?;
         // With a subnet that nobody asked for, dockerd would look whether a route of the host's overlaps it, for ever.
         Ok(pool.answer(Some(&network).filter(|_| !request.pool.is_empty())))
-    }
-
-    async fn request_address(&self, request: &OfAddress) -> Result<Value, RequestFailure> {
-        let plan = core::address(request, &*self.book.lock().await)?;
-        let (name, address) = match plan {
-            AddressPlan::Mark => {
-                return Ok(json!({"Address": format!("{}/32", request.address), "Data": {}}));
-            }
-            AddressPlan::Gateway(network) => {
-                let network = self.carry(&network).await?;
-                return Ok(core::address_answer(network.subnet.gateway(), &network));
-            }
-            AddressPlan::Endpoint(network, address) => (network, address),
-        };
-        let network = self.carry(&name).await?;
-        if let Some(address) = address
-            && self
-                .book
-                .lock()
-                .await
-                .endpoints()
-                .any(|(_, known)| known.network == name && known.address == address)
-        {
-            // dockerd has forgotten that it has it.
-            return Ok(core::address_answer(address, &network));
-        }
-        if address.is_none()
-            && let Some(again) = self.again(&name).await
-        {
-            return Ok(core::address_answer(again.address, &network));
-        }
-        let of_endpoint = self.book.lock().await.networks().any(|(_, known)| known.pool == request.pool_id);
-        let hold = core::hold(rand::random(), of_endpoint)?;
-        let claim = Claim { hold, network: name, address, mac: None, from: None };
-        let reservation = self.reserve(claim).await?;
-        Ok(core::address_answer(reservation.address, &network))
-    }
-
-    async fn reserve(&self, claim: Claim) -> Result<crate::attachment::Reservation, RequestFailure> {
-        bounded(async |progress| self.workloads.reserve(claim, &progress).await).await
-    }
-
-    async fn release_address(self: &Arc<Self>, request: &OfAddress) -> Result<Value, RequestFailure> {
-        let plan = core::address(request, &*self.book.lock().await);
-        if let Ok(AddressPlan::Endpoint(network, Some(address))) = plan {
-            let kept = self.workloads.host().reserved(network, address).await;
-            if let Some(kept) = kept.filter(|kept| kept.hold.is_of_docker())
-                && !self.keeps(&kept.hold).await
-            {
-                self.workloads.release(&kept.hold).await?;
-            }
-        }
-        Ok(json!({}))
     }
 
     async fn create_network(&self, request: &CreateNetwork) -> Result<Value, RequestFailure> {
@@ -220,6 +173,10 @@ impl Docker {
 
     async fn create_endpoint(&self, request: &OfEndpoint) -> Result<Value, RequestFailure> {
         let plan = core::endpoint(request, &*self.book.lock().await)?;
+        self.make_way(&request.endpoint_id, &plan).await?;
+        if !plan.address6.is_empty() {
+            core::ipv6::check(&self.carry(&plan.network).await?, plan.address, &plan.address6)?;
+        }
         let kept = self.workloads.host().reserved(plan.network.clone(), plan.address).await;
         let mut kept = kept.ok_or_else(|| {
             let text = format!(

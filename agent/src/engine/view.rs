@@ -55,14 +55,26 @@ pub(crate) struct Network {
     pub(crate) name: String,
     /// Options that it was made with.
     pub(crate) options: BTreeMap<String, String>,
-    /// Subnet of the network.
-    pub(crate) subnet: String,
-    /// Gateway of the network.
-    pub(crate) gateway: String,
+    /// Its addresses of IPv4.
+    pub(crate) pool: Pool,
+    /// Those of IPv6, where it has them.
+    pub(crate) pool6: Option<Pool>,
     /// True if its containers get no way out.
     pub(crate) internal: bool,
     /// True if it was made on this host, by the driver that was asked about: those of swarms come and go with their tasks.
     pub(crate) own: bool,
+}
+
+/// Addresses of a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pool {
+    /// Subnet of the network.
+    #[serde(rename = "Subnet")]
+    pub(crate) subnet: String,
+    /// Gateway of the network.
+    #[serde(rename = "Gateway")]
+    pub(crate) gateway: String,
 }
 
 /// Something as the value of a query (RFC 3986, section 2.1).
@@ -116,16 +128,7 @@ pub(super) struct NetworkView {
 #[serde(default)]
 struct IpamView {
     #[serde(rename = "Config")]
-    config: Option<Vec<PoolView>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PoolView {
-    #[serde(rename = "Subnet")]
-    subnet: String,
-    #[serde(rename = "Gateway")]
-    gateway: String,
+    config: Option<Vec<Pool>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -144,14 +147,15 @@ impl NetworkView {
 
     /// The network, as one who asks about this driver sees it.
     pub(super) fn into_network(self, driver: &str) -> Network {
-        let pool = self.ipam.config.into_iter().flatten().next().unwrap_or_default();
+        let pools = self.ipam.config.into_iter().flatten();
+        let (six, four): (Vec<Pool>, Vec<Pool>) = pools.partition(|pool| pool.subnet.contains(':'));
         Network {
             own: self.driver == driver && self.scope == "local",
             id: self.id,
             name: self.name,
             options: self.options.unwrap_or_default(),
-            subnet: pool.subnet,
-            gateway: pool.gateway,
+            pool: four.into_iter().next().unwrap_or_default(),
+            pool6: six.into_iter().next(),
             internal: self.internal,
         }
     }

@@ -18,6 +18,9 @@ pub(super) struct Network {
     pub(super) pool: String,
     /// True if its containers get no way out by Docker.
     pub(super) internal: bool,
+    /// The pool of IPv6 that IPAM has given it.
+    #[serde(default)]
+    pub(super) pool6: Option<String>,
 }
 
 /// A container's end of a network.
@@ -244,7 +247,12 @@ pub(super) mod testing {
 
     /// A network of Docker's in ours, `shop`.
     pub(in crate::door::docker) fn network() -> Network {
-        Network { network: "shop".parse().unwrap(), pool: "sealane/shop".to_owned(), internal: false }
+        Network {
+            network: "shop".parse().unwrap(),
+            pool: "sealane/shop".to_owned(),
+            internal: false,
+            pool6: None,
+        }
     }
 
     /// An end of Docker's network `n` in ours, `shop`, that somebody holds.

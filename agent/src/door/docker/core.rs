@@ -1,6 +1,8 @@
 //! Decisions on Docker's requests, and their answers. Pure.
 
-use std::net::Ipv4Addr;
+pub(super) mod ipv6;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::Network;
@@ -94,11 +96,6 @@ pub(super) fn pool(
     known: &[Network],
     random: u32,
 ) -> Result<Pool, RequestFailure> {
-    if request.v6 {
-        return Err(wrong(
-            "leave --ipv6 out: where a network has IPv6, its containers have addresses of it by themselves",
-        ));
-    }
     if !request.sub_pool.is_empty() {
         return Err(wrong("leave --ip-range out: each host has its own blocks of a network's addresses"));
     }
@@ -158,6 +155,7 @@ pub(super) struct NetworkPlan {
     pool: Pool,
     internal: bool,
     subnet: String,
+    pool6: Option<String>,
 }
 
 /// Plans Docker's new network.
@@ -189,7 +187,9 @@ pub(super) fn network(request: &CreateNetwork, book: &Book) -> Result<NetworkPla
     }
     let pool = marked.map_or_else(|| Pool::Of(network.clone()), Pool::Later);
     let internal = request.options.as_ref().and_then(|options| options.get(INTERNAL)?.as_bool());
-    Ok(NetworkPlan { network, pool, internal: internal.unwrap_or_default(), subnet: data.pool.clone() })
+    let pool6 = ipv6::pool_of(request.ipv6.as_deref().unwrap_or_default(), network.as_str())?;
+    let internal = internal.unwrap_or_default();
+    Ok(NetworkPlan { network, pool, internal, subnet: data.pool.clone(), pool6 })
 }
 
 impl NetworkPlan {
@@ -210,7 +210,11 @@ impl NetworkPlan {
                  `sealane network create {name} --egress deny`"
             )));
         }
-        Ok(book::Network { network: self.network, pool: self.pool.id(), internal: self.internal })
+        if self.pool6.is_some() {
+            ipv6::subnet(network)?;
+        }
+        let Self { network, pool, internal, pool6, .. } = self;
+        Ok(book::Network { network, pool: pool.id(), internal, pool6 })
     }
 }
 
@@ -223,10 +227,17 @@ pub(super) enum AddressPlan {
     Endpoint(NetworkName, Option<OverlayIp>),
     /// A mark.
     Mark,
+    /// An address of IPv6 for an endpoint.
+    Endpoint6(NetworkName, Option<Ipv6Addr>),
+    /// A mark of a pool of IPv6.
+    Mark6(Ipv6Addr),
 }
 
 /// Plans the action on a request for an address, or for its return.
 pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, RequestFailure> {
+    if let Some(plan) = ipv6::address(request, book)? {
+        return Ok(plan);
+    }
     let of = |pool: &str| {
         book.networks().find(|(_, network)| network.pool == pool).map(|(_, known)| &known.network)
     };
@@ -236,12 +247,7 @@ pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, R
         (Some(Pool::Later(_)), None) if is_gateway(request) || request.address.starts_with("0.") => {
             return Ok(AddressPlan::Mark);
         }
-        (Some(Pool::Later(_)) | None, None) => {
-            return Err(RequestFailure::new(
-                FailureKind::NotFound,
-                format!("sealane: pool {:?} is of no network that this host knows", request.pool_id),
-            ));
-        }
+        (Some(Pool::Later(_)) | None, None) => return Err(unknown(&request.pool_id)),
     };
     let address = match request.address.as_str() {
         "" => None,
@@ -255,6 +261,11 @@ pub(super) fn address(request: &OfAddress, book: &Book) -> Result<AddressPlan, R
     } else {
         AddressPlan::Endpoint(network, address)
     })
+}
+
+fn unknown(pool: &str) -> RequestFailure {
+    let text = format!("sealane: pool {pool:?} is of no network that this host knows");
+    RequestFailure::new(FailureKind::NotFound, text)
 }
 
 fn is_gateway(request: &OfAddress) -> bool {
@@ -274,6 +285,8 @@ pub(super) struct EndpointPlan {
     pub(super) address: OverlayIp,
     /// A certain Ethernet address.
     pub(super) mac: Option<MacAddr>,
+    /// The address of IPv6 that Docker has for it, in a network with that; otherwise empty.
+    pub(super) address6: String,
 }
 
 /// Plans a container's end.
@@ -286,9 +299,9 @@ pub(super) fn endpoint(request: &OfEndpoint, book: &Book) -> Result<EndpointPlan
             line(network.as_str())
         ))
     })?;
-    let mac = Some(interface.mac).filter(|mac| !mac.is_empty()).map(|mac| mac.parse()).transpose();
+    let mac = Some(&interface.mac).filter(|mac| !mac.is_empty()).map(|mac| mac.parse()).transpose();
     let mac = mac.map_err(|error| wrong(format!("--mac-address: {error}")))?;
-    Ok(EndpointPlan { network, address: address.addr().into(), mac })
+    Ok(EndpointPlan { network, address: address.addr().into(), mac, address6: interface.address6 })
 }
 
 /// The network of ours that a request is about.

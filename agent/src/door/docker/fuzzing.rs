@@ -15,6 +15,7 @@ pub(crate) fn call(data: &[u8]) {
     let path = String::from_utf8_lossy(path);
     assert!(matches!(Call::error_name(&path), "Err" | "Error"));
     let refused = match Call::parse(&path, body) {
+        Ok(Call::RequestPool(request)) if request.v6 => core::ipv6::pool(&request, 7).err(),
         Ok(Call::RequestPool(request)) => {
             core::pool(&request, None, &[], 7).map(|pool| assert!(pool.id().len() <= 80, "{pool:?}")).err()
         }

@@ -12,7 +12,7 @@ use super::news::NOT_STARTED;
 use super::wire::{CreateNetwork, IpamData};
 use super::{Docker, core};
 use crate::attachment::Reservation;
-use crate::engine::{Container, Network};
+use crate::engine::{Container, Network, Pool};
 
 /// Time for which Docker may not know yet what it has just asked for: it asks before it remembers.
 const YOUNG: Duration = Duration::from_secs(120);
@@ -37,7 +37,7 @@ impl Young {
     }
 
     /// Returns those that may not be known to Docker yet.
-    fn ids(&self) -> BTreeSet<String> {
+    pub(super) fn ids(&self) -> BTreeSet<String> {
         let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         known.iter().filter(|(_, since)| since.elapsed() < YOUNG).map(|(id, _)| id.clone()).collect()
     }
@@ -78,16 +78,16 @@ pub(super) fn call_of(network: &Network) -> CreateNetwork {
     let options: Map<String, Value> =
         network.options.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let options = json!({core::GENERIC: options, core::INTERNAL: network.internal});
-    let data = IpamData {
+    let data = |pool: &Pool| IpamData {
         address_space: core::SPACE.to_owned(),
-        pool: network.subnet.clone(),
-        gateway: network.gateway.clone(),
+        pool: pool.subnet.clone(),
+        gateway: pool.gateway.clone(),
     };
     CreateNetwork {
         network_id: network.id.clone(),
         options: options.as_object().cloned(),
-        ipv4: Some(vec![data]),
-        ipv6: None,
+        ipv4: Some(vec![data(&network.pool)]),
+        ipv6: network.pool6.as_ref().map(|pool| vec![data(pool)]),
     }
 }
 
@@ -298,8 +298,7 @@ mod tests {
         let network = Network {
             id: "n".to_owned(),
             options: [("sealane.network".to_owned(), "shop".to_owned())].into(),
-            subnet: "0.0.0.0/0".to_owned(),
-            gateway: "0.0.0.7".to_owned(),
+            pool: Pool { subnet: "0.0.0.0/0".to_owned(), gateway: "0.0.0.7".to_owned() },
             ..Network::default()
         };
         assert_eq!(core::named(&call_of(&network)).unwrap().unwrap().as_str(), "shop");

@@ -13,7 +13,8 @@ fn calls() -> Vec<(&'static str, Value)> {
         "Interface": {"Address": "10.42.0.9/16", "AddressIPv6": "", "MacAddress": "02:42:0a:2a:00:09"},
     });
     let network = json!({
-        "NetworkID": "4f1c", "Options": {GENERIC: {OPTION: "shop"}, INTERNAL: false}, "IPv6Data": [],
+        "NetworkID": "4f1c", "Options": {GENERIC: {OPTION: "shop"}, INTERNAL: false},
+        "IPv6Data": [{"AddressSpace": SPACE, "Pool": "::/0", "Gateway": "::1:0:7/128"}],
         "IPv4Data": [{"AddressSpace": SPACE, "Pool": "10.42.0.0/16", "Gateway": "10.42.0.1/16"}],
     });
     vec![
@@ -30,6 +31,10 @@ fn calls() -> Vec<(&'static str, Value)> {
             "/IpamDriver.RequestAddress",
             json!({"PoolID": "sealane/shop", "Address": "10.42.0.9", "Options": {KIND: GATEWAY}}),
         ),
+        (
+            "/IpamDriver.RequestAddress",
+            json!({"PoolID": "sealane6/::1:0:7", "Address": "fd42::a2a:9", "Options": null}),
+        ),
     ]
 }
 
@@ -42,6 +47,9 @@ fn decide(path: &str, body: &[u8], book: &Book) -> Result<(), RequestFailure> {
         Call::CreateEndpoint(request) => endpoint(&request, book).map(drop),
         Call::Join(request) | Call::Leave(request) => joined(&request, book).map(drop),
         Call::RequestPool(request) => {
+            if request.v6 {
+                return ipv6::pool(&request, 7).map(drop);
+            }
             let _ = pool(&request, None, std::slice::from_ref(&shop), 7)?.answer(Some(&shop));
             check_subnet(&request, &shop)
         }
@@ -80,7 +88,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn whatever_comes_in_a_call_is_answered(
-        which in 0..7_usize,
+        which in 0..8_usize,
         field in any::<prop::sample::Index>(),
         value in any_json(),
         bytes in prop::collection::vec(any::<u8>(), 0..64),

@@ -30,7 +30,6 @@ fn a_pool_is_found_by_name_or_subnet_or_left_open_under_a_mark() {
     let answer = Pool::Of(shop().name).answer(Some(&shop()));
     assert_eq!(answer["Pool"], "10.42.0.0/16");
     for (wrong, expected) in [
-        (json!({"V6": true}), "leave --ipv6 out"),
         (json!({"Pool": "10.9.0.0/16"}), "no network has subnet 10.9.0.0/16 here"),
         (
             json!({"Options": {"sealane.net": "shop"}}),
