@@ -1,6 +1,7 @@
 //! Plain connections that the sidecar makes, marked so that the redirect rules let them pass, and those kept for reuse.
 
 mod idle;
+mod pulse;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 pub(crate) use idle::{Client, IdleConnections, IdleKey, Used};
+use pulse::Pulse;
 
 /// Limit for a plain connection to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,21 +28,66 @@ pub(crate) enum FirstWord {
     Anyones,
 }
 
-/// Connects.
-///
-/// # Errors
-/// What the kernel says; `TimedOut` after two seconds; `PermissionDenied` without CAP_NET_ADMIN, for the mark.
-pub(crate) async fn connect(address: SocketAddr, first_word: FirstWord) -> io::Result<Rc<TcpStream>> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_mark(MARK)?;
-    tune(&socket)?;
-    if first_word == FirstWord::Ours {
-        // The last segment of the handshake waits for our first bytes and goes with them (TCP_QUICKACK in tcp(7)).
-        socket.set_tcp_quickack(false)?;
+/// Maker of one worker's plain connections.
+#[derive(Debug, Default)]
+pub(crate) struct Dialer {
+    pulse: Pulse,
+}
+
+impl Dialer {
+    /// Connects to another workload, or to the world.
+    ///
+    /// # Errors
+    /// What the kernel says; `TimedOut` after two seconds; `PermissionDenied` without CAP_NET_ADMIN, for the mark.
+    pub(crate) async fn connect(
+        &self,
+        address: SocketAddr,
+        first_word: FirstWord,
+    ) -> io::Result<Rc<TcpStream>> {
+        let socket = socket(address)?;
+        tune(&socket)?;
+        self.dial(socket, address, first_word).await
     }
-    let socket = TcpSocket::from_std_stream(socket.into());
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await??;
-    Ok(Rc::new(stream))
+
+    /// Connects to the application. Its kernel is the own one, which tells of each end: no probes keep the connection alive.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_to_application(
+        &self,
+        address: SocketAddr,
+        first_word: FirstWord,
+    ) -> io::Result<Rc<TcpStream>> {
+        let socket = socket(address)?;
+        socket.set_tcp_nodelay(true)?;
+        self.dial(socket, address, first_word).await
+    }
+
+    async fn dial(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        first_word: FirstWord,
+    ) -> io::Result<Rc<TcpStream>> {
+        socket.set_mark(MARK)?;
+        if first_word == FirstWord::Ours {
+            // The last segment of the handshake waits for our first bytes and goes with them (TCP_QUICKACK in tcp(7)).
+            socket.set_tcp_quickack(false)?;
+        }
+        self.pulse.raise();
+        let socket = TcpSocket::from_std_stream(socket.into());
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await??;
+        Ok(Rc::new(stream))
+    }
+
+    /// Keeps the limits of connections cheap, as long as it is polled.
+    pub(crate) async fn run(&self) {
+        self.pulse.beat().await;
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 /// Returns true if a connection failed because all local ports for its destination are in use.

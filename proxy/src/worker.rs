@@ -48,8 +48,8 @@ struct Worker {
     intake: Rc<Intake>,
     outbound: Rc<Outbound>,
     inbound: Rc<Inbound>,
-    /// Tasks that let go of idle connections.
-    _sweeps: [Task; 2],
+    /// Tasks that let go of idle connections and keep limits cheap.
+    _upkeep: [Task; 3],
 }
 
 impl Worker {
@@ -65,10 +65,11 @@ impl Worker {
         let shared = || (telemetry.clone(), memory.clone());
         let kept = || (pools.clone(), http2.clone());
         let backends = Backends::new(current.clone(), telemetry.clone());
-        let sweeps = {
-            let (pools, http2) = kept();
+        let upkeep = {
+            let (idle, dialing, http2) = (pools.clone(), pools.clone(), http2.clone());
             [
-                task::spawn_local(async move { pools.idle.sweep().await }),
+                task::spawn_local(async move { idle.idle.sweep().await }),
+                task::spawn_local(async move { dialing.dialer.run().await }),
                 task::spawn_local(async move { http2.sweep().await }),
             ]
         };
@@ -77,7 +78,7 @@ impl Worker {
             inbound: Rc::new(Inbound::new((current.clone(), redirects), shared(), acceptor, kept())),
             intake: Rc::new(Intake::new(current.clone(), telemetry.clone(), memory.clone(), draining)),
             current,
-            _sweeps: sweeps,
+            _upkeep: upkeep,
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) async fn open(
             };
             let used = match kept {
                 Some(used) => used,
-                None => Used { stream: dial(work, first_word(protocol)).await?, in_doubt: false },
+                None => Used { stream: dial(pools, work, first_word(protocol)).await?, in_doubt: false },
             };
             Ok(Connection { leg: leg::tcp(used.stream.clone()), plain: Some((address, used)) })
         }
@@ -78,9 +78,9 @@ pub(crate) async fn open(
 }
 
 /// A new connection to an endpoint without a sidecar.
-async fn dial(work: &Work, first_word: FirstWord) -> Result<Rc<TcpStream>, OpenFailure> {
+async fn dial(pools: &Pools, work: &Work, first_word: FirstWord) -> Result<Rc<TcpStream>, OpenFailure> {
     let address = work.endpoint.address;
-    dial::connect(address, first_word).await.map_err(|error| {
+    pools.dialer.connect(address, first_word).await.map_err(|error| {
         if dial::lacks_port(&error) {
             work.backend.telemetry.note_without_port(address);
             // It says nothing of the endpoint.

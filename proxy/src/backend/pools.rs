@@ -2,7 +2,7 @@
 
 use sealane_proto::sidecar::SidecarPorts;
 
-use crate::dial::IdleConnections;
+use crate::dial::{Dialer, IdleConnections};
 use crate::snapshot::Snapshot;
 use crate::tunnel::TunnelPool;
 
@@ -13,6 +13,8 @@ pub(crate) struct Pools {
     pub(crate) tunnels: TunnelPool,
     /// Plain connections between two requests: to the own application, and to instances without sidecar.
     pub(crate) idle: IdleConnections,
+    /// Maker of plain connections.
+    pub(crate) dialer: Dialer,
     /// The port at which sidecars take tunnels.
     pub(super) tunnel_port: u16,
 }
@@ -20,7 +22,12 @@ pub(crate) struct Pools {
 impl Pools {
     /// Pools without connections.
     pub(crate) fn new(tunnels: TunnelPool, ports: SidecarPorts) -> Self {
-        Self { tunnels, idle: IdleConnections::default(), tunnel_port: ports.tunnel }
+        Self {
+            tunnels,
+            idle: IdleConnections::default(),
+            dialer: Dialer::default(),
+            tunnel_port: ports.tunnel,
+        }
     }
 
     /// Closes the tunnels to sidecars that this snapshot does not have, and doubts those that are leaving.

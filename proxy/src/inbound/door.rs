@@ -92,18 +92,18 @@ impl Admitted {
     /// Connects to the application, at the IPv6 address when nobody listens at the other.
     ///
     /// # Errors
-    /// As [`dial::connect`].
+    /// As [`Dialer::connect_to_application`](dial::Dialer::connect_to_application).
     pub(super) async fn connect(
         &self,
         inbound: &Inbound,
         first_word: FirstWord,
     ) -> io::Result<Rc<TcpStream>> {
-        let application = self.application();
-        let dialled = match dial::connect(application, first_word).await {
+        let (application, dialer) = (self.application(), &inbound.pools.dialer);
+        let dialled = match dialer.connect_to_application(application, first_word).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 let ipv6 = inbound.current.with(|snapshot| snapshot.own_ipv6(application.ip())).flatten();
                 let Some(ipv6) = ipv6 else { return Err(error) };
-                dial::connect((ipv6, application.port()).into(), first_word).await
+                dialer.connect_to_application((ipv6, application.port()).into(), first_word).await
             }
             dialled => dialled,
         };

@@ -81,27 +81,27 @@ impl ClientConnection {
     /// A declared port of HTTP: which version it is the client says, by a request or by HTTP/2's preface; nothing else is
     /// let through.
     async fn hear_request(&mut self) -> Option<Protocol> {
-        let mut draining = self.draining.clone();
+        let Self { near: (input, _), draining, .. } = self;
         let mut decided_by = None;
         loop {
-            let detected = detect::client(self.near.0.ahead());
+            let detected = detect::client(input.ahead());
             if detected == Some(Protocol::Http2) {
                 return detected;
             }
-            let read = self.near.0.ahead().len();
-            if detected.is_some() || self.near.0.is_over() || (read > 0 && draining.is_ending()) {
+            let read = input.ahead().len();
+            if detected.is_some() || input.is_over() || (read > 0 && draining.is_ending()) {
                 // Also what is no request at all, which is answered as such.
                 return Some(Protocol::Http1);
             }
             if read == 0 {
                 tokio::select! {
                     biased;
-                    filled = self.near.0.fill() => if filled.is_err() { return None },
+                    filled = input.fill() => if filled.is_err() { return None },
                     () = draining.ending() => return Some(Protocol::Http1),
                 }
             } else {
                 let decided_by = *decided_by.get_or_insert_with(|| Instant::now() + detect::PATIENCE);
-                match hear_more(&mut self.near.0, decided_by).await {
+                match hear_more(input, decided_by).await {
                     Ok(true) => {}
                     Ok(false) => return Some(Protocol::Http1),
                     Err(_) => return None,
