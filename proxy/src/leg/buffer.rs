@@ -9,11 +9,11 @@ use crate::tunnel::DATA_SENT;
 /// The sizes a buffer goes through, in bytes: the larger ones fill whole frames of a tunnel, and leave no small one over.
 const SIZES: [usize; 3] = [2 * 1024, DATA_SENT, 16 * DATA_SENT];
 const LARGEST: usize = SIZES.len() - 1;
-/// Number of the largest buffers that a worker keeps for the next flow that needs one.
-const KEPT: usize = 4;
+/// Number of buffers of each size that a worker keeps for the next flow that needs one.
+const KEPT: [usize; SIZES.len()] = [64, 0, 4];
 
 thread_local! {
-    static LARGE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<[Vec<BytesMut>; SIZES.len()]> = const { RefCell::new([const { Vec::new() }; SIZES.len()]) };
 }
 
 /// A buffer for one direction of one connection.
@@ -27,11 +27,10 @@ impl ReadBuffer {
     /// Room for the next read: the whole capacity.
     pub(super) fn room(&mut self) -> &mut BytesMut {
         let wanted = SIZES[self.step];
-        if self.step == LARGEST
-            && !self.bytes.try_reclaim(wanted)
-            && let Some(kept) = LARGE.with_borrow_mut(Vec::pop)
+        if !self.bytes.try_reclaim(wanted)
+            && let Some(spare) = SPARE.with_borrow_mut(|spare| spare[self.step].pop())
         {
-            self.bytes = kept;
+            self.bytes = spare;
         }
         // Takes the whole allocation back if nobody holds a part of it any more.
         self.bytes.reserve(wanted);
@@ -49,16 +48,35 @@ impl ReadBuffer {
         self.bytes.split().freeze()
     }
 
-    /// Lets go of its memory while there is nothing to read: an idle connection holds none.
+    /// Lets go of its memory while there is nothing to read: an idle connection holds none. The smallest stays as long as others hold
+    /// what was read into it, and goes with the first rest after that.
     pub(super) fn rest(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if self.step == LARGEST && bytes.capacity() > 0 && bytes.try_reclaim(SIZES[LARGEST]) {
-            LARGE.with_borrow_mut(|kept| {
-                if kept.len() < KEPT {
-                    kept.push(bytes);
-                }
-            });
+        let size = SIZES[self.step];
+        if self.bytes.capacity() == 0 {
+            self.bytes = BytesMut::new();
+        } else if self.bytes.try_reclaim(size) {
+            let bytes = std::mem::take(&mut self.bytes);
+            // One that a faster flow has left is not of this size.
+            if bytes.capacity() < 2 * size {
+                // A thread that ends keeps nothing.
+                let _ =
+                    SPARE.try_with(|spare| keep(&mut spare.borrow_mut()[self.step], KEPT[self.step], bytes));
+            }
+        } else if self.step > 0 {
+            self.bytes = BytesMut::new();
         }
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
+fn keep(spare: &mut Vec<BytesMut>, most: usize, bytes: BytesMut) {
+    if spare.len() < most {
+        spare.push(bytes);
     }
 }
 
@@ -86,5 +104,48 @@ mod tests {
         read(&mut buffer, 10);
         read(&mut buffer, 10);
         assert!(buffer.room().capacity() < SIZES[LARGEST] || buffer.step < LARGEST);
+    }
+
+    #[test]
+    fn the_next_flow_reads_into_what_the_last_one_has_left() {
+        let place = |buffer: &mut ReadBuffer| {
+            let bytes = buffer.room();
+            bytes.extend_from_slice(b"request");
+            let room = bytes.capacity();
+            buffer.take(room)
+        };
+        let (mut first, mut second) = (ReadBuffer::default(), ReadBuffer::default());
+        let read = place(&mut first);
+        let at = read.as_ptr();
+        first.rest();
+        assert_ne!(place(&mut second).as_ptr(), at, "somebody holds the bytes still");
+        drop(read);
+        first.rest();
+        assert_eq!(first.bytes.capacity(), 0);
+        let mut third = ReadBuffer::default();
+        assert_eq!(place(&mut third).as_ptr(), at);
+        drop((second, third));
+        let spare = SPARE.with_borrow(|spare| spare.each_ref().map(Vec::len));
+        assert_eq!(spare, [2, 0, 0]);
+    }
+
+    #[test]
+    fn buffers_that_are_kept_have_their_number_and_size() {
+        let kept = || SPARE.with_borrow(|spare| spare.each_ref().map(Vec::len));
+        let mut buffers: Vec<_> = (0..2 * KEPT[0]).map(|_| ReadBuffer::default()).collect();
+        for buffer in &mut buffers {
+            read(buffer, 10);
+        }
+        drop(buffers);
+        assert_eq!(kept(), [KEPT[0], 0, 0]);
+        let mut slowed = ReadBuffer::default();
+        (0..2).for_each(|_| drop(read(&mut slowed, 1 << 20)));
+        // It reads a little at a time into a large buffer still.
+        (0..3).for_each(|_| drop(read(&mut slowed, 1)));
+        assert_eq!(slowed.step, 0);
+        drop(slowed);
+        SPARE.with_borrow(|[small, ..]| {
+            assert!(small.iter().all(|bytes| bytes.capacity() < 2 * SIZES[0]));
+        });
     }
 }

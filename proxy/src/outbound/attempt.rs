@@ -122,7 +122,7 @@ async fn conclude(
         Outcomes::Response(Ok(received)) => {
             let stays = received.keep_alive && head.keep_alive && whole;
             if received.upgraded {
-                return Ok(Ended::Answered(After::Upgraded(far.leg)));
+                return Ok(Ended::Answered(After::Upgraded(Box::new(far.leg))));
             }
             let parting = if stays { None } else { Some(&mut near.1) };
             settle(outbound, far, (&received, head, client), whole, parting).await;

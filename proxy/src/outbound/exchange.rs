@@ -44,7 +44,7 @@ pub(super) enum After {
     /// The connection breaks off: the client must see that something is missing.
     Reset,
     /// The connection belongs to another protocol now.
-    Upgraded(Leg),
+    Upgraded(Box<Leg>),
 }
 
 impl PendingRequest {

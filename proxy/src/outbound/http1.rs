@@ -1,4 +1,6 @@
 //! HTTP/1 connections of the workload: request by request, each balanced by itself.
+//!
+//! Seldom ends have futures of their own, so that those which each connection and request needs are small.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -37,27 +39,28 @@ pub(super) async fn serve(mut client: ClientConnection, backend: &Rc<Backend>) {
         tokio::select! {
             biased;
             filled = client.near.0.fill() => if filled.is_err() { return },
-            () = &mut draining => return close(&mut client.near).await,
+            () = &mut draining => return Box::pin(close(&mut client.near)).await,
         }
         let request = match read(&mut client.near.0, number, HEAD).await {
             Ok(request) => request,
-            Err(NoRequest::End) => return close(&mut client.near).await,
+            Err(NoRequest::End) => return Box::pin(close(&mut client.near)).await,
             Err(NoRequest::Gone) => return,
-            Err(NoRequest::Refused(status, text)) => return refuse(client, status, &text).await,
+            Err(NoRequest::Refused(status, text)) => return Box::pin(refuse(client, status, &text)).await,
         };
         let choice = client.outbound.backends.choose(client.destination, Some(request.view()));
         let backend = match choice.backend(client.destination) {
             Ok(backend) => backend,
-            Err(text) => return refuse(client, Status::Unavailable, &text).await,
+            Err(text) => return Box::pin(refuse(client, Status::Unavailable, &text)).await,
         };
         match Box::pin(exchange::serve(&client.outbound, &backend, &mut client.near, request)).await {
             After::NextRequest => {}
-            After::Close => return close(&mut client.near).await,
-            After::CloseEarly => return close_early(client).await,
+            After::Close => return Box::pin(close(&mut client.near)).await,
+            After::CloseEarly => return Box::pin(close_early(client)).await,
             After::Leave => return,
             After::Reset => return client.near.1.reset(ResetCode::Cancelled),
             After::Upgraded(mut far) => {
-                if crate::tcp::relay(&mut client.near, &mut far, backend.traffic.bytes()).await.is_err() {
+                let relay = crate::tcp::relay(&mut client.near, &mut far, backend.traffic.bytes());
+                if Box::pin(relay).await.is_err() {
                     far.1.reset(ResetCode::Cancelled);
                     client.near.1.reset(ResetCode::Cancelled);
                 }
