@@ -125,12 +125,6 @@ impl Transaction {
         self.0.push((verb, attributes));
     }
 
-    /// Returns true if there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The messages.
     #[cfg(test)]
     pub(crate) fn messages(&self) -> &[(Verb, Attributes)] {
