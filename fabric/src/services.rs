@@ -229,6 +229,27 @@ pub fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), ServiceError> {
     tried.and(removed).map_err(|source| ServiceError::Kernel { network, source })
 }
 
+/// Changes that make tables, by the names of what is in them.
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<(&'static str, crate::nft::change::Changes)> {
+    use table::tests::table;
+    let name =
+        crate::nft::ruleset::TableName::new(crate::nft::ruleset::Family::Inet, "sealane-services-shop");
+    let services = ["api 10.42.255.1 80 53/udp", "db 10.42.255.2 5432"];
+    let workloads =
+        ["api-1 10.42.0.1 api 1 80 53/udp", "api-2 10.42.0.3 api 5 80", "db-1 10.42.0.2 db 1 5432"];
+    let served = table(&services, &workloads, false);
+    let mut blocks = served.clone();
+    for block in ["10.43.0.0/16", "10.44.0.0/20"] {
+        blocks.blocks.insert(block.parse().unwrap());
+    }
+    let idle = table(&[], &[], false);
+    let unserved = table(&services, &[], false);
+    [("idle", idle), ("unserved", unserved), ("served", served), ("blocks", blocks)]
+        .map(|(what, table)| (what, ruleset::replacement(&name, &table)))
+        .into()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -252,25 +273,4 @@ mod tests {
         second.leave();
         assert!(has_turn(&mut third).await);
     }
-}
-
-/// Changes that make tables, by the names of what is in them.
-#[cfg(test)]
-pub(crate) fn examples() -> Vec<(&'static str, crate::nft::change::Changes)> {
-    use table::tests::table;
-    let name =
-        crate::nft::ruleset::TableName::new(crate::nft::ruleset::Family::Inet, "sealane-services-shop");
-    let services = ["api 10.42.255.1 80 53/udp", "db 10.42.255.2 5432"];
-    let workloads =
-        ["api-1 10.42.0.1 api 1 80 53/udp", "api-2 10.42.0.3 api 5 80", "db-1 10.42.0.2 db 1 5432"];
-    let served = table(&services, &workloads, false);
-    let mut blocks = served.clone();
-    for block in ["10.43.0.0/16", "10.44.0.0/20"] {
-        blocks.blocks.insert(block.parse().unwrap());
-    }
-    let idle = table(&[], &[], false);
-    let unserved = table(&services, &[], false);
-    [("idle", idle), ("unserved", unserved), ("served", served), ("blocks", blocks)]
-        .map(|(what, table)| (what, ruleset::replacement(&name, &table)))
-        .into()
 }

@@ -85,7 +85,7 @@ pub(super) fn network(subnet: Subnet, egress: Egress, ports: &MeshPorts) -> Tabl
     match egress {
         Egress::Deny => {
             let outward = rule().is(Selector::InputName, BRIDGE).is(Selector::DestinationType, UNICAST);
-            let refused = refuse(outward.is_not(DESTINATION, subnet));
+            let refused = refuse(outward.differs(DESTINATION, subnet));
             table.chain(Chain::new("prerouting", [refused]).at(Hook::filter(Point::Prerouting, 0)))
         }
         Egress::Allow => open(table.set(hosts()), subnet, ports),
@@ -98,15 +98,15 @@ fn open(table: Table, subnet: Subnet, ports: &MeshPorts) -> Table {
     // DNS at the gateway address needs no connection tracking.
     let raw = [inward().is(DESTINATION, subnet.gateway().to_ipv4()).untracked()];
     let output = [rule().is(Selector::OutputName, BRIDGE).untracked()];
-    let input = [rule().is(Selector::InputName, NETWORK_LINK).is_none(Selector::State, answers).drop()];
+    let input = [rule().is(Selector::InputName, NETWORK_LINK).outside(Selector::State, answers).drop()];
     let from_outside = rule().is(Selector::InputName, NETWORK_LINK).is(Selector::OutputName, BRIDGE);
-    let services = inward().is_in(DESTINATION, hosts().name).is_one(Selector::Protocol, [TCP, UDP]);
+    let services = inward().in_set(DESTINATION, hosts().name).among(Selector::Protocol, [TCP, UDP]);
     let forward = [
         rule().is(Selector::State, INVALID).drop(),
-        from_outside.is_one(Selector::State, answers).accept(),
-        refuse(inward().is_one(DESTINATION, metadata())),
+        from_outside.among(Selector::State, answers).accept(),
+        refuse(inward().among(DESTINATION, metadata())),
         refuse(inward().is(TUNNELLED, ports.tunnel)),
-        refuse(services.is_one(Selector::AnyPort(End::Destination), ports.services.iter().copied())),
+        refuse(services.among(Selector::AnyPort(End::Destination), ports.services.iter().copied())),
         inward().is(Selector::OutputName, NETWORK_LINK).is(SOURCE, subnet).accept(),
     ];
     let postrouting = [rule().is(Selector::OutputName, NETWORK_LINK).masquerade()];
@@ -135,22 +135,22 @@ fn host_table() -> Table {
     let links = format!("{HOST_LINK}*");
     let (links, by, to) = (links.as_str(), Selector::InputName, Selector::OutputName);
     let answers = [ESTABLISHED, RELATED];
-    let prerouting = [rule().is_in(TUNNELLED, tunnels().name).is_not(by, links).untracked()];
-    let output = [rule().is_in(TUNNELLED, tunnels().name).untracked()];
+    let prerouting = [rule().in_set(TUNNELLED, tunnels().name).differs(by, links).untracked()];
+    let output = [rule().in_set(TUNNELLED, tunnels().name).untracked()];
     let input = [
-        rule().is_not(by, links).accept(),
-        rule().is_one(Selector::State, answers).accept(),
+        rule().differs(by, links).accept(),
+        rule().among(Selector::State, answers).accept(),
         rule().is(Selector::Message(Ip::V4), ECHO_REQUEST).accept(),
         rule().reject(Rejection::Admin),
     ];
-    let virtual_device = rule().is_one(Selector::OutputKind, ["bridge", "veth"]);
+    let virtual_device = rule().among(Selector::OutputKind, ["bridge", "veth"]);
     let forward = [
-        rule().is_not(by, links).is_not(to, links).accept(),
+        rule().differs(by, links).differs(to, links).accept(),
         rule().is(by, links).is(to, links).reject(Rejection::Admin),
-        rule().is(to, links).is_one(Selector::State, answers).accept(),
+        rule().is(to, links).among(Selector::State, answers).accept(),
         rule().is(to, links).drop(),
         rule().is(Selector::Status, DNAT).accept(),
-        virtual_device.is_not_in(to, uplinks().name).reject(Rejection::Admin),
+        virtual_device.not_in_set(to, uplinks().name).reject(Rejection::Admin),
     ];
     let postrouting = [rule().is(by, links).masquerade()];
     name()

@@ -231,11 +231,10 @@ impl Encoder {
     fn add_rule(&mut self, table: &TableName, chain: &str, rule: &Rule) {
         let mut list = Attributes::default();
         for expression in expressions(rule, table.family) {
-            let number = match &expression {
-                Expression::Lookup { set: SetUse::Anonymous(set), .. } => {
-                    Some(self.add_anonymous(table, set))
-                }
-                _ => None,
+            let number = if let Expression::Lookup { set: SetUse::Anonymous(set), .. } = &expression {
+                Some(self.add_anonymous(table, set))
+            } else {
+                None
             };
             expression.encode(&mut list, number);
         }

@@ -179,7 +179,7 @@ impl Gate {
         let elsewhere = match self.device.map(Datum::Index) {
             Some(device) => {
                 rules.extend(known.clone().map(|rule| rule.is(Selector::Input, device.clone()).accept()));
-                rule().is_not(Selector::Input, device)
+                rule().differs(Selector::Input, device)
             }
             None => rule(),
         };
@@ -192,7 +192,7 @@ impl Gate {
         let ways: Vec<_> = ways.collect();
         rules.extend((!ways.is_empty()).then(|| rule().mapped(VNI, ways)));
         // The byte is there, and another.
-        rules.push(rule().is_not(RESERVED, Datum::Number(0xff, 1)).leave());
+        rules.push(rule().differs(RESERVED, Datum::Number(0xff, 1)).leave());
         rules.push(rule().count_by(MALFORMED).drop());
         Chain::new(TUNNELS, rules)
     }

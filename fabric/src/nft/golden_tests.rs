@@ -101,13 +101,16 @@ fn borders() -> Vec<(String, Changes)> {
     states
 }
 
+/// Name, number and hosts of a network.
+type Network<'a> = (&'a str, u32, &'a [&'a str]);
+
 fn gates() -> Vec<(String, Changes)> {
     let states = [
         ("empty", None, &[][..]),
         ("two", None, &[("shop", 7, &["192.0.2.2", "2001:db8::1"][..]), ("lab", 4096, &["192.0.2.3"])]),
         ("beneath", Some(1), &[("shop", 7, &["192.0.2.2"])]),
     ];
-    let gate = |(name, device, networks): (&str, Option<u32>, &[(&str, u32, &[&str])])| {
+    let gate = |(name, device, networks): (&str, Option<u32>, &[Network<'_>])| {
         let networks = networks.iter().map(|(name, vni, hosts)| {
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
             (name.parse().unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })

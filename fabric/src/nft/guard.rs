@@ -121,12 +121,12 @@ impl Tunnel {
             let [low, high] = ends(addresses.subnet).map(|end| IpAddr::V6(subnet6.of_ipv4(end)));
             let discovery = [ROUTER_SOLICIT, ROUTER_ADVERT, NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT, REDIRECT];
             rules.push(for_host().is(MESSAGE, NEIGHBOR_ADVERT).accept());
-            rules.push(rule().is_one(MESSAGE, discovery).go_to(FOREIGN));
+            rules.push(rule().among(MESSAGE, discovery).go_to(FOREIGN));
             rules.extend(addresses.senders().iter().map(|ends| {
                 let [first, last] = ends.map(|end| IpAddr::V6(subnet6.of_ipv4(end)));
                 rule()
                     .is(source(Ip::V6), Datum::Range(first, last))
-                    .is_not_in(source(Ip::V6), local(Ip::V6).name)
+                    .not_in_set(source(Ip::V6), local(Ip::V6).name)
                     .is(destination(Ip::V6), Datum::Range(low, high))
                     .accept()
             }));
@@ -142,10 +142,10 @@ impl Addresses {
     /// that no workload elsewhere has take one lookup together.
     fn between_workloads(&self) -> Rule {
         let (from, to) = (source(Ip::V4), destination(Ip::V4));
-        let within = rule().is(from, self.subnet).is(to, self.subnet).is_not_in(from, local(Ip::V4).name);
-        let served = self.services.iter().fold(within, |rule, block| rule.is_not(from, *block));
+        let within = rule().is(from, self.subnet).is(to, self.subnet).not_in_set(from, local(Ip::V4).name);
+        let served = self.services.iter().fold(within, |rule, block| rule.differs(from, *block));
         let kept = self.subnet.reserved();
-        kept.iter().fold(served, |rule, address| rule.is_not(to, address.to_ipv4())).accept()
+        kept.iter().fold(served, |rule, address| rule.differs(to, address.to_ipv4())).accept()
     }
 
     /// The ranges of addresses that workloads can have: all but those that are kept for services.
@@ -188,8 +188,8 @@ impl Sender {
         let mut rules = vec![own().is(source(Ip::V4), address).accept(), arp.accept()];
         if let Some(address) = self.address6 {
             let target = Datum::Number(address.to_bits(), 16);
-            rules.push(rule().is_one(MESSAGE, [ROUTER_ADVERT, REDIRECT]).go_to(STRANGE));
-            rules.push(rule().is(MESSAGE, NEIGHBOR_ADVERT).is_not(TARGET, target).go_to(STRANGE));
+            rules.push(rule().among(MESSAGE, [ROUTER_ADVERT, REDIRECT]).go_to(STRANGE));
+            rules.push(rule().is(MESSAGE, NEIGHBOR_ADVERT).differs(TARGET, target).go_to(STRANGE));
             rules.push(own().is(source(Ip::V6), address).accept());
         }
         rules.push(rule().go_to(STRANGE));
@@ -261,7 +261,7 @@ fn bare_table(ipv6: bool) -> Table {
     let report = rule().is(Selector::NextHeader, ICMPV6).is(MESSAGE, LISTENER_REPORT).drop();
     let kinds = [Some(FRAME_IP), Some(FRAME_ARP), ipv6.then_some(FRAME_IP6)].into_iter().flatten();
     let strange = [
-        rule().is_one(Selector::EtherType, kinds).count_by("spoofed").drop(),
+        rule().among(Selector::EtherType, kinds).count_by("spoofed").drop(),
         rule().count_by("unsupported").drop(),
     ];
     let counters = ["spoofed", FOREIGN, "unsupported"];

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::datum::{Datum, KeyType, octets};
 use super::expression::{Expression, FIRST, NEXT, Relation, SECOND, SetUse, Verdict};
 use super::rows::{Row, RowData, SetContent, TYPE_BITS, VERDICTS};
@@ -121,54 +123,53 @@ impl Lowering {
     /// Returns true if the rule has established already that the packet has this value.
     fn is_known(&self, selector: Selector, value: &Datum) -> bool {
         let Datum::Symbol(symbol) = value else { return false };
-        match selector {
-            Selector::Protocol => self.known.transport == Some(*symbol),
-            Selector::Family | Selector::Frame => {
-                self.known.network.is_some_and(|network| Network::of(*symbol) == Some(network))
-            }
-            _ => false,
-        }
+        let is_network = matches!(selector, Selector::Family | Selector::Frame);
+        selector == Selector::Protocol && self.known.transport == Some(*symbol)
+            || is_network && self.known.network.is_some() && self.known.network == Network::of(*symbol)
     }
 
     fn learn(&mut self, selector: Selector, value: &Datum) {
         let Datum::Symbol(symbol) = value else { return };
-        match selector {
-            Selector::Protocol | Selector::NextHeader => self.known.transport = Some(*symbol),
-            Selector::Family | Selector::Frame => self.known.network = Network::of(*symbol),
-            _ => {}
+        if matches!(selector, Selector::Protocol | Selector::NextHeader) {
+            self.known.transport = Some(*symbol);
+        } else if matches!(selector, Selector::Family | Selector::Frame) {
+            self.known.network = Network::of(*symbol);
         }
     }
 
     fn compare(&mut self, selector: Selector, differs: bool, value: &Datum) {
-        let equal = if differs { Relation::Differs } else { Relation::Equal };
-        match value {
-            Datum::Net(net) if value.is_interval() => {
-                let (length, bits) = (selector.length(), usize::from(net.prefix_len()));
-                let network = value.bytes();
-                // Whole bytes are compared as such, where the kernel loads so many of them in its interpreter's loop.
-                if bits % 8 == 0 && (length > 4 || bits == 8 || bits == 16) {
-                    if let Some(Expression::Payload { length, .. }) = self.done.last_mut() {
-                        *length = u32::from(net.prefix_len()) / 8;
-                    }
-                    let value = network.get(..bits / 8).unwrap_or_default().to_vec();
-                    return self.done.push(Expression::Compare { relation: equal, value });
-                }
-                self.done.push(Expression::Masked { mask: octets(net.netmask()) });
-                self.done.push(Expression::Compare { relation: equal, value: network });
-            }
-            Datum::Range(first, last) => {
-                let bound = |relation, end: IpAddr| Expression::Compare { relation, value: octets(end) };
-                self.done.push(bound(Relation::AtLeast, *first));
-                self.done.push(bound(Relation::AtMost, *last));
-            }
-            value if selector.is_bits() => {
-                let (mask, zero) = (value.bytes(), vec![0; selector.length()]);
-                let relation = if differs { Relation::Equal } else { Relation::Differs };
-                self.done.push(Expression::Masked { mask });
-                self.done.push(Expression::Compare { relation, value: zero });
-            }
-            value => self.done.push(Expression::Compare { relation: equal, value: value.bytes() }),
+        let (equal, unequal) =
+            if differs { (Relation::Differs, Relation::Equal) } else { (Relation::Equal, Relation::Differs) };
+        if let Datum::Net(net) = value
+            && value.is_interval()
+        {
+            self.compare_net(selector, equal, *net);
+        } else if let Datum::Range(first, last) = value {
+            self.compare_with(Relation::AtLeast, octets(*first));
+            self.compare_with(Relation::AtMost, octets(*last));
+        } else if selector.is_bits() {
+            self.done.push(Expression::Masked { mask: value.bytes() });
+            self.compare_with(unequal, vec![0; selector.length()]);
+        } else {
+            self.compare_with(equal, value.bytes());
         }
+    }
+
+    fn compare_net(&mut self, selector: Selector, relation: Relation, net: IpNet) {
+        let (length, bits) = (selector.length(), usize::from(net.prefix_len()));
+        let network = octets(net.network());
+        // Whole bytes are compared as such, where the kernel loads so many of them in its interpreter's loop.
+        let is_whole = bits % 8 == 0 && (length > 4 || bits == 8 || bits == 16);
+        if let Some(Expression::Payload { length, .. }) = self.done.last_mut().filter(|_| is_whole) {
+            *length = u32::from(net.prefix_len()) / 8;
+            return self.compare_with(relation, network.get(..bits / 8).unwrap_or_default().to_vec());
+        }
+        self.done.push(Expression::Masked { mask: octets(net.netmask()) });
+        self.compare_with(relation, network);
+    }
+
+    fn compare_with(&mut self, relation: Relation, value: Vec<u8>) {
+        self.done.push(Expression::Compare { relation, value });
     }
 
     /// Puts these into registers, one behind the other.
@@ -191,7 +192,7 @@ impl Lowering {
     fn need(&mut self, needs: Needs) {
         if needs.frame && self.family == Family::Netdev && !self.known.frame {
             self.done.push(Expression::Meta { key: META_IIFTYPE, register: FIRST });
-            self.is_equal(ETHERNET.to_ne_bytes().to_vec());
+            self.compare_with(Relation::Equal, ETHERNET.to_ne_bytes().to_vec());
             self.known.frame = true;
         }
         if let Some(network) = needs.network.filter(|network| self.known.network != Some(*network)) {
@@ -201,7 +202,7 @@ impl Lowering {
                 (Family::Inet | Family::Ip | Family::Ip6, _) => return self.need_transport(needs),
             };
             self.done.push(selector.load(FIRST));
-            self.is_equal(Datum::Symbol(value).bytes());
+            self.compare_with(Relation::Equal, Datum::Symbol(value).bytes());
             self.known.network = Some(network);
         }
         self.need_transport(needs);
@@ -210,13 +211,9 @@ impl Lowering {
     fn need_transport(&mut self, needs: Needs) {
         if let Some(protocol) = needs.transport.filter(|protocol| self.known.transport != Some(*protocol)) {
             self.done.push(Selector::Protocol.load(FIRST));
-            self.is_equal(Datum::Symbol(protocol).bytes());
+            self.compare_with(Relation::Equal, Datum::Symbol(protocol).bytes());
             self.known.transport = Some(protocol);
         }
-    }
-
-    fn is_equal(&mut self, value: Vec<u8>) {
-        self.done.push(Expression::Compare { relation: Relation::Equal, value });
     }
 
     fn map_here(&mut self, what: Selector, rows: &[(Datum, Verdict)]) {

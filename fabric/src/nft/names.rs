@@ -21,7 +21,7 @@ pub(super) fn name() -> TableName {
 pub(super) fn table(address: Ipv4Addr) -> Table {
     let untracked = |end| {
         let ours = rule().is(Selector::Address(Ip::V4, end), address);
-        ours.is_one(Selector::Protocol, [TCP, UDP]).is(Selector::AnyPort(end), DNS).untracked()
+        ours.among(Selector::Protocol, [TCP, UDP]).is(Selector::AnyPort(end), DNS).untracked()
     };
     let output = Chain::new("output", [End::Destination, End::Source].map(untracked));
     let table = name().table().comment("names of Sealane's networks are answered here");

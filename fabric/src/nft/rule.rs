@@ -99,31 +99,31 @@ impl Rule {
         self.matches(what, false, Operand::One(value.into()))
     }
 
-    pub(crate) fn is_not(self, what: Selector, value: impl Into<Datum>) -> Self {
+    pub(crate) fn differs(self, what: Selector, value: impl Into<Datum>) -> Self {
         self.matches(what, true, Operand::One(value.into()))
     }
 
-    pub(crate) fn is_one<T: Into<Datum>>(self, what: Selector, values: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn among<T: Into<Datum>>(self, what: Selector, values: impl IntoIterator<Item = T>) -> Self {
         self.matches(what, false, Operand::Any(values.into_iter().map(Into::into).collect()))
     }
 
-    pub(crate) fn is_none<T: Into<Datum>>(self, what: Selector, values: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn outside<T: Into<Datum>>(self, what: Selector, values: impl IntoIterator<Item = T>) -> Self {
         self.matches(what, true, Operand::Any(values.into_iter().map(Into::into).collect()))
     }
 
-    /// As [`Rule::is_one`], and of one value alone as [`Rule::is`].
-    pub(crate) fn is_any(self, what: Selector, mut values: Vec<Datum>) -> Self {
+    /// As [`Rule::among`], and of one value alone as [`Rule::is`].
+    pub(crate) fn among_any(self, what: Selector, mut values: Vec<Datum>) -> Self {
         match (values.pop(), values.is_empty()) {
             (Some(only), true) => self.is(what, only),
-            (last, _) => self.is_one(what, values.into_iter().chain(last)),
+            (last, _) => self.among(what, values.into_iter().chain(last)),
         }
     }
 
-    pub(crate) fn is_in(self, what: Selector, set: &str) -> Self {
+    pub(crate) fn in_set(self, what: Selector, set: &str) -> Self {
         self.matches(what, false, Operand::Named(set.to_owned()))
     }
 
-    pub(crate) fn is_not_in(self, what: Selector, set: &str) -> Self {
+    pub(crate) fn not_in_set(self, what: Selector, set: &str) -> Self {
         self.matches(what, true, Operand::Named(set.to_owned()))
     }
 

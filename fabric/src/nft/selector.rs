@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::datum::{
-    FRAME_ARP, FRAME_IP, FRAME_IP6, ICMP, ICMPV6, IPV4, IPV6, KeyType, NAME_LENGTH, Symbol, TCP, UDP,
-};
+use super::datum::{FRAME_ARP, FRAME_IP, FRAME_IP6, ICMP, ICMPV6, IPV4, IPV6, KeyType, Symbol, TCP, UDP};
 use super::expression::{Base, Expression};
 
 /// NFT_META_* of linux/netfilter/nf_tables.h.
@@ -294,10 +292,10 @@ impl Selector {
 
     /// Number of bytes that it takes in a register.
     pub(crate) fn length(self) -> usize {
-        match self.load(0) {
-            Expression::Payload { length, .. } => length as usize,
-            _ if self.key_type() == KeyType::DEVICE => NAME_LENGTH,
-            _ => self.key_type().length as usize,
+        if let Expression::Payload { length, .. } = self.load(0) {
+            length as usize
+        } else {
+            self.key_type().length as usize
         }
     }
 }

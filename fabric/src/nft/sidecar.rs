@@ -82,7 +82,7 @@ impl Redirect {
 
     /// A rule for packets that come by another interface than the workload's.
     fn strange(&self) -> Rule {
-        rule().is_none(Selector::InputName, ["lo", self.interface().as_str()])
+        rule().outside(Selector::InputName, ["lo", self.interface().as_str()])
     }
 
     fn interface(&self) -> String {
@@ -106,7 +106,7 @@ impl Redirect {
         let rules = [
             rule().is(Selector::Mark, Datum::Mark(MARK)).leave(),
             rule().is(Selector::OutputName, "lo").leave(),
-            rule().is_any(self.destination(), beside).leave(),
+            rule().among_any(self.destination(), beside).leave(),
             rule().is(self.destination(), self.net).tcp().lead_to(outbound),
         ];
         Chain::new("output", rules).at(Hook::nat(Point::Output, DSTNAT))
@@ -125,7 +125,7 @@ impl Redirect {
             Ip::V4 => to_own.clone().tcp().redirect(Some(inbound)),
             Ip::V6 => to_own.clone().tcp().lead_to(SocketAddr::new(self.own, inbound)),
         };
-        let rules = [to_own.is_one(port, [outbound, inbound, tunnel]).leave(), led];
+        let rules = [to_own.among(port, [outbound, inbound, tunnel]).leave(), led];
         Chain::new("prerouting", rules).at(Hook::nat(Point::Prerouting, DSTNAT))
     }
 
@@ -133,7 +133,7 @@ impl Redirect {
     /// by no other one.
     fn guard(&self) -> Chain {
         let SidecarPorts { outbound, inbound, .. } = self.ports;
-        let mut rules = vec![rule().is_one(Selector::State, [ESTABLISHED, RELATED]).accept()];
+        let mut rules = vec![rule().among(Selector::State, [ESTABLISHED, RELATED]).accept()];
         let (from_own, meant, listening): (_, Vec<Datum>, Vec<Datum>) = match self.ip() {
             Ip::V4 => {
                 let groups = Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4).into();
@@ -144,20 +144,20 @@ impl Redirect {
             }
             Ip::V6 => {
                 let neighbours = [NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT];
-                rules.push(self.inbound().is_one(Selector::Message(Ip::V6), neighbours).accept());
+                rules.push(self.inbound().among(Selector::Message(Ip::V6), neighbours).accept());
                 let first = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
                 let groups = Ipv6Net::new_assert(first, 8).into();
                 (self.inbound(), vec![self.own.into(), groups], vec![self.own.into()])
             }
         };
         rules.extend([
-            from_own.is_not(self.source(), self.net).count().drop(),
-            self.inbound().is_none(self.destination(), meant).count().drop(),
+            from_own.differs(self.source(), self.net).count().drop(),
+            self.inbound().outside(self.destination(), meant).count().drop(),
             self.strange().is(self.source(), self.net).count().drop(),
             self.strange().is(self.destination(), self.own).count().drop(),
             rule()
-                .is_any(self.destination(), listening)
-                .is_one(Selector::TcpPort(End::Destination), [outbound, inbound])
+                .among_any(self.destination(), listening)
+                .among(Selector::TcpPort(End::Destination), [outbound, inbound])
                 .go_to("redirected"),
         ]);
         Chain::new("guard", rules).at(Hook::filter(Point::Input, 0))

@@ -87,7 +87,7 @@ fn base_chains(table: &ServiceTable) -> [Chain; 2] {
     let mapped = vec![
         rule().mapped_by(&port, services().name),
         // The kernel answers pings to itself.
-        rule().is_in(DESTINATION, vips().name).is(Selector::Message(Ip::V4), ECHO_REQUEST).redirect(None),
+        rule().in_set(DESTINATION, vips().name).is(Selector::Message(Ip::V4), ECHO_REQUEST).redirect(None),
     ];
     // A sender of datagrams is told by ICMP alone when nobody is there to get them: where a rule refuses them on their
     // way out, send(2) fails with EPERM as well. At port 0 nobody can listen.
