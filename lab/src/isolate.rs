@@ -87,7 +87,7 @@ pub fn start(mut command: Command, label: &str) -> Result<Isolated, LabError> {
                 return Err(io::Error::other("not started"));
             }
         };
-        let _ = started.send(Process::open(child.id()).map_err(io::Error::other));
+        let _ = started.send(Process::of_child(&child).map_err(io::Error::other));
         child.wait()
     });
     let owner = owner.map_err(fail())?;

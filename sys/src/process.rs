@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
@@ -40,6 +41,20 @@ impl Process {
     /// # Errors
     /// [`ProcessError::Gone`] when it ended, even if nobody has waited for it yet.
     pub fn open(pid: u32) -> Result<Self, ProcessError> {
+        let process = Self::named(pid)?;
+        if process.has_ended() { Err(ProcessError::Gone(pid)) } else { Ok(process) }
+    }
+
+    /// Opens a child that nobody has waited for: it keeps its pid until then, so it may have ended.
+    ///
+    /// # Errors
+    /// [`ProcessError::Watch`] when the kernel refuses.
+    pub fn of_child(child: &Child) -> Result<Self, ProcessError> {
+        Self::named(child.id())
+    }
+
+    /// Opens the process that has the pid, a zombie too.
+    fn named(pid: u32) -> Result<Self, ProcessError> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(ProcessError::Gone(pid))?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
             rustix::io::Errno::SRCH => ProcessError::Gone(pid),
@@ -47,8 +62,7 @@ impl Process {
         })?;
         // Read after the descriptor is open: both speak of the same process, or it is gone.
         let started = start_time(pid).ok_or(ProcessError::Gone(pid))?;
-        let process = Self { pid, started, pidfd };
-        if process.has_ended() { Err(ProcessError::Gone(pid)) } else { Ok(process) }
+        Ok(Self { pid, started, pidfd })
     }
 
     /// Opens the process again that was recorded as `pid` and `started`.
@@ -171,6 +185,7 @@ mod tests {
         poll(&mut fds, None).unwrap();
         assert!(process.has_ended());
         assert!(matches!(Process::open(child.id()), Err(ProcessError::Gone(_))));
+        assert!(Process::of_child(&child).unwrap().has_ended(), "a child has its pid until it is waited for");
         child.wait().unwrap();
         process.terminate().unwrap();
     }

@@ -261,6 +261,30 @@ mod tests {
     }
 
     #[test]
+    fn where_addresses_are_short_the_older_half_of_idle_services_ends_after_a_minute() {
+        let mut state = state();
+        let all: Vec<String> = (10..34).map(|number| format!("s-{number}")).collect();
+        assert!(run(&mut state, 1, &all, 0).is_empty());
+        run(&mut state, 1, &all[12..], 100);
+        run(&mut state, 1, &[], 101);
+        let left = |state: &State, at: u64| {
+            let mut state = state.clone();
+            take(&mut state, PurgeIdle, at);
+            let services = &state.networks.values().next().unwrap().services;
+            services.keys().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&state, 10_000), all, "there is room");
+        // All but a quarter of the blocks are leased, and a quarter of the services' one block is free.
+        for index in 2..23_u8 {
+            let range = format!("10.42.{}.{}/27", index / 8, index % 8 * 32).parse().unwrap();
+            let block = sealane_proto::resource::Block { node: Some("host-2".parse().unwrap()), range };
+            state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
+        }
+        assert_eq!(left(&state, 159), all, "they have just become idle");
+        assert_eq!(left(&state, 160), all[12..]);
+    }
+
+    #[test]
     fn services_that_end_at_once_leave_addresses_to_others() {
         let mut state = state();
         let (most, _) = rename(&mut state, 6_000, false);

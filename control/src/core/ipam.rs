@@ -140,6 +140,24 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_pool_that_is_free_as_a_whole_is_one_subnet() {
+        assert_eq!(free_subnet(subnet("10.0.0.0/8"), &[]), Some(subnet("10.0.0.0/8")));
+    }
+
+    #[test]
+    fn blocks_from_the_middle_go_up_and_come_round_at_last() {
+        let subnet = subnet("10.42.0.0/16");
+        let block = |index: u32| net(0x0a2a_0000 + (index << 8), 24);
+        let first = |taken: std::ops::Range<u32>| {
+            free_block(subnet, End::Middle, |one| taken.clone().any(|index| block(index) == one))
+        };
+        assert_eq!(first(0..0), Some(block(128)));
+        assert_eq!(first(128..129), Some(block(129)));
+        assert_eq!(first(128..256), Some(block(0)));
+        assert_eq!(first(0..256), None);
+    }
+
     proptest! {
         #[test]
         fn blocks_from_both_ends_partition_the_subnet(prefix in 8_u8..=26, ends in prop::collection::vec(any::<bool>(), 1..40)) {

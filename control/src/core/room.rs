@@ -114,3 +114,25 @@ pub(super) fn of(
     }
     room
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_a_subnets_blocks_are_its_last_ones() {
+        let subnet = "10.42.0.0/16".parse().unwrap();
+        assert!(are_last(subnet, 64) && !are_last(subnet, 65));
+    }
+
+    #[test]
+    fn a_host_is_ahead_when_it_holds_four_blocks_more_than_its_workloads_pay_for() {
+        let subnet = "10.42.0.0/16".parse().unwrap();
+        // Half of a block of 256 pays for it.
+        for (held, used, ahead) in
+            [(3, 0, false), (4, 0, true), (4, 1, false), (5, 128, true), (5, 129, false)]
+        {
+            assert_eq!(is_ahead(subnet, held, used), ahead, "{held} {used}");
+        }
+    }
+}

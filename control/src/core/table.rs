@@ -108,3 +108,27 @@ impl<R: Record> fmt::Debug for Table<R> {
         f.debug_map().entries(&self.rows).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sealane_proto::resource::Node;
+
+    use crate::core::{Change, NodeRecord, State, Timestamp};
+
+    #[test]
+    fn tables_are_equal_when_their_rows_are() {
+        let with = |number: u8| {
+            let node = Node {
+                name: format!("host-{number}").parse().unwrap(),
+                underlay: "192.0.2.1".parse().unwrap(),
+                mtu: None,
+            };
+            let mut state = State::default();
+            state.apply(&Change::put(NodeRecord::new(node, [number; 32], Timestamp::default())));
+            state.nodes
+        };
+        assert_eq!(with(1), with(1));
+        assert_ne!(with(1), with(2));
+        assert_ne!(with(1), State::default().nodes);
+    }
+}

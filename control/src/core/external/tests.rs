@@ -181,3 +181,23 @@ fn a_service_of_instances_is_no_host_s_to_register() {
     assert!(reported.refused.is_empty(), "{:?}", reported.refused);
     register(&mut state, "host-1", vec![service("shop", "api", &["192.0.2.50"])], &["by its instances"]);
 }
+
+#[test]
+fn a_host_registers_a_thousand_services_at_most() {
+    let mut state = state();
+    let documents = vec![service("shop", "db", &["192.0.2.50:5432"]); 1_001];
+    let outcome = run(&mut state, Register { node: "host-1".parse().unwrap(), documents, partial: false });
+    assert!(outcome[0].is_ok() && matches!(outcome[999], Err(DocumentRefusal::Twice(_))));
+    assert!(matches!(outcome[1_000], Err(DocumentRefusal::External(ExternalRefusal::TooMany))));
+}
+
+#[test]
+fn a_host_may_say_its_own_services_again_and_nobody_elses() {
+    let mut state = state();
+    let node = Node { name: "host-3".parse().unwrap(), underlay: "192.0.2.3".parse().unwrap(), mtu: None };
+    state.apply(&Change::put(NodeRecord::new(node, [3; 32], NOW)));
+    let db = || vec![service("shop", "db", &["192.0.2.50:5432"])];
+    register(&mut state, "host-1", db(), &["created"]);
+    register(&mut state, "host-1", db(), &["unchanged"]);
+    register(&mut state, "host-3", db(), &["registered by node host-1"]);
+}

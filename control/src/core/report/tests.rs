@@ -295,3 +295,39 @@ fn a_report_carries_what_every_other_host_can_keep() {
         4
     );
 }
+
+#[test]
+fn the_load_of_a_workload_is_that_of_its_names_and_ports() {
+    let mut one = workload("host-1", "a 10.42.0.2 api web=80 81");
+    assert_eq!(bounds::load(&one), 64 + "a".len() + "api".len() + 2 * 64 + "web".len());
+    one.aliases = sealane_proto::types::Aliases::parse(&["xy".to_owned()]).unwrap();
+    assert_eq!(bounds::load(&one), 64 + "a".len() + "api".len() + 2 * 64 + "web".len() + 64 + "xy".len());
+}
+
+#[test]
+fn what_is_known_at_its_address_goes_before_what_wants_to_take_it() {
+    let mut state = state();
+    report(&mut state, "host-1", &["b 10.42.0.3"]);
+    let changed = Workload { ready: false, ..workload("host-1", "b 10.42.0.3") };
+    let workloads = vec![workload("host-1", "a 10.42.0.3"), changed];
+    let reported = run(&mut state, Report { node: "host-1".parse().unwrap(), workloads });
+    assert_eq!(reported.refused.len(), 1);
+    assert_eq!(names(&state), ["b"]);
+}
+
+#[test]
+fn an_instance_stays_whose_ports_its_document_has_lost_since_and_gets_no_further_ones() {
+    let mut state = state();
+    let declare = |state: &mut State, port: u16| {
+        let document = format!(
+            r#"{{"apiVersion":"sealane.dev/v1","kind":"Service","metadata":{{"name":"api","network":"shop"}},"spec":{{"ports":[{{"port":{port}}}]}}}}"#
+        );
+        let documents = vec![sealane_proto::document::Document::from_json(&document).unwrap()];
+        assert!(run(state, crate::core::Apply { documents, dry_run: false })[0].is_ok());
+    };
+    declare(&mut state, 80);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
+    declare(&mut state, 81);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80 82"]).len(), 1);
+}

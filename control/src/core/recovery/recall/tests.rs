@@ -248,6 +248,101 @@ fn nobody_shuts_out_what_others_have_to_tell() {
 }
 
 #[test]
+fn a_service_is_brought_back_where_it_takes_nobodys_place() {
+    let backup = backup();
+    let known = seen(&backup, "shop", 20).services[0].clone();
+    let (taken, free) = (known.vip.to_string(), "10.42.255.77");
+    for (name, vip, comes) in [
+        ("web", free, true),
+        ("web", &taken, false),
+        ("api", free, false),
+        ("web", "10.42.0.9", false),
+        ("web", "10.42.7.9", false),
+        ("web", "10.42.255.255", false),
+        ("web", "10.99.255.77", false),
+    ] {
+        let mut state = restored(&backup);
+        let mut told = seen(&backup, "shop", 20);
+        let (name, vip) = (name.parse().unwrap(), vip.parse().unwrap());
+        told.content.services = vec![Service { name, vip, ..known.clone() }];
+        let said = run(&mut state, Recall { node: "host-2".parse().unwrap(), networks: vec![told.clone()] });
+        let service = &told.services[0];
+        let there = state.networks[&"shop".parse().unwrap()].services.get(&service.name) == Some(service);
+        assert_eq!(there, comes, "{service:?}");
+        let words = format!("service web at {}", service.vip);
+        assert_eq!(said.iter().any(|taken| taken.what == words), comes, "{said:?}");
+    }
+}
+
+#[test]
+fn what_is_known_of_a_host_stays_beside_what_another_one_tells_of_it() {
+    let backup = backup();
+    let mut lost = backup.clone();
+    carry(&mut lost, "host-2", "shop");
+    report(&mut lost, 1, "shop", &["v-1 10.42.0.3 v"]);
+    let mut state = restored(&backup);
+    assert_eq!(recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]), ["shop"]);
+    let shop = &state.networks[&"shop".parse().unwrap()];
+    let names: Vec<String> = shop.workloads.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["api-1", "v-1"]);
+}
+
+/// Tells of one more block in the words of `teller`; answers whether it is taken.
+fn takes_block(state: &State, teller: &str, holder: &str, range: &str) -> bool {
+    let mut state = state.clone();
+    let mut told = seen(&state, "shop", 20);
+    let range = range.parse().unwrap();
+    told.content.blocks = vec![Block { node: Some(holder.parse().unwrap()), range }];
+    recall(&mut state, teller, &[told]);
+    state.networks[&"shop".parse().unwrap()].blocks.contains_key(&range)
+}
+
+#[test]
+fn a_block_is_brought_back_that_is_one_of_the_networks_and_nobody_elses() {
+    let mut backup = backup();
+    report(&mut backup, 1, "shop", &["api-1 10.42.0.2 api", "far-1 10.42.7.5 api"]);
+    let state = restored(&backup);
+    for (holder, range, comes) in [
+        ("host-2", "10.42.9.0/24", true),
+        ("host-2", "10.42.9.0/25", false),
+        ("host-2", "10.42.9.7/24", false),
+        ("host-2", "10.43.9.0/24", false),
+        ("host-2", "10.42.7.0/24", false),
+        ("host-1", "10.42.7.0/24", true),
+    ] {
+        assert_eq!(takes_block(&state, holder, holder, range), comes, "{holder} {range}");
+    }
+}
+
+#[test]
+fn the_last_quarter_of_a_networks_blocks_is_for_hosts_that_have_none() {
+    let mut state = State::default();
+    (1..4).for_each(|number| join(&mut state, number));
+    create(&mut state, "shop", "10.42.0.0/26");
+    carry(&mut state, "host-1", "shop");
+    carry(&mut state, "host-2", "shop");
+    let mut state = restored(&state);
+    assert!(takes_block(&state, "host-1", "host-1", "10.42.0.32/28"));
+    let third = Block { node: Some("host-1".parse().unwrap()), range: "10.42.0.32/28".parse().unwrap() };
+    state.apply(&Change::put_in(&"shop".parse().unwrap(), third));
+    assert!(!takes_block(&state, "host-1", "host-1", "10.42.0.48/28"));
+    assert!(takes_block(&state, "host-3", "host-3", "10.42.0.48/28"));
+}
+
+#[test]
+fn a_host_is_believed_about_itself_and_others_until_they_speak() {
+    let mut state = restored(&backup());
+    assert!(takes_block(&state, "host-2", "host-1", "10.42.9.0/24"));
+    report(&mut state, 1, "shop", &["api-1 10.42.0.2 api"]);
+    assert!(!takes_block(&state, "host-2", "host-1", "10.42.9.0/24"), "it has spoken");
+    assert!(takes_block(&state, "host-1", "host-1", "10.42.9.0/24"));
+    let mut record = state.nodes[&"host-2".parse().unwrap()].clone();
+    record.networks.insert("office".parse().unwrap());
+    state.apply(&Change::put(record));
+    assert!(!takes_block(&state, "host-1", "host-2", "10.42.9.0/24"), "it may not carry the network");
+}
+
+#[test]
 fn what_could_not_be_created_is_not_brought_back() {
     let backup = backup();
     let mut lost = backup.clone();
