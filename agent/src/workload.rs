@@ -15,6 +15,7 @@ mod early;
 mod error;
 mod freezer;
 mod life;
+mod meddling;
 mod names;
 mod namespace;
 mod plumbing;

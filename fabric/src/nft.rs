@@ -74,22 +74,7 @@ pub async fn ensure_sidecar_rules(
     redirects: impl IntoIterator<Item = Redirect>,
 ) -> Result<bool, NftError> {
     let wanted: Vec<Table> = redirects.into_iter().map(|redirect| redirect.table()).collect();
-    blocking(hopper, netns, move |hopper, netns| {
-        let mut tables = Tables::open(hopper, netns).map_err(NftError::Kernel)?;
-        let mut changes = Changes::default();
-        for table in wanted {
-            match tables.read(&table.name).map_err(NftError::Kernel)? {
-                Some(there) if there == table.content() => {}
-                Some(_) => changes.replace(table),
-                None => changes.add(table),
-            }
-        }
-        if changes.is_empty() {
-            return Ok(false);
-        }
-        tables.commit(&changes, REDIRECT).map_err(NftError::of_change).map(|()| true)
-    })
-    .await
+    blocking(hopper, netns, move |hopper, netns| ensure(hopper, netns, wanted, REDIRECT)).await
 }
 
 /// Removes the rules; none there is no error.
@@ -100,19 +85,13 @@ pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Sea
     blocking(hopper, netns, move |hopper, netns| remove(hopper, netns, sidecar::names(seat))).await
 }
 
-/// Lets questions to our resolver at `address` reach it, whoever else puts one there by rules.
+/// Lets questions to our resolver at `address` reach it, whoever else puts one there by rules. Answers whether the rules were not
+/// there already. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<(), NftError> {
-    let mut tables = Tables::open(hopper, netns).map_err(NftError::Kernel)?;
-    let mut changes = Changes::default();
-    if tables.has(&names::name()).map_err(NftError::Kernel)? {
-        changes.replace(names::table(address));
-    } else {
-        changes.add(names::table(address));
-    }
-    tables.commit(&changes, NAMES).map_err(NftError::of_change)
+pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<bool, NftError> {
+    ensure(hopper, netns, [names::table(address)], NAMES)
 }
 
 /// Undoes [`ensure_names`]; no rules there is no error.
@@ -197,6 +176,28 @@ pub(crate) fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
         NetlinkError::Refused { refusal, .. } if refusal.is_of_the_request() => NftError::Unsupported(error),
         NetlinkError::Refused { .. } | NetlinkError::Socket(_) => NftError::Kernel(error),
     })
+}
+
+/// Puts in, by one transaction, those of the tables that are not there as they are wanted. Answers whether there were any.
+fn ensure(
+    hopper: &Hopper,
+    netns: &NetNs,
+    wanted: impl IntoIterator<Item = Table>,
+    purpose: &str,
+) -> Result<bool, NftError> {
+    let mut tables = Tables::open(hopper, netns).map_err(NftError::Kernel)?;
+    let mut changes = Changes::default();
+    for table in wanted {
+        match tables.read(&table.name).map_err(NftError::Kernel)? {
+            Some(there) if there == table.content() => {}
+            Some(_) => changes.replace(table),
+            None => changes.add(table),
+        }
+    }
+    if changes.is_empty() {
+        return Ok(false);
+    }
+    tables.commit(&changes, purpose).map_err(NftError::of_change).map(|()| true)
 }
 
 fn remove(

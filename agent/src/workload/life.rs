@@ -4,7 +4,6 @@ mod audit;
 mod ears;
 mod end;
 mod follow;
-mod meddling;
 mod notes;
 mod signs;
 mod start;
@@ -24,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use super::WorkloadContext;
 use super::admission::RETRY;
 use super::anchor::Lifeline;
+use super::meddling::Meddling;
 use super::names::Names;
 use super::plumbing::Fixtures;
 use super::pulse::{ProcessPulse, next};
@@ -35,8 +35,6 @@ use crate::trouble::WorkloadTrouble;
 use signs::SILENCE;
 use waiting::PendingStates;
 
-/// Interval at which the rules are compared with their desired state.
-const AUDIT: Duration = Duration::from_secs(60);
 /// After adoption, how long until a workload that does not listen counts as not ready.
 const FIRST_READING: Duration = Duration::from_secs(1);
 
@@ -160,7 +158,9 @@ impl Life {
         let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
         tokio::pin!(first_reading, silence, ended);
-        let (mut meddling, mut ears) = (self.watch_rules(), self.ears());
+        let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
+        let mut meddling = Meddling::watch(&self.context.kernel.hopper, netns, &self.id);
+        let mut ears = self.ears();
         loop {
             if !self.wants_turn() {
                 queue.leave();

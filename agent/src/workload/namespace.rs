@@ -11,7 +11,9 @@ use sealane_fabric::nft;
 use sealane_fabric::seat::Owner;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
+use tokio::time::Instant;
 
+use super::meddling::Meddling;
 use super::names::{Names, SharedNamespace};
 use super::plumbing::{netns_path, resolv_path};
 use super::{AttachError, WorkloadContext, survey};
@@ -91,7 +93,8 @@ impl NamespaceDns {
             None if shared => RESOLVER,
             Some(std::net::SocketAddr::V6(_)) | None => gateway,
         };
-        if owner == Owner::Other && nameserver == RESOLVER {
+        let given = owner == Owner::Other;
+        if given && nameserver == RESOLVER {
             nft::ensure_names(&context.kernel.hopper, netns, nameserver).map_err(|error| fail(&error))?;
         }
         let networks: Vec<&NetworkName> = ids.iter().map(|id| &id.network).collect();
@@ -100,7 +103,6 @@ impl NamespaceDns {
         let text = self::resolv(&host, nameserver, &networks);
         write(&resolv, &text)
             .map_err(|error| fail(&format!("cannot write {}: {error}", resolv.display())))?;
-        let given = owner == Owner::Other;
         let serve = |sockets| serve(context, id, netns, names, (sockets, given));
         let dns = sockets.map(serve).transpose().map_err(|error| fail(&error))?;
         let notes = notes(nameserver, gateway);
@@ -111,6 +113,8 @@ impl NamespaceDns {
     /// somebody answers in its namespace, also after whoever did has left.
     pub(super) async fn tend(&mut self, context: &WorkloadContext, id: &AttachmentId, names: &Names) {
         let mut look = tokio::time::interval(LOOK);
+        let foreign = NetNs::open(netns_path(&context.kernel.run_dir, id)).ok().filter(|_| self.has_rules());
+        let mut meddling = Meddling::watch(&context.kernel.hopper, foreign.as_ref(), id);
         loop {
             let room = self.room.clone();
             let freed = async {
@@ -122,6 +126,11 @@ impl NamespaceDns {
             tokio::select! {
                 _ = look.tick() => {}
                 () = freed => {}
+                () = meddling.told(), if foreign.is_some() => {
+                    let began = Instant::now();
+                    foreign.iter().for_each(|netns| self.audit_rules(context, netns, id));
+                    meddling.looked(began);
+                }
             }
             self.ensure_served(context, id, names);
             if self.resolv.exists() {
@@ -135,6 +144,20 @@ impl NamespaceDns {
                     tracing::debug!(%error, path = %self.resolv.display(), "cannot make a resolv.conf")
                 }
             }
+        }
+    }
+
+    /// True if rules of the namespace lead questions to our resolver, whatever other rules are there.
+    fn has_rules(&self) -> bool {
+        self.given && self.nameserver == RESOLVER
+    }
+
+    /// Puts back rules of names that somebody else took away: Docker's resolver would be asked in place of ours.
+    fn audit_rules(&self, context: &WorkloadContext, netns: &NetNs, id: &AttachmentId) {
+        match nft::ensure_names(&context.kernel.hopper, netns, self.nameserver) {
+            Ok(false) => {}
+            Ok(true) => context.kernel.overlay.count_rules_drift(id),
+            Err(error) => tracing::error!(%error, workload = %id, "cannot see to the rules of names"),
         }
     }
 
@@ -183,9 +206,9 @@ pub(super) fn clear(
 ) {
     let alone = |room: &Option<Arc<SharedNamespace>>| room.as_ref().is_none_or(|room| room.is_empty());
     names.leave();
-    let rules = namespace_dns.as_ref().is_some_and(|namespace_dns| {
-        namespace_dns.given && namespace_dns.nameserver == RESOLVER && alone(&namespace_dns.room)
-    });
+    let rules = namespace_dns
+        .as_ref()
+        .is_some_and(|namespace_dns| namespace_dns.has_rules() && alone(&namespace_dns.room));
     let netns = ids.first().filter(|_| rules).map(|id| NetNs::open(netns_path(&kernel.run_dir, id)));
     if let Some(Ok(netns)) = netns
         && let Err(error) = nft::remove_names(&kernel.hopper, &netns)

@@ -1,11 +1,21 @@
 //! Audit of a workload's namespace: anything that somebody else took away or changed comes back.
 
 use sealane_fabric::nft;
+use tokio::time::Instant;
 
+use super::super::meddling::Meddling;
 use super::super::plumbing;
 use super::Life;
 
 impl Life {
+    /// Looks at the workload's rules, and rests then.
+    pub(super) async fn audit(&mut self, meddling: &mut Meddling) {
+        let began = Instant::now();
+        self.audit_rules().await;
+        meddling.looked(began);
+        self.audit_due = true;
+    }
+
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
     pub(super) async fn audit_rules(&self) {
         let Some(fixtures) = self.fixtures.as_ref().filter(|_| self.attachment.workload.sidecar) else {

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use sealane_fabric::netlink::{Notices, Subject};
+use sealane_sys::NetNs;
+use sealane_sys::hop::Hopper;
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 
-use super::{AUDIT, Life};
+use crate::attachment::AttachmentId;
 
+/// Interval of looks at rules that nobody is known to have changed.
+const AUDIT: Duration = Duration::from_secs(60);
 /// Time within which changes count as one.
 const TOGETHER: Duration = Duration::from_millis(100);
 /// Where rules change all the time, looks take one part in so many of a processor's time.
@@ -24,6 +28,16 @@ pub(super) struct Meddling {
 }
 
 impl Meddling {
+    /// Listens for changes of rules in the namespace of this workload. Where that is not possible, they are found once a minute.
+    pub(super) fn watch(hopper: &Hopper, netns: Option<&NetNs>, id: &AttachmentId) -> Self {
+        let notices = netns.and_then(|netns| {
+            let complain = |error| tracing::warn!(%error, workload = %id, "changes of its rules are found once a minute only");
+            Notices::open(hopper, netns, Subject::Rules).map_err(complain).ok()
+        });
+        let audit = interval_at(Instant::now() + AUDIT, AUDIT);
+        Self { notices, audit, due: None, earliest: Instant::now() }
+    }
+
     /// Waits until it is time to look. Cancel safe.
     pub(super) async fn told(&mut self) {
         loop {
@@ -48,25 +62,9 @@ impl Meddling {
             }
         }
     }
-}
 
-impl Life {
-    /// Looks at the workload's rules, and rests then.
-    pub(super) async fn audit(&mut self, meddling: &mut Meddling) {
-        let began = Instant::now();
-        self.audit_rules().await;
-        meddling.earliest = Instant::now() + began.elapsed() * REST;
-        self.audit_due = true;
-    }
-
-    /// Listens for changes of rules in the workload's namespace. Where that is not possible, they are found once a minute.
-    pub(super) fn watch_rules(&self) -> Meddling {
-        let notices = self.fixtures.as_ref().and_then(|fixtures| {
-            let opened = Notices::open(&self.context.kernel.hopper, &fixtures.netns, Subject::Rules);
-            let complain = |error| tracing::warn!(%error, workload = %self.id, "changes of its rules are found once a minute only");
-            opened.map_err(complain).ok()
-        });
-        let audit = interval_at(Instant::now() + AUDIT, AUDIT);
-        Meddling { notices, audit, due: None, earliest: Instant::now() }
+    /// Rests after a look that began then.
+    pub(super) fn looked(&mut self, began: Instant) {
+        self.earliest = Instant::now() + began.elapsed() * REST;
     }
 }
