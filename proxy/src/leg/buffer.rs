@@ -139,9 +139,13 @@ mod tests {
         drop(buffers);
         assert_eq!(kept(), [KEPT[0], 0, 0]);
         let mut slowed = ReadBuffer::default();
-        (0..2).for_each(|_| drop(read(&mut slowed, 1 << 20)));
+        for _ in 0..2 {
+            read(&mut slowed, 1 << 20);
+        }
         // It reads a little at a time into a large buffer still.
-        (0..3).for_each(|_| drop(read(&mut slowed, 1)));
+        for _ in 0..3 {
+            read(&mut slowed, 1);
+        }
         assert_eq!(slowed.step, 0);
         drop(slowed);
         SPARE.with_borrow(|[small, ..]| {
