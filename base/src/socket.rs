@@ -23,7 +23,7 @@ struct Access {
 
 /// Access for the owner alone.
 const OWNER: Access = Access { socket: 0o600, folder: 0o700 };
-/// Everybody who reaches it.
+/// Access for everybody who reaches it.
 const ALL: Access = Access { socket: 0o666, folder: 0o711 };
 
 /// A listening socket with a name in the file system. Where somebody removes the name, it is bound anew within a second:

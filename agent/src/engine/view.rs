@@ -55,9 +55,9 @@ pub(crate) struct Network {
     pub(crate) name: String,
     /// Options that it was made with.
     pub(crate) options: BTreeMap<String, String>,
-    /// Its addresses of IPv4.
+    /// The addresses of IPv4.
     pub(crate) pool: Pool,
-    /// Those of IPv6, where it has them.
+    /// The addresses of IPv6, where it has them.
     pub(crate) pool6: Option<Pool>,
     /// True if its containers get no way out.
     pub(crate) internal: bool,

@@ -134,7 +134,7 @@ pub(crate) enum Expression {
     Forward {
         device: u32,
     },
-    /// One that is none of these.
+    /// Any other expression.
     Other(String, Vec<u8>),
 }
 

@@ -35,7 +35,7 @@ fn a_configuration_is_read_whole() {
     assert_eq!(config.asked.dns.section(), json!({ "nameservers": ["192.0.2.1"], "options": ["ndots:5"] }));
 }
 
-/// What Mesos adds for a task with these labels.
+/// Additions of Mesos for a task with these labels.
 fn mesos(labels: Value) -> Value {
     let network = json!({ "name": "mesh", "labels": { "labels": labels } });
     json!({ "args": { "org.apache.mesos": { "network_info": network } } })
