@@ -19,7 +19,7 @@ PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
 COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 
-.PHONY: build demo test fuzz mutants engines lint audit bench install uninstall tools-demo tools-test tools-mutants tools-audit tools-bench
+.PHONY: build demo test fuzz mutants engines lint audit bench bench-micro install uninstall tools-demo tools-test tools-mutants tools-audit tools-bench tools-bench-micro
 
 ## The release binary, target/release/sealane.
 build: tools-build
@@ -118,6 +118,11 @@ audit: tools-audit
 bench: root tools-bench build
 	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
 
+## Instructions of the hot pure cores, and of a request and a connection through sidecars, by callgrind. BASE=REVISION compares with
+## that one; PART=connection measures what has the word in its name.
+bench-micro: root tools-bench-micro
+	bench/instructions --target $(TARGET) $(if $(BASE),--base $(BASE)) $(PART)
+
 .PHONY: root tools-build
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "error: make needs root here: namespaces, links and mounts are made" >&2; exit 1; }
@@ -166,6 +171,9 @@ tools-mutants: tools-build
 	@[ -x $(MUTANT_TOOLS)/bin/cargo-mutants ] || \
 		"$(CARGO)" install --locked --root $(MUTANT_TOOLS) --target-dir $(MUTANT_TOOLS)/target cargo-mutants
 	@rm -rf $(MUTANT_TOOLS)/target
+
+tools-bench-micro: tools-build
+	@deploy/debian-packages valgrind:valgrind ip:iproute2 git:git
 
 # Envoy is on PyPI; Debian's nginx has its stream module in a package without a program; hickory-server is a library.
 tools-bench: tools-build

@@ -1,7 +1,9 @@
-//! Cost of one request to a pair of sidecars: 64 connections, a 496-byte answer, everything on loopback.
+//! Cost of one request, or of one connection with a request, to a pair of sidecars or to one alone: 64 connections, 16 where each is
+//! new, a 496-byte answer, everything on loopback.
 //!
-//! `cargo run --profile ci -p sealane-proxy --example pair [SECONDS]`, as root (the sidecars mark their sockets).
-//! It prints requests per second, microseconds of CPU per request of both sidecars' workers, and resident memory.
+//! `cargo run --profile ci -p sealane-proxy --example pair [connections] [lone] [COUNT]`, as root (the sidecars mark their sockets).
+//! It prints requests or connections per second, microseconds of CPU that each costs the sidecars' workers, and resident memory.
+//! Under callgrind with `--separate-threads=yes`, instructions of the worker threads are theirs alone; `bench/instructions` does that.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -32,10 +34,33 @@ const PORTS: SidecarPorts = SidecarPorts { outbound: 15001, inbound: 15006, tunn
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 200, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(127, 200, 0, 2);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 42, 255, 1);
-const CONNECTIONS: usize = 64;
-const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: api\r\nUser-Agent: pair\r\nAccept: */*\r\n\r\n";
+const REQUEST: &str = "GET /index.html HTTP/1.1\r\nHost: api\r\nUser-Agent: pair\r\nAccept: */*\r\n";
+const LAST: &str = "Connection: close\r\n";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 496\r\nServer: pair\r\n";
 
-const ANSWER_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 496\r\nServer: pair\r\n\r\n";
+/// Measurement that was asked for.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Each request comes by a new connection.
+    connections: bool,
+    /// The application has no sidecar.
+    lone: bool,
+    count: u64,
+}
+
+impl Plan {
+    fn read() -> Result<Self, Failure> {
+        let mut plan = Self { connections: false, lone: false, count: 100_000 };
+        for argument in std::env::args().skip(1) {
+            match argument.as_str() {
+                "connections" => plan.connections = true,
+                "lone" => plan.lone = true,
+                count => plan.count = count.parse()?,
+            }
+        }
+        Ok(plan)
+    }
+}
 
 struct Fixed(SocketAddr);
 
@@ -43,6 +68,10 @@ impl OriginalDst for Fixed {
     fn original(&self, _: &TcpStream, _: SocketAddr) -> io::Result<SocketAddr> {
         Ok(self.0)
     }
+}
+
+fn server(plan: Plan) -> Result<Workload, Failure> {
+    Ok(Workload { sidecar: !plan.lone, ..workload("api-1", SERVER, Some("api"))? })
 }
 
 fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Workload, Failure> {
@@ -61,7 +90,7 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
     })
 }
 
-fn config(own: Workload) -> Result<Config, Failure> {
+fn config(own: Workload, plan: Plan) -> Result<Config, Failure> {
     let network = Network {
         name: "shop".parse()?,
         hosts: Default::default(),
@@ -81,7 +110,7 @@ fn config(own: Workload) -> Result<Config, Failure> {
         mtls: None,
         external: Default::default(),
     };
-    let workloads = vec![workload("api-1", SERVER, Some("api"))?, workload("web", CLIENT, None)?];
+    let workloads = vec![server(plan)?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },
         content: NetworkContent { services: vec![api], workloads, ..network.into() },
@@ -109,11 +138,11 @@ fn identity(own: &Workload, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<Ide
     })
 }
 
-async fn sidecar(own: Workload, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<Core, Failure> {
+async fn sidecar(own: Workload, issuer: &CertifiedIssuer<'_, KeyPair>, plan: Plan) -> Result<Core, Failure> {
     let mut core = Core::start(PORTS, 1, Arc::new(Fixed(SocketAddr::new(VIP.into(), 8080))))?;
     let address = IpAddr::from(own.address.to_ipv4());
     core.identify(identity(&own, issuer)?)?;
-    core.apply(&config(own)?).await;
+    core.apply(&config(own, plan)?).await;
     let bind = |port| std::net::TcpListener::bind((address, port)).map(OwnedFd::from);
     let listeners = Listeners {
         outbound: bind(PORTS.outbound)?,
@@ -125,18 +154,20 @@ async fn sidecar(own: Workload, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result
     Ok(core)
 }
 
-/// Answers whatever is read, one answer per read: the load sends one request at a time.
+/// Answers whatever is read, one answer per read: the load sends one request at a time. It closes behind the last one of a connection.
 async fn application(listener: TcpListener) -> io::Result<()> {
     let body = "x".repeat(496);
-    let answer: Rc<[u8]> = format!("{ANSWER_HEAD}{body}").into_bytes().into();
+    let [more, last] = ["", LAST].map(|field| Rc::<str>::from(format!("{ANSWER}{field}\r\n{body}")));
     loop {
         let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let answer = answer.clone();
+        let (more, last) = (more.clone(), last.clone());
         task::spawn_local(async move {
             let mut buffer = [0; 4096];
-            while matches!(stream.read(&mut buffer).await, Ok(1..)) {
-                if stream.write_all(&answer).await.is_err() {
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                let is_last = buffer[..read].ends_with(format!("{LAST}\r\n").as_bytes());
+                let answer = if is_last { &last } else { &more };
+                if stream.write_all(answer.as_bytes()).await.is_err() || is_last {
                     break;
                 }
             }
@@ -145,21 +176,61 @@ async fn application(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-async fn client(count: Rc<Cell<u64>>) -> io::Result<()> {
-    let mut stream = TcpStream::connect((CLIENT, PORTS.outbound)).await?;
+async fn connect() -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((CLIENT, PORTS.outbound)).await?;
     stream.set_nodelay(true)?;
-    let mut buffer = [0; 4096];
-    loop {
-        stream.write_all(REQUEST).await?;
-        let mut left = 496 + ANSWER_HEAD.len();
+    Ok(stream)
+}
+
+/// Asks as long as there are requests left.
+async fn ask(left: Rc<Cell<u64>>) -> io::Result<()> {
+    let mut stream = connect().await?;
+    let (mut buffer, request) = ([0; 4096], format!("{REQUEST}\r\n"));
+    while take(&left) {
+        stream.write_all(request.as_bytes()).await?;
+        let mut left = 496 + ANSWER.len() + 2;
         while left > 0 {
             match stream.read(&mut buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 got => left -= got.min(left),
             }
         }
-        count.set(count.get() + 1);
     }
+    Ok(())
+}
+
+/// Asks as long as there are requests left, on a new connection each time.
+async fn ask_anew(left: Rc<Cell<u64>>) -> io::Result<()> {
+    let (mut answer, request) = (Vec::new(), format!("{REQUEST}{LAST}\r\n"));
+    while take(&left) {
+        let mut stream = connect().await?;
+        stream.write_all(request.as_bytes()).await?;
+        answer.clear();
+        stream.read_to_end(&mut answer).await?;
+        if answer.len() != 496 + ANSWER.len() + LAST.len() + 2 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+fn take(left: &Cell<u64>) -> bool {
+    let more = left.get() > 0;
+    left.update(|left| left.saturating_sub(1));
+    more
+}
+
+async fn load(plan: Plan, count: u64) -> Result<(), Failure> {
+    let left = Rc::new(Cell::new(count));
+    let tasks: Vec<_> = if plan.connections {
+        (0..16).map(|_| task::spawn_local(ask_anew(left.clone()))).collect()
+    } else {
+        (0..64).map(|_| task::spawn_local(ask(left.clone()))).collect()
+    };
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
 }
 
 /// CPU time of the sidecars' workers, in clock ticks of 10 ms (proc_pid_stat(5), fields 14 and 15).
@@ -180,36 +251,33 @@ fn resident() -> io::Result<String> {
     Ok(status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default().to_owned())
 }
 
-async fn measure(seconds: u64) -> Result<(), Failure> {
+async fn measure(plan: Plan) -> Result<(), Failure> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let _server = sidecar(workload("api-1", SERVER, Some("api"))?, &issuer).await?;
-    let _client = sidecar(workload("web", CLIENT, None)?, &issuer).await?;
+    let _server = match plan.lone {
+        true => None,
+        false => Some(sidecar(server(plan)?, &issuer, plan).await?),
+    };
+    let _client = sidecar(workload("web", CLIENT, None)?, &issuer, plan).await?;
     let listener = TcpListener::bind((SERVER, 8080)).await?;
     let _application = task::spawn_local(application(listener));
     let mut out = io::stdout().lock();
     use io::Write as _;
-    writeln!(out, "two sidecars, application and load idle in one process: {}", resident()?)?;
-    let count = Rc::new(Cell::new(0));
-    let load: Vec<_> = (0..CONNECTIONS).map(|_| task::spawn_local(client(count.clone()))).collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (began, requests, ticks) = (Instant::now(), count.get(), worker_ticks()?);
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let (elapsed, requests, ticks) = (began.elapsed(), count.get() - requests, worker_ticks()? - ticks);
-    let broken = load.iter().filter(|task| task.is_finished()).count();
-    let micros = ticks as f64 * 10_000.0 / requests as f64;
-    let rate = requests as f64 / elapsed.as_secs_f64();
-    writeln!(
-        out,
-        "{rate:.0} requests/s, {micros:.1} us of CPU per request and pair, {broken} broken, {}",
-        resident()?
-    )?;
+    writeln!(out, "sidecars, application and load idle in one process: {}", resident()?)?;
+    load(plan, 100).await?;
+    let (began, ticks) = (Instant::now(), worker_ticks()?);
+    load(plan, plan.count).await?;
+    let (elapsed, ticks) = (began.elapsed(), worker_ticks()? - ticks);
+    let micros = ticks as f64 * 10_000.0 / plan.count as f64;
+    let rate = plan.count as f64 / elapsed.as_secs_f64();
+    let what = if plan.connections { "connection" } else { "request" };
+    writeln!(out, "{rate:.0} {what}s/s, {micros:.1} us of CPU per {what}, {}", resident()?)?;
     Ok(())
 }
 
 fn main() -> Result<(), Failure> {
-    let seconds = std::env::args().nth(1).map_or(Ok(5), |text| text.parse())?;
+    let plan = Plan::read()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, measure(seconds))
+    LocalSet::new().block_on(&runtime, measure(plan))
 }

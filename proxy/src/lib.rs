@@ -12,6 +12,8 @@
 mod agent;
 mod backend;
 mod balance;
+#[cfg(feature = "benching")]
+pub mod benching;
 mod budget;
 mod confine;
 mod core;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Our crates and what of ours they may import.
-const RULES: [(&str, &[&str]); 12] = [
+const RULES: [(&str, &[&str]); 13] = [
     ("base", &[]),
     ("sys", &[]),
     ("keep", &["sys"]),
@@ -21,6 +21,7 @@ const RULES: [(&str, &[&str]); 12] = [
     ("cli", &["base", "sys", "keep", "proto", "control", "fabric", "agent", "proxy", "lab"]),
     ("tests", &["lab", "sys"]),
     ("fuzz", &["proto", "keep", "fabric", "agent", "proxy", "cli"]),
+    ("micro", &["proto", "control", "agent", "proxy"]),
 ];
 
 /// Foreign crates that only these of ours may see.
@@ -32,7 +33,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("comfy-table", &["cli"]),
     ("anyhow", &[]),
     ("tonic", &["proto", "control", "agent", "cli"]),
-    ("prost", &["proto", "control", "agent"]),
+    ("prost", &["proto", "control", "agent", "micro"]),
     ("netlink-packet-route", &["fabric"]),
     ("redb", &["control"]),
     ("rcgen", &["control", "agent", "proto"]),

@@ -350,6 +350,8 @@ pub(super) mod encode {
     }
 }
 
+#[cfg(feature = "benching")]
+pub(crate) mod benching;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,0 +1,124 @@
+//! Cores of control, and a network to work on.
+
+use std::fmt::Debug;
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use prost::Message as _;
+use sealane_control::core::{Change, Command as _, NetworkRecord, NodeRecord, Report, State, Timestamp};
+use sealane_proto::resource::{
+    Block, Egress, Network, NetworkContent, NetworkSnapshot, Node, Service, Workload,
+};
+use sealane_proto::types::{Generation, MacAddr, Vni};
+use sealane_proto::wire::v1;
+
+use crate::Work;
+
+/// Instances of each service of [`network`].
+const INSTANCES: u16 = 20;
+/// Number of its services.
+const SERVICES: u8 = 50;
+
+/// Report of a host with 100 workloads, one of which has changed: decision and changes.
+pub(crate) fn report() -> Work {
+    let NetworkContent { network, services, workloads, .. } = network();
+    let (name, of_host) = (network.name.clone(), workloads[0].node.clone());
+    let mut state = State::default();
+    let node = Node { name: of_host.clone(), underlay: parsed("192.0.2.1"), mtu: None };
+    let record = NodeRecord {
+        node,
+        key: [1; 32],
+        joined: Timestamp::default(),
+        drained: false,
+        token: None,
+        networks: Default::default(),
+        displaced: None,
+    };
+    let block = |node, range| Change::put_in(&name, Block { node, range: parsed(range) });
+    let mut changes = vec![
+        Change::put(record),
+        Change::put(NetworkRecord { network, changed: 1 }),
+        block(Some(of_host.clone()), "10.42.0.0/24"),
+        block(None, "10.42.255.0/24"),
+    ];
+    changes.extend(services.into_iter().map(|service| Change::put_in(&name, service)));
+    changes.iter().for_each(|change| state.apply(change));
+    let reports = [true, false].map(|ready| {
+        let mut workloads: Vec<Workload> = workloads.iter().take(100).cloned().collect();
+        workloads[50].ready = ready;
+        Report { node: of_host.clone(), workloads }
+    });
+    let mut turns = reports.into_iter().cycle();
+    Box::new(move || {
+        let decided = turns.next().map(|report| report.decide(&state, Timestamp::default()));
+        if let Some(Ok(decision)) = decided {
+            assert!(!decision.changes.is_empty(), "a report changes something: {:?}", decision.outcome);
+            decision.changes.iter().for_each(|change| state.apply(change));
+        }
+    })
+}
+
+/// Snapshot of 1000 workloads as the bytes that a host gets.
+pub(crate) fn snapshot() -> Work {
+    let generation = Generation { epoch: 1, revision: 1 };
+    let snapshot = NetworkSnapshot { generation, content: network() };
+    Box::new(move || {
+        black_box(v1::NetworkState::from(black_box(&snapshot)).encode_to_vec());
+    })
+}
+
+/// A network of 50 services with 20 instances each.
+pub(crate) fn network() -> NetworkContent {
+    let network = Network {
+        name: parsed("shop"),
+        hosts: Default::default(),
+        subnet: parsed("10.42.0.0/16"),
+        vni: Vni::try_from(0x10_0000_u32).expect("a VNI"),
+        mtu: None,
+        egress: Egress::Allow,
+        subnet6: None,
+        mtls: None,
+    };
+    let mut services: Vec<_> = (1..=SERVICES).map(service).collect();
+    services.sort_by(|one, next| one.name.cmp(&next.name));
+    let workloads = (0..u16::from(SERVICES) * INSTANCES).map(workload).collect();
+    NetworkContent { services, workloads, ..network.into() }
+}
+
+fn service(number: u8) -> Service {
+    Service {
+        name: parsed(&format!("service-{number}")),
+        hosts: Default::default(),
+        vip: Ipv4Addr::new(10, 42, 255, number).into(),
+        ports: vec![parsed("8080/http")],
+        declared: true,
+        mtls: None,
+        external: Default::default(),
+    }
+}
+
+/// Names sort as numbers do; 100 of them are on a host.
+fn workload(number: u16) -> Workload {
+    let (host, [high, low]) = (number / 100, (number % 100 + 2).to_be_bytes());
+    let address = Ipv4Addr::new(10, 42, u8::try_from(host).unwrap_or(u8::MAX).max(high), low);
+    let [.., a, b] = number.to_be_bytes();
+    Workload {
+        name: parsed(&format!("instance-{number:04}")),
+        network: parsed("shop"),
+        node: parsed(&format!("host-{host}")),
+        address: address.into(),
+        mac: MacAddr::new([2, 0, 0, 0, a, b]),
+        service: Some(parsed(&format!("service-{}", number / INSTANCES + 1))),
+        ports: vec![parsed("8080/http")],
+        sidecar: true,
+        ready: true,
+        weight: Default::default(),
+        aliases: Default::default(),
+    }
+}
+
+/// Value that a text stands for.
+pub(crate) fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().expect(text)
+}
