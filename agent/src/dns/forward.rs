@@ -21,7 +21,7 @@ use super::answer::{self, Transport};
 use super::message::{CD, Query, RD, Rcode, RecordType, UDP_LIMIT, word};
 use super::metrics::{CacheResult, DnsMetrics, ForwardFailure};
 use super::resolv::{Resolv, ResolvFile};
-use super::shares::{Place, QuestionsInFlight, Share};
+use super::shares::{Place, QuestionsInFlight, Share, UnreadAnswers};
 use super::sockets::PORT;
 use cache::{Cache, Known};
 pub(super) use cached::{Age, CachedAnswer};
@@ -62,6 +62,8 @@ pub struct Forwarder {
     authorities: Option<PathBuf>,
     resolvers: Mutex<Option<Arc<Resolvers>>>,
     waiting: QuestionsInFlight,
+    /// Of all servers of this host, as the questions.
+    pub(super) unread: UnreadAnswers,
     metrics: DnsMetrics,
 }
 
@@ -79,9 +81,9 @@ impl Forwarder {
     #[must_use]
     pub fn new(config: ForwardConfig, metrics: DnsMetrics) -> Self {
         let resolv = ResolvFile::new(config.resolv_conf, config.port, config.own);
-        let (authorities, resolvers, waiting) =
-            (config.authorities, Mutex::default(), QuestionsInFlight::default());
-        Self { resolv, authorities, resolvers, waiting, metrics }
+        let (authorities, resolvers) = (config.authorities, Mutex::default());
+        let (waiting, unread) = (QuestionsInFlight::default(), UnreadAnswers::default());
+        Self { resolv, authorities, resolvers, waiting, unread, metrics }
     }
 
     /// A place for one more question of this asker, if there is any for it.

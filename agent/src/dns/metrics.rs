@@ -15,6 +15,7 @@ pub struct DnsMetrics {
     /// Answers that had to go for others.
     pub(crate) cache_evicted: IntCounter,
     replaced: IntCounterVec,
+    unread: IntCounterVec,
 }
 
 /// The counters of one network's askers: handles, so that no label is looked up per query.
@@ -24,6 +25,8 @@ pub struct NetworkMetrics {
     forwarded: [IntCounter; Rcode::ALL.len()],
     /// TCP connections that made room for others.
     pub(super) replaced: IntCounter,
+    /// Those that were closed as the host has no room for answers that nobody takes.
+    pub(super) unread: IntCounter,
 }
 
 /// Outcome of a look for a foreign name in the cache.
@@ -78,6 +81,10 @@ impl DnsMetrics {
             "sealane_dns_connections_replaced_total",
             "TCP connections of askers that were closed while they were silent, to make room for others.",
         );
+        let unread = Opts::new(
+            "sealane_dns_connections_unread_total",
+            "TCP connections of askers that were closed because answers that nobody takes fill the host's room for them.",
+        );
         let metrics = Self {
             queries: IntCounterVec::new(queries, &["network", "kind", "rcode"])?,
             forward_duration: Histogram::with_opts(duration.buckets(buckets))?,
@@ -85,6 +92,7 @@ impl DnsMetrics {
             looked_up: IntCounterVec::new(looked_up, &["result"])?,
             cache_evicted: IntCounter::with_opts(evicted)?,
             replaced: IntCounterVec::new(replaced, &["network"])?,
+            unread: IntCounterVec::new(unread, &["network"])?,
         };
         registry.register(Box::new(metrics.queries.clone()))?;
         registry.register(Box::new(metrics.forward_duration.clone()))?;
@@ -92,6 +100,7 @@ impl DnsMetrics {
         registry.register(Box::new(metrics.looked_up.clone()))?;
         registry.register(Box::new(metrics.cache_evicted.clone()))?;
         registry.register(Box::new(metrics.replaced.clone()))?;
+        registry.register(Box::new(metrics.unread.clone()))?;
         Ok(metrics)
     }
 
@@ -102,13 +111,15 @@ impl DnsMetrics {
             Rcode::ALL.map(|rcode| self.queries.with_label_values(&[network.as_str(), kind, rcode.as_str()]))
         };
         let replaced = self.replaced.with_label_values(&[network.as_str()]);
-        NetworkMetrics { own: of("own"), forwarded: of("forwarded"), replaced }
+        let unread = self.unread.with_label_values(&[network.as_str()]);
+        NetworkMetrics { own: of("own"), forwarded: of("forwarded"), replaced, unread }
     }
 
     /// Forgets the series of a network that this host no longer carries.
     pub fn remove(&self, network: &NetworkName) {
         // They may never have been there.
         let _ = self.replaced.remove_label_values(&[network.as_str()]);
+        let _ = self.unread.remove_label_values(&[network.as_str()]);
         for kind in ["own", "forwarded"] {
             for rcode in Rcode::ALL {
                 let _ = self.queries.remove_label_values(&[network.as_str(), kind, rcode.as_str()]);

@@ -17,7 +17,7 @@ use super::forward::Forwarder;
 use super::message::Rcode;
 use super::metrics::NetworkMetrics;
 use super::neighbour::{self, Neighbour};
-use super::shares::{Askers, Place, Shares};
+use super::shares::{Askers, Place, Room, Share, Shares};
 use super::sockets::{BACKLOG, DnsSockets};
 use super::view::NameView;
 
@@ -53,7 +53,8 @@ pub fn serve(
     sockets.tcp.set_nonblocking(true)?;
     let (udp, tcp) = (UdpSocket::from_std(sockets.udp)?, TcpListener::from_std(sockets.tcp)?);
     let neighbour = neighbour.map(Arc::new);
-    let desk = Desk { view, forwarder, metrics, neighbour, shares: Shares::new(askers) };
+    let (shares, unread) = (Shares::new(askers), Share::default());
+    let desk = Desk { view, forwarder, metrics, neighbour, shares, unread };
     Ok(DnsServer {
         _tcp: task::spawn("dns-tcp", tcp::serve(tcp, desk.clone(), askers)),
         _udp: task::spawn("dns-udp", serve_udp(udp, desk)),
@@ -68,12 +69,23 @@ struct Desk {
     metrics: NetworkMetrics,
     neighbour: Option<Arc<Neighbour>>,
     shares: Shares,
+    /// Answers over TCP that its askers have not taken.
+    unread: Share,
 }
 
 impl Desk {
     /// A place for one more question of this asker to others, if there is any for it.
     fn take(&self, asker: SocketAddr) -> Option<Place> {
         self.forwarder.take(&self.shares.of(asker.ip()))
+    }
+
+    /// Room for so many bytes of answers until they are taken, if there is any on this host.
+    fn room(&self, bytes: usize) -> Option<Room> {
+        let room = self.forwarder.unread.take(&self.unread, bytes);
+        if room.is_none() {
+            self.metrics.unread.inc();
+        }
+        room
     }
 
     /// Answers the query at once, into `out`; [`Outcome::Forward`] also where a neighbour may know more.

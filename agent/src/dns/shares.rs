@@ -1,4 +1,4 @@
-//! Bounds on questions that wait for the host's resolvers: of one asker, and of all.
+//! Bounds on questions that wait for the host's resolvers, and on answers that wait for their askers: of one asker, and of all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,6 +11,8 @@ use sealane_base::mutex::lock;
 pub(super) const MAX_IN_FLIGHT: usize = 1024;
 /// Largest number of them from one asker.
 pub(super) const MAX_OF_ASKER: usize = 128;
+/// Largest number of bytes of answers over TCP that wait on this host for those who asked.
+pub(super) const MAX_UNREAD: usize = 16 << 20;
 /// Part of the free places that one asker gets at most, so that there is always something for the next one.
 const PART: usize = 4;
 /// Number of askers of a shared socket that are remembered before idle ones are forgotten.
@@ -28,6 +30,17 @@ pub enum Askers {
 /// All questions under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct QuestionsInFlight(Arc<AtomicUsize>);
+
+/// All answers over TCP that nobody has taken yet, in bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnreadAnswers(Arc<AtomicUsize>);
+
+/// Room for answers, until dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes: usize,
+    counts: [Arc<AtomicUsize>; 2],
+}
 
 /// Share of one asker.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +65,25 @@ impl QuestionsInFlight {
         let place = Place(self.0.clone(), share.0.clone());
         let free = MAX_IN_FLIGHT.saturating_sub(others);
         (own < MAX_OF_ASKER.min(free.div_ceil(PART))).then_some(place)
+    }
+}
+
+impl UnreadAnswers {
+    /// Room for so many bytes more of those who ask at one address, if there is any for them.
+    pub(super) fn take(&self, share: &Share, bytes: usize) -> Option<Room> {
+        let others = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let own = share.0.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room { bytes, counts: [self.0.clone(), share.0.clone()] };
+        let free = MAX_UNREAD.saturating_sub(others);
+        (own + bytes <= free.div_ceil(PART)).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        for count in &self.counts {
+            count.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -102,6 +134,22 @@ mod tests {
         assert!(places.len() <= MAX_IN_FLIGHT);
         drop(places);
         assert_eq!(waiting.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn however_many_take_no_answers_what_they_leave_is_bounded_and_the_next_one_gets_room() {
+        const ANSWERS: usize = 64 << 10;
+        let unread = UnreadAnswers::default();
+        let mut rooms = Vec::new();
+        for _ in 0..12 {
+            let share = Share::default();
+            let taken: Vec<Room> = std::iter::from_fn(|| unread.take(&share, ANSWERS)).collect();
+            assert!(!taken.is_empty());
+            rooms.extend(taken);
+        }
+        assert!(rooms.len() * ANSWERS <= MAX_UNREAD);
+        drop(rooms);
+        assert_eq!(unread.0.load(Ordering::Relaxed), 0);
     }
 
     #[test]

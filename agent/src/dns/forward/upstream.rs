@@ -35,6 +35,9 @@ use super::super::shares::MAX_IN_FLIGHT;
 use super::lock;
 use sockets::Sockets;
 
+/// Longest wait for an answer to a datagram until it is sent again. The pool would wait as long as the server's slowest answers
+/// took, and add to that with each silence: whose datagram is lost then waits for seconds.
+const RETRANSMIT: Duration = Duration::from_millis(500);
 /// Interval at which a server that is passed over is asked whether it answers again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -224,8 +227,15 @@ impl DnsHandle for Connection {
     type Runtime = Sockets;
 
     fn send(&self, request: DnsRequest) -> Self::Response {
-        self.0.send(request).map(judge)
+        self.0.send(paced(request)).map(judge)
     }
+}
+
+/// Bounds the interval at which the request is sent again.
+fn paced(mut request: DnsRequest) -> DnsRequest {
+    let options = request.options_mut();
+    options.retry_interval = options.retry_interval.min(RETRANSMIT);
+    request
 }
 
 /// Makes of an answer what the pool should make of it. It would turn "no such name" and "no such records" into errors that
@@ -253,4 +263,20 @@ pub(super) fn tls(resolv: &Resolv, authorities: Option<&Path>) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     versions.expect("aws-lc-rs has the default versions").with_root_certificates(roots).with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_sent_again_soon_however_slow_the_server_has_been() {
+        let root = Question::query(Name::root(), RecordType::NS);
+        for (asked, paces) in [(200, 200), (500, 500), (6_000, 500)] {
+            let mut options = DnsRequestOptions::default();
+            options.retry_interval = Duration::from_millis(asked);
+            let request = paced(DnsRequest::from_query(root.clone(), options));
+            assert_eq!(request.options().retry_interval, Duration::from_millis(paces));
+        }
+    }
 }

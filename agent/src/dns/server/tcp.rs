@@ -14,6 +14,7 @@ use sealane_base::mutex::lock;
 use sealane_base::places::{Places, Taken, Ticket};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::WriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::time;
@@ -29,6 +30,10 @@ const MAX_OF_ASKER: usize = 16;
 const MAX_FORWARDS: usize = 32;
 /// Bytes of answers that are collected before they are written.
 const OUTPUT: usize = 64 * 1024;
+/// Bytes of answers that the kernel keeps of a connection until they are taken (it takes as many again for its own purposes).
+const UNSENT: usize = 32 * 1024;
+/// Bytes of them that a connection keeps room for.
+const USUAL: usize = 4 * 1024;
 /// Time for which a connection may say nothing, or not take its answers.
 const IDLE: Duration = Duration::from_secs(10);
 /// Rest of accepting after it failed (at the limit of open files).
@@ -144,6 +149,7 @@ async fn converse(stream: TcpStream, desk: &Desk, seat: Slot<'_>, ended: oneshot
 }
 
 async fn exchange(mut stream: TcpStream, desk: &Desk, seat: &Slot<'_>) -> io::Result<()> {
+    SockRef::from(&stream).set_send_buffer_size(UNSENT)?;
     let (mut reader, mut writer) = stream.split();
     let mut exchange = Exchange::default();
     let mut forwards = FuturesUnordered::new();
@@ -153,8 +159,10 @@ async fn exchange(mut stream: TcpStream, desk: &Desk, seat: &Slot<'_>) -> io::Re
         forwards.extend(exchange.foreign.drain(..).map(|(query, place)| forward(query, place, desk)));
         seat.touch(more || !forwards.is_empty());
         if !exchange.output.is_empty() {
-            time::timeout(IDLE, writer.write_all(&exchange.output)).await??;
+            write(&mut writer, &exchange.output, desk).await?;
+            // What was large once is not kept.
             exchange.output.clear();
+            exchange.output.shrink_to(USUAL);
         }
         if more {
             continue;
@@ -170,6 +178,21 @@ async fn exchange(mut stream: TcpStream, desk: &Desk, seat: &Slot<'_>) -> io::Re
             () = time::sleep(IDLE), if forwards.is_empty() => return Ok(()),
         }
     }
+}
+
+/// Writes answers; those that are not taken at once need room on this host, or the connection ends.
+async fn write(writer: &mut WriteHalf<'_>, answers: &[u8], desk: &Desk) -> io::Result<()> {
+    let taken = match writer.try_write(answers) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        written => written?,
+    };
+    let rest = answers.get(taken..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    // The kernel's part is full as well.
+    let _room = desk.room(answers.len() + 2 * UNSENT).ok_or(io::ErrorKind::OutOfMemory)?;
+    time::timeout(IDLE, writer.write_all(rest)).await?
 }
 
 async fn forward(query: Vec<u8>, place: Place, desk: &Desk) -> Vec<u8> {

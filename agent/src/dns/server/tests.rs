@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::Command;
 
 use super::super::message::Rcode;
-use super::super::shares::MAX_OF_ASKER;
+use super::super::shares::{MAX_OF_ASKER, Room, Share};
 use super::super::zone::tests::shop;
 use super::*;
 use crate::dns::{DnsMetrics, ForwardConfig, Zone};
@@ -237,6 +237,26 @@ async fn silent_connections_keep_nobody_from_asking_over_tcp() {
 }
 
 #[tokio::test]
+async fn answers_over_tcp_that_nobody_takes_have_a_bound_of_the_host_and_are_counted() {
+    let host = Host::start(Upstream::None);
+    let message = query(7, b"\x03api\x00");
+    let many: Vec<u8> = [&[0, u8::try_from(message.len()).unwrap()], &message[..]].concat().repeat(4096);
+    // Others hold all there is.
+    let others = std::iter::from_fn(|| Some(Share::default()));
+    let rooms = others.map_while(|share| host.forwarder.unread.take(&share, 1 << 10)).take(16 << 10);
+    let rooms: Vec<Room> = rooms.collect();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut deaf = socket.connect(host.address).await.unwrap();
+    while deaf.write_all(&many).await.is_ok() {}
+    let counted = "sealane_dns_connections_unread_total{network=\"shop\"} 1";
+    assert!(host.metrics().contains(counted), "{}", host.metrics());
+    // Whoever takes answers gets them all the same.
+    answers_over(&mut connect_from(&host, 2).await).await.unwrap();
+    drop(rooms);
+}
+
+#[tokio::test]
 async fn one_asker_at_the_gateway_leaves_room_for_the_others_foreign_names() {
     let host = Host::serve(DnsSockets::on_loopback(), Upstream::Silent, Askers::Many);
     let client = |last: u8| async move {
@@ -278,6 +298,7 @@ enum Upstream {
 struct Host {
     address: SocketAddr,
     view: Arc<ArcSwap<NameView>>,
+    forwarder: Arc<Forwarder>,
     registry: Registry,
     _server: DnsServer,
     _upstream: Option<Task>,
@@ -322,8 +343,8 @@ impl Host {
         let config = ForwardConfig { port, ..ForwardConfig::new(resolv_conf) };
         let network = metrics.network(&"shop".parse().unwrap());
         let forwarder = Arc::new(Forwarder::new(config, metrics));
-        let server = super::serve(sockets, view.clone(), forwarder, network, askers, None).unwrap();
-        Self { address, view, registry, _server: server, _upstream: task, _dir: dir }
+        let server = super::serve(sockets, view.clone(), forwarder.clone(), network, askers, None).unwrap();
+        Self { address, view, forwarder, registry, _server: server, _upstream: task, _dir: dir }
     }
 
     async fn dig(&self, arguments: &[&str]) -> String {
