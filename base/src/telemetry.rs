@@ -98,7 +98,7 @@ impl<W: Write> Write for Line<W> {
     /// Takes a whole event: the formatter writes it at once.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let read = String::from_utf8_lossy(event);
-        let read = read.strip_suffix('\n').unwrap_or(&read);
+        let read = text::without_numbers(read.strip_suffix('\n').unwrap_or(&read));
         let mut line = String::with_capacity(read.len().min(self.longest) + 1);
         for c in read.chars() {
             if line.len() >= self.longest {

@@ -27,8 +27,28 @@ pub fn one_line(text: &str, most: usize) -> Cow<'_, str> {
 /// Returns the words of the kernel, without their number.
 #[must_use]
 pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
+    without_numbers(&error.to_string()).into_owned()
+}
+
+/// The text without the numbers that errors of the kernel bring along (` (os error 13)`): the words before them say the same.
+#[must_use]
+pub fn without_numbers(text: &str) -> Cow<'_, str> {
+    const MARK: &str = " (os error ";
+    if !text.contains(MARK) {
+        return Cow::Borrowed(text);
+    }
+    let mut parts = text.split(MARK);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.parse::<i32>().is_ok() => plain.push_str(rest),
+            Some(_) | None => {
+                plain.push_str(MARK);
+                plain.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// Appends a character as it is fit to be shown.
@@ -51,6 +71,21 @@ pub(crate) fn is_unfit(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_s_words_stand_without_their_numbers() {
+        let of_kernel = io::Error::from_raw_os_error(13);
+        assert_eq!(plain(&of_kernel), "Permission denied");
+        let table = [
+            ("nothing of it", "nothing of it"),
+            ("a: No such file or directory (os error 2); b (os error -5)", "a: No such file or directory; b"),
+            ("(os error 2) alone", "(os error 2) alone"),
+            ("a (os error x) b (os error 2", "a (os error x) b (os error 2"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(without_numbers(text), expected);
+        }
+    }
 
     #[test]
     fn what_ends_lines_or_directs_terminals_is_escaped() {

@@ -15,6 +15,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use sealane_base::text::without_numbers;
 use sealane_proto::types::Alias;
 use serde_json::Value;
 
@@ -56,7 +57,11 @@ fn tell(answer: Result<Option<Value>, Value>) -> ExitCode {
         Err(failure) => (Some(failure), ExitCode::FAILURE),
     };
     let Some(answer) = answer else { return exit };
-    if writeln!(std::io::stdout().lock(), "{answer}").is_err() { ExitCode::FAILURE } else { exit }
+    if writeln!(std::io::stdout().lock(), "{}", without_numbers(&answer.to_string())).is_err() {
+        ExitCode::FAILURE
+    } else {
+        exit
+    }
 }
 
 /// The name that people call a container by, where it has signs that a workload's name has not: an alias then.

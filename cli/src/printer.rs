@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use clap::ValueEnum;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use sealane_base::text::without_numbers;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -144,7 +145,7 @@ impl Printer {
     /// Says something that is not data.
     pub(crate) fn talk(&self, text: &str) {
         // Nobody to talk to is no reason to fail.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", without_numbers(text));
     }
 
     /// Says what went wrong.
@@ -169,7 +170,7 @@ impl Printer {
 }
 
 fn written(text: &str) -> Result<(), Failure> {
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
+    match writeln!(io::stdout(), "{}", without_numbers(text.trim_end())) {
         // `sealane ... | head` has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(Failure::of("cannot write to standard output")),

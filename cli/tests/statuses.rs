@@ -59,6 +59,25 @@ fn help_and_version_are_data() {
 }
 
 #[test]
+fn what_the_kernel_refuses_is_said_in_words_alone() {
+    for (line, said) in [
+        ("apply -f /nonexistent.yaml", "no such file or directory"),
+        ("apply -f /proc/self/mem", ""),
+        ("man --out /proc/nowhere", ""),
+        ("agent --control 192.0.2.1:7443 --token-file /nonexistent/token", ""),
+        ("restore /nonexistent/backup", ""),
+        ("attach /nonexistent/netns --network shop", ""),
+        ("detach --unit nothing", ""),
+    ] {
+        let output = sealane(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains("error: "), "sealane {line}: {stderr}");
+        assert!(!stderr.contains("os error"), "sealane {line}: {stderr}");
+        assert!(stderr.contains(said), "sealane {line}: {stderr}");
+    }
+}
+
+#[test]
 fn a_folder_with_something_else_in_it_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["node", "networks", "control.redb", "control.redb.before-restore-7", "letters"] {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sealane_base::text::without_numbers;
+
 /// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestFailure {
@@ -48,7 +50,7 @@ impl RequestFailure {
     /// A failure of this kind. The hint that a text ends with (`; hint: `) becomes the failure's.
     #[must_use]
     pub(crate) fn new(kind: FailureKind, text: impl fmt::Display) -> Self {
-        let text = text.to_string();
+        let text = without_numbers(&text.to_string()).into_owned();
         let (message, hint) = match text.split_once("; hint: ") {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (text, None),
