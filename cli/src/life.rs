@@ -5,6 +5,7 @@ mod notify;
 mod pidfile;
 mod start;
 mod token;
+mod traces;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::failure::{Failure, require_root};
 use ending::Ending;
 use pidfile::PidFile;
 pub(crate) use pidfile::{recorded, running};
+use traces::Traces;
 
 /// Number of threads that wait for the kernel, at most: a change that concerns every workload's namespace is done by
 /// these.
@@ -47,6 +49,12 @@ pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
 /// `sealane control`.
 pub(crate) fn control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("control")?;
+    let data_dir = args.data.data_dir.clone();
+    let traces = Traces::before(&[&data_dir, run_dir]);
+    serve_control(args, run_dir).inspect_err(|_| traces.remove_store(&data_dir))
+}
+
+fn serve_control(args: args::Control, run_dir: &Path) -> Result<(), Failure> {
     let args::Store::Redb = args.store;
     let runtime = begin()?;
     let mut claimed = [PidFile::new(run_dir, Daemon::Control).claim()?];
@@ -72,6 +80,11 @@ pub(crate) fn control(args: args::Control, run_dir: &RunDir) -> Result<(), Failu
 /// `sealane agent`. Workloads, sidecars and connections live on when it ends.
 pub(crate) fn agent(args: args::Agent, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("agent")?;
+    let traces = Traces::before(&[&args.data.data_dir, run_dir]);
+    serve_agent(args, run_dir).inspect_err(|_| traces.remove_empty())
+}
+
+fn serve_agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
     let runtime = begin()?;
     let mut claimed = [PidFile::new(run_dir, Daemon::Agent).claim()?];
     let token = token::read(&args)?;
@@ -89,6 +102,12 @@ pub(crate) fn agent(args: args::Agent, run_dir: &RunDir) -> Result<(), Failure> 
 /// `sealane up`.
 pub(crate) fn up(args: args::Up, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("up")?;
+    let data_dir = args.data.data_dir.clone();
+    let traces = Traces::before(&[&data_dir, run_dir]);
+    serve_both(args, run_dir).inspect_err(|_| traces.remove_store(&data_dir))
+}
+
+fn serve_both(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
     let runtime = begin()?;
     let mut claimed =
         [PidFile::new(run_dir, Daemon::Control).claim()?, PidFile::new(run_dir, Daemon::Agent).claim()?];

@@ -165,6 +165,59 @@ fn a_second_one_in_the_same_folders_is_refused_and_the_first_ends_in_order() {
 }
 
 #[test]
+fn a_first_start_that_fails_leaves_nothing_that_was_not_there() {
+    if !isolated() {
+        return;
+    }
+    let mut lab = Lab::new().unwrap();
+    let [host, other] = ["host-1", "host-2"].map(|name| lab.host(name).unwrap());
+    let traces = |host: &Host| {
+        let listed = |folder: &str| {
+            let read = std::fs::read_dir(folder).into_iter().flatten();
+            read.map(|entry| entry.unwrap().path().display().to_string()).collect::<Vec<_>>()
+        };
+        host.within(|| [listed("/var/lib/sealane"), listed("/run/sealane")].concat()).unwrap()
+    };
+    let fails = |host: &Host, line: &str, why: &str| {
+        let failed = output(host, line);
+        let stderr = String::from_utf8_lossy(&failed.stderr);
+        assert!(!failed.status.success() && stderr.contains(why), "sealane {line}: {stderr}");
+        assert!(!stderr.contains("os error"), "{stderr}");
+        assert_eq!(traces(host), [""; 0], "sealane {line}: {stderr}");
+        let there =
+            host.within(|| ["/run/sealane", "/var/lib/sealane"].map(|path| std::fs::exists(path).unwrap()));
+        assert_eq!(there.unwrap(), [false, false], "sealane {line}");
+    };
+    for port in [7443, 9464, 9465] {
+        let taken = host.within(|| std::net::TcpListener::bind(("127.0.0.1", port)).unwrap()).unwrap();
+        fails(&host, "up", &port.to_string());
+        drop(taken);
+    }
+    let taken = host.within(|| std::net::TcpListener::bind(("0.0.0.0", 7443)).unwrap()).unwrap();
+    fails(&host, "control", "7443");
+    drop(taken);
+    let mut control = sealane(&host, "control").spawn().unwrap();
+    let started = Instant::now();
+    while !output(&host, "status").status.success() {
+        assert!(started.elapsed() < PATIENCE, "control does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let token = said(&host, "token create");
+    let id = token.split('.').nth(1).unwrap();
+    let revoked = output(&host, &format!("token revoke {id}"));
+    assert!(revoked.status.success(), "{revoked:?}");
+    fails(&other, &format!("agent --control {}:7443 --token {}", host.address(), token.trim()), "token");
+    fails(&other, &format!("agent --control {}:7443", host.address()), "hint: ");
+    Process::open(control.id()).unwrap().terminate().unwrap();
+    assert_eq!(control.wait().unwrap().code(), Some(0));
+    // What it has made while it ran is kept when a later start fails.
+    let taken = host.within(|| std::net::TcpListener::bind(("0.0.0.0", 7443)).unwrap()).unwrap();
+    assert!(!output(&host, "control").status.success());
+    drop(taken);
+    assert!(host.within(|| std::fs::exists("/var/lib/sealane/control.redb").unwrap()).unwrap());
+}
+
+#[test]
 fn clean_leaves_nothing_and_may_be_repeated() {
     if !isolated() {
         return;
