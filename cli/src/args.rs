@@ -7,6 +7,7 @@ mod docker;
 mod document;
 mod effect;
 mod environment;
+mod examples;
 mod members;
 mod plugin;
 mod process;
@@ -44,7 +45,7 @@ pub(crate) use table::{
 };
 pub(crate) use workload::{Attach, AttachTo, Detach, Exec, InNetwork, Run, Target, UnitName};
 
-/// Private networks for the containers and processes of many Linux hosts: names, balancing, mTLS, metrics.
+/// Connect containers and processes of many Linux hosts by private networks with names, load balancing, mTLS and metrics.
 #[derive(Debug, Parser)]
 #[command(name = "sealane", version, max_term_width = 110, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -60,10 +61,10 @@ pub(crate) struct Common {
     /// Format of printed data
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
-    /// The socket to talk to, instead of control.sock or agent.sock in the run directory
+    /// Socket to connect to, instead of control.sock or agent.sock in the run directory
     #[arg(long, global = true, env = "SEALANE_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// Folder of sockets, pid files and namespace handles
+    /// Directory of sockets, pid files and namespace handles
     #[arg(
         long,
         global = true,
@@ -79,88 +80,102 @@ pub(crate) struct Common {
 /// Verbs of the command line.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run one host: control plane and agent in one process
+    /// Run the control plane and the agent of a single host in one process
     Up(Up),
-    /// The central control plane
+    /// Run the control plane
     Control(Control),
-    /// The agent of a host
+    /// Run the agent of this host
     Agent(Agent),
     /// Run a command as a workload of a network; the workload ends with it
     Run(Run),
-    /// Attach a network namespace that is there already, as that of a container
+    /// Attach an existing network namespace, such as a container's, to a network
     Attach(AttachTo),
-    /// End what `attach` began
+    /// Detach a workload that `attach` has attached
     Detach(Detach),
     /// Run a command in the namespace of a workload of this host
     Exec(Exec),
-    /// Serve a container runtime as its CNI plugin: CNI_COMMAND in the environment, the configuration on standard input
+    /// Serve a container runtime as its CNI plugin, which reads CNI_COMMAND and a configuration on standard input
     Cni,
-    /// Docker on this host
+    /// Set up Docker on this host
     Docker(Docker),
-    /// Make the mesh what documents say
+    /// Create or update objects from YAML or JSON files
     Apply(Apply),
-    /// Show the documents of what is there
+    /// Show objects as documents that can be applied again
     Get(Get),
-    /// Show what applying documents would change: 0 nothing, 1 something, more when that is not known
+    /// Show the changes that applying files would make; exits with 0 for none, 1 for some, 2 or more on failure
     Diff(Diff),
-    /// End what documents have made
+    /// Delete objects by name, or the objects of files
     Delete(Delete),
-    /// Overlay networks
+    /// Manage overlay networks
     Network(Network),
-    /// Tokens that hosts join with
+    /// Manage the tokens that hosts join with
     Token(Token),
-    /// Services
+    /// Manage services
     Service(Service),
-    /// Hosts of the mesh
+    /// Manage the hosts of the mesh
     Node(Node),
-    /// Workloads
+    /// List and inspect workloads
     Workload(Workload),
-    /// Sidecars of this host
+    /// Manage the sidecars of this host
     Sidecar(Sidecar),
-    /// Names as workloads see them
+    /// Resolve names as workloads of this host do
     Dns(Dns),
-    /// Show the certificate of a workload of this host, and how long it lasts
+    /// Show the certificate of a workload of this host and its expiry
     Identity(NamedWorkload),
-    /// Show the state of control and this host's agent: 0 nothing is wrong, 1 something is, 3 nobody answers
+    /// Show the state of control and of this host's agent; exits with 0 for no problem, 1 for problems, 3 for no answer
     Status,
-    /// All that control must remember, in one file; the authority's key is in it: keep it like one
+    /// Write the state of control to a file, which contains the authority's key
     Backup(Backup),
-    /// Make a backup the store of a control plane that does not run
+    /// Restore a backup as the store of a control plane that is not running
     Restore(Restore),
-    /// Check that this host can carry Sealane, and that its installation works
+    /// Check that this host can run Sealane and that its installation works
     Check(Check),
-    /// A live tour: hosts as namespaces on this machine, with real programs
+    /// Demonstrate a mesh of several hosts on this machine, in namespaces and with real programs
     Demo(Demo),
     /// Remove every trace of Sealane from this host
     Clean(Clean),
     /// Print the JSON Schema of documents
     Schema(Schema),
-    /// Print a script that completes this command line in a shell
+    /// Print a completion script for a shell
     Completions(Completions),
-    /// Write the manual's pages
+    /// Write the manual pages
     Man(Man),
-    /// Names that complete a command line (scripts of `completions` call it)
+    /// Print names that complete a command line (scripts of `completions` call it)
     #[command(name = "__complete", hide = true)]
     Complete(Complete),
     /// Hold what must outlive the agent (the agent starts it)
     #[command(hide = true)]
     Keep,
-    /// The sidecar of a workload (the agent starts it)
+    /// Run the sidecar of a workload (the agent starts it)
     #[command(hide = true)]
     Proxy(Proxy),
+}
+
+/// Describes the command line, with examples.
+pub(crate) fn command() -> clap::Command {
+    examples::explained(Cli::command())
 }
 
 /// Reads a command line. What is printed instead of running anything has been printed when it returns an error.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let command = environment::without_empty(Cli::command());
+    let command = environment::without_empty(command());
     let parsed = command.try_get_matches_from(&arguments).and_then(|found| {
         let cli = Cli::from_arg_matches(&found)?;
         Ok((effect::check(&found, &cli), cli))
     });
     let parsed = parsed.map_err(|error| {
         // Without a terminal to print to, the status still says it.
-        let _ = error.print();
+        let is_help = matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp
+                | ErrorKind::DisplayVersion
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        );
+        let _ = match is_help {
+            true => error.print(),
+            false => std::io::stderr().write_all(wrong(&error, &arguments).as_bytes()),
+        };
         if let Some(variable) = environment::source_of(&error, &arguments) {
             let _ = writeln!(std::io::stderr(), "hint: the value comes from the environment, see {variable}");
         }
@@ -177,6 +192,35 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
         Printer::new(Format::Table).failure(&failure);
         failure.exit.into()
     })
+}
+
+/// Words for a command line that is wrong, with hints as every failure has them.
+fn wrong(error: &clap::Error, arguments: &[OsString]) -> String {
+    let text = error.render().to_string();
+    let verb = verb_of(arguments);
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let lines = lines.map(|line| match line.trim_start().strip_prefix("tip: ") {
+        Some(tip) => format!("hint: {tip}\n"),
+        // The one in the error also has flags that the environment gives.
+        None if line.starts_with("Usage: ") => format!("{}\n", verb.clone().render_usage()),
+        None if line.starts_with("For more information") => {
+            let name = verb.get_bin_name().unwrap_or("sealane");
+            format!("hint: `{name} --help` shows its flags and examples\n")
+        }
+        None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+/// The verb of a command line.
+fn verb_of(arguments: &[OsString]) -> clap::Command {
+    let mut all = Cli::command();
+    all.build();
+    let mut verb = &all;
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        verb = verb.find_subcommand(word).unwrap_or(verb);
+    }
+    verb.clone()
 }
 
 /// Refuses a format for verbs that print no data, or only in one format: what is asked for and not done is said.
@@ -303,6 +347,26 @@ mod tests {
             let said = refused(line);
             assert!(said.contains(expected), "{line}: {said}");
         }
+    }
+
+    #[test]
+    fn a_wrong_line_ends_in_a_hint_that_can_be_typed() {
+        let said = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            wrong(&Cli::try_parse_from(&words).unwrap_err(), &words)
+        };
+        let text = said("sealane network create shop");
+        assert!(text.starts_with("error: ") && !text.contains("\n\n"), "{text}");
+        assert!(
+            text.contains("\nUsage: sealane network create [OPTIONS] --subnet <CIDR> <NETWORK>\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("hint: `sealane network create --help` shows its flags and examples\n"),
+            "{text}"
+        );
+        let text = said("sealane -o json nod ls");
+        assert!(text.contains("\nhint: ") && text.contains("'node'"), "{text}");
     }
 
     #[test]

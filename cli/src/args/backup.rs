@@ -9,7 +9,7 @@ use super::process::DataDir;
 /// `sealane backup`.
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// Where it is written, replacing what is there, readable by its owner alone; `-`: standard output
+    /// File to write, which its owner alone may read; replaced if it exists; - for standard output
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
@@ -17,12 +17,12 @@ pub(crate) struct Backup {
 /// `sealane restore`.
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
-    /// What `sealane backup` wrote
+    /// File that `sealane backup` wrote
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Move the store that is there aside
+    /// Move an existing store aside
     #[arg(long)]
     pub(crate) force: bool,
 }

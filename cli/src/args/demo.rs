@@ -17,10 +17,10 @@ pub(crate) struct Demo {
 /// The tour itself.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Tour {
-    /// End after the tour: 0 when every claim held
+    /// Exit after the tour, with 0 if every claim held
     #[arg(long)]
     pub(crate) once: bool,
-    /// How many hosts
+    /// Number of hosts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=9))]
     pub(crate) hosts: u8,
     /// The part that runs in namespaces of its own
@@ -31,11 +31,12 @@ pub(crate) struct Tour {
 /// What else can be done with a demo.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DemoAction {
-    /// A shell, or a command, on a host of the demo that runs
+    /// Run a shell or a command on a host of the running demo
     Shell {
-        /// The host, such as host-1
+        /// Host, such as host-1
+        #[arg(value_name = "NODE")]
         host: String,
-        /// The command and its arguments; a shell when not given
+        /// Command and its arguments [default: a shell]
         #[arg(last = true, value_name = "CMD")]
         command: Vec<OsString>,
     },

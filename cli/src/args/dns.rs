@@ -13,19 +13,20 @@ pub(crate) struct Dns {
 /// What can be done with names.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DnsAction {
-    /// Ask for a name as a workload of this host does, and show the answer that it gets
+    /// Query a name as a workload of this host, and show the answer
     Query(DnsQuery),
 }
 
 /// `sealane dns query`.
 #[derive(Debug, Args)]
 pub(crate) struct DnsQuery {
-    /// The name, such as api, api.shop or _http._tcp.api
+    /// Name, such as api, api.shop or _http._tcp.api; an address for PTR
+    #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// The workload that asks
+    /// Workload that asks
     #[arg(long, value_name = "WORKLOAD[.NETWORK]")]
     pub(crate) from: WorkloadRef,
-    /// The type of records: A, AAAA, SRV, PTR...
+    /// Type of the records, such as A, AAAA, SRV or PTR
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]
     pub(crate) kind: String,
 }

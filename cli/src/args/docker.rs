@@ -19,21 +19,21 @@ pub(crate) struct Docker {
 /// The verbs below `sealane docker`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DockerAction {
-    /// Make this host's agent Docker's network plugin, whose socket is there before dockerd starts
+    /// Install the agent of this host as Docker's network plugin, whose socket exists before dockerd starts
     Install(Installed),
-    /// Take back what `install` has put in place
+    /// Remove what `install` has installed
     Uninstall(Installed),
-    /// A plugin that Docker manages, as its swarms want it
+    /// Build the managed plugin that swarms need
     Plugin(ManagedPlugin),
 }
 
 /// The place of the plugin and of the files about it.
 #[derive(Debug, Args)]
 pub(crate) struct Installed {
-    /// The plugin's socket; Docker calls the plugin by its name
+    /// Socket of the plugin; Docker names the plugin after it
     #[arg(long, value_name = "PATH", default_value = PLUGIN, value_parser = socket)]
     pub(crate) plugin: PathBuf,
-    /// Write files below this folder and start nothing
+    /// Write the files below this directory, and start nothing
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) root: Option<PathBuf>,
 }

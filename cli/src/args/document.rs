@@ -11,7 +11,7 @@ use sealane_proto::types::NetworkName;
 /// Where documents are.
 #[derive(Debug, Args)]
 pub(crate) struct Files {
-    /// A file of documents, a directory of such files, or - for standard input
+    /// File of documents, directory of such files, or - for standard input
     #[arg(short = 'f', long = "filename", required = true, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
     pub(crate) files: Vec<PathBuf>,
 }
@@ -21,13 +21,13 @@ pub(crate) struct Files {
 pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) files: Files,
-    /// Return when every connected host works by it
+    /// Wait until every connected host works by the new state
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) wait: bool,
-    /// How long to wait for the hosts
+    /// Longest time to wait for the hosts
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, requires = "wait")]
     pub(crate) timeout: Duration,
-    /// Ask control what would happen, and change nothing
+    /// Show what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -42,34 +42,36 @@ pub(crate) struct Diff {
 /// `sealane get`.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// network or service
+    /// Kind of the objects: network or service
+    #[arg(value_name = "KIND")]
     pub(crate) kind: DocumentKind,
-    /// One of them, a service as NAME or NAME.NETWORK; all when not given
+    /// Name of the object, of a service also NAME.NETWORK [default: all]
+    #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Only those of this network
-    #[arg(long, value_name = "NAME")]
+    /// Show only services of this network
+    #[arg(long, value_name = "NETWORK")]
     pub(crate) network: Option<NetworkName>,
 }
 
 /// `sealane delete`.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
-    /// network or service
+    /// Kind of the object: network or service
     #[arg(required_unless_present = "files", requires = "name", conflicts_with = "files")]
     pub(crate) kind: Option<DocumentKind>,
-    /// Its name; of a service NAME.NETWORK, or NAME with --network
+    /// Name of the object; of a service NAME.NETWORK, or NAME with --network
     #[arg(conflicts_with = "files")]
     pub(crate) name: Option<String>,
-    /// The network that it belongs to
-    #[arg(long, value_name = "NAME", conflicts_with = "files")]
+    /// Network of the service
+    #[arg(long, value_name = "NETWORK", conflicts_with = "files")]
     pub(crate) network: Option<NetworkName>,
-    /// What the documents of a file, a directory or - for standard input are about
+    /// File of documents, directory of such files, or - for standard input: their objects are deleted
     #[arg(short = 'f', long = "filename", id = "files", value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
     pub(crate) files: Vec<PathBuf>,
-    /// Ask control what would happen, and change nothing
+    /// Show what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Take what is not there for done
+    /// Succeed if an object does not exist
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
 }
@@ -77,14 +79,16 @@ pub(crate) struct Delete {
 /// `sealane schema`.
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
-    /// network or service; documents of any kind when not given
+    /// Kind of the documents: network or service [default: any]
+    #[arg(value_name = "KIND")]
     pub(crate) kind: Option<DocumentKind>,
 }
 
 /// `sealane completions`.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell that the script is for
+    #[arg(value_name = "SHELL")]
     pub(crate) shell: Shell,
 }
 
@@ -99,7 +103,7 @@ pub(crate) struct Complete {
 /// `sealane man`.
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// Where the pages are written to
+    /// Directory to write the pages to
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
 }

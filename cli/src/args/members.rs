@@ -16,11 +16,11 @@ pub(crate) struct Service {
 /// A service, by name.
 #[derive(Debug, Args)]
 pub(crate) struct NamedService {
-    /// Its name
+    /// Name of the service
     #[arg(value_name = "SERVICE[.NETWORK]")]
     name: ServiceRef,
-    /// Its network, when several have a service of this name
-    #[arg(long, value_name = "NAME")]
+    /// Network of the service, if several have one of this name
+    #[arg(long, value_name = "NETWORK")]
     network: Option<NetworkName>,
 }
 
@@ -34,22 +34,22 @@ impl NamedService {
 /// `sealane service register`.
 #[derive(Debug, Args)]
 pub(crate) struct Register {
-    /// Its name
+    /// Name of the service
     #[arg(value_name = "SERVICE")]
     pub(crate) name: ServiceName,
-    /// The network whose workloads call it
-    #[arg(long, value_name = "NAME")]
+    /// Network whose workloads call it
+    #[arg(long, value_name = "NETWORK")]
     pub(crate) network: NetworkName,
-    /// Where its instances are: IPv4 addresses, with a port each when the service has one port
+    /// Addresses of its instances (IPv4), each with a port if the service has one port
     #[arg(long = "address", value_name = "IP[:PORT]", value_delimiter = ',', required = true)]
     pub(crate) addresses: Vec<ExternalAddr>,
-    /// A port of the service; the addresses' own when not given
+    /// Port of the service [default: the addresses' own]
     #[arg(long = "port", value_name = "[NAME=]PORT[/PROTO]")]
     pub(crate) ports: Vec<ServicePort>,
-    /// How each host finds out which instances work: tcp, or http:PATH; all are taken to when not given
+    /// Check by which each host finds out which instances work: tcp or http:PATH [default: none, all count as working]
     #[arg(long, value_name = "PROBE")]
     pub(crate) check: Option<Probe>,
-    /// The time between two checks, 100ms to 1h; 5s when not given
+    /// Time between two checks, from 100ms to 1h [default: 5s]
     #[arg(long, value_name = "DURATION", requires = "check")]
     pub(crate) interval: Option<Interval>,
 }
@@ -57,21 +57,21 @@ pub(crate) struct Register {
 /// What can be done with services.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceAction {
-    /// List them
+    /// List services
     Ls {
-        /// Only those of this network
-        #[arg(long, value_name = "NAME")]
+        /// List only services of this network
+        #[arg(long, value_name = "NETWORK")]
         network: Option<NetworkName>,
     },
     /// Show all that is known about a service
     Inspect(NamedService),
-    /// List a service's instances and whether they get calls
+    /// List the instances of a service and their readiness
     Endpoints(NamedService),
-    /// Register a service whose instances run outside every network, such as a database at a fixed address
+    /// Register a service with instances outside every network, such as a database at a fixed address
     Register(Register),
-    /// End what `register` began
+    /// Deregister a service that this host has registered
     Deregister(NamedService),
-    /// Remove a service that has no instances; its address is free when every host has forgotten it
+    /// Remove a service without instances; its address is free once every host has forgotten it
     Rm(NamedService),
 }
 
@@ -85,32 +85,32 @@ pub(crate) struct Node {
 /// What can be done with hosts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeAction {
-    /// List them
+    /// List hosts
     Ls,
     /// Show all that is known about a host
     Inspect {
-        /// Its name
+        /// Name of the host
         #[arg(value_name = "NODE")]
         name: NodeName,
     },
-    /// Send its services' new calls elsewhere; what runs goes on
+    /// Drain a host: new calls of services go to other hosts, and what runs goes on
     Drain {
-        /// Its name
+        /// Name of the host
         #[arg(value_name = "NODE")]
         name: NodeName,
     },
-    /// Let a drained host's services have calls again
+    /// Undrain a host: its instances get new calls again
     Undrain {
-        /// Its name
+        /// Name of the host
         #[arg(value_name = "NODE")]
         name: NodeName,
     },
     /// Remove a host from the mesh and revoke its certificates; `sealane clean` on it does the rest
     Rm {
-        /// Its name
+        /// Name of the host
         #[arg(value_name = "NODE")]
         name: NodeName,
-        /// Even if it is connected and has workloads
+        /// Remove it even if it is connected and has workloads
         #[arg(long)]
         force: bool,
     },
@@ -126,11 +126,11 @@ pub(crate) struct Workload {
 /// A workload, by name.
 #[derive(Debug, Args)]
 pub(crate) struct NamedWorkload {
-    /// Its name
+    /// Name of the workload
     #[arg(value_name = "WORKLOAD[.NETWORK]")]
     name: WorkloadRef,
-    /// Its network, when several have a workload of this name
-    #[arg(long, value_name = "NAME")]
+    /// Network of the workload, if several have one of this name
+    #[arg(long, value_name = "NETWORK")]
     network: Option<NetworkName>,
 }
 
@@ -144,10 +144,10 @@ impl NamedWorkload {
 /// What can be done with workloads.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkloadAction {
-    /// List them
+    /// List workloads
     Ls {
-        /// Only those of this network
-        #[arg(long, value_name = "NAME")]
+        /// List only workloads of this network
+        #[arg(long, value_name = "NETWORK")]
         network: Option<NetworkName>,
     },
     /// Show all that is known about a workload

@@ -14,22 +14,22 @@ pub(crate) struct ManagedPlugin {
 /// The verbs below `sealane docker plugin`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginAction {
-    /// Write what `docker plugin create NAME DIR` makes a plugin of; DIR is made, and may not be there
+    /// Write the directory that `docker plugin create NAME DIR` makes a plugin of
     Build {
-        /// Where to
+        /// Directory to create
         #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: PathBuf,
-        /// The folder of the agent's socket for Docker (its --docker-plugin); it is mounted into the plugin
+        /// Directory of the agent's socket for Docker (--docker-plugin), which is mounted into the plugin
         #[arg(long, value_name = "DIR", default_value = "/run/docker/plugins", value_hint = ValueHint::DirPath)]
         agent: PathBuf,
     },
-    /// Be the plugin (dockerd starts it): pass on to the agent what dockerd says
+    /// Serve as the plugin and pass on to the agent what dockerd says (dockerd starts it)
     #[command(hide = true)]
     Serve {
-        /// Where dockerd connects to
+        /// Socket that dockerd connects to
         #[arg(long, value_name = "PATH")]
         listen: PathBuf,
-        /// The agent's socket
+        /// Socket of the agent
         #[arg(long, value_name = "PATH")]
         agent: PathBuf,
     },

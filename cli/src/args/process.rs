@@ -16,7 +16,7 @@ const SIDECAR_MEMORY: &str = "SEALANE_SIDECAR_MEMORY";
 /// Where state lives that outlives a reboot.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataDir {
-    /// Where state lives that outlives a reboot
+    /// Directory of the state that outlives a reboot
     #[arg(long, env = "SEALANE_DATA_DIR", value_name = "DIR", default_value = "/var/lib/sealane")]
     pub(crate) data_dir: PathBuf,
 }
@@ -26,10 +26,10 @@ pub(crate) struct DataDir {
 pub(crate) struct Clean {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Keep the data directory, so that the host can come back as who it was
+    /// Keep the data directory, so that the host can come back with its identity
     #[arg(long)]
     pub(crate) keep_data: bool,
 }
@@ -39,13 +39,13 @@ pub(crate) struct Clean {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// The address that other hosts' packets will be sent to [default: the agent's, else the one of the default route]
+    /// Underlay address of this host [default: the agent's, else the one of the default route]
     #[arg(long, value_name = "IP", value_parser = ip_address)]
     pub(crate) underlay: Option<IpAddr>,
-    /// The port of the agent's /metrics
+    /// Port of the agent's /metrics
     #[arg(long, value_name = "PORT", default_value = "9464")]
     pub(crate) metrics_port: Port,
-    /// The UDP port of VXLAN
+    /// UDP port of VXLAN
     #[arg(long, value_name = "PORT", default_value = "4789")]
     pub(crate) vxlan_port: Port,
 }
@@ -55,19 +55,19 @@ pub(crate) struct Check {
 pub(crate) struct Control {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Where hosts connect to
+    /// Address that hosts connect to
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443", value_parser = socket_address)]
     pub(crate) listen: SocketAddr,
-    /// The mesh's name in its identities; `sealane` for a new store, fixed from then on
-    #[arg(long, value_name = "NAME")]
+    /// Trust domain of the mesh, which is fixed once the store exists [default: sealane]
+    #[arg(long, value_name = "DOMAIN")]
     pub(crate) trust_domain: Option<TrustDomain>,
-    /// Where desired state is kept
+    /// Kind of the store that keeps desired state
     #[arg(long, value_enum, default_value_t)]
     pub(crate) store: Store,
-    /// Where control's own /metrics, /live and /ready are served
+    /// Address of control's own /metrics, /live and /ready
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465", value_parser = socket_address)]
     pub(crate) metrics: SocketAddr,
-    /// How long certificates of services and workloads live; hosts renew them from a third of that on
+    /// Lifetime of certificates of services and workloads, which hosts renew after a third of it
     #[arg(long, hide = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) certificate_lifetime: Option<std::time::Duration>,
 }
@@ -93,11 +93,11 @@ pub(crate) enum Store {
 pub(crate) struct Agent {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Where control is; several are tried one after another
+    /// Address of control; several are tried one after another
     #[arg(long, env = "SEALANE_CONTROL", value_name = "HOST:PORT", value_delimiter = ',', required = true)]
     pub(crate) control: Vec<ControlAddr>,
-    /// What lets this host into the mesh, once; `sealane token create` on the control host prints one. - reads it from standard
-    /// input; on the command line itself every user of this host can see it
+    /// Token that admits this host to the mesh, needed once; `sealane token create` on the control host prints one. Use - to read
+    /// it from standard input: on the command line, every user of this host can see it
     #[arg(
         long,
         env = "SEALANE_TOKEN",
@@ -106,7 +106,7 @@ pub(crate) struct Agent {
         conflicts_with = "token_file"
     )]
     pub(crate) token: Option<TokenArg>,
-    /// A file with the token in its last line; not read once the host has joined
+    /// File with the token in its last line; not read once the host has joined
     #[arg(long, env = "SEALANE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -134,10 +134,10 @@ impl FromStr for TokenArg {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Where further hosts may connect to
+    /// Address that further hosts may connect to
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7443", value_parser = socket_address)]
     pub(crate) listen: SocketAddr,
-    /// Where control's own /metrics, /live and /ready are served
+    /// Address of control's own /metrics, /live and /ready
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465", value_parser = socket_address)]
     pub(crate) metrics: SocketAddr,
     #[command(flatten)]
@@ -147,19 +147,19 @@ pub(crate) struct Up {
 /// What is said of a host.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HostArgs {
-    /// The host's name in the mesh [default: its host name]
-    #[arg(long, value_name = "NAME")]
+    /// Name of this host in the mesh [default: its host name]
+    #[arg(long, value_name = "NODE")]
     pub(crate) name: Option<NodeName>,
-    /// The address that other hosts' packets are sent to [default: where it joined, at first the one towards control]
+    /// Underlay address of this host, which others send packets to [default: the last one, at first the one towards control]
     #[arg(long, value_name = "IP", value_parser = ip_address)]
     pub(crate) underlay: Option<IpAddr>,
-    /// The port of /metrics, /live and /ready, on loopback and the underlay address
+    /// Port of /metrics, /live and /ready, on loopback and on the underlay address
     #[arg(long, value_name = "PORT", default_value = "9464")]
     pub(crate) metrics_port: Port,
-    /// The UDP port of VXLAN, the same on every host
+    /// UDP port of VXLAN, the same on every host
     #[arg(long, value_name = "PORT", default_value = "4789")]
     pub(crate) vxlan_port: Port,
-    /// Be Docker's network plugin on this host, at this socket [default: not; without PATH: /run/docker/plugins/sealane.sock]
+    /// Serve as Docker's network plugin at this socket [without PATH: /run/docker/plugins/sealane.sock]
     #[arg(
         long,
         env = "SEALANE_DOCKER_PLUGIN",
@@ -170,10 +170,10 @@ pub(crate) struct HostArgs {
         value_hint = ValueHint::FilePath
     )]
     pub(crate) docker_plugin: Option<PathBuf>,
-    /// Where dockerd answers, which knows containers' names and labels
+    /// Socket of dockerd's API, which knows the names and labels of containers
     #[arg(long, value_name = "PATH", default_value = "/run/docker.sock", value_hint = ValueHint::FilePath)]
     pub(crate) docker_api: PathBuf,
-    /// Files about services outside every network, which this host registers
+    /// Directory of files about services outside every network, which this host registers
     #[arg(
         long,
         env = "SEALANE_SERVICES_DIR",
@@ -187,20 +187,20 @@ pub(crate) struct HostArgs {
 /// `sealane proxy`: started by the agent, in the workload's network namespace.
 #[derive(Debug, Args)]
 pub(crate) struct Proxy {
-    /// The agent's socket for sidecars
+    /// Socket of the agent for sidecars
     #[arg(long, value_name = "PATH")]
     pub(crate) agent_socket: PathBuf,
-    /// The workload's network
+    /// Network of the workload
     #[arg(long, value_name = "NETWORK")]
     pub(crate) network: NetworkName,
-    /// The workload
-    #[arg(long, value_name = "NAME")]
+    /// Name of the workload
+    #[arg(long, value_name = "WORKLOAD")]
     pub(crate) workload: WorkloadName,
-    /// How many threads serve connections
+    /// Number of threads that serve connections
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) workers: usize,
-    /// How much memory each of them may hold for requests in progress; beyond it further ones are refused. The
-    /// agent's own environment is that of its sidecars
+    /// Memory that each of them may hold for requests in progress; further requests are refused. Sidecars have the environment of
+    /// their agent
     #[arg(long, env = SIDECAR_MEMORY, value_name = "MIB", default_value_t = 128, value_parser = memory)]
     pub(crate) memory: u32,
 }

@@ -13,7 +13,7 @@ pub(crate) struct Sidecar {
 /// What can be done with sidecars.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SidecarAction {
-    /// Replace sidecars of this host by new ones of the agent's program, without breaking a connection
+    /// Replace sidecars of this host by new ones of the agent's version, without breaking a connection
     Restart(Restarted),
 }
 
@@ -21,10 +21,10 @@ pub(crate) enum SidecarAction {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Restarted {
-    /// That of this workload, in each of its networks or in one
+    /// Workload whose sidecars are replaced, in all of its networks or in one
     #[arg(value_name = "WORKLOAD[.NETWORK]")]
     pub(crate) workload: Option<WorkloadRef>,
-    /// All of this host, one after another
+    /// Replace all sidecars of this host, one after another
     #[arg(long)]
     pub(crate) all: bool,
 }

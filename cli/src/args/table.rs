@@ -18,18 +18,20 @@ pub(crate) struct Network {
 pub(crate) enum NetworkAction {
     /// Create a network
     Create(CreateNetwork),
-    /// List the networks
+    /// List networks
     Ls,
     /// Show all that is known about a network
     Inspect {
-        /// Its name
+        /// Name of the network
+        #[arg(value_name = "NETWORK")]
         name: NetworkName,
     },
-    /// Change what can change while a network is there
+    /// Change the mTLS mode of a network
     Set(SetNetwork),
-    /// Remove a network that has no workloads
+    /// Remove a network without workloads
     Rm {
-        /// Its name
+        /// Name of the network
+        #[arg(value_name = "NETWORK")]
         name: NetworkName,
     },
 }
@@ -37,25 +39,26 @@ pub(crate) enum NetworkAction {
 /// `sealane network create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateNetwork {
-    /// Its name, the last part of its workloads' DNS names
+    /// Name of the network, which is the last part of its DNS names
+    #[arg(value_name = "NETWORK")]
     pub(crate) name: NetworkName,
-    /// Its addresses, such as 10.42.0.0/16; a second one of IPv6, such as fd42::/64, gives every address a twin there
+    /// Subnet of the network, such as 10.42.0.0/16; a second one of IPv6, such as fd42::/64, gives every address a twin in it
     #[arg(long, required = true, value_name = "CIDR")]
     pub(crate) subnet: Vec<AnySubnet>,
-    /// How the overlay is encrypted; calls between sidecars always are
+    /// Encryption of the overlay; calls between sidecars are always encrypted
     #[arg(long, value_enum, default_value_t)]
     pub(crate) encryption: Encryption,
-    /// Bytes per packet inside, 576 to 9000, with IPv6 at least 1280; by the underlay when not given
+    /// Largest packet inside the network, from 576 (with IPv6 from 1280) to 9000 bytes [default: by the underlay]
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<Mtu>,
-    /// The hosts that may carry it; all when not given
+    /// Hosts that may carry the network [default: all]
     #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
     pub(crate) hosts: Vec<NodeName>,
-    /// Whether workloads reach the world outside, through their hosts
+    /// Policy on packets to the outside world, which leave through the workload's host
     #[arg(long, value_enum, default_value_t)]
     pub(crate) egress: Egress,
-    /// Whose calls its services take: strict, by mutual TLS alone and at offered ports alone; permissive, plain calls and
-    /// other ports as well
+    /// Calls that its services take: strict takes calls by mutual TLS at offered ports alone, permissive also plain calls and
+    /// other ports
     #[arg(long, value_name = "MODE", default_value_t = Mtls::Strict, value_parser = mode())]
     pub(crate) mtls: Mtls,
 }
@@ -63,10 +66,11 @@ pub(crate) struct CreateNetwork {
 /// `sealane network set`.
 #[derive(Debug, Args)]
 pub(crate) struct SetNetwork {
-    /// Its name
+    /// Name of the network
+    #[arg(value_name = "NETWORK")]
     pub(crate) name: NetworkName,
-    /// Whose calls its services take: strict, by mutual TLS alone and at offered ports alone; permissive, plain calls and
-    /// other ports as well
+    /// Calls that its services take: strict takes calls by mutual TLS at offered ports alone, permissive also plain calls and
+    /// other ports
     #[arg(long, value_name = "MODE", value_parser = mode())]
     pub(crate) mtls: Mtls,
 }
@@ -106,24 +110,24 @@ pub(crate) struct Token {
 pub(crate) enum TokenAction {
     /// Create a token and print it, alone, on the last line
     Create {
-        /// How long it can be used
+        /// Lifetime of the token
         #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = lifetime)]
         ttl: Duration,
-        /// How many hosts may join by it, or `unlimited`
+        /// Number of hosts that may join with it, or `unlimited`
         #[arg(long, value_name = "N", default_value = "1", value_parser = uses)]
         uses: u32,
-        /// The one name that a host may join with by it; any when not given
-        #[arg(long, value_name = "NAME")]
+        /// Name of the only host that may join with it [default: any]
+        #[arg(long, value_name = "NODE")]
         node: Option<NodeName>,
-        /// The networks that a host which joins by it may carry; all when not given
-        #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+        /// Networks that a host which joins with it may carry [default: all]
+        #[arg(long, value_name = "NETWORK,...", value_delimiter = ',')]
         networks: Vec<NetworkName>,
     },
-    /// List the tokens, without what proves them; one that has ended is shown for a week
+    /// List tokens without their secrets; one that has ended is shown for a week
     Ls,
-    /// Take a token back: it lets nobody in any more. Hosts that joined by it stay
+    /// Revoke a token; hosts that joined with it stay
     Revoke {
-        /// Its id, the second part of the token; the whole token is understood too
+        /// ID of the token, which is its second part; the whole token works as well
         #[arg(value_name = "ID")]
         id: String,
     },

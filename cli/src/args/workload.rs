@@ -16,10 +16,10 @@ use sealane_proto::types::{
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) attach: Attach,
-    /// How long to wait until it can start, such as for an agent that restarts or a control plane; for ever when not given
+    /// Longest time to wait until it can start, such as for an agent that restarts or for control [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
@@ -27,34 +27,34 @@ pub(crate) struct Run {
 /// How a workload is attached to a network.
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
-    /// A network it joins; of several, the first one's names stand before the others'
-    #[arg(long = "network", value_name = "NAME", required = true)]
+    /// Network to join; of several, names of the first one take precedence
+    #[arg(long = "network", value_name = "NETWORK", required = true)]
     pub(crate) networks: Vec<NetworkName>,
-    /// The service that it is an instance of, in each of its networks; without --port, one that nobody calls
-    #[arg(long, value_name = "NAME")]
+    /// Service that it is an instance of, in each of its networks; without --port, nobody calls it
+    #[arg(long, value_name = "SERVICE")]
     pub(crate) service: Option<ServiceName>,
-    /// A port of the service that it listens on
+    /// Port of the service, on which it listens
     #[arg(long = "port", id = "ports", value_name = "[NAME=]PORT[/PROTO]", requires = "service")]
     pub(crate) ports: Vec<ServicePort>,
-    /// Whose calls these ports take; as the network says when not given. A document of the service has the last word
+    /// Calls that these ports take [default: as the network]; a document of the service takes precedence
     #[arg(long, value_name = "MODE", requires = "ports", value_parser = super::table::mode())]
     pub(crate) mtls: Option<Mtls>,
-    /// Its own name; made from the service or the command when not given
+    /// Name of the workload [default: made from the service or the command]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<WorkloadName>,
-    /// Its address; the next free one of this host when not given
+    /// Address of the workload [default: the next free one of this host]
     #[arg(long = "ip", value_name = "[NETWORK=]ADDRESS")]
     pub(crate) ips: Vec<InNetwork<Ipv4Addr>>,
-    /// Its Ethernet address; made from its address when not given
+    /// Ethernet address of the workload [default: derived from its address]
     #[arg(long = "mac", value_name = "[NETWORK=]ADDRESS")]
     pub(crate) macs: Vec<InNetwork<MacAddr>>,
-    /// A further name of it in the network, which others may have as well: whoever asks gets the addresses of all of them
+    /// Further name in the network, which several workloads may share: it resolves to the addresses of all of them
     #[arg(long = "alias", value_name = "[NETWORK=]NAME")]
     pub(crate) aliases: Vec<InNetwork<Alias>>,
-    /// Its share of its service's new calls beside the other instances' weights, 0 to 1000; 0: none
+    /// Weight among the instances of its service, from 0 to 1000; 0 gets no new calls
     #[arg(long, value_name = "WEIGHT", default_value_t)]
     pub(crate) weight: Weight,
-    /// Plain packets only: no identity, no encryption, no retries
+    /// Run without a sidecar: no identity, no encryption, no retries
     #[arg(long)]
     pub(crate) no_sidecar: bool,
 }
@@ -62,10 +62,10 @@ pub(crate) struct Attach {
 /// `sealane exec`.
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
-    /// The workload, as `sealane workload ls` names it
+    /// Name of the workload, as `sealane workload ls` shows it
     #[arg(value_name = "WORKLOAD[.NETWORK]")]
     pub(crate) workload: WorkloadRef,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
@@ -83,20 +83,20 @@ pub(crate) struct AttachTo {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Target {
-    /// Its path, such as /run/netns/NAME or /proc/PID/ns/net
+    /// Path of the network namespace, such as /run/netns/NAME or /proc/PID/ns/net
     #[arg(value_name = "NETNS_PATH")]
     pub(crate) path: Option<PathBuf>,
-    /// A process in it; the attachment ends with that
+    /// Process in the namespace; the attachment ends with the process
     #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Option<u32>,
-    /// The container it is of, by id or the beginning of one; the attachment ends with that
+    /// Container whose namespace it is, by ID or the beginning of one; the attachment ends with the container
     #[arg(long, value_name = "ID")]
     pub(crate) container: Option<String>,
-    /// A service of systemd, by its unit's name without `.service`: a namespace is made for it, which stays until `detach`
+    /// Service of systemd, by the name of its unit: a namespace is created for it, which stays until `detach`
     #[arg(long, value_name = "UNIT")]
     pub(crate) unit: Option<UnitName>,
-    /// A virtual machine, by the TAP device that is made for it and stays until `detach`: `-netdev tap,ifname=NAME`
-    #[arg(long, value_name = "NAME")]
+    /// TAP device to create for a virtual machine (`-netdev tap,ifname=DEVICE`); it stays until `detach`
+    #[arg(long, value_name = "DEVICE")]
     pub(crate) tap: Option<String>,
 }
 
@@ -104,13 +104,13 @@ pub(crate) struct Target {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Detach {
-    /// The workload, as `sealane workload ls` names it
+    /// Name of the workload, as `sealane workload ls` shows it
     #[arg(value_name = "WORKLOAD[.NETWORK]")]
     pub(crate) workload: Option<WorkloadRef>,
-    /// What a container runtime holds by this name, and the address that it has reserved by it
+    /// Holder by which a container runtime holds the workload or has reserved an address
     #[arg(long, value_name = "HOLDER")]
     pub(crate) holder: Option<String>,
-    /// What `attach --unit` made for this service of systemd
+    /// Service of systemd that `attach --unit` has attached
     #[arg(long, value_name = "UNIT")]
     pub(crate) unit: Option<UnitName>,
 }

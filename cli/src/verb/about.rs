@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use sealane_proto::document::schema as schema_of;
 
-use crate::args::{Cli, Completions, Man, Schema};
+use crate::args::{Completions, Man, Schema, command};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 
@@ -25,7 +24,7 @@ pub(crate) fn schema(schema: &Schema, printer: &Printer) -> Result<(), Failure> 
 /// `sealane completions`.
 pub(crate) fn completions(completions: &Completions, printer: &Printer) -> Result<(), Failure> {
     let mut script = vec![];
-    clap_complete::generate(completions.shell, &mut Cli::command(), "sealane", &mut script);
+    clap_complete::generate(completions.shell, &mut command(), "sealane", &mut script);
     printer.text(&with_names(completions.shell, &String::from_utf8_lossy(&script)))
 }
 
@@ -85,7 +84,7 @@ pub(crate) fn man(man: &Man, printer: &Printer) -> Result<(), Failure> {
     }
     let failed = |error: io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command().disable_help_subcommand(true);
     command.build();
     let pages = pages(&command, folder).map_err(failed)?;
     printer.talk(&format!("{pages} pages in {}", folder.display()));
@@ -134,7 +133,7 @@ mod tests {
     #[test]
     fn pages_are_of_the_day_of_the_release() {
         let folder = tempfile::tempdir().unwrap();
-        pages(&Cli::command(), folder.path()).unwrap();
+        pages(&command(), folder.path()).unwrap();
         let page = fs::read_to_string(folder.path().join("sealane.1")).unwrap();
         let (version, title) = (env!("CARGO_PKG_VERSION"), page.lines().find(|line| line.starts_with(".TH")));
         assert_eq!(title.unwrap(), format!(".TH sealane 1 {RELEASED} \"Sealane {version}\" Sealane"));
@@ -148,7 +147,7 @@ mod tests {
     fn scripts_ask_for_names_before_anything_else() {
         let script = |shell| {
             let mut script = vec![];
-            clap_complete::generate(shell, &mut Cli::command(), "sealane", &mut script);
+            clap_complete::generate(shell, &mut command(), "sealane", &mut script);
             with_names(shell, &String::from_utf8_lossy(&script))
         };
         let bash = script(Shell::Bash);
