@@ -1,6 +1,7 @@
 //! Way of the agent's parts to this host's kernel: networks, namespaces, and descriptors that outlive the agent.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -61,11 +62,12 @@ impl KernelHandle {
     pub(crate) fn caller(
         &self,
         network: &NetworkName,
-    ) -> impl Fn() -> io::Result<TcpSocket> + Send + Sync + use<> {
+    ) -> impl Fn(IpAddr) -> io::Result<TcpSocket> + Send + Sync + use<> {
         let (overlay, hopper, network) = (self.overlay.clone(), self.hopper.clone(), network.clone());
-        move || {
+        move |called: IpAddr| {
             let netns = overlay.network_netns(&network).map_err(io::Error::other)?;
-            hopper.run(&netns, TcpSocket::new_v4)?
+            let open = if called.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
+            hopper.run(&netns, open)?
         }
     }
 }

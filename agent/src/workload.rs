@@ -14,6 +14,7 @@ mod context;
 mod early;
 mod error;
 mod freezer;
+mod instances;
 mod life;
 mod meddling;
 mod names;
@@ -54,6 +55,7 @@ use sandbox::SandboxRequest;
 pub(crate) use anchor::is_there;
 pub(crate) use early::EarlyQuestions;
 pub(crate) use error::AttachError;
+pub(crate) use instances::instances;
 pub(crate) use roster::HeldWorkload;
 
 /// Outcome of replacing a sidecar.
@@ -320,9 +322,9 @@ impl Workloads {
         let ids = self.context.sidecars.registry.served(is_wanted);
         if let (Some(wanted), []) = (wanted, ids.as_slice()) {
             let host = &self.context.node;
-            return Err(format!(
-                "workload {wanted} has no sidecar on host {host}; hint: `sealane workload ls` says where it is"
-            ));
+            let hint = self.context.roster.instances_of(wanted);
+            let hint = hint.unwrap_or_else(|| "`sealane workload ls` says where it is".to_owned());
+            return Err(format!("workload {wanted} has no sidecar on host {host}; hint: {hint}"));
         }
         let (tell, told) = mpsc::channel(1);
         let sidecars = self.context.sidecars.registry.clone();

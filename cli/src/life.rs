@@ -50,11 +50,11 @@ pub(crate) fn proxy(args: args::Proxy) -> Result<(), Failure> {
 pub(crate) fn control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("control")?;
     let data_dir = args.data.data_dir.clone();
-    let traces = Traces::before(&[&data_dir, run_dir]);
+    let traces = Traces::before(&[&data_dir, run_dir.path()]);
     serve_control(args, run_dir).inspect_err(|_| traces.remove_store(&data_dir))
 }
 
-fn serve_control(args: args::Control, run_dir: &Path) -> Result<(), Failure> {
+fn serve_control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
     let args::Store::Redb = args.store;
     let runtime = begin()?;
     let mut claimed = [PidFile::new(run_dir, Daemon::Control).claim()?];
@@ -80,11 +80,11 @@ fn serve_control(args: args::Control, run_dir: &Path) -> Result<(), Failure> {
 /// `sealane agent`. Workloads, sidecars and connections live on when it ends.
 pub(crate) fn agent(args: args::Agent, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("agent")?;
-    let traces = Traces::before(&[&args.data.data_dir, run_dir]);
+    let traces = Traces::before(&[&args.data.data_dir, run_dir.path()]);
     serve_agent(args, run_dir).inspect_err(|_| traces.remove_empty())
 }
 
-fn serve_agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
+fn serve_agent(args: args::Agent, run_dir: &RunDir) -> Result<(), Failure> {
     let runtime = begin()?;
     let mut claimed = [PidFile::new(run_dir, Daemon::Agent).claim()?];
     let token = token::read(&args)?;
@@ -103,11 +103,11 @@ fn serve_agent(args: args::Agent, run_dir: &Path) -> Result<(), Failure> {
 pub(crate) fn up(args: args::Up, run_dir: &RunDir) -> Result<(), Failure> {
     require_root("up")?;
     let data_dir = args.data.data_dir.clone();
-    let traces = Traces::before(&[&data_dir, run_dir]);
+    let traces = Traces::before(&[&data_dir, run_dir.path()]);
     serve_both(args, run_dir).inspect_err(|_| traces.remove_store(&data_dir))
 }
 
-fn serve_both(args: args::Up, run_dir: &Path) -> Result<(), Failure> {
+fn serve_both(args: args::Up, run_dir: &RunDir) -> Result<(), Failure> {
     let runtime = begin()?;
     let mut claimed =
         [PidFile::new(run_dir, Daemon::Control).claim()?, PidFile::new(run_dir, Daemon::Agent).claim()?];

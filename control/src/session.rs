@@ -154,8 +154,8 @@ impl Session {
     /// Runs until either side ends; says why.
     async fn run(mut self, mut incoming: Streaming<v1::AgentMessage>, down: &Sender) -> Status {
         let mut heartbeat = interval(HEARTBEAT);
+        // The first one is due at once: until it comes, the agent knows nothing of other hosts.
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        heartbeat.reset();
         let mut draining = self.context.draining.clone();
         loop {
             let desired = self.stream.desired.borrow_and_update().clone();

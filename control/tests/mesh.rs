@@ -96,6 +96,7 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
         ports,
         sidecar: true,
         ready: true,
+        ready6: None,
         weight: Default::default(),
         aliases: vec![],
         called: String::new(),

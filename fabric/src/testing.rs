@@ -56,6 +56,7 @@ pub fn workload(name: &str, address: &str) -> Workload {
         ports: vec![],
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     }

@@ -118,23 +118,26 @@ fn service() -> impl Strategy<Value = Service> {
 
 fn workload() -> impl Strategy<Value = Workload> {
     let mac = any::<[u8; 5]>().prop_map(|[a, b, c, d, e]| MacAddr::new([2, a, b, c, d, e]));
-    let flags = (any::<bool>(), any::<bool>(), 0..=1_000_u32);
+    let flags = (any::<bool>(), any::<[bool; 2]>(), 0..=1_000_u32);
     let names = (vec(label(), 0..4), of(label()), of(label())).prop_map(|(aliases, called, group)| {
         Aliases::new(aliases).unwrap().with_called(called).with_group(group)
     });
     (label(), label(), label(), address(), mac, of(label()), vec(port(), 0..3), flags, names).prop_map(
-        |(name, network, node, address, mac, service, ports, (sidecar, ready, weight), aliases)| Workload {
-            name,
-            network,
-            node,
-            address: address.into(),
-            mac,
-            service,
-            ports,
-            sidecar,
-            ready,
-            weight: Weight::try_from(weight).unwrap(),
-            aliases,
+        |(name, network, node, address, mac, service, ports, (sidecar, [ready, ready6], weight), aliases)| {
+            Workload {
+                name,
+                network,
+                node,
+                address: address.into(),
+                mac,
+                service,
+                ports,
+                sidecar,
+                ready,
+                ready6,
+                weight: Weight::try_from(weight).unwrap(),
+                aliases,
+            }
         },
     )
 }

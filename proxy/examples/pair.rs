@@ -85,6 +85,7 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
         ports: if service.is_some() { vec!["8080/http".parse()?] } else { Vec::new() },
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     })

@@ -196,11 +196,13 @@ impl Drop for Work {
 }
 
 fn endpoints(meaning: &Destination, destination: SocketAddr) -> Vec<(Endpoint, Weight)> {
-    let lone = |reach| vec![(Endpoint { address: destination, reach }, Weight::default())];
+    let lone = |address, reach| vec![(Endpoint { address, reach }, Weight::default())];
     match meaning {
         Destination::Service(route) => route.endpoints.clone(),
-        Destination::Workload(route) => lone(route.reach.clone()),
-        Destination::Passthrough => lone(Reach::Plain),
+        Destination::Workload(route) => {
+            lone(SocketAddr::new(route.place, destination.port()), route.reach.clone())
+        }
+        Destination::Passthrough => lone(destination, Reach::Plain),
         Destination::Unmapped(_) => Vec::new(),
     }
 }

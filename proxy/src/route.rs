@@ -48,6 +48,8 @@ pub(crate) struct ServiceRoute {
 pub(crate) struct WorkloadRoute {
     name: WorkloadName,
     address: Ipv4Addr,
+    /// Address at which it is called: the IPv6 one if it is ready at that alone, and no sidecar finds it.
+    pub(crate) place: IpAddr,
     /// Service that it is an instance of.
     pub(crate) service: Option<ServiceName>,
     /// Way to reach it.
@@ -124,7 +126,8 @@ impl Routes {
             stays
         });
         touched.extend(news.iter().filter_map(|workload| workload.service.clone()));
-        let routes = news.iter().map(|workload| Arc::new(WorkloadRoute::new(workload)));
+        let subnet6 = self.subnet6;
+        let routes = news.iter().map(|workload| Arc::new(WorkloadRoute::new(workload, subnet6)));
         self.workloads.extend(routes.map(|route| (route.address, route)));
         touched
     }
@@ -236,10 +239,13 @@ fn plain(place: SocketAddrV4) -> Endpoint {
 }
 
 impl WorkloadRoute {
-    fn new(workload: &Workload) -> Self {
+    fn new(workload: &Workload, subnet6: Option<Subnet6>) -> Self {
+        let only6 = workload.ready6 && !workload.ready && !workload.sidecar;
+        let ipv6 = subnet6.filter(|_| only6).map(|subnet6| subnet6.address(workload.address));
         Self {
             name: workload.name.clone(),
             address: workload.address.to_ipv4(),
+            place: ipv6.map_or_else(|| workload.address.to_ipv4().into(), IpAddr::from),
             service: workload.service.clone(),
             reach: reach(workload),
             protocols: carried(&workload.ports).map(|port| (port.port, port.protocol)).collect(),

@@ -28,6 +28,7 @@ pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: 
         ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     }

@@ -137,7 +137,9 @@ pub(super) async fn recall(
             let workload = &mut attachment.workload;
             let known = mesh.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
             let mut known = known.filter(|known| known.node == identity.node.name);
-            workload.ready = known.any(|known| known.name == workload.name && known.ready);
+            let known = known.find(|known| known.name == workload.name);
+            (workload.ready, workload.ready6) =
+                known.map_or((false, false), |known| (known.ready, known.ready6));
             mesh.host(attachment.clone());
             if gone {
                 // Its port need not be made again, and is nobody's to miss.

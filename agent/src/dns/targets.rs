@@ -35,8 +35,16 @@ pub(super) struct OfferedPort {
     name: Option<PortName>,
     number: u16,
     datagrams: bool,
-    /// With their weights.
-    ready: Box<[(Ipv4Addr, u16)]>,
+    ready: Box<[OfferingInstance]>,
+}
+
+/// A ready instance that offers a port.
+#[derive(Clone, Copy, Debug)]
+struct OfferingInstance {
+    address: Ipv4Addr,
+    weight: u16,
+    /// True if it is ready at this address, and at the IPv6 one that is made of it.
+    families: (bool, bool),
 }
 
 /// The SRV records of a name.
@@ -100,8 +108,16 @@ impl OfferedPort {
             number: port.port.get(),
             datagrams: datagrams(port),
             ready: ready
-                .map(|workload| (workload.address.to_ipv4(), workload.weight.get()))
-                .chain(service.outside(port.key()).map(|place| (*place.ip(), Weight::default().get())))
+                .map(|workload| OfferingInstance {
+                    address: workload.address.to_ipv4(),
+                    weight: workload.weight.get(),
+                    families: (workload.ready, workload.ready6),
+                })
+                .chain(service.outside(port.key()).map(|place| OfferingInstance {
+                    address: *place.ip(),
+                    weight: Weight::default().get(),
+                    families: (true, false),
+                }))
                 .collect(),
         }
     }
@@ -129,14 +145,16 @@ impl<'a> Targets<'a> {
         offers.flat_map(move |offer| {
             let ready =
                 if ports.instances { &*offer.ready } else { offer.ready.get(..1).unwrap_or_default() };
-            ready.iter().filter_map(move |(address, weight)| self.target(offer.number, *weight, address))
+            ready.iter().filter_map(move |instance| self.target(offer.number, instance))
         })
     }
 
-    fn target(&self, port: u16, weight: u16, address: &'a Ipv4Addr) -> Option<SrvTarget<'a>> {
+    fn target(&self, port: u16, instance: &'a OfferingInstance) -> Option<SrvTarget<'a>> {
         if self.ports.instances {
-            let name = self.zone.pointer(*address)?;
-            let addresses = self.zone.both(slice::from_ref(address));
+            let OfferingInstance { address, weight, families } = instance;
+            let (weight, name) = (*weight, self.zone.pointer(*address)?);
+            let at = |ready: bool| if ready { slice::from_ref(address) } else { &[] };
+            let addresses = self.zone.both(at(families.0), at(families.1));
             Some(SrvTarget { weight, port, name, addresses })
         } else {
             // 0: nothing to choose from (RFC 2782, Weight).

@@ -1,6 +1,5 @@
 //! Views of askers: the names of the networks that they are in.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use sealane_proto::types::WorkloadName;
@@ -110,10 +109,6 @@ impl NameView {
     fn choose(&self, label: &[u8]) -> Option<(&Zone, &ZoneEntry)> {
         let known = self.zones.iter().filter_map(|zone| Some((&**zone, zone.find(label)?)));
         // The first of equals.
-        known.min_by_key(|(_, entry)| (entry.rank(), addresses(entry).is_empty()))
+        known.min_by_key(|(_, entry)| (entry.rank(), entry.is_unreachable()))
     }
-}
-
-fn addresses(entry: &ZoneEntry) -> &[Ipv4Addr] {
-    entry.addresses(false)
 }

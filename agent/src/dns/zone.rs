@@ -40,7 +40,7 @@ pub(crate) enum Lookup<'a> {
     Missing,
 }
 
-/// Addresses of a network. A service's IPv6 ones are its ready instances': its own is nobody's there.
+/// Addresses of a network. A service's IPv6 ones are those of the instances that are ready there: its own is nobody's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Addresses<'a> {
     pub(crate) v4: &'a [Ipv4Addr],
@@ -64,8 +64,8 @@ pub(super) enum ZoneEntry {
         vip: Ipv4Addr,
         /// Ready instances: workloads, then those outside every network that listen on the service's own ports.
         ready: Box<[Ipv4Addr]>,
-        /// Number of them that are workloads.
-        inside: usize,
+        /// The workloads that are ready at their IPv6 addresses.
+        ready6: Box<[Ipv4Addr]>,
         /// In wire format.
         name: Box<[u8]>,
         offers: Box<[OfferedPort]>,
@@ -74,9 +74,11 @@ pub(super) enum ZoneEntry {
     },
     Workload {
         address: Option<Ipv4Addr>,
+        /// As the IPv6 address that is made of it.
+        address6: Option<Ipv4Addr>,
     },
-    /// The workloads that have it which can be reached.
-    Alias(Vec<Ipv4Addr>),
+    /// The workloads that have it which can be reached, and those at their IPv6 addresses.
+    Alias(Vec<Ipv4Addr>, Vec<Ipv4Addr>),
 }
 
 impl Zone {
@@ -95,7 +97,8 @@ impl Zone {
             }
             let own = called.map_or(workload.name.as_str(), Alias::as_str);
             pointers.insert(workload.address.to_ipv4(), wire_name(own, network));
-            if let (true, Some(service)) = (workload.takes_work(), &workload.service) {
+            let takes_work = workload.takes_work() || workload.takes_work6();
+            if let (true, Some(service)) = (takes_work, &workload.service) {
                 ready.entry(service).or_default().push(workload);
             }
         }
@@ -113,9 +116,11 @@ impl Zone {
                     .group()
                     .map(|group| grouped_key(alias.as_str().as_bytes(), group.as_str().as_bytes()));
                 for key in [Some(key(alias.as_str())), grouped].into_iter().flatten() {
-                    let entry = names.entry(key).or_insert_with(|| ZoneEntry::Alias(Vec::new()));
-                    if let ZoneEntry::Alias(addresses) = entry {
-                        addresses.extend(ZoneEntry::workload(workload).addresses(false));
+                    let entry = names.entry(key).or_insert_with(|| ZoneEntry::Alias(Vec::new(), Vec::new()));
+                    if let ZoneEntry::Alias(v4, v6) = entry {
+                        let own = ZoneEntry::workload(workload);
+                        v4.extend(own.addresses(false));
+                        v6.extend(own.twins());
                     }
                 }
             }
@@ -145,9 +150,9 @@ impl Zone {
         groups.any(|own| own.as_str().as_bytes() == group)
     }
 
-    /// Extends these addresses to both families.
-    pub(super) fn both<'a>(&self, v4: &'a [Ipv4Addr]) -> Addresses<'a> {
-        Addresses { v4, twins: (v4, self.subnet6) }
+    /// These addresses, and the IPv6 ones that are made of `twins`.
+    pub(super) fn both<'a>(&self, v4: &'a [Ipv4Addr], twins: &'a [Ipv4Addr]) -> Addresses<'a> {
+        Addresses { v4, twins: (twins, self.subnet6) }
     }
 
     /// The name of whoever has the address, in wire format.
@@ -162,13 +167,16 @@ impl Zone {
 
 impl ZoneEntry {
     fn service(service: &Service, name: Box<[u8]>, ready: &[&Workload]) -> Self {
-        let addresses = ready.iter().map(|workload| workload.address.to_ipv4());
+        let of = |takes_work: fn(&Workload) -> bool| {
+            let ready = ready.iter().filter(move |workload| takes_work(workload));
+            ready.map(|workload| workload.address.to_ipv4())
+        };
         let elsewhere = |port: Port| service.ports.iter().all(|own| own.port != port);
         let outside = service.external.instances.iter().filter(|known| !known.port().is_some_and(elsewhere));
         Self::Service {
             vip: service.vip.to_ipv4(),
-            ready: addresses.chain(outside.map(ExternalAddr::address)).collect(),
-            inside: ready.len(),
+            ready: of(Workload::takes_work).chain(outside.map(ExternalAddr::address)).collect(),
+            ready6: of(Workload::takes_work6).collect(),
             name,
             offers: service.ports.iter().map(|port| OfferedPort::new(port, ready, service)).collect(),
             declared: service.declared,
@@ -178,8 +186,8 @@ impl ZoneEntry {
     fn workload(workload: &Workload) -> Self {
         // One of no service is there before it is ready; it ends without a share.
         let begins = workload.service.is_none() && !workload.weight.is_drained();
-        let reachable = workload.ready || begins;
-        Self::Workload { address: reachable.then(|| workload.address.to_ipv4()) }
+        let reached = |ready: bool| (ready || begins).then(|| workload.address.to_ipv4());
+        Self::Workload { address: reached(workload.ready), address6: reached(workload.ready6) }
     }
 
     /// Returns the entry's rank among those of the same name: the lowest wins.
@@ -187,7 +195,7 @@ impl ZoneEntry {
         match self {
             Self::Service { .. } => 0,
             Self::Workload { .. } => 1,
-            Self::Alias(_) => 2,
+            Self::Alias(..) => 2,
         }
     }
 
@@ -197,22 +205,32 @@ impl ZoneEntry {
 
     /// Returns the addresses to which the name leads an asker for whom service addresses are balanced or not; with no
     /// address, nowhere now.
-    pub(super) fn addresses(&self, balanced: bool) -> &[Ipv4Addr] {
+    fn addresses(&self, balanced: bool) -> &[Ipv4Addr] {
         match self {
             Self::Service { declared: false, ready, .. } if ready.is_empty() => &[],
             Self::Service { vip, .. } if balanced => slice::from_ref(vip),
             Self::Service { ready, .. } => ready,
-            Self::Workload { address } => address.as_slice(),
-            Self::Alias(addresses) => addresses,
+            Self::Workload { address, .. } => address.as_slice(),
+            Self::Alias(addresses, _) => addresses,
         }
     }
 
+    /// Returns the addresses that those are made from to which the name leads by IPv6.
+    fn twins(&self) -> &[Ipv4Addr] {
+        match self {
+            Self::Service { ready6, .. } => ready6,
+            Self::Workload { address6, .. } => address6.as_slice(),
+            Self::Alias(_, addresses6) => addresses6,
+        }
+    }
+
+    /// Returns true if the name leads nowhere now.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.addresses(false).is_empty() && self.twins().is_empty()
+    }
+
     fn of_both<'a>(&'a self, zone: &Zone, balanced: bool) -> Addresses<'a> {
-        let inside = match self {
-            Self::Service { inside, .. } => self.addresses(false).get(..*inside).unwrap_or_default(),
-            Self::Workload { .. } | Self::Alias(_) => self.addresses(false),
-        };
-        Addresses { v4: self.addresses(balanced), ..zone.both(inside) }
+        zone.both(self.addresses(balanced), self.twins())
     }
 
     /// Returns the part of the name that is `wanted`; instances and ports are a service's.
@@ -224,7 +242,7 @@ impl ZoneEntry {
     ) -> Lookup<'a> {
         match (self, wanted) {
             (_, NameSelector::Itself) => Lookup::Addresses(self.of_both(zone, balanced)),
-            (Self::Service { .. } | Self::Alias(_), NameSelector::Instances) => {
+            (Self::Service { .. } | Self::Alias(..), NameSelector::Instances) => {
                 Lookup::Addresses(self.of_both(zone, false))
             }
             (Self::Service { name, offers, .. }, NameSelector::Ports(ports)) => {
@@ -232,7 +250,7 @@ impl ZoneEntry {
                 Targets::new(offers, ports, itself, zone).map_or(Lookup::Missing, Lookup::Targets)
             }
             (Self::Workload { .. }, NameSelector::Instances | NameSelector::Ports(_))
-            | (Self::Alias(_), NameSelector::Ports(_)) => Lookup::Missing,
+            | (Self::Alias(..), NameSelector::Ports(_)) => Lookup::Missing,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use sealane_fabric::health::Families;
 use sealane_proto::types::{Aliases, NetworkName, OverlayIp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +23,7 @@ pub(crate) struct HostHandle {
 #[derive(Debug)]
 pub(super) enum HostCommand {
     Admit(Vec<AttachmentSpec>, StoredAnchor, oneshot::Sender<Result<Vec<Attachment>, RequestError>>),
-    Ready(AttachmentId, bool, oneshot::Sender<u64>),
+    Ready(AttachmentId, Families, oneshot::Sender<u64>),
     Name(AttachmentId, Aliases, oneshot::Sender<Result<bool, RequestError>>),
     End(AttachmentId, oneshot::Sender<u64>),
     Detach(AttachmentId, oneshot::Sender<()>),
@@ -47,8 +48,8 @@ impl HostHandle {
         self.ask(|answer| HostCommand::Admit(specs, anchor, answer)).await
     }
 
-    /// Says whether calls may be sent to a workload; returns the report that says so.
-    pub(crate) async fn set_ready(&self, id: AttachmentId, ready: bool) -> Option<u64> {
+    /// Says at which of its addresses calls may be sent to a workload; returns the report that says so.
+    pub(crate) async fn set_ready(&self, id: AttachmentId, ready: Families) -> Option<u64> {
         self.ask(|answer| HostCommand::Ready(id, ready, answer)).await
     }
 

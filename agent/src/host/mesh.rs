@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use sealane_fabric::health::Families;
 use sealane_fabric::seat::Seat;
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
@@ -165,7 +166,8 @@ impl Mesh {
         let mut local: Vec<Workload> =
             self.hosted_in(network).map(|hosted| hosted.workload.clone()).collect();
         if snapshot.drained.contains(&self.node.name) {
-            local.iter_mut().filter(|own| own.service.is_some()).for_each(|own| own.ready = false);
+            let instances = local.iter_mut().filter(|own| own.service.is_some());
+            instances.for_each(|own| (own.ready, own.ready6) = (false, false));
         }
         snapshot
             .workloads
@@ -193,16 +195,16 @@ impl Mesh {
         self.version += 1;
     }
 
-    /// Sets whether calls may be sent to the workload; returns the new workload when that is news.
-    pub(crate) fn set_ready(&mut self, id: &AttachmentId, ready: bool) -> Option<Workload> {
-        let hosted = self.hosted.get_mut(id)?;
-        let ready = ready && !hosted.ending;
-        if hosted.workload.ready == ready {
+    /// Sets at which of its addresses calls may be sent to the workload; returns the new workload when that is news.
+    pub(crate) fn set_ready(&mut self, id: &AttachmentId, ready: Families) -> Option<Workload> {
+        let HostedAttachment { workload, ending, .. } = self.hosted.get_mut(id)?;
+        let ready = if *ending { (false, false) } else { (ready.v4, ready.v6) };
+        if (workload.ready, workload.ready6) == ready {
             return None;
         }
-        hosted.workload.ready = ready;
+        (workload.ready, workload.ready6) = ready;
         self.version += 1;
-        Some(hosted.workload.clone())
+        Some(workload.clone())
     }
 
     /// The workload has these further names from now on; returns it as it is then, when that is news.
@@ -217,7 +219,9 @@ impl Mesh {
     pub(crate) fn end(&mut self, id: &AttachmentId) {
         if let Some(hosted) = self.hosted.get_mut(id).filter(|hosted| !hosted.ending) {
             // Without a share as well: one of no service is known to others before it is ready, and not any more now.
-            (hosted.ending, hosted.workload.ready, hosted.workload.weight) = (true, false, Weight::NONE);
+            let workload = &mut hosted.workload;
+            (hosted.ending, workload.ready, workload.ready6) = (true, false, false);
+            workload.weight = Weight::NONE;
             self.version += 1;
         }
     }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use sealane_base::task;
 use sealane_fabric::health;
-use sealane_fabric::seat::Owner;
 use sealane_proto::resource::Workload;
+use sealane_proto::types::Subnet6;
 use sealane_sys::NetNs;
 
 use super::plumbing::netns_path;
@@ -97,10 +97,10 @@ impl Workloads {
         self.complaints.keep(kind, still);
     }
 
-    /// The owner of the namespace of each attachment on this host.
+    /// What began each attachment on this host: the verb `run` or `attach`, or a `runtime`, which ends it too.
     #[must_use]
-    pub(crate) fn owners(&self) -> BTreeMap<AttachmentId, Owner> {
-        self.context.roster.owners()
+    pub(crate) fn beginnings(&self) -> BTreeMap<AttachmentId, &'static str> {
+        self.context.roster.beginnings()
     }
 
     /// Tells what is wrong with a workload of this host.
@@ -110,7 +110,7 @@ impl Workloads {
     }
 
     /// Tells why an instance on this host is not ready, in words; empty when that cannot be told.
-    pub(crate) async fn why_idle(&self, workload: &Workload) -> String {
+    pub(crate) async fn why_idle(&self, workload: &Workload, subnet6: Option<Subnet6>) -> String {
         let id = AttachmentId::of(workload);
         let container = self.context.containers.id_of(&id);
         let about = sandbox::about(self.context.roster.hold_of(&id).as_ref(), container.as_deref());
@@ -119,9 +119,10 @@ impl Workloads {
         {
             return format!("not ready: {why}");
         }
+        let ipv6 = subnet6.map(|subnet6| subnet6.address(workload.address));
         let target = health::ProbeTarget {
             address: workload.address.to_ipv4(),
-            ipv6: None,
+            ipv6,
             ports: workload.ports.clone(),
             sidecar: None,
             any_port: false,

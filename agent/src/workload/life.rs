@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_base::task::Task;
-use sealane_fabric::health::{self, ProbeTarget};
+use sealane_fabric::health::{self, Families, ProbeTarget};
 use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
 use sealane_proto::types::MacAddr;
@@ -40,7 +40,7 @@ const FIRST_READING: Duration = Duration::from_secs(1);
 
 /// A watch over the ports of a workload.
 struct PortWatch {
-    seen: watch::Receiver<bool>,
+    seen: watch::Receiver<Families>,
     /// True if one of them is enough.
     any_port: bool,
     _task: Task,
@@ -151,7 +151,7 @@ impl Life {
         let mut pulse = self.pulse(lifeline, adopted);
         let portless = self.attachment.workload.ports.is_empty();
         let mut listening = self.watch_health(pulse.any_port());
-        let listens = (portless || !adopted).then_some(portless);
+        let listens = (portless || !adopted).then_some(Families::both(portless));
         let mut readiness = ReadinessFacts { listens, sidecar: true, condition: pulse.condition() };
         self.declare(readiness).await;
         let (mut signs, mut applied) = (self.signs(), self.signs().map(|signs| signs.applied));
@@ -226,7 +226,7 @@ impl Life {
             WorkloadTrouble::Unhealthy,
             reason(ContainerCondition::Unhealthy),
         );
-        if let Some(ready) = readiness.is_ready() {
+        if let Some(ready) = readiness.ready() {
             self.context.host.set_ready(self.id.clone(), ready).await;
         }
     }

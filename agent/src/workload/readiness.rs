@@ -1,12 +1,14 @@
 //! Decision whether calls may be sent to a workload. Pure.
 
+use sealane_fabric::health::Families;
+
 use crate::attachment::ContainerCondition;
 
 /// Facts that a workload's readiness depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadinessFacts {
-    /// True if the workload listens; `None` before that was read.
-    pub(super) listens: Option<bool>,
+    /// Where the workload listens; `None` before that was read.
+    pub(super) listens: Option<Families>,
     /// True if the sidecar answers, or the workload is to have none.
     pub(super) sidecar: bool,
     /// Condition of the processes.
@@ -14,8 +16,8 @@ pub(super) struct ReadinessFacts {
 }
 
 impl ReadinessFacts {
-    /// Returns true if the workload is ready; `None` leaves it as it was before this agent.
-    pub(super) fn is_ready(self) -> Option<bool> {
+    /// Returns where the workload is ready; `None` leaves it as it was before this agent.
+    pub(super) fn ready(self) -> Option<Families> {
         match self.condition {
             ContainerCondition::Serves if self.sidecar => self.listens,
             ContainerCondition::Unknown if self.sidecar => None,
@@ -24,7 +26,7 @@ impl ReadinessFacts {
             | ContainerCondition::Starting
             | ContainerCondition::Unhealthy
             | ContainerCondition::Paused
-            | ContainerCondition::Ended => Some(false),
+            | ContainerCondition::Ended => Some(Families::default()),
         }
     }
 }
@@ -35,8 +37,9 @@ mod tests {
 
     #[test]
     fn one_that_was_ready_stays_so_until_it_is_read_unless_something_is_known_to_be_wrong() {
-        let check = |listens, sidecar, condition, expected| {
-            assert_eq!(ReadinessFacts { listens, sidecar, condition }.is_ready(), expected);
+        let check = |listens: Option<bool>, sidecar, condition, expected: Option<bool>| {
+            let listens = listens.map(Families::both);
+            assert_eq!(ReadinessFacts { listens, sidecar, condition }.ready(), expected.map(Families::both));
         };
         check(None, true, ContainerCondition::Serves, None);
         check(None, false, ContainerCondition::Serves, Some(false));

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::conditions::Conditions;
 use super::early::EarlySockets;
+use super::instances::instances;
 use super::names::SharedNamespaces;
 use super::plumbing::netns_path;
 use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
@@ -77,6 +78,17 @@ impl RosterEntry {
         own.any(|attachment| attachment.workload.shown() == wanted.name && in_network(attachment))
     }
 
+    fn begun_by(&self) -> &'static str {
+        let of_runtime = |(id, hold): (&Attachment, &Hold)| hold.runtime(&id.workload.name).is_some();
+        match self.owner() {
+            Owner::Agent => "run",
+            Owner::Other if self.attachments.first().zip(self.hold.as_ref()).is_some_and(of_runtime) => {
+                "runtime"
+            }
+            Owner::Other => "attach",
+        }
+    }
+
     fn owner(&self) -> Owner {
         self.attachments.first().map(|attachment| attachment.seat.owner()).unwrap_or_default()
     }
@@ -116,13 +128,13 @@ impl Roster {
     }
 
     /// The owner of the namespace of each attachment.
-    pub(super) fn owners(&self) -> BTreeMap<AttachmentId, Owner> {
+    pub(super) fn beginnings(&self) -> BTreeMap<AttachmentId, &'static str> {
         let entries = self.entries.borrow();
-        let owners = entries.values().flat_map(|entry| {
+        let beginnings = entries.values().flat_map(|entry| {
             let keys = entry.attachments.iter().map(Attachment::id);
-            keys.map(|id| (id, entry.owner()))
+            keys.map(|id| (id, entry.begun_by()))
         });
-        owners.collect()
+        beginnings.collect()
     }
 
     /// Returns true if it is here, from its admission to its last trace.
@@ -328,6 +340,13 @@ impl Roster {
         self.entries.borrow().iter().filter_map(held).collect()
     }
 
+    /// See [`instances`], of those on this host.
+    pub(super) fn instances_of(&self, wanted: &WorkloadRef) -> Option<String> {
+        let entries = self.entries.borrow();
+        let own = entries.values().flat_map(|entry| &entry.attachments);
+        instances(wanted, own.map(|attachment| &attachment.workload))
+    }
+
     fn find(&self, wanted: &WorkloadRef, host: &str) -> Result<AttachmentId, String> {
         let entries = self.entries.borrow();
         let mut found = entries.iter().filter(|(_, entry)| entry.is(wanted)).map(|(id, _)| id);
@@ -338,7 +357,10 @@ impl Roster {
                 wanted.name, one.network, other.network
             )),
             (None, _) => {
-                Err(format!("there is no workload {wanted} on host {host}; see `sealane workload ls`"))
+                let own = entries.values().flat_map(|entry| &entry.attachments);
+                let hint = instances(wanted, own.map(|attachment| &attachment.workload));
+                let hint = hint.unwrap_or_else(|| "see `sealane workload ls`".to_owned());
+                Err(format!("there is no workload {wanted} on host {host}; hint: {hint}"))
             }
         }
     }

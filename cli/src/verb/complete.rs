@@ -33,7 +33,7 @@ enum NameKind {
     WorkloadHere,
     /// A workload of this host that has a sidecar, and an identity.
     SidecarHere,
-    /// A workload of this host that `attach` began.
+    /// A workload of this host that `attach` began; not a runtime's, which ends there.
     Attached,
     /// A host that has its share of calls.
     UndrainedNode,
@@ -127,7 +127,12 @@ async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
         NameKind::UndrainedNode => nodes(channel(common).await?, |view| !view.drained).await?,
         NameKind::Service => services(channel(common).await?, |_, _| true, false).await?,
         NameKind::DeclaredOfNetwork => {
-            services(channel(common).await?, |_, service| service.declared, true).await?
+            services(
+                channel(common).await?,
+                |_, service| service.declared && service.registrar.is_empty(),
+                true,
+            )
+            .await?
         }
         NameKind::IdleService => {
             let is_idle =

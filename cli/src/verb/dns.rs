@@ -123,8 +123,8 @@ fn nothing(query: &DnsQuery, said: &Message) -> String {
         let hint = match kind.as_str() {
             "A" => "a service has some while an instance of it is ready and not drained (weight 0)",
             "AAAA" => {
-                "there are none in networks without IPv6, and of a service only while an instance is ready and \
-                 not drained"
+                "there are none in networks without IPv6, and of a service only while an instance that listens for IPv6 is \
+                 ready and not drained"
             }
             "SRV" if !name.starts_with('_') => "ask for a port of a service, such as _http._tcp.api",
             "SRV" => "a service has some while an instance of it is ready and not drained (weight 0)",

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use sealane_proto::types::{NetworkName, NodeName, ServiceRef};
+use sealane_proto::types::{NetworkName, NodeName, ServiceRef, WorkloadRef};
 use sealane_proto::wire::v1;
 
 use super::{register, workloads};
@@ -59,13 +59,35 @@ pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer)
             let is_it = |view: &v1::WorkloadView| {
                 view.workload.as_ref().is_some_and(|workload| workload.name == named.name.as_str())
             };
-            let found = workloads.into_iter().filter(is_it).collect();
+            let (found, others): (Vec<_>, Vec<_>) = workloads.into_iter().partition(is_it);
+            let instances = others.into_iter().filter_map(|view| view.workload);
             let network = |view: &v1::WorkloadView| view.workload.clone().unwrap_or_default().network;
             let what = Named { what: "workload", name: &named.name, network: named.network.as_ref() };
-            let found = only(what, "sealane workload ls", found, network)?;
-            printer.sheet(&WorkloadView::from(found))
+            let found = only(what, "sealane workload ls", found, network);
+            printer.sheet(&WorkloadView::from(
+                found.map_err(|failure| name_instances(failure, instances, &named))?,
+            ))
         }
     }
+}
+
+/// Says what the instances are called when a service was named in place of a workload.
+fn name_instances(
+    failure: Failure,
+    others: impl Iterator<Item = v1::Workload>,
+    named: &WorkloadRef,
+) -> Failure {
+    const NAMED: usize = 5;
+    let instances = others.filter(|workload| workload.service == named.name.as_str());
+    let names: Vec<String> = instances.map(|workload| workload.name).take(NAMED).collect();
+    if names.is_empty() || failure.exit == Exit::Usage {
+        return failure;
+    }
+    failure.hint(format!(
+        "{0} is a service, with instances such as {1}; `sealane service inspect {0}` shows it",
+        named.name,
+        names.join(", ")
+    ))
 }
 
 fn list_nodes(common: &Common) -> Result<Vec<v1::NodeView>, Failure> {

@@ -6,7 +6,7 @@ use sealane_proto::types::{Mtls, Probe};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{PortView, WorkloadView, hosts, modes, ports, text};
+use super::{PortView, WorkloadView, dash, hosts, modes, ports, text};
 use crate::printer::{Row, Sheet};
 
 /// A service as `service ls` shows it.
@@ -22,8 +22,12 @@ pub(crate) struct ServiceView {
     mtls: String,
     ready: u32,
     instances: u32,
+    /// Its ports, such as `80/tcp`, at which no instance takes calls.
+    unserved: Vec<String>,
     /// Instances outside every network, which are called in plain; on a host, those that work seen from there.
     external: Vec<String>,
+    /// Of a host: those that fail its check, and are out of its names and balancing.
+    failing: Vec<String>,
     /// The check by which hosts find out which of these work: `tcp` or `http:PATH`, and how often; null: none.
     check: Option<String>,
     /// The host that has registered it.
@@ -55,10 +59,17 @@ impl Sheet for ServiceSheet {
             ("ports", if service.ports.is_empty() { "-".to_owned() } else { ports(&service.ports) }),
             ("hosts", hosts(&service.hosts)),
             ("mtls", modes(&service.mtls, &service.ports)),
-            ("ready", format!("{} of {}", service.ready, service.instances)),
+            ("ready", service.ready_line()),
         ];
         lines.extend(self.endpoints.iter().map(|endpoint| ("endpoint", endpoint.line())));
         lines.extend(service.external.iter().map(|at| ("external", format!("{at}, called in plain"))));
+        let failing = service.failing.iter().map(|at| {
+            (
+                "external",
+                format!("{at}, left out: it fails the check of this host; `sealane status` says why"),
+            )
+        });
+        lines.extend(failing);
         lines.extend(
             service.check.iter().map(|check| ("check", format!("{check}, by every host for itself"))),
         );
@@ -70,6 +81,10 @@ impl Sheet for ServiceSheet {
 impl From<v1::ServiceView> for ServiceView {
     fn from(view: v1::ServiceView) -> Self {
         let service = view.service.unwrap_or_default();
+        let unserved = match (view.ready, view.unserved.as_slice()) {
+            (0, []) => service.ports.iter().map(numbered).collect(),
+            _ => view.unserved,
+        };
         Self {
             network: view.network,
             name: service.name,
@@ -79,7 +94,9 @@ impl From<v1::ServiceView> for ServiceView {
             mtls: text(view.mtls).unwrap_or_else(|| Mtls::Permissive.to_string()),
             ready: view.ready,
             instances: view.instances,
+            unserved,
             external: service.external,
+            failing: view.failing,
             check: service.check.map(check),
             registrar: text(service.registrar),
         }
@@ -92,12 +109,85 @@ fn check(check: v1::Check) -> String {
     format!("{} every {}", Probe(http), humantime::format_duration(interval))
 }
 
+impl ServiceView {
+    /// The reason for which its calls are refused, if all calls to one of its ports are.
+    fn problem(&self) -> Option<String> {
+        match (self.unserved.as_slice(), self.instances) {
+            ([], _) => None,
+            (_, 0) => Some("no instance".to_owned()),
+            (ports, _) => Some(format!("no instance takes calls at {}", ports.join(", "))),
+        }
+    }
+
+    fn ready_line(&self) -> String {
+        let why = self.problem().filter(|_| self.instances > 0);
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{} of {}{why}", self.ready, self.instances)
+    }
+}
+
+/// A port as `80/tcp`.
+fn numbered(port: &v1::ServicePort) -> String {
+    let transport = if port.protocol == "udp" { "udp" } else { "tcp" };
+    format!("{}/{transport}", port.port)
+}
+
 impl Row for ServiceView {
-    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "ADDRESS", "PORTS", "READY"];
+    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "ADDRESS", "PORTS", "READY", "PROBLEM"];
     const NONE: &'static str = "no services here: `sealane run --network N --service S --port PORT -- CMD` starts an instance of one";
 
     fn cells(&self, _: SystemTime) -> Vec<String> {
         let ready = format!("{}/{}", self.ready, self.instances);
-        vec![self.network.clone(), self.name.clone(), self.vip.clone(), ports(&self.ports), ready]
+        vec![
+            self.network.clone(),
+            self.name.clone(),
+            self.vip.clone(),
+            ports(&self.ports),
+            ready,
+            dash(self.problem().as_ref()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_nobody_serves_names_its_ports_and_the_instances_that_fail_their_check() {
+        let ports = [("", 8080), ("udp", 53)].map(|(protocol, port)| v1::ServicePort {
+            port,
+            protocol: protocol.into(),
+            ..Default::default()
+        });
+        let service = v1::Service { name: "api".into(), ports: ports.into(), ..Default::default() };
+        let view = |ready, instances, unserved: &[&str]| v1::ServiceView {
+            service: Some(service.clone()),
+            ready,
+            instances,
+            unserved: unserved.iter().map(|&port| port.to_owned()).collect(),
+            failing: vec!["192.0.2.50".to_owned()],
+            ..Default::default()
+        };
+        let check = |view: v1::ServiceView, ready: &str, problem: &str| {
+            let sheet = ServiceSheet::new(view.clone(), vec![]);
+            let lines = sheet.lines(SystemTime::now());
+            assert!(lines.contains(&("ready", ready.to_owned())), "{lines:?}");
+            assert!(
+                lines
+                    .iter()
+                    .any(|(name, text)| *name == "external" && text.starts_with("192.0.2.50, left out"))
+            );
+            assert_eq!(ServiceView::from(view).cells(SystemTime::now())[5], problem);
+        };
+        let nobody = "no instance takes calls at 8080/tcp, 53/udp";
+        check(view(0, 3, &[]), &format!("0 of 3 ({nobody})"), nobody);
+        check(
+            view(0, 2, &["53/udp"]),
+            "0 of 2 (no instance takes calls at 53/udp)",
+            "no instance takes calls at 53/udp",
+        );
+        check(view(2, 3, &[]), "2 of 3", "-");
+        check(view(0, 0, &[]), "0 of 0", "no instance");
     }
 }

@@ -111,7 +111,6 @@ impl StatusView {
                     self.details.lost().any(|name| problem.starts_with(&format!("node {name} is ")))
                 };
                 agent.problems.retain(|problem| !of_the_mesh(problem) && !of_a_lost_host(problem));
-                agent.details = Details::default();
                 self.problems.extend(agent.problems.iter().cloned());
                 self.agent = Some(Box::new(agent));
             }

@@ -20,6 +20,8 @@ pub(crate) struct WorkloadView {
     ports: Vec<PortView>,
     sidecar: bool,
     ready: bool,
+    /// The same at its IPv6 address; where the network has none, as `ready`.
+    ready6: bool,
     weight: u32,
     aliases: Vec<String>,
     /// Null: all is well.
@@ -39,6 +41,7 @@ impl From<v1::WorkloadView> for WorkloadView {
             ports: workload.ports.into_iter().map(Into::into).collect(),
             sidecar: workload.sidecar,
             ready: workload.ready,
+            ready6: workload.ready6.unwrap_or(workload.ready),
             weight: workload.weight.unwrap_or(1),
             aliases: workload.aliases,
             problem: text(view.problem),
@@ -47,6 +50,14 @@ impl From<v1::WorkloadView> for WorkloadView {
 }
 
 impl WorkloadView {
+    fn ready_line(&self) -> String {
+        match (self.ready, self.ready6) {
+            (true, false) => "yes, at its IPv4 address alone".to_owned(),
+            (false, true) => "no, but at its IPv6 address".to_owned(),
+            (ready, _) => yes(ready),
+        }
+    }
+
     /// In one line: where it is and how it does.
     pub(super) fn line(&self) -> String {
         let service =
@@ -74,7 +85,7 @@ impl Sheet for WorkloadView {
             ("sidecar", yes(self.sidecar)),
             ("weight", self.weight.to_string()),
             ("aliases", if self.aliases.is_empty() { "-".to_owned() } else { self.aliases.join(", ") }),
-            ("ready", yes(self.ready)),
+            ("ready", self.ready_line()),
             ("problem", self.problem.clone().unwrap_or_else(|| "none".to_owned())),
         ]
     }
@@ -98,5 +109,26 @@ impl Row for WorkloadView {
             yes(self.ready),
             dash(self.problem.as_ref()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_listens_for_one_family_is_ready_at_the_addresses_of_that() {
+        for (ready, ready6, expected) in [
+            (true, None, "yes"),
+            (false, None, "no"),
+            (true, Some(true), "yes"),
+            (true, Some(false), "yes, at its IPv4 address alone"),
+            (false, Some(true), "no, but at its IPv6 address"),
+        ] {
+            let workload = v1::Workload { ready, ready6, ..Default::default() };
+            let view = v1::WorkloadView { workload: Some(workload), ..Default::default() };
+            let lines = WorkloadView::from(view).lines(SystemTime::now());
+            assert!(lines.contains(&("ready", expected.to_owned())), "{lines:?}");
+        }
     }
 }

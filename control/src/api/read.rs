@@ -148,6 +148,21 @@ fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
     counts
 }
 
+/// Words for an instance of which its host says no more than that it is not ready.
+fn idle(workload: &Workload) -> String {
+    let ports = workload.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol.transport()));
+    let ports: Vec<String> = ports.collect();
+    let all = match ports.as_slice() {
+        [] => return "not ready: its host holds it back, or it is ending".to_owned(),
+        [port] => port.clone(),
+        ports => format!("each of {}", ports.join(", ")),
+    };
+    format!(
+        "not ready: nothing listens on {all} at its own address (0.0.0.0 counts, 127.0.0.1 does not), its host holds it back, or it is \
+         ending"
+    )
+}
+
 fn problem(workload: &Workload, drained: bool, seen: Option<&AgentPresence>, now: Timestamp) -> String {
     match seen {
         Some(seen) if !seen.connected => format!(
@@ -164,10 +179,7 @@ fn problem(workload: &Workload, drained: bool, seen: Option<&AgentPresence>, now
         Some(_) if drained && workload.service.is_some() => {
             format!("its node {} is drained: new calls go elsewhere", workload.node)
         }
-        Some(_) if !workload.ready && workload.service.is_some() => {
-            "not ready: nothing listens on all its ports at its own address (0.0.0.0 counts, 127.0.0.1 does not), or it is ending"
-                .to_owned()
-        }
+        Some(_) if !workload.ready && workload.service.is_some() => idle(workload),
         Some(_) => String::new(),
     }
 }

@@ -188,6 +188,7 @@ mod tests {
                 ports: vec![],
                 sidecar: true,
                 ready,
+                ready6: ready,
                 weight: Default::default(),
                 aliases: Default::default(),
             }

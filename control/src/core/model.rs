@@ -146,6 +146,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
                     service,
                     sidecar: true,
                     ready: true,
+                    ready6: true,
                     weight: Default::default(),
                     aliases: Default::default(),
                 }

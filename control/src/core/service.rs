@@ -89,9 +89,7 @@ impl Command for RemoveService {
             return Err(RemoveServiceRefusal::NotFound { network, name });
         };
         let External { instances: external, registrar, .. } = &service.external;
-        if let Some(node) = registrar.as_ref().filter(|node| state.nodes.contains_key(*node)) {
-            return Err(RemoveServiceRefusal::Registered { network, name, node: node.clone() });
-        }
+        check_registrar(state, &network, &name)?;
         if registrar.is_none() && !external.is_empty() {
             return Err(RemoveServiceRefusal::External { network, name, count: external.len() });
         }
@@ -102,5 +100,22 @@ impl Command for RemoveService {
             return Err(RemoveServiceRefusal::InUse { network, name, count, examples: some.join(", ") });
         }
         Ok(Decision { changes: known.end(&name, now), outcome: () })
+    }
+}
+/// Refuses to end a service that a host of the mesh has registered: it would register it again.
+pub(super) fn check_registrar(
+    state: &State,
+    network: &NetworkName,
+    name: &ServiceName,
+) -> Result<(), RemoveServiceRefusal> {
+    let known = state.networks.get(network).and_then(|known| known.services.get(name));
+    let registrar = known.and_then(|service| service.external.registrar.as_ref());
+    match registrar.filter(|node| state.nodes.contains_key(*node)) {
+        Some(node) => Err(RemoveServiceRefusal::Registered {
+            network: network.clone(),
+            name: name.clone(),
+            node: node.clone(),
+        }),
+        None => Ok(()),
     }
 }

@@ -90,8 +90,8 @@ impl State {
     fn offered(&self, workload: &Workload) -> Workload {
         let away = |record: &NodeRecord| record.drained || record.displaced.is_some();
         let away = workload.service.is_some() && self.nodes.get(&workload.node).is_some_and(away);
-        let ready = workload.ready && !away;
-        Workload { ready, ..workload.clone() }
+        let (ready, ready6) = (workload.ready && !away, workload.ready6 && !away);
+        Workload { ready, ready6, ..workload.clone() }
     }
 }
 

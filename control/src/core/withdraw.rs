@@ -9,7 +9,10 @@ use sealane_proto::types::{Hosts, NetworkName, ServiceName};
 
 use super::batch::Batch;
 use super::report::Ports;
-use super::{Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, State, Timestamp};
+use super::service::check_registrar;
+use super::{
+    Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, RemoveServiceRefusal, State, Timestamp,
+};
 
 /// Ends what documents have made. The outcome has an entry per document; when one is refused, nothing changes.
 ///
@@ -56,6 +59,9 @@ pub enum WithdrawRefusal {
     /// A network that is in use.
     #[error(transparent)]
     Network(#[from] RemoveNetworkRefusal),
+    /// A service that a host has registered, and would again.
+    #[error(transparent)]
+    Service(#[from] RemoveServiceRefusal),
 }
 
 pub(super) type Decided = Result<Decision<Withdrawn>, WithdrawRefusal>;
@@ -89,7 +95,10 @@ fn decide(id: &DocumentId, draft: &State, now: Timestamp) -> Decided {
             let removed = RemoveNetwork(name.clone()).decide(draft, now)?;
             Ok(Decision { changes: removed.changes, outcome: Withdrawn::Deleted })
         }
-        DocumentId::Service(network, name) => decide_service(network, name, draft, now),
+        DocumentId::Service(network, name) => {
+            check_registrar(draft, network, name)?;
+            decide_service(network, name, draft, now)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
 use super::diag::{self, Answer};
+use super::families::Families;
 use super::watch::ProbeTarget;
 
 /// Answers are 72 bytes and attributes.
@@ -48,32 +49,39 @@ impl Listening {
         Ok(Self { netlink: Mutex::new(netlink) })
     }
 
-    /// Returns true if every one of the target's ports takes what comes now, or any, where that is enough; true without
-    /// ports. Never blocks: two system calls and a look-up in a hash table per port, until the first that decides.
+    /// Returns at which addresses every one of the target's ports takes what comes now, or any, where that is enough; at both
+    /// without ports. Never blocks: two system calls and a look-up in a hash table per port and family, until one decides.
     ///
     /// # Errors
     /// When the kernel does not answer, for example because it was built without this.
-    pub fn listening(&self, target: &ProbeTarget) -> io::Result<bool> {
+    pub fn listening(&self, target: &ProbeTarget) -> io::Result<Families> {
         let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        let any_port = target.any_port && !target.ports.is_empty();
+        let decided = Families::both(any_port);
+        let mut seen = Families::both(!any_port);
         for port in &target.ports {
-            let takes = netlink.takes(target, port)?;
-            if takes == target.any_port {
-                return Ok(takes);
+            seen = seen.with(netlink.takes(target, port)?, any_port);
+            if seen == decided {
+                break;
             }
         }
-        Ok(!target.any_port || target.ports.is_empty())
+        Ok(seen)
     }
 }
 
 impl Netlink {
-    /// Datagrams pass no sidecar, that would find another address.
-    fn takes(&mut self, target: &ProbeTarget, port: &ServicePort) -> io::Result<bool> {
+    /// A sidecar leads what comes to one address to whoever listens at the other; datagrams pass none.
+    fn takes(&mut self, target: &ProbeTarget, port: &ServicePort) -> io::Result<Families> {
         let (transport, number) = (port.protocol.transport(), port.port.get());
-        if self.listens(transport, target.address.into(), number)? {
-            return Ok(true);
+        let led = target.sidecar.is_some() && transport == Transport::Tcp;
+        let v4 = self.listens(transport, target.address.into(), number)?;
+        match target.ipv6 {
+            Some(ipv6) if !(led && v4) => {
+                let v6 = self.listens(transport, ipv6.into(), number)?;
+                Ok(if led { Families::both(v6) } else { Families { v4, v6 } })
+            }
+            Some(_) | None => Ok(Families::both(v4)),
         }
-        let found = target.sidecar.and(target.ipv6).filter(|_| transport == Transport::Tcp);
-        found.map_or(Ok(false), |address| self.listens(transport, address.into(), number))
     }
 
     fn listens(&mut self, transport: Transport, address: IpAddr, port: u16) -> io::Result<bool> {

@@ -128,6 +128,7 @@ impl Host {
             ports: vec![],
             sidecar: false,
             ready: true,
+            ready6: true,
             weight: Default::default(),
             aliases: Default::default(),
         }

@@ -82,6 +82,7 @@ impl v1::ServiceView {
                 instances: count(instances),
                 mtls: service.mtls_in(&snapshot.network).to_string(),
                 unserved: if ready > 0 { unserved } else { Vec::new() },
+                failing: Vec::new(),
             }
         })
     }

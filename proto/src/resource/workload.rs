@@ -28,6 +28,8 @@ pub struct Workload {
     /// True if new calls may be sent to it: its listening sockets are there and it is not ending. Namespace and
     /// interface exist either way.
     pub ready: bool,
+    /// The same of its IPv6 address, in a network that has IPv6.
+    pub ready6: bool,
     /// Share of its service's new work.
     pub weight: Weight,
     /// Further names in the network.
@@ -60,6 +62,12 @@ impl Workload {
     pub fn takes_work(&self) -> bool {
         self.ready && !self.weight.is_drained()
     }
+
+    /// The same for its IPv6 address.
+    #[must_use]
+    pub fn takes_work6(&self) -> bool {
+        self.ready6 && !self.weight.is_drained()
+    }
 }
 
 impl TryFrom<v1::Workload> for Workload {
@@ -76,6 +84,8 @@ impl TryFrom<v1::Workload> for Workload {
             ports: all(message.ports)?,
             sidecar: message.sidecar,
             ready: message.ready,
+            // Older hosts know one readiness.
+            ready6: message.ready6.unwrap_or(message.ready),
             weight: weight(message.weight).map_err(|error| at.invalid("weight", &error))?,
             aliases: Aliases::parse(&message.aliases)
                 .map_err(|error| at.invalid("aliases", &error))?
@@ -97,6 +107,7 @@ impl From<&Workload> for v1::Workload {
             ports: each(&workload.ports),
             sidecar: workload.sidecar,
             ready: workload.ready,
+            ready6: (workload.ready6 != workload.ready).then_some(workload.ready6),
             weight: Some(workload.weight.get().into()),
             aliases: texts(workload.aliases.iter()),
             called: text(&workload.aliases.called()),

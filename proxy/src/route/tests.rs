@@ -52,6 +52,37 @@ fn a_service_port_leads_to_its_ready_instances() {
 }
 
 #[test]
+fn a_workload_that_is_ready_at_its_ipv6_address_alone_is_called_there_unless_a_sidecar_finds_it() {
+    let instance = |name: &str, address: &str, (ready, ready6), sidecar| Workload {
+        ready,
+        ready6,
+        sidecar,
+        ..workload(name, address, Some("api"), &["80"])
+    };
+    let mut config = config(
+        workload("web", "10.42.2.1", None, &[]),
+        vec![service("api", "10.42.255.1", &["80"])],
+        vec![
+            instance("api-1", "10.42.1.1", (false, true), false),
+            instance("api-2", "10.42.1.2", (true, true), false),
+            instance("api-3", "10.42.1.3", (false, false), false),
+            instance("api-4", "10.42.1.4", (true, true), true),
+        ],
+    );
+    config.network.content.network.subnet6 = Some("fd42::/64".parse().unwrap());
+    let routes = routes(&config);
+    for (last, expected) in [(1, "fd42::a2a:101"), (2, "10.42.1.2"), (3, "10.42.1.3"), (4, "10.42.1.4")] {
+        let called = SocketAddr::new(Ipv4Addr::new(10, 42, 1, last).into(), 80);
+        let Destination::Workload(route) = routes.destination(called) else { panic!("{last}") };
+        assert_eq!(route.place.to_string(), expected);
+    }
+    assert_eq!(
+        addresses(routes.destination("10.42.255.1:80".parse().unwrap())),
+        ["10.42.1.2:80", "10.42.1.4:80"]
+    );
+}
+
+#[test]
 fn ports_that_a_service_does_not_have_are_unmapped() {
     let routes = network();
     for port in [53, 81] {

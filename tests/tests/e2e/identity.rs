@@ -95,6 +95,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
         ports: vec![v1::ServicePort { port: 8080, protocol: "auto".into(), ..Default::default() }],
         sidecar: true,
         ready: true,
+        ready6: None,
         weight: None,
         aliases: vec![],
         called: String::new(),

@@ -97,6 +97,54 @@ fn names_calls_and_datagrams_go_over_ipv6_with_and_without_a_sidecar() {
     }
 }
 
+/// An HTTP server for IPv4 alone that says its name.
+const SERVER4: &str = "
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_GET(self):
+        body = (sys.argv[1] + '\\n').encode()
+        self.send_response(200); self.send_header('content-length', str(len(body))); self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(('0.0.0.0', 8080), Handler).serve_forever()
+";
+
+#[test]
+fn ipv6_names_lead_to_the_instances_that_listen_for_it_and_to_none_where_nobody_does() {
+    if !isolated() {
+        return;
+    }
+    let mesh = shop();
+    let bare = |service: &'static str| ["--service", service, "--port", "8080", "--no-sidecar"];
+    let _servers = [
+        serve(mesh.site(1), &bare("mixed"), "mixed-4", SERVER4),
+        serve(mesh.site(2), &bare("mixed"), "mixed-6", SERVER),
+        serve(mesh.site(1), &bare("old"), "old-1", SERVER4),
+        serve(mesh.site(2), &["--service", "led", "--port", "8080"], "led-1", SERVER4),
+    ];
+    for (name, ready) in [("mixed", 2), ("old", 1), ("led", 1)] {
+        mesh.await_instances(name, ready);
+    }
+    let both = address(mesh.site(2), "mixed-6");
+    for site in [1, 2] {
+        for flags in [&["--network", "shop"][..], &["--network", "shop", "--no-sidecar"]] {
+            let run = |command: &[&str]| mesh.site(site).run(flags, command).wait();
+            let aaaa = |name: &str| run(&["dig", "+short", name, "AAAA"]).ok().stdout;
+            assert_eq!(aaaa("tasks.mixed.shop"), format!("{both}\n"), "{site} {flags:?}");
+            assert_eq!(aaaa("mixed-4.shop"), "");
+            assert_eq!(aaaa("old.shop"), "");
+            let curl = |family: &str, host: &str| {
+                let url = format!("http://{host}:8080/");
+                run(&["curl", family, "-sS", "--max-time", "10", &url])
+            };
+            assert_eq!(curl("-6", "mixed").ok().stdout, "mixed-6\n");
+            assert_eq!(curl("-6", "led").ok().stdout, "led-1\n", "its sidecar finds it");
+            let url = "http://old:8080/";
+            assert_eq!(run(&["curl", "-sS", "--max-time", "10", url]).ok().stdout, "old-1\n");
+        }
+    }
+}
+
 #[test]
 fn calls_over_ipv6_go_through_the_sidecars() {
     if !isolated() {
@@ -147,7 +195,7 @@ fn an_application_that_listens_on_ipv6_alone_is_ready_and_called_over_either_fam
     let ports = ["--service", "web", "--port", "8080", "--port", "8081/tcp", "--port", "8082"];
     let flags = [&["--network", "shop", "--name", "web-1"][..], &ports].concat();
     let _nginx = mesh.site(1).run(&flags, &["/usr/sbin/nginx", "-c", path.to_str().unwrap()]);
-    // Nobody would find it there.
+    // Its service's address does not lead there, its own does.
     let flags =
         [&["--network", "shop", "--name", "bare-1", "--no-sidecar", "--service", "bare"], &ports[2..]]
             .concat();
@@ -168,6 +216,14 @@ fn an_application_that_listens_on_ipv6_alone_is_ready_and_called_over_either_fam
         }
     }
     assert_eq!(mesh.site(1).instances("bare"), 0);
+    for sidecar in [&[][..], &["--no-sidecar"]] {
+        let curl = ["curl", "-6", "-sS", "--max-time", "10", "http://bare-1:8081/"];
+        let flags = [&["--network", "shop"], sidecar].concat();
+        let called = address(mesh.site(1), "bare-1");
+        eventually(PATIENCE, "it is called at its IPv6 address", || {
+            (mesh.site(2).run(&flags, &curl).wait().stdout == called).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -240,6 +240,52 @@ fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
 }
 
 #[test]
+fn a_name_says_the_instances_that_are_ready_at_the_family_that_is_asked_for() {
+    let mut snapshot = shop();
+    snapshot.network.subnet6 = Some("fd42::/64".parse().unwrap());
+    for workload in &mut snapshot.workloads {
+        // api-1 listens for IPv4 alone, api-2 for IPv6 alone; stats for IPv4 alone.
+        match workload.name.as_str() {
+            "api-1" | "stats-1" => workload.ready6 = false,
+            "api-2" => workload.ready = false,
+            _ => {}
+        }
+        if workload.name.as_str().starts_with("api-") {
+            workload.aliases = Aliases::parse(["web"]).unwrap();
+        }
+    }
+    let api2 = "fd42::a2a:3";
+    let with_target = format!(
+        "NoError 0 1 8080 api-1.shop. 0 1 8080 api-2.shop. + api-1.shop. 10.42.0.2 api-2.shop. {api2}"
+    );
+    let table = [
+        ("tasks.api", Kind::A, "NoError 10.42.0.2"),
+        ("api", Kind::A, "NoError 10.42.255.1"),
+        ("api", Kind::AAAA, &format!("NoError {api2}")),
+        ("tasks.api.shop", Kind::AAAA, &format!("NoError {api2}")),
+        ("api-1", Kind::A, "NoError 10.42.0.2"),
+        ("api-1", Kind::AAAA, "NoError SOA api-1. 2"),
+        ("api-2", Kind::A, "NoError SOA api-2. 2"),
+        ("api-2", Kind::AAAA, &format!("NoError {api2}")),
+        ("web", Kind::A, "NoError 10.42.0.2"),
+        ("web", Kind::AAAA, &format!("NoError {api2}")),
+        // Nobody serves it there: no address, so that nobody calls one that refuses.
+        ("stats", Kind::A, "NoError 10.42.255.3"),
+        ("stats", Kind::AAAA, "NoError SOA stats. 2"),
+        ("tool", Kind::AAAA, "NoError fd42::a2a:9"),
+        ("_web._tcp.tasks.api", Kind::SRV, &with_target),
+    ];
+    for balanced in [true, false] {
+        let view = NameView { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced };
+        for (name, kind, expected) in &table {
+            if balanced || !matches!((*name, kind), ("api" | "stats", Kind::A)) {
+                assert_eq!(summary(&view, &query(name, *kind)), *expected, "{name} {kind}");
+            }
+        }
+    }
+}
+
+#[test]
 fn where_service_addresses_lead_nowhere_a_service_is_its_ready_instances_from_a_place_the_seed_chooses() {
     let view = NameView { zones: vec![Arc::new(Zone::build(&shop()))], own: vec![], balanced: false };
     let query = query("api", Kind::A);

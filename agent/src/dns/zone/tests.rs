@@ -53,6 +53,7 @@ pub(in crate::dns) fn workload(name: &str, [high, low]: [u8; 2], of: Option<&str
     Workload {
         service: of.map(|name| name.parse().unwrap()),
         ready,
+        ready6: ready,
         ..testing::workload(name, &format!("10.42.{high}.{low}"))
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealane_proto::resource::{NetworkSnapshot, Workload};
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, WorkloadRef};
 use sealane_proto::wire::v1;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::certs::describe;
 use crate::host::HostNetwork;
-use crate::workload::Workloads;
+use crate::workload::{Workloads, instances};
 
 /// The certificate of a workload on this host.
 ///
@@ -110,8 +110,24 @@ fn missing(
         Some(there) => format!(
             "workload {workload}{within} is on host {there}; hint: ask there, certificates are known on the workload's own host"
         ),
-        None => format!("there is no workload {workload}{within} on host {host}; see `sealane workload ls`"),
+        None => {
+            let hint = wanted_instances(workloads, request, networks);
+            let hint = hint.unwrap_or_else(|| "see `sealane workload ls`".to_owned());
+            format!("there is no workload {workload}{within} on host {host}; hint: {hint}")
+        }
     }
+}
+
+/// The names of the instances on this host, when a service was named.
+fn wanted_instances(
+    workloads: &Workloads,
+    request: &v1::IdentityRequest,
+    networks: &BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>,
+) -> Option<String> {
+    let wanted = WorkloadRef { name: request.workload.parse().ok()?, network: request.network.parse().ok() };
+    let snapshots: Vec<_> = networks.values().map(|known| known.borrow().snapshot.clone()).collect();
+    let all = snapshots.iter().flat_map(|snapshot| &snapshot.workloads);
+    instances(&wanted, all.filter(|known| known.node == *workloads.node()))
 }
 
 fn unix(instant: SystemTime) -> u64 {

@@ -4,10 +4,9 @@ mod others;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_fabric::overlay::Overlay;
-use sealane_fabric::seat::Owner;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{ExternalAddr, NodeName, TrustDomain};
@@ -53,6 +52,9 @@ pub(crate) struct ReadApi {
 /// Number of instances that are looked into when somebody asks why they are not ready.
 const MOST_IDLE: usize = 50;
 
+/// Longest wait for what control says first of other hosts.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -72,6 +74,7 @@ impl Read for ReadApi {
 
     async fn list_nodes(&self, _request: Request<v1::ListNodesRequest>) -> Answer<v1::ListNodesResponse> {
         let networks = self.networks("").await?;
+        self.await_first_word().await;
         let unreached = self.unreached(&networks).await;
         let nodes = self.views_of_nodes(&networks, &unreached).into_values().collect();
         Ok(Response::new(v1::ListNodesResponse { nodes }))
@@ -100,7 +103,7 @@ impl Read for ReadApi {
         let reported = self.views.reported.borrow().clone();
         let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
         let lost = lost.unwrap_or_default();
-        let (idle, owners) = (self.idle(&networks).await, self.workloads.owners());
+        let (idle, owners) = (self.idle(&networks).await, self.workloads.beginnings());
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
             let own = workload.node == self.node.name;
@@ -116,8 +119,7 @@ impl Read for ReadApi {
                 refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&id).cloned()).or_else(silent);
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
-            let begun_by = owners.get(&id).filter(|_| own).map(|owner| begun_by(*owner)).unwrap_or_default();
-            let begun_by = begun_by.to_owned();
+            let begun_by = owners.get(&id).filter(|_| own).copied().unwrap_or_default().to_owned();
             v1::WorkloadView { begun_by, ..v1::WorkloadView::of(workload, ready, problem) }
         };
         let workloads = networks.iter().flat_map(|host_network| {
@@ -252,12 +254,22 @@ impl ReadApi {
         let idle = all.filter(|one| one.node == self.node.name && !one.ready && !one.ports.is_empty());
         let mut reasons = BTreeMap::new();
         for workload in idle.take(MOST_IDLE) {
-            let reason = self.workloads.why_idle(workload).await;
+            let mut of = networks.iter().map(|host_network| &host_network.snapshot.network);
+            let subnet6 = of.find(|network| network.name == workload.network).and_then(|known| known.subnet6);
+            let reason = self.workloads.why_idle(workload, subnet6).await;
             if !reason.is_empty() {
                 reasons.insert(AttachmentId::of(workload), reason);
             }
         }
         reasons
+    }
+
+    /// Waits until control has told of other hosts, as it does when a stream comes up; not for one that does not tell.
+    async fn await_first_word(&self) {
+        let mut link = self.views.link.clone();
+        let told = link.wait_for(|link| link.channel.is_none() || link.lost.is_some());
+        // Whoever asks is shown what is known, at the latest then.
+        let _ = tokio::time::timeout(FIRST_WORD, told).await;
     }
 
     /// The instances that calls of this host's workloads do not reach now.
@@ -304,19 +316,12 @@ impl ReadApi {
     }
 }
 
-/// Names the verb by which a workload comes into being.
-fn begun_by(owner: Owner) -> &'static str {
-    match owner {
-        Owner::Agent => "run",
-        Owner::Other => "attach",
-    }
-}
-
 /// Counts instances outside every network that are left out here as well.
 fn with_all(mut view: v1::ServiceView, outside: &[OutsideCheck]) -> v1::ServiceView {
     let Some(service) = &view.service else { return view };
-    let all = instances(outside, &view.network, &service.name).count();
-    view.instances += count(all.saturating_sub(service.external.len()));
+    let all = instances(outside, &view.network, &service.name).map(|instance| instance.to_string());
+    view.failing = all.filter(|instance| !service.external.contains(instance)).collect();
+    view.instances += count(view.failing.len());
     view
 }
 

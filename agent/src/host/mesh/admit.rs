@@ -213,6 +213,7 @@ impl Mesh {
             ports: spec.ports.clone(),
             sidecar: spec.sidecar,
             ready: false,
+            ready6: false,
             weight: spec.weight,
             aliases: spec.aliases.clone(),
         };

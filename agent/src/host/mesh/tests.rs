@@ -150,7 +150,7 @@ fn own_workloads_stand_as_this_host_knows_them() {
     let mut mesh = mesh();
     let workload = mesh.admit(&spec("api"), Instant::now()).unwrap();
     let id = AttachmentId { network: workload.network.clone(), workload: workload.name.clone() };
-    mesh.set_ready(&id, true);
+    mesh.set_ready(&id, Families::both(true));
     let mut stale = snapshot(2);
     stale.workloads.push(workload);
     mesh.accept(stale);
@@ -158,7 +158,7 @@ fn own_workloads_stand_as_this_host_knows_them() {
     let names: Vec<_> = overlaid.workloads.iter().map(|known| (known.name.as_str(), known.ready)).collect();
     assert_eq!(names, [("api", true), ("web", true)]);
     mesh.end(&id);
-    assert_eq!(mesh.set_ready(&id, true), None, "what ends gets no calls again");
+    assert_eq!(mesh.set_ready(&id, Families::both(true)), None, "what ends gets no calls again");
     assert!(matches!(mesh.admit(&spec("api"), Instant::now()), Err(AdmitError::Ending(_))));
     mesh.remove(&id, Instant::now());
     assert_eq!(mesh.overlaid(&id.network).unwrap().workloads.len(), 1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealane_fabric::health::Families;
 use sealane_sys::NetNs;
 use tokio::sync::{oneshot, watch};
 
@@ -47,7 +48,7 @@ impl Life {
 
     /// Sets it aside, as it cannot be taken up: no calls are sent to it, and nobody waits until it follows a change.
     pub(in crate::workload) async fn set_aside(&self) {
-        self.context.host.set_ready(self.id.clone(), false).await;
+        self.context.host.set_ready(self.id.clone(), Families::default()).await;
         self.context.host.applied(self.id.clone(), DataPlane::Rules, None).await;
     }
 
@@ -94,7 +95,7 @@ impl Life {
 
     /// Waits until control knows the workload, or until it is clear that control is not there and not needed.
     async fn register(&mut self, progress: &Progress) -> Result<(), AttachError> {
-        let version = self.context.host.set_ready(self.id.clone(), false).await;
+        let version = self.context.host.set_ready(self.id.clone(), Families::default()).await;
         self.report = version.ok_or(AttachError::Ending)?;
         let mut told = false;
         loop {

@@ -148,6 +148,7 @@ fn workload(address: OverlayIp) -> Workload {
         ports: vec![],
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     }

@@ -71,6 +71,7 @@ fn instance(node: &NodeName, at: usize, name: &str, port: &str) -> Workload {
         ports: vec![port.parse().unwrap()],
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: sealane_proto::types::Weight::default(),
         aliases: Default::default(),
     }

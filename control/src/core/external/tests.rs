@@ -154,6 +154,15 @@ fn a_service_with_external_instances_ends_where_it_was_made() {
         let refused = model::run(&mut state, remove, NOW).unwrap_err().to_string();
         assert!(refused.contains(fix), "{refused}");
     }
+    for ignore_not_found in [true, false] {
+        let documents = vec![Document::Service(service("shop", "db", &["192.0.2.50"])).id()];
+        let told = run(&mut state, Withdraw { documents, dry_run: false, ignore_not_found });
+        let refused = told[0].as_ref().unwrap_err().to_string();
+        assert!(
+            refused.contains("by node host-1; hint: `sealane service deregister db.shop` there"),
+            "{refused}"
+        );
+    }
     assert_eq!(names(&state), ["db", "declared"]);
 }
 
@@ -174,6 +183,7 @@ fn a_service_of_instances_is_no_host_s_to_register() {
         ports: vec!["5432".parse().unwrap()],
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     };

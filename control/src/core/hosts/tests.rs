@@ -76,6 +76,7 @@ fn report(state: &mut State, number: u8, address: Option<&str>) -> Vec<String> {
             ports: vec!["80".parse().unwrap()],
             sidecar: true,
             ready: true,
+            ready6: true,
             weight: Default::default(),
             aliases: Default::default(),
         }

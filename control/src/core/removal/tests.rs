@@ -28,6 +28,7 @@ fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {
         ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     }

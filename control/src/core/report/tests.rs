@@ -54,6 +54,7 @@ fn workload(node: &str, text: &str) -> Workload {
         ports: words.map(|port| port.parse().unwrap()).collect(),
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     }

@@ -45,14 +45,44 @@ fn what_listens_on_ipv6_alone_counts_where_a_sidecar_finds_it() {
     target.ipv6 = Some(ADDRESS6);
     for (bound, found) in [(Ipv6Addr::UNSPECIFIED, true), (ADDRESS6, true), (Ipv6Addr::LOCALHOST, false)] {
         let _socket = host.bind(Type::STREAM, (bound, 8080).into(), true);
-        for (sidecar, expected) in [(None, false), (Some(SidecarPorts::default()), found)] {
+        for (sidecar, expected) in [
+            (None, Families { v4: false, v6: found }),
+            (Some(SidecarPorts::default()), Families::both(found)),
+        ] {
             target.sidecar = sidecar;
             assert_eq!(host.listening.listening(&target).unwrap(), expected, "{bound}, {sidecar:?}");
         }
     }
     let _datagrams = host.bind(Type::DGRAM, (ADDRESS6, 9000).into(), true);
     target.ports = vec!["9000/udp".parse().unwrap()];
-    assert!(!host.listening.listening(&target).unwrap());
+    assert_eq!(host.listening.listening(&target).unwrap(), Families { v4: false, v6: true });
+}
+
+#[test]
+fn what_listens_on_ipv4_alone_counts_for_ipv6_where_a_sidecar_finds_it() {
+    let host = Host::new();
+    let (any4, any6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    let (only4, both) = (Families { v4: true, v6: false }, Families::both(true));
+    for (kind, ports, behind) in [(Type::STREAM, "8080", both), (Type::DGRAM, "8080/udp", only4)] {
+        for (bound, alone, behind) in [(any4, only4, behind), (any6, both, both)] {
+            let mut target = ProbeTarget { ipv6: Some(ADDRESS6), ..target(ports) };
+            let _socket = host.bind(kind, (bound, 8080).into(), false);
+            assert_eq!(host.listening.listening(&target).unwrap(), alone, "{ports} at {bound}");
+            target.sidecar = Some(SidecarPorts::default());
+            assert_eq!(host.listening.listening(&target).unwrap(), behind, "{ports} at {bound}, sidecar");
+        }
+    }
+}
+
+#[test]
+fn one_port_may_be_enough_and_each_family_counts_by_itself() {
+    let host = Host::new();
+    let target = |any_port| ProbeTarget { ipv6: Some(ADDRESS6), any_port, ..target("80 81") };
+    let seen = |any_port| host.listening.listening(&target(any_port)).unwrap();
+    assert_eq!((seen(true), seen(false)), (Families::both(false), Families::both(false)));
+    let _first = host.bind(Type::STREAM, (Ipv4Addr::UNSPECIFIED, 80).into(), false);
+    let _second = host.bind(Type::STREAM, (Ipv6Addr::UNSPECIFIED, 81).into(), true);
+    assert_eq!((seen(true), seen(false)), (Families::both(true), Families::both(false)));
 }
 
 #[test]
@@ -93,12 +123,12 @@ fn listeners_of_other_namespaces_do_not_count() {
 async fn a_watch_follows_the_socket() {
     let host = Host::new();
     let (mut ready, _task) = watch(&host.hopper, &host.ns, target("8080")).unwrap();
-    assert!(!*ready.borrow_and_update());
+    assert!(!ready.borrow_and_update().any());
     for _ in 0..2 {
         let socket = host.bind(Type::STREAM, (Ipv6Addr::UNSPECIFIED, 8080).into(), false);
-        ready.wait_for(|ready| *ready).await.unwrap();
+        ready.wait_for(|ready| ready.v4).await.unwrap();
         drop(socket);
-        ready.wait_for(|ready| !*ready).await.unwrap();
+        ready.wait_for(|ready| !ready.any()).await.unwrap();
     }
 }
 
@@ -106,15 +136,15 @@ async fn a_watch_follows_the_socket() {
 async fn without_ports_a_workload_is_ready_and_a_sidecar_s_port_never_makes_it_so() {
     let host = Host::new();
     let (mut ready, _task) = watch(&host.hopper, &host.ns, target("")).unwrap();
-    ready.wait_for(|ready| *ready).await.unwrap();
+    ready.wait_for(|ready| ready.v4).await.unwrap();
     let _tunnel = host.bind(Type::STREAM, (Ipv4Addr::UNSPECIFIED, 15008).into(), false);
     let mut own = target("15008");
     let (mut ready, _task) = watch(&host.hopper, &host.ns, own.clone()).unwrap();
-    ready.wait_for(|ready| *ready).await.unwrap();
+    ready.wait_for(|ready| ready.v4).await.unwrap();
     own.sidecar = Some(SidecarPorts::default());
     let (mut never, _task) = watch(&host.hopper, &host.ns, own).unwrap();
     let wait = std::time::Duration::from_millis(100);
-    assert!(tokio::time::timeout(wait, never.wait_for(|ready| *ready)).await.is_err());
+    assert!(tokio::time::timeout(wait, never.wait_for(|ready| ready.any())).await.is_err());
 }
 
 struct Host {
@@ -149,7 +179,7 @@ impl Host {
     }
 
     fn is_listening(&self, ports: &str) -> bool {
-        self.listening.listening(&target(ports)).unwrap()
+        self.listening.listening(&target(ports)).unwrap().v4
     }
 }
 

@@ -67,6 +67,7 @@ fn report(state: &mut State, number: u8, network: &str, workloads: &[&str]) {
             ports: vec!["80".parse().unwrap()],
             sidecar: true,
             ready: true,
+            ready6: true,
             weight: Default::default(),
             aliases: Default::default(),
         }
