@@ -113,6 +113,7 @@ fn workload(number: u16) -> Workload {
         ports: vec![parsed("8080/http")],
         sidecar: true,
         ready: true,
+        ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
     }
