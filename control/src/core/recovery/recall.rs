@@ -184,7 +184,8 @@ impl Future {
         let left = total.saturating_sub(network.blocks.len() + 1);
         let first = block.node.as_ref().is_some_and(|node| !network.carried_by(node));
         let room = left >= total / 4 || first;
-        if fits && wanted && room && !foreign && !network.blocks.contains_key(&range) {
+        let rests = block.node.is_some() && network.rests_in(range);
+        if fits && wanted && room && !foreign && !rests && !network.blocks.contains_key(&range) {
             let holder = block.node.as_ref().map_or("services".to_owned(), |node| format!("node {node}"));
             let name = told.network.name.clone();
             let change = Change::put_in(&name, block.clone());
@@ -201,7 +202,9 @@ impl Future {
                 .blocks
                 .get(&ipam::block_of(subnet, service.vip))
                 .is_some_and(|block| block.node.is_none());
-        let taken = network.services.values().any(|other| other.vip == service.vip);
+        // One whose address rests has been removed since.
+        let taken = network.services.values().any(|other| other.vip == service.vip)
+            || network.resting_at(service.vip).is_some();
         if own && !taken && !network.services.contains_key(&service.name) {
             let name = told.network.name.clone();
             let what = format!("service {} at {}", service.name, service.vip);

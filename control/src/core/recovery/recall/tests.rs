@@ -4,7 +4,7 @@ use sealane_proto::resource::{Network, NetworkContent};
 use sealane_proto::types::{Generation, MacAddr};
 
 use super::*;
-use crate::core::{CarryNetwork, CreateNetwork, RemoveNode, Report, model};
+use crate::core::{CarryNetwork, CreateNetwork, RemoveNode, RemoveService, Report, model};
 
 const NOW: Timestamp = Timestamp::from_unix(10_000);
 /// The lifetime of the store that was lost.
@@ -392,4 +392,18 @@ fn nobody_tells_all_addresses_away_nor_hosts_into_networks() {
     let shop = &state.networks[&"shop".parse().unwrap()];
     assert!(shop.blocks.len() <= 193, "{}", shop.blocks.len());
     assert!(!state.nodes.contains_key(&"host-9".parse().unwrap()), "it would be at a workload's address");
+}
+
+#[test]
+fn a_service_that_was_removed_since_does_not_come_back_to_an_address_that_rests() {
+    let lost = backup();
+    let (network, name) = ("shop".parse().unwrap(), "api".parse().unwrap());
+    let mut state = restored(&lost);
+    let vip = state.networks[&network].services[&name].vip;
+    report(&mut state, 1, "shop", &[]);
+    // It may have gone with its last instance.
+    let _ = model::run(&mut state, RemoveService { network, name }, NOW);
+    recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]);
+    let shop = &state.networks[&"shop".parse().unwrap()];
+    assert!(shop.resting_at(vip).is_some() && shop.services.is_empty(), "{:?}", shop.services);
 }
