@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use sealane_proto::types::{NetworkName, NodeName};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::core::{EndRests, ForgetMtu, PurgeIdle};
+use crate::core::{EndRests, ForgetMtu, PurgeIdle, Timestamp};
 use crate::registry::Registry;
 use crate::store::Writer;
 
@@ -28,34 +28,68 @@ type Levels = BTreeMap<(NodeName, NetworkName), u64>;
 pub(crate) async fn run(registry: Arc<Registry>, writer: Writer) {
     let mut often = interval(EVERY);
     often.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut stalled, mut purged) = (Stalled::default(), Instant::now());
+    let mut looks = Looks::new(Instant::now());
     loop {
         let now = often.tick().await;
-        stalled.look(registry.late_levels(), now);
-        registry.set_lagging(stalled.since(LAGGING, now).cloned().collect());
-        for (node, network) in stalled.since(PATIENCE, now) {
-            tracing::warn!(%node, %network, "node has not come closer to the newest state for 5 min; nobody waits for it");
-            registry.give_up(node, network);
-        }
-        let away = registry.away(SystemTime::now().into());
-        if !away.is_empty()
-            && let Err(error) = writer.submit(ForgetMtu { nodes: away }).await
+        let Due { forget, purge, end } = looks.look(&registry, (now, SystemTime::now().into()));
+        if let Some(forget) = forget
+            && let Err(error) = writer.submit(forget).await
         {
             tracing::warn!(%error, "what hosts told that are away cannot be forgotten");
         }
-        if now - purged >= PURGE {
-            purged = now;
-            if let Err(error) = writer.submit(PurgeIdle).await {
-                tracing::warn!(%error, "services without instances cannot be removed");
-            }
+        if let Some(purge) = purge
+            && let Err(error) = writer.submit(purge).await
+        {
+            tracing::warn!(%error, "services without instances cannot be removed");
         }
-        let known = registry.known_to_all();
-        if known.is_empty() {
-            continue;
-        }
-        if let Err(error) = writer.submit(EndRests { known }).await {
+        if let Some(end) = end
+            && let Err(error) = writer.submit(end).await
+        {
             tracing::warn!(%error, "addresses that rest cannot be given back");
         }
+    }
+}
+
+/// Commands that a look has found to be due.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// Hosts have been away for so long that what they told of their ways counts no more.
+    pub(crate) forget: Option<ForgetMtu>,
+    /// Services may have been without instances for long.
+    pub(crate) purge: Option<PurgeIdle>,
+    /// Every host knows better than to believe in who had these addresses.
+    pub(crate) end: Option<EndRests>,
+}
+
+/// Memory of the looks so far.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    stalled: Stalled,
+    purged: Instant,
+}
+
+impl Looks {
+    /// None yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { stalled: Stalled::default(), purged: now }
+    }
+
+    /// Gives up who does not come closer, and says what is due.
+    pub(crate) fn look(&mut self, registry: &Registry, (now, clock): (Instant, Timestamp)) -> Due {
+        self.stalled.look(registry.late_levels(), now);
+        registry.set_lagging(self.stalled.since(LAGGING, now).cloned().collect());
+        for (node, network) in self.stalled.since(PATIENCE, now) {
+            tracing::warn!(%node, %network, "node has not come closer to the newest state for 5 min; nobody waits for it");
+            registry.give_up(node, network);
+        }
+        let nodes = registry.away(clock);
+        let forget = (!nodes.is_empty()).then_some(ForgetMtu { nodes });
+        let purge = (now - self.purged >= PURGE).then_some(PurgeIdle);
+        if purge.is_some() {
+            self.purged = now;
+        }
+        let known = registry.known_to_all();
+        Due { forget, purge, end: (!known.is_empty()).then_some(EndRests { known }) }
     }
 }
 

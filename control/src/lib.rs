@@ -18,6 +18,8 @@ mod registry;
 mod renewal;
 mod serve;
 mod session;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod start;
 mod status;
 mod store;

@@ -4,6 +4,7 @@
 //! taken from the agent's `DesiredState` when there is room to send. So a slow agent costs nothing and gets the
 //! newest state only.
 
+mod conversation;
 mod greeting;
 mod outbox;
 
@@ -14,10 +15,6 @@ use std::time::{Duration, SystemTime};
 
 use sealane_base::drain::Draining;
 use sealane_base::rate_limit::RateLimit;
-use sealane_base::text::one_line;
-use sealane_proto::client::ClockPair;
-use sealane_proto::resource::{NetworkSnapshot, Workload};
-use sealane_proto::types::{Mtu, NodeName};
 use sealane_proto::wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -25,17 +22,18 @@ use tonic::{Status, Streaming};
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
-use crate::VERSION;
-use crate::core::{Recall, Report, Reported, TakenOver, TellMtu, Timestamp};
+use crate::core::{Reported, TakenOver};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
-use crate::registry::{AgentStream, Arrival, Claimant, DesiredState, Registry};
+use crate::registry::{Arrival, Claimant, Registry};
 use crate::serve::CertifiedHost;
-use crate::status::{displaced, not_a_node, status_of};
+use crate::status::status_of;
 use crate::store::Writer;
-use greeting::{Greeting, acknowledgement, greet};
+pub(crate) use conversation::{Conversation, Work};
+use greeting::greet;
+#[cfg(feature = "simulation")]
+pub(crate) use greeting::{Placement, placement, read as read_hello};
 pub(crate) use greeting::{check_protocol, check_version, warn_displaced};
-use outbox::Outbox;
 
 /// Interval at which each side says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -47,10 +45,6 @@ const STUCK: Duration = Duration::from_secs(30);
 const REPORTS: Pace = Pace::new(Duration::from_millis(20), 100);
 /// Number of networks that a host may say that it carries.
 const NETWORKS: usize = 4_096;
-/// Number of lost hosts that an agent hears of.
-const MOST_LOST: usize = 256;
-/// Number of answers that may wait until nothing more is read from the agent.
-const ANSWERS: usize = 16;
 
 /// Parts of control that a stream needs.
 #[derive(Clone, Debug)]
@@ -85,8 +79,9 @@ pub(crate) async fn serve(
             let arrival = Arrival { version, claimant, now: SystemTime::now().into() };
             let stream = context.registry.open(node.clone(), arrival, &greeting.applied);
             stream.serves_metrics(greeting.metrics_port);
-            let session = Session::new(context, node.clone(), key, stream, greeting);
-            let ended = session.run(incoming, &down).await;
+            let told = (context.registry.clone(), context.roots.clone());
+            let conversation = Conversation::new(told, (node.clone(), key), stream, greeting);
+            let ended = Session::new(context, conversation).run(incoming, &down).await;
             tracing::info!(%node, reason = ended.message(), "agent disconnected");
             ended
         }
@@ -120,13 +115,10 @@ struct Answer {
     unreadable: Vec<v1::Refusal>,
 }
 
+/// The conversation over its transport.
 struct Session {
     context: Context,
-    node: NodeName,
-    /// SHA-256 of the node's public key.
-    key: [u8; 32],
-    stream: AgentStream,
-    outbox: Outbox,
+    conversation: Conversation,
     pending: Option<Pending>,
     heard: Instant,
     /// Time at which the agent last took a message, or had none to take.
@@ -136,19 +128,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(context: Context, node: NodeName, key: [u8; 32], stream: AgentStream, greeting: Greeting) -> Self {
-        let mut outbox = Outbox::new(greeting.applied);
-        if greeting.recalls {
-            outbox.hold();
-        }
-        outbox.push(Down::Welcome(v1::Welcome {
-            protocol: greeting.protocol,
-            version: VERSION.to_owned(),
-            epoch: context.registry.directory().generation.epoch,
-            roots: context.roots.clone(),
-        }));
+    fn new(context: Context, conversation: Conversation) -> Self {
         let now = Instant::now();
-        Self { context, node, key, stream, outbox, pending: None, heard: now, taken: now, pace: REPORTS }
+        Self { context, conversation, pending: None, heard: now, taken: now, pace: REPORTS }
     }
 
     /// Runs until either side ends; says why.
@@ -158,123 +140,62 @@ impl Session {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = self.context.draining.clone();
         loop {
-            let desired = self.stream.desired.borrow_and_update().clone();
-            if let Some(dismissed) = self.dismissed(&desired) {
+            let desired = self.conversation.stream.desired.borrow_and_update().clone();
+            if let Some(dismissed) = self.conversation.dismissed(&desired) {
                 return dismissed;
             }
-            let sending = self.outbox.has_news(&desired);
+            let sending = self.conversation.has_news(&desired);
             if !sending {
                 self.taken = Instant::now();
             }
-            let reading = self.pending.is_none() && self.outbox.answers() < ANSWERS;
+            let reading = self.pending.is_none() && self.conversation.reads();
             tokio::select! {
-                permit = down.reserve(), if sending => match (permit, self.outbox.next(&desired)) {
-                    (Ok(permit), Some(mut message)) => {
-                        if let Down::Heartbeat(heartbeat) = &mut message {
-                            *heartbeat = self.heartbeat(&desired);
+                permit = down.reserve(), if sending => {
+                    let message = self.conversation.next(&desired, SystemTime::now().into());
+                    match (permit, message) {
+                        (Ok(permit), Some(message)) => {
+                            self.context.metrics.message(down_kind(&message), "down");
+                            permit.send(Ok(v1::ControlMessage { message: Some(message) }));
+                            self.taken = Instant::now();
                         }
-                        self.context.metrics.message(kind(&message), "down");
-                        permit.send(Ok(v1::ControlMessage { message: Some(message) }));
-                        self.taken = Instant::now();
+                        (Ok(_), None) => {}
+                        (Err(_), _) => return Status::cancelled("the agent closed the stream"),
                     }
-                    (Ok(_), None) => {}
-                    (Err(_), _) => return Status::cancelled("the agent closed the stream"),
-                },
+                }
                 message = incoming.message(), if reading => match message {
                     Ok(Some(message)) => if let Err(status) = self.receive(message) { return status },
                     Ok(None) => return Status::ok("the agent closed the stream"),
                     Err(status) => return status,
                 },
                 answer = settle(&mut self.pending) => match answer {
-                    Ok(Done::Reported(answer)) => self.answer(answer),
-                    Ok(Done::Resized) => {}
-                    Ok(Done::Recalled(last)) => {
-                        self.heard = Instant::now();
-                        if last {
-                            self.outbox.release();
-                        }
-                    }
+                    Ok(done) => self.handle_done(done),
                     Err(status) => return status,
                 },
-                _ = self.stream.desired.changed() => {}
-                _ = heartbeat.tick() => self.outbox.heartbeat(),
+                _ = self.conversation.stream.desired.changed() => {}
+                _ = heartbeat.tick() => self.conversation.handle_tick(),
                 () = sleep_until(self.heard + SILENCE), if reading => {
-                    return Status::deadline_exceeded(format!("the agent of {} fell silent", self.node));
+                    let node = self.conversation.node();
+                    return Status::deadline_exceeded(format!("the agent of {node} fell silent"));
                 }
                 () = sleep_until(self.taken + STUCK), if sending => {
-                    return Status::deadline_exceeded(format!("the agent of {} reads nothing", self.node));
+                    let node = self.conversation.node();
+                    return Status::deadline_exceeded(format!("the agent of {node} reads nothing"));
                 }
                 () = draining.begun() => return Status::unavailable("the control plane is shutting down"),
             }
         }
     }
 
-    /// The status to end with when there is nothing more to say to this agent.
-    fn dismissed(&self, desired: &DesiredState) -> Option<Status> {
-        let (node, directory) = (&self.node, || self.context.registry.directory());
-        if desired.replaced {
-            return Some(Status::aborted(format!("another stream of node {node} has taken over")));
-        }
-        let displaced = desired.displaced.then(|| displaced(&directory(), node));
-        displaced.or_else(|| desired.removed.then(|| not_a_node(&directory(), node, Some(self.key))))
-    }
-
-    /// Builds control's message when it has nothing to say: its clock, and the lost hosts of the agent's networks.
-    fn heartbeat(&self, desired: &DesiredState) -> v1::Heartbeat {
-        let lost = self.context.registry.lost(SystemTime::now().into());
-        let directory = self.context.registry.directory();
-        let shares = |name: &NodeName| desired.networks.values().any(|known| directory.carries(known, name));
-        let lost = lost.iter().filter(|(name, _)| shares(name)).take(MOST_LOST);
-        let lost = lost.map(|(name, last)| v1::LostHost {
-            name: name.to_string(),
-            since_unix_seconds: last.map_or(0, Timestamp::unix),
-        });
-        v1::Heartbeat { lost: lost.collect(), tells_lost: true, ..v1::Heartbeat::now() }
-    }
-
     fn receive(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
         self.heard = Instant::now();
-        self.stream.heard(SystemTime::now().into());
-        match message.message {
-            Some(Up::Hello(_)) => Err(Status::invalid_argument("Hello comes once, at the start of a stream")),
-            Some(Up::Report(report)) => {
-                self.context.metrics.message("report", "up");
-                let report = submit(self.context.writer.clone(), self.node.clone(), report);
-                self.pending = Some(self.in_turn(report));
-                Ok(())
-            }
-            Some(Up::Ack(ack)) => {
-                self.context.metrics.message("ack", "up");
-                let (network, generation) = acknowledgement(ack)?;
-                self.stream.acknowledged(&network, generation);
-                if self.outbox.networks() >= NETWORKS {
-                    return Err(Status::invalid_argument(format!("Acks name more than {NETWORKS} networks")));
-                }
-                self.outbox.carries(network, generation);
-                Ok(())
-            }
-            Some(Up::Recall(recall)) => {
-                self.context.metrics.message("recall", "up");
-                let taken = take_over(self.context.writer.clone(), self.node.clone(), recall);
-                self.pending = Some(self.in_turn(taken));
-                Ok(())
-            }
-            Some(Up::Heartbeat(heartbeat)) => {
-                self.context.metrics.message("heartbeat", "up");
-                if let Some(clock) = heartbeat.instant() {
-                    self.stream.clocks(ClockPair { clock, reference: SystemTime::now() });
-                }
-                if let Some(mtu) = Mtu::try_from(heartbeat.mtu).ok()
-                    && self.context.registry.takes_mtu(&self.node, mtu, self.heard)
-                {
-                    let resized = resize(self.context.writer.clone(), self.node.clone(), mtu);
-                    self.pending = Some(self.in_turn(resized));
-                }
-                Ok(())
-            }
-            // A kind that a later version of the same protocol has added.
-            None => Ok(()),
+        if let Some(kind) = message.message.as_ref().and_then(up_kind) {
+            self.context.metrics.message(kind, "up");
         }
+        let now = (SystemTime::now(), self.heard);
+        if let Some(work) = self.conversation.handle_message(message, now)? {
+            self.pending = Some(self.in_turn(perform(self.context.writer.clone(), work)));
+        }
+        Ok(())
     }
 
     /// Handles messages one after the other, and not faster than a host can need: each may be a transaction, and news
@@ -290,27 +211,40 @@ impl Session {
         })
     }
 
-    fn answer(&mut self, answer: Answer) {
-        let Answer { sequence, reported, unreadable: mut refused } = answer;
-        let unreadable = refused.iter().map(|_| "unreadable");
-        for reason in reported.refused.iter().map(|refusal| refusal.reason.reason()).chain(unreadable) {
-            self.context.metrics.workloads_refused.with_label_values(&[reason]).inc();
-        }
-        refused.extend(reported.refused.into_iter().map(|refusal| v1::Refusal {
-            network: refusal.network.to_string(),
-            workload: refusal.workload.to_string(),
-            reason: refusal.reason.to_string(),
-        }));
-        for refusal in &refused {
-            let v1::Refusal { network, workload, reason } = refusal;
-            if let Some(withheld) = self.context.refusals.pass(std::time::Instant::now()) {
-                tracing::warn!(node = %self.node, network, workload, reason, withheld, "workload refused");
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Reported(answer) => {
+                self.note_refused(&answer);
+                // What came while the report was under way is read now: silence counts from here.
+                self.heard = Instant::now();
+                let Answer { sequence, reported, unreadable } = answer;
+                self.conversation.handle_reported(sequence, reported, unreadable);
+            }
+            Done::Resized => {}
+            Done::Recalled(last) => {
+                self.heard = Instant::now();
+                self.conversation.handle_recalled(last);
             }
         }
-        // What came while the report was under way is read now: silence counts from here.
-        self.heard = Instant::now();
-        self.outbox.push(Down::Reported(v1::Reported { sequence, refused }));
-        self.stream.reported(sequence, &reported.changed);
+    }
+
+    /// Counts and logs what was refused.
+    fn note_refused(&self, Answer { reported, unreadable, .. }: &Answer) {
+        let strange = unreadable.iter().map(|refusal| {
+            let v1::Refusal { network, workload, reason } = refusal;
+            ("unreadable", network.clone(), workload.clone(), reason.clone())
+        });
+        let refused = reported.refused.iter().map(|refusal| {
+            let (network, workload) = (refusal.network.to_string(), refusal.workload.to_string());
+            (refusal.reason.reason(), network, workload, refusal.reason.to_string())
+        });
+        for (kind, network, workload, reason) in strange.chain(refused) {
+            self.context.metrics.workloads_refused.with_label_values(&[kind]).inc();
+            if let Some(withheld) = self.context.refusals.pass(std::time::Instant::now()) {
+                let node = self.conversation.node();
+                tracing::warn!(%node, network, workload, reason, withheld, "workload refused");
+            }
+        }
     }
 }
 
@@ -326,47 +260,43 @@ async fn settle(pending: &mut Option<Pending>) -> Result<Done, Status> {
     }
 }
 
-async fn submit(writer: Writer, node: NodeName, report: v1::Report) -> Result<Done, Status> {
-    let v1::Report { sequence, workloads } = report;
-    let (mut readable, mut unreadable) = (vec![], vec![]);
-    for message in workloads {
-        let (network, workload) = (message.network.clone(), message.name.clone());
-        match Workload::try_from(message) {
-            Ok(workload) => readable.push(workload),
-            Err(error) => {
-                let [network, workload] = [network, workload].map(|name| one_line(&name, 80).into_owned());
-                unreadable.push(v1::Refusal { network, workload, reason: error.to_string() });
+/// Lets the writer do what a message asks of it.
+async fn perform(writer: Writer, work: Work) -> Result<Done, Status> {
+    match work {
+        Work::Report { sequence, report, unreadable } => {
+            let reported = writer.submit(report).await.map_err(status_of)?;
+            Ok(Done::Reported(Answer { sequence, reported, unreadable }))
+        }
+        Work::Resize(resize) => {
+            writer.submit(resize).await.map_err(status_of)?;
+            Ok(Done::Resized)
+        }
+        Work::Recall { recall, last } => {
+            if !recall.networks.is_empty() {
+                let node = recall.node.clone();
+                let recalled = writer.submit(recall).await.map_err(status_of)?;
+                for TakenOver { network, what } in recalled {
+                    tracing::info!(%node, %network, what, "taken over what the backup did not know");
+                }
             }
+            Ok(Done::Recalled(last))
         }
     }
-    let reported = writer.submit(Report { node, workloads: readable }).await.map_err(status_of)?;
-    Ok(Done::Reported(Answer { sequence, reported, unreadable }))
 }
 
-async fn resize(writer: Writer, node: NodeName, mtu: Mtu) -> Result<Done, Status> {
-    writer.submit(TellMtu { node, mtu }).await.map_err(status_of)?;
-    Ok(Done::Resized)
-}
-
-async fn take_over(writer: Writer, node: NodeName, recall: v1::Recall) -> Result<Done, Status> {
-    let mut networks = vec![];
-    for message in recall.networks {
-        match NetworkSnapshot::try_from(message) {
-            Ok(network) => networks.push(network),
-            // The host goes on by it; what it runs there comes with its report.
-            Err(error) => tracing::warn!(%node, %error, "what a host recalls cannot be read"),
-        }
+/// The label of a message from an agent; `None` for one that is not counted.
+fn up_kind(message: &Up) -> Option<&'static str> {
+    match message {
+        Up::Hello(_) => None,
+        Up::Report(_) => Some("report"),
+        Up::Ack(_) => Some("ack"),
+        Up::Recall(_) => Some("recall"),
+        Up::Heartbeat(_) => Some("heartbeat"),
     }
-    if !networks.is_empty() {
-        let recalled = writer.submit(Recall { node: node.clone(), networks }).await.map_err(status_of)?;
-        for TakenOver { network, what } in recalled {
-            tracing::info!(%node, %network, what, "taken over what the backup did not know");
-        }
-    }
-    Ok(Done::Recalled(recall.last))
 }
 
-fn kind(message: &Down) -> &'static str {
+/// The label of a message to an agent.
+fn down_kind(message: &Down) -> &'static str {
     match message {
         Down::Welcome(_) => "welcome",
         Down::State(_) => "state",

@@ -5,9 +5,12 @@
 //! Synchronous: [`writer`] runs it on a thread of its own.
 
 mod backup;
+mod engine;
 mod open;
 mod restore;
 mod rows;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod upgrade;
 mod watch;
 mod writer;
@@ -22,11 +25,14 @@ use crate::kv::{CommitError, Condition, Failure, Kv, Transaction, Write};
 
 pub(crate) use backup::encode;
 pub use backup::{Backup, BackupError};
+#[cfg(feature = "simulation")]
+pub(crate) use engine::Engine;
+pub(crate) use engine::{Health, Publish};
 pub(crate) use open::{OpenError, ensure_directory, is_there, open};
 pub use restore::{RestoreError, Restored, restore};
 pub(crate) use rows::RecordError;
 pub(crate) use watch::{Writability, watch};
-pub(crate) use writer::{Health, Publish, Stopped, SubmitError, Writer};
+pub(crate) use writer::{Stopped, SubmitError, Writer};
 
 /// The newest layout that this version knows: what keys and values look like.
 pub(crate) const SCHEMA: u32 = 2;

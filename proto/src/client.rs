@@ -5,6 +5,7 @@ mod connect;
 mod ending;
 mod join;
 mod link;
+pub mod uplink;
 mod words;
 
 pub use clock::ClockPair;

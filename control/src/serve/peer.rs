@@ -37,16 +37,18 @@ pub(crate) struct CertifiedHost {
     pub(crate) newcomer: Option<Proof>,
 }
 
-impl Peer {
-    /// The host that this is: one of the mesh, or one of which nothing is known.
-    pub(crate) fn host(&self, directory: &Directory) -> Result<CertifiedHost, Status> {
-        let principal = self.identity.as_ref().map(|identity| &identity.principal);
-        let (Some(Principal::Node(node)), Some(proof)) = (principal, self.proof) else {
-            return Err(Status::unauthenticated(
-                "this call needs a node certificate; join with a token first",
-            ));
-        };
-        let host = |newcomer| CertifiedHost { node: node.clone(), addr: self.addr, key: proof.key, newcomer };
+impl CertifiedHost {
+    /// The host of this certificate, as far as it is known.
+    ///
+    /// # Errors
+    /// The status for one that is no part of the mesh (any more).
+    pub(crate) fn known(
+        node: &NodeName,
+        addr: SocketAddr,
+        proof: Proof,
+        directory: &Directory,
+    ) -> Result<Self, Status> {
+        let host = |newcomer| Self { node: node.clone(), addr, key: proof.key, newcomer };
         // By key, not by name alone: a removed host's certificate names whoever has its name now.
         match directory.nodes.get(node) {
             Some(record) if record.key == proof.key => Ok(host(None)),
@@ -58,6 +60,19 @@ impl Peer {
             }
             Some(_) | None => Ok(host(Some(proof))),
         }
+    }
+}
+
+impl Peer {
+    /// The host that this is: one of the mesh, or one of which nothing is known.
+    pub(crate) fn host(&self, directory: &Directory) -> Result<CertifiedHost, Status> {
+        let principal = self.identity.as_ref().map(|identity| &identity.principal);
+        let (Some(Principal::Node(node)), Some(proof)) = (principal, self.proof) else {
+            return Err(Status::unauthenticated(
+                "this call needs a node certificate; join with a token first",
+            ));
+        };
+        CertifiedHost::known(node, self.addr, proof, directory)
     }
 
     /// The host of the mesh that this is.

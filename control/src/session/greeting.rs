@@ -13,7 +13,8 @@ use v1::agent_message::Message as Up;
 
 use super::{Context, NETWORKS};
 use crate::VERSION;
-use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellMtu};
+use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellMtu, Timestamp};
+use crate::registry::Registry;
 use crate::serve::{CertifiedHost, Proof};
 use crate::status::{not_a_node, status_of};
 
@@ -23,13 +24,25 @@ const HELLO: Duration = Duration::from_secs(5);
 const LONGEST_VERSION: usize = 64;
 
 /// First message of an agent.
-pub(super) struct Greeting {
-    pub(super) version: String,
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) version: String,
     pub(super) protocol: u32,
-    pub(super) applied: BTreeMap<NetworkName, Generation>,
+    pub(crate) applied: BTreeMap<NetworkName, Generation>,
     pub(super) recalls: bool,
-    pub(super) instance: Option<u64>,
+    pub(crate) instance: Option<u64>,
     pub(super) metrics_port: Option<u16>,
+}
+
+/// Change of a host's record that its hello asks for.
+#[derive(Debug)]
+pub(crate) enum Placement {
+    /// None.
+    Stay,
+    /// The store has no record of it.
+    Readmit(Readmit),
+    /// It is somewhere else than before.
+    Relocate(Relocate),
 }
 
 /// Waits for Hello: what the agent runs, where its metrics are, and which generations it works by.
@@ -44,26 +57,74 @@ pub(super) async fn greet(
         return Err(Status::invalid_argument("the first message of a stream must be Hello"));
     };
     context.metrics.message("hello", "up");
-    check_version(&hello.version)?;
-    let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
-    let node = opener.node;
-    match opener.newcomer {
-        Some(proof) => readmit(context, node.clone(), proof, hello.underlay).await?,
-        None => relocate(context, node.clone(), &hello.underlay).await?,
+    let (greeting, underlay, mtu) = read(hello)?;
+    let node = opener.node.clone();
+    match placement(&context.registry, opener, &underlay, SystemTime::now().into())? {
+        Placement::Stay => {}
+        Placement::Readmit(command) => readmit(context, command).await?,
+        Placement::Relocate(command) => relocate(context, command).await?,
     }
     // What is no sensible one says as much as none.
-    if let Some(mtu) = Mtu::try_from(hello.mtu).ok()
+    if let Some(mtu) = mtu
         && context.registry.takes_mtu(&node, mtu, Instant::now())
     {
         context.writer.submit(TellMtu { node, mtu }).await.map_err(status_of)?;
     }
+    Ok(greeting)
+}
+
+/// Reads a hello: what the agent says of itself, the underlay address of its host, and the size of packets on its ways.
+///
+/// # Errors
+/// The status to refuse it with.
+pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, String, Option<Mtu>), Status> {
+    check_version(&hello.version)?;
+    let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
     if hello.applied.len() > NETWORKS {
         return Err(Status::invalid_argument(format!("Hello.applied names more than {NETWORKS} networks")));
     }
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
     let instance = Some(hello.instance).filter(|&instance| instance != 0);
-    Ok(Greeting { version: hello.version, protocol, applied, recalls: hello.recalls, instance, metrics_port })
+    let (version, recalls) = (hello.version, hello.recalls);
+    let greeting = Greeting { version, protocol, applied, recalls, instance, metrics_port };
+    Ok((greeting, hello.underlay, Mtu::try_from(hello.mtu).ok()))
+}
+
+/// Decides what must become durable before the stream of a host that says that it is at `underlay` opens.
+///
+/// # Errors
+/// The status to refuse it with.
+pub(crate) fn placement(
+    registry: &Registry,
+    opener: CertifiedHost,
+    underlay: &str,
+    now: Timestamp,
+) -> Result<Placement, Status> {
+    let CertifiedHost { node: name, newcomer, .. } = opener;
+    match newcomer {
+        // A host that joined after the backup was taken that this store was restored from.
+        Some(Proof { key, issued }) => {
+            let unknown = Readmit::unknown(&name).to_string();
+            let told =
+                v1::Node { name: name.to_string(), underlay: underlay.to_owned(), ..v1::Node::default() };
+            let node = Node::try_from(told).map_err(|_| Status::permission_denied(unknown))?;
+            let gone = registry.gone_from(node.underlay, now);
+            Ok(Placement::Readmit(Readmit { node, key, issued, gone }))
+        }
+        // Agents from before they said so are where they were.
+        None if underlay.is_empty() => Ok(Placement::Stay),
+        None => {
+            let bad = |error| Status::invalid_argument(one_line(&format!("Hello.underlay: {error}"), 512));
+            let underlay = underlay.parse().map_err(bad)?;
+            let directory = registry.directory();
+            if directory.nodes.get(&name).is_none_or(|known| known.is_at(underlay)) {
+                return Ok(Placement::Stay);
+            }
+            let gone = registry.gone_from(underlay, now);
+            Ok(Placement::Relocate(Relocate { name, underlay, gone }))
+        }
+    }
 }
 
 /// Checks that a text may be a peer's version: it is shown to people, and compared.
@@ -86,16 +147,9 @@ pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<
     })
 }
 
-/// Takes in a host that joined after the backup was taken that this store was restored from.
-async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: String) -> Result<(), Status> {
-    let unknown = || Readmit::unknown(&node).to_string();
-    let told = v1::Node { name: node.to_string(), underlay, ..v1::Node::default() };
-    let told = Node::try_from(told).map_err(|_| Status::permission_denied(unknown()))?;
-    let Proof { key, issued } = proof;
-    let at = told.underlay;
-    let gone = context.registry.gone_from(at, SystemTime::now().into());
-    let readmit = Readmit { node: told, key, issued, gone };
-    match context.writer.submit(readmit).await.map_err(status_of)? {
+async fn readmit(context: &Context, command: Readmit) -> Result<(), Status> {
+    let (node, at, key) = (command.node.name.clone(), command.node.underlay, command.key);
+    match context.writer.submit(command).await.map_err(status_of)? {
         Readmitted::Known => Ok(()),
         Readmitted::TakenIn { displaced } => {
             tracing::info!(%node, "taken in again by its certificate");
@@ -109,20 +163,9 @@ async fn readmit(context: &Context, node: NodeName, proof: Proof, underlay: Stri
     }
 }
 
-/// Takes over where a known host is now. Agents from before they said so are where they were.
-async fn relocate(context: &Context, name: NodeName, underlay: &str) -> Result<(), Status> {
-    if underlay.is_empty() {
-        return Ok(());
-    }
-    let bad = |error| Status::invalid_argument(one_line(&format!("Hello.underlay: {error}"), 512));
-    let underlay = underlay.parse().map_err(bad)?;
-    let directory = context.registry.directory();
-    if directory.nodes.get(&name).is_none_or(|known| known.is_at(underlay)) {
-        return Ok(());
-    }
-    let gone = context.registry.gone_from(underlay, SystemTime::now().into());
-    let relocate = Relocate { name: name.clone(), underlay, gone };
-    let Some(Relocated { before, displaced }) = context.writer.submit(relocate).await.map_err(status_of)?
+async fn relocate(context: &Context, command: Relocate) -> Result<(), Status> {
+    let (name, underlay) = (command.name.clone(), command.underlay);
+    let Some(Relocated { before, displaced }) = context.writer.submit(command).await.map_err(status_of)?
     else {
         return Ok(());
     };

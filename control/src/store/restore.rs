@@ -85,7 +85,7 @@ fn place(backup: &Backup, directory: &Path, force: bool, now: Timestamp) -> Resu
 }
 
 /// The rows of the backup with a new lifetime.
-fn rows(backup: &Backup, epoch: u64, replaced: BTreeSet<u64>, now: Timestamp) -> super::Rows {
+pub(crate) fn rows(backup: &Backup, epoch: u64, replaced: BTreeSet<u64>, now: Timestamp) -> super::Rows {
     let Image { meta, state, .. } = &backup.image;
     let from = Generation { epoch: meta.epoch, revision: meta.revision };
     let mut recovery = Recovery::new(from, backup.taken, now, state);
@@ -103,11 +103,14 @@ fn rows(backup: &Backup, epoch: u64, replaced: BTreeSet<u64>, now: Timestamp) ->
 /// The lifetimes of a store that is about to be replaced, if it is of the same mesh.
 fn lineage(path: &Path, lock: fs::File, backup: &Backup) -> BTreeSet<u64> {
     match open::load(path, lock) {
-        Ok((_, image)) if image.authority == backup.image.authority => {
-            let before = image.state.recovery.map(|recovery| recovery.epochs).unwrap_or_default();
-            before.into_iter().chain([image.meta.epoch]).collect()
-        }
+        Ok((_, image)) if image.authority == backup.image.authority => lifetimes(image),
         // A broken store is a reason to restore a backup; its hosts are believed what the backup's epoch says.
         Ok(_) | Err(_) => BTreeSet::new(),
     }
+}
+
+/// The lifetimes that hosts of a store may have state of.
+pub(crate) fn lifetimes(image: Image) -> BTreeSet<u64> {
+    let before = image.state.recovery.map(|recovery| recovery.epochs).unwrap_or_default();
+    before.into_iter().chain([image.meta.epoch]).collect()
 }

@@ -12,13 +12,15 @@ use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
 use sealane_base::text::one_line;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Interval;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
-use super::ending::{Ending, LONGEST_REASON};
+use super::ending::Ending;
+use super::uplink::{self, Uplink, message};
 use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
 use crate::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
@@ -182,7 +184,7 @@ impl Session<'_> {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
             metrics_port: self.inputs.metrics_port.into(),
-            applied: applied.iter().map(|(network, &generation)| ack(network, generation)).collect(),
+            applied: applied.iter().map(|(network, &generation)| uplink::ack(network, generation)).collect(),
             oldest_protocol: OLDEST_PROTOCOL,
             underlay: self.inputs.underlay.to_string(),
             recalls: true,
@@ -222,13 +224,9 @@ impl Session<'_> {
 
     /// Tells what this host works by although it is of another epoch than control.
     async fn recall(&self, up: &mpsc::Sender<v1::AgentMessage>, epoch: u64) -> bool {
-        let carried: Vec<_> = self.inputs.carried.borrow().values().cloned().collect();
-        let others = carried.iter().filter(|snapshot| snapshot.generation.epoch != epoch);
-        let each = others.map(|snapshot| vec![snapshot.as_ref().into()]);
-        for networks in each.chain([vec![]]) {
-            let last = networks.is_empty();
-            let recall = v1::agent_message::Message::Recall(v1::Recall { networks, last });
-            if up.send(message(recall)).await.is_err() {
+        let carried = self.inputs.carried.borrow().clone();
+        for recall in uplink::recalls(&carried, epoch) {
+            if up.send(recall).await.is_err() {
                 return false;
             }
         }
@@ -250,7 +248,7 @@ impl Session<'_> {
         mut incoming: tonic::Streaming<v1::ControlMessage>,
         acked: BTreeMap<NetworkName, Generation>,
     ) -> Ending {
-        let mut progress = Progress { heartbeat: tokio::time::interval(HEARTBEAT), reported: 0, acked };
+        let mut progress = (tokio::time::interval(HEARTBEAT), Uplink::new(acked));
         self.inputs.report.mark_changed();
         loop {
             let parts = match self.turn(&mut incoming, &mut progress).await {
@@ -258,7 +256,7 @@ impl Session<'_> {
                 Err(ending) => return ending,
             };
             for part in parts {
-                if up.send(message(part)).await.is_err() {
+                if up.send(part).await.is_err() {
                     return format!("control at {} closed the stream", self.address).into();
                 }
             }
@@ -269,8 +267,8 @@ impl Session<'_> {
     async fn turn(
         &mut self,
         incoming: &mut tonic::Streaming<v1::ControlMessage>,
-        progress: &mut Progress,
-    ) -> Result<Vec<v1::agent_message::Message>, Ending> {
+        (heartbeat, uplink): &mut (Interval, Uplink),
+    ) -> Result<Vec<v1::AgentMessage>, Ending> {
         let ended = |_| "the agent ended".to_owned();
         tokio::select! {
             received = tokio::time::timeout(SILENCE, incoming.next()) => {
@@ -281,13 +279,13 @@ impl Session<'_> {
             }
             changed = self.inputs.report.changed() => {
                 changed.map_err(ended)?;
-                Ok(progress.report(&self.inputs.report.borrow_and_update()))
+                Ok(uplink.report(&self.inputs.report.borrow_and_update()).into_iter().collect())
             }
             changed = self.inputs.applied.changed() => {
                 changed.map_err(ended)?;
-                Ok(progress.acks(&self.inputs.applied.borrow_and_update()))
+                Ok(uplink.acks(&self.inputs.applied.borrow_and_update()))
             }
-            _ = progress.heartbeat.tick() => Ok(vec![self.heartbeat()]),
+            _ = heartbeat.tick() => Ok(vec![self.heartbeat()]),
             changed = self.inputs.mtu.changed() => {
                 changed.map_err(ended)?;
                 Ok(vec![self.heartbeat()])
@@ -303,90 +301,15 @@ impl Session<'_> {
         self.inputs.mtu.borrow_and_update().map_or(0, Into::into)
     }
 
-    fn heartbeat(&mut self) -> v1::agent_message::Message {
+    fn heartbeat(&mut self) -> v1::AgentMessage {
         let mtu = self.mtu();
-        v1::agent_message::Message::Heartbeat(v1::Heartbeat { mtu, ..v1::Heartbeat::now() })
+        message(v1::agent_message::Message::Heartbeat(v1::Heartbeat { mtu, ..v1::Heartbeat::now() }))
     }
 
     async fn deliver(&self, message: v1::ControlMessage) -> Result<(), String> {
-        let bad =
-            |error: &dyn std::fmt::Display| format!("control sent what this agent cannot read: {error}");
-        let event = match message.message {
-            // A kind of message that this version does not know is left out: protocols of one number only add.
-            None | Some(v1::control_message::Message::Welcome(_)) => return Ok(()),
-            Some(v1::control_message::Message::Heartbeat(heartbeat)) => {
-                if let Some(lost) = heartbeat.lost_hosts() {
-                    self.events
-                        .send(LinkEvent::Lost(lost))
-                        .await
-                        .map_err(|_| "the agent ended".to_owned())?;
-                }
-                match heartbeat.instant() {
-                    Some(reference) => LinkEvent::Clocks(ClockPair { clock: SystemTime::now(), reference }),
-                    None => return Ok(()),
-                }
-            }
-            Some(v1::control_message::Message::State(state)) => {
-                LinkEvent::State(Box::new(state.try_into().map_err(|error| bad(&error))?))
-            }
-            Some(v1::control_message::Message::Gone(gone)) => {
-                LinkEvent::Gone(gone.network.parse().map_err(|error| bad(&error))?)
-            }
-            Some(v1::control_message::Message::Reported(reported)) => {
-                let refused = reported.refused.into_iter().map(rejection).collect::<Result<_, _>>();
-                LinkEvent::Reported {
-                    version: reported.sequence,
-                    refused: refused.map_err(|error| bad(&error))?,
-                }
-            }
-            Some(v1::control_message::Message::Settled(settled)) => {
-                LinkEvent::Settled { version: settled.sequence }
-            }
-        };
-        self.events.send(event).await.map_err(|_| "the agent ended".to_owned())
-    }
-}
-
-/// Messages that this stream has sent so far.
-struct Progress {
-    heartbeat: tokio::time::Interval,
-    reported: u64,
-    acked: BTreeMap<NetworkName, Generation>,
-}
-
-impl Progress {
-    fn report(&mut self, report: &LinkReport) -> Vec<v1::agent_message::Message> {
-        if report.version <= self.reported {
-            return Vec::new();
+        for event in uplink::events(message, SystemTime::now())? {
+            self.events.send(event).await.map_err(|_| "the agent ended".to_owned())?;
         }
-        self.reported = report.version;
-        let workloads = report.workloads.iter().map(Into::into).collect();
-        vec![v1::agent_message::Message::Report(v1::Report { sequence: report.version, workloads })]
+        Ok(())
     }
-
-    fn acks(&mut self, applied: &BTreeMap<NetworkName, Generation>) -> Vec<v1::agent_message::Message> {
-        let news =
-            applied.iter().filter(|&(network, generation)| self.acked.get(network) != Some(generation));
-        let news =
-            news.map(|(network, &generation)| v1::agent_message::Message::Ack(ack(network, generation)));
-        let news = news.collect();
-        self.acked.clone_from(applied);
-        news
-    }
-}
-
-fn rejection(refusal: v1::Refusal) -> Result<Rejection, crate::types::NameError> {
-    Ok(Rejection {
-        network: refusal.network.parse()?,
-        workload: refusal.workload.parse()?,
-        reason: one_line(&refusal.reason, LONGEST_REASON).into_owned(),
-    })
-}
-
-fn ack(network: &NetworkName, generation: Generation) -> v1::Ack {
-    v1::Ack { network: network.to_string(), generation: Some(generation.into()) }
-}
-
-fn message(message: v1::agent_message::Message) -> v1::AgentMessage {
-    v1::AgentMessage { message: Some(message) }
 }

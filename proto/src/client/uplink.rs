@@ -1,0 +1,108 @@
+//! Messages of an agent's stream as values: what goes up follows from what the host knows, what comes down are events. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::SystemTime;
+
+use sealane_base::text::one_line;
+use v1::agent_message::Message as Up;
+use v1::control_message::Message as Down;
+
+use super::clock::ClockPair;
+use super::ending::LONGEST_REASON;
+use super::link::{CarriedNetworks, LinkEvent, LinkReport, Rejection};
+use crate::types::{Generation, NameError, NetworkName};
+use crate::wire::v1;
+
+/// Messages that one stream has sent so far.
+#[derive(Debug)]
+pub struct Uplink {
+    reported: u64,
+    acked: BTreeMap<NetworkName, Generation>,
+}
+
+impl Uplink {
+    /// A stream whose hello has told these generations.
+    #[must_use]
+    pub fn new(applied: BTreeMap<NetworkName, Generation>) -> Self {
+        Self { reported: 0, acked: applied }
+    }
+
+    /// The message for a report, unless it has been sent.
+    pub fn report(&mut self, report: &LinkReport) -> Option<v1::AgentMessage> {
+        if report.version <= self.reported {
+            return None;
+        }
+        self.reported = report.version;
+        let workloads = report.workloads.iter().map(Into::into).collect();
+        Some(message(Up::Report(v1::Report { sequence: report.version, workloads })))
+    }
+
+    /// The messages for generations that were not acknowledged before.
+    pub fn acks(&mut self, applied: &BTreeMap<NetworkName, Generation>) -> Vec<v1::AgentMessage> {
+        let news =
+            applied.iter().filter(|&(network, generation)| self.acked.get(network) != Some(generation));
+        let news = news.map(|(network, &generation)| message(Up::Ack(ack(network, generation))));
+        let news = news.collect();
+        self.acked.clone_from(applied);
+        news
+    }
+}
+
+/// The messages that tell a control plane of this lifetime what the host works by although that is of another one.
+pub fn recalls(carried: &CarriedNetworks, epoch: u64) -> impl Iterator<Item = v1::AgentMessage> + '_ {
+    let others = carried.values().filter(move |snapshot| snapshot.generation.epoch != epoch);
+    let each = others.map(|snapshot| vec![snapshot.as_ref().into()]);
+    each.chain([vec![]]).map(|networks| {
+        let last = networks.is_empty();
+        message(Up::Recall(v1::Recall { networks, last }))
+    })
+}
+
+/// The events that a message of control stands for, in their order. A kind of message that this version does not know stands for
+/// none: protocols of one number only add.
+///
+/// # Errors
+/// Names what cannot be read.
+pub fn events(message: v1::ControlMessage, now: SystemTime) -> Result<Vec<LinkEvent>, String> {
+    let bad = |error: &dyn Display| format!("control sent what this agent cannot read: {error}");
+    Ok(match message.message {
+        None | Some(Down::Welcome(_)) => vec![],
+        Some(Down::Heartbeat(heartbeat)) => {
+            let lost = heartbeat.lost_hosts().map(LinkEvent::Lost);
+            let clocks =
+                heartbeat.instant().map(|reference| LinkEvent::Clocks(ClockPair { clock: now, reference }));
+            lost.into_iter().chain(clocks).collect()
+        }
+        Some(Down::State(state)) => {
+            vec![LinkEvent::State(Box::new(state.try_into().map_err(|error| bad(&error))?))]
+        }
+        Some(Down::Gone(gone)) => {
+            vec![LinkEvent::Gone(gone.network.parse().map_err(|error| bad(&error))?)]
+        }
+        Some(Down::Reported(reported)) => {
+            let refused = reported.refused.into_iter().map(rejection).collect::<Result<_, _>>();
+            let refused = refused.map_err(|error| bad(&error))?;
+            vec![LinkEvent::Reported { version: reported.sequence, refused }]
+        }
+        Some(Down::Settled(settled)) => vec![LinkEvent::Settled { version: settled.sequence }],
+    })
+}
+
+fn rejection(refusal: v1::Refusal) -> Result<Rejection, NameError> {
+    Ok(Rejection {
+        network: refusal.network.parse()?,
+        workload: refusal.workload.parse()?,
+        reason: one_line(&refusal.reason, LONGEST_REASON).into_owned(),
+    })
+}
+
+/// The acknowledgement of a network's generation.
+#[must_use]
+pub fn ack(network: &NetworkName, generation: Generation) -> v1::Ack {
+    v1::Ack { network: network.to_string(), generation: Some(generation.into()) }
+}
+
+pub(super) fn message(message: Up) -> v1::AgentMessage {
+    v1::AgentMessage { message: Some(message) }
+}
