@@ -1,13 +1,16 @@
 //! State of this host: the networks as control last said, its own workloads as they are now.
 //!
-//! One task owns it all ([`actor`]); decisions are pure ([`mesh`]). What a network means for this host is an
+//! One task owns it all ([`actor`]); decisions are pure ([`mesh`], and [`HostCore`](self::core::HostCore) for what follows from them). What a network means for this host is an
 //! [`HostNetwork`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
 
 mod actor;
 mod carry_retry;
+mod core;
 mod error;
+mod fabric;
 mod handle;
 mod idle_memory;
+mod jobs;
 mod mesh;
 mod outside;
 mod records;
@@ -31,9 +34,11 @@ use crate::attachment::{AttachmentId, Reservation};
 use crate::dns::Zone;
 
 pub(crate) use actor::{HostParts, start};
+#[cfg(feature = "simulation")]
+pub(crate) use core::{HostCore, Job, News, Outcome, Pass};
 pub(crate) use error::RequestError;
 pub(crate) use handle::HostHandle;
-pub(crate) use mesh::{AdmitError, DataPlane, Mesh, RECALLED};
+pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use outside::{Outside, OutsideCheck};
 use steps::Steps;
 
@@ -129,7 +134,7 @@ impl LinkState {
 }
 
 /// Progress of control with this host's reports.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reported {
     /// The newest report that the control plane of the present stream has made durable: one that was restored may not
     /// know what another one knew.

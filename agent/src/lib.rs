@@ -26,6 +26,8 @@ mod outside;
 mod registrar;
 mod renewal;
 mod sidecar;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod stale_state;
 pub mod tap;
 #[cfg(test)]

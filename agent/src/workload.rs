@@ -56,6 +56,8 @@ pub(crate) use anchor::is_there;
 pub(crate) use early::EarlyQuestions;
 pub(crate) use error::AttachError;
 pub(crate) use instances::instances;
+#[cfg(feature = "simulation")]
+pub(crate) use life::settling::{Settling, Wait};
 pub(crate) use roster::HeldWorkload;
 
 /// Outcome of replacing a sidecar.

@@ -22,9 +22,9 @@ use pidfile::PidFile;
 pub(crate) use pidfile::{recorded, running};
 use traces::Traces;
 
-/// Number of threads that wait for the kernel, at most: a change that concerns every workload's namespace is done by
-/// these.
-const BLOCKING: usize = 4;
+/// Number of threads that wait for the kernel, at most: half of them may program networks, and others work on workloads'
+/// namespaces.
+const BLOCKING: usize = 8;
 /// Time for which a sidecar that is told to end lets work in progress run.
 const SIDECAR_DRAIN: Duration = Duration::from_secs(30);
 

@@ -118,6 +118,7 @@ impl Overlay {
                 hopper,
                 host,
                 egress: Mutex::default(),
+                links: Mutex::default(),
                 gate,
                 control: Mutex::default(),
                 ways: Mutex::default(),

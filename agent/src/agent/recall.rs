@@ -17,7 +17,7 @@ use crate::certs::Certs;
 use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
 use crate::door::docker;
 use crate::error::StartError;
-use crate::host::{DataPlane, Mesh, RECALLED};
+use crate::host::Mesh;
 use crate::keeper::Keeper;
 use crate::{gateway, layout, sidecar, stale_state, tap, workload};
 
@@ -132,22 +132,7 @@ pub(super) async fn recall(
         };
         let mut record = StoredWorkload::from_bytes(&bytes)?;
         let gone = !workload::is_there(&record.anchor, boot);
-        for attachment in &mut record.attachments {
-            // The name stays published over a restart: readiness is what it last was, until it is read anew.
-            let workload = &mut attachment.workload;
-            let known = mesh.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
-            let mut known = known.filter(|known| known.node == identity.node.name);
-            let known = known.find(|known| known.name == workload.name);
-            (workload.ready, workload.ready6) =
-                known.map_or((false, false), |known| (known.ready, known.ready6));
-            mesh.host(attachment.clone());
-            if gone {
-                // Its port need not be made again, and is nobody's to miss.
-                mesh.end(&attachment.id());
-            }
-            // What ended meanwhile must leave its rules before that is acknowledged.
-            mesh.set_applied(&attachment.id(), DataPlane::Rules, Some(RECALLED));
-        }
+        record.attachments.iter_mut().for_each(|attachment| mesh.recall(attachment, gone));
         stored.push(record);
     }
     let known: Vec<String> = attachments(&stored).map(|id| id.record_name()).collect();

@@ -132,6 +132,12 @@ impl Zone {
         Self { network, closed, subnet, subnet6, names, groups, pointers }
     }
 
+    /// The addresses that can be reached under a name; a service's are its instances'.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn reached(&self, label: &str) -> Vec<Ipv4Addr> {
+        self.names.get(&key(label)).map(|entry| entry.addresses(false).to_vec()).unwrap_or_default()
+    }
+
     pub(super) fn find(&self, label: &[u8]) -> Option<&ZoneEntry> {
         self.names.get(label)
     }

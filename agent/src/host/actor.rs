@@ -1,35 +1,38 @@
-//! The task that owns [`Mesh`]: events in, kernel and publications out.
+//! The task around [`HostCore`]: events in, kernel and publications out.
 
+mod calls;
+mod deferred;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
-use sealane_fabric::overlay::{Overlay, Reason};
-use sealane_proto::client::{CarriedNetworks, ClockPair, LinkEvent, LinkReport};
-use sealane_proto::resource::ControlAddr;
+use sealane_fabric::overlay::Overlay;
+use sealane_proto::client::{CarriedNetworks, LinkEvent, LinkReport};
 use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
-use tonic::transport::Channel;
 
-use super::carry_retry::CarryRetry;
+use super::core::{HostCore, Job, News, Outcome};
+use super::fabric::Fabric;
 use super::handle::{HostCommand, HostHandle};
 use super::idle_memory::IdleMemory;
 use super::mesh::Mesh;
 use super::records::{admit, rename, reserve};
-use super::trouble::{NetworkTrouble, creation};
-use super::{HostNetwork, HostViews, LinkState, OutsideCheck, Reported};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
-use views::show;
+use deferred::{Answer, Deferred};
+use views::{Shown, show};
 
 /// Interval at which the kernel is compared with its desired state.
 const AUDIT: Duration = Duration::from_secs(60);
-/// Pause before a network whose kernel state could not be made is tried again.
+/// Pause before a state that could not be kept on disk is written again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Interval at which it is looked whether refused workloads may be told again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -38,11 +41,11 @@ const BATCH: usize = 256;
 
 /// Parts that the task is made of.
 #[derive(Debug)]
-pub(crate) struct HostParts {
+pub(crate) struct HostParts<F = Overlay> {
     /// State that is known at the start: networks and workloads from disk.
     pub(crate) mesh: Mesh,
     /// The kernel.
-    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) overlay: Arc<F>,
     /// Folder of the networks' records.
     pub(crate) folder: Folder,
     /// Folder of the workloads' records.
@@ -62,124 +65,93 @@ pub(crate) struct HostParts {
 }
 
 /// Starts the task.
-pub(crate) fn start(parts: HostParts) -> (HostHandle, Task) {
+pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
     let (requests, queue) = mpsc::channel(1024);
-    let (networks, link, control, reported) = (
-        watch::Sender::default(),
-        watch::Sender::default(),
-        watch::Sender::default(),
-        watch::Sender::default(),
-    );
-    let (complaints, clocks, begun) =
-        (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
-    let (reservations, outside) = (watch::Sender::default(), watch::Sender::new(parts.mesh.outside()));
-    let views = HostViews {
-        begun: begun.subscribe(),
-        networks: networks.subscribe(),
-        link: link.subscribe(),
-        control: control.subscribe(),
-        reported: reported.subscribe(),
-        clocks: clocks.subscribe(),
-        reservations: reservations.subscribe(),
-        outside: outside.subscribe(),
-        complaints: complaints.subscribe(),
-    };
-    let dirty = parts.mesh.networks().into_iter().collect();
+    let HostParts { mesh, overlay, folder, workloads, reservations, events, report, applied, carried, ready } =
+        parts;
+    let shown = Shown::new(&mesh, (report, applied, carried));
+    let views = shown.views();
     let host = HostActor {
-        parts,
-        queue,
-        published: BTreeMap::new(),
-        sequence: 0,
-        dirty,
-        unsaved: BTreeSet::new(),
-        networks,
-        link,
-        control,
-        reported,
-        problems: BTreeMap::new(),
-        clocks,
-        again: CarryRetry::default(),
-        complaints,
+        core: HostCore::new(mesh),
+        overlay,
+        folder,
+        workloads,
         reservations,
-        outside,
-        begun,
+        events,
+        queue,
+        jobs: FuturesUnordered::new(),
+        looking: None,
+        deferred: Deferred::default(),
+        shown,
+        ready,
+        said_ready: false,
         rest: IdleMemory::default(),
     };
     (HostHandle { requests, views }, task::spawn("host", host.run()))
 }
 
-struct HostActor {
-    parts: HostParts,
+struct HostActor<F> {
+    core: HostCore,
+    overlay: Arc<F>,
+    folder: Folder,
+    workloads: Folder,
+    reservations: Folder,
+    events: mpsc::Receiver<LinkEvent>,
     queue: mpsc::Receiver<HostCommand>,
-    published: BTreeMap<NetworkName, watch::Sender<Arc<HostNetwork>>>,
-    sequence: u64,
-    dirty: BTreeSet<NetworkName>,
-    unsaved: BTreeSet<NetworkName>,
-    networks: watch::Sender<BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>>,
-    link: watch::Sender<LinkState>,
-    control: watch::Sender<Option<Channel>>,
-    reported: watch::Sender<Reported>,
-    problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
-    clocks: watch::Sender<Option<ClockPair>>,
-    again: CarryRetry,
-    complaints: watch::Sender<Vec<String>>,
-    reservations: watch::Sender<Vec<Reservation>>,
-    outside: watch::Sender<Vec<OutsideCheck>>,
-    begun: watch::Sender<bool>,
+    /// Jobs under way.
+    jobs: FuturesUnordered<BoxFuture<'static, (NetworkName, Outcome)>>,
+    /// A look at the host itself.
+    looking: Option<BoxFuture<'static, ()>>,
+    deferred: Deferred,
+    shown: Shown,
+    ready: Part,
+    said_ready: bool,
     rest: IdleMemory,
 }
 
-impl HostActor {
+impl<F: Fabric> HostActor<F> {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut again = tokio::time::interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut said_ready = false;
-        let (mut mtu, mut doubted) = (self.parts.overlay.mtu(), self.parts.overlay.doubted());
+        let (mut mtu, mut doubted) = (self.overlay.mtu(), self.overlay.doubted());
         loop {
-            self.drop_forsaken().await;
-            // Control may hear of a workload while the kernel follows; what it has acknowledged is done.
-            self.report();
-            self.refresh(Reason::Change).await;
-            self.tell();
-            self.save();
-            self.complain();
-            show(&self.begun, true);
-            if !said_ready && self.dirty.is_empty() {
-                self.parts.ready.ready();
-                said_ready = true;
-            }
-            let retry = !self.dirty.is_empty() || !self.unsaved.is_empty();
+            self.begin_jobs();
+            self.publish();
+            let (due, unsaved) = (self.core.due(), self.core.is_unsaved());
             tokio::select! {
-                Some(event) = self.parts.events.recv() => self.handle_link(event).await,
+                Some(event) = self.events.recv() => self.handle_link(event),
                 request = self.queue.recv() => match request {
                     Some(request) => self.handle_request(request),
                     None => return,
                 },
+                Some((network, outcome)) = self.jobs.next() => {
+                    self.core.handle_done(&network, outcome, Instant::now());
+                    self.deferred.release(&network);
+                }
+                () = over(&mut self.looking) => self.looking = None,
                 _ = audit.tick() => {
-                    self.dirty.extend(self.parts.mesh.networks());
-                    if let Err(error) = self.parts.overlay.audit_host().await {
-                        tracing::error!("{error}");
-                    }
-                    self.refresh(Reason::Audit).await;
+                    self.core.handle_doubt(self.core.mesh.networks());
+                    self.look();
                 }
                 Ok(()) = doubted.changed() => {
-                    self.dirty.extend(doubted.borrow_and_update().iter().cloned());
-                    self.refresh(Reason::Audit).await;
+                    let networks = doubted.borrow_and_update().clone();
+                    self.core.handle_doubt(networks);
                 }
-                Ok(()) = mtu.changed() => self.dirty.extend(self.parts.mesh.networks()),
-                () = tokio::time::sleep(RETRY), if retry => {}
+                Ok(()) = mtu.changed() => {
+                    self.core.mesh.networks().into_iter().for_each(|network| self.core.handle_change(network));
+                }
+                () = sleep_until(due) => {}
+                () = tokio::time::sleep(RETRY), if unsaved => {}
                 () = self.rest.over() => self.rest.release().await,
-                _ = again.tick(), if self.is_refused() => {
+                _ = again.tick(), if self.core.is_refused() => {
                     self.ask_again();
-                    if self.again.tells(Instant::now()) {
-                        self.parts.mesh.tell_anew();
-                    }
+                    self.core.handle_refused_still(Instant::now());
                 }
             }
             for _ in 0..BATCH {
-                if let Ok(event) = self.parts.events.try_recv() {
-                    self.handle_link(event).await;
+                if let Ok(event) = self.events.try_recv() {
+                    self.handle_link(event);
                 } else if let Ok(request) = self.queue.try_recv() {
                     self.handle_request(request);
                 } else {
@@ -189,232 +161,143 @@ impl HostActor {
         }
     }
 
+    /// Lets the kernel follow: networks do not wait for each other.
+    fn begin_jobs(&mut self) {
+        while let Some(job) = self.core.poll_job(Instant::now()) {
+            let (overlay, node) = (self.overlay.clone(), self.core.mesh.node().name.clone());
+            self.jobs.push(match job {
+                Job::Program(pass) => Box::pin(async move {
+                    let (snapshot, network) = (pass.snapshot.clone(), pass.snapshot.network.name.clone());
+                    let applied = overlay.program(pass, node).await.map_err(|error| error.to_string());
+                    (network, Outcome::Programmed(snapshot, applied))
+                }),
+                Job::Remove(network) => Box::pin(async move {
+                    // Links first; whoever holds sockets in the namespace closes them when the network leaves the views.
+                    let removed = overlay.remove(network.clone()).await.map_err(|error| error.to_string());
+                    (network, Outcome::Removed(removed))
+                }),
+            });
+        }
+    }
+
+    /// Looks at the host itself, unless that is under way.
+    fn look(&mut self) {
+        let overlay = self.overlay.clone();
+        self.looking.get_or_insert_with(|| {
+            Box::pin(async move {
+                if let Err(error) = overlay.audit().await {
+                    tracing::error!("{error}");
+                }
+            })
+        });
+    }
+
+    /// Shows what has changed to the rest of the agent and to control, and keeps it on disk.
+    fn publish(&mut self) {
+        for news in self.core.poll_news() {
+            match news {
+                News::Network(network, host_network) => {
+                    self.rest.disturb();
+                    self.shown.network(network, host_network);
+                }
+                News::Gone(network) => {
+                    self.shown.withdraw(&network);
+                    self.shown.outside(&self.core);
+                    if self.core.mesh.snapshot(&network).is_none()
+                        && let Err(error) = self.folder.remove(network.as_str())
+                    {
+                        tracing::error!(%error, %network, "cannot forget the network");
+                    }
+                }
+            }
+        }
+        self.shown.tell(&self.core);
+        // After everybody works by them.
+        for (network, snapshot) in self.core.poll_unsaved() {
+            let saved = self.folder.write(network.as_str(), &network_to_bytes(&snapshot));
+            self.core.handle_saved(network, saved.map_err(|error| error.to_string()));
+        }
+        self.shown.complain(&self.core);
+        show(&self.shown.begun, self.core.has_begun());
+        if !self.said_ready && self.core.has_all() {
+            self.ready.ready();
+            self.said_ready = true;
+        }
+    }
+
     fn handle_request(&mut self, request: HostCommand) {
-        let mesh = &mut self.parts.mesh;
+        let core = &mut self.core;
         // An asker that left gets no answer; what it asked for stands.
         match request {
             HostCommand::Admit(specs, anchor, answer) => {
-                let admitted = admit(mesh, &self.parts.workloads, &specs, anchor);
+                let admitted = admit(&mut core.mesh, &self.workloads, &specs, anchor);
+                let mut passes = Default::default();
                 if admitted.is_ok() {
-                    self.dirty.extend(specs.into_iter().map(|spec| spec.network));
+                    // A pass that knows nothing of it would take its port for a stranger's.
+                    passes = core.under_way(specs.iter().map(|spec| spec.network.clone()));
+                    core.handle_admitted(&specs);
                 }
-                let _ = answer.send(admitted);
+                self.deferred.answer(passes, Answer::Admitted(answer, admitted));
             }
             HostCommand::Ready(id, ready, answer) => {
-                if mesh.set_ready(&id, ready).is_some() {
-                    self.dirty.insert(id.network);
-                }
-                let _ = answer.send(mesh.version());
+                let _ = answer.send(core.handle_ready(&id, ready));
             }
             HostCommand::Name(id, aliases, answer) => {
-                let renamed = mesh.name_anew(&id, &aliases);
-                let written = renamed.as_ref().map(|workload| rename(&self.parts.workloads, workload));
+                let renamed = core.mesh.name_anew(&id, &aliases);
+                let written = renamed.as_ref().map(|workload| rename(&self.workloads, workload));
                 if renamed.is_some() {
-                    self.dirty.insert(id.network);
+                    core.handle_change(id.network);
                 }
                 let _ = answer.send(written.transpose().map(|news| news.is_some()));
             }
             HostCommand::End(id, answer) => {
-                mesh.end(&id);
-                let _ = answer.send(mesh.version());
-                self.dirty.insert(id.network);
+                let _ = answer.send(core.handle_end(&id));
             }
             HostCommand::Detach(id, answer) => {
-                mesh.detach(&id);
-                let _ = answer.send(());
+                core.mesh.detach(&id);
+                let passes = core.under_way([id.network]);
+                self.deferred.answer(passes, Answer::Detached(answer));
             }
             HostCommand::Remove(id, answer) => {
-                mesh.remove(&id, Instant::now());
-                let _ = answer.send(mesh.version());
-                self.dirty.insert(id.network);
+                let _ = answer.send(core.handle_remove(&id, Instant::now()));
             }
-            HostCommand::Applied(id, plane, sequence) => mesh.set_applied(&id, plane, sequence),
+            HostCommand::Applied(id, plane, sequence) => core.mesh.set_applied(&id, plane, sequence),
             HostCommand::Reserve(claim, answer) => {
-                let _ = answer.send(reserve(mesh, &self.parts.reservations, &claim));
+                let _ = answer.send(reserve(&mut core.mesh, &self.reservations, &claim));
             }
             HostCommand::Reserved(network, address, answer) => {
                 let of = |kept: &Reservation| kept.network == network && kept.address == address;
-                let _ = answer.send(mesh.reservations().find(|kept| of(kept)).cloned());
+                let _ = answer.send(core.mesh.reservations().find(|kept| of(kept)).cloned());
             }
-            HostCommand::Down(down) => self.dirty.extend(mesh.set_down(down)),
+            HostCommand::Down(down) => {
+                core.mesh.set_down(down).into_iter().for_each(|network| core.handle_change(network));
+            }
             HostCommand::Release(hold, answer) => {
-                let removed = self.parts.reservations.remove(&Reservation::record_name(&hold));
+                let removed = self.reservations.remove(&Reservation::record_name(&hold));
                 if removed.is_ok() {
-                    mesh.release(&hold, Instant::now());
+                    core.mesh.release(&hold, Instant::now());
                 }
                 let _ = answer.send(removed);
             }
         }
     }
+}
 
-    async fn handle_link(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Up { channel, address, roots: _ } => {
-                tracing::info!(control = %address, "connected to control");
-                self.find_control(&address);
-                self.reported.send_modify(|reported| reported.version = 0);
-                self.control.send_replace(Some(channel.clone()));
-                let (channel, address) = (Some(channel), Some(address));
-                self.link.send_replace(LinkState { channel, address, ..LinkState::default() });
-            }
-            LinkEvent::Down { reason, refused } => {
-                if self.link.borrow().channel.is_some() || self.link.borrow().problem.is_empty() {
-                    tracing::warn!(%reason, "there is no stream to control; everything goes on without it");
-                }
-                self.control.send_replace(None);
-                self.link.send_modify(|link| *link = link.down(reason, refused));
-            }
-            LinkEvent::Clocks(pair) => {
-                let known = self.clocks.send_replace(Some(pair));
-                if pair.is_off() && !known.is_some_and(|known| known.is_off()) {
-                    tracing::warn!("this host's clock {pair}, as control sees it; set it right (NTP)");
-                }
-            }
-            LinkEvent::Lost(lost) => {
-                self.link.send_if_modified(|link| link.lost.replace(lost.clone()) != Some(lost));
-            }
-            LinkEvent::State(snapshot) => {
-                let name = snapshot.network.name.clone();
-                self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
-                if self.parts.mesh.accept(*snapshot) {
-                    if self.again.arrives(&name) {
-                        self.parts.mesh.tell_anew();
-                    }
-                    self.dirty.insert(name.clone());
-                    self.unsaved.insert(name);
-                    self.show_outside();
-                }
-            }
-            LinkEvent::Gone(network) => self.drop_network(&network).await,
-            LinkEvent::Reported { version, refused } => {
-                for refused in &refused {
-                    tracing::warn!(network = %refused.network, workload = %refused.workload,
-                        reason = refused.reason, "control does not accept a workload");
-                }
-                self.reported.send_modify(|reported| {
-                    reported.version = reported.version.max(version);
-                    reported.refused = refused;
-                });
-                self.ask_again();
-            }
-            LinkEvent::Settled { version } => {
-                self.reported.send_modify(|reported| reported.settled = reported.settled.max(version));
-            }
-        }
-    }
-
-    /// Workloads do not reach control, wherever its name leads.
-    fn find_control(&self, address: &ControlAddr) {
-        if address.literal.is_none() {
-            let (overlay, text) = (self.parts.overlay.clone(), address.text.clone());
-            let find = async move {
-                match tokio::net::lookup_host(&text).await {
-                    Ok(found) => overlay.learn_control(found),
-                    Err(error) => tracing::debug!(%error, control = text, "cannot look up where control is"),
-                }
-            };
-            // The look-up ends by itself.
-            task::spawn("find-control", find).detach();
-        }
-    }
-
-    async fn drop_network(&mut self, network: &NetworkName) {
-        if !self.parts.mesh.drop_network(network) {
-            if self.parts.mesh.snapshot(network).is_some() {
-                tracing::warn!(%network, "control has no such network, but workloads of this host are in it");
-                let line = self.parts.mesh.snapshot(network).map(|known| creation(&known.network));
-                self.problems.insert((network.clone(), NetworkTrouble::Unknown), line.unwrap_or_default());
-            }
-            return;
-        }
-        self.problems.retain(|(troubled, _), _| troubled != network);
-        self.dirty.remove(network);
-        self.unsaved.remove(network);
-        self.published.remove(network);
-        // Links first; whoever holds sockets in the namespace closes them when the network leaves the views.
-        if let Err(error) = self.parts.overlay.remove_network(network).await {
-            tracing::error!(%error, %network, "cannot remove the network");
-        }
-        self.show_networks();
-        self.show_outside();
-        if let Err(error) = self.parts.folder.remove(network.as_str()) {
-            tracing::error!(%error, %network, "cannot forget the network");
-        }
-        tracing::info!(%network, "the network is gone");
-    }
-
-    /// Lets go of networks that control does not know, once nothing runs in them here.
-    async fn drop_forsaken(&mut self) {
-        let unknown = self.problems.keys().filter(|(_, trouble)| *trouble == NetworkTrouble::Unknown);
-        let forsaken = unknown.map(|(network, _)| network).filter(|network| !self.parts.mesh.uses(network));
-        for network in forsaken.cloned().collect::<Vec<_>>() {
-            self.drop_network(&network).await;
-        }
-    }
-
-    /// Makes the kernel follow every dirty network, then publishes; what fails stays dirty.
-    async fn refresh(&mut self, reason: Reason) {
-        for network in std::mem::take(&mut self.dirty) {
-            let Some(snapshot) = self.parts.mesh.overlaid(&network).map(Arc::new) else {
-                continue;
-            };
-            let (attached, node) = (self.parts.mesh.attached(&network), &self.parts.mesh.node().name);
-            let applied = match self.parts.overlay.ensure_network(&snapshot, node, &attached, reason).await {
-                Ok(applied) => applied,
-                Err(error) => {
-                    let (key, problem) = ((network.clone(), NetworkTrouble::Kernel), error.to_string());
-                    if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
-                        tracing::error!(%error, %network, "cannot set up the network, trying again each second");
-                    }
-                    self.hinder(network.clone(), snapshot, problem);
-                    self.dirty.insert(network);
-                    continue;
-                }
-            };
-            self.problems.remove(&(network.clone(), NetworkTrouble::Kernel));
-            self.note(&network, NetworkTrouble::Egress, applied.egress_problem);
-            self.note(&network, NetworkTrouble::Rows, applied.refused_rows);
-            self.note(&network, NetworkTrouble::Packets, applied.too_long);
-            let cut_off = self.parts.mesh.cut_off(&network, &applied.unattached);
-            self.note(&network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
-            let unchanged = self.published.get(&network).is_some_and(|published| {
-                let published = published.borrow();
-                published.hindrance.is_none() && published.snapshot == snapshot
-            });
-            if !unchanged {
-                self.publish(network, snapshot);
-            }
-        }
-    }
-
-    /// Notes an outcome that nobody waits for: it is looked at again with the next change or audit.
-    fn note(&mut self, network: &NetworkName, trouble: NetworkTrouble, problem: Option<String>) {
-        let key = (network.clone(), trouble);
-        match problem {
-            None => drop(self.problems.remove(&key)),
-            Some(problem) => {
-                if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
-                    tracing::error!("{}", trouble.sentence(network, &problem));
-                }
-            }
-        }
-    }
-
-    /// Keeps new states on disk, after everybody works by them: a lost one comes again.
-    fn save(&mut self) {
-        for network in std::mem::take(&mut self.unsaved) {
-            let Some(snapshot) = self.parts.mesh.snapshot(&network) else {
-                continue;
-            };
-            if let Err(error) = self.parts.folder.write(network.as_str(), &network_to_bytes(snapshot)) {
-                if self.problems.insert((network.clone(), NetworkTrouble::Disk), error.to_string()).is_none()
-                {
-                    tracing::error!(%error, %network, "cannot keep the network's state on disk");
-                }
-                self.unsaved.insert(network);
-            } else {
-                self.problems.remove(&(network, NetworkTrouble::Disk));
-            }
-        }
+/// Returns at this time; never, when there is none.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
+
+/// Returns when this is over; never, when there is none.
+async fn over(work: &mut Option<BoxFuture<'static, ()>>) {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

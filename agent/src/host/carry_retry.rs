@@ -1,25 +1,17 @@
 //! Networks in which control does not accept this host's workloads: perhaps because it knows no more that the host carries
 //! them, or not the network either, as after a restoration. Carrying them is asked for again as long as that is so, and the
-//! report is told anew: what was in the way may be gone.
+//! report is told anew: what was in the way may be gone. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sealane_base::task;
 use sealane_proto::client::Rejection;
 use sealane_proto::types::NetworkName;
-use sealane_proto::wire::v1::{CarryRequest, control_client::ControlClient};
-use tonic::Request;
-use tonic::transport::Channel;
-
-use crate::certs::words;
 
 /// Interval at which it is asked for one network: most refusals have other reasons, which asking does not change.
 const SELDOM: Duration = Duration::from_secs(30);
 /// Interval at which it is asked for one that control did not know: somebody may be creating it again.
 const SOON: Duration = Duration::from_secs(5);
-/// Limit for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Request for a network's state.
 #[derive(Debug, Default)]
@@ -37,38 +29,20 @@ struct CarryAttempt {
 }
 
 impl CarryRetry {
-    /// Asks for the networks of these workloads, oftener for those that control did not know. A host that carries one already
-    /// gets what it has.
-    pub(super) fn ask(
+    /// The networks of these workloads that are to be asked for now, oftener those that control did not know; none while it
+    /// cannot be asked. A host that carries one already gets what it has.
+    pub(super) fn due(
         &mut self,
         refused: &[Rejection],
         unknown: impl Fn(&NetworkName) -> bool,
-        channel: Option<&Channel>,
-        now: Instant,
-    ) {
-        self.asked.retain(|network, _| refused.iter().any(|refused| refused.network == *network));
-        let Some(channel) = channel else { return };
-        for network in self.due(refused, unknown, now) {
-            let channel = channel.clone();
-            let asking = async move {
-                let mut request = Request::new(CarryRequest { network: network.to_string(), blocks_held: 0 });
-                request.set_timeout(PATIENCE);
-                if let Err(status) = ControlClient::new(channel).carry(request).await {
-                    tracing::debug!(%network, reason = words(&status), "the network is not carried again");
-                }
-            };
-            // It ends by its patience.
-            task::spawn("carry-again", asking).detach();
-        }
-    }
-
-    fn due(
-        &mut self,
-        refused: &[Rejection],
-        unknown: impl Fn(&NetworkName) -> bool,
+        connected: bool,
         now: Instant,
     ) -> Vec<NetworkName> {
+        self.asked.retain(|network, _| refused.iter().any(|refused| refused.network == *network));
         let mut due = vec![];
+        if !connected {
+            return due;
+        }
         for Rejection { network, .. } in refused {
             let wait = if unknown(network) { SOON } else { SELDOM };
             let recent = self.asked.get(network).is_some_and(|asked| now - asked.at < wait);
@@ -109,13 +83,14 @@ mod tests {
     fn a_network_is_asked_for_once_in_a_while_and_its_state_tells_the_report_anew_once() {
         let (mut again, now) = (CarryRetry::default(), Instant::now());
         let both = [refused("shop", "a"), refused("shop", "b"), refused("blog", "c")];
-        let due: Vec<String> = again.due(&both, |_| false, now).iter().map(ToString::to_string).collect();
+        let due: Vec<String> =
+            again.due(&both, |_| false, true, now).iter().map(ToString::to_string).collect();
         assert_eq!(due, ["shop", "blog"]);
-        assert!(again.due(&both, |_| false, now + Duration::from_secs(29)).is_empty());
+        assert!(again.due(&both, |_| false, true, now + Duration::from_secs(29)).is_empty());
         let shop = "shop".parse().unwrap();
         assert!(again.arrives(&shop) && !again.arrives(&shop));
         assert!(!again.arrives(&"other".parse().unwrap()));
-        assert_eq!(again.due(&both[..1], |_| false, now + SELDOM).len(), 1);
+        assert_eq!(again.due(&both[..1], |_| false, true, now + SELDOM).len(), 1);
         assert!(again.arrives(&shop));
     }
 
@@ -124,7 +99,7 @@ mod tests {
         let (mut again, now) = (CarryRetry::default(), Instant::now());
         let (one, later) = ([refused("shop", "a")], |seconds| now + Duration::from_secs(seconds));
         for (seconds, expected) in [(0, 1), (4, 0), (5, 1), (9, 0), (10, 1)] {
-            assert_eq!(again.due(&one, |_| true, later(seconds)).len(), expected, "{seconds}");
+            assert_eq!(again.due(&one, |_| true, true, later(seconds)).len(), expected, "{seconds}");
         }
         assert!(again.tells(now) && !again.tells(later(29)) && again.tells(later(30)));
     }

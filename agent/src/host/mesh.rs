@@ -52,7 +52,7 @@ struct HostedAttachment {
 }
 
 /// The sequence by which the data planes work of a workload that an earlier agent attached, until it is taken up.
-pub(crate) const RECALLED: u64 = 0;
+pub(super) const RECALLED: u64 = 0;
 
 /// Parts of a workload that must follow a change before it is acknowledged, beside the network's kernel state and
 /// names.
@@ -195,6 +195,24 @@ impl Mesh {
         self.version += 1;
     }
 
+    /// Takes in a workload that ran before this agent did, from its record; `gone` says that it has ended meanwhile.
+    pub(crate) fn recall(&mut self, attachment: &mut Attachment, gone: bool) {
+        // The name stays published over a restart: readiness is what it last was, until it is read anew.
+        let workload = &mut attachment.workload;
+        let known = self.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
+        let mut known = known.filter(|known| known.node == self.node.name);
+        let known = known.find(|known| known.name == workload.name);
+        (workload.ready, workload.ready6) =
+            known.map_or((false, false), |known| (known.ready, known.ready6));
+        self.host(attachment.clone());
+        if gone {
+            // Its port need not be made again, and is nobody's to miss.
+            self.end(&attachment.id());
+        }
+        // What ended meanwhile must leave its rules before that is acknowledged.
+        self.set_applied(&attachment.id(), DataPlane::Rules, Some(RECALLED));
+    }
+
     /// Sets at which of its addresses calls may be sent to the workload; returns the new workload when that is news.
     pub(crate) fn set_ready(&mut self, id: &AttachmentId, ready: Families) -> Option<Workload> {
         let HostedAttachment { workload, ending, .. } = self.hosted.get_mut(id)?;
@@ -251,10 +269,10 @@ impl Mesh {
         }
     }
 
-    /// Kernel and names work by this sequence of the network.
-    pub(crate) fn set_published(&mut self, network: &NetworkName, sequence: u64) {
+    /// Kernel and names work by this sequence of the network, which has what control said at this generation.
+    pub(crate) fn set_published(&mut self, network: &NetworkName, sequence: u64, generation: Generation) {
         if let Some(carried) = self.networks.get_mut(network) {
-            carried.published = Some((sequence, carried.snapshot.generation));
+            carried.published = Some((sequence, generation));
         }
     }
 

@@ -7,7 +7,7 @@ use sealane_proto::types::{Mtls, NetworkName, NodeName, WorkloadName};
 const NAMED: usize = 8;
 
 /// Kind of a network's problem.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NetworkTrouble {
     /// The network cannot be set up.
     Kernel,

@@ -5,6 +5,7 @@ mod ears;
 mod end;
 mod follow;
 mod notes;
+pub(crate) mod settling;
 mod signs;
 mod start;
 mod waiting;

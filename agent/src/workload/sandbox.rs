@@ -155,7 +155,11 @@ async fn recalled(
     attachment: &Attachment,
 ) -> Option<watch::Receiver<Arc<HostNetwork>>> {
     let network = &attachment.workload.network;
-    context.host.views.begun.clone().wait_for(|begun| *begun).await.ok()?;
+    let mut begun = context.host.views.begun.clone();
+    tokio::select! {
+        known = admission::network(context, network) => return known,
+        begun = begun.wait_for(|begun| *begun) => drop(begun.ok()?),
+    }
     let id = attachment.id();
     let trouble = |why| context.troubles.set(&id, WorkloadTrouble::TakingUp, why);
     if !context.host.views.networks.borrow().contains_key(network) {

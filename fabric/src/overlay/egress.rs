@@ -49,8 +49,11 @@ impl Pass<'_> {
         let gone = || io::Error::other(format!("{name} was removed while it was set up"));
         let outer = outer.ok_or_else(gone)?;
         let devices = Devices { host: outer, network: self.index(NETWORK_LINK)? };
+        // No other network takes these addresses before they are on the link.
+        let choosing = lock(&self.kernel.links);
         let ends = ends(&mut host, outer, base.vni)?;
         self.ensure_host_end(base, &name, &devices, ends, &links, &mut host)?;
+        drop(choosing);
         self.ensure_network_end(base, &devices, ends)
     }
 

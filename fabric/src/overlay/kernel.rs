@@ -24,6 +24,8 @@ pub(super) struct KernelAccess {
     pub(super) host: NetNs,
     /// Settings that the host needs so that packets of its networks leave.
     pub(super) egress: Mutex<crate::egress::HostEgress>,
+    /// Held while addresses of a way out are chosen.
+    pub(super) links: Mutex<()>,
     /// Gate of its networks' senders.
     pub(super) gate: Mutex<HostGate>,
     /// Addresses of control, as far as this host knows.

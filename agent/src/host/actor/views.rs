@@ -1,41 +1,79 @@
 //! Views that the task publishes for the rest of the agent, and its reports to control.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::NetworkName;
+use sealane_proto::client::{CarriedNetworks, ClockPair, LinkReport};
+use sealane_proto::types::{Generation, NetworkName};
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
-use super::HostActor;
-use crate::host::HostNetwork;
-use crate::host::trouble::{self, NetworkTrouble};
+use crate::attachment::Reservation;
+use crate::host::core::HostCore;
+use crate::host::mesh::Mesh;
+use crate::host::{HostNetwork, HostViews, LinkState, OutsideCheck, Reported};
 
-impl HostActor {
-    pub(super) fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {
-        self.sequence += 1;
-        let before = self.published.get(&network).map(|published| published.borrow().clone());
-        let host_network = Arc::new(HostNetwork::new(self.sequence, snapshot, before.as_deref()));
-        self.rest.disturb();
-        self.parts.mesh.set_published(&network, self.sequence);
-        self.show(network, host_network);
-    }
+/// Channels to control: reports, acknowledgements, and networks as they were last told.
+pub(super) type ToControl = (
+    watch::Sender<Arc<LinkReport>>,
+    watch::Sender<BTreeMap<NetworkName, Generation>>,
+    watch::Sender<CarriedNetworks>,
+);
 
-    /// Shows that the network cannot be set up: what runs in it is served by what was published last, or by what is on disk, and
-    /// only what is new waits for the kernel.
-    pub(super) fn hinder(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>, hindrance: String) {
-        let before = self.published.get(&network).map(|published| published.borrow().clone());
-        let hindrance = Some(hindrance);
-        if before.as_ref().is_some_and(|before| before.hindrance == hindrance) {
-            return;
+/// Everything that the task shows.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) begun: watch::Sender<bool>,
+    pub(super) link: watch::Sender<LinkState>,
+    pub(super) control: watch::Sender<Option<Channel>>,
+    pub(super) clocks: watch::Sender<Option<ClockPair>>,
+    published: BTreeMap<NetworkName, watch::Sender<Arc<HostNetwork>>>,
+    networks: watch::Sender<BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>>,
+    reported: watch::Sender<Reported>,
+    reservations: watch::Sender<Vec<Reservation>>,
+    outside: watch::Sender<Vec<OutsideCheck>>,
+    complaints: watch::Sender<Vec<String>>,
+    report: watch::Sender<Arc<LinkReport>>,
+    applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
+    carried: watch::Sender<CarriedNetworks>,
+}
+
+impl Shown {
+    pub(super) fn new(mesh: &Mesh, (report, applied, carried): ToControl) -> Self {
+        Self {
+            begun: watch::Sender::default(),
+            link: watch::Sender::default(),
+            control: watch::Sender::default(),
+            clocks: watch::Sender::default(),
+            published: BTreeMap::new(),
+            networks: watch::Sender::default(),
+            reported: watch::Sender::default(),
+            reservations: watch::Sender::default(),
+            outside: watch::Sender::new(mesh.outside()),
+            complaints: watch::Sender::default(),
+            report,
+            applied,
+            carried,
         }
-        let snapshot = before.as_ref().map_or(snapshot, |before| before.snapshot.clone());
-        self.sequence += 1;
-        let host_network = HostNetwork::new(self.sequence, snapshot, before.as_deref());
-        self.show(network, Arc::new(HostNetwork { hindrance, ..host_network }));
     }
 
-    fn show(&mut self, network: NetworkName, host_network: Arc<HostNetwork>) {
+    /// Views of all of it.
+    pub(super) fn views(&self) -> HostViews {
+        HostViews {
+            begun: self.begun.subscribe(),
+            networks: self.networks.subscribe(),
+            link: self.link.subscribe(),
+            control: self.control.subscribe(),
+            reported: self.reported.subscribe(),
+            clocks: self.clocks.subscribe(),
+            reservations: self.reservations.subscribe(),
+            outside: self.outside.subscribe(),
+            complaints: self.complaints.subscribe(),
+        }
+    }
+
+    /// Shows a network as it is from now on.
+    pub(super) fn network(&mut self, network: NetworkName, host_network: Arc<HostNetwork>) {
         match self.published.get(&network) {
             Some(published) => {
                 published.send_replace(host_network);
@@ -47,62 +85,49 @@ impl HostActor {
         }
     }
 
-    pub(super) fn show_outside(&self) {
-        show(&self.outside, self.parts.mesh.outside());
+    /// Takes a network out of the views.
+    pub(super) fn withdraw(&mut self, network: &NetworkName) {
+        self.published.remove(network);
+        self.show_networks();
     }
 
-    pub(super) fn show_networks(&self) {
+    fn show_networks(&self) {
         let networks = self.published.iter().map(|(name, published)| (name.clone(), published.subscribe()));
         self.networks.send_replace(networks.collect());
     }
 
-    /// Returns true if control does not accept workloads of this host.
-    pub(super) fn is_refused(&self) -> bool {
-        !self.reported.borrow().refused.is_empty()
+    pub(super) fn outside(&self, core: &HostCore) {
+        show(&self.outside, core.mesh.outside());
     }
 
-    /// Asks control anew for the networks of workloads that it does not accept.
-    pub(super) fn ask_again(&mut self) {
-        let (refused, channel) = (self.reported.borrow().refused.clone(), self.link.borrow().channel.clone());
-        let unknown =
-            |network: &NetworkName| self.problems.contains_key(&(network.clone(), NetworkTrouble::Unknown));
-        self.again.ask(&refused, unknown, channel.as_ref(), Instant::now());
+    pub(super) fn reported(&self, core: &HostCore) {
+        show(&self.reported, core.reported().clone());
     }
 
     /// Shows what is wrong.
-    pub(super) fn complain(&self) {
-        let problems = self.problems.iter();
-        let sentence = |((network, trouble), error): (&(NetworkName, NetworkTrouble), &String)| {
-            let of_kernel = *trouble == NetworkTrouble::Kernel;
-            let own = if of_kernel { self.parts.mesh.names_in(network) } else { Vec::new() };
-            trouble.sentence(network, error) + &trouble::concerned(&own)
-        };
-        show(&self.complaints, problems.map(sentence).collect::<Vec<String>>());
-        show(&self.reservations, self.parts.mesh.idle_reservations());
+    pub(super) fn complain(&self, core: &HostCore) {
+        show(&self.complaints, core.complaints());
+        show(&self.reservations, core.mesh.idle_reservations());
     }
 
-    /// Tells control of this host's workloads.
-    pub(super) fn report(&self) {
-        let version = self.parts.mesh.version();
-        self.parts.report.send_if_modified(|report| {
+    /// Tells control of this host's workloads, and by what the host works.
+    pub(super) fn tell(&self, core: &HostCore) {
+        let version = core.mesh.version();
+        self.report.send_if_modified(|report| {
             let news = report.version != version;
             if news {
-                *report = Arc::new(self.parts.mesh.report());
+                *report = Arc::new(core.mesh.report());
             }
             news
         });
-    }
-
-    /// Tells control by what this host works.
-    pub(super) fn tell(&self) {
-        let carried = self.parts.mesh.carried();
-        self.parts.carried.send_if_modified(|known| {
+        let carried = core.mesh.carried();
+        self.carried.send_if_modified(|known| {
             let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
             let news = known.len() != carried.len() || !carried.iter().all(same);
             *known = carried;
             news
         });
-        show(&self.parts.applied, self.parts.mesh.applied());
+        show(&self.applied, core.mesh.applied());
     }
 }
 

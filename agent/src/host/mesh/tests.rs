@@ -15,6 +15,10 @@ fn snapshot(revision: u64) -> NetworkSnapshot {
     snapshot
 }
 
+fn generation(revision: u64) -> Generation {
+    snapshot(revision).generation
+}
+
 fn mesh() -> Mesh {
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
     let mut mesh = Mesh::new(node);
@@ -171,7 +175,7 @@ fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
     let id = AttachmentId { network: workload.network.clone(), workload: workload.name };
     assert!(mesh.applied().is_empty());
     mesh.set_applied(&id, DataPlane::Sidecar, Some(6));
-    mesh.set_published(&id.network, 7);
+    mesh.set_published(&id.network, 7, generation(1));
     assert!(mesh.applied().is_empty());
     mesh.set_applied(&id, DataPlane::Sidecar, Some(7));
     mesh.set_applied(&id, DataPlane::Rules, Some(6));
@@ -180,7 +184,7 @@ fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
     assert_eq!(mesh.applied()[&id.network].revision, 1);
     mesh.accept(snapshot(2));
     assert!(mesh.applied().is_empty(), "a newer state is not acknowledged before it is published");
-    mesh.set_published(&id.network, 8);
+    mesh.set_published(&id.network, 8, generation(2));
     mesh.set_applied(&id, DataPlane::Sidecar, None);
     assert_eq!(mesh.applied()[&id.network].revision, 2, "nobody waits for a sidecar that is not there");
 }

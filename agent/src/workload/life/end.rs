@@ -1,14 +1,13 @@
 //! The end of an attachment: nobody sends to it any more, then it leaves the kernel and the memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::plumbing;
 use super::Life;
+use super::settling::{Settling, Wait};
 use crate::host::DataPlane;
 use crate::sidecar::{Command, stop_of};
 
-/// Time for which the end of a workload waits for hosts that are slow to stop sending to it.
-const SETTLE: Duration = Duration::from_secs(10);
 /// Limit for work that still runs through a sidecar when its workload has ended.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -65,26 +64,35 @@ impl Life {
         }
     }
 
-    /// Waits until nobody sends to the workload any more. While control is not there, other hosts do not hear of
-    /// the end: namespace and sidecar stay and refuse their calls at once, instead of leaving them unanswered.
+    /// Waits until nobody sends to the workload any more, as far as that is worth it.
     async fn settle(&self, version: u64) {
         let mut reported = self.context.host.views.reported.clone();
         let mut link = self.context.host.views.link.clone();
+        let mut settling = Settling::new(version, self.registered);
         loop {
             let connected = link.borrow_and_update().channel.is_some();
-            if !connected && !self.registered {
-                return;
-            }
-            tokio::select! {
-                settled = reported.wait_for(|reported| reported.settled >= version) => {
-                    return drop(settled);
-                }
-                () = tokio::time::sleep(SETTLE), if connected => {
+            let settled = reported.borrow_and_update().settled;
+            let due = match settling.poll(settled, connected, Instant::now()) {
+                Wait::Confirmed | Wait::Unknown => return,
+                Wait::GivenUp => {
                     tracing::warn!(workload = %self.id, "not every host has confirmed the end of a workload");
                     return;
                 }
+                Wait::Until(due) => due,
+            };
+            tokio::select! {
+                changed = reported.changed() => if changed.is_err() { return },
                 changed = link.changed() => if changed.is_err() { return },
+                () = until(due) => {}
             }
         }
+    }
+}
+
+/// Returns at this time; never, when there is none.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,0 +1,327 @@
+//! The host's state and what is to be done because of it: events and requests in, jobs and publications out. Pure.
+//!
+//! [`Mesh`] has what is known; here is what follows from it for the kernel, for the disk and for everybody who looks at the host.
+//! The task around it is [`actor`](super::actor).
+
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sealane_fabric::health::Families;
+use sealane_fabric::overlay::{Applied, Reason};
+use sealane_proto::client::Rejection;
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::types::NetworkName;
+
+use super::carry_retry::CarryRetry;
+use super::jobs::{Jobs, Work};
+use super::mesh::Mesh;
+use super::trouble::{NetworkTrouble, creation};
+use super::{HostNetwork, Reported};
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec};
+
+/// Work on the kernel that somebody else does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Make the kernel have what this says.
+    Program(Pass),
+    /// Take the network off the host.
+    Remove(NetworkName),
+}
+
+/// One network as the kernel is to have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// The network with this host's workloads as they are.
+    pub(crate) snapshot: Arc<NetworkSnapshot>,
+    /// The workloads of this host that are to have a port.
+    pub(crate) attachments: Vec<Attachment>,
+    /// Reason for the pass.
+    pub(crate) reason: Reason,
+}
+
+/// Outcome of a job.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The kernel has what the pass said, or does not take it for this reason.
+    Programmed(Arc<NetworkSnapshot>, Result<Applied, String>),
+    /// The network is off the host, or its removal failed for this reason.
+    Removed(Result<(), String>),
+}
+
+/// News for those who look at the host.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A network as it is from now on.
+    Network(NetworkName, Arc<HostNetwork>),
+    /// A network is gone, and its record on disk is to go.
+    Gone(NetworkName),
+}
+
+/// The host.
+#[derive(Debug)]
+pub(crate) struct HostCore {
+    pub(crate) mesh: Mesh,
+    jobs: Jobs,
+    published: BTreeMap<NetworkName, Arc<HostNetwork>>,
+    sequence: u64,
+    news: Vec<News>,
+    /// Networks that control told anew while they were being taken off.
+    returning: BTreeMap<NetworkName, NetworkSnapshot>,
+    /// Networks whose newest state is not on disk.
+    unsaved: BTreeSet<NetworkName>,
+    problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
+    reported: Reported,
+    again: CarryRetry,
+    /// Networks of the start that nobody has tried to set up yet.
+    untried: BTreeSet<NetworkName>,
+    /// Networks of the start that have not been set up yet.
+    missing: BTreeSet<NetworkName>,
+}
+
+impl HostCore {
+    /// A host that knows this at its start.
+    pub(crate) fn new(mesh: Mesh) -> Self {
+        let untried: BTreeSet<NetworkName> = mesh.networks().into_iter().collect();
+        let mut jobs = Jobs::default();
+        untried.iter().for_each(|network| jobs.program(network.clone(), Reason::Change));
+        Self {
+            mesh,
+            jobs,
+            published: BTreeMap::new(),
+            sequence: 0,
+            news: Vec::new(),
+            returning: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            reported: Reported::default(),
+            again: CarryRetry::default(),
+            missing: untried.clone(),
+            untried,
+        }
+    }
+
+    /// Something about the network is other than before.
+    pub(crate) fn handle_change(&mut self, network: NetworkName) {
+        if self.mesh.snapshot(&network).is_some() {
+            self.jobs.program(network, Reason::Change);
+        }
+    }
+
+    /// It is time to look at the kernel's state of these networks.
+    pub(crate) fn handle_doubt(&mut self, networks: impl IntoIterator<Item = NetworkName>) {
+        for network in networks {
+            if self.mesh.snapshot(&network).is_some() {
+                self.jobs.program(network, Reason::Audit);
+            }
+        }
+    }
+
+    /// These workloads were taken in.
+    pub(crate) fn handle_admitted(&mut self, specs: &[AttachmentSpec]) {
+        specs.iter().for_each(|spec| self.handle_change(spec.network.clone()));
+    }
+
+    /// Says at which of its addresses calls may be sent to a workload; returns the report that says so.
+    pub(crate) fn handle_ready(&mut self, id: &AttachmentId, ready: Families) -> u64 {
+        if self.mesh.set_ready(id, ready).is_some() {
+            self.handle_change(id.network.clone());
+        }
+        self.mesh.version()
+    }
+
+    /// Takes a workload out of names and balancing; returns the report that says so.
+    pub(crate) fn handle_end(&mut self, id: &AttachmentId) -> u64 {
+        self.mesh.end(id);
+        self.handle_change(id.network.clone());
+        self.mesh.version()
+    }
+
+    /// Forgets a workload; returns the report that says so.
+    pub(crate) fn handle_remove(&mut self, id: &AttachmentId, now: Instant) -> u64 {
+        self.mesh.remove(id, now);
+        self.handle_change(id.network.clone());
+        self.mesh.version()
+    }
+
+    /// The stream to control is up: that control plane has heard no report yet.
+    pub(crate) fn handle_up(&mut self) {
+        self.reported.version = 0;
+    }
+
+    /// Control said how a network is.
+    pub(crate) fn handle_state(&mut self, snapshot: NetworkSnapshot) {
+        let name = snapshot.network.name.clone();
+        if self.jobs.is_leaving(&name) {
+            self.returning.insert(name, snapshot);
+            return;
+        }
+        self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
+        if self.mesh.accept(snapshot) {
+            if self.again.arrives(&name) {
+                self.mesh.tell_anew();
+            }
+            self.unsaved.insert(name.clone());
+            self.handle_change(name);
+        }
+    }
+
+    /// Control said that a network is no more, or not this host's. It stays as long as workloads are in it.
+    pub(crate) fn handle_gone(&mut self, network: &NetworkName) {
+        self.returning.remove(network);
+        if self.mesh.drop_network(network) {
+            self.problems.retain(|(troubled, _), _| troubled != network);
+            self.unsaved.remove(network);
+            self.untried.remove(network);
+            self.missing.remove(network);
+            self.jobs.remove(network.clone());
+        } else if let Some(known) = self.mesh.snapshot(network) {
+            tracing::warn!(%network, "control has no such network, but workloads of this host are in it");
+            self.problems.insert((network.clone(), NetworkTrouble::Unknown), creation(&known.network));
+        }
+    }
+
+    /// A report is durable, but for what is refused.
+    pub(crate) fn handle_reported(&mut self, version: u64, refused: Vec<Rejection>) {
+        for refused in &refused {
+            tracing::warn!(network = %refused.network, workload = %refused.workload,
+                reason = refused.reason, "control does not accept a workload");
+        }
+        self.reported.version = self.reported.version.max(version);
+        self.reported.refused = refused;
+    }
+
+    /// Every connected host works by what this report led to.
+    pub(crate) fn handle_settled(&mut self, version: u64) {
+        self.reported.settled = self.reported.settled.max(version);
+    }
+
+    /// The networks for which control is to be asked anew, as it does not accept workloads in them. `connected` is true while it
+    /// can be asked.
+    pub(crate) fn poll_carry(&mut self, connected: bool, now: Instant) -> Vec<NetworkName> {
+        let problems = &self.problems;
+        let unknown =
+            |network: &NetworkName| problems.contains_key(&(network.clone(), NetworkTrouble::Unknown));
+        self.again.due(&self.reported.refused, unknown, connected, now)
+    }
+
+    /// Time has passed while control does not accept workloads: the report may have to be told anew.
+    pub(crate) fn handle_refused_still(&mut self, now: Instant) {
+        if self.again.tells(now) {
+            self.mesh.tell_anew();
+        }
+    }
+
+    /// The next job, which is under way from now on until [`HostCore::handle_done`].
+    pub(crate) fn poll_job(&mut self, now: Instant) -> Option<Job> {
+        self.drop_forsaken();
+        loop {
+            let (network, work) = self.jobs.begin(now)?;
+            let reason = match work {
+                Work::Remove => return Some(Job::Remove(network)),
+                Work::Program(reason) => reason,
+            };
+            if let Some(snapshot) = self.mesh.overlaid(&network).map(Arc::new) {
+                let attachments = self.mesh.attached(&network);
+                return Some(Job::Program(Pass { snapshot, attachments, reason }));
+            }
+            self.jobs.done(&network);
+        }
+    }
+
+    /// A network's job has ended.
+    pub(crate) fn handle_done(&mut self, network: &NetworkName, outcome: Outcome, now: Instant) {
+        self.jobs.done(network);
+        match outcome {
+            Outcome::Removed(removed) => self.handle_removed(network, removed),
+            // One that goes meanwhile is nobody's to see.
+            Outcome::Programmed(..) if self.mesh.snapshot(network).is_none() => {}
+            Outcome::Programmed(snapshot, Ok(applied)) => self.handle_programmed(network, snapshot, applied),
+            Outcome::Programmed(snapshot, Err(problem)) => {
+                let key = (network.clone(), NetworkTrouble::Kernel);
+                if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
+                    tracing::error!(error = problem, %network, "cannot set up the network, trying again each second");
+                }
+                self.hinder(network.clone(), snapshot, problem);
+                self.jobs.retry(network.clone(), now);
+            }
+        }
+        self.untried.remove(network);
+    }
+
+    fn handle_programmed(&mut self, network: &NetworkName, snapshot: Arc<NetworkSnapshot>, applied: Applied) {
+        self.missing.remove(network);
+        self.problems.remove(&(network.clone(), NetworkTrouble::Kernel));
+        self.note(network, NetworkTrouble::Egress, applied.egress_problem);
+        self.note(network, NetworkTrouble::Rows, applied.refused_rows);
+        self.note(network, NetworkTrouble::Packets, applied.too_long);
+        let cut_off = self.mesh.cut_off(network, &applied.unattached);
+        self.note(network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
+        let unchanged = self
+            .published
+            .get(network)
+            .is_some_and(|published| published.hindrance.is_none() && published.snapshot == snapshot);
+        if !unchanged {
+            self.publish(network.clone(), snapshot);
+        }
+    }
+
+    fn handle_removed(&mut self, network: &NetworkName, removed: Result<(), String>) {
+        if let Err(error) = removed {
+            tracing::error!(error, %network, "cannot remove the network");
+        }
+        self.published.remove(network);
+        self.news.push(News::Gone(network.clone()));
+        tracing::info!(%network, "the network is gone");
+        if let Some(snapshot) = self.returning.remove(network) {
+            self.handle_state(snapshot);
+        }
+    }
+
+    /// Lets go of networks that control does not know, once nothing runs in them here.
+    fn drop_forsaken(&mut self) {
+        let unknown = self.problems.keys().filter(|(_, trouble)| *trouble == NetworkTrouble::Unknown);
+        let forsaken = unknown.map(|(network, _)| network).filter(|network| !self.mesh.uses(network));
+        for network in forsaken.cloned().collect::<Vec<_>>() {
+            self.handle_gone(&network);
+        }
+    }
+
+    /// Notes an outcome that nobody waits for: it is looked at again with the next change or audit.
+    fn note(&mut self, network: &NetworkName, trouble: NetworkTrouble, problem: Option<String>) {
+        let key = (network.clone(), trouble);
+        match problem {
+            None => drop(self.problems.remove(&key)),
+            Some(problem) => {
+                if self.problems.insert(key, problem.clone()).as_ref() != Some(&problem) {
+                    tracing::error!("{}", trouble.sentence(network, &problem));
+                }
+            }
+        }
+    }
+
+    /// The states that are to be kept on disk: a lost one comes again.
+    pub(crate) fn poll_unsaved(&mut self) -> Vec<(NetworkName, NetworkSnapshot)> {
+        let unsaved = std::mem::take(&mut self.unsaved).into_iter();
+        unsaved.filter_map(|name| Some((name.clone(), self.mesh.snapshot(&name)?.clone()))).collect()
+    }
+
+    /// A state was kept on disk, or cannot be for this reason and is to be once more.
+    pub(crate) fn handle_saved(&mut self, network: NetworkName, saved: Result<(), String>) {
+        let key = (network.clone(), NetworkTrouble::Disk);
+        match saved {
+            Ok(()) => drop(self.problems.remove(&key)),
+            Err(error) => {
+                if self.problems.insert(key, error.clone()).is_none() {
+                    tracing::error!(error, %network, "cannot keep the network's state on disk");
+                }
+                self.unsaved.insert(network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! One host's agent without tasks, kernel and disk, for simulations: what it decides is real, and whoever runs it says what time it
+//! is and when its work on the kernel ends.
+//!
+//! The kernel is a table of what each network's last pass left, by the real plan; the disk is a map. Both stay when the agent is
+//! killed. Main type: [`SimulatedHost`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use sealane_fabric::health::Families;
+use sealane_fabric::overlay::Applied;
+use sealane_fabric::overlay::plan::{self, Desired, Port};
+use sealane_fabric::seat::Seat;
+use sealane_proto::client::{CarriedNetworks, LinkEvent, LinkReport};
+use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::types::{Generation, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
+
+use crate::attachment::{AttachmentId, AttachmentSpec};
+use crate::disk::{StoredAnchor, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes};
+use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass};
+use crate::ipam::IpamError;
+use crate::workload::{Settling, Wait};
+
+/// MTU of the simulated underlay's tunnels.
+const MTU: u32 = 1450;
+
+/// A workload that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The network.
+    pub network: NetworkName,
+    /// Name of the workload.
+    pub name: WorkloadName,
+    /// The service that it is an instance of.
+    pub service: Option<ServiceName>,
+    /// The ports that it offers.
+    pub ports: Vec<ServicePort>,
+    /// A certain address.
+    pub address: Option<OverlayIp>,
+}
+
+/// A reason for which a workload is not taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The host needs more than so many blocks of the network's addresses.
+    Blocks(usize),
+    /// Something that may pass, or not.
+    Refused(String),
+}
+
+/// Name of a workload in its network.
+pub type Id = (NetworkName, WorkloadName);
+
+/// Wait of a workload that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending(Settling);
+
+/// One network in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programmed {
+    /// Devices, ports and rows.
+    pub desired: Desired,
+    /// Control's generation that they follow.
+    pub generation: Generation,
+}
+
+/// State that a kill of the agent leaves.
+#[derive(Clone, Debug, Default)]
+struct Machine {
+    kernel: BTreeMap<NetworkName, Programmed>,
+    networks: BTreeMap<NetworkName, Vec<u8>>,
+    workloads: BTreeMap<Id, Vec<u8>>,
+}
+
+/// A host with its agent.
+#[derive(Debug)]
+pub struct SimulatedHost {
+    node: Node,
+    machine: Machine,
+    core: HostCore,
+    published: BTreeMap<NetworkName, std::sync::Arc<HostNetwork>>,
+    under_way: BTreeMap<NetworkName, Job>,
+}
+
+impl SimulatedHost {
+    /// A host that has just joined.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self::start(node, Machine::default(), &|_| false)
+    }
+
+    /// The host after kill -9 of its agent and the start of another one; these workloads have ended meanwhile.
+    #[must_use]
+    pub fn restarted(self, gone: &dyn Fn(&Id) -> bool) -> Self {
+        Self::start(self.node, self.machine, gone)
+    }
+
+    fn start(node: Node, mut machine: Machine, gone: &dyn Fn(&Id) -> bool) -> Self {
+        let mut mesh = Mesh::new(node.clone());
+        for bytes in machine.networks.values() {
+            let known = network_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
+            mesh.accept(known);
+        }
+        for (id, bytes) in &machine.workloads {
+            let stored =
+                StoredWorkload::from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
+            stored.attachments.into_iter().for_each(|mut attachment| mesh.recall(&mut attachment, gone(id)));
+        }
+        // Networks that are in the kernel and not on disk go at the start.
+        machine.kernel.retain(|network, _| mesh.snapshot(network).is_some());
+        let core = HostCore::new(mesh);
+        Self { node, machine, core, published: BTreeMap::new(), under_way: BTreeMap::new() }
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The stream to control is up.
+    pub fn handle_up(&mut self) {
+        self.core.handle_up();
+    }
+
+    /// Handles an event of the stream.
+    pub fn handle_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::State(snapshot) => self.core.handle_state(*snapshot),
+            LinkEvent::Gone(network) => self.core.handle_gone(&network),
+            LinkEvent::Reported { version, refused } => self.core.handle_reported(version, refused),
+            LinkEvent::Settled { version } => self.core.handle_settled(version),
+            LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Clocks(_) | LinkEvent::Lost(_) => {}
+        }
+    }
+
+    /// Takes a workload in and writes it down.
+    ///
+    /// # Errors
+    /// When it has no name or address to give it, or not yet.
+    pub fn admit(&mut self, wish: Wish, now: Instant) -> Result<Workload, NotAdmitted> {
+        let Wish { network, name, service, ports, address } = wish;
+        let spec = AttachmentSpec {
+            network: network.clone(),
+            name: name.clone(),
+            service,
+            ports,
+            address,
+            mac: None,
+            sidecar: true,
+            weight: Default::default(),
+            aliases: Default::default(),
+            seat: Seat::default(),
+            reserved: None,
+        };
+        let specs = [spec];
+        let admitted = self.core.mesh.admit_all(&specs, now).map_err(|error| {
+            if matches!(error, AdmitError::UnknownNetwork(_)) {
+                NotAdmitted::Blocks(0)
+            } else if matches!(error, AdmitError::Address { source: IpamError::Exhausted { .. }, .. }) {
+                NotAdmitted::Blocks(self.blocks(&network))
+            } else {
+                NotAdmitted::Refused(error.to_string())
+            }
+        })?;
+        let process = StoredProcess { pid: 1, started: 1, boot: "boot".to_owned() };
+        let stored = StoredWorkload { attachments: admitted, anchor: StoredAnchor::Process(process) };
+        self.machine.workloads.insert((network, name), stored.to_bytes());
+        self.core.handle_admitted(&specs);
+        let workload = stored.attachments.into_iter().next().map(|attachment| attachment.workload);
+        workload.ok_or_else(|| NotAdmitted::Refused("no network".to_owned()))
+    }
+
+    fn blocks(&self, network: &NetworkName) -> usize {
+        let known = self.core.mesh.snapshot(network);
+        let own = known.into_iter().flat_map(|known| &known.blocks);
+        own.filter(|block| block.node.as_ref() == Some(&self.node.name)).count()
+    }
+
+    /// Gives a workload its port. False while a pass is under way that knows nothing of it, and while there is no network.
+    pub fn plumb(&mut self, id: &Id) -> bool {
+        let attached = self.core.mesh.attached(&id.0);
+        let Some(attachment) = attached.iter().find(|attachment| attachment.workload.name == id.1) else {
+            return false;
+        };
+        if self.is_under_way(&id.0) {
+            return false;
+        }
+        let kernel = self.machine.kernel.get_mut(&id.0);
+        kernel.is_some_and(|kernel| {
+            kernel.desired.ports.insert(Port::of(attachment));
+            true
+        })
+    }
+
+    /// Gives a workload's port up. False while a pass is under way that would make it again.
+    pub fn unplumb(&mut self, id: &Id) -> bool {
+        self.core.mesh.detach(&attachment_id(id));
+        if self.is_under_way(&id.0) {
+            return false;
+        }
+        if let Some(kernel) = self.machine.kernel.get_mut(&id.0) {
+            kernel.desired.ports.retain(|port| port.workload != id.1);
+        }
+        true
+    }
+
+    /// Says whether calls may be sent to a workload; returns the report that says so.
+    pub fn set_ready(&mut self, id: &Id, ready: bool) -> u64 {
+        self.core.handle_ready(&attachment_id(id), Families::both(ready))
+    }
+
+    /// Takes a workload out of names and balancing; `registered` says whether control may know of it.
+    pub fn end(&mut self, id: &Id, registered: bool) -> Ending {
+        let id = attachment_id(id);
+        for plane in [DataPlane::Sidecar, DataPlane::Rules] {
+            self.core.mesh.set_applied(&id, plane, None);
+        }
+        Ending(Settling::new(self.core.handle_end(&id), registered))
+    }
+
+    /// Returns whether every connected host has confirmed the end of a workload; `None` as long as that is waited for.
+    pub fn is_over(&self, ending: &mut Ending, connected: bool, now: Instant) -> Option<bool> {
+        match ending.0.poll(self.core.reported().settled, connected, now) {
+            Wait::Confirmed => Some(true),
+            Wait::Unknown | Wait::GivenUp => Some(false),
+            Wait::Until(_) => None,
+        }
+    }
+
+    /// Forgets a workload.
+    pub fn remove(&mut self, id: &Id, now: Instant) {
+        self.machine.workloads.remove(id);
+        self.core.handle_remove(&attachment_id(id), now);
+    }
+
+    /// The sidecar and the rules of a workload work by the newest publication.
+    pub fn follow(&mut self, id: &Id) {
+        let Some(sequence) = self.published.get(&id.0).map(|published| published.sequence) else { return };
+        for plane in [DataPlane::Sidecar, DataPlane::Rules] {
+            self.core.mesh.set_applied(&attachment_id(id), plane, Some(sequence));
+        }
+    }
+
+    /// Begins the next work on the kernel; the network that it is on.
+    pub fn begin_job(&mut self, now: Instant) -> Option<NetworkName> {
+        let job = self.core.poll_job(now)?;
+        let network = match &job {
+            Job::Program(Pass { snapshot, .. }) => snapshot.network.name.clone(),
+            Job::Remove(network) => network.clone(),
+        };
+        self.under_way.insert(network.clone(), job);
+        Some(network)
+    }
+
+    /// The networks on which work is under way.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<NetworkName> {
+        self.under_way.keys().cloned().collect()
+    }
+
+    fn is_under_way(&self, network: &NetworkName) -> bool {
+        !self.core.under_way([network.clone()]).is_empty()
+    }
+
+    /// Ends the work on a network; `works` says whether the kernel took it.
+    pub fn end_job(&mut self, network: &NetworkName, works: bool, now: Instant) {
+        let Some(job) = self.under_way.remove(network) else { return };
+        let outcome = match job {
+            Job::Remove(_) => {
+                self.machine.kernel.remove(network);
+                Outcome::Removed(Ok(()))
+            }
+            Job::Program(Pass { snapshot, .. }) if !works => {
+                Outcome::Programmed(snapshot, Err("the kernel refuses".to_owned()))
+            }
+            Job::Program(Pass { snapshot, attachments, .. }) => {
+                let desired = plan::desired(&snapshot, &self.node.name, &attachments, MTU);
+                let generation = snapshot.generation;
+                self.machine.kernel.insert(network.clone(), Programmed { desired, generation });
+                Outcome::Programmed(snapshot, Ok(Applied::default()))
+            }
+        };
+        self.core.handle_done(network, outcome, now);
+    }
+
+    /// Shows what has changed and keeps it on disk, as the agent does after everything that happens.
+    pub fn publish(&mut self) {
+        for news in self.core.poll_news() {
+            match news {
+                News::Network(network, host_network) => {
+                    self.published.insert(network, host_network);
+                }
+                News::Gone(network) => {
+                    self.published.remove(&network);
+                    if self.core.mesh.snapshot(&network).is_none() {
+                        self.machine.networks.remove(&network);
+                    }
+                }
+            }
+        }
+        for (network, snapshot) in self.core.poll_unsaved() {
+            self.machine.networks.insert(network.clone(), network_to_bytes(&snapshot));
+            self.core.handle_saved(network, Ok(()));
+        }
+    }
+
+    /// The networks for which control is to be asked again.
+    pub fn asks_again(&mut self, now: Instant) -> Vec<NetworkName> {
+        if self.core.is_refused() {
+            self.core.handle_refused_still(now);
+        }
+        self.core.poll_carry(true, now)
+    }
+
+    /// Returns true if the kernel has everything that it should.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.core.is_idle()
+    }
+
+    /// Report of this host's workloads.
+    #[must_use]
+    pub fn report(&self) -> LinkReport {
+        self.core.mesh.report()
+    }
+
+    /// Generations that every data plane of this host works by.
+    #[must_use]
+    pub fn applied(&self) -> BTreeMap<NetworkName, Generation> {
+        self.core.mesh.applied()
+    }
+
+    /// Networks as control last said.
+    #[must_use]
+    pub fn carried(&self) -> CarriedNetworks {
+        self.core.mesh.carried()
+    }
+
+    /// Reports that control knows, and that every connected host works by.
+    #[must_use]
+    pub fn reported(&self) -> [u64; 2] {
+        [self.core.reported().version, self.core.reported().settled]
+    }
+
+    /// Workloads that control did not accept, each with its reason.
+    #[must_use]
+    pub fn refused(&self) -> BTreeMap<Id, String> {
+        let refused = self.core.reported().refused.iter();
+        refused.map(|one| ((one.network.clone(), one.workload.clone()), one.reason.clone())).collect()
+    }
+
+    /// The network as it is in the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> &BTreeMap<NetworkName, Programmed> {
+        &self.machine.kernel
+    }
+
+    /// The kernel's state of a network as it should be by what the host knows.
+    #[must_use]
+    pub fn desired(&self, network: &NetworkName) -> Option<Desired> {
+        let overlaid = self.core.mesh.overlaid(network)?;
+        Some(plan::desired(&overlaid, &self.node.name, &self.core.mesh.attached(network), MTU))
+    }
+
+    /// The kernel's state of a network as it should be by what control says.
+    #[must_use]
+    pub fn desired_by(&self, snapshot: &NetworkSnapshot) -> Option<Desired> {
+        let attached = self.core.mesh.attached(&snapshot.network.name);
+        Some(plan::desired(snapshot, &self.node.name, &attached, MTU))
+    }
+
+    /// Workloads on disk.
+    #[must_use]
+    pub fn stored(&self) -> BTreeSet<Id> {
+        self.machine.workloads.keys().cloned().collect()
+    }
+
+    /// Addresses under a name of a network, as workloads of this host are told.
+    #[must_use]
+    pub fn reached(&self, network: &NetworkName, name: &str) -> Vec<Ipv4Addr> {
+        self.published.get(network).map(|published| published.zone.reached(name)).unwrap_or_default()
+    }
+
+    /// Problems of this host, a sentence each.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        self.core.complaints()
+    }
+
+    /// Returns true once everything that was known at the start has been made, as far as it can be.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.core.has_begun()
+    }
+}
+
+fn attachment_id((network, workload): &Id) -> AttachmentId {
+    AttachmentId { network: network.clone(), workload: workload.clone() }
+}
