@@ -19,7 +19,7 @@ PREFIX ?= /usr/local
 BINARY ?= $(TARGET)/release/sealane
 COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 
-.PHONY: build demo test fuzz mutants engines lint audit bench bench-micro install uninstall tools-demo tools-test tools-mutants tools-audit tools-bench tools-bench-micro
+.PHONY: build demo test fuzz sim mutants engines lint audit bench bench-micro install uninstall tools-demo tools-test tools-mutants tools-audit tools-bench tools-bench-micro
 
 ## The release binary, target/release/sealane.
 build: tools-build
@@ -80,6 +80,10 @@ fuzz: tools-build
 			2>$(TARGET)/fuzz/$$name/log || { tail -n 40 $(TARGET)/fuzz/$$name/log; exit 1; }; \
 		tail -n 1 $(TARGET)/fuzz/$$name/log; \
 	done
+
+## Random histories of a mesh in one thread: SEEDS of them, or the one of SEED again. The first that breaks an invariant is printed.
+sim: tools-build
+	SEEDS="$(SEEDS)" SEED="$(SEED)" "$(CARGO)" run --locked --quiet --package sealane-sim
 
 ## Folders of these releases of Debian with container engines for the tests, target/engines/SUITE, and the kernel of the tests' machines.
 SUITES ?= trixie forky

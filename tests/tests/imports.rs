@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Our crates and what of ours they may import.
-const RULES: [(&str, &[&str]); 13] = [
+const RULES: [(&str, &[&str]); 14] = [
     ("base", &[]),
     ("sys", &[]),
     ("keep", &["sys"]),
@@ -22,6 +22,7 @@ const RULES: [(&str, &[&str]); 13] = [
     ("tests", &["lab", "sys"]),
     ("fuzz", &["proto", "keep", "fabric", "agent", "proxy", "cli"]),
     ("micro", &["proto", "control", "agent", "proxy"]),
+    ("sim", &["proto", "control", "agent"]),
 ];
 
 /// Foreign crates that only these of ours may see.

@@ -202,8 +202,7 @@ impl Mesh {
         let known = self.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
         let mut known = known.filter(|known| known.node == self.node.name);
         let known = known.find(|known| known.name == workload.name);
-        (workload.ready, workload.ready6) =
-            known.map_or((false, false), |known| (known.ready, known.ready6));
+        (workload.ready, workload.ready6) = known.map_or((false, false), |known| (known.ready, known.ready6));
         self.host(attachment.clone());
         if gone {
             // Its port need not be made again, and is nobody's to miss.
