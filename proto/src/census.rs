@@ -9,35 +9,49 @@ const MAX_SERVICES: usize = 1000;
 /// The network and service of what several services share; no name of one has an underscore.
 const OTHER: &str = "_other";
 
-/// The families `<prefix>_service_instances` and `<prefix>_service_ready_instances`, by network and service.
+/// The numbers of a service, or of several together.
+#[derive(Default)]
+struct Row {
+    network: String,
+    service: String,
+    instances: f64,
+    /// `None` of a service without ports, which nobody calls.
+    ready: Option<f64>,
+}
+
+/// The families `<prefix>_service_instances`, and `<prefix>_service_ready_instances` of services with ports, by network and
+/// service.
 #[must_use]
 pub fn services(prefix: &str, views: impl IntoIterator<Item = ServiceView>) -> [Family; 2] {
-    let (mut named, mut beyond) = (Vec::new(), None::<(f64, f64)>);
+    let (mut named, mut beyond) = (Vec::new(), None::<Row>);
     for view in views {
-        let (instances, ready) = (f64::from(view.instances), f64::from(view.ready));
+        let service = view.service.unwrap_or_default();
+        let ready = (!service.ports.is_empty()).then(|| f64::from(view.ready));
+        let instances = f64::from(view.instances);
         if named.len() < MAX_SERVICES {
-            let name = view.service.map(|service| service.name).unwrap_or_default();
-            named.push((view.network, name, instances, ready));
+            named.push(Row { network: view.network, service: service.name, instances, ready });
         } else {
-            let (all, able) = beyond.unwrap_or_default();
-            beyond = Some((all + instances, able + ready));
+            let other = || Row { network: OTHER.to_owned(), service: OTHER.to_owned(), ..Row::default() };
+            let sum = beyond.get_or_insert_with(other);
+            sum.instances += instances;
+            sum.ready = [sum.ready, ready].into_iter().flatten().reduce(|sum, more| sum + more);
         }
     }
-    let other = beyond.map(|(instances, ready)| (OTHER.to_owned(), OTHER.to_owned(), instances, ready));
-    named.extend(other);
-    let family = |name: &str, help: &str, value: fn(&(String, String, f64, f64)) -> f64| {
-        let series = named.iter().map(|row| Series {
-            labels: vec![("network".to_owned(), row.0.clone()), ("service".to_owned(), row.1.clone())],
-            reading: Reading::Value(value(row)),
+    named.extend(beyond);
+    let family = |name: &str, help: &str, value: fn(&Row) -> Option<f64>| {
+        let series = named.iter().filter_map(|row| {
+            let labels = [("network", &row.network), ("service", &row.service)];
+            let labels = labels.map(|(label, value)| (label.to_owned(), value.clone())).to_vec();
+            Some(Series { labels, reading: Reading::Value(value(row)?) })
         });
         Family::gauge(&format!("{prefix}_service_{name}"), help, series.collect())
     };
     [
-        family("instances", "Instances of a service, ready or not.", |row| row.2),
+        family("instances", "Instances of a service, ready or not.", |row| Some(row.instances)),
         family(
             "ready_instances",
-            "Instances of a service that are ready and not drained, on hosts that are not lost; none while no such one offers one of its ports.",
-            |row| row.3,
+            "Instances of a service with ports that are ready and not drained, on hosts that are not lost; none while no such one offers one of its ports.",
+            |row| row.ready,
         ),
     ]
 }
@@ -45,10 +59,11 @@ pub fn services(prefix: &str, views: impl IntoIterator<Item = ServiceView>) -> [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::Service;
+    use crate::wire::v1::{Service, ServicePort};
 
     fn view(network: &str, name: &str, ready: u32, instances: u32) -> ServiceView {
-        let service = Some(Service { name: name.to_owned(), ..Service::default() });
+        let ports = vec![ServicePort { port: 80, ..ServicePort::default() }];
+        let service = Some(Service { name: name.to_owned(), ports, ..Service::default() });
         ServiceView { network: network.to_owned(), service, ready, instances, ..Default::default() }
     }
 
@@ -71,8 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn a_service_without_ports_is_nobody_s_to_be_ready_for() {
+        let mut batch = view("shop", "batch", 0, 1);
+        batch.service.as_mut().unwrap().ports.clear();
+        let [instances, ready] = services("x", [batch, view("shop", "api", 1, 1)]);
+        assert_eq!((instances.series.len(), ready.series.len()), (2, 1));
+        assert_eq!(ready.series[0].labels[1].1, "api");
+    }
+
+    #[test]
     fn services_beyond_the_bound_are_added_up() {
-        let many = (0..MAX_SERVICES + 5).map(|n| view("shop", &format!("s{n}"), 1, 2));
+        let mut many: Vec<_> = (0..MAX_SERVICES + 5).map(|n| view("shop", &format!("s{n}"), 1, 2)).collect();
+        let mut batch = view("shop", "batch", 0, 0);
+        batch.service.as_mut().unwrap().ports.clear();
+        many.push(batch);
         let [instances, ready] = services("x", many);
         assert_eq!(ready.series.len(), MAX_SERVICES + 1);
         let last = |family: &Family| family.series.last().map(|series| series.reading.clone());

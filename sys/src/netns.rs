@@ -124,8 +124,9 @@ impl NetNs {
     /// Returns true if `path` names this namespace.
     #[must_use]
     pub fn is_bound_at(&self, path: impl AsRef<Path>) -> bool {
-        let bound = Self::open(path).ok().and_then(|bound| bound.inode().ok());
-        bound.is_some() && bound == self.inode().ok()
+        let place = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let bound = rustix::fs::stat(path.as_ref()).map(place);
+        bound.is_ok() && bound == rustix::fs::fstat(&self.fd).map(place)
     }
 
     /// A new namespace without a name, gone with its last handle and process.

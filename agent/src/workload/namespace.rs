@@ -42,6 +42,9 @@ pub(super) struct NamespaceDns {
     dns: Option<DnsServer>,
     /// Workloads that answer in the namespace together.
     room: Option<Arc<SharedNamespace>>,
+    netns: NetNs,
+    /// Places where the namespace is bound, one for each attachment.
+    handles: Vec<PathBuf>,
 }
 
 /// The namespace of a workload, bound where each of its attachments is looked for: `given`, or one of its own.
@@ -106,15 +109,17 @@ impl NamespaceDns {
         let serve = |sockets| serve(context, id, netns, names, (sockets, given));
         let dns = sockets.map(serve).transpose().map_err(|error| fail(&error))?;
         let notes = notes(nameserver, gateway);
-        Ok(Self { nameserver, notes, given, resolv, text, dns, room })
+        let netns = netns.try_clone().map_err(|error| fail(&error))?;
+        let handles = ids.iter().map(|id| netns_path(&context.kernel.run_dir, id)).collect();
+        Ok(Self { nameserver, notes, given, resolv, text, dns, room, netns, handles })
     }
 
-    /// Sees to it, for ever, that whoever enters the workload finds its resolv.conf, also after somebody removed it, and that
-    /// somebody answers in its namespace, also after whoever did has left.
+    /// Sees to it, for ever, that whoever enters the workload finds its namespace and its resolv.conf, also after somebody removed
+    /// one, and that somebody answers in its namespace, also after whoever did has left.
     pub(super) async fn tend(&mut self, context: &WorkloadContext, id: &AttachmentId, names: &Names) {
         let mut look = tokio::time::interval(LOOK);
-        let foreign = NetNs::open(netns_path(&context.kernel.run_dir, id)).ok().filter(|_| self.has_rules());
-        let mut meddling = Meddling::watch(&context.kernel.hopper, foreign.as_ref(), id);
+        let foreign = self.has_rules().then_some(&self.netns);
+        let mut meddling = Meddling::watch(&context.kernel.hopper, foreign, id);
         loop {
             let room = self.room.clone();
             let freed = async {
@@ -126,12 +131,13 @@ impl NamespaceDns {
             tokio::select! {
                 _ = look.tick() => {}
                 () = freed => {}
-                () = meddling.told(), if foreign.is_some() => {
+                () = meddling.told(), if self.has_rules() => {
                     let began = Instant::now();
-                    foreign.iter().for_each(|netns| self.audit_rules(context, netns, id));
+                    self.audit_rules(context, id);
                     meddling.looked(began);
                 }
             }
+            self.ensure_handles(id);
             self.ensure_served(context, id, names);
             if self.resolv.exists() {
                 continue;
@@ -153,11 +159,25 @@ impl NamespaceDns {
     }
 
     /// Puts back rules of names that somebody else took away: Docker's resolver would be asked in place of ours.
-    fn audit_rules(&self, context: &WorkloadContext, netns: &NetNs, id: &AttachmentId) {
-        match nft::ensure_names(&context.kernel.hopper, netns, self.nameserver) {
+    fn audit_rules(&self, context: &WorkloadContext, id: &AttachmentId) {
+        match nft::ensure_names(&context.kernel.hopper, &self.netns, self.nameserver) {
             Ok(false) => {}
             Ok(true) => context.kernel.overlay.count_rules_drift(id),
             Err(error) => tracing::error!(%error, workload = %id, "cannot see to the rules of names"),
+        }
+    }
+
+    /// Binds the namespace again wherever somebody removed its name: audits and `exec` look for it there.
+    fn ensure_handles(&self, id: &AttachmentId) {
+        for path in self.handles.iter().filter(|path| !self.netns.is_bound_at(path)) {
+            match self.netns.bind_at(path) {
+                Ok(()) => {
+                    tracing::warn!(workload = %id, "the handle of a workload's namespace was removed; bound again")
+                }
+                Err(error) => {
+                    tracing::debug!(%error, workload = %id, "cannot bind a workload's namespace again")
+                }
+            }
         }
     }
 
@@ -166,11 +186,10 @@ impl NamespaceDns {
         if self.dns.is_some() || self.room.is_none() {
             return;
         }
-        let Ok(netns) = NetNs::open(netns_path(&context.kernel.run_dir, id)) else { return };
         let served = || {
-            let sockets =
-                context.kernel.kept(&netns, &dns_key(id), || DnsSockets::bind(RESOLVER).map(Into::into))?;
-            serve(context, id, &netns, names, (DnsSockets::try_from(sockets)?, true))
+            let make = || DnsSockets::bind(RESOLVER).map(Into::into);
+            let sockets = context.kernel.kept(&self.netns, &dns_key(id), make)?;
+            serve(context, id, &self.netns, names, (DnsSockets::try_from(sockets)?, true))
         };
         match served() {
             Ok(dns) => self.dns = Some(dns),

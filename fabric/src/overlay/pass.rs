@@ -356,6 +356,18 @@ pub(super) fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
     })
 }
 
+/// Settings of every port: it passes on whatever its own settings, the forwarding table and the rules let through, and answers
+/// nothing itself.
+pub(super) const SHARED_PORT_SETTINGS: [InfoBridgePort; 7] = [
+    InfoBridgePort::Learning(false),
+    InfoBridgePort::HairpinMode(false),
+    InfoBridgePort::Isolated(false),
+    InfoBridgePort::BroadcastFlood(true),
+    InfoBridgePort::MulticastFlood(true),
+    InfoBridgePort::ProxyARP(false),
+    InfoBridgePort::NeighSupress(false),
+];
+
 fn bridge_settings() -> Vec<InfoBridge> {
     vec![
         InfoBridge::ForwardDelay(0),
@@ -369,5 +381,5 @@ fn bridge_settings() -> Vec<InfoBridge> {
 
 /// Whatever is not local goes to the VXLAN device, which drops what it has no row for.
 fn vxlan_port_settings() -> Vec<InfoBridgePort> {
-    vec![InfoBridgePort::Learning(false), InfoBridgePort::UnicastFlood(true)]
+    SHARED_PORT_SETTINGS.into_iter().chain([InfoBridgePort::UnicastFlood(true)]).collect()
 }

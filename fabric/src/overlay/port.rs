@@ -4,7 +4,7 @@ use netlink_packet_route::link::{InfoBridgePort, InfoKind};
 use sealane_proto::types::Mtu;
 use sealane_sys::{NetNs, NetNsError};
 
-use super::pass::{Devices, Pass, ensure_only_address};
+use super::pass::{Devices, Pass, SHARED_PORT_SETTINGS, ensure_only_address};
 use super::plan::{Base, Desired, Port};
 use super::{OverlayError, Reason, Table};
 use crate::netlink::{
@@ -24,7 +24,8 @@ pub(super) fn is_port(link: &Link) -> bool {
 /// A workload's port gets what the forwarding table says is for it, and takes in (`locked`) only frames of a MAC
 /// that the table has behind it.
 fn port_settings() -> Vec<InfoBridgePort> {
-    vec![InfoBridgePort::Learning(false), InfoBridgePort::UnicastFlood(false), InfoBridgePort::Locked(true)]
+    let own = [InfoBridgePort::UnicastFlood(false), InfoBridgePort::Locked(true)];
+    SHARED_PORT_SETTINGS.into_iter().chain(own).collect()
 }
 
 impl Pass<'_> {

@@ -49,6 +49,8 @@ async fn what_others_change_is_mended_and_counted() {
         ("ip link set br0 mtu 1300", Table::Link),
         ("ip link set vxlan0 nomaster", Table::Link),
         ("ip link set vxlan0 type bridge_slave learning on", Table::Link),
+        ("ip link set vxlan0 type bridge_slave isolated on neigh_suppress on", Table::Link),
+        (&format!("ip link set {port} type bridge_slave isolated on hairpin on"), Table::Link),
         (&format!("ip link set {port} down"), Table::Link),
         (&format!("ip link del {port}"), Table::Link),
         ("ip link del vxlan0", Table::Link),
