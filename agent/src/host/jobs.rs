@@ -102,8 +102,11 @@ impl Jobs {
         self.waiting.is_empty() && self.under_way.is_empty()
     }
 
-    /// Time at which the next job that is put off may begin.
+    /// Time at which the next job that is put off may begin; `None` also while another one has to end before.
     pub(super) fn due(&self) -> Option<Instant> {
+        if self.under_way.len() >= AT_ONCE {
+            return None;
+        }
         let put_off = self.waiting.iter().filter(|(name, _)| !self.under_way.contains_key(*name));
         put_off.filter_map(|(_, waiting)| waiting.not_before).min()
     }
@@ -156,6 +159,14 @@ mod tests {
         jobs.done(&name("shop"));
         jobs.retry(name("shop"), now);
         assert_eq!(begun(&mut jobs, now + RETRY), ["shop"]);
+        jobs.retry(name("late"), now);
+        for network in ["a", "b", "c"] {
+            jobs.program(name(network), Reason::Change);
+        }
+        assert_eq!(begun(&mut jobs, now).len(), 3);
+        assert_eq!(jobs.due(), None, "there is no room for it before another one ends");
+        jobs.done(&name("a"));
+        assert_eq!(jobs.due(), Some(now + RETRY));
     }
 
     #[test]
