@@ -107,6 +107,7 @@ impl Tables {
 
     /// The names of all tables of a family.
     pub(crate) fn names(&mut self, family: Family) -> Result<Vec<TableName>, NetlinkError> {
+        self.left = Some(LARGEST);
         let named = |table: &[u8]| attribute(table, 1).map(text);
         let names = self.list(verb(GET_TABLE, family.number()), &Attributes::default(), named)?;
         Ok(names.into_iter().map(|name| TableName::new(family, name)).collect())
@@ -175,6 +176,7 @@ impl Tables {
         table: &TableName,
         set: &Set,
     ) -> Result<BTreeMap<Vec<u8>, Row>, NetlinkError> {
+        self.left = Some(LARGEST);
         let mut content = set.content();
         self.fill(table, set.name, &mut content)?;
         Ok(content.rows)
@@ -185,6 +187,7 @@ impl Tables {
         &mut self,
         table: &TableName,
     ) -> Result<BTreeMap<String, Vec<String>>, NetlinkError> {
+        self.left = Some(LARGEST);
         let rule = |message: &[u8]| {
             let named = |kind| attribute(message, kind).map(text);
             let comment = content::comment(message).unwrap_or_default();
@@ -230,5 +233,6 @@ mod tests {
         tables.commit(&changes, "try").unwrap();
         assert_eq!(tables.read(&name).unwrap(), Some(table.content()));
         assert_eq!(tables.read_within(&name, 1_000).unwrap(), Some(TableContent::default()));
+        assert!(tables.has(&name).unwrap(), "the next read has its own bound");
     }
 }
