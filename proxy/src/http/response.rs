@@ -101,6 +101,7 @@ fn parse_as(
     let minor = response.version.unwrap_or_default();
     let framing = Framing::of(response.headers)?;
     let next = match status {
+        0..=99 => return Err(HeadError::Malformed("the status")),
         101 => Next::Upgrade,
         100..=199 => Next::Head,
         200..=299 if method == Method::Connect => Next::Upgrade,
@@ -162,6 +163,9 @@ mod tests {
         let both = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n";
         check(both, Idempotent, Err(HeadError::AmbiguousLength));
         check("HTTP/2 200 OK\r\n\r\n", Idempotent, Err(HeadError::Malformed("the version")));
+        // Three digits, the first of which names a class (RFC 9110, section 15): one that is not known is as x00 of its class.
+        check("HTTP/1.1 099 Odd\r\n\r\n", Idempotent, Err(HeadError::Malformed("the status")));
+        check("HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", Idempotent, Ok((Next::Body(Body::Empty), true)));
     }
 
     #[test]
