@@ -109,7 +109,7 @@ impl Agent {
     /// Attaches a namespace.
     ///
     /// # Errors
-    /// [`Kind::InUse`] when its holder holds one already.
+    /// [`RefusalKind::InUse`] when its holder holds one already.
     pub(super) fn attach(&self, request: v1::AttachRequest) -> Result<v1::Location, Refused> {
         let mut waits_for = String::new();
         let attached = converse(PATIENCE, async {

@@ -165,7 +165,11 @@ mod tests {
         check("HTTP/2 200 OK\r\n\r\n", Idempotent, Err(HeadError::Malformed("the version")));
         // Three digits, the first of which names a class (RFC 9110, section 15): one that is not known is as x00 of its class.
         check("HTTP/1.1 099 Odd\r\n\r\n", Idempotent, Err(HeadError::Malformed("the status")));
-        check("HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", Idempotent, Ok((Next::Body(Body::Empty), true)));
+        check(
+            "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n",
+            Idempotent,
+            Ok((Next::Body(Body::Empty), true)),
+        );
     }
 
     #[test]
