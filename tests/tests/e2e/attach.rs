@@ -278,7 +278,7 @@ fn names_are_answered_where_they_were_when_docker_s_resolver_begins_in_the_names
     eventually(PATIENCE, "the rules of names are back", || {
         in_namespace(&["list", "tables"]).contains("sealane-names").then_some(())
     });
-    assert_eq!(mesh.site(1).metrics().sum("sealane_kernel_drift_total", &[("table", "rules")]), 1.0);
+    assert_eq!(mesh.site(1).metrics().sum("sealane_kernel_drift_total", &[("table", "nft")]), 1.0);
     // Docker's resolver knows its own containers, and asks us for what it does not know.
     let script = "import socket\n\
                   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\

@@ -316,5 +316,5 @@ fn bash_completes_verbs_and_the_manual_is_clean() {
         assert!(said.status.success(), "{said}");
     }
     let shown = run("mandoc", &["-T", "utf8", folder.join("sealane-apply.1").to_str().unwrap()]).ok();
-    assert!(shown.stdout.contains("Make the mesh what documents say"), "{shown}");
+    assert!(shown.stdout.contains("Create or update objects from YAML or JSON files"), "{shown}");
 }
