@@ -1,5 +1,7 @@
 //! Verbs about Sealane's own processes.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,7 +9,6 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum, ValueHint};
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::token::{JoinToken, ParseTokenError};
 use sealane_proto::types::{NetworkName, NodeName, Port, TrustDomain, WorkloadName};
 
 /// The memory of a sidecar's worker.
@@ -114,18 +115,27 @@ pub(crate) struct Agent {
 }
 
 /// A token, or where it comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum TokenArg {
-    /// The token itself.
-    Here(JoinToken),
+    /// The token itself, or what was meant to be one: errors about flags print values, so it is read later.
+    Here(String),
     /// Standard input.
     Stdin,
 }
 
 impl FromStr for TokenArg {
-    type Err = ParseTokenError;
-    fn from_str(text: &str) -> Result<Self, ParseTokenError> {
-        if text == "-" { Ok(Self::Stdin) } else { text.parse().map(Self::Here) }
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "-" { Self::Stdin } else { Self::Here(text.to_owned()) })
+    }
+}
+
+impl fmt::Debug for TokenArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Here(_) => "Here(..)",
+            Self::Stdin => "Stdin",
+        })
     }
 }
 

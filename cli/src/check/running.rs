@@ -105,11 +105,19 @@ fn path_to(peer: &v1::Node) -> Finding {
     let size = (mtu.saturating_sub(28)).to_string();
     let ping = |size: &str| {
         let arguments = ["-M", "do", "-c", "1", "-W", "1", "-s", size, &peer.underlay];
-        Command::new("ping").args(arguments).output().is_ok_and(|output| output.status.success())
+        Command::new("ping").args(arguments).output().map(|output| output.status.success())
     };
-    if ping(&size) {
+    let (whole, small) = match ping(&size).and_then(|whole| Ok((whole, whole || ping("56")?))) {
+        Ok(heard) => heard,
+        Err(error) => {
+            let text =
+                format!("cannot try how long packets to {} may be: ping cannot be run: {error}", peer.name);
+            return Finding::warning("mtu", text, "install ping (iputils-ping)");
+        }
+    };
+    if whole {
         Finding::ok("mtu", format!("packets of {mtu} bytes reach {}", peer.name))
-    } else if ping("56") {
+    } else if small {
         Finding::problem(
             "mtu",
             format!("small packets reach {} ({}), packets of {mtu} bytes do not", peer.name, peer.underlay),

@@ -9,6 +9,8 @@ use sealane_proto::token::JoinToken;
 use crate::args::{Agent, TokenArg};
 use crate::failure::{Exit, Failure};
 
+/// Hint where none is to be had.
+const PRINTED: &str = "`sealane token create` on the control host prints one";
 /// A token and a few lines around it; what is longer is no token.
 const LARGEST: u64 = 64 << 10;
 
@@ -19,14 +21,15 @@ pub(super) fn read(args: &Agent) -> Result<Option<JoinToken>, Failure> {
         return Ok(None);
     }
     match (&args.token, &args.token_file) {
-        (Some(TokenArg::Here(token)), _) => {
+        (Some(TokenArg::Here(text)), _) => {
+            let token = read_token("what --token or SEALANE_TOKEN says", text)?;
             if std::env::args_os().any(|word| is_token(&word.to_string_lossy())) {
                 tracing::warn!(
                     "every user of this host can see the token in the list of processes: give it by --token-file FILE, by --token - \
                      on standard input, or as SEALANE_TOKEN"
                 );
             }
-            Ok(Some(token.clone()))
+            Ok(Some(token))
         }
         (Some(TokenArg::Stdin), _) => from_stdin().map(Some),
         (None, Some(file)) => from_file(file).map(Some),
@@ -61,12 +64,17 @@ fn last_line(name: &str, from: impl Read) -> Result<JoinToken, Failure> {
     let mut text = String::new();
     let read = from.take(LARGEST).read_to_string(&mut text);
     read.map_err(Failure::of(format!("cannot read the token from {name}")))?;
-    let hint = "`sealane token create` on the control host prints one";
     let Some(line) = text.lines().map(str::trim).rfind(|line| !line.is_empty()) else {
-        return Err(Failure::new(format!("there is no token in {name}")).exit(Exit::Usage).hint(hint));
+        return Err(Failure::new(format!("there is no token in {name}")).exit(Exit::Usage).hint(PRINTED));
     };
-    line.parse().map_err(|error| {
-        Failure::new(format!("the last line of {name} is no token: {error}")).exit(Exit::Usage).hint(hint)
+    read_token(&format!("the last line of {name}"), line)
+}
+
+/// Reads a token. One that is malformed may be a good one with a letter too many: it is not repeated.
+fn read_token(whose: &str, text: &str) -> Result<JoinToken, Failure> {
+    let parsed = text.parse();
+    parsed.map_err(|error| {
+        Failure::new(format!("{whose} is no token: {error}")).exit(Exit::Usage).hint(PRINTED)
     })
 }
 
@@ -91,6 +99,16 @@ mod tests {
             let failure = last_line("x", text.as_bytes()).unwrap_err();
             assert!(failure.message.starts_with(expected) && failure.hint.is_some(), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn a_malformed_token_is_not_repeated() {
+        let arguments =
+            ["sealane", "agent", "--control", "192.0.2.1:7443", "--token", "slt1.abcd2345.secretx"];
+        let cli = <crate::args::Cli as clap::Parser>::try_parse_from(arguments).unwrap();
+        assert!(!format!("{cli:?}").contains("secretx"));
+        let failure = read_token("what --token says", "slt1.abcd2345.secretx").unwrap_err();
+        assert!(!format!("{failure:?}").contains("secretx") && failure.hint.is_some(), "{failure:?}");
     }
 
     #[test]

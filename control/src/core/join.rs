@@ -100,7 +100,8 @@ pub enum JoinRefusal {
     #[error(
         "node name {name} is in use by the host at {underlay}, which joined with another key; \
          choose another with --name, or give this host the data directory of that node; if it is gone for good, as \
-         after `sealane clean`, `sealane node rm {name}` frees the name"
+         after `sealane clean`, `sealane node rm {name}` frees the name; where `sealane up` ends with these words, \
+         run `sealane control` in its place for that"
     )]
     NameInUse {
         /// The name.

@@ -256,18 +256,19 @@ impl<'a> Draft<'a> {
             return Ok(());
         }
         let (service, network) = (declared.name.clone(), self.network.network.name.clone());
-        for offered in &workload.ports {
-            self.check_mtls(offered, declared)?;
-            let known = declared.ports.iter().find(|known| known.key() == offered.key());
-            let (port, offered) = (offered.port, offered.protocol);
+        for port in &workload.ports {
+            self.check_mtls(port, declared)?;
+            let known = declared.ports.iter().find(|known| known.key() == port.key());
+            let offered = port.protocol;
             match known.map(|known| known.protocol) {
                 Some(spoken) if agree(spoken, offered) => {}
                 Some(spoken) => {
+                    let port = port.port;
                     return Err(WorkloadRefusal::Protocol { port, service, network, spoken, offered });
                 }
                 None => {
                     let declared: Vec<String> = declared.ports.iter().map(ToString::to_string).collect();
-                    let declared = declared.join(", ");
+                    let (port, declared) = (port.clone(), declared.join(", "));
                     return Err(WorkloadRefusal::Undeclared { port, service, network, declared });
                 }
             }

@@ -2,7 +2,8 @@
 
 use ipnet::Ipv4Net;
 use sealane_proto::types::{
-    MacAddr, Mtls, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, Subnet, WorkloadName,
+    MacAddr, Mtls, NetworkName, NodeName, OverlayIp, Port, Protocol, ServiceName, ServicePort, Subnet,
+    WorkloadName,
 };
 
 use super::bounds::Bound;
@@ -91,7 +92,7 @@ pub enum WorkloadRefusal {
     )]
     Undeclared {
         /// The port.
-        port: Port,
+        port: ServicePort,
         /// The service.
         service: ServiceName,
         /// The network.
