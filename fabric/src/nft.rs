@@ -85,19 +85,31 @@ pub async fn remove_sidecar_rules(hopper: &Arc<Hopper>, netns: &NetNs, seat: Sea
     blocking(hopper, netns, move |hopper, netns| remove(hopper, netns, sidecar::names(seat))).await
 }
 
-/// Lets questions to our resolver at `address` reach it, whoever else puts one there by rules. Answers whether the rules were not
-/// there already. Blocks.
+/// Lets questions to our resolver at `address` reach it, whoever else puts one there by rules. Reads nothing.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn ensure_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<bool, NftError> {
-    ensure(hopper, netns, [names::table(address)], NAMES)
+pub fn put_names(hopper: &Hopper, netns: &NetNs, address: Ipv4Addr) -> Result<(), NftError> {
+    let mut changes = Changes::default();
+    changes.replace(names::table(address));
+    client::commit(hopper, netns, &changes, NAMES).map_err(NftError::of_change)
 }
 
-/// Undoes [`ensure_names`]; no rules there is no error.
+/// As [`put_names`], unless the rules are there. Answers whether they were not.
 ///
 /// # Errors
-/// As [`ensure_names`].
+/// When the kernel refuses.
+///
+/// # Cancel safety
+/// A change that has begun runs to its end.
+pub async fn ensure_names(hopper: &Arc<Hopper>, netns: &NetNs, address: Ipv4Addr) -> Result<bool, NftError> {
+    blocking(hopper, netns, move |hopper, netns| ensure(hopper, netns, [names::table(address)], NAMES)).await
+}
+
+/// Undoes [`put_names`]; no rules there is no error.
+///
+/// # Errors
+/// As [`put_names`].
 pub fn remove_names(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
     remove(hopper, netns, [names::name()])
 }
@@ -185,10 +197,10 @@ fn ensure(
     wanted: impl IntoIterator<Item = Table>,
     purpose: &str,
 ) -> Result<bool, NftError> {
-    let mut tables = Tables::open(hopper, netns).map_err(NftError::Kernel)?;
     let mut changes = Changes::default();
     for table in wanted {
-        match tables.read(&table.name).map_err(NftError::Kernel)? {
+        let there = Tables::open_foreign(hopper, netns).and_then(|mut tables| tables.read(&table.name));
+        match there.map_err(NftError::Kernel)? {
             Some(there) if there == table.content() => {}
             Some(_) => changes.replace(table),
             None => changes.add(table),
@@ -197,7 +209,7 @@ fn ensure(
     if changes.is_empty() {
         return Ok(false);
     }
-    tables.commit(&changes, purpose).map_err(NftError::of_change).map(|()| true)
+    client::commit(hopper, netns, &changes, purpose).map_err(NftError::of_change).map(|()| true)
 }
 
 fn remove(

@@ -55,7 +55,7 @@ impl Workloads {
         };
         context.roster.early.lock().insert(inode, sockets);
         let questions = EarlyQuestions { workloads: self.clone(), inode };
-        nft::ensure_names(&context.kernel.hopper, netns, RESOLVER).map_err(io::Error::other)?;
+        nft::put_names(&context.kernel.hopper, netns, RESOLVER).map_err(io::Error::other)?;
         Ok(Some(questions))
     }
 }

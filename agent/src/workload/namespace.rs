@@ -98,7 +98,7 @@ impl NamespaceDns {
         };
         let given = owner == Owner::Other;
         if given && nameserver == RESOLVER {
-            nft::ensure_names(&context.kernel.hopper, netns, nameserver).map_err(|error| fail(&error))?;
+            nft::put_names(&context.kernel.hopper, netns, nameserver).map_err(|error| fail(&error))?;
         }
         let networks: Vec<&NetworkName> = ids.iter().map(|id| &id.network).collect();
         let resolv = resolv_path(&context.kernel.run_dir, id);
@@ -133,7 +133,7 @@ impl NamespaceDns {
                 () = freed => {}
                 () = meddling.told(), if self.has_rules() => {
                     let began = Instant::now();
-                    self.audit_rules(context, id);
+                    self.audit_rules(context, id).await;
                     meddling.looked(began);
                 }
             }
@@ -159,8 +159,8 @@ impl NamespaceDns {
     }
 
     /// Puts back rules of names that somebody else took away: Docker's resolver would be asked in place of ours.
-    fn audit_rules(&self, context: &WorkloadContext, id: &AttachmentId) {
-        match nft::ensure_names(&context.kernel.hopper, &self.netns, self.nameserver) {
+    async fn audit_rules(&self, context: &WorkloadContext, id: &AttachmentId) {
+        match nft::ensure_names(&context.kernel.hopper, &self.netns, self.nameserver).await {
             Ok(false) => {}
             Ok(true) => context.kernel.overlay.count_rules_drift(id),
             Err(error) => tracing::error!(%error, workload = %id, "cannot see to the rules of names"),

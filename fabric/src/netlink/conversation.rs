@@ -105,33 +105,49 @@ impl Conversation {
         take: impl Fn(&[u8]) -> Option<T>,
         what: &str,
     ) -> Result<Vec<T>, NetlinkError> {
-        for _ in 1..DUMP_ATTEMPTS {
-            if let (entries, false) = self.dump_once(&ask, &take, what)? {
-                return Ok(entries);
-            }
-        }
-        Ok(self.dump_once(&ask, &take, what)?.0)
+        Ok(self.dump_within(ask, take, what, &mut usize::MAX.clone())?.unwrap_or_default())
     }
 
-    /// The entries, and whether they are torn.
+    /// As [`Self::dump`], but reads no more than `left` bytes, repetitions included, and takes what it reads off that. `None` when
+    /// there are more: the dump stands still then, and the kernel begins no further one for this socket.
+    pub(super) fn dump_within<T>(
+        &mut self,
+        ask: impl Fn(u32) -> Vec<u8>,
+        take: impl Fn(&[u8]) -> Option<T>,
+        what: &str,
+        left: &mut usize,
+    ) -> Result<Option<Vec<T>>, NetlinkError> {
+        for _ in 1..DUMP_ATTEMPTS {
+            match self.dump_once(&ask, &take, what, left)? {
+                Some((_, true)) => {}
+                outcome => return Ok(outcome.map(|(entries, _)| entries)),
+            }
+        }
+        Ok(self.dump_once(&ask, &take, what, left)?.map(|(entries, _)| entries))
+    }
+
+    /// The entries, and whether they are torn; `None` when they are more than `left` bytes.
     fn dump_once<T>(
         &mut self,
         ask: &impl Fn(u32) -> Vec<u8>,
         take: &impl Fn(&[u8]) -> Option<T>,
         what: &str,
-    ) -> Result<(Vec<T>, bool), NetlinkError> {
+        left: &mut usize,
+    ) -> Result<Option<(Vec<T>, bool)>, NetlinkError> {
         let sequence = self.advance();
         self.send(&ask(sequence))?;
         let (mut entries, mut torn) = (Vec::new(), false);
         loop {
             for answer in self.receive()? {
+                let Some(rest) = left.checked_sub(answer.len()) else { return Ok(None) };
+                *left = rest;
                 let header = NetlinkBuffer::new(answer);
                 if header.sequence_number() != sequence {
                     continue; // Left over from a dump that was given up.
                 }
                 torn |= header.flags() & NLM_F_DUMP_INTR != 0;
                 match header.message_type() {
-                    NLMSG_DONE => return Ok((entries, torn)),
+                    NLMSG_DONE => return Ok(Some((entries, torn))),
                     NLMSG_ERROR => {
                         let refusal = Refusal::read(answer)
                             .ok_or_else(|| io::Error::other("unexpected acknowledgement"))?;

@@ -220,13 +220,28 @@ impl NetfilterSocket {
         attributes: &Attributes,
         take: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
+        Ok(self.dump_within(verb, attributes, take, &mut usize::MAX.clone())?.unwrap_or_default())
+    }
+
+    /// As [`Self::dump`], but reads no more than `left` bytes and takes what it reads off that. `None` when there are more: the
+    /// socket is good for no other dump then.
+    ///
+    /// # Errors
+    /// As [`Self::dump`].
+    pub fn dump_within<T>(
+        &mut self,
+        verb: Verb,
+        attributes: &Attributes,
+        take: impl Fn(&[u8]) -> Option<T>,
+        left: &mut usize,
+    ) -> Result<Option<Vec<T>>, NetlinkError> {
         let ask = |sequence| {
             let mut buffer = Vec::new();
             verb.header(NLM_F_DUMP).encode(&mut buffer, sequence, attributes);
             buffer
         };
         let take = |answer: &[u8]| answer.get(HEADER_LEN..).and_then(&take);
-        self.0.dump(ask, take, "list its netfilter state")
+        self.0.dump_within(ask, take, "list its netfilter state", left)
     }
 
     fn encode(&mut self, buffer: &mut Vec<u8>, header: Header, attributes: &Attributes) {

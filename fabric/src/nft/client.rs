@@ -1,7 +1,6 @@
 //! The tables of a namespace in the kernel: read as values, changed in transactions. Each call is a conversation by netlink of
 //! well under a millisecond; no program is started.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -28,13 +27,16 @@ const COUNTER: u32 = 1;
 
 /// Messages of a table that are read, in bytes: those of a network with 10,000 workloads have some 20 MB.
 const LARGEST: usize = 64 << 20;
+/// The same in a namespace in which others may change rules; what is for names or a sidecar there has some KB.
+const LARGEST_IN_FOREIGN: usize = 1 << 20;
 
 /// The tables of a namespace.
 #[derive(Debug)]
 pub(crate) struct Tables {
     socket: NetfilterSocket,
-    /// Bytes that may still be read; `None` after one more. Who may change rules in a namespace may make a table as large as
-    /// the memory that reads it.
+    /// Bytes that a read may take, and those that are left of them; `None` once there were more. Who may change rules in a
+    /// namespace may make a table as large as the memory that reads it, and reading it takes as long.
+    largest: usize,
     left: Option<usize>,
 }
 
@@ -69,7 +71,16 @@ impl Tables {
     /// As [`NetfilterSocket::open`].
     pub(crate) fn open(hopper: &Hopper, ns: &NetNs) -> Result<Self, NetlinkError> {
         let socket = NetfilterSocket::open(hopper, ns)?;
-        Ok(Self { socket, left: Some(LARGEST) })
+        Ok(Self { socket, largest: LARGEST, left: Some(LARGEST) })
+    }
+
+    /// Opens those of a namespace in which others may change rules: little is read there.
+    ///
+    /// # Errors
+    /// As [`NetfilterSocket::open`].
+    pub(crate) fn open_foreign(hopper: &Hopper, ns: &NetNs) -> Result<Self, NetlinkError> {
+        let (largest, left) = (LARGEST_IN_FOREIGN, Some(LARGEST_IN_FOREIGN));
+        Ok(Self { largest, left, ..Self::open(hopper, ns)? })
     }
 
     /// Hands the messages of a list to `take`, and answers what it makes of them.
@@ -79,18 +90,23 @@ impl Tables {
         asked: &Attributes,
         take: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
-        let left = Cell::new(self.left);
-        let take = |message: &[u8]| {
-            let taken = take(message)?;
-            left.set(left.get().and_then(|left| left.checked_sub(message.len())));
-            left.get().map(|_| taken)
-        };
-        let taken = self.socket.dump(verb, asked, take)?;
-        self.left = left.get();
-        if self.left.is_none() {
-            tracing::debug!("a table has more rules or rows than are read; somebody has added to it");
+        // What is beyond the bound is not ours, and has been said to be so.
+        let Some(left) = &mut self.left else { return Ok(Vec::new()) };
+        let taken = self.socket.dump_within(verb, asked, take, left)?;
+        if taken.is_none() {
+            tracing::debug!("a namespace has more rules or rows than are read; somebody has added to them");
+            self.left = None;
         }
-        Ok(taken)
+        Ok(taken.unwrap_or_default())
+    }
+
+    /// Begins a read, which has the whole bound.
+    fn begin(&mut self) -> Result<(), NetlinkError> {
+        if self.left.is_none() {
+            return Err(io::Error::other("a namespace has more rules than are read").into());
+        }
+        self.left = Some(self.largest);
+        Ok(())
     }
 
     pub(crate) fn generation(&mut self) -> Result<u32, NetlinkError> {
@@ -107,7 +123,7 @@ impl Tables {
 
     /// The names of all tables of a family.
     pub(crate) fn names(&mut self, family: Family) -> Result<Vec<TableName>, NetlinkError> {
-        self.left = Some(LARGEST);
+        self.begin()?;
         let named = |table: &[u8]| attribute(table, 1).map(text);
         let names = self.list(verb(GET_TABLE, family.number()), &Attributes::default(), named)?;
         Ok(names.into_iter().map(|name| TableName::new(family, name)).collect())
@@ -120,18 +136,9 @@ impl Tables {
 
     /// The content of a table; `None` when there is none. What is larger than is read, or just going, has none of ours.
     pub(crate) fn read(&mut self, table: &TableName) -> Result<Option<TableContent>, NetlinkError> {
-        self.read_within(table, LARGEST)
-    }
-
-    fn read_within(
-        &mut self,
-        table: &TableName,
-        largest: usize,
-    ) -> Result<Option<TableContent>, NetlinkError> {
         if !self.has(table)? {
             return Ok(None);
         }
-        self.left = Some(largest);
         match self.read_all(table) {
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {
                 Ok(Some(TableContent::default()))
@@ -176,7 +183,7 @@ impl Tables {
         table: &TableName,
         set: &Set,
     ) -> Result<BTreeMap<Vec<u8>, Row>, NetlinkError> {
-        self.left = Some(LARGEST);
+        self.begin()?;
         let mut content = set.content();
         self.fill(table, set.name, &mut content)?;
         Ok(content.rows)
@@ -187,7 +194,7 @@ impl Tables {
         &mut self,
         table: &TableName,
     ) -> Result<BTreeMap<String, Vec<String>>, NetlinkError> {
-        self.left = Some(LARGEST);
+        self.begin()?;
         let rule = |message: &[u8]| {
             let named = |kind| attribute(message, kind).map(text);
             let comment = content::comment(message).unwrap_or_default();
@@ -232,7 +239,9 @@ mod tests {
         assert_eq!(tables.read(&name).unwrap(), None);
         tables.commit(&changes, "try").unwrap();
         assert_eq!(tables.read(&name).unwrap(), Some(table.content()));
-        assert_eq!(tables.read_within(&name, 1_000).unwrap(), Some(TableContent::default()));
-        assert!(tables.has(&name).unwrap(), "the next read has its own bound");
+        tables.largest = 1_000;
+        assert_eq!(tables.read(&name).unwrap(), Some(TableContent::default()));
+        assert!(tables.read(&name).is_err(), "the rest of what the kernel was to list is still to come");
+        assert!(Tables::open_foreign(&hopper, &ns).unwrap().has(&name).unwrap());
     }
 }
