@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealane_fabric::netlink::{LinkRequest, NetlinkError, Socket};
 use sealane_fabric::nft;
 use sealane_fabric::seat::Owner;
 use sealane_proto::types::NetworkName;
@@ -65,6 +66,18 @@ pub(super) fn ensure_netns(
         bound.map_err(|error| AttachError::setup(id, error))?;
     }
     Ok(netns)
+}
+
+/// Sets the loopback device up. An address of it that is bound before counts as a broadcast's: answers would come from another one.
+pub(super) fn raise_loopback(kernel: &KernelHandle, netns: &NetNs) -> Result<(), NetlinkError> {
+    let mut socket = Socket::open(&kernel.hopper, netns)?;
+    match socket.link("lo")?.filter(|link| !link.up) {
+        Some(link) => {
+            let request = LinkRequest::of(link.index).up().change();
+            socket.request(request, || "set the loopback device up".to_owned())
+        }
+        None => Ok(()),
+    }
 }
 
 impl NamespaceDns {

@@ -275,6 +275,10 @@ impl Sandbox {
             }
         };
         let netns = namespace::ensure_netns(&self.context.kernel, &ids, given)?;
+        if let (Err(error), Some(id)) = (namespace::raise_loopback(&self.context.kernel, &netns), ids.first())
+        {
+            return Err(AttachError::setup(id, error));
+        }
         // One thing that is missing takes nothing else from the workload, and its names least of all.
         let named = self.serve_names(&netns);
         if named.is_ok() {
