@@ -105,7 +105,8 @@ impl Conversation {
         take: impl Fn(&[u8]) -> Option<T>,
         what: &str,
     ) -> Result<Vec<T>, NetlinkError> {
-        Ok(self.dump_within(ask, take, what, &mut usize::MAX.clone())?.unwrap_or_default())
+        let mut unbounded = usize::MAX;
+        Ok(self.dump_within(ask, take, what, &mut unbounded)?.unwrap_or_default())
     }
 
     /// As [`Self::dump`], but reads no more than `left` bytes, repetitions included, and takes what it reads off that. `None` when

@@ -220,7 +220,8 @@ impl NetfilterSocket {
         attributes: &Attributes,
         take: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
-        Ok(self.dump_within(verb, attributes, take, &mut usize::MAX.clone())?.unwrap_or_default())
+        let mut unbounded = usize::MAX;
+        Ok(self.dump_within(verb, attributes, take, &mut unbounded)?.unwrap_or_default())
     }
 
     /// As [`Self::dump`], but reads no more than `left` bytes and takes what it reads off that. `None` when there are more: the

@@ -100,9 +100,14 @@ impl Tables {
         Ok(taken.unwrap_or_default())
     }
 
+    /// Returns true if there was more than is read: the socket is good for nothing further then.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left.is_none()
+    }
+
     /// Begins a read, which has the whole bound.
     fn begin(&mut self) -> Result<(), NetlinkError> {
-        if self.left.is_none() {
+        if self.is_spent() {
             return Err(io::Error::other("a namespace has more rules than are read").into());
         }
         self.left = Some(self.largest);
@@ -241,7 +246,10 @@ mod tests {
         assert_eq!(tables.read(&name).unwrap(), Some(table.content()));
         tables.largest = 1_000;
         assert_eq!(tables.read(&name).unwrap(), Some(TableContent::default()));
-        assert!(tables.read(&name).is_err(), "the rest of what the kernel was to list is still to come");
+        assert!(
+            tables.is_spent() && tables.read(&name).is_err(),
+            "the rest of what the kernel was to list is still to come"
+        );
         assert!(Tables::open_foreign(&hopper, &ns).unwrap().has(&name).unwrap());
     }
 }
