@@ -51,13 +51,20 @@ def http(place, url, seconds, connections=64, close=False):
     }
 
 
-def steady(place, url, seconds, rate=8000, connections=16):
-    """h2load at a steady rate over HTTP/1.1: p50 and p99 in microseconds."""
-    log = pathlib.Path("/run/bench/steady.log")
+def _h2load(place, url, seconds, *flags):
+    """h2load with these flags: its report, and the time of each request in microseconds."""
+    log = pathlib.Path("/run/bench/h2load.log")
     log.unlink(missing_ok=True)
-    command = ["taskset", "-c", str(site.LOAD_CPU), "h2load", "--h1", f"-c{connections}", f"--rps={rate // connections}",
+    command = ["taskset", "-c", str(site.LOAD_CPU), "h2load", *flags,
                f"-D{round(seconds * 1000)}ms", f"--log-file={log}", url]
     said = subprocess.run(site.inside(place, command), capture_output=True, text=True, check=True).stdout
+    lines = log.read_text().splitlines() if log.exists() else []
+    return said, [int(line.split("\t")[2]) for line in lines]
+
+
+def steady(place, url, seconds, rate=8000, connections=16):
+    """h2load at a steady rate over HTTP/1.1: p50 and p99 in microseconds."""
+    said, times = _h2load(place, url, seconds, "--h1", f"-c{connections}", f"--rps={rate // connections}")
     # Not `succeeded`: h2load does not see a status in front of an empty reason phrase (what wrk saw says whether all is well).
     done, errored = (int(re.search(rf"(\d+) {what}", said).group(1)) for what in ("done", "errored"))
     if errored:
@@ -66,21 +73,15 @@ def steady(place, url, seconds, rate=8000, connections=16):
         print(f"note: {url} answers {done / seconds:.0f}/s of {rate}/s asked for", file=sys.stderr)
     if not done:
         return {"p50": None, "p99": None}
-    times = [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
     return {"p50": site.percentile(times, 0.5), "p99": site.percentile(times, 0.99)}
 
 
 def http2(place, url, seconds, connections=4, streams=16):
     """h2load over HTTP/2 without TLS, one thread: requests per second, p50 and p99 in microseconds, failures."""
-    log = pathlib.Path("/run/bench/http2.log")
-    log.unlink(missing_ok=True)
-    command = ["taskset", "-c", str(site.LOAD_CPU), "h2load", "-t1", f"-c{connections}", f"-m{streams}",
-               f"-D{round(seconds * 1000)}ms", f"--log-file={log}", url]
-    said = subprocess.run(site.inside(place, command), capture_output=True, text=True, check=True).stdout
+    said, times = _h2load(place, url, seconds, "-t1", f"-c{connections}", f"-m{streams}")
     done, succeeded = (int(re.search(rf"(\d+) {what}", said).group(1)) for what in ("done", "succeeded"))
     if not succeeded:
         raise RuntimeError(f"h2load {url}: {said}")
-    times = [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
     return {"rate": done / seconds, "requests": done, "failed": done - succeeded,
             "p50": site.percentile(times, 0.5), "p99": site.percentile(times, 0.99)}
 
