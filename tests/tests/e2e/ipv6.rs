@@ -11,18 +11,18 @@ fn shop() -> Mesh {
     mesh.permissive()
 }
 
-/// An HTTP server on every address of both families that says who calls.
+/// An HTTP server that says its name. Listens at every address of both families, or of IPv4 alone as `--ipv4` asks.
 const SERVER: &str = "
 import http.server, socket, sys
 class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6
+    address_family = socket.AF_INET if sys.argv[2:] == ['--ipv4'] else socket.AF_INET6
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def do_GET(self):
         body = (sys.argv[1] + '\\n').encode()
         self.send_response(200); self.send_header('content-length', str(len(body))); self.end_headers()
         self.wfile.write(body)
-Server(('::', 8080), Handler).serve_forever()
+Server(('', 8080), Handler).serve_forever()
 ";
 
 /// Answers every datagram with its own name.
@@ -50,8 +50,15 @@ for attempt in range(20):
 ";
 
 fn serve(site: &Site, flags: &[&str], name: &str, program: &str) -> Running {
-    let flags = [&["--network", "shop", "--name", name][..], flags].concat();
-    site.run(&flags, &["/usr/bin/python3", "-c", program, name])
+    run(site, flags, name, &["/usr/bin/python3", "-c", program, name])
+}
+
+fn serve_ipv4(site: &Site, flags: &[&str], name: &str) -> Running {
+    run(site, flags, name, &["/usr/bin/python3", "-c", SERVER, name, "--ipv4"])
+}
+
+fn run(site: &Site, flags: &[&str], name: &str, command: &[&str]) -> Running {
+    site.run(&[&["--network", "shop", "--name", name][..], flags].concat(), command)
 }
 
 fn address(site: &Site, name: &str) -> String {
@@ -97,18 +104,6 @@ fn names_calls_and_datagrams_go_over_ipv6_with_and_without_a_sidecar() {
     }
 }
 
-/// An HTTP server for IPv4 alone that says its name.
-const SERVER4: &str = "
-import http.server, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def do_GET(self):
-        body = (sys.argv[1] + '\\n').encode()
-        self.send_response(200); self.send_header('content-length', str(len(body))); self.end_headers()
-        self.wfile.write(body)
-http.server.ThreadingHTTPServer(('0.0.0.0', 8080), Handler).serve_forever()
-";
-
 #[test]
 fn ipv6_names_lead_to_the_instances_that_listen_for_it_and_to_none_where_nobody_does() {
     if !isolated() {
@@ -117,10 +112,10 @@ fn ipv6_names_lead_to_the_instances_that_listen_for_it_and_to_none_where_nobody_
     let mesh = shop();
     let bare = |service: &'static str| ["--service", service, "--port", "8080", "--no-sidecar"];
     let _servers = [
-        serve(mesh.site(1), &bare("mixed"), "mixed-4", SERVER4),
+        serve_ipv4(mesh.site(1), &bare("mixed"), "mixed-4"),
         serve(mesh.site(2), &bare("mixed"), "mixed-6", SERVER),
-        serve(mesh.site(1), &bare("old"), "old-1", SERVER4),
-        serve(mesh.site(2), &["--service", "led", "--port", "8080"], "led-1", SERVER4),
+        serve_ipv4(mesh.site(1), &bare("old"), "old-1"),
+        serve_ipv4(mesh.site(2), &["--service", "led", "--port", "8080"], "led-1"),
     ];
     for (name, ready) in [("mixed", 2), ("old", 1), ("led", 1)] {
         mesh.await_instances(name, ready);
