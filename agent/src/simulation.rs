@@ -11,7 +11,6 @@ use std::time::Instant;
 use sealane_fabric::health::Families;
 use sealane_fabric::overlay::Applied;
 use sealane_fabric::overlay::plan::{self, Desired, Port};
-use sealane_fabric::seat::Seat;
 use sealane_proto::client::{CarriedNetworks, LinkEvent, LinkReport};
 use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
@@ -141,20 +140,8 @@ impl SimulatedHost {
     /// When it has no name or address to give it, or not yet.
     pub fn admit(&mut self, wish: Wish, now: Instant) -> Result<Workload, NotAdmitted> {
         let Wish { network, name, service, ports, address } = wish;
-        let spec = AttachmentSpec {
-            network: network.clone(),
-            name: name.clone(),
-            service,
-            ports,
-            address,
-            mac: None,
-            sidecar: true,
-            weight: Default::default(),
-            aliases: Default::default(),
-            seat: Seat::default(),
-            reserved: None,
-        };
-        let specs = [spec];
+        let plain = AttachmentSpec::plain(network.clone(), name.clone());
+        let specs = [AttachmentSpec { service, ports, address, ..plain }];
         let admitted = self.core.mesh.admit_all(&specs, now).map_err(|error| {
             if matches!(error, AdmitError::UnknownNetwork(_)) {
                 NotAdmitted::Blocks(0)

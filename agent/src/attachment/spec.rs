@@ -266,6 +266,26 @@ pub(crate) struct AttachmentSpec {
     pub(crate) seat: Seat,
 }
 
+#[cfg(any(test, feature = "simulation"))]
+impl AttachmentSpec {
+    /// An attachment that asks for nothing beyond a name, and has a sidecar.
+    pub(crate) fn plain(network: NetworkName, name: WorkloadName) -> Self {
+        Self {
+            network,
+            name,
+            service: None,
+            ports: vec![],
+            address: None,
+            mac: None,
+            reserved: None,
+            sidecar: true,
+            weight: Weight::default(),
+            aliases: Aliases::default(),
+            seat: Seat::default(),
+        }
+    }
+}
+
 /// `<stem>-<five letters and digits>`.
 fn made_name(stem: &str, mut random: u32) -> Option<WorkloadName> {
     const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";

@@ -1,4 +1,3 @@
-use sealane_fabric::seat::Seat;
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::Generation;
 
@@ -65,19 +64,7 @@ fn shown(core: &mut HostCore) -> Vec<String> {
 }
 
 fn admit(core: &mut HostCore, workload: &str, now: Instant) -> AttachmentId {
-    let spec = AttachmentSpec {
-        network: name("shop"),
-        name: workload.parse().unwrap(),
-        service: None,
-        ports: vec![],
-        address: None,
-        mac: None,
-        sidecar: true,
-        weight: Default::default(),
-        aliases: Default::default(),
-        seat: Seat::default(),
-        reserved: None,
-    };
+    let spec = AttachmentSpec::plain(name("shop"), workload.parse().unwrap());
     let admitted: Workload = core.mesh.admit(&spec, now).unwrap();
     core.handle_admitted(&[spec]);
     AttachmentId::of(&admitted)

@@ -27,19 +27,7 @@ fn mesh() -> Mesh {
 }
 
 fn spec(name: &str) -> AttachmentSpec {
-    AttachmentSpec {
-        network: "shop".parse().unwrap(),
-        name: name.parse().unwrap(),
-        service: None,
-        ports: vec![],
-        address: None,
-        mac: None,
-        sidecar: true,
-        weight: Default::default(),
-        aliases: Default::default(),
-        seat: Seat::default(),
-        reserved: None,
-    }
+    AttachmentSpec::plain("shop".parse().unwrap(), name.parse().unwrap())
 }
 
 #[test]
