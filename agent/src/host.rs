@@ -1,6 +1,6 @@
 //! State of this host: the networks as control last said, its own workloads as they are now.
 //!
-//! One task owns it all ([`actor`]); decisions are pure ([`mesh`], and [`HostCore`] for what follows from them). A network as this host
+//! The task [`actor`] owns it all; decisions are pure ([`mesh`], and [`HostCore`] for what follows from them). A network as this host
 //! has it is a [`HostNetwork`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
 
 mod actor;

@@ -108,7 +108,7 @@ impl SimulatedControl {
         Self::open(self.rows(), now)
     }
 
-    /// Its store as the bytes of a backup.
+    /// Writes the store as the bytes of a backup.
     ///
     /// # Panics
     /// When the store cannot be read.

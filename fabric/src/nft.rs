@@ -197,10 +197,14 @@ fn ensure(
     wanted: impl IntoIterator<Item = Table>,
     purpose: &str,
 ) -> Result<bool, NftError> {
-    let mut changes = Changes::default();
+    let open = || Tables::open_foreign(hopper, netns).map_err(NftError::Kernel);
+    let (mut tables, mut changes) = (open()?, Changes::default());
     for table in wanted {
-        let there = Tables::open_foreign(hopper, netns).and_then(|mut tables| tables.read(&table.name));
-        match there.map_err(NftError::Kernel)? {
+        let there = tables.read(&table.name).map_err(NftError::Kernel)?;
+        if tables.is_spent() {
+            tables = open()?;
+        }
+        match there {
             Some(there) if there == table.content() => {}
             Some(_) => changes.replace(table),
             None => changes.add(table),
@@ -209,7 +213,7 @@ fn ensure(
     if changes.is_empty() {
         return Ok(false);
     }
-    client::commit(hopper, netns, &changes, purpose).map_err(NftError::of_change).map(|()| true)
+    tables.commit(&changes, purpose).map_err(NftError::of_change).map(|()| true)
 }
 
 fn remove(

@@ -32,15 +32,15 @@ pub(crate) struct Link {
 /// Stage in the life of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// It has a name and an address.
+    /// The workload has a name and an address.
     Admitted,
-    /// It has a port, and waits until control knows of it by this report.
+    /// The workload has a port, and waits until control knows of it by this report.
     Registering(u64),
     /// An agent that started anew takes it up.
     Resuming,
-    /// It works; the number tells the networks of one name apart.
+    /// The workload works; the number tells the networks of one name apart.
     Running(u64),
-    /// It has left names and balancing, in this step.
+    /// The workload has left names and balancing, in this step.
     Ending(Ending, u64),
 }
 

@@ -18,7 +18,7 @@ impl World {
         self.check_acknowledged()
     }
 
-    /// When every host has confirmed the end of a workload, none that was connected all the time sends it anything.
+    /// Checks that no host that was connected all the time sends a workload anything once every host has confirmed its end.
     fn check_let_go(&mut self) -> Result<(), String> {
         let gone: Vec<_> =
             self.agents.values_mut().flat_map(|agent| std::mem::take(&mut agent.let_go)).collect();
@@ -40,7 +40,7 @@ impl World {
         Ok(())
     }
 
-    /// What control desires: nobody has what is another's.
+    /// Checks desired state: nobody has what is another's.
     fn check_state(&self) -> Result<(), String> {
         let state = self.control.state();
         let vnis: Vec<_> = state.networks.values().map(|network| network.network.vni).collect();
@@ -75,7 +75,7 @@ impl World {
         Ok(())
     }
 
-    /// What runs: no two workloads have one address, or one Ethernet address.
+    /// Checks what runs: no two workloads have one address, or one Ethernet address.
     fn check_holders(&self) -> Result<(), String> {
         let mut held: BTreeMap<(NetworkName, u64, OverlayIp), (NodeName, Id)> = BTreeMap::new();
         let mut macs: BTreeMap<(NetworkName, u64, MacAddr), (NodeName, Id)> = BTreeMap::new();
@@ -141,7 +141,7 @@ impl World {
         Ok(())
     }
 
-    /// What control has just told a host: networks that it carries, durable, and never older than before.
+    /// Checks what control has just told a host: networks that it carries, durable, and never older than before.
     pub(crate) fn check_told(&mut self, host: u8) -> Result<(), String> {
         let Some(agent) = self.agents.get_mut(&host) else { return Ok(()) };
         let durable = self.control.generation();

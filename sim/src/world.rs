@@ -94,7 +94,7 @@ impl World {
         self.check()
     }
 
-    /// What an agent reaches, and the agent.
+    /// Returns an agent and its surroundings.
     pub(crate) fn at(&mut self, host: u8) -> Option<(&mut Agent, Surroundings<'_>)> {
         let Self { control, agents, now, step, incarnations, .. } = self;
         let agent = agents.get_mut(&host)?;

@@ -41,7 +41,7 @@ pub enum Daemon {
 pub struct RunDir(PathBuf);
 
 impl Daemon {
-    /// Each of them.
+    /// Every daemon.
     pub const ALL: [Self; 3] = [Self::Control, Self::Agent, Self::Keep];
 
     /// The verb that starts it.

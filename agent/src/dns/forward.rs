@@ -62,7 +62,7 @@ pub struct Forwarder {
     authorities: Option<PathBuf>,
     resolvers: Mutex<Option<Arc<Resolvers>>>,
     waiting: QuestionsInFlight,
-    /// Of all servers of this host, as the questions.
+    /// Answers that nobody takes, of all servers of this host.
     pub(super) unread: UnreadAnswers,
     metrics: DnsMetrics,
 }

@@ -25,7 +25,7 @@ pub struct NetworkMetrics {
     forwarded: [IntCounter; Rcode::ALL.len()],
     /// TCP connections that made room for others.
     pub(super) replaced: IntCounter,
-    /// Those that were closed as the host has no room for answers that nobody takes.
+    /// Connections that were closed as the host has no room for answers that nobody takes.
     pub(super) unread: IntCounter,
 }
 

@@ -31,7 +31,7 @@ pub enum Askers {
 #[derive(Clone, Debug, Default)]
 pub(super) struct QuestionsInFlight(Arc<AtomicUsize>);
 
-/// All answers over TCP that nobody has taken yet, in bytes.
+/// Bytes of answers over TCP that nobody has taken yet, of the whole host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnreadAnswers(Arc<AtomicUsize>);
 

@@ -156,7 +156,7 @@ impl Zone {
         groups.any(|own| own.as_str().as_bytes() == group)
     }
 
-    /// These addresses, and the IPv6 ones that are made of `twins`.
+    /// Joins these addresses with the IPv6 ones that are made of `twins`.
     pub(super) fn both<'a>(&self, v4: &'a [Ipv4Addr], twins: &'a [Ipv4Addr]) -> Addresses<'a> {
         Addresses { v4, twins: (twins, self.subnet6) }
     }

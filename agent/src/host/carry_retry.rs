@@ -29,8 +29,8 @@ struct CarryAttempt {
 }
 
 impl CarryRetry {
-    /// The networks of these workloads that are to be asked for now, oftener those that control did not know; none while it
-    /// cannot be asked. A host that carries one already gets what it has.
+    /// Names the networks of these workloads for which control is to be asked at this time, oftener those that it did not know;
+    /// none while it cannot be asked. A host that carries one already gets what it has.
     pub(super) fn due(
         &mut self,
         refused: &[Rejection],

@@ -110,7 +110,7 @@ impl HostCore {
         }
     }
 
-    /// It is time to look at the kernel's state of these networks.
+    /// Has the kernel's state of these networks looked at.
     pub(crate) fn handle_doubt(&mut self, networks: impl IntoIterator<Item = NetworkName>) {
         for network in networks {
             if self.mesh.snapshot(&network).is_some() {
@@ -119,7 +119,7 @@ impl HostCore {
         }
     }
 
-    /// These workloads were taken in.
+    /// Has the networks of workloads that were taken in programmed.
     pub(crate) fn handle_admitted(&mut self, specs: &[AttachmentSpec]) {
         specs.iter().for_each(|spec| self.handle_change(spec.network.clone()));
     }

@@ -97,7 +97,7 @@ impl Workloads {
         self.complaints.keep(kind, still);
     }
 
-    /// What began each attachment on this host: the verb `run` or `attach`, or a `runtime`, which ends it too.
+    /// Lists the beginner of each attachment on this host: the verb `run` or `attach`, or a `runtime`, which ends it too.
     #[must_use]
     pub(crate) fn beginnings(&self) -> BTreeMap<AttachmentId, &'static str> {
         self.context.roster.beginnings()

@@ -7,7 +7,7 @@ use crate::attachment::ContainerCondition;
 /// Facts that a workload's readiness depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadinessFacts {
-    /// Where the workload listens; `None` before that was read.
+    /// Families at which the workload listens; `None` before that was read.
     pub(super) listens: Option<Families>,
     /// True if the sidecar answers, or the workload is to have none.
     pub(super) sidecar: bool,

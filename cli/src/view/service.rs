@@ -22,11 +22,11 @@ pub(crate) struct ServiceView {
     mtls: String,
     ready: u32,
     instances: u32,
-    /// Its ports, such as `80/tcp`, at which no instance takes calls.
+    /// Ports of the service, such as `80/tcp`, at which no instance takes calls.
     unserved: Vec<String>,
     /// Instances outside every network, which are called in plain; on a host, those that work seen from there.
     external: Vec<String>,
-    /// Of a host: those that fail its check, and are out of its names and balancing.
+    /// Instances that fail the check of the host that answers, and are out of its names and balancing.
     failing: Vec<String>,
     /// The check by which hosts find out which of these work: `tcp` or `http:PATH`, and how often; null: none.
     check: Option<String>,

@@ -28,7 +28,7 @@ const MOST_LOST: usize = 256;
 /// Number of answers that may wait until nothing more is read from the agent.
 const ANSWERS: usize = 16;
 
-/// One agent's stream as control thinks of it.
+/// State of one agent's stream, as control sees it.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     registry: Arc<Registry>,
@@ -46,7 +46,7 @@ pub(crate) enum Work {
     Report {
         /// Number that the agent gave it.
         sequence: u64,
-        /// All that could be read of it.
+        /// The report, as far as it could be read.
         report: Report,
         /// Workloads that could not even be read.
         unreadable: Vec<v1::Refusal>,
@@ -113,7 +113,7 @@ impl Conversation {
         Some(message)
     }
 
-    /// It is time to say that control is there.
+    /// Tells the agent that control is there.
     pub(crate) fn handle_tick(&mut self) {
         self.outbox.heartbeat();
     }

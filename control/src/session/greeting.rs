@@ -41,7 +41,7 @@ pub(crate) enum Placement {
     Stay,
     /// The store has no record of it.
     Readmit(Readmit),
-    /// It is somewhere else than before.
+    /// Take over the address of a host that is somewhere else than before.
     Relocate(Relocate),
 }
 

@@ -22,7 +22,7 @@ impl Families {
         self.v4 || self.v6
     }
 
-    /// Where each of two ports does, or one of them, if `any_port` is enough.
+    /// Joins the families of two ports: those of both or, if `any_port` is enough, of either.
     pub(super) const fn with(self, other: Self, any_port: bool) -> Self {
         if any_port {
             Self { v4: self.v4 || other.v4, v6: self.v6 || other.v6 }

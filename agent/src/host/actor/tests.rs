@@ -19,7 +19,7 @@ use crate::testing;
 /// Networks in memory, of which one takes its time.
 #[derive(Debug)]
 struct Twin {
-    /// Each pass of `slow` takes one permit.
+    /// Permits, of which a pass of `slow` takes one.
     passes: Semaphore,
     mtu: watch::Sender<Option<Mtu>>,
     doubted: watch::Sender<BTreeSet<NetworkName>>,
