@@ -12,7 +12,7 @@ use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 
 /// The day of this version, as the changelog has it when it is out: pages are the same whenever they are made.
-const RELEASED: &str = "2026-11-29";
+const RELEASED: &str = "2026-11-30";
 
 /// `sealane schema`.
 pub(crate) fn schema(schema: &Schema, printer: &Printer) -> Result<(), Failure> {
