@@ -10,6 +10,7 @@ mod progress;
 mod reservation;
 mod spec;
 mod target;
+mod weight;
 mod wire;
 
 pub(crate) use sealane_fabric::{Attachment, AttachmentId};
@@ -22,3 +23,4 @@ pub(crate) use progress::{Event, Progress};
 pub(crate) use reservation::{Claim, Reservation};
 pub(crate) use spec::{AttachRequest, AttachSpec, AttachmentSpec, Field, NetworkSeat, SpecError, label};
 pub(crate) use target::{Netns, NetnsTarget};
+pub(crate) use weight::WeightChange;

@@ -27,6 +27,7 @@ mod roster;
 mod sandbox;
 mod survey;
 mod target;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +60,7 @@ pub(crate) use instances::instances;
 #[cfg(feature = "simulation")]
 pub(crate) use life::settling::{Settling, Wait};
 pub(crate) use roster::HeldWorkload;
+pub(crate) use weigh::Weighed;
 
 /// Outcome of replacing a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,7 +33,8 @@ pub(crate) use dns::{Dns, DnsAction, DnsQuery};
 pub(crate) use docker::{Docker, DockerAction, Installed, PLUGIN};
 pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
 pub(crate) use members::{
-    NamedService, NamedWorkload, Node, NodeAction, Register, Service, ServiceAction, Workload, WorkloadAction,
+    ChangedWorkload, NamedService, NamedWorkload, Node, NodeAction, Register, Service, ServiceAction,
+    Workload, WorkloadAction,
 };
 pub(crate) use plugin::{ManagedPlugin, PluginAction};
 pub(crate) use process::{
@@ -325,6 +326,10 @@ mod tests {
         ("sealane demo --hosts 1", "2..=9"),
         ("sealane status -o xml", "table, json, yaml"),
         ("sealane node rm", "<NODE>"),
+        ("sealane workload drain", "<WORKLOAD[.NETWORK]>"),
+        ("sealane workload drain web --timeout 5s", "--wait"),
+        ("sealane workload set web", "--weight"),
+        ("sealane workload set web --weight 1001", "0 to 1000"),
         ("sealane service rm Api", "lower-case letters"),
         ("sealane nothing", "nothing"),
         ("sealane docker plugin build", "<DIR>"),

@@ -15,4 +15,5 @@ mod register;
 pub(crate) mod sidecar;
 pub(crate) mod status;
 pub(crate) mod token;
+mod weigh;
 mod workloads;

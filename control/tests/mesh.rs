@@ -98,6 +98,7 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
         ready: true,
         ready6: None,
         weight: Default::default(),
+        kept_weight: None,
         aliases: vec![],
         called: String::new(),
         group: String::new(),

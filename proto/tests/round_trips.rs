@@ -118,7 +118,11 @@ fn service() -> impl Strategy<Value = Service> {
 
 fn workload() -> impl Strategy<Value = Workload> {
     let mac = any::<[u8; 5]>().prop_map(|[a, b, c, d, e]| MacAddr::new([2, a, b, c, d, e]));
-    let flags = (any::<bool>(), any::<[bool; 2]>(), 0..=1_000_u32);
+    let weight = (0..=1_000_u32, any::<bool>()).prop_map(|(share, drained)| {
+        let weight = Weight::try_from(share).unwrap();
+        if drained { weight.drain() } else { weight }
+    });
+    let flags = (any::<bool>(), any::<[bool; 2]>(), weight);
     let names = (vec(label(), 0..4), of(label()), of(label())).prop_map(|(aliases, called, group)| {
         Aliases::new(aliases).unwrap().with_called(called).with_group(group)
     });
@@ -135,7 +139,7 @@ fn workload() -> impl Strategy<Value = Workload> {
                 sidecar,
                 ready,
                 ready6,
-                weight: Weight::try_from(weight).unwrap(),
+                weight,
                 aliases,
             }
         },

@@ -192,7 +192,8 @@ impl ZoneEntry {
     fn workload(workload: &Workload) -> Self {
         // One of no service is there before it is ready; it ends without a share.
         let begins = workload.service.is_none() && !workload.weight.is_drained();
-        let reached = |ready: bool| (ready || begins).then(|| workload.address.to_ipv4());
+        let serves = workload.weight.kept().is_none();
+        let reached = |ready: bool| ((ready && serves) || begins).then(|| workload.address.to_ipv4());
         Self::Workload { address: reached(workload.ready), address6: reached(workload.ready6) }
     }
 

@@ -24,7 +24,7 @@ use super::fabric::Fabric;
 use super::handle::{HostCommand, HostHandle};
 use super::idle_memory::IdleMemory;
 use super::mesh::Mesh;
-use super::records::{admit, rename, reserve};
+use super::records::{admit, rename, reserve, weigh};
 use crate::attachment::Reservation;
 use crate::disk::{Folder, network_to_bytes};
 use deferred::{Answer, Deferred};
@@ -249,6 +249,10 @@ impl<F: Fabric> HostActor<F> {
                     core.handle_change(id.network);
                 }
                 let _ = answer.send(written.transpose().map(|news| news.is_some()));
+            }
+            HostCommand::Weigh { first, ids, change, answer } => {
+                let weighed = weigh(&mut core.mesh, &self.workloads, (&first, &ids), change);
+                let _ = answer.send(weighed.map(|weighed| (core.handle_weighed(&weighed), weighed)));
             }
             HostCommand::End(id, answer) => {
                 let _ = answer.send(core.handle_end(&id));

@@ -13,7 +13,7 @@ use sealane_fabric::health::Families;
 use sealane_fabric::overlay::{Applied, Reason};
 use sealane_proto::client::Rejection;
 use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, Weight};
 
 use super::carry_retry::CarryRetry;
 use super::jobs::{Jobs, Work};
@@ -128,6 +128,16 @@ impl HostCore {
     pub(crate) fn handle_ready(&mut self, id: &AttachmentId, ready: Families) -> u64 {
         if self.mesh.set_ready(id, ready).is_some() {
             self.handle_change(id.network.clone());
+        }
+        self.mesh.version()
+    }
+
+    /// Gives workloads these weights; returns the report that says so.
+    pub(crate) fn handle_weighed(&mut self, weighed: &[(AttachmentId, Weight)]) -> u64 {
+        for (id, weight) in weighed {
+            if self.mesh.set_weight(id, *weight) {
+                self.handle_change(id.network.clone());
+            }
         }
         self.mesh.version()
     }

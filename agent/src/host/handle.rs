@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use sealane_fabric::health::Families;
-use sealane_proto::types::{Aliases, NetworkName, OverlayIp};
+use sealane_proto::types::{Aliases, NetworkName, OverlayIp, Weight};
 use tokio::sync::{mpsc, oneshot};
 
 use super::mesh::DataPlane;
 use super::{HostViews, Outside, RequestError};
-use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Hold, Reservation};
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Hold, Reservation, WeightChange};
 use crate::disk::{DiskError, StoredAnchor};
 
 /// For whoever asks or tells the host something.
@@ -25,6 +25,12 @@ pub(super) enum HostCommand {
     Admit(Vec<AttachmentSpec>, StoredAnchor, oneshot::Sender<Result<Vec<Attachment>, RequestError>>),
     Ready(AttachmentId, Families, oneshot::Sender<u64>),
     Name(AttachmentId, Aliases, oneshot::Sender<Result<bool, RequestError>>),
+    Weigh {
+        first: AttachmentId,
+        ids: Vec<AttachmentId>,
+        change: WeightChange,
+        answer: oneshot::Sender<Result<Reweighed, RequestError>>,
+    },
     End(AttachmentId, oneshot::Sender<u64>),
     Detach(AttachmentId, oneshot::Sender<()>),
     Remove(AttachmentId, oneshot::Sender<u64>),
@@ -34,6 +40,9 @@ pub(super) enum HostCommand {
     Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
     Down(BTreeSet<Outside>),
 }
+
+/// The report that tells of other weights, and the weights.
+pub(crate) type Reweighed = (u64, Vec<(AttachmentId, Weight)>);
 
 impl HostHandle {
     /// Takes in a new workload, in all its networks or none, and writes it down; `None` while the agent ends.
@@ -63,6 +72,20 @@ impl HostHandle {
         aliases: Aliases,
     ) -> Option<Result<bool, RequestError>> {
         self.ask(|answer| HostCommand::Name(id, aliases, answer)).await
+    }
+
+    /// Gives the attachments `ids` of a workload other weights, on disk as well; `first` is the attachment that its record is named
+    /// after. Those that are ending are left out of the answer. `None` while the agent ends.
+    ///
+    /// # Errors
+    /// When they cannot be written down; nothing is changed then.
+    pub(crate) async fn weigh(
+        &self,
+        first: AttachmentId,
+        ids: Vec<AttachmentId>,
+        change: WeightChange,
+    ) -> Option<Result<Reweighed, RequestError>> {
+        self.ask(|answer| HostCommand::Weigh { first, ids, change, answer }).await
     }
 
     /// Takes a workload out of names and balancing; returns the report that says so.

@@ -13,7 +13,7 @@ use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, WorkloadName};
 
 use super::Outside;
-use crate::attachment::{Attachment, AttachmentId, Hold, Reservation};
+use crate::attachment::{Attachment, AttachmentId, Hold, Reservation, WeightChange};
 use crate::ipam::Ipam;
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
@@ -230,6 +230,24 @@ impl Mesh {
         hosted.workload.aliases = aliases.clone();
         self.version += 1;
         Some(hosted.workload.clone())
+    }
+
+    /// The weights that `change` gives these workloads, as far as they are there and not ending.
+    pub(crate) fn weighed(&self, ids: &[AttachmentId], change: WeightChange) -> Vec<(AttachmentId, Weight)> {
+        let lives = |id: &AttachmentId| self.hosted.get(id).filter(|hosted| !hosted.ending);
+        let weighed = |id| Some((AttachmentId::clone(id), change.of(lives(id)?.workload.weight)));
+        ids.iter().filter_map(weighed).collect()
+    }
+
+    /// The workload has this weight from now on; returns true when that is news.
+    pub(crate) fn set_weight(&mut self, id: &AttachmentId, weight: Weight) -> bool {
+        let hosted = self.hosted.get_mut(id).filter(|hosted| hosted.workload.weight != weight);
+        if let Some(hosted) = hosted {
+            hosted.workload.weight = weight;
+            self.version += 1;
+            return true;
+        }
+        false
     }
 
     /// The workload gets no new calls any more.

@@ -3,10 +3,11 @@
 use std::time::{Instant, SystemTime};
 
 use sealane_proto::resource::Workload;
+use sealane_proto::types::Weight;
 
 use super::RequestError;
 use super::mesh::Mesh;
-use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Reservation};
+use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Reservation, WeightChange};
 use crate::disk::{Folder, StoredAnchor, StoredWorkload};
 
 /// Takes a workload in and writes it down, or neither.
@@ -38,6 +39,28 @@ pub(super) fn rename(folder: &Folder, workload: &Workload) -> Result<(), Request
         attachment.workload.aliases = workload.aliases.clone();
     }
     Ok(folder.write(&id.record_name(), &stored.to_bytes())?)
+}
+
+/// Writes down and then takes the weights that `change` gives the attachments `ids` of a workload, whose record has the name of
+/// `first`; or neither. Returns nothing for one that is ending.
+pub(super) fn weigh(
+    mesh: &mut Mesh,
+    folder: &Folder,
+    (first, ids): (&AttachmentId, &[AttachmentId]),
+    change: WeightChange,
+) -> Result<Vec<(AttachmentId, Weight)>, RequestError> {
+    let weighed = mesh.weighed(ids, change);
+    let Some(bytes) = folder.read(&first.record_name())? else { return Ok(Vec::new()) };
+    let mut stored =
+        StoredWorkload::from_bytes(&bytes).map_err(|error| RequestError::Record(first.clone(), error))?;
+    for attachment in &mut stored.attachments {
+        let own = attachment.id();
+        if let Some((_, weight)) = weighed.iter().find(|(id, _)| *id == own) {
+            attachment.workload.weight = *weight;
+        }
+    }
+    folder.write(&first.record_name(), &stored.to_bytes())?;
+    Ok(weighed)
 }
 
 /// Keeps an address and writes that down, or neither.

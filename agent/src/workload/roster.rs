@@ -231,6 +231,24 @@ impl Roster {
         })
     }
 
+    /// Returns the key of the workload `wanted`, and its attachments in the networks that are meant.
+    ///
+    /// # Errors
+    /// A sentence, when there is none on this host or more than one.
+    pub(super) fn attachments(
+        &self,
+        wanted: &WorkloadRef,
+        host: &str,
+    ) -> Result<(AttachmentId, Vec<Attachment>), String> {
+        let id = self.find(wanted, host)?;
+        let entries = self.entries.borrow();
+        let own = entries.get(&id).into_iter().flat_map(|entry| &entry.attachments);
+        let meant = own.filter(|attachment| {
+            wanted.network.as_ref().is_none_or(|network| attachment.workload.network == *network)
+        });
+        Ok((id, meant.cloned().collect()))
+    }
+
     /// Gives the workload of this id other further names.
     pub(super) fn name_anew(&self, id: &AttachmentId, aliases: &Aliases) {
         self.entries.send_modify(|entries| {

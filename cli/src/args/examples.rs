@@ -74,6 +74,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("node rm", &["sealane node rm host-2"]),
     ("workload ls", &["sealane workload ls", "sealane workload ls --network shop -o json"]),
     ("workload inspect", &["sealane workload inspect web-1"]),
+    (
+        "workload drain",
+        &["sealane workload drain web-1", "sealane workload drain web-1.shop --wait --timeout 10s"],
+    ),
+    ("workload undrain", &["sealane workload undrain web-1"]),
+    (
+        "workload set",
+        &["sealane workload set web-1 --weight 10", "sealane workload set web-1 --weight 0 --wait"],
+    ),
     ("sidecar restart", &["sealane sidecar restart web-1", "sealane sidecar restart --all"]),
     (
         "dns query",

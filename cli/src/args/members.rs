@@ -1,9 +1,11 @@
 //! Verbs about hosts, services and workloads: what is there, and what leaves.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use sealane_proto::types::{
     ExternalAddr, Interval, NetworkName, NodeName, Probe, ServiceName, ServicePort, ServiceRef, TwoNetworks,
-    WorkloadRef,
+    Weight, WorkloadRef,
 };
 
 /// `sealane service`.
@@ -152,4 +154,29 @@ pub(crate) enum WorkloadAction {
     },
     /// Show all that is known about a workload
     Inspect(NamedWorkload),
+    /// Drain a workload of this host: it gets no new calls, and its open ones go on
+    Drain(ChangedWorkload),
+    /// Undrain a workload of this host: it gets new calls again
+    Undrain(ChangedWorkload),
+    /// Change a workload of this host while it runs
+    Set {
+        #[command(flatten)]
+        changed: ChangedWorkload,
+        /// Weight among the instances of its service, from 0 to 1000; 0 gets no new calls
+        #[arg(long, value_name = "WEIGHT")]
+        weight: Weight,
+    },
+}
+
+/// A workload of this host that is changed, and the wait until every host works by that.
+#[derive(Debug, Args)]
+pub(crate) struct ChangedWorkload {
+    #[command(flatten)]
+    pub(crate) workload: NamedWorkload,
+    /// Wait until every connected host works by it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Longest time to wait for the hosts
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, requires = "wait")]
+    pub(crate) timeout: Duration,
 }

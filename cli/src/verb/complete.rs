@@ -31,6 +31,10 @@ enum NameKind {
     Workload,
     /// A workload of this host.
     WorkloadHere,
+    /// A workload of this host that is not drained.
+    Undrained,
+    /// A workload of this host that is drained.
+    Drained,
     /// A workload of this host that has a sidecar, and an identity.
     SidecarHere,
     /// A workload of this host that `attach` began; not a runtime's, which ends there.
@@ -105,7 +109,9 @@ fn kind_of(words: &[String]) -> Option<NameKind> {
         ["token", "revoke"] => Some(NameKind::Token),
         ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(NameKind::Network),
         ["workload", "inspect"] => Some(NameKind::Workload),
-        ["exec"] => Some(NameKind::WorkloadHere),
+        ["exec"] | ["workload", "set"] => Some(NameKind::WorkloadHere),
+        ["workload", "drain"] => Some(NameKind::Undrained),
+        ["workload", "undrain"] => Some(NameKind::Drained),
         ["identity"] | ["sidecar", "restart"] => Some(NameKind::SidecarHere),
         ["detach"] => Some(NameKind::Attached),
         _ => None,
@@ -152,6 +158,8 @@ async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
         NameKind::WorkloadHere => {
             workloads(agent(common).await?, |view, _| !view.begun_by.is_empty()).await?
         }
+        NameKind::Undrained => workloads(agent(common).await?, |view, one| is_own(view, one, false)).await?,
+        NameKind::Drained => workloads(agent(common).await?, |view, one| is_own(view, one, true)).await?,
         NameKind::SidecarHere => {
             let has_sidecar = |view: &v1::WorkloadView, workload: &v1::Workload| {
                 !view.begun_by.is_empty() && workload.sidecar
@@ -163,6 +171,11 @@ async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
     names.sort();
     names.dedup();
     Some(names)
+}
+
+/// Returns true for one of the answering host's that is drained or not.
+fn is_own(view: &v1::WorkloadView, workload: &v1::Workload, drained: bool) -> bool {
+    !view.begun_by.is_empty() && workload.kept_weight.is_some() == drained
 }
 
 async fn nodes(channel: Channel, fits: impl Fn(&v1::NodeView) -> bool) -> Option<Vec<String>> {
@@ -218,6 +231,9 @@ mod tests {
             ("sealane node undrain ", Some(NameKind::DrainedNode)),
             ("sealane node rm --force ho", Some(NameKind::Node)),
             ("sealane exec ", Some(NameKind::WorkloadHere)),
+            ("sealane workload drain --wait ", Some(NameKind::Undrained)),
+            ("sealane workload undrain w", Some(NameKind::Drained)),
+            ("sealane workload set ", Some(NameKind::WorkloadHere)),
             ("sealane detach ", Some(NameKind::Attached)),
             ("sealane identity ", Some(NameKind::SidecarHere)),
             ("sealane workload inspect ", Some(NameKind::Workload)),

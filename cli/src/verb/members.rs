@@ -5,7 +5,7 @@ use std::fmt::Display;
 use sealane_proto::types::{NetworkName, NodeName, ServiceRef, WorkloadRef};
 use sealane_proto::wire::v1;
 
-use super::{register, workloads};
+use super::{register, weigh, workloads};
 use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction};
 use crate::client::{admin, answer, converse, read};
 use crate::failure::{Exit, Failure};
@@ -46,7 +46,7 @@ pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) ->
     }
 }
 
-/// `sealane workload ls|inspect`.
+/// `sealane workload ls|inspect|drain|undrain|set`.
 pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &workload.action {
         WorkloadAction::Ls { network } => {
@@ -68,6 +68,9 @@ pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer)
                 found.map_err(|failure| name_instances(failure, instances, &named))?,
             ))
         }
+        WorkloadAction::Drain(changed) => weigh::drain(changed, true, common, printer),
+        WorkloadAction::Undrain(changed) => weigh::drain(changed, false, common, printer),
+        WorkloadAction::Set { changed, weight } => weigh::set(changed, *weight, common, printer),
     }
 }
 

@@ -22,7 +22,10 @@ pub(crate) struct WorkloadView {
     ready: bool,
     /// The same at its IPv6 address; where the network has none, as `ready`.
     ready6: bool,
+    /// Its share of new calls: 0 while it is drained.
     weight: u32,
+    /// Null: it is not drained. Otherwise the weight that it has again afterwards.
+    kept_weight: Option<u32>,
     aliases: Vec<String>,
     /// Null: all is well.
     problem: Option<String>,
@@ -43,6 +46,7 @@ impl From<v1::WorkloadView> for WorkloadView {
             ready: workload.ready,
             ready6: workload.ready6.unwrap_or(workload.ready),
             weight: workload.weight.unwrap_or(1),
+            kept_weight: workload.kept_weight,
             aliases: workload.aliases,
             problem: text(view.problem),
         }
@@ -50,6 +54,13 @@ impl From<v1::WorkloadView> for WorkloadView {
 }
 
 impl WorkloadView {
+    fn weight_line(&self) -> String {
+        match self.kept_weight {
+            Some(kept) => format!("{} (drained; {kept} afterwards)", self.weight),
+            None => self.weight.to_string(),
+        }
+    }
+
     fn ready_line(&self) -> String {
         match (self.ready, self.ready6) {
             (true, false) => "yes, at its IPv4 address alone".to_owned(),
@@ -83,7 +94,7 @@ impl Sheet for WorkloadView {
             ("service", dash(self.service.as_ref())),
             ("ports", if self.ports.is_empty() { "-".to_owned() } else { ports(&self.ports) }),
             ("sidecar", yes(self.sidecar)),
-            ("weight", self.weight.to_string()),
+            ("weight", self.weight_line()),
             ("aliases", if self.aliases.is_empty() { "-".to_owned() } else { self.aliases.join(", ") }),
             ("ready", self.ready_line()),
             ("problem", self.problem.clone().unwrap_or_else(|| "none".to_owned())),

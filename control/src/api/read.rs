@@ -180,6 +180,6 @@ fn problem(workload: &Workload, drained: bool, seen: Option<&AgentPresence>, now
             format!("its node {} is drained: new calls go elsewhere", workload.node)
         }
         Some(_) if !workload.ready && workload.service.is_some() => idle(workload),
-        Some(_) => String::new(),
+        Some(_) => v1::WorkloadView::drained(workload).unwrap_or_default(),
     }
 }

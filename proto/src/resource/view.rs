@@ -19,6 +19,14 @@ impl From<&NetworkSnapshot> for v1::NetworkView {
 }
 
 impl v1::WorkloadView {
+    /// Words for a workload that is drained; `None` when it is not.
+    #[must_use]
+    pub fn drained(workload: &Workload) -> Option<String> {
+        workload.weight.kept()?;
+        let (name, node) = (workload.shown(), &workload.node);
+        Some(format!("drained: it gets no new calls until `sealane workload undrain {name}` on host {node}"))
+    }
+
     /// A workload by the name that people say, and what is wrong with it.
     #[must_use]
     pub fn of(workload: &Workload, ready: bool, problem: String) -> Self {

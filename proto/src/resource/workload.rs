@@ -86,7 +86,11 @@ impl TryFrom<v1::Workload> for Workload {
             ready: message.ready,
             // Older hosts know one readiness.
             ready6: message.ready6.unwrap_or(message.ready),
-            weight: weight(message.weight).map_err(|error| at.invalid("weight", &error))?,
+            weight: match message.kept_weight {
+                Some(kept) => weight(Some(kept)).map(Weight::drain),
+                None => weight(message.weight),
+            }
+            .map_err(|error| at.invalid("weight", &error))?,
             aliases: Aliases::parse(&message.aliases)
                 .map_err(|error| at.invalid("aliases", &error))?
                 .with_called(at.parse_option("called", &message.called)?)
@@ -109,6 +113,7 @@ impl From<&Workload> for v1::Workload {
             ready: workload.ready,
             ready6: (workload.ready6 != workload.ready).then_some(workload.ready6),
             weight: Some(workload.weight.get().into()),
+            kept_weight: workload.weight.kept().map(|kept| kept.get().into()),
             aliases: texts(workload.aliases.iter()),
             called: text(&workload.aliases.called()),
             group: text(&workload.aliases.group()),

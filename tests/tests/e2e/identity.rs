@@ -97,6 +97,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
         ready: true,
         ready6: None,
         weight: None,
+        kept_weight: None,
         aliases: vec![],
         called: String::new(),
         group: String::new(),

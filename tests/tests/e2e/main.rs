@@ -22,6 +22,7 @@ mod direct;
 mod disks;
 mod docker;
 mod documents;
+mod draining;
 mod egress;
 mod external;
 mod freshness;

@@ -177,6 +177,27 @@ fn one_of_no_service_is_known_before_it_is_ready_and_not_when_it_ends() {
 }
 
 #[test]
+fn a_drained_workload_is_in_no_name_and_one_without_a_share_has_its_own() {
+    let mut shop = shop();
+    let asked = |shop: &NetworkSnapshot, name: &str| {
+        let view = NameView { zones: vec![Arc::new(Zone::build(shop))], own: vec![], balanced: false };
+        summary(&view, &query(name, Kind::A))
+    };
+    let serves = shop.workloads.iter_mut().find(|workload| workload.ready && workload.service.is_some());
+    let (name, service, address) = {
+        let workload = serves.unwrap();
+        (workload.name.clone(), workload.service.clone().unwrap(), workload.address.to_string())
+    };
+    let mut weigh = |weight: Weight| {
+        shop.workloads.iter_mut().filter(|known| known.name == name).for_each(|known| known.weight = weight);
+        (asked(&shop, name.as_str()).contains(&address), asked(&shop, service.as_str()).contains(&address))
+    };
+    assert_eq!(weigh(Weight::default()), (true, true));
+    assert_eq!(weigh(Weight::default().drain()), (false, false));
+    assert_eq!(weigh(Weight::NONE), (true, false));
+}
+
+#[test]
 fn one_that_was_renamed_answers_to_its_new_name_and_those_of_a_group_within_it() {
     let mut shop = shop();
     for (name, aliases, called, group) in [

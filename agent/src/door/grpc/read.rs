@@ -117,6 +117,7 @@ impl Read for ReadApi {
                 .map(|why| format!("network {} cannot be set up on this host: {why}", workload.network));
             let problem =
                 refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&id).cloned()).or_else(silent);
+            let problem = problem.or_else(|| v1::WorkloadView::drained(workload));
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
             let begun_by = owners.get(&id).filter(|_| own).copied().unwrap_or_default().to_owned();
@@ -199,7 +200,11 @@ impl ReadApi {
     /// Collects things to know or decide, with nothing wrong.
     fn notes(&self, networks: &[Arc<HostNetwork>]) -> Vec<String> {
         let undecided = networks.iter().filter_map(|host_network| host_network.snapshot.network.undecided());
-        undecided.chain(self.overlay.recent_drift()).collect()
+        let known = networks.iter().flat_map(|host_network| &host_network.snapshot.workloads);
+        let own = known.filter(|workload| workload.node == self.node.name);
+        let drained = own
+            .filter_map(|own| Some(format!("workload {}: {}", own.shown(), v1::WorkloadView::drained(own)?)));
+        undecided.chain(self.overlay.recent_drift()).chain(drained.take(MOST_IDLE)).collect()
     }
 
     /// Collects the problems of this host, and those that it sees at others.

@@ -1,6 +1,7 @@
 //! `run`, `attach`, `detach` and `exec`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealane_proto::types::{NameError, WorkloadRef};
 use sealane_proto::wire::v1;
@@ -14,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::identity::identity;
 use super::register;
-use super::words::{check_machine, hold, status, target, wrong};
+use super::words::{check_machine, hold, status, target, weight_change, wrong};
 use crate::attachment::{AttachRequest, AttachSpec, Event, Progress, RequestFailure};
 use crate::registrar::RegistrarHandle;
 use crate::workload::{AttachError, Workloads};
@@ -111,6 +112,15 @@ impl Agent for RunApi {
             }
         };
         Ok(Response::new(v1::DetachResponse { ending: !gone }))
+    }
+
+    async fn weigh(&self, request: Request<v1::WeighRequest>) -> Result<Response<v1::WeighResponse>, Status> {
+        let request = request.into_inner();
+        let name = reference(&request.workload)?;
+        let change = weight_change(&request)?;
+        let patience = Some(request.wait_milliseconds).filter(|wait| *wait > 0).map(Duration::from_millis);
+        let weighed = self.workloads.weigh(&name, change, patience).await.map_err(status)?;
+        Ok(Response::new(weighed.into()))
     }
 
     async fn restart_sidecars(

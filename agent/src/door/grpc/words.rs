@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use sealane_fabric::seat::{DeviceName, DeviceNameError};
+use sealane_proto::types::Weight;
 use sealane_proto::wire::{RETRY, v1};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::attachment::{
-    Attached, Event, FailureKind, Field, Hold, HoldError, Netns, NetnsTarget, RequestFailure, Seated,
-    SpecError,
+    Attached, AttachmentId, Event, FailureKind, Field, Hold, HoldError, Netns, NetnsTarget, RequestFailure,
+    Seated, SpecError, WeightChange,
 };
 use crate::tap;
-use crate::workload::{HeldWorkload, Restarted};
+use crate::workload::{HeldWorkload, Restarted, Weighed};
 
 /// The namespace of a request.
 ///
@@ -72,6 +73,31 @@ pub(super) fn check_machine(request: &v1::RunRequest) -> Result<(), Status> {
 pub(super) fn hold(text: &str) -> Result<Option<Hold>, Status> {
     let hold = (!text.is_empty()).then(|| text.parse()).transpose();
     hold.map_err(|error: HoldError| Status::invalid_argument(error.to_string()))
+}
+
+/// The change of a weight that is asked for.
+///
+/// # Errors
+/// When it is no weight.
+pub(super) fn weight_change(request: &v1::WeighRequest) -> Result<WeightChange, Status> {
+    let weight = request.weight.map(Weight::try_from).transpose();
+    let weight = weight.map_err(|error| Status::invalid_argument(format!("--weight: {error}")))?;
+    Ok(WeightChange { drained: request.drained, weight })
+}
+
+impl From<Weighed> for v1::WeighResponse {
+    fn from(weighed: Weighed) -> Self {
+        let view = |(id, weight): (AttachmentId, Weight)| v1::Weighed {
+            workload: id.workload.to_string(),
+            network: id.network.to_string(),
+            weight: weight.undrain().get().into(),
+            drained: weight.kept().is_some(),
+        };
+        Self {
+            weighed: weighed.weights.into_iter().map(view).collect(),
+            waits: weighed.waits.unwrap_or_default(),
+        }
+    }
 }
 
 impl From<HeldWorkload> for v1::HeldView {

@@ -2,36 +2,96 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::{Failure, value};
 
 pub(crate) fn serve(port: &str, name: &str, flags: &[&str]) -> Result<(), Failure> {
     let delay = Duration::from_millis(value(flags, "--delay-ms").unwrap_or("0").parse()?);
+    let ending = flags.contains(&"--finish").then(Ending::watch).transpose()?;
     let listener = TcpListener::bind(("0.0.0.0", port.parse()?))?;
     println!("listening");
     for connection in listener.incoming() {
-        let (connection, name) = (connection?, name.to_owned());
+        let (connection, name, ending) = (connection?, name.to_owned(), ending.clone());
         thread::Builder::new().stack_size(256 << 10).spawn(move || {
             // A client that goes away is no concern of the server's.
-            let _ = answer_all(connection, &name, delay);
+            let _ = answer_all(connection, &name, (delay, ending.as_deref()));
         })?;
     }
     Ok(())
 }
 
-fn answer_all(connection: TcpStream, name: &str, delay: Duration) -> io::Result<()> {
+/// The end of a server that finishes what is open.
+#[derive(Default)]
+struct Ending {
+    asked: AtomicBool,
+    /// Requests under way, and connections of clients that have not been told.
+    open: AtomicUsize,
+}
+
+impl Ending {
+    /// Time for which the connections of clients that are silent stay open.
+    const SILENCE: Duration = Duration::from_secs(1);
+
+    /// Ends the process after SIGTERM, when every client was told or is silent.
+    fn watch() -> Result<Arc<Self>, Failure> {
+        let mut terminated = SigSet::empty();
+        terminated.add(Signal::SIGTERM);
+        // Threads that are started from now on leave it to the one that waits.
+        terminated.thread_block()?;
+        let ending = Arc::new(Self::default());
+        let watched = ending.clone();
+        thread::Builder::new().spawn(move || {
+            let _ = terminated.wait();
+            watched.asked.store(true, Ordering::SeqCst);
+            let asked = Instant::now();
+            while watched.open.load(Ordering::SeqCst) > 0 && asked.elapsed() < Self::SILENCE {
+                thread::sleep(Duration::from_millis(5));
+            }
+            std::process::exit(0);
+        })?;
+        Ok(ending)
+    }
+}
+
+fn answer_all(
+    connection: TcpStream,
+    name: &str,
+    (delay, ending): (Duration, Option<&Ending>),
+) -> io::Result<()> {
+    if let Some(ending) = ending {
+        ending.open.fetch_add(1, Ordering::SeqCst);
+    }
+    let answered = answer_each(connection, name, (delay, ending));
+    if let Some(ending) = ending {
+        ending.open.fetch_sub(1, Ordering::SeqCst);
+    }
+    answered
+}
+
+fn answer_each(
+    connection: TcpStream,
+    name: &str,
+    (delay, ending): (Duration, Option<&Ending>),
+) -> io::Result<()> {
     connection.set_nodelay(true)?;
     let mut writer = connection.try_clone()?;
     let mut reader = BufReader::new(connection);
     while let Some(request) = Request::read(&mut reader)? {
         thread::sleep(delay);
         let body = request.answer(name);
-        let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        let last = request.last || ending.is_some_and(|ending| ending.asked.load(Ordering::SeqCst));
+        let close = if last { "Connection: close\r\n" } else { "" };
+        let head = format!("HTTP/1.1 200 OK\r\n{close}Content-Length: {}\r\n\r\n", body.len());
+        let mut response = head.into_bytes();
         response.extend(body);
         writer.write_all(&response)?;
-        if request.last {
+        if last {
             break;
         }
     }

@@ -111,6 +111,8 @@ fn target(url: &str, flags: &[&str]) -> Result<Target, Failure> {
     let fresh = flags.contains(&"--fresh");
     let header = value(flags, "--header").map(|header| format!("{header}\r\n")).unwrap_or_default();
     let close = if fresh { "Connection: close\r\n" } else { "" };
-    let head = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\n{close}{header}\r\n");
+    let (method, body) = if flags.contains(&"--post") { ("POST", "posted") } else { ("GET", "") };
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{method} /{path} HTTP/1.1\r\nHost: {authority}\r\n{close}{header}{length}\r\n{body}");
     Ok(Target { host: host.to_owned(), port: port.parse()?, head, fresh })
 }

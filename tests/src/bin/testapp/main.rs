@@ -16,9 +16,11 @@ mod udp;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage:
-  testapp http PORT NAME [--delay-ms N]    answers every request with NAME; /bytes/N with N bytes; POST with its body
+  testapp http PORT NAME [--delay-ms N] [--finish]
+                                           answers every request with NAME; /bytes/N with N bytes; POST with its body;
+                                           --finish: at SIGTERM it answers what is open before it ends
   testapp udp PORT NAME                    answers every datagram with NAME
-  testapp load URL [--requests N] [--concurrency C] [--fresh] [--header NAME:VALUE]
+  testapp load URL [--requests N] [--concurrency C] [--fresh] [--post] [--header NAME:VALUE]
                                            requests, until standard input ends when no number is given
   testapp dns NAME                         asks the first nameserver until standard input ends
   testapp connect ADDRESS:PORT             says what becomes of a connection and a request on it

@@ -48,7 +48,7 @@ impl Client {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let status = line.split(' ').nth(1).ok_or_else(|| other(format!("no answer ({line:?})")))?.to_owned();
-        let mut length = 0;
+        let (mut length, mut last) = (0, false);
         loop {
             let mut header = String::new();
             if reader.read_line(&mut header)? == 0 {
@@ -58,11 +58,15 @@ impl Client {
             match header.split_once(':') {
                 None => break,
                 Some(("content-length", value)) => length = value.trim().parse().map_err(io::Error::other)?,
+                Some(("connection", value)) => last = value.trim() == "close",
                 Some(_) => {}
             }
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
+        if last {
+            self.connection = None;
+        }
         if status == "200" { Ok(body) } else { Err(other(format!("status {status}"))) }
     }
 }

@@ -1,0 +1,115 @@
+//! Single instances get no new calls, or another share of them, while they run.
+
+use nix::sys::signal::Signal;
+use sealane_lab::isolated;
+use sealane_tests::{Load, Mesh, Running, Site, testapp};
+
+/// Bodies that a load from a new workload of this host gets.
+fn answers(mesh: &Mesh, site: usize, name: &str) -> Vec<String> {
+    let load = mesh.site(site).load(name, &["http://api:8080/", "--requests", "200"]);
+    load.stop().ok().answers.into_keys().collect()
+}
+
+#[test]
+fn a_drained_instance_gets_no_new_calls_wherever_they_come_from_until_it_is_undrained() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let loads: Vec<Load> =
+        (1..=2).map(|n| mesh.site(n).load(&format!("web-{n}"), &["http://api:8080/"])).collect();
+    loads.iter().for_each(|load| load.await_further(100));
+
+    let wrong = mesh.site(1).sealane(&["workload", "drain", "api-2"]);
+    assert!(wrong.code() == 1 && wrong.stderr.contains("type the same on host host-2"), "{wrong}");
+    let drained = mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait"]).ok();
+    assert!(drained.stderr.contains("`sealane workload undrain api-2` ends that"), "{drained}");
+    // Every host works by it already.
+    assert_eq!(answers(&mesh, 1, "late-1"), ["api-1"]);
+    assert_eq!(answers(&mesh, 2, "late-2"), ["api-1"]);
+    for view in [mesh.site(1).workload("api-2").unwrap(), mesh.site(2).workload("api-2").unwrap()] {
+        assert_eq!(
+            (&view["weight"], &view["kept_weight"], &view["ready"]),
+            (&0.into(), &1.into(), &true.into())
+        );
+        assert!(view["problem"].as_str().unwrap().contains("workload undrain api-2"), "{view}");
+    }
+    let own = mesh.site(1).sealane(&["dns", "query", "api-2", "--from", "web-1"]);
+    assert!(!own.stdout.contains("10.42."), "{own}");
+    assert!(mesh.site(2).sealane(&["status"]).stdout.contains("workload api-2: drained"));
+
+    mesh.site_mut(2).agent.kill9();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    assert_eq!(mesh.site(2).workload("api-2").unwrap()["kept_weight"], 1, "the next agent knows it");
+    assert_eq!(answers(&mesh, 2, "later"), ["api-1"]);
+
+    let _ = mesh.site(2).sealane(&["workload", "set", "api-2", "--weight", "3"]).ok();
+    assert_eq!(mesh.site(2).workload("api-2").unwrap()["kept_weight"], 3, "a weight does not end a drain");
+    let _ = mesh.site(2).sealane(&["workload", "undrain", "api-2.shop", "--wait"]).ok();
+    assert_eq!(mesh.site(1).workload("api-2").unwrap()["weight"], 3);
+    assert_eq!(answers(&mesh, 1, "last"), ["api-1", "api-2"]);
+    for load in loads {
+        load.await_further(100);
+        let _ = load.stop().ok();
+    }
+}
+
+/// Starts an instance of `api` that answers what is open before it ends.
+fn serve(site: &Site, name: &str) -> Running {
+    let program = testapp();
+    let flags = ["--network", "shop", "--service", "api", "--port", "8080", "--name", name];
+    let mut server = site.run(&flags, &[program.to_str().unwrap(), "http", "8080", name, "--finish"]);
+    server.wait_for("listening");
+    server
+}
+
+#[test]
+fn an_application_is_rolled_over_without_a_failed_request() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2).permissive();
+    let mut old: Vec<Running> = (1..=2).map(|n| serve(mesh.site(n), &format!("api-0-{n}"))).collect();
+    mesh.await_instances("api", 2);
+    let program = testapp();
+    let load = |site: usize, name: &str, flags: &[&str], arguments: &[&str]| {
+        let flags = [&["--network", "shop", "--name", name], flags].concat();
+        let command = [&[program.to_str().unwrap(), "load", "http://api:8080/"], arguments].concat();
+        let mut load = mesh.site(site).run(&flags, &command);
+        load.wait_for("running");
+        load
+    };
+    let loads: Vec<(String, Running)> = (1..=2)
+        .flat_map(|site| {
+            let kinds: [(&str, &[&str], &[&str]); 4] = [
+                ("get", &[], &[]),
+                ("post", &[], &["--post", "--pause-ms", "1"]),
+                ("direct", &["--no-sidecar"], &["--post", "--pause-ms", "1"]),
+                ("fresh", &["--no-sidecar"], &["--post", "--fresh", "--pause-ms", "2"]),
+            ];
+            let load = &load;
+            kinds.map(move |(kind, flags, arguments)| {
+                let name = format!("{kind}-{site}");
+                (name.clone(), load(site, &name, flags, arguments))
+            })
+        })
+        .collect();
+    for round in 1..=3 {
+        for site in 1..=2 {
+            let host = mesh.site(site);
+            let new = serve(host, &format!("api-{round}-{site}"));
+            mesh.await_instances("api", 3);
+            let before = format!("api-{}-{site}", round - 1);
+            let _ = host.sealane(&["workload", "drain", &before, "--wait"]).ok();
+            let ending = std::mem::replace(&mut old[site - 1], new);
+            ending.signal(Signal::SIGTERM);
+            let _ = ending.wait().ok();
+            host.await_gone(&before);
+        }
+    }
+    for (name, load) in loads {
+        let report = sealane_tests::LoadReport::of(&load.wait()).ok();
+        println!("{name}: {} requests, none failed, the slowest took {} ms", report.requests, report.max_ms);
+    }
+}
